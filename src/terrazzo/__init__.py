@@ -6,3 +6,21 @@ import importlib
 from typing import Any
 
 __version__ = "0.1.0"
+
+# public name -> the module that has it; imported at first use, so that `import terrazzo` stays fast
+_PUBLIC = {
+    "build_model": "terrazzo.models",
+}
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    if name == "recipes":
+        return importlib.import_module("terrazzo.recipes")
+    raise AttributeError(f"module 'terrazzo' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_PUBLIC, "recipes"])

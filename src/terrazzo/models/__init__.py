@@ -1,0 +1,5 @@
+"""Models: layers, backbones, necks, heads, losses and the segmentors made of them."""
+
+from terrazzo.models.build import build_model
+
+__all__ = ["build_model"]

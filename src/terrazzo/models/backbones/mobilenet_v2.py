@@ -1,0 +1,122 @@
+"""MobileNetV2."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from terrazzo.models.layers import ConvBlock, maybe_checkpoint
+from terrazzo.registry import MODELS
+
+Spec = dict[str, Any]
+
+# expansion, channels, number of blocks
+STAGES = ((1, 16, 1), (6, 24, 2), (6, 32, 3), (6, 64, 4), (6, 96, 3), (6, 160, 3), (6, 320, 1))
+
+
+def make_divisible(value: float, divisor: int = 8, min_ratio: float = 0.9) -> int:
+    """`value` rounded to a multiple of `divisor`, at least the divisor and not below `min_ratio` of the value."""
+    rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < min_ratio * value else rounded
+
+
+class InvertedResidual(nn.Module):
+    """Expand, filter each channel, project back; a shortcut where the shape stays."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        stride: int,
+        expand_ratio: int,
+        dilation: int = 1,
+        with_cp: bool = False,
+        act_cfg: Spec,
+        **style: Any,
+    ) -> None:
+        super().__init__()
+        self.with_cp = with_cp
+        self.shortcut = stride == 1 and in_channels == out_channels
+        hidden = round(in_channels * expand_ratio)
+        layers: list[nn.Module] = []
+        if expand_ratio != 1:
+            layers.append(ConvBlock(in_channels, hidden, 1, act_cfg=act_cfg, **style))
+        layers += [
+            ConvBlock(
+                hidden, hidden, 3, stride, padding=dilation, dilation=dilation, groups=hidden, act_cfg=act_cfg, **style
+            ),
+            ConvBlock(hidden, out_channels, 1, act_cfg=None, **style),
+        ]
+        self.conv = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = maybe_checkpoint(self.conv, x, enabled=self.with_cp)
+        return x + features if self.shortcut else features
+
+
+@MODELS.register
+class MobileNetV2(nn.Module):
+    """MobileNetV2 (Sandler et al., CVPR 2018) -> the maps of the stages in `out_indices`."""
+
+    def __init__(
+        self,
+        *,
+        widen_factor: float = 1.0,
+        strides: Sequence[int] = (1, 2, 2, 2, 1, 2, 1),
+        dilations: Sequence[int] = (1, 1, 1, 1, 1, 1, 1),
+        out_indices: Sequence[int] = (1, 2, 4, 6),
+        frozen_stages: int = -1,
+        conv_cfg: Spec | None = None,
+        norm_cfg: Spec = {"type": "BN"},  # noqa: B006 - never written to
+        act_cfg: Spec = {"type": "ReLU6"},  # noqa: B006 - never written to
+        norm_eval: bool = False,
+        with_cp: bool = False,
+    ) -> None:
+        super().__init__()
+        self.out_indices = out_indices
+        self.frozen_stages, self.norm_eval = frozen_stages, norm_eval
+        style = {"conv_cfg": conv_cfg, "norm_cfg": norm_cfg, "act_cfg": act_cfg}
+        width = make_divisible(32 * widen_factor)
+        self.conv1 = ConvBlock(3, width, 3, stride=2, padding=1, **style)
+        self.stages = [f"layer{number}" for number in range(1, len(STAGES) + 1)]
+        for index, (expansion, channels, count) in enumerate(STAGES):
+            channels = make_divisible(channels * widen_factor)
+            blocks = []
+            for block in range(count):
+                blocks.append(
+                    InvertedResidual(
+                        width,
+                        channels,
+                        stride=strides[index] if block == 0 else 1,
+                        expand_ratio=expansion,
+                        dilation=dilations[index] if block == 0 else 1,
+                        with_cp=with_cp,
+                        **style,
+                    )
+                )
+                width = channels
+            self.add_module(self.stages[index], nn.Sequential(*blocks))
+
+    def train(self, mode: bool = True) -> MobileNetV2:
+        super().train(mode)
+        if self.frozen_stages >= 0:
+            for module in [self.conv1] + [getattr(self, name) for name in self.stages[: self.frozen_stages]]:
+                module.eval()
+                module.requires_grad_(False)
+        if mode and self.norm_eval:
+            for module in self.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        return self
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        x = self.conv1(x)
+        outputs = []
+        for index, name in enumerate(self.stages):
+            x = getattr(self, name)(x)
+            if index in self.out_indices:
+                outputs.append(x)
+        return tuple(outputs)

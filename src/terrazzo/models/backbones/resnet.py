@@ -1,0 +1,283 @@
+"""ResNet and its variants for dense prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from terrazzo.errors import UserError
+from terrazzo.models.layers import build_conv, build_norm, maybe_checkpoint, norm_name
+from terrazzo.registry import MODELS
+
+Spec = dict[str, Any]
+
+
+class Block(nn.Module):
+    """What both residual blocks share: norms under numbered names and the shortcut."""
+
+    expansion = 1
+
+    downsample: nn.Module | None
+
+    def __init__(self, *, conv_cfg: Spec | None, norm_cfg: Spec, with_cp: bool) -> None:
+        super().__init__()
+        self.conv_cfg, self.norm_cfg, self.with_cp = conv_cfg, norm_cfg, with_cp
+        self.norms = [f"{norm_name(norm_cfg)}{number}" for number in (1, 2, 3)]
+        self.relu = nn.ReLU(inplace=True)
+
+    def add_conv(self, number: int, in_channels: int, out_channels: int, size: int, **options: Any) -> None:
+        """`conv{number}` without a bias and the norm after it."""
+        conv = build_conv(self.conv_cfg, in_channels, out_channels, size, bias=False, **options)
+        nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+        self.add_module(f"conv{number}", conv)
+        self.add_module(self.norms[number - 1], build_norm(self.norm_cfg, out_channels))
+
+    def conv_norm(self, number: int, x: Tensor) -> Tensor:
+        return getattr(self, self.norms[number - 1])(getattr(self, f"conv{number}")(x))
+
+    def residual(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def add_shortcut(self, x: Tensor) -> Tensor:
+        return self.residual(x) + (x if self.downsample is None else self.downsample(x))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.relu(maybe_checkpoint(self.add_shortcut, x, enabled=self.with_cp))
+
+
+class BasicBlock(Block):
+    """Two 3x3 convolutions."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        *,
+        stride: int = 1,
+        dilation: int = 1,
+        style: str = "pytorch",
+        downsample: nn.Module | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.add_conv(1, in_channels, channels, 3, stride=stride, padding=dilation, dilation=dilation)
+        self.add_conv(2, channels, channels, 3, padding=1)
+        self.downsample = downsample
+
+    def residual(self, x: Tensor) -> Tensor:
+        return self.conv_norm(2, self.relu(self.conv_norm(1, x)))
+
+
+class Bottleneck(Block):
+    """1x1, 3x3, 1x1; the stride is on the 3x3 ("pytorch" style) or on the first 1x1 ("caffe")."""
+
+    expansion = 4
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        *,
+        stride: int = 1,
+        dilation: int = 1,
+        style: str = "pytorch",
+        downsample: nn.Module | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        first, second = (1, stride) if style == "pytorch" else (stride, 1)
+        width = self.width(channels)
+        self.add_conv(1, in_channels, width, 1, stride=first)
+        self.add_conv(2, width, width, 3, stride=second, padding=dilation, dilation=dilation, groups=self.groups())
+        self.add_conv(3, width, channels * self.expansion, 1)
+        self.downsample = downsample
+
+    def width(self, channels: int) -> int:
+        """Channels of the 3x3 convolution."""
+        return channels
+
+    def groups(self) -> int:
+        """Groups of the 3x3 convolution."""
+        return 1
+
+    def residual(self, x: Tensor) -> Tensor:
+        return self.conv_norm(3, self.relu(self.conv_norm(2, self.relu(self.conv_norm(1, x)))))
+
+
+ARCHITECTURES: dict[int, tuple[type[Block], tuple[int, ...]]] = {
+    18: (BasicBlock, (2, 2, 2, 2)),
+    34: (BasicBlock, (3, 4, 6, 3)),
+    50: (Bottleneck, (3, 4, 6, 3)),
+    101: (Bottleneck, (3, 4, 23, 3)),
+    152: (Bottleneck, (3, 8, 36, 3)),
+}
+
+
+@MODELS.register
+class ResNet(nn.Module):
+    """ResNet (He et al., CVPR 2016) -> the maps of `out_indices`.
+
+    Dilated stages keep their resolution (`strides`, `dilations`); with `contract_dilation` a stage's first block has
+    half its dilation; `multi_grid` gives the last stage's dilations block by block. `deep_stem` and `avg_down` are the
+    C and D variants of "Bag of Tricks" (He et al., CVPR 2019). Raises UserError for an unknown depth.
+    """
+
+    architectures = ARCHITECTURES
+
+    def __init__(
+        self,
+        *,
+        depth: int,
+        in_channels: int = 3,
+        stem_channels: int = 64,
+        base_channels: int = 64,
+        num_stages: int = 4,
+        strides: Sequence[int] = (1, 2, 2, 2),
+        dilations: Sequence[int] = (1, 1, 1, 1),
+        out_indices: Sequence[int] = (0, 1, 2, 3),
+        style: str = "pytorch",
+        deep_stem: bool = False,
+        avg_down: bool = False,
+        frozen_stages: int = -1,
+        conv_cfg: Spec | None = None,
+        norm_cfg: Spec = {"type": "BN", "requires_grad": True},  # noqa: B006 - never written to
+        norm_eval: bool = False,
+        multi_grid: Sequence[int] | None = None,
+        contract_dilation: bool = False,
+        with_cp: bool = False,
+        zero_init_residual: bool = True,
+    ) -> None:
+        super().__init__()
+        if depth not in self.architectures:
+            raise UserError(f"{type(self).__name__} has no depth {depth}; it comes as {list(self.architectures)}")
+        self.block, counts = self.architectures[depth]
+        self.style, self.avg_down, self.with_cp = style, avg_down, with_cp
+        self.contract_dilation = contract_dilation
+        self.conv_cfg, self.norm_cfg = conv_cfg, norm_cfg
+        self.out_indices = out_indices
+        self.frozen_stages, self.norm_eval = frozen_stages, norm_eval
+        self.deep_stem = deep_stem
+        self.add_stem(in_channels, stem_channels)
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        self.stages: list[str] = []
+        width = stem_channels
+        for index in range(num_stages):
+            channels = base_channels * 2**index
+            grid = multi_grid if index == num_stages - 1 else None
+            stage = self.make_stage(width, channels, counts[index], strides[index], dilations[index], grid)
+            self.add_module(f"layer{index + 1}", stage)
+            self.stages.append(f"layer{index + 1}")
+            width = channels * self.block.expansion
+        if zero_init_residual:
+            self.zero_last_norms()
+        self.freeze()
+
+    def conv(self, *args: Any, **options: Any) -> nn.Module:
+        """A bias-free convolution."""
+        conv = build_conv(self.conv_cfg, *args, bias=False, **options)
+        nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+        return conv
+
+    def add_stem(self, in_channels: int, channels: int) -> None:
+        """One 7x7 convolution, or three 3x3 ones under `stem`."""
+        if self.deep_stem:
+            widths = [in_channels, channels // 2, channels // 2, channels]
+            layers: list[nn.Module] = []
+            for index in range(3):
+                layers += [
+                    self.conv(widths[index], widths[index + 1], 3, stride=2 if index == 0 else 1, padding=1),
+                    build_norm(self.norm_cfg, widths[index + 1]),
+                    nn.ReLU(inplace=True),
+                ]
+            self.stem = nn.Sequential(*layers)
+            return
+        self.conv1 = self.conv(in_channels, channels, 7, stride=2, padding=3)
+        self.norm1 = f"{norm_name(self.norm_cfg)}1"
+        self.add_module(self.norm1, build_norm(self.norm_cfg, channels))
+        self.relu = nn.ReLU(inplace=True)
+
+    def make_stage(
+        self, in_channels: int, channels: int, count: int, stride: int, dilation: int, grid: Sequence[int] | None
+    ) -> nn.Sequential:
+        """`count` blocks, the first with the stride and a projected shortcut."""
+        dilations = list(grid) if grid else [dilation] * count
+        if not grid and dilation > 1 and self.contract_dilation:
+            dilations[0] = dilation // 2
+        options = {"style": self.style, "conv_cfg": self.conv_cfg, "norm_cfg": self.norm_cfg, "with_cp": self.with_cp}
+        width = channels * self.block.expansion
+        downsample = self.make_shortcut(in_channels, width, stride) if stride != 1 or in_channels != width else None
+        blocks = [
+            self.make_block(
+                in_channels, channels, stride=stride, dilation=dilations[0], downsample=downsample, **options
+            )
+        ]
+        blocks += [
+            self.make_block(width, channels, dilation=dilations[index], downsample=None, **options)
+            for index in range(1, count)
+        ]
+        return nn.Sequential(*blocks)
+
+    def make_block(self, in_channels: int, channels: int, **options: Any) -> Block:
+        return self.block(in_channels, channels, **options)
+
+    def make_shortcut(self, in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
+        """1x1 convolution and norm, after average pooling in the D variant."""
+        layers: list[nn.Module] = []
+        if self.avg_down:
+            layers.append(nn.AvgPool2d(stride, stride, ceil_mode=True, count_include_pad=False))
+            stride = 1
+        layers += [self.conv(in_channels, out_channels, 1, stride=stride), build_norm(self.norm_cfg, out_channels)]
+        return nn.Sequential(*layers)
+
+    def zero_last_norms(self) -> None:
+        """Start every residual branch at zero."""
+        for module in self.modules():
+            if isinstance(module, Block):
+                last = getattr(module, module.norms[2 if module.expansion == 4 else 1])
+                nn.init.zeros_(last.weight)
+
+    def freeze(self) -> None:
+        """Stop gradients and running statistics of the stem and the first `frozen_stages` stages."""
+        if self.frozen_stages < 0:
+            return
+        stem = [self.stem] if self.deep_stem else [self.conv1, getattr(self, self.norm1)]
+        for module in stem + [getattr(self, name) for name in self.stages[: self.frozen_stages]]:
+            module.eval()
+            module.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> ResNet:
+        super().train(mode)
+        self.freeze()
+        if mode and self.norm_eval:
+            for module in self.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        return self
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        x = self.stem(x) if self.deep_stem else self.relu(getattr(self, self.norm1)(self.conv1(x)))
+        x = self.maxpool(x)
+        outputs = []
+        for index, name in enumerate(self.stages):
+            x = getattr(self, name)(x)
+            if index in self.out_indices:
+                outputs.append(x)
+        return tuple(outputs)
+
+
+@MODELS.register
+class ResNetV1c(ResNet):
+    """ResNet with three 3x3 convolutions as its stem."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**(kwargs | {"deep_stem": True, "avg_down": False}))
+
+
+@MODELS.register
+class ResNetV1d(ResNet):
+    """ResNetV1c whose strided shortcuts pool first."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**(kwargs | {"deep_stem": True, "avg_down": True}))

@@ -1,0 +1,37 @@
+"""From a config's `model` section to a model."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from torch import nn
+
+from terrazzo.errors import UserError
+from terrazzo.models.preprocess import Preprocess
+from terrazzo.registry import MODELS, check_arguments
+
+
+def build_model(config: Any, vocabulary: str | None = None) -> nn.Module:
+    """A model with random weights from a Config or a model dict; `vocabulary="0.x"` upgrades a bare 0.x dict first.
+
+    `pretrained` and `init_cfg` are ignored here. Raises UserError for an unknown type or argument.
+    """
+    spec = config.to_dict() if hasattr(config, "to_dict") else copy.deepcopy(dict(config))
+    preprocessor = spec.get("data_preprocessor") if "model" in spec else None
+    spec = spec.get("model", spec)
+    if vocabulary == "0.x":
+        from terrazzo.config.upgrade import upgrade_model
+
+        spec = upgrade_model(spec)
+    if not isinstance(spec, dict) or "type" not in spec:
+        raise UserError("the config has no model: it needs a section `model` with a `type`, such as EncoderDecoder")
+    spec["data_preprocessor"] = build_preprocess(spec.get("data_preprocessor") or preprocessor or {})
+    return MODELS.build(spec, "model")
+
+
+def build_preprocess(spec: dict[str, Any]) -> Preprocess:
+    """The normalisation that `data_preprocessor` describes."""
+    options = {key: value for key, value in spec.items() if key not in ("type", "non_blocking", "batch_augments")}
+    check_arguments(Preprocess, options, "SegDataPreProcessor", "data_preprocessor")
+    return Preprocess(**options)

@@ -1,0 +1,140 @@
+"""What every decode head shares: choosing features, the classifier, the losses."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from terrazzo.errors import UserError
+from terrazzo.models.layers import ConvBlock, resize
+from terrazzo.models.losses.accuracy import accuracy
+from terrazzo.models.losses.cross_entropy import CrossEntropyLoss
+
+Features = Sequence[Tensor]  # the backbone's or neck's maps, each N, C, H, W, from fine to coarse
+
+
+class DecodeHead(nn.Module):
+    """features -> logits -> loss; a subclass writes `features` and its own modules.
+
+    `in_index` chooses the input maps: one, several as a list (`input_transform="multiple_select"`), or several resized
+    to the first and concatenated ("resize_concat"). With `out_channels=1` two classes share one foreground score.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: int | Sequence[int],
+        channels: int,
+        num_classes: int,
+        out_channels: int | None = None,
+        threshold: float | None = None,
+        dropout_ratio: float = 0.1,
+        conv_cfg: dict[str, Any] | None = None,
+        norm_cfg: dict[str, Any] | None = None,
+        act_cfg: dict[str, Any] | None = {"type": "ReLU"},  # noqa: B006 - never written to
+        in_index: int | Sequence[int] = -1,
+        input_transform: str | None = None,
+        loss_decode: nn.Module | Sequence[nn.Module] | None = None,
+        ignore_index: int = 255,
+        sampler: Any = None,
+        align_corners: bool = False,
+    ) -> None:
+        super().__init__()
+        self.in_index = in_index
+        self.input_transform = input_transform
+        if input_transform == "resize_concat":
+            assert isinstance(in_channels, Sequence)
+            in_channels = sum(in_channels)
+        self.in_channels: Any = in_channels
+        self.channels = channels
+        self.num_classes = num_classes
+        self.out_channels, self.threshold = binary_outputs(num_classes, out_channels, threshold)
+        self.conv_cfg, self.norm_cfg, self.act_cfg = conv_cfg, norm_cfg, act_cfg
+        self.ignore_index = ignore_index
+        self.align_corners = align_corners
+        self.sampler = sampler
+        self.loss_decode = loss_decode if loss_decode is not None else CrossEntropyLoss()
+        if isinstance(self.loss_decode, Sequence):
+            self.loss_decode = nn.ModuleList(self.loss_decode)
+        self.conv_seg: nn.Module = nn.Conv2d(channels, self.out_channels, 1)
+        nn.init.normal_(self.conv_seg.weight, std=0.01)
+        nn.init.zeros_(self.conv_seg.bias)
+        self.dropout = nn.Dropout2d(dropout_ratio) if dropout_ratio > 0 else None
+
+    def conv_block(self, in_channels: int, out_channels: int, kernel_size: int, **options: Any) -> ConvBlock:
+        """A ConvBlock with the head's convolution, norm and activation."""
+        options = {"conv_cfg": self.conv_cfg, "norm_cfg": self.norm_cfg, "act_cfg": self.act_cfg} | options
+        return ConvBlock(in_channels, out_channels, kernel_size, **options)
+
+    def resize(self, x: Tensor, *, like: Tensor) -> Tensor:
+        """`x` at the size of `like`, corners aligned as the head is."""
+        return resize(x, like=like, align_corners=self.align_corners)
+
+    def select(self, inputs: Features) -> Any:
+        """The input map (N, C, H, W), or a list of them for "multiple_select"."""
+        if self.input_transform == "resize_concat":
+            chosen = [inputs[index] for index in self.in_index]  # type: ignore[union-attr]
+            return torch.cat([self.resize(x, like=chosen[0]) for x in chosen], dim=1)
+        if self.input_transform == "multiple_select":
+            return [inputs[index] for index in self.in_index]  # type: ignore[union-attr]
+        return inputs[self.in_index]  # type: ignore[index]
+
+    def features(self, inputs: Features) -> Tensor:
+        """The map (N, channels, h, w) that the classifier reads."""
+        raise NotImplementedError
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Logits (N, out_channels, h, w)."""
+        if self.dropout is not None:
+            features = self.dropout(features)
+        return self.conv_seg(features)
+
+    def forward(self, inputs: Features) -> Tensor:
+        return self.classify(self.features(inputs))
+
+    def loss(self, inputs: Features, labels: Tensor, **targets: Tensor) -> dict[str, Tensor]:
+        """Losses by name, and the pixel accuracy "acc_seg"; labels (N, H, W)."""
+        return self.losses(self(inputs), labels)
+
+    def losses(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Each of the head's losses on logits of any size; losses of the same name add up."""
+        logits = resize(logits, labels.shape[-2:], align_corners=self.align_corners)
+        criteria = self.loss_decode if isinstance(self.loss_decode, nn.ModuleList) else [self.loss_decode]
+        weight = None
+        if self.sampler is not None:
+
+            def loss_map() -> Tensor:
+                maps = [loss(logits, labels, ignore_index=self.ignore_index, reduction="none") for loss in criteria]
+                return torch.stack(maps).sum(0)
+
+            weight = self.sampler.sample(logits, labels, loss_map, self.ignore_index)
+        losses: dict[str, Tensor] = {}
+        for criterion in criteria:
+            value = criterion(logits, labels, weight=weight, ignore_index=self.ignore_index)
+            losses[criterion.loss_name] = losses.get(criterion.loss_name, 0) + value
+        losses["acc_seg"] = accuracy(logits, labels, self.ignore_index, self.threshold or 0.5)
+        return losses
+
+
+def binary_outputs(num_classes: int, out_channels: int | None, threshold: float | None) -> tuple[int, float | None]:
+    """Output channels and threshold of a head. Raises UserError where `out_channels` does not fit `num_classes`."""
+    if out_channels is None:
+        if num_classes == 2:
+            warnings.warn(
+                "two classes with two output channels (softmax); a binary head can also have num_classes=2, "
+                "out_channels=1 with a sigmoid loss (use_sigmoid=True) and a threshold"
+            )
+        out_channels = num_classes
+    if out_channels != num_classes and not (out_channels == 1 and num_classes == 2):
+        raise UserError(
+            f"out_channels={out_channels} does not fit num_classes={num_classes}: "
+            "it is num_classes, or 1 for two classes (sigmoid)"
+        )
+    if out_channels == 1 and threshold is None:
+        threshold = 0.3
+        warnings.warn("out_channels=1 without a threshold: a pixel above 0.3 is foreground; set threshold to change it")
+    return out_channels, threshold

@@ -1,0 +1,31 @@
+"""Pyramid scene parsing head."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from terrazzo.models.heads.base import DecodeHead, Features
+from terrazzo.registry import MODELS
+
+
+@MODELS.register
+class PSPHead(DecodeHead):
+    """PSPNet head (Zhao et al., CVPR 2017): pool on several grids, upsample, fuse."""
+
+    def __init__(self, *, pool_scales: Sequence[int] = (1, 2, 3, 6), **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.psp_modules = nn.ModuleList(
+            nn.Sequential(nn.AdaptiveAvgPool2d(grid), self.conv_block(self.in_channels, self.channels, 1))
+            for grid in pool_scales
+        )
+        fused = self.in_channels + len(pool_scales) * self.channels
+        self.bottleneck = self.conv_block(fused, self.channels, 3, padding=1)
+
+    def features(self, inputs: Features) -> Tensor:
+        x = self.select(inputs)  # N, in_channels, H, W
+        context = [self.resize(pool(x), like=x) for pool in self.psp_modules]
+        return self.bottleneck(torch.cat([x, *context], dim=1))  # N, channels, H, W

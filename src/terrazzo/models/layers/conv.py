@@ -1,0 +1,158 @@
+"""Convolution, norm and activation as one block, with the attribute names that published checkpoints use."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from terrazzo.errors import UserError, nearest
+from terrazzo.models.layers.activation import build_activation
+from terrazzo.models.layers.norm import build_norm, norm_name
+
+Spec = dict[str, Any]
+
+
+class AdaptivePaddingConv2d(nn.Conv2d):
+    """Convolution padded on the right and bottom first, so that the output is ceil(input / stride) (TensorFlow's "same")."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **(kwargs | {"padding": 0}))
+
+    def forward(self, input: Tensor) -> Tensor:
+        pads = []
+        for axis in (1, 0):  # width first, as F.pad wants it
+            size = input.shape[2 + axis]
+            extent = (self.kernel_size[axis] - 1) * self.dilation[axis] + 1
+            missing = max((math.ceil(size / self.stride[axis]) - 1) * self.stride[axis] + extent - size, 0)
+            pads += [missing // 2, missing - missing // 2]
+        return super().forward(F.pad(input, pads))
+
+
+CONVS: dict[str, type[nn.Module]] = {
+    "Conv1d": nn.Conv1d,
+    "Conv2d": nn.Conv2d,
+    "Conv": nn.Conv2d,
+    "Conv3d": nn.Conv3d,
+    "Conv2dAdaptivePadding": AdaptivePaddingConv2d,
+}
+
+
+def build_conv(conv_cfg: Spec | None, *args: Any, **kwargs: Any) -> nn.Module:
+    """A convolution of the type that `conv_cfg` names; None is Conv2d. Raises UserError for an unknown type."""
+    options = dict(conv_cfg or {"type": "Conv2d"})
+    kind = options.pop("type")
+    if kind not in CONVS:
+        raise UserError(f"conv_cfg: no convolution is called '{kind}'{nearest(str(kind), CONVS)}")
+    return CONVS[kind](*args, **kwargs, **options)
+
+
+class ConvBlock(nn.Module):
+    """`conv`, norm (`bn`, `gn`, ...) and `activate`, in `order`; the convolution has a bias where no norm follows it."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | Sequence[int],
+        stride: int | Sequence[int] = 1,
+        padding: int | Sequence[int] = 0,
+        dilation: int | Sequence[int] = 1,
+        groups: int = 1,
+        bias: bool | str = "auto",
+        *,
+        conv_cfg: Spec | None = None,
+        norm_cfg: Spec | None = None,
+        act_cfg: Spec | None = {"type": "ReLU"},  # noqa: B006 - never written to
+        inplace: bool = True,
+        order: Sequence[str] = ("conv", "norm", "act"),
+    ) -> None:
+        super().__init__()
+        self.order = tuple(order)
+        bias = norm_cfg is None if bias == "auto" else bias
+        self.conv = build_conv(
+            conv_cfg, in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bool(bias)
+        )
+        self.norm_name = None
+        if norm_cfg is not None:
+            self.norm_name = norm_name(norm_cfg)
+            after = self.order.index("norm") > self.order.index("conv")
+            self.add_module(self.norm_name, build_norm(norm_cfg, out_channels if after else in_channels))
+        self.activate = None
+        if act_cfg is not None:
+            # PReLU and the smooth ones have no in-place form; build_activation leaves the flag out for them
+            self.activate = build_activation({"inplace": inplace, **act_cfg})
+        nonlinearity, slope = "relu", 0.0
+        if act_cfg is not None and act_cfg["type"] == "LeakyReLU":
+            nonlinearity, slope = "leaky_relu", act_cfg.get("negative_slope", 0.01)
+        nn.init.kaiming_normal_(self.conv.weight, a=slope, mode="fan_out", nonlinearity=nonlinearity)
+        if self.conv.bias is not None:
+            nn.init.zeros_(self.conv.bias)
+
+    @property
+    def norm(self) -> nn.Module | None:
+        """The norm layer under whatever name it has."""
+        return getattr(self, self.norm_name) if self.norm_name else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        for step in self.order:
+            if step == "conv":
+                x = self.conv(x)
+            elif step == "norm" and self.norm is not None:
+                x = self.norm(x)
+            elif step == "act" and self.activate is not None:
+                x = self.activate(x)
+        return x
+
+
+class DepthwiseSeparableConvBlock(nn.Module):
+    """A depthwise and a pointwise ConvBlock (Howard et al., 2017), each with its own norm and activation."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        padding: int = 0,
+        dilation: int = 1,
+        *,
+        norm_cfg: Spec | None = None,
+        act_cfg: Spec | None = {"type": "ReLU"},  # noqa: B006 - never written to
+        dw_norm_cfg: Spec | None | str = "default",
+        dw_act_cfg: Spec | None | str = "default",
+        pw_norm_cfg: Spec | None | str = "default",
+        pw_act_cfg: Spec | None | str = "default",
+        **options: Any,
+    ) -> None:
+        super().__init__()
+
+        def own(value: Any, default: Any) -> Any:
+            return default if value == "default" else value
+
+        self.depthwise_conv = ConvBlock(
+            in_channels,
+            in_channels,
+            kernel_size,
+            stride,
+            padding,
+            dilation,
+            groups=in_channels,
+            norm_cfg=own(dw_norm_cfg, norm_cfg),
+            act_cfg=own(dw_act_cfg, act_cfg),
+            **options,
+        )
+        self.pointwise_conv = ConvBlock(
+            in_channels,
+            out_channels,
+            1,
+            norm_cfg=own(pw_norm_cfg, norm_cfg),
+            act_cfg=own(pw_act_cfg, act_cfg),
+            **options,
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.pointwise_conv(self.depthwise_conv(x))

@@ -1,0 +1,47 @@
+"""Resizing of feature maps and logits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def resize(
+    x: Tensor,
+    size: Sequence[int] | None = None,
+    *,
+    like: Tensor | None = None,
+    scale_factor: float | None = None,
+    mode: str = "bilinear",
+    align_corners: bool = False,
+) -> Tensor:
+    """Resize (N, C, H, W) to `size` (height, width), to the size of `like`, or by `scale_factor`."""
+    if like is not None:
+        size = like.shape[2:]
+    if size is not None and tuple(size) == tuple(x.shape[2:]):
+        return x
+    corners = align_corners if mode in ("bilinear", "bicubic") else None
+    return F.interpolate(x, None if size is None else tuple(size), scale_factor, mode=mode, align_corners=corners)
+
+
+class Upsample(nn.Module):
+    """`resize` as a module: by a factor (the output size is rounded down) or to a size."""
+
+    def __init__(
+        self,
+        size: Sequence[int] | None = None,
+        scale_factor: float | None = None,
+        mode: str = "bilinear",
+        align_corners: bool = False,
+    ) -> None:
+        super().__init__()
+        self.size, self.scale_factor, self.mode, self.align_corners = size, scale_factor, mode, align_corners
+
+    def forward(self, x: Tensor) -> Tensor:
+        size = self.size
+        if size is None:
+            assert self.scale_factor is not None
+            size = [int(length * self.scale_factor) for length in x.shape[2:]]
+        return resize(x, size, mode=self.mode, align_corners=self.align_corners)

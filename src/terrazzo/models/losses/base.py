@@ -1,0 +1,46 @@
+"""What all losses share: weighting and averaging of a loss map."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class SegmentationLoss(nn.Module):
+    """A loss of (logits (N, K, H, W), labels (N, H, W)) -> scalar; `loss_name` is its key in the loss dict."""
+
+    def __init__(self, *, loss_weight: float = 1.0, loss_name: str = "loss") -> None:
+        super().__init__()
+        self.loss_weight = loss_weight
+        self.loss_name = loss_name
+
+    def forward(self, logits: Tensor, labels: Tensor, *, weight: Tensor | None = None, ignore_index: int = 255) -> Any:
+        """`weight` (N, H, W) scales each pixel; pixels of `ignore_index` count for nothing."""
+        raise NotImplementedError
+
+
+def reduce(values: Tensor, weight: Tensor | None, reduction: str, divisor: Tensor | float | None = None) -> Tensor:
+    """Weigh a loss map, then average it (over `divisor` where given), sum it, or leave it ("none")."""
+    if weight is not None:
+        values = values * weight
+    if reduction == "none":
+        return values
+    if reduction == "sum":
+        return values.sum()
+    # the smallest step above zero keeps a batch with nothing to count at 0 instead of 0 / 0
+    return values.mean() if divisor is None else values.sum() / (divisor + torch.finfo(torch.float32).eps)
+
+
+def one_hot(labels: Tensor, num_classes: int, ignore_index: int) -> tuple[Tensor, Tensor]:
+    """Labels (N, H, W) as (N, K, H, W) floats that are all zero where ignored, and the mask (N, H, W) of the others."""
+    valid = (labels >= 0) & (labels != ignore_index)
+    hot = F.one_hot(torch.where(valid, labels, 0).long(), num_classes).movedim(-1, 1)
+    return hot * valid.unsqueeze(1), valid
+
+
+def class_weights(values: Any, like: Tensor) -> Tensor | None:
+    """A list of class weights as a tensor on the device of `like`."""
+    return None if values is None else torch.as_tensor(values, dtype=like.dtype, device=like.device)

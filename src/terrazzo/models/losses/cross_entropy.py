@@ -1,0 +1,100 @@
+"""Cross-entropy over pixels: softmax over classes, sigmoid for each class, or binary masks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from terrazzo.errors import UserError
+from terrazzo.models.losses.base import SegmentationLoss, class_weights, one_hot, reduce
+from terrazzo.registry import MODELS
+
+
+@MODELS.register
+class CrossEntropyLoss(SegmentationLoss):
+    """Cross-entropy with class weights.
+
+    The mean is over all pixels, or over the ones not ignored with `avg_non_ignore`. With class weights it divides by
+    the sum of the pixels' weights, or by their number with `weight_average="pixels"`.
+    """
+
+    def __init__(
+        self,
+        *,
+        use_sigmoid: bool = False,
+        use_mask: bool = False,
+        reduction: str = "mean",
+        class_weight: Sequence[float] | None = None,
+        avg_non_ignore: bool = False,
+        weight_average: str = "weights",
+        loss_weight: float = 1.0,
+        loss_name: str = "loss_ce",
+    ) -> None:
+        super().__init__(loss_weight=loss_weight, loss_name=loss_name)
+        if use_sigmoid and use_mask:
+            raise UserError("CrossEntropyLoss: use_sigmoid and use_mask exclude each other; set one of them")
+        self.compute = self.masks if use_mask else self.sigmoid if use_sigmoid else self.softmax
+        self.reduction = reduction
+        self.class_weight = class_weight
+        self.avg_non_ignore = avg_non_ignore
+        self.weight_average = weight_average
+
+    def forward(
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        *,
+        weight: Tensor | None = None,
+        ignore_index: int = 255,
+        reduction: str | None = None,
+    ) -> Tensor:
+        return self.loss_weight * self.compute(logits, labels, weight, ignore_index, reduction or self.reduction)
+
+    def softmax(
+        self, logits: Tensor, labels: Tensor, weight: Tensor | None, ignore_index: int, reduction: str
+    ) -> Tensor:
+        """Logits (N, K, ...), labels (N, ...)."""
+        per_class = class_weights(self.class_weight, logits)
+        values = F.cross_entropy(logits, labels, per_class, reduction="none", ignore_index=ignore_index)
+        valid = labels != ignore_index
+        if per_class is not None and self.weight_average == "weights":
+            divisor = (per_class[torch.where(valid, labels, 0)] * valid).sum()
+        else:
+            divisor = valid.sum() if self.avg_non_ignore else labels.numel()
+        return reduce(values, weight, reduction, divisor)
+
+    def sigmoid(
+        self, logits: Tensor, labels: Tensor, weight: Tensor | None, ignore_index: int, reduction: str
+    ) -> Tensor:
+        """One channel against labels 0 and 1, or K channels against the one-hot label; class weights favour positives."""
+        per_class = class_weights(self.class_weight, logits)
+        if logits.shape[1] == 1:
+            valid = (labels >= 0) & (labels != ignore_index)
+            target = torch.where(valid, labels, 0).unsqueeze(1)  # N, 1, H, W
+        else:
+            target, valid = one_hot(labels, logits.shape[1], ignore_index)
+        if per_class is not None and per_class.ndim:
+            per_class = per_class.view(-1, *[1] * (logits.ndim - 2))
+        values = F.binary_cross_entropy_with_logits(
+            logits, target.to(logits.dtype), pos_weight=per_class, reduction="none"
+        )
+        counted = valid.unsqueeze(1).expand_as(values)
+        weight = counted if weight is None else counted * weight.unsqueeze(1)
+        return reduce(values, weight, reduction, counted.sum() if self.avg_non_ignore else None)
+
+    def masks(self, logits: Tensor, labels: Tensor, weight: Tensor | None, ignore_index: int, reduction: str) -> Tensor:
+        """Each class's channel against a binary mask (N, K, H, W), or against the one-hot label."""
+        if labels.ndim == logits.ndim:
+            target, valid = labels, torch.ones_like(labels[:, 0], dtype=torch.bool)
+        else:
+            target, valid = one_hot(labels, logits.shape[1], ignore_index)
+        per_class = class_weights(self.class_weight, logits)
+        if per_class is not None:
+            per_class = per_class.view(-1, *[1] * (logits.ndim - 2))
+        values = F.binary_cross_entropy_with_logits(logits, target.to(logits.dtype), per_class, reduction="none")
+        counted = valid.unsqueeze(1).expand_as(values)
+        weight = counted if weight is None else counted * weight.unsqueeze(1)
+        return reduce(values, weight, reduction, counted.sum())

@@ -1,0 +1,87 @@
+"""Dice loss (Milletari et al., 3DV 2016), in the two published definitions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from terrazzo.models.losses.base import SegmentationLoss, class_weights, one_hot, reduce
+from terrazzo.registry import MODELS
+
+
+@MODELS.register
+class DiceLoss(SegmentationLoss):
+    """1 - Dice overlap.
+
+    `formula="joint"`: one overlap for each image over all classes together. `formula="per_class"`: softmax, one overlap
+    for each class, averaged with `class_weight`; `smooth` and `exponent` belong to this one.
+    """
+
+    def __init__(
+        self,
+        *,
+        formula: str = "joint",
+        use_sigmoid: bool = True,
+        activate: bool = True,
+        naive_dice: bool = False,
+        reduction: str = "mean",
+        ignore_index: int | None = 255,
+        eps: float = 1e-3,
+        smooth: float = 1.0,
+        exponent: float = 2.0,
+        class_weight: Sequence[float] | None = None,
+        loss_weight: float = 1.0,
+        loss_name: str = "loss_dice",
+    ) -> None:
+        super().__init__(loss_weight=loss_weight, loss_name=loss_name)
+        self.compute = self.per_class if formula == "per_class" else self.joint
+        self.use_sigmoid = use_sigmoid
+        self.activate = activate
+        self.naive_dice = naive_dice
+        self.reduction = reduction
+        self.ignored_class = ignore_index
+        self.eps = eps
+        self.smooth = smooth
+        self.exponent = exponent
+        self.class_weight = class_weight
+
+    def forward(
+        self, logits: Tensor, labels: Tensor, *, weight: Tensor | None = None, ignore_index: int = 255
+    ) -> Tensor:
+        return self.loss_weight * self.compute(logits, labels, weight, ignore_index)
+
+    def joint(self, logits: Tensor, labels: Tensor, weight: Tensor | None, ignore_index: int) -> Tensor:
+        """An ignored pixel has no label, so that it counts only by what is predicted there."""
+        predicted = logits
+        if self.activate:
+            predicted = logits.sigmoid() if self.use_sigmoid or logits.shape[1] == 1 else logits.softmax(1)
+        if logits.shape[1] == 1:
+            hot = ((labels == 1) & (labels != ignore_index)).unsqueeze(1)
+        else:
+            hot, _ = one_hot(labels, logits.shape[1], ignore_index)
+        if self.ignored_class is not None and self.ignored_class < logits.shape[1]:
+            kept = torch.arange(logits.shape[1], device=logits.device) != self.ignored_class
+            predicted, hot = predicted[:, kept], hot[:, kept]
+        predicted, hot = predicted.flatten(1), hot.flatten(1).to(predicted.dtype)
+        overlap = (predicted * hot).sum(1)
+        if self.naive_dice:
+            dice = (2 * overlap + self.eps) / (predicted.sum(1) + hot.sum(1) + self.eps)
+        else:
+            dice = 2 * overlap / (predicted.square().sum(1) + hot.square().sum(1) + 2 * self.eps)
+        return reduce(1 - dice, weight, self.reduction)
+
+    def per_class(self, logits: Tensor, labels: Tensor, weight: Tensor | None, ignore_index: int) -> Tensor:
+        """An ignored pixel counts as the last class, and only in the denominator."""
+        predicted = logits.softmax(1)
+        num_classes = logits.shape[1]
+        valid = (labels != ignore_index).unsqueeze(1)
+        hot, _ = one_hot(labels.clamp(0, num_classes - 1), num_classes, -1)
+        overlap = (predicted * hot * valid).flatten(2).sum(2)  # N, K
+        size = (predicted**self.exponent + hot**self.exponent).flatten(2).sum(2)
+        dice = 1 - (2 * overlap + self.smooth) / (size + self.smooth)  # N, K
+        weights = class_weights(self.class_weight, logits)
+        if self.ignored_class is not None and self.ignored_class < num_classes:
+            dice = dice[:, torch.arange(num_classes, device=logits.device) != self.ignored_class]
+        return reduce(dice if weights is None else dice * weights, None, self.reduction)

@@ -1,0 +1,75 @@
+"""From raw image batches to what a network reads; the only place where images are normalised."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from terrazzo.errors import UserError
+
+
+class Preprocess(nn.Module):
+    """Normalise a raw RGB batch on its device; pad training batches to `size`. It holds no state-dict entries.
+
+    `bgr_to_rgb` says that `mean` and `std` are in RGB order and that the network was trained on RGB.
+    """
+
+    def __init__(
+        self,
+        *,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        size: Sequence[int] | int | None = None,
+        size_divisor: int | None = None,
+        pad_val: float = 0,
+        seg_pad_val: int = 255,
+        bgr_to_rgb: bool = False,
+        rgb_to_bgr: bool = False,
+        test_cfg: dict[str, object] | None = None,
+    ) -> None:
+        super().__init__()
+        if (mean is None) != (std is None):
+            raise UserError("data_preprocessor: mean and std go together; give both or neither")
+        for name, values in (("mean", mean), ("std", std)):
+            tensor = None if values is None else torch.as_tensor(values, dtype=torch.float32).view(1, -1, 1, 1)
+            self.register_buffer(name, tensor, persistent=False)
+        self.size = (size, size) if isinstance(size, int) else size
+        self.size_divisor = size_divisor
+        self.pad_val = pad_val
+        self.seg_pad_val = seg_pad_val
+        self.rgb = bgr_to_rgb or mean is None
+        self.test_padding = test_cfg or {}
+
+    mean: Tensor | None
+    std: Tensor | None
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Raw (N, C, H, W), three channels in RGB order -> normalised floats in the network's order."""
+        images = images.float()
+        if images.shape[1] == 3 and not self.rgb:
+            images = images.flip(1)
+        if self.mean is not None and self.std is not None:
+            images = (images - self.mean) / self.std
+        return images
+
+    def pad(self, images: Tensor, targets: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Normalised images and their maps at the training size: padded on the right and below where smaller."""
+        height, width = images.shape[-2:]
+        target_height, target_width = height, width
+        if self.size is not None:
+            target_height, target_width = max(height, self.size[0]), max(width, self.size[1])
+        elif self.size_divisor:
+            target_height, target_width = (
+                -(-length // self.size_divisor) * self.size_divisor for length in (height, width)
+            )
+        margin = (0, target_width - width, 0, target_height - height)
+        if not any(margin):
+            return images, targets
+        padded = {
+            name: F.pad(target, margin, value=self.seg_pad_val if name == "label" else 0)
+            for name, target in targets.items()
+        }
+        return F.pad(images, margin, value=self.pad_val), padded

@@ -1,0 +1,132 @@
+"""The golden models: their specs, and the checks of a model of ours against measured facts."""
+
+from __future__ import annotations
+
+import gzip
+import importlib.util
+import json
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from conftest import SHARED
+from torch import nn
+
+import terrazzo as tz
+
+GOLDEN = SHARED / "golden"
+
+
+def untuple(value: Any) -> Any:
+    """`{"__tuple__": [...]}` back to tuples."""
+    if isinstance(value, dict):
+        if set(value) == {"__tuple__"}:
+            return tuple(untuple(item) for item in value["__tuple__"])
+        return {key: untuple(item) for key, item in value.items()}
+    return [untuple(item) for item in value] if isinstance(value, list) else value
+
+
+@cache
+def records(version: str) -> dict[str, dict[str, Any]]:
+    """Golden records of "v0" or "v1" by id; empty where the facts are absent."""
+    path = GOLDEN / f"models_{version}.jsonl.gz"
+    if not path.exists():
+        return {}
+    with gzip.open(path, "rt") as lines:
+        return {record["id"]: record for record in map(json.loads, lines)}
+
+
+def type_names(spec: Any) -> set[str]:
+    """Every type name in a model spec."""
+    if isinstance(spec, dict):
+        own = {spec["type"]} if isinstance(spec.get("type"), str) else set()
+        return own.union(*map(type_names, spec.values()), set())
+    return set().union(*map(type_names, spec)) if isinstance(spec, (list, tuple)) else set()
+
+
+def label(version: str, record: dict[str, Any]) -> str:
+    """A readable name for a test's parameter."""
+    return f"{version}-{record['configs'][0].split('/')[-1].removesuffix('.py')}"
+
+
+def build(version: str, spec: dict[str, Any], meta: bool = False) -> nn.Module:
+    with torch.device("meta" if meta else "cpu"):
+        return tz.build_model(untuple(spec), vocabulary="0.x" if version == "v0" else None)
+
+
+@cache
+def seeded_weights() -> Any:
+    source = importlib.util.spec_from_file_location("seeded_weights", GOLDEN / "seeded_weights.py")
+    module = importlib.util.module_from_spec(source)
+    source.loader.exec_module(module)
+    return module
+
+
+def filled(version: str, record: dict[str, Any]) -> nn.Module:
+    """The record's model with weights that follow from the parameters' names, every dropout off."""
+    spec = record.get("derived", {}).get("model") or record["model"]
+    model = build(version, spec)
+    seeded_weights().fill(model.state_dict())
+    for module in model.modules():
+        if isinstance(module, nn.modules.dropout._DropoutNd):
+            module.p = 0.0
+        if isinstance(module, nn.MultiheadAttention):
+            module.dropout = 0.0
+        if hasattr(module, "drop_prob"):
+            module.drop_prob = 0.0
+    return model
+
+
+def random_images(shape: list[int]) -> torch.Tensor:
+    return torch.from_numpy(np.random.Generator(np.random.PCG64(0)).standard_normal(shape, dtype=np.float32))
+
+
+def check_keys(version: str, record: dict[str, Any]) -> None:
+    model = build(version, record["model"], meta=True)
+    expected = [(name, tuple(shape), dtype) for name, shape, dtype in record["keys"]]
+    actual = [
+        (name, tuple(value.shape), str(value.dtype).removeprefix("torch."))
+        for name, value in model.state_dict().items()
+    ]
+    assert sorted(set(actual) ^ set(expected)) == []
+    assert actual == expected, "the order differs"
+    assert sum(p.numel() for p in model.parameters() if p.requires_grad) == record["n_params"]
+
+
+def check_logits(version: str, record: dict[str, Any]) -> float:
+    golden = record["logits"]
+    model = filled(version, record).eval()
+    torch.manual_seed(0)
+    with torch.no_grad():
+        logits = model(random_images(golden["input_shape"]))
+    assert list(logits.shape) == golden["shape"]
+    positions = np.random.Generator(np.random.PCG64(1)).integers(0, logits.numel(), 256)
+    difference = np.abs(logits.flatten().double().numpy()[positions] - np.array(golden["values"])).max()
+    assert difference / golden["std"] < 1e-3
+    assert abs(float(logits.double().mean()) - golden["mean"]) / golden["std"] < 1e-3
+    return difference / golden["std"]
+
+
+def check_train(version: str, record: dict[str, Any]) -> None:
+    golden = record["train"]
+    model = filled(version, record).train()
+    images = random_images(record["logits"]["input_shape"])
+    size = golden["size"]
+    labels = np.random.Generator(np.random.PCG64(2)).integers(0, golden["num_classes"], (2, size, size))
+    labels[:, : golden["ignore_border_rows"]] = 255
+    edge = np.random.Generator(np.random.PCG64(3)).integers(0, 2, (2, size, size))
+    targets = {"edge": torch.from_numpy(edge)} if "PIDHead" in type_names(record["model"]) else {}
+    torch.manual_seed(0)
+    losses = model.loss(images, torch.from_numpy(labels), **targets)
+    assert set(losses) == set(golden["losses"])
+    if golden.get("randomised"):
+        return
+    for name, expected in golden["losses"].items():
+        if "acc" in name:
+            assert abs(float(losses[name]) - expected) < 0.05, name
+        else:
+            assert abs(float(losses[name]) - expected) <= 1e-4 * max(abs(expected), 1e-6), (name, float(losses[name]))
+    sum(value for name, value in losses.items() if "loss" in name).backward()
+    squares = sum(float(p.grad.double().square().sum()) for p in model.parameters() if p.grad is not None)
+    assert abs(squares**0.5 - golden["grad_norm"]) < 1e-3 * golden["grad_norm"], squares**0.5

@@ -1,0 +1,46 @@
+"""Keys, logits, losses and gradients of every golden model equal MMSegmentation's."""
+
+import golden_models as golden
+import pytest
+import torch
+
+from terrazzo.models.layers.activation import ACTIVATIONS
+from terrazzo.models.layers.conv import CONVS
+from terrazzo.models.layers.norm import NORMS
+from terrazzo.registry import MODELS
+
+torch.set_num_threads(1)
+
+NAMES_OF_LAYERS = {"SegDataPreProcessor", "InterpConv", *ACTIVATIONS, *NORMS, *CONVS}
+
+
+def cases(*, with_values: bool):
+    known = NAMES_OF_LAYERS | set(MODELS)
+    for version in ("v0", "v1"):
+        for record in golden.records(version).values():
+            if with_values and "logits" not in record:
+                continue
+            missing = {name for name in golden.type_names(record["model"]) if name.rpartition(".")[2] not in known}
+            marks = [pytest.mark.skip(reason=f"not part of terrazzo: {sorted(missing)}")] if missing else []
+            yield pytest.param(version, record, id=f"{golden.label(version, record)}-{record['id'][:4]}", marks=marks)
+
+
+needs_golden = pytest.mark.skipif(not golden.records("v1"), reason="golden facts are not beside the repository")
+
+
+@needs_golden
+@pytest.mark.parametrize(("version", "record"), cases(with_values=False))
+def test_state_dict_has_the_published_names_shapes_and_order(version, record):
+    golden.check_keys(version, record)
+
+
+@needs_golden
+@pytest.mark.parametrize(("version", "record"), cases(with_values=True))
+def test_logits_equal_golden(version, record):
+    golden.check_logits(version, record)
+
+
+@needs_golden
+@pytest.mark.parametrize(("version", "record"), cases(with_values=True))
+def test_losses_and_gradients_equal_golden(version, record):
+    golden.check_train(version, record)
