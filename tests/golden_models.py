@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from conftest import SHARED
 from torch import nn
 
 import terrazzo as tz
+from conftest import SHARED
 
 GOLDEN = SHARED / "golden"
 

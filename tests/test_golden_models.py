@@ -1,9 +1,9 @@
 """Keys, logits, losses and gradients of every golden model equal MMSegmentation's."""
 
-import golden_models as golden
 import pytest
 import torch
 
+import golden_models as golden
 from terrazzo.models.layers.activation import ACTIVATIONS
 from terrazzo.models.layers.conv import CONVS
 from terrazzo.models.layers.norm import NORMS

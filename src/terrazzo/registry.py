@@ -19,7 +19,7 @@ IGNORED_KEYS = ("init_cfg", "pretrained")  # weights come from checkpoints, neve
 
 
 class Registry:
-    """The types of one category; the modules of `packages` are imported at the first look-up and register themselves."""
+    """The types of one category; the modules of `packages` register themselves at the first look-up."""
 
     def __init__(self, kind: str, *packages: str) -> None:
         self.kind = kind
@@ -28,7 +28,7 @@ class Registry:
         self._loaded = False
 
     def register(self, item: T | None = None, *, name: str | None = None, aliases: tuple[str, ...] = ()) -> Any:
-        """Decorator: put a class (or any object with a name) into the table. Raises ValueError for a name that is taken."""
+        """Decorator: put a class (or any object with a name) into the table; a taken name is a ValueError."""
 
         def add(item: T) -> T:
             for key in (name or item.__name__, *aliases):  # type: ignore[attr-defined]
@@ -94,7 +94,11 @@ class Registry:
 def accepted_arguments(factory: Callable[..., Any]) -> set[str] | None:
     """Names of the keywords that a class takes, its parents' included where it passes them on; None if it takes any."""
     names: set[str] = set()
-    owners = [owner.__init__ for owner in factory.__mro__ if "__init__" in vars(owner)] if inspect.isclass(factory) else [factory]
+    owners = (
+        [owner.__init__ for owner in factory.__mro__ if "__init__" in vars(owner)]
+        if inspect.isclass(factory)
+        else [factory]
+    )
     for function in owners:
         parameters = inspect.signature(function).parameters.values()
         names |= {p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}

@@ -17,7 +17,7 @@ Spec = dict[str, Any]
 
 
 class AdaptivePaddingConv2d(nn.Conv2d):
-    """Convolution padded on the right and bottom first, so that the output is ceil(input / stride) (TensorFlow's "same")."""
+    """Convolution whose output is ceil(input / stride), padded more on the right and below (TensorFlow's "same")."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **(kwargs | {"padding": 0}))
@@ -51,7 +51,7 @@ def build_conv(conv_cfg: Spec | None, *args: Any, **kwargs: Any) -> nn.Module:
 
 
 class ConvBlock(nn.Module):
-    """`conv`, norm (`bn`, `gn`, ...) and `activate`, in `order`; the convolution has a bias where no norm follows it."""
+    """`conv`, norm (`bn`, `gn`, ...) and `activate`, in `order`; the convolution has a bias where there is no norm."""
 
     def __init__(
         self,
@@ -122,10 +122,10 @@ class DepthwiseSeparableConvBlock(nn.Module):
         *,
         norm_cfg: Spec | None = None,
         act_cfg: Spec | None = {"type": "ReLU"},  # noqa: B006 - never written to
-        dw_norm_cfg: Spec | None | str = "default",
-        dw_act_cfg: Spec | None | str = "default",
-        pw_norm_cfg: Spec | None | str = "default",
-        pw_act_cfg: Spec | None | str = "default",
+        dw_norm_cfg: Spec | str | None = "default",
+        dw_act_cfg: Spec | str | None = "default",
+        pw_norm_cfg: Spec | str | None = "default",
+        pw_act_cfg: Spec | str | None = "default",
         **options: Any,
     ) -> None:
         super().__init__()

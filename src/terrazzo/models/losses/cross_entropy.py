@@ -69,7 +69,7 @@ class CrossEntropyLoss(SegmentationLoss):
     def sigmoid(
         self, logits: Tensor, labels: Tensor, weight: Tensor | None, ignore_index: int, reduction: str
     ) -> Tensor:
-        """One channel against labels 0 and 1, or K channels against the one-hot label; class weights favour positives."""
+        """One channel against labels 0 and 1, or K against the one-hot label; class weights favour positives."""
         per_class = class_weights(self.class_weight, logits)
         if logits.shape[1] == 1:
             valid = (labels >= 0) & (labels != ignore_index)
