@@ -1,0 +1,69 @@
+"""What pixels are worth: brightness, contrast, saturation, hue, contrast equalisation; mostly tables of 256 entries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from terrazzo.errors import UserError
+
+LEVELS = np.arange(256, dtype=np.float32)
+
+
+def clipped(levels: np.ndarray) -> np.ndarray:
+    """Real levels as a table of bytes."""
+    return np.clip(levels, 0, 255).astype(np.uint8)
+
+
+def as_bytes(image: np.ndarray) -> np.ndarray:
+    """The image as uint8, clipped if it was not."""
+    return image if image.dtype == np.uint8 else clipped(image)
+
+
+def linear_table(factor: float = 1.0, offset: float = 0.0) -> np.ndarray:
+    """The table of `level * factor + offset`."""
+    return clipped(LEVELS * factor + offset)
+
+
+def look_up(image: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """Replace every level by its entry in a table of (256,) or, one a channel, (256, C)."""
+    if table.ndim == 2:
+        table = table[None]
+    return cv2.LUT(image, table).reshape(image.shape)
+
+
+def shift_saturation_and_hue(image: np.ndarray, factor: float = 1.0, shift: int = 0) -> np.ndarray:
+    """Multiply the saturation and turn the hue of an RGB uint8 image by `shift` steps of two degrees."""
+    hue = ((LEVELS + shift) % 180).astype(np.uint8)
+    table = np.stack([hue, linear_table(factor), LEVELS.astype(np.uint8)], axis=-1)  # 256, HSV
+    hsv = cv2.LUT(cv2.cvtColor(image, cv2.COLOR_RGB2HSV), table[None])
+    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
+
+
+def gamma_table(gamma: float) -> np.ndarray:
+    """The table of `255 * (level / 255) ** (1 / gamma)`."""
+    return ((np.arange(256) / 255.0) ** (1.0 / gamma) * 255).astype(np.uint8)
+
+
+def equalise_locally(image: np.ndarray, clip_limit: float, tiles: tuple[int, int]) -> np.ndarray:
+    """Contrast-limited adaptive histogram equalisation (Zuiderveld 1994) of each channel."""
+    clahe = cv2.createCLAHE(clip_limit, tiles)
+    channels = [clahe.apply(np.ascontiguousarray(as_bytes(image)[..., k])) for k in range(image.shape[2])]
+    return np.stack(channels, axis=-1)
+
+
+def stretch(image: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Map the image's range of values to [low, high], as float32. Raises UserError for an image of one value."""
+    smallest, largest = float(image.min()), float(image.max())
+    if smallest == largest:
+        raise UserError(f"Rerange cannot stretch an image of the single value {smallest:g}")
+    scaled = (image.astype(np.float64) - smallest) / (largest - smallest) * (high - low) + low
+    return scaled.astype(np.float32)
+
+
+def normalise(image: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
+    """(image - mean) / std for each channel, as float32."""
+    inverse = np.asarray(1 / np.asarray(std, np.float64), np.float32)
+    return (image.astype(np.float32) - np.asarray(mean, np.float32)) * inverse

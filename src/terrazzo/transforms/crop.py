@@ -1,0 +1,181 @@
+"""Cutting out a part of the image, and enlarging it by a border."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import cv2
+import numpy as np
+
+from terrazzo.errors import UserError
+from terrazzo.registry import TRANSFORMS
+from terrazzo.sample import Sample
+from terrazzo.transforms.base import as_pair, for_each_map, image_of
+from terrazzo.transforms.geometry import Box, crop, pad, resize_crop
+from terrazzo.transforms.resize import Resizing, record_resize
+
+TRIES = 10  # for a crop whose largest class is small enough
+
+
+def class_counts(label: np.ndarray, ignore_index: int) -> np.ndarray:
+    """How many pixels each class has that occurs in the label, ignored pixels left out."""
+    if label.dtype == np.uint8:
+        counts = cv2.calcHist([np.ascontiguousarray(label)], [0], None, [256], [0, 256]).reshape(-1)
+        if 0 <= ignore_index < 256:
+            counts[ignore_index] = 0
+        return counts[counts > 0]
+    classes, counts = np.unique(label, return_counts=True)
+    return counts[classes != ignore_index]
+
+
+@TRANSFORMS.register
+@dataclass(frozen=True)
+class RandomCrop:
+    """A rectangle of `crop_size` (height, width) from anywhere in the image, or all of an edge that is shorter.
+
+    With `cat_max_ratio` below one it tries up to ten times for a crop with two classes or more of which none covers
+    more than that part.
+    """
+
+    crop_size: Any
+    cat_max_ratio: float = 1.0
+    ignore_index: int = 255
+
+    def __post_init__(self) -> None:
+        if min(as_pair(self.crop_size, "RandomCrop's crop_size")) <= 0:
+            raise UserError(f"RandomCrop's crop_size is (height, width) in pixels, not {self.crop_size!r}")
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        image_of(sample, self)
+        label = sample.label
+        box = self.draw_box(*sample.size, rng, None if label is None else lambda box: crop(label, box))
+        for_each_map(sample, lambda array, *_: crop(array, box))
+        return sample
+
+    def draw_box(
+        self, height: int, width: int, rng: np.random.Generator, label_in: Callable[[Box], np.ndarray] | None
+    ) -> Box:
+        """A box for an image of height x width whose label within a box is `label_in(box)`."""
+        crop_height, crop_width = as_pair(self.crop_size, "RandomCrop's crop_size")
+        crop_height, crop_width = min(crop_height, height), min(crop_width, width)
+
+        def any_box() -> Box:
+            top = int(rng.integers(height - crop_height + 1))
+            left = int(rng.integers(width - crop_width + 1))
+            return top, left, top + crop_height, left + crop_width
+
+        box = any_box()
+        if self.cat_max_ratio >= 1 or label_in is None:
+            return box
+        for _ in range(TRIES):
+            counts = class_counts(label_in(box), self.ignore_index)
+            if len(counts) > 1 and counts.max() / counts.sum() < self.cat_max_ratio:
+                break
+            box = any_box()
+        return box
+
+
+@dataclass(frozen=True)
+class ResizeCrop:
+    """A resize and the random crop after it in one step, which resamples the crop only; Compose makes it of the two."""
+
+    resize: Resizing
+    random_crop: RandomCrop
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        before = height, width = image_of(sample, self).shape[:2]
+        size = self.resize.target_size(height, width, rng)
+        label = sample.label
+        label_in = None if label is None else lambda box: resize_crop(label, size, box, "nearest")
+        box = self.random_crop.draw_box(size[1], size[0], rng, label_in)
+        for_each_map(
+            sample,
+            lambda array, interpolation, _: resize_crop(array, size, box, interpolation),
+            self.resize.interpolation,
+        )
+        return record_resize(sample, before, size)
+
+
+@TRANSFORMS.register
+@dataclass(frozen=True)
+class Pad:
+    """Fills at the right and the bottom up to `size` (width, height), a multiple of `size_divisor`, or a square.
+
+    `pad_val` is the image's value (one, or one a channel in RGB order), or {"img": ..., "seg": ...}; targets other
+    than the label take their own fill. `sample.meta["padding"]` is (left, top, right, bottom) in pixels.
+    """
+
+    size: Any = None
+    size_divisor: int | None = None
+    pad_to_square: bool = False
+    pad_val: Any = field(default_factory=lambda: {"img": 0, "seg": 255})
+    padding_mode: str = "constant"
+
+    def __post_init__(self) -> None:
+        if (self.size is not None) + (self.size_divisor is not None) + bool(self.pad_to_square) == 0:
+            raise UserError("Pad needs size=(width, height), size_divisor or pad_to_square")
+        if self.padding_mode not in ("constant", "edge", "reflect", "symmetric"):
+            raise UserError(f"padding_mode is constant, edge, reflect or symmetric, not '{self.padding_mode}'")
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        height, width = image_of(sample, self).shape[:2]
+        size = self._target_size(height, width)
+        values = self.pad_val if isinstance(self.pad_val, dict) else {"img": self.pad_val}
+        sample.image = pad(image_of(sample, self), size, values.get("img", 0), self.padding_mode)
+        for name, target in sample.targets.items():
+            fill = values.get("seg", 255) if name == "label" else target.fill
+            target.array = pad(target.array, size, fill, self.padding_mode)
+        return record_padding(sample, right=sample.size[1] - width, bottom=sample.size[0] - height)
+
+    def _target_size(self, height: int, width: int) -> tuple[int, int]:
+        if self.size is not None:
+            width, height = (max(a, b) for a, b in zip(as_pair(self.size, "Pad's size"), (width, height), strict=True))
+        if self.pad_to_square:
+            width = height = max(height, width)
+        if self.size_divisor is not None:
+            width, height = (-(-edge // self.size_divisor) * self.size_divisor for edge in (width, height))
+        return width, height
+
+
+def record_padding(sample: Sample, right: int, bottom: int) -> Sample:
+    """Add to the border noted in `sample.meta`."""
+    left, top, before_right, before_bottom = sample.meta.get("padding", (0, 0, 0, 0))
+    sample.meta["padding"] = (left, top, before_right + right, before_bottom + bottom)
+    return sample
+
+
+@TRANSFORMS.register
+@dataclass(frozen=True)
+class CenterCrop:
+    """The middle of the image, `crop_size` (width, height); `auto_pad` first enlarges an image that is smaller."""
+
+    crop_size: Any
+    auto_pad: bool = False
+    pad_cfg: dict[str, Any] = field(default_factory=dict)
+    clip_object_border: bool = True
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        crop_width, crop_height = as_pair(self.crop_size, "CenterCrop's crop_size")
+        height, width = image_of(sample, self).shape[:2]
+        if self.auto_pad and (crop_width > width or crop_height > height):
+            options: dict[str, Any] = {key: value for key, value in self.pad_cfg.items() if key != "type"}
+            sample = Pad(size=(crop_width, crop_height), **options)(sample, rng)
+            height, width = sample.size
+        top = max(0, round((height - crop_height) / 2.0))
+        left = max(0, round((width - crop_width) / 2.0))
+        box = (top, left, min(top + crop_height, height), min(left + crop_width, width))
+        for_each_map(sample, lambda array, *_: crop(array, box))
+        return sample
+
+
+def fuse(transforms: Sequence[Any]) -> list[Any]:
+    """Join every resize with the random crop that follows it."""
+    fused: list[Any] = []
+    for transform in transforms:
+        if isinstance(transform, RandomCrop) and fused and isinstance(fused[-1], Resizing):
+            fused[-1] = ResizeCrop(fused[-1], transform)
+        else:
+            fused.append(transform)
+    return fused

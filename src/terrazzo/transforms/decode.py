@@ -1,0 +1,197 @@
+"""Image and label files to arrays: RGB images, class-index labels, and an error that names a file that is broken."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps
+
+from terrazzo.errors import UserError, nearest
+
+PNG = b"\x89PNG\r\n\x1a\n"
+JPEG = b"\xff\xd8"
+JPEG_END = b"\xff\xd9"
+COLOR_RGB: int | None = getattr(cv2, "IMREAD_COLOR_RGB", None)  # OpenCV 4.11 and later
+CV2_FLAGS = {
+    "color": cv2.IMREAD_COLOR,
+    "grayscale": cv2.IMREAD_GRAYSCALE,
+    "unchanged": cv2.IMREAD_UNCHANGED,
+    "color_ignore_orientation": cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION,
+    "grayscale_ignore_orientation": cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION,
+}
+BACKENDS = ("cv2", "pillow", "tifffile", "turbojpeg")
+
+
+def read_image(path: Path | str, color_type: str = "color", backend: str = "cv2") -> np.ndarray:
+    """An image file as (H, W, C): RGB uint8 for `color`, one channel for `grayscale`, as stored for `unchanged`.
+
+    EXIF orientation is honoured except by `unchanged` and `*_ignore_orientation`. Raises UserError for a file that is
+    missing, damaged or truncated.
+    """
+    return decode_image(read_bytes(path), color_type, backend, str(path))
+
+
+def read_bytes(path: Path | str) -> bytes:
+    """The content of a file. Raises UserError where there is none to read."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+
+
+def decode_image(data: bytes, color_type: str = "color", backend: str = "cv2", name: str = "image") -> np.ndarray:
+    """The bytes of an image file as (H, W, C), see `read_image`; `name` stands in the error message."""
+    if color_type not in CV2_FLAGS:
+        raise UserError(f"color_type '{color_type}' is none of {', '.join(CV2_FLAGS)}{nearest(color_type, CV2_FLAGS)}")
+    if backend not in BACKENDS:
+        raise UserError(f"imdecode_backend '{backend}' is none of {', '.join(BACKENDS)}{nearest(backend, BACKENDS)}")
+    if backend == "tifffile":
+        return _channels_last(_decode_tiff(data, name))
+    image = _decode_cv2(data, color_type) if backend != "pillow" else None
+    if image is None:
+        return _decode_pillow(data, color_type, name)
+    if data.startswith(JPEG) and not data.rstrip(b"\0").endswith(JPEG_END):
+        _decode_pillow(data, color_type, name)  # older OpenCV paints the missing part grey; Pillow raises
+    return image
+
+
+def read_label(path: Path | str, backend: str = "pillow") -> np.ndarray:
+    """A label file (png, tif, bmp, gif, npy...) as (H, W) class indices, uint8 where they fit, else int32.
+
+    A palette image is read as its indices. Raises UserError for a damaged file and for one that holds colours.
+    """
+    path = Path(path)
+    data = read_bytes(path)
+    if path.suffix.lower() == ".npy":
+        label = _load_numpy(data, str(path))
+    elif backend == "tifffile":
+        label = _decode_tiff(data, str(path))
+    elif _is_grey_png(data):
+        label = decode_image(data, "unchanged", name=str(path))
+    else:
+        label = _open_pillow(data, str(path))
+    return _as_indices(label, path)
+
+
+def _is_grey_png(data: bytes) -> bool:
+    """Whether OpenCV gives the stored values: a grey PNG of 8 or 16 bits."""
+    return data.startswith(PNG) and len(data) > 25 and data[25] == 0 and data[24] >= 8
+
+
+def _as_indices(label: np.ndarray, path: Path) -> np.ndarray:
+    label = np.squeeze(label)
+    if label.ndim == 3 and all(np.array_equal(label[..., 0], label[..., k]) for k in range(1, min(3, label.shape[2]))):
+        label = label[..., 0]
+    if label.ndim != 2:
+        raise UserError(
+            f"the label {path} is a colour image ({'x'.join(map(str, label.shape))}); labels are class indices in one "
+            "channel: convert it first, `terrazzo data convert --help` shows how"
+        )
+    if label.dtype == np.bool_:
+        return label.astype(np.uint8)
+    if label.dtype == np.uint8:
+        return label
+    return _fit(np.where(label < 0, 255, label) if label.dtype.kind in "if" else label)
+
+
+def _fit(label: np.ndarray) -> np.ndarray:
+    return label.astype(np.uint8 if label.max(initial=0) <= 255 else np.int32)
+
+
+def map_label(
+    label: np.ndarray,
+    reduce_zero_label: bool = False,
+    label_map: dict[Any, int] | None = None,
+    ignore: tuple[int, ...] | list[int] = (),
+) -> np.ndarray:
+    """Stored label values to training classes: reduce_zero_label (0 is ignored, the rest minus one), then `label_map`.
+
+    The stored values in `ignore` become 255 whatever the other two say; 255 stays 255, and so does what `label_map`
+    sends below zero.
+    """
+    if not (reduce_zero_label or label_map or len(ignore)):
+        return label
+    values = np.arange(256 if label.dtype == np.uint8 else max(256, int(label.max(initial=0)) + 1))
+    table = values.copy()
+    if reduce_zero_label:
+        table = values - 1
+        table[[0, 255]] = 255
+    reduced = table.copy()
+    for old, new in (label_map or {}).items():
+        table[reduced == int(old)] = new if new >= 0 else 255
+    table[[value for value in ignore if value < len(table)]] = 255
+    if label.dtype == np.uint8 and table.max() <= 255:
+        return cv2.LUT(label, table.astype(np.uint8))
+    return _fit(table[label])
+
+
+def _decode_cv2(data: bytes, color_type: str) -> np.ndarray | None:
+    buffer = np.frombuffer(data, np.uint8)
+    flags = CV2_FLAGS[color_type]
+    in_colour = color_type.startswith("color")
+    if in_colour and COLOR_RGB is not None:
+        flags = flags & ~cv2.IMREAD_COLOR | COLOR_RGB
+    try:
+        image = cv2.imdecode(buffer, flags)
+    except cv2.error:
+        return None
+    if image is None or image.ndim == 2:
+        return image if image is None else image[..., None]
+    if image.shape[2] in (3, 4) and not (in_colour and COLOR_RGB is not None):
+        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB if image.shape[2] == 3 else cv2.COLOR_BGRA2RGBA)
+    return image
+
+
+def _decode_pillow(data: bytes, color_type: str, name: str) -> np.ndarray:
+    upright = color_type in ("color", "grayscale")
+    if color_type == "unchanged":
+        return _channels_last(_open_pillow(data, name))
+    return _channels_last(_open_pillow(data, name, "RGB" if color_type.startswith("color") else "L", upright))
+
+
+def _open_pillow(data: bytes, name: str, mode: str | None = None, upright: bool = False) -> np.ndarray:
+    """Decode with Pillow; `mode` converts the colours, `upright` turns the image as its EXIF entry says."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()
+            turned: Image.Image = ImageOps.exif_transpose(image) if upright else image
+            if mode is not None and turned.mode.startswith("I;16"):
+                turned = Image.fromarray((np.asarray(turned) >> 8).astype(np.uint8))
+            return np.array(turned if mode is None else turned.convert(mode))
+    except Image.DecompressionBombError as error:
+        raise UserError(f"{name} is too large to decode in one piece ({error}); cut it into tiles first") from error
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise _damaged(name, str(error)) from error
+
+
+def _decode_tiff(data: bytes, name: str) -> np.ndarray:
+    try:
+        import tifffile
+    except ImportError as error:
+        raise UserError(f"reading {name} needs tifffile: pip install 'terrazzo[geo]'") from error
+    try:
+        return tifffile.imread(io.BytesIO(data))
+    except (tifffile.TiffFileError, ValueError, OSError) as error:
+        raise _damaged(name, str(error)) from error
+
+
+def _load_numpy(data: bytes, name: str) -> np.ndarray:
+    try:
+        return np.load(io.BytesIO(data), allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise _damaged(name, str(error)) from error
+
+
+def _channels_last(image: np.ndarray) -> np.ndarray:
+    return image[..., None] if image.ndim == 2 else image
+
+
+def _damaged(name: str, reason: str = "") -> UserError:
+    detail = f" ({reason})" if reason else ""
+    return UserError(
+        f"cannot decode {name}{detail}: the file is damaged, truncated or not an image; replace or remove it"
+    )

@@ -1,0 +1,130 @@
+"""Mirroring and turning."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from terrazzo.errors import UserError
+from terrazzo.registry import TRANSFORMS
+from terrazzo.sample import Sample
+from terrazzo.transforms.base import check_probability, for_each_map, symmetric_range
+from terrazzo.transforms.geometry import FLIPS, flip, rotate
+
+
+@TRANSFORMS.register
+@dataclass(frozen=True)
+class RandomFlip:
+    """Mirrors with `prob`, in one of the directions `horizontal`, `vertical`, `diagonal` (both at once).
+
+    Several directions share one probability equally, or have one each. `swap_seg_labels` lists pairs of classes
+    (left arm, right arm...) that change places when the image is mirrored from left to right.
+    """
+
+    prob: Any = 0.5
+    direction: Any = "horizontal"
+    swap_seg_labels: Sequence[Any] | None = None
+
+    def __post_init__(self) -> None:
+        directions, probabilities = self._choices()
+        for direction in directions:
+            if direction not in FLIPS:
+                raise UserError(f"RandomFlip's direction is one of {', '.join(FLIPS)}, not '{direction}'")
+        if len(directions) != len(probabilities):
+            raise UserError(f"RandomFlip has {len(probabilities)} probabilities for {len(directions)} directions")
+        check_probability(min(probabilities), "RandomFlip's prob")
+        check_probability(round(sum(probabilities), 9), "the sum of RandomFlip's prob")
+
+    def _choices(self) -> tuple[list[str], list[float]]:
+        directions = [self.direction] if isinstance(self.direction, str) else list(self.direction)
+        if isinstance(self.prob, (int, float)):
+            return directions, [self.prob / len(directions)] * len(directions)
+        return directions, list(self.prob)
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        directions, probabilities = self._choices()
+        chosen = int(np.searchsorted(np.cumsum(probabilities), rng.random(), side="right"))
+        flipped = chosen < len(directions)
+        sample.meta["flip"] = flipped
+        sample.meta["flip_direction"] = directions[chosen] if flipped else None
+        if not flipped:
+            return sample
+        for_each_map(sample, lambda array, *_: flip(array, directions[chosen]))
+        if self.swap_seg_labels and directions[chosen] == "horizontal" and "label" in sample.targets:
+            sample.targets["label"].array = swap_classes(sample.targets["label"].array, self.swap_seg_labels)
+        return sample
+
+
+def swap_classes(label: np.ndarray, pairs: Sequence[Any]) -> np.ndarray:
+    """Exchange the two classes of each pair; `pairs` may be nested or flat."""
+    swapped = label.copy()
+    for first, second in np.reshape(pairs, (-1, 2)):
+        swapped[label == first] = second
+        swapped[label == second] = first
+    return swapped
+
+
+@TRANSFORMS.register
+@dataclass(frozen=True)
+class RandomRotate:
+    """Turns clockwise by an angle drawn from `degree` (a range, or x for -x to x) with probability `prob`."""
+
+    prob: float
+    degree: Any
+    pad_val: float = 0
+    seg_pad_val: float = 255
+    center: Sequence[float] | None = None
+    auto_bound: bool = False
+
+    def __post_init__(self) -> None:
+        check_probability(self.prob, "RandomRotate's prob")
+        if self.center is not None and self.auto_bound:
+            raise UserError("RandomRotate takes either center or auto_bound")
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        turned = rng.random() < self.prob
+        angle = rng.uniform(*symmetric_range(self.degree, "RandomRotate's degree"))
+        return turn(sample, angle, self.pad_val, self.seg_pad_val, self.center, self.auto_bound) if turned else sample
+
+
+def turn(
+    sample: Sample,
+    angle: float,
+    fill: float = 0,
+    label_fill: float = 255,
+    center: Sequence[float] | None = None,
+    auto_bound: bool = False,
+) -> Sample:
+    """Rotate the image and its targets clockwise; targets other than the label take their own fill."""
+    if sample.image is not None:
+        sample.image = rotate(sample.image, angle, "bilinear", fill, center, auto_bound)
+    for name, target in sample.targets.items():
+        value = label_fill if name == "label" else target.fill
+        target.array = rotate(target.array, angle, target.interpolation, value, center, auto_bound)
+    return sample
+
+
+@TRANSFORMS.register
+@dataclass(frozen=True)
+class RandomRotFlip:
+    """Turns by quarters and mirrors with `flip_prob`, and turns by an angle from `degree` with `rotate_prob`."""
+
+    rotate_prob: float = 0.5
+    flip_prob: float = 0.5
+    degree: Any = (-20, 20)
+
+    def __post_init__(self) -> None:
+        check_probability(self.rotate_prob, "RandomRotFlip's rotate_prob")
+        check_probability(self.flip_prob, "RandomRotFlip's flip_prob")
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        if rng.random() < self.flip_prob:
+            quarters = int(rng.integers(4))
+            direction = ("vertical", "horizontal")[int(rng.integers(2))]
+            for_each_map(sample, lambda array, *_: flip(np.ascontiguousarray(np.rot90(array, quarters)), direction))
+        if rng.random() < self.rotate_prob:
+            sample = turn(sample, rng.uniform(*symmetric_range(self.degree, "RandomRotFlip's degree")))
+        return sample

@@ -1,0 +1,168 @@
+"""Where pixels go: resizing, cropping, flipping, padding and rotating arrays of (H, W) or (H, W, C)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import cv2
+import numpy as np
+
+from terrazzo.errors import UserError
+
+INTERPOLATIONS = {
+    "nearest": cv2.INTER_NEAREST,
+    "bilinear": cv2.INTER_LINEAR,
+    "bicubic": cv2.INTER_CUBIC,
+    "area": cv2.INTER_AREA,
+    "lanczos": cv2.INTER_LANCZOS4,
+}
+CV2_TYPES = tuple(map(np.dtype, ("uint8", "uint16", "int16", "float32", "float64")))
+FLIPS = {"horizontal": 1, "vertical": 0, "diagonal": -1}  # OpenCV's codes
+Box = tuple[int, int, int, int]  # top, left, bottom, right
+
+
+def interpolation_code(name: str) -> int:
+    """OpenCV's number for an interpolation. Raises UserError for an unknown name."""
+    if name not in INTERPOLATIONS:
+        raise UserError(f"interpolation '{name}' is none of {', '.join(INTERPOLATIONS)}")
+    return INTERPOLATIONS[name]
+
+
+def scaled(length: float, factor: float) -> int:
+    """A length times a factor, rounded half up."""
+    return int(length * factor + 0.5)
+
+
+def fitted_size(height: int, width: int, scale: Sequence[float]) -> tuple[int, int]:
+    """(width, height) of the largest copy of an image whose edges fit the longer and the shorter edge of `scale`."""
+    factor = min(max(scale) / max(height, width), min(scale) / min(height, width))
+    return scaled(width, factor), scaled(height, factor)
+
+
+def resize(array: np.ndarray, size: tuple[int, int], interpolation: str = "bilinear") -> np.ndarray:
+    """Resample to `size`, which is (width, height)."""
+    height, width = array.shape[:2]
+    if (width, height) == tuple(size):
+        return array
+    if array.dtype not in CV2_TYPES:
+        if interpolation == "nearest":
+            return nearest_crop(array, size, (0, 0, size[1], size[0]))
+        array = array.astype(np.float32)
+    return cv2.resize(array, tuple(size), interpolation=interpolation_code(interpolation)).reshape(
+        size[1], size[0], *array.shape[2:]
+    )
+
+
+def crop(array: np.ndarray, box: Box) -> np.ndarray:
+    """A view of the rectangle `box`."""
+    top, left, bottom, right = box
+    return array[top:bottom, left:right]
+
+
+def nearest_crop(array: np.ndarray, size: tuple[int, int], box: Box) -> np.ndarray:
+    """`crop(resize(array, size, "nearest"), box)` without making the resized array; any dtype."""
+    top, left, bottom, right = box
+    rows = _nearest_indices(array.shape[0], size[1], top, bottom)
+    columns = _nearest_indices(array.shape[1], size[0], left, right)
+    return array.take(rows, axis=0).take(columns, axis=1)
+
+
+def _nearest_indices(source: int, target: int, start: int, stop: int) -> np.ndarray:
+    step = 1.0 / (target / source)  # in OpenCV's order of operations, to round as it does
+    return np.minimum(np.floor(np.arange(start, stop) * step).astype(np.int64), source - 1)
+
+
+def resize_crop(array: np.ndarray, size: tuple[int, int], box: Box, interpolation: str = "bilinear") -> np.ndarray:
+    """`crop(resize(array, size), box)`, resampling only the crop where that costs less; within one level for uint8."""
+    height, width = array.shape[:2]
+    top, left, bottom, right = box
+    if (width, height) == tuple(size):
+        return crop(array, box)
+    if interpolation == "nearest":
+        return nearest_crop(array, size, box)
+    crop_is_large = (
+        3 * (bottom - top) * (right - left) > size[0] * size[1]
+    )  # warping costs about 3 times a pixel's resize
+    if interpolation != "bilinear" or crop_is_large or array.dtype not in CV2_TYPES:
+        return crop(resize(array, size, interpolation), box)
+    x_step, y_step = width / size[0], height / size[1]
+    matrix = np.array([[x_step, 0, (left + 0.5) * x_step - 0.5], [0, y_step, (top + 0.5) * y_step - 0.5]])
+    return warp(
+        array, matrix, (right - left, bottom - top), cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, cv2.BORDER_REPLICATE
+    )
+
+
+def warp(
+    array: np.ndarray, matrix: np.ndarray, size: tuple[int, int], flags: int, border: int, fill: float = 0
+) -> np.ndarray:
+    """cv2.warpAffine for any number of channels and any dtype; `size` is (width, height)."""
+
+    def warp_some(part: np.ndarray) -> np.ndarray:
+        return cv2.warpAffine(part, matrix, size, flags=flags, borderMode=border, borderValue=(fill,) * 4)
+
+    source = array if array.dtype in CV2_TYPES else array.astype(np.float64)  # exact for labels below 2 ** 53
+    return (
+        _by_four_channels(source, warp_some).reshape(size[1], size[0], *array.shape[2:]).astype(array.dtype, copy=False)
+    )
+
+
+def _by_four_channels(array: np.ndarray, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Apply an OpenCV function that takes at most four channels."""
+    if array.ndim == 2 or array.shape[2] <= 4:
+        return function(array)
+    parts = [function(np.ascontiguousarray(array[..., k : k + 1])) for k in range(array.shape[2])]
+    return np.stack(parts, axis=-1)
+
+
+def flip(array: np.ndarray, direction: str) -> np.ndarray:
+    """Mirror an array: `horizontal`, `vertical`, or `diagonal` (both)."""
+    if array.dtype in CV2_TYPES:
+        return cv2.flip(array, FLIPS[direction]).reshape(array.shape)
+    array = array if direction == "horizontal" else array[::-1]
+    return np.ascontiguousarray(array if direction == "vertical" else array[:, ::-1])
+
+
+def pad(
+    array: np.ndarray,
+    size: tuple[int, int],
+    fill: float | Sequence[float] = 0,
+    mode: str = "constant",
+    offset: tuple[int, int] = (0, 0),
+) -> np.ndarray:
+    """Enlarge to `size` = (width, height) with the array at `offset` = (left, top); never shrinks.
+
+    `fill` is one value or one a channel; `mode` may also be `edge`, `reflect` or `symmetric`.
+    """
+    height, width = array.shape[:2]
+    left, top = offset
+    target_width, target_height = max(size[0], width + left), max(size[1], height + top)
+    if (target_width, target_height) == (width, height):
+        return array
+    if mode != "constant":
+        borders = [(top, target_height - height - top), (left, target_width - width - left)]
+        return np.pad(array, borders + [(0, 0)] * (array.ndim - 2), mode=mode)  # type: ignore[call-overload]
+    padded = np.empty((target_height, target_width, *array.shape[2:]), array.dtype)
+    padded[...] = np.asarray(fill, array.dtype)
+    padded[top : top + height, left : left + width] = array
+    return padded
+
+
+def rotate(
+    array: np.ndarray,
+    angle: float,
+    interpolation: str = "bilinear",
+    fill: float = 0,
+    center: Sequence[float] | None = None,
+    auto_bound: bool = False,
+) -> np.ndarray:
+    """Turn clockwise by `angle` degrees about `center` (x, y); `auto_bound` enlarges the result to hold everything."""
+    height, width = array.shape[:2]
+    middle = ((width - 1) * 0.5, (height - 1) * 0.5) if center is None else (float(center[0]), float(center[1]))
+    matrix = cv2.getRotationMatrix2D(middle, -angle, 1.0)
+    size = (width, height)
+    if auto_bound:
+        cosine, sine = np.abs(matrix[0, :2])
+        wide, high = height * sine + width * cosine, height * cosine + width * sine
+        matrix[:, 2] += (wide - width) * 0.5, (high - height) * 0.5
+        size = (int(np.round(wide)), int(np.round(high)))
+    return warp(array, matrix, size, interpolation_code(interpolation), cv2.BORDER_CONSTANT, fill)
