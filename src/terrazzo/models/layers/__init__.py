@@ -5,17 +5,34 @@ from terrazzo.models.layers.checkpointing import maybe_checkpoint
 from terrazzo.models.layers.conv import ConvBlock, DepthwiseSeparableConvBlock, build_conv
 from terrazzo.models.layers.drop import DropPath
 from terrazzo.models.layers.norm import build_norm, norm_name
+from terrazzo.models.layers.patch_embed import PatchEmbed
+from terrazzo.models.layers.position import resize_position_embedding, to_map
 from terrazzo.models.layers.resize import Upsample, resize
+from terrazzo.models.layers.transformer import (
+    FeedForward,
+    MultiheadAttention,
+    TransformerEncoderLayer,
+    drop_path_rates,
+    init_transformer,
+)
 
 __all__ = [
     "ConvBlock",
     "DepthwiseSeparableConvBlock",
     "DropPath",
+    "FeedForward",
+    "MultiheadAttention",
+    "PatchEmbed",
+    "TransformerEncoderLayer",
     "Upsample",
     "build_activation",
     "build_conv",
     "build_norm",
+    "drop_path_rates",
+    "init_transformer",
     "maybe_checkpoint",
     "norm_name",
     "resize",
+    "resize_position_embedding",
+    "to_map",
 ]

@@ -1,0 +1,27 @@
+"""Position embeddings for images of any size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from terrazzo.models.layers.resize import resize
+
+
+def resize_position_embedding(
+    embedding: Tensor, source: Sequence[int], grid: Sequence[int], *, extra_tokens: int = 1, mode: str = "bicubic"
+) -> Tensor:
+    """Embedding (1, extra_tokens + h * w, C) learned on the `source` grid (h, w) -> for `grid`; extra tokens stay."""
+    if tuple(source) == tuple(grid):
+        return embedding
+    extra, patches = embedding[:, :extra_tokens], embedding[:, extra_tokens:]
+    patches = patches.transpose(1, 2).unflatten(2, tuple(source))  # 1, C, h, w
+    patches = resize(patches, grid, mode=mode).flatten(2).transpose(1, 2)
+    return torch.cat([extra, patches], dim=1)
+
+
+def to_map(tokens: Tensor, grid: Sequence[int]) -> Tensor:
+    """Tokens (N, h * w, C) as a contiguous map (N, C, h, w)."""
+    return tokens.transpose(1, 2).unflatten(2, tuple(grid)).contiguous()

@@ -1,0 +1,165 @@
+"""What the transformer families share: attention, feed-forward network, encoder layer.
+
+Attention and feed-forward return the residual branch only; the caller adds it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from terrazzo.models.layers.activation import build_activation
+from terrazzo.models.layers.checkpointing import maybe_checkpoint
+from terrazzo.models.layers.drop import DropPath
+from terrazzo.models.layers.norm import build_norm
+
+Spec = dict[str, Any]
+
+
+class DotProductAttention(nn.MultiheadAttention):
+    """The parameters of torch's multi-head attention, batch first, fused; the answer is the output alone.
+
+    `mask` is as in `scaled_dot_product_attention`: True where attention is allowed, or a float added to the scores;
+    it broadcasts to (N, heads, L, S).
+    """
+
+    def forward(  # type: ignore[override]
+        self, query: Tensor, key: Tensor | None = None, value: Tensor | None = None, *, mask: Tensor | None = None
+    ) -> Tensor:
+        """Query (N, L, C); key and value (N, S, C), by default the query and the key."""
+        heads = [self.split_heads(x) for x in self.project(query, key, value)]
+        dropout = self.dropout if self.training else 0.0
+        out = F.scaled_dot_product_attention(*heads, attn_mask=mask, dropout_p=dropout)  # N, heads, L, C / heads
+        return self.out_proj(out.transpose(1, 2).flatten(2))
+
+    def project(self, query: Tensor, key: Tensor | None, value: Tensor | None) -> tuple[Tensor, ...]:
+        """Projected query, key and value, in as few products as their sources allow."""
+        weight, bias, width = self.in_proj_weight, self.in_proj_bias, self.embed_dim
+        if key is None:
+            return F.linear(query, weight, bias).chunk(3, dim=-1)
+        query_bias, other_bias = (None, None) if bias is None else (bias[:width], bias[width:])
+        projected = F.linear(query, weight[:width], query_bias)
+        if value is None:
+            return projected, *F.linear(key, weight[width:], other_bias).chunk(2, dim=-1)
+        key_bias, value_bias = (None, None) if other_bias is None else other_bias.chunk(2)
+        key = F.linear(key, weight[width : 2 * width], key_bias)
+        return projected, key, F.linear(value, weight[2 * width :], value_bias)
+
+    def split_heads(self, x: Tensor) -> Tensor:
+        """(N, L, C) -> (N, heads, L, C / heads)."""
+        return x.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)
+
+
+class MultiheadAttention(nn.Module):
+    """Attention with the parameter names `attn.*` of published checkpoints, output dropout and stochastic depth."""
+
+    def __init__(
+        self,
+        embed_dims: int,
+        num_heads: int,
+        *,
+        attn_drop: float = 0.0,
+        proj_drop: float = 0.0,
+        drop_path: float = 0.0,
+        qkv_bias: bool = True,
+    ) -> None:
+        super().__init__()
+        self.attn = DotProductAttention(embed_dims, num_heads, attn_drop, bias=qkv_bias, batch_first=True)
+        self.proj_drop = nn.Dropout(proj_drop)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(
+        self, query: Tensor, key: Tensor | None = None, value: Tensor | None = None, *, mask: Tensor | None = None
+    ) -> Tensor:
+        """Query (N, L, C); key and value (N, S, C), by default the query and the key."""
+        return self.drop_path(self.proj_drop(self.attn(query, key, value, mask=mask)))
+
+
+class FeedForward(nn.Module):
+    """Linear layers with an activation between them, on the last axis."""
+
+    def __init__(
+        self,
+        embed_dims: int,
+        feedforward_channels: int,
+        *,
+        num_fcs: int = 2,
+        act_cfg: Spec = {"type": "GELU"},  # noqa: B006 - never written to
+        drop: float = 0.0,
+        drop_path: float = 0.0,
+    ) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        width = embed_dims
+        for _ in range(num_fcs - 1):
+            linear = nn.Linear(width, feedforward_channels)
+            layers.append(nn.Sequential(linear, build_activation(act_cfg), nn.Dropout(drop)))
+            width = feedforward_channels
+        self.layers = nn.Sequential(*layers, nn.Linear(width, embed_dims), nn.Dropout(drop))
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.drop_path(self.layers(x))
+
+
+class TransformerEncoderLayer(nn.Module):
+    """A pre-norm layer of ViT (Dosovitskiy et al., ICLR 2021): attention, then the feed-forward network."""
+
+    def __init__(
+        self,
+        embed_dims: int,
+        num_heads: int,
+        feedforward_channels: int,
+        *,
+        drop_rate: float = 0.0,
+        attn_drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        num_fcs: int = 2,
+        qkv_bias: bool = True,
+        act_cfg: Spec = {"type": "GELU"},  # noqa: B006 - never written to
+        norm_cfg: Spec = {"type": "LN"},  # noqa: B006 - never written to
+        with_cp: bool = False,
+    ) -> None:
+        super().__init__()
+        self.with_cp = with_cp
+        self.ln1 = build_norm(norm_cfg, embed_dims)
+        self.attn = MultiheadAttention(
+            embed_dims,
+            num_heads,
+            attn_drop=attn_drop_rate,
+            proj_drop=drop_rate,
+            drop_path=drop_path_rate,
+            qkv_bias=qkv_bias,
+        )
+        self.ln2 = build_norm(norm_cfg, embed_dims)
+        self.ffn = FeedForward(
+            embed_dims,
+            feedforward_channels,
+            num_fcs=num_fcs,
+            act_cfg=act_cfg,
+            drop=drop_rate,
+            drop_path=drop_path_rate,
+        )
+
+    def residuals(self, x: Tensor) -> Tensor:
+        x = x + self.attn(self.ln1(x))
+        return x + self.ffn(self.ln2(x))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return maybe_checkpoint(self.residuals, x, enabled=self.with_cp)
+
+
+def drop_path_rates(rate: float, depth: int) -> list[float]:
+    """Stochastic depth of each of `depth` layers, growing evenly from 0 to `rate`."""
+    return [rate * index / max(depth - 1, 1) for index in range(depth)]
+
+
+def init_transformer(module: nn.Module) -> None:
+    """Start every linear layer inside at a truncated normal (deviation 0.02) and zero bias, as ViT does."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.trunc_normal_(layer.weight, std=0.02)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
