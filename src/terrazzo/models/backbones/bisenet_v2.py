@@ -99,7 +99,7 @@ class ContextEmbedding(nn.Module):
 
 
 class SemanticBranch(nn.Module):
-    """Narrow and deep -> the maps of the stem, the three stages and the context embedding, the last two both at 1/32."""
+    """Narrow and deep -> the maps of the stem, the three stages and the context embedding."""
 
     def __init__(self, in_channels: int, widths: Sequence[int], *, expansion: int, **style: Any) -> None:
         super().__init__()
