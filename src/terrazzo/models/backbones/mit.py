@@ -1,0 +1,203 @@
+"""Mix Transformer, the backbone of SegFormer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from terrazzo.models.layers import build_activation, build_norm, maybe_checkpoint
+from terrazzo.models.layers.drop import DropPath
+from terrazzo.models.layers.patch_embed import PatchEmbed
+from terrazzo.models.layers.transformer import MultiheadAttention, drop_path_rates, init_transformer
+from terrazzo.registry import MODELS
+
+Spec = dict[str, Any]
+Grid = tuple[int, int]
+
+
+def as_map(tokens: Tensor, grid: Grid) -> Tensor:
+    """Tokens (N, h * w, C) seen as a map (N, C, h, w) in channels-last memory, without a copy."""
+    return tokens.unflatten(1, grid).permute(0, 3, 1, 2)
+
+
+def as_tokens(x: Tensor) -> Tensor:
+    """A map (N, C, h, w) as tokens (N, h * w, C); without a copy from channels-last memory."""
+    return x.flatten(2).transpose(1, 2)
+
+
+class EfficientAttention(MultiheadAttention):
+    """Attention whose keys and values come from the map shrunk by `sr_ratio` (PVT, Wang et al., ICCV 2021)."""
+
+    def __init__(
+        self,
+        embed_dims: int,
+        num_heads: int,
+        *,
+        sr_ratio: int = 1,
+        norm_cfg: Spec = {"type": "LN"},  # noqa: B006 - never written to
+        **options: Any,
+    ) -> None:
+        super().__init__(embed_dims, num_heads, **options)
+        self.sr_ratio = sr_ratio
+        if sr_ratio > 1:
+            self.sr = nn.Conv2d(embed_dims, embed_dims, sr_ratio, stride=sr_ratio)
+            self.norm = build_norm(norm_cfg, embed_dims)
+
+    def forward(self, x: Tensor, grid: Grid) -> Tensor:  # type: ignore[override]
+        """Tokens (N, h * w, C) of the grid (h, w) -> the residual branch."""
+        if self.sr_ratio == 1:
+            return super().forward(x)
+        return super().forward(x, self.norm(as_tokens(self.sr(self.fill(as_map(x, grid))))))
+
+    def fill(self, x: Tensor) -> Tensor:
+        """A map below one cell of the reduction is enlarged to one."""
+        height, width = (max(self.sr_ratio - length, 0) for length in x.shape[2:])
+        return F.pad(x, (0, width, 0, height)) if height or width else x
+
+
+class MixFeedForward(nn.Module):
+    """Feed-forward network with a 3x3 depthwise convolution, which tells where a token is."""
+
+    def __init__(self, embed_dims: int, channels: int, *, act_cfg: Spec, drop: float, drop_path: float) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(embed_dims, channels, 1),
+            nn.Conv2d(channels, channels, 3, padding=1, groups=channels),
+            build_activation(act_cfg),
+            nn.Dropout(drop),
+            nn.Conv2d(channels, embed_dims, 1),
+            nn.Dropout(drop),
+        )
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor, grid: Grid) -> Tensor:
+        """Tokens (N, h * w, C) of the grid (h, w) -> the residual branch."""
+        return self.drop_path(as_tokens(self.layers(as_map(x, grid))))
+
+
+class MixTransformerLayer(nn.Module):
+    """Pre-norm: efficient attention, then the mixing feed-forward network."""
+
+    def __init__(
+        self,
+        embed_dims: int,
+        num_heads: int,
+        feedforward_channels: int,
+        *,
+        drop_rate: float,
+        attn_drop_rate: float,
+        drop_path_rate: float,
+        qkv_bias: bool,
+        sr_ratio: int,
+        act_cfg: Spec,
+        norm_cfg: Spec,
+        with_cp: bool,
+    ) -> None:
+        super().__init__()
+        self.with_cp = with_cp
+        self.norm1 = build_norm(norm_cfg, embed_dims)
+        self.attn = EfficientAttention(
+            embed_dims,
+            num_heads,
+            attn_drop=attn_drop_rate,
+            proj_drop=drop_rate,
+            drop_path=drop_path_rate,
+            qkv_bias=qkv_bias,
+            sr_ratio=sr_ratio,
+            norm_cfg=norm_cfg,
+        )
+        self.norm2 = build_norm(norm_cfg, embed_dims)
+        self.ffn = MixFeedForward(
+            embed_dims, feedforward_channels, act_cfg=act_cfg, drop=drop_rate, drop_path=drop_path_rate
+        )
+
+    def residuals(self, x: Tensor, grid: Grid) -> Tensor:
+        x = x + self.attn(self.norm1(x), grid)
+        return x + self.ffn(self.norm2(x), grid)
+
+    def forward(self, x: Tensor, grid: Grid) -> Tensor:
+        """Tokens (N, h * w, C) of the grid (h, w) -> tokens."""
+        return maybe_checkpoint(self.residuals, x, grid, enabled=self.with_cp)
+
+
+@MODELS.register
+class MixVisionTransformer(nn.Module):
+    """MiT (SegFormer: Xie et al., NeurIPS 2021) -> the maps of `out_indices`, without position embeddings.
+
+    Stage i has `embed_dims * num_heads[i]` channels and shrinks its keys and values by `sr_ratios[i]`.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: int = 3,
+        embed_dims: int = 64,
+        num_stages: int = 4,
+        num_layers: Sequence[int] = (3, 4, 6, 3),
+        num_heads: Sequence[int] = (1, 2, 4, 8),
+        patch_sizes: Sequence[int] = (7, 3, 3, 3),
+        strides: Sequence[int] = (4, 2, 2, 2),
+        sr_ratios: Sequence[int] = (8, 4, 2, 1),
+        out_indices: Sequence[int] = (0, 1, 2, 3),
+        mlp_ratio: float = 4,
+        qkv_bias: bool = True,
+        drop_rate: float = 0.0,
+        attn_drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        act_cfg: Spec = {"type": "GELU"},  # noqa: B006 - never written to
+        norm_cfg: Spec = {"type": "LN", "eps": 1e-6},  # noqa: B006 - never written to
+        with_cp: bool = False,
+    ) -> None:
+        super().__init__()
+        self.out_indices = out_indices
+        rates = iter(drop_path_rates(drop_path_rate, sum(num_layers)))
+        self.layers = nn.ModuleList()
+        width = in_channels
+        for stage in range(num_stages):
+            channels = embed_dims * num_heads[stage]
+            patch = patch_sizes[stage]
+            embed = PatchEmbed(
+                in_channels=width,
+                embed_dims=channels,
+                kernel_size=patch,
+                stride=strides[stage],
+                padding=patch // 2,
+                norm_cfg=norm_cfg,
+            )
+            blocks = nn.ModuleList(
+                MixTransformerLayer(
+                    channels,
+                    num_heads[stage],
+                    int(mlp_ratio * channels),
+                    drop_rate=drop_rate,
+                    attn_drop_rate=attn_drop_rate,
+                    drop_path_rate=next(rates),
+                    qkv_bias=qkv_bias,
+                    sr_ratio=sr_ratios[stage],
+                    act_cfg=act_cfg,
+                    norm_cfg=norm_cfg,
+                    with_cp=with_cp,
+                )
+                for _ in range(num_layers[stage])
+            )
+            self.layers.append(nn.ModuleList([embed, blocks, build_norm(norm_cfg, channels)]))
+            width = channels
+        init_transformer(self)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out")
+                nn.init.zeros_(module.bias)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        outputs = []
+        for index, (embed, blocks, norm) in enumerate(self.layers):
+            x, grid = embed(x)
+            for block in blocks:
+                x = block(x, grid)
+            x = as_map(norm(x), grid)
+            if index in self.out_indices:
+                outputs.append(x)
+        return tuple(outputs)
