@@ -1,0 +1,215 @@
+"""Deep dual-resolution network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from terrazzo.models.layers import ConvBlock, build_activation, build_norm, resize
+from terrazzo.registry import MODELS
+
+Spec = dict[str, Any]
+RELU = {"type": "ReLU", "inplace": True}
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions with a shortcut; `activate` applies the activation after the sum."""
+
+    expansion = 1
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        *,
+        stride: int = 1,
+        downsample: nn.Module | None = None,
+        activate: bool = False,
+        norm_cfg: Spec,
+        act_cfg: Spec,
+    ) -> None:
+        super().__init__()
+        self.conv1 = ConvBlock(in_channels, channels, 3, stride, padding=1, norm_cfg=norm_cfg, act_cfg=act_cfg)
+        self.conv2 = ConvBlock(channels, channels, 3, padding=1, norm_cfg=norm_cfg, act_cfg=None)
+        self.downsample = downsample
+        self.activate = build_activation(act_cfg) if activate else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = x if self.downsample is None else self.downsample(x)
+        return self.activate(self.conv2(self.conv1(x)) + shortcut)
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3 and 1x1 to twice the width, with a shortcut and no activation after the sum."""
+
+    expansion = 2
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        *,
+        stride: int = 1,
+        downsample: nn.Module | None = None,
+        activate: bool = False,
+        norm_cfg: Spec,
+        act_cfg: Spec,
+    ) -> None:
+        super().__init__()
+        self.conv1 = ConvBlock(in_channels, channels, 1, norm_cfg=norm_cfg, act_cfg=act_cfg)
+        self.conv2 = ConvBlock(channels, channels, 3, stride, padding=1, norm_cfg=norm_cfg, act_cfg=act_cfg)
+        self.conv3 = ConvBlock(channels, channels * self.expansion, 1, norm_cfg=norm_cfg, act_cfg=None)
+        self.downsample = downsample
+        self.activate = build_activation(act_cfg) if activate else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = x if self.downsample is None else self.downsample(x)
+        return self.activate(self.conv3(self.conv2(self.conv1(x))) + shortcut)
+
+
+class DAPPM(nn.Module):
+    """Deep aggregation pyramid pooling: each coarser pooling is refined together with the finer one before it."""
+
+    grouped = False
+
+    def __init__(
+        self,
+        in_channels: int,
+        branch_channels: int,
+        out_channels: int,
+        *,
+        norm_cfg: Spec,
+        act_cfg: Spec,
+        align_corners: bool = False,
+    ) -> None:
+        super().__init__()
+        self.align_corners = align_corners
+
+        def block(source: int, width: int, size: int, **options: Any) -> ConvBlock:
+            order = ("norm", "act", "conv")
+            style = {"norm_cfg": norm_cfg, "act_cfg": act_cfg, "order": order}
+            return ConvBlock(source, width, size, padding=size // 2, **style, **options)
+
+        poolings = [nn.AvgPool2d(2**power + 1, 2 ** (power - 1), 2 ** (power - 1)) for power in (2, 3, 4)]
+        self.scales = nn.ModuleList([block(in_channels, branch_channels, 1)])
+        for pooling in (*poolings, nn.AdaptiveAvgPool2d(1)):
+            self.scales.append(nn.Sequential(pooling, block(in_channels, branch_channels, 1)))
+        coarse = len(self.scales) - 1
+        if self.grouped:
+            width = coarse * branch_channels
+            self.processes: nn.Module = block(width, width, 3, groups=coarse)
+        else:
+            self.processes = nn.ModuleList(block(branch_channels, branch_channels, 3) for _ in range(coarse))
+        self.compression = block(branch_channels * len(self.scales), out_channels, 1)
+        self.shortcut = block(in_channels, out_channels, 1)
+
+    def pool(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The unpooled branch and the pooled ones, all at the size of `x`."""
+        fine, *coarse = [scale(x) for scale in self.scales]
+        return fine, [resize(pooled, like=x, align_corners=self.align_corners) for pooled in coarse]
+
+    def forward(self, x: Tensor) -> Tensor:
+        fine, coarse = self.pool(x)
+        branches = [fine]
+        for process, pooled in zip(self.processes, coarse, strict=True):  # type: ignore[call-overload]
+            branches.append(process(pooled + branches[-1]))
+        return self.compression(torch.cat(branches, dim=1)) + self.shortcut(x)
+
+
+@MODELS.register
+class DDRNet(nn.Module):
+    """DDRNet (Hong et al., 2021): a detail branch at 1/8 and a context branch down to 1/64 that exchange features.
+
+    -> the detail branch half-way (2 * channels, for an auxiliary loss) and the two branches together (4 * channels),
+    both at 1/8.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: int = 3,
+        channels: int = 32,
+        ppm_channels: int = 128,
+        align_corners: bool = False,
+        norm_cfg: Spec = {"type": "BN", "requires_grad": True},  # noqa: B006 - never written to
+        act_cfg: Spec = RELU,
+    ) -> None:
+        super().__init__()
+        self.align_corners = align_corners
+        self.style = {"norm_cfg": norm_cfg, "act_cfg": act_cfg}
+        width = channels
+        self.stem = nn.Sequential(
+            ConvBlock(in_channels, width, 3, stride=2, padding=1, **self.style),
+            ConvBlock(width, width, 3, stride=2, padding=1, **self.style),
+            self.blocks(BasicBlock, width, width, 2),
+            nn.ReLU(),
+            self.blocks(BasicBlock, width, width * 2, 2, stride=2),
+            nn.ReLU(),
+        )
+        self.context_branch_layers = nn.ModuleList(
+            [
+                self.blocks(BasicBlock, width * 2, width * 4, 2, stride=2),
+                self.blocks(BasicBlock, width * 4, width * 8, 2, stride=2),
+                self.blocks(Bottleneck, width * 8, width * 8, 1, stride=2),
+            ]
+        )
+        linear = self.style | {"act_cfg": None}
+        self.compression_1 = ConvBlock(width * 4, width * 2, 1, **linear)
+        self.down_1 = ConvBlock(width * 2, width * 4, 3, stride=2, padding=1, **linear)
+        self.compression_2 = ConvBlock(width * 8, width * 2, 1, **linear)
+        self.down_2 = nn.Sequential(
+            ConvBlock(width * 2, width * 4, 3, stride=2, padding=1, **self.style),
+            ConvBlock(width * 4, width * 8, 3, stride=2, padding=1, **linear),
+        )
+        self.spatial_branch_layers = nn.ModuleList(
+            [
+                self.blocks(BasicBlock, width * 2, width * 2, 2),
+                self.blocks(BasicBlock, width * 2, width * 2, 2),
+                self.blocks(Bottleneck, width * 2, width * 2, 1),
+            ]
+        )
+        self.spp = DAPPM(width * 16, ppm_channels, width * 4, **self.style)
+
+    def blocks(self, block: type[nn.Module], in_channels: int, channels: int, count: int, stride: int = 1) -> nn.Module:
+        """A chain of blocks, activated between them and not after the last."""
+        width = channels * block.expansion
+        downsample = None
+        if stride != 1 or in_channels != width:
+            conv = nn.Conv2d(in_channels, width, 1, stride=stride, bias=False)
+            nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+            downsample = nn.Sequential(conv, build_norm(self.style["norm_cfg"], width))
+        layers = [
+            block(
+                in_channels if index == 0 else width,
+                channels,
+                stride=stride if index == 0 else 1,
+                downsample=downsample if index == 0 else None,
+                activate=index < count - 1,
+                **self.style,
+            )
+            for index in range(count)
+        ]
+        return nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        stem = self.stem(x)  # N, 2 * channels, H/8, W/8
+        context = self.context_branch_layers[0](stem)
+        detail = self.spatial_branch_layers[0](stem)
+        half_way, context = self.exchange(detail, context, self.down_1, self.compression_1)
+        context = self.context_branch_layers[1](F.relu(context))
+        detail = self.spatial_branch_layers[1](F.relu(half_way))
+        detail, context = self.exchange(detail, context, self.down_2, self.compression_2)
+        detail = self.spatial_branch_layers[2](F.relu(detail))  # N, 4 * channels, H/8, W/8
+        context = self.spp(self.context_branch_layers[2](F.relu(context)))  # N, 4 * channels, H/64, W/64
+        return half_way, detail + self.resize(context, detail)
+
+    def exchange(self, detail: Tensor, context: Tensor, down: nn.Module, compress: nn.Module) -> tuple[Tensor, Tensor]:
+        """Each branch plus what the other gives it at its own size and width."""
+        upwards = self.resize(compress(F.relu(context)), detail)
+        return detail + upwards, context + down(F.relu(detail))
+
+    def resize(self, x: Tensor, like: Tensor) -> Tensor:
+        return resize(x, like=like, align_corners=self.align_corners)
