@@ -349,6 +349,20 @@ EVERY_KIND = [
     {"type": "Rerange"},
     {"type": "SegRescale", "scale_factor": 0.5},
     {"type": "PackSegInputs"},
+    {"type": "RGB2Gray", "out_channels": 1},
+    {"type": "GenerateEdge"},
+    {
+        "type": "RandomCutOut",
+        "prob": 1.0,
+        "n_holes": [1, 3],
+        "cutout_ratio": [[0.2, 0.3], [0.1, 0.1]],
+        "seg_fill_in": 255,
+    },
+    {"type": "RandomErasing", "prob": 1.0, "seg_fill": 255},
+    {"type": "RandomApply", "transforms": [{"type": "RandomFlip", "prob": 1.0}], "prob": 0.9},
+    {"type": "RandomChoice", "transforms": [{"type": "CLAHE"}, [{"type": "AdjustGamma", "gamma": 3.0}]]},
+    {"type": "ResizeToMultiple"},
+    {"type": "ResizeShortestEdge", "scale": [64, 80]},
 ]
 
 
@@ -401,3 +415,254 @@ def test_a_cityscapes_pipeline_packs_a_training_sample(tmp_path):
     assert sample.image.shape == (64, 64, 3) and sample.image.dtype == np.uint8 and sample.image.flags.c_contiguous
     assert sample.label.shape == (64, 64) and sample.label.dtype == np.uint8 and sample.label.flags.c_contiguous
     assert sample.original_size == (128, 256)
+
+
+# Covering and mixing
+
+
+def test_cut_out_covers_image_and_label():
+    spec = {"type": "RandomCutOut", "prob": 1.0, "n_holes": 1, "cutout_shape": [20, 10], "fill_in": [1, 2, 3]}
+    covered = (run(spec, seed=2).image == [1, 2, 3]).all(axis=2)
+    rows, columns = np.nonzero(covered)
+    assert 0 < np.ptp(rows) < 10 and 0 < np.ptp(columns) < 20
+    assert covered[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1].all()
+    assert np.array_equal(run(spec | {"seg_fill_in": 254}, seed=2).label == 254, covered)
+
+
+def test_erasing_covers_the_area_it_was_asked_to():
+    spec = {"type": "RandomErasing", "prob": 1.0, "area_ratio": [0.2, 0.2], "fill": 0, "seg_fill": 200}
+    for seed in range(10):
+        assert (run(spec, seed=seed).label == 200).mean() == pytest.approx(0.2, abs=0.02)
+
+
+def mixed(spec, sizes=((97, 131),) * 4, seed=0):
+    transform, rng = TRANSFORMS.build(spec), np.random.default_rng(seed)
+    samples = [make_sample(*size, seed=10 * k) for k, size in enumerate(sizes)]
+    indices = transform.get_indices(len(sizes), rng)
+    samples[0].meta["mix_samples"] = [samples[index] for index in indices]
+    return transform(samples[0], rng)
+
+
+def test_mosaic_joins_four_images_of_different_sizes_around_a_point():
+    spec = {"type": "RandomMosaic", "prob": 1.0, "img_scale": [64, 80], "pad_val": 3}
+    for seed in range(10):
+        sample = mixed(spec, [(97, 131), (40, 200), (200, 40), (97, 131)], seed)
+        assert sample.size == (128, 160) and sample.label.shape == (128, 160)
+        assert "mix_samples" not in sample.meta
+        assert (sample.label != 255).mean() > 0.2
+
+
+def test_mosaic_puts_an_image_where_it_belongs():
+    spec = {"type": "RandomMosaic", "prob": 1.0, "img_scale": [97, 131], "center_ratio_range": [1.0, 1.0]}
+    sample = mixed(spec)
+    assert np.array_equal(sample.image[:97, :131], synthetic_image())
+    assert np.array_equal(sample.label[:97, :131], synthetic_label())
+
+
+def test_class_mix_pastes_half_of_the_other_classes():
+    sample = make_sample()
+    other = make_sample(seed=5)
+    other.targets["label"].array = np.arange(131, dtype=np.uint8)[None].repeat(97, 0) % 4 + 100
+    sample.meta["mix_samples"] = [other]
+    result = run({"type": "ClassMix", "prob": 1.0}, sample)
+    pasted = result.label >= 100
+    pasted &= result.label != 255
+    assert len(np.unique(result.label[pasted])) == 2
+    assert np.array_equal(result.image[pasted], other.image[pasted])
+    assert np.array_equal(result.image[~pasted], synthetic_image()[~pasted])
+
+
+def test_copy_paste_takes_whole_regions_of_the_chosen_classes():
+    sample, other = make_sample(), make_sample(seed=5)
+    label = np.zeros((97, 131), np.uint8)
+    label[10:30, 10:30] = 50
+    label[60:90, 60:90] = 60
+    other.targets["label"].array = label
+    sample.meta["mix_samples"] = [other]
+    result = run({"type": "CopyPaste", "prob": 1.0, "classes": [50]}, sample)
+    assert np.array_equal(result.label == 50, label == 50)
+    assert np.array_equal(result.image[10:30, 10:30], other.image[10:30, 10:30])
+
+
+@pytest.mark.parametrize("kind", ["RandomMosaic", "ClassMix", "CopyPaste"])
+def test_mixing_says_that_it_needs_a_mixing_dataset(kind):
+    with pytest.raises(UserError, match="MultiImageMixDataset"):
+        run({"type": kind, "prob": 1.0})
+
+
+# Edges, depth, pairs of images
+
+
+def test_edges_lie_where_classes_meet():
+    sample = make_sample()
+    sample.targets["label"].array = np.array([[1, 1, 1, 2, 2, 255, 3]] * 3, np.uint8)
+    for dtype in (np.uint8, np.int64):
+        sample.targets["label"].array = sample.targets["label"].array.astype(dtype)
+        edges = run({"type": "GenerateEdge", "edge_width": 1}, sample).targets["edge"].array
+        assert edges.tolist() == [[0, 0, 1, 1, 0, 0, 0]] * 3
+
+
+def test_depth_is_read_scaled_and_mixed_into_a_strip(tmp_path):
+    cv2.imwrite(str(tmp_path / "depth.png"), np.full((97, 131), 9000, np.uint16))
+    sample = run(
+        {"type": "LoadDepthAnnotation", "depth_rescale_factor": 0.001}, make_sample(depth_path=tmp_path / "depth.png")
+    )
+    assert sample.targets["depth"].array.dtype == np.float32
+    np.testing.assert_allclose(sample.targets["depth"].array, 9)
+    mixed = run({"type": "RandomDepthMix", "prob": 1.0}, sample)
+    strip = (mixed.image == 9).all(axis=(0, 2)) | (mixed.image == 8).all(axis=(0, 2))
+    columns = np.flatnonzero(strip)
+    assert len(columns) and strip[columns.min() : columns.max() + 1].all() and not strip.all()
+
+
+def test_a_pair_of_images_for_change_detection_stays_a_pair(tmp_path):
+    first, second = synthetic_image(), synthetic_image(seed=4)
+    Image.fromarray(first).save(tmp_path / "a.png")
+    Image.fromarray(second).save(tmp_path / "b.png")
+    Image.fromarray(synthetic_label()).save(tmp_path / "l.png")
+    pipeline = Compose(
+        [
+            {"type": "LoadMultipleRSImageFromFile"},
+            {"type": "LoadAnnotations"},
+            {"type": "RandomFlip", "prob": 1.0},
+            {"type": "ConcatCDInput"},
+            {"type": "PackSegInputs"},
+        ]
+    )
+    sample = Sample(
+        image_path=tmp_path / "a.png", label_path=tmp_path / "l.png", meta={"image_path2": tmp_path / "b.png"}
+    )
+    sample = pipeline(sample, np.random.default_rng(0))
+    assert sample.image.dtype == np.float32 and list(sample.targets) == ["label"]
+    assert np.array_equal(sample.image, np.concatenate([first, second], axis=2)[:, ::-1])
+
+
+# Volumes
+
+
+def make_volume():
+    generator = np.random.default_rng(0)
+    label = np.zeros((10, 20, 30), np.int64)
+    label[2:4, 5:8, 20:25] = 1
+    volume = generator.normal(size=(2, 10, 20, 30)).astype(np.float32)
+    return Sample(image=volume, targets={"label": Target(label)})
+
+
+@pytest.mark.parametrize(
+    ("spec", "shape"),
+    [
+        ({"type": "BioMedical3DRandomCrop", "crop_shape": [4, 8, 8]}, (4, 8, 8)),
+        ({"type": "BioMedical3DPad", "pad_shape": [16, 8, 40]}, (16, 20, 40)),
+        ({"type": "BioMedical3DRandomFlip", "prob": 1.0, "axes": [0, 2]}, (10, 20, 30)),
+        ({"type": "BioMedicalGaussianNoise", "prob": 1.0}, (10, 20, 30)),
+        ({"type": "BioMedicalGaussianBlur", "prob": 1.0, "prob_per_channel": 1.0}, (10, 20, 30)),
+        ({"type": "BioMedicalRandomGamma", "prob": 1.0, "retain_stats": True}, (10, 20, 30)),
+        ({"type": "BioMedicalRandomGamma", "prob": 1.0, "per_channel": True, "invert_image": True}, (10, 20, 30)),
+    ],
+    ids=lambda value: value["type"] if isinstance(value, dict) else "",
+)
+def test_volumes(spec, shape):
+    given = make_volume()
+    result = run(spec, given)
+    assert result.image.shape == (2, *shape) and result.label.shape == shape
+    assert result.image.dtype == np.float32 and not np.array_equal(result.image, make_volume().image)
+    assert result.label.max() == 1  # the foreground is still there
+    assert np.array_equal(run(spec, make_volume()).image, result.image)
+
+
+def test_flipped_volume_and_gamma_formula():
+    volume = make_volume()
+    flipped = run({"type": "BioMedical3DRandomFlip", "prob": 1.0, "axes": [0]}, make_volume())
+    assert np.array_equal(flipped.image, volume.image[:, ::-1]) and np.array_equal(flipped.label, volume.label[::-1])
+    same = run({"type": "BioMedicalRandomGamma", "prob": 1.0, "gamma_range": [1.0, 1.0]}, make_volume())
+    np.testing.assert_allclose(same.image, volume.image, atol=1e-5)
+
+
+def test_volumes_from_numpy_files_and_a_hint_for_nifti(tmp_path):
+    volume = make_volume()
+    np.save(tmp_path / "v.npy", np.concatenate([volume.image, volume.label[None]]))
+    sample = run({"type": "LoadBiomedicalData", "with_seg": True}, Sample(image_path=tmp_path / "v.npy"))
+    assert np.array_equal(sample.image, volume.image) and np.array_equal(sample.label, volume.label)
+    np.save(tmp_path / "l.npy", volume.label)
+    sample = Sample(image_path=tmp_path / "v.npy", label_path=tmp_path / "l.npy")
+    sample = run({"type": "LoadBiomedicalImageFromFile", "decode_backend": "numpy"}, sample)
+    sample = run({"type": "LoadBiomedicalAnnotation", "decode_backend": "numpy"}, sample)
+    assert sample.image.shape == (3, 10, 20, 30) and np.array_equal(sample.label, volume.label)
+    (tmp_path / "v.nii.gz").write_bytes(b"no volume")
+    with pytest.raises(UserError, match=r"v\.nii\.gz"):
+        run({"type": "LoadBiomedicalImageFromFile"}, Sample(image_path=tmp_path / "v.nii.gz"))
+
+
+def test_volume_from_nifti(tmp_path):
+    nibabel = pytest.importorskip("nibabel")
+    volume = make_volume().image[0]
+    nibabel.Nifti1Image(volume.T, np.eye(4)).to_filename(tmp_path / "v.nii.gz")  # NIfTI is X, Y, Z
+    sample = run({"type": "LoadBiomedicalImageFromFile"}, Sample(image_path=tmp_path / "v.nii.gz"))
+    np.testing.assert_allclose(sample.image[0], volume, rtol=1e-6)
+
+
+# Test-time augmentation and albumentations
+
+
+def test_tta_gives_every_combination():
+    scales = [{"type": "Resize", "scale_factor": factor, "keep_ratio": True} for factor in (0.5, 1.0)]
+    flips = [{"type": "RandomFlip", "prob": prob, "direction": "horizontal"} for prob in (0.0, 1.0)]
+    transform = TRANSFORMS.build({"type": "TestTimeAug", "transforms": [scales, flips, [{"type": "PackSegInputs"}]]})
+    given = make_sample()
+    samples = Compose([transform])(given, np.random.default_rng(0))
+    assert [(sample.size, sample.meta["flip"]) for sample in samples] == [
+        ((49, 66), False),
+        ((49, 66), True),
+        ((97, 131), False),
+        ((97, 131), True),
+    ]
+    assert given.size == (97, 131) and "flip" not in given.meta
+    with pytest.raises(UserError, match="Resise"):
+        TRANSFORMS.build({"type": "TestTimeAug", "transforms": [[{"type": "Resise"}]]})
+
+
+def test_multi_scale_flip():
+    spec = {"type": "MultiScaleFlipAug", "transforms": [{"type": "PackSegInputs"}], "allow_flip": True}
+    samples = run(spec | {"scales": [[66, 49], [262, 194]], "flip_direction": ["horizontal", "vertical"]})
+    directions = [None, "horizontal", "vertical"]
+    assert [sample.meta["flip_direction"] for sample in samples] == directions * 2
+    assert [sample.size for sample in samples] == [(49, 66)] * 3 + [(194, 262)] * 3
+    assert len(run(spec | {"scale_factor": 0.5})) == 2
+
+
+class FakeAlbumentations:
+    """What the bridge uses of albumentations."""
+
+    class HorizontalFlip:
+        def __init__(self, p=0.5):
+            self.p = p
+
+    class Compose:
+        def __init__(self, transforms, additional_targets):
+            self.probability, self.kinds = transforms[0].p, additional_targets
+
+        def set_random_seed(self, seed):
+            self.rng = np.random.default_rng(seed)
+
+        def __call__(self, **arrays):
+            assert arrays.keys() == {"image", *self.kinds}
+            flipped = self.rng.random() < self.probability
+            return {name: array[:, ::-1] if flipped else array for name, array in arrays.items()}
+
+
+def test_albumentations_is_asked_for_image_and_targets(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "albumentations", FakeAlbumentations)
+    spec = {"type": "Albu", "transforms": [{"type": "HorizontalFlip", "p": 0.5}]}
+    results = [run(spec, seed=seed) for seed in range(10)]
+    flipped = [not np.array_equal(result.image, synthetic_image()) for result in results]
+    assert {True, False} == set(flipped)
+    for result, turned in zip(results, flipped, strict=True):
+        assert np.array_equal(result.label, synthetic_label()[:, :: -1 if turned else 1])
+    with pytest.raises(UserError, match="no 'HorizontalFlop'; did you mean 'HorizontalFlip'"):
+        run({"type": "Albu", "transforms": [{"type": "HorizontalFlop"}]})
+
+
+def test_a_missing_albumentations_is_explained(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "albumentations", None)
+    with pytest.raises(UserError, match=r"pip install 'albumentations==2\.0\.8'"):
+        run({"type": "Albu", "transforms": [{"type": "HorizontalFlip"}]})

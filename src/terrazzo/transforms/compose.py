@@ -9,6 +9,7 @@ import numpy as np
 
 from terrazzo.registry import TRANSFORMS
 from terrazzo.sample import Sample
+from terrazzo.transforms.base import check_probability
 from terrazzo.transforms.crop import fuse
 
 
@@ -37,3 +38,32 @@ def apply_all(steps: Sequence[Any], sample: Any, rng: np.random.Generator) -> An
             return [apply_all(steps[index:], item, rng) for item in sample]
         sample = step(sample, rng)
     return sample
+
+
+@TRANSFORMS.register
+class RandomApply:
+    """Applies `transforms` with probability `prob`, else nothing."""
+
+    def __init__(self, transforms: Any, prob: float = 0.5) -> None:
+        check_probability(prob, "RandomApply's prob")
+        self.compose, self.prob = as_pipeline(transforms), prob
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Any:
+        return self.compose(sample, rng) if rng.random() < self.prob else sample
+
+
+@TRANSFORMS.register
+class RandomChoice:
+    """Applies one of `transforms`, each a transform or a list of them, with probabilities `prob` (equal when None)."""
+
+    def __init__(self, transforms: Sequence[Any], prob: Sequence[float] | None = None) -> None:
+        self.pipelines = [as_pipeline(choice) for choice in transforms]
+        self.prob = prob
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Any:
+        return self.pipelines[int(rng.choice(len(self.pipelines), p=self.prob))](sample, rng)
+
+
+def as_pipeline(transforms: Any) -> Compose:
+    """One transform or several as a pipeline."""
+    return Compose(transforms if isinstance(transforms, (list, tuple)) else [transforms])

@@ -1,0 +1,100 @@
+"""Covering parts of the image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from terrazzo.errors import UserError
+from terrazzo.registry import TRANSFORMS
+from terrazzo.sample import Sample
+from terrazzo.transforms.base import as_pair, check_probability, image_of
+from terrazzo.transforms.geometry import Box
+
+TRIES = 10  # for a rectangle that fits into the image
+
+
+def cover(sample: Sample, boxes: Sequence[Box], fill: Any, label_fill: int | None, rng: np.random.Generator) -> Sample:
+    """Paint rectangles of a copy of the image with a value, one a channel, or "random" noise; of the label if asked."""
+    image = image_of(sample, cover).copy()
+    label = sample.label.copy() if sample.label is not None and label_fill is not None else None
+    for top, left, bottom, right in boxes:
+        region = image[top:bottom, left:right]
+        region[...] = rng.integers(0, 256, region.shape) if isinstance(fill, str) else np.asarray(fill, image.dtype)
+        if label is not None:
+            label[top:bottom, left:right] = label_fill
+    sample.image = image
+    if label is not None:
+        sample.targets["label"].array = label
+    return sample
+
+
+@TRANSFORMS.register
+@dataclass(frozen=True)
+class RandomCutOut:
+    """With `prob` covers `n_holes` (a number or a range) rectangles (DeVries and Taylor, 2017).
+
+    A hole is `cutout_shape` (width, height) in pixels or `cutout_ratio` of the image's, or drawn from several of
+    either; the label is covered too where `seg_fill_in` is given.
+    """
+
+    prob: float
+    n_holes: Any
+    cutout_shape: Any = None
+    cutout_ratio: Any = None
+    fill_in: Any = (0, 0, 0)
+    seg_fill_in: int | None = None
+
+    def __post_init__(self) -> None:
+        check_probability(self.prob, "RandomCutOut's prob")
+        if (self.cutout_shape is None) == (self.cutout_ratio is None):
+            raise UserError("RandomCutOut needs either cutout_shape=(width, height) or cutout_ratio")
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        if rng.random() >= self.prob:
+            return sample
+        height, width = image_of(sample, self).shape[:2]
+        sizes = self.cutout_ratio if self.cutout_shape is None else self.cutout_shape
+        sizes = sizes if isinstance(sizes[0], Sequence) else [sizes]
+        fewest, most = as_pair(self.n_holes, "RandomCutOut's n_holes")
+        boxes = []
+        for _ in range(int(rng.integers(fewest, most + 1))):
+            left, top = int(rng.integers(width)), int(rng.integers(height))
+            wide, high = sizes[int(rng.integers(len(sizes)))]
+            if self.cutout_shape is None:
+                wide, high = int(wide * width), int(high * height)
+            boxes.append((top, left, min(top + high, height), min(left + wide, width)))
+        return cover(sample, boxes, self.fill_in, self.seg_fill_in, rng)
+
+
+@TRANSFORMS.register
+@dataclass(frozen=True)
+class RandomErasing:
+    """With `prob` covers one rectangle of random area and aspect with noise or a value (Zhong et al., AAAI 2020)."""
+
+    prob: float = 0.5
+    area_ratio: Sequence[float] = (0.02, 0.4)
+    aspect_ratio: Sequence[float] = (0.3, 1 / 0.3)
+    fill: Any = "random"
+    seg_fill: int | None = None
+
+    def __post_init__(self) -> None:
+        check_probability(self.prob, "RandomErasing's prob")
+        if isinstance(self.fill, str) and self.fill != "random":
+            raise UserError(f"RandomErasing's fill is 'random' or a value, not '{self.fill}'")
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        if rng.random() >= self.prob:
+            return sample
+        height, width = image_of(sample, self).shape[:2]
+        for _ in range(TRIES):
+            area = rng.uniform(*as_pair(self.area_ratio, "area_ratio")) * height * width
+            aspect = np.exp(rng.uniform(*np.log(as_pair(self.aspect_ratio, "aspect_ratio"))))
+            high, wide = max(1, round((area * aspect) ** 0.5)), max(1, round((area / aspect) ** 0.5))
+            if high <= height and wide <= width:
+                top, left = int(rng.integers(height - high + 1)), int(rng.integers(width - wide + 1))
+                return cover(sample, [(top, left, top + high, left + wide)], self.fill, self.seg_fill, rng)
+        return sample

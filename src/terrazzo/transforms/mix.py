@@ -1,0 +1,177 @@
+"""Transforms that mix several samples.
+
+Whoever runs the pipeline (MultiImageMixDataset) calls `get_indices(length, rng)`, loads those samples and leaves them
+in `sample.meta["mix_samples"]`; the transform takes them from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+
+from terrazzo.errors import UserError
+from terrazzo.registry import TRANSFORMS
+from terrazzo.sample import Sample
+from terrazzo.transforms.base import as_pair, check_probability, copy_sample, for_each_map, image_of
+from terrazzo.transforms.geometry import crop, pad, resize, scaled
+
+
+class Mixing:
+    """A transform that needs `partners` other samples of the dataset."""
+
+    partners = 1
+
+    def get_indices(self, length: int, rng: np.random.Generator) -> list[int]:
+        """The other samples it wants from a dataset of `length`."""
+        return [int(index) for index in rng.integers(length, size=self.partners)]
+
+    def take_partners(self, sample: Sample) -> list[Sample]:
+        """Copies of the samples that `get_indices` asked for. Raises UserError where nobody provided them."""
+        others = sample.meta.pop("mix_samples", None)
+        if others is None or len(others) < self.partners:
+            raise UserError(f"{type(self).__name__} mixes several images: wrap the dataset in MultiImageMixDataset")
+        return [copy_sample(other) for other in others]
+
+
+@TRANSFORMS.register
+@dataclass(frozen=True)
+class RandomMosaic(Mixing):
+    """With `prob` sets four images around a random point (Bochkovskiy et al., YOLOv4, 2020).
+
+    Each is fitted into `img_scale` (height, width); the mosaic is twice as high and wide, its point drawn from
+    `center_ratio_range` times `img_scale`.
+    """
+
+    prob: float
+    img_scale: Any = (640, 640)
+    center_ratio_range: Sequence[float] = (0.5, 1.5)
+    pad_val: float = 0
+    seg_pad_val: float = 255
+
+    partners = 3
+
+    def __post_init__(self) -> None:
+        check_probability(self.prob, "RandomMosaic's prob")
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        others = self.take_partners(sample)
+        if rng.random() >= self.prob:
+            return sample
+        height, width = as_pair(self.img_scale, "RandomMosaic's img_scale")
+        low, high = as_pair(self.center_ratio_range, "RandomMosaic's center_ratio_range")
+        center = (int(rng.uniform(low, high) * height), int(rng.uniform(low, high) * width))
+        quarters = [self._quarter(part, k, center) for k, part in enumerate([sample, *others[:3]])]
+
+        def joined(maps: list[np.ndarray]) -> np.ndarray:
+            return np.concatenate([np.concatenate(maps[:2], axis=1), np.concatenate(maps[2:], axis=1)])
+
+        sample.image = joined([image_of(quarter, self) for quarter in quarters])
+        for name, target in sample.targets.items():
+            target.array = joined([quarter.targets[name].array for quarter in quarters])
+        return sample
+
+    def _quarter(self, sample: Sample, place: int, center: tuple[int, int]) -> Sample:
+        """The sample cut or padded to its place (top left, top right, bottom left, bottom right)."""
+        height, width = as_pair(self.img_scale, "RandomMosaic's img_scale")
+        factor = min(height / sample.size[0], width / sample.size[1])
+        size = (scaled(sample.size[1], factor), scaled(sample.size[0], factor))
+        at_bottom, at_right = divmod(place, 2)
+        room = (2 * height - center[0] if at_bottom else center[0], 2 * width - center[1] if at_right else center[1])
+
+        def place_map(array: np.ndarray, interpolation: str, fill: float) -> np.ndarray:
+            array = resize(array, size, interpolation)
+            kept_height, kept_width = min(room[0], size[1]), min(room[1], size[0])
+            top, left = (0 if at_bottom else size[1] - kept_height), (0 if at_right else size[0] - kept_width)
+            array = crop(array, (top, left, top + kept_height, left + kept_width))
+            offset = (0 if at_right else room[1] - kept_width, 0 if at_bottom else room[0] - kept_height)
+            return pad(array, (room[1], room[0]), fill, offset=offset)
+
+        image = place_map(image_of(sample, self), "bilinear", self.pad_val)
+        quarter = copy_sample(sample)
+        quarter.image = image
+        for name, target in quarter.targets.items():
+            fill = self.seg_pad_val if name == "label" else target.fill
+            target.array = place_map(target.array, target.interpolation, fill)
+        return quarter
+
+
+def paste(sample: Sample, other: Sample, mask: np.ndarray) -> Sample:
+    """The pixels of `other` where `mask` (H, W) holds, in the image and in every target; both samples of one size."""
+    image = image_of(sample, paste).copy()
+    image[mask] = image_of(other, paste)[mask]
+    sample.image = image
+    for name, target in sample.targets.items():
+        target.array = target.array.copy()
+        target.array[mask] = other.targets[name].array[mask]
+    return sample
+
+
+def partner_of_same_size(sample: Sample, other: Sample, user: object) -> tuple[Sample, np.ndarray]:
+    """The other sample resized to the first one's size, and its label. Raises UserError for a sample without one."""
+    size = (sample.size[1], sample.size[0])
+    for_each_map(other, lambda array, interpolation, _: resize(array, size, interpolation))
+    if other.label is None or sample.label is None:
+        raise UserError(f"{type(user).__name__} needs labels: put LoadAnnotations before it in the pipeline")
+    return other, other.label
+
+
+@TRANSFORMS.register
+@dataclass(frozen=True)
+class ClassMix(Mixing):
+    """With `prob` pastes half of the classes of another image, at random (Olsson et al., WACV 2021)."""
+
+    prob: float = 0.5
+    ignore_index: int = 255
+
+    def __post_init__(self) -> None:
+        check_probability(self.prob, "ClassMix's prob")
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        other = self.take_partners(sample)[0]
+        if rng.random() >= self.prob:
+            return sample
+        other, label = partner_of_same_size(sample, other, self)
+        classes = np.setdiff1d(label, [self.ignore_index])
+        chosen = rng.permutation(classes)[: (len(classes) + 1) // 2]
+        return paste(sample, other, np.isin(label, chosen))
+
+
+@TRANSFORMS.register
+@dataclass(frozen=True)
+class CopyPaste(Mixing):
+    """With `prob` pastes up to `max_objects` connected regions of another image (Ghiasi et al., CVPR 2021).
+
+    Regions are of the classes `classes` (all when None) and of `min_area` pixels or more.
+    """
+
+    prob: float = 0.5
+    classes: Sequence[int] | None = None
+    max_objects: int = 5
+    min_area: int = 64
+    ignore_index: int = 255
+
+    def __post_init__(self) -> None:
+        check_probability(self.prob, "CopyPaste's prob")
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        other = self.take_partners(sample)[0]
+        if rng.random() >= self.prob:
+            return sample
+        other, label = partner_of_same_size(sample, other, self)
+        wanted = np.setdiff1d(label, [self.ignore_index]) if self.classes is None else self.classes
+        regions = [region for index in wanted for region in self._regions(label == index)]
+        mask = np.zeros(label.shape, bool)
+        if regions:
+            count = int(rng.integers(1, min(self.max_objects, len(regions)) + 1))
+            for index in rng.choice(len(regions), count, replace=False):
+                mask |= regions[int(index)]
+        return paste(sample, other, mask)
+
+    def _regions(self, mask: np.ndarray) -> list[np.ndarray]:
+        count, numbers, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+        large = [k for k in range(1, count) if stats[k, cv2.CC_STAT_AREA] >= self.min_area]
+        return [numbers == k for k in large]

@@ -1,0 +1,199 @@
+"""Augmentation of volumes: images (C, Z, Y, X) with labels (Z, Y, X)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+from terrazzo.errors import UserError
+from terrazzo.registry import TRANSFORMS
+from terrazzo.sample import Sample
+from terrazzo.transforms.base import as_pair, check_probability, image_of
+from terrazzo.transforms.flip import swap_classes
+
+
+def volume_of(sample: Sample, user: object) -> np.ndarray:
+    """The sample's volume. Raises UserError for anything but (C, Z, Y, X)."""
+    volume = image_of(sample, user)
+    if volume.ndim != 4:
+        raise UserError(f"{type(user).__name__} works on volumes (C, Z, Y, X); {sample.image_path} is {volume.shape}")
+    return volume
+
+
+def as_triple(value: Any, what: str) -> tuple[int, int, int]:
+    """A number three times, or three numbers as a tuple."""
+    if isinstance(value, int):
+        return value, value, value
+    if isinstance(value, Sequence) and len(value) == 3:
+        return value[0], value[1], value[2]
+    raise UserError(f"{what} must be a number or three (Z, Y, X), not {value!r}")
+
+
+@TRANSFORMS.register
+@dataclass(frozen=True)
+class BioMedical3DRandomCrop:
+    """A box of `crop_shape` (Z, Y, X); with `keep_foreground` around a random voxel of a class other than 0."""
+
+    crop_shape: Any
+    keep_foreground: bool = True
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        volume = volume_of(sample, self)
+        shape = np.array(volume.shape[1:])
+        size = np.minimum(as_triple(self.crop_shape, "BioMedical3DRandomCrop's crop_shape"), shape)
+        start = rng.integers(0, shape - size + 1)
+        if self.keep_foreground and sample.label is not None:
+            classes = np.setdiff1d(sample.label, [0, 255])
+            if len(classes):
+                voxels = np.argwhere(sample.label == rng.choice(classes))
+                start = np.clip(voxels[int(rng.integers(len(voxels)))] - size // 2, 0, shape - size)
+        box: tuple[slice, ...] = tuple(
+            slice(int(first), int(first + length)) for first, length in zip(start, size, strict=True)
+        )
+        sample.image = np.stack([channel[box] for channel in volume])
+        for target in sample.targets.values():
+            target.array = target.array[box]
+        return sample
+
+
+@TRANSFORMS.register
+@dataclass(frozen=True)
+class BioMedical3DPad:
+    """Fills at the end of each axis up to `pad_shape` (Z, Y, X)."""
+
+    pad_shape: Any
+    pad_val: float = 0.0
+    seg_pad_val: int = 0
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        volume = volume_of(sample, self)
+        wanted = as_triple(self.pad_shape, "BioMedical3DPad's pad_shape")
+        borders = [(0, max(0, size - old)) for size, old in zip(wanted, volume.shape[1:], strict=True)]
+        sample.image = np.pad(volume, [(0, 0), *borders], constant_values=self.pad_val)
+        for target in sample.targets.values():
+            target.array = np.pad(target.array, borders, constant_values=self.seg_pad_val)
+        return sample
+
+
+@TRANSFORMS.register
+@dataclass(frozen=True)
+class BioMedical3DRandomFlip:
+    """Mirrors each of `axes` (0 is Z, 1 is Y, 2 is X) with `prob`; the classes of `swap_label_pairs` then swap."""
+
+    prob: float
+    axes: Sequence[int]
+    swap_label_pairs: Sequence[Any] | None = None
+
+    def __post_init__(self) -> None:
+        check_probability(self.prob, "BioMedical3DRandomFlip's prob")
+        if not set(self.axes) <= {0, 1, 2}:
+            raise UserError(f"BioMedical3DRandomFlip's axes are among 0, 1 and 2, not {self.axes!r}")
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        volume = volume_of(sample, self)
+        axes = [axis for axis in self.axes if rng.random() < self.prob]
+        sample.meta["flip"], sample.meta["flip_axes"] = bool(axes), axes
+        if not axes:
+            return sample
+        sample.image = np.ascontiguousarray(np.flip(volume, tuple(axis + 1 for axis in axes)))
+        for target in sample.targets.values():
+            target.array = np.ascontiguousarray(np.flip(target.array, tuple(axes)))
+        if self.swap_label_pairs and sample.label is not None:
+            sample.targets["label"].array = swap_classes(sample.label, self.swap_label_pairs)
+        return sample
+
+
+@TRANSFORMS.register
+@dataclass(frozen=True)
+class BioMedicalGaussianNoise:
+    """With `prob` adds noise of `mean` and of a deviation drawn from [0, std]."""
+
+    prob: float = 0.1
+    mean: float = 0.0
+    std: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_probability(self.prob, "BioMedicalGaussianNoise's prob")
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        if rng.random() < self.prob:
+            image = image_of(sample, self)
+            noise = rng.normal(self.mean, rng.uniform(0, self.std), image.shape)
+            sample.image = (image + noise).astype(np.float32)
+        return sample
+
+
+@TRANSFORMS.register
+@dataclass(frozen=True)
+class BioMedicalGaussianBlur:
+    """With `prob`, and then `prob_per_channel`, blurs channels by a sigma (in voxels) from `sigma_range`."""
+
+    prob: float = 0.2
+    prob_per_channel: float = 0.5
+    sigma_range: Any = (0.5, 1.0)
+    different_sigma_per_channel: bool = True
+    different_sigma_per_axis: bool = True
+
+    def __post_init__(self) -> None:
+        check_probability(self.prob, "BioMedicalGaussianBlur's prob")
+        check_probability(self.prob_per_channel, "BioMedicalGaussianBlur's prob_per_channel")
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        if rng.random() >= self.prob:
+            return sample
+        volume = volume_of(sample, self).astype(np.float32)
+        shared = self._draw_sigma(rng)
+        for channel in range(len(volume)):
+            if rng.random() < self.prob_per_channel:
+                sigma = self._draw_sigma(rng) if self.different_sigma_per_channel else shared
+                volume[channel] = gaussian_filter(volume[channel], sigma, order=0)
+        sample.image = volume
+        return sample
+
+    def _draw_sigma(self, rng: np.random.Generator) -> np.ndarray:
+        low, high = as_pair(self.sigma_range, "BioMedicalGaussianBlur's sigma_range")
+        return np.broadcast_to(rng.uniform(low, high, 3 if self.different_sigma_per_axis else 1), 3)
+
+
+@TRANSFORMS.register
+@dataclass(frozen=True)
+class BioMedicalRandomGamma:
+    """With `prob` applies a gamma from `gamma_range` to the values scaled to [0, 1], and scales them back.
+
+    `invert_image` works on the negative; `retain_stats` restores the mean and deviation from before.
+    """
+
+    prob: float = 0.5
+    gamma_range: Any = (0.5, 2)
+    invert_image: bool = False
+    per_channel: bool = False
+    retain_stats: bool = False
+
+    def __post_init__(self) -> None:
+        check_probability(self.prob, "BioMedicalRandomGamma's prob")
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        if rng.random() >= self.prob:
+            return sample
+        volume = volume_of(sample, self).astype(np.float32)
+        low, high = as_pair(self.gamma_range, "BioMedicalRandomGamma's gamma_range")
+
+        def adjust(part: np.ndarray) -> np.ndarray:
+            return self._adjust(part, lambda: rng.uniform(low, high))
+
+        sample.image = np.stack([adjust(channel) for channel in volume]) if self.per_channel else adjust(volume)
+        return sample
+
+    def _adjust(self, values: np.ndarray, draw_gamma: Callable[[], float]) -> np.ndarray:
+        mean, deviation = values.mean(), values.std()
+        signed = -values if self.invert_image else values
+        smallest, span = signed.min(), np.ptp(signed)
+        result = ((signed - smallest) / (span + 1e-7)) ** draw_gamma() * span + smallest
+        if self.retain_stats:
+            result = (result - result.mean()) / (result.std() + 1e-8) * deviation
+            result = result + (-mean if self.invert_image else mean)
+        return (-result if self.invert_image else result).astype(np.float32)
