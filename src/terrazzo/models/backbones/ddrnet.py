@@ -83,10 +83,8 @@ class DAPPM(nn.Module):
         *,
         norm_cfg: Spec,
         act_cfg: Spec,
-        align_corners: bool = False,
     ) -> None:
         super().__init__()
-        self.align_corners = align_corners
 
         def block(source: int, width: int, size: int, **options: Any) -> ConvBlock:
             order = ("norm", "act", "conv")
@@ -109,7 +107,7 @@ class DAPPM(nn.Module):
     def pool(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The unpooled branch and the pooled ones, all at the size of `x`."""
         fine, *coarse = [scale(x) for scale in self.scales]
-        return fine, [resize(pooled, like=x, align_corners=self.align_corners) for pooled in coarse]
+        return fine, [resize(pooled, like=x) for pooled in coarse]
 
     def forward(self, x: Tensor) -> Tensor:
         fine, coarse = self.pool(x)
