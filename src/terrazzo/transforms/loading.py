@@ -39,9 +39,10 @@ class LoadImageFromFile:
     color_type: str = "color"
     imdecode_backend: str = "cv2"
     backend_args: dict[str, Any] | None = None
+    file_client_args: dict[str, Any] | None = None  # the older name of backend_args
 
     def __post_init__(self) -> None:
-        check_local(self.backend_args)
+        check_local(self.backend_args or self.file_client_args)
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         if sample.image_path is None:
@@ -81,9 +82,10 @@ class LoadAnnotations:
     label_map: dict[int, int] | None = None
     imdecode_backend: str = "pillow"
     backend_args: dict[str, Any] | None = None
+    file_client_args: dict[str, Any] | None = None  # the older name of backend_args
 
     def __post_init__(self) -> None:
-        check_local(self.backend_args)
+        check_local(self.backend_args or self.file_client_args)
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         if sample.label_path is None:
@@ -106,9 +108,10 @@ class LoadDepthAnnotation:
     to_float32: bool = True
     depth_rescale_factor: float = 1.0
     backend_args: dict[str, Any] | None = None
+    file_client_args: dict[str, Any] | None = None  # the older name of backend_args
 
     def __post_init__(self) -> None:
-        check_local(self.backend_args)
+        check_local(self.backend_args or self.file_client_args)
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         path = sample.meta.get("depth_path")
