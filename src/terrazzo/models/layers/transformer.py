@@ -156,10 +156,10 @@ def drop_path_rates(rate: float, depth: int) -> list[float]:
     return [rate * index / max(depth - 1, 1) for index in range(depth)]
 
 
-def init_transformer(module: nn.Module) -> None:
-    """Start every linear layer inside at a truncated normal (deviation 0.02) and zero bias, as ViT does."""
+def init_transformer(module: nn.Module, std: float = 0.02) -> None:
+    """Start every linear layer inside at a truncated normal of deviation `std` and a zero bias, as ViT does."""
     for layer in module.modules():
         if isinstance(layer, nn.Linear):
-            nn.init.trunc_normal_(layer.weight, std=0.02)
+            nn.init.trunc_normal_(layer.weight, std=std)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)

@@ -1,0 +1,149 @@
+"""Vision transformer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from terrazzo.errors import UserError
+from terrazzo.models.layers import (
+    PatchEmbed,
+    TransformerEncoderLayer,
+    build_norm,
+    drop_path_rates,
+    init_transformer,
+    resize_position_embedding,
+    to_map,
+)
+from terrazzo.models.layers.patch_embed import pair
+from terrazzo.registry import MODELS
+
+Spec = dict[str, Any]
+Output = Tensor | tuple[Tensor, Tensor]
+
+
+@MODELS.register
+class VisionTransformer(nn.Module):
+    """ViT (Dosovitskiy et al., ICLR 2021) -> maps (N, embed_dims, h, w) of the layers in `out_indices`, -1 the last.
+
+    Runs at any size: position embeddings are interpolated from the grid of `img_size`. `with_cls_token=False` drops the
+    class token before the first layer; with `output_cls_token` each output is the pair (map, class token).
+    `out_origin` puts the layers' input first, `pre_norm` normalises it (CLIP). Only parameters whose names contain a
+    word of `frozen_exclude` are trained, unless it is ["all"]. Raises UserError where a class token is asked for and
+    there is none.
+    """
+
+    def __init__(
+        self,
+        *,
+        img_size: int | Sequence[int] = 224,
+        patch_size: int = 16,
+        patch_pad: str | int = "corner",
+        in_channels: int = 3,
+        embed_dims: int = 768,
+        num_layers: int = 12,
+        num_heads: int = 12,
+        mlp_ratio: float = 4,
+        out_origin: bool = False,
+        out_indices: int | Sequence[int] = -1,
+        qkv_bias: bool = True,
+        drop_rate: float = 0.0,
+        attn_drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        with_cls_token: bool = True,
+        output_cls_token: bool = False,
+        norm_cfg: Spec = {"type": "LN"},  # noqa: B006 - never written to
+        act_cfg: Spec = {"type": "GELU"},  # noqa: B006 - never written to
+        patch_norm: bool = False,
+        patch_bias: bool = False,
+        pre_norm: bool = False,
+        final_norm: bool = False,
+        interpolate_mode: str = "bicubic",
+        num_fcs: int = 2,
+        norm_eval: bool = False,  # layer norm is the same in training and evaluation
+        with_cp: bool = False,
+        frozen_exclude: Sequence[str] = ("all",),
+    ) -> None:
+        super().__init__()
+        if output_cls_token and not with_cls_token:
+            raise UserError("VisionTransformer: output_cls_token=True needs with_cls_token=True")
+        height, width = pair(img_size)
+        self.grid = (height // patch_size, width // patch_size)
+        self.interpolate_mode = interpolate_mode
+        self.with_cls_token, self.output_cls_token = with_cls_token, output_cls_token
+        self.out_origin = out_origin
+        chosen = [out_indices] if isinstance(out_indices, int) else out_indices
+        self.out_indices = [index % num_layers for index in chosen]
+
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dims))
+        self.pos_embed = nn.Parameter(torch.zeros(1, self.grid[0] * self.grid[1] + 1, embed_dims))
+        self.patch_embed = PatchEmbed(
+            in_channels=in_channels,
+            embed_dims=embed_dims,
+            kernel_size=patch_size,
+            padding=patch_pad,
+            bias=patch_bias,
+            norm_cfg=norm_cfg if patch_norm else None,
+        )
+        self.drop_after_pos = nn.Dropout(drop_rate)
+        self.ln_pre = build_norm(norm_cfg, embed_dims) if pre_norm else None
+        self.layers = nn.ModuleList(
+            TransformerEncoderLayer(
+                embed_dims,
+                num_heads,
+                int(mlp_ratio * embed_dims),
+                drop_rate=drop_rate,
+                attn_drop_rate=attn_drop_rate,
+                drop_path_rate=rate,
+                num_fcs=num_fcs,
+                qkv_bias=qkv_bias,
+                act_cfg=act_cfg,
+                norm_cfg=norm_cfg,
+                with_cp=with_cp,
+            )
+            for rate in drop_path_rates(drop_path_rate, num_layers)
+        )
+        self.ln1 = build_norm(norm_cfg, embed_dims) if final_norm else None
+        nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        nn.init.trunc_normal_(self.cls_token, std=0.02)
+        init_transformer(self)
+        self.freeze_except(frozen_exclude)
+
+    def freeze_except(self, words: Sequence[str]) -> None:
+        """Train only parameters whose names contain one of `words`; "all" trains everything."""
+        if "all" in words:
+            return
+        for name, parameter in self.named_parameters():
+            parameter.requires_grad = any(word in name for word in words)
+
+    def embed(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """Class token and patches with their positions (N, 1 + h * w, C), and the patches' grid (h, w)."""
+        patches, grid = self.patch_embed(images)
+        tokens = torch.cat([self.cls_token.expand(len(patches), -1, -1), patches], dim=1)
+        positions = resize_position_embedding(self.pos_embed, self.grid, grid, mode=self.interpolate_mode)
+        return self.drop_after_pos(tokens + positions), grid
+
+    def output(self, tokens: Tensor, grid: tuple[int, int]) -> Output:
+        """The patches as a map, with the class token where wished."""
+        if not self.with_cls_token:
+            return to_map(tokens, grid)
+        features = to_map(tokens[:, 1:], grid)
+        return (features, tokens[:, 0]) if self.output_cls_token else features
+
+    def forward(self, images: Tensor) -> tuple[Output, ...]:
+        x, grid = self.embed(images)
+        if not self.with_cls_token:
+            x = x[:, 1:]
+        if self.ln_pre is not None:
+            x = self.ln_pre(x)
+        outputs = [self.output(x, grid)] if self.out_origin else []
+        for index, layer in enumerate(self.layers):
+            x = layer(x)
+            if self.ln1 is not None and index == len(self.layers) - 1:
+                x = self.ln1(x)
+            if index in self.out_indices:
+                outputs.append(self.output(x, grid))
+        return tuple(outputs)
