@@ -1,0 +1,54 @@
+"""A config as read: its values, where each was set, and its text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from terrazzo.config.section import Section, convert, find_origin, plain
+from terrazzo.errors import UserError, nearest
+
+
+class Config(Mapping[str, Any]):
+    """The resolved values of a config, by key (`cfg["model"]`) and by attribute (`cfg.model.decode_head`)."""
+
+    def __init__(self, values: Mapping[str, Any], path: str | Path | None = None) -> None:
+        self._values: Section = convert(dict(values) if not isinstance(values, dict) else values, Section)
+        self.path = None if path is None else Path(path)
+
+    def to_dict(self) -> dict[str, Any]:
+        """A deep copy of plain dicts, lists and tuples, the file's own public variables included."""
+        return plain(self._values)
+
+    def origin(self, key: str) -> str | None:
+        """Where a dotted key was last set, "file:line"; None where that is not known."""
+        return find_origin(self._values, key.split("."))
+
+    def dump(self) -> str:
+        """The config as YAML text; tuples become lists. Raises UserError for a value that YAML cannot hold."""
+        import yaml
+
+        from terrazzo.config.markup import Dumper
+
+        try:
+            return yaml.dump(self.to_dict(), Dumper=Dumper, sort_keys=False, allow_unicode=True, width=120)
+        except yaml.representer.RepresenterError as error:
+            raise UserError(f"{self.path or 'the config'}: YAML cannot hold {error.args[-1]!r}") from None
+
+    def __getitem__(self, key: str) -> Any:
+        return self._values[key]
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name not in self._values:
+            raise AttributeError(f"the config has no key '{name}'{nearest(name, self.__dict__.get('_values', {}))}")
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return f"Config({self.path or 'made in memory'}: {', '.join(self)})"

@@ -1,0 +1,107 @@
+"""How much a config may compute when it is evaluated without being trusted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+MAX_STEPS = 400_000  # evaluated nodes, copied items and the like; the largest official config takes about 4,000
+MAX_FILE_BYTES = 1_000_000
+MAX_STRING = 20_000  # characters of a computed string
+MAX_ITEMS = 100_000  # of a list, tuple or range
+MAX_KEYS = 10_000  # of a dict or set
+MAX_BITS = 1024  # of an integer
+MAX_KEY_BITS = 60  # of an integer used as a key: below it, hashes do not collide
+MAX_DEPTH = 64  # of nested values
+MAX_NESTING = 100  # of nested expressions and statements
+MAX_WEIGHT = 200_000  # of a value written out in full; the largest official config has 1,725 values
+MAX_KEY_WEIGHT = 1_000
+MAX_FILES = 300  # base files of one config, each counted as often as it is read
+
+SCALARS = (str, int, float, bool, type(None))
+CONTAINERS = (list, tuple, dict, set)
+
+
+class Refused(Exception):
+    """What the safe subset does not allow; whoever knows the file and the line makes a UserError of it."""
+
+
+class Budget:
+    """Counts down what one config may still compute."""
+
+    def __init__(self, steps: int = MAX_STEPS) -> None:
+        self.left = steps
+
+    def spend(self, amount: int = 1) -> None:
+        """Raise Refused once everything is spent."""
+        self.left -= amount
+        if self.left < 0:
+            raise Refused("computes more than a config may")
+
+
+def weigh(value: Any, budget: Budget) -> int:
+    """The size of a value written out in full, shared parts counted each time.
+
+    Raises Refused when it is too large, nested too deeply or contains itself.
+    """
+    known: dict[int, tuple[int, int]] = {}
+
+    def visit(item: Any, depth: int) -> tuple[int, int]:  # weight, height
+        if isinstance(item, str):
+            return 1 + len(item) // 16, 0
+        if isinstance(item, range):
+            return 1 + len(item), 0
+        if not isinstance(item, CONTAINERS):
+            return 1, 0
+        if id(item) in known:
+            return known[id(item)]
+        if depth > MAX_DEPTH:
+            raise Refused("makes a value that is nested too deeply, or within itself")
+        budget.spend(1 + len(item) // 4)
+        weight, height = 1, 0
+        for child in (part for pair in item.items() for part in pair) if isinstance(item, dict) else item:
+            child_weight, child_height = visit(child, depth + 1)
+            weight, height = weight + child_weight, max(height, child_height)
+        if weight > MAX_WEIGHT:
+            raise Refused("makes a value that is too large")
+        if height >= MAX_DEPTH:
+            raise Refused("makes a value that is nested too deeply")
+        known[id(item)] = weight, height + 1
+        return weight, height + 1
+
+    return visit(value, 0)[0]
+
+
+def check(value: Any, budget: Budget) -> Any:
+    """The value itself, if it is of a kind and a size that configs may compute. Raises Refused."""
+    if isinstance(value, str):
+        check_length(len(value), MAX_STRING, "string")
+        budget.spend(len(value) // 16)
+    elif isinstance(value, int):
+        if value.bit_length() > MAX_BITS:
+            raise Refused("makes a huge number")
+    elif isinstance(value, (dict, set)):
+        check_length(len(value), MAX_KEYS, type(value).__name__)
+        budget.spend(len(value))
+    elif isinstance(value, (list, tuple, range)):
+        check_length(len(value), MAX_ITEMS, type(value).__name__)
+        budget.spend(len(value) // 4)
+    elif not isinstance(value, (float, type(None))):
+        raise Refused(f"makes a value of type {type(value).__name__}")
+    return value
+
+
+def check_length(length: int, limit: int, kind: str) -> None:
+    """Raise Refused for something longer than the limit."""
+    if length > limit:
+        raise Refused(f"makes a {kind} of more than {limit:,} items")
+
+
+def check_key(key: Any, budget: Budget) -> None:
+    """Raise Refused for a key whose hash could cost much time; unhashable ones raise TypeError later."""
+    if isinstance(key, int) and key.bit_length() > MAX_KEY_BITS:
+        raise Refused("uses a huge number as a key")
+    if isinstance(key, tuple):
+        if weigh(key, budget) > MAX_KEY_WEIGHT:
+            raise Refused("uses a huge tuple as a key")
+        for item in key:
+            check_key(item, budget)

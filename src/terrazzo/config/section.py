@@ -1,0 +1,117 @@
+"""A dict of a config that remembers where each of its keys was set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+DELETE_KEY = "_delete_"
+
+
+class Section(dict):
+    """A dict with an origin ("file:line") for each key and its keys as attributes."""
+
+    __slots__ = ("_origins",)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        object.__setattr__(self, "_origins", {})
+
+    def put(self, key: Any, value: Any, origin: str | None) -> None:
+        """Set a key and where it was set."""
+        self[key] = value
+        self._origins[key] = origin
+
+    def origin_of(self, key: Any) -> str | None:
+        """Where a key was set, "file:line", or None."""
+        return self._origins.get(key)
+
+    def absorb(self, other: Mapping[Any, Any], origin: str | None = None) -> None:
+        """`dict.update` that takes the origins of another section along."""
+        for key, value in other.items():
+            self.put(key, value, (other.origin_of(key) if isinstance(other, Section) else None) or origin)
+
+    def copy(self) -> Section:
+        """A shallow copy with the same origins."""
+        copy = type(self)()
+        copy.absorb(self)
+        return copy
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(f"the config has no key '{name}' here; it has {', '.join(map(str, self))}") from None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "_origins":
+            object.__setattr__(self, name, value)
+        else:
+            self[name] = value
+
+    def __delattr__(self, name: str) -> None:
+        del self[name]
+
+
+class InheritedSection(Section):
+    """A section that came from a base file: its `update` goes into nested dicts, as mmengine's config dicts do."""
+
+    __slots__ = ()
+
+    def absorb(self, other: Mapping[Any, Any], origin: str | None = None) -> None:
+        """Update key by key, nested dicts recursively; a dict with `_delete_` replaces."""
+        for key, value in other.items():
+            current = self.get(key)
+            if isinstance(value, dict) and isinstance(current, InheritedSection) and not value.get(DELETE_KEY):
+                current.absorb(value, origin)
+            else:
+                self.put(key, value, (other.origin_of(key) if isinstance(other, Section) else None) or origin)
+
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        """`dict.update`, recursive."""
+        self.absorb(dict(*args, **kwargs))
+
+
+class ImportedName(str):
+    """The bare name of a type that a config imports; nothing is imported."""
+
+
+def convert(value: Any, kind: type[Section], origin: str | None = None) -> Any:
+    """A deep copy of dicts, lists and tuples in which every dict is a section of `kind`, without `_delete_` keys."""
+    if isinstance(value, dict):
+        section = kind()
+        for key, item in value.items():
+            if key != DELETE_KEY:
+                place = (value.origin_of(key) if isinstance(value, Section) else None) or origin
+                Section.put(section, key, convert(item, kind, place), place)
+        return section
+    if isinstance(value, (list, range)):
+        return [convert(item, kind, origin) for item in value]
+    if isinstance(value, tuple):
+        return tuple(convert(item, kind, origin) for item in value)
+    return str(value) if isinstance(value, ImportedName) else value
+
+
+def plain(value: Any) -> Any:
+    """A deep copy of plain dicts, lists and tuples."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    if isinstance(value, tuple):
+        return tuple(plain(item) for item in value)
+    return value
+
+
+def find_origin(value: Any, parts: list[str]) -> str | None:
+    """Where a dotted key was set: that of the key itself, else of the nearest key around it; keys may contain dots."""
+    for count in range(1, len(parts) + 1):
+        key: Any = ".".join(parts[:count])
+        if isinstance(value, (list, tuple)) and key.isdecimal() and int(key) < len(value):
+            return find_origin(value[int(key)], parts[count:])
+        if isinstance(value, dict):
+            found = key if key in value else int(key) if key.isdecimal() and int(key) in value else None
+            if found is not None:
+                own = value.origin_of(found) if isinstance(value, Section) else None
+                return find_origin(value[found], parts[count:]) or own
+    return None
