@@ -1,0 +1,185 @@
+"""CGNet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from terrazzo.models.layers import ConvBlock, build_activation, build_conv, build_norm, maybe_checkpoint
+from terrazzo.registry import MODELS
+
+Spec = dict[str, Any]
+
+
+def activation(act_cfg: Spec, channels: int) -> Spec:
+    """`act_cfg`, with one slope a channel for PReLU."""
+    return act_cfg | {"num_parameters": channels} if act_cfg["type"] == "PReLU" else act_cfg
+
+
+class NormActivation(nn.Sequential):
+    """Norm and activation of a concatenation."""
+
+    def __init__(self, channels: int, *, norm_cfg: Spec, act_cfg: Spec) -> None:
+        super().__init__(build_norm(norm_cfg, channels), build_activation(activation(act_cfg, channels)))
+
+
+class GlobalContext(nn.Module):
+    """Weigh each channel by two linear layers on the global averages."""
+
+    def __init__(self, channels: int, reduction: int, *, with_cp: bool) -> None:
+        super().__init__()
+        self.with_cp = with_cp
+        self.avg_pool = nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Sequential(
+            nn.Linear(channels, channels // reduction),
+            nn.ReLU(inplace=True),
+            nn.Linear(channels // reduction, channels),
+            nn.Sigmoid(),
+        )
+
+    def weigh(self, x: Tensor) -> Tensor:
+        return x * self.fc(self.avg_pool(x).flatten(1))[:, :, None, None]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return maybe_checkpoint(self.weigh, x, enabled=self.with_cp)
+
+
+class ContextGuidedBlock(nn.Module):
+    """Local features and their surroundings, joined and weighed by the global context.
+
+    The downsampling block has no shortcut and squeezes the joint features back to `out_channels`.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        dilation: int,
+        reduction: int,
+        downsample: bool = False,
+        conv_cfg: Spec | None,
+        norm_cfg: Spec,
+        act_cfg: Spec,
+        with_cp: bool,
+    ) -> None:
+        super().__init__()
+        self.with_cp = with_cp
+        self.downsample = downsample
+        width = out_channels if downsample else out_channels // 2
+        size, stride = (3, 2) if downsample else (1, 1)
+        self.conv1x1 = ConvBlock(
+            in_channels,
+            width,
+            size,
+            stride,
+            padding=size // 2,
+            conv_cfg=conv_cfg,
+            norm_cfg=norm_cfg,
+            act_cfg=activation(act_cfg, width),
+        )
+        depthwise = {"kernel_size": 3, "groups": width, "bias": False}
+        self.f_loc = build_conv(conv_cfg, width, width, padding=1, **depthwise)
+        self.f_sur = build_conv(conv_cfg, width, width, padding=dilation, dilation=dilation, **depthwise)
+        self.bn = build_norm(norm_cfg, 2 * width)
+        self.activate = build_activation(activation(act_cfg, 2 * width))
+        if downsample:
+            self.bottleneck = build_conv(conv_cfg, 2 * width, out_channels, kernel_size=1, bias=False)
+        self.f_glo = GlobalContext(out_channels, reduction, with_cp=with_cp)
+
+    def transform(self, x: Tensor) -> Tensor:
+        features = self.conv1x1(x)
+        joint = self.activate(self.bn(torch.cat([self.f_loc(features), self.f_sur(features)], dim=1)))
+        if self.downsample:
+            return self.f_glo(self.bottleneck(joint))
+        return x + self.f_glo(joint)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return maybe_checkpoint(self.transform, x, enabled=self.with_cp)
+
+
+@MODELS.register
+class CGNet(nn.Module):
+    """CGNet (Wu et al., TIP 2021) -> the maps at 1/2, 1/4 and 1/8; the first two contain the shrunken image."""
+
+    def __init__(
+        self,
+        *,
+        in_channels: int = 3,
+        num_channels: Sequence[int] = (32, 64, 128),
+        num_blocks: Sequence[int] = (3, 21),
+        dilations: Sequence[int] = (2, 4),
+        reductions: Sequence[int] = (8, 16),
+        conv_cfg: Spec | None = None,
+        norm_cfg: Spec = {"type": "BN", "requires_grad": True},  # noqa: B006 - never written to
+        act_cfg: Spec = {"type": "PReLU"},  # noqa: B006 - never written to
+        norm_eval: bool = False,
+        with_cp: bool = False,
+    ) -> None:
+        super().__init__()
+        self.norm_eval = norm_eval
+        style = {"norm_cfg": norm_cfg, "act_cfg": act_cfg}
+        width = num_channels[0]
+        self.stem = nn.Sequential(
+            *[
+                ConvBlock(
+                    in_channels if index == 0 else width,
+                    width,
+                    3,
+                    stride=2 if index == 0 else 1,
+                    padding=1,
+                    conv_cfg=conv_cfg,
+                    norm_cfg=norm_cfg,
+                    act_cfg=activation(act_cfg, width),
+                )
+                for index in range(3)
+            ]
+        )
+        self.halve = nn.AvgPool2d(3, stride=2, padding=1)
+        width += in_channels
+        self.norm_prelu_0 = NormActivation(width, **style)
+        for level in (1, 2):
+            channels = num_channels[level]
+            blocks = [
+                ContextGuidedBlock(
+                    width if index == 0 else channels,
+                    channels,
+                    dilation=dilations[level - 1],
+                    reduction=reductions[level - 1],
+                    downsample=index == 0,
+                    conv_cfg=conv_cfg,
+                    with_cp=with_cp,
+                    **style,
+                )
+                for index in range(num_blocks[level - 1])
+            ]
+            self.add_module(f"level{level}", nn.ModuleList(blocks))
+            width = 2 * channels + (in_channels if level == 1 else 0)
+            self.add_module(f"norm_prelu_{level}", NormActivation(width, **style))
+
+    def train(self, mode: bool = True) -> CGNet:
+        super().train(mode)
+        if mode and self.norm_eval:
+            for module in self.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        return self
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        half = self.halve(x)
+        quarter = self.halve(half)
+        fine = self.norm_prelu_0(torch.cat([self.stem(x), half], dim=1))
+        first, last = self.run(self.level1, fine)
+        middle = self.norm_prelu_1(torch.cat([last, first, quarter], dim=1))
+        coarse = self.norm_prelu_2(torch.cat(self.run(self.level2, middle), dim=1))
+        return fine, middle, coarse
+
+    def run(self, level: nn.ModuleList, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The outputs of a level's first and last block."""
+        first = x = level[0](x)
+        for block in list(level)[1:]:
+            x = block(x)
+        return first, x
