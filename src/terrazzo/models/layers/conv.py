@@ -20,7 +20,8 @@ class AdaptivePaddingConv2d(nn.Conv2d):
     """Convolution whose output is ceil(input / stride), padded more on the right and below (TensorFlow's "same")."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **(kwargs | {"padding": 0}))
+        super().__init__(*args, **kwargs)
+        self.padding = (0, 0)
 
     def forward(self, input: Tensor) -> Tensor:
         pads = []
