@@ -1,0 +1,56 @@
+"""Adaptive pyramid context head."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from terrazzo.models.heads.base import DecodeHead, Features
+from terrazzo.models.layers import resize
+from terrazzo.registry import MODELS
+
+
+class AdaptiveContext(nn.Module):
+    """Each position weighs the cells of a pooled grid by itself and the whole image's mean."""
+
+    def __init__(
+        self, grid: int, fusion: bool, in_channels: int, channels: int, conv_block: Callable[..., nn.Module]
+    ) -> None:
+        super().__init__()
+        self.grid = grid
+        self.pooled_redu_conv = conv_block(in_channels, channels, 1)
+        self.input_redu_conv = conv_block(in_channels, channels, 1)
+        self.global_info = conv_block(channels, channels, 1)
+        self.gla = nn.Conv2d(channels, grid * grid, 1)
+        self.residual_conv = conv_block(channels, channels, 1)
+        self.fusion_conv = conv_block(channels, channels, 1) if fusion else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        cells = self.pooled_redu_conv(F.adaptive_avg_pool2d(x, self.grid)).flatten(2)  # N, C, cells
+        x = self.input_redu_conv(x)
+        whole = self.global_info(F.adaptive_avg_pool2d(x, 1))
+        affinity = self.gla(x + resize(whole, like=x)).sigmoid()  # N, cells, H, W
+        context = (cells @ affinity.flatten(2)).unflatten(2, x.shape[2:])
+        x = F.relu(self.residual_conv(context) + x)
+        return x if self.fusion_conv is None else self.fusion_conv(x)
+
+
+@MODELS.register
+class APCHead(DecodeHead):
+    """APCNet head (He et al., CVPR 2019): adaptive contexts of several grids beside the input, fused."""
+
+    def __init__(self, *, pool_scales: Sequence[int] = (1, 2, 3, 6), fusion: bool = True, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.acm_modules = nn.ModuleList(
+            AdaptiveContext(grid, fusion, self.in_channels, self.channels, self.conv_block) for grid in pool_scales
+        )
+        fused = self.in_channels + len(pool_scales) * self.channels
+        self.bottleneck = self.conv_block(fused, self.channels, 3, padding=1)
+
+    def features(self, inputs: Features) -> Tensor:
+        x = self.select(inputs)
+        return self.bottleneck(torch.cat([x, *(module(x) for module in self.acm_modules)], dim=1))
