@@ -1,0 +1,81 @@
+"""Dual attention head."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from terrazzo.models.heads.base import DecodeHead, Features
+from terrazzo.models.layers.self_attention import Scale, SelfAttention, attend
+from terrazzo.registry import MODELS
+
+
+class PositionAttention(SelfAttention):
+    """Each position reads all others."""
+
+    def __init__(self, in_channels: int, channels: int) -> None:
+        super().__init__(
+            key=nn.Conv2d(in_channels, channels, 1),
+            query=nn.Conv2d(in_channels, channels, 1),
+            value=nn.Conv2d(in_channels, in_channels, 1),
+            scale=1.0,
+        )
+        self.gamma = Scale()
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        return self.gamma(super().forward(x, x)) + x
+
+
+class ChannelAttention(nn.Module):
+    """Each channel reads the channels least like it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gamma = Scale()
+
+    def forward(self, x: Tensor) -> Tensor:
+        channels = x.flatten(2).transpose(1, 2).unsqueeze(3)  # N, H * W, C, 1: the channels as positions
+        context = attend(-channels, channels, channels, scale=1.0)
+        return self.gamma(context.squeeze(3).transpose(1, 2).view_as(x)) + x
+
+
+@MODELS.register
+class DAHead(DecodeHead):
+    """DANet head (Fu et al., CVPR 2019): position and channel attention side by side, each with a loss of its own."""
+
+    def __init__(self, *, pam_channels: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.pam_in_conv = self.conv_block(self.in_channels, self.channels, 3, padding=1)
+        self.pam = PositionAttention(self.channels, pam_channels)
+        self.pam_out_conv = self.conv_block(self.channels, self.channels, 3, padding=1)
+        self.pam_conv_seg = nn.Conv2d(self.channels, self.out_channels, 1)
+        self.cam_in_conv = self.conv_block(self.in_channels, self.channels, 3, padding=1)
+        self.cam = ChannelAttention()
+        self.cam_out_conv = self.conv_block(self.channels, self.channels, 3, padding=1)
+        self.cam_conv_seg = nn.Conv2d(self.channels, self.out_channels, 1)
+
+    def branches(self, inputs: Features) -> tuple[Tensor, Tensor]:
+        """The maps (N, channels, H, W) after position and after channel attention."""
+        x = self.select(inputs)
+        position = self.pam_out_conv(self.pam(self.pam_in_conv(x)))
+        channel = self.cam_out_conv(self.cam(self.cam_in_conv(x)))
+        return position, channel
+
+    def features(self, inputs: Features) -> Tensor:
+        position, channel = self.branches(inputs)
+        return position + channel
+
+    def loss(self, inputs: Features, labels: Tensor, **targets: Tensor) -> dict[str, Tensor]:
+        position, channel = self.branches(inputs)
+        drop = self.dropout or nn.Identity()
+        outputs = {
+            "pam_cam": self.classify(position + channel),
+            "pam": self.pam_conv_seg(drop(position)),
+            "cam": self.cam_conv_seg(drop(channel)),
+        }
+        return {
+            f"{branch}.{name}": value
+            for branch, logits in outputs.items()
+            for name, value in self.losses(logits, labels).items()
+        }
