@@ -1,0 +1,202 @@
+"""Short-term dense concatenate network."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from terrazzo.errors import UserError
+from terrazzo.models.layers import ConvBlock, resize
+from terrazzo.registry import MODELS
+
+Spec = dict[str, Any]
+
+# strides of the blocks of the last three stages
+ARCHITECTURES: dict[str, tuple[tuple[int, ...], ...]] = {
+    "STDCNet1": ((2, 1), (2, 1), (2, 1)),
+    "STDCNet2": ((2, 1, 1, 1), (2, 1, 1, 1, 1), (2, 1, 1)),
+}
+
+
+class STDCModule(nn.Module):
+    """A chain of ever narrower convolutions, whose outputs are concatenated; "add" also adds the input."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        stride: int,
+        num_convs: int,
+        fusion_type: str,
+        norm_cfg: Spec | None,
+        act_cfg: Spec | None,
+    ) -> None:
+        super().__init__()
+        self.add = fusion_type == "add"
+        style, linear = {"norm_cfg": norm_cfg, "act_cfg": act_cfg}, {"norm_cfg": norm_cfg, "act_cfg": None}
+        half = out_channels // 2
+        # half, a quarter, an eighth ...; the last two are equal, so that the sum is out_channels
+        widths = [out_channels >> min(index + 1, num_convs - 1) for index in range(num_convs)]
+        self.layers = nn.ModuleList([ConvBlock(in_channels, half, 1, **style)])
+        for source, width in itertools.pairwise(widths):
+            self.layers.append(ConvBlock(source, width, 3, padding=1, **style))
+        self.downsample: nn.Module = nn.Identity()
+        self.skip: nn.Module = nn.Identity()
+        if stride == 2:
+            self.downsample = ConvBlock(half, half, 3, stride=2, padding=1, groups=half, **linear)
+            self.skip = nn.AvgPool2d(3, stride=2, padding=1)
+            if self.add:
+                self.skip = nn.Sequential(
+                    ConvBlock(in_channels, in_channels, 3, stride=2, padding=1, groups=in_channels, **linear),
+                    ConvBlock(in_channels, out_channels, 1, **linear),
+                )
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = self.layers[0](x)
+        chain = [self.downsample(first)]
+        for layer in self.layers[1:]:  # type: ignore[attr-defined]
+            chain.append(layer(chain[-1]))
+        if self.add:
+            return torch.cat(chain, dim=1) + self.skip(x)
+        return torch.cat([self.skip(first), *chain[1:]], dim=1)
+
+
+@MODELS.register
+class STDCNet(nn.Module):
+    """STDC (Fan et al., CVPR 2021) -> the maps of the last three stages, at 1/8, 1/16 and 1/32.
+
+    Raises UserError for an unknown `stdc_type` or `bottleneck_type`.
+    """
+
+    def __init__(
+        self,
+        *,
+        stdc_type: str,
+        in_channels: int,
+        channels: Sequence[int],
+        bottleneck_type: str,
+        norm_cfg: Spec | None,
+        act_cfg: Spec | None,
+        num_convs: int = 4,
+        with_final_conv: bool = False,
+    ) -> None:
+        super().__init__()
+        if stdc_type not in ARCHITECTURES:
+            raise UserError(f"STDCNet: stdc_type '{stdc_type}' is unknown; it comes as {list(ARCHITECTURES)}")
+        if bottleneck_type not in ("add", "cat"):
+            raise UserError(f"STDCNet: bottleneck_type '{bottleneck_type}' is unknown; it is 'cat' or 'add'")
+        style = {"norm_cfg": norm_cfg, "act_cfg": act_cfg}
+        self.stages = nn.ModuleList(
+            ConvBlock(source, width, 3, stride=2, padding=1, **style)
+            for source, width in zip((in_channels, channels[0]), channels[:2], strict=True)
+        )
+        for source, width, strides in zip(channels[1:], channels[2:], ARCHITECTURES[stdc_type], strict=False):
+            blocks = [
+                STDCModule(
+                    source if index == 0 else width,
+                    width,
+                    stride=stride,
+                    num_convs=num_convs,
+                    fusion_type=bottleneck_type,
+                    **style,
+                )
+                for index, stride in enumerate(strides)
+            ]
+            self.stages.append(nn.Sequential(*blocks))
+        self.final_conv: nn.Module = nn.Identity()
+        if with_final_conv:
+            self.final_conv = ConvBlock(channels[-1], max(1024, channels[-1]), 1, **style)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        outputs = []
+        for stage in self.stages:
+            x = stage(x)
+            outputs.append(x)
+        return (*outputs[2:-1], self.final_conv(x))
+
+
+class AttentionRefinement(nn.Module):
+    """A 3x3 convolution whose channels are weighed by their means."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, norm_cfg: Spec) -> None:
+        super().__init__()
+        self.conv_layer = ConvBlock(in_channels, out_channels, 3, padding=1, norm_cfg=norm_cfg)
+        self.atten_conv_layer = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1),
+            ConvBlock(out_channels, out_channels, 1, norm_cfg=norm_cfg, act_cfg=None),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv_layer(x)
+        return x * self.atten_conv_layer(x)
+
+
+class FeatureFusion(nn.Module):
+    """Fuse detail and context, and add the fused map once more, its channels weighed by their means."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, scale_factor: int = 4, norm_cfg: Spec) -> None:
+        super().__init__()
+        inner = out_channels // scale_factor
+        self.conv0 = ConvBlock(in_channels, out_channels, 1, norm_cfg=norm_cfg)
+        self.attention = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1),
+            ConvBlock(out_channels, inner, 1, bias=False),
+            ConvBlock(inner, out_channels, 1, bias=False, act_cfg=None),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, detail: Tensor, context: Tensor) -> Tensor:
+        x = self.conv0(torch.cat([detail, context], dim=1))
+        return x + x * self.attention(x)
+
+
+@MODELS.register
+class STDCContextPathNet(nn.Module):
+    """STDC with a context path (Fan et al., CVPR 2021).
+
+    -> the backbone's map at 1/8, the context at 1/16 brought back to 1/8 step by step (one map each), and all fused.
+    """
+
+    def __init__(
+        self,
+        *,
+        backbone_cfg: Spec,
+        last_in_channels: Sequence[int] = (1024, 512),
+        out_channels: int = 128,
+        ffm_cfg: Spec = {"in_channels": 512, "out_channels": 256, "scale_factor": 4},  # noqa: B006 - never written to
+        upsample_mode: str = "nearest",
+        align_corners: bool | None = None,
+        norm_cfg: Spec = {"type": "BN"},  # noqa: B006 - never written to
+    ) -> None:
+        super().__init__()
+        self.upsample_mode, self.align_corners = upsample_mode, align_corners
+        self.backbone = MODELS.build(backbone_cfg, "backbone_cfg")
+        self.arms = nn.ModuleList(
+            AttentionRefinement(width, out_channels, norm_cfg=norm_cfg) for width in last_in_channels
+        )
+        self.convs = nn.ModuleList(
+            ConvBlock(out_channels, out_channels, 3, padding=1, norm_cfg=norm_cfg) for _ in last_in_channels
+        )
+        self.conv_avg = ConvBlock(last_in_channels[0], out_channels, 1, norm_cfg=norm_cfg)
+        self.ffm = FeatureFusion(**({"norm_cfg": norm_cfg} | ffm_cfg))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        maps = self.backbone(x)  # 1/8, 1/16, 1/32
+        detail, coarsest = maps[0], maps[-1]
+        context = self.resize(self.conv_avg(F.adaptive_avg_pool2d(coarsest, 1)), coarsest)
+        contexts = []
+        for level, (arm, conv) in enumerate(zip(self.arms, self.convs, strict=True)):
+            context = arm(maps[-1 - level]) + context
+            context = conv(self.resize(context, maps[-2 - level]))
+            contexts.append(context)
+        return (detail, *contexts, self.ffm(detail, context))
+
+    def resize(self, x: Tensor, like: Tensor) -> Tensor:
+        return resize(x, like=like, mode=self.upsample_mode, align_corners=bool(self.align_corners))
