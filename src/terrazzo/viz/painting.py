@@ -1,0 +1,73 @@
+"""Class maps as colours: alone, over the image, and where they are wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from terrazzo.errors import UserError
+
+IGNORED = (0, 0, 0)
+WRONG = (226, 48, 42)
+
+
+def colour_map(labels: np.ndarray, palette: Sequence[Sequence[int]], ignore_index: int = 255) -> np.ndarray:
+    """The class map (H, W) in the palette's colours (H, W, 3), ignored pixels black.
+
+    Raises UserError for a class that the palette has no colour for.
+    """
+    labels = np.asarray(labels)
+    counted = labels[labels != ignore_index]
+    if counted.size and not 0 <= counted.min() <= counted.max() < len(palette):
+        worst = counted.min() if counted.min() < 0 else counted.max()
+        raise UserError(
+            f"the class map holds the value {worst}, but the palette has colours for 0 to {len(palette) - 1}; "
+            f"give a palette with more colours, or mark the pixels that do not count with {ignore_index}"
+        )
+    table = np.array([*palette, IGNORED], np.uint8)
+    return table[np.where(labels == ignore_index, len(palette), labels).astype(np.intp)]
+
+
+def overlay(
+    image: np.ndarray,
+    labels: np.ndarray,
+    palette: Sequence[Sequence[int]],
+    opacity: float = 0.5,
+    ignore_index: int = 255,
+) -> np.ndarray:
+    """The class map (H, W) over an RGB image (H, W, 3); ignored pixels show the image.
+
+    An `opacity` of 1 gives the colour map alone, with ignored pixels black.
+    """
+    if not 0 <= opacity <= 1:
+        raise UserError(f"opacity is {opacity}; it goes from 0 (the image alone) to 1 (the colours alone)")
+    colours = colour_map(labels, palette, ignore_index)
+    if opacity == 1:
+        return colours
+    _check_size(image, labels, "image")
+    mixed = image + (colours.astype(np.float32) - image) * np.float32(opacity)
+    mixed = np.where((np.asarray(labels) == ignore_index)[..., None], image, mixed)
+    return np.rint(mixed).astype(np.uint8)
+
+
+def error_map(
+    labels: np.ndarray, prediction: np.ndarray, image: np.ndarray | None = None, ignore_index: int = 255
+) -> np.ndarray:
+    """Wrong pixels in red over the paled image (or plain light grey), ignored pixels black; RGB (H, W, 3)."""
+    _check_size(prediction, labels, "prediction")
+    if image is None:
+        canvas = np.full((*labels.shape, 3), 236, np.uint8)
+    else:
+        _check_size(image, labels, "image")
+        grey = image.astype(np.float32).mean(-1, keepdims=True)
+        canvas = np.repeat(110 + grey * 0.5, 3, axis=-1).astype(np.uint8)
+    canvas[labels != prediction] = WRONG
+    canvas[labels == ignore_index] = IGNORED
+    return canvas
+
+
+def _check_size(array: np.ndarray, labels: np.ndarray, name: str) -> None:
+    if np.shape(array)[:2] != np.shape(labels):
+        theirs, ours = ("x".join(map(str, shape)) for shape in (np.shape(array)[:2], np.shape(labels)))
+        raise UserError(f"the {name} is {theirs} and the class map {ours} (height x width); resize one to the other")
