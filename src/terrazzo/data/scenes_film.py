@@ -26,10 +26,10 @@ def expose(stage: Stage, picture: np.ndarray, label: np.ndarray) -> np.ndarray:
         (width, height),
         interpolation=cv2.INTER_CUBIC,
     )
-    film *= (1 + grain * (0.8 * fine + 0.5 * coarse))[..., None]
+    film = film * (1 + grain * (0.8 * fine + 0.5 * coarse))[..., None]
     for column, row, radius, colour in stage.glows:
         _add_glow(film, column / SUPERSAMPLING, row / SUPERSAMPLING, radius / SUPERSAMPLING, colour)
-    film = cv2.GaussianBlur(film, (0, 0), rng.uniform(0.25, 0.6) * max(1.0, width / 480))
+    film = np.asarray(cv2.GaussianBlur(film, (0, 0), rng.uniform(0.25, 0.6) * max(1.0, width / 480)), np.float32)
     film *= _vignette(height, width, round(float(rng.uniform(0.04, 0.2)), 2))
     film *= rng.normal(1, 0.015, 3).astype(np.float32) * rng.uniform(0.92, 1.08)
     film = (film - 128) * rng.uniform(0.98, 1.1) + 128
