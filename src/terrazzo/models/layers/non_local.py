@@ -1,0 +1,82 @@
+"""Non-local block."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from terrazzo.errors import UserError
+from terrazzo.models.layers.conv import ConvBlock
+from terrazzo.models.layers.self_attention import attend
+
+MODES = ("embedded_gaussian", "dot_product")
+
+
+class NonLocal(nn.Module):
+    """Each position reads all others and adds what it read to itself (Wang et al., CVPR 2018).
+
+    `mode` weighs positions by a softmax over their similarities ("embedded_gaussian"; divided by the root of the
+    channels with `use_scale`), or by the similarities over the number of positions ("dot_product"). Raises UserError
+    for another mode.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        reduction: int = 2,
+        use_scale: bool = True,
+        mode: str = "embedded_gaussian",
+        conv_cfg: dict[str, Any] | None = None,
+        norm_cfg: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        if mode not in MODES:
+            raise UserError(f"mode='{mode}' is no way to weigh positions; it is one of {', '.join(MODES)}")
+        width = max(channels // reduction, 1)
+        self.mode = mode
+        self.scale = width**-0.5 if use_scale else 1.0
+        self.g = ConvBlock(channels, width, 1, conv_cfg=conv_cfg, act_cfg=None)
+        self.conv_out = ConvBlock(width, channels, 1, conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=None)
+        self.theta = ConvBlock(channels, width, 1, conv_cfg=conv_cfg, act_cfg=None)
+        self.phi = ConvBlock(channels, width, 1, conv_cfg=conv_cfg, act_cfg=None)
+        for block in (self.g, self.theta, self.phi):
+            nn.init.normal_(block.conv.weight, std=0.01)
+        last = self.conv_out.norm if norm_cfg is not None else self.conv_out.conv
+        nn.init.zeros_(last.weight)  # the block starts as the identity
+
+    def read(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """What each position (N, C, H, W) reads."""
+        if self.mode == "embedded_gaussian":
+            return attend(query, key, value, self.scale)
+        query, key, values = (x.flatten(2) for x in (query, key, value))
+        # the product is linear: keys and values first, which takes C * C instead of (H * W) * (H * W) numbers
+        summary = values @ key.transpose(1, 2) / key.shape[2]  # N, C, C
+        return (summary @ query).view_as(value)
+
+    def context(self, x: Tensor) -> Tensor:
+        return self.read(self.theta(x), self.phi(x), self.g(x))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv_out(self.context(x))
+
+
+class DisentangledNonLocal(NonLocal):
+    """The similarity split into a whitened pairwise part and a part of the key alone (Yin et al., ECCV 2020)."""
+
+    def __init__(self, channels: int, *, temperature: float = 0.05, **kwargs: Any) -> None:
+        super().__init__(channels, **kwargs)
+        self.scale = self.scale / temperature
+        self.conv_mask = nn.Conv2d(channels, 1, 1)
+        nn.init.normal_(self.conv_mask.weight, std=0.01)
+        nn.init.zeros_(self.conv_mask.bias)
+
+    def context(self, x: Tensor) -> Tensor:
+        query, key, value = self.theta(x), self.phi(x), self.g(x)
+        query = query - query.mean(dim=(2, 3), keepdim=True)
+        key = key - key.mean(dim=(2, 3), keepdim=True)
+        salience = self.conv_mask(x).flatten(2).softmax(2)  # N, 1, H * W
+        unary = torch.matmul(value.flatten(2), salience.transpose(1, 2)).unsqueeze(3)  # N, C, 1, 1
+        return self.read(query, key, value) + unary
