@@ -6,20 +6,20 @@ import importlib
 from typing import Any
 
 _PUBLIC = {
-    "colour_map": "painting",
-    "overlay": "painting",
-    "error_map": "painting",
-    "side_by_side": "layout",
-    "legend": "layout",
-    "add_legend": "layout",
-    "default_palette": "palette",
-    "line_chart": "chart",
-    "write_report": "report",
+    "colour_map": "terrazzo.painting",
+    "overlay": "terrazzo.painting",
+    "error_map": "terrazzo.painting",
+    "side_by_side": "terrazzo.viz.layout",
+    "legend": "terrazzo.viz.layout",
+    "add_legend": "terrazzo.viz.layout",
+    "default_palette": "terrazzo.palette",
+    "line_chart": "terrazzo.viz.chart",
+    "write_report": "terrazzo.viz.report",
 }
 __all__ = list(_PUBLIC)
 
 
 def __getattr__(name: str) -> Any:
     if name in _PUBLIC:
-        return getattr(importlib.import_module(f"terrazzo.viz.{_PUBLIC[name]}"), name)
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
     raise AttributeError(f"module 'terrazzo.viz' has no attribute '{name}'")

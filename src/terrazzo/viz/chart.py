@@ -33,8 +33,9 @@ def line_chart(
     x_axis = _Axis(xs, LEFT, width - RIGHT, count=6)
     y_axis = _Axis(ys, height - BOTTOM, TOP, count=5, log=log)
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" style="width:100%;height:auto" '
-        f'role="img" aria-label="{escape(title)}" fill="currentColor" font-family="system-ui, sans-serif" font-size="12">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" '
+        f'style="width:100%;height:auto" aria-label="{escape(title)}" fill="currentColor" '
+        'font-family="system-ui, sans-serif" font-size="12">',
         f'<text x="{LEFT}" y="20" font-size="15" font-weight="600">{escape(title)}</text>',
         *_grid(x_axis, y_axis, width, height),
         _text((LEFT + width - RIGHT) / 2, height - 10, x_label, "middle", 0.75),
