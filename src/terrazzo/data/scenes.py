@@ -123,7 +123,7 @@ def _plan_houses(stage: Stage, plan: Layout, things: list[Thing], shadows: list[
         things.append((plan.end + 10, partial(draw_row, stage, plan.end + 8, -70.0, 70.0, tall)))
         plan_end = plan.end
     else:
-        plan_end = 140.0
+        plan_end = 120.0
     gaps = rng.uniform(0, 0.22)
     for side, front in zip((-1, 1), plan.fronts, strict=True):
         z = rng.uniform(-6, 2)

@@ -162,6 +162,8 @@ def _draw_wall(stage: Stage, style: Style, wall: Wall, windows: bool, shop: bool
     span = abs(wall.direction[1]) * wall.length
     sections = min(bays, 1 + int(10 * span / light.visibility) + (wall.start[1] < 6))
     parts = np.array_split(np.arange(bays), sections)
+    lows = np.array([style.height - 0.45, style.ground_floor - 0.15])  # a cornice, a ledge
+    highs = np.array([style.height, style.ground_floor + 0.05])
     for part in parts[::-1] if wall.direction[1] > 0 else parts:
         left, right = edges[part], edges[part + 1]
         z = wall.start[1] + wall.direction[1] * (left[0] + right[-1]) / 2
@@ -171,19 +173,16 @@ def _draw_wall(stage: Stage, style: Style, wall: Wall, windows: bool, shop: bool
             BUILDING,
         )
         pixels = camera.focal / max(z, 1.0) / SUPERSAMPLING  # in a metre
-        if pixels * style.floor < 3:
+        if not windows or pixels * style.floor < 5:
             continue
-        for low, high, factor, out in (
-            (style.height - 0.45, style.height, 1.0, 0.18),
-            (style.ground_floor - 0.15, style.ground_floor + 0.05, 1.0, 0.08),
-            (0.0, 0.0 if shop else 0.7, 0.8, 0.02),
-        ):
-            tone = light.shade(scaled(style.trim, factor), wall.normal, z)
-            canvas.polygons(camera.project(wall.quads(left[0], right[-1], low, high, out)), tone, BUILDING)
-        if windows:
-            _draw_windows(stage, style, wall, left, right, z, shop, pixels)
-            if shop:
-                _draw_shops(stage, style, wall, left, right, z, pixels)
+        ledges = wall.quads(left[0], right[-1], lows, highs, 0.12)
+        canvas.polygons(camera.project(ledges), light.shade(style.trim, wall.normal, z), BUILDING)
+        if not shop:
+            plinth = light.shade(scaled(style.trim, 0.8), wall.normal, z)
+            canvas.polygons(camera.project(wall.quads(left[0], right[-1], 0.0, 0.7, 0.02)), plinth, BUILDING)
+        _draw_windows(stage, style, wall, left, right, z, shop, pixels)
+        if shop:
+            _draw_shops(stage, style, wall, left, right, z, pixels)
 
 
 def _draw_windows(
@@ -215,12 +214,12 @@ def _draw_windows(
     if pixels > 7:
         upper = wall.quads(middle - half, middle + half, high - (high - low) * 0.35, high)
         draw(upper[~lit], mixed(dark, bright, 0.3))
-        draw(wall.quads(middle - 0.04, middle + 0.04, low, high), trim)
-        draw(wall.quads(middle - half, middle + half, high - 0.42, high - 0.36), trim)
+        bars = [wall.quads(middle - half, middle + half, high - 0.42, high - 0.36)]
+        draw(np.concatenate([wall.quads(middle - 0.04, middle + 0.04, low, high), *bars]), trim)
     if style.shutters and pixels > 4:
         leaf, tone = half * 0.62, light.shade(style.accent, wall.normal, z)
-        draw(wall.quads(middle - half - leaf, middle - half, low, high, 0.05), tone)
-        draw(wall.quads(middle + half, middle + half + leaf, low, high, 0.05), tone)
+        hinges = np.concatenate([middle - half - leaf, middle + half])
+        draw(wall.quads(hinges, hinges + leaf, low, high, 0.05), tone)
     if style.balconies and pixels > 4 and len(base) > 1:
         rails = wall.quads(middle - half - 0.3, middle + half + 0.3, low[1:] - 0.35, low[1:] + 0.55, 0.55)
         draw(rails, light.shade((70, 74, 80), wall.normal, z), BUILDING)
