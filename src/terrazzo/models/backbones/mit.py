@@ -5,57 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from terrazzo.models.layers import build_activation, build_norm, maybe_checkpoint
 from terrazzo.models.layers.drop import DropPath
+from terrazzo.models.layers.efficient_attention import EfficientAttention
 from terrazzo.models.layers.patch_embed import PatchEmbed
-from terrazzo.models.layers.transformer import MultiheadAttention, drop_path_rates, init_transformer
+from terrazzo.models.layers.tokens import Grid, as_map, as_tokens
+from terrazzo.models.layers.transformer import drop_path_rates, init_transformer
 from terrazzo.registry import MODELS
 
 Spec = dict[str, Any]
-Grid = tuple[int, int]
-
-
-def as_map(tokens: Tensor, grid: Grid) -> Tensor:
-    """Tokens (N, h * w, C) seen as a map (N, C, h, w) in channels-last memory, without a copy."""
-    return tokens.unflatten(1, grid).permute(0, 3, 1, 2)
-
-
-def as_tokens(x: Tensor) -> Tensor:
-    """A map (N, C, h, w) as tokens (N, h * w, C); without a copy from channels-last memory."""
-    return x.flatten(2).transpose(1, 2)
-
-
-class EfficientAttention(MultiheadAttention):
-    """Attention whose keys and values come from the map shrunk by `sr_ratio` (PVT, Wang et al., ICCV 2021)."""
-
-    def __init__(
-        self,
-        embed_dims: int,
-        num_heads: int,
-        *,
-        sr_ratio: int = 1,
-        norm_cfg: Spec = {"type": "LN"},  # noqa: B006 - never written to
-        **options: Any,
-    ) -> None:
-        super().__init__(embed_dims, num_heads, **options)
-        self.sr_ratio = sr_ratio
-        if sr_ratio > 1:
-            self.sr = nn.Conv2d(embed_dims, embed_dims, sr_ratio, stride=sr_ratio)
-            self.norm = build_norm(norm_cfg, embed_dims)
-
-    def forward(self, x: Tensor, grid: Grid) -> Tensor:  # type: ignore[override]
-        """Tokens (N, h * w, C) of the grid (h, w) -> the residual branch."""
-        if self.sr_ratio == 1:
-            return super().forward(x)
-        return super().forward(x, self.norm(as_tokens(self.sr(self.fill(as_map(x, grid))))))
-
-    def fill(self, x: Tensor) -> Tensor:
-        """A map below one cell of the reduction is enlarged to one."""
-        height, width = (max(self.sr_ratio - length, 0) for length in x.shape[2:])
-        return F.pad(x, (0, width, 0, height)) if height or width else x
 
 
 class MixFeedForward(nn.Module):

@@ -1,0 +1,309 @@
+"""Swin Transformer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from terrazzo.models.layers import build_norm, maybe_checkpoint
+from terrazzo.models.layers.drop import DropPath
+from terrazzo.models.layers.patch_embed import PatchEmbed, pair
+from terrazzo.models.layers.position import resize_position_embedding
+from terrazzo.models.layers.tokens import Grid, as_map
+from terrazzo.models.layers.transformer import FeedForward, drop_path_rates, init_transformer
+from terrazzo.models.layers.window import WindowPlan, Windows, separate
+from terrazzo.registry import MODELS
+
+Spec = dict[str, Any]
+
+
+class WindowAttention(nn.Module):
+    """Attention within windows with a learned bias for each relative position."""
+
+    def __init__(
+        self,
+        embed_dims: int,
+        num_heads: int,
+        *,
+        window_size: int,
+        qkv_bias: bool,
+        qk_scale: float | None,
+        attn_drop_rate: float,
+        proj_drop_rate: float,
+    ) -> None:
+        super().__init__()
+        self.num_heads, self.scale = num_heads, qk_scale
+        offsets = 2 * window_size - 1
+        self.relative_position_bias_table = nn.Parameter(torch.zeros(offsets**2, num_heads))
+        places = torch.arange(window_size)
+        offset = places[:, None] - places[None, :] + window_size - 1  # from place j to place i, counted from 0
+        index = offset[:, None, :, None] * offsets + offset[None, :, None, :]
+        self.register_buffer("relative_position_index", index.reshape(window_size**2, window_size**2))
+        self.qkv = nn.Linear(embed_dims, embed_dims * 3, bias=qkv_bias)
+        self.attn_drop = nn.Dropout(attn_drop_rate)
+        self.proj = nn.Linear(embed_dims, embed_dims)
+        self.proj_drop = nn.Dropout(proj_drop_rate)
+        nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
+
+    relative_position_index: Tensor
+
+    def scores(self, mask: Tensor | None, count: int) -> Tensor:
+        """What is added to the scores of `count` windows: bias (1, heads, L, L), or bias and mask of each window."""
+        bias = self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)
+        if mask is None:
+            return bias.contiguous().unsqueeze(0)
+        return (mask + bias).repeat(count // mask.shape[0], 1, 1, 1)
+
+    def forward(self, x: Tensor, windows: Windows) -> Tensor:
+        """Tokens (N, H * W, C) -> tokens. Only real tokens are projected, so a padded place costs next to nothing."""
+        qkv = windows.split(self.qkv(windows.extend(x)))  # N * windows, L, 3 * C
+        heads = qkv.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        scores = self.scores(windows.mask, qkv.shape[0])
+        dropout = self.attn_drop.p if self.training else 0.0
+        out = F.scaled_dot_product_attention(*heads, attn_mask=scores, dropout_p=dropout, scale=self.scale)
+        return self.proj_drop(self.proj(windows.join(out.transpose(1, 2).flatten(2))))
+
+
+class WindowAttentionBranch(nn.Module):
+    """Window attention with stochastic depth, under the names of published checkpoints."""
+
+    def __init__(self, embed_dims: int, num_heads: int, *, drop_path_rate: float, **options: Any) -> None:
+        super().__init__()
+        self.w_msa = WindowAttention(embed_dims, num_heads, **options)
+        self.drop = DropPath(drop_path_rate)
+
+    def forward(self, x: Tensor, windows: Windows) -> Tensor:
+        return self.drop(self.w_msa(x, windows))
+
+
+class SwinBlock(nn.Module):
+    """Pre-norm: window attention, then the feed-forward network."""
+
+    def __init__(
+        self,
+        embed_dims: int,
+        num_heads: int,
+        feedforward_channels: int,
+        *,
+        window_size: int,
+        qkv_bias: bool,
+        qk_scale: float | None,
+        drop_rate: float,
+        attn_drop_rate: float,
+        drop_path_rate: float,
+        act_cfg: Spec,
+        norm_cfg: Spec,
+        with_cp: bool,
+    ) -> None:
+        super().__init__()
+        self.with_cp = with_cp
+        self.norm1 = build_norm(norm_cfg, embed_dims)
+        self.attn = WindowAttentionBranch(
+            embed_dims,
+            num_heads,
+            window_size=window_size,
+            drop_path_rate=drop_path_rate,
+            qkv_bias=qkv_bias,
+            qk_scale=qk_scale,
+            attn_drop_rate=attn_drop_rate,
+            proj_drop_rate=drop_rate,
+        )
+        self.norm2 = build_norm(norm_cfg, embed_dims)
+        self.ffn = FeedForward(
+            embed_dims, feedforward_channels, act_cfg=act_cfg, drop=drop_rate, drop_path=drop_path_rate
+        )
+
+    def residuals(self, x: Tensor, windows: Windows) -> Tensor:
+        x = x + self.attn(self.norm1(x), windows)
+        return x + self.ffn(self.norm2(x))
+
+    def forward(self, x: Tensor, windows: Windows) -> Tensor:
+        """Tokens (N, H * W, C) -> tokens."""
+        return maybe_checkpoint(self.residuals, x, windows, enabled=self.with_cp)
+
+
+class PatchMerging(nn.Module):
+    """Join 2x2 neighbours and project: tokens and their grid -> fewer tokens, their grid.
+
+    The joined vector runs over channels first, then over the neighbours.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, stride: int, norm_cfg: Spec | None) -> None:
+        super().__init__()
+        self.stride = stride
+        self.norm = build_norm(norm_cfg, 4 * in_channels) if norm_cfg is not None else None
+        self.reduction = nn.Linear(4 * in_channels, out_channels, bias=False)
+
+    def forward(self, x: Tensor, grid: Grid) -> tuple[Tensor, Grid]:
+        bottom, right = (max((-(-side // self.stride) - 1) * self.stride + 2 - side, 0) for side in grid)
+        x = x.unflatten(1, grid)
+        if bottom or right:
+            x = F.pad(x, (0, 0, 0, right, 0, bottom))
+        x = x.unfold(1, 2, self.stride).unfold(2, 2, self.stride)  # N, h, w, C, 2, 2
+        grid = (x.shape[1], x.shape[2])
+        x = x.flatten(3).flatten(1, 2)
+        return self.reduction(x if self.norm is None else self.norm(x)), grid
+
+
+class SwinStage(nn.Module):
+    """Blocks whose windows are shifted every second time; `downsample` leads to the next stage."""
+
+    def __init__(
+        self,
+        embed_dims: int,
+        num_heads: int,
+        feedforward_channels: int,
+        *,
+        drop_path_rates: Sequence[float],
+        window_size: int,
+        downsample: nn.Module | None,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        self.window_size = window_size
+        self.plain = WindowPlan(window_size)
+        self.shifted = WindowPlan(window_size, window_size // 2, self.shift_mask)
+        self.blocks = nn.ModuleList(
+            SwinBlock(
+                embed_dims,
+                num_heads,
+                feedforward_channels,
+                window_size=window_size,
+                drop_path_rate=rate,
+                **options,
+            )
+            for index, rate in enumerate(drop_path_rates)
+        )
+        self.downsample = downsample
+
+    def shift_mask(self, grid: Grid, device: torch.device, dtype: torch.dtype) -> Tensor:
+        """A penalty where two places of a shifted window are neighbours only by the cyclic shift."""
+        bands = []  # per side: 0 in the windows before the last, then 1, and 2 in what came from the other end
+        for side in grid:
+            side += -side % self.window_size
+            places = torch.arange(side, device=device)
+            bands.append((places >= side - self.window_size).long() + (places >= side - self.window_size // 2))
+        return separate(3 * bands[0][:, None] + bands[1], self.window_size, -100.0, dtype)
+
+    def forward(self, x: Tensor, grid: Grid) -> Tensor:
+        """Tokens (N, H * W, C) of the grid (H, W) -> tokens."""
+        plans = [plan(grid, x) for plan in (self.plain, self.shifted)]
+        for index, block in enumerate(self.blocks):
+            x = block(x, plans[index % 2])
+        return x
+
+
+@MODELS.register
+class SwinTransformer(nn.Module):
+    """Swin Transformer (Liu et al., ICCV 2021) -> the normalised maps of `out_indices`.
+
+    Images of any size: maps are padded to whole windows; absolute position embeddings, where used, are resized.
+    """
+
+    def __init__(
+        self,
+        *,
+        pretrain_img_size: int | Sequence[int] = 224,
+        in_channels: int = 3,
+        embed_dims: int = 96,
+        patch_size: int = 4,
+        window_size: int = 7,
+        mlp_ratio: float = 4,
+        depths: Sequence[int] = (2, 2, 6, 2),
+        num_heads: Sequence[int] = (3, 6, 12, 24),
+        strides: Sequence[int] = (4, 2, 2, 2),
+        out_indices: Sequence[int] = (0, 1, 2, 3),
+        qkv_bias: bool = True,
+        qk_scale: float | None = None,
+        patch_norm: bool = True,
+        drop_rate: float = 0.0,
+        attn_drop_rate: float = 0.0,
+        drop_path_rate: float = 0.1,
+        use_abs_pos_embed: bool = False,
+        act_cfg: Spec = {"type": "GELU"},  # noqa: B006 - never written to
+        norm_cfg: Spec = {"type": "LN"},  # noqa: B006 - never written to
+        with_cp: bool = False,
+        frozen_stages: int = -1,
+    ) -> None:
+        super().__init__()
+        self.out_indices, self.frozen_stages = out_indices, frozen_stages
+        patch_norm_cfg = norm_cfg if patch_norm else None
+        self.patch_embed = PatchEmbed(
+            in_channels=in_channels,
+            embed_dims=embed_dims,
+            kernel_size=patch_size,
+            stride=strides[0],
+            padding="corner",
+            norm_cfg=patch_norm_cfg,
+        )
+        self.absolute_pos_embed = None
+        if use_abs_pos_embed:
+            height, width = (length // patch_size for length in pair(pretrain_img_size))
+            self.pretrain_grid = height, width
+            self.absolute_pos_embed = nn.Parameter(torch.zeros(1, height * width, embed_dims))
+            nn.init.trunc_normal_(self.absolute_pos_embed, std=0.02)
+        self.drop_after_pos = nn.Dropout(drop_rate)
+        rates = drop_path_rates(drop_path_rate, sum(depths))
+        self.stages = nn.ModuleList()
+        for index, depth in enumerate(depths):
+            width = embed_dims * 2**index
+            downsample = None
+            if index < len(depths) - 1:
+                downsample = PatchMerging(width, 2 * width, stride=strides[index + 1], norm_cfg=patch_norm_cfg)
+            stage = SwinStage(
+                width,
+                num_heads[index],
+                int(mlp_ratio * width),
+                drop_path_rates=rates[sum(depths[:index]) :][:depth],
+                window_size=window_size,
+                downsample=downsample,
+                qkv_bias=qkv_bias,
+                qk_scale=qk_scale,
+                drop_rate=drop_rate,
+                attn_drop_rate=attn_drop_rate,
+                act_cfg=act_cfg,
+                norm_cfg=norm_cfg,
+                with_cp=with_cp,
+            )
+            self.stages.append(stage)
+        for index in out_indices:
+            self.add_module(f"norm{index}", build_norm(norm_cfg, embed_dims * 2**index))
+        init_transformer(self)
+        self.freeze()
+
+    def freeze(self) -> None:
+        """Stop gradients and dropout of the patch embedding (from 0 on) and of the first `frozen_stages` stages."""
+        if self.frozen_stages < 0:
+            return
+        frozen: list[nn.Module] = [self.patch_embed, self.drop_after_pos, *self.stages[: self.frozen_stages]]
+        frozen += [getattr(self, f"norm{index}") for index in self.out_indices if index < self.frozen_stages]
+        for module in frozen:
+            module.eval()
+            module.requires_grad_(False)
+        if self.absolute_pos_embed is not None:
+            self.absolute_pos_embed.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> SwinTransformer:
+        super().train(mode)
+        self.freeze()
+        return self
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        tokens, grid = self.patch_embed(x)
+        if self.absolute_pos_embed is not None:
+            tokens = tokens + resize_position_embedding(
+                self.absolute_pos_embed, self.pretrain_grid, grid, extra_tokens=0
+            )
+        x = self.drop_after_pos(tokens)
+        outputs = []
+        for index, stage in enumerate(self.stages):
+            x = stage(x, grid)
+            if index in self.out_indices:
+                outputs.append(as_map(getattr(self, f"norm{index}")(x), grid))
+            if stage.downsample is not None:
+                x, grid = stage.downsample(x, grid)
+        return tuple(outputs)

@@ -1,0 +1,44 @@
+"""Attention to a shrunken map."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from terrazzo.models.layers.norm import build_norm
+from terrazzo.models.layers.tokens import Grid, as_map, as_tokens
+from terrazzo.models.layers.transformer import MultiheadAttention
+
+Spec = dict[str, Any]
+
+
+class EfficientAttention(MultiheadAttention):
+    """Attention whose keys and values come from the map shrunk by `sr_ratio` (PVT, Wang et al., ICCV 2021)."""
+
+    def __init__(
+        self,
+        embed_dims: int,
+        num_heads: int,
+        *,
+        sr_ratio: int = 1,
+        norm_cfg: Spec = {"type": "LN"},  # noqa: B006 - never written to
+        **options: Any,
+    ) -> None:
+        super().__init__(embed_dims, num_heads, **options)
+        self.sr_ratio = sr_ratio
+        if sr_ratio > 1:
+            self.sr = nn.Conv2d(embed_dims, embed_dims, sr_ratio, stride=sr_ratio)
+            self.norm = build_norm(norm_cfg, embed_dims)
+
+    def forward(self, x: Tensor, grid: Grid) -> Tensor:  # type: ignore[override]
+        """Tokens (N, h * w, C) of the grid (h, w) -> the residual branch."""
+        if self.sr_ratio == 1:
+            return super().forward(x)
+        return super().forward(x, self.norm(as_tokens(self.sr(self.fill(as_map(x, grid))))))
+
+    def fill(self, x: Tensor) -> Tensor:
+        """A map below one cell of the reduction is enlarged to one."""
+        height, width = (max(self.sr_ratio - length, 0) for length in x.shape[2:])
+        return F.pad(x, (0, width, 0, height)) if height or width else x

@@ -1,0 +1,89 @@
+"""Attention within windows: how a map's tokens go into windows and back, and who may see whom in them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from terrazzo.models.layers.tokens import Grid
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Tokens (N, L, C) of one grid to windows (N * count, size * size, C), row by row, and back, one copy each.
+
+    `order` tells each place of a window its token: a number from 0 to L - 1, or L where the window reaches out of the
+    map. `mask` (count, 1, size * size, size * size) is added to the scores, where there is one.
+    """
+
+    length: int
+    order: Tensor
+    inverse: Tensor
+    mask: Tensor | None
+    count: int
+
+    def extend(self, tokens: Tensor) -> Tensor:
+        """Tokens with a zero one at the end, which fills the windows that reach out of the map; without, if none do."""
+        return F.pad(tokens, (0, 0, 0, 1)) if self.length < len(self.order) else tokens
+
+    def split(self, tokens: Tensor) -> Tensor:
+        """Extended tokens -> windows."""
+        windows = tokens.index_select(1, self.order)
+        return windows.reshape(-1, len(self.order) // self.count, tokens.shape[-1])
+
+    def join(self, windows: Tensor) -> Tensor:
+        """Windows -> tokens (N, L, C)."""
+        return windows.reshape(-1, len(self.order), windows.shape[-1]).index_select(1, self.inverse)
+
+
+def to_windows(x: Tensor, size: int) -> Tensor:
+    """A map (H, W) -> (windows, size * size), row by row; `size` divides both sides."""
+    height, width = x.shape
+    return x.reshape(height // size, size, width // size, size).transpose(1, 2).reshape(-1, size * size)
+
+
+def plan_windows(grid: Grid, size: int, shift: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """`order` and `inverse` of the windows of a grid, padded on the right and below, then shifted up and left."""
+    length = grid[0] * grid[1]
+    bottom, right = (-side % size for side in grid)
+    tokens = torch.arange(length, device=device).reshape(grid)
+    tokens = F.pad(tokens, (0, right, 0, bottom), value=length).roll((-shift, -shift), (0, 1))
+    order = to_windows(tokens, size).flatten()
+    places = torch.arange(order.numel(), device=device)
+    inverse = places.new_zeros(length + 1).scatter(0, order, places)[:length]
+    return order, inverse
+
+
+def separate(regions: Tensor, size: int, penalty: float, dtype: torch.dtype) -> Tensor:
+    """Region numbers (H, W) -> (windows, 1, L, L): 0 where two places of a window share a region, else `penalty`."""
+    windows = to_windows(regions, size)
+    same = windows.unsqueeze(1) == windows.unsqueeze(2)
+    return torch.where(same, 0.0, penalty).to(dtype).unsqueeze(1)
+
+
+class WindowPlan:
+    """Makes the `Windows` of a grid and keeps those of the last one; `make_mask` gets (padded grid, device, dtype)."""
+
+    def __init__(self, size: int, shift: int = 0, make_mask: Callable[..., Tensor | None] | None = None) -> None:
+        self.size, self.shift, self.make_mask = size, shift, make_mask
+        self.kept: dict[Any, Windows] = {}
+
+    def make(self, grid: Grid, device: torch.device, dtype: torch.dtype) -> Windows:
+        order, inverse = plan_windows(grid, self.size, self.shift, device)
+        mask = None if self.make_mask is None else self.make_mask(grid, device, dtype)
+        return Windows(grid[0] * grid[1], order, inverse, mask, order.numel() // self.size**2)
+
+    def __call__(self, grid: Grid, x: Tensor) -> Windows:
+        """The windows of a grid, on the device and in the precision of `x`."""
+        key = (grid, x.device, x.dtype)
+        if torch.compiler.is_compiling():  # a traced graph keeps nothing between calls
+            return self.make(*key)
+        if key not in self.kept:
+            with torch.inference_mode(False):  # they may be used in training later
+                self.kept = {key: self.make(*key)}
+        return self.kept[key]
