@@ -1,0 +1,227 @@
+"""BEiT: a vision transformer with relative positions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from terrazzo.models.layers import (
+    DropPath,
+    FeedForward,
+    PatchEmbed,
+    build_norm,
+    drop_path_rates,
+    init_transformer,
+    maybe_checkpoint,
+    resize,
+    to_map,
+)
+from terrazzo.models.layers.patch_embed import pair
+from terrazzo.registry import MODELS
+
+Spec = dict[str, Any]
+Grid = tuple[int, int]
+EXTRA_ROWS = 3  # the table's last rows: class token to patch, patch to class token, class token to itself
+
+
+def relative_position_index(grid: Grid, device: torch.device | None = None) -> Tensor:
+    """Row of the bias table for each pair of tokens (1 + h * w, 1 + h * w), the class token first."""
+    height, width = grid
+    places = torch.arange(height * width, device=device)
+    rows, columns = places // width, places % width
+    down = rows[:, None] - rows[None] + height - 1  # from 0 to 2 * height - 2
+    right = columns[:, None] - columns[None] + width - 1
+    index = F.pad(down * (2 * width - 1) + right, (1, 0, 1, 0))
+    last = (2 * height - 1) * (2 * width - 1) + EXTRA_ROWS - 1
+    index[0, :], index[:, 0], index[0, 0] = last - 2, last - 1, last
+    return index
+
+
+def resize_table(table: Tensor, source: Grid, grid: Grid) -> Tensor:
+    """The bias table (rows, heads) learned on the `source` grid, stretched to `grid`; the extra rows stay."""
+    height, width = (2 * length - 1 for length in source)
+    offsets = table[:-EXTRA_ROWS].T.unflatten(1, (height, width)).unsqueeze(0)  # 1, heads, 2h - 1, 2w - 1
+    offsets = resize(offsets, [2 * length - 1 for length in grid], mode="bicubic")
+    return torch.cat([offsets[0].flatten(1).T, table[-EXTRA_ROWS:]])
+
+
+class BEiTAttention(nn.Module):
+    """Self-attention with a learned bias for each relative position; `bias` is that of query, key and value:
+    True, False, or "qv_bias" for a key without one."""
+
+    def __init__(
+        self, embed_dims: int, num_heads: int, grid: Grid, *, bias: bool | str, attn_drop: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.num_heads, self.grid = num_heads, grid
+        self.with_qv_bias = bias == "qv_bias"
+        if self.with_qv_bias:
+            self.q_bias = nn.Parameter(torch.zeros(embed_dims))
+            self.v_bias = nn.Parameter(torch.zeros(embed_dims))
+        rows = (2 * grid[0] - 1) * (2 * grid[1] - 1) + EXTRA_ROWS
+        self.relative_position_bias_table = nn.Parameter(torch.zeros(rows, num_heads))
+        self.register_buffer("relative_position_index", relative_position_index(grid))
+        self.qkv = nn.Linear(embed_dims, 3 * embed_dims, bias=bias is True)
+        self.attn_drop = nn.Dropout(attn_drop)
+        self.proj = nn.Linear(embed_dims, embed_dims)
+
+    def position_bias(self, grid: Grid, index: Tensor) -> Tensor:
+        """(heads, L, L), added to the scores."""
+        table = self.relative_position_bias_table
+        if grid != self.grid:
+            table = resize_table(table, self.grid, grid)
+        return table[index].permute(2, 0, 1)
+
+    def forward(self, x: Tensor, grid: Grid, index: Tensor) -> Tensor:
+        bias = self.qkv.bias
+        if self.with_qv_bias:
+            bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
+        qkv = F.linear(x, self.qkv.weight, bias).unflatten(-1, (3, self.num_heads, -1))
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each N, heads, L, C / heads
+        positions = self.position_bias(grid, index).unsqueeze(0)
+        dropout = self.attn_drop.p if self.training else 0.0
+        x = F.scaled_dot_product_attention(query, key, value, attn_mask=positions, dropout_p=dropout)
+        return self.proj(x.transpose(1, 2).flatten(2))
+
+
+class BEiTLayer(nn.Module):
+    """A pre-norm transformer layer whose branches have learned scales."""
+
+    def __init__(
+        self,
+        embed_dims: int,
+        num_heads: int,
+        feedforward_channels: int,
+        grid: Grid,
+        *,
+        bias: bool | str,
+        attn_drop_rate: float,
+        drop_path_rate: float,
+        num_fcs: int,
+        act_cfg: Spec,
+        norm_cfg: Spec,
+        init_values: float | None,
+        with_cp: bool,
+    ) -> None:
+        super().__init__()
+        self.with_cp = with_cp
+        for name in ("gamma_1", "gamma_2"):
+            scales = None if init_values is None else nn.Parameter(torch.full((embed_dims,), float(init_values)))
+            self.register_parameter(name, scales)
+        self.ln1 = build_norm(norm_cfg, embed_dims)
+        self.attn = BEiTAttention(embed_dims, num_heads, grid, bias=bias, attn_drop=attn_drop_rate)
+        self.ln2 = build_norm(norm_cfg, embed_dims)
+        self.ffn = FeedForward(embed_dims, feedforward_channels, num_fcs=num_fcs, act_cfg=act_cfg)
+        self.drop_path = DropPath(drop_path_rate)
+
+    def residuals(self, x: Tensor, grid: Grid, index: Tensor) -> Tensor:
+        x = x + self.drop_path(scaled(self.attn(self.ln1(x), grid, index), self.gamma_1))
+        return x + self.drop_path(scaled(self.ffn(self.ln2(x)), self.gamma_2))
+
+    def forward(self, x: Tensor, grid: Grid, index: Tensor) -> Tensor:
+        return maybe_checkpoint(self.residuals, x, grid, index, enabled=self.with_cp)
+
+
+def scaled(x: Tensor, gamma: Tensor | None) -> Tensor:
+    """`x` with each channel times its `gamma`, where there is one."""
+    return x if gamma is None else gamma * x
+
+
+@MODELS.register
+class BEiT(nn.Module):
+    """BEiT (Bao et al., ICLR 2022) -> maps (N, embed_dims, h, w) of the layers in `out_indices`, -1 the last.
+
+    Runs at any size: the tables of relative positions are stretched from the grid of `img_size`. `init_values` starts
+    the branches' scales (None: no scales).
+    """
+
+    full_bias = False  # of query, key and value, whatever `qv_bias` says
+
+    def __init__(
+        self,
+        *,
+        img_size: int | Sequence[int] = 224,
+        patch_size: int = 16,
+        in_channels: int = 3,
+        embed_dims: int = 768,
+        num_layers: int = 12,
+        num_heads: int = 12,
+        mlp_ratio: float = 4,
+        out_indices: int | Sequence[int] = -1,
+        qv_bias: bool = True,
+        attn_drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        norm_cfg: Spec = {"type": "LN"},  # noqa: B006 - never written to
+        act_cfg: Spec = {"type": "GELU"},  # noqa: B006 - never written to
+        patch_norm: bool = False,
+        final_norm: bool = False,
+        num_fcs: int = 2,
+        norm_eval: bool = False,  # layer norm is the same in training and evaluation
+        init_values: float | None = 0.1,
+        with_cp: bool = False,
+    ) -> None:
+        super().__init__()
+        height, width = pair(img_size)
+        self.grid = (height // patch_size, width // patch_size)
+        chosen = [out_indices] if isinstance(out_indices, int) else out_indices
+        self.out_indices = [index % num_layers for index in chosen]
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dims))
+        self.patch_embed = PatchEmbed(
+            in_channels=in_channels,
+            embed_dims=embed_dims,
+            kernel_size=patch_size,
+            padding="corner",
+            norm_cfg=norm_cfg if patch_norm else None,
+        )
+        self.layers = nn.ModuleList(
+            BEiTLayer(
+                embed_dims,
+                num_heads,
+                int(mlp_ratio * embed_dims),
+                self.grid,
+                bias=self.full_bias or ("qv_bias" if qv_bias else False),
+                attn_drop_rate=attn_drop_rate,
+                drop_path_rate=rate,
+                num_fcs=num_fcs,
+                act_cfg=act_cfg,
+                norm_cfg=norm_cfg,
+                init_values=init_values,
+                with_cp=with_cp,
+            )
+            for rate in drop_path_rates(drop_path_rate, num_layers)
+        )
+        self.ln1 = build_norm(norm_cfg, embed_dims) if final_norm else None
+        nn.init.trunc_normal_(self.cls_token, std=0.02)
+        init_transformer(self)
+        self.shrink_branches()
+
+    @torch.no_grad()
+    def shrink_branches(self) -> None:
+        """Divide the last weights of each branch by the square root of twice the layer's number (BEiT, appendix)."""
+        for number, layer in enumerate(self.layers, start=1):
+            for linear in (layer.attn.proj, [m for m in layer.ffn.modules() if isinstance(m, nn.Linear)][-1]):
+                linear.weight.div_((2 * number) ** 0.5)
+
+    def embed(self, patches: Tensor, grid: Grid) -> Tensor:
+        """The layers' input (N, 1 + h * w, C) from the patches (N, h * w, C)."""
+        return torch.cat([self.cls_token.expand(len(patches), -1, -1), patches], dim=1)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        patches, grid = self.patch_embed(images)
+        if grid == self.grid:
+            index = self.layers[0].attn.relative_position_index
+        else:
+            index = relative_position_index(grid, images.device)
+        x = self.embed(patches, grid)
+        outputs = []
+        for number, layer in enumerate(self.layers):
+            x = layer(x, grid, index)
+            if self.ln1 is not None and number == len(self.layers) - 1:
+                x = self.ln1(x)
+            if number in self.out_indices:
+                outputs.append(to_map(x[:, 1:], grid))
+        return tuple(outputs)
