@@ -1,0 +1,56 @@
+"""Any backbone of the timm library."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from terrazzo.errors import UserError, nearest
+from terrazzo.models.layers.norm import NORMS
+from terrazzo.registry import MODELS
+
+
+@MODELS.register
+class TIMMBackbone(nn.Module):
+    """A timm model as a backbone -> its maps (`features_only`), or its last map; further arguments go to timm.
+
+    Raises UserError where timm is not installed or does not know the model, and for an unknown norm. Weights come from
+    checkpoints: timm downloads nothing here.
+    """
+
+    def __init__(
+        self,
+        *,
+        model_name: str,
+        features_only: bool = True,
+        checkpoint_path: str = "",
+        in_channels: int = 3,
+        norm_layer: str | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        timm = import_timm()
+        if not timm.is_model(model_name):
+            raise UserError(f"TIMMBackbone: timm has no model '{model_name}'; `timm.list_models()` names them")
+        if norm_layer is not None:
+            if norm_layer not in NORMS:
+                raise UserError(f"TIMMBackbone: no norm_layer is called '{norm_layer}'{nearest(norm_layer, NORMS)}")
+            options["norm_layer"] = NORMS[norm_layer][0]
+        options |= {"features_only": True} if features_only else {"num_classes": 0, "global_pool": ""}
+        self.features_only = features_only
+        self.timm_model = timm.create_model(
+            model_name, pretrained=False, in_chans=in_channels, checkpoint_path=checkpoint_path, **options
+        )
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        return tuple(self.timm_model(x)) if self.features_only else (self.timm_model.forward_features(x),)
+
+
+def import_timm() -> Any:
+    """The timm module. Raises UserError where it is not installed."""
+    try:
+        import timm
+    except ImportError as error:
+        raise UserError('TIMMBackbone needs timm, which is an extra: pip install "terrazzo[timm]"') from error
+    return timm
