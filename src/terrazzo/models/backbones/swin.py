@@ -15,7 +15,7 @@ from terrazzo.models.layers.patch_embed import PatchEmbed, pair
 from terrazzo.models.layers.position import resize_position_embedding
 from terrazzo.models.layers.tokens import Grid, as_map
 from terrazzo.models.layers.transformer import FeedForward, drop_path_rates, init_transformer
-from terrazzo.models.layers.window import WindowPlan, Windows, separate
+from terrazzo.models.layers.window import WindowPlan, Windows, per_image, separate
 from terrazzo.registry import MODELS
 
 Spec = dict[str, Any]
@@ -51,18 +51,18 @@ class WindowAttention(nn.Module):
 
     relative_position_index: Tensor
 
-    def scores(self, mask: Tensor | None, count: int) -> Tensor:
-        """What is added to the scores of `count` windows: bias (1, heads, L, L), or bias and mask of each window."""
+    def scores(self, mask: Tensor | None, images: int) -> Tensor:
+        """What is added to the scores: the bias (1, heads, L, L), or bias and mask of each window of `images` maps."""
         bias = self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)
         if mask is None:
             return bias.contiguous().unsqueeze(0)
-        return (mask + bias).repeat(count // mask.shape[0], 1, 1, 1)
+        return per_image(mask + bias, images)
 
     def forward(self, x: Tensor, windows: Windows) -> Tensor:
         """Tokens (N, H * W, C) -> tokens. Only real tokens are projected, so a padded place costs next to nothing."""
         qkv = windows.split(self.qkv(windows.extend(x)))  # N * windows, L, 3 * C
         heads = qkv.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        scores = self.scores(windows.mask, qkv.shape[0])
+        scores = self.scores(windows.mask, x.shape[0])
         dropout = self.attn_drop.p if self.training else 0.0
         out = F.scaled_dot_product_attention(*heads, attn_mask=scores, dropout_p=dropout, scale=self.scale)
         return self.proj_drop(self.proj(windows.join(out.transpose(1, 2).flatten(2))))

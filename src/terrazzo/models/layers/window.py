@@ -66,6 +66,11 @@ def separate(regions: Tensor, size: int, penalty: float, dtype: torch.dtype) -> 
     return torch.where(same, 0.0, penalty).to(dtype).unsqueeze(1)
 
 
+def per_image(scores: Tensor, images: int) -> Tensor:
+    """Scores (count, ...) of one map's windows -> of the windows of `images` maps (images * count, ...)."""
+    return scores.expand(images, *scores.shape).flatten(0, 1)
+
+
 class WindowPlan:
     """Makes the `Windows` of a grid and keeps those of the last one; `make_mask` gets (padded grid, device, dtype)."""
 
