@@ -9,27 +9,49 @@ from torch import Tensor, nn
 
 from terrazzo.errors import UserError
 from terrazzo.models.layers import build_conv, build_norm, maybe_checkpoint, norm_name
+from terrazzo.models.layers.plugins import build_plugin
 from terrazzo.registry import MODELS
 
 Spec = dict[str, Any]
 
+POSITIONS = ("after_conv1", "after_conv2", "after_conv3")  # where plugins go in a bottleneck
+
 
 class Block(nn.Module):
-    """What both residual blocks share: norms under numbered names and the shortcut."""
+    """What both residual blocks share: norms under numbered names and the shortcut.
+
+    Raises UserError where `dcn` or `plugins` meet a block that is no plain bottleneck.
+    """
 
     expansion = 1
+    extensible = False  # takes `dcn` and `plugins`
 
     downsample: nn.Module | None
 
-    def __init__(self, *, conv_cfg: Spec | None, norm_cfg: Spec, with_cp: bool) -> None:
+    def __init__(
+        self,
+        *,
+        conv_cfg: Spec | None,
+        norm_cfg: Spec,
+        with_cp: bool,
+        dcn: Spec | None = None,
+        plugins: Sequence[Spec] = (),
+    ) -> None:
         super().__init__()
+        if (dcn or plugins) and not self.extensible:
+            raise UserError(
+                f"dcn and plugins go into bottlenecks (ResNet-50 and deeper), not into {type(self).__name__}"
+            )
         self.conv_cfg, self.norm_cfg, self.with_cp = conv_cfg, norm_cfg, with_cp
+        self.dcn, self.plugins = dcn, plugins
         self.norms = [f"{norm_name(norm_cfg)}{number}" for number in (1, 2, 3)]
         self.relu = nn.ReLU(inplace=True)
 
-    def add_conv(self, number: int, in_channels: int, out_channels: int, size: int, **options: Any) -> None:
-        """`conv{number}` without a bias and the norm after it."""
-        conv = build_conv(self.conv_cfg, in_channels, out_channels, size, bias=False, **options)
+    def add_conv(
+        self, number: int, in_channels: int, out_channels: int, size: int, dcn: Spec | None = None, **options: Any
+    ) -> None:
+        """`conv{number}` without a bias, deformable with `dcn`, and the norm after it."""
+        conv = build_conv(dcn or self.conv_cfg, in_channels, out_channels, size, bias=False, **options)
         nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
         self.add_module(f"conv{number}", conv)
         self.add_module(self.norms[number - 1], build_norm(self.norm_cfg, out_channels))
@@ -74,6 +96,7 @@ class Bottleneck(Block):
     """1x1, 3x3, 1x1; the stride is on the 3x3 ("pytorch" style) or on the first 1x1 ("caffe")."""
 
     expansion = 4
+    extensible = True
 
     def __init__(
         self,
@@ -90,9 +113,44 @@ class Bottleneck(Block):
         first, second = (1, stride) if style == "pytorch" else (stride, 1)
         width = self.width(channels)
         self.add_conv(1, in_channels, width, 1, stride=first)
-        self.add_conv(2, width, width, 3, stride=second, padding=dilation, dilation=dilation, groups=self.groups())
+        self.add_conv(
+            2,
+            width,
+            width,
+            3,
+            dcn=self.deformable(second),
+            stride=second,
+            padding=dilation,
+            dilation=dilation,
+            groups=self.groups(),
+        )
         self.add_conv(3, width, channels * self.expansion, 1)
         self.downsample = downsample
+        self.plugged = {
+            position: self.add_plugins(position, channels)
+            for position, channels in zip(POSITIONS, (width, width, channels * self.expansion), strict=True)
+        }
+
+    def deformable(self, stride: int) -> Spec | None:
+        """The 3x3 convolution's `dcn`; with `fallback_on_stride` a strided one stays plain."""
+        if self.dcn is None or (self.dcn.get("fallback_on_stride") and stride > 1):
+            return None
+        return {key: value for key, value in self.dcn.items() if key != "fallback_on_stride"}
+
+    def add_plugins(self, position: str, channels: int) -> list[str]:
+        """The names of the layers that the config puts there, in its order."""
+        names = []
+        for plugin in self.plugins:
+            if plugin["position"] == position:
+                name, layer = build_plugin(plugin["cfg"], channels)
+                self.add_module(name, layer)
+                names.append(name)
+        return names
+
+    def plug(self, position: str, x: Tensor) -> Tensor:
+        for name in self.plugged[position]:
+            x = getattr(self, name)(x)
+        return x
 
     def width(self, channels: int) -> int:
         """Channels of the 3x3 convolution."""
@@ -103,7 +161,19 @@ class Bottleneck(Block):
         return 1
 
     def residual(self, x: Tensor) -> Tensor:
-        return self.conv_norm(3, self.relu(self.conv_norm(2, self.relu(self.conv_norm(1, x)))))
+        x = self.plug("after_conv1", self.relu(self.conv_norm(1, x)))
+        x = self.plug("after_conv2", self.relu(self.conv_norm(2, x)))
+        return self.plug("after_conv3", self.conv_norm(3, x))
+
+
+def stage_plugins(plugins: Sequence[Spec], index: int, num_stages: int) -> list[Spec]:
+    """The plugins of one stage; those without `stages` go into all. Raises UserError for a wrong position or length."""
+    for plugin in plugins:
+        if plugin.get("position") not in POSITIONS:
+            raise UserError(f"plugins: position is one of {', '.join(POSITIONS)}, not {plugin.get('position')!r}")
+        if len(plugin.get("stages") or range(num_stages)) != num_stages:
+            raise UserError(f"plugins: stages says yes or no for each of the {num_stages} stages: {plugin['stages']}")
+    return [plugin for plugin in plugins if not plugin.get("stages") or plugin["stages"][index]]
 
 
 ARCHITECTURES: dict[int, tuple[type[Block], tuple[int, ...]]] = {
@@ -121,10 +191,13 @@ class ResNet(nn.Module):
 
     Dilated stages keep their resolution (`strides`, `dilations`); with `contract_dilation` a stage's first block has
     half its dilation; `multi_grid` gives the last stage's dilations block by block. `deep_stem` and `avg_down` are the
-    C and D variants of "Bag of Tricks" (He et al., CVPR 2019). Raises UserError for an unknown depth.
+    C and D variants of "Bag of Tricks" (He et al., CVPR 2019). `dcn` makes 3x3 convolutions deformable in the stages of
+    `stage_with_dcn`; `plugins` are `{"cfg": ..., "position": ..., "stages": ...}`, layers inside the bottlenecks.
+    Raises UserError for an unknown depth or position.
     """
 
     architectures = ARCHITECTURES
+    keeps_specs = ("dcn", "plugins")
 
     def __init__(
         self,
@@ -144,6 +217,9 @@ class ResNet(nn.Module):
         conv_cfg: Spec | None = None,
         norm_cfg: Spec = {"type": "BN", "requires_grad": True},  # noqa: B006 - never written to
         norm_eval: bool = False,
+        dcn: Spec | None = None,
+        stage_with_dcn: Sequence[bool] = (False, False, False, False),
+        plugins: Sequence[Spec] | None = None,
         multi_grid: Sequence[int] | None = None,
         contract_dilation: bool = False,
         with_cp: bool = False,
@@ -166,7 +242,11 @@ class ResNet(nn.Module):
         for index in range(num_stages):
             channels = base_channels * 2**index
             grid = multi_grid if index == num_stages - 1 else None
-            stage = self.make_stage(width, channels, counts[index], strides[index], dilations[index], grid)
+            extras = {
+                "dcn": dcn if stage_with_dcn[index] else None,
+                "plugins": stage_plugins(plugins or (), index, num_stages),
+            }
+            stage = self.make_stage(width, channels, counts[index], strides[index], dilations[index], grid, extras)
             self.add_module(f"layer{index + 1}", stage)
             self.stages.append(f"layer{index + 1}")
             width = channels * self.block.expansion
@@ -199,13 +279,26 @@ class ResNet(nn.Module):
         self.relu = nn.ReLU(inplace=True)
 
     def make_stage(
-        self, in_channels: int, channels: int, count: int, stride: int, dilation: int, grid: Sequence[int] | None
+        self,
+        in_channels: int,
+        channels: int,
+        count: int,
+        stride: int,
+        dilation: int,
+        grid: Sequence[int] | None,
+        extras: Spec,
     ) -> nn.Sequential:
         """`count` blocks, the first with the stride and a projected shortcut."""
         dilations = list(grid) if grid else [dilation] * count
         if not grid and dilation > 1 and self.contract_dilation:
             dilations[0] = dilation // 2
-        options = {"style": self.style, "conv_cfg": self.conv_cfg, "norm_cfg": self.norm_cfg, "with_cp": self.with_cp}
+        options = {
+            "style": self.style,
+            "conv_cfg": self.conv_cfg,
+            "norm_cfg": self.norm_cfg,
+            "with_cp": self.with_cp,
+            **extras,
+        }
         width = channels * self.block.expansion
         downsample = self.make_shortcut(in_channels, width, stride) if stride != 1 or in_channels != width else None
         blocks = [

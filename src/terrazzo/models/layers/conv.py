@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from terrazzo.errors import UserError, nearest
 from terrazzo.models.layers.activation import build_activation
+from terrazzo.models.layers.deform_conv import DeformConv2d, ModulatedDeformConv2d
 from terrazzo.models.layers.norm import build_norm, norm_name
 
 Spec = dict[str, Any]
@@ -39,6 +40,8 @@ CONVS: dict[str, type[nn.Module]] = {
     "Conv": nn.Conv2d,
     "Conv3d": nn.Conv3d,
     "Conv2dAdaptivePadding": AdaptivePaddingConv2d,
+    "DCN": DeformConv2d,
+    "DCNv2": ModulatedDeformConv2d,
 }
 
 

@@ -1,0 +1,86 @@
+"""Deformable convolution in plain PyTorch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from terrazzo.errors import UserError
+
+
+class DeformConv2d(nn.Conv2d):
+    """A convolution whose taps move by offsets that `conv_offset` predicts (Dai et al., ICCV 2017).
+
+    Offsets (N, deform_groups * taps * 2, Ho, Wo) are pairs (vertical, horizontal) in pixels; each of the groups moves
+    its own part of the channels. What lies outside the map is zero. It starts as a plain convolution. Raises UserError
+    where the channels do not divide into `deform_groups`.
+    """
+
+    values_per_tap = 2
+
+    def __init__(self, *args: Any, deform_groups: int = 1, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.in_channels % deform_groups:
+            raise UserError(f"deform_groups={deform_groups} does not divide the {self.in_channels} input channels")
+        self.deform_groups = deform_groups
+        self.taps = self.kernel_size[0] * self.kernel_size[1]
+        self.conv_offset = nn.Conv2d(
+            self.in_channels,
+            deform_groups * self.taps * self.values_per_tap,
+            self.kernel_size,
+            self.stride,
+            self.padding,
+            self.dilation,
+        )
+        nn.init.zeros_(self.conv_offset.weight)
+        nn.init.zeros_(self.conv_offset.bias)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return self.convolve(self.sample(input, self.conv_offset(input)))
+
+    def sample(self, x: Tensor, offset: Tensor) -> Tensor:
+        """Every tap's value at every output position: (N, deform_groups, C / deform_groups, taps, Ho, Wo)."""
+        batch, _, height, width = x.shape
+        offset = offset.to(torch.promote_types(x.dtype, torch.float32))  # half floats cannot tell far pixels apart
+        offset = offset.reshape(-1, self.taps, 2, *offset.shape[2:])  # N * deform_groups, taps, 2, Ho, Wo
+        rows, columns = self.positions(offset)
+        vertical = (2 * (offset[:, :, 0] + rows) + 1) / height - 1
+        horizontal = (2 * (offset[:, :, 1] + columns) + 1) / width - 1
+        grid = torch.stack([horizontal, vertical], dim=-1)  # N * deform_groups, taps, Ho, Wo, 2
+        grouped = x.to(grid.dtype).reshape(batch * self.deform_groups, -1, height, width)
+        values = F.grid_sample(grouped, grid.flatten(1, 2), align_corners=False)
+        return values.to(x.dtype).reshape(batch, self.deform_groups, -1, *grid.shape[1:4])
+
+    def positions(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Row (taps, Ho, 1) and column (taps, 1, Wo) of each tap before it moves."""
+        lines = []
+        for axis, length in enumerate(like.shape[3:]):
+            steps = torch.arange(length, dtype=like.dtype, device=like.device) * self.stride[axis] - self.padding[axis]
+            taps = torch.arange(self.kernel_size[axis], dtype=like.dtype, device=like.device) * self.dilation[axis]
+            lines.append(taps.unsqueeze(1) + steps)
+        rows, columns = lines
+        rows = rows.repeat_interleave(self.kernel_size[1], dim=0).unsqueeze(2)
+        return rows, columns.repeat(self.kernel_size[0], 1).unsqueeze(1)
+
+    def convolve(self, values: Tensor) -> Tensor:
+        """Weigh and add the taps' values -> (N, out_channels, Ho, Wo)."""
+        height, width = values.shape[-2:]
+        columns = values.reshape(len(values), self.groups, -1, height * width)  # N, groups, C / groups * taps, Ho * Wo
+        output = self.weight.reshape(self.groups, self.out_channels // self.groups, -1) @ columns
+        output = output.reshape(-1, self.out_channels, height, width)
+        return output if self.bias is None else output + self.bias.view(-1, 1, 1)
+
+
+class ModulatedDeformConv2d(DeformConv2d):
+    """Deformable convolution whose taps are also weighed by a predicted mask (Zhu et al., CVPR 2019)."""
+
+    values_per_tap = 3  # all offsets, then all masks
+
+    def forward(self, input: Tensor) -> Tensor:
+        pairs = 2 * self.deform_groups * self.taps
+        offset, mask = self.conv_offset(input).tensor_split([pairs], dim=1)
+        mask = mask.sigmoid().unflatten(1, (self.deform_groups, 1, self.taps))
+        return self.convolve(self.sample(input, offset) * mask)
