@@ -46,13 +46,14 @@ class Sample:
 
 @dataclass
 class Batch:
-    """Samples stacked along a first axis."""
+    """Samples stacked along a first axis; smaller ones are padded on the right and below."""
 
     image: Tensor  # N, C, H, W as loaded (uint8 for 8-bit images), RGB order
     targets: dict[str, Tensor]  # each N, H, W
     samples: list[Sample]  # the paths, sizes and meta of each; their arrays are dropped
+    sizes: list[tuple[int, int]]  # height, width of each sample inside the batch
 
     def to(self, device: Any) -> Batch:
         """The same batch with its tensors on `device`."""
         targets = {name: target.to(device, non_blocking=True) for name, target in self.targets.items()}
-        return Batch(self.image.to(device, non_blocking=True), targets, self.samples)
+        return Batch(self.image.to(device, non_blocking=True), targets, self.samples, self.sizes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -28,7 +29,7 @@ class Preprocess(nn.Module):
         seg_pad_val: int = 255,
         bgr_to_rgb: bool = False,
         rgb_to_bgr: bool = False,
-        test_cfg: dict[str, object] | None = None,
+        test_cfg: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         if (mean is None) != (std is None):
@@ -36,12 +37,13 @@ class Preprocess(nn.Module):
         for name, values in (("mean", mean), ("std", std)):
             tensor = None if values is None else torch.as_tensor(values, dtype=torch.float32).view(1, -1, 1, 1)
             self.register_buffer(name, tensor, persistent=False)
-        self.size = (size, size) if isinstance(size, int) else size
+        self.size = as_size(size)
         self.size_divisor = size_divisor
         self.pad_val = pad_val
         self.seg_pad_val = seg_pad_val
         self.rgb = bgr_to_rgb or mean is None
-        self.test_padding = test_cfg or {}
+        self.test_size = as_size((test_cfg or {}).get("size"))
+        self.test_divisor = (test_cfg or {}).get("size_divisor")
 
     mean: Tensor | None
     std: Tensor | None
@@ -55,17 +57,14 @@ class Preprocess(nn.Module):
             images = (images - self.mean) / self.std
         return images
 
-    def pad(self, images: Tensor, targets: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Normalised images and their maps at the training size: padded on the right and below where smaller."""
-        height, width = images.shape[-2:]
-        target_height, target_width = height, width
-        if self.size is not None:
-            target_height, target_width = max(height, self.size[0]), max(width, self.size[1])
-        elif self.size_divisor:
-            target_height, target_width = (
-                -(-length // self.size_divisor) * self.size_divisor for length in (height, width)
-            )
-        margin = (0, target_width - width, 0, target_height - height)
+    def pad(
+        self, images: Tensor, targets: dict[str, Tensor], sizes: Sequence[tuple[int, int]] = ()
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Normalised images and their maps at the training size, `pad_val` outside each image's own `sizes`."""
+        for image, (height, width) in zip(images, sizes, strict=False):
+            image[:, height:] = self.pad_val
+            image[:, :, width:] = self.pad_val
+        margin = missing(images, self.size, self.size_divisor)
         if not any(margin):
             return images, targets
         padded = {
@@ -73,3 +72,24 @@ class Preprocess(nn.Module):
             for name, target in targets.items()
         }
         return F.pad(images, margin, value=self.pad_val), padded
+
+    def pad_for_test(self, images: Tensor) -> Tensor:
+        """Normalised images padded on the right and below as the preprocessor's `test_cfg` asks for."""
+        margin = missing(images, self.test_size, self.test_divisor)
+        return F.pad(images, margin, value=self.pad_val) if any(margin) else images
+
+
+def missing(images: Tensor, size: Sequence[int] | None, divisor: int | None) -> tuple[int, int, int, int]:
+    """What F.pad adds to reach at least `size`, or else the next multiple of `divisor`."""
+    height, width = images.shape[-2:]
+    right = below = 0
+    if size is not None:
+        below, right = max(0, size[0] - height), max(0, size[1] - width)
+    elif divisor:
+        below, right = -height % divisor, -width % divisor
+    return 0, right, 0, below
+
+
+def as_size(value: Sequence[int] | int | None) -> Sequence[int] | None:
+    """One length for both sides, or (height, width)."""
+    return (value, value) if isinstance(value, int) else value

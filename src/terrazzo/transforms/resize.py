@@ -94,11 +94,11 @@ class _RandomSize(Resizing):
     backend: str = "cv2"
     interpolation: str = "bilinear"
 
-    def draw_scale(self, rng: np.random.Generator) -> Any:
+    def draw_scale(self, height: int, width: int, rng: np.random.Generator) -> Any:
         raise NotImplementedError
 
     def target_size(self, height: int, width: int, rng: np.random.Generator) -> tuple[int, int]:
-        scale = self.draw_scale(rng)
+        scale = self.draw_scale(height, width, rng)
         if self.resize_type == "ResizeShortestEdge":
             return ResizeShortestEdge(scale, self.max_size).target_size(height, width, rng)
         if self.resize_type == "Resize":
@@ -109,28 +109,29 @@ class _RandomSize(Resizing):
 @TRANSFORMS.register
 @dataclass(frozen=True)
 class RandomResize(_RandomSize):
-    """To `scale` (width, height) times a factor drawn from `ratio_range`, or to a scale drawn between two scales."""
+    """To `scale` (width, height) times a factor drawn from `ratio_range`, or to a scale drawn between two scales.
+
+    Without a scale the factor applies to the image's own size.
+    """
 
     scale: Any = None
     ratio_range: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
-        if self.scale is None:
-            raise UserError("RandomResize needs scale=(width, height) with ratio_range, or two scales")
         if not self._two_scales and self.ratio_range is None:
-            raise UserError("RandomResize with one scale needs ratio_range=(smallest, largest)")
+            raise UserError("RandomResize needs ratio_range=(smallest, largest), or two scales to draw between")
 
     @property
     def _two_scales(self) -> bool:
         return isinstance(self.scale, Sequence) and isinstance(self.scale[0], Sequence)
 
-    def draw_scale(self, rng: np.random.Generator) -> tuple[int, int]:
+    def draw_scale(self, height: int, width: int, rng: np.random.Generator) -> tuple[int, int]:
         if self._two_scales:
             longer = sorted(max(scale) for scale in self.scale)
             shorter = sorted(min(scale) for scale in self.scale)
             return int(rng.integers(longer[0], longer[-1] + 1)), int(rng.integers(shorter[0], shorter[-1] + 1))
         ratio = rng.uniform(*as_pair(self.ratio_range, "RandomResize's ratio_range"))
-        width, height = as_pair(self.scale, "RandomResize's scale")
+        width, height = (width, height) if self.scale is None else as_pair(self.scale, "RandomResize's scale")
         return int(width * ratio), int(height * ratio)
 
 
@@ -145,7 +146,7 @@ class RandomChoiceResize(_RandomSize):
         if not len(self.scales):
             raise UserError("RandomChoiceResize needs scales, a list of numbers or of (width, height)")
 
-    def draw_scale(self, rng: np.random.Generator) -> Any:
+    def draw_scale(self, height: int, width: int, rng: np.random.Generator) -> Any:
         return self.scales[int(rng.integers(len(self.scales)))]
 
 

@@ -1,0 +1,292 @@
+"""The typed form of a config: what a run is, checked once; past it nothing reads the config's dicts."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from terrazzo.errors import UserError, nearest
+
+# sections and settings at the top level of a config in the 1.x vocabulary, and their keys where they are fixed
+SECTIONS: dict[str, tuple[str, ...] | None] = {
+    "model": None,
+    "data_preprocessor": None,
+    "train_dataloader": None,
+    "val_dataloader": None,
+    "test_dataloader": None,
+    "val_evaluator": None,
+    "test_evaluator": None,
+    "optim_wrapper": (
+        "type",
+        "optimizer",
+        "clip_grad",
+        "accumulative_counts",
+        "paramwise_cfg",
+        "constructor",
+        "dtype",
+        "loss_scale",
+        "use_fsdp",
+    ),
+    "param_scheduler": None,
+    "train_cfg": (
+        "type",
+        "max_iters",
+        "max_epochs",
+        "val_interval",
+        "val_begin",
+        "by_epoch",
+        "dynamic_intervals",
+        "time_limit",
+    ),
+    "val_cfg": ("type", "fp16"),
+    "test_cfg": ("type", "fp16"),
+    "default_hooks": None,
+    "custom_hooks": None,
+    "env_cfg": None,
+    "randomness": ("seed", "deterministic", "diff_rank_seed"),
+    "visualizer": None,
+    "vis_backends": None,
+    "log_processor": None,
+    "log_level": None,
+    "load_from": None,
+    "resume": None,
+    "work_dir": None,
+    "tta_model": None,
+    "tta_pipeline": None,
+    "default_scope": None,
+    "custom_imports": None,
+    "auto_scale_lr": ("enable", "base_batch_size"),
+    "launcher": None,
+    "find_unused_parameters": None,
+    "cfg": None,
+    "runner_type": None,
+    "experiment_name": None,
+    "compile": None,
+}
+LOADER_KEYS = (
+    "batch_size", "num_workers", "persistent_workers", "sampler", "dataset", "drop_last", "pin_memory",
+    "prefetch_factor", "collate_fn", "batch_sampler", "timeout", "worker_init_fn", "num_batch_per_epoch",
+)  # fmt: skip
+CHECKPOINT_KEYS = (
+    "type", "interval", "by_epoch", "save_best", "rule", "max_keep_ckpts", "save_last", "save_optimizer",
+    "save_param_scheduler", "out_dir", "published_keys", "save_begin", "greater_keys", "less_keys", "file_client_args",
+    "backend_args", "filename_tmpl",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class LoaderSettings:
+    """Where samples come from, and how many at a time."""
+
+    dataset: dict[str, Any]
+    batch_size: int = 1
+    num_workers: int = 0
+    shuffle: bool = False
+    drop_last: bool = False
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """How weights are updated. `amp` is None, "bf16", "fp16" or "auto"."""
+
+    optimizer: dict[str, Any]
+    paramwise: dict[str, Any] | None = None
+    clip_grad: dict[str, Any] | None = None
+    accumulate: int = 1
+    amp: str | None = None
+    schedule: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """How long a run is, and what happens when; `unit` of lengths and intervals is "step" or "epoch"."""
+
+    length: int
+    unit: str = "step"
+    val_interval: int = 1
+    val_begin: int = 1
+    log_interval: int = 50
+    checkpoint_interval: int = 0  # 0: with every validation
+    checkpoint_unit: str = "step"
+    keep_checkpoints: int = 2
+    best_metric: str = "mIoU"
+    seed: int = 0
+    deterministic: bool = False
+    ema: float | None = None  # momentum of the weights' moving average
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One run, from data to metrics; the loaders are None where the config has none."""
+
+    model: dict[str, Any]
+    classes: tuple[str, ...]
+    palette: list[list[int]]
+    train: LoaderSettings | None
+    val: LoaderSettings | None
+    test: LoaderSettings | None
+    val_metrics: tuple[str, ...]
+    test_metrics: tuple[str, ...]
+    optimizer: OptimizerSettings | None
+    run: RunSettings | None
+    load_from: str | None = None
+    pretrained: str | None = None
+
+
+def make_experiment(config: Mapping[str, Any]) -> Experiment:
+    """Check a config in the 1.x vocabulary and give its typed form. Raises UserError naming the key at fault."""
+    check_sections(config)
+    if "model" not in config:
+        raise UserError("the config has no section `model`")
+    model = dict(config["model"])
+    if not model.get("data_preprocessor") and config.get("data_preprocessor"):
+        model["data_preprocessor"] = config["data_preprocessor"]
+    loaders = {split: loader_settings(config, f"{split}_dataloader") for split in ("train", "val", "test")}
+    classes, palette = class_names(loaders.values())
+    backbone = model.get("backbone") if isinstance(model.get("backbone"), dict) else {}
+    init = (backbone or {}).get("init_cfg") or {}
+    return Experiment(
+        model=model,
+        classes=classes,
+        palette=palette,
+        **loaders,
+        val_metrics=metric_groups(config.get("val_evaluator"), "val_evaluator"),
+        test_metrics=metric_groups(config.get("test_evaluator"), "test_evaluator"),
+        optimizer=optimizer_settings(config) if "optim_wrapper" in config else None,
+        run=run_settings(config) if config.get("train_cfg") else None,
+        load_from=config.get("load_from"),
+        pretrained=model.get("pretrained") or (init.get("checkpoint") if isinstance(init, dict) else None),
+    )
+
+
+def check_sections(config: Mapping[str, Any]) -> None:
+    """Warn of a top-level name that is nearly a section's, and raise UserError for an unknown key inside a section."""
+    for name in config:
+        if name not in SECTIONS and (close := nearest(name, SECTIONS, 1)) and _is_typo(name, SECTIONS):
+            warnings.warn(f"the config's top-level name '{name}' is taken as a variable{close}")
+    for name, keys in SECTIONS.items():
+        section = config.get(name)
+        if keys is not None and isinstance(section, Mapping):
+            check_keys(section, keys, name)
+
+
+def check_keys(section: Mapping[str, Any], known: Iterable[str], where: str) -> None:
+    """Raise UserError for a key that a section does not have."""
+    known = list(known)
+    for key in section:
+        if key not in known:
+            raise UserError(f"{where} has no key '{key}'{nearest(str(key), known)}")
+
+
+def _is_typo(name: str, known: Iterable[str]) -> bool:
+    import difflib
+
+    return bool(difflib.get_close_matches(name, list(known), 1, cutoff=0.87))
+
+
+def loader_settings(config: Mapping[str, Any], name: str) -> LoaderSettings | None:
+    """A `*_dataloader` section."""
+    section = config.get(name)
+    if not section:
+        return None
+    check_keys(section, LOADER_KEYS, name)
+    if "dataset" not in section:
+        raise UserError(f"{name} has no `dataset`")
+    sampler = section.get("sampler") or {}
+    return LoaderSettings(
+        dataset=section["dataset"],
+        batch_size=int(section.get("batch_size", 1)),
+        num_workers=int(section.get("num_workers", 0)),
+        shuffle=bool(sampler.get("shuffle", False)),
+        drop_last=bool(section.get("drop_last", False)),
+    )
+
+
+def optimizer_settings(config: Mapping[str, Any]) -> OptimizerSettings:
+    """`optim_wrapper` and `param_scheduler`."""
+    section = config["optim_wrapper"]
+    if "optimizer" not in section:
+        raise UserError("optim_wrapper has no `optimizer`")
+    schedule = config.get("param_scheduler") or []
+    amp = None
+    if str(section.get("type", "")).rpartition(".")[2] == "AmpOptimWrapper":
+        amp = {"bfloat16": "bf16", "float16": "fp16"}.get(section.get("dtype") or "", "auto")
+    return OptimizerSettings(
+        optimizer=dict(section["optimizer"]),
+        paramwise=section.get("paramwise_cfg"),
+        clip_grad=section.get("clip_grad"),
+        accumulate=int(section.get("accumulative_counts", 1)),
+        amp=amp,
+        schedule=[dict(schedule)] if isinstance(schedule, Mapping) else [dict(part) for part in schedule],
+    )
+
+
+def run_settings(config: Mapping[str, Any]) -> RunSettings:
+    """`train_cfg`, the logger and checkpoint hooks, `randomness`."""
+    section = config["train_cfg"]
+    by_epoch = "max_epochs" in section or section.get("by_epoch", False)
+    length = section.get("max_epochs" if by_epoch else "max_iters")
+    if not length:
+        raise UserError("train_cfg needs max_iters (or max_epochs, with by_epoch=True)")
+    hooks = config.get("default_hooks") or {}
+    checkpoint = hooks.get("checkpoint") or {}
+    check_keys(checkpoint, CHECKPOINT_KEYS, "default_hooks.checkpoint")
+    best = checkpoint.get("save_best")
+    randomness = config.get("randomness") or {}
+    return RunSettings(
+        length=int(length),
+        unit="epoch" if by_epoch else "step",
+        val_interval=int(section.get("val_interval", 1)),
+        val_begin=int(section.get("val_begin", 1)),
+        log_interval=int((hooks.get("logger") or {}).get("interval", 50)),
+        checkpoint_interval=int(checkpoint.get("interval", 0) or 0),
+        checkpoint_unit="epoch" if checkpoint.get("by_epoch", by_epoch) else "step",
+        keep_checkpoints=max(1, int(checkpoint.get("max_keep_ckpts") or 2)),
+        best_metric=str(best).rpartition("/")[2] if best and best != "auto" else "auto",
+        seed=int(randomness.get("seed") or 0),
+        deterministic=bool(randomness.get("deterministic", False)),
+        ema=ema_momentum(config.get("custom_hooks") or ()),
+    )
+
+
+def ema_momentum(hooks: Iterable[Mapping[str, Any]]) -> float | None:
+    """The momentum of an EMAHook; any other custom hook is warned of."""
+    momentum = None
+    for hook in hooks:
+        kind = str(hook.get("type", "")).rpartition(".")[2]
+        if kind == "EMAHook":
+            momentum = float(hook.get("momentum", 0.0002))
+        else:
+            warnings.warn(
+                f"custom_hooks: '{kind}' is not run: terrazzo has no hooks, and no setting stands for this one"
+            )
+    return momentum
+
+
+def metric_groups(section: Any, where: str) -> tuple[str, ...]:
+    """The metrics that an evaluator asks for."""
+    evaluators = section if isinstance(section, (list, tuple)) else [section or {}]
+    groups: list[str] = []
+    for evaluator in evaluators:
+        wanted = evaluator.get("iou_metrics") or ["mIoU"]
+        groups += [wanted] if isinstance(wanted, str) else list(wanted)
+    known = ("mIoU", "mDice", "mFscore")
+    for group in groups:
+        if group not in known:
+            raise UserError(f"{where}.iou_metrics: no metric is called '{group}'{nearest(group, known)}")
+    return tuple(dict.fromkeys(groups))
+
+
+def class_names(loaders: Iterable[LoaderSettings | None]) -> tuple[tuple[str, ...], list[list[int]]]:
+    """Classes and palette that the data sections name themselves; empty where they come from a declaration."""
+    for loader in loaders:
+        spec: Any = loader.dataset if loader else None
+        while isinstance(spec, Mapping):
+            meta = spec.get("metainfo") or {}
+            if meta.get("classes"):
+                return tuple(meta["classes"]), [list(colour) for colour in meta.get("palette") or ()]
+            inner = spec.get("dataset") or spec.get("datasets")
+            spec = inner[0] if isinstance(inner, (list, tuple)) and inner else inner
+    return (), []

@@ -1,0 +1,62 @@
+"""`load_config`: a recipe name or a file of any vocabulary in, the 1.x vocabulary out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from terrazzo.config import short
+from terrazzo.config.config import Config
+from terrazzo.config.files import read_config
+from terrazzo.config.merge import apply_overrides
+from terrazzo.errors import UserError, nearest
+from terrazzo.recipes import families
+
+SUFFIXES = (".py", ".yaml", ".yml", ".json")
+
+
+def load_config(
+    source: str | Path | Config | Mapping[str, Any],
+    overrides: dict[str, Any] | None = None,
+    *,
+    vocabulary: str | None = None,
+    upgrade: bool = True,
+    trust: bool = False,
+) -> Config:
+    """A config from a file, a recipe name or a dict, in the 1.x vocabulary; as written with `upgrade=False`.
+
+    `overrides` sets dotted keys, before the upgrade where the config has the key's section, else after it.
+    `vocabulary="0.x"` takes the older of two recipes of one name; `trust` runs a `.py` file. Raises UserError.
+    """
+    overrides = dict(overrides or {})
+    if isinstance(source, Config):
+        config = source
+    elif isinstance(source, Mapping):
+        config = Config(source)
+    elif is_file(source):
+        config = read_config(source, trust=trust)
+    else:
+        raise UserError(
+            f"there is neither a config file nor a recipe called '{source}'{nearest(str(source), families())}"
+        )
+    early = {key: value for key, value in overrides.items() if key.partition(".")[0] in config}
+    config = with_overrides(config, early)
+    if upgrade and short.is_short(config):
+        config = Config(short.expand(config.to_dict(), config.path), config.path)
+    return with_overrides(config, {key: value for key, value in overrides.items() if key not in early})
+
+
+def with_overrides(config: Config, overrides: dict[str, Any]) -> Config:
+    """The config with dotted keys set."""
+    return Config(apply_overrides(config._values, overrides), config.path) if overrides else config
+
+
+def is_file(source: str | Path) -> bool:
+    """Whether a source names a file rather than a recipe. Raises UserError for a path that does not exist."""
+    path = Path(source)
+    if path.suffix.lower() not in SUFFIXES:
+        return False
+    if not path.is_file():
+        raise UserError(f"there is no config file {path}")
+    return True

@@ -1,0 +1,206 @@
+"""The short form for people with their own images: a few lines of YAML that expand into a whole config."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from terrazzo import recipes
+from terrazzo.errors import UserError, nearest
+from terrazzo.recipes.parts import IMAGENET
+
+KEYS = (
+    "recipe", "data", "crop", "batch", "iterations", "epochs", "lr", "seed", "amp", "ema", "class_weight",
+    "val_interval", "checkpoint_interval", "log_interval", "pretrained", "workers", "ratio_range", "deterministic",
+)  # fmt: skip
+DATA_KEYS = (
+    "root", "images", "labels", "train", "val", "test", "classes", "palette", "ignore", "label_map",
+    "reduce_zero_label",
+)  # fmt: skip
+
+
+def is_short(values: Mapping[str, Any]) -> bool:
+    """Whether a config is in the short form."""
+    return "recipe" in values and "model" not in values
+
+
+def expand(values: Mapping[str, Any], path: Path | None = None) -> dict[str, Any]:
+    """The short form in the 1.x vocabulary; `data.root` is relative to the file at `path`. Raises UserError."""
+    check(values, KEYS, "")
+    data = values.get("data")
+    if not isinstance(data, Mapping):
+        raise UserError(f"{where(path)} needs a section `data` with root, images, labels and classes")
+    check(data, DATA_KEYS, "data.")
+    if not data.get("classes"):
+        raise UserError(f"{where(path)} needs `data.classes`, the list of class names in the order of the label values")
+    parts = recipes.family(str(values["recipe"]))
+    crop = size(values.get("crop", "512x512"))
+    model = parts["model"]
+    set_num_classes(model, len(data["classes"]))
+    if values.get("class_weight") is not None:
+        set_class_weight(model, values["class_weight"], len(data["classes"]))
+    by_epoch = "epochs" in values
+    if by_epoch and "iterations" in values:
+        raise UserError(f"{where(path)}: give `iterations` or `epochs`, not both")
+    length = int(values["epochs"] if by_epoch else values.get("iterations", 20000))
+    model["data_preprocessor"] = preprocessor(crop)
+    model["pretrained"] = None if values.get("pretrained") in (None, "none") else values["pretrained"]
+    return {
+        "model": model,
+        **loaders(values, data, crop, path, by_epoch),
+        "val_evaluator": {"type": "IoUMetric", "iou_metrics": ["mIoU"]},
+        "test_evaluator": {"type": "IoUMetric", "iou_metrics": ["mIoU"]},
+        **run(values, parts["optimizer"], length, by_epoch),
+    }
+
+
+def check(section: Mapping[str, Any], known: tuple[str, ...], prefix: str) -> None:
+    """Raise UserError for an unknown key, with the nearest names."""
+    for key in section:
+        if key not in known:
+            raise UserError(f"the short form has no key '{prefix}{key}'{nearest(str(key), known)}")
+
+
+def where(path: Path | None) -> str:
+    return "the short form" if path is None else str(path)
+
+
+def size(value: Any) -> list[int]:
+    """`360x480` (height x width), `[360, 480]` or one number -> [height, width]."""
+    try:
+        if isinstance(value, str):
+            value = [int(part) for part in value.lower().split("x")]
+        pair = [int(value), int(value)] if isinstance(value, int) else [int(part) for part in value]
+        if len(pair) != 2 or min(pair) < 1:
+            raise ValueError
+    except (TypeError, ValueError):
+        raise UserError(f"crop: {value!r} is not height x width, such as 360x480") from None
+    return pair
+
+
+def preprocessor(crop: list[int]) -> dict[str, Any]:
+    return {"type": "SegDataPreProcessor", **IMAGENET, "pad_val": 0, "seg_pad_val": 255, "size": crop}
+
+
+def set_num_classes(spec: Any, count: int) -> None:
+    """Give every head of a model the number of classes."""
+    if isinstance(spec, (list, tuple)):
+        for item in spec:
+            set_num_classes(item, count)
+    elif isinstance(spec, dict):
+        if "num_classes" in spec:
+            spec["num_classes"] = count
+        for value in spec.values():
+            set_num_classes(value, count)
+
+
+def set_class_weight(spec: Any, weights: Any, count: int) -> None:
+    """Give every cross-entropy of a model the class weights."""
+    if not isinstance(weights, (list, tuple)) or len(weights) != count:
+        raise UserError(f"class_weight must be a list of {count} numbers, one for each class")
+    if isinstance(spec, (list, tuple)):
+        for item in spec:
+            set_class_weight(item, weights, count)
+    elif isinstance(spec, dict):
+        if spec.get("type") == "CrossEntropyLoss":
+            spec["class_weight"] = [float(weight) for weight in weights]
+        for value in spec.values():
+            set_class_weight(value, weights, count)
+
+
+def loaders(
+    values: Mapping[str, Any], data: Mapping[str, Any], crop: list[int], path: Path | None, by_epoch: bool
+) -> dict[str, Any]:
+    """The three data sections; `test` falls back on `val`."""
+    ratio = list(values.get("ratio_range", [0.5, 2.0]))
+    augment = [
+        {"type": "LoadImageFromFile"},
+        {"type": "LoadAnnotations"},
+        {"type": "RandomResize", "scale": None, "ratio_range": ratio, "keep_ratio": True},
+        {"type": "RandomCrop", "crop_size": crop, "cat_max_ratio": 0.75},
+        {"type": "RandomFlip", "prob": 0.5},
+        {"type": "PhotoMetricDistortion"},
+        {"type": "PackSegInputs"},
+    ]
+    plain = [{"type": "LoadImageFromFile"}, {"type": "LoadAnnotations"}, {"type": "PackSegInputs"}]
+    workers = int(values.get("workers", 4))
+    test = "test" if data.get("test") else "val"
+    return {
+        "train_dataloader": {
+            "batch_size": int(values.get("batch", 8)),
+            "num_workers": workers,
+            "drop_last": by_epoch,
+            "sampler": {"type": "DefaultSampler" if by_epoch else "InfiniteSampler", "shuffle": True},
+            "dataset": dataset(data, "train", path) | {"pipeline": augment},
+        },
+        **{
+            f"{name}_dataloader": {
+                "batch_size": 1,
+                "num_workers": workers,
+                "sampler": {"type": "DefaultSampler", "shuffle": False},
+                "dataset": dataset(data, split, path) | {"pipeline": plain},
+            }
+            for name, split in (("val", "val"), ("test", test))
+        },
+    }
+
+
+def dataset(data: Mapping[str, Any], split: str, path: Path | None) -> dict[str, Any]:
+    """A split: `images/SPLIT` and `labels/SPLIT`, or what `data.SPLIT` names (a split file, or a folder in both)."""
+    root = Path(data.get("root", "."))
+    if path is not None and not root.is_absolute():
+        root = path.parent / root
+    images, labels = str(data.get("images", "images")), str(data.get("labels", "labels"))
+    chosen = str(data.get(split) or split)
+    section: dict[str, Any] = {
+        "type": "BaseSegDataset",
+        "data_root": str(root),
+        "metainfo": {"classes": list(data["classes"])},
+    }
+    if Path(chosen).suffix:
+        section |= {"ann_file": chosen, "data_prefix": {"img_path": images, "seg_map_path": labels}}
+    else:
+        section["data_prefix"] = {"img_path": f"{images}/{chosen}", "seg_map_path": f"{labels}/{chosen}"}
+    if data.get("palette"):
+        section["metainfo"]["palette"] = [list(colour) for colour in data["palette"]]
+    return section | {key: data[key] for key in ("ignore", "label_map", "reduce_zero_label") if key in data}
+
+
+def run(values: Mapping[str, Any], optimizer: dict[str, Any], length: int, by_epoch: bool) -> dict[str, Any]:
+    """Optimizer, schedule, length and intervals."""
+    if values.get("lr") is not None:
+        optimizer["lr"] = float(values["lr"])
+    amp = values.get("amp")
+    wrapper: dict[str, Any] = {"type": "AmpOptimWrapper" if amp else "OptimWrapper", "optimizer": optimizer}
+    if amp in ("bf16", "fp16"):
+        wrapper["dtype"] = {"bf16": "bfloat16", "fp16": "float16"}[amp]
+    elif amp not in (None, True, False):
+        raise UserError(f"amp: '{amp}' is neither bf16 nor fp16")
+    unit: dict[str, Any] = {"by_epoch": by_epoch}
+    if by_epoch:
+        unit["convert_to_iter_based"] = True
+    warmup = max(1, length // 20)
+    val_interval = int(values.get("val_interval", max(1, length // 20)))
+    checkpoint = {"type": "CheckpointHook", "interval": int(values.get("checkpoint_interval", val_interval))}
+    settings: dict[str, Any] = {
+        "optim_wrapper": wrapper,
+        "param_scheduler": [
+            {"type": "LinearLR", "start_factor": 0.1, "begin": 0, "end": warmup, **unit},
+            {"type": "PolyLR", "power": 0.9, "eta_min": 0.0, "begin": warmup, "end": length, **unit},
+        ],
+        "train_cfg": {
+            "type": "EpochBasedTrainLoop" if by_epoch else "IterBasedTrainLoop",
+            "max_epochs" if by_epoch else "max_iters": length,
+            "val_interval": val_interval,
+        },
+        "default_hooks": {
+            "logger": {"type": "LoggerHook", "interval": int(values.get("log_interval", 50))},
+            "checkpoint": checkpoint | {"by_epoch": by_epoch, "save_best": "mIoU"},
+        },
+        "randomness": {"seed": int(values.get("seed", 0)), "deterministic": bool(values.get("deterministic", False))},
+    }
+    if values.get("ema"):
+        momentum = 0.001 if values["ema"] is True else 1 - float(values["ema"])
+        settings["custom_hooks"] = [{"type": "EMAHook", "momentum": momentum}]
+    return settings

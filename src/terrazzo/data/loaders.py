@@ -1,0 +1,165 @@
+"""Batches: which samples come when, and how they are stacked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import DataLoader, Sampler
+
+from terrazzo.data.dataset import Failure
+from terrazzo.errors import UserError
+from terrazzo.sample import Batch, Sample, Target
+
+Position = tuple[int, int]  # epoch, index
+
+
+class TrainingOrder(Sampler[list[Position]]):
+    """The batches of a whole training run, a fresh permutation each epoch; iteration starts after `start` batches.
+
+    Without `drop_last`, `by_epoch` ends each epoch with a smaller batch; otherwise batches run on across epochs. With
+    several processes, each takes every `world`-th sample of a batch.
+    """
+
+    def __init__(
+        self,
+        length: int,
+        batch_size: int,
+        *,
+        shuffle: bool = True,
+        seed: int = 0,
+        by_epoch: bool = False,
+        drop_last: bool = False,
+        start: int = 0,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.length, self.batch_size = length, batch_size * world
+        self.shuffle, self.seed, self.by_epoch, self.drop_last = shuffle, seed, by_epoch, drop_last
+        self.start, self.rank, self.world = start, rank, world
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Batches in one epoch (rounded up where batches run on across epochs)."""
+        whole = self.length // self.batch_size
+        return max(1, whole if self.by_epoch and self.drop_last else -(-self.length // self.batch_size))
+
+    def epoch(self, number: int) -> list[Position]:
+        """The samples of an epoch in their order."""
+        order = np.arange(self.length)
+        if self.shuffle:
+            np.random.default_rng([self.seed, number]).shuffle(order)
+        return [(number, int(index)) for index in order]
+
+    def __iter__(self) -> Iterator[list[Position]]:
+        for batch in self.run_on():
+            yield batch[self.rank :: self.world]
+
+    def run_on(self) -> Iterator[list[Position]]:
+        if self.by_epoch:
+            epoch, skipped = divmod(self.start, self.batches_per_epoch)
+            while True:
+                order = self.epoch(epoch)
+                for first in range(skipped, self.batches_per_epoch):
+                    yield order[first * self.batch_size : (first + 1) * self.batch_size]
+                epoch, skipped = epoch + 1, 0
+        epoch, offset = divmod(self.start * self.batch_size, self.length)
+        waiting = self.epoch(epoch)[offset:]
+        while True:
+            while len(waiting) < self.batch_size:
+                epoch += 1
+                waiting += self.epoch(epoch)
+            yield waiting[: self.batch_size]
+            waiting = waiting[self.batch_size :]
+
+
+def collate(samples: Sequence[Sample | Failure]) -> Batch | Failure:
+    """Stack samples, smaller ones padded on the right and below. One that could not be read makes it a Failure."""
+    read = [sample for sample in samples if isinstance(sample, Sample)]
+    if len(read) < len(samples):
+        return next(sample for sample in samples if isinstance(sample, Failure))
+    sizes = [sample.size for sample in read]
+    height, width = max(size[0] for size in sizes), max(size[1] for size in sizes)
+    images = torch.stack([padded(to_tensor(sample.image), height, width, 0) for sample in read])
+    targets = {
+        name: torch.stack([target_tensor(sample.targets[name], sample.size, height, width) for sample in read])
+        for name in read[0].targets
+    }
+    return Batch(images, targets, [without_arrays(sample) for sample in read], sizes)
+
+
+def target_tensor(target: Target, size: tuple[int, int], height: int, width: int) -> Tensor:
+    """A target padded with its fill; one of another size than its image (a label as stored) stays as it is."""
+    tensor = torch.from_numpy(np.ascontiguousarray(target.array))
+    return padded(tensor, height, width, target.fill) if tuple(tensor.shape[:2]) == size else tensor
+
+
+def padded(tensor: Tensor, height: int, width: int, value: float) -> Tensor:
+    """(..., h, w) -> (..., height, width)."""
+    margin = (0, width - tensor.shape[-1], 0, height - tensor.shape[-2])
+    return F.pad(tensor, margin, value=value) if any(margin) else tensor
+
+
+def to_tensor(image: np.ndarray) -> Tensor:
+    """(H, W, C) array -> (C, H, W) tensor of the same type."""
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+
+
+def without_arrays(sample: Sample) -> Sample:
+    """The sample's paths, sizes and meta alone."""
+    return Sample(
+        image_path=sample.image_path,
+        label_path=sample.label_path,
+        original_size=sample.original_size,
+        meta=sample.meta,
+    )
+
+
+def quiet_worker(_: int) -> None:
+    """A loader worker uses one thread, and leaves interrupts to the main process."""
+    import signal
+
+    import cv2
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+
+
+def worker_count(wanted: int) -> int:
+    """At most one worker a core."""
+    return max(0, min(wanted, os.cpu_count() or 1))
+
+
+def make_loader(dataset: Any, order: Any, num_workers: int, pin_memory: bool = False) -> DataLoader:
+    """A DataLoader over batches of positions."""
+    workers = worker_count(num_workers)
+    options: dict[str, Any] = {"prefetch_factor": 4} if workers else {}
+    return DataLoader(
+        dataset,
+        batch_sampler=order,
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=pin_memory,
+        worker_init_fn=quiet_worker,
+        **options,
+    )
+
+
+def checked(batches: Iterator[Batch | Failure]) -> Iterator[Batch]:
+    """The batches; a Failure among them is raised as the UserError that it stands for, the workers ended first."""
+    try:
+        for batch in batches:
+            if isinstance(batch, Failure):
+                raise UserError(batch.message)
+            yield batch
+    finally:
+        end_workers = getattr(batches, "_shutdown_workers", None)
+        if end_workers is not None:
+            end_workers()

@@ -1,0 +1,142 @@
+"""Scores of a model on a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from terrazzo.config.experiment import LoaderSettings, make_experiment
+from terrazzo.config.load import load_config
+from terrazzo.data.build import open_dataset
+from terrazzo.data.loaders import checked, make_loader
+from terrazzo.device import choose_device
+from terrazzo.errors import UserError
+from terrazzo.inference.predict import predict_batch
+from terrazzo.metrics import ConfusionMatrix
+from terrazzo.models.build import build_model
+from terrazzo.models.checkpoint import load_checkpoint
+from terrazzo.models.heads.base import DecodeHead
+from terrazzo.models.layers import resize
+from terrazzo.sample import Batch
+
+OnPrediction = Callable[[Batch, list[Tensor]], None]
+OnProgress = Callable[[int, int], None]
+
+
+def evaluate(
+    config: Any,
+    checkpoint: str | Path,
+    *,
+    overrides: dict[str, Any] | None = None,
+    metrics: Sequence[str] | None = None,
+    device: str | torch.device | None = None,
+    trust: bool = False,
+    on_prediction: OnPrediction | None = None,
+    on_progress: OnProgress | None = None,
+    on_report: Callable[[Any], None] | None = None,
+) -> dict[str, Any]:
+    """Test a checkpoint on the config's test set: `{"aAcc", "mIoU", "mAcc", "per_class"}`, in percent.
+
+    Raises UserError for a config or checkpoint at fault, and for a test set without labels.
+    """
+    chosen = choose_device(device)
+    experiment = make_experiment(load_config(config, overrides, trust=trust))
+    settings = experiment.test or experiment.val
+    if settings is None:
+        raise UserError("the config has no test_dataloader")
+    model = build_model(experiment.model).to(chosen)
+    report = load_checkpoint(model, checkpoint)
+    if on_report is not None:
+        on_report(report)
+    dataset = open_dataset(settings, model.final_head.num_classes, "test_dataloader")
+    loader = evaluation_loader(dataset, settings)
+    groups = tuple(metrics or experiment.test_metrics)
+    result, _ = run_evaluation(
+        model, loader, dataset.classes, groups, chosen, on_prediction=on_prediction, on_progress=on_progress
+    )
+    return result
+
+
+def evaluation_loader(dataset: Any, settings: LoaderSettings) -> Any:
+    """All samples once, in order."""
+    positions = [(0, index) for index in range(len(dataset))]
+    size = settings.batch_size
+    order = [positions[first : first + size] for first in range(0, len(positions), size)]
+    return make_loader(dataset, order, settings.num_workers)
+
+
+@torch.inference_mode()
+def run_evaluation(
+    model: nn.Module,
+    loader: Any,
+    classes: Sequence[str],
+    groups: Sequence[str],
+    device: torch.device,
+    *,
+    with_loss: bool = False,
+    on_prediction: OnPrediction | None = None,
+    on_progress: OnProgress | None = None,
+) -> tuple[dict[str, Any], ConfusionMatrix]:
+    """Scores and confusion matrix over a loader; with `with_loss` also the mean of the model's loss, under "loss"."""
+    confusion = ConfusionMatrix(len(classes), device=device)
+    losses = []
+    with in_eval_mode(model):
+        for index, batch in enumerate(checked(iter(loader)), 1):
+            batch = batch.to(device)
+            if "label" not in batch.targets:
+                raise UserError(
+                    "the evaluation pipeline has no LoadAnnotations, so there are no labels to compare with: add it, "
+                    "or use `terrazzo predict` to see predictions alone"
+                )
+            maps, logits = predict_batch(model, batch)
+            for labels, prediction in zip(batch.targets["label"], maps, strict=True):
+                confusion.update(prediction, as_seen(labels, prediction))
+            if with_loss:
+                losses.append(validation_loss(model, logits, batch.targets["label"]))
+            if on_prediction is not None:
+                on_prediction(batch, maps)
+            if on_progress is not None:
+                on_progress(index, len(loader))
+    result = confusion.compute(groups, classes)
+    if losses:
+        result["loss"] = float(torch.stack(losses).mean())
+    return result, confusion
+
+
+def as_seen(labels: Tensor, prediction: Tensor) -> Tensor:
+    """Labels at the prediction's size: a pipeline that resizes after loading them has changed theirs."""
+    if labels.shape == prediction.shape:
+        return labels
+    return resize(labels[None, None].float(), prediction.shape, mode="nearest")[0, 0].long()
+
+
+def validation_loss(model: Any, logits: Tensor, labels: Tensor) -> Tensor:
+    """The decode head's loss on logits that are there already; plain cross-entropy where the head has its own form."""
+    head = model.final_head
+    if labels.shape[-2:] != logits.shape[-2:]:
+        labels = resize(labels[:, None].float(), logits.shape[-2:], mode="nearest")[:, 0]
+    labels = labels.long()
+    if type(head).loss is DecodeHead.loss and type(head).losses is DecodeHead.losses:
+        return total_loss(head.losses(logits, labels))
+    return nn.functional.cross_entropy(logits.float(), labels, ignore_index=255)
+
+
+def total_loss(losses: Mapping[str, Tensor]) -> Tensor:
+    """The sum of the entries whose name contains "loss"."""
+    return torch.stack([value for name, value in losses.items() if "loss" in name]).sum()
+
+
+@contextmanager
+def in_eval_mode(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside, the previous mode afterwards."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)

@@ -1,0 +1,109 @@
+"""What a run writes down: a text log, a JSON-lines log, and a progress bar."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+
+import terrazzo
+
+
+class RunLog:
+    """`log.txt` and `metrics.jsonl` in a work dir, and the console."""
+
+    def __init__(self, work_dir: Path, quiet: bool = False) -> None:
+        self.path = work_dir / "log.txt"
+        self.metrics_path = work_dir / "metrics.jsonl"
+        self._text = self.path.open("a", encoding="utf-8")
+        self._records = self.metrics_path.open("a", encoding="utf-8")
+        self.console = Console(quiet=quiet, soft_wrap=True, highlight=False)
+
+    def say(self, text: str) -> None:
+        """A line on the console and in the text log."""
+        self.console.print(text, markup=False)
+        self.note(text)
+
+    def note(self, text: str) -> None:
+        """A line in the text log alone."""
+        stamp = time.strftime("%Y-%m-%d %H:%M:%S")
+        self._text.write("".join(f"{stamp}  {line}\n" for line in text.splitlines()))
+        self._text.flush()
+
+    def record(self, step: int, mode: str, values: Mapping[str, Any]) -> None:
+        """One object in the JSON-lines log."""
+        self._records.write(json.dumps({"step": step, "mode": mode, **values}) + "\n")
+        self._records.flush()
+
+    def close(self) -> None:
+        self._text.close()
+        self._records.close()
+
+
+def environment(device: torch.device) -> str:
+    """Versions and hardware, one line each."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    return "\n".join(
+        [
+            f"terrazzo {terrazzo.__version__}, torch {torch.__version__}, Python {platform.python_version()}",
+            f"{platform.platform()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
+            f"device {device} ({name})",
+            f"command: {' '.join(sys.argv)}",
+        ]
+    )
+
+
+def class_table(result: Mapping[str, Any]) -> Table:
+    """The per-class scores; a class that never occurs shows as absent."""
+    per_class = result["per_class"]
+    scores = list(next(iter(per_class.values())))
+    table = Table(title=None)
+    table.add_column("class")
+    for score in scores:
+        table.add_column(score, justify="right")
+    for name, values in per_class.items():
+        table.add_row(name, *(shown(values[score]) for score in scores))
+    return table
+
+
+def shown(value: float | None) -> str:
+    return "absent" if value is None else f"{value:.2f}"
+
+
+def summary(result: Mapping[str, Any]) -> str:
+    """`mIoU 61.20  mAcc 70.11  aAcc 88.00`, with the loss where there is one."""
+    order = sorted((name for name in result if name != "per_class"), key=lambda name: name in ("aAcc", "loss"))
+    return "  ".join(
+        f"{name} {result[name]:.4f}" if name == "loss" else f"{name} {shown(result[name])}" for name in order
+    )
+
+
+def as_text(table: Table) -> str:
+    """A table as plain text."""
+    console = Console(width=100, file=open(os.devnull, "w"), record=True)  # noqa: SIM115
+    console.print(table)
+    console.file.close()
+    return console.export_text()
+
+
+def progress_bar(console: Console, columns: Sequence[str] = ()) -> Progress:
+    """A live bar with time left, and `columns` of named fields behind it."""
+    parts = [TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.completed}/{task.total}")]
+    return Progress(*parts, *(TextColumn(column) for column in columns), console=console, transient=True)
+
+
+def duration(seconds: float) -> str:
+    """`1:02:03` or `2:03`."""
+    hours, rest = divmod(int(seconds), 3600)
+    minutes, seconds = divmod(rest, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -1,0 +1,207 @@
+"""A trained model as people hold it: images in, class maps out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+
+from terrazzo.config.experiment import make_experiment
+from terrazzo.config.load import is_file, load_config
+from terrazzo.data.build import class_names
+from terrazzo.data.loaders import to_tensor
+from terrazzo.data.spec import IMAGE_SUFFIXES
+from terrazzo.device import choose_device
+from terrazzo.errors import UserError
+from terrazzo.inference.modes import to_labels, to_probabilities
+from terrazzo.inference.predict import input_logits, restore
+from terrazzo.models.build import build_model
+from terrazzo.models.checkpoint import Checkpoint, load_checkpoint, read_checkpoint
+from terrazzo.painting import overlay
+from terrazzo.palette import default_palette
+from terrazzo.sample import Sample
+from terrazzo.transforms import Compose, read_image
+
+# steps of a test pipeline that read files or pack; what remains (resizing, padding) applies to an image at hand
+READING = ("LoadImageFromFile", "LoadAnnotations", "PackSegInputs", "InferencerLoader", "LoadImageFromNDArray")
+
+
+class Prediction:
+    """What a model says of one image; `labels` is (H, W) at the image's own size."""
+
+    def __init__(
+        self,
+        image: np.ndarray,
+        labels: np.ndarray,
+        logits: torch.Tensor,
+        sample: Sample,
+        align_corners: bool,
+        classes: Sequence[str],
+        palette: Sequence[Sequence[int]],
+        path: Path | None = None,
+    ) -> None:
+        self.image, self.labels, self.path = image, labels, path
+        self.classes, self.palette = list(classes), [list(colour) for colour in palette]
+        self._logits, self._sample, self._align_corners = logits, sample, align_corners
+
+    @cached_property
+    def probs(self) -> np.ndarray:
+        """Class probabilities (K, H, W) as float32."""
+        with torch.inference_mode():
+            own = restore(self._logits, self._sample, self._align_corners)
+            return to_probabilities(own)[0].float().cpu().numpy()
+
+    @property
+    def confidence(self) -> np.ndarray:
+        """The highest probability of each pixel (H, W)."""
+        return self.probs.max(0)
+
+    def overlay(self, opacity: float = 0.5) -> np.ndarray:
+        """The class colours over the image, RGB (H, W, 3) uint8."""
+        return overlay(self.image, self.labels, self.palette, opacity)
+
+    def save(self, path: str | Path, opacity: float | None = None) -> Path:
+        """Write the class map as an indexed PNG in the classes' colours, or with `opacity` the overlay as a picture."""
+        path = Path(path)
+        if opacity is not None:
+            picture = Image.fromarray(self.overlay(opacity))
+        elif len(self.classes) > 256:
+            picture = Image.fromarray(self.labels.astype(np.uint16))
+        else:
+            picture = Image.fromarray(self.labels.astype(np.uint8)).convert("P")
+            picture.putdata(self.labels.astype(np.uint8).ravel())
+            picture.putpalette([channel for colour in self.palette for channel in colour])
+        try:
+            picture.save(path)
+        except (OSError, ValueError) as problem:
+            raise UserError(f"cannot save the prediction as {path}: {problem}") from None
+        return path
+
+    def __repr__(self) -> str:
+        present = [self.classes[index] for index in np.unique(self.labels)]
+        return f"Prediction({self.labels.shape[1]}x{self.labels.shape[0]}: {', '.join(present)})"
+
+
+class Segmenter:
+    """Call it with a path, an RGB array (H, W, 3) uint8 or a PIL image; a list or a folder gives an iterator."""
+
+    def __init__(
+        self,
+        model: Any,
+        classes: Sequence[str],
+        palette: Sequence[Sequence[int]],
+        pipeline: Sequence[Mapping[str, Any]] = (),
+        device: torch.device | None = None,
+    ) -> None:
+        self.device = device or choose_device()
+        self.model = model.to(self.device).eval()
+        self.classes, self.palette = list(classes), [list(colour) for colour in palette]
+        steps = [dict(step) for step in pipeline if str(step.get("type", "")).rpartition(".")[2] not in READING]
+        self.pipeline = Compose(steps)
+
+    def __call__(self, source: Any) -> Any:
+        if isinstance(source, (str, Path)) and Path(source).is_dir():
+            return self.iterate(images_in(Path(source)))
+        if isinstance(source, (list, tuple)) or isinstance(source, Iterator):
+            return self.iterate(source)
+        return self.predict(source)
+
+    def iterate(self, sources: Any) -> Iterator[Prediction]:
+        """Predictions of several sources, one at a time."""
+        for source in sources:
+            yield self.predict(source)
+
+    @torch.inference_mode()
+    def predict(self, source: Any) -> Prediction:
+        """The prediction for one image. Raises UserError for what is no image."""
+        image, path = as_rgb(source)
+        sample = Sample(image=image, image_path=path, original_size=image.shape[:2])
+        sample = self.pipeline(sample, np.random.default_rng(0))
+        head = self.model.final_head
+        logits = input_logits(self.model, to_tensor(sample.image)[None].to(self.device))
+        own = restore(logits, sample, head.align_corners)
+        labels = to_labels(own, head.threshold)[0].cpu().numpy()
+        labels = labels.astype(np.uint8 if len(self.classes) <= 256 else np.int64)
+        return Prediction(image, labels, logits, sample, head.align_corners, self.classes, self.palette, path)
+
+
+def as_rgb(source: Any) -> tuple[np.ndarray, Path | None]:
+    """An RGB uint8 array (H, W, 3) and the path it came from."""
+    if isinstance(source, (str, Path)):
+        return read_image(source), Path(source)
+    if isinstance(source, Image.Image):
+        return np.array(source.convert("RGB")), None
+    if not isinstance(source, np.ndarray):
+        raise UserError(f"cannot segment a {type(source).__name__}: give a path, an RGB array or a PIL image")
+    if source.ndim == 2:
+        source = cv2.cvtColor(source, cv2.COLOR_GRAY2RGB)
+    if source.ndim != 3 or source.dtype != np.uint8:
+        raise UserError(f"an image array must be (H, W, 3) uint8 in RGB order, not {source.shape} {source.dtype}")
+    return source, None
+
+
+def images_in(folder: Path) -> list[Path]:
+    """Image files of a folder in the order of their names. Raises UserError if there are none."""
+    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    if not found:
+        raise UserError(f"the folder {folder} holds no image ({', '.join(IMAGE_SUFFIXES)})")
+    return found
+
+
+def load(
+    source: Any = None, checkpoint: str | Path | None = None, device: str | torch.device | None = None
+) -> Segmenter:
+    """A Segmenter from one self-contained `.safetensors` file, or from a config or recipe and a checkpoint.
+
+    Raises UserError where the file does not say what model it is for.
+    """
+    chosen = choose_device(device)
+    if source is None:
+        raise UserError("terrazzo has no embedded model yet: tz.load('best.safetensors') takes a trained one")
+    if isinstance(source, (str, Path)) and Path(source).suffix in (".safetensors", ".pth", ".pt"):
+        return from_checkpoint(read_checkpoint(source), chosen)
+    if isinstance(source, (str, Path)):
+        is_file(source)
+    if checkpoint is None:
+        raise UserError(f"{source} is a config: give its weights too, tz.load(config, checkpoint='best.safetensors')")
+    return from_checkpoint(read_checkpoint(checkpoint), chosen, load_config(source))
+
+
+def from_checkpoint(checkpoint: Checkpoint, device: torch.device, config: Mapping[str, Any] | None = None) -> Segmenter:
+    """A Segmenter from a checkpoint, which brings its own config unless one is given."""
+    values = config if config is not None else checkpoint.meta.get("config")
+    if not isinstance(values, Mapping):
+        raise UserError(
+            f"{checkpoint.path} holds weights without a config: use tz.load(config, checkpoint='{checkpoint.path}'), "
+            "on the command line --config CONFIG"
+        )
+    experiment = make_experiment(values)
+    model = build_model(experiment.model)
+    load_checkpoint(model, checkpoint)
+    classes, palette = class_names(experiment, model.final_head.num_classes)
+    classes = checkpoint.meta.get("classes") or checkpoint.meta.get("CLASSES") or classes
+    palette = (
+        checkpoint.meta.get("palette") or checkpoint.meta.get("PALETTE") or palette or default_palette(len(classes))
+    )
+    loader = experiment.test or experiment.val
+    pipeline = loader.dataset.get("pipeline", ()) if loader else ()
+    return Segmenter(model, classes, palette, pipeline, device)
+
+
+def describe(values: Mapping[str, Any], classes: Sequence[str], palette: Sequence[Sequence[int]]) -> dict[str, str]:
+    """The texts that make a `.safetensors` file self-contained."""
+    kept = ("model", "data_preprocessor", "test_dataloader", "val_dataloader")
+    config = {key: values[key] for key in kept if key in values}
+    return {
+        "format": "terrazzo",
+        "config": json.dumps(config),
+        "classes": json.dumps(list(classes)),
+        "palette": json.dumps([list(map(int, colour)) for colour in palette]),
+    }

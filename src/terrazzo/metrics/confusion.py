@@ -1,0 +1,74 @@
+"""The confusion matrix of a data set and every score that follows from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from terrazzo.errors import UserError, nearest
+
+# metric group in configs -> the per-class scores that it shows
+GROUPS = {"mIoU": ("IoU", "Acc"), "mDice": ("Dice", "Acc"), "mFscore": ("Fscore", "Precision", "Recall")}
+
+
+class ConfusionMatrix:
+    """Counts of (label, prediction) pairs, K x K whatever the number of images; 255 in a label is left out."""
+
+    def __init__(self, num_classes: int, ignore_index: int = 255, device: Any = "cpu") -> None:
+        self.num_classes = num_classes
+        self.ignore_index = ignore_index
+        self.counts = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=device)  # label, prediction
+
+    def update(self, predictions: Tensor, labels: Tensor) -> None:
+        """Count class maps of one shape, each value below K or ignored in `labels`. Raises UserError for others."""
+        labels, predictions = labels.flatten(), predictions.flatten()
+        rows = self.num_classes + 1  # the last one collects what is ignored
+        # unsigned bytes hold every class of most data sets, and make the pair's index cheap to compute
+        index = torch.where(labels == self.ignore_index, self.num_classes, labels).to(torch.int32)
+        if int(index.max()) > self.num_classes:
+            raise UserError(f"a label has the value {int(index.max())}, outside the {self.num_classes} classes")
+        pairs = index * self.num_classes + predictions
+        counts = torch.bincount(pairs, minlength=rows * self.num_classes)
+        self.counts += counts.view(rows, self.num_classes)[: self.num_classes].to(self.counts.device)
+
+    def compute(
+        self, groups: Sequence[str] = ("mIoU",), classes: Sequence[str] = (), beta: float = 1.0
+    ) -> dict[str, Any]:
+        """Scores in percent: aAcc, the groups' means, and `per_class`; a class that never occurs is None."""
+        unknown = [group for group in groups if group not in GROUPS]
+        if unknown:
+            raise UserError(f"no metric is called '{unknown[0]}'{nearest(unknown[0], GROUPS)}")
+        counts = self.counts.double().cpu()
+        hits, labelled, predicted = counts.diagonal(), counts.sum(1), counts.sum(0)
+        precision, recall = hits / predicted, hits / labelled
+        scores = {
+            "IoU": hits / (labelled + predicted - hits),
+            "Acc": recall,
+            "Dice": 2 * hits / (labelled + predicted),
+            "Fscore": (1 + beta**2) * precision * recall / (beta**2 * precision + recall),
+            "Precision": precision,
+            "Recall": recall,
+        }
+        names = list(classes) or [str(index) for index in range(self.num_classes)]
+        shown = list(dict.fromkeys(score for group in groups for score in GROUPS[group]))
+        result: dict[str, Any] = {"aAcc": percent(hits.sum() / counts.sum())}
+        for score in shown:
+            result[f"m{score}"] = percent(scores[score].nanmean())
+        result["per_class"] = {
+            name: {score: percent(scores[score][index]) for score in shown} for index, name in enumerate(names)
+        }
+        return result
+
+    @property
+    def single_class(self) -> int | None:
+        """The class that every counted pixel was predicted as, if there is just one; None otherwise."""
+        present = torch.nonzero(self.counts.sum(0)).flatten().tolist()
+        return present[0] if len(present) == 1 else None
+
+
+def percent(value: Tensor) -> float | None:
+    """A fraction as percent, None where it is not defined."""
+    return None if bool(value.isnan()) else 100 * float(value)
