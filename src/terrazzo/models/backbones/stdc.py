@@ -161,7 +161,7 @@ class FeatureFusion(nn.Module):
 class STDCContextPathNet(nn.Module):
     """STDC with a context path (Fan et al., CVPR 2021).
 
-    -> the backbone's map at 1/8, the context at 1/16 brought back to 1/8 step by step (one map each), and all fused.
+    -> the backbone's map at 1/8, the context at 1/16 and at 1/8, and the first and the last of them fused.
     """
 
     def __init__(
