@@ -70,20 +70,21 @@ class CrossEntropyLoss(SegmentationLoss):
         self, logits: Tensor, labels: Tensor, weight: Tensor | None, ignore_index: int, reduction: str
     ) -> Tensor:
         """One channel against labels 0 and 1, or K against the one-hot label; class weights favour positives."""
+        valid = (labels >= 0) & (labels != ignore_index)
+        index = torch.where(valid, labels, 0)
         per_class = class_weights(self.class_weight, logits)
-        if logits.shape[1] == 1:
-            valid = (labels >= 0) & (labels != ignore_index)
-            target = torch.where(valid, labels, 0).unsqueeze(1)  # N, 1, H, W
-        else:
-            target, valid = one_hot(labels, logits.shape[1], ignore_index)
-        if per_class is not None and per_class.ndim:
-            per_class = per_class.view(-1, *[1] * (logits.ndim - 2))
-        values = F.binary_cross_entropy_with_logits(
-            logits, target.to(logits.dtype), pos_weight=per_class, reduction="none"
-        )
-        counted = valid.unsqueeze(1).expand_as(values)
-        weight = counted if weight is None else counted * weight.unsqueeze(1)
-        return reduce(values, weight, reduction, counted.sum() if self.avg_non_ignore else None)
+        channels = logits.shape[1]
+        if channels == 1:
+            target = index.to(logits.dtype)
+            values = F.binary_cross_entropy_with_logits(logits[:, 0], target, pos_weight=per_class, reduction="none")
+        else:  # every class as a negative, then the label's own as a positive: no one-hot map is made
+            own = logits.gather(1, index.unsqueeze(1)).squeeze(1)  # N, H, W
+            values = F.softplus(logits).sum(1) - own
+            if per_class is not None:
+                values = values + (per_class.expand(channels)[index] - 1) * F.softplus(-own)
+        weight = valid if weight is None else valid * weight
+        counted = valid.sum() if self.avg_non_ignore else valid.numel()
+        return reduce(values, weight, reduction, counted * channels)
 
     def masks(self, logits: Tensor, labels: Tensor, weight: Tensor | None, ignore_index: int, reduction: str) -> Tensor:
         """Each class's channel against a binary mask (N, K, H, W), or against the one-hot label."""
