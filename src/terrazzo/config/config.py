@@ -22,8 +22,11 @@ class Config(Mapping[str, Any]):
         return plain(self._values)
 
     def origin(self, key: str) -> str | None:
-        """Where a dotted key was last set, "file:line"; None where that is not known."""
-        return find_origin(self._values, key.split("."))
+        """Where a dotted key was last set, "file:line"; None where that is not known and for no key."""
+        try:
+            return find_origin(self._values, key.split("."))
+        except KeyError:
+            return None
 
     def dump(self) -> str:
         """The config as YAML text; tuples become lists. Raises UserError for a value that YAML cannot hold."""

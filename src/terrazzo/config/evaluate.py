@@ -74,7 +74,7 @@ class Evaluator(ExpressionEvaluator):
             if not name.startswith("_") and name not in self.imported:
                 public.put(name, value, self.names.origin_of(name))
         try:
-            weigh(public, self.budget)
+            self.budget.spend(weigh(public, self.budget))
         except Refused as refusal:
             raise self.blame(refusal, tree.body[-1]) from None
         return public

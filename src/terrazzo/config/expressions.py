@@ -16,6 +16,7 @@ from terrazzo.config.limits import (
     check,
     check_key,
     check_length,
+    weigh,
 )
 from terrazzo.config.operations import (
     FUNCTIONS,
@@ -27,7 +28,7 @@ from terrazzo.config.operations import (
     has_method,
     iterate,
 )
-from terrazzo.config.section import ImportedName, Section
+from terrazzo.config.section import ImportedName, InheritedSection, Section
 from terrazzo.config.variables import Variables
 from terrazzo.errors import UserError, nearest
 
@@ -267,11 +268,14 @@ class ExpressionEvaluator:
         if isinstance(owner, ImportedName):
             raise Refused(f"calls {ast.unparse(function)}, which is imported")
         if isinstance(owner, Section) and function.attr == "update":
-            owner.absorb(self.make_dict(node))
+            other = self.make_dict(node)
+            self.budget.spend(weigh(other, self.budget) if isinstance(owner, InheritedSection) else len(other))
+            owner.absorb(other)
             check_length(len(owner), MAX_KEYS, "dict")
             return None
         if isinstance(owner, Section) and function.attr == "setdefault":
             key, *default = self.items(node.args)
+            check_key(key, self.budget)
             if key not in owner:
                 self.put(owner, key, default[0] if default else None, node)
             return owner[key]

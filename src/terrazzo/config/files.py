@@ -48,10 +48,10 @@ class Source:
     uses_base: bool  # as a name: `_base_.model.backbone`
 
 
-@functools.lru_cache(maxsize=1024)
+@functools.lru_cache(maxsize=256)
 def parse_python(path: Path, text: str) -> Source:
     """Parse a `.py` file. Raises UserError with the line of a syntax error."""
-    variables = Variables(path)
+    variables = Variables(path, Budget())
     replaced = variables.extract(text)
     lines = text.splitlines()
     try:
@@ -80,18 +80,19 @@ class Reader:
         if identity in self.chain:
             way = " -> ".join([*self.chain[self.chain.index(identity) :], identity])
             raise UserError(f"{asked_by or path}: the base files form a circle: {way}")
+        self.spend(len(text) // 2, path)
         self.files += 1
         if self.files > MAX_FILES or len(self.chain) >= MAX_CHAIN:
             raise UserError(f"{asked_by or path}: more than {MAX_FILES} base files, or a chain of over {MAX_CHAIN}")
         self.chain.append(identity)
         try:
-            return self.read_python(path, text, lazy) if path.suffix == ".py" else self.read_markup(path, text)
+            return self.read_python(path, text, lazy) if path.suffix.lower() == ".py" else self.read_markup(path, text)
         finally:
             self.chain.pop()
 
     def read_python(self, path: Path, text: str, lazy: bool) -> Section:
         source = parse_python(path, text)
-        evaluator = Evaluator(path, source.lines, Variables(path, source.found), self.budget)
+        evaluator = Evaluator(path, source.lines, Variables(path, self.budget, source.found), self.budget)
         assignments = [statement for statement in source.tree.body if is_base_assignment(statement)]
         if len(assignments) > 1:
             raise UserError(show_line(path, assignments[1].lineno, source.lines, "_base_ is assigned twice"))
@@ -101,7 +102,7 @@ class Reader:
             base = self.read_bases(path, names, f"{path}:{assignments[0].lineno}")
         evaluator.variables.base = base
         if source.uses_base:
-            evaluator.names[BASE_KEY] = convert(base, InheritedSection)
+            evaluator.names[BASE_KEY] = self.inherited(base, str(path))
         self.allow_imports(evaluator, source.tree, classic=bool(assignments), lazy=lazy)
         if self.trust:
             own = run_trusted(path, source.text, source.lines, evaluator)
@@ -121,24 +122,23 @@ class Reader:
 
         def import_base(node: ast.ImportFrom) -> Section:
             where = f"{evaluator.path}:{node.lineno}"
-            base = self.read(imported_path(evaluator.path, node, where), where, lazy=True)
-            return convert(base, InheritedSection)
+            return self.inherited(self.read(imported_path(evaluator.path, node, where), where, lazy=True), where)
 
         evaluator.may_import, evaluator.import_base = may_import, import_base
 
     def read_markup(self, path: Path, text: str) -> Section:
-        variables = Variables(path)
+        variables = Variables(path, self.budget)
         text = variables.extract(text)
-        if path.suffix == ".json":
+        if path.suffix.lower() == ".json":
             own = read_json(quote_bare(text, variables.is_variable), path)
         else:
             own = read_yaml(text, path)
         try:
-            weigh(own, self.budget)
+            self.budget.spend(weigh(own, self.budget))
             names = fill(own.pop(BASE_KEY, []), variables, "")
             variables.base = self.read_bases(path, names, own.origin_of(BASE_KEY) or str(path))
             own = fill(own, variables, str(path))
-            weigh(own, self.budget)
+            self.budget.spend(weigh(own, self.budget))
         except Refused as refusal:
             raise UserError(f"{path}: the config {refusal}") from None
         for key in list(own):
@@ -147,6 +147,18 @@ class Reader:
             if key.startswith("_"):
                 del own[key]
         return merge(variables.base, own)
+
+    def inherited(self, base: Section, where: str) -> Section:
+        """A copy of what a base file defines, for the file that builds on it to use and change."""
+        self.spend(weigh(base, Budget()), where)
+        return convert(base, InheritedSection)
+
+    def spend(self, steps: int, where: Any) -> None:
+        """Count what reading costs outside of the evaluation. Raises UserError once it is too much."""
+        try:
+            self.budget.spend(steps)
+        except Refused as refusal:
+            raise UserError(f"{where}: the config {refusal}") from None
 
     def read_bases(self, path: Path, names: Any, where: str) -> Section:
         """The base files that a file names, merged with each other."""
@@ -183,7 +195,7 @@ def _open_without_waiting(path: str, flags: int) -> int:
 def load_text(path: Path, asked_by: str) -> str:
     """The text of a regular file of bounded size. Raises UserError."""
     where = f"{asked_by}: " if asked_by else ""
-    if path.suffix not in SUFFIXES:
+    if path.suffix.lower() not in SUFFIXES:
         raise UserError(f"{where}{path} is not a config file: its name must end in {', '.join(SUFFIXES)}")
     try:
         with open(path, "rb", opener=_open_without_waiting) as file:

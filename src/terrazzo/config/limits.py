@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-MAX_STEPS = 400_000  # evaluated nodes, copied items and the like; the largest official config takes about 4,000
-MAX_FILE_BYTES = 1_000_000
+MAX_STEPS = 150_000  # evaluated nodes, copied items and the like; the largest official config takes 14,000
+MAX_FILE_BYTES = 100_000
 MAX_STRING = 20_000  # characters of a computed string
 MAX_ITEMS = 100_000  # of a list, tuple or range
 MAX_KEYS = 10_000  # of a dict or set
@@ -13,7 +13,7 @@ MAX_BITS = 1024  # of an integer
 MAX_KEY_BITS = 60  # of an integer used as a key: below it, hashes do not collide
 MAX_DEPTH = 64  # of nested values
 MAX_NESTING = 100  # of nested expressions and statements
-MAX_WEIGHT = 200_000  # of a value written out in full; the largest official config has 1,725 values
+MAX_WEIGHT = 100_000  # of a value written out in full; the largest official config has 1,725 values
 MAX_KEY_WEIGHT = 1_000
 MAX_FILES = 300  # base files of one config, each counted as often as it is read
 
@@ -93,7 +93,8 @@ def check(value: Any, budget: Budget) -> Any:
 def check_length(length: int, limit: int, kind: str) -> None:
     """Raise Refused for something longer than the limit."""
     if length > limit:
-        raise Refused(f"makes a {kind} of more than {limit:,} items")
+        unit = {"str": "characters", "string": "characters", "number": "digits"}.get(kind, "items")
+        raise Refused(f"makes a {kind} of more than {limit:,} {unit}")
 
 
 def check_key(key: Any, budget: Budget) -> None:

@@ -10,11 +10,11 @@ from typing import Any
 
 import yaml
 
-from terrazzo.config.limits import MAX_DEPTH
+from terrazzo.config.limits import MAX_BITS, MAX_DEPTH, SCALARS
 from terrazzo.config.section import ImportedName, Section
 from terrazzo.errors import UserError
 
-_FLOAT = re.compile(r"[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+")  # 1e-4, a string to YAML 1.1
+_FLOAT = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+")  # 1e-4, a string to YAML 1.1
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
@@ -33,7 +33,7 @@ for _kind in (_Loader, Dumper):
         first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
-    _kind.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789"))
+    _kind.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
 Dumper.add_representer(Section, lambda dumper, value: dumper.represent_dict(value.items()))
 Dumper.add_representer(tuple, lambda dumper, value: dumper.represent_list(value))
 Dumper.add_representer(ImportedName, lambda dumper, value: dumper.represent_str(str(value)))
@@ -103,7 +103,11 @@ class _YamlReader:
         tag = event.tag
         if tag is None or tag == "!":
             tag = self.loader.resolve(yaml.ScalarNode, event.value, event.implicit)
-        return self.loader.construct_object(yaml.ScalarNode(tag, event.value, event.start_mark, event.end_mark))
+        node = yaml.ScalarNode(tag, event.value, event.start_mark, event.end_mark)
+        try:
+            return checked(self.loader.construct_object(node))
+        except ValueError as error:
+            raise self.error(event, str(error)) from None
 
     def check_tag(self, event: Any, kind: str) -> None:
         if event.tag not in (None, "!", f"tag:yaml.org,2002:{kind}"):
@@ -143,7 +147,13 @@ def read_json(text: str, path: Path) -> Section:
         raise UserError(f"{path}: the file is nested too deeply or holds a huge number") from None
     if not isinstance(document, dict):
         raise UserError(f"{path}: a config is an object of keys and values, not a {type(document).__name__}")
-    return _JsonReader(text, path).value(0)
+    reader = _JsonReader(text, path)
+    try:
+        return reader.value(0)
+    except UserError:
+        raise
+    except ValueError as error:
+        raise UserError(f"{path}:{reader.line}: {error}") from None
 
 
 class _JsonReader:
@@ -170,7 +180,7 @@ class _JsonReader:
         if token == "{":
             return self.object(depth)
         if token != "[":
-            return json.loads(token)
+            return checked(json.loads(token))
         items = []
         while (token := self.next()) != "]":
             if token != ",":
@@ -188,6 +198,15 @@ class _JsonReader:
             self.next()  # the colon
             section.put(key, self.value(depth + 1), f"{self.path}:{line}")
         return section
+
+
+def checked(value: Any) -> Any:
+    """A plain value itself. Raises ValueError for a huge number and for bytes and the like."""
+    if not isinstance(value, SCALARS):
+        raise ValueError(f"a value of type {type(value).__name__} is not allowed; only plain values are read")
+    if isinstance(value, int) and value.bit_length() > MAX_BITS:
+        raise ValueError("the number is huge")
+    return value
 
 
 def quote_bare(text: str, is_variable: Callable[[str], bool]) -> str:

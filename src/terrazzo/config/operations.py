@@ -96,7 +96,7 @@ def in_place(kind: type, left: Any, right: Any, budget: Budget) -> Any:
         left[:] = binary(kind, left, right, budget)
         return left
     if isinstance(left, Section) and kind is ast.BitOr and isinstance(right, dict):
-        left.absorb(right)
+        Section.absorb(left, right)
         return check(left, budget)
     return binary(kind, left, right, budget)
 
@@ -280,6 +280,7 @@ def call_method(receiver: Any, name: str, args: list[Any], kwargs: dict[str, Any
         grown = len(iterate(args[0], budget)) if name == "extend" and args else 1
         check_length(len(receiver) + grown, MAX_ITEMS, "list")
     if isinstance(receiver, Section):
+        budget.spend(len(receiver) if name in ("clear", "copy", "items", "keys", "values") else 0)
         for key in args[:1]:
             check_key(key, budget)
         if name in ("items", "keys", "values"):

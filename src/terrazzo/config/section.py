@@ -58,6 +58,9 @@ class InheritedSection(Section):
 
     __slots__ = ()
 
+    def __setitem__(self, key: Any, value: Any) -> None:
+        super().__setitem__(key, convert(value, InheritedSection) if type(value) is dict else value)
+
     def absorb(self, other: Mapping[Any, Any], origin: str | None = None) -> None:
         """Update key by key, nested dicts recursively; a dict with `_delete_` replaces."""
         for key, value in other.items():
@@ -89,6 +92,8 @@ def convert(value: Any, kind: type[Section], origin: str | None = None) -> Any:
         return [convert(item, kind, origin) for item in value]
     if isinstance(value, tuple):
         return tuple(convert(item, kind, origin) for item in value)
+    if isinstance(value, type) and value.__module__.partition(".")[0] == "torch":  # in a file that was run
+        return value.__name__
     return str(value) if isinstance(value, ImportedName) else value
 
 
@@ -104,14 +109,18 @@ def plain(value: Any) -> Any:
 
 
 def find_origin(value: Any, parts: list[str]) -> str | None:
-    """Where a dotted key was set: that of the key itself, else of the nearest key around it; keys may contain dots."""
+    """Where a dotted key was set: that of the key itself, else of the nearest key around it; keys may contain dots.
+
+    Raises KeyError where there is no such key.
+    """
+    if not parts:
+        return None
     for count in range(1, len(parts) + 1):
         key: Any = ".".join(parts[:count])
         if isinstance(value, (list, tuple)) and key.isdecimal() and int(key) < len(value):
             return find_origin(value[int(key)], parts[count:])
-        if isinstance(value, dict):
-            found = key if key in value else int(key) if key.isdecimal() and int(key) in value else None
-            if found is not None:
-                own = value.origin_of(found) if isinstance(value, Section) else None
-                return find_origin(value[found], parts[count:]) or own
-    return None
+        if isinstance(value, Section):
+            found = key if key in value else int(key) if key.isdecimal() else None
+            if found in value:
+                return find_origin(value[found], parts[count:]) or value.origin_of(found)
+    raise KeyError(".".join(parts))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ast
-import inspect
+import importlib.util
+import traceback
 import types
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,6 @@ def run_trusted(path: Path, text: str, lines: list[str], evaluator: Evaluator) -
     tree = ast.parse(text, str(path))
     namespace: dict[str, Any] = {"__name__": "config", "__file__": str(path), BASE_KEY: evaluator.names.get(BASE_KEY)}
     module = _Fill(evaluator.variables, namespace).visit(tree)
-    code: Callable[[list[ast.stmt]], Any] = lambda body: compile(  # noqa: E731
-        ast.Module(body, type_ignores=[]), str(path), "exec"
-    )
     try:
         for statement in module.body:
             if is_base_assignment(statement):
@@ -38,21 +35,24 @@ def run_trusted(path: Path, text: str, lines: list[str], evaluator: Evaluator) -
                 evaluator.execute(statement)
                 namespace.update(evaluator.names)
             else:
-                exec(code([statement]), namespace)
+                exec(compile(ast.Module([statement], type_ignores=[]), str(path), "exec"), namespace)
         public = _public(namespace, module, path, evaluator)
         weigh(public, evaluator.budget)
         return public
     except UserError:
         raise
     except Exception as error:
-        frames = [frame for frame in inspect.getinnerframes(error.__traceback__) if frame.filename == str(path)]  # type: ignore[arg-type]
-        number = frames[-1].lineno if frames else 1
-        raise UserError(show_line(path, number, lines, f"{type(error).__name__}: {error}")) from error
+        steps = traceback.walk_tb(error.__traceback__)
+        numbers = [number for frame, number in steps if frame.f_code.co_filename == str(path)]
+        raise UserError(show_line(path, (numbers or [1])[-1], lines, f"{type(error).__name__}: {error}")) from error
 
 
 def _names_types(statement: ast.stmt, evaluator: Evaluator) -> bool:
-    """Whether a statement imports names of another toolbox, which need not be installed."""
-    return isinstance(statement, ast.ImportFrom) and not statement.level and evaluator.may_name(statement.module or "")
+    """Whether a statement imports from OpenMMLab's toolboxes, whose types are ours, or from what is not installed."""
+    if not isinstance(statement, ast.ImportFrom) or statement.level or not evaluator.may_name(statement.module or ""):
+        return False
+    package = (statement.module or "").split(".")[0]
+    return package.startswith("mm") or importlib.util.find_spec(package) is None
 
 
 def _public(namespace: dict[str, Any], module: ast.Module, path: Path, evaluator: Evaluator) -> Section:

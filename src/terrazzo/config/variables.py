@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from terrazzo.config.limits import MAX_STRING, check_length
+from terrazzo.config.limits import MAX_STRING, Budget, check_length, weigh
 from terrazzo.config.merge import parse_value
 from terrazzo.config.section import InheritedSection, Section, convert
 from terrazzo.errors import nearest
@@ -30,8 +30,8 @@ PLACEHOLDER = re.compile(r"terrazzo_variable_(\d+)_")
 class Variables:
     """The variables of one file; `base` is what its base files define."""
 
-    def __init__(self, path: Path, found: Iterable[re.Match[str]] = ()) -> None:
-        self.path = path
+    def __init__(self, path: Path, budget: Budget, found: Iterable[re.Match[str]] = ()) -> None:
+        self.path, self.budget = path, budget
         self.base = Section()
         self.found = list(found)
 
@@ -52,13 +52,15 @@ class Variables:
     def value(self, name: str, quoted: bool = False) -> Any:
         """What a variable stands for; a quoted environment variable is a string, a bare one is parsed.
 
-        Raises KeyError and the like, which the readers show with the line.
+        Raises ValueError and Refused, which the readers show with the line.
         """
         match = self.found[int(PLACEHOLDER.fullmatch(name)[1])]  # type: ignore[index]
         if match["file"]:
             return self.file_value(match["file"])
         if match["base"]:
-            return convert(self.base_value(match["base"]), InheritedSection)
+            value = self.base_value(match["base"])
+            self.budget.spend(weigh(value, self.budget))
+            return convert(value, InheritedSection)
         text = os.environ.get(match["env"], match["default"])
         if text is None:
             raise ValueError(f"the environment variable {match['env']} is not set and {match[0]} gives no default")
