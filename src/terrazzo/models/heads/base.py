@@ -96,6 +96,10 @@ class DecodeHead(nn.Module):
     def forward(self, inputs: Features) -> Tensor:
         return self.classify(self.features(inputs))
 
+    def predict(self, inputs: Features, size: Sequence[int]) -> Tensor:
+        """Logits (N, out_channels, h, w) for an image of `size` (height, width), at whatever resolution they come."""
+        return self(inputs)
+
     def loss(self, inputs: Features, labels: Tensor, **targets: Tensor) -> dict[str, Tensor]:
         """Losses by name, and the pixel accuracy "acc_seg"; labels (N, H, W)."""
         return self.losses(self(inputs), labels)

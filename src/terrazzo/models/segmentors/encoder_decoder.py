@@ -64,7 +64,7 @@ class EncoderDecoder(nn.Module):
 
     def decode(self, images: Tensor) -> Tensor:
         """Logits (N, K, h, w) at the head's own resolution."""
-        return self.decode_head(self.encode(images))
+        return self.decode_head.predict(self.encode(images), images.shape[-2:])
 
     def forward(self, images: Tensor) -> Tensor:
         return resize(self.decode(images), images.shape[-2:], align_corners=self.final_head.align_corners)
