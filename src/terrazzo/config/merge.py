@@ -35,7 +35,7 @@ def merge(base: Mapping[Any, Any], child: Mapping[Any, Any], place: str = "") ->
 
 def _merged(old: Any, new: Any, place: str, origin: str | None) -> Any:
     if not isinstance(new, dict) or old is _MISSING or new.get(DELETE_KEY):
-        return convert(new, Section, origin)
+        return convert(new, Section, origin, merged=True)
     if isinstance(old, dict):
         return merge(old, new, place)
     keys = [str(key) for key in new if key != DELETE_KEY]

@@ -79,19 +79,22 @@ class ImportedName(str):
     """The bare name of a type that a config imports; nothing is imported."""
 
 
-def convert(value: Any, kind: type[Section], origin: str | None = None) -> Any:
-    """A deep copy of dicts, lists and tuples in which every dict is a section of `kind`, without `_delete_` keys."""
+def convert(value: Any, kind: type[Section], origin: str | None = None, *, merged: bool = False) -> Any:
+    """A deep copy of dicts, lists and tuples in which every dict is a section of `kind`.
+
+    `merged=True` leaves out the `_delete_` keys, which have done their work once a config is merged.
+    """
     if isinstance(value, dict):
         section = kind()
         for key, item in value.items():
-            if key != DELETE_KEY:
+            if not (merged and key == DELETE_KEY):
                 place = (value.origin_of(key) if isinstance(value, Section) else None) or origin
-                Section.put(section, key, convert(item, kind, place), place)
+                section.put(key, convert(item, kind, place, merged=merged), place)
         return section
     if isinstance(value, (list, range)):
-        return [convert(item, kind, origin) for item in value]
+        return [convert(item, kind, origin, merged=merged) for item in value]
     if isinstance(value, tuple):
-        return tuple(convert(item, kind, origin) for item in value)
+        return tuple(convert(item, kind, origin, merged=merged) for item in value)
     if isinstance(value, type) and value.__module__.partition(".")[0] == "torch":  # in a file that was run
         return value.__name__
     return str(value) if isinstance(value, ImportedName) else value
