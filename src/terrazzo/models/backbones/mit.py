@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from terrazzo.models.layers import build_activation, build_norm, maybe_checkpoint
 from terrazzo.models.layers.drop import DropPath
 from terrazzo.models.layers.efficient_attention import EfficientAttention
+from terrazzo.models.layers.init import init_convolutions
 from terrazzo.models.layers.patch_embed import PatchEmbed
 from terrazzo.models.layers.tokens import Grid, as_map, as_tokens
 from terrazzo.models.layers.transformer import drop_path_rates, init_transformer
@@ -146,10 +147,7 @@ class MixVisionTransformer(nn.Module):
             self.layers.append(nn.ModuleList([embed, blocks, build_norm(norm_cfg, channels)]))
             width = channels
         init_transformer(self)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out")
-                nn.init.zeros_(module.bias)
+        init_convolutions(self)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         outputs = []

@@ -1,0 +1,190 @@
+"""MSCAN, the backbone of SegNeXt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from terrazzo.models.layers import build_activation, build_norm
+from terrazzo.models.layers.drop import DropPath
+from terrazzo.models.layers.init import init_convolutions
+from terrazzo.models.layers.patch_embed import pair
+from terrazzo.models.layers.transformer import drop_path_rates
+from terrazzo.registry import MODELS
+
+Spec = dict[str, Any]
+Size = int | Sequence[int]
+
+
+class Stem(nn.Module):
+    """Two strided 3x3 convolutions."""
+
+    def __init__(self, in_channels: int, channels: int, *, act_cfg: Spec, norm_cfg: Spec) -> None:
+        super().__init__()
+        self.proj = nn.Sequential(
+            nn.Conv2d(in_channels, channels // 2, 3, stride=2, padding=1),
+            build_norm(norm_cfg, channels // 2),
+            build_activation(act_cfg),
+            nn.Conv2d(channels // 2, channels, 3, stride=2, padding=1),
+            build_norm(norm_cfg, channels),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.proj(x)
+
+
+class Downsampling(nn.Module):
+    """A strided 3x3 convolution and its norm."""
+
+    def __init__(self, in_channels: int, channels: int, *, norm_cfg: Spec) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(in_channels, channels, 3, stride=2, padding=1)
+        self.norm = build_norm(norm_cfg, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.proj(x))
+
+
+class SpatialGate(nn.Module):
+    """Weigh each place and channel by what strip convolutions of several lengths see around it.
+
+    The first kernel is square; each later one is a pair (1, length) followed by its transpose.
+    """
+
+    def __init__(self, channels: int, kernel_sizes: Sequence[Size], paddings: Sequence[Size]) -> None:
+        super().__init__()
+
+        def depthwise(kernel_size: Size, padding: Size) -> nn.Conv2d:
+            return nn.Conv2d(channels, channels, pair(kernel_size), padding=pair(padding), groups=channels)
+
+        self.conv0 = depthwise(kernel_sizes[0], paddings[0])
+        self.strips = range(len(kernel_sizes) - 1)
+        for index, kernel_size, padding in zip(self.strips, kernel_sizes[1:], paddings[1:], strict=True):
+            self.add_module(f"conv{index}_1", depthwise(kernel_size, padding))
+            self.add_module(f"conv{index}_2", depthwise(pair(kernel_size)[::-1], pair(padding)[::-1]))
+        self.conv3 = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        near = self.conv0(x)
+        context = near
+        for index in self.strips:
+            context = context + getattr(self, f"conv{index}_2")(getattr(self, f"conv{index}_1")(near))
+        return self.conv3(context) * x
+
+
+class SpatialAttention(nn.Module):
+    """The gate between two 1x1 convolutions, with a shortcut."""
+
+    def __init__(self, channels: int, kernel_sizes: Sequence[Size], paddings: Sequence[Size], *, act_cfg: Spec) -> None:
+        super().__init__()
+        self.proj_1 = nn.Conv2d(channels, channels, 1)
+        self.activation = build_activation(act_cfg)
+        self.spatial_gating_unit = SpatialGate(channels, kernel_sizes, paddings)
+        self.proj_2 = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.proj_2(self.spatial_gating_unit(self.activation(self.proj_1(x))))
+
+
+class ConvFeedForward(nn.Module):
+    """1x1, depthwise 3x3, activation, 1x1."""
+
+    def __init__(self, channels: int, hidden: int, *, act_cfg: Spec, drop: float) -> None:
+        super().__init__()
+        self.fc1 = nn.Conv2d(channels, hidden, 1)
+        self.dwconv = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden)
+        self.act = build_activation(act_cfg)
+        self.fc2 = nn.Conv2d(hidden, channels, 1)
+        self.drop = nn.Dropout(drop)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.drop(self.fc2(self.drop(self.act(self.dwconv(self.fc1(x))))))
+
+
+class MSCABlock(nn.Module):
+    """Pre-norm: convolutional attention, then the feed-forward network, each scaled by channel."""
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        kernel_sizes: Sequence[Size],
+        paddings: Sequence[Size],
+        mlp_ratio: float,
+        drop_rate: float,
+        drop_path_rate: float,
+        act_cfg: Spec,
+        norm_cfg: Spec,
+    ) -> None:
+        super().__init__()
+        self.norm1 = build_norm(norm_cfg, channels)
+        self.attn = SpatialAttention(channels, kernel_sizes, paddings, act_cfg=act_cfg)
+        self.drop_path = DropPath(drop_path_rate)
+        self.norm2 = build_norm(norm_cfg, channels)
+        self.mlp = ConvFeedForward(channels, int(channels * mlp_ratio), act_cfg=act_cfg, drop=drop_rate)
+        self.layer_scale_1 = nn.Parameter(torch.full((channels,), 1e-2))
+        self.layer_scale_2 = nn.Parameter(torch.full((channels,), 1e-2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.addcmul(x, self.drop_path(self.attn(self.norm1(x))), self.layer_scale_1[:, None, None])
+        return torch.addcmul(x, self.drop_path(self.mlp(self.norm2(x))), self.layer_scale_2[:, None, None])
+
+
+@MODELS.register
+class MSCAN(nn.Module):
+    """Multi-scale convolutional attention network (SegNeXt: Guo et al., NeurIPS 2022) -> the maps of all stages."""
+
+    def __init__(
+        self,
+        *,
+        in_channels: int = 3,
+        embed_dims: Sequence[int] = (64, 128, 256, 512),
+        mlp_ratios: Sequence[float] = (4, 4, 4, 4),
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        depths: Sequence[int] = (3, 4, 6, 3),
+        num_stages: int = 4,
+        attention_kernel_sizes: Sequence[Size] = (5, (1, 7), (1, 11), (1, 21)),
+        attention_kernel_paddings: Sequence[Size] = (2, (0, 3), (0, 5), (0, 10)),
+        act_cfg: Spec = {"type": "GELU"},  # noqa: B006 - never written to
+        norm_cfg: Spec = {"type": "SyncBN", "requires_grad": True},  # noqa: B006 - never written to
+    ) -> None:
+        super().__init__()
+        self.num_stages = num_stages
+        rates = iter(drop_path_rates(drop_path_rate, sum(depths)))
+        for stage in range(num_stages):
+            width = embed_dims[stage]
+            if stage == 0:
+                embed: nn.Module = Stem(in_channels, width, act_cfg=act_cfg, norm_cfg=norm_cfg)
+            else:
+                embed = Downsampling(embed_dims[stage - 1], width, norm_cfg=norm_cfg)
+            blocks = nn.ModuleList(
+                MSCABlock(
+                    width,
+                    kernel_sizes=attention_kernel_sizes,
+                    paddings=attention_kernel_paddings,
+                    mlp_ratio=mlp_ratios[stage],
+                    drop_rate=drop_rate,
+                    drop_path_rate=next(rates),
+                    act_cfg=act_cfg,
+                    norm_cfg=norm_cfg,
+                )
+                for _ in range(depths[stage])
+            )
+            self.add_module(f"patch_embed{stage + 1}", embed)
+            self.add_module(f"block{stage + 1}", blocks)
+            self.add_module(f"norm{stage + 1}", nn.LayerNorm(width))
+        init_convolutions(self)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        outputs = []
+        for stage in range(1, self.num_stages + 1):
+            x = getattr(self, f"patch_embed{stage}")(x)
+            for block in getattr(self, f"block{stage}"):
+                x = block(x)
+            x = getattr(self, f"norm{stage}")(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+            outputs.append(x)
+        return tuple(outputs)

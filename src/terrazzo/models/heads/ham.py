@@ -1,0 +1,112 @@
+"""SegNeXt's head: global context as a low-rank reconstruction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from terrazzo.models.heads.base import DecodeHead, Features
+from terrazzo.models.layers import ConvBlock
+from terrazzo.models.layers.fuse import fuse_levels
+from terrazzo.registry import MODELS, check_arguments
+
+
+class MatrixDecomposition(nn.Module):
+    """Non-negative matrix factorisation by multiplicative updates (Hamburger: Geng et al., ICLR 2021).
+
+    The map's channels, in `MD_S` groups, are approximated by `MD_R` bases, which start at random: in training from the
+    global generator, in evaluation always the same; with `rand_init=False` from a stored draw.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        MD_S: int = 1,
+        MD_R: int = 64,
+        train_steps: int = 6,
+        eval_steps: int = 7,
+        inv_t: float = 100,  # published configs give it, and the factorisation has always run at 1
+        rand_init: bool = True,
+    ) -> None:
+        super().__init__()
+        self.groups, self.rank = MD_S, MD_R
+        self.train_steps, self.eval_steps = train_steps, eval_steps
+        if not rand_init:
+            self.register_buffer("bases", self.draw(1, channels // MD_S, torch.Generator().manual_seed(0)))
+        self.drawn: dict[Any, Tensor] = {}  # for the last batch size
+
+    def draw(self, images: int, width: int, generator: torch.Generator | None = None, **options: Any) -> Tensor:
+        """Random bases (images * groups, width, rank), each of length 1."""
+        shape = (images * self.groups, width, self.rank)
+        return F.normalize(torch.rand(shape, generator=generator, **options), dim=1)
+
+    def start(self, x: Tensor, images: int) -> Tensor:
+        """The bases before the first update for x (images * groups, D, N)."""
+        if hasattr(self, "bases"):
+            return self.bases.repeat(images, 1, 1)
+        if self.training:
+            return self.draw(images, x.shape[1], device=x.device)
+        key = (images, x.shape[1], x.device)
+        if key not in self.drawn:
+            with torch.inference_mode(False):
+                bases = self.draw(images, x.shape[1], torch.Generator().manual_seed(0), device="cpu")
+                self.drawn = {key: bases.to(x.device)}
+        return self.drawn[key]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Non-negative (N, C, H, W) -> its reconstruction; in single precision, where the products are safe."""
+        if torch.is_autocast_enabled(x.device.type):
+            with torch.autocast(x.device.type, enabled=False):
+                return self.factorise(x.float())
+        return self.factorise(x)
+
+    def factorise(self, x: Tensor) -> Tensor:
+        images, channels, height, width = x.shape
+        matrix = x.reshape(images * self.groups, channels // self.groups, height * width)  # D, N
+        bases = self.start(matrix, images).to(matrix.dtype)  # D, R
+        coefficients = (matrix.mT @ bases).softmax(dim=-1)  # N, R
+        for _ in range(self.train_steps if self.training else self.eval_steps):
+            coefficients = update(coefficients, matrix.mT @ bases, bases)
+            bases = update(bases, matrix @ coefficients, coefficients)
+        coefficients = update(coefficients, matrix.mT @ bases, bases)
+        return (bases @ coefficients.mT).reshape(x.shape)
+
+
+def update(factor: Tensor, product: Tensor, other: Tensor) -> Tensor:
+    """One multiplicative step of `factor` towards matrix = factor @ other.mT, whose `product` is matrix @ other."""
+    return factor * product / (factor @ (other.mT @ other) + 1e-6)
+
+
+class Hamburger(nn.Module):
+    """The factorisation ("ham") between two 1x1 convolutions ("bread"), with a shortcut."""
+
+    def __init__(self, channels: int, ham_kwargs: dict[str, Any], norm_cfg: dict[str, Any] | None) -> None:
+        super().__init__()
+        check_arguments(MatrixDecomposition, {"channels": channels} | ham_kwargs, "ham_kwargs", "decode_head")
+        self.ham_in = ConvBlock(channels, channels, 1, norm_cfg=None, act_cfg=None)
+        self.ham = MatrixDecomposition(channels, **ham_kwargs)
+        self.ham_out = ConvBlock(channels, channels, 1, norm_cfg=norm_cfg, act_cfg=None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x + self.ham_out(self.ham(F.relu(self.ham_in(x)))))
+
+
+@MODELS.register
+class LightHamHead(DecodeHead):
+    """SegNeXt's head (Guo et al., NeurIPS 2022): levels squeezed together at the finest one's size, then Hamburger."""
+
+    def __init__(self, *, ham_channels: int = 512, ham_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        super().__init__(**({"input_transform": "multiple_select"} | kwargs))
+        assert isinstance(self.in_channels, Sequence)
+        self.squeeze = self.conv_block(sum(self.in_channels), ham_channels, 1)
+        self.hamburger = Hamburger(ham_channels, ham_kwargs or {}, self.norm_cfg)
+        self.align = self.conv_block(ham_channels, self.channels, 1)
+
+    def features(self, inputs: Features) -> Tensor:
+        x = fuse_levels(self.squeeze, self.select(inputs), align_corners=self.align_corners)
+        return self.align(self.hamburger(x))
