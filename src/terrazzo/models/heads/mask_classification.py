@@ -101,12 +101,11 @@ class MaskClassificationHead(nn.Module):
 
     def loss(self, inputs: Features, labels: Tensor, **targets: Tensor) -> dict[str, Tensor]:
         """Losses of every layer; labels (N, H, W)."""
-        *earlier, last = self.layers(inputs)
         images = [segments(label, self.ignore_index) for label in labels]
-        losses = self.layer_losses(last, images)
-        for index, prediction in enumerate(earlier):
-            losses |= {f"d{index}.{name}": value for name, value in self.layer_losses(prediction, images).items()}
-        return losses
+        *earlier, last = [self.layer_losses(prediction, images) for prediction in self.layers(inputs)]
+        for index, losses in enumerate(earlier):
+            last |= {f"d{index}.{name}": value for name, value in losses.items()}
+        return last
 
     def layer_losses(self, prediction: Prediction, images: list[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
         """Match the queries of each image with its segments (classes, masks), then the three losses."""

@@ -1,0 +1,102 @@
+"""Mask2Former head."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from terrazzo.models.heads.base import Features
+from terrazzo.models.heads.mask_classification import MaskClassificationHead, Prediction
+from terrazzo.models.layers import resize
+from terrazzo.models.layers.points import draw_points, sample_points
+from terrazzo.models.layers.query_decoder import QueryDecoder, from_config
+from terrazzo.models.layers.sine_position import SinePositions
+from terrazzo.models.losses.matching import Match
+from terrazzo.registry import MODELS
+
+Spec = dict[str, Any]
+
+
+@MODELS.register
+class Mask2FormerHead(MaskClassificationHead):
+    """Mask2Former (Cheng et al., CVPR 2022): each layer's queries read one level, only where their mask is.
+
+    Masks are matched and trained at random points (`train_cfg`: num_points, oversample_ratio, importance_sample_ratio).
+    """
+
+    def __init__(
+        self,
+        *,
+        transformer_decoder: Spec,
+        positional_encoding: Spec,
+        num_transformer_feat_level: int = 3,
+        enforce_decoder_input_project: bool = False,
+        strides: Sequence[int] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        feat_channels, out_channels = kwargs["feat_channels"], kwargs["out_channels"]
+        self.transformer_decoder = from_config(QueryDecoder, transformer_decoder | {"cross_first": True}, "decoder")
+        width = self.transformer_decoder.embed_dims
+        projected = enforce_decoder_input_project or width != feat_channels
+        self.decoder_input_projs = nn.ModuleList(
+            nn.Conv2d(feat_channels, width, 1) if projected else nn.Identity()
+            for _ in range(num_transformer_feat_level)
+        )
+        self.decoder_positional_encoding = from_config(SinePositions, positional_encoding, "positional_encoding")
+        self.query_embed = nn.Embedding(self.num_queries, feat_channels)
+        self.query_feat = nn.Embedding(self.num_queries, feat_channels)
+        self.level_embed = nn.Embedding(num_transformer_feat_level, feat_channels)
+        self.add_query_heads(feat_channels, out_channels)
+        self.num_points = self.train_cfg.get("num_points", 12544)
+        self.oversample_ratio = self.train_cfg.get("oversample_ratio", 3.0)
+        self.importance_sample_ratio = self.train_cfg.get("importance_sample_ratio", 0.75)
+
+    def read(self, inputs: Features) -> tuple[list[Tensor], list[Tensor]]:
+        """The normed queries (N, Q, C) and their masks (N, Q, h, w), before the first layer and after each."""
+        mask_features, maps = self.pixel_decoder(self.select(inputs))
+        levels = []
+        for project, x, level in zip(self.decoder_input_projs, maps, self.level_embed.weight, strict=True):
+            tokens = project(x).flatten(2).transpose(1, 2) + level  # N, h * w, C
+            levels.append((tokens, self.decoder_positional_encoding(x), x))
+        decoder = self.transformer_decoder
+        query_pos = self.query_embed.weight.expand(len(mask_features), -1, -1)
+        query = self.query_feat.weight.expand(len(mask_features), -1, -1)
+        queries = [decoder.post_norm(query)]
+        masks = [self.masks(queries[0], mask_features)]
+        for index, layer in enumerate(decoder.layers):
+            tokens, positions, level = levels[index % len(levels)]
+            seen = self.where(masks[-1], level)
+            query = layer(query, tokens, query_pos=query_pos, memory_pos=positions, mask=seen)
+            queries.append(decoder.post_norm(query))
+            masks.append(self.masks(queries[-1], mask_features))
+        return queries, masks
+
+    def where(self, masks: Tensor, level: Tensor) -> Tensor:
+        """Where in a level each query may look (N, 1, Q, h * w): in its mask, or everywhere if that is empty."""
+        inside = resize(masks.detach(), like=level).flatten(2) >= 0
+        return (inside | ~inside.any(-1, keepdim=True)).unsqueeze(1)
+
+    def forward(self, inputs: Features) -> Prediction:
+        queries, masks = self.read(inputs)
+        return self.cls_embed(queries[-1]), masks[-1]
+
+    def layers(self, inputs: Features) -> list[Prediction]:
+        queries, masks = self.read(inputs)
+        return [(self.cls_embed(query), mask) for query, mask in zip(queries, masks, strict=True)]
+
+    def match(self, scores: Tensor, masks: Tensor, classes: Tensor, truth: Tensor) -> Match:
+        points = torch.rand(1, self.num_points, 2, device=masks.device)
+        sampled = sample_points(masks.detach().float().unsqueeze(0), points).squeeze(0)  # Q, P
+        targets = sample_points(truth.unsqueeze(0), points).squeeze(0)  # T, P
+        return self.assigner.assign(scores, sampled, classes, targets)
+
+    def mask_losses(self, predicted: Tensor, truth: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
+        points = draw_points(predicted, self.num_points, self.oversample_ratio, self.importance_sample_ratio)
+        targets = sample_points(truth.unsqueeze(1), points).squeeze(1)  # M, P
+        sampled = sample_points(predicted.unsqueeze(1), points.to(predicted.dtype)).squeeze(1)
+        loss_dice = self.loss_dice(sampled, targets, average=count)
+        return self.loss_mask(sampled, targets, average=count * self.num_points), loss_dice
