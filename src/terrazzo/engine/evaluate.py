@@ -24,7 +24,7 @@ from terrazzo.models.heads.base import DecodeHead
 from terrazzo.models.layers import resize
 from terrazzo.sample import Batch
 
-OnPrediction = Callable[[Batch, list[Tensor]], None]
+OnPrediction = Callable[[Batch, list[Tensor], Sequence[str], Sequence[Sequence[int]]], None]
 OnProgress = Callable[[int, int], None]
 
 
@@ -99,7 +99,7 @@ def run_evaluation(
             if with_loss:
                 losses.append(validation_loss(model, logits, batch.targets["label"]))
             if on_prediction is not None:
-                on_prediction(batch, maps)
+                on_prediction(batch, maps, loader.dataset.classes, loader.dataset.palette)
             if on_progress is not None:
                 on_progress(index, len(loader))
     result = confusion.compute(groups, classes)

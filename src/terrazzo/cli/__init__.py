@@ -1,0 +1,1 @@
+"""The `terrazzo` program: one file a command."""

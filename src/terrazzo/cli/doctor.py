@@ -1,0 +1,67 @@
+"""`terrazzo doctor`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import os
+import platform
+import re
+
+import terrazzo
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    pass
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print versions, devices and missing extras; 1 if a needed package is missing."""
+    print(f"terrazzo {terrazzo.__version__}, Python {platform.python_version()}, {platform.platform()}")
+    needed, extras = requirements()
+    missing = [name for name in needed if not report(name)]
+    if "torch" not in missing:
+        import torch
+
+        devices = ["cpu", *[torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]]
+        print(f"devices: {', '.join(devices)}; {os.cpu_count()} cores, {torch.get_num_threads()} threads")
+    print("extras:")
+    for extra, names in extras.items():
+        absent = [name for name in names if version(name) is None]
+        print(
+            f"  {extra}: "
+            + (f'pip install "terrazzo[{extra}]" ({", ".join(absent)} missing)' if absent else "installed")
+        )
+    print("missing: " + ", ".join(missing) if missing else "all that is needed is here")
+    return 1 if missing else 0
+
+
+def requirements() -> tuple[list[str], dict[str, list[str]]]:
+    """Names of the needed packages, and those of each extra, from the package's own metadata."""
+    needed: list[str] = []
+    extras: dict[str, list[str]] = {}
+    for line in importlib.metadata.requires("terrazzo") or []:
+        name = re.split(r"[^\w.-]", line, maxsplit=1)[0]
+        extra = re.search(r"extra == ['\"]([\w-]+)", line)
+        if extra:
+            extras.setdefault(extra.group(1), []).append(name)
+        else:
+            needed.append(name)
+    return needed, extras
+
+
+def version(name: str) -> str | None:
+    """The installed version of a package; opencv-python does for its headless build."""
+    for candidate in (name, *(["opencv-python", "opencv-contrib-python"] if name.startswith("opencv") else [])):
+        try:
+            return importlib.metadata.version(candidate)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return None
+
+
+def report(name: str) -> bool:
+    """Print a package's version; whether it is there."""
+    found = version(name)
+    print(f"  {name} {found or 'MISSING'}")
+    return found is not None

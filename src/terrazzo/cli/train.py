@@ -1,0 +1,38 @@
+"""`terrazzo train`."""
+
+from __future__ import annotations
+
+import argparse
+
+from terrazzo.cli.common import add_config_options, overrides
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", help="a config file (.py, .yaml, .json) or a recipe name")
+    parser.add_argument("--work-dir", help="where logs and weights go (default: runs/<the config's name>)")
+    parser.add_argument("--resume", action="store_true", help="continue the newest state in the work dir, if any")
+    parser.add_argument(
+        "--amp",
+        nargs="?",
+        const="auto",
+        choices=["auto", "bf16", "fp16"],
+        help="mixed precision; alone it chooses the type",
+    )
+    parser.add_argument("--pretrained", metavar="PATH|none", help="weights of the backbone, or none")
+    add_config_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from terrazzo.engine.train import train
+
+    outcome = train(
+        args.config,
+        work_dir=args.work_dir,
+        resume=args.resume,
+        overrides=overrides(args),
+        amp=args.amp,
+        pretrained=args.pretrained,
+        device=args.device,
+        trust=args.trust_config,
+    )
+    return 0 if outcome.finished else 1
