@@ -12,7 +12,7 @@ from terrazzo.models.layers.drop import DropPath
 from terrazzo.models.layers.efficient_attention import EfficientAttention
 from terrazzo.models.layers.init import init_convolutions
 from terrazzo.models.layers.patch_embed import PatchEmbed
-from terrazzo.models.layers.tokens import Grid, as_map, as_tokens
+from terrazzo.models.layers.tokens import Grid, as_map, as_tokens, lay_for_depthwise
 from terrazzo.models.layers.transformer import drop_path_rates, init_transformer
 from terrazzo.registry import MODELS
 
@@ -36,7 +36,7 @@ class MixFeedForward(nn.Module):
 
     def forward(self, x: Tensor, grid: Grid) -> Tensor:
         """Tokens (N, h * w, C) of the grid (h, w) -> the residual branch."""
-        return self.drop_path(as_tokens(self.layers(as_map(x, grid))))
+        return self.drop_path(as_tokens(self.layers(lay_for_depthwise(as_map(x, grid)))))
 
 
 class MixTransformerLayer(nn.Module):

@@ -12,6 +12,7 @@ from terrazzo.models.layers import build_activation, build_norm
 from terrazzo.models.layers.drop import DropPath
 from terrazzo.models.layers.init import init_convolutions
 from terrazzo.models.layers.patch_embed import pair
+from terrazzo.models.layers.tokens import lay_for_depthwise
 from terrazzo.models.layers.transformer import drop_path_rates
 from terrazzo.registry import MODELS
 
@@ -182,7 +183,7 @@ class MSCAN(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         outputs = []
         for stage in range(1, self.num_stages + 1):
-            x = getattr(self, f"patch_embed{stage}")(x)
+            x = getattr(self, f"patch_embed{stage}")(lay_for_depthwise(x))
             for block in getattr(self, f"block{stage}"):
                 x = block(x)
             x = getattr(self, f"norm{stage}")(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)

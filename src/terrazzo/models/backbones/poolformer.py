@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from terrazzo.errors import UserError, nearest
 from terrazzo.models.layers import build_activation, build_norm
 from terrazzo.models.layers.drop import DropPath
+from terrazzo.models.layers.tokens import lay_for_depthwise
 from terrazzo.models.layers.transformer import drop_path_rates
 from terrazzo.registry import MODELS
 
@@ -170,7 +171,8 @@ class PoolFormer(nn.Module):
         return self
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        x = self.patch_embed(x)
+        # torch 2.13 crashes in the backward pass of a group norm whose input is channels-last and needs no gradient
+        x = self.patch_embed(x.contiguous() if torch.is_grad_enabled() else lay_for_depthwise(x))
         outputs = []
         for index, part in enumerate(self.network):
             x = part(x)
