@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from terrazzo import recipes
+from terrazzo.config.merge import merge
+from terrazzo.config.section import plain
 from terrazzo.errors import UserError, nearest
 from terrazzo.recipes.parts import IMAGENET
 
 KEYS = (
     "recipe", "data", "crop", "batch", "iterations", "epochs", "lr", "seed", "amp", "ema", "class_weight",
-    "val_interval", "checkpoint_interval", "log_interval", "pretrained", "workers", "ratio_range", "deterministic",
+    "val_interval", "checkpoint_interval", "log_interval", "pretrained", "workers", "ratio_range", "deterministic", "model", "optimizer",
 )  # fmt: skip
 DATA_KEYS = (
     "root", "images", "labels", "train", "val", "test", "classes", "palette", "ignore", "label_map",
@@ -22,7 +24,7 @@ DATA_KEYS = (
 
 def is_short(values: Mapping[str, Any]) -> bool:
     """Whether a config is in the short form."""
-    return "recipe" in values and "model" not in values
+    return "recipe" in values
 
 
 def expand(values: Mapping[str, Any], path: Path | None = None) -> dict[str, Any]:
@@ -36,7 +38,10 @@ def expand(values: Mapping[str, Any], path: Path | None = None) -> dict[str, Any
         raise UserError(f"{where(path)} needs `data.classes`, the list of class names in the order of the label values")
     parts = recipes.family(str(values["recipe"]))
     crop = size(values.get("crop", "512x512"))
-    model = parts["model"]
+    model = plain(merge(parts["model"], values.get("model") or {}, "model"))
+    optimizer = dict(values.get("optimizer") or {})
+    if "type" not in optimizer:  # another type does not take the recipe's arguments
+        optimizer = parts["optimizer"] | optimizer
     set_num_classes(model, len(data["classes"]))
     if values.get("class_weight") is not None:
         set_class_weight(model, values["class_weight"], len(data["classes"]))
@@ -51,7 +56,7 @@ def expand(values: Mapping[str, Any], path: Path | None = None) -> dict[str, Any
         **loaders(values, data, crop, path, by_epoch),
         "val_evaluator": {"type": "IoUMetric", "iou_metrics": ["mIoU"]},
         "test_evaluator": {"type": "IoUMetric", "iou_metrics": ["mIoU"]},
-        **run(values, parts["optimizer"], length, by_epoch),
+        **run(values, optimizer, length, by_epoch),
     }
 
 
