@@ -436,3 +436,21 @@ def test_a_head_adds_up_its_losses_by_name(batch):
     assert set(losses) == {NAMES[kind] for kind in OF_CLASS_MAPS} | {"acc_seg"}
     close(losses["loss_ce"], 1.5 * build("CrossEntropyLoss")(logits, labels))
     assert isinstance(head.loss_decode, nn.ModuleList)
+
+
+@pytest.mark.parametrize("loss", ["DiceLoss", "LovaszLoss", "CrossEntropyLoss"])
+@pytest.mark.parametrize("thresh", [None, 0.7])
+def test_a_sampler_works_with_any_loss(loss, thresh):
+    options = {"per_image": True} if loss == "LovaszLoss" else {}
+    head = MODELS.build(
+        {
+            "type": "FCNHead",
+            "in_channels": 4,
+            "channels": 4,
+            "num_classes": 3,
+            "loss_decode": {"type": loss, **options},
+            "sampler": {"type": "OHEMPixelSampler", "thresh": thresh, "min_kept": 5},
+        }
+    )
+    losses = head.loss([torch.randn(2, 4, 8, 8)], torch.randint(0, 3, (2, 8, 8)))
+    assert all(value.isfinite() for value in losses.values())

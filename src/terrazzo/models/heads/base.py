@@ -112,7 +112,7 @@ class DecodeHead(nn.Module):
         if self.sampler is not None:
 
             def loss_map() -> Tensor:
-                maps = [loss(logits, labels, ignore_index=self.ignore_index, reduction="none") for loss in criteria]
+                maps = [loss.pixel_losses(logits, labels, self.ignore_index) for loss in criteria]
                 return torch.stack(maps).sum(0)
 
             weight = self.sampler.sample(logits, labels, loss_map, self.ignore_index)

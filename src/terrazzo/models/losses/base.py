@@ -21,6 +21,10 @@ class SegmentationLoss(nn.Module):
         """`weight` (N, H, W) scales each pixel; pixels of `ignore_index` count for nothing."""
         raise NotImplementedError
 
+    def pixel_losses(self, logits: Tensor, labels: Tensor, ignore_index: int) -> Tensor:
+        """The loss of each pixel (N, H, W), by which samplers find the hard ones: cross-entropy, whatever the loss."""
+        return F.cross_entropy(logits, labels, reduction="none", ignore_index=ignore_index)
+
 
 def reduce(values: Tensor, weight: Tensor | None, reduction: str, divisor: Tensor | float | None = None) -> Tensor:
     """Weigh a loss map, then average it (over `divisor` where given), sum it, or leave it ("none")."""

@@ -53,6 +53,10 @@ class CrossEntropyLoss(SegmentationLoss):
     ) -> Tensor:
         return self.loss_weight * self.compute(logits, labels, weight, ignore_index, reduction or self.reduction)
 
+    def pixel_losses(self, logits: Tensor, labels: Tensor, ignore_index: int) -> Tensor:
+        losses = self(logits, labels, ignore_index=ignore_index, reduction="none")
+        return losses.sum(1) if losses.ndim > labels.ndim else losses
+
     def softmax(
         self, logits: Tensor, labels: Tensor, weight: Tensor | None, ignore_index: int, reduction: str
     ) -> Tensor:

@@ -64,19 +64,23 @@ class DiceLoss(SegmentationLoss):
         if self.ignored_class is not None and self.ignored_class < logits.shape[1]:
             kept = torch.arange(logits.shape[1], device=logits.device) != self.ignored_class
             predicted, hot = predicted[:, kept], hot[:, kept]
+        if weight is not None:
+            predicted, hot = predicted * weight.unsqueeze(1), hot * weight.unsqueeze(1)
         predicted, hot = predicted.flatten(1), hot.flatten(1).to(predicted.dtype)
         overlap = (predicted * hot).sum(1)
         if self.naive_dice:
             dice = (2 * overlap + self.eps) / (predicted.sum(1) + hot.sum(1) + self.eps)
         else:
             dice = 2 * overlap / (predicted.square().sum(1) + hot.square().sum(1) + 2 * self.eps)
-        return reduce(1 - dice, weight, self.reduction)
+        return reduce(1 - dice, None, self.reduction)
 
     def per_class(self, logits: Tensor, labels: Tensor, weight: Tensor | None, ignore_index: int) -> Tensor:
         """An ignored pixel counts as the last class, and only in the denominator."""
         predicted = logits.softmax(1)
         num_classes = logits.shape[1]
         valid = (labels != ignore_index).unsqueeze(1)
+        if weight is not None:
+            valid = valid * weight.unsqueeze(1)
         hot, _ = one_hot(labels.clamp(0, num_classes - 1), num_classes, -1)
         overlap = (predicted * hot * valid).flatten(2).sum(2)  # N, K
         size = (predicted**self.exponent + hot**self.exponent).flatten(2).sum(2)
