@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from terrazzo.models.heads.base import Features
-from terrazzo.models.heads.mask_classification import MaskClassificationHead, Prediction
+from terrazzo.models.heads.mask_classification import MaskClassificationHead
 from terrazzo.models.layers import resize
-from terrazzo.models.layers.points import draw_points, sample_points
 from terrazzo.models.layers.query_decoder import QueryDecoder, from_config
 from terrazzo.models.layers.sine_position import SinePositions
-from terrazzo.models.losses.matching import Match
+from terrazzo.models.losses.set_criterion import PointSetCriterion, Prediction
 from terrazzo.registry import MODELS
 
 Spec = dict[str, Any]
@@ -26,6 +24,8 @@ class Mask2FormerHead(MaskClassificationHead):
 
     Masks are matched and trained at random points (`train_cfg`: num_points, oversample_ratio, importance_sample_ratio).
     """
+
+    criterion_type = PointSetCriterion
 
     def __init__(
         self,
@@ -51,9 +51,6 @@ class Mask2FormerHead(MaskClassificationHead):
         self.query_feat = nn.Embedding(self.num_queries, feat_channels)
         self.level_embed = nn.Embedding(num_transformer_feat_level, feat_channels)
         self.add_query_heads(feat_channels, out_channels)
-        self.num_points = self.train_cfg.get("num_points", 12544)
-        self.oversample_ratio = self.train_cfg.get("oversample_ratio", 3.0)
-        self.importance_sample_ratio = self.train_cfg.get("importance_sample_ratio", 0.75)
 
     def read(self, inputs: Features) -> tuple[list[Tensor], list[Tensor]]:
         """The normed queries (N, Q, C) and their masks (N, Q, h, w), before the first layer and after each."""
@@ -87,16 +84,3 @@ class Mask2FormerHead(MaskClassificationHead):
     def layers(self, inputs: Features) -> list[Prediction]:
         queries, masks = self.read(inputs)
         return [(self.cls_embed(query), mask) for query, mask in zip(queries, masks, strict=True)]
-
-    def match(self, scores: Tensor, masks: Tensor, classes: Tensor, truth: Tensor) -> Match:
-        points = torch.rand(1, self.num_points, 2, device=masks.device)
-        sampled = sample_points(masks.detach().float().unsqueeze(0), points).squeeze(0)  # Q, P
-        targets = sample_points(truth.unsqueeze(0), points).squeeze(0)  # T, P
-        return self.assigner.assign(scores, sampled, classes, targets)
-
-    def mask_losses(self, predicted: Tensor, truth: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
-        points = draw_points(predicted, self.num_points, self.oversample_ratio, self.importance_sample_ratio)
-        targets = sample_points(truth.unsqueeze(1), points).squeeze(1)  # M, P
-        sampled = sample_points(predicted.unsqueeze(1), points.to(predicted.dtype)).squeeze(1)
-        loss_dice = self.loss_dice(sampled, targets, average=count)
-        return self.loss_mask(sampled, targets, average=count * self.num_points), loss_dice

@@ -8,11 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from terrazzo.models.heads.base import Features
-from terrazzo.models.heads.mask_classification import MaskClassificationHead, Prediction
-from terrazzo.models.layers import resize
+from terrazzo.models.heads.mask_classification import MaskClassificationHead
 from terrazzo.models.layers.query_decoder import QueryDecoder, from_config
 from terrazzo.models.layers.sine_position import SinePositions
-from terrazzo.models.losses.matching import Match
+from terrazzo.models.losses.set_criterion import Prediction
 from terrazzo.registry import MODELS
 
 Spec = dict[str, Any]
@@ -72,13 +71,3 @@ class MaskFormerHead(MaskClassificationHead):
     def layers(self, inputs: Features) -> list[Prediction]:
         mask_features, queries = self.read(inputs)
         return [self.answer(query, mask_features) for query in queries]
-
-    def match(self, scores: Tensor, masks: Tensor, classes: Tensor, truth: Tensor) -> Match:
-        small = resize(truth.unsqueeze(1), like=masks.unsqueeze(1), mode="nearest").squeeze(1)
-        return self.assigner.assign(scores, masks.flatten(1), classes, small.flatten(1))
-
-    def mask_losses(self, predicted: Tensor, truth: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
-        predicted = resize(predicted.unsqueeze(1), truth.shape[-2:]).squeeze(1)  # M, H, W
-        pixels = truth[0].numel()
-        loss_mask = self.loss_mask(predicted, truth, average=count * pixels)
-        return loss_mask, self.loss_dice(predicted, truth, average=count)
