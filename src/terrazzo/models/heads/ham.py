@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -37,25 +38,22 @@ class MatrixDecomposition(nn.Module):
         self.groups, self.rank = MD_S, MD_R
         self.train_steps, self.eval_steps = train_steps, eval_steps
         if not rand_init:
-            self.register_buffer("bases", self.draw(1, channels // MD_S, torch.Generator().manual_seed(0)))
+            self.register_buffer("bases", F.normalize(torch.rand(MD_S, channels // MD_S, MD_R), dim=1))
         self.drawn: dict[Any, Tensor] = {}  # for the last batch size
 
-    def draw(self, images: int, width: int, generator: torch.Generator | None = None, **options: Any) -> Tensor:
-        """Random bases (images * groups, width, rank), each of length 1."""
-        shape = (images * self.groups, width, self.rank)
-        return F.normalize(torch.rand(shape, generator=generator, **options), dim=1)
-
     def start(self, x: Tensor, images: int) -> Tensor:
-        """The bases before the first update for x (images * groups, D, N)."""
+        """The bases (images * groups, D, rank) before the first update for x (images * groups, D, N), of length 1."""
         if hasattr(self, "bases"):
             return self.bases.repeat(images, 1, 1)
+        shape = (images * self.groups, x.shape[1], self.rank)
         if self.training:
-            return self.draw(images, x.shape[1], device=x.device)
-        key = (images, x.shape[1], x.device)
+            return F.normalize(torch.rand(shape, device=x.device), dim=1)
+        if torch.compiler.is_compiling():  # a traced graph holds its bases
+            return F.normalize(fixed_draw(shape), dim=1).to(x.device)
+        key = (shape, x.device)
         if key not in self.drawn:
-            with torch.inference_mode(False):
-                bases = self.draw(images, x.shape[1], torch.Generator().manual_seed(0), device="cpu")
-                self.drawn = {key: bases.to(x.device)}
+            with torch.inference_mode(False):  # they may be used with gradients later
+                self.drawn = {key: F.normalize(fixed_draw(shape), dim=1).to(x.device)}
         return self.drawn[key]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -75,6 +73,16 @@ class MatrixDecomposition(nn.Module):
             bases = update(bases, matrix @ coefficients, coefficients)
         coefficients = update(coefficients, matrix.mT @ bases, bases)
         return (bases @ coefficients.mT).reshape(x.shape)
+
+
+@torch.compiler.assume_constant_result
+def fixed_draw(shape: tuple[int, ...]) -> Tensor:
+    """What torch draws uniformly on a CPU at seed 0, made with numpy: tracers would record torch's draw, not its value.
+
+    Both run the Mersenne Twister; the lower 24 bits of each number are a fraction.
+    """
+    bits = np.random.RandomState(0).randint(2**32, size=shape, dtype=np.uint32) & (2**24 - 1)
+    return torch.from_numpy(bits.astype(np.float32) / np.float32(2**24))
 
 
 def update(factor: Tensor, product: Tensor, other: Tensor) -> Tensor:
