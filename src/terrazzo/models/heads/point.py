@@ -1,0 +1,127 @@
+"""PointRend head."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from terrazzo.models.heads.base import Features
+from terrazzo.models.heads.cascade import CascadeHead
+from terrazzo.models.layers import ConvBlock, resize
+from terrazzo.models.losses.accuracy import accuracy
+from terrazzo.registry import MODELS
+
+
+def sample_points(x: Tensor, points: Tensor, mode: str = "bilinear", align_corners: bool = False) -> Tensor:
+    """The values of a map (N, C, H, W) at points (N, P, 2), x and y in 0..1 -> (N, C, P)."""
+    return F.grid_sample(x, 2 * points.unsqueeze(2) - 1, mode=mode, align_corners=align_corners).squeeze(3)
+
+
+def uncertainty(logits: Tensor) -> Tensor:
+    """How close the two best classes of (N, K, ...) are -> (N, ...), at most 0."""
+    if logits.shape[1] == 1:
+        return -logits[:, 0].abs()
+    best = logits.topk(2, dim=1).values
+    return best[:, 1] - best[:, 0]
+
+
+@MODELS.register
+class PointHead(CascadeHead):
+    """PointRend head (Kirillov et al., CVPR 2020): classify the points where the earlier head is least sure.
+
+    In training the points are drawn at random, most of them the least sure of a larger draw (`train_cfg`). Otherwise
+    the earlier logits are doubled in size a few times, with new values for their least sure points each time
+    (`test_cfg`).
+    """
+
+    def __init__(
+        self,
+        *,
+        num_fcs: int = 3,
+        coarse_pred_each_layer: bool = True,
+        conv_cfg: dict[str, Any] | None = {"type": "Conv1d"},  # noqa: B006 - never written to
+        norm_cfg: dict[str, Any] | None = None,
+        act_cfg: dict[str, Any] | None = {"type": "ReLU"},  # noqa: B006 - never written to
+        **kwargs: Any,
+    ) -> None:
+        styles = {"conv_cfg": conv_cfg, "norm_cfg": norm_cfg, "act_cfg": act_cfg}
+        super().__init__(**({"input_transform": "multiple_select"} | kwargs | styles))
+        self.coarse_pred_each_layer = coarse_pred_each_layer
+        widths = self.in_channels if isinstance(self.in_channels, Sequence) else [self.in_channels]
+        width = sum(widths) + self.out_channels
+        self.fcs = nn.ModuleList()
+        for _ in range(num_fcs):
+            self.fcs.append(ConvBlock(width, self.channels, 1, **styles))
+            width = self.channels + (self.out_channels if coarse_pred_each_layer else 0)
+        self.fc_seg = nn.Conv1d(width, self.out_channels, 1)
+        nn.init.normal_(self.fc_seg.weight, std=0.001)
+        nn.init.zeros_(self.fc_seg.bias)
+        del self.conv_seg
+        if self.dropout is not None:
+            self.dropout = nn.Dropout(self.dropout.p)  # of points, not of maps
+        self.configure({}, {})
+
+    def configure(self, train_cfg: dict[str, Any], test_cfg: dict[str, Any]) -> None:
+        self.num_points = train_cfg.get("num_points", 2048)
+        self.oversample_ratio = train_cfg.get("oversample_ratio", 3)
+        self.importance_sample_ratio = train_cfg.get("importance_sample_ratio", 0.75)
+        self.subdivision_steps = test_cfg.get("subdivision_steps", 2)
+        self.subdivision_num_points = test_cfg.get("subdivision_num_points", 8196)
+        self.scale_factor = test_cfg.get("scale_factor", 2)
+
+    def classify_points(self, maps: Sequence[Tensor], coarse: Tensor, points: Tensor) -> Tensor:
+        """Logits (N, K, P) from the fine maps and the coarse logits at `points`."""
+        fine = [sample_points(x, points, align_corners=self.align_corners) for x in maps]
+        scores = sample_points(coarse, points, align_corners=self.align_corners)
+        x = torch.cat([*fine, scores], dim=1)
+        for layer in self.fcs:
+            x = layer(x)
+            if self.coarse_pred_each_layer:
+                x = torch.cat([x, scores], dim=1)
+        return self.fc_seg(x if self.dropout is None else self.dropout(x))
+
+    def fine_maps(self, inputs: Features) -> Sequence[Tensor]:
+        chosen = self.select(inputs)
+        return [chosen] if isinstance(chosen, Tensor) else chosen
+
+    def forward(self, inputs: Features, previous: Tensor) -> Tensor:
+        maps = self.fine_maps(inputs)
+        refined = previous
+        for _ in range(self.subdivision_steps):
+            refined = resize(refined, scale_factor=self.scale_factor, align_corners=self.align_corners)
+            height, width = refined.shape[2:]
+            count = min(self.subdivision_num_points, height * width)
+            index = uncertainty(refined).flatten(1).topk(count, dim=1).indices  # N, P
+            points = torch.stack([(index % width + 0.5) / width, (index // width + 0.5) / height], dim=2)
+            logits = self.classify_points(maps, previous, points)
+            index = index.unsqueeze(1).expand(-1, logits.shape[1], -1)
+            refined = refined.flatten(2).scatter(2, index, logits).view_as(refined)
+        return refined
+
+    @torch.no_grad()
+    def draw_points(self, logits: Tensor) -> Tensor:
+        """Points (N, P, 2): the least sure of a larger draw, and a few from anywhere."""
+        batch = len(logits)
+        points = torch.rand(batch, int(self.num_points * self.oversample_ratio), 2, device=logits.device)
+        certain = uncertainty(sample_points(logits, points, align_corners=self.align_corners))
+        count = int(self.importance_sample_ratio * self.num_points)
+        chosen = certain.topk(count, dim=1).indices.unsqueeze(2).expand(-1, -1, 2)
+        anywhere = torch.rand(batch, self.num_points - count, 2, device=logits.device)
+        return torch.cat([points.gather(1, chosen), anywhere], dim=1)
+
+    def loss(  # type: ignore[override]
+        self, inputs: Features, labels: Tensor, *, previous: Tensor, **targets: Tensor
+    ) -> dict[str, Tensor]:
+        points = self.draw_points(previous)
+        logits = self.classify_points(self.fine_maps(inputs), previous, points)  # N, K, P
+        labels = sample_points(labels.unsqueeze(1).float(), points, mode="nearest").squeeze(1).long()
+        losses: dict[str, Tensor] = {}
+        for criterion in self.loss_decode if isinstance(self.loss_decode, nn.ModuleList) else [self.loss_decode]:
+            name = f"point{criterion.loss_name}"
+            losses[name] = losses.get(name, 0) + criterion(logits, labels, ignore_index=self.ignore_index)
+        losses["acc_point"] = accuracy(logits, labels, self.ignore_index, self.threshold or 0.5)
+        return losses
