@@ -9,12 +9,13 @@ from terrazzo.models.layers.conv import CONVS
 from terrazzo.models.layers.norm import NORMS
 from terrazzo.registry import MODELS
 
-torch.set_num_threads(1)
+torch.set_num_threads(2)  # batch norm over two values amplifies rounding: the facts were measured with more than one
 
 NAMES_OF_LAYERS = {"SegDataPreProcessor", "InterpConv", *ACTIVATIONS, *NORMS, *CONVS}
 
 
-def cases(*, with_values: bool):
+def cases(*, with_values: bool) -> list:
+    found = []
     known = NAMES_OF_LAYERS | set(MODELS)
     for version in ("v0", "v1"):
         for record in golden.records(version).values():
@@ -22,25 +23,21 @@ def cases(*, with_values: bool):
                 continue
             missing = {name for name in golden.type_names(record["model"]) if name.rpartition(".")[2] not in known}
             marks = [pytest.mark.skip(reason=f"not part of terrazzo: {sorted(missing)}")] if missing else []
-            yield pytest.param(version, record, id=f"{golden.label(version, record)}-{record['id'][:4]}", marks=marks)
+            name = f"{golden.label(version, record)}-{record['id'][:4]}"
+            found.append(pytest.param(version, record, id=name, marks=marks))
+    return found
 
 
-needs_golden = pytest.mark.skipif(not golden.records("v1"), reason="golden facts are not beside the repository")
-
-
-@needs_golden
 @pytest.mark.parametrize(("version", "record"), cases(with_values=False))
 def test_state_dict_has_the_published_names_shapes_and_order(version, record):
     golden.check_keys(version, record)
 
 
-@needs_golden
 @pytest.mark.parametrize(("version", "record"), cases(with_values=True))
 def test_logits_equal_golden(version, record):
     golden.check_logits(version, record)
 
 
-@needs_golden
 @pytest.mark.parametrize(("version", "record"), cases(with_values=True))
 def test_losses_and_gradients_equal_golden(version, record):
     golden.check_train(version, record)
