@@ -1,0 +1,208 @@
+"""The recipe book: configs by name, composed when they are asked for."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import Any
+
+from terrazzo.errors import UserError, nearest
+from terrazzo.recipes import datasets, official, schedules
+from terrazzo.recipes.parts import IMAGENET, ohem
+from terrazzo.recipes.plan import Plan
+from terrazzo.recipes.registry import Family, all_families, find
+from terrazzo.recipes.words import Words, parse
+
+Part = dict[str, Any]
+
+
+def plan_of(words: Words, data: datasets.Data | None = None) -> Plan:
+    """The plan that a name's words mean, on `data` or on the dataset that they say. Raises UserError."""
+    found = find(words.model)
+    if found is None:
+        known = [family.usual for family in all_families()]
+        raise UserError(
+            f"'{words.name}' names no model that the recipes have: '{words.model}'{nearest(words.model, known)}"
+        )
+    family, groups = found
+    plan = start(words, data or datasets.dataset(words.dataset))
+    family.build(plan, **groups)
+    add_options(plan)
+    return plan
+
+
+def start(words: Words, data: datasets.Data) -> Plan:
+    """A plan before its family has seen it."""
+    plan = Plan(words, data)
+    plan.iterations = words.iterations or plan.iterations
+    plan.batch = words.batch or (2 if data.light else 4)
+    plan.workers = 2 if data.light and plan.batch == 2 else 4
+    plan.preprocessor = {"type": "SegDataPreProcessor", **IMAGENET, "pad_val": 0, "seg_pad_val": 255, "size": plan.crop}
+    plan.train_pipeline = datasets.train_pipeline(data, words.read_crop or words.crop)
+    plan.test_pipeline = datasets.test_pipeline(data, words.read_crop or words.crop)
+    plan.optimizer = schedules.usual_optimizer(plan)
+    plan.schedule = schedules.usual_schedule(plan)
+    return plan
+
+
+def add_options(plan: Plan) -> None:
+    """What the options of a name do to the model."""
+    for option in plan.words.options:
+        if option == "ohem":
+            for head in heads(plan.model):
+                head.setdefault("sampler", ohem(thresh=0.7, min_kept=10000))
+        elif option.startswith("ce-"):
+            entropy, dice = (float(part) for part in option.split("-")[1::2])
+            plan.model["decode_head"]["loss_decode"] = [
+                {"type": "CrossEntropyLoss", "loss_name": "loss_ce", "loss_weight": entropy},
+                {"type": "DiceLoss", "loss_name": "loss_dice", "loss_weight": dice},
+            ]
+
+
+def heads(model: Part) -> list[Part]:
+    """Decode and auxiliary heads, one after the other."""
+    found: list[Part] = []
+    for key in ("decode_head", "auxiliary_head"):
+        value = model.get(key) or []
+        found += value if isinstance(value, list) else [value]
+    return found
+
+
+def loader(batch: int, workers: int, sampler: Part, dataset: Part) -> Part:
+    sections = {"batch_size": batch, "num_workers": workers, "persistent_workers": True}
+    return sections | {"sampler": sampler, "dataset": dataset}
+
+
+def loaders(plan: Plan) -> Part:
+    """The three loaders; the test set is the validation set unless the name says another."""
+    data = plan.data if not plan.repeat else replace(plan.data, repeat=plan.repeat)
+    in_order = {"type": "DefaultSampler", "shuffle": False}
+    test = datasets.split(plan.data, 1, plan.test_pipeline)
+    other = datasets.night_dataset(plan.words.test) if plan.words.test else test
+    train = datasets.train_dataset(data, plan.train_pipeline)
+    return {
+        "train_dataloader": loader(plan.batch, plan.workers, {"type": "InfiniteSampler", "shuffle": True}, train),
+        "val_dataloader": loader(1, 4, in_order, test),
+        "test_dataloader": loader(1, 4, in_order, other),
+    }
+
+
+def tta_pipeline() -> list[Part]:
+    """Six scales, each as it is and mirrored."""
+    scales = [{"type": "Resize", "scale_factor": quarters / 4, "keep_ratio": True} for quarters in range(2, 8)]
+    flips = [{"type": "RandomFlip", "prob": chance, "direction": "horizontal"} for chance in (0.0, 1.0)]
+    steps = [scales, flips, [{"type": "LoadAnnotations"}], [{"type": "PackSegInputs"}]]
+    augment = {"type": "TestTimeAug", "transforms": steps}
+    return [{"type": "LoadImageFromFile", "backend_args": None}, augment]
+
+
+def runtime(plan: Plan) -> Part:
+    """Sections that are the same in nearly every recipe."""
+    interval = plan.interval or plan.iterations // 10
+    backends = [{"type": "LocalVisBackend"}]
+    evaluator = {"type": "IoUMetric", "iou_metrics": [plan.data.metric]}
+    loop = {"type": "IterBasedTrainLoop", "max_iters": plan.iterations, "val_interval": interval}
+    hooks = {
+        "timer": {"type": "IterTimerHook"},
+        "logger": {"type": "LoggerHook", "interval": 50, "log_metric_by_epoch": False},
+        "param_scheduler": {"type": "ParamSchedulerHook"},
+        "checkpoint": {"type": "CheckpointHook", "by_epoch": False, "interval": interval} | plan.checkpoint,
+        "sampler_seed": {"type": "DistSamplerSeedHook"},
+        "visualization": {"type": "SegVisualizationHook"},
+    }
+    processes = {"mp_start_method": "fork", "opencv_num_threads": 0}
+    return {
+        "val_evaluator": evaluator, "test_evaluator": evaluator, "default_scope": "mmseg",
+        "env_cfg": {"cudnn_benchmark": True, "mp_cfg": processes, "dist_cfg": {"backend": "nccl"}},
+        "vis_backends": backends,
+        "visualizer": {"type": "SegLocalVisualizer", "vis_backends": backends, "name": "visualizer"},
+        "log_processor": {"by_epoch": False}, "log_level": "INFO", "load_from": None, "resume": False,
+        "tta_model": {"type": "SegTTAModel"}, "tta_pipeline": tta_pipeline() if plan.data.tta else None,
+        "optim_wrapper": plan.optimizer, "param_scheduler": plan.schedule, "train_cfg": loop | plan.loop,
+        "val_cfg": {"type": "ValLoop"}, "test_cfg": {"type": "TestLoop"}, "default_hooks": hooks,
+    }  # fmt: skip
+
+
+OFTEN_NONE = ("load_from",)  # None means something there; elsewhere it leaves a section out
+
+
+def settings(plan: Plan) -> Part:
+    """The whole config of a plan, in the 1.x vocabulary."""
+    model = {"data_preprocessor": dict(plan.preprocessor)} | plan.model
+    config = {"data_preprocessor": plan.preprocessor, "model": model, **loaders(plan), **runtime(plan), **plan.settings}
+    return {key: value for key, value in config.items() if value is not None or key in OFTEN_NONE}
+
+
+FAST = {"fastscnn": 0.05}  # families whose official rate is not for training from random weights
+
+
+def families() -> list[str]:
+    """The families' names: those of the official folders."""
+    return sorted({family.folder for family in all_families()})
+
+
+def family(name: str, num_classes: int = 19, crop: tuple[int, int] = (512, 512)) -> Part:
+    """`{"model": ..., "optimizer": ...}` for training from random weights, of a family or of a recipe's name.
+
+    A family's name may be without underscores. Raises UserError.
+    """
+    by_name: dict[str, Family] = {}
+    for item in all_families():
+        by_name.setdefault(item.folder.replace("_", ""), item)
+    chosen = by_name.get(name.replace("_", ""))
+    if chosen is None:
+        raise UserError(f"no recipe or family is called '{name}'{nearest(name, families())}")
+    words = Words(name, chosen.usual, "data", crop)
+    plan = plan_of(words, replace(datasets.dataset("data"), num_classes=num_classes))
+    optimizer = dict(plan.optimizer["optimizer"])
+    if chosen.folder in FAST:
+        optimizer = schedules.sgd(FAST[chosen.folder])
+    model = fresh(plan.model | {"test_cfg": {"mode": "whole"}}, ("pretrained", "init_cfg"))
+    return {"model": model, "optimizer": fresh(optimizer)}
+
+
+def fresh(part: Any, without: tuple[str, ...] = ()) -> Any:
+    """A copy that shares nothing with the tables, nor one of its parts with another."""
+    if isinstance(part, (list, tuple)):
+        return [fresh(item, without) for item in part]
+    if not isinstance(part, dict):
+        return part
+    return {key: fresh(value, without) for key, value in part.items() if key not in without}
+
+
+def recipe(name: str, vocabulary: str | None = None) -> Part:
+    """The config of a recipe's name, official or of the same parts, in the 1.x vocabulary. Raises UserError."""
+    changes, _ = official.exceptions().get(name, ({}, ""))
+    words = words_of(name, changes)
+    config = fresh(settings(plan_of(words)))
+    for key, value in changes.items():
+        if key not in WORDS:
+            change(config, key, value)
+    return config
+
+
+WORDS = tuple(item.name for item in fields(Words))
+
+
+def words_of(name: str, changes: Part) -> Words:
+    """What a name means, its exceptions included. Raises UserError."""
+    words = parse(official.SPELLINGS.get(name, name))
+    if words is None:
+        raise UserError(f"no recipe is called '{name}'{nearest(name, names())}")
+    return replace(words, name=name, **{key: value for key, value in changes.items() if key in WORDS})
+
+
+def change(config: Part, key: str, value: Any) -> None:
+    """Set a dotted key, whose numbers are places in lists, or take it out."""
+    *path, last = key.split(".")
+    target: Any = config
+    for step in path:
+        target = target[int(step) if isinstance(target, list) else step]
+    if value is official.GONE:
+        del target[last]
+    else:
+        target[int(last) if isinstance(target, list) else last] = fresh(value)
+
+
+def names() -> list[str]:
+    """Every official name."""
+    return list(official.names())

@@ -1,0 +1,1 @@
+"""One function a method, a few methods a file."""
