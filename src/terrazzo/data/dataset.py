@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 
 from terrazzo.data.pairs import find_pairs
-from terrazzo.data.spec import DatasetSpec
+from terrazzo.data.spec import DatasetSpec, Source
+from terrazzo.data.wrappers import WRAPPERS, MultiImageMixDataset, Wrapper
 from terrazzo.errors import UserError
 from terrazzo.registry import DATASETS, check_arguments
 from terrazzo.sample import Sample
 from terrazzo.transforms import Compose, read_label
 from terrazzo.transforms.decode import map_label
+from terrazzo.transforms.volume_loading import read_volume
 
 
 @dataclass(frozen=True)
@@ -42,10 +44,13 @@ class SegmentationDataset:
         ann_file: str | Path = "",
         img_suffix: str | Sequence[str] | None = None,
         seg_map_suffix: str | Sequence[str] | None = None,
+        img_suffix2: str | Sequence[str] | None = None,
+        depth_map_suffix: str | Sequence[str] | None = None,
         metainfo: dict[str, Any] | None = None,
         reduce_zero_label: bool | None = None,
         label_map: dict[Any, int] | None = None,
         ignore: Sequence[int] = (),
+        used_labels: Sequence[str] = (),
         ignore_index: int = 255,
         indices: int | Sequence[int] | None = None,
         test_mode: bool = False,
@@ -57,27 +62,38 @@ class SegmentationDataset:
         seed: int = 0,
     ) -> None:
         root = Path(data_root)
-        prefix = data_prefix or {}
+        prefix = spec.data_prefix if data_prefix is None else data_prefix
         metainfo = metainfo or {}
-        labels = prefix.get("seg_map_path")
-        self.name = spec.name
-        self.pairs = find_pairs(
-            root / prefix.get("img_path", ""),
-            root / labels if labels is not None else None,
-            img_suffix or spec.img_suffix,
-            seg_map_suffix or spec.seg_map_suffix,
-            root / ann_file if ann_file else None,
-        )
+        images, labels = root / prefix.get("img_path", ""), prefix.get("seg_map_path")
+        split = root / ann_file if ann_file else None
+        self.name, self.describe = spec.name, spec.describe
+        declared, endings = tuple(spec.classes), img_suffix or spec.img_suffix
+        label_root = root / labels if labels is not None else None
+        if spec.read is not None:
+            listing = spec.read(Source(images, label_root, split, root, test_mode))
+            self.pairs, declared = listing.pairs, listing.classes
+        else:
+            self.pairs = find_pairs(images, label_root, endings, seg_map_suffix or spec.seg_map_suffix, split)
+        self.companions = {  # further files of each image, by the name of their path in a sample's meta
+            key: [path for _, path in find_pairs(images, root / prefix[folder], endings, suffix, split)]
+            for key, folder, suffix in (
+                ("image_path2", "img_path2", img_suffix2 or spec.img_suffix2),
+                ("depth_path", "depth_map_path", depth_map_suffix or spec.depth_map_suffix),
+            )
+            if folder in prefix
+        }
         if indices is not None:
             chosen = range(indices) if isinstance(indices, int) else indices
             self.pairs = [self.pairs[index] for index in chosen]
-        self.classes = tuple(metainfo.get("classes") or spec.classes)
+            self.companions = {key: [paths[index] for index in chosen] for key, paths in self.companions.items()}
+        self.classes = tuple(metainfo.get("classes") or used_labels or declared)
         self.palette = [list(colour) for colour in metainfo.get("palette") or spec.palette]
         self.reduce_zero_label = spec.reduce_zero_label if reduce_zero_label is None else reduce_zero_label
-        self.label_map = label_map if label_map is not None else subset_map(spec, self.classes)
-        if self.label_map is not None and label_map is None and not metainfo.get("palette"):
-            self.palette = [self.palette[spec.classes.index(name)] for name in self.classes]
-        self.ignore = tuple(ignore)
+        subset = subset_map(declared, self.classes)
+        self.label_map = label_map if label_map is not None else subset or spec.label_map
+        if subset is not None and label_map is None and self.palette and not metainfo.get("palette"):
+            self.palette = [self.palette[declared.index(name)] for name in self.classes]
+        self.ignore = tuple(ignore or spec.ignore)
         self.pipeline = Compose(pipeline)
         self.seed = seed
 
@@ -87,7 +103,14 @@ class SegmentationDataset:
     def __getitem__(self, position: int | tuple[int, int]) -> Sample | Failure:
         epoch, index = position if isinstance(position, tuple) else (0, position)
         image, label = self.pairs[index]
-        meta = {"reduce_zero_label": self.reduce_zero_label, "label_map": self.label_map, "ignore": self.ignore}
+        meta: dict[str, Any] = {
+            "reduce_zero_label": self.reduce_zero_label,
+            "label_map": self.label_map,
+            "ignore": self.ignore,
+        }
+        meta |= {key: paths[index] for key, paths in self.companions.items()}
+        if self.describe is not None:
+            meta |= self.describe(image)
         sample = Sample(image_path=image, label_path=label, meta=meta)
         try:
             sample = self.pipeline(sample, np.random.default_rng([self.seed, epoch, index]))
@@ -104,7 +127,10 @@ class SegmentationDataset:
             self.check_label(sample.label_path)
 
     def read_label(self, path: Path) -> np.ndarray:
-        """The class map (H, W) of a label file, mapped as in the pipeline."""
+        """The class map of a label file (H, W), or (Z, Y, X) of a volume, mapped as in the pipeline."""
+        if path.name.endswith((".nii", ".nii.gz")):
+            volume = np.rint(read_volume(path, "nifti")[0])
+            return map_label(volume.astype(np.uint8), self.reduce_zero_label, self.label_map, self.ignore)
         return map_label(read_label(path), self.reduce_zero_label, self.label_map, self.ignore)
 
     def check_label(self, path: Path) -> np.ndarray:
@@ -116,76 +142,39 @@ class SegmentationDataset:
             listed = ", ".join(map(str, outside[:8])) + (", ..." if len(outside) > 8 else "")
             raise UserError(
                 f"{path} has label values outside the {len(self.classes)} classes 0-{len(self.classes) - 1}: {listed} "
-                f"({share:.2g}% of its pixels). Map them with `label_map: {{{outside[0]}: CLASS}}`, leave them out with "
-                f"`ignore: [{outside[0]}]`, or add the missing classes."
+                f"({share:.2g}% of its pixels). Map them with `label_map: {{{outside[0]}: CLASS}}`, leave them out "
+                f"with `ignore: [{outside[0]}]`, or add the missing classes."
             )
         return counts[: len(self.classes)]
 
 
-def subset_map(spec: DatasetSpec, classes: Sequence[str]) -> dict[int, int] | None:
+def subset_map(declared: Sequence[str], classes: Sequence[str]) -> dict[int, int] | None:
     """Old to new class index where a config chooses or reorders the declared classes by name; others are ignored."""
-    if not spec.classes or tuple(classes) == tuple(spec.classes):
+    if not declared or tuple(classes) == tuple(declared):
         return None
-    unknown = [name for name in classes if name not in spec.classes]
-    if unknown:
+    if any(name not in declared for name in classes):
         return None  # other classes altogether: the labels are taken as they are
-    return {old: classes.index(name) if name in classes else 255 for old, name in enumerate(spec.classes)}
-
-
-class ConcatDataset:
-    """Several data sets one after the other."""
-
-    def __init__(self, datasets: Sequence[Any]) -> None:
-        if not datasets:
-            raise UserError("ConcatDataset: `datasets` is empty")
-        self.datasets = list(datasets)
-        self.classes = self.datasets[0].classes
-        self.palette = self.datasets[0].palette
-        self.starts = np.cumsum([0, *(len(dataset) for dataset in self.datasets)])
-
-    def __len__(self) -> int:
-        return int(self.starts[-1])
-
-    def locate(self, index: int) -> tuple[Any, int]:
-        """The data set of an index and the index inside it."""
-        which = int(np.searchsorted(self.starts, index, side="right")) - 1
-        return self.datasets[which], index - int(self.starts[which])
-
-    def __getitem__(self, position: int | tuple[int, int]) -> Any:
-        epoch, index = position if isinstance(position, tuple) else (0, position)
-        dataset, inner = self.locate(index)
-        return dataset[epoch, inner]
-
-
-class RepeatDataset:
-    """A data set `times` over; every repetition draws its own randomness."""
-
-    def __init__(self, dataset: Any, times: int) -> None:
-        self.dataset, self.times = dataset, times
-        self.classes, self.palette = dataset.classes, dataset.palette
-
-    def __len__(self) -> int:
-        return self.times * len(self.dataset)
-
-    def __getitem__(self, position: int | tuple[int, int]) -> Any:
-        epoch, index = position if isinstance(position, tuple) else (0, position)
-        repetition, inner = divmod(index, len(self.dataset))
-        return self.dataset[epoch * self.times + repetition, inner]
-
-
-WRAPPER_KEYS = ("lazy_init", "force_apply")
+    return {old: classes.index(name) if name in classes else 255 for old, name in enumerate(declared)}
 
 
 def build_dataset(spec: dict[str, Any], where: str = "dataset", **extra: Any) -> Any:
     """A data set, or several wrapped, from a config section; `extra` goes to every data set. Raises UserError."""
     options = {key: value for key, value in spec.items() if key != "type"}
     kind = str(spec.get("type", "BaseSegDataset"))
-    bare = kind.rpartition(".")[2]
-    if bare == "ConcatDataset":
-        parts = options.pop("datasets", [])
-        return ConcatDataset([build_dataset(part, f"{where}.datasets.{i}", **extra) for i, part in enumerate(parts)])
-    if bare == "RepeatDataset":
-        return RepeatDataset(build_dataset(options["dataset"], f"{where}.dataset", **extra), options["times"])
+    wrapper = WRAPPERS.get(kind.rpartition(".")[2])
+    if wrapper is not None:
+        options = {key: value for key, value in options.items() if key not in ("lazy_init", "force_apply")}
+        for key in {"dataset", "datasets"} & set(options):
+            inner = options[key]
+            options[key] = (
+                [build_dataset(part, f"{where}.{key}.{index}", **extra) for index, part in enumerate(inner)]
+                if isinstance(inner, (list, tuple))
+                else build_dataset(inner, f"{where}.{key}", **extra)
+            )
+        if wrapper is MultiImageMixDataset:
+            options |= extra
+        check_arguments(wrapper, options, kind, where)
+        return wrapper(**options)
     declared = DATASETS.get(kind, where)
     options |= extra
     check_arguments(SegmentationDataset, {"spec": declared} | options, kind, where)
@@ -194,8 +183,6 @@ def build_dataset(spec: dict[str, Any], where: str = "dataset", **extra: Any) ->
 
 def leaves(dataset: Any) -> list[SegmentationDataset]:
     """The data sets on disk inside any wrappers."""
-    if isinstance(dataset, ConcatDataset):
-        return [leaf for part in dataset.datasets for leaf in leaves(part)]
-    if isinstance(dataset, RepeatDataset):
-        return leaves(dataset.dataset)
+    if isinstance(dataset, Wrapper):
+        return [leaf for part in dataset.parts for leaf in leaves(part)]
     return [dataset]

@@ -15,6 +15,11 @@ def suffixes(value: str | Sequence[str]) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else tuple(value)
 
 
+def ending_of(name: str, endings: Sequence[str]) -> str | None:
+    """The longest of the endings that a file name has, in whatever case."""
+    return max((ending for ending in endings if name.lower().endswith(ending.lower())), key=len, default=None)
+
+
 def find_pairs(
     images: Path,
     labels: Path | None,
@@ -38,7 +43,7 @@ def find_pairs(
         names = sorted(
             path.relative_to(images)
             for path in images.rglob("*")
-            if path.name.lower().endswith(img_endings) and path.is_file() and not path.name.startswith(".")
+            if ending_of(path.name, img_endings) is not None and path.is_file() and not path.name.startswith(".")
         )
         if not names:
             raise UserError(f"the folder {images} holds no image that ends in {', '.join(img_endings)}")
@@ -61,8 +66,7 @@ def _label_of(
 ) -> Path | None:
     if labels is None:
         return None
-    ending = max((ending for ending in img_endings if name.name.lower().endswith(ending)), key=len)
-    stem = name.name[: -len(ending)]
+    stem = name.name[: -len(ending_of(name.name, img_endings) or name.suffix)]
     for label_ending in label_endings:
         for candidate in (stem + label_ending, stem + label_ending.upper()):
             path = labels / name.parent / candidate

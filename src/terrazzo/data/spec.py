@@ -2,17 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
+from terrazzo.errors import UserError, nearest
 from terrazzo.registry import DATASETS
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp")
 
 
 @dataclass(frozen=True)
+class Source:
+    """Where a config says that a data set lies, its paths joined with data_root."""
+
+    images: Path
+    labels: Path | None
+    ann_file: Path | None
+    root: Path
+    test_mode: bool
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a data set's own index file says: image and label pairs, and the classes by label value."""
+
+    pairs: list[tuple[Path, Path | None]]
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class DatasetSpec:
-    """A data set as published; every field can be overridden where a config uses it."""
+    """A data set as published; every field can be overridden where a config uses it.
+
+    `layout` holds, for each split, `data_prefix` and `ann_file` below `data_root`, or the names of other splits that
+    it joins; `counts` the published number of images. `read` replaces the search in folders where an index file names
+    the images; `describe` adds to a sample's meta what an image's name says about it.
+    """
 
     name: str
     about: str = ""
@@ -20,10 +47,69 @@ class DatasetSpec:
     palette: Sequence[Sequence[int]] = ()
     img_suffix: str | Sequence[str] = IMAGE_SUFFIXES
     seg_map_suffix: str | Sequence[str] = IMAGE_SUFFIXES
+    img_suffix2: str | Sequence[str] = IMAGE_SUFFIXES  # of the second image of a pair
+    depth_map_suffix: str | Sequence[str] = ".png"
     reduce_zero_label: bool = False
+    label_map: dict[int, int] | None = None
+    ignore: Sequence[int] = ()
+    data_prefix: Mapping[str, str] = field(default_factory=dict)
+    data_root: str = ""
+    layout: Mapping[str, Any] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)
+    aliases: Sequence[str] = ()
+    read: Callable[[Source], Listing] | None = None
+    describe: Callable[[Path], dict[str, Any]] | None = None
 
     def __post_init__(self) -> None:
         DATASETS.register(self, name=self.name)
+
+    def split(self, name: str, data_root: str | Path | None = None) -> dict[str, Any]:
+        """The config section of a split below `data_root`, by default where the official configs expect it.
+
+        Raises UserError for a split that the data set does not have.
+        """
+        if name not in self.layout:
+            known = ", ".join(self.layout) or "none: name its folders in data_prefix"
+            raise UserError(f"{self.name} has no split '{name}' (it has {known})")
+        entry = self.layout[name]
+        if isinstance(entry, tuple):
+            return {"type": "ConcatDataset", "datasets": [self.split(part, data_root) for part in entry]}
+        section = {"type": self.name, "data_root": self.data_root, **entry}
+        return section if data_root is None else section | {"data_root": str(data_root)}
+
+
+def dataset_spec(alias: str) -> DatasetSpec:
+    """A declared data set by its type name or a short one (`cityscapes`, `ade`). Raises UserError with the nearest."""
+    specs = {name: DATASETS.get(name) for name in DATASETS}
+    short = {alias: spec for spec in specs.values() for alias in spec.aliases}
+    found = short.get(alias) or specs.get(alias) or short.get(alias.lower())
+    if found is None:
+        raise UserError(f"no data set is called '{alias}'{nearest(alias, [*short, *specs])}")
+    return found
+
+
+def legend(text: str) -> dict[str, Any]:
+    """`classes` and `palette` from `name #rrggbb, name #rrggbb, ...`."""
+    entries = [entry.strip().rsplit(" #", 1) for entry in text.split(",")]
+    return {
+        "classes": tuple(name for name, _ in entries),
+        "palette": tuple(tuple(bytes.fromhex(colour)) for _, colour in entries),
+    }
+
+
+def part(images: str, labels: str, ann_file: str = "", **more: Any) -> dict[str, Any]:
+    """A split in the words of a config: its folders below data_root, and the file that lists its images."""
+    listed = {"ann_file": ann_file} if ann_file else {}
+    return {"data_prefix": {"img_path": images, "seg_map_path": labels}, **listed, **more}
+
+
+def parts(images: str, labels: str, *splits: str, ann_file: str = "", **renamed: str) -> dict[str, Any]:
+    """Splits whose folders (and list) differ by one word, `{}` in the patterns; `renamed` gives it where it is not
+    the split's name."""
+    words = {split: split for split in splits} | renamed
+    return {
+        split: part(images.format(word), labels.format(word), ann_file.format(word)) for split, word in words.items()
+    }
 
 
 FOLDER = DatasetSpec(name="BaseSegDataset", about="Images and labels in two folders, matched by name.")

@@ -1,0 +1,47 @@
+"""Volumes of the Medical Segmentation Decathlon, listed in a dataset.json."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from terrazzo.data.spec import DatasetSpec, Listing, Source
+from terrazzo.errors import UserError
+
+
+def read_dataset_json(source: Source) -> Listing:
+    """The volumes and classes of a task's dataset.json (`training` in training, `test` in test mode).
+
+    Raises UserError for a file that is missing or lacks a section, and for volumes that are not there.
+    """
+    path = source.ann_file or source.root / "dataset.json"
+    try:
+        index: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        names = index["labels"]
+        entries = index["test"] if source.test_mode else index["training"]
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}; ann_file names the task's dataset.json") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is not a dataset.json of the Decathlon ({error}): download the task again") from error
+    pairs: list[tuple[Path, Path | None]] = []
+    for entry in entries:
+        image, label = (entry, None) if isinstance(entry, str) else (entry["image"], entry.get("label"))
+        if not Path(image).name.startswith("._"):  # left by the archive's maker
+            pairs.append((path.parent / image, path.parent / label if label else None))
+    missing = [volume for pair in pairs for volume in pair if volume is not None and not volume.is_file()]
+    if missing:
+        raise UserError(f"{path} lists {len(missing)} volumes that are not there, such as {missing[0]}")
+    return Listing(pairs, tuple(names[value] for value in sorted(names, key=int)))
+
+
+DECATHLON = DatasetSpec(
+    name="DecathlonDataset",
+    about="CT and MRI volumes of ten tasks (Antonelli et al., Nature Communications 2022).",
+    img_suffix=".nii.gz",
+    seg_map_suffix=".nii.gz",
+    data_root="data/decathlon/Task01_BrainTumour",
+    layout={"train": {"ann_file": "dataset.json"}, "test": {"ann_file": "dataset.json", "test_mode": True}},
+    aliases=("decathlon",),
+    read=read_dataset_json,
+)

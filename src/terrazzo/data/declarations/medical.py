@@ -1,0 +1,111 @@
+"""The human body: eyes, organs, skin."""
+
+from __future__ import annotations
+
+from terrazzo.data.spec import DatasetSpec, legend, part, parts
+
+VESSELS = legend("background #787878, vessel #06e6e6")
+EYES = parts("images/{}", "annotations/{}", train="training", val="validation")
+BINARY = {value: int(value > 127) for value in range(256)}  # masks of 0 and 255, blurred where they are JPEG
+
+CHASE_DB1 = DatasetSpec(
+    name="ChaseDB1Dataset",
+    about="Vessels of children's retinas, first observer (Fraz et al., TBME 2012).",
+    **VESSELS,
+    img_suffix=".png",
+    seg_map_suffix="_1stHO.png",
+    data_root="data/CHASE_DB1",
+    layout=EYES,
+    counts={"train": 20, "val": 8},
+    aliases=("chase_db1",),
+)
+DRIVE = DatasetSpec(
+    name="DRIVEDataset",
+    about="Vessels of the retina, first observer (Staal et al., TMI 2004).",
+    **VESSELS,
+    img_suffix=".png",
+    seg_map_suffix="_manual1.png",
+    data_root="data/DRIVE",
+    layout=EYES,
+    counts={"train": 20, "val": 20},
+    aliases=("drive",),
+)
+HRF = DatasetSpec(
+    name="HRFDataset",
+    about="Vessels in photographs of 3504x2336 pixels (Budai et al., IJBI 2013).",
+    **VESSELS,
+    img_suffix=".png",
+    seg_map_suffix=".png",
+    data_root="data/HRF",
+    layout=EYES,
+    counts={"train": 15, "val": 30},
+    aliases=("hrf",),
+)
+STARE = DatasetSpec(
+    name="STAREDataset",
+    about="Vessels of healthy and ill retinas, first observer (Hoover et al., TMI 2000).",
+    **VESSELS,
+    img_suffix=".png",
+    seg_map_suffix=".ah.png",
+    data_root="data/STARE",
+    layout=EYES,
+    counts={"train": 10, "val": 10},
+    aliases=("stare", "STARE"),
+)
+REFUGE = DatasetSpec(
+    name="REFUGEDataset",
+    about="Optic disc and cup, for glaucoma (Orlando et al., Medical Image Analysis 2020).",
+    classes=("background", " Optic Cup", "Optic Disc"),  # the space is part of the name in published checkpoints
+    palette=((120, 120, 120), (6, 230, 230), (56, 59, 120)),
+    img_suffix=".png",
+    seg_map_suffix=".png",
+    data_root="data/REFUGE",
+    layout=EYES | {"test": part("images/test", "annotations/test")},
+    counts={"train": 400, "val": 400, "test": 400},
+    aliases=("refuge",),
+)
+SYNAPSE = DatasetSpec(
+    name="SynapseDataset",
+    about="Organs in slices of abdominal CT (Landman et al., MICCAI challenge 2015).",
+    **legend(
+        """
+    background #000000, aorta #0000ff, gallbladder #00ff00, left_kidney #ff0000, right_kidney #00ffff, liver #ff00ff,
+    pancreas #ffff00, spleen #3cffff, stomach #f0f0f0
+        """
+    ),
+    img_suffix=".jpg",
+    seg_map_suffix=".png",
+    data_root="data/synapse/",
+    layout=parts("img_dir/{}", "ann_dir/{}", "train", "val"),
+    aliases=("synapse",),
+)
+KVASIR = DatasetSpec(
+    name="KvasirDataset",
+    about="Polyps in colonoscopy, Kvasir-SEG (Jha et al., MMM 2020).",
+    **legend("background #000000, polyp #ffffff"),
+    img_suffix=".jpg",
+    seg_map_suffix=".jpg",
+    label_map=BINARY,
+    data_root="data/kvasir_seg",
+    layout=parts("images", "masks", "train", "val", ann_file="{}.txt"),
+    counts={"train": 880, "val": 120},
+    aliases=("kvasir", "kvasir_seg"),
+)
+ISIC = DatasetSpec(
+    name="ISICDataset",
+    about="Skin lesions, ISIC 2018 task 1 (Codella et al., 2019).",
+    **legend("background #000000, lesion #ffffff"),
+    img_suffix=".jpg",
+    seg_map_suffix="_segmentation.png",
+    label_map=BINARY,
+    data_root="data/isic2018",
+    layout=parts(
+        "ISIC2018_Task1-2_{}_Input",
+        "ISIC2018_Task1_{}_GroundTruth",
+        train="Training",
+        val="Validation",
+        test="Test",
+    ),
+    counts={"train": 2594, "val": 100, "test": 1000},
+    aliases=("isic", "isic2018"),
+)
