@@ -259,10 +259,13 @@ def ema_momentum(hooks: Iterable[Mapping[str, Any]]) -> float | None:
         if kind == "EMAHook":
             momentum = float(hook.get("momentum", 0.0002))
         else:
-            warnings.warn(
-                f"custom_hooks: '{kind}' is not run: terrazzo has no hooks, and no setting stands for this one"
-            )
+            warn_of_hook("custom_hooks", kind)
     return momentum
+
+
+def warn_of_hook(section: str, kind: str) -> None:
+    """Warn that a hook is not run."""
+    warnings.warn(f"{section}: '{kind}' is not run: terrazzo has no hooks, and no setting stands for this one")
 
 
 def metric_groups(section: Any, where: str) -> tuple[str, ...]:

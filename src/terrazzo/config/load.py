@@ -10,6 +10,7 @@ from terrazzo.config import short
 from terrazzo.config.config import Config
 from terrazzo.config.files import read_config
 from terrazzo.config.merge import apply_overrides
+from terrazzo.config.upgrade import is_old, upgrade_config
 from terrazzo.errors import UserError, nearest
 from terrazzo.recipes import families
 
@@ -44,6 +45,8 @@ def load_config(
     config = with_overrides(config, early)
     if upgrade and short.is_short(config):
         config = Config(short.expand(config.to_dict(), config.path), config.path)
+    elif upgrade and (vocabulary == "0.x" or is_old(config)):
+        config = Config(upgrade_config(config._values, config.path), config.path)
     return with_overrides(config, {key: value for key, value in overrides.items() if key not in early})
 
 

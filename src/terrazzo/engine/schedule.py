@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,10 +15,15 @@ from terrazzo.errors import UserError, nearest
 Curve = Callable[[float, int], float]  # (rate on entering, step since the beginning) -> rate
 
 
-def poly(length: int, *, power: float = 1.0, eta_min: float = 0.0) -> Curve:
+def poly(length: int, *, power: float = 1.0, eta_min: float = 0.0, eta_min_ratio: float | None = None) -> Curve:
     """From the rate on entering down to `eta_min`, as (1 - t / T) ** power."""
     total = max(1, length - 1)
-    return lambda rate, t: (rate - eta_min) * (1 - min(t, total) / total) ** power + eta_min
+
+    def curve(rate: float, t: int) -> float:
+        lowest = eta_min if eta_min_ratio is None else rate * eta_min_ratio
+        return (rate - lowest) * (1 - min(t, total) / total) ** power + lowest
+
+    return curve
 
 
 def linear(length: int, *, start_factor: float = 1 / 3, end_factor: float = 1.0) -> Curve:
@@ -41,14 +48,44 @@ def cosine(length: int, *, T_max: int | None = None, eta_min: float = 0.0, eta_m
     return curve
 
 
-def step(length: int, *, step_size: int, gamma: float = 0.1) -> Curve:
-    """`gamma` times the rate after every `step_size` steps."""
-    return lambda rate, t: rate * gamma ** (min(t, length - 1) // step_size)
+def exponential_warmup(length: int, *, start_factor: float) -> Curve:
+    """A factor that grows from `start_factor` to 1 by the same ratio at every step."""
+    total = max(1, length - 1)
+    return lambda rate, t: rate * start_factor ** (1 - min(t, total) / total)
 
 
-def multi_step(length: int, *, milestones: Sequence[int], gamma: float = 0.1) -> Curve:
-    """`gamma` times the rate at each milestone."""
-    return lambda rate, t: rate * gamma ** sum(milestone <= min(t, length - 1) for milestone in milestones)
+def cosine_restart(
+    length: int,
+    *,
+    periods: Sequence[int],
+    restart_weights: Sequence[float] = (1,),
+    eta_min: float = 0.0,
+    eta_min_ratio: float | None = None,
+) -> Curve:
+    """Half a cosine for each of `periods`, from `restart_weights` times the rate (Loshchilov and Hutter, ICLR 2017)."""
+    if len(periods) != len(restart_weights):
+        raise UserError("CosineRestartLR: periods and restart_weights must be of one length")
+    ends = list(itertools.accumulate(periods))
+
+    def curve(rate: float, t: int) -> float:
+        which = min(bisect.bisect_right(ends, t), len(ends) - 1)
+        lowest = eta_min if eta_min_ratio is None else rate * eta_min_ratio
+        share = min((t - ends[which] + periods[which]) / periods[which], 1)
+        return lowest + restart_weights[which] * (rate - lowest) * (1 + math.cos(math.pi * share)) / 2
+
+    return curve
+
+
+def step(length: int, *, step_size: int, gamma: float = 0.1, eta_min: float | None = None) -> Curve:
+    """`gamma` times the rate after every `step_size` steps, not below `eta_min`."""
+    lowest = -math.inf if eta_min is None else eta_min
+    return lambda rate, t: max(rate * gamma ** (min(t, length - 1) // step_size), lowest)
+
+
+def multi_step(length: int, *, milestones: Sequence[int], gamma: float = 0.1, eta_min: float | None = None) -> Curve:
+    """`gamma` times the rate at each milestone, not below `eta_min`."""
+    lowest = -math.inf if eta_min is None else eta_min
+    return lambda rate, t: max(rate * gamma ** sum(mark <= min(t, length - 1) for mark in milestones), lowest)
 
 
 def exponential(length: int, *, gamma: float) -> Curve:
@@ -56,14 +93,86 @@ def exponential(length: int, *, gamma: float) -> Curve:
     return lambda rate, t: rate * gamma ** min(t, length - 1)
 
 
+def inverse(length: int, *, gamma: float, power: float = 1.0) -> Curve:
+    """The rate over (1 + gamma * t) ** power."""
+    return lambda rate, t: rate * (1 + gamma * t) ** -power
+
+
+def anneal(start: float, end: float, share: float, strategy: str) -> float:
+    """From `start` to `end` along half a cosine or a line."""
+    if strategy == "linear":
+        return start + (end - start) * share
+    return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
+
+
+def one_cycle(
+    length: int,
+    *,
+    eta_max: float,
+    total_steps: int | None = None,
+    pct_start: float = 0.3,
+    anneal_strategy: str = "cos",
+    div_factor: float = 25.0,
+    final_div_factor: float = 1e4,
+    three_phase: bool = False,
+) -> Curve:
+    """Up to `eta_max` and down to nearly nothing (Smith and Topin, 2017); the optimizer's own rate does not count."""
+    last = (total_steps or length) - 1
+    low, lowest = eta_max / div_factor, eta_max / div_factor / final_div_factor
+    top = pct_start * (last + 1) - 1
+    marks = (
+        [(0.0, low), (top, eta_max), (2 * top, low), (last, lowest)]
+        if three_phase
+        else [(0.0, low), (top, eta_max), (last, lowest)]
+    )
+
+    def curve(rate: float, t: int) -> float:
+        which = next((i for i in range(1, len(marks)) if t <= marks[i][0]), len(marks) - 1)
+        (begin, start), (end, goal) = marks[which - 1], marks[which]
+        return anneal(start, goal, (min(t, end) - begin) / (end - begin), anneal_strategy)
+
+    return curve
+
+
+def cyclic(
+    length: int,
+    *,
+    target_ratio: Sequence[float] | float = (10, 1e-4),
+    cyclic_times: int = 1,
+    step_ratio_up: float = 0.4,
+    anneal_strategy: str = "cos",
+    gamma: float = 1.0,
+) -> Curve:
+    """`cyclic_times` times up to `target_ratio[0]`, down to `target_ratio[1]` of the rate; peaks shrink by `gamma`."""
+    ratios = (target_ratio, target_ratio / 1e5) if isinstance(target_ratio, (int, float)) else tuple(target_ratio)
+    period = length // cyclic_times
+    up = int(step_ratio_up * period)
+
+    def curve(rate: float, t: int) -> float:
+        cycle, t = divmod(t, period)
+        scale = gamma**cycle
+        peak = 1 - scale + ratios[0] * scale
+        if t < up:
+            return anneal(rate, rate * peak, t / up, anneal_strategy)
+        return anneal(rate * peak, rate * ratios[1], (t - up) / (period - up), anneal_strategy)
+
+    return curve
+
+
 CURVES: dict[str, Callable[..., Curve]] = {
     "PolyLR": poly,
+    "PolyLRRatio": poly,
     "LinearLR": linear,
     "ConstantLR": constant,
     "CosineAnnealingLR": cosine,
     "StepLR": step,
     "MultiStepLR": multi_step,
     "ExponentialLR": exponential,
+    "ExponentialWarmupLR": exponential_warmup,
+    "CosineRestartLR": cosine_restart,
+    "InverseLR": inverse,
+    "OneCycleLR": one_cycle,
+    "CyclicLR": cyclic,
 }
 FOREVER = 10**9
 
@@ -72,7 +181,7 @@ class Schedule:
     """Curves one after the other or on top of each other, each on its interval of steps (or epochs).
 
     `specs` are a config's `param_scheduler`; `base_rates` are the groups' rates in the config. Raises UserError for an
-    unknown type or argument.
+    unknown type or argument. A curve ends on the step before `end`; with `include_end=True`, on that step.
     """
 
     def __init__(
@@ -87,13 +196,14 @@ class Schedule:
         kind = str(options.pop("type", "")).rpartition(".")[2]
         if kind not in CURVES:
             raise UserError(f"{where}: no schedule is called '{kind}'{nearest(kind, CURVES)}")
-        by_epoch = options.pop("by_epoch", True)
+        by_epoch, convert = options.pop("by_epoch", True), options.pop("convert_to_iter_based", False)
         unit = self.steps_per_epoch if by_epoch else 1
         begin, end = options.pop("begin", 0), options.pop("end", None)
-        if by_epoch and options.pop("convert_to_iter_based", False):
-            begin, end, unit = begin * unit, None if end is None else end * unit, 1
+        if by_epoch and convert:
+            begin, end, unit = round(begin * unit), None if end is None else end * unit, 1
         if end is None:
             end = FOREVER if kind in ("StepLR", "MultiStepLR", "ExponentialLR") else max(1, max_steps // unit)
+        end += bool(options.pop("include_end", False))
         for key in ("verbose", "last_step", "param_name"):
             options.pop(key, None)
         try:
