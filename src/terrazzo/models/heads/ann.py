@@ -82,7 +82,7 @@ class ANNHead(DecodeHead):
                     value=nn.Conv2d(key_channels, channels, 1),
                     out=nn.Conv2d(channels, query_channels, 1),
                     key_pool=PyramidPool(key_scales),
-                    query_pool=nn.MaxPool2d(scale) if scale > 1 else None,
+                    query_pool=nn.MaxPool2d(scale, ceil_mode=True) if scale > 1 else None,
                 )
             )
         return stages

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from terrazzo.models.heads.base import DecodeHead, Features
-from terrazzo.models.layers.self_attention import Scale, SelfAttention, attend
+from terrazzo.models.layers.self_attention import Scale, SelfAttention
 from terrazzo.registry import MODELS
 
 
@@ -35,9 +35,9 @@ class ChannelAttention(nn.Module):
         self.gamma = Scale()
 
     def forward(self, x: Tensor) -> Tensor:
-        channels = x.flatten(2).transpose(1, 2).unsqueeze(3)  # N, H * W, C, 1: the channels as positions
-        context = attend(-channels, channels, channels, scale=1.0)
-        return self.gamma(context.squeeze(3).transpose(1, 2).view_as(x)) + x
+        channels = x.flatten(2)  # N, C, H * W
+        unlikeness = -(channels @ channels.transpose(1, 2))  # N, C, C
+        return self.gamma((unlikeness.softmax(2) @ channels).view_as(x)) + x
 
 
 @MODELS.register

@@ -17,7 +17,10 @@ def attend(query: Tensor, key: Tensor, value: Tensor, scale: float | None = None
 
     `key` (N, C, ...) and `value` (N, D, ...) share their positions; `scale` is 1 / sqrt(C) unless given.
     """
-    context = F.scaled_dot_product_attention(positions(query), positions(key), positions(value), scale=scale)
+    sequences = [positions(x) for x in (query, key, value)]
+    if query.shape[1] == value.shape[1]:  # the kernels that never hold all similarities want packed sequences
+        sequences = [x.contiguous() for x in sequences]
+    context = F.scaled_dot_product_attention(*sequences, scale=scale)
     return context.squeeze(1).transpose(1, 2).unflatten(2, query.shape[2:])
 
 
