@@ -1,0 +1,130 @@
+"""CLIP's text encoder."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from terrazzo.errors import UserError, nearest
+from terrazzo.models.layers.clip import ClipLayer
+from terrazzo.models.layers.clip_prompts import PROMPTS
+from terrazzo.models.layers.clip_tokens import CONTEXT_LENGTH, tokenize
+from terrazzo.registry import DATASETS, MODELS
+
+Spec = dict[str, Any]
+
+BATCH = 256  # sentences encoded at once
+
+
+def class_names(dataset_name: str) -> list[str]:
+    """The classes of a data set by its type or a short name, without the background. Raises UserError if unknown."""
+    names: dict[str, Any] = {}
+    for kind in DATASETS:
+        spec = DATASETS.get(kind)
+        names |= dict.fromkeys((kind, *getattr(spec, "aliases", ())), spec)
+    if dataset_name not in names:
+        raise UserError(f"text_encoder.dataset_name: no data set '{dataset_name}'{nearest(dataset_name, names)}")
+    return [label for label in names[dataset_name].classes if label != "background"]
+
+
+@MODELS.register
+class CLIPTextEncoder(nn.Module):
+    """CLIP's text encoder (Radford et al., ICML 2021) -> an embedding (K + 1, output_dims) of each class, times the
+    logit scale; the last is a learned one for "no object" (`cat_bg`).
+
+    The classes are those of `dataset_name`, or `vocabulary`; `templates` names the sentences around them (vild,
+    imagenet) or lists them. With `cache_feature` the text is encoded once for given weights. Only the "no object"
+    embedding is trained. Raises UserError for an unknown data set or unknown templates.
+    """
+
+    def __init__(
+        self,
+        *,
+        dataset_name: str | None = None,
+        vocabulary: Sequence[str] | None = None,
+        templates: str | Sequence[str] = "vild",
+        total_vocab_size: int = 49408,
+        context_length: int = CONTEXT_LENGTH,
+        embed_dims: int = 512,
+        output_dims: int = 512,
+        num_layers: int = 12,
+        num_heads: int = 8,
+        mlp_ratio: float = 4,
+        cache_feature: bool = True,
+        cat_bg: bool = True,
+        norm_cfg: Spec = {"type": "LN"},  # noqa: B006 - never written to
+        act_cfg: Spec = {"type": "QuickGELU"},  # noqa: B006 - never written to
+    ) -> None:
+        super().__init__()
+        if dataset_name is None and vocabulary is None:
+            raise UserError("CLIPTextEncoder needs the class names: give dataset_name or vocabulary")
+        if isinstance(templates, str):
+            if templates not in PROMPTS:
+                raise UserError(f"text_encoder.templates: '{templates}' is none of {', '.join(PROMPTS)}, nor a list")
+            templates = PROMPTS[templates]
+        self.dataset_name, self.vocabulary, self.templates = dataset_name, vocabulary, templates
+        self.context_length = context_length
+        self.cache_feature = cache_feature
+        self.kept: Tensor | None = None
+        self.kept_for: Any = None
+
+        self.positional_embedding = nn.Parameter(torch.empty(context_length, embed_dims))
+        self.text_projection = nn.Parameter(torch.empty(embed_dims, output_dims))
+        self.logit_scale = nn.Parameter(torch.full((), math.log(1 / 0.07)))
+        if cat_bg:
+            self.bg_embed = nn.Parameter(torch.empty(1, output_dims))
+            nn.init.normal_(self.bg_embed, std=output_dims**-0.5)
+        self.token_embedding = nn.Embedding(total_vocab_size, embed_dims)
+        self.transformer = nn.ModuleList(
+            ClipLayer(embed_dims, num_heads, mlp_ratio, act_cfg=act_cfg, norm_cfg=norm_cfg) for _ in range(num_layers)
+        )
+        self.ln_final = nn.LayerNorm(embed_dims, eps=norm_cfg.get("eps", 1e-5))
+        nn.init.normal_(self.positional_embedding, std=0.01)
+        nn.init.normal_(self.text_projection, std=embed_dims**-0.5)
+        nn.init.normal_(self.token_embedding.weight, std=0.02)
+        for name, parameter in self.named_parameters():
+            parameter.requires_grad = name == "bg_embed"
+
+    def encode(self, tokens: Tensor) -> Tensor:
+        """Tokens (N, L) -> embeddings (N, output_dims), each read at the end token."""
+        length = int((tokens != 0).sum(1).max())  # attention is causal: what follows the end is never read
+        tokens = tokens[:, :length]
+        x = self.token_embedding(tokens) + self.positional_embedding[:length]
+        mask = torch.ones(length, length, dtype=torch.bool, device=tokens.device).tril()
+        for layer in self.transformer:
+            x = layer(x, mask)
+        ends = tokens.argmax(1)  # the end token has the largest number
+        return self.ln_final(x[torch.arange(len(x), device=x.device), ends]) @ self.text_projection
+
+    @torch.no_grad()
+    def encode_classes(self) -> Tensor:
+        """The mean embedding of each class over all sentences (K, output_dims), of length 1."""
+        names = class_names(self.dataset_name) if self.vocabulary is None else self.vocabulary  # type: ignore[arg-type]
+        sentences = [template.format(name) for name in names for template in self.templates]
+        tokens = tokenize(sentences, self.context_length).to(self.logit_scale.device)
+        embeddings = torch.cat([F.normalize(self.encode(batch), dim=-1) for batch in tokens.split(BATCH)])
+        return F.normalize(embeddings.unflatten(0, (len(names), -1)).mean(1), dim=-1)
+
+    def class_embeddings(self) -> Tensor:
+        """The classes' embeddings, kept for as long as the weights stay as they are."""
+        if not self.cache_feature:
+            return self.encode_classes()
+        if self.kept is not None and torch.compiler.is_compiling():
+            return self.kept
+        frozen = [weight for name, weight in self.named_parameters() if name != "bg_embed"]
+        weights = [(weight.data_ptr(), weight._version) for weight in frozen]
+        if self.kept is None or weights != self.kept_for:
+            with torch.inference_mode(False):  # they may be used in training later
+                self.kept, self.kept_for = self.encode_classes(), weights
+        return self.kept
+
+    def forward(self) -> Tensor:
+        embeddings = self.class_embeddings()
+        if hasattr(self, "bg_embed"):
+            embeddings = torch.cat([embeddings, F.normalize(self.bg_embed, dim=-1)])
+        return embeddings * self.logit_scale.exp()

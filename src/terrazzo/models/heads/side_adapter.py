@@ -1,0 +1,166 @@
+"""SAN: a side network that finds masks and tells CLIP where to look."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from terrazzo.errors import UserError
+from terrazzo.models.heads.side_adapter_network import SideAdapterNetwork
+from terrazzo.models.layers.clip import ClipLayer
+from terrazzo.models.layers.norm import build_norm
+from terrazzo.models.layers.query_decoder import from_config
+from terrazzo.models.losses.set_criterion import PointSetCriterion, Prediction, build_criterion, semantic_logits
+from terrazzo.registry import MODELS
+
+Spec = dict[str, Any]
+Inputs = tuple[Tensor, Sequence[tuple[Tensor, Tensor]], Tensor]  # images, (map, class token) pairs, class embeddings
+
+HIDDEN = -100.0  # added to the score of a token that is not to be read
+
+
+class BiasedRecognition(nn.Module):
+    """CLIP's last layers with a copy of the class token for each mask, which reads only its mask's patches.
+
+    The map and class token of CLIP's layers before, and attention biases (N, heads, Q, h, w) -> embeddings (N, Q, D) of
+    length 1. Nothing here is trained but parameters whose names contain a word of `frozen_exclude`.
+    """
+
+    def __init__(
+        self,
+        *,
+        embed_dims: int,
+        num_heads: int,
+        num_layers: int,
+        out_dims: int,
+        sos_token_num: int,
+        sos_token_format: str = "cls_token",
+        cross_attn: bool = False,
+        mlp_ratio: float = 4,
+        qkv_bias: bool = True,
+        final_norm: bool = True,
+        act_cfg: Spec = {"type": "QuickGELU"},  # noqa: B006 - never written to
+        norm_cfg: Spec = {"type": "LN"},  # noqa: B006 - never written to
+        frozen_exclude: Sequence[str] = (),
+    ) -> None:
+        super().__init__()
+        if sos_token_format != "cls_token" or cross_attn:
+            raise UserError("maskgen_cfg: there is only sos_token_format='cls_token' with cross_attn=False")
+        self.count = sos_token_num
+        self.layers = nn.ModuleList(
+            ClipLayer(embed_dims, num_heads, mlp_ratio, qkv_bias=qkv_bias, act_cfg=act_cfg, norm_cfg=norm_cfg)
+            for _ in range(num_layers)
+        )
+        self.ln_post = build_norm(norm_cfg, embed_dims) if final_norm else nn.Identity()
+        self.proj = nn.Linear(embed_dims, out_dims, bias=False)
+        for name, parameter in self.named_parameters():
+            parameter.requires_grad = "all" in frozen_exclude or any(word in name for word in frozen_exclude)
+
+    def scores(self, bias: Tensor, grid: Sequence[int]) -> Tensor:
+        """What is added to the attention scores (N, heads, L, L) of mask tokens, class token and patches."""
+        count, patches = self.count, grid[0] * grid[1]
+        bias = F.adaptive_max_pool2d(bias.flatten(1, 2), tuple(grid)).unflatten(1, bias.shape[1:3]).flatten(3)
+        hidden = bias.new_full((count, count), HIDDEN).fill_diagonal_(0.0)
+        others = bias.new_full((1 + patches, count), HIDDEN)  # no one else reads a mask token
+        own = torch.cat([hidden, bias.new_full((count, 1), HIDDEN)], dim=1).expand(*bias.shape[:2], -1, -1)
+        rest = F.pad(others, (0, 1 + patches)).expand(*bias.shape[:2], -1, -1)
+        return torch.cat([torch.cat([own, bias], dim=3), rest], dim=2)
+
+    def forward(self, features: Tensor, class_token: Tensor, bias: Tensor) -> Tensor:
+        """Map (N, C, h, w), class token (N, C)."""
+        mask = self.scores(bias, features.shape[2:])
+        patches = features.flatten(2).transpose(1, 2)
+        copies = class_token.unsqueeze(1).expand(-1, self.count + 1, -1)
+        x = torch.cat([copies, patches], dim=1)
+        for layer in self.layers:
+            x = layer(x, mask)
+        return F.normalize(self.proj(self.ln_post(x[:, : self.count])), dim=-1)
+
+
+@MODELS.register
+class SideAdapterCLIPHead(nn.Module):
+    """Side adapter head (Xu et al., CVPR 2023): masks of the side network, each classified by CLIP within it.
+
+    Also trained at the side network's layers `deep_supervision_idxs`, whose losses are named "d7.loss_mask_ce". Raises
+    UserError where a class, mask or dice loss is missing in `loss_decode`.
+    """
+
+    keeps_specs = ("loss_decode",)
+    threshold = None
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        san_cfg: Spec,
+        maskgen_cfg: Spec,
+        loss_decode: Sequence[Spec],
+        deep_supervision_idxs: Sequence[int] = (),
+        train_cfg: Spec | None = None,
+        align_corners: bool = False,
+        ignore_index: int = 255,
+    ) -> None:
+        super().__init__()
+        self.num_classes = self.out_channels = num_classes
+        self.align_corners = align_corners
+        self.deep_supervision_idxs = deep_supervision_idxs
+        self.side_adapter_network = from_config(SideAdapterNetwork, san_cfg, "san_cfg")
+        self.rec_with_attnbias = from_config(BiasedRecognition, maskgen_cfg, "maskgen_cfg")
+        self.criterion = build_criterion(
+            PointSetCriterion,
+            train_cfg or {},
+            num_classes=num_classes,
+            ignore_index=ignore_index,
+            **set_losses(loss_decode),
+        )
+
+    def answers(self, inputs: Inputs, layers: Sequence[int]) -> list[Prediction]:
+        """Class scores and masks from the side network's state after each of `layers`."""
+        images, clip, classes = inputs
+        features, class_token = clip[-1]
+        maps = [pair[0] for pair in clip]
+        predictions = []
+        for masks, bias in self.side_adapter_network(images, maps, layers):
+            embeddings = self.rec_with_attnbias(features, class_token, bias)
+            predictions.append((embeddings @ classes.T, masks))
+        return predictions
+
+    def forward(self, inputs: Inputs) -> Prediction:
+        return self.answers(inputs, [self.side_adapter_network.depth])[0]
+
+    def predict(self, inputs: Inputs, size: Sequence[int]) -> Tensor:
+        """Logits (N, K, H, W) at the image's `size`."""
+        return semantic_logits(self(inputs), size, self.align_corners)
+
+    def loss(self, inputs: Inputs, labels: Tensor, **targets: Tensor) -> dict[str, Tensor]:
+        """Losses of the last layer and of those under deep supervision; labels (N, H, W)."""
+        if self.criterion is None:
+            raise UserError("SideAdapterCLIPHead needs train_cfg.assigner to be trained")
+        layers = [*self.deep_supervision_idxs, self.side_adapter_network.depth]
+        *earlier, last = self.criterion(self.answers(inputs, layers), labels)
+        for index, losses in zip(self.deep_supervision_idxs, earlier, strict=True):
+            last |= {f"d{index}.{name}": value for name, value in losses.items()}
+        return last
+
+
+def set_losses(specs: Sequence[Spec]) -> dict[str, Any]:
+    """`loss_decode` as arguments of a SetCriterion: its losses compare matched sets, not label maps."""
+    chosen: dict[str, Any] = {}
+    names: dict[str, str] = {}
+    for spec in specs:
+        kind = spec["type"].rpartition(".")[2]
+        role = "loss_dice" if kind == "DiceLoss" else "loss_mask" if spec.get("use_sigmoid") else "loss_cls"
+        names[role] = spec.get("loss_name", role)
+        options = {key: value for key, value in spec.items() if key != "loss_name" and value is not None}
+        chosen[role] = MODELS.build(options | {"type": f"mmdet.{kind}"}, "loss_decode")
+    roles = ("loss_cls", "loss_mask", "loss_dice")
+    if set(chosen) != set(roles):
+        raise UserError(
+            "SideAdapterCLIPHead: loss_decode needs a CrossEntropyLoss for the classes, one with use_sigmoid=True for "
+            "the masks, and a DiceLoss"
+        )
+    return chosen | {"names": [names[role] for role in roles]}

@@ -1,0 +1,75 @@
+"""CLIP's tokens: byte pairs (Sennrich et al., ACL 2016) of lower-cased text.
+
+`clip_merges.txt.gz` holds the merges that CLIP was trained with (Radford et al., ICML 2021; MIT licence beside it).
+"""
+
+from __future__ import annotations
+
+import gzip
+import html
+import re
+from collections.abc import Sequence
+from functools import cache
+from importlib import resources
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from terrazzo.errors import UserError
+
+CONTEXT_LENGTH = 77
+WORDS = re.compile(r"'s|'t|'re|'ve|'m|'ll|'d|[^\W\d_]+|\d|(?:[^\s\w]|_)+", re.IGNORECASE)
+
+
+@cache
+def byte_characters() -> dict[int, str]:
+    """A printable character for each byte: itself where it has one, else one from 256 on."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {byte: chr(byte) for byte in printable} | {byte: chr(256 + index) for index, byte in enumerate(others)}
+
+
+@cache
+def vocabulary() -> tuple[dict[tuple[str, str], int], dict[str, int]]:
+    """The rank of each merge, and the number of each token."""
+    packed = resources.files(__package__).joinpath("clip_merges.txt.gz").read_bytes()
+    merges = [tuple(line.split()) for line in gzip.decompress(packed).decode().splitlines()]
+    letters = list(byte_characters().values())
+    tokens = [*letters, *(f"{letter}</w>" for letter in letters), *map("".join, merges)]
+    tokens += ["<|startoftext|>", "<|endoftext|>"]
+    return {pair: rank for rank, pair in enumerate(merges)}, {token: number for number, token in enumerate(tokens)}
+
+
+@cache
+def split_word(word: str) -> tuple[str, ...]:
+    """The tokens of a word: neighbours merge, the earliest learned pair first, until no pair is known."""
+    ranks, _ = vocabulary()
+    letters = [byte_characters()[byte] for byte in word.encode()]
+    parts = [*letters[:-1], f"{letters[-1]}</w>"]
+    while len(parts) > 1:
+        best = min(pairwise(parts), key=lambda pair: ranks.get(pair, len(ranks)))
+        if best not in ranks:
+            break
+        merged: list[str] = []
+        for part in parts:
+            if merged and (merged[-1], part) == best:
+                merged[-1] += part
+            else:
+                merged.append(part)
+        parts = merged
+    return tuple(parts)
+
+
+def tokenize(texts: Sequence[str], context_length: int = CONTEXT_LENGTH) -> Tensor:
+    """Token numbers (N, context_length), zero after the end token. Raises UserError for a text that is too long."""
+    _, numbers = vocabulary()
+    tokens = torch.zeros(len(texts), context_length, dtype=torch.long)
+    for row, text in zip(tokens, texts, strict=True):
+        clean = " ".join(html.unescape(html.unescape(text)).split()).lower()
+        parts = [part for word in WORDS.findall(clean) for part in split_word(word)]
+        line = [numbers[part] for part in ("<|startoftext|>", *parts, "<|endoftext|>")]
+        if len(line) > context_length:
+            raise UserError(f"the text '{text}' has {len(line)} tokens; CLIP reads at most {context_length}")
+        row[: len(line)] = torch.tensor(line)
+    return tokens
