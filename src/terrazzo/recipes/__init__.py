@@ -1,5 +1,6 @@
 """The recipe book: configs composed from parts, by name."""
 
-from terrazzo.recipes.book import families, family, recipe
+from terrazzo.recipes.book import families, family, info, names, recipe
+from terrazzo.recipes.published import RecipeInfo
 
-__all__ = ["families", "family", "recipe"]
+__all__ = ["RecipeInfo", "families", "family", "info", "names", "recipe"]

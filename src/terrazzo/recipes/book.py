@@ -6,9 +6,10 @@ from dataclasses import fields, replace
 from typing import Any
 
 from terrazzo.errors import UserError, nearest
-from terrazzo.recipes import datasets, official, schedules
+from terrazzo.recipes import datasets, official, older, schedules
 from terrazzo.recipes.parts import IMAGENET, ohem
 from terrazzo.recipes.plan import Plan
+from terrazzo.recipes.published import RecipeInfo, describe
 from terrazzo.recipes.registry import Family, all_families, find
 from terrazzo.recipes.words import Words, parse
 
@@ -169,26 +170,43 @@ def fresh(part: Any, without: tuple[str, ...] = ()) -> Any:
     return {key: fresh(value, without) for key, value in part.items() if key not in without}
 
 
+WORDS = tuple(item.name for item in fields(Words))
+
+
 def recipe(name: str, vocabulary: str | None = None) -> Part:
-    """The config of a recipe's name, official or of the same parts, in the 1.x vocabulary. Raises UserError."""
-    changes, _ = official.exceptions().get(name, ({}, ""))
-    words = words_of(name, changes)
-    config = fresh(settings(plan_of(words)))
+    """The config of a recipe's name, official or of the same parts. Raises UserError.
+
+    A name of 0.x gives the 0.x vocabulary, as its official file is written. The one name of both versions is of 1.x,
+    unless `vocabulary="0.x"`.
+    """
+    words, changes, _ = meaning(name, vocabulary)
+    plan = plan_of(words)
+    config = fresh(older.written(plan) if words.older else settings(plan))
     for key, value in changes.items():
         if key not in WORDS:
             change(config, key, value)
     return config
 
 
-WORDS = tuple(item.name for item in fields(Words))
+def info(name: str, vocabulary: str | None = None) -> RecipeInfo:
+    """What a name means and what is published of it. Raises UserError."""
+    words, _, note = meaning(name, vocabulary)
+    return describe(words, note)
 
 
-def words_of(name: str, changes: Part) -> Words:
-    """What a name means, its exceptions included. Raises UserError."""
-    words = parse(official.SPELLINGS.get(name, name))
+def meaning(name: str, vocabulary: str | None = None) -> tuple[Words, Part, str]:
+    """The words of a name, what differs from them, and why. Raises UserError."""
+    if vocabulary not in (None, "0.x", "1.x"):
+        raise UserError(f"vocabulary: '{vocabulary}' is neither '0.x' nor '1.x'")
+    words, table = parse(official.SPELLINGS.get(name, name)), official.exceptions
+    if vocabulary == "0.x" or (words is None and vocabulary is None):
+        twin = older.twins().get(name, "")
+        words, table = parse(official.SPELLINGS.get(twin, twin)), older.exceptions
     if words is None:
         raise UserError(f"no recipe is called '{name}'{nearest(name, names())}")
-    return replace(words, name=name, **{key: value for key, value in changes.items() if key in WORDS})
+    changes, why = table().get(name, ({}, ""))
+    changed = {key: value for key, value in changes.items() if key in WORDS}
+    return replace(words, name=name, older=table is older.exceptions, **changed), changes, why
 
 
 def change(config: Part, key: str, value: Any) -> None:
@@ -204,5 +222,5 @@ def change(config: Part, key: str, value: Any) -> None:
 
 
 def names() -> list[str]:
-    """Every official name."""
-    return list(official.names())
+    """Every official name, of 1.x and of 0.x."""
+    return list(dict.fromkeys((*official.names(), *older.twins())))

@@ -128,6 +128,10 @@ DATASETS: dict[str, Data] = {
         "NYUDataset", "data/nyu", 150, ("images/train", "images/test"), ("annotations/train", "annotations/test"),
         test_options={"test_mode": True},
     ),
+    "occluded-faces": Data(
+        "FaceOccludedDataset", "data/occlusion-aware-face-dataset", 2, ("NatOcc_hand_sot/img", "RealOcc/image"),
+        ("NatOcc_hand_sot/mask", "RealOcc/mask"), ("train.txt", "RealOcc/split/val.txt"), (512, 512), light=True,
+    ),
     "pascal-context": PASCAL_CONTEXT,
     "pascal-context-59": PASCAL_CONTEXT_59,
     "pascal_context": PASCAL_CONTEXT_59,  # in the names of SAN

@@ -169,9 +169,14 @@ def names() -> tuple[str, ...]:
 
 @lru_cache(maxsize=1)
 def exceptions() -> dict[str, tuple[dict[str, Any], str]]:
-    """Name -> what differs in it, and why; several exceptions of a name are joined."""
+    """Name -> what differs in it, and why."""
+    return by_name(EXCEPTIONS)
+
+
+def by_name(table: tuple[tuple[str, dict[str, Any], str], ...]) -> dict[str, tuple[dict[str, Any], str]]:
+    """A table of exceptions by name, with every brace expanded; several of a name are joined."""
     found: dict[str, tuple[dict[str, Any], str]] = {}
-    for pattern, changes, reason in EXCEPTIONS:
+    for pattern, changes, reason in table:
         spelled = {key: value for choices, value in changes.items() for key in expand(choices)}
         for name in expand(pattern):
             before, why = found.get(name, ({}, ""))

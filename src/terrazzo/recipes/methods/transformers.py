@@ -23,6 +23,8 @@ from terrazzo.recipes.schedules import adamw, keys, mixed, no_decay, plain, poly
 def segformer(plan: Plan, word: str) -> None:
     """Xie et al., NeurIPS 2021."""
     body = backbone(word)
+    if plan.words.older and plan.words.dataset == "ade20k":
+        body.model["pretrained"] = body.spec.pop("init_cfg")["checkpoint"]
     square = plan.words.crop == (1024, 1024)
     test = {"test_cfg": plan.slide(stride=[768, 768])} if square else {}
     segmentor(plan, body, head(plan, "SegformerHead", body.channels, [0, 1, 2, 3], 256), **test)
@@ -308,7 +310,8 @@ def poolformer(plan: Plan, size: str) -> None:
         "drop_rate": 0.0, "drop_path_rate": 0.0, "out_indices": [0, 2, 4, 6], "frozen_stages": 0,
     }  # fmt: skip
     segmentor(plan, Backbone(spec, channels, {}), fpn_head(plan), neck=fpn(channels))
-    plan.optimizer = mixed({"type": "AdamW", "lr": 0.0002, "weight_decay": 0.0001})
+    precision = wrapper if plan.words.older else mixed
+    plan.optimizer = precision({"type": "AdamW", "lr": 0.0002, "weight_decay": 0.0001})
     plan.schedule = poly(plan, 0.0)
     plan.repeat = 50
     plan.test_pipeline.insert(2, {"type": "ResizeToMultiple", "size_divisor": 32})
