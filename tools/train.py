@@ -1,4 +1,4 @@
-"""`python tools/train.py CONFIG ...` as MMSegmentation users type it, 0.x and 1.x flags alike; runs `terrazzo train`."""
+"""`python tools/train.py CONFIG ...` as MMSegmentation users type it, with either version's flags; runs `terrazzo train`."""
 
 from __future__ import annotations
 
