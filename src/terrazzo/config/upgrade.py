@@ -273,7 +273,7 @@ def tell(old: Section, path: str | Path | None) -> None:
     renamed = [f"{name} -> {new}" for name, new in RENAMED.items() if old.get(name) is not None]
     renamed += [f"{name} -> {new}" for name, new in RENAMED_INSIDE.items() if name in inside]
     hint = f"; `terrazzo config upgrade {path}` writes the new file" if path else ""
-    warnings.warn(f"{path or 'the config'} is in the 0.x vocabulary and was upgraded: {', '.join(renamed)}{hint}")
+    warnings.warn(f"{path or 'the config'} is in the 0.x vocabulary and was upgraded: {'; '.join(renamed)}{hint}")
 
 
 def keys_in(value: Any) -> set[str]:

@@ -157,13 +157,15 @@ def split_lists(spec: Mapping[str, Any], where: str) -> list[Section]:
 def single_dataset(spec: Section, where: str, training: bool, upgraded: Upgraded) -> Section:
     """A data set on disk in the names of 1.x."""
     check_keys(spec, DATASET, where)
-    section = Section()
+    section, kind = Section(), bare(spec)
     for key, name in DATASET.items():
         value = spec.get(key)
         if key not in spec or name is None or (value is None and key != "pipeline"):
             continue
         if key == "pipeline":
             value = new_pipeline(spec, f"{where}.pipeline", training, upgraded)
+        elif key == "type" and kind == "CustomDataset":
+            value = "BaseSegDataset"
         elif key == "classes" and isinstance(value, str):
             value = read_names(value, f"{where}.classes")
         group, _, inner = name.rpartition(".")
