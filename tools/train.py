@@ -1,4 +1,4 @@
-"""`python tools/train.py CONFIG ...` as MMSegmentation users type it, with either version's flags; runs `terrazzo train`."""
+"""`python tools/train.py CONFIG ...` as MMSegmentation users type it, in either version; runs `terrazzo train`."""
 
 from __future__ import annotations
 
