@@ -55,7 +55,7 @@ def version(name: str) -> str | None:
     for candidate in (name, *(["opencv-python", "opencv-contrib-python"] if name.startswith("opencv") else [])):
         try:
             return importlib.metadata.version(candidate)
-        except importlib.metadata.PackageNotFoundError:
+        except importlib.metadata.PackageNotFoundError:  # noqa: PERF203
             continue
     return None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -43,7 +44,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return importlib.import_module(f"terrazzo.cli.{args.command}").run(args)
     except (UserError, OSError) as problem:
-        print(f"error: {problem}", file=sys.stderr)
+        if isinstance(problem, BrokenPipeError):  # `terrazzo ... | head`: nobody reads on
+            sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - else the interpreter complains at its end
+        else:
+            print(f"error: {problem}", file=sys.stderr)
+    except RuntimeError as problem:
+        if type(problem).__name__ != "OutOfMemoryError":  # torch's, which is not imported for its name's sake
+            raise
+        reason = str(problem).splitlines()[0]
+        print(f"error: {reason}: take a smaller batch, crop or model, or --amp", file=sys.stderr)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
     return 1

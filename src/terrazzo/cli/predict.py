@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
+
+from terrazzo.cli.common import OutputNames, opacity, save_picture
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 
@@ -18,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", default="predictions", metavar="D", help="the folder for the results (default: predictions)"
     )
-    parser.add_argument("--opacity", type=float, default=0.5, help="of the paint: 0 to 1 (default 0.5)")
+    parser.add_argument("--opacity", type=opacity, default=0.5, help="of the paint: 0 to 1 (default 0.5)")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: the best one here)")
 
 
@@ -36,16 +39,16 @@ def run(args: argparse.Namespace) -> int:
     segmenter = load(args.config, args.model, args.device) if args.config else load(args.model, device=args.device)
     paths = expand([Path(source) for source in args.sources])
     folder = make_folder(Path(args.out))
-    failed = []
+    names, failed = OutputNames(folder), []
     for path in track(paths, "predict", console=console, transient=True):
         try:
             if path.suffix.lower() in VIDEO_SUFFIXES:
-                predict_video(segmenter, path, folder, args.opacity)
+                predict_video(segmenter, path, folder / f"{names.stem(path)}_overlay.mp4", args.opacity)
             else:
-                predict_image(segmenter, path, folder, args.opacity)
-        except UserError as problem:  # one bad file does not lose the others
+                predict_image(segmenter, path, folder, names.stem(path), args.opacity)
+        except UserError as problem:  # noqa: PERF203 - one bad file does not lose the others
             failed.append(path)
-            console.print(f"error: {problem}", markup=False)
+            print(f"error: {problem}", file=sys.stderr)
     console.print(
         f"{len(paths) - len(failed)} of {len(paths)} segmented; class maps and pictures: {folder}", markup=False
     )
@@ -65,20 +68,18 @@ def expand(sources: list[Path]) -> list[Path]:
     return paths
 
 
-def predict_image(segmenter: Any, path: Path, folder: Path, opacity: float) -> None:
-    """`NAME.png` is the class map in its colours, `NAME_overlay.png` the picture with a legend."""
-    import cv2
-
+def predict_image(segmenter: Any, path: Path, folder: Path, stem: str, opacity: float) -> None:
+    """`STEM.png` is the class map in its colours, `STEM_overlay.png` the picture with a legend."""
     from terrazzo.viz import add_legend
 
     prediction = segmenter(path)
-    prediction.save(folder / f"{path.stem}.png")
+    prediction.save(folder / f"{stem}.png")
     painted = add_legend(prediction.overlay(opacity), prediction.labels, prediction.classes, prediction.palette)
-    cv2.imwrite(str(folder / f"{path.stem}_overlay.png"), painted[..., ::-1])
+    save_picture(folder / f"{stem}_overlay.png", painted)
 
 
-def predict_video(segmenter: Any, path: Path, folder: Path, opacity: float) -> None:
-    """`NAME_overlay.mp4`, frame by frame. Raises UserError for a video that cannot be read."""
+def predict_video(segmenter: Any, path: Path, target: Path, opacity: float) -> None:
+    """The overlay, frame by frame. Raises UserError for a video that cannot be read or written."""
     import cv2
 
     from terrazzo.errors import UserError
@@ -93,9 +94,11 @@ def predict_video(segmenter: Any, path: Path, folder: Path, opacity: float) -> N
         painted = segmenter(frame[..., ::-1].copy()).overlay(opacity)
         if writer is None:
             size = painted.shape[1], painted.shape[0]
-            writer = cv2.VideoWriter(
-                str(folder / f"{path.stem}_overlay.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), rate, size
-            )
+            writer = cv2.VideoWriter(str(target), cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
+            if not writer.isOpened():
+                raise UserError(
+                    f"cannot write the video {target}: OpenCV finds no mp4 encoder, or no place for the file"
+                )
         writer.write(painted[..., ::-1])
     capture.release()
     if writer is None:

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from terrazzo.cli.common import add_config_options, overrides
+from terrazzo.cli.common import OutputNames, add_config_options, opacity, overrides, save_picture
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", help="weights: .safetensors or .pth")
     parser.add_argument("--eval", nargs="+", metavar="METRIC", help="mIoU, mDice, mFscore (default: the config's)")
     parser.add_argument("--show-dir", metavar="D", help="write each image with its predicted classes painted over it")
-    parser.add_argument("--opacity", type=float, default=0.5, help="of the paint in --show-dir: 0 to 1 (default 0.5)")
+    parser.add_argument("--opacity", type=opacity, default=0.5, help="of the paint in --show-dir: 0 to 1 (default 0.5)")
     parser.add_argument("--out", metavar="D", help="write predicted class maps and metrics.json to this folder")
     add_config_options(parser)
 
@@ -62,10 +62,10 @@ class PredictionWriter:
 
     def __init__(self, show: Path | None, out: Path | None, opacity: float) -> None:
         self.show, self.out, self.opacity = show, out, opacity
+        self.names = OutputNames(*(folder for folder in (show, out) if folder is not None))
 
     def write(self, batch: Any, maps: list[Any], classes: Any, palette: Any) -> None:
         """The predictions of one batch, under the names of the image files."""
-        import cv2
         from PIL import Image
 
         from terrazzo.painting import overlay
@@ -74,10 +74,10 @@ class PredictionWriter:
 
         for sample, prediction in zip(batch.samples, maps, strict=True):
             labels = prediction.cpu().numpy()
-            name = f"{sample.image_path.stem}.png"
+            name = f"{self.names.stem(sample.image_path)}.png"
             if self.show is not None:
                 painted = overlay(read_image(sample.image_path), labels, palette, self.opacity)
                 painted = add_legend(painted, labels, classes, palette)
-                cv2.imwrite(str(self.show / name), painted[..., ::-1])
+                save_picture(self.show / name, painted)
             if self.out is not None:
                 Image.fromarray(labels.astype("uint8" if len(classes) <= 256 else "uint16")).save(self.out / name)

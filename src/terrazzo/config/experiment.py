@@ -76,6 +76,9 @@ CHECKPOINT_KEYS = (
 )  # fmt: skip
 
 
+AMP_DTYPES = {"bf16": "bfloat16", "fp16": "float16"}  # our names of the precisions, and those in configs
+
+
 @dataclass(frozen=True)
 class LoaderSettings:
     """Where samples come from, and how many at a time."""
@@ -108,10 +111,11 @@ class RunSettings:
     val_interval: int = 1
     val_begin: int = 1
     log_interval: int = 50
-    checkpoint_interval: int = 0  # 0: with every validation
+    checkpoint_interval: int | None = 1  # None: at the end alone
     checkpoint_unit: str = "step"
-    keep_checkpoints: int = 2
+    keep_checkpoints: int | None = 2  # None: all
     best_metric: str = "mIoU"
+    lower_is_better: bool = False
     seed: int = 0
     deterministic: bool = False
     ema: float | None = None  # momentum of the weights' moving average
@@ -197,11 +201,23 @@ def loader_settings(config: Mapping[str, Any], name: str) -> LoaderSettings | No
     sampler = section.get("sampler") or {}
     return LoaderSettings(
         dataset=section["dataset"],
-        batch_size=int(section.get("batch_size", 1)),
-        num_workers=int(section.get("num_workers", 0)),
-        shuffle=bool(sampler.get("shuffle", False)),
+        batch_size=whole_number(section, "batch_size", 1, name),
+        num_workers=whole_number(section, "num_workers", 0, name, least=0),
+        shuffle=bool(sampler.get("shuffle", True)),
         drop_last=bool(section.get("drop_last", False)),
     )
+
+
+def whole_number(section: Mapping[str, Any], key: str, default: int, where: str, least: int = 1) -> int:
+    """A setting that is an integer of at least `least`; None stands for the default. Raises UserError otherwise."""
+    value = section.get(key)
+    if value is None:
+        return default
+    is_whole = isinstance(value, (int, float)) and not isinstance(value, bool) and float(value).is_integer()
+    if not is_whole or value < least:
+        name = f"{where}.{key}".lstrip(".")
+        raise UserError(f"{name} must be a whole number of at least {least}, not {value!r}")
+    return int(value)
 
 
 def optimizer_settings(config: Mapping[str, Any]) -> OptimizerSettings:
@@ -212,12 +228,13 @@ def optimizer_settings(config: Mapping[str, Any]) -> OptimizerSettings:
     schedule = config.get("param_scheduler") or []
     amp = None
     if str(section.get("type", "")).rpartition(".")[2] == "AmpOptimWrapper":
-        amp = {"bfloat16": "bf16", "float16": "fp16"}.get(section.get("dtype") or "", "auto")
+        names = {dtype: name for name, dtype in AMP_DTYPES.items()}
+        amp = names.get(str(section.get("dtype")), "auto")
     return OptimizerSettings(
         optimizer=dict(section["optimizer"]),
         paramwise=section.get("paramwise_cfg"),
         clip_grad=section.get("clip_grad"),
-        accumulate=int(section.get("accumulative_counts", 1)),
+        accumulate=whole_number(section, "accumulative_counts", 1, "optim_wrapper"),
         amp=amp,
         schedule=[dict(schedule)] if isinstance(schedule, Mapping) else [dict(part) for part in schedule],
     )
@@ -227,25 +244,32 @@ def run_settings(config: Mapping[str, Any]) -> RunSettings:
     """`train_cfg`, the logger and checkpoint hooks, `randomness`."""
     section = config["train_cfg"]
     by_epoch = "max_epochs" in section or section.get("by_epoch", False)
-    length = section.get("max_epochs" if by_epoch else "max_iters")
-    if not length:
+    length = "max_epochs" if by_epoch else "max_iters"
+    if section.get(length) is None:
         raise UserError("train_cfg needs max_iters (or max_epochs, with by_epoch=True)")
     hooks = config.get("default_hooks") or {}
     checkpoint = hooks.get("checkpoint") or {}
     check_keys(checkpoint, CHECKPOINT_KEYS, "default_hooks.checkpoint")
     best = checkpoint.get("save_best")
     randomness = config.get("randomness") or {}
+    val_interval = whole_number(section, "val_interval", 1, "train_cfg")
+    hook, unit = "default_hooks.checkpoint", "epoch" if by_epoch else "step"
+    interval = whole_number(checkpoint, "interval", 0, hook, least=-1)
+    if interval != 0:
+        unit = "epoch" if checkpoint.get("by_epoch", by_epoch) else "step"
+    keep = whole_number(checkpoint, "max_keep_ckpts", 2, hook, least=-1)
     return RunSettings(
-        length=int(length),
+        length=whole_number(section, length, 1, "train_cfg"),
         unit="epoch" if by_epoch else "step",
-        val_interval=int(section.get("val_interval", 1)),
-        val_begin=int(section.get("val_begin", 1)),
-        log_interval=int((hooks.get("logger") or {}).get("interval", 50)),
-        checkpoint_interval=int(checkpoint.get("interval", 0) or 0),
-        checkpoint_unit="epoch" if checkpoint.get("by_epoch", by_epoch) else "step",
-        keep_checkpoints=max(1, int(checkpoint.get("max_keep_ckpts") or 2)),
+        val_interval=val_interval,
+        val_begin=whole_number(section, "val_begin", 1, "train_cfg", least=0),
+        log_interval=whole_number(hooks.get("logger") or {}, "interval", 50, "default_hooks.logger"),
+        checkpoint_interval=(interval or val_interval) if interval >= 0 else None,
+        checkpoint_unit=unit,
+        keep_checkpoints=keep if keep > 0 else None,
         best_metric=str(best).rpartition("/")[2] if best and best != "auto" else "auto",
-        seed=int(randomness.get("seed") or 0),
+        lower_is_better=checkpoint.get("rule") == "less" or best == "loss",
+        seed=whole_number(randomness, "seed", 0, "randomness", least=0),
         deterministic=bool(randomness.get("deterministic", False)),
         ema=ema_momentum(config.get("custom_hooks") or ()),
     )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from terrazzo import recipes
+from terrazzo.config.experiment import AMP_DTYPES, whole_number
 from terrazzo.config.merge import merge
 from terrazzo.config.section import plain
 from terrazzo.errors import UserError, nearest
@@ -14,7 +16,8 @@ from terrazzo.recipes.parts import IMAGENET
 
 KEYS = (
     "recipe", "data", "crop", "batch", "iterations", "epochs", "lr", "seed", "amp", "ema", "class_weight",
-    "val_interval", "checkpoint_interval", "log_interval", "pretrained", "workers", "ratio_range", "deterministic", "model", "optimizer",
+    "val_interval", "checkpoint_interval", "log_interval", "pretrained", "workers", "ratio_range", "deterministic",
+    "model", "optimizer",
 )  # fmt: skip
 DATA_KEYS = (
     "root", "images", "labels", "train", "val", "test", "classes", "palette", "ignore", "label_map",
@@ -34,8 +37,7 @@ def expand(values: Mapping[str, Any], path: Path | None = None) -> dict[str, Any
     if not isinstance(data, Mapping):
         raise UserError(f"{where(path)} needs a section `data` with root, images, labels and classes")
     check(data, DATA_KEYS, "data.")
-    if not data.get("classes"):
-        raise UserError(f"{where(path)} needs `data.classes`, the list of class names in the order of the label values")
+    check_data(data, path)
     parts = recipes.family(str(values["recipe"]))
     crop = size(values.get("crop", "512x512"))
     model = plain(merge(parts["model"], values.get("model") or {}, "model"))
@@ -48,7 +50,7 @@ def expand(values: Mapping[str, Any], path: Path | None = None) -> dict[str, Any
     by_epoch = "epochs" in values
     if by_epoch and "iterations" in values:
         raise UserError(f"{where(path)}: give `iterations` or `epochs`, not both")
-    length = int(values["epochs"] if by_epoch else values.get("iterations", 20000))
+    length = whole_number(values, "epochs" if by_epoch else "iterations", 20000, "")
     model["data_preprocessor"] = preprocessor(crop)
     model["pretrained"] = None if values.get("pretrained") in (None, "none") else values["pretrained"]
     return {
@@ -65,6 +67,48 @@ def check(section: Mapping[str, Any], known: tuple[str, ...], prefix: str) -> No
     for key in section:
         if key not in known:
             raise UserError(f"the short form has no key '{prefix}{key}'{nearest(str(key), known)}")
+
+
+def check_data(data: Mapping[str, Any], path: Path | None) -> None:
+    """Raise UserError for classes, palette, ignored values or a label map that are not what they should be."""
+    classes, palette = data.get("classes"), data.get("palette")
+    if not isinstance(classes, (list, tuple)) or not classes:
+        raise UserError(f"{where(path)} needs `data.classes`, the list of class names in the order of the label values")
+    repeated = [name for name, count in Counter(map(str, classes)).items() if count > 1]
+    if repeated:
+        raise UserError(
+            f"{where(path)}: `data.classes` names '{repeated[0]}' twice; to join two label values: label_map"
+        )
+    if palette is not None and not (len(palette) == len(classes) and all(is_colour(colour) for colour in palette)):
+        raise UserError(f"{where(path)}: `data.palette` must be {len(classes)} colours [red, green, blue], one a class")
+    if not all(isinstance(value, int) for value in as_list(data.get("ignore"))):
+        raise UserError(f"{where(path)}: `data.ignore` must be a list of label values, not {data['ignore']!r}")
+    label_map = data.get("label_map") or {}
+    if not isinstance(label_map, Mapping) or not all(
+        str(old).isdecimal() and isinstance(new, int) and (new < len(classes) or new == 255)
+        for old, new in label_map.items()
+    ):
+        raise UserError(
+            f"{where(path)}: `data.label_map` must map label values to classes 0 to {len(classes) - 1} (255: leave "
+            f"out), such as {{7: 1}}, not {label_map!r}"
+        )
+
+
+def is_colour(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and len(value) == 3 and all(0 <= channel <= 255 for channel in value)
+
+
+def as_list(value: Any) -> list[Any]:
+    """A list as it is, one value as a list of it, None as an empty one."""
+    return [] if value is None else list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def number(values: Mapping[str, Any], key: str) -> float:
+    """A number, also where YAML reads `1e-3` as a text. Raises UserError for anything else."""
+    try:
+        return float(values[key])
+    except (TypeError, ValueError):
+        raise UserError(f"{key} must be a number, not {values[key]!r}") from None
 
 
 def where(path: Path | None) -> str:
@@ -118,7 +162,9 @@ def loaders(
     values: Mapping[str, Any], data: Mapping[str, Any], crop: list[int], path: Path | None, by_epoch: bool
 ) -> dict[str, Any]:
     """The three data sections; `test` falls back on `val`."""
-    ratio = list(values.get("ratio_range", [0.5, 2.0]))
+    ratio = as_list(values.get("ratio_range", [0.5, 2.0]))
+    if len(ratio) != 2 or not all(isinstance(factor, (int, float)) and factor > 0 for factor in ratio):
+        raise UserError(f"ratio_range must be two factors, such as [0.5, 2.0], not {values['ratio_range']!r}")
     augment = [
         {"type": "LoadImageFromFile"},
         {"type": "LoadAnnotations"},
@@ -129,11 +175,11 @@ def loaders(
         {"type": "PackSegInputs"},
     ]
     plain = [{"type": "LoadImageFromFile"}, {"type": "LoadAnnotations"}, {"type": "PackSegInputs"}]
-    workers = int(values.get("workers", 4))
+    workers = whole_number(values, "workers", 4, "", least=0)
     test = "test" if data.get("test") else "val"
     return {
         "train_dataloader": {
-            "batch_size": int(values.get("batch", 8)),
+            "batch_size": whole_number(values, "batch", 8, ""),
             "num_workers": workers,
             "drop_last": by_epoch,
             "sampler": {"type": "DefaultSampler" if by_epoch else "InfiniteSampler", "shuffle": True},
@@ -161,7 +207,7 @@ def dataset(data: Mapping[str, Any], split: str, path: Path | None) -> dict[str,
     section: dict[str, Any] = {
         "type": "BaseSegDataset",
         "data_root": str(root),
-        "metainfo": {"classes": list(data["classes"])},
+        "metainfo": {"classes": [str(name) for name in data["classes"]]},
     }
     if Path(chosen).suffix:
         section |= {"ann_file": chosen, "data_prefix": {"img_path": images, "seg_map_path": labels}}
@@ -169,25 +215,27 @@ def dataset(data: Mapping[str, Any], split: str, path: Path | None) -> dict[str,
         section["data_prefix"] = {"img_path": f"{images}/{chosen}", "seg_map_path": f"{labels}/{chosen}"}
     if data.get("palette"):
         section["metainfo"]["palette"] = [list(colour) for colour in data["palette"]]
-    return section | {key: data[key] for key in ("ignore", "label_map", "reduce_zero_label") if key in data}
+    if data.get("ignore") is not None:
+        section["ignore"] = as_list(data["ignore"])
+    return section | {key: data[key] for key in ("label_map", "reduce_zero_label") if data.get(key) is not None}
 
 
 def run(values: Mapping[str, Any], optimizer: dict[str, Any], length: int, by_epoch: bool) -> dict[str, Any]:
     """Optimizer, schedule, length and intervals."""
     if values.get("lr") is not None:
-        optimizer["lr"] = float(values["lr"])
+        optimizer["lr"] = number(values, "lr")
     amp = values.get("amp")
     wrapper: dict[str, Any] = {"type": "AmpOptimWrapper" if amp else "OptimWrapper", "optimizer": optimizer}
-    if amp in ("bf16", "fp16"):
-        wrapper["dtype"] = {"bf16": "bfloat16", "fp16": "float16"}[amp]
+    if amp in AMP_DTYPES:
+        wrapper["dtype"] = AMP_DTYPES[amp]
     elif amp not in (None, True, False):
         raise UserError(f"amp: '{amp}' is neither bf16 nor fp16")
     unit: dict[str, Any] = {"by_epoch": by_epoch}
     if by_epoch:
         unit["convert_to_iter_based"] = True
     warmup = max(1, length // 20)
-    val_interval = int(values.get("val_interval", max(1, length // 20)))
-    checkpoint = {"type": "CheckpointHook", "interval": int(values.get("checkpoint_interval", val_interval))}
+    val_interval = whole_number(values, "val_interval", max(1, length // 20), "")
+    interval = whole_number(values, "checkpoint_interval", val_interval, "")
     settings: dict[str, Any] = {
         "optim_wrapper": wrapper,
         "param_scheduler": [
@@ -200,12 +248,22 @@ def run(values: Mapping[str, Any], optimizer: dict[str, Any], length: int, by_ep
             "val_interval": val_interval,
         },
         "default_hooks": {
-            "logger": {"type": "LoggerHook", "interval": int(values.get("log_interval", 50))},
-            "checkpoint": checkpoint | {"by_epoch": by_epoch, "save_best": "mIoU"},
+            "logger": {"type": "LoggerHook", "interval": whole_number(values, "log_interval", 50, "")},
+            "checkpoint": {
+                "type": "CheckpointHook",
+                "interval": interval,
+                "by_epoch": by_epoch,
+                "save_best": "mIoU",
+            },
         },
-        "randomness": {"seed": int(values.get("seed", 0)), "deterministic": bool(values.get("deterministic", False))},
+        "randomness": {
+            "seed": whole_number(values, "seed", 0, "", least=0),
+            "deterministic": bool(values.get("deterministic", False)),
+        },
     }
     if values.get("ema"):
-        momentum = 0.001 if values["ema"] is True else 1 - float(values["ema"])
+        momentum = 0.001 if values["ema"] is True else 1 - number(values, "ema")
+        if not 0 < momentum < 1:
+            raise UserError(f"ema is the share of the old average that is kept, such as 0.999, not {values['ema']!r}")
         settings["custom_hooks"] = [{"type": "EMAHook", "momentum": momentum}]
     return settings

@@ -121,13 +121,14 @@ def without_arrays(sample: Sample) -> Sample:
 
 
 def quiet_worker(_: int) -> None:
-    """A loader worker uses one thread, and leaves interrupts to the main process."""
+    """A loader worker uses one thread, and leaves it to the main process what an interrupt means."""
     import signal
 
     import cv2
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if hasattr(signal, "alarm"):  # a SIGTERM to all processes leaves a minute to serve the last step, and to save
+        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(60))
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
 
@@ -148,17 +149,28 @@ def make_loader(dataset: Any, order: Any, num_workers: int, pin_memory: bool = F
         collate_fn=collate,
         pin_memory=pin_memory,
         worker_init_fn=quiet_worker,
+        generator=torch.Generator(),  # else every pass would draw from the generator that dropout uses
         **options,
     )
 
 
 def checked(batches: Iterator[Batch | Failure]) -> Iterator[Batch]:
-    """The batches; a Failure among them is raised as the UserError that it stands for, the workers ended first."""
+    """The batches; a Failure among them is raised as the UserError that it stands for, the workers ended first.
+
+    Raises UserError too for a worker that the system has ended.
+    """
     try:
         for batch in batches:
             if isinstance(batch, Failure):
                 raise UserError(batch.message)
             yield batch
+    except RuntimeError as problem:
+        if "DataLoader worker" not in str(problem):
+            raise
+        raise UserError(
+            f"a loader worker was ended from outside ({str(problem).splitlines()[0]}), most often for want of memory: "
+            "lower num_workers (`workers`)"
+        ) from problem
     finally:
         end_workers = getattr(batches, "_shutdown_workers", None)
         if end_workers is not None:

@@ -11,17 +11,23 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from terrazzo.engine.files import make_folder, write_atomically
+from terrazzo.engine.files import make_folder, remove_leftovers, write_atomically
 from terrazzo.errors import UserError
 
 
 class Checkpoints:
-    """The checkpoint files of a work dir: `checkpoints/step_N.pt`, `best.safetensors`, `last.safetensors`."""
+    """The checkpoint files of a work dir: `checkpoints/step_N.pt`, `best.safetensors`, `last.safetensors`.
 
-    def __init__(self, work_dir: Path, keep: int = 2) -> None:
+    `keep` states stay, all of them with None; those of an earlier run go when a new one has saved its first.
+    """
+
+    def __init__(self, work_dir: Path, keep: int | None = 2) -> None:
         self.work_dir = work_dir
         self.folder = make_folder(work_dir / "checkpoints")
         self.keep = keep
+        self.earlier = self.states()
+        remove_leftovers(self.folder, "step_*.pt")
+        remove_leftovers(work_dir, "*.safetensors", "config.yaml")
 
     @property
     def best(self) -> Path:
@@ -33,19 +39,26 @@ class Checkpoints:
 
     def states(self) -> list[Path]:
         """Saved states, oldest first."""
-        return sorted(self.folder.glob("step_*.pt"), key=lambda path: int(path.stem.partition("_")[2]))
+        steps = {path: path.stem.partition("_")[2] for path in self.folder.glob("step_*.pt")}
+        return sorted((path for path, step in steps.items() if step.isdecimal()), key=lambda path: int(steps[path]))
 
     def save_state(self, step: int, state: Mapping[str, Any]) -> Path:
         """Write a state and delete the oldest ones beyond `keep`."""
         path = self.folder / f"step_{step}.pt"
         write_atomically(path, lambda temporary: torch.save(dict(state), temporary))
-        for old in self.states()[: -self.keep]:
-            old.unlink()
+        outdated = [old for old in self.earlier if old != path]
+        kept = [own for own in self.states() if own not in outdated]
+        for old in outdated + (kept[: -self.keep] if self.keep is not None else []):
+            old.unlink(missing_ok=True)
+        self.earlier = []
         return path
 
     def newest_state(self) -> dict[str, Any] | None:
-        """The newest state, or None where there is none. Raises UserError for a damaged file."""
-        found = self.states()
+        """The newest state, or None where there is none; from here on the states belong to this run.
+
+        Raises UserError for a damaged file.
+        """
+        found, self.earlier = self.states(), []
         if not found:
             return None
         try:
@@ -61,18 +74,3 @@ class Checkpoints:
         # tied entries share storage, which safetensors refuses: every name gets its own copy
         tensors = {name: value.detach().cpu().contiguous().clone() for name, value in weights.items()}
         write_atomically(path, lambda temporary: save_file(tensors, str(temporary), metadata=dict(meta)))
-
-
-def random_state() -> dict[str, Any]:
-    """The state of torch's generators."""
-    state: dict[str, Any] = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state_all()
-    return state
-
-
-def set_random_state(state: Mapping[str, Any]) -> None:
-    """Continue torch's random numbers where they were."""
-    torch.set_rng_state(state["cpu"])
-    if torch.cuda.is_available() and len(state.get("cuda", ())) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(state["cuda"])

@@ -17,7 +17,7 @@ from terrazzo.data.loaders import checked, make_loader
 from terrazzo.device import choose_device
 from terrazzo.errors import UserError
 from terrazzo.inference.predict import predict_batch
-from terrazzo.metrics import ConfusionMatrix
+from terrazzo.metrics import ConfusionMatrix, check_groups
 from terrazzo.models.build import build_model
 from terrazzo.models.checkpoint import load_checkpoint
 from terrazzo.models.heads.base import DecodeHead
@@ -44,13 +44,14 @@ def evaluate(
 
     Raises UserError for a config or checkpoint at fault, and for a test set without labels.
     """
+    check_groups(metrics or ())
     chosen = choose_device(device)
     experiment = make_experiment(load_config(config, overrides, trust=trust))
     settings = experiment.test or experiment.val
     if settings is None:
         raise UserError("the config has no test_dataloader")
-    model = build_model(experiment.model).to(chosen)
-    report = load_checkpoint(model, checkpoint)
+    model: Any = build_model(experiment.model).to(chosen)
+    report = load_checkpoint(model, checkpoint, strict=True)
     if on_report is not None:
         on_report(report)
     dataset = open_dataset(settings, model.final_head.num_classes, "test_dataloader")
@@ -94,7 +95,7 @@ def run_evaluation(
                     "or use `terrazzo predict` to see predictions alone"
                 )
             maps, logits = predict_batch(model, batch)
-            for labels, prediction in zip(batch.targets["label"], maps, strict=True):
+            for labels, prediction in zip(own_labels(batch), maps, strict=True):
                 confusion.update(prediction, as_seen(labels, prediction))
             if with_loss:
                 losses.append(validation_loss(model, logits, batch.targets["label"]))
@@ -106,6 +107,14 @@ def run_evaluation(
     if losses:
         result["loss"] = float(torch.stack(losses).mean())
     return result, confusion
+
+
+def own_labels(batch: Batch) -> Iterator[Tensor]:
+    """Each sample's labels (H, W) without what was padded on to stack them."""
+    labels = batch.targets["label"]
+    padded = labels.shape[-2:] == batch.image.shape[-2:]
+    for own, (height, width) in zip(labels, batch.sizes, strict=True):
+        yield own[:height, :width] if padded else own
 
 
 def as_seen(labels: Tensor, prediction: Tensor) -> Tensor:

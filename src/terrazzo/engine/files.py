@@ -3,36 +3,47 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from terrazzo.errors import UserError
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file beside `path`, flush it to the disk and rename it; on failure nothing is left.
 
     Raises UserError where the disk is full or the folder cannot be written; a file of that name stays as it was.
     """
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    os.close(descriptor)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         write(temporary)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        temporary.chmod(0o644)
         temporary.replace(path)
         _sync_folder(path.parent)
-    except OSError as problem:
-        raise UserError(
-            f"cannot save {path}: {problem.strerror or problem}; free some space or choose another --work-dir"
-        ) from problem
-    except RuntimeError as problem:  # what torch and safetensors make of a failed write
-        raise UserError(f"cannot save {path}: {str(problem).splitlines()[0]}") from problem
+    except (OSError, RuntimeError, SafetensorError) as problem:  # the last two: what torch and safetensors make of one
+        reason = getattr(problem, "strerror", None) or _reason(problem, path.parent)
+        raise UserError(f"cannot save {path}: {reason}; free some space or choose another folder") from problem
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path, *names: str) -> None:
+    """Delete the temporary files of `names` (patterns) that a killed process left in a folder."""
+    for name in names:
+        for leftover in folder.glob(f".{name}.*.tmp"):
+            leftover.unlink(missing_ok=True)
+
+
+def _reason(problem: Exception, folder: Path) -> str:
+    """The first line of an error; torch does not tell a full disk from other failures."""
+    free = shutil.disk_usage(folder).free if folder.is_dir() else 0
+    text = str(problem).splitlines()[0]
+    return f"{text} ({free / 2**20:.0f} MiB free)"
 
 
 def _sync_folder(folder: Path) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
+import math
 import os
 import platform
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 from rich.console import Console
@@ -17,6 +20,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 import terrazzo
+from terrazzo.engine.files import write_atomically
 
 
 class RunLog:
@@ -28,6 +32,7 @@ class RunLog:
         self._text = self.path.open("a", encoding="utf-8")
         self._records = self.metrics_path.open("a", encoding="utf-8")
         self.console = Console(quiet=quiet, soft_wrap=True, highlight=False)
+        self._broken = False
 
     def say(self, text: str) -> None:
         """A line on the console and in the text log."""
@@ -37,17 +42,42 @@ class RunLog:
     def note(self, text: str) -> None:
         """A line in the text log alone."""
         stamp = time.strftime("%Y-%m-%d %H:%M:%S")
-        self._text.write("".join(f"{stamp}  {line}\n" for line in text.splitlines()))
-        self._text.flush()
+        self._write(self._text, "".join(f"{stamp}  {line}\n" for line in text.splitlines()))
 
     def record(self, step: int, mode: str, values: Mapping[str, Any]) -> None:
         """One object in the JSON-lines log."""
-        self._records.write(json.dumps({"step": step, "mode": mode, **values}) + "\n")
-        self._records.flush()
+        self._write(self._records, json.dumps({"step": step, "mode": mode, **values}) + "\n")
+
+    def forget_after(self, step: int) -> None:
+        """Drop the JSON lines of later steps: a resumed run does them again, a fresh one (0) has none yet."""
+        self._records.close()
+        lines = self.metrics_path.read_text(encoding="utf-8").splitlines(keepends=True)
+        text = "".join(line for line in lines if step_of(line) <= step)
+        write_atomically(self.metrics_path, lambda path: path.write_text(text, encoding="utf-8"))
+        self._records = self.metrics_path.open("a", encoding="utf-8")
+
+    def _write(self, file: TextIO, text: str) -> None:
+        """Write and flush; a log that cannot be written (a full disk) ends no training, and is told of once."""
+        try:
+            file.write(text)
+            file.flush()
+        except OSError as problem:
+            if not self._broken:
+                self.console.print(f"warning: cannot write to {file.name}: {problem.strerror}", markup=False)
+            self._broken = True
 
     def close(self) -> None:
-        self._text.close()
-        self._records.close()
+        for file in (self._text, self._records):
+            with suppress(OSError):  # what a full disk did not take has been told of
+                file.close()
+
+
+def step_of(line: str) -> float:
+    """The step of a JSON line; infinity for one that was cut off."""
+    try:
+        return json.loads(line)["step"]
+    except ValueError:
+        return math.inf
 
 
 def environment(device: torch.device) -> str:
@@ -90,10 +120,9 @@ def summary(result: Mapping[str, Any]) -> str:
 
 def as_text(table: Table) -> str:
     """A table as plain text."""
-    console = Console(width=100, file=open(os.devnull, "w"), record=True)  # noqa: SIM115
-    console.print(table)
-    console.file.close()
-    return console.export_text()
+    text = io.StringIO()
+    Console(width=100, file=text).print(table)
+    return text.getvalue()
 
 
 def progress_bar(console: Console, columns: Sequence[str] = ()) -> Progress:

@@ -25,7 +25,7 @@ PARAMWISE_KEYS = (
 
 
 def build_optimizer(model: nn.Module, spec: dict[str, Any], paramwise: dict[str, Any] | None = None) -> Optimizer:
-    """Any optimizer of torch.optim by name; `paramwise` scales rate and decay of chosen parameters. Raises UserError."""
+    """Any optimizer of torch.optim by name; `paramwise` scales rate and decay of some parameters. Raises UserError."""
     options = dict(spec)
     kind = str(options.pop("type", "")).rpartition(".")[2]
     names = {name for name, item in vars(torch.optim).items() if inspect.isclass(item) and issubclass(item, Optimizer)}

@@ -9,12 +9,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from terrazzo.errors import UserError
+from terrazzo.registry import check_arguments
 
 TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Precision:
-    """float32, or autocast to bf16 or fp16 (with scaled gradients); True and "auto" choose what the device is best at."""
+    """float32, or autocast to bf16 or fp16 (with scaled gradients); "auto" chooses what the device is best at."""
 
     def __init__(self, device: torch.device, amp: str | bool | None) -> None:
         if amp is True or amp == "auto":
@@ -42,9 +43,9 @@ class Precision:
         if clip:
             self.scaler.unscale_(optimizer)
             options = dict(clip)
-            if options.pop("type", "norm") == "value":
-                nn.utils.clip_grad_value_(model.parameters(), options["clip_value"])
-            else:
-                nn.utils.clip_grad_norm_(model.parameters(), **options)
+            by_value = options.pop("type", "norm") == "value"
+            function = nn.utils.clip_grad_value_ if by_value else nn.utils.clip_grad_norm_
+            check_arguments(function, {"parameters": None} | options, "clip_grad", "optim_wrapper")
+            function(model.parameters(), **options)
         self.scaler.step(optimizer)
         self.scaler.update()

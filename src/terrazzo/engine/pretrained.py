@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-
-from torch import nn
+from typing import Any
 
 from terrazzo.errors import UserError
 from terrazzo.models.checkpoint import Checkpoint, load_checkpoint, read_checkpoint
@@ -32,7 +31,7 @@ def find(name: str) -> Path:
     )
 
 
-def load_pretrained(model: nn.Module, name: str | None) -> str:
+def load_pretrained(model: Any, name: str | None) -> str:
     """Load a backbone's weights; `None` and "none" leave it random. Returns what happened, in a line."""
     if name is None or str(name).lower() == "none":
         return "backbone: random weights (no pretrained ones)"

@@ -43,7 +43,10 @@ class Meter:
             self._sums[name] = self._sums[name] + value if name in self._sums else value
 
     def means(self) -> dict[str, float]:
-        return {name: float(value) / self.steps for name, value in self._sums.items()}
+        return {name: self.mean(name) for name in self._sums}
+
+    def mean(self, name: str) -> float:
+        return float(self._sums[name]) / self.steps
 
     @property
     def seconds_per_step(self) -> float:
@@ -81,7 +84,7 @@ class StepProgress:
         self.step = step
         if self.bar.console.is_terminal:
             pace = f"{meter.seconds_per_step:.2f} s/step, data {100 * meter.waiting_share:.0f}%"
-            loss = f"{meter.means()['loss']:.3f}"
+            loss = f"{meter.mean('loss'):.3f}"
             self.bar.update(self.task, completed=step, loss=loss, rate=f"{rate:.2g}", pace=pace, left=self.time_left())
 
     def time_left(self) -> str:
@@ -90,10 +93,10 @@ class StepProgress:
         return duration((time.monotonic() - self.started) / done * (self.total - self.step)) if done else "-"
 
     @contextmanager
-    def validating(self, total: int) -> Iterator[Callable[[int, int], None]]:
-        """A second bar for a validation; what it gives is called with (done, total)."""
+    def validating(self, total: int) -> Iterator[Callable[[int], None]]:
+        """A second bar for a validation; what it gives is called with the number of batches done."""
         task = self.bar.add_task("val", total=total, loss="-", rate="-", pace="", left="-")
         try:
-            yield lambda done, _: self.bar.update(task, completed=done)
+            yield lambda done: self.bar.update(task, completed=done)
         finally:
             self.bar.remove_task(task)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 import time
+import traceback
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,13 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from terrazzo.config.experiment import Experiment, make_experiment
+from terrazzo.config.config import Config
+from terrazzo.config.experiment import AMP_DTYPES, Experiment, make_experiment
 from terrazzo.config.load import load_config
 from terrazzo.data.build import open_dataset
 from terrazzo.data.check import check_labels
 from terrazzo.data.loaders import TrainingOrder, checked, make_loader
 from terrazzo.device import choose_device
-from terrazzo.engine.checkpoints import Checkpoints, random_state, set_random_state
+from terrazzo.engine.checkpoints import Checkpoints
 from terrazzo.engine.ema import EMA
 from terrazzo.engine.evaluate import evaluation_loader, run_evaluation, total_loss
 from terrazzo.engine.files import make_folder, write_atomically
@@ -28,6 +33,7 @@ from terrazzo.engine.pretrained import load_pretrained
 from terrazzo.engine.progress import Meter, StepProgress
 from terrazzo.engine.schedule import Schedule
 from terrazzo.engine.signals import StopSignal
+from terrazzo.engine.state import collect_state, is_finite, restore_state
 from terrazzo.errors import UserError
 from terrazzo.inference.segmenter import describe
 from terrazzo.models.build import build_model
@@ -68,21 +74,32 @@ def train(
     `resume` continues the newest state there, or starts afresh. `amp` is True, "bf16" or "fp16"; `pretrained` is a path
     or "none". Raises UserError for what the user can mend.
     """
-    settings = load_config(config, overrides, trust=trust)
+    settings = load_config(config, {**(overrides or {}), **precision_overrides(amp)}, trust=trust)
     folder = make_folder(Path(work_dir or settings.get("work_dir") or Path("runs") / run_name(config)))
     log = RunLog(folder, quiet)
     try:
         log.say(f"log: {log.path}")
-        trainer = Trainer(
-            settings, folder, log, choose_device(device), amp, pretrained, resume or bool(settings.get("resume"))
-        )
-        return trainer.run()
+        resume = resume or bool(settings.get("resume"))
+        return Trainer(settings, folder, log, choose_device(device), pretrained, resume).run()
     except UserError as problem:
         log.note(f"error: {problem}")
+        raise
+    except Exception:
+        log.note(traceback.format_exc())
         raise
     finally:
         log.say(f"log: {log.path}")
         log.close()
+
+
+def precision_overrides(amp: str | bool | None) -> dict[str, Any]:
+    """The config keys that an `amp` asked for at the call stands for. Raises UserError for an unknown one."""
+    if amp is None:
+        return {}
+    if amp is not True and amp is not False and amp not in ("auto", *AMP_DTYPES):
+        raise UserError(f"amp '{amp}' is neither bf16 nor fp16")
+    kind = "AmpOptimWrapper" if amp else "OptimWrapper"
+    return {"optim_wrapper.type": kind, "optim_wrapper.dtype": AMP_DTYPES.get(str(amp))}
 
 
 def run_name(config: Any) -> str:
@@ -96,11 +113,10 @@ class Trainer:
 
     def __init__(
         self,
-        config: Mapping[str, Any],
+        config: Config,
         work_dir: Path,
         log: RunLog,
         device: torch.device,
-        amp: str | bool | None,
         pretrained: str | None,
         resume: bool,
     ) -> None:
@@ -112,17 +128,21 @@ class Trainer:
         torch.manual_seed(self.settings.seed)
         if self.settings.deterministic:
             torch.use_deterministic_algorithms(True, warn_only=True)
-        self.model: Any = build_model(experiment.model)
-        self.classes_count = self.model.final_head.num_classes
+        model: Any = build_model(experiment.model)
+        self.model, self.classes_count = model, int(model.final_head.num_classes)
         self.train_set = open_dataset(experiment.train, self.classes_count, "train_dataloader", self.settings.seed)
         self.val_set = None
         if experiment.val is not None:
             self.val_set = open_dataset(experiment.val, self.classes_count, "val_dataloader")
+            check_labels(self.val_set, "val", log.console)
         check_labels(self.train_set, "train", log.console)
-        self.load_weights(experiment, pretrained)
+        self.checkpoints = Checkpoints(work_dir, self.settings.keep_checkpoints)
+        state = self.checkpoints.newest_state() if resume else None
+        if state is None:
+            self.load_weights(experiment, pretrained)
         self.model.to(device)
         self.optimizer = build_optimizer(self.model, experiment.optimizer.optimizer, experiment.optimizer.paramwise)
-        self.precision = Precision(device, amp if amp is not None else experiment.optimizer.amp)
+        self.precision = Precision(device, experiment.optimizer.amp)
         self.ema = EMA(self.model, self.settings.ema) if self.settings.ema else None
         self.order = TrainingOrder(
             len(self.train_set),
@@ -135,13 +155,18 @@ class Trainer:
         self.total = self.settings.length * self.steps_in(self.settings.unit)
         rates = [group["lr"] for group in self.optimizer.param_groups]
         self.schedule = Schedule(experiment.optimizer.schedule, rates, self.order.batches_per_epoch, self.total)
-        self.checkpoints = Checkpoints(work_dir, self.settings.keep_checkpoints)
-        self.step = 0
+        self.step = self.saved_step = self.validated_step = 0
         self.best_score: float | None = None
         self.metrics: dict[str, Any] = {}
-        if resume:
-            self.resume()
-        self.write_config()
+        if state is not None:
+            self.resume(state)
+        elif resume:
+            log.say(f"nothing to resume in {work_dir}: starting afresh")
+        elif self.checkpoints.earlier:
+            log.say(f"the states of an earlier run in {self.checkpoints.folder} go when this one saves its first")
+        log.forget_after(self.step)
+        text = config.dump()
+        write_atomically(work_dir / "config.yaml", lambda path: path.write_text(text, encoding="utf-8"))
         self.describe_run()
 
     def steps_in(self, unit: str) -> int:
@@ -156,27 +181,13 @@ class Trainer:
         else:
             self.log.say(load_pretrained(self.model, pretrained or experiment.pretrained))
 
-    def resume(self) -> None:
-        """Continue from the newest state of the work dir, if there is one."""
-        state = self.checkpoints.newest_state()
-        if state is None:
-            self.log.say(f"nothing to resume in {self.work_dir}: starting afresh")
-            return
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.precision.scaler.load_state_dict(state["scaler"])
-        if self.ema is not None and state["ema"] is not None:
-            self.ema.average.load_state_dict(state["ema"])
-        for name, parameter in self.model.named_parameters():
-            if name in state["gradients"]:
-                parameter.grad = state["gradients"][name].to(self.device)
-        set_random_state(state["random"])
-        self.step, self.best_score = state["step"], state["best_score"]
+    def resume(self, state: Mapping[str, Any]) -> None:
+        """Continue from a saved state."""
+        restore_state(state, self.model, self.optimizer, self.precision, self.ema)
+        self.step = self.saved_step = state["step"]
+        self.validated_step, self.metrics = state["validated_step"], state["metrics"]
+        self.best_score = state["best_score"] if self.checkpoints.best.exists() else None
         self.log.say(f"resumed at step {self.step} of {self.total}")
-
-    def write_config(self) -> None:
-        text = self.config.dump() if hasattr(self.config, "dump") else ""
-        write_atomically(self.work_dir / "config.yaml", lambda path: path.write_text(text, encoding="utf-8"))
 
     def describe_run(self) -> None:
         experiment, log = self.experiment, self.log
@@ -201,19 +212,23 @@ class Trainer:
             try:
                 self.fit(stop, progress)
             except Interrupted:
-                self.log.say(
-                    f"stopped at step {self.step} of {self.total}, state saved; to continue: "
-                    f"terrazzo train {self.config_name()} --work-dir {self.work_dir} --resume"
-                )
+                self.save()
+                self.log.say(f"stopped at step {self.step} of {self.total}, state saved; to continue: {self.command()}")
                 return self.result(finished=False)
-            except UserError:
-                if self.step:
-                    self.save()
+            except Exception:
+                self.rescue()
                 raise
-        self.log.say(
-            f"weights: {self.checkpoints.last}" + (f", best: {self.checkpoints.best}" if self.best_score else "")
-        )
-        return self.result()
+        result = self.result()
+        self.log.say(f"weights: {result.last}" + (f", best: {result.best}" if result.best else ""))
+        return result
+
+    def rescue(self) -> None:
+        """Save the state of a failing run, unless its weights are broken or saving is what fails."""
+        if self.step > self.saved_step and is_finite(self.model):
+            with suppress(UserError):
+                self.save()
+        if self.saved_step:
+            self.log.say(f"the state of step {self.saved_step} is saved; to continue from it: {self.command()}")
 
     def fit(self, stop: StopSignal, progress: StepProgress) -> None:
         """The loop: one step for each batch, and what happens at intervals."""
@@ -223,6 +238,8 @@ class Trainer:
         batches = self.batches()
         meter = Meter()
         model.train()
+        if self.step and self.is_time_to_validate():  # the last one was cut short
+            self.validate(stop, progress)
         while self.step < self.total:
             batch = meter.wait_for(batches)
             self.schedule.apply(optimizer, self.step)
@@ -235,17 +252,16 @@ class Trainer:
                 self.precision.update(optimizer, model, clip)
                 optimizer.zero_grad(set_to_none=True)
                 if self.ema is not None:
-                    self.ema.update(model)
+                    self.ema.update(model, -(-self.step // accumulate))
             meter.add(losses)
             progress.update(self.step, meter, optimizer.param_groups[0]["lr"])
             if self.step % settings.log_interval == 0 or self.step == self.total:
                 self.log_losses(meter, progress)
-            if self.is_time(settings.val_interval, settings.unit, settings.val_begin):
-                self.validate(progress)
-            if self.is_time(settings.checkpoint_interval or settings.val_interval, settings.checkpoint_unit):
+            if self.is_time_to_validate():
+                self.validate(stop, progress)
+            if self.is_time(settings.checkpoint_interval, settings.checkpoint_unit):
                 self.save()
             if stop.requested and self.step < self.total:
-                self.save()
                 raise Interrupted
 
     def batches(self) -> Iterator[Batch]:
@@ -259,15 +275,23 @@ class Trainer:
         """The model's losses on a batch, in the run's precision."""
         batch = batch.to(self.device)
         images, targets = self.model.preprocess.pad(self.model.preprocess(batch.image), batch.targets, batch.sizes)
+        if "label" not in targets:
+            raise UserError("the training pipeline has no LoadAnnotations, so there is nothing to learn from: add it")
         labels = targets.pop("label").long()
         with self.precision.autocast():
             return self.model.loss(images, labels, **targets)
 
-    def is_time(self, interval: int, unit: str, begin: int = 1) -> bool:
+    def is_time(self, interval: int | None, unit: str, begin: int = 1) -> bool:
         """Whether something that happens every `interval` units is due at this step, or the run is at its end."""
         length = self.steps_in(unit)
-        due = self.step % (interval * length) == 0 and self.step >= begin * length
+        due = interval is not None and self.step % (interval * length) == 0 and self.step >= begin * length
         return due or self.step == self.total
+
+    def is_time_to_validate(self) -> bool:
+        """Whether a validation is due at this step and not done yet."""
+        settings = self.settings
+        due = self.is_time(settings.val_interval, settings.unit, settings.val_begin)
+        return due and self.val_set is not None and self.validated_step < self.step
 
     def check_finite(self, total: Tensor, losses: Mapping[str, Tensor], batch: Batch) -> None:
         """Raise UserError where the loss is not a number, with what a user needs to find out why."""
@@ -278,7 +302,7 @@ class Trainer:
         rate = self.optimizer.param_groups[0]["lr"]
         raise UserError(
             f"the loss is {float(total)} at step {self.step + 1} ({', '.join(broken)}; learning rate {rate:.3g}; "
-            f"batch: {files}). Lower the learning rate, clip gradients (optim_wrapper.clip_grad), or look at these files."
+            f"batch: {files}). Lower the learning rate, clip gradients (optim_wrapper.clip_grad), look at these files."
         )
 
     # What happens at intervals
@@ -297,14 +321,19 @@ class Trainer:
             self.log.console.print(text.rstrip(), markup=False)
         meter.reset()
 
-    def validate(self, progress: StepProgress) -> None:
+    def validate(self, stop: StopSignal, progress: StepProgress) -> None:
         """Score the model (its average, with EMA) on the validation set, and keep the best weights."""
-        if self.val_set is None or self.experiment.val is None:
-            return
+        assert self.val_set is not None and self.experiment.val is not None
         started = time.monotonic()
         loader = evaluation_loader(self.val_set, self.experiment.val)
         model = self.ema.average if self.ema is not None else self.model
-        with progress.validating(len(loader)) as on_progress:
+        with progress.validating(len(loader)) as show:
+
+            def on_progress(done: int, total: int) -> None:
+                show(done)
+                if stop.requested and done < total:
+                    raise Interrupted
+
             result, confusion = run_evaluation(
                 model,
                 loader,
@@ -314,19 +343,25 @@ class Trainer:
                 with_loss=True,
                 on_progress=on_progress,
             )
-        self.metrics = result
+        self.metrics, self.validated_step = result, self.step
         self.log.record(self.step, "val", result)
         self.log.say(f"step {self.step}  val  {summary(result)}  ({duration(time.monotonic() - started)})")
         self.log.note(as_text(class_table(result)))
         if confusion.single_class is not None:
             name = self.val_set.classes[confusion.single_class]
             self.log.say(
-                f"warning: every pixel was predicted as '{name}'; train longer, or look at the labels and the learning rate"
+                f"warning: every pixel was predicted as '{name}'; train longer, or look at labels and learning rate"
             )
-        score = result.get(self.best_name(result))
-        if score is not None and (self.best_score is None or score > self.best_score):
+        score = result[self.best_name(result)]
+        if score is not None and self.is_better(score):
             self.best_score = score
             self.save_weights(self.checkpoints.best)
+
+    def is_better(self, score: float) -> bool:
+        """Whether a score beats the best one so far."""
+        if self.best_score is None:
+            return True
+        return score < self.best_score if self.settings.lower_is_better else score > self.best_score
 
     def best_name(self, result: Mapping[str, Any]) -> str:
         """The metric that decides which weights are best."""
@@ -335,40 +370,28 @@ class Trainer:
 
     def save(self) -> None:
         """Save the state to resume from, and the weights."""
-        gradients = {name: p.grad for name, p in self.model.named_parameters() if p.grad is not None}
-        state = {
+        progress = {
             "step": self.step,
+            "validated_step": self.validated_step,
             "best_score": self.best_score,
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.precision.scaler.state_dict(),
-            "ema": self.ema.average.state_dict() if self.ema is not None else None,
-            "gradients": gradients,
-            "random": random_state(),
+            "metrics": self.metrics,
         }
-        path = self.checkpoints.save_state(self.step, state)
+        state = collect_state(self.model, self.optimizer, self.precision, self.ema)
+        path = self.checkpoints.save_state(self.step, progress | state)
+        self.saved_step = self.step
         self.save_weights(self.checkpoints.last)
         self.log.note(f"saved {path}")
 
     def save_weights(self, path: Path) -> None:
         model: nn.Module = self.ema.average if self.ema is not None else self.model
-        meta = describe(as_plain(self.config), self.train_set.classes, self.train_set.palette)
-        self.checkpoints.save_weights(path, model, meta | {"step": str(self.step), "metrics": as_json(self.metrics)})
+        meta = describe(self.config.to_dict(), self.train_set.classes, self.train_set.palette)
+        self.checkpoints.save_weights(path, model, meta | {"step": str(self.step), "metrics": json.dumps(self.metrics)})
 
-    def config_name(self) -> str:
-        return str(getattr(self.config, "path", None) or self.work_dir / "config.yaml")
+    def command(self) -> str:
+        """What continues this run; the work dir's own config has every option of the command line in it."""
+        config, folder = (shlex.quote(str(path)) for path in (self.work_dir / "config.yaml", self.work_dir))
+        return f"terrazzo train {config} --work-dir {folder} --resume"
 
     def result(self, finished: bool = True) -> Run:
         best = self.checkpoints.best if self.checkpoints.best.exists() else None
         return Run(best, self.checkpoints.last, self.metrics, self.log.path, finished, self.work_dir)
-
-
-def as_plain(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A config as a plain dict."""
-    return config.to_dict() if hasattr(config, "to_dict") else dict(config)
-
-
-def as_json(value: Any) -> str:
-    import json
-
-    return json.dumps(value)

@@ -19,6 +19,9 @@ def infer(model: Any, images: Tensor, test_cfg: dict[str, Any] | None = None) ->
     if mode == "whole":
         return model(images)
     if mode == "slide":
+        for key in ("crop_size", "stride"):
+            if len(test_cfg.get(key) or ()) != 2:
+                raise UserError(f"test_cfg: mode 'slide' needs {key}=(height, width), not {test_cfg.get(key)!r}")
         return slide(model, images, test_cfg["crop_size"], test_cfg["stride"])
     raise UserError(f"test_cfg: mode '{mode}' is neither 'whole' nor 'slide'")
 
@@ -32,7 +35,7 @@ def window_starts(length: int, crop: int, stride: int) -> list[int]:
 def slide(
     model: Any, images: Tensor, crop_size: Sequence[int], stride: Sequence[int], windows_at_once: int = 4
 ) -> Tensor:
-    """Average of the logits of overlapping windows; windows of equal size run together, `windows_at_once` in a batch."""
+    """Average of the logits of overlapping windows; windows of one size run together, `windows_at_once` in a batch."""
     count, _, height, width = images.shape
     crop_height, crop_width = min(crop_size[0], height), min(crop_size[1], width)
     corners = [

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from terrazzo.config.experiment import make_experiment
-from terrazzo.config.load import is_file, load_config
+from terrazzo.config.load import load_config
 from terrazzo.data.build import class_names
 from terrazzo.data.loaders import to_tensor
 from terrazzo.data.spec import IMAGE_SUFFIXES
@@ -30,7 +30,10 @@ from terrazzo.sample import Sample
 from terrazzo.transforms import Compose, read_image
 
 # steps of a test pipeline that read files or pack; what remains (resizing, padding) applies to an image at hand
-READING = ("LoadImageFromFile", "LoadAnnotations", "PackSegInputs", "InferencerLoader", "LoadImageFromNDArray")
+READING = (
+    "LoadImageFromFile", "LoadAnnotations", "PackSegInputs", "InferencerLoader", "LoadImageFromNDArray",
+    "LoadDepthAnnotation", "GenerateEdge",
+)  # fmt: skip
 
 
 class Prediction:
@@ -70,13 +73,14 @@ class Prediction:
     def save(self, path: str | Path, opacity: float | None = None) -> Path:
         """Write the class map as an indexed PNG in the classes' colours, or with `opacity` the overlay as a picture."""
         path = Path(path)
+        if opacity is None and path.suffix.lower() in (".jpg", ".jpeg", ".webp"):
+            raise UserError(f"cannot save the class map as {path}: this format changes its values; use .png")
         if opacity is not None:
             picture = Image.fromarray(self.overlay(opacity))
         elif len(self.classes) > 256:
             picture = Image.fromarray(self.labels.astype(np.uint16))
         else:
-            picture = Image.fromarray(self.labels.astype(np.uint8)).convert("P")
-            picture.putdata(self.labels.astype(np.uint8).ravel())
+            picture = Image.fromarray(self.labels.astype(np.uint8))
             picture.putpalette([channel for colour in self.palette for channel in colour])
         try:
             picture.save(path)
@@ -109,14 +113,13 @@ class Segmenter:
     def __call__(self, source: Any) -> Any:
         if isinstance(source, (str, Path)) and Path(source).is_dir():
             return self.iterate(images_in(Path(source)))
-        if isinstance(source, (list, tuple)) or isinstance(source, Iterator):
+        if isinstance(source, (list, tuple, Iterator)):
             return self.iterate(source)
         return self.predict(source)
 
     def iterate(self, sources: Any) -> Iterator[Prediction]:
-        """Predictions of several sources, one at a time."""
-        for source in sources:
-            yield self.predict(source)
+        """Predictions of several sources, one at a time; after an error for one of them the iterator can go on."""
+        return map(self.predict, sources)
 
     @torch.inference_mode()
     def predict(self, source: Any) -> Prediction:
@@ -140,11 +143,10 @@ def as_rgb(source: Any) -> tuple[np.ndarray, Path | None]:
         return np.array(source.convert("RGB")), None
     if not isinstance(source, np.ndarray):
         raise UserError(f"cannot segment a {type(source).__name__}: give a path, an RGB array or a PIL image")
-    if source.ndim == 2:
-        source = cv2.cvtColor(source, cv2.COLOR_GRAY2RGB)
-    if source.ndim != 3 or source.dtype != np.uint8:
+    grey = source.ndim == 2 or (source.ndim == 3 and source.shape[2] == 1)
+    if source.dtype != np.uint8 or not (grey or (source.ndim == 3 and source.shape[2] == 3)) or not source.size:
         raise UserError(f"an image array must be (H, W, 3) uint8 in RGB order, not {source.shape} {source.dtype}")
-    return source, None
+    return cv2.cvtColor(source, cv2.COLOR_GRAY2RGB) if grey else source, None
 
 
 def images_in(folder: Path) -> list[Path]:
@@ -167,11 +169,11 @@ def load(
         raise UserError("terrazzo has no embedded model yet: tz.load('best.safetensors') takes a trained one")
     if isinstance(source, (str, Path)) and Path(source).suffix in (".safetensors", ".pth", ".pt"):
         return from_checkpoint(read_checkpoint(source), chosen)
-    if isinstance(source, (str, Path)):
-        is_file(source)
+    config = load_config(source)
     if checkpoint is None:
-        raise UserError(f"{source} is a config: give its weights too, tz.load(config, checkpoint='best.safetensors')")
-    return from_checkpoint(read_checkpoint(checkpoint), chosen, load_config(source))
+        name = source if isinstance(source, (str, Path)) else "this"
+        raise UserError(f"{name} is a config: give its weights too, tz.load(config, checkpoint='best.safetensors')")
+    return from_checkpoint(read_checkpoint(checkpoint), chosen, config)
 
 
 def from_checkpoint(checkpoint: Checkpoint, device: torch.device, config: Mapping[str, Any] | None = None) -> Segmenter:
@@ -183,16 +185,26 @@ def from_checkpoint(checkpoint: Checkpoint, device: torch.device, config: Mappin
             "on the command line --config CONFIG"
         )
     experiment = make_experiment(values)
-    model = build_model(experiment.model)
-    load_checkpoint(model, checkpoint)
-    classes, palette = class_names(experiment, model.final_head.num_classes)
-    classes = checkpoint.meta.get("classes") or checkpoint.meta.get("CLASSES") or classes
-    palette = (
-        checkpoint.meta.get("palette") or checkpoint.meta.get("PALETTE") or palette or default_palette(len(classes))
-    )
+    model: Any = build_model(experiment.model)
+    load_checkpoint(model, checkpoint, strict=True)
+    count = model.final_head.num_classes
+    classes, palette = class_names(experiment, count)
+    saved_classes, saved_palette = legend_of(checkpoint)
+    if len(saved_classes) == count:
+        classes = saved_classes
+        palette = saved_palette if len(saved_palette) == count else [list(colour) for colour in default_palette(count)]
     loader = experiment.test or experiment.val
     pipeline = loader.dataset.get("pipeline", ()) if loader else ()
     return Segmenter(model, classes, palette, pipeline, device)
+
+
+def legend_of(checkpoint: Checkpoint) -> tuple[list[str], list[list[int]]]:
+    """Classes and palette as a checkpoint tells them, ours or either MMSegmentation's; empty where it does not."""
+    meta = checkpoint.meta
+    known = meta["dataset_meta"] if isinstance(meta.get("dataset_meta"), Mapping) else meta
+    found = [known.get(key) or known.get(key.upper()) for key in ("classes", "palette")]
+    classes, palette = (value if isinstance(value, (list, tuple)) else () for value in found)
+    return [str(name) for name in classes], [list(colour) for colour in palette]
 
 
 def describe(values: Mapping[str, Any], classes: Sequence[str], palette: Sequence[Sequence[int]]) -> dict[str, str]:

@@ -1,5 +1,5 @@
 """Metrics, streaming and on the device of the predictions."""
 
-from terrazzo.metrics.confusion import ConfusionMatrix
+from terrazzo.metrics.confusion import ConfusionMatrix, check_groups
 
-__all__ = ["ConfusionMatrix"]
+__all__ = ["ConfusionMatrix", "check_groups"]

@@ -24,13 +24,13 @@ class ConfusionMatrix:
 
     def update(self, predictions: Tensor, labels: Tensor) -> None:
         """Count class maps of one shape, each value below K or ignored in `labels`. Raises UserError for others."""
-        labels, predictions = labels.flatten(), predictions.flatten()
+        labels, predictions = labels.flatten().to(torch.int32), predictions.flatten()
         rows = self.num_classes + 1  # the last one collects what is ignored
-        # unsigned bytes hold every class of most data sets, and make the pair's index cheap to compute
-        index = torch.where(labels == self.ignore_index, self.num_classes, labels).to(torch.int32)
-        if int(index.max()) > self.num_classes:
-            raise UserError(f"a label has the value {int(index.max())}, outside the {self.num_classes} classes")
-        pairs = index * self.num_classes + predictions
+        ignored = labels == self.ignore_index
+        worst = int(labels.masked_fill(ignored, 0).max())
+        if worst >= self.num_classes:
+            raise UserError(f"a label has the value {worst}, outside the {self.num_classes} classes")
+        pairs = labels.masked_fill(ignored, self.num_classes) * self.num_classes + predictions
         counts = torch.bincount(pairs, minlength=rows * self.num_classes)
         self.counts += counts.view(rows, self.num_classes)[: self.num_classes].to(self.counts.device)
 
@@ -38,9 +38,7 @@ class ConfusionMatrix:
         self, groups: Sequence[str] = ("mIoU",), classes: Sequence[str] = (), beta: float = 1.0
     ) -> dict[str, Any]:
         """Scores in percent: aAcc, the groups' means, and `per_class`; a class that never occurs is None."""
-        unknown = [group for group in groups if group not in GROUPS]
-        if unknown:
-            raise UserError(f"no metric is called '{unknown[0]}'{nearest(unknown[0], GROUPS)}")
+        check_groups(groups)
         counts = self.counts.double().cpu()
         hits, labelled, predicted = counts.diagonal(), counts.sum(1), counts.sum(0)
         precision, recall = hits / predicted, hits / labelled
@@ -48,7 +46,7 @@ class ConfusionMatrix:
             "IoU": hits / (labelled + predicted - hits),
             "Acc": recall,
             "Dice": 2 * hits / (labelled + predicted),
-            "Fscore": (1 + beta**2) * precision * recall / (beta**2 * precision + recall),
+            "Fscore": (1 + beta**2) * hits / (beta**2 * labelled + predicted),
             "Precision": precision,
             "Recall": recall,
         }
@@ -67,6 +65,13 @@ class ConfusionMatrix:
         """The class that every counted pixel was predicted as, if there is just one; None otherwise."""
         present = torch.nonzero(self.counts.sum(0)).flatten().tolist()
         return present[0] if len(present) == 1 else None
+
+
+def check_groups(groups: Sequence[str]) -> None:
+    """Raise UserError for a metric that there is not, with the nearest ones."""
+    for group in groups:
+        if group not in GROUPS:
+            raise UserError(f"no metric is called '{group}'{nearest(group, GROUPS)}")
 
 
 def percent(value: Tensor) -> float | None:
