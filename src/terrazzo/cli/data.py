@@ -1,0 +1,22 @@
+"""`terrazzo data`: its commands lie in modules of their own."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+
+# command -> what it does; its module is terrazzo.cli.data_<command>
+COMMANDS = {
+    "convert": "bring a published data set into the layout that its declaration reads",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(dest="data_command", metavar="COMMAND", required=True)
+    for name, about in COMMANDS.items():
+        sub = commands.add_parser(name, help=about, description=about[0].upper() + about[1:] + ".")
+        importlib.import_module(f"terrazzo.cli.data_{name}").add_arguments(sub)
+
+
+def run(args: argparse.Namespace) -> int:
+    return importlib.import_module(f"terrazzo.cli.data_{args.data_command}").run(args)

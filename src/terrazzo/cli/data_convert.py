@@ -1,0 +1,50 @@
+"""`terrazzo data convert`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+
+from terrazzo.data.converters.base import CONVERTERS
+from terrazzo.data.converters.run import convert
+from terrazzo.data.spec import dataset_spec
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="the data set, see below")
+    parser.add_argument(
+        "raw", metavar="RAW", help="its download: a folder of archives or of what was in them; only read"
+    )
+    parser.add_argument("out", metavar="OUT", help="folder for the result; what it holds already is kept")
+    parser.add_argument("--workers", type=int, help="processes (default: one a core)")
+    parser.add_argument("--link", action="store_true", help="link files that stay as they are instead of copying them")
+    parser.add_argument("--tile", type=int, metavar="PIXELS", help="edge of the tiles that large images are cut into")
+    parser.add_argument("--stride", type=int, metavar="PIXELS", help="step between tiles")
+    listed = [f"  {name}: {CONVERTERS.get(name).needs}" for name in CONVERTERS]
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = "what RAW holds:\n" + "\n".join(listed)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Convert, then say what there is and how a config names it."""
+    console = Console(stderr=True)
+    report = convert(
+        args.name,
+        args.raw,
+        args.out,
+        workers=args.workers,
+        link=args.link,
+        tile=args.tile,
+        stride=args.stride,
+        console=console,
+    )
+    for note in report.notes:
+        print(f"note: {note}")
+    dataset = dataset_spec(CONVERTERS.get(args.name).dataset)
+    counts = ", ".join(f"{count} {split}" for split, count in report.images.items())
+    done = f"{report.written} files or groups of tiles written, {report.kept} already there"
+    print(f"{args.name}: {counts} images in {Path(args.out)} ({done})")
+    print(f"in a config: type='{dataset.name}', data_root='{Path(args.out)}'")
+    return 0

@@ -1,0 +1,94 @@
+"""What a converter is: a declaration, and a plan of which files are made from which."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from terrazzo.data.converters.raw import Missing, Raw
+from terrazzo.registry import Registry
+
+CONVERTERS = Registry("converter", "terrazzo.data.converters")
+
+
+@dataclass(frozen=True)
+class Job:
+    """Files to write (`outputs`, below OUT) from what `make` yields: arrays (images, in RGB order) or bytes.
+
+    A job with a `source` copies that file instead; one that is to `renew` its output writes it at every run.
+    """
+
+    outputs: tuple[str, ...]
+    make: Callable[[], Iterable[Any]] | None = None
+    source: Path | None = None
+    renew: bool = False
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user chose: the edge of tiles and the step between them, in pixels."""
+
+    tile: int = 0
+    stride: int = 0
+
+
+@dataclass(frozen=True)
+class Converter:
+    """How a data set is published and what becomes of it.
+
+    `needs` says what RAW holds (zips or unpacked); `splits` are those of the declaration `dataset` that are made,
+    `optional` those that may be absent without a word.
+    """
+
+    name: str
+    dataset: str
+    needs: str
+    plan: Callable[[Raw, Options], list[Job]]
+    splits: Sequence[str] = ("train", "val")
+    optional: Sequence[str] = ()
+    options: Options = field(default_factory=Options)
+
+    def __post_init__(self) -> None:
+        CONVERTERS.register(self, name=self.name)
+
+
+def make(output: str, function: Callable[..., Any], *arguments: Any) -> Job:
+    """A job for one file."""
+    return Job((output,), partial(single, function, *arguments))
+
+
+def single(function: Callable[..., Any], *arguments: Any) -> list[Any]:
+    return [function(*arguments)]
+
+
+def copy(output: str, source: Path) -> Job:
+    """A job that takes a file as it is."""
+    return Job((output,), source=source)
+
+
+def text(output: str, lines: Iterable[str]) -> Job:
+    """A job for a list of names."""
+    return Job((output,), partial(single, str.encode, "".join(f"{line}\n" for line in lines)), renew=True)
+
+
+def by_stem(paths: Iterable[Path], *endings: str) -> dict[str, Path]:
+    """Files by their names without the first of `endings` that fits."""
+    found = {}
+    for path in paths:
+        ending = next(ending for ending in endings if path.name.lower().endswith(ending.lower()))
+        found[path.name[: -len(ending)]] = path
+    return found
+
+
+def matched(images: Mapping[str, Path], labels: Mapping[str, Path], what: str) -> list[tuple[str, Path, Path]]:
+    """(name, image, label) of every image. Raises Missing naming those without a label, and where there is no image."""
+    if not images:
+        raise Missing(f"there are no {what} images")
+    absent = [name for name in images if name not in labels]
+    if absent:
+        listed = ", ".join(absent[:5]) + (", ..." if len(absent) > 5 else "")
+        raise Missing(f"{len(absent)} of {len(images)} {what} images have no label: {listed}")
+    return [(name, images[name], labels[name]) for name in sorted(images)]

@@ -1,0 +1,102 @@
+"""Retinas: CHASE_DB1, DRIVE, HRF, STARE and REFUGE."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from terrazzo.data.converters.arrays import binary, grey, look_up, picture
+from terrazzo.data.converters.base import Converter, Job, Options, by_stem, make, matched
+from terrazzo.data.converters.raw import Missing, Raw
+
+FOLDERS = {"train": "training", "val": "validation"}
+CUP_AND_DISC = {0: 1, 128: 2, 255: 0}
+
+
+def vessels(split: str, images: dict[str, Path], labels: dict[str, Path], suffix: str) -> list[Job]:
+    """The images of a split as PNG, and their vessels as classes 0 and 1."""
+    folder, jobs = FOLDERS[split], []
+    for name, image, label in matched(images, labels, split):
+        jobs.append(make(f"images/{folder}/{name}.png", picture, image))
+        jobs.append(make(f"annotations/{folder}/{name}{suffix}", binary, label))
+    return jobs
+
+
+def some(files: dict[str, Path], names: list[str]) -> dict[str, Path]:
+    return {name: files[name] for name in names}
+
+
+def chase_db1(raw: Raw, options: Options) -> list[Job]:
+    """The first ten children train, both eyes each; the other four validate."""
+    images = by_stem(raw.find("Image_??[LR].jpg"), ".jpg")
+    labels = by_stem(raw.find("Image_??[LR]_1stHO.png"), "_1stHO.png")
+    train = [name for name in images if int(name[6:8]) <= 10]
+    jobs = vessels("train", some(images, train), labels, "_1stHO.png")
+    rest = [name for name in images if name not in train]
+    return jobs + (vessels("val", some(images, rest), labels, "_1stHO.png") if rest else [])
+
+
+def drive(raw: Raw, options: Options) -> list[Job]:
+    """The published halves; where the test half comes without its labels, the images alone."""
+    images = by_stem(raw.find("images/*_training.tif"), "_training.tif")
+    labels = by_stem(raw.find("1st_manual/*_manual1.gif"), "_manual1.gif")
+    jobs = vessels("train", images, labels, "_manual1.png")
+    tests = by_stem(raw.find("images/*_test.tif"), "_test.tif")
+    if any(name in labels for name in tests):
+        return jobs + vessels("val", tests, labels, "_manual1.png")
+    return jobs + [make(f"images/validation/{name}.png", picture, path) for name, path in tests.items()]
+
+
+def hrf(raw: Raw, options: Options) -> list[Job]:
+    """The first five of the healthy, diabetic and glaucomatous eyes train, the other ten of each validate."""
+    images = by_stem(raw.find("??_h.jpg", "??_g.jpg", "??_dr.jpg"), ".jpg")
+    labels = by_stem(raw.find("??_h.tif", "??_g.tif", "??_dr.tif"), ".tif")
+    train = [name for name in images if int(name[:2]) <= 5]
+    rest = [name for name in images if name not in train]
+    jobs = vessels("train", some(images, train), labels, ".png")
+    return jobs + (vessels("val", some(images, rest), labels, ".png") if rest else [])
+
+
+def stare(raw: Raw, options: Options) -> list[Job]:
+    """The first ten of the twenty images, to im0139, train; the others validate."""
+    images = by_stem(raw.find("im????.ppm", "im????.ppm.gz"), ".ppm", ".ppm.gz")
+    labels = by_stem(raw.find("im????.ah.ppm", "im????.ah.ppm.gz"), ".ah.ppm", ".ah.ppm.gz")
+    train = [name for name in images if int(name[2:]) <= 139]
+    rest = [name for name in images if name not in train]
+    jobs = vessels("train", some(images, train), labels, ".ah.png")
+    return jobs + (vessels("val", some(images, rest), labels, ".ah.png") if rest else [])
+
+
+def cup_and_disc(path: Path) -> np.ndarray:
+    """The cup is black, the disc around it grey, the background white."""
+    return look_up(grey(path), CUP_AND_DISC, 0)
+
+
+def refuge(raw: Raw, options: Options) -> list[Job]:
+    """400 images a split: gNNNN and nNNNN train, VNNNN validate, TNNNN test."""
+    labels = by_stem(raw.find("Disc_Cup_Masks/*.bmp", "Disc_Cup_Masks/*/*.bmp", "[gnVT]????.bmp"), ".bmp")
+    jobs = []
+    for folder, letters in (("training", "gn"), ("validation", "v"), ("test", "t")):
+        images = by_stem(raw.find(f"[{letters}]????.jpg"), ".jpg")
+        if folder == "training" or images:
+            for name, image, label in matched(images, labels, folder):
+                jobs.append(make(f"images/{folder}/{name}.png", picture, image))
+                jobs.append(make(f"annotations/{folder}/{name}.png", cup_and_disc, label))
+    if not jobs:
+        raise Missing("there are no REFUGE images")
+    return jobs
+
+
+Converter("chase_db1", "ChaseDB1Dataset", "CHASEDB1.zip, with Image_01L.jpg and Image_01L_1stHO.png", chase_db1)
+Converter("drive", "DRIVEDataset", "training.zip and test.zip of DRIVE, with images/ and 1st_manual/", drive)
+Converter("hrf", "HRFDataset", "images and manual segmentations of HRF, such as 01_h.jpg and 01_h.tif", hrf)
+Converter("stare", "STAREDataset", "stare-images.tar and labels-ah.tar, with im0001.ppm.gz and im0001.ah.ppm.gz", stare)
+Converter(
+    "refuge",
+    "REFUGEDataset",
+    "REFUGE-Training400, -Validation400 and -Test400 with their annotations (Disc_Cup_Masks/*.bmp)",
+    refuge,
+    splits=("train", "val", "test"),
+    optional=("test",),
+)

@@ -1,0 +1,187 @@
+"""Images from above: iSAID, LEVIR-CD, LoveDA, Potsdam and Vaihingen."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from terrazzo.data.converters.arrays import Box, binary, cut, indices_of, picture, size_of, windows
+from terrazzo.data.converters.base import Converter, Job, Options, by_stem, copy, matched
+from terrazzo.data.converters.raw import Missing, Raw
+from terrazzo.data.spec import dataset_spec
+
+POTSDAM_VAL = {
+    *("2_13", "2_14", "3_13", "3_14", "4_13", "4_14", "4_15"),
+    *("5_13", "5_14", "5_15", "6_13", "6_14", "6_15", "7_13"),
+}
+VAIHINGEN_TRAIN = {f"area{number}" for number in (1, 3, 5, 7, 11, 13, 15, 17, 21, 23, 26, 28, 30, 32, 34, 37)}
+
+LABEL_FOLDERS = ("gts", "ground_truth")  # where Vaihingen's masks have the names of the images
+
+
+def image_tiles(path: Path, boxes: list[Box], least: int = 0) -> Iterator[np.ndarray]:
+    return cut(picture(path), boxes, least)
+
+
+def binary_tiles(path: Path, boxes: list[Box]) -> Iterator[np.ndarray]:
+    return cut(binary(path), boxes)
+
+
+def colour_tiles(
+    path: Path, dataset: str, boxes: list[Box], first: int, other: int, least: int = 0
+) -> Iterator[np.ndarray]:
+    """Tiles of a mask in the colours of a data set's palette, as indices from `first`; other colours are `other`."""
+    return cut(indices_of(picture(path), dataset_spec(dataset).palette, other, first), boxes, least, fill=255)
+
+
+def corners(box: Box) -> str:
+    """left_top_right_bottom"""
+    top, left, bottom, right = box
+    return f"{left}_{top}_{right}_{bottom}"
+
+
+def isprs(dataset: str, val: set[str], images: dict[str, Path], labels: dict[str, Path], options: Options) -> list[Job]:
+    """Large images and masks of the ISPRS, cut into tiles; 0 is left for the margins between the classes."""
+    jobs = []
+    for name, image, label in matched(images, labels, dataset):
+        split = "val" if name in val else "train"
+        boxes = windows(*size_of(image), options.tile, options.stride)
+        tiles = [f"{split}/{name}_{corners(box)}.png" for box in boxes]
+        jobs.append(Job(tuple(f"img_dir/{tile}" for tile in tiles), partial(image_tiles, image, boxes)))
+        masks = partial(colour_tiles, label, dataset, boxes, 1, 0)
+        jobs.append(Job(tuple(f"ann_dir/{tile}" for tile in tiles), masks))
+    return jobs
+
+
+def numbered(paths: list[Path], pattern: str) -> dict[str, Path]:
+    """Files by what the pattern's group matches in their names; the first of several stays."""
+    found: dict[str, Path] = {}
+    for path in paths:
+        match = re.search(pattern, path.name, re.IGNORECASE)
+        if match:
+            found.setdefault(match.group(1).lower(), path)
+    return found
+
+
+def potsdam(raw: Raw, options: Options) -> list[Job]:
+    """24 patches train, 14 validate, as in the ISPRS's contest."""
+    images = numbered(raw.find("top_potsdam_*_RGB.tif"), r"potsdam_(\d+_\d+)_RGB")
+    masks = raw.find("top_potsdam_*_label_noBoundary.tif") + raw.find("top_potsdam_*_label.tif")
+    return isprs("PotsdamDataset", POTSDAM_VAL, images, numbered(masks, r"potsdam_(\d+_\d+)_label"), options)
+
+
+def vaihingen(raw: Raw, options: Options) -> list[Job]:
+    """16 areas train, 17 validate, as in the ISPRS's contest."""
+    found = raw.find("*/top_mosaic_09cm_area*.tif")
+    eroded = [path for path in found if path.stem.lower().endswith("_noboundary")]
+    full = [path for path in found if any(mark in part for part in raw.files[path][:-1] for mark in LABEL_FOLDERS)]
+    images = numbered([path for path in found if path not in {*eroded, *full}], r"(area\d+)\.tif$")
+    labels = numbered(eroded + full, r"(area\d+)(?:_noBoundary)?\.tif$")
+    return isprs("ISPRSDataset", set(images) - VAIHINGEN_TRAIN, images, labels, options)
+
+
+def isaid(raw: Raw, options: Options) -> list[Job]:
+    """Overlapping tiles; images smaller than a tile are padded, their labels with 255. The test set has no labels."""
+    jobs = []
+    for split in ("train", "val", "test"):
+        images = by_stem(raw.find("P????.png", under=split), ".png")
+        labels = by_stem(raw.find("P????_instance_color_RGB.png", under=split), "_instance_color_RGB.png")
+        if split != "test" and images:
+            matched(images, labels, split)
+        for name, image in sorted(images.items()):
+            boxes = windows(*size_of(image), options.tile, options.stride)
+            tiles = [
+                f"{split}/{name}_{box[0]}_{box[0] + options.tile}_{box[1]}_{box[1] + options.tile}" for box in boxes
+            ]
+            cut_image = partial(image_tiles, image, boxes, options.tile)
+            jobs.append(Job(tuple(f"img_dir/{tile}.png" for tile in tiles), cut_image))
+            if split != "test":
+                masks = partial(colour_tiles, labels[name], "iSAIDDataset", boxes, 0, 255, options.tile)
+                jobs.append(Job(tuple(f"ann_dir/{tile}_instance_color_RGB.png" for tile in tiles), masks))
+    if not jobs:
+        raise Missing("there are no images such as train/images/P0000.png")
+    return jobs
+
+
+def levircd(raw: Raw, options: Options) -> list[Job]:
+    """Tiles of the images before (A) and after (B), and of what changed."""
+    jobs = []
+    for split in ("train", "val", "test"):
+        before = by_stem(raw.find("A/*.png", under=split), ".png")
+        after = by_stem(raw.find("B/*.png", under=split), ".png")
+        labels = by_stem(raw.find("label/*.png", under=split), ".png")
+        if not before:
+            continue
+        matched(before, after, f"{split}/A")
+        for name, image, label in matched(before, labels, f"{split}/A"):
+            boxes = windows(*size_of(image), options.tile, options.stride)
+            for folder, cutter, path in (
+                ("A", image_tiles, image),
+                ("B", image_tiles, after[name]),
+                ("label", binary_tiles, label),
+            ):
+                tiles = tuple(f"{split}/{folder}/{name}_{corners(box)}.png" for box in boxes)
+                jobs.append(Job(tiles, partial(cutter, path, boxes)))
+    if not jobs:
+        raise Missing("there are no images such as train/A/train_1.png")
+    return jobs
+
+
+def loveda(raw: Raw, options: Options) -> list[Job]:
+    """Town and country in one folder; the numbers of the images are unique. The test set has no labels."""
+    jobs = []
+    for split in ("train", "val", "test"):
+        images = by_stem(raw.find("images_png/*.png", under=split), ".png")
+        labels = by_stem(raw.find("masks_png/*.png", under=split), ".png")
+        if images and split != "test":
+            matched(images, labels, split)
+        jobs += [copy(f"img_dir/{split}/{name}.png", path) for name, path in images.items()]
+        jobs += [copy(f"ann_dir/{split}/{name}.png", labels[name]) for name in images if name in labels]
+    if not jobs:
+        raise Missing("there are no images such as Train/Urban/images_png/1366.png")
+    return jobs
+
+
+Converter(
+    "potsdam",
+    "PotsdamDataset",
+    "2_Ortho_RGB.zip and 5_Labels_all_noBoundary.zip (or 5_Labels_all.zip) of ISPRS Potsdam",
+    potsdam,
+    options=Options(512, 512),
+)
+Converter(
+    "vaihingen",
+    "ISPRSDataset",
+    "ISPRS_semantic_labeling_Vaihingen.zip and its ground_truth_eroded_COMPLETE.zip",
+    vaihingen,
+    options=Options(512, 512),
+)
+Converter(
+    "isaid",
+    "iSAIDDataset",
+    "DOTA's images and iSAID's Semantic_masks in train/, val/ (and test/)",
+    isaid,
+    splits=("train", "val", "test"),
+    optional=("test",),
+    options=Options(896, 512),
+)
+Converter(
+    "levircd",
+    "LEVIRCDDataset",
+    "train.zip, val.zip and test.zip of LEVIR-CD, each with A/, B/ and label/",
+    levircd,
+    splits=("train", "val", "test"),
+    options=Options(256, 256),
+)
+Converter(
+    "loveda",
+    "LoveDADataset",
+    "Train.zip, Val.zip (and Test.zip) of LoveDA",
+    loveda,
+    splits=("train", "val", "test"),
+    optional=("test",),
+)
