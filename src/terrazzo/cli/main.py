@@ -18,6 +18,8 @@ COMMANDS = {
     "test": "score a checkpoint on a data set",
     "predict": "segment images, folders or videos",
     "config": "show a config as resolved",
+    "data": "prepare data sets",
+    "model": "list the parts of models, and say what a model costs",
     "demo": "train, test and show a small model on drawn street scenes, offline, in minutes",
     "doctor": "say what is installed and whether it fits",
 }
