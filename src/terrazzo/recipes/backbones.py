@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from terrazzo.errors import UserError, nearest
-from terrazzo.recipes.parts import Part, batch_norm, init
+from terrazzo.recipes import official
+from terrazzo.recipes.parts import Part, batch_norm, init, part
 
 HOST = "https://download.openmmlab.com/"
 PRETRAIN = HOST + "mmsegmentation/v0.5/pretrain/"
@@ -27,13 +28,6 @@ class Backbone:
 
 
 BUILDERS: list[tuple[str, Callable[..., Backbone]]] = []
-EXAMPLES = [
-    "r18-d8", "r34-d8", "r50-d8", "r101-d8", "r18b-d8", "r50b-d8", "r101b-d8", "r50s-d8", "r101-d16-mg124", "r50-d32",
-    "r18", "r50", "r101", "s101-d8", "hr18", "hr18s", "hr48", "mobilenet-v2-d8", "mit-b0", "mit-b1", "mit-b2", "mit-b3",
-    "mit-b4", "mit-b5", "mscan-t", "mscan-s", "mscan-b", "mscan-l", "pcpvt-s", "pcpvt-b", "pcpvt-l", "svt-s", "svt-b",
-    "svt-l", "convnext-tiny", "convnext-small", "convnext-base", "convnext-large", "convnext-xlarge", "swin-t",
-    "swin-s", "swin-b", "swin-l",
-]  # fmt: skip
 
 
 def builder(pattern: str) -> Callable[[Callable[..., Backbone]], Callable[..., Backbone]]:
@@ -50,16 +44,14 @@ def backbone(word: str) -> Backbone:
         match = re.fullmatch(pattern, word)
         if match:
             return function(**match.groupdict())
-    raise UserError(f"no backbone is called '{word}'{nearest(word, EXAMPLES)}")
+    known = {part for name in official.names() for part in name.split("_")[:2]}
+    raise UserError(f"no backbone is called '{word}'{nearest(word, known)}")
 
 
 def resnet_spec(depth: int, kind: str = "ResNetV1c", **options: Any) -> Part:
     """A ResNet at stride 32, unless `strides` and `dilations` say otherwise."""
-    return {
-        "type": kind, "depth": depth, "num_stages": 4, "out_indices": [0, 1, 2, 3], "dilations": [1, 1, 1, 1],
-        "strides": [1, 2, 2, 2], "norm_cfg": batch_norm(), "norm_eval": False, "style": "pytorch",
-        "contract_dilation": True,
-    } | options  # fmt: skip
+    return part(kind, depth=depth, num_stages=4, out_indices=[0, 1, 2, 3], dilations=[1, 1, 1, 1], strides=[1, 2, 2, 2],
+        norm_cfg=batch_norm(), norm_eval=False, style="pytorch", contract_dilation=True) | options  # fmt: skip
 
 
 # suffix of a ResNet's word -> strides, dilations
@@ -112,79 +104,63 @@ def hrnet(size: str, small: str) -> Backbone:
     """Wang et al., TPAMI 2020."""
     channels = [int(size) * 2**branch for branch in range(4)]
     blocks, modules = (2, (1, 1, 3, 2)) if small else (4, (1, 1, 4, 3))
-    extra = {"stage1": stage(1, 1, "BOTTLENECK", blocks, [64])}
-    for branches in (2, 3, 4):
-        extra[f"stage{branches}"] = stage(modules[branches - 1], branches, "BASIC", blocks, channels[:branches])
+    extra: Part = {}
+    for branches in (1, 2, 3, 4):
+        block, widths = ("BASIC", channels[:branches]) if branches > 1 else ("BOTTLENECK", [64])
+        shape: Part = {
+            "num_modules": modules[branches - 1],
+            "num_branches": branches,
+            "num_blocks": [blocks] * branches,
+        }
+        extra[f"stage{branches}"] = shape | {"block": block, "num_channels": widths}
     spec = {"type": "HRNet", "norm_cfg": batch_norm(), "norm_eval": False, "extra": extra}
     return Backbone(spec, channels, {"pretrained": f"open-mmlab://msra/hrnetv2_w{size}{'_small' if small else ''}"})
-
-
-def stage(modules: int, branches: int, block: str, blocks: int, channels: list[int]) -> Part:
-    """One stage of HRNet."""
-    return {
-        "num_modules": modules, "num_branches": branches, "block": block, "num_blocks": [blocks] * branches,
-        "num_channels": channels,
-    }  # fmt: skip
 
 
 @builder("mobilenet-v2-d8")
 def mobilenet_v2() -> Backbone:
     """Sandler et al., CVPR 2018."""
-    spec = {
-        "type": "MobileNetV2", "widen_factor": 1.0, "strides": [1, 2, 2, 1, 1, 1, 1],
-        "dilations": [1, 1, 1, 2, 2, 4, 4], "out_indices": [1, 2, 4, 6], "norm_cfg": batch_norm(),
-    }  # fmt: skip
+    spec = part("MobileNetV2", widen_factor=1.0, strides=[1, 2, 2, 1, 1, 1, 1], dilations=[1, 1, 1, 2, 2, 4, 4],
+        out_indices=[1, 2, 4, 6], norm_cfg=batch_norm())  # fmt: skip
     return Backbone(spec, [24, 32, 96, 320], {"pretrained": "mmcls://mobilenet_v2"})
 
 
 # size -> width of the first stage, layers of the four stages, weights
-MIT = {
-    "b0": (32, [2, 2, 2, 2], "mit_b0_20220624-7e0fe6dd"), "b1": (64, [2, 2, 2, 2], "mit_b1_20220624-02e5a6a1"),
+MIT = {"b0": (32, [2, 2, 2, 2], "mit_b0_20220624-7e0fe6dd"), "b1": (64, [2, 2, 2, 2], "mit_b1_20220624-02e5a6a1"),
     "b2": (64, [3, 4, 6, 3], "mit_b2_20220624-66e8bf70"), "b3": (64, [3, 4, 18, 3], "mit_b3_20220624-13b1141c"),
-    "b4": (64, [3, 8, 27, 3], "mit_b4_20220624-d588d980"), "b5": (64, [3, 6, 40, 3], "mit_b5_20220624-658746d9"),
-}  # fmt: skip
+    "b4": (64, [3, 8, 27, 3], "mit_b4_20220624-d588d980"),
+    "b5": (64, [3, 6, 40, 3], "mit_b5_20220624-658746d9")}  # fmt: skip
 
 
 @builder(r"mit-(?P<size>b[0-5])")
 def mit(size: str) -> Backbone:
     """The encoder of SegFormer (Xie et al., NeurIPS 2021)."""
     width, layers, weights = MIT[size]
-    spec = {
-        "type": "MixVisionTransformer", "in_channels": 3, "embed_dims": width, "num_stages": 4, "num_layers": layers,
-        "num_heads": [1, 2, 5, 8], "patch_sizes": [7, 3, 3, 3], "sr_ratios": [8, 4, 2, 1], "out_indices": [0, 1, 2, 3],
-        "mlp_ratio": 4, "qkv_bias": True, "drop_rate": 0.0, "attn_drop_rate": 0.0, "drop_path_rate": 0.1,
-        "init_cfg": init(f"{PRETRAIN}segformer/{weights}.pth"),
-    }  # fmt: skip
+    spec = part("MixVisionTransformer", in_channels=3, embed_dims=width, num_stages=4, num_layers=layers,
+        num_heads=[1, 2, 5, 8], patch_sizes=[7, 3, 3, 3], sr_ratios=[8, 4, 2, 1], out_indices=[0, 1, 2, 3], mlp_ratio=4,
+        qkv_bias=True, drop_rate=0.0, attn_drop_rate=0.0, drop_path_rate=0.1,
+        init_cfg=init(f"{PRETRAIN}segformer/{weights}.pth"))  # fmt: skip
     return Backbone(spec, [width * factor for factor in (1, 2, 5, 8)], {"pretrained": None})
 
 
 # size -> width, layers, heads of the first stage
-SWIN = {
-    "tiny": (96, [2, 2, 6, 2], 3), "small": (96, [2, 2, 18, 2], 3), "base": (128, [2, 2, 18, 2], 4),
-    "large": (192, [2, 2, 18, 2], 6),
-}  # fmt: skip
+SWIN = {"tiny": (96, [2, 2, 6, 2], 3), "small": (96, [2, 2, 18, 2], 3), "base": (128, [2, 2, 18, 2], 4),
+    "large": (192, [2, 2, 18, 2], 6)}  # fmt: skip
 # size, window, trained on 22k classes -> weights
 SWIN_WEIGHTS = {
-    ("tiny", 7, False): "swin_tiny_patch4_window7_224_20220317-1cdeb081",
-    ("small", 7, False): "swin_small_patch4_window7_224_20220317-7ba6d6dd",
-    ("base", 7, False): "swin_base_patch4_window7_224_20220317-e9b98025",
-    ("base", 7, True): "swin_base_patch4_window7_224_22k_20220317-4f79f7c0",
-    ("base", 12, False): "swin_base_patch4_window12_384_20220317-55b0104a",
-    ("base", 12, True): "swin_base_patch4_window12_384_22k_20220317-e5c09f74",
-    ("large", 7, True): "swin_large_patch4_window7_224_22k_20220412-aeecf2aa",
-    ("large", 12, True): "swin_large_patch4_window12_384_22k_20220412-6580f57d",
-}
+    ("tiny", 7, False): "224_20220317-1cdeb081", ("small", 7, False): "224_20220317-7ba6d6dd",
+    ("base", 7, False): "224_20220317-e9b98025", ("base", 7, True): "224_22k_20220317-4f79f7c0",
+    ("base", 12, False): "384_20220317-55b0104a", ("base", 12, True): "384_22k_20220317-e5c09f74",
+    ("large", 7, True): "224_22k_20220412-aeecf2aa", ("large", 12, True): "384_22k_20220412-6580f57d",
+}  # fmt: skip
 
 
 def swin_core(size: str, window: int = 7, drop_path: float = 0.3) -> Part:
     """The arguments that every Swin Transformer of the recipes has."""
     width, depths, heads = SWIN[size]
-    return {
-        "type": "SwinTransformer", "embed_dims": width, "depths": depths,
-        "num_heads": [heads * 2**level for level in range(4)], "window_size": window, "mlp_ratio": 4, "qkv_bias": True,
-        "qk_scale": None, "drop_rate": 0.0, "attn_drop_rate": 0.0, "drop_path_rate": drop_path, "patch_norm": True,
-        "out_indices": [0, 1, 2, 3],
-    }  # fmt: skip
+    return part("SwinTransformer", embed_dims=width, depths=depths, num_heads=[heads * 2**level for level in range(4)],
+        window_size=window, mlp_ratio=4, qkv_bias=True, qk_scale=None, drop_rate=0.0, attn_drop_rate=0.0,
+        drop_path_rate=drop_path, patch_norm=True, out_indices=[0, 1, 2, 3])  # fmt: skip
 
 
 def swin_channels(size: str) -> list[int]:
@@ -197,49 +173,35 @@ def swin_weights(size: str, window: int, large_set: bool) -> str:
     if found is None:
         classes = "22k" if large_set else "1k"
         raise UserError(f"swin-{size} with window {window} has no published weights of {classes} classes")
-    return f"{PRETRAIN}swin/{found}.pth"
+    return f"{PRETRAIN}swin/swin_{size}_patch4_window{window}_{found}.pth"
 
 
 def swin_upernet(size: str, window: int = 7, weights: str | None = None) -> Part:
     """Swin Transformer as its authors use it below UPerHead."""
-    spec = swin_core(size, window) | {
-        "pretrain_img_size": 384 if window == 12 else 224, "patch_size": 4, "strides": [4, 2, 2, 2],
-        "use_abs_pos_embed": False, "act_cfg": {"type": "GELU"}, "norm_cfg": {"type": "LN", "requires_grad": True},
-    }  # fmt: skip
+    spec = swin_core(size, window) | {"pretrain_img_size": 384 if window == 12 else 224, "patch_size": 4,
+        "strides": [4, 2, 2, 2], "use_abs_pos_embed": False, "act_cfg": {"type": "GELU"},
+        "norm_cfg": {"type": "LN", "requires_grad": True}}  # fmt: skip
     return spec | ({"init_cfg": init(weights)} if weights else {})
 
 
 SHORT_SIZES = {"t": "tiny", "s": "small", "b": "base", "l": "large"}
 
 
-@builder(r"swin-(?P<letter>[tsbl])")
-def swin(letter: str) -> Backbone:
-    """Liu et al., ICCV 2021."""
-    size = SHORT_SIZES[letter]
-    spec = swin_upernet(size, 7, swin_weights(size, 7, size == "large"))
-    return Backbone(spec, swin_channels(size), {"pretrained": None})
-
-
 # size -> widths, depths, drop path, weights
-MSCAN = {
-    "t": ([32, 64, 160, 256], [3, 3, 5, 2], 0.1, "mscan_t_20230227-119e8c9f"),
+MSCAN = {"t": ([32, 64, 160, 256], [3, 3, 5, 2], 0.1, "mscan_t_20230227-119e8c9f"),
     "s": ([64, 128, 320, 512], [2, 2, 4, 2], 0.1, "mscan_s_20230227-f33ccdf2"),
     "b": ([64, 128, 320, 512], [3, 3, 12, 3], 0.1, "mscan_b_20230227-3ab7d230"),
-    "l": ([64, 128, 320, 512], [3, 5, 27, 3], 0.3, "mscan_l_20230227-cef260d4"),
-}
+    "l": ([64, 128, 320, 512], [3, 5, 27, 3], 0.3, "mscan_l_20230227-cef260d4")}  # fmt: skip
 
 
 @builder(r"mscan-(?P<size>[tsbl])")
 def mscan(size: str) -> Backbone:
     """The encoder of SegNeXt (Guo et al., NeurIPS 2022)."""
     channels, depths, drop_path, weights = MSCAN[size]
-    spec = {
-        "type": "MSCAN", "init_cfg": init(f"{PRETRAIN}segnext/{weights}.pth"), "embed_dims": channels,
-        "mlp_ratios": [8, 8, 4, 4], "drop_rate": 0.0, "drop_path_rate": drop_path, "depths": depths,
-        "attention_kernel_sizes": [5, [1, 7], [1, 11], [1, 21]],
-        "attention_kernel_paddings": [2, [0, 3], [0, 5], [0, 10]], "act_cfg": {"type": "GELU"},
-        "norm_cfg": {"type": "BN", "requires_grad": True},
-    }  # fmt: skip
+    spec = part("MSCAN", init_cfg=init(f"{PRETRAIN}segnext/{weights}.pth"), embed_dims=channels,
+        mlp_ratios=[8, 8, 4, 4], drop_rate=0.0, drop_path_rate=drop_path, depths=depths,
+        attention_kernel_sizes=[5, [1, 7], [1, 11], [1, 21]], attention_kernel_paddings=[2, [0, 3], [0, 5], [0, 10]],
+        act_cfg={"type": "GELU"}, norm_cfg={"type": "BN", "requires_grad": True})  # fmt: skip
     return Backbone(spec, list(channels), {"pretrained": None})
 
 
@@ -251,33 +213,29 @@ TWINS = {
     ("svt", "s"): ([64, 128, 256, 512], [2, 4, 8, 16], [2, 2, 10, 4], "alt_gvt_small_20220308-7e1c3695"),
     ("svt", "b"): ([96, 192, 384, 768], [3, 6, 12, 24], [2, 2, 18, 2], "alt_gvt_base_20220308-1b7eb711"),
     ("svt", "l"): ([128, 256, 512, 1024], [4, 8, 16, 32], [2, 2, 18, 2], "alt_gvt_large_20220308-fb5936f3"),
-}
+}  # fmt: skip
 
 
 @builder(r"(?P<kind>pcpvt|svt)-(?P<size>[sbl])")
 def twins(kind: str, size: str) -> Backbone:
     """Chu et al., NeurIPS 2021."""
     channels, heads, depths, weights = TWINS[kind, size]
-    spec = {
-        "type": kind.upper(), "init_cfg": init(f"{PRETRAIN}twins/{weights}.pth"), "in_channels": 3,
-        "embed_dims": channels, "num_heads": heads, "patch_sizes": [4, 2, 2, 2], "strides": [4, 2, 2, 2],
-        "mlp_ratios": [8, 8, 4, 4] if kind == "pcpvt" else [4, 4, 4, 4], "out_indices": [0, 1, 2, 3], "qkv_bias": True,
-        "norm_cfg": {"type": "LN"}, "depths": depths, "sr_ratios": [8, 4, 2, 1], "norm_after_stage": kind == "svt",
-        "drop_rate": 0.0, "attn_drop_rate": 0.0, "drop_path_rate": 0.2,
-    }  # fmt: skip
+    spec = part(kind.upper(), init_cfg=init(f"{PRETRAIN}twins/{weights}.pth"), in_channels=3, embed_dims=channels,
+        num_heads=heads, patch_sizes=[4, 2, 2, 2], strides=[4, 2, 2, 2],
+        mlp_ratios=[8, 8, 4, 4] if kind == "pcpvt" else [4, 4, 4, 4], out_indices=[0, 1, 2, 3], qkv_bias=True,
+        norm_cfg={"type": "LN"}, depths=depths, sr_ratios=[8, 4, 2, 1], norm_after_stage=kind == "svt", drop_rate=0.0,
+        attn_drop_rate=0.0, drop_path_rate=0.2)  # fmt: skip
     if kind == "svt":
         spec["windiow_sizes"] = [7, 7, 7, 7]  # so spelled in the published configs
     return Backbone(spec, list(channels), {})
 
 
 # size -> channels of the first stage, drop path, weights of 1k and of 21k classes
-CONVNEXT = {
-    "tiny": (96, 0.4, "32xb128-noema_in1k_20220301-795e9634", None),
+CONVNEXT = {"tiny": (96, 0.4, "32xb128-noema_in1k_20220301-795e9634", None),
     "small": (96, 0.3, "32xb128-noema_in1k_20220301-303e75e3", None),
     "base": (128, 0.4, "32xb128-noema_in1k_20220301-2a0ee547", "in21k_20220301-262fd037"),
     "large": (192, 0.4, None, "in21k_20220301-e6e0ea0a"),
-    "xlarge": (256, 0.4, None, "in21k_20220301-08aa5ddc"),
-}
+    "xlarge": (256, 0.4, None, "in21k_20220301-08aa5ddc")}  # fmt: skip
 
 
 @builder(r"convnext-(?P<size>tiny|small|base|large|xlarge)(?P<more>(?:-in21k)?)")
@@ -288,8 +246,7 @@ def convnext(size: str, more: str) -> Backbone:
     if weights is None:
         raise UserError(f"convnext-{size} has no published weights of 21k classes")
     address = f"{HOST}mmclassification/v0/convnext/downstream/convnext-{size}_3rdparty_{weights}.pth"
-    spec = {
-        "type": "mmpretrain.ConvNeXt", "arch": size, "out_indices": [0, 1, 2, 3], "drop_path_rate": drop_path,
-        "layer_scale_init_value": 1.0, "gap_before_final_norm": False, "init_cfg": init(address, prefix="backbone."),
-    }  # fmt: skip
+    spec = part("mmpretrain.ConvNeXt", arch=size, out_indices=[0, 1, 2, 3], drop_path_rate=drop_path,
+        layer_scale_init_value=1.0, gap_before_final_norm=False,
+        init_cfg=init(address, prefix="backbone."))  # fmt: skip
     return Backbone(spec, [width * 2**level for level in range(4)], {"pretrained": None})

@@ -6,14 +6,12 @@ from dataclasses import fields, replace
 from typing import Any
 
 from terrazzo.errors import UserError, nearest
-from terrazzo.recipes import datasets, official, older, schedules
-from terrazzo.recipes.parts import IMAGENET, ohem
+from terrazzo.recipes import datasets, official, older
+from terrazzo.recipes.methods import Family, all_families, find
+from terrazzo.recipes.parts import IMAGENET, Part, ohem, sgd
 from terrazzo.recipes.plan import Plan
 from terrazzo.recipes.published import RecipeInfo, describe
-from terrazzo.recipes.registry import Family, all_families, find
 from terrazzo.recipes.words import Words, parse
-
-Part = dict[str, Any]
 
 
 def plan_of(words: Words, data: datasets.Data | None = None) -> Plan:
@@ -21,9 +19,7 @@ def plan_of(words: Words, data: datasets.Data | None = None) -> Plan:
     found = find(words.model)
     if found is None:
         known = [family.usual for family in all_families()]
-        raise UserError(
-            f"'{words.name}' names no model that the recipes have: '{words.model}'{nearest(words.model, known)}"
-        )
+        raise UserError(f"'{words.name}': no recipe has a model '{words.model}'{nearest(words.model, known)}")
     family, groups = found
     plan = start(words, data or datasets.dataset(words.dataset))
     family.build(plan, **groups)
@@ -40,8 +36,8 @@ def start(words: Words, data: datasets.Data) -> Plan:
     plan.preprocessor = {"type": "SegDataPreProcessor", **IMAGENET, "pad_val": 0, "seg_pad_val": 255, "size": plan.crop}
     plan.train_pipeline = datasets.train_pipeline(data, words.read_crop or words.crop)
     plan.test_pipeline = datasets.test_pipeline(data, words.read_crop or words.crop)
-    plan.optimizer = schedules.usual_optimizer(plan)
-    plan.schedule = schedules.usual_schedule(plan)
+    plan.optimizer = plan.usual_optimizer()
+    plan.schedule = plan.steps() if "adamw" in words.options else plan.poly()
     return plan
 
 
@@ -49,7 +45,8 @@ def add_options(plan: Plan) -> None:
     """What the options of a name do to the model."""
     for option in plan.words.options:
         if option == "ohem":
-            for head in heads(plan.model):
+            heads = [plan.model[key] for key in ("decode_head", "auxiliary_head") if plan.model.get(key)]
+            for head in (part for item in heads for part in (item if isinstance(item, list) else [item])):
                 head.setdefault("sampler", ohem(thresh=0.7, min_kept=10000))
         elif option.startswith("ce-"):
             entropy, dice = (float(part) for part in option.split("-")[1::2])
@@ -59,20 +56,6 @@ def add_options(plan: Plan) -> None:
             ]
 
 
-def heads(model: Part) -> list[Part]:
-    """Decode and auxiliary heads, one after the other."""
-    found: list[Part] = []
-    for key in ("decode_head", "auxiliary_head"):
-        value = model.get(key) or []
-        found += value if isinstance(value, list) else [value]
-    return found
-
-
-def loader(batch: int, workers: int, sampler: Part, dataset: Part) -> Part:
-    sections = {"batch_size": batch, "num_workers": workers, "persistent_workers": True}
-    return sections | {"sampler": sampler, "dataset": dataset}
-
-
 def loaders(plan: Plan) -> Part:
     """The three loaders; the test set is the validation set unless the name says another."""
     data = plan.data if not plan.repeat else replace(plan.data, repeat=plan.repeat)
@@ -80,10 +63,16 @@ def loaders(plan: Plan) -> Part:
     test = datasets.split(plan.data, 1, plan.test_pipeline)
     other = datasets.night_dataset(plan.words.test) if plan.words.test else test
     train = datasets.train_dataset(data, plan.train_pipeline)
+    shuffled = {"type": "InfiniteSampler", "shuffle": True}
+    splits = {
+        "train": (plan.batch, plan.workers, shuffled, train),
+        "val": (1, 4, in_order, test),
+        "test": (1, 4, in_order, other),
+    }
+    keys = ("batch_size", "num_workers", "sampler", "dataset")
     return {
-        "train_dataloader": loader(plan.batch, plan.workers, {"type": "InfiniteSampler", "shuffle": True}, train),
-        "val_dataloader": loader(1, 4, in_order, test),
-        "test_dataloader": loader(1, 4, in_order, other),
+        f"{split}_dataloader": dict(zip(keys, values, strict=True)) | {"persistent_workers": True}
+        for split, values in splits.items()
     }
 
 
@@ -102,25 +91,20 @@ def runtime(plan: Plan) -> Part:
     backends = [{"type": "LocalVisBackend"}]
     evaluator = {"type": "IoUMetric", "iou_metrics": [plan.data.metric]}
     loop = {"type": "IterBasedTrainLoop", "max_iters": plan.iterations, "val_interval": interval}
-    hooks = {
-        "timer": {"type": "IterTimerHook"},
+    hooks = {"timer": {"type": "IterTimerHook"},
         "logger": {"type": "LoggerHook", "interval": 50, "log_metric_by_epoch": False},
         "param_scheduler": {"type": "ParamSchedulerHook"},
         "checkpoint": {"type": "CheckpointHook", "by_epoch": False, "interval": interval} | plan.checkpoint,
-        "sampler_seed": {"type": "DistSamplerSeedHook"},
-        "visualization": {"type": "SegVisualizationHook"},
-    }
+        "sampler_seed": {"type": "DistSamplerSeedHook"}, "visualization": {"type": "SegVisualizationHook"}}  # fmt: skip
     processes = {"mp_start_method": "fork", "opencv_num_threads": 0}
-    return {
-        "val_evaluator": evaluator, "test_evaluator": evaluator, "default_scope": "mmseg",
+    return {"val_evaluator": evaluator, "test_evaluator": evaluator, "default_scope": "mmseg",
         "env_cfg": {"cudnn_benchmark": True, "mp_cfg": processes, "dist_cfg": {"backend": "nccl"}},
         "vis_backends": backends,
         "visualizer": {"type": "SegLocalVisualizer", "vis_backends": backends, "name": "visualizer"},
         "log_processor": {"by_epoch": False}, "log_level": "INFO", "load_from": None, "resume": False,
         "tta_model": {"type": "SegTTAModel"}, "tta_pipeline": tta_pipeline() if plan.data.tta else None,
         "optim_wrapper": plan.optimizer, "param_scheduler": plan.schedule, "train_cfg": loop | plan.loop,
-        "val_cfg": {"type": "ValLoop"}, "test_cfg": {"type": "TestLoop"}, "default_hooks": hooks,
-    }  # fmt: skip
+        "val_cfg": {"type": "ValLoop"}, "test_cfg": {"type": "TestLoop"}, "default_hooks": hooks}  # fmt: skip
 
 
 OFTEN_NONE = ("load_from",)  # None means something there; elsewhere it leaves a section out
@@ -142,9 +126,9 @@ def families() -> list[str]:
 
 
 def family(name: str, num_classes: int = 19, crop: tuple[int, int] = (512, 512)) -> Part:
-    """`{"model": ..., "optimizer": ...}` for training from random weights, of a family or of a recipe's name.
+    """`{"model": ..., "optimizer": ...}` for training from random weights, of a family.
 
-    A family's name may be without underscores. Raises UserError.
+    Its name may be without underscores. Raises UserError.
     """
     by_name: dict[str, Family] = {}
     for item in all_families():
@@ -156,7 +140,7 @@ def family(name: str, num_classes: int = 19, crop: tuple[int, int] = (512, 512))
     plan = plan_of(words, replace(datasets.dataset("data"), num_classes=num_classes))
     optimizer = dict(plan.optimizer["optimizer"])
     if chosen.folder in FAST:
-        optimizer = schedules.sgd(FAST[chosen.folder])
+        optimizer = sgd(FAST[chosen.folder])
     model = fresh(plan.model | {"test_cfg": {"mode": "whole"}}, ("pretrained", "init_cfg"))
     return {"model": model, "optimizer": fresh(optimizer)}
 

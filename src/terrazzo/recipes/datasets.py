@@ -38,10 +38,9 @@ CONTEXT = (("JPEGImages", "JPEGImages"), ("SegmentationClassContext", "Segmentat
 CONTEXT_SPLITS = ("ImageSets/SegmentationContext/train.txt", "ImageSets/SegmentationContext/val.txt")
 VOC_SPLITS = ("ImageSets/Segmentation/train.txt", "ImageSets/Segmentation/val.txt")
 DSDL_SPLITS = ("dsdl/dsdl_SemSeg_full/set-train/train.yaml", "dsdl/dsdl_SemSeg_full/set-val/val.yaml")
-CITYSCAPES_CLASSES = [
-    "road", "sidewalk", "building", "wall", "fence", "pole", "traffic_light", "traffic_sign", "vegetation", "terrain",
-    "sky", "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle",
-]  # fmt: skip
+CITYSCAPES_CLASSES = ["road", "sidewalk", "building", "wall", "fence", "pole", "traffic_light", "traffic_sign",
+    "vegetation", "terrain", "sky", "person", "rider", "car", "truck", "bus", "train", "motorcycle",
+    "bicycle"]  # fmt: skip
 
 
 # 65 of the 66 classes of Mapillary Vistas 1.2: the last, "Unlabeled", is left out
@@ -89,18 +88,14 @@ def dsdl(root: str, inner: str, num_classes: int, scale: tuple[int, int], light:
 
 
 ADE20K = Data("ADE20KDataset", "data/ade/ADEChallengeData2016", 150, *SPLITS, reduce_zero_label=True)
-PASCAL_CONTEXT = Data(
-    "PascalContextDataset", "data/VOCdevkit/VOC2010/", 60, *CONTEXT, CONTEXT_SPLITS, (520, 520),
-    slide=True, tta=False, gentle=True,
-)  # fmt: skip
+PASCAL_CONTEXT = Data("PascalContextDataset", "data/VOCdevkit/VOC2010/", 60, *CONTEXT, CONTEXT_SPLITS, (520, 520),
+    slide=True, tta=False, gentle=True)  # fmt: skip
 PASCAL_CONTEXT_59 = replace(
     PASCAL_CONTEXT, kind="PascalContextDataset59", num_classes=59, reduce_zero_label=True, tta=True
 )
-MAPILLARY = Data(
-    "MapillaryDataset_v1", "data/mapillary/", 65, ("training/images", "validation/images"),
+MAPILLARY = Data("MapillaryDataset_v1", "data/mapillary/", 65, ("training/images", "validation/images"),
     ("training/v1.2/labels", "validation/v1.2/labels"), scale=(2048, 1024),
-    options={"metainfo": metainfo(MAPILLARY_CLASSES, MAPILLARY_COLOURS)},
-)  # fmt: skip
+    options={"metainfo": metainfo(MAPILLARY_CLASSES, MAPILLARY_COLOURS)})  # fmt: skip
 DATASETS: dict[str, Data] = {
     "ade20k": ADE20K,
     "chase-db1": retina("ChaseDB1Dataset", "data/CHASE_DB1", (960, 999)),

@@ -6,7 +6,7 @@ import re
 from functools import lru_cache
 from typing import Any
 
-from terrazzo.recipes.schedules import adamw, clip, keys, wrapper
+from terrazzo.recipes.parts import adamw, clip, keys, wrapper
 
 
 def expand(text: str) -> list[str]:
@@ -59,8 +59,8 @@ GRIDS = (
     "unet_s5-d16_deeplabv3_4xb4-40k_chase-db1-128x128",
     "mobilenet-v2-d8_{fcn,pspnet,deeplabv3,deeplabv3plus}_{4xb2-80k_cityscapes-512x1024,4xb4-160k_ade20k-512x512}",
     "mobilenet-v3-d8{,-s,-scratch,-scratch-s}_lraspp_4xb4-320k_cityscapes-512x1024",
-    "resnest_s101-d8_{fcn,deeplabv3,deeplabv3plus}_{4xb2-80k_cityscapes-512x1024,4xb4-160k_ade20k-512x512}",
-    "resnest_s101-d8_pspnet_{4xb2-80k_cityscapes512x1024,4xb4-160k_ade20k-512x512}",
+    "resnest_s101-d8_{fcn,deeplabv3,deeplabv3plus,pspnet}_4xb4-160k_ade20k-512x512",
+    "resnest_s101-d8_{{fcn,deeplabv3,deeplabv3plus}_4xb2-80k_cityscapes-,pspnet_4xb2-80k_cityscapes}512x1024",
     "bisenetv1_{r18,r50,r101}-d32{,-in1k-pre}_4xb4-160k_coco-stuff164k-512x512",
     "bisenetv1_{{r18,r50}-d32{,-in1k-pre}_4xb4,r18-d32-in1k-pre_4xb8}-160k_cityscapes-1024x1024",
     "bisenetv2_fcn_4xb{4,4-amp,4-ohem,8}-160k_cityscapes-1024x1024",
@@ -102,8 +102,7 @@ GRIDS = (
     "{cityscapes,voc}",
 )
 # names that say the usual words in an unusual way -> the usual way
-SPELLINGS = {
-    "cityscapes": "deeplabv3_r50-d8_4xb2-40k_dsdl-cityscapes-512x1024",
+SPELLINGS = {"cityscapes": "deeplabv3_r50-d8_4xb2-40k_dsdl-cityscapes-512x1024",
     "voc": "deeplabv3_r50-d8_4xb4-20k_dsdl-voc-512x512",
     "fpn_poolformer_s36_8x4_512x512_40k_ade20k": "fpn_poolformer_s36_8xb4-40k_ade20k-512x512",
     "pidnet-l_2xb6-120k_1024x1024-cityscapes": "pidnet-l_2xb6-120k_cityscapes-1024x1024",
@@ -112,8 +111,7 @@ SPELLINGS = {
     "pspnet_r50-d32_rsb_4xb2-adamw-80k_cityscapes-512x1024": "pspnet_r50-d32-rsb_4xb2-adamw-80k_cityscapes-512x1024",
     "resnest_s101-d8_pspnet_4xb2-80k_cityscapes512x1024": "resnest_s101-d8_pspnet_4xb2-80k_cityscapes-512x1024",
     "setr_vit-l-mla_8xb1-160k_ade20k-512x512": "setr_vit-l_mla_8xb1-160k_ade20k-512x512",
-    "unet_s5-d16_deeplabv3_4xb4-40k_chase-db1-128x128": "unet-s5-d16_deeplabv3_4xb4-40k_chase-db1-128x128",
-}
+    "unet_s5-d16_deeplabv3_4xb4-40k_chase-db1-128x128": "unet-s5-d16_deeplabv3_4xb4-40k_chase-db1-128x128"}  # fmt: skip
 GONE = object()  # a key that the config does not have
 SAN_WEIGHTS = [1.0] * 171 + [0.1]
 POINTWISE = {"custom_keys": {"theta": {"wd_mult": 0.0}, "phi": {"wd_mult": 0.0}}}

@@ -7,10 +7,8 @@ from functools import lru_cache
 from typing import Any
 
 from terrazzo.recipes import datasets, official
-from terrazzo.recipes.parts import IMAGENET, init, ohem
+from terrazzo.recipes.parts import IMAGENET, Part, init, ohem
 from terrazzo.recipes.plan import Plan
-
-Part = dict[str, Any]
 
 RATIOS = [0.5, 0.75, 1.0, 1.25, 1.5, 1.75]
 ENDS = ({"type": "DefaultFormatBundle"}, {"type": "Collect", "keys": ["img", "gt_semantic_seg"]})
@@ -32,11 +30,8 @@ RENAMES = (
     ("fast_scnn", r"fast_scnn_8x4_512x1024", "fast_scnn_lr0.12_8x4"),
     ("unet-s5", r"unet-(s5-d16)_(\w+?)_(.*)", r"\2_unet_\1_\3"),
     ("mobilenet-v2", r"mobilenet-v2-d8_(\w+?)_", r"\1_m-v2-d8_"),
-    (
-        "mobilenet-v3",
-        r"mobilenet-v3-d8(-scratch)?(-s)?_lraspp",
-        lambda m: f"lraspp_m-v3{'s' * bool(m[2])}-d8{'_scratch' * bool(m[1])}",
-    ),
+    ("mobilenet-v3", r"mobilenet-v3-d8(-scratch)?(-s)?_lraspp",
+     lambda m: f"lraspp_m-v3{'s' * bool(m[2])}-d8{'_scratch' * bool(m[1])}"),
     ("resnest", r"resnest_(s101-d8)_(\w+?)_", r"\2_\1_"),
     ("ocrnet_r101", r"(ocrnet_r101-d8)_(\dx2)_(.*k)_", lambda m: f"{m[1]}_{m[3]}_b{8 if m[2] == '4x2' else 16}_"),
     ("rsb_", r"(pspnet_r50-d\d+)[-_]rsb_4x2_adamw_(.*)_80k", r"\1_rsb-pretrain_\2_adamw_80k"),
@@ -45,28 +40,17 @@ RENAMES = (
     ("segmenter", r"segmenter_vit-l_mask_8x1_512x512", "segmenter_vit-l_mask_8x1_640x640"),
     ("setr", r"setr_vit-l[_-](\w+)_8x(\d)_(512x512_160k)", lambda m: f"setr_{m[1]}_{m[3]}_b{8 * int(m[2])}"),
     ("setr", r"setr_vit-l_", "setr_vit-large_"),
-    (
-        "_upernet",
-        r"vit_((?:deit|vit)-\w+?)(-ln)?(_mln)?_upernet",
-        lambda m: f"upernet_{m[1]}{'_ln' * bool(m[2])}{m[3] or ''}",
-    ),
+    ("_upernet", r"vit_((?:deit|vit)-\w+?)(-ln)?(_mln)?_upernet",
+     lambda m: f"upernet_{m[1]}{'_ln' * bool(m[2])}{m[3] or ''}"),
     ("_upernet", r"(beit|mae)-(base|large)_upernet_(.*)_ade20k", r"upernet_\1-\2_\3_ade20k"),
     ("upernet_", r"(upernet_(?:beit|mae).*?)_8x\d(_.*)[_-]ms", r"\1\2_ms"),
     ("mae", r"upernet_mae-base_8x2", "upernet_mae-base_fp16_8x2"),
     ("convnext", r"convnext-(\w+?)_upernet", r"upernet_convnext_\1"),
-    (
-        "swin-",
-        r"swin-(tiny|small|base)-patch4-window(\d+)-in(\d+)k(-384x384)?-pre_upernet_(.*)",
-        lambda m: swin_name(m, False),
-    ),
-    (
-        "swin-large",
-        r"swin-(large)-patch4-window(\d+)-in(\d+)k(-384x384)?-pre_upernet_(.*)",
-        lambda m: swin_name(m, True),
-    ),
+    ("swin-", r"swin-(\w+)-patch4-window(\d+)-in(\d+)k(-384x384)?-pre_upernet_(.*)", lambda m: swin_name(*m.groups())),
     ("_coco", r"_4x4_512x512_(\d+k_coco)", r"_512x512_4x4_\1"),
     ("bisenetv1", r"(bisenetv1.*)_512x512_4x4_", r"\1_4x4_512x512_"),
-)
+)  # fmt: skip
+TWIN = r"(.+)_(\d+)xb(\d+)-(?:(.+)-)?(\d+k)_(.+?)-(\d+x\d+)(_[a-z-]+(?=-\d))?(?:-\d+x\d+)?(.*)"
 # Names that say devices and images a device; the others leave them out
 SAYS_BATCH = re.compile(
     r"(bisenet|erfnet|fast_scnn|fpn_poolformer|knet|segmenter|twins|setr_vit|upernet_(beit|mae)).*|segformer.*cityscapes|"
@@ -74,21 +58,18 @@ SAYS_BATCH = re.compile(
 )
 
 
-def swin_name(match: re.Match[str], early: bool) -> str:
-    """Swin Transformer's names say the pretraining, in the middle or at the end."""
-    size, window, classes, side, rest = match.groups()
+def swin_name(size: str, window: str, classes: str, side: str | None, rest: str) -> str:
+    """Swin Transformer's names say the pretraining: those of the largest in the middle, the others at the end."""
     crop, _, schedule = rest.removeprefix("8x2_").partition("_")
     pretrained = f"pretrain_{'384x384' if side else '224x224'}_{classes}K"
-    order = (crop, pretrained, schedule) if early else (crop, schedule, pretrained)
+    order = (crop, pretrained, schedule) if size == "large" else (crop, schedule, pretrained)
     return f"upernet_swin_{size}_patch4_window{window}_" + "_".join(order)
 
 
 def older_name(name: str) -> str:
     """What a recipe of 1.x was called in 0.x."""
     canonical = official.SPELLINGS.get(name, name) if "setr" not in name else name
-    match = re.fullmatch(
-        r"(.+)_(\d+)xb(\d+)-(?:(.+)-)?(\d+k)_(.+?)-(\d+x\d+)(_[a-z-]+(?=-\d))?(?:-\d+x\d+)?(.*)", canonical
-    )
+    match = re.fullmatch(TWIN, canonical)
     assert match is not None, name
     model, devices, batch, options, iterations, dataset, crop, test, rest = match.groups(default="")
     parts = (model, f"{devices}x{batch}", options, crop, iterations, dataset + test + rest)
@@ -96,9 +77,9 @@ def older_name(name: str) -> str:
     for marker, pattern, replacement in RENAMES:
         if marker in draft:  # many times faster than to search for each pattern
             draft = re.sub(pattern, replacement, draft)
-    return (
-        draft if SAYS_BATCH.fullmatch(draft) else re.sub(r"_\d{1,2}x\d{1,2}(?=_(?:\d+x|fp16|ce-))", "", draft, count=1)
-    )
+    if SAYS_BATCH.fullmatch(draft):
+        return draft
+    return re.sub(r"_\d{1,2}x\d{1,2}(?=_(?:\d+x|fp16|ce-))", "", draft, count=1)
 
 
 def written(plan: Plan) -> Part:
@@ -106,32 +87,17 @@ def written(plan: Plan) -> Part:
     interval = plan.interval or plan.iterations // 10
     optimizer = {**plan.optimizer["optimizer"]}
     optimizer |= {key: plan.optimizer[key] for key in ("paramwise_cfg", "constructor") if key in plan.optimizer}
-    config = {
-        "model": older_scopes(plan.model),
-        "data": data_section(plan),
+    config = {"model": plan.model, "data": data_section(plan),
         "log_config": {"interval": 50, "hooks": [{"type": "TextLoggerHook", "by_epoch": False}]},
-        "dist_params": {"backend": "nccl"},
-        "log_level": "INFO",
-        "load_from": None,
-        "resume_from": None,
-        "workflow": [["train", 1]],
-        "cudnn_benchmark": True,
-        "optimizer": optimizer,
-        **precision(plan),
-        "lr_config": rate_section(plan.schedule),
-        "runner": {"type": "IterBasedRunner", "max_iters": plan.iterations},
+        "dist_params": {"backend": "nccl"}, "log_level": "INFO", "load_from": None, "resume_from": None,
+        "workflow": [["train", 1]], "cudnn_benchmark": True, "optimizer": optimizer, **precision(plan),
+        "lr_config": rate_section(plan.schedule), "runner": {"type": "IterBasedRunner", "max_iters": plan.iterations},
         "checkpoint_config": {"by_epoch": False, "interval": interval},
-        "evaluation": {"interval": interval, "metric": plan.data.metric, "pre_eval": True},
-    }
-    if "custom_imports" in plan.settings:
+        "evaluation": {"interval": interval, "metric": plan.data.metric, "pre_eval": True}}  # fmt: skip
+    if "custom_imports" in plan.settings:  # of `mmcls`, which became `mmpretrain`
         config["custom_imports"] = {"imports": "mmcls.models", "allow_failed_imports": False}
+        plan.model["backbone"]["type"] = plan.model["backbone"]["type"].replace("mmpretrain.", "mmcls.")
     return config
-
-
-def older_scopes(model: Part) -> Part:
-    """`mmpretrain` was `mmcls`."""
-    backbone = model["backbone"]
-    return model | {"backbone": backbone | {"type": backbone["type"].replace("mmpretrain.", "mmcls.")}}
 
 
 def precision(plan: Plan) -> Part:
@@ -141,10 +107,8 @@ def precision(plan: Plan) -> Part:
         return {"optimizer_config": {"grad_clip": clip} if clip else {}}
     if "accumulative_counts" in plan.optimizer:
         counts = plan.optimizer["accumulative_counts"]
-        return {
-            "optimizer_config": {"type": "GradientCumulativeFp16OptimizerHook", "cumulative_iters": counts},
-            "fp16": {},
-        }
+        return {"optimizer_config": {"type": "GradientCumulativeFp16OptimizerHook", "cumulative_iters": counts},
+            "fp16": {}}  # fmt: skip
     return {"optimizer_config": {"type": "Fp16OptimizerHook", "loss_scale": plan.optimizer["loss_scale"]}, "fp16": {}}
 
 
@@ -221,20 +185,15 @@ def augmented(shorter: int) -> Part:
 def faces() -> Part:
     """Three training sets of faces, each behind hands or things."""
     normalize = normalization(IMAGENET)
-    pipeline: list[Part] = [
-        {"type": "LoadImageFromFile"}, {"type": "LoadAnnotations"}, {"type": "Resize", "img_scale": [512, 512]},
-        {"type": "RandomFlip", "prob": 0.5}, {"type": "RandomRotate", "degree": [-30, 30], "prob": 0.5},
-        {"type": "PhotoMetricDistortion"}, normalize, *ENDS,
-    ]  # fmt: skip
+    pipeline: list[Part] = [{"type": "LoadImageFromFile"}, {"type": "LoadAnnotations"},
+        {"type": "Resize", "img_scale": [512, 512]}, {"type": "RandomFlip", "prob": 0.5},
+        {"type": "RandomRotate", "degree": [-30, 30], "prob": 0.5}, {"type": "PhotoMetricDistortion"}, normalize,
+        *ENDS]  # fmt: skip
     where = {"type": "FaceOccludedDataset", "data_root": datasets.DATASETS["occluded-faces"].root, "split": "train.txt"}
     folders = ("NatOcc_hand_sot", "NatOcc_object", "RandOcc")
     train = [{"img_dir": f"{name}/img", "ann_dir": f"{name}/mask", "pipeline": pipeline} | where for name in folders]
-    steps: list[Part] = [
-        pipeline[0],
-        {"type": "Resize", "scale": [512, 512]},
-        {"type": "ResizeToMultiple", "size_divisor": 32},
-    ]
-    val = test_pipeline(steps, normalize)
+    multiple: Part = {"type": "ResizeToMultiple", "size_divisor": 32}
+    val = test_pipeline([pipeline[0], {"type": "Resize", "scale": [512, 512]}, multiple], normalize)
     val[1] |= {"img_ratios": RATIOS, "flip": True}
     return {"data.train": train, "data.val.pipeline": val}
 
@@ -267,8 +226,8 @@ EXCEPTIONS: tuple[tuple[str, dict[str, Any], str], ...] = (
      {"data.{train.pipeline.2,val.pipeline.1,test.pipeline.1}.img_scale": [2048, 640]}, "fits images to 2048x640"),
     ("lraspp_m-v3{,s}-d8_{,scratch_}512x1024_320k_cityscapes", {"{checkpoint_config,evaluation}.interval": 16000},
      "keeps the intervals of 160k"),
-    ("segmenter_vit-l_mask_8x1_640x640_160k_ade20k", {"crop": (640, 640)}, "as its name says"),
-    ("segformer_mit-{b0,b1,b2,b3,b4,b5}_8x1_1024x1024_160k_cityscapes", {"data.workers_per_gpu": 1}, "one worker"),
+    ("segmenter_vit-l_mask_8x1_640x640_160k_ade20k", {"crop": (640, 640)}, ""),
+    ("segformer_mit-{b0,b1,b2,b3,b4,b5}_8x1_1024x1024_160k_cityscapes", {"data.workers_per_gpu": 1}, ""),
     ("fcn_unet_s5-d16_4x4_512x1024_160k_cityscapes", {"model.test_cfg.crop_size": [256, 256],
      "model.test_cfg.stride": [170, 170]}, "keeps a window that testing on whole images does not use"),
     ("upernet_mae-base_fp16_{8x2_512x512_160k_ade20k,512x512_160k_ade20k_ms}", {"fp16": {"loss_scale": "dynamic"}},

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from terrazzo.recipes.backbones import Backbone
 from terrazzo.recipes.datasets import Data
+from terrazzo.recipes.parts import Part, batch_norm, clip, cross_entropy, mixed, part, sgd, wrapper
 from terrazzo.recipes.words import Words
-
-Part = dict[str, Any]
 
 
 @dataclass
@@ -49,10 +49,6 @@ class Plan:
         """A crop of 769 = 8 x 96 + 1: its corners stay aligned through strides of 8."""
         return self.crop[0] % 2 == 1
 
-    @property
-    def align_corners(self) -> bool:
-        return self.odd
-
     def slide(self, crop: list[int] | None = None, stride: list[int] | None = None) -> Part:
         """Testing window by window: of the crop's size, moved by two thirds of it."""
         crop = crop or self.crop
@@ -61,3 +57,91 @@ class Plan:
     @property
     def test_cfg(self) -> Part:
         return self.slide() if self.odd or self.data.slide else {"mode": "whole"}
+
+    def usual_optimizer(self) -> Part:
+        """SGD, in mixed precision for the option `amp`; AdamW for the option `adamw`."""
+        if "adamw" in self.words.options:
+            return wrapper({"type": "AdamW", "lr": 0.0005, "weight_decay": 0.05}, **clip(1))
+        optimizer = sgd(0.004, 0.0001) if self.data.gentle else sgd()
+        return self.plain(optimizer)
+
+    def plain(self, optimizer: Part) -> Part:
+        """An optimizer as it is, or in mixed precision for the option `amp`."""
+        if "amp" in self.words.options:
+            return mixed(optimizer, loss_scale=512.0)
+        return wrapper(optimizer, clip_grad=None)
+
+    def poly(self, eta_min: float = 1e-4, power: float = 0.9, warmup: int = 0, start: float = 0.1) -> list[Part]:
+        """A polynomial down to `eta_min`, after a linear warm-up from `start` times the rate."""
+        step = {"by_epoch": False}
+        first = [{"type": "LinearLR", "start_factor": start, "begin": 0, "end": warmup, **step}] if warmup else []
+        decay = {"type": "PolyLR", "eta_min": eta_min, "power": power, "begin": warmup, "end": self.iterations, **step}
+        return [*first, decay]
+
+    def transformer_schedule(self, warmup: int = 1500) -> list[Part]:
+        """Linear up from nearly nothing, then linear down to nothing."""
+        return self.poly(0.0, 1.0, warmup, 1e-6)
+
+    def steps(self) -> list[Part]:
+        """Ten times slower after three quarters and nine tenths of the run."""
+        milestones = [self.iterations * part // 20 for part in (15, 18)]
+        return [
+            {"type": "LinearLR", "start_factor": 0.001, "begin": 0, "end": 1000, "by_epoch": False},
+            {"type": "MultiStepLR", "begin": 1000, "end": self.iterations, "milestones": milestones, "by_epoch": False},
+        ]  # fmt: skip
+
+    def segmentor(
+        self, backbone: Backbone, decode_head: Any, auxiliary_head: Any = None, neck: Part | None = None, **more: Any
+    ) -> None:
+        """Make the plan's model of its parts."""
+        parts = {"backbone": backbone.spec, "neck": neck, "decode_head": decode_head, "auxiliary_head": auxiliary_head}
+        present = {name: part for name, part in parts.items() if part is not None}
+        ends = {"train_cfg": {}, "test_cfg": self.test_cfg}
+        self.model = {"type": "EncoderDecoder", **backbone.model, **present, **ends} | more
+
+    def head(
+        self, kind: str, in_channels: Any, in_index: Any, channels: int, weight: Any = 1.0, **options: Any
+    ) -> Part:
+        """A decode head with the usual dropout, norm and loss; an option that is None leaves its key out."""
+        usual = part(kind, in_channels=in_channels, in_index=in_index, channels=channels, dropout_ratio=0.1,
+            num_classes=self.num_classes, norm_cfg=batch_norm(), align_corners=self.odd,
+            loss_decode=cross_entropy(weight))  # fmt: skip
+        return {key: value for key, value in (usual | options).items() if value is not None}
+
+    def auxiliary(self, in_channels: int, in_index: int = 2, channels: int = 256, **options: Any) -> Part:
+        """The FCN head that most models carry beside their own."""
+        usual = {"num_convs": 1, "concat_input": False, "weight": 0.4}
+        return self.head("FCNHead", in_channels, in_index, channels, **(usual | options))
+
+    def fcn_head(self, channels: int, index: int = 3, width: int = 512, **options: Any) -> Part:
+        """Long et al., CVPR 2015."""
+        return self.head("FCNHead", channels, index, width, **({"num_convs": 2, "concat_input": True} | options))
+
+    def psp_head(self, channels: int, index: int = 3, width: int = 512, **options: Any) -> Part:
+        """Zhao et al., CVPR 2017."""
+        return self.head("PSPHead", channels, index, width, pool_scales=[1, 2, 3, 6], **options)
+
+    def aspp_head(self, channels: int, index: int = 3, width: int = 512, **options: Any) -> Part:
+        """Chen et al., arXiv 1706.05587."""
+        return self.head("ASPPHead", channels, index, width, **({"dilations": [1, 12, 24, 36]} | options))
+
+    def separable_aspp_head(
+        self, channels: int, low: int, low_width: int = 48, width: int = 512, **options: Any
+    ) -> Part:
+        """Chen et al., ECCV 2018; `low` channels of the first stage are reduced to `low_width`."""
+        options = {"dilations": [1, 12, 24, 36], "c1_in_channels": low, "c1_channels": low_width} | options
+        return self.head("DepthwiseSeparableASPPHead", channels, 3, width, **options)
+
+    def encoding_head(self, channels: list[int], indices: list[int]) -> Part:
+        """Zhang et al., CVPR 2018."""
+        options = {"num_codes": 32, "use_se_loss": True, "add_lateral": False}
+        presence = {"type": "CrossEntropyLoss", "use_sigmoid": True, "loss_weight": 0.2}
+        return self.head("EncHead", channels, indices, 512, **options, loss_se_decode=presence)
+
+    def uper_head(self, channels: list[int], width: int = 512, **options: Any) -> Part:
+        """Xiao et al., ECCV 2018."""
+        return self.head("UPerHead", channels, [0, 1, 2, 3], width, pool_scales=[1, 2, 3, 6], **options)
+
+    def fpn_head(self, **options: Any) -> Part:
+        """Kirillov et al., CVPR 2019."""
+        return self.head("FPNHead", [256] * 4, [0, 1, 2, 3], 128, feature_strides=[4, 8, 16, 32], **options)

@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from terrazzo.recipes.registry import find
+from terrazzo.recipes.methods import find
 from terrazzo.recipes.words import Words
 
 NAMED = "vit|deit|swin|mit|mscan|pcpvt|svt|convnext|beit|mae|mobilenet|unet"
@@ -61,20 +61,7 @@ def describe(words: Words, note: str) -> RecipeInfo:
     data = published()
     method, path, scores, memory, speed = data[version].get(words.name, (None, None, {}, None, None))
     tokens = [token for token in words.model.split("_") if re.fullmatch(BACKBONE, token)]
-    return RecipeInfo(
-        name=words.name,
-        vocabulary=version,
-        method=method or data["methods"].get(folder, folder),
-        family=folder,
-        backbone=tokens[0] if tokens else words.model,
-        dataset=words.dataset,
-        crop=words.crop,
-        devices=words.devices,
-        batch_size=words.batch,
-        iterations=words.iterations,
-        scores=dict(scores),
-        memory=memory,
-        milliseconds=speed,
-        weights=data["host"] + path if path else None,
-        note=note,
-    )
+    return RecipeInfo(name=words.name, vocabulary=version, method=method or data["methods"].get(folder, folder),
+        family=folder, backbone=tokens[0] if tokens else words.model, dataset=words.dataset, crop=words.crop,
+        devices=words.devices, batch_size=words.batch, iterations=words.iterations, scores=dict(scores), memory=memory,
+        milliseconds=speed, weights=data["host"] + path if path else None, note=note)  # fmt: skip

@@ -42,12 +42,10 @@ def parse(name: str) -> Words | None:
         return None
     found = match.groupdict()
     number = {key: int(found[key]) if found[key] else None for key in ("devices", "batch", "iterations")}
-    return Words(
-        name=name, model=found["model"] or found["unscheduled"], dataset=found["dataset"],
+    return Words(name=name, model=found["model"] or found["unscheduled"], dataset=found["dataset"],
         crop=(int(found["height"]), int(found["width"])), devices=number["devices"], batch=number["batch"],
         iterations=None if number["iterations"] is None else number["iterations"] * 1000,
-        options=options(found["options"] or "", name), test=found["test"],
-    )  # fmt: skip
+        options=options(found["options"] or "", name), test=found["test"])  # fmt: skip
 
 
 def options(text: str, name: str) -> tuple[str, ...]:

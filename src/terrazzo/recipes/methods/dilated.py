@@ -5,19 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from terrazzo.recipes.backbones import Backbone, backbone
-from terrazzo.recipes.parts import (
-    Part,
-    aspp_head,
-    auxiliary,
-    encoding_head,
-    fcn_head,
-    head,
-    ohem,
-    psp_head,
-    separable_aspp_head,
-)
+from terrazzo.recipes.methods import family
+from terrazzo.recipes.parts import Part, ohem
 from terrazzo.recipes.plan import Plan
-from terrazzo.recipes.registry import family, segmentor
 
 Head = Callable[[Plan, Backbone], Part]
 
@@ -28,8 +18,8 @@ def dilated(method: str, folder: str | None = None) -> Callable[[Head], Head]:
     def add(decode: Head) -> Head:
         def build(plan: Plan, word: str) -> None:
             body = backbone(word)
-            aside = auxiliary(plan, body.channels[2], 2, body.auxiliary_width)
-            segmentor(plan, body, decode(plan, body), aside)
+            aside = plan.auxiliary(body.channels[2], 2, body.auxiliary_width)
+            plan.segmentor(body, decode(plan, body), aside)
 
         family(folder or method, f"{method}_(?P<word>.+)", f"{method}_r50-d8")(build)
         return decode
@@ -37,42 +27,31 @@ def dilated(method: str, folder: str | None = None) -> Callable[[Head], Head]:
     return add
 
 
-@dilated("fcn")
-def fcn(plan: Plan, body: Backbone) -> Part:
-    return fcn_head(plan, body.channels[3], width=body.width)
-
-
 @family("fcn", r"fcn-d6_(?P<word>.+)", "fcn-d6_r50-d16")
 def fcn_d6(plan: Plan, word: str) -> None:
     """FCN whose convolutions are dilated by 6, on a backbone of stride 16."""
     body = backbone(word)
-    decode = fcn_head(plan, body.channels[3], width=body.width, dilation=6)
-    segmentor(plan, body, decode, auxiliary(plan, body.channels[2], 2, body.auxiliary_width, dilation=6))
-
-
-@dilated("pspnet")
-def pspnet(plan: Plan, body: Backbone) -> Part:
-    return psp_head(plan, body.channels[3], width=body.width)
-
-
-@dilated("deeplabv3")
-def deeplabv3(plan: Plan, body: Backbone) -> Part:
-    return aspp_head(plan, body.channels[3], width=body.width, **stride_sixteen(body))
-
-
-@dilated("deeplabv3plus")
-def deeplabv3plus(plan: Plan, body: Backbone) -> Part:
-    width = {"low": body.channels[0], "low_width": body.low_width, "width": body.width}
-    return separable_aspp_head(plan, body.channels[3], **width, **stride_sixteen(body))
+    decode = plan.fcn_head(body.channels[3], width=body.width, dilation=6)
+    plan.segmentor(body, decode, plan.auxiliary(body.channels[2], 2, body.auxiliary_width, dilation=6))
 
 
 def stride_sixteen(body: Backbone) -> Part:
     """DeepLab on a multi-grid backbone of stride 16: half the dilations, and hard pixels only."""
-    if "multi_grid" not in body.spec:
-        return {}
-    return {"dilations": [1, 6, 12, 18], "sampler": ohem(min_kept=100000)}
+    return {"dilations": [1, 6, 12, 18], "sampler": ohem(min_kept=100000)} if "multi_grid" in body.spec else {}
 
 
+def separable_head(plan: Plan, body: Backbone) -> Part:
+    width = {"low": body.channels[0], "low_width": body.low_width, "width": body.width}
+    return plan.separable_aspp_head(body.channels[3], **width, **stride_sixteen(body))
+
+
+HEADS: dict[str, Head] = {
+    "fcn": lambda plan, body: plan.fcn_head(body.channels[3], width=body.width),
+    "pspnet": lambda plan, body: plan.psp_head(body.channels[3], width=body.width),
+    "deeplabv3": lambda plan, body: plan.aspp_head(body.channels[3], width=body.width, **stride_sixteen(body)),
+    "deeplabv3plus": separable_head,
+    "encnet": lambda plan, body: plan.encoding_head(body.channels[1:], [1, 2, 3]),
+}
 NON_LOCAL = {"reduction": 2, "use_scale": True, "mode": "embedded_gaussian"}
 EXPECTATION = {"channels": 256, "ema_channels": 512, "num_bases": 64, "num_stages": 3, "momentum": 0.1}
 # word of names -> folder, type and options of a head on the last stage
@@ -90,26 +69,20 @@ HEADS_OF_ONE_STAGE: dict[str, tuple[str, str, Part]] = {
 
 
 def one_stage(kind: str, options: Part) -> Head:
-    def decode(plan: Plan, body: Backbone) -> Part:
-        return head(plan, kind, body.channels[3], 3, **({"channels": body.width} | options))
-
-    return decode
+    return lambda plan, body: plan.head(kind, body.channels[3], 3, **({"channels": body.width} | options))
 
 
 for method, (folder, kind, options) in HEADS_OF_ONE_STAGE.items():
     dilated(method, folder)(one_stage(kind, options))
+for method, decode_head in HEADS.items():
+    dilated(method)(decode_head)
 
 
 @dilated("ann")
 def ann(plan: Plan, body: Backbone) -> Part:
     """Zhu et al., ICCV 2019."""
     options = {"project_channels": 256, "query_scales": [1], "key_pool_scales": [1, 3, 6, 8]}
-    return head(plan, "ANNHead", body.channels[2:], [2, 3], body.width, **options)
-
-
-@dilated("encnet")
-def encnet(plan: Plan, body: Backbone) -> Part:
-    return encoding_head(plan, body.channels[1:], [1, 2, 3])
+    return plan.head("ANNHead", body.channels[2:], [2, 3], body.width, **options)
 
 
 @dilated("psanet")
@@ -117,17 +90,15 @@ def psanet(plan: Plan, body: Backbone) -> Part:
     """Zhao et al., ECCV 2018."""
     size = 66 if plan.words.dataset == "ade20k" else 97  # of the attention map
     options = {"psa_type": "bi-direction", "compact": False, "shrink_factor": 2, "normalization_factor": 1.0}
-    return head(plan, "PSAHead", body.channels[3], 3, body.width, mask_size=[size] * 2, psa_softmax=True, **options)
+    return plan.head("PSAHead", body.channels[3], 3, body.width, mask_size=[size] * 2, psa_softmax=True, **options)
 
 
-HEADS: dict[str, Head] = {"fcn": fcn, "pspnet": pspnet, "deeplabv3": deeplabv3, "deeplabv3plus": deeplabv3plus}
+METHOD = "(?P<method>fcn|pspnet|deeplabv3|deeplabv3plus)"
 
 
-@family(
-    "mobilenet_v2", r"(?P<word>mobilenet-v2-d8)_(?P<method>fcn|pspnet|deeplabv3|deeplabv3plus)", "mobilenet-v2-d8_fcn"
-)
-@family("resnest", r"resnest_(?P<word>s\d+-d8)_(?P<method>fcn|pspnet|deeplabv3|deeplabv3plus)", "resnest_s101-d8_fcn")
+@family("mobilenet_v2", rf"(?P<word>mobilenet-v2-d8)_{METHOD}", "mobilenet-v2-d8_fcn")
+@family("resnest", rf"resnest_(?P<word>s\d+-d8)_{METHOD}", "resnest_s101-d8_fcn")
 def backbone_first(plan: Plan, word: str, method: str) -> None:
     """Recipes that are named by their backbone."""
     body = backbone(word)
-    segmentor(plan, body, HEADS[method](plan, body), auxiliary(plan, body.channels[2]))
+    plan.segmentor(body, HEADS[method](plan, body), plan.auxiliary(body.channels[2]))
