@@ -54,7 +54,11 @@ def upgrade(args: argparse.Namespace) -> int:
     if target is None:
         print(text, end="")
         return 0
-    write_atomically(target, lambda path: path.write_text(text, encoding="utf-8"))
+
+    def write(path: Path) -> None:
+        path.write_text(text, encoding="utf-8")
+
+    write_atomically(target, write)
     print(f"{args.config} in the 1.x vocabulary: {target}")
     return 0
 

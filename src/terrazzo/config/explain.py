@@ -169,13 +169,15 @@ ABOUT: dict[str, str] = {
 
 
 def explain(key: str, config: Config | None = None) -> str:
-    """What a dotted key does and, with a config, its value and where it was set. Raises UserError for an unknown key."""
+    """What a key does and, with a config, its value and where it was set. Raises UserError for an unknown key."""
     old = RENAMED.get(key) or RENAMED_INSIDE.get(key.rpartition(".")[2])
     text = about(key) or (f"The 0.x name of {old}." if old else None)
     value = find(config, key) if config is not None else None
     if text is None and value is None:
-        known = [*(pattern.removeprefix("*.") for pattern in ABOUT), *RENAMED, *(config or ())]
-        raise UserError(f"no config key is called '{key}'{nearest(key, known)}")
+        known = {*RENAMED, *(config or ())}
+        for pattern in ABOUT:
+            known |= {pattern.rpartition(".")[2]} if "*" in pattern else {pattern, pattern.rpartition(".")[2]}
+        raise UserError(f"no config key is called '{key}'{nearest(key, sorted(known))}")
     lines = [f"{key}: {text or 'a variable of the file, or an argument of the type that it belongs to.'}"]
     if config is None:
         return lines[0]
@@ -187,7 +189,7 @@ def explain(key: str, config: Config | None = None) -> str:
 def about(key: str) -> str | None:
     """The text of a dotted key, or of the last part of one."""
     for pattern, text in ABOUT.items():
-        anywhere = pattern.startswith("*.") or pattern.startswith("*data_preprocessor.")
+        anywhere = pattern.startswith(("*.", "*data_preprocessor."))
         if fnmatchcase(key, pattern) and (anywhere or pattern.count(".") == key.count(".")):
             return text
     return next((text for pattern, text in ABOUT.items() if pattern.rpartition(".")[2] == key), None)

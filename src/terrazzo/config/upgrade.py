@@ -115,7 +115,7 @@ def upgrade_config(values: Mapping[str, Any], path: str | Path | None = None) ->
         tell(old, path)
         upgraded = upgraded_sections(old)
     except UserError as problem:
-        raise UserError(f"{path}: {problem}") from None if path else problem
+        raise UserError(f"{path}: {problem}" if path else str(problem)) from None
     return upgraded if isinstance(values, Section) else plain(upgraded)
 
 
