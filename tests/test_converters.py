@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
+from conftest import shared
 from terrazzo.cli.main import main
 from terrazzo.data.converters.arrays import cut, indices_of, run_lengths, windows
 from terrazzo.data.converters.base import CONVERTERS
@@ -489,9 +490,7 @@ def test_mistakes_on_the_command_line(tmp_path, capsys, arguments, message):
 
 
 def test_real_chase_files(tmp_path):
-    source = Path(__file__).parents[2] / "shared/data/chase_db1"
-    if not source.exists():
-        pytest.skip("needs the photographs of CHASE_DB1, which are not part of the repository")
+    source = shared("data", "chase_db1")
     for name in ("Image_01L", "Image_10R"):
         (tmp_path / "raw").mkdir(exist_ok=True)
         shutil.copy(source / "images" / f"{name}.jpg", tmp_path / "raw")
