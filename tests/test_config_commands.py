@@ -35,7 +35,9 @@ def old_file(tmp_path):
 
 @pytest.mark.filterwarnings("ignore")
 def test_load_config_upgrades_files_and_overrides_of_both_vocabularies(old_file):
-    config = load_config(old_file, {"data.samples_per_gpu": 6, "train_cfg.max_iters": 10})
+    preprocessing = {"model.data_preprocessor.size": (8, 8)}
+    config = load_config(old_file, {"data.samples_per_gpu": 6, "train_cfg.max_iters": 10} | preprocessing)
+    assert config["model"]["data_preprocessor"]["size"] == (8, 8) and config["model"]["data_preprocessor"]["mean"]
     assert config["train_dataloader"]["batch_size"] == 6 and config["train_cfg"]["max_iters"] == 10
     assert load_config(old_file, upgrade=False).to_dict() == read_config(old_file).to_dict()
 

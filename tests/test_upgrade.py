@@ -176,6 +176,17 @@ SGD = {"type": "SGD", "lr": 0.01, "momentum": 0.9}
             {"optimizer_config": {"type": "GradientCumulativeFp16OptimizerHook", "cumulative_iters": 4}},
             {"type": "AmpOptimWrapper", "accumulative_counts": 4, "loss_scale": 512.0},
         ),
+        (
+            {
+                "optimizer_config": {
+                    "type": "DistOptimizerHook",
+                    "update_interval": 2,
+                    "grad_clip": None,
+                    "use_fp16": False,
+                }
+            },
+            {"type": "OptimWrapper", "accumulative_counts": 2},
+        ),
     ],
 )
 def test_optimizer(sections, wrapper):

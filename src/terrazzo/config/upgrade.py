@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from terrazzo.config.experiment import SECTIONS
+from terrazzo.config.merge import merge
 from terrazzo.config.section import Section, convert, plain
 from terrazzo.config.upgrade_data import Upgraded, upgrade_data
 from terrazzo.config.upgrade_pipeline import (
@@ -142,6 +143,9 @@ def upgraded_sections(old: Section) -> Section:
         new["custom_imports"]["imports"] = new_imports(new["custom_imports"].get("imports"))
     add_run(old, new, length)
     add_environment(old, new, length)
+    for name, value in old.items():  # sections that 0.x did not have
+        if name in SECTIONS and name not in new and name not in RENAMED and name not in GONE:
+            new.put(name, value, place(old, name))
     return new
 
 
@@ -170,6 +174,10 @@ def whole_model(old: Section, preprocessor: Section, upgraded: Upgraded) -> Sect
         whole.put(key, model[key], place(model, key))
         if key == "type" and (upgraded.for_training or upgraded.for_test):
             whole.put("data_preprocessor", preprocessor, place(preprocessor, "type"))
+    if "data_preprocessor" in model:  # by an override
+        whole.put(
+            "data_preprocessor", merge(preprocessor, model["data_preprocessor"]), place(model, "data_preprocessor")
+        )
     for key in ("train_cfg", "test_cfg"):
         if old.get(key) is not None and key not in model:
             whole.put(key, old[key], place(old, key))

@@ -14,10 +14,11 @@ from terrazzo.errors import UserError, nearest
 RUNNER_KEYS = ("type", "max_iters", "max_epochs")
 OPTIMIZER_HOOKS = (
     "OptimizerHook", "Fp16OptimizerHook", "GradientCumulativeOptimizerHook", "GradientCumulativeFp16OptimizerHook",
+    "DistOptimizerHook",  # of the forks that trained with apex
 )  # fmt: skip
 OPTIMIZER_HOOK_KEYS = (
     "type", "grad_clip", "cumulative_iters", "loss_scale", "detect_anomalous_params", "distributed", "coalesce",
-    "bucket_size_mb", "use_fp16",
+    "bucket_size_mb", "use_fp16", "update_interval",
 )  # fmt: skip
 # `evaluation`: old name -> where it is now; None: it steered how 0.x evaluated, not what came out
 EVALUATION: dict[str, str | None] = {
@@ -115,8 +116,9 @@ def upgrade_optimizer(values: Mapping[str, Any]) -> Section:
     wrapper.put("optimizer", optimizer, origin)
     if hook.get("grad_clip"):
         wrapper.put("clip_grad", hook["grad_clip"], place(hook, "grad_clip"))
-    if "cumulative_iters" in hook:
-        wrapper.put("accumulative_counts", hook["cumulative_iters"], place(hook, "cumulative_iters"))
+    for key in ("cumulative_iters", "update_interval"):
+        if hook.get(key, 1) != 1:
+            wrapper.put("accumulative_counts", hook[key], place(hook, key))
     if mixed:
         check_keys(half or {}, ("loss_scale", "distributed"), "fp16")
         source = hook if "loss_scale" in hook else half or {}
