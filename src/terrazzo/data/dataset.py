@@ -135,17 +135,19 @@ class SegmentationDataset:
 
     def check_label(self, path: Path) -> np.ndarray:
         """Pixels of each class in a label file, ignored ones left out. Raises UserError for a value outside."""
-        counts = np.bincount(self.read_label(path).ravel(), minlength=256)
-        outside = [value for value in np.flatnonzero(counts) if value >= len(self.classes) and value != 255]
-        if outside:
-            share = 100 * counts[outside].sum() / counts.sum()
-            listed = ", ".join(map(str, outside[:8])) + (", ..." if len(outside) > 8 else "")
+        label, size = self.read_label(path), len(self.classes)
+        outside = label[(label >= size) & (label != 255)]
+        if outside.size:
+            values = np.unique(outside)
+            share = 100 * outside.size / label.size
+            listed = ", ".join(map(str, values[:8])) + (", ..." if len(values) > 8 else "")
+            lossy = "JPEG has changed them: save labels as PNG. " if path.suffix.lower() in (".jpg", ".jpeg") else ""
             raise UserError(
-                f"{path} has label values outside the {len(self.classes)} classes 0-{len(self.classes) - 1}: {listed} "
-                f"({share:.2g}% of its pixels). Map them with `label_map: {{{outside[0]}: CLASS}}`, leave them out "
-                f"with `ignore: [{outside[0]}]`, or add the missing classes."
+                f"{path} has label values outside the {size} classes 0-{size - 1}: {listed} ({share:.2g}% of its "
+                f"pixels). {lossy}Map them with `label_map: {{{values[0]}: CLASS}}`, leave them out with "
+                f"`ignore: [{values[0]}]`, or add the missing classes."
             )
-        return counts[: len(self.classes)]
+        return np.bincount(label[label < size], minlength=size)
 
 
 def subset_map(declared: Sequence[str], classes: Sequence[str]) -> dict[int, int] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -58,7 +59,20 @@ def find_pairs(
             f"{len(missing)} of {len(found)} images in {images} have no label of the same name in {labels}: "
             f"{_some(missing)}; add the labels, or list the images to use in a split file"
         )
+    if split is None:
+        _warn_of_unused(labels, {label for _, label in found}, label_endings)
     return found
+
+
+def _warn_of_unused(labels: Path, used: set[Path | None], endings: tuple[str, ...]) -> None:
+    """Warn of labels that belong to no image."""
+    unused = sorted(
+        path
+        for path in labels.rglob("*")
+        if path not in used and ending_of(path.name, endings) is not None and not path.name.startswith(".")
+    )
+    if unused:
+        warnings.warn(f"{len(unused)} labels in {labels} have no image of the same name: {_some(unused)}")
 
 
 def _label_of(
@@ -85,7 +99,11 @@ def _from_split(
         parts = line.split()
         if not parts:
             continue
-        image = _existing(images, parts[0], img_endings)
+        image = _existing(images, line.strip(), img_endings)
+        if image is not None:
+            parts = parts[:1]  # the whole line, spaces included, is one name
+        else:
+            image = _existing(images, parts[0], img_endings)
         if image is None:
             raise UserError(f"{split}, line {number}: there is no image '{parts[0]}' in {images}")
         if len(parts) > 1 and labels is not None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from terrazzo.config.experiment import LoaderSettings, make_experiment
 from terrazzo.config.load import load_config
 from terrazzo.data.build import open_dataset
+from terrazzo.data.check import check_labels
 from terrazzo.data.loaders import checked, make_loader
 from terrazzo.device import choose_device
 from terrazzo.errors import UserError
@@ -55,6 +56,7 @@ def evaluate(
     if on_report is not None:
         on_report(report)
     dataset = open_dataset(settings, model.final_head.num_classes, "test_dataloader")
+    check_labels(dataset, "test")
     loader = evaluation_loader(dataset, settings)
     groups = tuple(metrics or experiment.test_metrics)
     result, _ = run_evaluation(
