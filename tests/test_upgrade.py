@@ -5,7 +5,7 @@ import warnings
 
 import pytest
 
-from old_configs import IMAGENET, TEST_PIPELINE, TRAIN_PIPELINE, old_config, upgraded, with_data, with_train
+from old_configs import IMAGENET, MODEL, TEST_PIPELINE, TRAIN_PIPELINE, old_config, upgraded, with_data, with_train
 from terrazzo.config.experiment import make_experiment
 from terrazzo.config.upgrade import upgrade_config, upgrade_model
 from terrazzo.errors import UserError
@@ -337,3 +337,9 @@ def test_variables_stay_and_the_argument_is_not_changed():
     assert json.dumps(old) == before
     assert new["crop_size"] == (128, 96) and "img_norm_cfg" not in new
     assert new["train_pipeline"] == new["train_dataloader"]["dataset"]["pipeline"]
+
+
+def test_weights_of_the_backbone_itself_win_over_inherited_ones():
+    backbone = {"type": "ResNetV1c", "init_cfg": {"type": "Pretrained", "checkpoint": "r101.pth"}}
+    new = upgraded(model=MODEL | {"backbone": backbone, "pretrained": "r50.pth"})
+    assert make_experiment(new).pretrained == "r101.pth"

@@ -178,6 +178,9 @@ def whole_model(old: Section, preprocessor: Section, upgraded: Upgraded) -> Sect
         whole.put(
             "data_preprocessor", merge(preprocessor, model["data_preprocessor"]), place(model, "data_preprocessor")
         )
+    own = (model.get("backbone") or {}).get("init_cfg") or {}
+    if own.get("type") == "Pretrained" and "pretrained" in whole:
+        del whole["pretrained"]  # inherited from another backbone: a file that set both meant the backbone's own
     for key in ("train_cfg", "test_cfg"):
         if old.get(key) is not None and key not in model:
             whole.put(key, old[key], place(old, key))
