@@ -67,9 +67,7 @@ def resnet_channels(depth: int) -> list[int]:
     return [64, 128, 256, 512] if depth < 50 else [256, 512, 1024, 2048]
 
 
-@builder(
-    r"r(?P<depth>18|34|50|101|152)(?P<kind>[bs]?)(?P<stride>(?:-d8|-d16|-d32)?)(?P<grid>(?:-mg124)?)(?P<rsb>(?:-rsb)?)"
-)
+@builder(r"r(?P<depth>18|34|50|101|152)(?P<kind>[bs]?)(?P<stride>|-d8|-d16|-d32)(?P<grid>-mg124|)(?P<rsb>-rsb|)")
 def resnet(depth: str, kind: str, stride: str, grid: str, rsb: str) -> Backbone:
     """He et al., CVPR 2016; `b` is torchvision's stem, `s` a wide one, `rsb` the weights of a stronger training."""
     layers = int(depth)
@@ -107,12 +105,12 @@ def hrnet(size: str, small: str) -> Backbone:
     extra: Part = {}
     for branches in (1, 2, 3, 4):
         block, widths = ("BASIC", channels[:branches]) if branches > 1 else ("BOTTLENECK", [64])
-        shape: Part = {
+        stage: Part = {
             "num_modules": modules[branches - 1],
             "num_branches": branches,
             "num_blocks": [blocks] * branches,
         }
-        extra[f"stage{branches}"] = shape | {"block": block, "num_channels": widths}
+        extra[f"stage{branches}"] = stage | {"block": block, "num_channels": widths}
     spec = {"type": "HRNet", "norm_cfg": batch_norm(), "norm_eval": False, "extra": extra}
     return Backbone(spec, channels, {"pretrained": f"open-mmlab://msra/hrnetv2_w{size}{'_small' if small else ''}"})
 

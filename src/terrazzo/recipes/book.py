@@ -7,11 +7,15 @@ from typing import Any
 
 from terrazzo.errors import UserError, nearest
 from terrazzo.recipes import datasets, official, older
-from terrazzo.recipes.methods import Family, all_families, find
+from terrazzo.recipes.methods import all_families, find
 from terrazzo.recipes.parts import IMAGENET, Part, ohem, sgd
 from terrazzo.recipes.plan import Plan
 from terrazzo.recipes.published import RecipeInfo, describe
 from terrazzo.recipes.words import Words, parse
+
+WORDS = tuple(item.name for item in fields(Words))
+OFTEN_NONE = ("load_from",)  # None means something there; elsewhere it leaves a section out
+FAST = {"fastscnn": 0.05}  # families whose official rate is not for training from random weights
 
 
 def plan_of(words: Words, data: datasets.Data | None = None) -> Plan:
@@ -50,10 +54,9 @@ def add_options(plan: Plan) -> None:
                 head.setdefault("sampler", ohem(thresh=0.7, min_kept=10000))
         elif option.startswith("ce-"):
             entropy, dice = (float(part) for part in option.split("-")[1::2])
-            plan.model["decode_head"]["loss_decode"] = [
-                {"type": "CrossEntropyLoss", "loss_name": "loss_ce", "loss_weight": entropy},
-                {"type": "DiceLoss", "loss_name": "loss_dice", "loss_weight": dice},
-            ]
+            first = {"type": "CrossEntropyLoss", "loss_name": "loss_ce", "loss_weight": entropy}
+            second = {"type": "DiceLoss", "loss_name": "loss_dice", "loss_weight": dice}
+            plan.model["decode_head"]["loss_decode"] = [first, second]
 
 
 def loaders(plan: Plan) -> Part:
@@ -64,16 +67,10 @@ def loaders(plan: Plan) -> Part:
     other = datasets.night_dataset(plan.words.test) if plan.words.test else test
     train = datasets.train_dataset(data, plan.train_pipeline)
     shuffled = {"type": "InfiniteSampler", "shuffle": True}
-    splits = {
-        "train": (plan.batch, plan.workers, shuffled, train),
-        "val": (1, 4, in_order, test),
-        "test": (1, 4, in_order, other),
-    }
-    keys = ("batch_size", "num_workers", "sampler", "dataset")
-    return {
-        f"{split}_dataloader": dict(zip(keys, values, strict=True)) | {"persistent_workers": True}
-        for split, values in splits.items()
-    }
+    loader = {"batch_size": 1, "num_workers": 4, "persistent_workers": True, "sampler": in_order}
+    training = {"batch_size": plan.batch, "num_workers": plan.workers, "sampler": shuffled, "dataset": train}
+    evaluation = {"val_dataloader": loader | {"dataset": test}, "test_dataloader": loader | {"dataset": other}}
+    return {"train_dataloader": loader | training, **evaluation}
 
 
 def tta_pipeline() -> list[Part]:
@@ -81,8 +78,7 @@ def tta_pipeline() -> list[Part]:
     scales = [{"type": "Resize", "scale_factor": quarters / 4, "keep_ratio": True} for quarters in range(2, 8)]
     flips = [{"type": "RandomFlip", "prob": chance, "direction": "horizontal"} for chance in (0.0, 1.0)]
     steps = [scales, flips, [{"type": "LoadAnnotations"}], [{"type": "PackSegInputs"}]]
-    augment = {"type": "TestTimeAug", "transforms": steps}
-    return [{"type": "LoadImageFromFile", "backend_args": None}, augment]
+    return [{"type": "LoadImageFromFile", "backend_args": None}, {"type": "TestTimeAug", "transforms": steps}]
 
 
 def runtime(plan: Plan) -> Part:
@@ -107,17 +103,11 @@ def runtime(plan: Plan) -> Part:
         "val_cfg": {"type": "ValLoop"}, "test_cfg": {"type": "TestLoop"}, "default_hooks": hooks}  # fmt: skip
 
 
-OFTEN_NONE = ("load_from",)  # None means something there; elsewhere it leaves a section out
-
-
 def settings(plan: Plan) -> Part:
     """The whole config of a plan, in the 1.x vocabulary."""
     model = {"data_preprocessor": dict(plan.preprocessor)} | plan.model
     config = {"data_preprocessor": plan.preprocessor, "model": model, **loaders(plan), **runtime(plan), **plan.settings}
     return {key: value for key, value in config.items() if value is not None or key in OFTEN_NONE}
-
-
-FAST = {"fastscnn": 0.05}  # families whose official rate is not for training from random weights
 
 
 def families() -> list[str]:
@@ -130,9 +120,7 @@ def family(name: str, num_classes: int = 19, crop: tuple[int, int] = (512, 512))
 
     Its name may be without underscores. Raises UserError.
     """
-    by_name: dict[str, Family] = {}
-    for item in all_families():
-        by_name.setdefault(item.folder.replace("_", ""), item)
+    by_name = {item.folder.replace("_", ""): item for item in reversed(all_families())}
     chosen = by_name.get(name.replace("_", ""))
     if chosen is None:
         raise UserError(f"no recipe or family is called '{name}'{nearest(name, families())}")
@@ -152,9 +140,6 @@ def fresh(part: Any, without: tuple[str, ...] = ()) -> Any:
     if not isinstance(part, dict):
         return part
     return {key: fresh(value, without) for key, value in part.items() if key not in without}
-
-
-WORDS = tuple(item.name for item in fields(Words))
 
 
 def recipe(name: str, vocabulary: str | None = None) -> Part:

@@ -54,25 +54,25 @@ MAPILLARY_CLASSES = (
     "Car Mount,Ego Vehicle"
 )
 MAPILLARY_COLOURS = (
-    "a52a2a 00c000 c4c4c4 be9999 b4a5b4 5a7896 66669c 8040ff 8c8cc8 aaaaaa faaaa0 606060 e6968c 804080 6e6e6e f423e8 "
-    "966464 464646 96785a dc143c ff0000 ff0064 ff00c8 c88080 ffffff 40aa40 e6a032 4682b4 beffff 98fb98 6b8e23 00aa1e "
-    "ffff80 fa001e 648cb4 dcdcdc dc8080 de2828 64aa1e 282828 212121 6480a0 8e0000 466496 d2aa64 999999 808080 000050 "
-    "faaa1e c0c0c0 dcdc00 8c8c14 770b20 9600ff 003c64 00008e 00005a 0000e6 005064 804040 00006e 000046 0000c0 202020 "
-    "780a0a"
+    "a52a2a00c000c4c4c4be9999b4a5b45a789666669c8040ff8c8cc8aaaaaafaaaa0606060e6968c8040806e6e6ef423e8966464464646"
+    "96785adc143cff0000ff0064ff00c8c88080ffffff40aa40e6a0324682b4beffff98fb986b8e2300aa1effff80fa001e648cb4dcdcdc"
+    "dc8080de282864aa1e2828282121216480a08e0000466496d2aa64999999808080000050faaa1ec0c0c0dcdc008c8c14770b209600ff"
+    "003c6400008e00005a0000e600506480404000006e0000460000c0202020780a0a"
 )
 VOC_CLASSES = (
     "aeroplane,bicycle,bird,boat,bottle,bus,car,cat,chair,cow,diningtable,dog,horse,motorbike,person,pottedplant,sheep,"
     "sofa,train,tvmonitor"
 )
 VOC_COLOURS = (
-    "800000 008000 808000 000080 800080 008080 808080 400000 c00000 408000 c08000 400080 c00080 408080 c08080 004000 "
-    "804000 00c000 80c000 004080"
+    "800000008000808000000080800080008080808080400000c00000408000c08000400080c00080408080c0808000400080400000c000"
+    "80c000004080"
 )
 
 
 def metainfo(classes: str, colours: str) -> Part:
-    """Names of classes and their colours, written in hexadecimal."""
-    return {"classes": classes.split(","), "palette": [list(bytes.fromhex(colour)) for colour in colours.split()]}
+    """Names of classes and their colours, six hexadecimal digits each."""
+    values = list(bytes.fromhex(colours))
+    return {"classes": classes.split(","), "palette": [values[at : at + 3] for at in range(0, len(values), 3)]}
 
 
 def retina(kind: str, root: str, scale: tuple[int, int]) -> Data:
@@ -90,9 +90,7 @@ def dsdl(root: str, inner: str, num_classes: int, scale: tuple[int, int], light:
 ADE20K = Data("ADE20KDataset", "data/ade/ADEChallengeData2016", 150, *SPLITS, reduce_zero_label=True)
 PASCAL_CONTEXT = Data("PascalContextDataset", "data/VOCdevkit/VOC2010/", 60, *CONTEXT, CONTEXT_SPLITS, (520, 520),
     slide=True, tta=False, gentle=True)  # fmt: skip
-PASCAL_CONTEXT_59 = replace(
-    PASCAL_CONTEXT, kind="PascalContextDataset59", num_classes=59, reduce_zero_label=True, tta=True
-)
+PASCAL_59 = replace(PASCAL_CONTEXT, kind="PascalContextDataset59", num_classes=59, reduce_zero_label=True, tta=True)
 MAPILLARY = Data("MapillaryDataset_v1", "data/mapillary/", 65, ("training/images", "validation/images"),
     ("training/v1.2/labels", "validation/v1.2/labels"), scale=(2048, 1024),
     options={"metainfo": metainfo(MAPILLARY_CLASSES, MAPILLARY_COLOURS)})  # fmt: skip
@@ -102,56 +100,48 @@ DATASETS: dict[str, Data] = {
     "cityscapes": Data("CityscapesDataset", "data/cityscapes/", 19, *CITYSCAPES, scale=(2048, 1024), light=True),
     "coco-stuff10k": Data(
         "COCOStuffDataset", "data/coco_stuff10k", 171, ("images/train2014", "images/test2014"),
-        ("annotations/train2014", "annotations/test2014"), reduce_zero_label=True, options={"reduce_zero_label": True},
-    ),
+        ("annotations/train2014", "annotations/test2014"), reduce_zero_label=True, options={"reduce_zero_label": True}),
     "coco-stuff164k": Data(
         "COCOStuffDataset", "data/coco_stuff164k", 171, ("images/train2017", "images/val2017"),
-        ("annotations/train2017", "annotations/val2017"),
-    ),
+        ("annotations/train2017", "annotations/val2017")),
     "drive": retina("DRIVEDataset", "data/DRIVE", (584, 565)),
     "dsdl-cityscapes": dsdl("CityScapes", "CityScapes", 19, (2048, 1024), True, used_labels=CITYSCAPES_CLASSES),
     "dsdl-voc": dsdl("PASCAL_VOC2012", "VOCdevkit/VOC2012", 21, (2048, 512), False),
     "hrf": retina("HRFDataset", "data/HRF", (2336, 3504)),
     "isaid": Data("iSAIDDataset", "data/iSAID", 16, *FOLDERS, scale=(896, 896)),
     "levir": Data(
-        "LEVIRCDDataset", "data/LEVIRCD", 2, ("train/A", "test/A"), ("train/label", "test/label"), scale=(256, 256)
-    ),
+        "LEVIRCDDataset", "data/LEVIRCD", 2, ("train/A", "test/A"), ("train/label", "test/label"), scale=(256, 256)),
     "loveda": Data("LoveDADataset", "data/loveDA", 7, *FOLDERS, test_scale=(1024, 1024), reduce_zero_label=True),
     "mapillary_v1": MAPILLARY,
     "mapillay_v1_65": MAPILLARY,  # as the one official name spells it
     "nyu": Data(
         "NYUDataset", "data/nyu", 150, ("images/train", "images/test"), ("annotations/train", "annotations/test"),
-        test_options={"test_mode": True},
-    ),
+        test_options={"test_mode": True}),
     "occluded-faces": Data(
         "FaceOccludedDataset", "data/occlusion-aware-face-dataset", 2, ("NatOcc_hand_sot/img", "RealOcc/image"),
-        ("NatOcc_hand_sot/mask", "RealOcc/mask"), ("train.txt", "RealOcc/split/val.txt"), (512, 512), light=True,
-    ),
+        ("NatOcc_hand_sot/mask", "RealOcc/mask"), ("train.txt", "RealOcc/split/val.txt"), (512, 512), light=True),
     "pascal-context": PASCAL_CONTEXT,
-    "pascal-context-59": PASCAL_CONTEXT_59,
-    "pascal_context": PASCAL_CONTEXT_59,  # in the names of SAN
+    "pascal-context-59": PASCAL_59,
+    "pascal_context": PASCAL_59,  # in the names of SAN
     "potsdam": Data("PotsdamDataset", "data/potsdam", 6, *FOLDERS, scale=(512, 512), reduce_zero_label=True),
     "stare": retina("STAREDataset", "data/STARE", (605, 700)),
     "vaihingen": Data("ISPRSDataset", "data/vaihingen", 6, *FOLDERS, scale=(512, 512), reduce_zero_label=True),
     "voc12aug": Data(
-        "PascalVOCDataset", "data/VOCdevkit/VOC2012", 21, ("JPEGImages",) * 2, ("SegmentationClass",) * 2, VOC_SPLITS
-    ),
+        "PascalVOCDataset", "data/VOCdevkit/VOC2012", 21, ("JPEGImages",) * 2, ("SegmentationClass",) * 2, VOC_SPLITS),
 }  # fmt: skip
 # Street scenes at night, to test on: type, root, images, labels
 NIGHT = {
     "dark-zurich": ("DarkZurichDataset", "data/dark_zurich/", "rgb_anon/val/night/GOPR0356", "gt/val/night/GOPR0356"),
     "night-driving": (
         "NightDrivingDataset", "data/NighttimeDrivingTest/", "leftImg8bit/test/night",
-        "gtCoarse_daytime_trainvaltest/test/night",
-    ),
+        "gtCoarse_daytime_trainvaltest/test/night"),
 }  # fmt: skip
 
 
 def dataset(word: str) -> Data:
     """A dataset by the word of recipe names; an unknown word is a folder `data/WORD` with images/ and labels/."""
-    return DATASETS.get(word) or Data(
-        "BaseSegDataset", f"data/{word}", 19, ("images/train", "images/val"), ("labels/train", "labels/val"), scale=None
-    )
+    folders = (("images/train", "images/val"), ("labels/train", "labels/val"))
+    return DATASETS.get(word) or Data("BaseSegDataset", f"data/{word}", 19, *folders, scale=None)
 
 
 def scale_for(data: Data, crop: tuple[int, int]) -> tuple[int, int] | None:

@@ -90,23 +90,19 @@ class Plan:
             {"type": "MultiStepLR", "begin": 1000, "end": self.iterations, "milestones": milestones, "by_epoch": False},
         ]  # fmt: skip
 
-    def segmentor(
-        self, backbone: Backbone, decode_head: Any, auxiliary_head: Any = None, neck: Part | None = None, **more: Any
-    ) -> None:
+    def segmentor(self, body: Backbone, decode: Any, aside: Any = None, neck: Part | None = None, **more: Any) -> None:
         """Make the plan's model of its parts."""
-        parts = {"backbone": backbone.spec, "neck": neck, "decode_head": decode_head, "auxiliary_head": auxiliary_head}
+        parts = {"backbone": body.spec, "neck": neck, "decode_head": decode, "auxiliary_head": aside}
         present = {name: part for name, part in parts.items() if part is not None}
         ends = {"train_cfg": {}, "test_cfg": self.test_cfg}
-        self.model = {"type": "EncoderDecoder", **backbone.model, **present, **ends} | more
+        self.model = {"type": "EncoderDecoder", **body.model, **present, **ends} | more
 
-    def head(
-        self, kind: str, in_channels: Any, in_index: Any, channels: int, weight: Any = 1.0, **options: Any
-    ) -> Part:
+    def head(self, kind: str, in_channels: Any, in_index: Any, channels: int, weight: Any = 1.0, **more: Any) -> Part:
         """A decode head with the usual dropout, norm and loss; an option that is None leaves its key out."""
         usual = part(kind, in_channels=in_channels, in_index=in_index, channels=channels, dropout_ratio=0.1,
             num_classes=self.num_classes, norm_cfg=batch_norm(), align_corners=self.odd,
             loss_decode=cross_entropy(weight))  # fmt: skip
-        return {key: value for key, value in (usual | options).items() if value is not None}
+        return {key: value for key, value in (usual | more).items() if value is not None}
 
     def auxiliary(self, in_channels: int, in_index: int = 2, channels: int = 256, **options: Any) -> Part:
         """The FCN head that most models carry beside their own."""
@@ -125,9 +121,7 @@ class Plan:
         """Chen et al., arXiv 1706.05587."""
         return self.head("ASPPHead", channels, index, width, **({"dilations": [1, 12, 24, 36]} | options))
 
-    def separable_aspp_head(
-        self, channels: int, low: int, low_width: int = 48, width: int = 512, **options: Any
-    ) -> Part:
+    def separable_aspp_head(self, channels: int, low: int, low_width: int, width: int, **options: Any) -> Part:
         """Chen et al., ECCV 2018; `low` channels of the first stage are reduced to `low_width`."""
         options = {"dilations": [1, 12, 24, 36], "c1_in_channels": low, "c1_channels": low_width} | options
         return self.head("DepthwiseSeparableASPPHead", channels, 3, width, **options)

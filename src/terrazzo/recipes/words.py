@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
 
 from terrazzo.errors import UserError, nearest
 
 SCHEDULED = r"(?P<model>.+?)_(?P<devices>\d+)xb(?P<batch>\d+)-(?:(?P<options>[^_]+)-)?(?P<iterations>\d+)k_"
 DATA = r"(?P<dataset>[A-Za-z].*?)-(?P<height>\d+)x(?P<width>\d+)(?:_(?P<test>[a-z-]+)-\d+x\d+)?(?:[_-](?P<ms>ms))?"
+PATTERN = re.compile(f"(?:{SCHEDULED}|(?P<unscheduled>[^_]+)_){DATA}")
 OPTIONS = ("amp", "adamw", "ohem", "ce-1.0-dice-3.0")
 
 
@@ -30,14 +30,9 @@ class Words:
     older: bool = False  # a name of 0.x
 
 
-@lru_cache(maxsize=1)
-def pattern() -> re.Pattern[str]:
-    return re.compile(f"(?:{SCHEDULED}|(?P<unscheduled>[^_]+)_){DATA}")
-
-
 def parse(name: str) -> Words | None:
     """The words of a name in the 1.x style; None for any other name. Raises UserError for an unknown option."""
-    match = pattern().fullmatch(name)
+    match = PATTERN.fullmatch(name)
     if match is None:
         return None
     found = match.groupdict()

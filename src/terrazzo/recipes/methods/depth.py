@@ -7,7 +7,6 @@ from terrazzo.recipes.methods import family
 from terrazzo.recipes.parts import Part, part, wrapper
 from terrazzo.recipes.plan import Plan
 
-LATENT = {"target": "ldm.models.diffusion.ddpm.LatentDiffusion", "base_learning_rate": 0.0001}
 META_KEYS = ["img_path", "depth_map_path", "ori_shape", "img_shape", "pad_shape", "scale_factor", "flip",
     "flip_direction", "category_id"]  # fmt: skip
 
@@ -40,7 +39,8 @@ def vpd(plan: Plan) -> None:
     checkpoint = host + "stable_diffusion_v1-5_pretrain_third_party.pth"
     small = plan.crop[0] < 512
     head: Part = {"type": "VPDDepthHead", "in_channels": [320, 640, 1280, 1280], "max_depth": 10}
-    backbone = part("VPD", diffusion_cfg=LATENT | {"checkpoint": checkpoint, "params": diffusion()},
+    latent = {"target": "ldm.models.diffusion.ddpm.LatentDiffusion", "base_learning_rate": 0.0001}
+    backbone = part("VPD", diffusion_cfg=latent | {"checkpoint": checkpoint, "params": diffusion()},
         class_embed_path=host + "nyu_class_embeddings.pth", class_embed_select=True, pad_shape=512,
         unet_cfg={"use_attn": False})  # fmt: skip
     plan.preprocessor |= {"mean": [127.5] * 3, "std": [127.5] * 3, "seg_pad_val": 0}
@@ -48,11 +48,7 @@ def vpd(plan: Plan) -> None:
         decode_head=head | ({"fmap_border": [1, 1]} if small else {}),
         test_cfg=plan.slide(stride=[160, 160] if small else [128, 128]) | {"mode": "slide_flip"})  # fmt: skip
     del plan.preprocessor["size"]
-    read_depth(plan, small)
     learn(plan)
-
-
-def read_depth(plan: Plan, small: bool) -> None:
     load: list[Part] = [{"type": "LoadImageFromFile"}, {"type": "LoadDepthAnnotation", "depth_rescale_factor": 1e-3}]
     pack: Part = {"type": "PackSegInputs", "meta_keys": list(META_KEYS)}
     colours = [{"type": kind} for kind in ("RandomBrightnessContrast", "RandomGamma", "HueSaturationValue")]

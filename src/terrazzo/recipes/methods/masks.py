@@ -42,9 +42,8 @@ def knet_swin(plan: Plan, size: str) -> Backbone:
     weights = {"tiny": "tiny_patch4_window7_224_20220308-f41b89d3",
         "large": "large_patch4_window7_224_22k_20220308-d5bdebaf"}  # fmt: skip
     address = f"{backbones.PRETRAIN}swin/swin_{weights[size]}.pth" if size in weights else swin_weights(size, 7, False)
-    spec = backbones.swin_core(size, drop_path=0.4 if plan.words.crop == (640, 640) else 0.3) | {
-        "use_abs_pos_embed": False
-    }
+    spec = backbones.swin_core(size, drop_path=0.4 if plan.words.crop == (640, 640) else 0.3)
+    spec["use_abs_pos_embed"] = False
     return Backbone(spec, swin_channels(size), {"pretrained": address})
 
 

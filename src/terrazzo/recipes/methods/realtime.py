@@ -147,9 +147,7 @@ def fast_scnn(plan: Plan) -> None:
     loss = cross_entropy(1, use_sigmoid=True)
     decode = plan.head("DepthwiseSeparableFCNHead", 128, -1, 128, **options, loss_decode=loss)
     loss = cross_entropy(0.4, use_sigmoid=True)
-    aside = [
-        side_head(plan, width, index, 32, norm_cfg=norm, loss_decode=loss) for width, index in ((128, -2), (64, -3))
-    ]
+    aside = [side_head(plan, each, at, 32, norm_cfg=norm, loss_decode=loss) for each, at in ((128, -2), (64, -3))]
     plan.segmentor(body(spec), decode, aside)
     plan.optimizer = plan.plain(sgd(0.12, 4e-5))
 

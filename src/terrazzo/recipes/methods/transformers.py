@@ -4,15 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from terrazzo.recipes.backbones import (
-    HOST,
-    PRETRAIN,
-    Backbone,
-    backbone,
-    swin_channels,
-    swin_upernet,
-    swin_weights,
-)
+from terrazzo.recipes import backbones
+from terrazzo.recipes.backbones import HOST, PRETRAIN, Backbone, backbone
 from terrazzo.recipes.methods import family
 from terrazzo.recipes.parts import Part, adamw, batch_norm, fpn, init, keys, mixed, no_decay, part, sgd, wrapper
 from terrazzo.recipes.plan import Plan
@@ -44,10 +37,8 @@ def segnext(plan: Plan, word: str) -> None:
     """Guo et al., NeurIPS 2022."""
     body = backbone(word)
     width = {"t": 256, "s": 256, "b": 512, "l": 1024}[word[-1]]
-    options = {
-        "ham_channels": width, "norm_cfg": {"type": "GN", "num_groups": 32, "requires_grad": True},
-        "ham_kwargs": {"MD_S": 1, "MD_R": 16, "train_steps": 6, "eval_steps": 7, "inv_t": 100, "rand_init": True},
-    }  # fmt: skip
+    ham = {"MD_S": 1, "MD_R": 16, "train_steps": 6, "eval_steps": 7, "inv_t": 100, "rand_init": True}
+    options = {"ham_channels": width, "norm_cfg": part("GN", num_groups=32, requires_grad=True), "ham_kwargs": ham}
     plan.segmentor(body, plan.head("LightHamHead", body.channels[1:], [1, 2, 3], width, **options))
     plan.optimizer, plan.schedule = wrapper(adamw(6e-5, 0.01), **faster_head()), plan.transformer_schedule()
     plan.preprocessor["test_cfg"] = {"size_divisor": 32}
@@ -204,17 +195,15 @@ def mae(plan: Plan) -> None:
 
 
 SWIN_DECAY = ("absolute_pos_embed", "relative_position_bias_table", "norm")
-SWIN_WORD = (
-    r"swin-(?P<size>tiny|small|base|large)-patch4-window(?P<window>7|12)(-in(?P<classes>1k|22k)(-384x384)?-pre)?"
-)
+SWIN_WORD = r"swin-(?P<size>[a-z]+)-patch4-window(?P<window>7|12)(-in(?P<classes>1k|22k)(-384x384)?-pre)?"
 
 
 @family("swin", SWIN_WORD + "_upernet", "swin-tiny-patch4-window7-in1k-pre_upernet")
 def swin(plan: Plan, size: str, window: str, classes: str) -> None:
     """Liu et al., ICCV 2021."""
-    weights = swin_weights(size, int(window), classes == "22k") if classes else None
-    channels = swin_channels(size)
-    body = Backbone(swin_upernet(size, int(window), weights), channels, {"pretrained": None})
+    weights = backbones.swin_weights(size, int(window), classes == "22k") if classes else None
+    channels = backbones.swin_channels(size)
+    body = Backbone(backbones.swin_upernet(size, int(window), weights), channels, {"pretrained": None})
     plan.segmentor(body, plan.uper_head(channels), plan.auxiliary(channels[2]))
     plan.optimizer, plan.schedule = wrapper(adamw(6e-5, 0.01), **no_decay(*SWIN_DECAY)), plan.transformer_schedule()
     if plan.words.dataset == "levir":
