@@ -32,7 +32,11 @@ SKIPPED_PACKAGES = (
     "mmcv", "mmengine", "mmseg", "mmdet", "mmcls", "mmpretrain", "addict", "numpy", "argparse", "collections",
     "pathlib", "datetime",
 )  # fmt: skip
-SKIPPED_GLOBALS = (("copyreg", "_reconstructor"), ("builtins", "object"), ("builtins", "set"))
+# So they do for the names with which such objects are put together: plain types, text as bytes, attributes of stand-ins.
+SKIPPED_GLOBALS = {"copyreg": ["_reconstructor"], "_codecs": ["encode"]}
+SKIPPED_GLOBALS["builtins"] = (
+    "getattr object set frozenset int long float complex bool str unicode bytes bytearray list tuple dict slice range"
+).split()
 PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}  # names that pickles of protocol 2 use
 
 
@@ -82,7 +86,7 @@ class SafeUnpickler(_Unpickler):
             return ALLOWED_GLOBALS[module, name]
         if module in ("torch", "torch.storage") and (name.endswith("Storage") or name in DTYPES):
             return getattr(torch.storage if module == "torch.storage" else torch, name)
-        if module.partition(".")[0] in SKIPPED_PACKAGES or (module, name) in SKIPPED_GLOBALS:
+        if module.partition(".")[0] in SKIPPED_PACKAGES or name in SKIPPED_GLOBALS.get(module, ()):
             return Skipped
         raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is neither a tensor nor a container")
 
