@@ -53,8 +53,8 @@ RENAMES = (
 TWIN = r"(.+)_(\d+)xb(\d+)-(?:(.+)-)?(\d+k)_(.+?)-(\d+x\d+)(_[a-z-]+(?=-\d))?(?:-\d+x\d+)?(.*)"
 # Names that say devices and images a device; the others leave them out
 SAYS_BATCH = re.compile(
-    r"(bisenet|erfnet|fast_scnn|fpn_poolformer|knet|segmenter|twins|setr_vit|upernet_(beit|mae)).*|"
-    r"segformer.*cityscapes|.*_(vaihingen|isaid|coco-stuff\w+)|pspnet.*potsdam|fastfcn.*_4x4_512x1024.*|fcn_unet.*cityscapes"
+    r"(bisenet|erfnet|fast_scnn|fpn_poolformer|knet|segmenter|twins|setr_vit|upernet_(beit|mae)).*|pspnet.*potsdam|"
+    r".*_(vaihingen|isaid|coco-stuff\w+)|segformer.*cityscapes|fastfcn.*_4x4_512x1024.*|fcn_unet.*cityscapes"
 )
 
 
