@@ -93,7 +93,7 @@ class CLIPTextEncoder(nn.Module):
     def encode(self, tokens: Tensor) -> Tensor:
         """Tokens (N, L) -> embeddings (N, output_dims), each read at the end token."""
         length = int((tokens != 0).sum(1).max())  # attention is causal: what follows the end is never read
-        tokens = tokens[:, :length]
+        tokens = tokens[:, :length].to(self.logit_scale.device)
         x = self.token_embedding(tokens) + self.positional_embedding[:length]
         mask = torch.ones(length, length, dtype=torch.bool, device=tokens.device).tril()
         for layer in self.transformer:
@@ -106,7 +106,7 @@ class CLIPTextEncoder(nn.Module):
         """The mean embedding of each class over all sentences (K, output_dims), of length 1."""
         names = class_names(self.dataset_name) if self.vocabulary is None else self.vocabulary  # type: ignore[arg-type]
         sentences = [template.format(name) for name in names for template in self.templates]
-        tokens = tokenize(sentences, self.context_length).to(self.logit_scale.device)
+        tokens = tokenize(sentences, self.context_length)
         embeddings = torch.cat([F.normalize(self.encode(batch), dim=-1) for batch in tokens.split(BATCH)])
         return F.normalize(embeddings.unflatten(0, (len(names), -1)).mean(1), dim=-1)
 

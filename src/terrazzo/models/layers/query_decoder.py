@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from terrazzo.models.layers.norm import build_norm
 from terrazzo.models.layers.transformer import FeedForward, MultiheadAttention
-from terrazzo.registry import check_arguments
+from terrazzo.registry import IGNORED_KEYS, check_arguments
 
 Spec = dict[str, Any]
 
@@ -59,6 +59,7 @@ def drop_probability(dropout_layer: Spec | None) -> float:
 
 def from_config(builder: Any, config: Spec, where: str) -> Any:
     """Call `builder` with a config's keys. Raises UserError for a key that it does not take."""
+    config = {key: value for key, value in config.items() if key not in IGNORED_KEYS}
     check_arguments(builder, config, where, "")
     return builder(**config)
 

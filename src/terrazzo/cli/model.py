@@ -1,0 +1,91 @@
+"""`terrazzo model`."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from terrazzo.cli.common import add_config_options, overrides
+
+KINDS = ("backbones", "necks", "heads", "losses", "segmentors", "own")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    info = actions.add_parser("info", help="say what a model costs: parameters, FLOPs, features, memory")
+    info.add_argument("config", metavar="NAME|CONFIG", help="a recipe name or a config file (.py, .yaml, .json)")
+    info.add_argument("--size", type=size, metavar="HxW", help="of the input (default: the config's crop size)")
+    add_config_options(info)
+    listing = actions.add_parser("list", help="list the types that a config's model can be made of")
+    listing.add_argument("--kind", choices=KINDS, help="only these; own: from outside of terrazzo")
+
+
+def size(text: str) -> tuple[int, int]:
+    """`512x1024` as height and width, or one length for both."""
+    match = re.fullmatch(r"([1-9]\d{0,5})(?:x([1-9]\d{0,5}))?", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"'{text}' is no size: write HEIGHTxWIDTH, such as 512x1024")
+    return int(match[1]), int(match[2] or match[1])
+
+
+def run(args: argparse.Namespace) -> int:
+    return {"info": info, "list": list_types}[args.action](args)
+
+
+def info(args: argparse.Namespace) -> int:
+    from terrazzo.config.load import load_config
+    from terrazzo.models.info import model_info
+
+    config = load_config(args.config, overrides(args), trust=args.trust_config)
+    show(model_info(config, args.size))
+    return 0
+
+
+def show(found: Any) -> None:
+    """Print a ModelInfo."""
+    _, channels, height, width = found.input_shape
+    print(f"{found.type}, one image of {channels}x{height}x{width}, {found.output_shape[1]} output channels")
+    rows = [("part", "type", "parameters", "GFLOPs")]
+    rows += [(part.name, part.type, f"{part.parameters:,}", giga(part.flops)) for part in found.parts]
+    rows += [("all", "", f"{found.parameters:,}", giga(found.flops))]
+    print_table(rows, numbers=2)
+    if found.trainable != found.parameters:
+        print(f"trainable: {found.trainable:,}")
+    rows = [("features of", "channels", "stride", "size")]
+    rows += [
+        (map_.source, str(map_.channels), f"{map_.stride:g}", f"{map_.height}x{map_.width}") for map_ in found.features
+    ]
+    print_table(rows, numbers=3)
+    weights, activations = found.weight_bytes / 2**20, found.activation_bytes / 2**20
+    print(
+        f"memory in float32: {weights:,.1f} MiB of weights, and {activations:,.1f} MiB of images and features at most"
+    )
+    print("GFLOPs are torch's: two for a multiplication with its addition; inference runs no auxiliary head")
+
+
+def list_types(args: argparse.Namespace) -> int:
+    from terrazzo.models.info import list_types as types_by_kind
+
+    for kind, types in types_by_kind(args.kind).items():
+        print(kind)
+        width = max(map(len, types))
+        for name, about in types.items():
+            print(f"  {name:{width}}  {about}".rstrip())
+    return 0
+
+
+def giga(count: int) -> str:
+    return f"{count / 1e9:,.2f}"
+
+
+def print_table(rows: Sequence[tuple[str, ...]], numbers: int) -> None:
+    """Rows in columns, the last `numbers` of them flush right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        left = len(row) - numbers
+        cells = [
+            cell.ljust(w) if i < left else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        ]
+        print("  " + "  ".join(cells).rstrip())

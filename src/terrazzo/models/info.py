@@ -1,0 +1,245 @@
+"""What a model costs and gives, and which types there are: parameters, FLOPs, features, memory."""
+
+from __future__ import annotations
+
+import inspect
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+
+from terrazzo.errors import UserError, nearest
+from terrazzo.models.build import build_model
+from terrazzo.registry import MODELS
+
+KINDS = ("backbones", "necks", "heads", "losses", "segmentors")
+OWN = "own"  # the kind of what stands outside of this package
+ENCODERS = ("backbone", "image_encoder", "neck")  # the parts whose outputs are feature maps
+DEFAULT_SIZE = (512, 512)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A segmentor's attribute: its type, its parameters, and the FLOPs that inference spends in it."""
+
+    name: str
+    type: str
+    parameters: int
+    flops: int
+
+
+@dataclass(frozen=True)
+class FeatureMap:
+    """A map that an encoder gives out; `stride` is the input's height over the map's."""
+
+    source: str
+    channels: int
+    height: int
+    width: int
+    stride: float
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A model at one input size: float32, one image, inference."""
+
+    type: str
+    input_shape: tuple[int, int, int, int]
+    output_shape: tuple[int, ...]
+    parts: tuple[Part, ...]
+    features: tuple[FeatureMap, ...]
+    parameters: int
+    trainable: int
+    flops: int  # as torch.utils.flop_counter counts them: a multiplication with its addition is two
+    weight_bytes: int  # parameters and buffers
+    activation_bytes: int  # the most that input and intermediate tensors hold at one time
+
+
+def model_info(config: Any, size: Sequence[int] | None = None) -> ModelInfo:
+    """Measure the model of a config at `size` (height, width), by default its crop size; nothing is computed.
+
+    The model is built and run on the meta device. One that reads values from its tensors is run on the CPU instead.
+    Raises UserError for a size that the model cannot take.
+    """
+    values = config.to_dict() if hasattr(config, "to_dict") else dict(config)
+    height, width = size or crop_size(values)
+    backbone = values.get("model", values).get("backbone")
+    channels = backbone.get("in_channels", 3) if isinstance(backbone, dict) else 3
+    shape = (1, channels, height, width)
+    with torch.device("meta"):
+        model = build_model(values)
+    try:
+        return measure(model, torch.empty(shape, device="meta"))
+    except (RuntimeError, NotImplementedError):
+        pass
+    try:
+        return measure(build_model(values), torch.zeros(shape))
+    except RuntimeError as problem:
+        reason = str(problem).splitlines()[0]
+        raise UserError(f"the model cannot run on an image of {height}x{width}: {reason}") from problem
+
+
+def measure(model: nn.Module, images: Tensor) -> ModelInfo:
+    """One pass over `images` with its FLOPs, feature maps and memory counted."""
+    parameters = list(model.parameters())
+    trainable = sum(p.numel() for p in parameters if p.requires_grad)
+    model.eval().requires_grad_(False)
+    model(images)  # fills what a model keeps between calls, such as the embeddings of class names
+    outputs: dict[str, Any] = {}
+    for name in ENCODERS:
+        if isinstance(part := getattr(model, name, None), nn.Module):
+            part.register_forward_hook(lambda _, __, output, name=name: outputs.update({name: output}))
+    kept = [*parameters, *model.buffers()]
+    counter = FlopCounterMode(display=False, custom_mapping={CPU_ATTENTION: cpu_attention_flops})
+    with torch.no_grad(), counter, LiveMemory(kept) as memory:
+        memory.hold(images)
+        logits = model(images)
+    return ModelInfo(
+        type=type(model).__name__,
+        input_shape=tuple(images.shape),  # type: ignore[arg-type]
+        output_shape=tuple(logits.shape),
+        parts=tuple(find_parts(model, counter)),
+        features=tuple(feature_map(name, x, images) for name, x in maps_of(outputs)),
+        parameters=sum(p.numel() for p in parameters),
+        trainable=trainable,
+        flops=counter.get_total_flops(),
+        weight_bytes=sum(tensor.numel() * tensor.element_size() for tensor in kept),
+        activation_bytes=memory.peak,
+    )
+
+
+CPU_ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu  # which the counter leaves out
+
+
+def cpu_attention_flops(query: Any, key: Any, value: Any, *_: Any, out_shape: Any = None, **__: Any) -> int:
+    """FLOPs of attention, from the shapes of its inputs."""
+    return sdpa_flop_count(query, key, value)
+
+
+def find_parts(model: nn.Module, counter: FlopCounterMode) -> Iterator[Part]:
+    """The model's attributes that have parameters; what runs outside of the others belongs to the decode head."""
+    counts = {name: sum(by_operator.values()) for name, by_operator in counter.get_flop_counts().items()}
+
+    def flops(module: nn.Module, path: str) -> int:
+        if path in counts:
+            return counts[path]
+        return sum(flops(child, f"{path}.{name}") for name, child in module.named_children())
+
+    parts = {name: part for name, part in model.named_children() if any(True for _ in part.parameters())}
+    spent = {name: flops(part, f"{type(model).__name__}.{name}") for name, part in parts.items()}
+    if "decode_head" in spent:
+        spent["decode_head"] += counter.get_total_flops() - sum(spent.values())
+    for name, part in parts.items():
+        types = [type(item).__name__ for item in (part if isinstance(part, nn.ModuleList) else [part])]
+        yield Part(name, " + ".join(types), sum(p.numel() for p in part.parameters()), spent[name])
+
+
+def maps_of(outputs: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
+    """Each map (N, C, H, W) of the encoders' outputs, however they are nested."""
+    for name, output in outputs.items():
+        for value in tree_leaves(output):
+            if isinstance(value, Tensor) and value.ndim == 4:
+                yield name, value
+
+
+def feature_map(source: str, x: Tensor, images: Tensor) -> FeatureMap:
+    """The description of one map."""
+    return FeatureMap(source, x.shape[1], x.shape[2], x.shape[3], round(images.shape[2] / x.shape[2], 2))
+
+
+class LiveMemory(TorchDispatchMode):
+    """Counts the bytes of all tensors that operators return while they are alive; `peak` is the most at one time.
+
+    Storages of `kept` tensors do not count. What an operator needs inside, and a device's allocator, is not seen.
+    """
+
+    def __init__(self, kept: Sequence[Tensor]) -> None:
+        super().__init__()
+        self.kept = {tensor.untyped_storage()._cdata for tensor in kept}
+        self.owners: dict[int, int] = {}  # storage -> live tensors that share it
+        self.now = self.peak = 0
+
+    def hold(self, tensor: Tensor) -> None:
+        """Count a tensor until it is gone."""
+        storage = tensor.untyped_storage()
+        key, size = storage._cdata, storage.nbytes()
+        if key in self.kept:
+            return
+        if key not in self.owners:
+            self.owners[key] = 0
+            self.now += size
+            self.peak = max(self.peak, self.now)
+        self.owners[key] += 1
+        weakref.finalize(tensor, self.release, key, size)
+
+    def release(self, key: int, size: int) -> None:
+        """One of the tensors that share a storage is gone."""
+        self.owners[key] -= 1
+        if not self.owners[key]:
+            del self.owners[key]
+            self.now -= size
+
+    def __torch_dispatch__(self, operator: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        output = operator(*args, **(kwargs or {}))
+        for value in tree_leaves(output):
+            if isinstance(value, Tensor):
+                self.hold(value)
+        return output
+
+
+def crop_size(config: Mapping[str, Any]) -> tuple[int, int]:
+    """Height and width of the crops that a config trains on; 512x512 where it does not say."""
+    model = config.get("model", config)
+    for preprocessor in (model.get("data_preprocessor"), config.get("data_preprocessor")):
+        if preprocessor and preprocessor.get("size"):
+            return as_pair(preprocessor["size"])
+    cropped = find_crop(config.get("train_dataloader"))
+    return as_pair(cropped if cropped is not None else config.get("crop_size") or DEFAULT_SIZE)
+
+
+def find_crop(spec: Any) -> Any:
+    """The size of the first RandomCrop within a loader, or None."""
+    if isinstance(spec, Mapping):
+        if str(spec.get("type", "")).rpartition(".")[2] == "RandomCrop":
+            return spec.get("crop_size")
+        spec = list(spec.values())
+    if isinstance(spec, (list, tuple)):
+        return next((found for item in spec if (found := find_crop(item)) is not None), None)
+    return None
+
+
+def as_pair(size: int | Sequence[int]) -> tuple[int, int]:
+    """One length for both sides, or (height, width)."""
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+
+def list_types(kind: str | None = None) -> dict[str, dict[str, str]]:
+    """By kind the registered types and what each is, in one line. Raises UserError for an unknown kind."""
+    if kind is not None and kind not in (*KINDS, OWN):
+        raise UserError(f"there are no models of the kind '{kind}'{nearest(kind, KINDS)} ({', '.join((*KINDS, OWN))})")
+    MODELS.load()
+    first_names = {item: name for name, item in reversed(MODELS.types.items())}  # aliases come after the name
+    types = sorted((name, item) for item, name in first_names.items())
+    listed: dict[str, dict[str, str]] = {}
+    for group in (*KINDS, OWN) if kind is None else (kind,):
+        found = {name: summary(item) for name, item in types if kind_of(item) == group}
+        if found:
+            listed[group] = found
+    return listed
+
+
+def kind_of(item: Any) -> str:
+    """Which kind a registered type is, told from where it is defined."""
+    folder = item.__module__.removeprefix("terrazzo.models.").partition(".")[0]
+    return folder if item.__module__.startswith("terrazzo.models.") and folder in KINDS else OWN
+
+
+def summary(item: Any) -> str:
+    """The first line of a type's own docstring."""
+    return inspect.cleandoc(vars(item).get("__doc__") or "").partition("\n")[0]
