@@ -43,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = next((argument for argument in arguments if not argument.startswith("-")), None)
     args = make_parser(command).parse_args(arguments)
     warnings.showwarning = show_warning
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")  # our own message names the file that cannot be decoded
     try:
         return importlib.import_module(f"terrazzo.cli.{args.command}").run(args)
     except (UserError, OSError) as problem:

@@ -134,8 +134,9 @@ class Trainer:
         self.val_set = None
         if experiment.val is not None:
             self.val_set = open_dataset(experiment.val, self.classes_count, "val_dataloader")
-            check_labels(self.val_set, "val", log.console)
         check_labels(self.train_set, "train", log.console)
+        if self.val_set is not None:
+            check_labels(self.val_set, "val", log.console)
         self.checkpoints = Checkpoints(work_dir, self.settings.keep_checkpoints)
         state = self.checkpoints.newest_state() if resume else None
         if state is None:
@@ -301,7 +302,7 @@ class Trainer:
         files = ", ".join(str(sample.image_path) for sample in batch.samples)
         rate = self.optimizer.param_groups[0]["lr"]
         raise UserError(
-            f"the loss is {float(total)} at step {self.step + 1} ({', '.join(broken)}; learning rate {rate:.3g}; "
+            f"the loss is {float(total.detach())} at step {self.step + 1} ({', '.join(broken)}; learning rate {rate:.3g}; "
             f"batch: {files}). Lower the learning rate, clip gradients (optim_wrapper.clip_grad), look at these files."
         )
 

@@ -32,11 +32,15 @@ SKIPPED_PACKAGES = (
     "mmcv", "mmengine", "mmseg", "mmdet", "mmcls", "mmpretrain", "addict", "numpy", "argparse", "collections",
     "pathlib", "datetime",
 )  # fmt: skip
-# So they do for the names with which such objects are put together: plain types, text as bytes, attributes of stand-ins.
-SKIPPED_GLOBALS = {"copyreg": ["_reconstructor"], "_codecs": ["encode"]}
-SKIPPED_GLOBALS["builtins"] = (
-    "getattr object set frozenset int long float complex bool str unicode bytes bytearray list tuple dict slice range"
-).split()
+# So they do for the names that put such objects together: plain types, text as bytes, attributes of stand-ins.
+SKIPPED_GLOBALS = {
+    "copyreg": ("_reconstructor",),
+    "_codecs": ("encode",),
+    "builtins": (
+        "getattr", "object", "set", "frozenset", "int", "long", "float", "complex", "bool", "str", "unicode", "bytes",
+        "bytearray", "list", "tuple", "dict", "slice", "range",
+    ),
+}  # fmt: skip
 PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}  # names that pickles of protocol 2 use
 
 
