@@ -9,8 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
-from terrazzo.data.scenes import CLASSES, PALETTE, draw_scene, write_scenes
+from terrazzo.data.scenes import CLASSES, IGNORED, PALETTE, draw_scene, write_scenes
 from terrazzo.data.scenes_lights import LIGHTS, random_light
+from terrazzo.data.scenes_styles import STYLES
 
 
 def scene(number: int, size: tuple[int, int] = (96, 128)) -> tuple[np.ndarray, np.ndarray]:
@@ -92,3 +93,34 @@ def test_more_scenes_leave_the_first_ones_as_they_are(tmp_path):
 def test_drawing_does_not_need_torch():
     code = "import sys, terrazzo.data.scenes; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_every_style_shows_every_class(style):
+    labels = np.stack([draw_scene(np.random.default_rng((5, number)), (96, 128), style)[1] for number in range(16)])
+    assert set(np.unique(labels)) - {IGNORED} == set(range(len(CLASSES)))
+
+
+def test_simple_scenes_have_no_specks_and_larger_people():
+    def patches(style: str, name: str) -> list[int]:
+        areas: list[int] = []
+        for number in range(12):
+            label = draw_scene(np.random.default_rng((6, number)), (192, 256), style)[1]
+            mask = (label == CLASSES.index(name)).astype(np.uint8)
+            areas += cv2.connectedComponentsWithStats(mask, connectivity=8)[2][1:, cv2.CC_STAT_AREA].tolist()
+        return areas
+
+    assert min(min(patches("simple", name)) for name in CLASSES) >= STYLES["simple"].speck
+    assert np.median(patches("simple", "person")) > 2 * np.median(patches("rich", "person"))
+
+
+def test_several_processes_write_the_same_scenes(tmp_path):
+    calls = []
+    for name, processes in (("one", 1), ("two", 2)):
+        write_scenes(
+            tmp_path / name, 3, 1, (48, 64), progress=lambda *call: calls.append(call), test=2, processes=processes
+        )
+    assert calls == 2 * [(number, 6) for number in range(1, 7)]
+    for path in sorted((tmp_path / "one").rglob("*.png")):
+        assert path.read_bytes() == (tmp_path / "two" / path.relative_to(tmp_path / "one")).read_bytes()
+    assert len(list((tmp_path / "two/labels/test").iterdir())) == 2

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from terrazzo.data.scenes_film import expose
 from terrazzo.data.scenes_houses import draw_house, draw_row, random_style
 from terrazzo.data.scenes_lights import random_light
 from terrazzo.data.scenes_street import Layout, cast_shadows, draw_backdrop, draw_ground, draw_sky
+from terrazzo.data.scenes_styles import STYLES, Style
 from terrazzo.data.scenes_things import (
     AUTUMN,
     BLOSSOM,
@@ -31,19 +34,26 @@ from terrazzo.data.scenes_things import (
 __all__ = ["CLASSES", "PALETTE", "draw_scene", "write_scenes"]
 
 Thing = tuple[float, Callable[[], None]]  # distance, and how to draw it
+IGNORED = 255
 
 
-def draw_scene(rng: np.random.Generator, size: tuple[int, int] = (192, 256)) -> tuple[np.ndarray, np.ndarray]:
-    """One street at some hour: image (H, W, 3) RGB and label (H, W), both uint8, the label indexing CLASSES."""
+def draw_scene(
+    rng: np.random.Generator, size: tuple[int, int] = (192, 256), style: str = "rich"
+) -> tuple[np.ndarray, np.ndarray]:
+    """One street at some hour: image (H, W, 3) RGB and label (H, W), both uint8, the label indexing CLASSES.
+
+    The "simple" of STYLES has short streets with few, large things; remnants of a few pixels are labelled IGNORED.
+    """
     height, width = size
-    plan = _random_plan(rng)
+    look = STYLES[style]
+    plan = _random_plan(rng, look)
     wide, tall = width * SUPERSAMPLING, height * SUPERSAMPLING
     camera = Camera(
-        focal=rng.uniform(0.72, 1.0) * max(wide, tall),
+        focal=rng.uniform(*look.focal) * max(wide, tall),
         centre=wide * rng.uniform(0.4, 0.6),
         horizon=tall * rng.uniform(0.44, 0.56),
         x=rng.uniform(-0.35, 0.75) * plan.road * (1 if plan.keep_right else -1) * 0.8,
-        eye=rng.uniform(1.5, 2.5),
+        eye=rng.uniform(*look.eye),
         curve=rng.normal(0, 0.0012) if rng.random() < 0.6 else 0.0,
     )
     stage = Stage(Canvas(height, width), camera, random_light(rng), rng)
@@ -54,15 +64,27 @@ def draw_scene(rng: np.random.Generator, size: tuple[int, int] = (192, 256)) -> 
     shadows: list[np.ndarray] = []
     busy = rng.uniform(0.2, 1.0)
     _plan_houses(stage, plan, things, shadows)
-    _plan_traffic(stage, plan, things, shadows, busy)
-    _plan_trees(stage, plan, things, shadows)
-    _plan_signs(stage, plan, things)
-    _plan_people(stage, plan, things, shadows, busy)
+    _plan_traffic(stage, plan, look, things, shadows, busy)
+    _plan_trees(stage, plan, look, things, shadows)
+    _plan_signs(stage, plan, look, things)
+    _plan_people(stage, plan, look, things, shadows, busy)
     cast_shadows(stage, shadows)
     for _, draw in sorted(things, key=lambda thing: -thing[0]):
         draw()
     picture, label = stage.canvas.developed()
-    return expose(stage, picture, label), label
+    image = expose(stage, picture, label)
+    return image, _without_specks(label, look.speck)
+
+
+def _without_specks(label: np.ndarray, smallest: int) -> np.ndarray:
+    """The class map with patches of fewer than `smallest` pixels IGNORED."""
+    kept = label.copy()
+    for kind in np.unique(label) if smallest else ():
+        _, patches, numbers, _ = cv2.connectedComponentsWithStats((label == kind).astype(np.uint8), connectivity=8)
+        small = numbers[:, cv2.CC_STAT_AREA] < smallest
+        small[0] = False  # the rest of the picture
+        kept[small[patches]] = IGNORED
+    return kept
 
 
 def write_scenes(
@@ -72,47 +94,60 @@ def write_scenes(
     size: tuple[int, int] = (192, 256),
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
+    *,
+    test: int = 0,
+    style: str = "rich",
+    processes: int = 1,
 ) -> dict[str, int]:
-    """Write images/{train,val}/NNNN.png and labels/{train,val}/NNNN.png; returns how many in each split.
+    """Write images/SPLIT/NNNN.png and labels/SPLIT/NNNN.png; returns how many in each split.
 
-    `progress` is called with the number written and the total. A scene depends on seed, split and number only.
+    `progress` is called with the number written and the total. A scene depends on style, seed, split and number only.
     """
-    counts = {"train": train, "val": val}
-    done = 0
-    for split_index, (split, count) in enumerate(counts.items()):
+    counts = {"train": train, "val": val} | ({"test": test} if test else {})
+    jobs = []
+    for index, (split, count) in enumerate(counts.items()):
         for kind in ("images", "labels"):
             (Path(folder) / kind / split).mkdir(parents=True, exist_ok=True)
-        for number in range(count):
-            image, label = draw_scene(np.random.default_rng((seed, split_index, number)), size)
-            name = f"{number:04d}.png"
-            for kind, array in (("images", image[..., ::-1]), ("labels", label)):
-                path = Path(folder) / kind / split / name
-                if not cv2.imwrite(str(path), array, [cv2.IMWRITE_PNG_COMPRESSION, 1]):
-                    raise OSError(f"could not write {path}")
-            done += 1
+        jobs += [(split, number, (seed, index, number)) for number in range(count)]
+    write = partial(_write_scene, Path(folder), size, style)
+    with ExitStack() as stack:
+        run: Callable[..., Iterable[None]] = map
+        if processes > 1:
+            run = partial(stack.enter_context(ProcessPoolExecutor(processes)).map, chunksize=4)
+        for done, _ in enumerate(run(write, jobs), 1):
             if progress is not None:
-                progress(done, train + val)
+                progress(done, len(jobs))
     return counts
 
 
-def _random_plan(rng: np.random.Generator) -> Layout:
+def _write_scene(folder: Path, size: tuple[int, int], style: str, job: tuple[str, int, tuple[int, ...]]) -> None:
+    split, number, seed = job
+    image, label = draw_scene(np.random.default_rng(seed), size, style)
+    for kind, array in (("images", image[..., ::-1]), ("labels", label)):
+        path = folder / kind / split / f"{number:04d}.png"
+        if not cv2.imwrite(str(path), array, [cv2.IMWRITE_PNG_COMPRESSION, 1]):
+            raise OSError(f"could not write {path}")
+
+
+def _random_plan(rng: np.random.Generator, look: Style) -> Layout:
     parking = 2.1 if rng.random() < 0.55 else 0.0
-    lanes = 2 if rng.random() < 0.2 else 1
+    lanes = 2 if rng.random() < look.wide else 1
     road = lanes * rng.uniform(2.9, 3.4) + parking
-    crossing = rng.uniform(16, 45) if rng.random() < 0.5 else None
+    crossing = rng.uniform(*look.crossing) if rng.random() < 0.5 else None
     zebra = None
     if rng.random() < 0.6:
         zebra = crossing - 4.5 if crossing is not None else rng.uniform(6, 22)
     return Layout(
         road=road,
-        fronts=(-road - rng.uniform(2.4, 4.6), road + rng.uniform(2.4, 4.6)),
+        fronts=(-road - rng.uniform(*look.pavement), road + rng.uniform(*look.pavement)),
         lanes=lanes,
         parking=parking,
         crossing=crossing,
         crossing_width=rng.uniform(6.5, 9),
         zebra=zebra,
-        end=rng.uniform(60, 110) if rng.random() < 0.55 else 150.0,
+        end=rng.uniform(*look.end) if rng.random() >= look.open_end else 150.0,
         keep_right=bool(rng.random() < 0.7),
+        brick=look.brick,
     )
 
 
@@ -158,7 +193,9 @@ def _house_shadow(stage: Stage, front: float, side: int, near: float, far: float
     return np.stack([hull[:, 0], np.zeros(len(hull)), hull[:, 1]], -1)
 
 
-def _plan_traffic(stage: Stage, plan: Layout, things: list[Thing], shadows: list[np.ndarray], busy: float) -> None:
+def _plan_traffic(
+    stage: Stage, plan: Layout, look: Style, things: list[Thing], shadows: list[np.ndarray], busy: float
+) -> None:
     rng, lane = stage.rng, (plan.road - plan.parking) / plan.lanes
 
     def add(x: float, z: float, heading: float, gap: float) -> float:
@@ -175,7 +212,7 @@ def _plan_traffic(stage: Stage, plan: Layout, things: list[Thing], shadows: list
         for index in range(plan.lanes):
             own = abs(side * lane * (index + 0.5) - stage.camera.x) < 1.7
             z = rng.uniform(8, 22) if own else rng.uniform(6, 20)
-            while z < min(plan.end, 120):
+            while z < min(plan.end, look.reach):
                 if rng.random() < busy:
                     x = side * lane * (index + 0.5) + rng.normal(0, 0.12)
                     z = add(x, z, rng.normal(0, 0.02) + (0.0 if away else np.pi), rng.uniform(4, 22))
@@ -183,7 +220,7 @@ def _plan_traffic(stage: Stage, plan: Layout, things: list[Thing], shadows: list
                     z += rng.uniform(6, 25)
         if plan.parking:
             z, share = rng.uniform(4, 9), rng.uniform(0.2, 0.95)
-            while z < min(plan.end - 5, 90):
+            while z < min(plan.end - 5, 90, look.reach):
                 blocked = plan.crossing is not None and plan.crossing - 8 < z < plan.crossing + plan.crossing_width + 1
                 blocked |= plan.zebra is not None and plan.zebra - 6 < z < plan.zebra + 4
                 if rng.random() < share and not blocked:
@@ -198,16 +235,16 @@ def _plan_traffic(stage: Stage, plan: Layout, things: list[Thing], shadows: list
             add(rng.uniform(-14, 14), z, np.pi / 2 * (1 if far_lane != plan.keep_right else -1), 0)
 
 
-def _plan_trees(stage: Stage, plan: Layout, things: list[Thing], shadows: list[np.ndarray]) -> None:
+def _plan_trees(stage: Stage, plan: Layout, look: Style, things: list[Thing], shadows: list[np.ndarray]) -> None:
     rng = stage.rng
     book = LEAVES if (season := rng.random()) < 0.72 else AUTUMN if season < 0.88 else BLOSSOM
-    slim = bool(rng.random() < 0.2)
+    slim = bool(rng.random() < look.slim)
     for side in (-1, 1):
         if rng.random() < 0.42:
             continue
         spacing, z = rng.uniform(7, 14), rng.uniform(5, 14)
         leaf = np.array(stage.choice(book))
-        while z < min(plan.end, 120):
+        while z < min(plan.end, look.reach):
             crossing = plan.crossing is not None and plan.crossing - 3 < z < plan.crossing + plan.crossing_width + 3
             if not crossing and rng.random() < 0.85:
                 x, height = side * (plan.road + 0.9), rng.uniform(4.5, 7.5)
@@ -221,34 +258,40 @@ def _plan_trees(stage: Stage, plan: Layout, things: list[Thing], shadows: list[n
             things.append((z, partial(draw_tree, stage, x, z, height, LEAVES[1], False)))
 
 
-def _plan_signs(stage: Stage, plan: Layout, things: list[Thing]) -> None:
+def _plan_signs(stage: Stage, plan: Layout, look: Style, things: list[Thing]) -> None:
     rng = stage.rng
     ours = 1 if plan.keep_right else -1
-    lamps = rng.random() < 0.55
+    lamps = rng.random() < look.lamps
     for side in (-1, 1):
-        x = side * (plan.road + 0.5)
+        x, seen = side * (plan.road + 0.5), side == ours or not look.backs
         for _ in range(rng.integers(1, 4) if side == ours else rng.integers(0, 3)):
-            z = rng.uniform(5, 36)
-            things.append((z, partial(draw_sign, stage, x, z, side == ours)))
+            z = rng.uniform(*look.signs)
+            things.append((z, partial(draw_sign, stage, x, z, seen, look.boldness)))
         if lamps:
             posts = np.arange(rng.uniform(5, 18), min(plan.end, 100), 24).tolist()
             things += [(z, partial(draw_lamp, stage, x, z, side)) for z in posts]
         if plan.crossing is not None and rng.random() < 0.75:
             z = plan.crossing - 2.2 if side == ours else plan.crossing + plan.crossing_width + 1.5
-            things.append((z, partial(draw_traffic_light, stage, x, z, side == ours)))
+            if z < 1.5 * look.signs[1]:
+                things.append((z, partial(draw_traffic_light, stage, x, z, seen, look.boldness)))
 
 
-def _plan_people(stage: Stage, plan: Layout, things: list[Thing], shadows: list[np.ndarray], busy: float) -> None:
-    rng = stage.rng
+def _plan_people(
+    stage: Stage, plan: Layout, look: Style, things: list[Thing], shadows: list[np.ndarray], busy: float
+) -> None:
+    rng, (nearest, farthest) = stage.rng, look.people
 
     def add(x: float, z: float) -> None:
-        things.append((z, partial(draw_person, stage, x, z)))
+        things.append((z, partial(draw_person, stage, x, z, look.tallness)))
         shadows.append(person_shadow(stage, x, z))
 
     for side, front in zip((-1, 1), plan.fronts, strict=True):
         inner, outer = side * (plan.road + 0.7), front - side * 0.5
-        for _ in range(rng.poisson(2 + 4 * busy)):
-            x, z = rng.uniform(min(inner, outer), max(inner, outer)), 4 + 40 * rng.beta(1.0, 1.9)
+        for _ in range(rng.poisson(look.crowd * (1 + 2 * busy))):
+            x, z = (
+                rng.uniform(min(inner, outer), max(inner, outer)),
+                nearest + (farthest - nearest) * rng.beta(1.0, 1.9),
+            )
             add(x, z)
             if rng.random() < 0.3:
                 add(x + rng.choice([-0.55, 0.55]), z + rng.uniform(-0.2, 0.4))

@@ -18,6 +18,7 @@ ROOFS: tuple[Colour, ...] = ((92, 98, 112), (182, 98, 70), (122, 88, 68), (138, 
 AWNINGS: tuple[Colour, ...] = ((196, 58, 52), (40, 110, 92), (44, 84, 140), (222, 166, 50), (120, 60, 96))
 SHUTTERS: tuple[Colour, ...] = ((62, 104, 92), (86, 112, 142), (128, 66, 54), (90, 96, 104), (208, 200, 184))
 PAVINGS: tuple[Colour, ...] = ((190, 182, 172), (176, 176, 178), (204, 188, 168), (182, 168, 160))
+BRICKS: tuple[Colour, ...] = ((216, 168, 140), (206, 156, 126), (222, 182, 148), (200, 160, 140))
 ASPHALTS: tuple[Colour, ...] = ((122, 124, 130), (132, 130, 132), (110, 114, 122), (140, 134, 128))
 CREAM: Colour = (246, 242, 232)
 
@@ -35,6 +36,7 @@ class Layout:
     zebra: float | None  # z of the near edge of a zebra crossing
     end: float
     keep_right: bool
+    brick: bool  # pavements of brick instead of stone
 
 
 def draw_sky(stage: Stage) -> None:
@@ -107,7 +109,7 @@ def draw_backdrop(stage: Stage) -> None:
 def draw_ground(stage: Stage, plan: Layout) -> None:
     """Pavement, road, kerbs, markings, in strips that fade into the haze."""
     rng = stage.rng
-    stone = np.array(stage.choice(PAVINGS))
+    stone = np.array(stage.choice(BRICKS if plan.brick else PAVINGS))
     asphalt = np.array(stage.choice(ASPHALTS))
     kerb, edges = tuple(stone * 1.12), np.concatenate([[1.0], np.geomspace(3, 500, 20)])
     near, far = edges[-2::-1], edges[:0:-1]

@@ -26,12 +26,12 @@ BLOSSOM: tuple[Colour, ...] = ((236, 178, 192), (240, 204, 210))
 UP_FRONT = (0.0, 0.45, -0.89)
 
 
-def draw_person(stage: Stage, x: float, z: float) -> None:
+def draw_person(stage: Stage, x: float, z: float, height: float = 1.0) -> None:
     """Someone walking, standing, or carrying an umbrella."""
     rng, canvas, light = stage.rng, stage.canvas, stage.light
     tall = rng.uniform(1.55, 1.85) if rng.random() > 0.15 else rng.uniform(1.0, 1.3)
     u, v, scale = stage.camera.at(x, 0, z)
-    size = tall * scale
+    size = tall * height * scale
 
     def tone(colour: Colour, factor: float = 1.0) -> Colour:
         return light.shade(scaled(colour, factor), UP_FRONT, z)
@@ -145,12 +145,14 @@ def tree_shadow(stage: Stage, x: float, z: float, height: float) -> np.ndarray:
     return np.array([(x - 0.12, 0, z), *((a, 0.0, b) for a, b in rim), (x + 0.12, 0, z)])
 
 
-def draw_sign(stage: Stage, x: float, z: float, seen: bool) -> None:
+def draw_sign(stage: Stage, x: float, z: float, seen: bool, boldness: float = 1.0) -> None:
     """A traffic sign on its pole, from the front if it is for us to be `seen`, else its grey back."""
     rng, canvas, light = stage.rng, stage.canvas, stage.light
     u, v, scale = stage.camera.at(x, 0, z)
-    pole, plate = rng.uniform(2.2, 2.7), rng.uniform(0.36, 0.46)
-    canvas.line([(u, v), (u, v - pole * scale)], 0.1 * scale, light.shade((148, 150, 154), UP_FRONT, z), SIGN)
+    pole, plate = rng.uniform(2.2, 2.7), rng.uniform(0.36, 0.46) * boldness
+    canvas.line(
+        [(u, v), (u, v - pole * scale)], 0.1 * boldness * scale, light.shade((148, 150, 154), UP_FRONT, z), SIGN
+    )
     height = v - (pole + plate * 0.5) * scale
     red, white, blue = ((206, 42, 40), (244, 242, 236), (40, 92, 178))
 
@@ -196,24 +198,24 @@ def draw_sign(stage: Stage, x: float, z: float, seen: bool) -> None:
         shape([(a * plate, b * plate) for a, b in ((-0.35, -0.6), (-0.35, 0.65), (-0.12, 0.65), (-0.12, -0.6))], white)
 
 
-def draw_traffic_light(stage: Stage, x: float, z: float, seen: bool) -> None:
+def draw_traffic_light(stage: Stage, x: float, z: float, seen: bool, boldness: float = 1.0) -> None:
     """A pole with three lamps, one of them lit towards us."""
     canvas, light = stage.canvas, stage.light
     u, v, scale = stage.camera.at(x, 0, z)
     pole = light.shade((86, 92, 92), UP_FRONT, z)
-    canvas.line([(u, v), (u, v - 2.5 * scale)], 0.14 * scale, pole, SIGN)
-    box = np.array([(u - 0.24 * scale, v - 2.4 * scale), (u - 0.24 * scale, v - 3.5 * scale),
-                    (u + 0.24 * scale, v - 3.5 * scale), (u + 0.24 * scale, v - 2.4 * scale)])  # fmt: skip
+    canvas.line([(u, v), (u, v - 2.5 * scale)], 0.14 * boldness * scale, pole, SIGN)
+    half, foot, unit = 0.24 * boldness * scale, v - 2.4 * scale, boldness * scale
+    box = np.array([(u - half, foot), (u - half, foot - 1.1 * unit), (u + half, foot - 1.1 * unit), (u + half, foot)])
     canvas.polygons(box, light.shade((38, 42, 44), UP_FRONT, z), SIGN)
     if not seen:
         return
     lit = int(stage.rng.choice([0, 1, 2], p=[0.42, 0.13, 0.45]))
     for index, colour in enumerate(((255, 62, 48), (255, 190, 56), (70, 232, 132))):
-        centre = (u, v - (3.3 - 0.35 * index) * scale)
+        centre = (u, foot - (0.9 - 0.35 * index) * unit)
         bright = light.glow(colour, z) if index == lit else light.shade(scaled(colour, 0.28), UP_FRONT, z)
-        canvas.ellipse(centre, (0.15 * scale, 0.15 * scale), bright, SIGN)
+        canvas.ellipse(centre, (0.15 * unit, 0.15 * unit), bright, SIGN)
         if index == lit:
-            stage.glows.append((*centre, 0.55 * scale, scaled(colour, 0.4)))
+            stage.glows.append((*centre, 0.55 * unit, scaled(colour, 0.4)))
 
 
 def draw_lamp(stage: Stage, x: float, z: float, side: int) -> None:
