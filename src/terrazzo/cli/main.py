@@ -17,6 +17,7 @@ COMMANDS = {
     "train": "train a model from a config or a recipe",
     "test": "score a checkpoint on a data set",
     "predict": "segment images, folders or videos",
+    "recipe": "list, search and show the official recipes",
     "config": "show a config as resolved",
     "data": "prepare data sets",
     "model": "list the parts of models, and say what a model costs",

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from terrazzo.config.imports import check_custom
 from terrazzo.errors import UserError, nearest
 
 # sections and settings at the top level of a config in the 1.x vocabulary, and their keys where they are fixed
@@ -142,6 +143,7 @@ class Experiment:
 def make_experiment(config: Mapping[str, Any]) -> Experiment:
     """Check a config in the 1.x vocabulary and give its typed form. Raises UserError naming the key at fault."""
     check_sections(config)
+    check_custom(config)
     if "model" not in config:
         raise UserError("the config has no section `model`")
     model = dict(config["model"])
@@ -252,7 +254,7 @@ def run_settings(config: Mapping[str, Any]) -> RunSettings:
     check_keys(checkpoint, CHECKPOINT_KEYS, "default_hooks.checkpoint")
     best = checkpoint.get("save_best")
     randomness = config.get("randomness") or {}
-    val_interval = whole_number(section, "val_interval", 1, "train_cfg")
+    val_interval = whole_number(section, "val_interval", 1 if by_epoch else 1000, "train_cfg")
     hook, unit = "default_hooks.checkpoint", "epoch" if by_epoch else "step"
     interval = whole_number(checkpoint, "interval", 0, hook, least=-1)
     if interval != 0:

@@ -162,7 +162,7 @@ ABOUT: dict[str, str] = {
     "visualizer": "How predictions are drawn, and where to.",
     "vis_backends": "Where curves and pictures go beside the work dir: TensorBoard, Weights & Biases, ...",
     "default_scope": "Whose type names are meant where a name has no prefix; not needed here.",
-    "custom_imports": "Modules that other toolboxes import; nothing is imported here.",
+    "custom_imports": "Modules of your own that register models: imports=[names], run with --trust-config alone.",
     "find_unused_parameters": "Whether several devices wait for parameters that got no gradient.",
     "*.type": "Which class is built, by its name.",
 }  # fmt: skip

@@ -9,10 +9,11 @@ from typing import Any
 from terrazzo.config import short
 from terrazzo.config.config import Config
 from terrazzo.config.files import read_config
+from terrazzo.config.imports import import_custom
 from terrazzo.config.merge import apply_overrides
 from terrazzo.config.upgrade import is_old, upgrade_config
-from terrazzo.errors import UserError, nearest
-from terrazzo.recipes import families
+from terrazzo.errors import UserError
+from terrazzo.recipes import recipe
 
 SUFFIXES = (".py", ".yaml", ".yml", ".json")
 
@@ -28,7 +29,8 @@ def load_config(
     """A config from a file, a recipe name or a dict, in the 1.x vocabulary; as written with `upgrade=False`.
 
     `overrides` sets dotted keys, before the upgrade where the config has the key's section, else after it.
-    `vocabulary="0.x"` takes the older of two recipes of one name; `trust` runs a `.py` file. Raises UserError.
+    `vocabulary="0.x"` takes the older of two recipes of one name; `trust` runs a `.py` file and what it
+    asks to import. Raises UserError.
     """
     overrides = dict(overrides or {})
     if isinstance(source, Config):
@@ -38,16 +40,17 @@ def load_config(
     elif is_file(source):
         config = read_config(source, trust=trust)
     else:
-        raise UserError(
-            f"there is neither a config file nor a recipe called '{source}'{nearest(str(source), families())}"
-        )
+        config = Config(recipe(str(source), vocabulary))
     early = {key: value for key, value in overrides.items() if key.partition(".")[0] in config}
     config = with_overrides(config, early)
     if upgrade and short.is_short(config):
         config = Config(short.expand(config.to_dict(), config.path), config.path)
     elif upgrade and (vocabulary == "0.x" or is_old(config)):
         config = Config(upgrade_config(config._values, config.path), config.path)
-    return with_overrides(config, {key: value for key, value in overrides.items() if key not in early})
+    config = with_overrides(config, {key: value for key, value in overrides.items() if key not in early})
+    if trust:
+        import_custom(config)
+    return config
 
 
 def with_overrides(config: Config, overrides: dict[str, Any]) -> Config:

@@ -11,13 +11,14 @@ from terrazzo import recipes
 from terrazzo.config.experiment import AMP_DTYPES, whole_number
 from terrazzo.config.merge import merge
 from terrazzo.config.section import plain
+from terrazzo.config.upgrade import is_old, upgrade_config
 from terrazzo.errors import UserError, nearest
 from terrazzo.recipes.parts import IMAGENET
 
 KEYS = (
     "recipe", "data", "crop", "batch", "iterations", "epochs", "lr", "seed", "amp", "ema", "class_weight",
     "val_interval", "checkpoint_interval", "log_interval", "pretrained", "workers", "ratio_range", "deterministic",
-    "model", "optimizer",
+    "model", "optimizer", "custom_imports",
 )  # fmt: skip
 DATA_KEYS = (
     "root", "images", "labels", "train", "val", "test", "classes", "palette", "ignore", "label_map",
@@ -38,13 +39,12 @@ def expand(values: Mapping[str, Any], path: Path | None = None) -> dict[str, Any
         raise UserError(f"{where(path)} needs a section `data` with root, images, labels and classes")
     check(data, DATA_KEYS, "data.")
     check_data(data, path)
-    parts = recipes.family(str(values["recipe"]))
     crop = size(values.get("crop", "512x512"))
+    parts = recipe_parts(str(values["recipe"]), len(data["classes"]), crop)
     model = plain(merge(parts["model"], values.get("model") or {}, "model"))
     optimizer = dict(values.get("optimizer") or {})
     if "type" not in optimizer:  # another type does not take the recipe's arguments
         optimizer = parts["optimizer"] | optimizer
-    set_num_classes(model, len(data["classes"]))
     if values.get("class_weight") is not None:
         set_class_weight(model, values["class_weight"], len(data["classes"]))
     by_epoch = "epochs" in values
@@ -59,6 +59,7 @@ def expand(values: Mapping[str, Any], path: Path | None = None) -> dict[str, Any
         "val_evaluator": {"type": "IoUMetric", "iou_metrics": ["mIoU"]},
         "test_evaluator": {"type": "IoUMetric", "iou_metrics": ["mIoU"]},
         **run(values, optimizer, length, by_epoch),
+        **({"custom_imports": plain(values["custom_imports"])} if "custom_imports" in values else {}),
     }
 
 
@@ -132,16 +133,29 @@ def preprocessor(crop: list[int]) -> dict[str, Any]:
     return {"type": "SegDataPreProcessor", **IMAGENET, "pad_val": 0, "seg_pad_val": 255, "size": crop}
 
 
-def set_num_classes(spec: Any, count: int) -> None:
-    """Give every head of a model the number of classes."""
+def recipe_parts(name: str, num_classes: int, crop: list[int]) -> dict[str, Any]:
+    """`{"model", "optimizer"}` of a family, or of any recipe, for the number of classes."""
+    if name.replace("_", "") in {family.replace("_", "") for family in recipes.families()}:
+        return recipes.family(name, num_classes, (crop[0], crop[1]))
+    config = recipes.recipe(name)
+    if is_old(config):
+        config = upgrade_config(config)
+    model = config["model"]
+    head = model["decode_head"]
+    set_num_classes(model, (head[-1] if isinstance(head, (list, tuple)) else head)["num_classes"], num_classes)
+    return {"model": model, "optimizer": dict(config["optim_wrapper"]["optimizer"])}
+
+
+def set_num_classes(spec: Any, old: int, new: int) -> None:
+    """Give every head of a model that has the recipe's number of classes the new one."""
     if isinstance(spec, (list, tuple)):
         for item in spec:
-            set_num_classes(item, count)
+            set_num_classes(item, old, new)
     elif isinstance(spec, dict):
-        if "num_classes" in spec:
-            spec["num_classes"] = count
+        if spec.get("num_classes") == old:
+            spec["num_classes"] = new
         for value in spec.values():
-            set_num_classes(value, count)
+            set_num_classes(value, old, new)
 
 
 def set_class_weight(spec: Any, weights: Any, count: int) -> None:

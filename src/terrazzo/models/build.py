@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from terrazzo.config.imports import check_custom
 from terrazzo.errors import UserError
 from terrazzo.models.preprocess import Preprocess
 from terrazzo.registry import MODELS, check_arguments
@@ -18,6 +19,7 @@ def build_model(config: Any, vocabulary: str | None = None) -> nn.Module:
     `pretrained` and `init_cfg` are ignored here. Raises UserError for an unknown type or argument.
     """
     spec = config.to_dict() if hasattr(config, "to_dict") else copy.deepcopy(dict(config))
+    check_custom(config)
     preprocessor = spec.get("data_preprocessor") if "model" in spec else None
     spec = spec.get("model", spec)
     if vocabulary == "0.x":
@@ -31,7 +33,10 @@ def build_model(config: Any, vocabulary: str | None = None) -> nn.Module:
 
 
 def build_preprocess(spec: dict[str, Any]) -> Preprocess:
-    """The normalisation that `data_preprocessor` describes."""
-    options = {key: value for key, value in spec.items() if key not in ("type", "non_blocking", "batch_augments")}
+    """The normalisation that `data_preprocessor` describes; without one, images stay as they are, in RGB order."""
+    if not spec:
+        return Preprocess()
+    unused = ("type", "non_blocking", "batch_augments")
+    options = {"bgr_to_rgb": False} | {key: value for key, value in spec.items() if key not in unused}
     check_arguments(Preprocess, options, "SegDataPreProcessor", "data_preprocessor")
     return Preprocess(**options)

@@ -27,7 +27,7 @@ class Preprocess(nn.Module):
         size_divisor: int | None = None,
         pad_val: float = 0,
         seg_pad_val: int = 255,
-        bgr_to_rgb: bool = False,
+        bgr_to_rgb: bool = True,
         rgb_to_bgr: bool = False,
         test_cfg: dict[str, Any] | None = None,
     ) -> None:
@@ -41,7 +41,7 @@ class Preprocess(nn.Module):
         self.size_divisor = size_divisor
         self.pad_val = pad_val
         self.seg_pad_val = seg_pad_val
-        self.rgb = bgr_to_rgb or mean is None
+        self.rgb = bgr_to_rgb
         self.test_size = as_size((test_cfg or {}).get("size"))
         self.test_divisor = (test_cfg or {}).get("size_divisor")
 

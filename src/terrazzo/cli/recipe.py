@@ -1,0 +1,100 @@
+"""`terrazzo recipe`."""
+
+from __future__ import annotations
+
+import argparse
+
+from terrazzo.errors import UserError
+
+SORTS = {
+    "mIoU": lambda found: -(found.miou or 0),
+    "memory": lambda found: found.memory or 1e9,
+    "name": lambda found: found.name,
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    listing = actions.add_parser("list", help="recipes with their published scores, memory and speed")
+    listing.add_argument("--dataset", help="only those of this data set, such as cityscapes")
+    listing.add_argument("--method", help="only those of this method or family, such as pspnet")
+    listing.add_argument("--sort", choices=list(SORTS), default="name")
+    listing.add_argument("--old", action="store_true", help="the names of 0.x too")
+    search = actions.add_parser("search", help="recipes whose name has all the words")
+    search.add_argument("words", nargs="+")
+    show = actions.add_parser("show", help="what a recipe's name means, and its config")
+    show.add_argument("name")
+
+
+def run(args: argparse.Namespace) -> int:
+    from terrazzo.recipes import info, names
+
+    if args.action == "show":
+        show(args.name)
+        return 0
+    found = [info(name) for name in names()]
+    if args.action == "search":
+        chosen = [item for item in found if all(word.lower() in item.name.lower() for word in args.words)]
+    else:
+        chosen = [item for item in found if (args.old or item.vocabulary == "1.x") and matches(item, args)]
+    if not chosen:
+        raise UserError("no recipe fits; `terrazzo recipe list` shows them all")
+    print_table(sorted(chosen, key=SORTS[getattr(args, "sort", "name")]))
+    return 0
+
+
+def matches(item, args: argparse.Namespace) -> bool:
+    """Whether a recipe is of the data set and method that were asked for."""
+    own = {item.method.lower(), item.family.lower(), item.family.replace("_", "").lower()}
+    return (not args.dataset or args.dataset.lower() == item.dataset.lower()) and (
+        not args.method or args.method.lower() in own
+    )
+
+
+def print_table(items: list) -> None:
+    """One line a recipe."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for column, justify in (
+        ("recipe", "left"),
+        ("mIoU", "right"),
+        ("GB", "right"),
+        ("ms", "right"),
+        ("devices", "right"),
+    ):
+        table.add_column(column, justify=justify, no_wrap=True)
+    table.add_column("note")
+    for item in items:
+        devices = f"{item.devices} x {item.batch_size}" if item.devices else ""
+        numbers = [shown(value) for value in (item.miou, item.memory, item.milliseconds)]
+        table.add_row(item.name, *numbers, devices, item.note)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 240
+    console.print(table)
+    console.print(f"{len(items)} recipes; GB: training memory a device, ms: an image on one V100")
+
+
+def shown(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
+
+
+def show(name: str) -> None:
+    """The facts of a recipe, then its config as YAML."""
+    from terrazzo.config.load import load_config
+    from terrazzo.recipes import info
+
+    item = info(name)
+    print(f"# {item.name}: {item.method} with {item.backbone} on {item.dataset}, {item.crop[0]}x{item.crop[1]} crops")
+    if item.devices and item.batch_size:
+        total = item.devices * item.batch_size
+        print(f"# {item.devices} devices x {item.batch_size} images = {total} a step, {item.iterations} iterations")
+    for score, value in item.scores.items():
+        print(f"# published {score}: {value}")
+    if item.weights:
+        print(f"# published weights: {item.weights}")
+    if item.note:
+        print(f"# note: {item.note}")
+    print(load_config(name).dump(), end="")
