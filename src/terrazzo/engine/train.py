@@ -300,9 +300,9 @@ class Trainer:
             return
         broken = [name for name, value in losses.items() if not bool(value.isfinite())]
         files = ", ".join(str(sample.image_path) for sample in batch.samples)
-        rate = self.optimizer.param_groups[0]["lr"]
+        rate, value = self.optimizer.param_groups[0]["lr"], float(total.detach())
         raise UserError(
-            f"the loss is {float(total.detach())} at step {self.step + 1} ({', '.join(broken)}; learning rate {rate:.3g}; "
+            f"the loss is {value} at step {self.step + 1} ({', '.join(broken)}; learning rate {rate:.3g}; "
             f"batch: {files}). Lower the learning rate, clip gradients (optim_wrapper.clip_grad), look at these files."
         )
 
