@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import inspect
 import pkgutil
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from terrazzo.errors import UserError, nearest
+from terrazzo.porting import import_user_module
 
 T = TypeVar("T")
 
@@ -19,10 +21,14 @@ IGNORED_KEYS = ("init_cfg", "pretrained")  # weights come from checkpoints, neve
 
 
 class Registry:
-    """The types of one category; the modules of `packages` register themselves at the first look-up."""
+    """The types of one category; the modules of `packages` register themselves at the first look-up.
 
-    def __init__(self, kind: str, *packages: str) -> None:
+    So do installed modules of the entry point group `group`.
+    """
+
+    def __init__(self, kind: str, *packages: str, group: str | None = None) -> None:
         self.kind = kind
+        self.group = group
         self.packages = packages
         self.types: dict[str, Any] = {}
         self._loaded = False
@@ -32,14 +38,16 @@ class Registry:
 
         def add(item: T) -> T:
             for key in (name or item.__name__, *aliases):  # type: ignore[attr-defined]
-                if self.types.setdefault(key, item) is not item:
-                    raise ValueError(f"{self.kind} '{key}' is registered twice: {self.types[key]} and {item}")
+                taken = self.types.get(key, item)
+                if taken is not item and not same_definition(taken, item):
+                    raise ValueError(f"{self.kind} '{key}' is registered twice: {taken} and {item}")
+                self.types[key] = item
             return item
 
         return add if item is None else add(item)
 
     def load(self) -> None:
-        """Import every module of the category's packages, once."""
+        """Import every module of the category's packages and entry points, once."""
         if self._loaded:
             return
         self._loaded = True
@@ -47,6 +55,8 @@ class Registry:
             package = importlib.import_module(package_name)
             for module in pkgutil.walk_packages(package.__path__, package_name + "."):
                 importlib.import_module(module.name)
+        for entry in importlib.metadata.entry_points(group=self.group) if self.group else ():
+            import_user_module(entry.module, f"the entry point '{entry.name}' in the group {self.group}")
 
     def get(self, name: str, where: str = "") -> Any:
         """The type called `name`, with or without a scope. Raises UserError with the nearest names."""
@@ -91,6 +101,14 @@ class Registry:
         return factory(**arguments, **extra)
 
 
+def same_definition(one: Any, other: Any) -> bool:
+    """Whether two classes are one that was run twice, as in a notebook."""
+    return all(isinstance(item, type) for item in (one, other)) and (one.__module__, one.__qualname__) == (
+        other.__module__,
+        other.__qualname__,
+    )
+
+
 def accepted_arguments(factory: Callable[..., Any]) -> set[str] | None:
     """Names of the keywords that a class takes, its parents' included where it passes them on; None if it takes any."""
     names: set[str] = set()
@@ -130,7 +148,8 @@ MODELS = Registry(
     "terrazzo.models.necks",
     "terrazzo.models.heads",
     "terrazzo.models.losses",
+    group="terrazzo.models",
 )
-TRANSFORMS = Registry("transform", "terrazzo.transforms")
-DATASETS = Registry("dataset type", "terrazzo.data")
-METRICS = Registry("metric", "terrazzo.metrics")
+TRANSFORMS = Registry("transform", "terrazzo.transforms", group="terrazzo.transforms")
+DATASETS = Registry("dataset type", "terrazzo.data", group="terrazzo.datasets")
+METRICS = Registry("metric", "terrazzo.metrics", group="terrazzo.metrics")

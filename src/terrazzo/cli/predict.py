@@ -22,6 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", default="predictions", metavar="D", help="the folder for the results (default: predictions)"
     )
     parser.add_argument("--opacity", type=opacity, default=0.5, help="of the paint: 0 to 1 (default 0.5)")
+    parser.add_argument(
+        "--trust-config", action="store_true", help="import the modules that the model names in custom_imports"
+    )
     parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: the best one here)")
 
 
@@ -36,7 +39,8 @@ def run(args: argparse.Namespace) -> int:
     console = Console(highlight=False, soft_wrap=True)
     if args.model is None and args.config is None:
         load()  # says that there is no embedded model
-    segmenter = load(args.config, args.model, args.device) if args.config else load(args.model, device=args.device)
+    source = (args.config, args.model) if args.config else (args.model,)
+    segmenter = load(*source, device=args.device, trust=args.trust_config)
     paths = expand([Path(source) for source in args.sources])
     folder = make_folder(Path(args.out))
     names, failed = OutputNames(folder), []

@@ -10,7 +10,7 @@ from typing import Any
 from terrazzo import recipes
 from terrazzo.config.experiment import AMP_DTYPES, whole_number
 from terrazzo.config.merge import merge
-from terrazzo.config.section import plain
+from terrazzo.config.section import DELETE_KEY, plain
 from terrazzo.config.upgrade import is_old, upgrade_config
 from terrazzo.errors import UserError, nearest
 from terrazzo.recipes.parts import IMAGENET
@@ -41,7 +41,7 @@ def expand(values: Mapping[str, Any], path: Path | None = None) -> dict[str, Any
     check_data(data, path)
     crop = size(values.get("crop", "512x512"))
     parts = recipe_parts(str(values["recipe"]), len(data["classes"]), crop)
-    model = plain(merge(parts["model"], values.get("model") or {}, "model"))
+    model = with_changes(parts["model"], values.get("model") or {})
     optimizer = dict(values.get("optimizer") or {})
     if "type" not in optimizer:  # another type does not take the recipe's arguments
         optimizer = parts["optimizer"] | optimizer
@@ -61,6 +61,16 @@ def expand(values: Mapping[str, Any], path: Path | None = None) -> dict[str, Any
         **run(values, optimizer, length, by_epoch),
         **({"custom_imports": plain(values["custom_imports"])} if "custom_imports" in values else {}),
     }
+
+
+def with_changes(model: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The recipe's model with the user's keys over it; a part of another type takes nothing from the recipe's part."""
+    marked = {}
+    for key, value in changes.items():
+        part = model.get(key)
+        is_other = isinstance(value, Mapping) and "type" in value and isinstance(part, Mapping)
+        marked[key] = {**value, DELETE_KEY: True} if is_other and value["type"] != part.get("type") else value
+    return plain(merge(model, marked, "model"))
 
 
 def check(section: Mapping[str, Any], known: tuple[str, ...], prefix: str) -> None:

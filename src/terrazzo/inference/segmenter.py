@@ -13,7 +13,9 @@ import numpy as np
 import torch
 from PIL import Image
 
+from terrazzo.config.config import Config
 from terrazzo.config.experiment import make_experiment
+from terrazzo.config.imports import import_custom
 from terrazzo.config.load import load_config
 from terrazzo.data.build import class_names
 from terrazzo.data.loaders import to_tensor
@@ -158,18 +160,26 @@ def images_in(folder: Path) -> list[Path]:
 
 
 def load(
-    source: Any = None, checkpoint: str | Path | None = None, device: str | torch.device | None = None
+    source: Any = None,
+    checkpoint: str | Path | None = None,
+    device: str | torch.device | None = None,
+    *,
+    trust: bool = False,
 ) -> Segmenter:
     """A Segmenter from one self-contained `.safetensors` file, or from a config or recipe and a checkpoint.
 
-    Raises UserError where the file does not say what model it is for.
+    `trust` imports the modules that it names in `custom_imports`. Raises UserError where the file does not say what
+    model it is for.
     """
     chosen = choose_device(device)
     if source is None:
         raise UserError("terrazzo has no embedded model yet: tz.load('best.safetensors') takes a trained one")
     if isinstance(source, (str, Path)) and Path(source).suffix in (".safetensors", ".pth", ".pt"):
-        return from_checkpoint(read_checkpoint(source), chosen)
-    config = load_config(source)
+        saved = read_checkpoint(source)
+        if trust and isinstance(saved.meta.get("config"), Mapping):
+            import_custom(Config(saved.meta["config"], source))
+        return from_checkpoint(saved, chosen)
+    config = load_config(source, trust=trust)
     if checkpoint is None:
         name = source if isinstance(source, (str, Path)) else "this"
         raise UserError(f"{name} is a config: give its weights too, tz.load(config, checkpoint='best.safetensors')")
@@ -209,7 +219,7 @@ def legend_of(checkpoint: Checkpoint) -> tuple[list[str], list[list[int]]]:
 
 def describe(values: Mapping[str, Any], classes: Sequence[str], palette: Sequence[Sequence[int]]) -> dict[str, str]:
     """The texts that make a `.safetensors` file self-contained."""
-    kept = ("model", "data_preprocessor", "test_dataloader", "val_dataloader")
+    kept = ("model", "custom_imports", "data_preprocessor", "test_dataloader", "val_dataloader")
     config = {key: values[key] for key in kept if key in values}
     return {
         "format": "terrazzo",

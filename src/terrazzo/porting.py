@@ -1,0 +1,186 @@
+"""Modules that users wrote: importing them, and telling how to change one that was written for MMSegmentation."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+import re
+import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+from terrazzo.errors import UserError
+
+TOOLBOXES = ("mmseg", "mmengine", "mmcv", "mmdet", "mmpretrain", "mmcls")
+# Modules whose classes and registries have their counterparts here; the rest of mmcv and mmengine may be used as it is.
+REPLACED = (
+    "mmseg", "mmdet", "mmpretrain", "mmcls", "mmengine.model", "mmengine.registry", "mmcv.cnn", "mmcv.runner",
+    "mmcv.ops", "mmcv.transforms",
+)  # fmt: skip
+LAYERS = "terrazzo.models.layers"
+
+# name there -> (module, name, what is different) here; heads, backbones and losses are found in the registry
+COUNTERPARTS: dict[str, tuple[str, str, str]] = {
+    "MODELS": ("terrazzo.registry", "MODELS", ""),
+    "HEADS": ("terrazzo.registry", "MODELS", ""),
+    "BACKBONES": ("terrazzo.registry", "MODELS", ""),
+    "NECKS": ("terrazzo.registry", "MODELS", ""),
+    "LOSSES": ("terrazzo.registry", "MODELS", ""),
+    "SEGMENTORS": ("terrazzo.registry", "MODELS", ""),
+    "DATASETS": ("terrazzo.registry", "DATASETS", ""),
+    "METRICS": ("terrazzo.registry", "METRICS", ""),
+    "PIPELINES": ("terrazzo.registry", "TRANSFORMS", "a transform is called with (sample, rng): see terrazzo.sample"),
+    "TRANSFORMS": ("terrazzo.registry", "TRANSFORMS", "a transform is called with (sample, rng): see terrazzo.sample"),
+    "BaseTransform": ("builtins", "object", "a transform is any callable of (sample, rng): see terrazzo.sample"),
+    "BaseDecodeHead": ("terrazzo.models.heads.base", "DecodeHead", "its arguments are given by keyword"),
+    "BaseSegmentor": ("torch.nn", "Module", "forward(images) gives logits, loss(images, labels) a dict of losses"),
+    "BaseModule": ("torch.nn", "Module", "it takes no init_cfg, nothing calls init_weights: initialise in __init__"),
+    "ModuleList": ("torch.nn", "ModuleList", ""),
+    "Sequential": ("torch.nn", "Sequential", ""),
+    "ConvModule": (LAYERS, "ConvBlock", ""),
+    "DepthwiseSeparableConvModule": (LAYERS, "DepthwiseSeparableConvBlock", ""),
+    "build_norm_layer": (LAYERS, "build_norm", "build_norm(norm_cfg, channels) gives the layer alone, without a name"),
+    "build_conv_layer": (LAYERS, "build_conv", ""),
+    "build_activation_layer": (LAYERS, "build_activation", ""),
+    "build_upsample_layer": (LAYERS, "Upsample", "Upsample(scale_factor=...) is the layer itself"),
+    "DropPath": (LAYERS, "DropPath", ""),
+    "build_dropout": (LAYERS, "DropPath", "DropPath(rate) is the layer itself; for plain dropout take nn.Dropout"),
+    "FFN": (LAYERS, "FeedForward", "look at its arguments"),
+    "MultiheadAttention": (LAYERS, "MultiheadAttention", "look at its arguments"),
+    "PatchEmbed": (LAYERS, "PatchEmbed", "look at its arguments"),
+    "NonLocal2d": (f"{LAYERS}.non_local", "NonLocal", "look at its arguments"),
+    "Scale": (f"{LAYERS}.self_attention", "Scale", ""),
+    "SelfAttentionBlock": (f"{LAYERS}.self_attention", "SelfAttention", "look at its arguments"),
+    "resize": (LAYERS, "resize", "it is bilinear unless told otherwise, and its first argument is x"),
+    "Upsample": (LAYERS, "Upsample", ""),
+    "nlc_to_nchw": (f"{LAYERS}.tokens", "as_map", ""),
+    "nchw_to_nlc": (f"{LAYERS}.tokens", "as_tokens", ""),
+    "DeformConv2d": (f"{LAYERS}.deform_conv", "DeformConv2d", "it makes its own offsets, as mmcv's Pack does"),
+    "DeformConv2dPack": (f"{LAYERS}.deform_conv", "DeformConv2d", ""),
+    "ModulatedDeformConv2d": (f"{LAYERS}.deform_conv", "ModulatedDeformConv2d", "it makes its own offsets and masks"),
+    "ModulatedDeformConv2dPack": (f"{LAYERS}.deform_conv", "ModulatedDeformConv2d", ""),
+    "MultiScaleDeformableAttention": (
+        f"{LAYERS}.deformable_attention", "MultiScaleDeformableAttention", "look at its arguments",
+    ),
+    "CrissCrossAttention": ("terrazzo.models.heads.cc", "CrissCrossAttention", ""),
+    "point_sample": (f"{LAYERS}.points", "sample_points", "points lie in 0..1"),
+    "accuracy": ("terrazzo.models.losses.accuracy", "accuracy", ""),
+    "kaiming_init": ("torch.nn.init", "kaiming_normal_", "it takes a weight, not a module"),
+    "constant_init": ("torch.nn.init", "constant_", "it takes a weight, not a module"),
+    "normal_init": ("torch.nn.init", "normal_", "it takes a weight, not a module"),
+    "trunc_normal_init": ("torch.nn.init", "trunc_normal_", "it takes a weight, not a module"),
+    "trunc_normal_": ("torch.nn.init", "trunc_normal_", ""),
+}  # fmt: skip
+# what else a line of such a module says -> what it says here
+USES = (
+    (r"\.register_module\(\)", ".register"),
+    (r"\.register_module\(", ".register("),
+    (r"(?<=self)\.cls_seg\(", ".classify("),
+    (r"(?<=self)\._transform_inputs\(", ".select("),
+    (r"(?<=\bresize\()\s*input=", ""),
+    (r",\s*warning=(True|False)", ""),
+    (r"(?<=__init__\()(init_cfg=)?init_cfg(?=\))", ""),
+)
+
+
+def import_user_module(name: str, where: str) -> ModuleType:
+    """Import a module that a user wrote. Raises UserError for one that fails, or that must be ported."""
+    if name in sys.modules:
+        return sys.modules[name]
+    try:
+        spec = importlib.util.find_spec(name)
+        if spec is not None and spec.origin is not None and spec.origin.endswith(".py"):
+            check_ported(Path(spec.origin))
+        return importlib.import_module(name)
+    except UserError:
+        raise
+    except SyntaxError as problem:
+        raise UserError(f"{problem.filename}:{problem.lineno}: importing '{name}' fails: {problem.msg}") from None
+    except Exception as problem:
+        frames = traceback.extract_tb(problem.__traceback__)
+        raised = [frame for frame in frames if "importlib" not in frame.filename and frame.filename != __file__]
+        if not raised and isinstance(problem, ModuleNotFoundError):
+            raise UserError(f"{where}: {problem}; modules are looked for on PYTHONPATH too") from None
+        file = raised[-1].filename if raised else name
+        if isinstance(problem, ImportError) and (problem.name or "").partition(".")[0] in TOOLBOXES:
+            check_ported(Path(file), TOOLBOXES)
+        line = f":{raised[-1].lineno}" if raised else ""
+        raise UserError(f"{file}{line}: importing '{name}' fails: {type(problem).__name__}: {problem}") from problem
+
+
+def check_ported(path: Path, modules: tuple[str, ...] = REPLACED) -> None:
+    """Raise UserError with the lines to change if a file imports any of `modules`."""
+    text = path.read_text(encoding="utf-8")
+    imports = [node for node in statements(ast.parse(text, str(path))) if names_any(node, modules)]
+    if not imports:
+        return
+    lines, notes = text.splitlines(), []
+    changes: list[tuple[int, str, str]] = []
+    for node in imports:
+        replacement, hints = counterpart(node)
+        changes.append((node.lineno, ast.unparse(node), replacement))
+        notes += hints
+    imported = {number for node in imports for number in range(node.lineno, (node.end_lineno or node.lineno) + 1)}
+    for number, line in enumerate(lines, 1):
+        changed = line
+        for pattern, replacement in USES:
+            changed = re.sub(pattern, replacement, changed)
+        if changed != line and number not in imported:
+            changes.append((number, line.strip(), changed.strip()))
+    width = len(str(len(lines)))
+    told = [f"  line {n:<{width}}  {old}\n  {'->':>{width + 5}}  {new}" for n, old, new in sorted(changes)]
+    told += [f"  note: {note}" for note in dict.fromkeys(notes)]
+    raise UserError(
+        f"{path} is written for MMSegmentation's packages, which terrazzo does without; change these lines:\n"
+        + "\n".join(told)
+    )
+
+
+def statements(tree: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
+    """The imports of a file, but for those that a `try` guards."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            yield node
+        elif not isinstance(node, ast.Try):
+            yield from statements(node)
+
+
+def names_any(node: ast.Import | ast.ImportFrom, modules: tuple[str, ...]) -> bool:
+    """Whether an import statement names one of the modules, or something below it."""
+    if isinstance(node, ast.ImportFrom):
+        named = [f"{node.module}.{alias.name}" for alias in node.names] if not node.level else []
+    else:
+        named = [alias.name for alias in node.names]
+    return any(f"{name}.".startswith(f"{module}.") for name in named for module in modules)
+
+
+def counterpart(node: ast.Import | ast.ImportFrom) -> tuple[str, list[str]]:
+    """The statements that take an import's place, and notes on what behaves differently."""
+    if isinstance(node, ast.Import):
+        return "(import the names that are used, one by one)", []
+    new, notes = [], []
+    for alias in node.names:
+        module, name, note = COUNTERPARTS.get(alias.name) or registered(alias.name)
+        kept = alias.asname or alias.name
+        if not module:
+            new.append(f"(terrazzo has no {alias.name}: leave it out)")
+        elif module != "builtins":
+            new.append(f"from {module} import {name}" + (f" as {kept}" if kept != name else ""))
+        else:
+            new.append(f"{kept} = {name}")
+        if note:
+            notes.append(f"{alias.name}: {note}")
+    return "; ".join(dict.fromkeys(new)), notes
+
+
+def registered(name: str) -> tuple[str, str, str]:
+    """Where a model type of that name is defined here; empty strings for none."""
+    from terrazzo.registry import MODELS
+
+    if name not in MODELS:
+        return "", "", ""
+    found = MODELS.get(name)
+    return found.__module__, found.__name__, ""
