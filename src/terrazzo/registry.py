@@ -113,7 +113,7 @@ def accepted_arguments(factory: Callable[..., Any]) -> set[str] | None:
     """Names of the keywords that a class takes, its parents' included where it passes them on; None if it takes any."""
     names: set[str] = set()
     owners = (
-        [owner.__init__ for owner in factory.__mro__ if "__init__" in vars(owner)]
+        [vars(owner)["__init__"] for owner in factory.__mro__ if "__init__" in vars(owner)]
         if inspect.isclass(factory)
         else [factory]
     )
