@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,10 @@ def load_config(
     if upgrade and short.is_short(config):
         config = Config(short.expand(config.to_dict(), config.path), config.path)
     elif upgrade and (vocabulary == "0.x" or is_old(config)):
-        config = Config(upgrade_config(config._values, config.path), config.path)
+        with warnings.catch_warnings():
+            if config.path is None and isinstance(source, str):
+                warnings.simplefilter("ignore")  # a recipe's old keys are not the user's
+            config = Config(upgrade_config(config._values, config.path), config.path)
     config = with_overrides(config, {key: value for key, value in overrides.items() if key not in early})
     if trust:
         import_custom(config)
