@@ -223,3 +223,20 @@ def test_the_validation_loss_is_the_models_own(streets, tmp_path):
         with torch.no_grad():
             losses.append(float(model.loss(pixels, torch.from_numpy(label)[None].long())["decode.loss_ce"]))
     assert run.metrics["loss"] == pytest.approx(sum(losses) / 3, rel=1e-5)
+
+
+def test_labels_of_different_sizes_ask_for_batches_of_one(trained, tmp_path):
+    config, checkpoint = trained
+    for index, size in enumerate([(32, 40), (64, 80)]):
+        image, label = street(index, *size)
+        save_image(tmp_path / "images" / "val" / f"{index}.png", image)
+        save_label(tmp_path / "labels" / "val" / f"{index}.png", label)
+    load, labels, pack = config["test_dataloader"]["dataset"]["pipeline"]
+    pipeline = [load, {"type": "Resize", "scale": [96, 48], "keep_ratio": False}, labels, pack]
+    overrides = {
+        "test_dataloader.dataset.data_root": str(tmp_path),
+        "test_dataloader.dataset.pipeline": pipeline,
+    }
+    assert score(config, checkpoint, overrides=overrides)["aAcc"] > 50
+    with pytest.raises(UserError, match="batch_size=1"):
+        score(config, checkpoint, overrides=overrides | {"test_dataloader.batch_size": 2})

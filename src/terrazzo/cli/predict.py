@@ -39,8 +39,8 @@ def run(args: argparse.Namespace) -> int:
     console = Console(highlight=False, soft_wrap=True)
     if args.model is None and args.config is None:
         load()  # says that there is no embedded model
-    source = (args.config, args.model) if args.config else (args.model,)
-    segmenter = load(*source, device=args.device, trust=args.trust_config)
+    checkpoint = args.model if args.config else None
+    segmenter = load(args.config or args.model, checkpoint, args.device, trust=args.trust_config)
     paths = expand([Path(source) for source in args.sources])
     folder = make_folder(Path(args.out))
     names, failed = OutputNames(folder), []

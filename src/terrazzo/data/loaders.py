@@ -86,10 +86,13 @@ def collate(samples: Sequence[Sample | Failure]) -> Batch | Failure:
     sizes = [sample.size for sample in read]
     height, width = max(size[0] for size in sizes), max(size[1] for size in sizes)
     images = torch.stack([padded(to_tensor(sample.image), height, width, 0) for sample in read])
-    targets = {
-        name: torch.stack([target_tensor(sample.targets[name], sample.size, height, width) for sample in read])
-        for name in read[0].targets
-    }
+    targets = {}
+    for name in read[0].targets:
+        maps = [target_tensor(sample.targets[name], sample.size, height, width) for sample in read]
+        if len({one.shape for one in maps}) > 1:
+            files = ", ".join(str(sample.image_path) for sample in read)
+            return Failure(f"targets '{name}' of different sizes do not fit in one batch ({files}): set batch_size=1")
+        targets[name] = torch.stack(maps)
     return Batch(images, targets, [without_arrays(sample) for sample in read], sizes)
 
 
@@ -105,8 +108,9 @@ def padded(tensor: Tensor, height: int, width: int, value: float) -> Tensor:
     return F.pad(tensor, margin, value=value) if any(margin) else tensor
 
 
-def to_tensor(image: np.ndarray) -> Tensor:
+def to_tensor(image: np.ndarray | None) -> Tensor:
     """(H, W, C) array -> (C, H, W) tensor of the same type."""
+    assert image is not None, "the pipeline has loaded no image"
     return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
 
 
