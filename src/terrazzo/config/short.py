@@ -68,8 +68,13 @@ def with_changes(model: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[s
     marked = {}
     for key, value in changes.items():
         part = model.get(key)
-        is_other = isinstance(value, Mapping) and "type" in value and isinstance(part, Mapping)
-        marked[key] = {**value, DELETE_KEY: True} if is_other and value["type"] != part.get("type") else value
+        if (
+            isinstance(part, Mapping)
+            and isinstance(value, Mapping)
+            and value.get("type") not in (None, part.get("type"))
+        ):
+            value = {**value, DELETE_KEY: True}
+        marked[key] = value
     return plain(merge(model, marked, "model"))
 
 
