@@ -130,7 +130,7 @@ def _write_scene(folder: Path, size: tuple[int, int], style: str, job: tuple[str
 
 
 def _random_plan(rng: np.random.Generator, look: Style) -> Layout:
-    parking = 2.1 if rng.random() < 0.55 else 0.0
+    parking = 2.1 if rng.random() < look.parking else 0.0
     lanes = 2 if rng.random() < look.wide else 1
     road = lanes * rng.uniform(2.9, 3.4) + parking
     crossing = rng.uniform(*look.crossing) if rng.random() < 0.5 else None
