@@ -22,8 +22,11 @@ lint: setup
 types: setup
 	$(BIN)/mypy
 
-suite: setup
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n 2 --dist worksteal
+suite: setup  # the slow ones, which `make slow` runs, check every kind of model in every way
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+
+slow: setup
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n 2 --dist worksteal -m slow
 
 demo: setup
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/terrazzo demo
