@@ -17,14 +17,14 @@ Part = dict[str, Any]
 
 def demo_config(data: Path, iterations: int, seed: int, crop: tuple[int, int]) -> Part:
     """What `terrazzo train` needs to know, in the 1.x vocabulary, for scenes that `write_scenes` wrote to `data`."""
-    read = [{"type": "LoadImageFromFile"}, {"type": "LoadAnnotations"}]
-    augmented = [
+    read: list[Part] = [{"type": "LoadImageFromFile"}, {"type": "LoadAnnotations"}]
+    augmented: list[Part] = [
         *read,
         {"type": "RandomCrop", "crop_size": list(crop), "cat_max_ratio": 1.0},
         {"type": "RandomFlip", "prob": 0.5},
         {"type": "PackSegInputs"},
     ]
-    plain = [*read, {"type": "PackSegInputs"}]
+    plain: list[Part] = [*read, {"type": "PackSegInputs"}]
     warmup = max(1, iterations // 20)
     return {
         "model": model(crop),
