@@ -7,6 +7,7 @@ import gzip
 import json
 import math
 import zlib
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -131,8 +132,24 @@ def check_logits(version: str, record: dict[str, Any]) -> float:
     return difference / golden["std"]
 
 
-# Near-ties in the matching of queries to masks turn on the last bit of random costs.
-ILL_CONDITIONED = {"loss_cls": 2e-3}
+@dataclass(frozen=True)
+class Tolerance:
+    """How far losses and the gradient norm (relative) and accuracies (in points) may lie from the facts."""
+
+    loss: float = 1e-4
+    accuracy: float = 0.05
+    gradient: float = 1e-3
+
+
+# Batch norm over two values (pooled features of two images) amplifies rounding, which differs with instruction set
+# and number of threads: with AVX2 or one thread the same code moves the facts by up to a half of these tolerances.
+# Where ResNeSt's losses come out to the last bit, `check_train` holds its gradients to the facts as well.
+ILL_CONDITIONED = {
+    "ResNeSt": Tolerance(loss=3e-3, accuracy=0.2, gradient=2.0),
+    "BiSeNetV2": Tolerance(gradient=3e-2),
+    "DNLHead": Tolerance(gradient=1e-2),
+}
+MATCHING = 2e-3  # of `loss_cls`: near-ties in the matching of queries to masks turn on the last bit of random costs
 
 
 def check_train(version: str, record: dict[str, Any]) -> None:
@@ -149,15 +166,17 @@ def check_train(version: str, record: dict[str, Any]) -> None:
     assert set(losses) == set(golden["losses"])
     if golden.get("randomised"):
         return
-    for name, expected in golden["losses"].items():
+    types = type_names(record["model"])
+    tolerance = next((ILL_CONDITIONED[name] for name in ILL_CONDITIONED if name in types), Tolerance())
+    errors = {name: abs(float(losses[name]) - expected) for name, expected in golden["losses"].items()}
+    relative = {name: errors[name] / max(abs(golden["losses"][name]), 1e-6) for name in errors if "loss" in name}
+    for name in errors:
         if "acc" in name:
-            assert abs(float(losses[name]) - expected) < 0.05, name
+            assert errors[name] < tolerance.accuracy, name
         else:
-            tolerance = ILL_CONDITIONED.get(name.rpartition(".")[2], 1e-4)
-            assert abs(float(losses[name]) - expected) <= tolerance * max(abs(expected), 1e-6), (
-                name,
-                float(losses[name]),
-            )
+            assert relative[name] <= (MATCHING if name.endswith("loss_cls") else tolerance.loss), (name, losses[name])
+    if "ResNeSt" in types and max(relative.values()) < 1e-9:
+        tolerance = Tolerance()
     sum(value for name, value in losses.items() if "loss" in name).backward()
     squares = sum(float(p.grad.double().square().sum()) for p in model.parameters() if p.grad is not None)
-    assert abs(squares**0.5 - golden["grad_norm"]) < 1e-3 * golden["grad_norm"], squares**0.5
+    assert abs(squares**0.5 - golden["grad_norm"]) < tolerance.gradient * golden["grad_norm"], squares**0.5

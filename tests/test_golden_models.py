@@ -9,7 +9,7 @@ from terrazzo.models.layers.conv import CONVS
 from terrazzo.models.layers.norm import NORMS
 from terrazzo.registry import MODELS
 
-torch.set_num_threads(2)  # batch norm over two values amplifies rounding: the facts were measured with more than one
+torch.set_num_threads(2)  # the facts were measured with more than one, and some depend on it (golden_models.Tolerance)
 
 NAMES_OF_LAYERS = {"SegDataPreProcessor", "InterpConv", *ACTIVATIONS, *NORMS, *CONVS}
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from terrazzo.data.scenes import CLASSES, IGNORED, PALETTE, draw_scene, write_scenes
-from terrazzo.data.scenes_lights import LIGHTS, random_light
-from terrazzo.data.scenes_styles import STYLES
+from terrazzo.data.scenes.lights import LIGHTS, random_light
+from terrazzo.data.scenes.styles import STYLES
 
 
 def scene(number: int, size: tuple[int, int] = (96, 128)) -> tuple[np.ndarray, np.ndarray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 import warnings
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import terrazzo as tz
 from conftest import shared
 from terrazzo.engine.ema import EMA
 from terrazzo.engine.optim import build_optimizer
+from terrazzo.engine.progress import Meter
 from terrazzo.errors import UserError
 from tiny import (
     CLASSES,
@@ -342,3 +344,11 @@ def test_pretrained_weights_from_a_path(streets, tmp_path):
     first = fit(tiny_config(streets, steps=1), tmp_path / "a")
     second = fit(tiny_config(streets, steps=1), tmp_path / "b", pretrained=str(first.last))
     assert "backbone: loaded" in second.log_path.read_text()
+
+
+def test_validation_and_saving_take_no_time_of_the_steps():
+    meter = Meter()
+    with meter.paused():
+        time.sleep(0.2)
+    meter.add({"loss_ce": torch.tensor(1.0)})
+    assert meter.seconds_per_step < 0.1

@@ -34,6 +34,15 @@ class Meter:
         self.waited += time.monotonic() - started
         return batch
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What happens inside takes no time of the steps."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.started += time.monotonic() - started
+
     def add(self, losses: Mapping[str, Tensor]) -> None:
         """Count one step's losses; their sum goes under "loss"."""
         self.steps += 1

@@ -258,10 +258,11 @@ class Trainer:
             progress.update(self.step, meter, optimizer.param_groups[0]["lr"])
             if self.step % settings.log_interval == 0 or self.step == self.total:
                 self.log_losses(meter, progress)
-            if self.is_time_to_validate():
-                self.validate(stop, progress)
-            if self.is_time(settings.checkpoint_interval, settings.checkpoint_unit):
-                self.save()
+            with meter.paused():
+                if self.is_time_to_validate():
+                    self.validate(stop, progress)
+                if self.is_time(settings.checkpoint_interval, settings.checkpoint_unit):
+                    self.save()
             if stop.requested and self.step < self.total:
                 raise Interrupted
 

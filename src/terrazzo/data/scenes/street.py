@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from terrazzo.data.scenes_canvas import BUILDING, PAVEMENT, ROAD, SKY, SUPERSAMPLING, TREE, Colour, Stage, clip_near
+from terrazzo.data.scenes.canvas import BUILDING, PAVEMENT, ROAD, SKY, SUPERSAMPLING, TREE, Colour, Stage, clip_near
 
 FACADES: tuple[Colour, ...] = (
     (238, 222, 192), (208, 128, 96), (172, 92, 74), (228, 184, 112), (166, 182, 156), (146, 170, 190), (230, 176, 164),

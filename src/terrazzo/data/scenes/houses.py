@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from terrazzo.data.scenes_canvas import BUILDING, SUPERSAMPLING, Colour, Span, Stage, mixed, scaled
-from terrazzo.data.scenes_street import AWNINGS, CREAM, FACADES, ROOFS, SHUTTERS
+from terrazzo.data.scenes.canvas import BUILDING, SUPERSAMPLING, Colour, Span, Stage, mixed, scaled
+from terrazzo.data.scenes.street import AWNINGS, CREAM, FACADES, ROOFS, SHUTTERS
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from functools import cache
 import cv2
 import numpy as np
 
-from terrazzo.data.scenes_canvas import CAR, Colour, Stage, mixed
+from terrazzo.data.scenes.canvas import CAR, Colour, Stage, mixed
 
 PAINTS: tuple[Colour, ...] = (
     (196, 48, 44), (44, 92, 160), (232, 232, 230), (58, 62, 70), (158, 164, 170), (34, 110, 96), (226, 178, 52),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from terrazzo.data.scenes_canvas import Colour, Light
+from terrazzo.data.scenes.canvas import Colour, Light
 
 # name, share of scenes, sky from zenith to horizon, ambient, sun,
 # haze, visibility, elevation (degrees), shadow, lamps, clouds, wet

@@ -1,4 +1,4 @@
-"""Street scenes drawn by rule, with exact labels: what `terrazzo demo` learns from."""
+"""One scene put together, and a data set of them written."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from terrazzo.data.scenes_canvas import CLASSES, PALETTE, SUPERSAMPLING, Camera, Canvas, Stage
-from terrazzo.data.scenes_cars import PAINTS, car_shadow, draw_car, random_model
-from terrazzo.data.scenes_film import expose
-from terrazzo.data.scenes_houses import draw_house, draw_row, random_style
-from terrazzo.data.scenes_lights import random_light
-from terrazzo.data.scenes_street import Layout, cast_shadows, draw_backdrop, draw_ground, draw_sky
-from terrazzo.data.scenes_styles import STYLES, Style
-from terrazzo.data.scenes_things import (
+from terrazzo.data.scenes.canvas import SUPERSAMPLING, Camera, Canvas, Stage
+from terrazzo.data.scenes.cars import PAINTS, car_shadow, draw_car, random_model
+from terrazzo.data.scenes.film import expose
+from terrazzo.data.scenes.houses import draw_house, draw_row, random_style
+from terrazzo.data.scenes.lights import random_light
+from terrazzo.data.scenes.street import Layout, cast_shadows, draw_backdrop, draw_ground, draw_sky
+from terrazzo.data.scenes.styles import STYLES, Style
+from terrazzo.data.scenes.things import (
     AUTUMN,
     BLOSSOM,
     LEAVES,
@@ -30,8 +30,6 @@ from terrazzo.data.scenes_things import (
     person_shadow,
     tree_shadow,
 )
-
-__all__ = ["CLASSES", "PALETTE", "draw_scene", "write_scenes"]
 
 Thing = tuple[float, Callable[[], None]]  # distance, and how to draw it
 IGNORED = 255

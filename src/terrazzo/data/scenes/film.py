@@ -7,7 +7,7 @@ from functools import cache
 import cv2
 import numpy as np
 
-from terrazzo.data.scenes_canvas import BUILDING, CAR, PAVEMENT, PERSON, ROAD, SIGN, SKY, SUPERSAMPLING, TREE, Stage
+from terrazzo.data.scenes.canvas import BUILDING, CAR, PAVEMENT, PERSON, ROAD, SIGN, SKY, SUPERSAMPLING, TREE, Stage
 
 GRAIN = {ROAD: 0.03, PAVEMENT: 0.03, BUILDING: 0.025, SKY: 0.004, CAR: 0.01, PERSON: 0.015, TREE: 0.06, SIGN: 0.01}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from terrazzo.data.scenes_canvas import PERSON, SIGN, SUPERSAMPLING, TREE, Colour, Stage, scaled
+from terrazzo.data.scenes.canvas import PERSON, SIGN, SUPERSAMPLING, TREE, Colour, Stage, scaled
 
 CLOTHES: tuple[Colour, ...] = (
     (198, 62, 58), (52, 92, 152), (236, 196, 82), (72, 132, 110), (60, 62, 74), (226, 222, 212), (150, 92, 140),
