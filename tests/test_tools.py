@@ -27,6 +27,7 @@ def script(name: str):
         ("train", "c.py --resume-from w/checkpoints/step_10.pt", {"work_dir": "w", "resume": True}),
         ("train", "c.py --auto-resume --no-validate --load-from x.pth", {"resume": True}),
         ("test", "c.py x.pth --eval mIoU mDice --show-dir d --opacity 1", {"eval": ["mIoU", "mDice"], "opacity": 1.0}),
+        ("test", "c.py x.pth --aug-test", {"tta": True}),
         ("test", "c.py x.pth --out o --gpu-collect --launcher none", {"out": "o", "checkpoint": "x.pth"}),
     ],
 )

@@ -21,6 +21,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--cfg-options", "--options", nargs="+", default=[])
     parser.add_argument("--device")
     parser.add_argument("--trust-config", action="store_true")
+    parser.add_argument("--tta", "--aug-test", action="store_true")
     # these said how processes shared their results and when windows closed: there is nothing to do for them
     for flag in ("--gpu-collect", "--show"):
         parser.add_argument(flag, action="store_true", help=argparse.SUPPRESS)
@@ -41,6 +42,7 @@ def translate(arguments: Sequence[str]) -> list[str]:
         command += [flag, value] if value else []
     command += ["--eval", *args.eval] if args.eval else []
     command += ["--trust-config"] if args.trust_config else []
+    command += ["--tta"] if args.tta else []
     return command + (["--cfg-options", *args.cfg_options] if args.cfg_options else [])
 
 

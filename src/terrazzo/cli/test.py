@@ -17,6 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--show-dir", metavar="D", help="write each image with its predicted classes painted over it")
     parser.add_argument("--opacity", type=opacity, default=0.5, help="of the paint in --show-dir: 0 to 1 (default 0.5)")
     parser.add_argument("--out", metavar="D", help="write predicted class maps and metrics.json to this folder")
+    parser.add_argument("--tta", action="store_true", help="average over the views of the config's tta_pipeline")
     add_config_options(parser)
 
 
@@ -42,6 +43,7 @@ def run(args: argparse.Namespace) -> int:
             metrics=args.eval,
             device=args.device,
             trust=args.trust_config,
+            tta=args.tta,
             on_prediction=writer.write,
             on_progress=lambda done, total: bar.update(task, completed=done, total=total),
             on_report=lambda report: bar.console.print(str(report), markup=False),

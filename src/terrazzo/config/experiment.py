@@ -138,6 +138,8 @@ class Experiment:
     run: RunSettings | None
     load_from: str | None = None
     pretrained: str | None = None
+    tta_pipeline: tuple[Any, ...] = ()  # the steps of test-time augmentation
+    tta_model: str = "SegTTAModel"  # how its views are joined
 
 
 def make_experiment(config: Mapping[str, Any]) -> Experiment:
@@ -164,6 +166,8 @@ def make_experiment(config: Mapping[str, Any]) -> Experiment:
         run=run_settings(config) if config.get("train_cfg") else None,
         load_from=config.get("load_from"),
         pretrained=model.get("pretrained") or (init.get("checkpoint") if isinstance(init, dict) else None),
+        tta_pipeline=tuple(config.get("tta_pipeline") or ()),
+        tta_model=str((config.get("tta_model") or {}).get("type", "SegTTAModel")),
     )
 
 

@@ -100,7 +100,7 @@ class SegmentationDataset:
     def __len__(self) -> int:
         return len(self.pairs)
 
-    def __getitem__(self, position: int | tuple[int, int]) -> Sample | Failure:
+    def __getitem__(self, position: int | tuple[int, int]) -> Sample | list[Sample] | Failure:
         epoch, index = position if isinstance(position, tuple) else (0, position)
         image, label = self.pairs[index]
         meta: dict[str, Any] = {
@@ -114,7 +114,8 @@ class SegmentationDataset:
         sample = Sample(image_path=image, label_path=label, meta=meta)
         try:
             sample = self.pipeline(sample, np.random.default_rng([self.seed, epoch, index]))
-            self.check_classes(sample)
+            for view in sample if isinstance(sample, list) else [sample]:
+                self.check_classes(view)
         except (UserError, OSError) as problem:
             return Failure(str(problem))
         return sample
@@ -181,6 +182,17 @@ def build_dataset(spec: dict[str, Any], where: str = "dataset", **extra: Any) ->
     options |= extra
     check_arguments(SegmentationDataset, {"spec": declared} | options, kind, where)
     return SegmentationDataset(declared, **options)
+
+
+def with_pipeline(spec: dict[str, Any], pipeline: Sequence[Any]) -> dict[str, Any]:
+    """A data section with another pipeline, in each data set inside its wrappers."""
+    inner: dict[str, Any] = {key: spec[key] for key in ("dataset", "datasets") if key in spec}
+    if not inner:
+        return {**spec, "pipeline": list(pipeline)}
+    for key, part in inner.items():
+        several = isinstance(part, (list, tuple))
+        inner[key] = [with_pipeline(one, pipeline) for one in part] if several else with_pipeline(part, pipeline)
+    return {**spec, **inner}
 
 
 def leaves(dataset: Any) -> list[SegmentationDataset]:

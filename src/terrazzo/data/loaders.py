@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -78,8 +79,13 @@ class TrainingOrder(Sampler[list[Position]]):
             waiting = waiting[self.batch_size :]
 
 
-def collate(samples: Sequence[Sample | Failure]) -> Batch | Failure:
-    """Stack samples, smaller ones padded on the right and below. One that could not be read makes it a Failure."""
+def collate(samples: Sequence[Any]) -> Batch | Failure:
+    """Stack samples, smaller ones padded on the right and below. One that could not be read makes it a Failure.
+
+    The views that test-time augmentation makes of one image, a list, become a batch of theirs.
+    """
+    if isinstance(samples[0], list):
+        return collate_views(samples[0])
     read = [sample for sample in samples if isinstance(sample, Sample)]
     if len(read) < len(samples):
         return next(sample for sample in samples if isinstance(sample, Failure))
@@ -94,6 +100,15 @@ def collate(samples: Sequence[Sample | Failure]) -> Batch | Failure:
             return Failure(f"targets '{name}' of different sizes do not fit in one batch ({files}): set batch_size=1")
         targets[name] = torch.stack(maps)
     return Batch(images, targets, [without_arrays(sample) for sample in read], sizes)
+
+
+def collate_views(views: list[Sample]) -> Batch | Failure:
+    """Stack the views of one image, with the targets of the first alone."""
+    batch = collate([replace(view, targets={}) for view in views])
+    if isinstance(batch, Batch):
+        arrays = {name: target.array for name, target in views[0].targets.items()}
+        batch.targets = {name: torch.from_numpy(np.ascontiguousarray(array))[None] for name, array in arrays.items()}
+    return batch
 
 
 def target_tensor(target: Target, size: tuple[int, int], height: int, width: int) -> Tensor:

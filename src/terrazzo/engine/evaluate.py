@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ from terrazzo.config.experiment import LoaderSettings, make_experiment
 from terrazzo.config.load import load_config
 from terrazzo.data.build import open_dataset
 from terrazzo.data.check import check_labels
+from terrazzo.data.dataset import with_pipeline
 from terrazzo.data.loaders import checked, make_loader
 from terrazzo.device import choose_device
 from terrazzo.errors import UserError
 from terrazzo.inference.predict import predict_batch
+from terrazzo.inference.tta import augmented_steps, first_view, predict_views
 from terrazzo.metrics import ConfusionMatrix, check_groups
 from terrazzo.models.build import build_model
 from terrazzo.models.checkpoint import load_checkpoint
@@ -37,12 +40,14 @@ def evaluate(
     metrics: Sequence[str] | None = None,
     device: str | torch.device | None = None,
     trust: bool = False,
+    tta: bool = False,
     on_prediction: OnPrediction | None = None,
     on_progress: OnProgress | None = None,
     on_report: Callable[[Any], None] | None = None,
 ) -> dict[str, Any]:
     """Test a checkpoint on the config's test set: `{"aAcc", "mIoU", "mAcc", "per_class"}`, in percent.
 
+    With `tta` each image is predicted in the views of the config's `tta_pipeline`, whose probabilities are averaged.
     Raises UserError for a config or checkpoint at fault, and for a test set without labels.
     """
     check_groups(metrics or ())
@@ -51,6 +56,9 @@ def evaluate(
     settings = experiment.test or experiment.val
     if settings is None:
         raise UserError("the config has no test_dataloader")
+    if tta:
+        steps = augmented_steps(experiment.tta_pipeline, experiment.tta_model)
+        settings = replace(settings, batch_size=1, dataset=with_pipeline(settings.dataset, steps))
     model: Any = build_model(experiment.model).to(chosen)
     report = load_checkpoint(model, checkpoint, strict=True)
     if on_report is not None:
@@ -60,7 +68,7 @@ def evaluate(
     loader = evaluation_loader(dataset, settings)
     groups = tuple(metrics or experiment.test_metrics)
     result, _ = run_evaluation(
-        model, loader, dataset.classes, groups, chosen, on_prediction=on_prediction, on_progress=on_progress
+        model, loader, dataset.classes, groups, chosen, tta=tta, on_prediction=on_prediction, on_progress=on_progress
     )
     return result
 
@@ -82,10 +90,14 @@ def run_evaluation(
     device: torch.device,
     *,
     with_loss: bool = False,
+    tta: bool = False,
     on_prediction: OnPrediction | None = None,
     on_progress: OnProgress | None = None,
 ) -> tuple[dict[str, Any], ConfusionMatrix]:
-    """Scores and confusion matrix over a loader; with `with_loss` also the mean of the model's loss, under "loss"."""
+    """Scores and confusion matrix over a loader; with `with_loss` also the mean of the model's loss, under "loss".
+
+    With `tta` a batch holds the views of one image.
+    """
     confusion = ConfusionMatrix(len(classes), device=device)
     losses = []
     with in_eval_mode(model):
@@ -96,7 +108,8 @@ def run_evaluation(
                     "the evaluation pipeline has no LoadAnnotations, so there are no labels to compare with: add it, "
                     "or use `terrazzo predict` to see predictions alone"
                 )
-            maps, logits = predict_batch(model, batch)
+            maps, logits = predict_views(model, batch) if tta else predict_batch(model, batch)
+            batch = first_view(batch) if tta else batch
             for labels, prediction in zip(own_labels(batch), maps, strict=True):
                 confusion.update(prediction, as_seen(labels, prediction))
             if with_loss:

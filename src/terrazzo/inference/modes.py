@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -18,12 +18,13 @@ def infer(model: Any, images: Tensor, test_cfg: dict[str, Any] | None = None) ->
     mode = test_cfg.get("mode", "whole")
     if mode == "whole":
         return model(images)
-    if mode == "slide":
+    if mode in ("slide", "slide_flip"):
         for key in ("crop_size", "stride"):
             if len(test_cfg.get(key) or ()) != 2:
-                raise UserError(f"test_cfg: mode 'slide' needs {key}=(height, width), not {test_cfg.get(key)!r}")
-        return slide(model, images, test_cfg["crop_size"], test_cfg["stride"])
-    raise UserError(f"test_cfg: mode '{mode}' is neither 'whole' nor 'slide'")
+                raise UserError(f"test_cfg: mode '{mode}' needs {key}=(height, width), not {test_cfg.get(key)!r}")
+        on_window = model if mode == "slide" else with_mirror(model)
+        return slide(on_window, images, test_cfg["crop_size"], test_cfg["stride"])
+    raise UserError(f"test_cfg: mode '{mode}' is neither 'whole' nor 'slide' nor 'slide_flip'")
 
 
 def window_starts(length: int, crop: int, stride: int) -> list[int]:
@@ -56,6 +57,16 @@ def slide(
             visits[:, :, top : top + crop_height, left : left + crop_width] += 1
     assert total is not None
     return total / visits
+
+
+def with_mirror(model: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """`model`, averaged over the images as they are and mirrored from left to right."""
+
+    def mirrored(images: Tensor) -> Tensor:
+        plain, flipped = model(torch.cat([images, images.flip(-1)])).chunk(2)
+        return (plain + flipped.flip(-1)) / 2
+
+    return mirrored
 
 
 def at_size(logits: Tensor, size: Sequence[int], align_corners: bool = False) -> Tensor:
