@@ -15,7 +15,7 @@ import torch
 import terrazzo as tz
 from terrazzo.data.dataset import SegmentationDataset
 from terrazzo.data.loaders import TrainingOrder
-from terrazzo.engine import train
+from terrazzo.engine import trainer
 from terrazzo.errors import UserError
 from tiny import (
     fit,
@@ -39,14 +39,14 @@ def streets(tmp_path_factory) -> Path:
 
 def stop_at(monkeypatch, step: int) -> None:
     """Let the process send itself a SIGTERM in the middle of a step."""
-    original, steps = train.Meter.add, itertools.count(1)
+    original, steps = trainer.Meter.add, itertools.count(1)
 
     def add(meter, losses):
         if next(steps) == step:
             os.kill(os.getpid(), signal.SIGTERM)
         original(meter, losses)
 
-    monkeypatch.setattr(train.Meter, "add", add)
+    monkeypatch.setattr(trainer.Meter, "add", add)
 
 
 CASES = {
@@ -196,7 +196,7 @@ def test_a_stopped_validation_is_made_up_for(streets, tmp_path, monkeypatch):
     """A stop does not wait for a long validation; the resumed run begins with it."""
     config = tiny_config(streets, steps=4, train_cfg={"max_iters": 4, "val_interval": 2})
     whole = fit(config, tmp_path / "whole")
-    original = train.run_evaluation
+    original = trainer.run_evaluation
 
     def stopping(*args, on_progress, **kwargs):
         def show(done, total):
@@ -207,7 +207,7 @@ def test_a_stopped_validation_is_made_up_for(streets, tmp_path, monkeypatch):
         return original(*args, on_progress=show, **kwargs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(train, "run_evaluation", stopping)
+        patch.setattr(trainer, "run_evaluation", stopping)
         assert not fit(config, tmp_path / "parts").finished
     assert records(tmp_path / "parts", "val") == []
     resumed = fit(config, tmp_path / "parts", resume=True)

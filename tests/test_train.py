@@ -248,7 +248,7 @@ def test_the_average_starts_fast_and_ends_at_its_momentum():
 
 
 def test_best_keeps_the_highest_score_and_last_the_last_weights(streets, tmp_path, monkeypatch):
-    from terrazzo.engine import train as engine
+    from terrazzo.engine import trainer as engine
 
     scores = iter([10.0, 30.0, 20.0])
     original = engine.run_evaluation

@@ -1,0 +1,345 @@
+"""A training run: everything that it needs is set up first, then one loop runs through it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from terrazzo.config.config import Config
+from terrazzo.config.experiment import Experiment, make_experiment
+from terrazzo.data.build import open_dataset
+from terrazzo.data.check import check_labels
+from terrazzo.data.loaders import TrainingOrder, checked, make_loader
+from terrazzo.engine.checkpoints import Checkpoints
+from terrazzo.engine.ema import EMA
+from terrazzo.engine.evaluate import evaluation_loader, run_evaluation, total_loss
+from terrazzo.engine.files import write_atomically
+from terrazzo.engine.log import RunLog, as_text, class_table, duration, environment, summary
+from terrazzo.engine.optim import build_optimizer
+from terrazzo.engine.precision import Precision
+from terrazzo.engine.pretrained import load_pretrained
+from terrazzo.engine.progress import Meter, StepProgress
+from terrazzo.engine.schedule import Schedule
+from terrazzo.engine.signals import StopSignal
+from terrazzo.engine.state import collect_state, is_finite, restore_state
+from terrazzo.errors import UserError
+from terrazzo.inference.segmenter import describe
+from terrazzo.models.build import build_model
+from terrazzo.models.checkpoint import load_checkpoint
+from terrazzo.sample import Batch
+
+
+@dataclass
+class Run:
+    """What a training run leaves behind."""
+
+    best: Path | None
+    last: Path
+    metrics: dict[str, Any]  # of the last validation
+    log_path: Path
+    finished: bool = True
+    work_dir: Path = field(default_factory=Path)
+
+
+class Interrupted(Exception):
+    """The run saved its state and stopped before its end."""
+
+
+class Trainer:
+    """A run's objects and its loop."""
+
+    def __init__(
+        self,
+        config: Config,
+        work_dir: Path,
+        log: RunLog,
+        device: torch.device,
+        pretrained: str | None,
+        resume: bool,
+    ) -> None:
+        self.config, self.log, self.device, self.work_dir = config, log, device, work_dir
+        self.experiment = experiment = make_experiment(config)
+        if experiment.train is None or experiment.run is None or experiment.optimizer is None:
+            raise UserError("to train, a config needs train_dataloader, optim_wrapper and train_cfg")
+        self.settings = experiment.run
+        torch.manual_seed(self.settings.seed)
+        if self.settings.deterministic:
+            torch.use_deterministic_algorithms(True, warn_only=True)
+        model: Any = build_model(experiment.model)
+        self.model, self.classes_count = model, int(model.final_head.num_classes)
+        self.train_set = open_dataset(experiment.train, self.classes_count, "train_dataloader", self.settings.seed)
+        self.val_set = None
+        if experiment.val is not None:
+            self.val_set = open_dataset(experiment.val, self.classes_count, "val_dataloader")
+        check_labels(self.train_set, "train", log.console)
+        if self.val_set is not None:
+            check_labels(self.val_set, "val", log.console)
+        self.checkpoints = Checkpoints(work_dir, self.settings.keep_checkpoints)
+        state = self.checkpoints.newest_state() if resume else None
+        if state is None:
+            self.load_weights(experiment, pretrained)
+        self.model.to(device)
+        self.optimizer = build_optimizer(self.model, experiment.optimizer.optimizer, experiment.optimizer.paramwise)
+        self.precision = Precision(device, experiment.optimizer.amp)
+        self.ema = EMA(self.model, self.settings.ema) if self.settings.ema else None
+        self.order = TrainingOrder(
+            len(self.train_set),
+            experiment.train.batch_size,
+            shuffle=experiment.train.shuffle,
+            seed=self.settings.seed,
+            by_epoch=self.settings.unit == "epoch",
+            drop_last=experiment.train.drop_last,
+        )
+        self.total = self.settings.length * self.steps_in(self.settings.unit)
+        rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.schedule = Schedule(experiment.optimizer.schedule, rates, self.order.batches_per_epoch, self.total)
+        self.step = self.saved_step = self.validated_step = 0
+        self.best_score: float | None = None
+        self.metrics: dict[str, Any] = {}
+        if state is not None:
+            self.resume(state)
+        elif resume:
+            log.say(f"nothing to resume in {work_dir}: starting afresh")
+        elif self.checkpoints.earlier:
+            log.say(f"the states of an earlier run in {self.checkpoints.folder} go when this one saves its first")
+        log.forget_after(self.step)
+        text = config.dump()
+        write_atomically(work_dir / "config.yaml", lambda path: path.write_text(text, encoding="utf-8"))
+        self.describe_run()
+
+    def steps_in(self, unit: str) -> int:
+        """Steps in one unit of a length or interval."""
+        return self.order.batches_per_epoch if unit == "epoch" else 1
+
+    # Setting up
+
+    def load_weights(self, experiment: Experiment, pretrained: str | None) -> None:
+        if experiment.load_from:
+            self.log.say(str(load_checkpoint(self.model, experiment.load_from)))
+        else:
+            self.log.say(load_pretrained(self.model, pretrained or experiment.pretrained))
+
+    def resume(self, state: Mapping[str, Any]) -> None:
+        """Continue from a saved state."""
+        restore_state(state, self.model, self.optimizer, self.precision, self.ema)
+        self.step = self.saved_step = state["step"]
+        self.validated_step, self.metrics = state["validated_step"], state["metrics"]
+        self.best_score = state["best_score"] if self.checkpoints.best.exists() else None
+        self.log.say(f"resumed at step {self.step} of {self.total}")
+
+    def describe_run(self) -> None:
+        experiment, log = self.experiment, self.log
+        assert experiment.train is not None
+        parameters = sum(parameter.numel() for parameter in self.model.parameters())
+        log.say(environment(self.device))
+        log.say(f"model {type(self.model).__name__}, {parameters / 1e6:.2f} M parameters, {self.precision}")
+        log.say(
+            f"1 device, batch size {experiment.train.batch_size} per device, {experiment.train.batch_size} in all; "
+            f"{self.total} iterations, {self.order.batches_per_epoch} an epoch"
+        )
+        sizes = f"{len(self.train_set)} training images"
+        if self.val_set is not None:
+            sizes += f", {len(self.val_set)} validation images"
+        log.say(f"{sizes}; {self.classes_count} classes: {', '.join(self.train_set.classes)}")
+
+    # The loop
+
+    def run(self) -> Run:
+        """Train to the end. A run that fails or is interrupted has saved what it had."""
+        with StopSignal() as stop, StepProgress(self.log.console, self.total, self.step) as progress:
+            try:
+                self.fit(stop, progress)
+            except Interrupted:
+                self.save()
+                self.log.say(f"stopped at step {self.step} of {self.total}, state saved; to continue: {self.command()}")
+                return self.result(finished=False)
+            except Exception:
+                self.rescue()
+                raise
+        result = self.result()
+        self.log.say(f"weights: {result.last}" + (f", best: {result.best}" if result.best else ""))
+        return result
+
+    def rescue(self) -> None:
+        """Save the state of a failing run, unless its weights are broken or saving is what fails."""
+        if self.step > self.saved_step and is_finite(self.model):
+            with suppress(UserError):
+                self.save()
+        if self.saved_step:
+            self.log.say(f"the state of step {self.saved_step} is saved; to continue from it: {self.command()}")
+
+    def fit(self, stop: StopSignal, progress: StepProgress) -> None:
+        """The loop: one step for each batch, and what happens at intervals."""
+        optimizer, model, settings = self.optimizer, self.model, self.settings
+        assert self.experiment.optimizer is not None
+        accumulate, clip = self.experiment.optimizer.accumulate, self.experiment.optimizer.clip_grad
+        batches = self.batches()
+        meter = Meter()
+        model.train()
+        if self.step and self.is_time_to_validate():  # the last one was cut short
+            self.validate(stop, progress)
+        while self.step < self.total:
+            batch = meter.wait_for(batches)
+            self.schedule.apply(optimizer, self.step)
+            losses = self.losses(batch)
+            total = total_loss(losses)
+            self.check_finite(total, losses, batch)
+            self.precision.backward(total / accumulate)
+            self.step += 1
+            if self.step % accumulate == 0 or self.step == self.total:
+                self.precision.update(optimizer, model, clip)
+                optimizer.zero_grad(set_to_none=True)
+                if self.ema is not None:
+                    self.ema.update(model, -(-self.step // accumulate))
+            meter.add(losses)
+            progress.update(self.step, meter, optimizer.param_groups[0]["lr"])
+            if self.step % settings.log_interval == 0 or self.step == self.total:
+                self.log_losses(meter, progress)
+            with meter.paused():
+                if self.is_time_to_validate():
+                    self.validate(stop, progress)
+                if self.is_time(settings.checkpoint_interval, settings.checkpoint_unit):
+                    self.save()
+            if stop.requested and self.step < self.total:
+                raise Interrupted
+
+    def batches(self) -> Iterator[Batch]:
+        """Batches from the current step on, without reading those before it."""
+        assert self.experiment.train is not None
+        self.order.start = self.step
+        workers = self.experiment.train.num_workers
+        return checked(iter(make_loader(self.train_set, self.order, workers, self.device.type == "cuda")))
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """The model's losses on a batch, in the run's precision."""
+        batch = batch.to(self.device)
+        images, targets = self.model.preprocess.pad(self.model.preprocess(batch.image), batch.targets, batch.sizes)
+        if "label" not in targets:
+            raise UserError("the training pipeline has no LoadAnnotations, so there is nothing to learn from: add it")
+        labels = targets.pop("label").long()
+        with self.precision.autocast():
+            return self.model.loss(images, labels, **targets)
+
+    def is_time(self, interval: int | None, unit: str, begin: int = 1) -> bool:
+        """Whether something that happens every `interval` units is due at this step, or the run is at its end."""
+        length = self.steps_in(unit)
+        due = interval is not None and self.step % (interval * length) == 0 and self.step >= begin * length
+        return due or self.step == self.total
+
+    def is_time_to_validate(self) -> bool:
+        """Whether a validation is due at this step and not done yet."""
+        settings = self.settings
+        due = self.is_time(settings.val_interval, settings.unit, settings.val_begin)
+        return due and self.val_set is not None and self.validated_step < self.step
+
+    def check_finite(self, total: Tensor, losses: Mapping[str, Tensor], batch: Batch) -> None:
+        """Raise UserError where the loss is not a number, with what a user needs to find out why."""
+        if bool(total.isfinite()):
+            return
+        broken = [name for name, value in losses.items() if not bool(value.isfinite())]
+        files = ", ".join(str(sample.image_path) for sample in batch.samples)
+        rate, value = self.optimizer.param_groups[0]["lr"], float(total.detach())
+        raise UserError(
+            f"the loss is {value} at step {self.step + 1} ({', '.join(broken)}; learning rate {rate:.3g}; "
+            f"batch: {files}). Lower the learning rate, clip gradients (optim_wrapper.clip_grad), look at these files."
+        )
+
+    # What happens at intervals
+
+    def log_losses(self, meter: Meter, progress: StepProgress) -> None:
+        values = meter.means()
+        rate = self.optimizer.param_groups[0]["lr"]
+        times = {"lr": rate, "seconds": meter.seconds_per_step, "data_share": meter.waiting_share}
+        self.log.record(self.step, "train", values | times)
+        text = (
+            f"step {self.step}/{self.total}  lr {rate:.3g}  loss {values['loss']:.4f}  "
+            f"{meter.seconds_per_step:.3f} s/step  data {100 * meter.waiting_share:.0f}%  left {progress.time_left()}  "
+        )
+        self.log.note(text + "  ".join(f"{name} {value:.4f}" for name, value in values.items() if name != "loss"))
+        if not self.log.console.is_terminal:
+            self.log.console.print(text.rstrip(), markup=False)
+        meter.reset()
+
+    def validate(self, stop: StopSignal, progress: StepProgress) -> None:
+        """Score the model (its average, with EMA) on the validation set, and keep the best weights."""
+        assert self.val_set is not None and self.experiment.val is not None
+        started = time.monotonic()
+        loader = evaluation_loader(self.val_set, self.experiment.val)
+        model = self.ema.average if self.ema is not None else self.model
+        with progress.validating(len(loader)) as show:
+
+            def on_progress(done: int, total: int) -> None:
+                show(done)
+                if stop.requested and done < total:
+                    raise Interrupted
+
+            result, confusion = run_evaluation(
+                model,
+                loader,
+                self.val_set.classes,
+                self.experiment.val_metrics,
+                self.device,
+                with_loss=True,
+                on_progress=on_progress,
+            )
+        self.metrics, self.validated_step = result, self.step
+        self.log.record(self.step, "val", result)
+        self.log.say(f"step {self.step}  val  {summary(result)}  ({duration(time.monotonic() - started)})")
+        self.log.note(as_text(class_table(result)))
+        if confusion.single_class is not None:
+            name = self.val_set.classes[confusion.single_class]
+            self.log.say(
+                f"warning: every pixel was predicted as '{name}'; train longer, or look at labels and learning rate"
+            )
+        score = result[self.best_name(result)]
+        if score is not None and self.is_better(score):
+            self.best_score = score
+            self.save_weights(self.checkpoints.best)
+
+    def is_better(self, score: float) -> bool:
+        """Whether a score beats the best one so far."""
+        if self.best_score is None:
+            return True
+        return score < self.best_score if self.settings.lower_is_better else score > self.best_score
+
+    def best_name(self, result: Mapping[str, Any]) -> str:
+        """The metric that decides which weights are best."""
+        wanted = self.settings.best_metric
+        return wanted if wanted in result else next(name for name in result if name.startswith("m"))
+
+    def save(self) -> None:
+        """Save the state to resume from, and the weights."""
+        progress = {
+            "step": self.step,
+            "validated_step": self.validated_step,
+            "best_score": self.best_score,
+            "metrics": self.metrics,
+        }
+        state = collect_state(self.model, self.optimizer, self.precision, self.ema)
+        path = self.checkpoints.save_state(self.step, progress | state)
+        self.saved_step = self.step
+        self.save_weights(self.checkpoints.last)
+        self.log.note(f"saved {path}")
+
+    def save_weights(self, path: Path) -> None:
+        model: nn.Module = self.ema.average if self.ema is not None else self.model
+        meta = describe(self.config.to_dict(), self.train_set.classes, self.train_set.palette)
+        self.checkpoints.save_weights(path, model, meta | {"step": str(self.step), "metrics": json.dumps(self.metrics)})
+
+    def command(self) -> str:
+        """What continues this run; the work dir's own config has every option of the command line in it."""
+        config, folder = (shlex.quote(str(path)) for path in (self.work_dir / "config.yaml", self.work_dir))
+        return f"terrazzo train {config} --work-dir {folder} --resume"
+
+    def result(self, finished: bool = True) -> Run:
+        best = self.checkpoints.best if self.checkpoints.best.exists() else None
+        return Run(best, self.checkpoints.last, self.metrics, self.log.path, finished, self.work_dir)
