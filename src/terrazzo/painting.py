@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -49,6 +50,22 @@ def overlay(
     mixed = image + (colours.astype(np.float32) - image) * np.float32(opacity)
     mixed = np.where((np.asarray(labels) == ignore_index)[..., None], image, mixed)
     return np.rint(mixed).astype(np.uint8)
+
+
+def as_picture(image: np.ndarray) -> np.ndarray:
+    """An image of any kind (H, W, C) as RGB uint8 to look at: its first three bands, or one as grey.
+
+    What is not of 8 bits is stretched, band by band, from the 2nd to the 98th percentile; without data it is black.
+    """
+    bands = image[..., :3] if image.shape[2] >= 3 else np.repeat(image[..., :1], 3, axis=2)
+    if bands.dtype == np.uint8:
+        return np.ascontiguousarray(bands)
+    bands = bands.astype(np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a band without any data
+        low, high = np.nanpercentile(bands, (2, 98), axis=(0, 1))
+    stretched = (bands - low) / np.maximum(high - low, 1e-6) * 255
+    return np.clip(np.nan_to_num(stretched), 0, 255).astype(np.uint8)
 
 
 def error_map(

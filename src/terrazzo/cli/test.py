@@ -68,17 +68,20 @@ class PredictionWriter:
 
     def write(self, batch: Any, maps: list[Any], classes: Any, palette: Any) -> None:
         """The predictions of one batch, under the names of the image files."""
+        from dataclasses import replace
+
         from PIL import Image
 
-        from terrazzo.painting import overlay
-        from terrazzo.transforms import read_image
+        from terrazzo.painting import as_picture, overlay
+        from terrazzo.transforms.loading import LoadImageFromFile
         from terrazzo.viz import add_legend
 
         for sample, prediction in zip(batch.samples, maps, strict=True):
             labels = prediction.cpu().numpy()
             name = f"{self.names.stem(sample.image_path)}.png"
             if self.show is not None:
-                painted = overlay(read_image(sample.image_path), labels, palette, self.opacity)
+                loader = replace(sample.meta.get("loader", LoadImageFromFile()), to_float32=False)
+                painted = overlay(as_picture(loader.read(sample.image_path)), labels, palette, self.opacity)
                 painted = add_legend(painted, labels, classes, palette)
                 save_picture(self.show / name, painted)
             if self.out is not None:

@@ -42,7 +42,8 @@ def load_config(
         config = read_config(source, trust=trust)
     else:
         config = Config(recipe(str(source), vocabulary))
-    early = {key: value for key, value in overrides.items() if key.partition(".")[0] in config}
+    known = {*config, *(short.SETTINGS if short.is_short(config) else ())}
+    early = {key: value for key, value in overrides.items() if key.partition(".")[0] in known}
     config = with_overrides(config, early)
     if upgrade and short.is_short(config):
         config = Config(short.expand(config.to_dict(), config.path), config.path)

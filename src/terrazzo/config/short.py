@@ -11,6 +11,7 @@ from terrazzo import recipes
 from terrazzo.config.experiment import AMP_DTYPES, whole_number
 from terrazzo.config.merge import merge
 from terrazzo.config.section import DELETE_KEY, plain
+from terrazzo.config.short_images import ImageKind, image_kind, set_in_channels
 from terrazzo.config.upgrade import is_old, upgrade_config
 from terrazzo.errors import UserError, nearest
 from terrazzo.recipes.parts import IMAGENET
@@ -18,11 +19,12 @@ from terrazzo.recipes.parts import IMAGENET
 KEYS = (
     "recipe", "data", "crop", "batch", "iterations", "epochs", "lr", "seed", "amp", "ema", "class_weight",
     "val_interval", "checkpoint_interval", "log_interval", "pretrained", "workers", "ratio_range", "deterministic",
-    "model", "optimizer", "custom_imports",
+    "model", "optimizer", "custom_imports", "in_channels", "mean", "std",
 )  # fmt: skip
+SETTINGS = tuple(key for key in KEYS if key not in ("model", "custom_imports"))  # those of no whole config's names
 DATA_KEYS = (
     "root", "images", "labels", "train", "val", "test", "classes", "palette", "ignore", "label_map",
-    "reduce_zero_label",
+    "reduce_zero_label", "bands",
 )  # fmt: skip
 
 
@@ -40,7 +42,9 @@ def expand(values: Mapping[str, Any], path: Path | None = None) -> dict[str, Any
     check(data, DATA_KEYS, "data.")
     check_data(data, path)
     crop = size(values.get("crop", "512x512"))
+    images = image_kind(values, data)
     parts = recipe_parts(str(values["recipe"]), len(data["classes"]), crop)
+    set_in_channels(parts["model"], images.channels)
     model = with_changes(parts["model"], values.get("model") or {})
     optimizer = dict(values.get("optimizer") or {})
     if "type" not in optimizer:  # another type does not take the recipe's arguments
@@ -51,11 +55,11 @@ def expand(values: Mapping[str, Any], path: Path | None = None) -> dict[str, Any
     if by_epoch and "iterations" in values:
         raise UserError(f"{where(path)}: give `iterations` or `epochs`, not both")
     length = whole_number(values, "epochs" if by_epoch else "iterations", 20000, "")
-    model["data_preprocessor"] = preprocessor(crop)
+    model["data_preprocessor"] = preprocessor(crop) | images.scale
     model["pretrained"] = None if values.get("pretrained") in (None, "none") else values["pretrained"]
     return {
         "model": model,
-        **loaders(values, data, crop, path, by_epoch),
+        **loaders(values, data, crop, path, by_epoch, images),
         "val_evaluator": {"type": "IoUMetric", "iou_metrics": ["mIoU"]},
         "test_evaluator": {"type": "IoUMetric", "iou_metrics": ["mIoU"]},
         **run(values, optimizer, length, by_epoch),
@@ -188,22 +192,27 @@ def set_class_weight(spec: Any, weights: Any, count: int) -> None:
 
 
 def loaders(
-    values: Mapping[str, Any], data: Mapping[str, Any], crop: list[int], path: Path | None, by_epoch: bool
+    values: Mapping[str, Any],
+    data: Mapping[str, Any],
+    crop: list[int],
+    path: Path | None,
+    by_epoch: bool,
+    images: ImageKind,
 ) -> dict[str, Any]:
     """The three data sections; `test` falls back on `val`."""
     ratio = as_list(values.get("ratio_range", [0.5, 2.0]))
     if len(ratio) != 2 or not all(isinstance(factor, (int, float)) and factor > 0 for factor in ratio):
         raise UserError(f"ratio_range must be two factors, such as [0.5, 2.0], not {values['ratio_range']!r}")
+    load = [{"type": "LoadImageFromFile", **images.loading}, {"type": "LoadAnnotations"}]
     augment = [
-        {"type": "LoadImageFromFile"},
-        {"type": "LoadAnnotations"},
+        *load,
         {"type": "RandomResize", "scale": None, "ratio_range": ratio, "keep_ratio": True},
         {"type": "RandomCrop", "crop_size": crop, "cat_max_ratio": 0.75},
         {"type": "RandomFlip", "prob": 0.5},
-        {"type": "PhotoMetricDistortion"},
+        *([{"type": "PhotoMetricDistortion"}] if images.is_picture else []),
         {"type": "PackSegInputs"},
     ]
-    plain = [{"type": "LoadImageFromFile"}, {"type": "LoadAnnotations"}, {"type": "PackSegInputs"}]
+    plain = [*load, {"type": "PackSegInputs"}]
     workers = whole_number(values, "workers", 4, "", least=0)
     test = "test" if data.get("test") else "val"
     return {

@@ -91,7 +91,13 @@ def collate(samples: Sequence[Any]) -> Batch | Failure:
         return next(sample for sample in samples if isinstance(sample, Failure))
     sizes = [sample.size for sample in read]
     height, width = max(size[0] for size in sizes), max(size[1] for size in sizes)
-    images = torch.stack([padded(to_tensor(sample.image), height, width, 0) for sample in read])
+    tensors = [padded(to_tensor(sample.image), height, width, 0) for sample in read]
+    if len({tensor.dtype for tensor in tensors}) > 1:
+        tensors = [tensor.float() for tensor in tensors]
+    if len({len(tensor) for tensor in tensors}) > 1:
+        listed = ", ".join(f"{sample.image_path} has {len(one)}" for sample, one in zip(read, tensors, strict=True))
+        return Failure(f"images of different numbers of bands ({listed}): name those to use with `bands`")
+    images = torch.stack(tensors)
     targets = {}
     for name in read[0].targets:
         maps = [target_tensor(sample.targets[name], sample.size, height, width) for sample in read]
@@ -124,8 +130,9 @@ def padded(tensor: Tensor, height: int, width: int, value: float) -> Tensor:
 
 
 def to_tensor(image: np.ndarray | None) -> Tensor:
-    """(H, W, C) array -> (C, H, W) tensor of the same type."""
+    """(H, W, C) array -> (C, H, W) tensor of the same type; of 16 bits, with which torch does little, as float32."""
     assert image is not None, "the pipeline has loaded no image"
+    image = image.astype(np.float32) if image.dtype == np.uint16 else image
     return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
 
 

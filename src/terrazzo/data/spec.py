@@ -10,7 +10,7 @@ from typing import Any
 from terrazzo.errors import UserError, nearest
 from terrazzo.registry import DATASETS
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".npy")
 
 
 @dataclass(frozen=True)

@@ -26,15 +26,17 @@ from terrazzo.inference.modes import to_labels, to_probabilities
 from terrazzo.inference.predict import input_logits, restore
 from terrazzo.models.build import build_model
 from terrazzo.models.checkpoint import Checkpoint, load_checkpoint, read_checkpoint
-from terrazzo.painting import overlay
+from terrazzo.painting import as_picture, overlay
 from terrazzo.palette import default_palette
 from terrazzo.sample import Sample
-from terrazzo.transforms import Compose, read_image
+from terrazzo.transforms import Compose
+from terrazzo.transforms.loading import LoadImageFromFile
 
+LOADING = ("LoadImageFromFile", "InferencerLoader", "LoadSingleRSImageFromFile")
 # steps of a test pipeline that read files or pack; what remains (resizing, padding) applies to an image at hand
 READING = (
     "LoadImageFromFile", "LoadAnnotations", "PackSegInputs", "InferencerLoader", "LoadImageFromNDArray",
-    "LoadDepthAnnotation", "GenerateEdge",
+    "LoadDepthAnnotation", "GenerateEdge", "LoadSingleRSImageFromFile",
 )  # fmt: skip
 
 
@@ -70,7 +72,7 @@ class Prediction:
 
     def overlay(self, opacity: float = 0.5) -> np.ndarray:
         """The class colours over the image, RGB (H, W, 3) uint8."""
-        return overlay(self.image, self.labels, self.palette, opacity)
+        return overlay(as_picture(self.image), self.labels, self.palette, opacity)
 
     def save(self, path: str | Path, opacity: float | None = None) -> Path:
         """Write the class map as an indexed PNG in the classes' colours, or with `opacity` the overlay as a picture."""
@@ -96,7 +98,10 @@ class Prediction:
 
 
 class Segmenter:
-    """Call it with a path, an RGB array (H, W, 3) uint8 or a PIL image; a list or a folder gives an iterator."""
+    """Call it with a path, an RGB array (H, W, 3) uint8 or a PIL image; a list or a folder gives an iterator.
+
+    A model of other images than 8-bit RGB takes files and arrays of the bands that its pipeline names.
+    """
 
     def __init__(
         self,
@@ -109,8 +114,13 @@ class Segmenter:
         self.device = device or choose_device()
         self.model = model.to(self.device).eval()
         self.classes, self.palette = list(classes), [list(colour) for colour in palette]
-        steps = [dict(step) for step in pipeline if str(step.get("type", "")).rpartition(".")[2] not in READING]
-        self.pipeline = Compose(steps)
+        steps = [(str(step.get("type", "")).rpartition(".")[2], dict(step)) for step in pipeline]
+        loading = next((step for kind, step in steps if kind in LOADING), {})
+        if loading.get("type") == "LoadSingleRSImageFromFile":
+            loading = {"bands": "all"}
+        chosen = {key: loading[key] for key in ("color_type", "imdecode_backend", "bands") if key in loading}
+        self.loader = LoadImageFromFile(**chosen)
+        self.pipeline = Compose([step for kind, step in steps if kind not in READING])
 
     def __call__(self, source: Any) -> Any:
         if isinstance(source, (str, Path)) and Path(source).is_dir():
@@ -119,6 +129,16 @@ class Segmenter:
             return self.iterate(source)
         return self.predict(source)
 
+    def read(self, source: Any) -> tuple[np.ndarray, Path | None]:
+        """An image (H, W, C) as the model was trained on, RGB uint8 in most cases, and the path it came from."""
+        if isinstance(source, (str, Path)):
+            return self.loader.read(source), Path(source)
+        if self.loader.bands is not None:
+            return as_bands(source, None if self.loader.bands == "all" else len(self.loader.bands)), None
+        if self.loader.color_type.startswith("grayscale") and isinstance(source, (np.ndarray, Image.Image)):
+            return cv2.cvtColor(as_rgb(source), cv2.COLOR_RGB2GRAY)[..., None], None
+        return as_rgb(source), None
+
     def iterate(self, sources: Any) -> Iterator[Prediction]:
         """Predictions of several sources, one at a time; after an error for one of them the iterator can go on."""
         return map(self.predict, sources)
@@ -126,7 +146,7 @@ class Segmenter:
     @torch.inference_mode()
     def predict(self, source: Any) -> Prediction:
         """The prediction for one image. Raises UserError for what is no image."""
-        image, path = as_rgb(source)
+        image, path = self.read(source)
         sample = Sample(image=image, image_path=path, original_size=image.shape[:2])
         sample = self.pipeline(sample, np.random.default_rng(0))
         head = self.model.final_head
@@ -137,18 +157,28 @@ class Segmenter:
         return Prediction(image, labels, logits, sample, head.align_corners, self.classes, self.palette, path)
 
 
-def as_rgb(source: Any) -> tuple[np.ndarray, Path | None]:
-    """An RGB uint8 array (H, W, 3) and the path it came from."""
-    if isinstance(source, (str, Path)):
-        return read_image(source), Path(source)
+def as_rgb(source: Any) -> np.ndarray:
+    """A PIL image or an array as RGB uint8 (H, W, 3)."""
     if isinstance(source, Image.Image):
-        return np.array(source.convert("RGB")), None
+        return np.array(source.convert("RGB"))
     if not isinstance(source, np.ndarray):
         raise UserError(f"cannot segment a {type(source).__name__}: give a path, an RGB array or a PIL image")
     grey = source.ndim == 2 or (source.ndim == 3 and source.shape[2] == 1)
     if source.dtype != np.uint8 or not (grey or (source.ndim == 3 and source.shape[2] == 3)) or not source.size:
         raise UserError(f"an image array must be (H, W, 3) uint8 in RGB order, not {source.shape} {source.dtype}")
-    return cv2.cvtColor(source, cv2.COLOR_GRAY2RGB) if grey else source, None
+    return cv2.cvtColor(source, cv2.COLOR_GRAY2RGB) if grey else source
+
+
+def as_bands(source: Any, count: int | None) -> np.ndarray:
+    """An array or a PIL image as (H, W, C) of so many bands (any number if None), in the training images' scale."""
+    image = np.asarray(source)
+    image = image[..., None] if image.ndim == 2 else image
+    if image.ndim != 3 or count not in (None, image.shape[2]) or image.dtype.kind not in "biuf" or not image.size:
+        raise UserError(
+            f"this model takes arrays (H, W, {count or 'bands'}) in the scale of its training images, not "
+            f"{np.shape(source)} {image.dtype}"
+        )
+    return image if image.dtype in (np.uint8, np.uint16, np.float32) else image.astype(np.float32)
 
 
 def images_in(folder: Path) -> list[Path]:

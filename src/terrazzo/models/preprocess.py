@@ -50,12 +50,24 @@ class Preprocess(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Raw (N, C, H, W), three channels in RGB order -> normalised floats in the network's order."""
+        may_lack_data = images.is_floating_point()
         images = images.float()
         if images.shape[1] == 3 and not self.rgb:
             images = images.flip(1)
         if self.mean is not None and self.std is not None:
+            self.check_channels(images)
             images = (images - self.mean) / self.std
-        return images
+        return images.nan_to_num(0) if may_lack_data else images  # a pixel without data becomes the mean
+
+    def check_channels(self, images: Tensor) -> None:
+        """Raise UserError where mean and std are of another number of channels than the images."""
+        assert self.mean is not None and self.std is not None
+        counts = {buffer.shape[1] for buffer in (self.mean, self.std)} - {1, images.shape[1]}
+        if counts:
+            raise UserError(
+                f"the images have {images.shape[1]} channels, `mean` and `std` of the data_preprocessor "
+                f"{counts.pop()}: give one value for each channel (`terrazzo data stats CONFIG` computes them)"
+            )
 
     def pad(
         self, images: Tensor, targets: dict[str, Tensor], sizes: Sequence[tuple[int, int]] = ()

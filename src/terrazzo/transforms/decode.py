@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import io
+import struct
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 from PIL import Image, ImageOps
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from terrazzo.errors import UserError, nearest
 
 PNG = b"\x89PNG\r\n\x1a\n"
+NUMPY = b"\x93NUMPY"
+TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+BITS, SAMPLES, PLANES, SAMPLE_FORMAT = 258, 277, 284, 339  # tags of TIFF
 JPEG = b"\xff\xd8"
 JPEG_END = b"\xff\xd9"
 COLOR_RGB: int | None = getattr(cv2, "IMREAD_COLOR_RGB", None)  # OpenCV 4.11 and later
@@ -30,9 +35,35 @@ def read_image(path: Path | str, color_type: str = "color", backend: str = "cv2"
     """An image file as (H, W, C): RGB uint8 for `color`, one channel for `grayscale`, as stored for `unchanged`.
 
     EXIF orientation is honoured except by `unchanged` and `*_ignore_orientation`. Raises UserError for a file that is
-    missing, damaged or truncated.
+    missing, damaged or truncated, and for one that is neither grey nor RGB.
     """
-    return decode_image(read_bytes(path), color_type, backend, str(path))
+    data = read_bytes(path)
+    if color_type != "unchanged" and Path(path).suffix.lower() in (".tif", ".tiff", ".npy"):
+        check_is_picture(data, str(path))
+    return decode_image(data, color_type, backend, str(path))
+
+
+def check_is_picture(data: bytes, name: str) -> None:
+    """Raise UserError for a TIFF or array that a reader of pictures would take apart wrongly, or not at all."""
+    if data.startswith(NUMPY):
+        raise UserError(f"{name} is an array and no picture: name the bands to read, such as `bands: [1, 2, 3]`")
+    if not data.startswith(TIFF):
+        return
+    tags = ImageFileDirectory_v2(data[: 16 if 43 in data[2:4] else 8])  # BigTIFF has a longer header
+    file = io.BytesIO(data)
+    file.seek(tags.next)
+    try:
+        tags.load(file)
+    except (OSError, SyntaxError, ValueError, struct.error) as error:
+        raise damaged(name, str(error)) from error
+    samples, bits = tags.get(SAMPLES, 1), max(tags.get(BITS, (1,)))
+    is_real = 3 in tags.get(SAMPLE_FORMAT, (1,))
+    if samples == 2 or samples > 4 or is_real or (bits > 8 and samples > 1 and tags.get(PLANES, 1) == 2):
+        kind = f"{samples} bands of {bits} bits" if samples > 1 else "one band of real numbers"
+        listed = list(range(1, min(samples, 3) + 1))
+        raise UserError(
+            f"{name} has {kind}, which is no 8-bit picture: name the bands to read, such as `bands: {listed}`"
+        )
 
 
 def read_bytes(path: Path | str) -> bytes:
@@ -50,7 +81,7 @@ def decode_image(data: bytes, color_type: str = "color", backend: str = "cv2", n
     if backend not in BACKENDS:
         raise UserError(f"imdecode_backend '{backend}' is none of {', '.join(BACKENDS)}{nearest(backend, BACKENDS)}")
     if backend == "tifffile":
-        return _channels_last(_decode_tiff(data, name))
+        return channels_last(decode_tiff(data, name))
     image = _decode_cv2(data, color_type) if backend != "pillow" else None
     if image is None:
         return _decode_pillow(data, color_type, name)
@@ -67,13 +98,13 @@ def read_label(path: Path | str, backend: str = "pillow") -> np.ndarray:
     path = Path(path)
     data = read_bytes(path)
     if path.suffix.lower() == ".npy":
-        label = _load_numpy(data, str(path))
+        label = load_numpy(data, str(path))
     elif backend == "tifffile":
-        label = _decode_tiff(data, str(path))
+        label = decode_tiff(data, str(path))
     elif _is_grey_png(data):
         label = decode_image(data, "unchanged", name=str(path))
     else:
-        label = _open_pillow(data, str(path))
+        label = open_pillow(data, str(path))
     return _as_indices(label, path)
 
 
@@ -149,11 +180,11 @@ def _decode_cv2(data: bytes, color_type: str) -> np.ndarray | None:
 def _decode_pillow(data: bytes, color_type: str, name: str) -> np.ndarray:
     upright = color_type in ("color", "grayscale")
     if color_type == "unchanged":
-        return _channels_last(_open_pillow(data, name))
-    return _channels_last(_open_pillow(data, name, "RGB" if color_type.startswith("color") else "L", upright))
+        return channels_last(open_pillow(data, name))
+    return channels_last(open_pillow(data, name, "RGB" if color_type.startswith("color") else "L", upright))
 
 
-def _open_pillow(data: bytes, name: str, mode: str | None = None, upright: bool = False) -> np.ndarray:
+def open_pillow(data: bytes, name: str, mode: str | None = None, upright: bool = False) -> np.ndarray:
     """Decode with Pillow; `mode` converts the colours, `upright` turns the image as its EXIF entry says."""
     try:
         with Image.open(io.BytesIO(data)) as image:
@@ -165,10 +196,10 @@ def _open_pillow(data: bytes, name: str, mode: str | None = None, upright: bool 
     except Image.DecompressionBombError as error:
         raise UserError(f"{name} is too large to decode in one piece ({error}); cut it into tiles first") from error
     except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise _damaged(name, str(error)) from error
+        raise damaged(name, str(error)) from error
 
 
-def _decode_tiff(data: bytes, name: str) -> np.ndarray:
+def decode_tiff(data: bytes, name: str) -> np.ndarray:
     try:
         import tifffile
     except ImportError as error:
@@ -176,21 +207,21 @@ def _decode_tiff(data: bytes, name: str) -> np.ndarray:
     try:
         return tifffile.imread(io.BytesIO(data))
     except (tifffile.TiffFileError, ValueError, OSError) as error:
-        raise _damaged(name, str(error)) from error
+        raise damaged(name, str(error)) from error
 
 
-def _load_numpy(data: bytes, name: str) -> np.ndarray:
+def load_numpy(data: bytes, name: str) -> np.ndarray:
     try:
         return np.load(io.BytesIO(data), allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
-        raise _damaged(name, str(error)) from error
+        raise damaged(name, str(error)) from error
 
 
-def _channels_last(image: np.ndarray) -> np.ndarray:
+def channels_last(image: np.ndarray) -> np.ndarray:
     return image[..., None] if image.ndim == 2 else image
 
 
-def _damaged(name: str, reason: str = "") -> UserError:
+def damaged(name: str, reason: str = "") -> UserError:
     detail = f" ({reason})" if reason else ""
     return UserError(
         f"cannot decode {name}{detail}: the file is damaged, truncated or not an image; replace or remove it"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from terrazzo.errors import UserError
 from terrazzo.registry import TRANSFORMS
 from terrazzo.sample import Sample, Target
 from terrazzo.transforms.decode import map_label, read_image, read_label
+from terrazzo.transforms.stored import read_stored
 
 
 def check_local(backend_args: dict[str, Any] | None) -> None:
@@ -21,6 +23,11 @@ def check_local(backend_args: dict[str, Any] | None) -> None:
         raise UserError(
             f"backend_args asks for '{backend}', but files are read from the file system: mount or copy them"
         )
+
+
+def are_bands(value: Any) -> bool:
+    """Whether a value is a list of band numbers."""
+    return isinstance(value, (list, tuple)) and bool(value) and all(type(band) is int and band > 0 for band in value)
 
 
 def set_image(sample: Sample, image: np.ndarray) -> Sample:
@@ -33,22 +40,36 @@ def set_image(sample: Sample, image: np.ndarray) -> Sample:
 @TRANSFORMS.register
 @dataclass(frozen=True)
 class LoadImageFromFile:
-    """Reads `sample.image_path`: RGB uint8, or float32 with `to_float32`. Raises UserError naming a damaged file."""
+    """Reads `sample.image_path`: RGB uint8, or float32 with `to_float32`. Raises UserError naming a damaged file.
+
+    `bands`, numbered from 1, or "all", are read as they are stored instead: of 8 or 16 bits or real numbers.
+    """
 
     to_float32: bool = False
     color_type: str = "color"
     imdecode_backend: str = "cv2"
+    bands: Sequence[int] | str | None = None
     backend_args: dict[str, Any] | None = None
     file_client_args: dict[str, Any] | None = None  # the older name of backend_args
 
     def __post_init__(self) -> None:
         check_local(self.backend_args or self.file_client_args)
+        if self.bands not in (None, "all") and not are_bands(self.bands):
+            raise UserError(f"LoadImageFromFile: bands must be numbers from 1, such as [3, 2, 1], not {self.bands!r}")
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         if sample.image_path is None:
             raise UserError("LoadImageFromFile needs a sample with an image_path")
-        image = read_image(sample.image_path, self.color_type, self.imdecode_backend)
-        return set_image(sample, image.astype(np.float32) if self.to_float32 else image)
+        sample.meta["loader"] = self
+        return set_image(sample, self.read(sample.image_path))
+
+    def read(self, path: Path | str) -> np.ndarray:
+        """The image (H, W, C) that a sample of this path would have."""
+        if self.bands is not None:
+            image = read_stored(path, None if isinstance(self.bands, str) else self.bands)
+        else:
+            image = read_image(path, self.color_type, self.imdecode_backend)
+        return image.astype(np.float32) if self.to_float32 else image
 
 
 @TRANSFORMS.register(aliases=("LoadImageFromNDArray",))
@@ -59,11 +80,14 @@ class InferencerLoader:
     to_float32: bool = False
     color_type: str = "color"
     imdecode_backend: str = "cv2"
+    bands: Sequence[int] | str | None = None
     backend_args: dict[str, Any] | None = None
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         if sample.image is None:
-            loader = LoadImageFromFile(self.to_float32, self.color_type, self.imdecode_backend, self.backend_args)
+            loader = LoadImageFromFile(
+                self.to_float32, self.color_type, self.imdecode_backend, self.bands, self.backend_args
+            )
             return loader(sample, rng)
         image = sample.image if sample.image.ndim == 3 else np.repeat(sample.image[..., None], 3, axis=2)
         return set_image(sample, image.astype(np.float32) if self.to_float32 else image)

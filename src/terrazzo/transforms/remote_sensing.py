@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 
@@ -13,26 +11,8 @@ from terrazzo.errors import UserError
 from terrazzo.registry import TRANSFORMS
 from terrazzo.sample import Sample, Target
 from terrazzo.transforms.base import image_of
-from terrazzo.transforms.decode import decode_image, read_bytes
-from terrazzo.transforms.loading import set_image
-
-
-def read_bands(path: Path | str) -> np.ndarray:
-    """All bands of an image as (H, W, C) in the file's order; GeoTIFF by rasterio or tifffile where installed."""
-    path = Path(path)
-    data = read_bytes(path)
-    if path.suffix.lower() in (".tif", ".tiff"):
-        if find_spec("rasterio"):
-            import rasterio
-
-            with rasterio.open(path) as file:
-                return np.moveaxis(file.read(), 0, -1)
-        if find_spec("tifffile"):
-            return decode_image(data, backend="tifffile", name=str(path))
-    try:
-        return decode_image(data, "unchanged", name=str(path))
-    except UserError as error:
-        raise UserError(f"{error}; for GeoTIFF of many bands: pip install 'terrazzo[geo]'") from error
+from terrazzo.transforms.loading import LoadImageFromFile
+from terrazzo.transforms.stored import read_stored
 
 
 @TRANSFORMS.register
@@ -45,8 +25,7 @@ class LoadSingleRSImageFromFile:
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         if sample.image_path is None:
             raise UserError("LoadSingleRSImageFromFile needs a sample with an image_path")
-        image = read_bands(sample.image_path)
-        return set_image(sample, image.astype(np.float32) if self.to_float32 else image)
+        return LoadImageFromFile(self.to_float32, bands="all")(sample, rng)
 
 
 @TRANSFORMS.register
@@ -61,7 +40,7 @@ class LoadMultipleRSImageFromFile:
         if second_path is None:
             raise UserError(f"LoadMultipleRSImageFromFile needs meta['image_path2'] beside {sample.image_path}")
         sample = LoadSingleRSImageFromFile(self.to_float32)(sample, rng)
-        second = read_bands(second_path)
+        second = read_stored(second_path)
         if second.shape != image_of(sample, self).shape:
             raise UserError(f"{sample.image_path} and {second_path} form a pair but differ in size")
         second = second.astype(np.float32) if self.to_float32 else second

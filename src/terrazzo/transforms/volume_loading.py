@@ -24,7 +24,7 @@ def read_volume(path: Path | str | None, backend: str, to_xyz: bool = False) -> 
         if backend == "numpy":
             volume = np.load(path, allow_pickle=False)
         elif backend == "nifti":
-            volume = np.asarray(import_nibabel(path).load(path).get_fdata())
+            volume = read_nifti(path)
         else:
             raise UserError(
                 f"decode_backend is nifti or numpy, not '{backend}'; .pkl files are not opened: save as .npy"
@@ -40,6 +40,15 @@ def read_volume(path: Path | str | None, backend: str, to_xyz: bool = False) -> 
     if backend == "nifti":
         volume = volume.transpose(0, 3, 2, 1)
     return volume.transpose(0, 3, 2, 1) if to_xyz else volume
+
+
+def read_nifti(path: Path | str) -> np.ndarray:
+    """The values of a NIfTI file in their own scale, X first. Raises ValueError for what is none."""
+    nibabel = import_nibabel(path)
+    try:
+        return np.asarray(nibabel.load(path).get_fdata())
+    except nibabel.filebasedimages.ImageFileError as error:
+        raise ValueError(str(error)) from error
 
 
 def import_nibabel(path: Path | str) -> Any:

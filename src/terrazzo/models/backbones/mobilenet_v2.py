@@ -64,6 +64,7 @@ class MobileNetV2(nn.Module):
     def __init__(
         self,
         *,
+        in_channels: int = 3,
         widen_factor: float = 1.0,
         strides: Sequence[int] = (1, 2, 2, 2, 1, 2, 1),
         dilations: Sequence[int] = (1, 1, 1, 1, 1, 1, 1),
@@ -80,7 +81,7 @@ class MobileNetV2(nn.Module):
         self.frozen_stages, self.norm_eval = frozen_stages, norm_eval
         style = {"conv_cfg": conv_cfg, "norm_cfg": norm_cfg, "act_cfg": act_cfg}
         width = make_divisible(32 * widen_factor)
-        self.conv1 = ConvBlock(3, width, 3, stride=2, padding=1, **style)
+        self.conv1 = ConvBlock(in_channels, width, 3, stride=2, padding=1, **style)
         self.stages = [f"layer{number}" for number in range(1, len(STAGES) + 1)]
         for index, (expansion, channels, count) in enumerate(STAGES):
             channels = make_divisible(channels * widen_factor)

@@ -128,6 +128,7 @@ class MobileNetV3(nn.Module):
     def __init__(
         self,
         *,
+        in_channels: int = 3,
         arch: str = "small",
         out_indices: Sequence[int] = (0, 1, 12),
         frozen_stages: int = -1,
@@ -145,7 +146,7 @@ class MobileNetV3(nn.Module):
         self.frozen_stages, self.norm_eval = frozen_stages, norm_eval
         width = 16
         style = {"norm_cfg": norm_cfg, "act_cfg": {"type": "HSwish"}}
-        self.layer0 = ConvBlock(3, width, 3, stride=2, conv_cfg={"type": "Conv2dAdaptivePadding"}, **style)
+        self.layer0 = ConvBlock(in_channels, width, 3, stride=2, conv_cfg={"type": "Conv2dAdaptivePadding"}, **style)
         for number, (kernel_size, hidden, channels, excite, act, stride) in enumerate(blocks, start=1):
             if number >= second_dilated:
                 hidden, channels = hidden // reduction_factor, channels // reduction_factor

@@ -104,6 +104,7 @@ class PoolFormer(nn.Module):
     def __init__(
         self,
         *,
+        in_channels: int = 3,
         arch: str | dict[str, Any] = "s12",
         pool_size: int = 3,
         norm_cfg: Spec = {"type": "GN", "num_groups": 1},  # noqa: B006 - never written to
@@ -124,7 +125,7 @@ class PoolFormer(nn.Module):
             raise UserError(f"PoolFormer: no arch is called '{arch}'{nearest(arch, ARCHITECTURES)}")
         layers, widths, ratios, scale = ARCHITECTURES[arch] if isinstance(arch, str) else Architecture(**arch)
         self.frozen_stages = frozen_stages
-        self.patch_embed = PatchEmbedding(3, widths[0], in_patch_size, in_stride, in_pad)
+        self.patch_embed = PatchEmbedding(in_channels, widths[0], in_patch_size, in_stride, in_pad)
         self.network = nn.ModuleList()
         rates = iter(drop_path_rates(drop_path_rate, sum(layers)))
         for stage, depth in enumerate(layers):
