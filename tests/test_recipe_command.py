@@ -24,7 +24,13 @@ def test_search_needs_all_words(capsys):
 def test_show_says_what_the_name_means(capsys):
     assert main(["recipe", "show", "pspnet_r50-d8_4xb2-40k_cityscapes-512x1024"]) == 0
     shown = capsys.readouterr().out
-    assert "# 4 devices x 2 images = 8 a step, 40000 iterations" in shown and "type: PSPHead" in shown
+    for part in (
+        "# 4 devices x 2 images = 8 a step, 40000 iterations",
+        "mIoU: 77.85",
+        "memory: 6.1 GB",
+        "type: PSPHead",
+    ):
+        assert part in shown
 
 
 @pytest.mark.parametrize(
@@ -45,3 +51,16 @@ def test_the_short_form_takes_a_recipe_name_for_its_model():
 def test_an_unknown_name_answers_with_the_nearest():
     with pytest.raises(UserError, match="pspnet_r50-d8_4xb2-40k_cityscapes-512x1024"):
         tz.load_config("pspnet_r50-d8_4xb2-40k_cityscape-512x1024x")
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (["--dataset", "citiscapes"], "no recipe is for a data set 'citiscapes'; did you mean 'cityscapes'"),
+        (["--method", "segfromer"], "no recipe is of a method 'segfromer'; did you mean 'segformer'"),
+        (["--method", "segformer", "--dataset", "drive"], "no recipe fits"),
+    ],
+)
+def test_a_filter_that_nothing_passes_is_named(call, message, capsys):
+    assert main(["recipe", "list", *call]) == 1
+    assert message.lower() in capsys.readouterr().err.lower()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from terrazzo.errors import UserError
+from terrazzo.errors import UserError, nearest
 
 SORTS = {
     "mIoU": lambda found: -(found.miou or 0),
@@ -33,6 +33,8 @@ def run(args: argparse.Namespace) -> int:
         show(args.name)
         return 0
     found = [info(name) for name in names()]
+    if args.action == "list":
+        check_filters(found, args)
     if args.action == "search":
         chosen = [item for item in found if all(word.lower() in item.name.lower() for word in args.words)]
     else:
@@ -43,11 +45,25 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def check_filters(items: list, args: argparse.Namespace) -> None:
+    """Raise UserError for a data set or method that no recipe has, with the nearest."""
+    datasets = {item.dataset for item in items}
+    if args.dataset and args.dataset.lower() not in {name.lower() for name in datasets}:
+        raise UserError(f"no recipe is for a data set '{args.dataset}'{nearest(args.dataset, datasets)}")
+    if args.method and not any(args.method.lower() in method_names(item) for item in items):
+        methods = {name for item in items for name in (item.family, item.method)}
+        raise UserError(f"no recipe is of a method '{args.method}'{nearest(args.method, methods)}")
+
+
+def method_names(item) -> set[str]:
+    """What a recipe's method may be called, in small letters."""
+    return {item.method.lower(), item.family.lower(), item.family.replace("_", "").lower()}
+
+
 def matches(item, args: argparse.Namespace) -> bool:
     """Whether a recipe is of the data set and method that were asked for."""
-    own = {item.method.lower(), item.family.lower(), item.family.replace("_", "").lower()}
     return (not args.dataset or args.dataset.lower() == item.dataset.lower()) and (
-        not args.method or args.method.lower() in own
+        not args.method or args.method.lower() in method_names(item)
     )
 
 
@@ -93,8 +109,14 @@ def show(name: str) -> None:
         print(f"# {item.devices} devices x {item.batch_size} images = {total} a step, {item.iterations} iterations")
     for score, value in item.scores.items():
         print(f"# published {score}: {value}")
+    if item.memory:
+        print(f"# published training memory: {item.memory} GB a device")
+    if item.milliseconds:
+        print(f"# published speed: {item.milliseconds} ms an image on one V100")
     if item.weights:
         print(f"# published weights: {item.weights}")
     if item.note:
         print(f"# note: {item.note}")
+    if item.devices and item.batch_size:
+        print("# with other numbers of devices or images: --auto-scale-lr scales the learning rate with them")
     print(load_config(name).dump(), end="")

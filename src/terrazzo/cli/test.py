@@ -16,6 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--eval", nargs="+", metavar="METRIC", help="mIoU, mDice, mFscore (default: the config's)")
     parser.add_argument("--show-dir", metavar="D", help="write each image with its predicted classes painted over it")
     parser.add_argument("--opacity", type=opacity, default=0.5, help="of the paint in --show-dir: 0 to 1 (default 0.5)")
+    parser.add_argument("--data-root", metavar="D", help="where the data lie, if not where the config says")
     parser.add_argument("--out", metavar="D", help="write predicted class maps and metrics.json to this folder")
     parser.add_argument("--tta", action="store_true", help="average over the views of the config's tta_pipeline")
     add_config_options(parser)
@@ -43,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
             metrics=args.eval,
             device=args.device,
             trust=args.trust_config,
+            data_root=args.data_root,
             tta=args.tta,
             on_prediction=writer.write,
             on_progress=lambda done, total: bar.update(task, completed=done, total=total),

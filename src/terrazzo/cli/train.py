@@ -18,6 +18,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=["auto", "bf16", "fp16"],
         help="mixed precision; alone it chooses the type",
     )
+    parser.add_argument("--data-root", metavar="D", help="where the data lie, if not where the config says")
+    parser.add_argument(
+        "--auto-scale-lr", action="store_true", help="scale the learning rate with the images of a step"
+    )
     parser.add_argument("--pretrained", metavar="PATH|none", help="weights of the backbone, or none")
     add_config_options(parser)
 
@@ -25,14 +29,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from terrazzo.engine.train import train
 
+    settings = overrides(args) | ({"auto_scale_lr.enable": True} if args.auto_scale_lr else {})
     outcome = train(
         args.config,
         work_dir=args.work_dir,
         resume=args.resume,
-        overrides=overrides(args),
+        overrides=settings,
         amp=args.amp,
         pretrained=args.pretrained,
         device=args.device,
         trust=args.trust_config,
+        data_root=args.data_root,
     )
     return 0 if outcome.finished else 1

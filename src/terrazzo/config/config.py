@@ -13,9 +13,11 @@ from terrazzo.errors import UserError, nearest
 class Config(Mapping[str, Any]):
     """The resolved values of a config, by key (`cfg["model"]`) and by attribute (`cfg.model.decode_head`)."""
 
-    def __init__(self, values: Mapping[str, Any], path: str | Path | None = None) -> None:
+    def __init__(self, values: Mapping[str, Any], path: str | Path | None = None, name: str | None = None) -> None:
+        """`name` is that of the recipe; a file's is its own without the ending."""
         self._values: Section = convert(dict(values) if not isinstance(values, dict) else values, Section)
         self.path = None if path is None else Path(path)
+        self.name = name or (self.path.stem if self.path is not None else None)
 
     def to_dict(self) -> dict[str, Any]:
         """A deep copy of plain dicts, lists and tuples, the file's own public variables included."""

@@ -41,17 +41,17 @@ def load_config(
     elif is_file(source):
         config = read_config(source, trust=trust)
     else:
-        config = Config(recipe(str(source), vocabulary))
+        config = Config(recipe(str(source), vocabulary), name=str(source))
     known = {*config, *(short.SETTINGS if short.is_short(config) else ())}
     early = {key: value for key, value in overrides.items() if key.partition(".")[0] in known}
     config = with_overrides(config, early)
     if upgrade and short.is_short(config):
-        config = Config(short.expand(config.to_dict(), config.path), config.path)
+        config = Config(short.expand(config.to_dict(), config.path), config.path, config.name)
     elif upgrade and (vocabulary == "0.x" or is_old(config)):
         with warnings.catch_warnings():
             if config.path is None and isinstance(source, str):
                 warnings.simplefilter("ignore")  # a recipe's old keys are not the user's
-            config = Config(upgrade_config(config._values, config.path), config.path)
+            config = Config(upgrade_config(config._values, config.path), config.path, config.name)
     config = with_overrides(config, {key: value for key, value in overrides.items() if key not in early})
     if trust:
         import_custom(config)
@@ -60,7 +60,7 @@ def load_config(
 
 def with_overrides(config: Config, overrides: dict[str, Any]) -> Config:
     """The config with dotted keys set."""
-    return Config(apply_overrides(config._values, overrides), config.path) if overrides else config
+    return Config(apply_overrides(config._values, overrides), config.path, config.name) if overrides else config
 
 
 def is_file(source: str | Path) -> bool:

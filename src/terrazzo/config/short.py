@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from terrazzo import recipes
+from terrazzo.config.classes import set_classes
 from terrazzo.config.experiment import AMP_DTYPES, whole_number
 from terrazzo.config.merge import merge
 from terrazzo.config.section import DELETE_KEY, plain
@@ -43,7 +44,7 @@ def expand(values: Mapping[str, Any], path: Path | None = None) -> dict[str, Any
     check_data(data, path)
     crop = size(values.get("crop", "512x512"))
     images = image_kind(values, data)
-    parts = recipe_parts(str(values["recipe"]), len(data["classes"]), crop)
+    parts = recipe_parts(str(values["recipe"]), [str(name) for name in data["classes"]], crop)
     set_in_channels(parts["model"], images.channels)
     model = with_changes(parts["model"], values.get("model") or {})
     optimizer = dict(values.get("optimizer") or {})
@@ -152,29 +153,16 @@ def preprocessor(crop: list[int]) -> dict[str, Any]:
     return {"type": "SegDataPreProcessor", **IMAGENET, "pad_val": 0, "seg_pad_val": 255, "size": crop}
 
 
-def recipe_parts(name: str, num_classes: int, crop: list[int]) -> dict[str, Any]:
-    """`{"model", "optimizer"}` of a family, or of any recipe, for the number of classes."""
+def recipe_parts(name: str, classes: list[str], crop: list[int]) -> dict[str, Any]:
+    """`{"model", "optimizer"}` of a family, or of any recipe, for the classes."""
     if name.replace("_", "") in {family.replace("_", "") for family in recipes.families()}:
-        return recipes.family(name, num_classes, (crop[0], crop[1]))
+        return recipes.family(name, len(classes), (crop[0], crop[1]))
     config = recipes.recipe(name)
     if is_old(config):
         config = upgrade_config(config)
     model = config["model"]
-    head = model["decode_head"]
-    set_num_classes(model, (head[-1] if isinstance(head, (list, tuple)) else head)["num_classes"], num_classes)
+    set_classes(model, classes)
     return {"model": model, "optimizer": dict(config["optim_wrapper"]["optimizer"])}
-
-
-def set_num_classes(spec: Any, old: int, new: int) -> None:
-    """Give every head of a model that has the recipe's number of classes the new one."""
-    if isinstance(spec, (list, tuple)):
-        for item in spec:
-            set_num_classes(item, old, new)
-    elif isinstance(spec, dict):
-        if spec.get("num_classes") == old:
-            spec["num_classes"] = new
-        for value in spec.values():
-            set_num_classes(value, old, new)
 
 
 def set_class_weight(spec: Any, weights: Any, count: int) -> None:

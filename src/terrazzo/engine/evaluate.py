@@ -17,6 +17,7 @@ from terrazzo.data.build import open_dataset
 from terrazzo.data.check import check_labels
 from terrazzo.data.dataset import with_pipeline
 from terrazzo.data.loaders import checked, make_loader
+from terrazzo.data.root import locate
 from terrazzo.device import choose_device
 from terrazzo.errors import UserError
 from terrazzo.inference.predict import predict_batch
@@ -44,15 +45,17 @@ def evaluate(
     on_prediction: OnPrediction | None = None,
     on_progress: OnProgress | None = None,
     on_report: Callable[[Any], None] | None = None,
+    data_root: str | Path | None = None,
 ) -> dict[str, Any]:
     """Test a checkpoint on the config's test set: `{"aAcc", "mIoU", "mAcc", "per_class"}`, in percent.
 
     With `tta` each image is predicted in the views of the config's `tta_pipeline`, whose probabilities are averaged.
-    Raises UserError for a config or checkpoint at fault, and for a test set without labels.
+    `data_root` is where the data lie, if not where the config says. Raises UserError for a config or checkpoint at
+    fault, and for a test set without labels.
     """
     check_groups(metrics or ())
     chosen = choose_device(device)
-    experiment = make_experiment(load_config(config, overrides, trust=trust))
+    experiment = make_experiment(locate(load_config(config, overrides, trust=trust), data_root, ("test",)))
     settings = experiment.test or experiment.val
     if settings is None:
         raise UserError("the config has no test_dataloader")

@@ -10,6 +10,7 @@ import torch
 
 from terrazzo.config.experiment import AMP_DTYPES
 from terrazzo.config.load import load_config
+from terrazzo.data.root import locate
 from terrazzo.device import choose_device
 from terrazzo.engine.files import make_folder
 from terrazzo.engine.log import RunLog
@@ -28,13 +29,16 @@ def train(
     device: str | torch.device | None = None,
     trust: bool = False,
     quiet: bool = False,
+    data_root: str | Path | None = None,
 ) -> Run:
     """Train as a config says; files go to `work_dir` (default runs/<config's name>).
 
     `resume` continues the newest state there, or starts afresh. `amp` is True, "bf16" or "fp16"; `pretrained` is a path
-    or "none". Raises UserError for what the user can mend.
+    or "none"; `data_root` is where the data lie, if not where the config says. Raises UserError for what the user can
+    mend.
     """
     settings = load_config(config, {**(overrides or {}), **precision_overrides(amp)}, trust=trust)
+    settings = locate(settings, data_root)
     folder = make_folder(Path(work_dir or settings.get("work_dir") or Path("runs") / run_name(config)))
     log = RunLog(folder, quiet)
     try:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from terrazzo.config.config import Config
 from terrazzo.config.experiment import Experiment, make_experiment
+from terrazzo.config.scale import scaled, with_base_batch
 from terrazzo.data.build import open_dataset
 from terrazzo.data.check import check_labels
 from terrazzo.data.loaders import TrainingOrder, checked, make_loader
@@ -66,10 +67,12 @@ class Trainer:
         pretrained: str | None,
         resume: bool,
     ) -> None:
-        self.config, self.log, self.device, self.work_dir = config, log, device, work_dir
-        self.experiment = experiment = make_experiment(config)
+        self.config, self.log, self.device, self.work_dir = with_base_batch(config), log, device, work_dir
+        self.experiment = experiment = make_experiment(self.config)
         if experiment.train is None or experiment.run is None or experiment.optimizer is None:
             raise UserError("to train, a config needs train_dataloader, optim_wrapper and train_cfg")
+        images = experiment.train.batch_size * experiment.optimizer.accumulate
+        optimizer, self.rate_note = scaled(config, experiment.optimizer, images)
         self.settings = experiment.run
         torch.manual_seed(self.settings.seed)
         if self.settings.deterministic:
@@ -88,7 +91,7 @@ class Trainer:
         if state is None:
             self.load_weights(experiment, pretrained)
         self.model.to(device)
-        self.optimizer = build_optimizer(self.model, experiment.optimizer.optimizer, experiment.optimizer.paramwise)
+        self.optimizer = build_optimizer(self.model, optimizer, experiment.optimizer.paramwise)
         self.precision = Precision(device, experiment.optimizer.amp)
         self.ema = EMA(self.model, self.settings.ema) if self.settings.ema else None
         self.order = TrainingOrder(
@@ -112,7 +115,7 @@ class Trainer:
         elif self.checkpoints.earlier:
             log.say(f"the states of an earlier run in {self.checkpoints.folder} go when this one saves its first")
         log.forget_after(self.step)
-        text = config.dump()
+        text = self.config.dump()
         write_atomically(work_dir / "config.yaml", lambda path: path.write_text(text, encoding="utf-8"))
         self.describe_run()
 
@@ -146,6 +149,8 @@ class Trainer:
             f"1 device, batch size {experiment.train.batch_size} per device, {experiment.train.batch_size} in all; "
             f"{self.total} iterations, {self.order.batches_per_epoch} an epoch"
         )
+        if self.rate_note:
+            log.say(self.rate_note)
         sizes = f"{len(self.train_set)} training images"
         if self.val_set is not None:
             sizes += f", {len(self.val_set)} validation images"
