@@ -5,9 +5,11 @@ import warnings
 
 import pytest
 
+from terrazzo import recipes
 from terrazzo.cli.main import main
 from terrazzo.config import read_config
 from terrazzo.config.load import load_config
+from terrazzo.config.write import as_python
 
 OLD_FILE = """\
 norm_cfg = dict(type='SyncBN', requires_grad=True)
@@ -90,3 +92,15 @@ def test_config_explain_says_what_a_key_does_and_where_it_came_from(old_file, ca
     assert "0.x name of param_scheduler" in capsys.readouterr().out
     assert main(["config", "explain", "train_dataloadr", str(old_file)]) == 1
     assert "did you mean 'train_dataloader'" in capsys.readouterr().err
+
+
+OLD_NAMES = [name for name in recipes.names() if recipes.info(name).vocabulary == "0.x"]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", OLD_NAMES[::45])
+def test_official_configs_of_0x_read_back_equal_once_they_are_upgraded(name, tmp_path):
+    old, new = tmp_path / "old.py", tmp_path / "new.py"
+    old.write_text(as_python(recipes.recipe(name)), encoding="utf-8")
+    assert main(["config", "upgrade", str(old), "-o", str(new)]) == 0
+    assert load_config(new).to_dict() == load_config(name).to_dict()

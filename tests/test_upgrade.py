@@ -1,12 +1,14 @@
 """The 0.x vocabulary comes out as that of 1.x, with the numbers of 0.x."""
 
 import json
+import re
 import warnings
 
 import pytest
 
 from old_configs import IMAGENET, MODEL, TEST_PIPELINE, TRAIN_PIPELINE, old_config, upgraded, with_data, with_train
 from terrazzo.config.experiment import make_experiment
+from terrazzo.config.load import load_config
 from terrazzo.config.upgrade import upgrade_config, upgrade_model
 from terrazzo.errors import UserError
 from terrazzo.transforms.compose import Compose
@@ -245,10 +247,68 @@ def test_hooks_that_a_setting_stands_for():
     ]
     with pytest.warns(UserWarning, match="'MyHook' is not run"):
         new = upgrade_config(old_config(custom_hooks=hooks))
-    with pytest.warns(UserWarning, match="'MyHook' is not run"):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # nothing is told twice
         run = make_experiment(new).run
     assert (run.ema, run.checkpoint_interval, run.keep_checkpoints, run.best_metric) == (0.001, 7, 2, "mDice")
     assert run.val_interval == 9
+
+
+@pytest.mark.parametrize(
+    ("kind", "instead"),
+    [
+        ("NumClassCheckHook", "what it does is always done"),
+        ("SyncBuffersHook", "what it does is always done"),
+        ("ProfilerHook", r"torch\.profiler can watch"),
+        ("MemoryProfilerHook", "no setting stands for this one"),
+        ("mmcv.MyHook", "no setting stands for this one"),
+    ],
+)
+@pytest.mark.parametrize("version", ["0.x", "1.x"])
+def test_a_hook_that_is_not_run_is_named_once(kind, instead, version):
+    config = old_config() if version == "0.x" else upgraded()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        make_experiment(load_config(config | {"custom_hooks": [{"type": kind}]}))
+    told = [str(warning.message) for warning in caught if "is not run" in str(warning.message)]
+    assert len(told) == 1 and re.search(f"'{kind.rpartition('.')[2]}' is not run.*{instead}", told[0])
+
+
+# Overrides
+
+
+EARLY = {"train_cfg": {}, "test_cfg": {"mode": "whole"}, "runner": None, "total_iters": 1000}
+
+
+@pytest.mark.parametrize(
+    ("sections", "override", "key", "value"),
+    [
+        (EARLY, {"train_cfg.max_iters": 10}, "train_cfg.max_iters", 10),
+        (EARLY, {"train_cfg.val_interval": 7}, "train_cfg.val_interval", 7),
+        (EARLY, {"test_cfg.mode": "slide"}, "model.test_cfg.mode", "slide"),
+        (EARLY, {"total_iters": 10}, "train_cfg.max_iters", 10),
+        (EARLY, {"runner.max_iters": 10}, "train_cfg.max_iters", 10),
+        ({}, {"train_cfg.max_iters": 10}, "train_cfg.max_iters", 10),
+        ({}, {"runner.max_iters": 10}, "train_cfg.max_iters", 10),
+        ({}, {"seed": 3}, "randomness.seed", 3),
+        ({}, {"fp16.loss_scale": 512.0}, "optim_wrapper.type", "AmpOptimWrapper"),
+        ({}, {"data.samples_per_gpu": 3}, "train_dataloader.batch_size", 3),
+        ({}, {"train_dataloader.batch_size": 3}, "train_dataloader.batch_size", 3),
+        ({}, {"optimizer.lr": 0.5}, "optim_wrapper.optimizer.lr", 0.5),
+        ({}, {"optim_wrapper.optimizer.lr": 0.5}, "optim_wrapper.optimizer.lr", 0.5),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_overrides_take_the_names_of_both_vocabularies(sections, override, key, value):
+    found = load_config(old_config(**sections), override)
+    for part in key.split("."):
+        found = found[part]
+    assert found == value
+
+
+def test_an_old_key_for_a_new_config_is_named_with_its_successor():
+    with pytest.raises(UserError, match=r"'optimizer.lr' is a key of the 0.x vocabulary.*set optim_wrapper.optimizer"):
+        load_config(upgraded(), {"optimizer.lr": 0.1})
 
 
 # What a type meant

@@ -77,6 +77,17 @@ CHECKPOINT_KEYS = (
 )  # fmt: skip
 
 
+# What does the work of a hook that no setting stands for
+NOT_NEEDED = "what it does is always done"
+HOOKS = dict.fromkeys(
+    ("NumClassCheckHook", "CheckInvalidLossHook", "SyncBuffersHook", "IterTimerHook", "DistSamplerSeedHook",
+     "ParamSchedulerHook", "RuntimeInfoHook", "LoggerHook", "TextLoggerHook", "PrepareTTAHook"), NOT_NEEDED
+) | {
+    "EmptyCacheHook": "memory is freed by itself",
+    "ProfilerHook": "torch.profiler can watch `terrazzo.train`",
+    "NPUProfilerHook": "torch.profiler can watch `terrazzo.train`",
+    "SegVisualizationHook": "`terrazzo test --show-dir` paints predictions",
+}  # fmt: skip
 AMP_DTYPES = {"bf16": "bfloat16", "fp16": "float16"}  # our names of the precisions, and those in configs
 
 
@@ -294,8 +305,9 @@ def ema_momentum(hooks: Iterable[Mapping[str, Any]]) -> float | None:
 
 
 def warn_of_hook(section: str, kind: str) -> None:
-    """Warn that a hook is not run."""
-    warnings.warn(f"{section}: '{kind}' is not run: terrazzo has no hooks, and no setting stands for this one")
+    """Warn that a hook is not run, and say what is there instead."""
+    instead = HOOKS.get(kind, "no setting stands for this one")
+    warnings.warn(f"{section}: '{kind}' is not run, for terrazzo has no hooks: {instead}")
 
 
 def metric_groups(section: Any, where: str) -> tuple[str, ...]:

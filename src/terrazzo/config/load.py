@@ -9,10 +9,11 @@ from typing import Any
 
 from terrazzo.config import short
 from terrazzo.config.config import Config
+from terrazzo.config.experiment import SECTIONS
 from terrazzo.config.files import read_config
 from terrazzo.config.imports import import_custom
-from terrazzo.config.merge import apply_overrides
-from terrazzo.config.upgrade import is_old, upgrade_config
+from terrazzo.config.merge import COMMAND_LINE, apply_overrides
+from terrazzo.config.upgrade import RENAMED, is_old, is_old_key, upgrade_config
 from terrazzo.errors import UserError
 from terrazzo.recipes import recipe
 
@@ -42,12 +43,12 @@ def load_config(
         config = read_config(source, trust=trust)
     else:
         config = Config(recipe(str(source), vocabulary), name=str(source))
-    known = {*config, *(short.SETTINGS if short.is_short(config) else ())}
-    early = {key: value for key, value in overrides.items() if key.partition(".")[0] in known}
+    old = vocabulary == "0.x" or is_old(config)
+    early = {key: value for key, value in overrides.items() if not upgrade or is_early(key, config, old)}
     config = with_overrides(config, early)
     if upgrade and short.is_short(config):
         config = Config(short.expand(config.to_dict(), config.path), config.path, config.name)
-    elif upgrade and (vocabulary == "0.x" or is_old(config)):
+    elif upgrade and old:
         with warnings.catch_warnings():
             if config.path is None and isinstance(source, str):
                 warnings.simplefilter("ignore")  # a recipe's old keys are not the user's
@@ -56,6 +57,24 @@ def load_config(
     if trust:
         import_custom(config)
     return config
+
+
+def is_early(key: str, config: Config, old: bool) -> bool:
+    """Whether an override is set in the config as written: in its sections, or in settings of its vocabulary.
+
+    Raises UserError for a section of 0.x that the config does not have since it is in the 1.x vocabulary.
+    """
+    section = key.partition(".")[0]
+    if short.is_short(config):
+        return section in config or section in short.SETTINGS
+    if old:
+        return is_old_key(key, config)
+    if section in RENAMED and section not in SECTIONS and section != "img_norm_cfg":
+        raise UserError(
+            f"{COMMAND_LINE}: '{key}' is a key of the 0.x vocabulary and the config is in that of 1.x, where it has no "
+            f"effect; set {RENAMED[section]}"
+        )
+    return section in config
 
 
 def with_overrides(config: Config, overrides: dict[str, Any]) -> Config:

@@ -106,6 +106,17 @@ def is_old(values: Mapping[str, Any]) -> bool:
     return any(name in values for name in OWN) and not any(name in values for name in NEWER)
 
 
+def is_old_key(key: str, values: Mapping[str, Any]) -> bool:
+    """Whether a dotted key is one of a 0.x config, rather than of what it becomes.
+
+    Early files have a `train_cfg` and a `test_cfg` of the model at the top, where 1.x has those of the run.
+    """
+    section, _, inner = key.partition(".")
+    if section in ("train_cfg", "test_cfg"):
+        return section in values and inner.partition(".")[0] not in (SECTIONS[section] or ())
+    return section in values or section in RENAMED or section in GONE or section == "custom_hooks"
+
+
 def upgrade_config(values: Mapping[str, Any], path: str | Path | None = None) -> dict[str, Any]:
     """A 0.x config in the 1.x vocabulary; the argument stays as it is. One warning tells the new names.
 
@@ -144,7 +155,7 @@ def upgraded_sections(old: Section) -> Section:
     add_run(old, new, length)
     add_environment(old, new, length)
     for name, value in old.items():  # sections that 0.x did not have
-        if name in SECTIONS and name not in new and name not in RENAMED and name not in GONE:
+        if name in SECTIONS and name not in {*new, *RENAMED, *GONE, *KEPT}:
             new.put(name, value, place(old, name))
     return new
 

@@ -292,9 +292,9 @@ def upgrade_log(config: Mapping[str, Any], length: Length, sections: Section) ->
 
 
 def spread_hooks(values: Section) -> list[Section]:
-    """Hooks among `custom_hooks` that a section of 0.x stands for go into it; the others are returned.
+    """Hooks among `custom_hooks` that a section of 0.x stands for go into it; those of a setting of 1.x are returned.
 
-    A moving average keeps its momentum alone; hooks that no setting stands for are warned of by name.
+    A moving average keeps its momentum alone; the others are warned of by name and left out.
     """
     kept: list[Section] = []
     homes = {"CheckpointHook": "checkpoint_config", "EvalHook": "evaluation", "DistEvalHook": "evaluation"}
@@ -313,8 +313,7 @@ def spread_hooks(values: Section) -> list[Section]:
         if kind == "EMAHook":
             average = made(place(hook, "type"), type="EMAHook")
             average.put("momentum", hook.get("momentum", 0.0002), place(hook, "momentum") or place(hook, "type"))
-            hook = average
+            kept.append(average)
         else:
             warn_of_hook("custom_hooks", kind)
-        kept.append(hook)
     return kept
