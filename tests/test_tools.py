@@ -1,4 +1,4 @@
-"""The two entry scripts take the flags of both MMSegmentation versions."""
+"""The two entry scripts take the flags of both MMSegmentation versions, or say what takes their place."""
 
 from __future__ import annotations
 
@@ -19,25 +19,68 @@ def script(name: str):
     return module
 
 
+def parsed(name: str, call: str) -> dict:
+    """What `terrazzo train` or `terrazzo test` reads of a call of the script."""
+    positional = {"train": "c.py", "test": "c.py x.pth"}[name]
+    arguments = script(name).translate(f"{positional} {call}".split())
+    return vars(make_parser(arguments[0]).parse_args(arguments))
+
+
 @pytest.mark.parametrize(
     ("name", "call", "expected"),
     [
-        ("train", "c.py --work-dir w --resume --amp", {"work_dir": "w", "resume": True, "amp": "auto"}),
-        ("train", "c.py --gpus 1 --launcher pytorch --seed 3 --deterministic --options a.b=1", {"resume": False}),
-        ("train", "c.py --resume-from w/checkpoints/step_10.pt", {"work_dir": "w", "resume": True}),
-        ("train", "c.py --auto-resume --no-validate --load-from x.pth", {"resume": True}),
-        ("test", "c.py x.pth --eval mIoU mDice --show-dir d --opacity 1", {"eval": ["mIoU", "mDice"], "opacity": 1.0}),
-        ("test", "c.py x.pth --aug-test", {"tta": True}),
-        ("test", "c.py x.pth --out o --gpu-collect --launcher none", {"out": "o", "checkpoint": "x.pth"}),
+        ("train", "--work-dir w --resume --amp", {"work_dir": "w", "resume": True, "amp": "auto"}),
+        ("train", "--auto-resume", {"resume": True}),
+        ("train", "--resume-from w/checkpoints/step_10.pt", {"work_dir": "w", "resume": True}),
+        ("train", "--resume-from w/latest.pth", {"work_dir": "w", "resume": True}),
+        ("train", "--load-from x.pth", {"cfg_options": [("load_from", "x.pth")]}),
+        ("train", "--seed 3", {"cfg_options": [("randomness.seed", 3)]}),
+        ("train", "--deterministic", {"cfg_options": [("randomness.deterministic", True)]}),
+        ("train", "--no-validate", {"cfg_options": [("train_cfg.val_interval", 10**9)]}),
+        ("train", "--options a.b=1 --cfg-options c=2", {"cfg_options": [("c", 2), ("a.b", 1)]}),
+        ("train", "--gpu-id 0", {"device": None}),
+        ("train", "--gpu-id 2", {"device": "cuda:2"}),
+        ("train", "--gpu-ids 1", {"device": "cuda:1"}),
+        ("train", "--launcher pytorch --local_rank=0 --local-rank 0", {"resume": False}),
+        ("train", "--data-root d --auto-scale-lr", {"data_root": "d", "auto_scale_lr": True}),
+        ("train", "--pretrained none --device cpu --trust-config", {"pretrained": "none", "trust_config": True}),
+        ("test", "--eval mIoU mDice --show-dir d --opacity 1", {"eval": ["mIoU", "mDice"], "opacity": 1.0}),
+        ("test", "--out o --launcher none", {"out": "o", "checkpoint": "x.pth"}),
+        ("test", "--work-dir w", {"out": "w"}),
+        ("test", "--work-dir w --out o", {"out": "o"}),
+        ("test", "--out results/a.pkl", {"out": "results/a"}),
+        ("test", "--tta", {"tta": True}),
+        ("test", "--aug-test", {"tta": True}),
+        ("test", "--gpu-id 1", {"device": "cuda:1"}),
+        ("test", "--options a.b=1 --cfg-options c=2", {"cfg_options": [("c", 2), ("a.b", 1)]}),
+        ("test", "--launcher slurm --local_rank 1", {"device": None}),
     ],
 )
 def test_flags_of_both_versions_are_understood(name, call, expected):
-    arguments = script(name).translate(call.split())
-    args = vars(make_parser(arguments[0]).parse_args(arguments))
+    args = parsed(name, call)
     assert {key: args[key] for key in expected} == expected
 
 
-def test_seeds_and_starting_weights_become_config_keys():
-    arguments = script("train").translate(["c.py", "--seed", "3", "--load-from", "x.pth", "--cfg-options", "model.a=1"])
-    options = arguments[arguments.index("--cfg-options") + 1 :]
-    assert options == ["model.a=1", "load_from=x.pth", "randomness.seed=3"]
+@pytest.mark.parametrize(
+    ("name", "call", "instead"),
+    [
+        ("train", "--diff_seed", "every process draws from a seed of its own"),
+        ("train", "--diff-seed", "every process draws from a seed of its own"),
+        ("test", "--show", "--show-dir D writes the painted images"),
+        ("test", "--wait-time 2", "--show-dir D writes the painted images"),
+        ("test", "--gpu-collect", "counts are summed over the devices"),
+        ("test", "--tmpdir t", "counts are summed over the devices"),
+        ("test", "--format-only", "--out D writes the class maps"),
+        ("test", "--eval-options efficient_test=True", "--eval names the metrics"),
+    ],
+)
+def test_a_flag_with_nothing_to_do_says_what_takes_its_place_in_one_line(name, call, instead, capsys):
+    parsed(name, call)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(call.split()[0].replace("diff-", "diff_") + ": ") and instead in line
+
+
+def test_several_devices_for_one_process_are_bad_usage(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        parsed("train", "--gpu-ids 0 1")
+    assert stopped.value.code == 2 and "--gpu-ids" in capsys.readouterr().err

@@ -7,6 +7,18 @@ import sys
 from collections.abc import Sequence
 
 from terrazzo.cli.main import main
+from terrazzo.cli.replaced import Replaced, add_replaced, tell_replaced
+
+REPLACED: Replaced = {
+    "--show": (0, "no windows are opened: --show-dir D writes the painted images"),
+    "--wait-time": (1, "no windows are opened: --show-dir D writes the painted images"),
+    "--gpu-collect": (0, "nothing to do: counts are summed over the devices, no results are gathered"),
+    "--tmpdir": (1, "nothing to do: counts are summed over the devices, no results are gathered"),
+    "--eval-options": ("+", "nothing to do: --eval names the metrics, --out D writes the class maps"),
+    "--format-only": (0, "--out D writes the class maps"),
+    "--local_rank --local-rank": (1, ""),  # launchers add it; the environment says the same
+    "--launcher": (1, ""),
+}
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -18,32 +30,36 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--eval", nargs="+")
     parser.add_argument("--show-dir")
     parser.add_argument("--opacity", type=float, default=0.5)
-    parser.add_argument("--cfg-options", "--options", nargs="+", default=[])
+    parser.add_argument("--cfg-options", nargs="+", default=[], action="extend")
+    parser.add_argument("--options", nargs="+", default=[], action="extend", help="as --cfg-options")
+    parser.add_argument("--gpu-id", type=int, help="the device to test on")
     parser.add_argument("--device")
+    parser.add_argument("--data-root")
     parser.add_argument("--trust-config", action="store_true")
     parser.add_argument("--tta", "--aug-test", action="store_true")
-    # these said how processes shared their results and when windows closed: there is nothing to do for them
-    for flag in ("--gpu-collect", "--show"):
-        parser.add_argument(flag, action="store_true", help=argparse.SUPPRESS)
-    for flag in ("--gpu-id", "--tmpdir", "--wait-time", "--local_rank", "--local-rank"):
-        parser.add_argument(flag, help=argparse.SUPPRESS)
-    parser.add_argument(
-        "--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none", help=argparse.SUPPRESS
-    )
+    add_replaced(parser, REPLACED)
     return parser
 
 
 def translate(arguments: Sequence[str]) -> list[str]:
     """The same call for `terrazzo test`."""
     args = make_parser().parse_args(arguments)
+    tell_replaced(args, REPLACED)
+    if args.gpu_id:  # the first device is taken anyway
+        args.device = args.device or f"cuda:{args.gpu_id}"
+    out = args.out or args.work_dir
+    if out and out.endswith((".pkl", ".pickle")):
+        out = out.rpartition(".")[0]
+        print(f"--out: nothing is pickled; class maps and metrics.json go to the folder {out}", file=sys.stderr)
     command = ["test", args.config, args.checkpoint, "--opacity", str(args.opacity)]
-    flags = {"--out": args.out or args.work_dir, "--show-dir": args.show_dir, "--device": args.device}
+    flags = {"--out": out, "--show-dir": args.show_dir, "--device": args.device, "--data-root": args.data_root}
     for flag, value in flags.items():
         command += [flag, value] if value else []
     command += ["--eval", *args.eval] if args.eval else []
-    command += ["--trust-config"] if args.trust_config else []
     command += ["--tta"] if args.tta else []
-    return command + (["--cfg-options", *args.cfg_options] if args.cfg_options else [])
+    command += ["--trust-config"] if args.trust_config else []
+    options = [*args.cfg_options, *args.options]
+    return command + (["--cfg-options", *options] if options else [])
 
 
 if __name__ == "__main__":

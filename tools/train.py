@@ -8,6 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from terrazzo.cli.main import main
+from terrazzo.cli.replaced import Replaced, add_replaced, tell_replaced
+
+REPLACED: Replaced = {
+    "--diff_seed --diff-seed": (0, "nothing to do: every process draws from a seed of its own"),
+    "--local_rank --local-rank": (1, ""),  # launchers add it; the environment says the same
+    "--launcher": (1, ""),
+}
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -21,28 +28,34 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--load-from", help="weights to start from")
     parser.add_argument("--amp", action="store_true")
+    parser.add_argument(
+        "--auto-scale-lr", action="store_true", help="scale the learning rate with the images of a step"
+    )
     parser.add_argument("--no-validate", action="store_true", help="validate at the end only")
     parser.add_argument("--seed", type=int)
     parser.add_argument("--deterministic", action="store_true")
-    parser.add_argument("--cfg-options", "--options", nargs="+", default=[])
+    parser.add_argument("--cfg-options", nargs="+", default=[], action="extend")
+    parser.add_argument("--options", nargs="+", default=[], action="extend", help="as --cfg-options")
+    parser.add_argument("--gpus", type=int, help="how many devices")
+    parser.add_argument("--gpu-id", "--gpu-ids", nargs="+", type=int, default=[], help="the device to train on")
     parser.add_argument("--device")
+    parser.add_argument("--data-root")
     parser.add_argument("--pretrained")
     parser.add_argument("--trust-config", action="store_true")
-    # what chose devices there: one process uses the first device here
-    parser.add_argument("--gpus", "--gpu-id", "--gpu-ids", nargs="+", type=int, help=argparse.SUPPRESS)
-    parser.add_argument(
-        "--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none", help=argparse.SUPPRESS
-    )
-    parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
-    parser.add_argument("--diff_seed", "--diff-seed", action="store_true", help=argparse.SUPPRESS)
+    add_replaced(parser, REPLACED)
     return parser
 
 
 def translate(arguments: Sequence[str]) -> list[str]:
     """The same call for `terrazzo train`."""
-    args = make_parser().parse_args(arguments)
-    command = ["train", args.config]
-    options = list(args.cfg_options)
+    parser = make_parser()
+    args = parser.parse_args(arguments)
+    tell_replaced(args, REPLACED)
+    if (args.gpus or 1) > 1 or len(args.gpu_id) > 1:
+        parser.error("one process trains on one device: leave --gpus and --gpu-ids out, or name one --gpu-id")
+    if args.gpu_id and any(args.gpu_id):  # the first device is taken anyway
+        args.device = args.device or f"cuda:{args.gpu_id[0]}"
+    options = [*args.cfg_options, *args.options]
     if args.resume_from:
         folder = Path(args.resume_from).parent
         args.work_dir = str(folder.parent if folder.name == "checkpoints" else folder)
@@ -54,11 +67,13 @@ def translate(arguments: Sequence[str]) -> list[str]:
         options.append("randomness.deterministic=True")
     if args.no_validate:
         options.append("train_cfg.val_interval=1000000000")
-    for flag, value in (("--work-dir", args.work_dir), ("--device", args.device), ("--pretrained", args.pretrained)):
-        command += [flag, value] if value else []
+    command = ["train", args.config]
+    for flag in ("work_dir", "device", "data_root", "pretrained"):
+        value = getattr(args, flag)
+        command += [f"--{flag.replace('_', '-')}", value] if value else []
     command += ["--resume"] if args.resume or args.auto_resume or args.resume_from else []
-    command += ["--amp"] if args.amp else []
-    command += ["--trust-config"] if args.trust_config else []
+    for flag in ("amp", "auto_scale_lr", "trust_config"):
+        command += [f"--{flag.replace('_', '-')}"] if getattr(args, flag) else []
     return command + (["--cfg-options", *options] if options else [])
 
 
