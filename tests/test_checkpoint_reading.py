@@ -229,15 +229,32 @@ CRAFTED = {
     "instance": opcodes(b"(X\x04\x00\x00\x00true", b"iposix\nsystem\n"),
     "object": opcodes(b"(", global_("posix", "system"), b"X\x04\x00\x00\x00true", b"o"),
     "dotted": b"\x80\x04\x8c\x05torch\x8c\x09os.system\x93.",
-    "dotted storage": b"\x80\x04\x8c\x05torch\x8c\x1dserialization.os.systemStorage\x93.",
+    "dotted storage": b"\x80\x04\x8c\x05torch\x8c\x1eserialization.os.systemStorage\x93.",
     "extension": opcodes(b"\x82\x01"),
     # a function's or a class's attributes set: state (None, {name: value})
     "function state": opcodes(
         global_("torch._utils", "_rebuild_tensor_v2"),
         b"N}X\x01\x00\x00\x00aNs\x86b",
     ),
-    "class state": opcodes(global_("numpy", "ndarray"), b"N}X\x0d\x00\x00\x00dump_patches\x88s\x86b"),
+    "class state": opcodes(global_("numpy", "ndarray"), b"N}X\x0c\x00\x00\x00dump_patches\x88s\x86b"),
     "storage class state": opcodes(global_("torch", "FloatStorage"), b"N}X\x01\x00\x00\x00aNs\x86b"),
+    # memory: storages made by other ways than a call
+    "new storage": opcodes(global_("torch", "FloatStorage"), b"\x8a\x05\x00\x00\x00\x00\x01\x85\x81"),
+    "new storage with keywords": b"\x80\x04\x8c\x05torch\x8c\x0cFloatStorage\x93\x8a\x05\x00\x00\x00\x00\x01\x85}\x92.",
+    "storage as an instance": opcodes(b"(\x8a\x05\x00\x00\x00\x00\x01itorch\nFloatStorage\n"),
+    "storage as an object": opcodes(b"(", global_("torch", "FloatStorage"), b"\x8a\x05\x00\x00\x00\x00\x01o"),
+    # time: the hash of tuples whose parts are shared, 2 ** 60 of them
+    "key": opcodes(b"}", b")" + b"2\x86" * 60, b"Ns"),
+    "key among others": opcodes(b"}(", b")" + b"2\x86" * 60, b"Nu"),
+    "key of a dict": opcodes(b"(", b")" + b"2\x86" * 60, b"Nd"),
+    "set": b"\x80\x04\x8f(" + b")" + b"2\x86" * 60 + b"\x90.",
+    "frozen set": b"\x80\x04(" + b")" + b"2\x86" * 60 + b"\x91.",
+    # stand-ins do nothing, but what they are given is still looked at
+    "below a stand-in": opcodes(global_("mmcv", "X"), b"(", global_("posix", "system"), b"X\x04\x00\x00\x00truetRtR"),
+    "getattr of a stand-in": opcodes(
+        global_("__builtin__", "getattr"), global_("posix", "system"), b"X\x08\x00\x00\x00__call__\x86R"
+    ),
+    "state of a stand-in": opcodes(global_("mmcv", "X"), b")R}X\x01\x00\x00\x00a", global_("os", "system"), b"sb"),
     "call a dtype": opcodes(global_("torch", "float32"), b")R"),
     "call a storage": opcodes(global_("torch", "FloatStorage"), b"K\x05\x85R"),
 }
@@ -255,9 +272,62 @@ def test_crafted_pickles_are_refused(tmp_path, name):
     with pytest.raises(UserError, match=r"evil.pth (is refused|cannot be read|holds)"):
         read_checkpoint(tmp_path / "evil.pth")
     assert not hasattr(np.ndarray, "dump_patches")
-    from terrazzo.models.checkpoint import Skipped
+    from terrazzo.models.safe_pickle import Skipped
 
     assert not hasattr(Skipped, "dump_patches") and not hasattr(torch._utils._rebuild_tensor_v2, "a")
+
+
+STORAGE = "cell"  # how a tensor's storage is named in a pickle: kind, type, key, place, length
+
+
+def tensor_pickle(length: int, shape: tuple[int, ...], stride: tuple[int, ...]) -> bytes:
+    """A pickle of one tensor on storage 0, as torch.save writes it."""
+
+    class Writer(pickle.Pickler):
+        def persistent_id(self, item):
+            return ("storage", torch.FloatStorage, "0", "cpu", length) if item == STORAGE else None
+
+    rebuild = Call(torch._utils._rebuild_tensor_v2, STORAGE, 0, shape, stride, False, OrderedDict())
+    buffer = io.BytesIO()
+    Writer(buffer, protocol=2).dump({"a": rebuild})
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("length", "shape", "stride"),
+    [
+        (2**20, (2**20,), (1,)),  # more than the file has: torch would read what lies behind it in memory
+        (-1, (2,), (1,)),
+        (4, (2**40,), (0,)),  # one number, repeated
+    ],
+)
+def test_tensors_are_not_larger_than_the_file(tmp_path, length, shape, stride):
+    with zipfile.ZipFile(tmp_path / "evil.pth", "w") as file:
+        file.writestr("archive/data.pkl", tensor_pickle(length, shape, stride))
+        file.writestr("archive/byteorder", "little")
+        file.writestr("archive/data/0", bytes(16))
+        file.writestr("archive/version", "3\n")
+    with pytest.raises(UserError, match=r"evil.pth is refused.*bytes, which are not in the file"):
+        read_checkpoint(tmp_path / "evil.pth")
+
+
+def test_the_tensor_of_the_test_above_is_read_where_it_fits(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.pth", "w") as file:
+        file.writestr("archive/data.pkl", tensor_pickle(4, (2, 3), (2, 0)))
+        file.writestr("archive/byteorder", "little")
+        file.writestr("archive/data/0", np.arange(4, dtype=np.float32).tobytes())
+        file.writestr("archive/version", "3\n")
+    assert read_checkpoint(tmp_path / "x.pth").weights["a"].tolist() == [[0, 0, 0], [2, 2, 2]]
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("kind", ["packed", "twice"])
+def test_zip_files_that_hold_more_than_they_are_long(tmp_path, kind):
+    torch.save(WEIGHTS, tmp_path / "x.pth")
+    with zipfile.ZipFile(tmp_path / "x.pth", "a", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("x/data/9" if kind == "packed" else "x/data.pkl", bytes(10_000_000 if kind == "packed" else 1))
+    with pytest.raises(UserError, match=r"x.pth is refused.*packed or overlap"):
+        read_checkpoint(tmp_path / "x.pth")
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -24,6 +24,15 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: the best one here)")
 
 
+def add_weights_option(parser: argparse.ArgumentParser) -> None:
+    """`--weights`."""
+    parser.add_argument(
+        "--weights",
+        choices=["model", "ema"],
+        help="of a checkpoint with both: as trained, or averaged (default: what the saving program tests with)",
+    )
+
+
 def overrides(args: argparse.Namespace) -> dict[str, Any]:
     """`--cfg-options` as dotted keys and values."""
     return dict(args.cfg_options)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from terrazzo.cli.common import OutputNames, opacity, save_picture
+from terrazzo.cli.common import OutputNames, add_weights_option, opacity, save_picture
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 
@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--trust-config", action="store_true", help="import the modules that the model names in custom_imports"
     )
+    add_weights_option(parser)
     parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: the best one here)")
 
 
@@ -40,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     if args.model is None and args.config is None:
         load()  # says that there is no embedded model
     checkpoint = args.model if args.config else None
-    segmenter = load(args.config or args.model, checkpoint, args.device, trust=args.trust_config)
+    segmenter = load(args.config or args.model, checkpoint, args.device, trust=args.trust_config, weights=args.weights)
     paths = expand([Path(source) for source in args.sources])
     folder = make_folder(Path(args.out))
     names, failed = OutputNames(folder), []

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from terrazzo.cli.common import OutputNames, add_config_options, opacity, overrides, save_picture
+from terrazzo.cli.common import OutputNames, add_config_options, add_weights_option, opacity, overrides, save_picture
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data-root", metavar="D", help="where the data lie, if not where the config says")
     parser.add_argument("--out", metavar="D", help="write predicted class maps and metrics.json to this folder")
     parser.add_argument("--tta", action="store_true", help="average over the views of the config's tta_pipeline")
+    add_weights_option(parser)
     add_config_options(parser)
 
 
@@ -46,6 +47,7 @@ def run(args: argparse.Namespace) -> int:
             trust=args.trust_config,
             data_root=args.data_root,
             tta=args.tta,
+            weights=args.weights,
             on_prediction=writer.write,
             on_progress=lambda done, total: bar.update(task, completed=done, total=total),
             on_report=lambda report: bar.console.print(str(report), markup=False),

@@ -46,12 +46,13 @@ def evaluate(
     on_progress: OnProgress | None = None,
     on_report: Callable[[Any], None] | None = None,
     data_root: str | Path | None = None,
+    weights: str | None = None,
 ) -> dict[str, Any]:
     """Test a checkpoint on the config's test set: `{"aAcc", "mIoU", "mAcc", "per_class"}`, in percent.
 
     With `tta` each image is predicted in the views of the config's `tta_pipeline`, whose probabilities are averaged.
-    `data_root` is where the data lie, if not where the config says. Raises UserError for a config or checkpoint at
-    fault, and for a test set without labels.
+    `data_root` is where the data lie, if not where the config says; `weights` is "model" or "ema" (the average) where a
+    checkpoint has both. Raises UserError for a config or checkpoint at fault, and for a test set without labels.
     """
     check_groups(metrics or ())
     chosen = choose_device(device)
@@ -63,7 +64,7 @@ def evaluate(
         steps = augmented_steps(experiment.tta_pipeline, experiment.tta_model)
         settings = replace(settings, batch_size=1, dataset=with_pipeline(settings.dataset, steps))
     model: Any = build_model(experiment.model).to(chosen)
-    report = load_checkpoint(model, checkpoint, strict=True)
+    report = load_checkpoint(model, checkpoint, strict=True, weights=weights)
     if on_report is not None:
         on_report(report)
     dataset = open_dataset(settings, model.final_head.num_classes, "test_dataloader")

@@ -127,7 +127,7 @@ class Trainer:
 
     def load_weights(self, experiment: Experiment, pretrained: str | None) -> None:
         if experiment.load_from:
-            self.log.say(str(load_checkpoint(self.model, experiment.load_from)))
+            self.log.say(str(load_checkpoint(self.model, experiment.load_from, classes=self.train_set.classes)))
         else:
             self.log.say(load_pretrained(self.model, pretrained or experiment.pretrained))
 

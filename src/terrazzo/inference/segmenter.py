@@ -25,7 +25,7 @@ from terrazzo.errors import UserError
 from terrazzo.inference.modes import to_labels, to_probabilities
 from terrazzo.inference.predict import input_logits, restore
 from terrazzo.models.build import build_model
-from terrazzo.models.checkpoint import Checkpoint, load_checkpoint, read_checkpoint
+from terrazzo.models.checkpoint import Checkpoint, legend_of, load_checkpoint, read_checkpoint
 from terrazzo.painting import as_picture, overlay
 from terrazzo.palette import default_palette
 from terrazzo.sample import Sample
@@ -195,17 +195,18 @@ def load(
     device: str | torch.device | None = None,
     *,
     trust: bool = False,
+    weights: str | None = None,
 ) -> Segmenter:
     """A Segmenter from one self-contained `.safetensors` file, or from a config or recipe and a checkpoint.
 
-    `trust` imports the modules that it names in `custom_imports`. Raises UserError where the file does not say what
-    model it is for.
+    `trust` imports the modules that it names in `custom_imports`; `weights` is "model" or "ema" (the average) where a
+    checkpoint has both. Raises UserError where the file does not say what model it is for.
     """
     chosen = choose_device(device)
     if source is None:
         raise UserError("terrazzo has no embedded model yet: tz.load('best.safetensors') takes a trained one")
     if isinstance(source, (str, Path)) and Path(source).suffix in (".safetensors", ".pth", ".pt"):
-        saved = read_checkpoint(source)
+        saved = read_checkpoint(source, weights)
         if trust and isinstance(saved.meta.get("config"), Mapping):
             import_custom(Config(saved.meta["config"], source))
         return from_checkpoint(saved, chosen)
@@ -213,7 +214,7 @@ def load(
     if checkpoint is None:
         name = source if isinstance(source, (str, Path)) else "this"
         raise UserError(f"{name} is a config: give its weights too, tz.load(config, checkpoint='best.safetensors')")
-    return from_checkpoint(read_checkpoint(checkpoint), chosen, config)
+    return from_checkpoint(read_checkpoint(checkpoint, weights), chosen, config)
 
 
 def from_checkpoint(checkpoint: Checkpoint, device: torch.device, config: Mapping[str, Any] | None = None) -> Segmenter:
@@ -236,15 +237,6 @@ def from_checkpoint(checkpoint: Checkpoint, device: torch.device, config: Mappin
     loader = experiment.test or experiment.val
     pipeline = loader.dataset.get("pipeline", ()) if loader else ()
     return Segmenter(model, classes, palette, pipeline, device)
-
-
-def legend_of(checkpoint: Checkpoint) -> tuple[list[str], list[list[int]]]:
-    """Classes and palette as a checkpoint tells them, ours or either MMSegmentation's; empty where it does not."""
-    meta = checkpoint.meta
-    known = meta["dataset_meta"] if isinstance(meta.get("dataset_meta"), Mapping) else meta
-    found = [known.get(key) or known.get(key.upper()) for key in ("classes", "palette")]
-    classes, palette = (value if isinstance(value, (list, tuple)) else () for value in found)
-    return [str(name) for name in classes], [list(colour) for colour in palette]
 
 
 def describe(values: Mapping[str, Any], classes: Sequence[str], palette: Sequence[Sequence[int]]) -> dict[str, str]:

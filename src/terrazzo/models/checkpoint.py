@@ -1,116 +1,39 @@
-"""Reading checkpoints, ours and MMSegmentation's, without running anything that they contain."""
+"""Reading checkpoints, ours and those of others, and loading them into a model."""
 
 from __future__ import annotations
 
-import collections
 import json
-import pickle
-import types
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from terrazzo.errors import UserError
+from terrazzo.models.naming import Weights, translate
+from terrazzo.models.safe_pickle import Skipped, load_pickle
 
-_Unpickler: Any = pickle._Unpickler  # type: ignore[attr-defined]  # Python's own: see SafeUnpickler
-
-# What a checkpoint may construct: tensors and plain containers.
-ALLOWED_GLOBALS = {
-    ("collections", "OrderedDict"): collections.OrderedDict,
-    ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,
-    ("torch._utils", "_rebuild_tensor"): torch._utils._rebuild_tensor,
-    ("torch._utils", "_rebuild_parameter"): torch._utils._rebuild_parameter,
-    ("torch", "Size"): torch.Size,
-    ("torch", "device"): torch.device,
-}
-# Objects of these packages are records of the run that saved the file; inert stand-ins take their place.
-SKIPPED_PACKAGES = (
-    "mmcv", "mmengine", "mmseg", "mmdet", "mmcls", "mmpretrain", "addict", "numpy", "argparse", "collections",
-    "pathlib", "datetime",
-)  # fmt: skip
-# So they do for the names that put such objects together: plain types, text as bytes, attributes of stand-ins.
-SKIPPED_GLOBALS = {
-    "copyreg": ("_reconstructor",),
-    "_codecs": ("encode",),
-    "builtins": (
-        "getattr", "object", "set", "frozenset", "int", "long", "float", "complex", "bool", "str", "unicode", "bytes",
-        "bytearray", "list", "tuple", "dict", "slice", "range",
-    ),
-}  # fmt: skip
-PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}  # names that pickles of protocol 2 use
-
-
-class Skipped:
-    """Stands for an object in a checkpoint that is of no use here; it takes whatever it is given and does nothing."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
-
-    def __setstate__(self, state: Any) -> None: ...
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Skipped:
-        return self
-
-    def __setitem__(self, key: Any, value: Any) -> None: ...
-
-    def append(self, item: Any) -> None: ...
-
-    def extend(self, items: Any) -> None: ...
-
-
-class SafeUnpickler(_Unpickler):
-    """An unpickler that constructs tensors and plain containers only.
-
-    Unlike C's, Python's own unpickler can be told what may be called, and what may have its attributes set.
-    """
-
-    dispatch: ClassVar[Any] = dict(_Unpickler.dispatch)
-
-    def load_reduce(self) -> None:
-        function = self.stack[-2]
-        if not (isinstance(function, Skipped) or any(function is known for known in CALLABLE)):
-            raise pickle.UnpicklingError(f"it calls {function!r}, which makes neither a tensor nor a container")
-        super().load_reduce()
-
-    def load_build(self) -> None:
-        target = self.stack[-2]
-        if not isinstance(target, (Skipped, collections.OrderedDict)):
-            raise pickle.UnpicklingError(f"it sets attributes of {target!r}")
-        super().load_build()
-
-    dispatch[pickle.REDUCE[0]] = load_reduce
-    dispatch[pickle.BUILD[0]] = load_build
-
-    def find_class(self, module: str, name: str) -> Any:
-        module = PYTHON_2.get(module, module)
-        if (module, name) in ALLOWED_GLOBALS:
-            return ALLOWED_GLOBALS[module, name]
-        if module in ("torch", "torch.storage") and (name.endswith("Storage") or name in DTYPES):
-            return getattr(torch.storage if module == "torch.storage" else torch, name)
-        if module.partition(".")[0] in SKIPPED_PACKAGES or name in SKIPPED_GLOBALS.get(module, ()):
-            return Skipped
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is neither a tensor nor a container")
-
-
-CALLABLE = [*ALLOWED_GLOBALS.values(), Skipped]
-DTYPES = {name for name in dir(torch) if isinstance(getattr(torch, name), torch.dtype)}
-_SAFE_PICKLE = types.SimpleNamespace(
-    Unpickler=SafeUnpickler,
-    load=lambda file, **options: SafeUnpickler(file, **options).load(),
-    __name__="terrazzo.models.checkpoint",
-)
+KINDS = ("model", "ema")
 
 
 @dataclass
 class Checkpoint:
-    """What a file holds: weights by name, and `meta` (classes, palette, config, ...) as far as it is known."""
+    """What a file holds: weights by name, and `meta` (classes, palette, config, ...) as far as it is known.
+
+    `kind` says which weights these are: those that were trained ("model") or their moving average ("ema"); `other` is
+    the kind that the file has beside them.
+    """
 
     path: Path
-    weights: dict[str, Tensor]
+    weights: Weights
     meta: dict[str, Any] = field(default_factory=dict)
+    kind: str = "model"
+    other: str | None = None
+    sections: tuple[str, ...] = ()  # of the file: state_dict, optimizer, ...
 
 
 @dataclass
@@ -122,65 +45,112 @@ class LoadReport:
     missing: list[str]
     unexpected: list[str]
     reinitialised: list[str]  # in both, but of different shapes
+    resized: list[str] = field(default_factory=list)  # positions of an image of another size
+    adapted: list[str] = field(default_factory=list)  # first convolutions of another number of channels
+    classes: list[str] = field(default_factory=list)  # whose rows were found by name, where the classes differ
+    new_classes: list[str] = field(default_factory=list)  # left as initialised
+    source: str = ""  # whose names the weights had, where not ours
+    kind: str = "model"
+    other: str | None = None
 
     def __str__(self) -> str:
-        total = len(self.loaded) + len(self.missing) + len(self.reinitialised)
-        lines = [f"loaded {len(self.loaded)} of {total} tensors from {self.path}"]
+        needed = [name for name in self.missing if not is_constant(name)]
+        total = len(self.loaded) + len(needed) + len(self.reinitialised)
+        average = " (averaged weights)" if self.kind == "ema" else ""
+        lines = [f"loaded {len(self.loaded)} of {total} tensors from {self.path}{average}"]
+        if self.other is not None:
+            held = "averaged weights" if self.other == "ema" else "the weights before averaging"
+            lines.append(f"  the file holds {held} too")
+        if self.source:
+            lines.append(f"  names: {self.source}, translated")
+        if self.classes or self.new_classes:
+            count = len(self.classes) + len(self.new_classes)
+            lines.append(
+                f"  {len(self.classes)} of {count} classes found by name" + listed(self.new_classes, "; new: ")
+            )
         for what, names in (
-            ("missing in the checkpoint", self.missing),
-            ("unexpected in the checkpoint", self.unexpected),
+            ("resized", self.resized),
+            ("adapted to the number of input channels", self.adapted),
+            ("missing in the checkpoint", needed),
+            ("unexpected in the checkpoint", [name for name in self.unexpected if not is_constant(name)]),
             ("of another shape, left as initialised", self.reinitialised),
         ):
             if names:
-                lines.append(f"  {len(names)} {what}: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}")
+                lines.append(f"  {len(names)} {what}{listed(names, ': ')}")
         return "\n".join(lines)
 
 
-def read_checkpoint(path: str | Path) -> Checkpoint:
-    """Weights and meta of a `.pth` or `.safetensors` file. Raises UserError for a damaged or an unsafe one."""
+def listed(names: Sequence[str], lead: str) -> str:
+    """The first five names, after `lead`; nothing where there are none."""
+    return f"{lead}{', '.join(names[:5])}{', ...' if len(names) > 5 else ''}" if names else ""
+
+
+def is_constant(name: str) -> bool:
+    """Whether a tensor is the same in every checkpoint, or only counts."""
+    return name.endswith(("num_batches_tracked", "relative_position_index"))
+
+
+def read_checkpoint(path: str | Path, weights: str | None = None) -> Checkpoint:
+    """Weights and meta of a `.pth` or `.safetensors` file.
+
+    `weights` is "model" or "ema", by default what the program that saved the file would test with. Raises UserError
+    for a damaged or an unsafe file, and where it does not hold the weights asked for.
+    """
+    if weights not in (None, *KINDS):
+        raise UserError(f"weights: '{weights}' is neither 'model' (as trained) nor 'ema' (their average)")
     path = Path(path)
     if not path.is_file():
         raise UserError(f"there is no checkpoint file {path}")
     if path.suffix == ".safetensors":
+        if weights == "ema":
+            raise UserError(f"{path} holds one set of weights: leave out weights='ema'")
         return _read_safetensors(path)
-    refuse_programs(path)
-    try:
-        content = torch.load(path, map_location="cpu", pickle_module=_SAFE_PICKLE, weights_only=False)
-    except pickle.UnpicklingError as problem:
-        raise UserError(f"{path} is refused as a checkpoint: {problem}. Nothing in it was executed.") from None
-    except Exception as problem:  # torch reports a damaged file in a dozen ways, none of them documented
-        raise UserError(f"{path} cannot be read as a checkpoint: it is damaged or cut off ({problem})") from None
+    content = load_pickle(path)
     if isinstance(content, Skipped):
         raise UserError(f"{path} holds a whole pickled model, which is code: save its state_dict() instead")
     if not isinstance(content, dict):
         raise UserError(f"{path} holds no dict of tensors, but {type(content).__name__}")
-    weights = content
-    for key in ("state_dict", "model", "module"):
-        if isinstance(weights.get(key), dict):
-            weights = weights[key]
-            break
-    weights = {strip_wrappers(name): value for name, value in weights.items() if isinstance(value, Tensor)}
-    if not weights:
+    kinds = weights_by_kind(content)
+    chosen = weights or next(iter(kinds))
+    if chosen not in kinds:
+        raise UserError(f"{path} holds no averaged weights: leave out weights='ema'")
+    if not kinds[chosen]:
         raise UserError(f"{path} holds no tensors; its keys are {', '.join(map(str, list(content)[:8]))}")
     meta = content.get("meta")
-    return Checkpoint(path, weights, dict(meta) if isinstance(meta, dict) else {})
+    other = next((kind for kind in kinds if kind != chosen), None)
+    sections = tuple(str(key) for key, value in content.items() if not isinstance(value, Tensor))
+    return Checkpoint(path, kinds[chosen], dict(meta) if isinstance(meta, dict) else {}, chosen, other, sections)
 
 
-def refuse_programs(path: Path) -> None:
-    """Raise UserError for the formats that torch.load would run or unpack: TorchScript and the tar files of old."""
-    with path.open("rb") as file:
-        head = file.read(512)
-    if head.startswith(b"PK\x03\x04"):
-        try:
-            names = torch._C.PyTorchFileReader(str(path)).get_all_records()
-        except RuntimeError:
-            return  # damaged: torch.load says so
-        if "constants.pkl" in names:
-            raise UserError(
-                f"{path} is refused as a checkpoint: it is a TorchScript program; save a state_dict instead"
-            )
-    elif head[257:262] == b"ustar":
-        raise UserError(f"{path} is refused as a checkpoint: it is a tar archive; save it with a newer torch")
+def weights_by_kind(content: Mapping[Any, Any]) -> dict[str, Weights]:
+    """The sets of weights in a file's content; first the one that its program would test with."""
+    plain = next((content[key] for key in ("state_dict", "model", "module") if is_dict(content, key)), content)
+    weights = tensors(plain)
+    if is_dict(content, "ema_state_dict"):  # MMEngine saves the average as the weights, and these under its name
+        return {"ema": weights, "model": tensors(content["ema_state_dict"])}
+    if is_dict(content, "ema"):  # our own states
+        return {"ema": tensors(content["ema"]), "model": weights}
+    for key in ("state_dict_ema", "model_ema"):
+        if is_dict(content, key):
+            return {"model": weights, "ema": tensors(content[key])}
+    buffers = {f"ema_{name.replace('.', '_')}": name for name in weights}  # so MMCV 1.x names the average
+    averages = {buffers[name]: value for name, value in weights.items() if name in buffers}
+    if averages:
+        own = {name: value for name, value in weights.items() if name not in buffers}
+        return {"model": own, "ema": own | averages}
+    return {"model": weights}
+
+
+def is_dict(content: Mapping[Any, Any], key: str) -> bool:
+    return isinstance(content.get(key), dict)
+
+
+def tensors(content: Mapping[Any, Any]) -> Weights:
+    """The tensors of a dict under their names without wrappers."""
+    found = {strip_wrappers(str(name)): value for name, value in content.items() if isinstance(value, Tensor)}
+    if any(str(name).startswith("module.") for name in content):
+        found.pop("steps", None)  # of the average, not of the model
+    return found
 
 
 def _read_safetensors(path: Path) -> Checkpoint:
@@ -206,29 +176,142 @@ def strip_wrappers(name: str) -> str:
     return name
 
 
-def load_checkpoint(model: nn.Module, path: str | Path | Checkpoint, *, strict: bool = False) -> LoadReport:
+def load_checkpoint(
+    model: nn.Module,
+    path: str | Path | Checkpoint,
+    *,
+    strict: bool = False,
+    weights: str | None = None,
+    classes: Sequence[str] | None = None,
+    adapt_input: bool = False,
+) -> LoadReport:
     """Load what fits by name and shape, and report the rest. Raises UserError if nothing fits.
 
+    Names of other releases are translated; positions and relative positions of another image size are resized.
+    `weights` is as in `read_checkpoint`. With `classes`, those of the model, the heads' rows are found by the names of
+    the checkpoint's classes. `adapt_input` spreads the first convolution's three channels over another number of them.
     `strict` raises UserError too where something that inference needs is missing or of another shape.
     """
-    checkpoint = path if isinstance(path, Checkpoint) else read_checkpoint(path)
+    checkpoint = path if isinstance(path, Checkpoint) else read_checkpoint(path, weights)
     own = model.state_dict()
-    fitting = {
-        name: value for name, value in checkpoint.weights.items() if name in own and own[name].shape == value.shape
-    }
+    found, source = translate(model, checkpoint.weights)
     report = LoadReport(
         checkpoint.path,
-        loaded=list(fitting),
-        missing=[name for name in own if name not in checkpoint.weights],
-        unexpected=[name for name in checkpoint.weights if name not in own],
-        reinitialised=[name for name in own if name in checkpoint.weights and name not in fitting],
+        loaded=[],
+        missing=[name for name in own if name not in found],
+        unexpected=[name for name in found if name not in own],
+        reinitialised=[],
+        source=source,
+        kind=checkpoint.kind,
+        other=checkpoint.other,
     )
+    rows = ClassRows.of(legend_of(checkpoint)[0], classes)
+    fitting = {}
+    for name in (name for name in found if name in own):
+        value = fit(model, name, found[name], own[name], rows, adapt_input, report)
+        if value is not None:
+            fitting[name] = value
+            report.loaded.append(name)
+        elif not is_constant(name):  # the model's own is right for its size
+            report.reinitialised.append(name)
     lacking = needed_names(model) & {*report.missing, *report.reinitialised}
     if not fitting or (strict and lacking):
         details = "; ".join(line.strip() for line in str(report).splitlines())
         raise UserError(f"{checkpoint.path} does not fit this model, it was saved from another one: {details}")
     model.load_state_dict(fitting, strict=False)
     return report
+
+
+def fit(
+    model: nn.Module,
+    name: str,
+    value: Tensor,
+    target: Tensor,
+    rows: ClassRows | None,
+    adapt_input: bool,
+    report: LoadReport,
+) -> Tensor | None:
+    """A checkpoint's value as the model can take it, with a note in the report; None where it cannot."""
+    if rows is not None and (selected := rows.select(name, value, target)) is not None:
+        report.classes, report.new_classes = rows.shared, rows.new
+        return selected
+    if value.shape == target.shape:
+        return value
+    owner, _, leaf = name.rpartition(".")
+    resize = getattr(model.get_submodule(owner), "resize_weight", None)
+    if resize is not None and (resized := resize(leaf, value)) is not None and resized.shape == target.shape:
+        report.resized.append(name)
+        return resized
+    if adapt_input and is_first_convolution(value, target):
+        report.adapted.append(name)
+        channels = target.shape[1]
+        return value.mean(1, keepdim=True).expand(-1, channels, -1, -1) * (value.shape[1] / channels)
+    return None
+
+
+def is_first_convolution(value: Tensor, target: Tensor) -> bool:
+    """Whether two weights of convolutions differ by the input's channels alone, and one reads RGB."""
+    other_axes = (value.shape[:1] + value.shape[2:], target.shape[:1] + target.shape[2:])
+    return value.ndim == target.ndim == 4 and value.shape[1] == 3 and other_axes[0] == other_axes[1]
+
+
+# parts of heads with a row for each class: convolutions and linear layers, and the class embeddings of Segmenter
+CLASS_ROWS = re.compile(
+    r"(decode_head|auxiliary_head)\.(.*\.)?"
+    r"((\w*conv_seg|\w*cls_seg|fc_seg|cls_embed|se_layer|mask_norm)\.(weight|bias)|cls_emb)"
+)
+
+
+@dataclass
+class ClassRows:
+    """Where each class of a model stands among a checkpoint's, which has others or has them in another order."""
+
+    names: list[str]
+    known: list[str]
+
+    @classmethod
+    def of(cls, known: Iterable[str], names: Iterable[str] | None) -> ClassRows | None:
+        """None where either does not tell its classes, or both have the same."""
+        known, names = [name.lower() for name in known], [name.lower() for name in names or ()]
+        return None if not known or not names or known == names else cls(names, known)
+
+    @property
+    def shared(self) -> list[str]:
+        return [name for name in self.names if name in self.known]
+
+    @property
+    def new(self) -> list[str]:
+        return [name for name in self.names if name not in self.known]
+
+    def select(self, name: str, value: Tensor, target: Tensor) -> Tensor | None:
+        """The target with the rows of shared classes from the value; None where a tensor has no such rows."""
+        axis = 1 if name.endswith(".cls_emb") else 0
+        more = value.shape[axis] - len(self.known) if value.ndim else -1  # a row for "no object"
+        others = [length for place, length in enumerate(value.shape) if place != axis]
+        if (
+            not CLASS_ROWS.fullmatch(name)
+            or more not in (0, 1)
+            or value.ndim != target.ndim
+            or target.shape[axis] - len(self.names) != more
+            or others != [length for place, length in enumerate(target.shape) if place != axis]
+        ):
+            return None
+        selected = target.clone()
+        pairs = [(row, self.known.index(name)) for row, name in enumerate(self.names) if name in self.known]
+        pairs += [(len(self.names), len(self.known))] * more
+        if pairs:
+            own, foreign = (torch.tensor(places, device=value.device) for places in zip(*pairs, strict=True))
+            selected.index_copy_(axis, own.to(target.device), value.index_select(axis, foreign).to(target))
+        return selected
+
+
+def legend_of(checkpoint: Checkpoint) -> tuple[list[str], list[list[int]]]:
+    """Classes and palette as a checkpoint tells them, ours or either MMSegmentation's; empty where it does not."""
+    meta = checkpoint.meta
+    known = meta["dataset_meta"] if isinstance(meta.get("dataset_meta"), Mapping) else meta
+    found = [known.get(key) or known.get(key.upper()) for key in ("classes", "palette")]
+    classes, palette = (value if isinstance(value, (list, tuple)) else () for value in found)
+    return [str(name) for name in classes], [list(colour) for colour in palette]
 
 
 def needed_names(model: nn.Module) -> set[str]:

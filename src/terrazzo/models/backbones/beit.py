@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from terrazzo.models.backbones.beit_weights import BEIT_NAMINGS
 from terrazzo.models.layers import (
     DropPath,
     FeedForward,
@@ -68,6 +70,15 @@ class BEiTAttention(nn.Module):
         self.qkv = nn.Linear(embed_dims, 3 * embed_dims, bias=bias is True)
         self.attn_drop = nn.Dropout(attn_drop)
         self.proj = nn.Linear(embed_dims, embed_dims)
+
+    def resize_weight(self, name: str, value: Tensor) -> Tensor | None:
+        """The table of a square grid of another size, for this one; None for any other weight."""
+        if name != "relative_position_bias_table" or value.ndim != 2:
+            return None
+        side = math.isqrt(max(len(value) - EXTRA_ROWS, 0))
+        if side % 2 == 0 or side**2 + EXTRA_ROWS != len(value):
+            return None
+        return resize_table(value, (side // 2 + 1,) * 2, self.grid)
 
     def position_bias(self, grid: Grid, index: Tensor) -> Tensor:
         """(heads, L, L), added to the scores."""
@@ -138,6 +149,8 @@ class BEiT(nn.Module):
     Runs at any size: the tables of relative positions are stretched from the grid of `img_size`. `init_values` starts
     the branches' scales (None: no scales).
     """
+
+    namings = BEIT_NAMINGS
 
     full_bias = False  # of query, key and value, whatever `qv_bias` says
 

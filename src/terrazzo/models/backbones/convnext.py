@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from terrazzo.errors import UserError, nearest
+from terrazzo.models.backbones.convnext_weights import NAMINGS
 from terrazzo.models.layers import build_activation, build_norm, maybe_checkpoint
 from terrazzo.models.layers.drop import DropPath
 from terrazzo.models.layers.transformer import drop_path_rates
@@ -106,6 +107,8 @@ class ConvNeXt(nn.Module):
 
     `arch` is a name, or a dict of `depths` and `channels`. Raises UserError for an unknown name.
     """
+
+    namings = NAMINGS
 
     def __init__(
         self,

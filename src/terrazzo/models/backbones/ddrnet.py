@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from terrazzo.models.backbones.ddrnet_weights import DDRNET_NAMINGS
 from terrazzo.models.layers import ConvBlock, build_activation, build_norm, resize
 from terrazzo.registry import MODELS
 
@@ -124,6 +125,8 @@ class DDRNet(nn.Module):
     -> the detail branch half-way (2 * channels, for an auxiliary loss) and the two branches together (4 * channels),
     both at 1/8.
     """
+
+    namings = DDRNET_NAMINGS
 
     def __init__(
         self,

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from terrazzo.errors import UserError, nearest
+from terrazzo.models.backbones.hrnet_weights import NAMINGS
 from terrazzo.models.backbones.resnet import BasicBlock, Block, Bottleneck
 from terrazzo.models.layers import Upsample, build_conv, build_norm, norm_name, resize
 from terrazzo.registry import MODELS
@@ -82,6 +83,8 @@ class HRNet(nn.Module):
     `extra` describes `stage1` to `stage4`, each with `num_modules`, `num_branches`, `block` ("BASIC" or "BOTTLENECK"),
     `num_blocks` and `num_channels`. Without `multiscale_output` only the finest map comes out.
     """
+
+    namings = NAMINGS
 
     def __init__(
         self,

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from terrazzo.models.backbones.beit import BEiT, Grid
-from terrazzo.models.layers import resize_position_embedding
+from terrazzo.models.backbones.beit_weights import MAE_NAMINGS
+from terrazzo.models.layers import resize_learned, resize_position_embedding
 from terrazzo.registry import MODELS
 
 
@@ -20,12 +21,18 @@ class MAE(BEiT):
     Runs at any size: the position embeddings are interpolated as well.
     """
 
+    namings = MAE_NAMINGS
+
     full_bias = True
 
     def __init__(self, *, embed_dims: int = 768, **kwargs: Any) -> None:
         super().__init__(embed_dims=embed_dims, **kwargs)
         self.pos_embed = nn.Parameter(torch.zeros(1, self.grid[0] * self.grid[1] + 1, embed_dims))
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
+
+    def resize_weight(self, name: str, value: Tensor) -> Tensor | None:
+        """Positions learned at another image size, for this one; None for any other weight."""
+        return resize_learned(value, self.grid, extra_tokens=1) if name == "pos_embed" else None
 
     def embed(self, patches: Tensor, grid: Grid) -> Tensor:
         return super().embed(patches, grid) + resize_position_embedding(self.pos_embed, self.grid, grid)

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from terrazzo.models.backbones.mit_weights import NAMINGS
 from terrazzo.models.layers import build_activation, build_norm, maybe_checkpoint
 from terrazzo.models.layers.drop import DropPath
 from terrazzo.models.layers.efficient_attention import EfficientAttention
@@ -90,6 +91,8 @@ class MixVisionTransformer(nn.Module):
 
     Stage i has `embed_dims * num_heads[i]` channels and shrinks its keys and values by `sr_ratios[i]`.
     """
+
+    namings = NAMINGS
 
     def __init__(
         self,

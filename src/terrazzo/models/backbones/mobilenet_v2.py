@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from terrazzo.models.backbones.mobilenet_v2_weights import NAMINGS
 from terrazzo.models.layers import ConvBlock, maybe_checkpoint
 from terrazzo.registry import MODELS
 
@@ -60,6 +61,8 @@ class InvertedResidual(nn.Module):
 @MODELS.register
 class MobileNetV2(nn.Module):
     """MobileNetV2 (Sandler et al., CVPR 2018) -> the maps of the stages in `out_indices`."""
+
+    namings = NAMINGS
 
     def __init__(
         self,

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from terrazzo.errors import UserError
 from terrazzo.models.backbones.mobilenet_v2 import make_divisible
+from terrazzo.models.backbones.mobilenet_v3_weights import NAMINGS
 from terrazzo.models.layers import ConvBlock, maybe_checkpoint
 from terrazzo.registry import MODELS
 
@@ -124,6 +125,8 @@ class MobileNetV3(nn.Module):
     Layer 0 is the stem, the last one the closing convolution; `reduction_factor` narrows the blocks of dilation 4.
     Raises UserError for an unknown `arch`.
     """
+
+    namings = NAMINGS
 
     def __init__(
         self,

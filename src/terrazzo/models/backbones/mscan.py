@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from terrazzo.models.backbones.mscan_weights import NAMINGS
 from terrazzo.models.layers import build_activation, build_norm
 from terrazzo.models.layers.drop import DropPath
 from terrazzo.models.layers.init import init_convolutions
@@ -137,6 +138,8 @@ class MSCABlock(nn.Module):
 @MODELS.register
 class MSCAN(nn.Module):
     """Multi-scale convolutional attention network (SegNeXt: Guo et al., NeurIPS 2022) -> the maps of all stages."""
+
+    namings = NAMINGS
 
     def __init__(
         self,

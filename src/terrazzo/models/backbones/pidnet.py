@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from terrazzo.models.backbones.ddrnet import DAPPM, RELU, BasicBlock, Bottleneck
+from terrazzo.models.backbones.ddrnet_weights import PIDNET_NAMINGS
 from terrazzo.models.layers import ConvBlock, resize
 from terrazzo.registry import MODELS
 
@@ -76,6 +77,8 @@ class PIDNet(nn.Module):
     (4 * channels). With two stem blocks it is the S or M model, with more the L model, whose pooling and fusion are
     heavier.
     """
+
+    namings = PIDNET_NAMINGS
 
     def __init__(
         self,

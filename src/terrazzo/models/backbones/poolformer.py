@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from terrazzo.errors import UserError, nearest
+from terrazzo.models.backbones.poolformer_weights import NAMINGS
 from terrazzo.models.layers import build_activation, build_norm
 from terrazzo.models.layers.drop import DropPath
 from terrazzo.models.layers.tokens import lay_for_depthwise
@@ -100,6 +101,8 @@ class PoolFormer(nn.Module):
     stages are numbered 0, 2, 4, 6, with the downsampling between them. With `frozen_stages` from 0 on, the patch
     embedding is frozen, then so many parts of the network. Raises UserError for an unknown name.
     """
+
+    namings = NAMINGS
 
     def __init__(
         self,

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from terrazzo.errors import UserError
+from terrazzo.models.backbones.resnet_weights import NAMINGS
 from terrazzo.models.layers import build_conv, build_norm, maybe_checkpoint, norm_name
 from terrazzo.models.layers.plugins import build_plugin
 from terrazzo.registry import MODELS
@@ -195,6 +196,8 @@ class ResNet(nn.Module):
     `stage_with_dcn`; `plugins` are `{"cfg": ..., "position": ..., "stages": ...}`, layers inside the bottlenecks.
     Raises UserError for an unknown depth or position.
     """
+
+    namings = NAMINGS
 
     architectures = ARCHITECTURES
     keeps_specs = ("dcn", "plugins")

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from terrazzo.errors import UserError
+from terrazzo.models.backbones.stdc_weights import NAMINGS
 from terrazzo.models.layers import ConvBlock, resize
 from terrazzo.registry import MODELS
 
@@ -73,6 +74,8 @@ class STDCNet(nn.Module):
 
     Raises UserError for an unknown `stdc_type` or `bottleneck_type`.
     """
+
+    namings = NAMINGS
 
     def __init__(
         self,

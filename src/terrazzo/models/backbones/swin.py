@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,10 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from terrazzo.models.layers import build_norm, maybe_checkpoint
+from terrazzo.models.backbones.swin_weights import NAMINGS
+from terrazzo.models.layers import build_norm, maybe_checkpoint, resize
 from terrazzo.models.layers.drop import DropPath
 from terrazzo.models.layers.patch_embed import PatchEmbed, pair
-from terrazzo.models.layers.position import resize_position_embedding
+from terrazzo.models.layers.position import resize_learned, resize_position_embedding
 from terrazzo.models.layers.tokens import Grid, as_map
 from terrazzo.models.layers.transformer import FeedForward, drop_path_rates, init_transformer
 from terrazzo.models.layers.window import WindowPlan, Windows, per_image, separate
@@ -50,6 +52,16 @@ class WindowAttention(nn.Module):
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
 
     relative_position_index: Tensor
+
+    def resize_weight(self, name: str, value: Tensor) -> Tensor | None:
+        """The table of windows of another size, for these; None for any other weight."""
+        if name != "relative_position_bias_table" or value.ndim != 2:
+            return None
+        source, own = (math.isqrt(rows) for rows in (len(value), len(self.relative_position_bias_table)))
+        if source**2 != len(value):
+            return None
+        table = value.T.unflatten(1, (source, source)).unsqueeze(0)  # 1, heads, 2n - 1, 2n - 1
+        return resize(table, (own, own), mode="bicubic")[0].flatten(1).T
 
     def scores(self, mask: Tensor | None, images: int) -> Tensor:
         """What is added to the scores: the bias (1, heads, L, L), or bias and mask of each window of `images` maps."""
@@ -204,6 +216,8 @@ class SwinTransformer(nn.Module):
     Images of any size: maps are padded to whole windows; absolute position embeddings, where used, are resized.
     """
 
+    namings = NAMINGS
+
     def __init__(
         self,
         *,
@@ -291,6 +305,10 @@ class SwinTransformer(nn.Module):
         super().train(mode)
         self.freeze()
         return self
+
+    def resize_weight(self, name: str, value: Tensor) -> Tensor | None:
+        """Positions learned at another image size, for this one; None for any other weight."""
+        return resize_learned(value, self.pretrain_grid, extra_tokens=0) if name == "absolute_pos_embed" else None
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         tokens, grid = self.patch_embed(x)

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from terrazzo.models.backbones.twins_weights import NAMINGS
 from terrazzo.models.layers import build_norm
 from terrazzo.models.layers.drop import DropPath
 from terrazzo.models.layers.efficient_attention import EfficientAttention
@@ -107,6 +108,8 @@ class PCPVT(nn.Module):
 
     A pyramid of layers that attend to a shrunken map; positions come from a convolution after each stage's first layer.
     """
+
+    namings = NAMINGS
 
     def __init__(
         self,

@@ -9,12 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from terrazzo.errors import UserError
+from terrazzo.models.backbones.vit_weights import NAMINGS
 from terrazzo.models.layers import (
     PatchEmbed,
     TransformerEncoderLayer,
     build_norm,
     drop_path_rates,
     init_transformer,
+    resize_learned,
     resize_position_embedding,
     to_map,
 )
@@ -35,6 +37,8 @@ class VisionTransformer(nn.Module):
     word of `frozen_exclude` are trained, unless it is ["all"]. Raises UserError where a class token is asked for and
     there is none.
     """
+
+    namings = NAMINGS
 
     def __init__(
         self,
@@ -118,6 +122,12 @@ class VisionTransformer(nn.Module):
             return
         for name, parameter in self.named_parameters():
             parameter.requires_grad = any(word in name for word in words)
+
+    def resize_weight(self, name: str, value: Tensor) -> Tensor | None:
+        """Positions learned at another image size, for this one; None for any other weight."""
+        if name != "pos_embed":
+            return None
+        return resize_learned(value, self.grid, extra_tokens=1, mode=self.interpolate_mode)
 
     def embed(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """Class token and patches with their positions (N, 1 + h * w, C), and the patches' grid (h, w)."""

@@ -16,6 +16,7 @@ from terrazzo.models.layers import (
     TransformerEncoderLayer,
     init_transformer,
     resize,
+    resize_learned,
     resize_position_embedding,
     to_map,
 )
@@ -116,6 +117,10 @@ class SideAdapterNetwork(nn.Module):
         init_transformer(self)
         for embedding in (self.pos_embed, self.query_embed, self.query_pos_embed):
             nn.init.trunc_normal_(embedding, std=0.02)
+
+    def resize_weight(self, name: str, value: Tensor) -> Tensor | None:
+        """Positions learned at another image size, for this one; None for any other weight."""
+        return resize_learned(value, self.grid, extra_tokens=0) if name == "pos_embed" else None
 
     def fuse(self, index: int, x: Tensor, maps: Sequence[Tensor], grid: tuple[int, int]) -> Tensor:
         """Add CLIP's map to the patches of tokens (N, Q + h * w, C), if it joins after layer `index`."""

@@ -6,7 +6,7 @@ from terrazzo.models.layers.conv import ConvBlock, DepthwiseSeparableConvBlock, 
 from terrazzo.models.layers.drop import DropPath
 from terrazzo.models.layers.norm import build_norm, norm_name
 from terrazzo.models.layers.patch_embed import PatchEmbed
-from terrazzo.models.layers.position import resize_position_embedding, to_map
+from terrazzo.models.layers.position import resize_learned, resize_position_embedding, to_map
 from terrazzo.models.layers.resize import Upsample, resize
 from terrazzo.models.layers.transformer import (
     FeedForward,
@@ -33,6 +33,7 @@ __all__ = [
     "maybe_checkpoint",
     "norm_name",
     "resize",
+    "resize_learned",
     "resize_position_embedding",
     "to_map",
 ]

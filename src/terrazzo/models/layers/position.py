@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -25,3 +26,13 @@ def resize_position_embedding(
 def to_map(tokens: Tensor, grid: Sequence[int]) -> Tensor:
     """Tokens (N, h * w, C) as a contiguous map (N, C, h, w)."""
     return tokens.transpose(1, 2).unflatten(2, tuple(grid)).contiguous()
+
+
+def resize_learned(
+    embedding: Tensor, grid: Sequence[int], *, extra_tokens: int, mode: str = "bicubic"
+) -> Tensor | None:
+    """Embedding (1, extra_tokens + n * n, C) of another square image -> for `grid`; None where it is no such one."""
+    side = math.isqrt(max(embedding.shape[1] - extra_tokens, 0)) if embedding.ndim == 3 else 0
+    if side == 0 or side**2 + extra_tokens != embedding.shape[1]:
+        return None
+    return resize_position_embedding(embedding, (side, side), grid, extra_tokens=extra_tokens, mode=mode)

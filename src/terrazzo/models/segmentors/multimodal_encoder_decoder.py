@@ -8,7 +8,9 @@ from torch import Tensor, nn
 
 from terrazzo.errors import UserError
 from terrazzo.models.layers import resize
+from terrazzo.models.naming import Naming
 from terrazzo.models.preprocess import Preprocess
+from terrazzo.models.segmentors.clip_weights import clip_namings
 from terrazzo.models.segmentors.encoder_decoder import EncoderDecoder
 from terrazzo.registry import MODELS
 
@@ -41,6 +43,10 @@ class MultimodalEncoderDecoder(EncoderDecoder):
         self.scale = encoder_resolution if asymetric_input and encoder_resolution is not None else 1.0
         self.preprocess = data_preprocessor if data_preprocessor is not None else Preprocess()
         self.test_cfg = test_cfg or {"mode": "whole"}
+
+    @property
+    def namings(self) -> tuple[Naming, ...]:
+        return clip_namings(len(self.image_encoder.layers))
 
     def encode(self, images: Tensor) -> Any:
         small = images if self.scale == 1.0 else resize(images, scale_factor=self.scale)

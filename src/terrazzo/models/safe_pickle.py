@@ -1,0 +1,223 @@
+"""Unpickling files that may have been made to do harm: tensors and plain containers come out, nothing is run."""
+
+from __future__ import annotations
+
+import collections
+import math
+import pickle
+import re
+import types
+import zipfile
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from terrazzo.errors import UserError
+
+_Unpickler: Any = pickle._Unpickler  # type: ignore[attr-defined]  # Python's own: see SafeUnpickler
+
+# What a checkpoint may construct: tensors and plain containers.
+ALLOWED_GLOBALS = {
+    ("collections", "OrderedDict"): collections.OrderedDict,
+    ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,
+    ("torch._utils", "_rebuild_tensor"): torch._utils._rebuild_tensor,
+    ("torch._utils", "_rebuild_parameter"): torch._utils._rebuild_parameter,
+    ("torch", "Size"): torch.Size,
+    ("torch", "device"): torch.device,
+}
+# Objects of these packages are records of the run that saved the file; inert stand-ins take their place.
+SKIPPED_PACKAGES = (
+    "mmcv", "mmengine", "mmseg", "mmdet", "mmcls", "mmpretrain", "addict", "numpy", "argparse", "collections",
+    "pathlib", "datetime",
+)  # fmt: skip
+# So they do for the names that put such objects together: plain types, text as bytes, attributes of stand-ins.
+SKIPPED_GLOBALS = {
+    "copyreg": ("_reconstructor",),
+    "_codecs": ("encode",),
+    "builtins": (
+        "getattr", "object", "set", "frozenset", "int", "long", "float", "complex", "bool", "str", "unicode", "bytes",
+        "bytearray", "list", "tuple", "dict", "slice", "range",
+    ),
+}  # fmt: skip
+PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}  # names that pickles of protocol 2 use
+
+
+class Skipped:
+    """Stands for an object in a checkpoint that is of no use here; it takes whatever it is given and does nothing."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+
+    def __setstate__(self, state: Any) -> None: ...
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Skipped:
+        return self
+
+    def __setitem__(self, key: Any, value: Any) -> None: ...
+
+    def append(self, item: Any) -> None: ...
+
+    def extend(self, items: Any) -> None: ...
+
+
+class SafeUnpickler(_Unpickler):
+    """An unpickler that constructs tensors and plain containers only.
+
+    Unlike C's, Python's own unpickler can be told what may be called, and what may have its attributes set. `sizes` are
+    the bytes that a zip file has for each storage, `length` those of the whole file.
+    """
+
+    dispatch: ClassVar[Any] = dict(_Unpickler.dispatch)
+    sizes: ClassVar[dict[str, int] | None] = None
+    length: ClassVar[int] = 0
+
+    def allow(self, function: Any) -> None:
+        if not (isinstance(function, Skipped) or any(function is known for known in CALLABLE)):
+            raise pickle.UnpicklingError(f"it calls {function!r}, which makes neither a tensor nor a container")
+
+    def load_reduce(self) -> None:
+        self.allow(self.stack[-2])
+        super().load_reduce()
+        if isinstance(self.stack[-1], Tensor):
+            refuse_expansion(self.stack[-1])
+
+    def load_newobj(self) -> None:
+        self.allow(self.stack[-2])
+        super().load_newobj()
+
+    def load_newobj_ex(self) -> None:
+        self.allow(self.stack[-3])
+        super().load_newobj_ex()
+
+    def _instantiate(self, kind: Any, arguments: Any) -> None:
+        self.allow(kind)
+        super()._instantiate(kind, arguments)
+
+    def load_build(self) -> None:
+        target = self.stack[-2]
+        if not isinstance(target, (Skipped, collections.OrderedDict)):
+            raise pickle.UnpicklingError(f"it sets attributes of {target!r}")
+        super().load_build()
+
+    def load_setitem(self) -> None:
+        check_key(self.stack[-2])
+        super().load_setitem()
+
+    def load_setitems(self) -> None:
+        for key in self.stack[::2]:
+            check_key(key)
+        super().load_setitems()
+
+    def load_dict(self) -> None:
+        for key in self.stack[::2]:
+            check_key(key)
+        super().load_dict()
+
+    def load_additems(self) -> None:
+        for item in self.stack:
+            check_key(item)
+        super().load_additems()
+
+    def load_frozenset(self) -> None:
+        for item in self.stack:
+            check_key(item)
+        super().load_frozenset()
+
+    def load_binpersid(self) -> None:
+        self.check_storage(self.stack[-1])
+        super().load_binpersid()
+
+    def check_storage(self, identity: Any) -> None:
+        """Refuse a storage that is said to be longer than what the file has for it: torch would read beyond it."""
+        if not isinstance(identity, tuple) or len(identity) < 5 or not isinstance(identity[4], int):
+            raise pickle.UnpicklingError("it has a reference that is no storage")
+        needed = identity[4] * getattr(identity[1], "dtype", torch.uint8).itemsize
+        held = self.length if self.sizes is None else self.sizes.get(str(identity[2]), 0)
+        if not 0 <= needed <= held:
+            raise pickle.UnpicklingError(f"it says that a storage has {needed} bytes, which are not in the file")
+
+    for name in (
+        "reduce", "newobj", "newobj_ex", "build", "setitem", "setitems", "dict", "additems", "frozenset", "binpersid",
+    ):  # fmt: skip
+        dispatch[getattr(pickle, name.upper())[0]] = locals()[f"load_{name}"]
+
+    def find_class(self, module: str, name: str) -> Any:
+        module = PYTHON_2.get(module, module)
+        if (module, name) in ALLOWED_GLOBALS:
+            return ALLOWED_GLOBALS[module, name]
+        if module in ("torch", "torch.storage") and (name in DTYPES or re.fullmatch(r"\w+Storage", name)):
+            return getattr(torch.storage if module == "torch.storage" else torch, name)
+        if module.partition(".")[0] in SKIPPED_PACKAGES or name in SKIPPED_GLOBALS.get(module, ()):
+            return Skipped
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is neither a tensor nor a container")
+
+
+def check_key(key: Any, depth: int = 0) -> None:
+    """Refuse nested tuples as keys: to hash one whose parts are shared takes time without end."""
+    if not isinstance(key, tuple):
+        return
+    if depth > 1 or len(key) > 64:
+        raise pickle.UnpicklingError("it has a key of nested tuples")
+    for part in key:
+        check_key(part, depth + 1)
+
+
+def refuse_expansion(value: Tensor) -> None:
+    """Refuse a tensor that is far longer than its storage, which a copy of it would fill."""
+    length = math.prod(value.shape) * value.element_size()
+    if length > value.untyped_storage().nbytes() + MOST_EXPANDED:
+        raise pickle.UnpicklingError(f"it has a tensor of {length} bytes, which are not in the file")
+
+
+MOST_EXPANDED = 2**28
+CALLABLE = [*ALLOWED_GLOBALS.values(), Skipped]
+DTYPES = {name for name in dir(torch) if isinstance(getattr(torch, name), torch.dtype)}
+
+
+def load_pickle(path: Path) -> Any:
+    """What a file of torch.save holds, with a stand-in for everything that is neither a tensor nor a container.
+
+    Raises UserError for a damaged or an unsafe file.
+    """
+    unpickler = type("Unpickler", (SafeUnpickler,), {"sizes": storage_sizes(path), "length": path.stat().st_size})
+    module = types.SimpleNamespace(
+        Unpickler=unpickler, load=lambda file, **options: unpickler(file, **options).load(), __name__=__name__
+    )
+    try:
+        return torch.load(path, map_location="cpu", pickle_module=module, weights_only=False)
+    except pickle.UnpicklingError as problem:
+        raise UserError(f"{path} is refused as a checkpoint: {problem}. Nothing in it was executed.") from None
+    except Exception as problem:  # torch reports a damaged file in a dozen ways, none of them documented
+        raise UserError(f"{path} cannot be read as a checkpoint: it is damaged or cut off ({problem})") from None
+
+
+def storage_sizes(path: Path) -> dict[str, int] | None:
+    """Bytes of each storage in a zip file; None for the format before it.
+
+    Raises UserError for what torch.load would run or unpack: TorchScript, tar files of old, packed or overlapping
+    entries.
+    """
+    with path.open("rb") as file:
+        head = file.read(512)
+    if head[257:262] == b"ustar":
+        raise UserError(f"{path} is refused as a checkpoint: it is a tar archive; save it with a newer torch")
+    if not head.startswith(b"PK\x03\x04"):
+        return None
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as problem:
+        raise UserError(f"{path} cannot be read as a checkpoint: it is damaged or cut off ({problem})") from None
+    names = [entry.filename.partition("/")[2] for entry in entries]
+    if "constants.pkl" in names:
+        raise UserError(f"{path} is refused as a checkpoint: it is a TorchScript program; save a state_dict instead")
+    if sum(entry.file_size for entry in entries) > path.stat().st_size or len(set(names)) < len(names):
+        raise UserError(
+            f"{path} is refused as a checkpoint: its entries are packed or overlap; save it with torch.save"
+        )
+    return {
+        name.removeprefix("data/"): entry.file_size
+        for name, entry in zip(names, entries, strict=True)
+        if name.startswith("data/")
+    }
