@@ -12,6 +12,7 @@ from terrazzo.config.classes import set_classes
 from terrazzo.config.experiment import AMP_DTYPES, whole_number
 from terrazzo.config.merge import merge
 from terrazzo.config.section import DELETE_KEY, plain
+from terrazzo.config.short_data import as_list, dataset
 from terrazzo.config.short_images import ImageKind, image_kind, set_in_channels
 from terrazzo.config.upgrade import is_old, upgrade_config
 from terrazzo.errors import UserError, nearest
@@ -25,7 +26,7 @@ KEYS = (
 SETTINGS = tuple(key for key in KEYS if key not in ("model", "custom_imports"))  # those of no whole config's names
 DATA_KEYS = (
     "root", "images", "labels", "train", "val", "test", "classes", "palette", "ignore", "label_map",
-    "reduce_zero_label", "bands",
+    "reduce_zero_label", "bands", "label_format", "image_suffix", "label_suffix",
 )  # fmt: skip
 
 
@@ -102,11 +103,13 @@ def check_data(data: Mapping[str, Any], path: Path | None) -> None:
         )
     if palette is not None and not (len(palette) == len(classes) and all(is_colour(colour) for colour in palette)):
         raise UserError(f"{where(path)}: `data.palette` must be {len(classes)} colours [red, green, blue], one a class")
-    if not all(isinstance(value, int) for value in as_list(data.get("ignore"))):
+    has_names = data.get("label_format") is not None
+    if not all(isinstance(value, (int, str) if has_names else int) for value in as_list(data.get("ignore"))):
         raise UserError(f"{where(path)}: `data.ignore` must be a list of label values, not {data['ignore']!r}")
     label_map = data.get("label_map") or {}
     if not isinstance(label_map, Mapping) or not all(
-        str(old).isdecimal() and isinstance(new, int) and (new < len(classes) or new == 255)
+        (has_names or str(old).isdecimal())
+        and ((isinstance(new, int) and (new < len(classes) or new == 255)) or (has_names and new in classes))
         for old, new in label_map.items()
     ):
         raise UserError(
@@ -117,11 +120,6 @@ def check_data(data: Mapping[str, Any], path: Path | None) -> None:
 
 def is_colour(value: Any) -> bool:
     return isinstance(value, (list, tuple)) and len(value) == 3 and all(0 <= channel <= 255 for channel in value)
-
-
-def as_list(value: Any) -> list[Any]:
-    """A list as it is, one value as a list of it, None as an empty one."""
-    return [] if value is None else list(value) if isinstance(value, (list, tuple)) else [value]
 
 
 def number(values: Mapping[str, Any], key: str) -> float:
@@ -221,29 +219,6 @@ def loaders(
             for name, split in (("val", "val"), ("test", test))
         },
     }
-
-
-def dataset(data: Mapping[str, Any], split: str, path: Path | None) -> dict[str, Any]:
-    """A split: `images/SPLIT` and `labels/SPLIT`, or what `data.SPLIT` names (a split file, or a folder in both)."""
-    root = Path(data.get("root", "."))
-    if path is not None and not root.is_absolute():
-        root = path.parent / root
-    images, labels = str(data.get("images", "images")), str(data.get("labels", "labels"))
-    chosen = str(data.get(split) or split)
-    section: dict[str, Any] = {
-        "type": "BaseSegDataset",
-        "data_root": str(root),
-        "metainfo": {"classes": [str(name) for name in data["classes"]]},
-    }
-    if Path(chosen).suffix:
-        section |= {"ann_file": chosen, "data_prefix": {"img_path": images, "seg_map_path": labels}}
-    else:
-        section["data_prefix"] = {"img_path": f"{images}/{chosen}", "seg_map_path": f"{labels}/{chosen}"}
-    if data.get("palette"):
-        section["metainfo"]["palette"] = [list(colour) for colour in data["palette"]]
-    if data.get("ignore") is not None:
-        section["ignore"] = as_list(data["ignore"])
-    return section | {key: data[key] for key in ("label_map", "reduce_zero_label") if data.get(key) is not None}
 
 
 def run(values: Mapping[str, Any], optimizer: dict[str, Any], length: int, by_epoch: bool) -> dict[str, Any]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from terrazzo.data.pairs import find_pairs
+from terrazzo.data.pairs import Pair, find_pairs, held_out
 from terrazzo.data.spec import DatasetSpec, Source
 from terrazzo.data.wrappers import WRAPPERS, MultiImageMixDataset, Wrapper
 from terrazzo.errors import UserError
@@ -17,6 +18,8 @@ from terrazzo.registry import DATASETS, check_arguments
 from terrazzo.sample import Sample
 from terrazzo.transforms import Compose, read_label
 from terrazzo.transforms.decode import map_label
+from terrazzo.transforms.formats.base import LabelFormat, make_label_format
+from terrazzo.transforms.loading import LoadAnnotations
 from terrazzo.transforms.volume_loading import read_volume
 
 
@@ -48,8 +51,10 @@ class SegmentationDataset:
         depth_map_suffix: str | Sequence[str] | None = None,
         metainfo: dict[str, Any] | None = None,
         reduce_zero_label: bool | None = None,
-        label_map: dict[Any, int] | None = None,
-        ignore: Sequence[int] = (),
+        label_map: dict[Any, Any] | None = None,
+        ignore: Sequence[Any] = (),
+        label_format: Any = None,
+        holdout: dict[str, Any] | None = None,
         used_labels: Sequence[str] = (),
         ignore_index: int = 255,
         indices: int | Sequence[int] | None = None,
@@ -65,15 +70,27 @@ class SegmentationDataset:
         prefix = spec.data_prefix if data_prefix is None else data_prefix
         metainfo = metainfo or {}
         images, labels = root / prefix.get("img_path", ""), prefix.get("seg_map_path")
+        self.pipeline = Compose(pipeline)
+        label_format = label_format or format_in(self.pipeline)
+        if label_format is not None and labels is None and str(ann_file).endswith(".json"):
+            labels, ann_file = str(ann_file), ""  # as COCO's configs name their file
         split = root / ann_file if ann_file else None
         self.name, self.describe = spec.name, spec.describe
         declared, endings = tuple(spec.classes), img_suffix or spec.img_suffix
         label_root = root / labels if labels is not None else None
+        self.label_format: LabelFormat | None = None
+        if label_format is not None and label_root is not None:
+            wanted = metainfo.get("classes") or used_labels or declared
+            colours = metainfo.get("palette") or spec.palette
+            self.label_format = make_label_format(label_format, label_root, wanted, colours, label_map, ignore)
+            declared = tuple(self.label_format.names.classes)
+            label_map, ignore = without_names(label_map, ignore)
         if spec.read is not None:
             listing = spec.read(Source(images, label_root, split, root, test_mode))
             self.pairs, declared = listing.pairs, listing.classes
         else:
-            self.pairs = find_pairs(images, label_root, endings, seg_map_suffix or spec.seg_map_suffix, split)
+            suffix = seg_map_suffix or (self.label_format.suffixes if self.label_format else spec.seg_map_suffix)
+            self.pairs = self.labelled(images, label_root, endings, suffix, split)
         self.companions = {  # further files of each image, by the name of their path in a sample's meta
             key: [path for _, path in find_pairs(images, root / prefix[folder], endings, suffix, split)]
             for key, folder, suffix in (
@@ -82,6 +99,9 @@ class SegmentationDataset:
             )
             if folder in prefix
         }
+        if holdout is not None:
+            check_arguments(held_out, {"names": (), **holdout}, "holdout", "")
+            indices = held_out([image.relative_to(images).as_posix() for image, _ in self.pairs], **holdout)
         if indices is not None:
             chosen = range(indices) if isinstance(indices, int) else indices
             self.pairs = [self.pairs[index] for index in chosen]
@@ -94,8 +114,16 @@ class SegmentationDataset:
         if subset is not None and label_map is None and self.palette and not metainfo.get("palette"):
             self.palette = [self.palette[declared.index(name)] for name in self.classes]
         self.ignore = tuple(ignore or spec.ignore)
-        self.pipeline = Compose(pipeline)
         self.seed = seed
+
+    def labelled(
+        self, images: Path, labels: Path | None, endings: Any, label_endings: Any, split: Path | None
+    ) -> list[Pair]:
+        """Images and their labels, which may lie in one file."""
+        if self.label_format is not None and self.label_format.is_index:
+            found = [image for image, _ in find_pairs(images, None, endings, (), split)]
+            return list(zip(found, self.label_format.find(found, images), strict=True))
+        return find_pairs(images, labels, endings, label_endings, split)
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -107,6 +135,7 @@ class SegmentationDataset:
             "reduce_zero_label": self.reduce_zero_label,
             "label_map": self.label_map,
             "ignore": self.ignore,
+            "label_format": self.label_format,
         }
         meta |= {key: paths[index] for key, paths in self.companions.items()}
         if self.describe is not None:
@@ -115,6 +144,7 @@ class SegmentationDataset:
         try:
             sample = self.pipeline(sample, np.random.default_rng([self.seed, epoch, index]))
             for view in sample if isinstance(sample, list) else [sample]:
+                view.meta.pop("label_format", None)  # it may hold the labels of all images
                 self.check_classes(view)
         except (UserError, OSError) as problem:
             return Failure(str(problem))
@@ -129,10 +159,18 @@ class SegmentationDataset:
 
     def read_label(self, path: Path) -> np.ndarray:
         """The class map of a label file (H, W), or (Z, Y, X) of a volume, mapped as in the pipeline."""
+        if self.label_format is not None:
+            label = self.label_format.read(path, self.image_of.get(path), (0, 0))
+            return map_label(label, self.reduce_zero_label, self.label_map, self.ignore)
         if path.name.endswith((".nii", ".nii.gz")):
             volume = np.rint(read_volume(path, "nifti")[0])
             return map_label(volume.astype(np.uint8), self.reduce_zero_label, self.label_map, self.ignore)
         return map_label(read_label(path), self.reduce_zero_label, self.label_map, self.ignore)
+
+    @cached_property
+    def image_of(self) -> dict[Path | None, Path]:
+        """The image of each label."""
+        return {label: image for image, label in self.pairs}
 
     def check_label(self, path: Path) -> np.ndarray:
         """Pixels of each class in a label file, ignored ones left out. Raises UserError for a value outside."""
@@ -149,6 +187,18 @@ class SegmentationDataset:
                 f"`ignore: [{values[0]}]`, or add the missing classes."
             )
         return np.bincount(label[label < size], minlength=size)
+
+
+def format_in(pipeline: Compose) -> Any:
+    """The label format that the pipeline's LoadAnnotations names, if any."""
+    loaders = (step for step in pipeline.transforms if isinstance(step, LoadAnnotations))
+    return next((loader.label_format for loader in loaders if loader.label_format is not None), None)
+
+
+def without_names(label_map: dict[Any, Any] | None, ignore: Sequence[Any]) -> tuple[dict[Any, int], list[int]]:
+    """What `label_map` and `ignore` say of values, the names that a label format has resolved left out."""
+    values = {old: new for old, new in (label_map or {}).items() if str(old).isdecimal()}
+    return values, [value for value in ignore if not isinstance(value, str)]
 
 
 def subset_map(declared: Sequence[str], classes: Sequence[str]) -> dict[int, int] | None:

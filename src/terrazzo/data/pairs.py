@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -46,6 +47,8 @@ def find_pairs(
             for path in images.rglob("*")
             if ending_of(path.name, img_endings) is not None and path.is_file() and not path.name.startswith(".")
         )
+        if labels is not None and images.resolve() == labels.resolve():
+            names = [name for name in names if not _is_label(name.name, img_endings, label_endings)]
         if not names:
             raise UserError(f"the folder {images} holds no image that ends in {', '.join(img_endings)}")
         found = [(images / name, _label_of(name, labels, img_endings, label_endings)) for name in names]
@@ -64,6 +67,20 @@ def find_pairs(
     return found
 
 
+def held_out(names: Sequence[str], share: float, part: str) -> list[int]:
+    """The places of the names of one `part`: a `share` of them, drawn by name alone, is `val`, the rest `train`.
+
+    Raises UserError for a share that leaves one of the two empty.
+    """
+    if part not in ("train", "val"):
+        raise UserError(f"holdout: part is 'train' or 'val', not {part!r}")
+    order = sorted(range(len(names)), key=lambda place: hashlib.sha256(names[place].encode()).digest())
+    count = round(share * len(names)) if 0 < share < 1 else 0
+    if not 0 < count < len(names):
+        raise UserError(f"holdout: a share of {share} of {len(names)} images leaves nothing to train or to validate on")
+    return sorted(order[:count] if part == "val" else order[count:])
+
+
 def _warn_of_unused(labels: Path, used: set[Path | None], endings: tuple[str, ...]) -> None:
     """Warn of labels that belong to no image."""
     unused = sorted(
@@ -73,6 +90,12 @@ def _warn_of_unused(labels: Path, used: set[Path | None], endings: tuple[str, ..
     )
     if unused:
         warnings.warn(f"{len(unused)} labels in {labels} have no image of the same name: {_some(unused)}")
+
+
+def _is_label(name: str, img_endings: tuple[str, ...], label_endings: tuple[str, ...]) -> bool:
+    """Whether a file beside the images is a label: its label ending is longer than that of an image."""
+    label, image = ending_of(name, label_endings), ending_of(name, img_endings)
+    return label is not None and image is not None and len(label) > len(image)
 
 
 def _label_of(

@@ -13,6 +13,7 @@ from terrazzo.errors import UserError
 from terrazzo.registry import TRANSFORMS
 from terrazzo.sample import Sample, Target
 from terrazzo.transforms.decode import map_label, read_image, read_label
+from terrazzo.transforms.formats.base import make_label_format
 from terrazzo.transforms.stored import read_stored
 
 
@@ -99,11 +100,14 @@ class LoadAnnotations:
     """Reads `sample.label_path` into the target `label` (H, W), class indices with 255 for ignored pixels.
 
     What is None here comes from the dataset through `sample.meta`: `reduce_zero_label`, `label_map`, and `ignore`
-    (stored values that do not count). Raises UserError for a label of another size than the image's.
+    (stored values that do not count). `label_format` names the form of files that hold no class indices, see
+    `terrazzo.transforms.formats`. Raises UserError for a label of another size than the image's.
     """
 
     reduce_zero_label: bool | None = None
     label_map: dict[int, int] | None = None
+    label_format: Any = None
+    keeps_specs = ("label_format",)
     imdecode_backend: str = "pillow"
     backend_args: dict[str, Any] | None = None
     file_client_args: dict[str, Any] | None = None  # the older name of backend_args
@@ -116,11 +120,21 @@ class LoadAnnotations:
             raise UserError(f"LoadAnnotations needs a label_path; the sample of {sample.image_path} has none")
         reduce = sample.meta.get("reduce_zero_label") if self.reduce_zero_label is None else self.reduce_zero_label
         label_map = sample.meta.get("label_map") if self.label_map is None else self.label_map
-        label = read_label(sample.label_path, self.imdecode_backend)
+        label = self.read(sample)
         check_same_size(label, sample, sample.label_path)
         label = map_label(label, bool(reduce), label_map, sample.meta.get("ignore") or ())
         sample.targets["label"] = Target(label)
         return sample
+
+    def read(self, sample: Sample) -> np.ndarray:
+        """The label's stored values, or classes where a label format gives them."""
+        assert sample.label_path is not None
+        reader = sample.meta.get("label_format")
+        if reader is None and self.label_format is not None:
+            reader = make_label_format(self.label_format, sample.label_path.parent)
+        if reader is None:
+            return read_label(sample.label_path, self.imdecode_backend)
+        return reader.read(sample.label_path, sample.image_path, sample.original_size)
 
 
 @TRANSFORMS.register

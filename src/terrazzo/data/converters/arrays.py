@@ -96,28 +96,6 @@ def matlab(path: Path, *names: str) -> Any:
     return value
 
 
-def run_lengths(counts: str | Sequence[int], height: int, width: int) -> np.ndarray:
-    """A mask (H, W) from COCO's run lengths, which alternate between 0 and 1 down the columns.
-
-    As text, each is in 5-bit groups, lowest first, and from the third on a difference from the run two before.
-    """
-    runs = list(counts) if not isinstance(counts, str) else []
-    if isinstance(counts, str):
-        value = shift = 0
-        for letter in counts:
-            group = ord(letter) - 48
-            value |= (group & 0x1F) << shift
-            shift += 5
-            if not group & 0x20:  # the last group of this run; its 5th bit is the sign
-                value -= (group >> 4 & 1) << shift
-                runs.append(value + (runs[-2] if len(runs) > 2 else 0))
-                value = shift = 0
-    mask = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
-    if mask.size != height * width:
-        raise UserError(f"a mask of {height}x{width} pixels has run lengths for {mask.size}: the file is damaged")
-    return mask.reshape(width, height).T
-
-
 def windows(height: int, width: int, tile: int, stride: int) -> list[Box]:
     """Tiles that cover an image, row by row; the last ones are moved back inside it."""
 

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from terrazzo.data.converters.arrays import matlab, run_lengths
+from terrazzo.data.converters.arrays import matlab
 from terrazzo.data.converters.base import Converter, Job, Options, by_stem, copy, make, matched, text
 from terrazzo.data.converters.raw import Missing, Raw
 from terrazzo.errors import UserError
+from terrazzo.transforms.formats.raster import run_lengths
 
 # The 59 classes, in alphabetical order, among the 459 numbered labels of PASCAL Context
 CONTEXT_IDS = (

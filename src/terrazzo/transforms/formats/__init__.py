@@ -1,0 +1,1 @@
+"""Labels in other forms than class indices: colours, polygons, run lengths."""

@@ -1,0 +1,174 @@
+"""Labels as pictures in the classes' colours."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from terrazzo.errors import UserError
+from terrazzo.transforms.decode import PNG, decode_image, read_bytes, read_label
+from terrazzo.transforms.formats.base import IGNORED, LABEL_FORMATS, ClassNames, LabelFormat, search_upwards
+
+Colour = tuple[int, int, int]
+PICTURES = (".png", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".jpg", ".jpeg")
+LABEL_MAP = "labelmap.txt"
+VOC_BORDER = (224, 224, 192)
+UNKNOWN = -1
+
+
+def as_colour(value: Any, what: str) -> Colour:
+    """`[r, g, b]`, `r,g,b` or `#rrggbb`. Raises UserError for anything else."""
+    try:
+        if isinstance(value, str) and value.startswith("#"):
+            numbers = list(bytes.fromhex(value[1:]))
+        else:
+            numbers = [int(part) for part in (value.split(",") if isinstance(value, str) else value)]
+    except (TypeError, ValueError):
+        numbers = []
+    if len(numbers) != 3 or not all(0 <= number <= 255 for number in numbers):
+        raise UserError(f"{what}: {value!r} is no colour such as [128, 64, 128] or '#804080'")
+    return numbers[0], numbers[1], numbers[2]
+
+
+def voc_colour(index: int) -> Colour:
+    """The colour of a class in PASCAL VOC: the bits of its number, three at a time, from the highest bit down."""
+    channels = [0, 0, 0]
+    for place in range(8):
+        for channel in range(3):
+            channels[channel] |= (index >> (3 * place + channel) & 1) << (7 - place)
+    return channels[0], channels[1], channels[2]
+
+
+def read_label_map(path: Path) -> dict[str, Colour]:
+    """Names and colours of CVAT's labelmap.txt: lines of `name:r,g,b:parts:actions`."""
+    table = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line.strip() and not line.startswith("#"):
+            name, _, rest = line.partition(":")
+            table[name.strip()] = as_colour(rest.partition(":")[0], f"{path}, {name}")
+    return table
+
+
+def read_colour_table(path: Path) -> dict[str, Colour]:
+    """Names and colours of a labelmap.txt, of a CSV with a name and r, g, b a line, or of lines `r g b name`.
+
+    Raises UserError for a file of another form.
+    """
+    text = path.read_text(encoding="utf-8-sig") if path.is_file() else ""
+    if not text:
+        raise UserError(f"there is no colour table {path}")
+    if path.name == LABEL_MAP:
+        return read_label_map(path)
+    table: dict[str, Colour] = {}
+    for number, cells in enumerate(csv.reader(text.splitlines()) if "," in text else map(str.split, text.splitlines())):
+        cells = [cell.strip() for cell in cells if cell.strip()]
+        numbers = [cell for cell in cells if cell.isdecimal()]
+        words = [cell for cell in cells if not cell.isdecimal()]
+        if len(numbers) >= 3 and words:
+            table[" ".join(words)] = as_colour(numbers[-3:], f"{path}, line {number + 1}")
+        elif cells and number > 0:
+            raise UserError(f"{path}, line {number + 1}: '{' '.join(cells)}' is no name with red, green and blue")
+    return table
+
+
+@lru_cache(maxsize=8)
+def lookup_table(colours: tuple[tuple[Colour, int], ...]) -> np.ndarray:
+    """The class of each of the 2 ** 24 colours, UNKNOWN where it has none."""
+    table = np.full(1 << 24, UNKNOWN, np.int16)
+    for (red, green, blue), index in colours:
+        table[red << 16 | green << 8 | blue] = index
+    return table
+
+
+@LABEL_FORMATS.register(name="rgb")
+class ColourLabels(LabelFormat):
+    """Pictures in which every class has its colour.
+
+    `colours` maps names to colours, lists them in the classes' order, or names a file with both (labelmap.txt, a CSV,
+    lines of `r g b name`); without it, they are the palette. With `other: nearest`, a colour of no class counts as the
+    nearest one that is.
+    """
+
+    suffixes = PICTURES
+
+    def __init__(self, root: Path, colours: Any = None) -> None:
+        if isinstance(colours, str):
+            found = search_upwards(root, [colours])
+            colours = read_colour_table(found or root / colours)
+        if isinstance(colours, Mapping):
+            colours = {str(name): as_colour(value, f"label_format.colours.{name}") for name, value in colours.items()}
+            self.own_classes = tuple(colours)
+        self.colours: Any = colours
+
+    def table(self) -> tuple[tuple[Colour, int], ...]:
+        """Colours and their classes. Raises UserError where there are not as many as classes."""
+        names = self.names
+        if isinstance(self.colours, Mapping):
+            return tuple((colour, names.index(name, "the colour table")) for name, colour in self.colours.items())
+        colours: Sequence[Any] = self.colours or self.palette
+        if len(colours) != len(names.classes):
+            raise UserError(
+                f"label_format rgb: {len(names.classes)} classes and {len(colours)} colours; give one for each class, "
+                "as `palette`, or as `colours` in the label_format"
+            )
+        return tuple((as_colour(value, "label_format.colours"), index) for index, value in enumerate(colours))
+
+    def read(self, path: Path, image: Path | None, size: tuple[int, int]) -> np.ndarray:
+        picture = decode_image(read_bytes(path), "color_ignore_orientation", name=str(path)).astype(np.int32)
+        codes = picture[..., 0] << 16 | picture[..., 1] << 8 | picture[..., 2]
+        table = self.table()
+        label = lookup_table(table)[codes]
+        unknown = label == UNKNOWN
+        if unknown.any():
+            label[unknown] = self.replace(codes[unknown], table, codes.size, path)
+        return label.astype(np.uint8)
+
+    def replace(self, codes: np.ndarray, table: Sequence[tuple[Colour, int]], total: int, path: Path) -> Any:
+        """Classes for the colours that the table lacks. Raises UserError naming the most frequent one."""
+        names: ClassNames = self.names
+        if names.other in ("ignore", "background"):
+            return names.background if names.other == "background" else IGNORED
+        different, inverse, counts = np.unique(codes, return_inverse=True, return_counts=True)
+        colours = np.stack([different >> 16, different >> 8 & 255, different & 255], axis=-1)
+        if names.other == "nearest":
+            known = np.array([colour for colour, _ in table])
+            nearest = ((colours[:, None] - known) ** 2).sum(axis=2).argmin(axis=1)
+            return np.array([index for _, index in table])[nearest][inverse]
+        most = int(counts.argmax())
+        share, all_shares = 100 * counts[most] / total, 100 * len(codes) / total
+        further = f" and {len(different) - 1} further ones, {all_shares:.2g}% in all," if len(different) > 1 else ""
+        raise UserError(
+            f"{path} has the colour {colours[most].tolist()} ({share:.2g}% of its pixels){further} which no class has. "
+            "Add it to the colours; for masks saved as JPEG or with smooth edges: `label_format: {type: rgb, other: "
+            "nearest}`"
+        )
+
+
+@LABEL_FORMATS.register(name="cvat")
+class CvatMasks(ColourLabels):
+    """CVAT's "segmentation mask" export: colours as its labelmap.txt says, beside the masks or a folder above."""
+
+    def __init__(self, root: Path) -> None:
+        found = search_upwards(root, [LABEL_MAP])
+        if found is None:
+            raise UserError(f"there is no {LABEL_MAP} in {root} or above it; CVAT writes it with its masks")
+        super().__init__(root, read_label_map(found))
+
+
+@LABEL_FORMATS.register(name="voc")
+class VocMasks(ColourLabels):
+    """PASCAL VOC's masks: PNGs of one channel, or pictures in VOC's colours; the border between things is ignored."""
+
+    def table(self) -> tuple[tuple[Colour, int], ...]:
+        return (VOC_BORDER, IGNORED), *((voc_colour(index), index) for index in range(len(self.names.classes)))
+
+    def read(self, path: Path, image: Path | None, size: tuple[int, int]) -> np.ndarray:
+        with path.open("rb") as file:
+            head = file.read(26)
+        has_indices = head.startswith(PNG) and len(head) == 26 and head[25] in (0, 3)  # grey, palette
+        return read_label(path) if has_indices else super().read(path, image, size)
