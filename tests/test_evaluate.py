@@ -9,9 +9,9 @@ import pytest
 import torch
 
 import terrazzo as tz
-from terrazzo.engine.evaluate import total_loss
+from terrazzo.engine.validation_loss import total_loss
 from terrazzo.errors import UserError
-from terrazzo.inference.modes import infer, slide, window_starts
+from terrazzo.inference.modes import gaussian_window, infer, slide, window_starts
 from terrazzo.metrics import ConfusionMatrix
 from tiny import CLASSES, fit, make_streets, model_config, save_image, save_label, street, tiny_config
 
@@ -175,6 +175,25 @@ def test_slide_equals_a_naive_loop(model, size, crop, stride):
         torch.testing.assert_close(slide(model, images, crop, stride), naive_slide(model, images, crop, stride))
 
 
+def test_gaussian_windows_count_more_in_their_middle(model):
+    images, share = torch.randn(1, 3, 24, 16), gaussian_window(16, 16)
+    with torch.inference_mode():
+        upper, lower = model(images[:, :, :16]), model(images[:, :, 8:])
+        found = slide(model, images, (16, 16), (8, 8), gaussian=True, windows_at_once=1)
+    torch.testing.assert_close(found[:, :, :8], upper[:, :, :8])
+    both = (upper[:, :, 8:] * share[8:] + lower[:, :, :8] * share[:8]) / (share[8:] + share[:8])
+    torch.testing.assert_close(found[:, :, 8:16], both)
+    assert float(share[7:9, 7:9].min()) > 0.9 and float(share[0, 8]) < 0.01
+
+
+@pytest.mark.parametrize("windows_at_once", [1, 3, 100])
+def test_windows_in_a_batch_change_nothing(model, windows_at_once):
+    images = torch.randn(2, 3, 40, 48)
+    with torch.inference_mode():
+        found = slide(model, images, (16, 16), (12, 12), windows_at_once=windows_at_once)
+        torch.testing.assert_close(found, naive_slide(model, images, (16, 16), (12, 12)))
+
+
 @pytest.mark.parametrize(
     ("length", "crop", "stride", "starts"),
     [(10, 4, 3, [0, 3, 6]), (11, 4, 3, [0, 3, 6, 7]), (4, 4, 3, [0]), (3, 4, 3, [0]), (8, 4, 4, [0, 4])],
@@ -185,7 +204,11 @@ def test_window_starts(length, crop, stride, starts):
 
 @pytest.mark.parametrize(
     ("test_cfg", "message"),
-    [({"mode": "slides"}, "neither 'whole' nor 'slide'"), ({"mode": "slide", "crop_size": (8, 8)}, "stride")],
+    [
+        ({"mode": "slides"}, "neither 'whole' nor 'slide'"),
+        ({"mode": "slide", "crop_size": (8, 8)}, "stride"),
+        ({"mode": "slide", "crop_size": (8, 8), "stride": (4, 4), "blending": "soft"}, "neither 'uniform' nor"),
+    ],
 )
 def test_mistakes_in_test_cfg(model, test_cfg, message):
     with pytest.raises(UserError, match=message):
@@ -196,9 +219,9 @@ def test_slide_in_a_config(trained, monkeypatch):
     config, checkpoint = trained
     windows = []
 
-    def recorded(model, images, crop_size, stride):
+    def recorded(model, images, crop_size, stride, **options):
         windows.append((list(crop_size), list(stride)))
-        return slide(model, images, crop_size, stride)
+        return slide(model, images, crop_size, stride, **options)
 
     monkeypatch.setattr("terrazzo.inference.modes.slide", recorded)
     slide_cfg = {"mode": "slide", "crop_size": [24, 24], "stride": [16, 16]}

@@ -72,10 +72,10 @@ def test_views_average_as_by_hand(classes):
     binary = {} if classes == 3 else {"out_channels": 1, "threshold": 0.5}
     model = tz.build_model(model_config(classes, **binary)).eval()
     image, _ = street(0)
-    (labels,), probabilities = predict_views(model, views_of(image))
+    scores = predict_views([model], views_of(image))
     expected = average_by_hand(model, image, torch.sigmoid if binary else lambda logits: logits.softmax(1))
-    torch.testing.assert_close(probabilities[0], expected)
-    assert torch.equal(labels, (expected[0] > 0.5).long() if binary else expected.argmax(0))
+    torch.testing.assert_close(scores.probabilities()[-len(expected) :], expected)
+    assert torch.equal(scores.labels().long(), (expected[0] > 0.5).long() if binary else expected.argmax(0))
 
 
 def test_a_configs_views_are_scored(trained, streets):
@@ -96,7 +96,7 @@ def test_a_configs_views_are_scored(trained, streets):
         with torch.inference_mode():
             expected = average_by_hand(model, image, lambda logits: logits.softmax(1)).argmax(0)
         assert count == 1
-        assert torch.equal(labels, expected)
+        assert torch.equal(labels.long(), expected)
         hits, pixels = hits + int((expected.numpy() == truth).sum()), pixels + truth.size
     assert result["aAcc"] == pytest.approx(100 * hits / pixels)
     assert list(result["per_class"]) == CLASSES

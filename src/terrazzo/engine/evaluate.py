@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,13 +19,13 @@ from terrazzo.data.dataset import with_pipeline
 from terrazzo.data.loaders import checked, make_loader
 from terrazzo.data.root import locate
 from terrazzo.device import choose_device
+from terrazzo.engine.validation_loss import batch_losses
 from terrazzo.errors import UserError
 from terrazzo.inference.predict import predict_batch
 from terrazzo.inference.tta import augmented_steps, first_view, predict_views
 from terrazzo.metrics import ConfusionMatrix, check_groups
 from terrazzo.models.build import build_model
 from terrazzo.models.checkpoint import load_checkpoint
-from terrazzo.models.heads.base import DecodeHead
 from terrazzo.models.layers import resize
 from terrazzo.sample import Batch
 
@@ -112,12 +112,13 @@ def run_evaluation(
                     "the evaluation pipeline has no LoadAnnotations, so there are no labels to compare with: add it, "
                     "or use `terrazzo predict` to see predictions alone"
                 )
-            maps, logits = predict_views(model, batch) if tta else predict_batch(model, batch)
+            scored = [predict_views([model], batch)] if tta else predict_batch([model], batch)
             batch = first_view(batch) if tta else batch
-            for labels, prediction in zip(own_labels(batch), maps, strict=True):
-                confusion.update(prediction, as_seen(labels, prediction))
+            maps = [scores.labels() for scores in scored]
+            for scores, prediction, labels in zip(scored, maps, own_labels(batch), strict=True):
+                confusion.update(prediction, as_seen(labels, scores.size))
             if with_loss:
-                losses.append(validation_loss(model, logits, batch.targets["label"]))
+                losses += batch_losses(model, batch, scored)
             if on_prediction is not None:
                 on_prediction(batch, maps, loader.dataset.classes, loader.dataset.palette)
             if on_progress is not None:
@@ -129,34 +130,21 @@ def run_evaluation(
 
 
 def own_labels(batch: Batch) -> Iterator[Tensor]:
-    """Each sample's labels (H, W) without what was padded on to stack them."""
+    """Each sample's labels (H, W) without what was padded on, by the pipeline or to stack them."""
     labels = batch.targets["label"]
     padded = labels.shape[-2:] == batch.image.shape[-2:]
-    for own, (height, width) in zip(labels, batch.sizes, strict=True):
-        yield own[:height, :width] if padded else own
+    for own, sample, (height, width) in zip(labels, batch.samples, batch.sizes, strict=True):
+        if padded:
+            left, top, right, bottom = sample.meta.get("padding", (0, 0, 0, 0))
+            own = own[top : height - bottom, left : width - right]
+        yield own
 
 
-def as_seen(labels: Tensor, prediction: Tensor) -> Tensor:
-    """Labels at the prediction's size: a pipeline that resizes after loading them has changed theirs."""
-    if labels.shape == prediction.shape:
+def as_seen(labels: Tensor, size: tuple[int, int]) -> Tensor:
+    """Labels at the size of the stored image: a pipeline that resizes after loading them has changed theirs."""
+    if tuple(labels.shape) == size:
         return labels
-    return resize(labels[None, None].float(), prediction.shape, mode="nearest")[0, 0].long()
-
-
-def validation_loss(model: Any, logits: Tensor, labels: Tensor) -> Tensor:
-    """The decode head's loss on logits that are there already; plain cross-entropy where the head has its own form."""
-    head = model.final_head
-    if labels.shape[-2:] != logits.shape[-2:]:
-        labels = resize(labels[:, None].float(), logits.shape[-2:], mode="nearest")[:, 0]
-    labels = labels.long()
-    if type(head).loss is DecodeHead.loss and type(head).losses is DecodeHead.losses:
-        return total_loss(head.losses(logits, labels))
-    return nn.functional.cross_entropy(logits.float(), labels, ignore_index=255)
-
-
-def total_loss(losses: Mapping[str, Tensor]) -> Tensor:
-    """The sum of the entries whose name contains "loss"."""
-    return torch.stack([value for name, value in losses.items() if "loss" in name]).sum()
+    return resize(labels[None, None].float(), size, mode="nearest")[0, 0].long()
 
 
 @contextmanager

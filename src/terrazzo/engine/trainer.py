@@ -22,7 +22,7 @@ from terrazzo.data.check import check_labels
 from terrazzo.data.loaders import TrainingOrder, checked, make_loader
 from terrazzo.engine.checkpoints import Checkpoints
 from terrazzo.engine.ema import EMA
-from terrazzo.engine.evaluate import evaluation_loader, run_evaluation, total_loss
+from terrazzo.engine.evaluate import evaluation_loader, run_evaluation
 from terrazzo.engine.files import write_atomically
 from terrazzo.engine.log import RunLog, as_text, class_table, duration, environment, summary
 from terrazzo.engine.optim import build_optimizer
@@ -32,6 +32,7 @@ from terrazzo.engine.progress import Meter, StepProgress
 from terrazzo.engine.schedule import Schedule
 from terrazzo.engine.signals import StopSignal
 from terrazzo.engine.state import collect_state, is_finite, restore_state
+from terrazzo.engine.validation_loss import total_loss
 from terrazzo.errors import UserError
 from terrazzo.inference.segmenter import describe
 from terrazzo.models.build import build_model

@@ -9,22 +9,28 @@ import torch
 from torch import Tensor
 
 from terrazzo.errors import UserError
-from terrazzo.models.layers import resize
 
 
 def infer(model: Any, images: Tensor, test_cfg: dict[str, Any] | None = None) -> Tensor:
-    """Logits (N, K, H, W) of normalised images, in the mode that `test_cfg` (or the model's own) names."""
+    """Logits (N, K, h, w) of normalised images, in the mode that `test_cfg` (or the model's own) names.
+
+    A whole pass gives them at the head's own size, windows at the images'. Raises UserError for another mode.
+    """
     test_cfg = test_cfg or model.test_cfg
     mode = test_cfg.get("mode", "whole")
     if mode == "whole":
-        return model(images)
-    if mode in ("slide", "slide_flip"):
-        for key in ("crop_size", "stride"):
-            if len(test_cfg.get(key) or ()) != 2:
-                raise UserError(f"test_cfg: mode '{mode}' needs {key}=(height, width), not {test_cfg.get(key)!r}")
-        on_window = model if mode == "slide" else with_mirror(model)
-        return slide(on_window, images, test_cfg["crop_size"], test_cfg["stride"])
-    raise UserError(f"test_cfg: mode '{mode}' is neither 'whole' nor 'slide' nor 'slide_flip'")
+        return model.decode(images)
+    if mode not in ("slide", "slide_flip"):
+        raise UserError(f"test_cfg: mode '{mode}' is neither 'whole' nor 'slide' nor 'slide_flip'")
+    for key in ("crop_size", "stride"):
+        if len(test_cfg.get(key) or ()) != 2:
+            raise UserError(f"test_cfg: mode '{mode}' needs {key}=(height, width), not {test_cfg.get(key)!r}")
+    blending = test_cfg.get("blending", "uniform")
+    if blending not in ("uniform", "gaussian"):
+        raise UserError(f"test_cfg: blending '{blending}' is neither 'uniform' nor 'gaussian'")
+    on_window = model if mode == "slide" else with_mirror(model)
+    options = {"gaussian": blending == "gaussian", "windows_at_once": test_cfg.get("windows_at_once", 4)}
+    return slide(on_window, images, test_cfg["crop_size"], test_cfg["stride"], **options)
 
 
 def window_starts(length: int, crop: int, stride: int) -> list[int]:
@@ -34,9 +40,18 @@ def window_starts(length: int, crop: int, stride: int) -> list[int]:
 
 
 def slide(
-    model: Any, images: Tensor, crop_size: Sequence[int], stride: Sequence[int], windows_at_once: int = 4
+    model: Callable[[Tensor], Tensor],
+    images: Tensor,
+    crop_size: Sequence[int],
+    stride: Sequence[int],
+    *,
+    gaussian: bool = False,
+    windows_at_once: int = 4,
 ) -> Tensor:
-    """Average of the logits of overlapping windows; windows of one size run together, `windows_at_once` in a batch."""
+    """Logits (N, K, H, W): the mean over overlapping windows, `windows_at_once` of which run in a batch.
+
+    With `gaussian` a window counts less towards its edges, where it has seen less of what is around.
+    """
     count, _, height, width = images.shape
     crop_height, crop_width = min(crop_size[0], height), min(crop_size[1], width)
     corners = [
@@ -44,8 +59,9 @@ def slide(
         for top in window_starts(height, crop_height, stride[0])
         for left in window_starts(width, crop_width, stride[1])
     ]
+    share = gaussian_window(crop_height, crop_width).to(images) if gaussian else images.new_ones(1, 1)
     total: Tensor | None = None
-    visits = images.new_zeros(1, 1, height, width)
+    visits = images.new_zeros(height, width)
     for first in range(0, len(corners), windows_at_once):
         group = corners[first : first + windows_at_once]
         windows = [images[:, :, top : top + crop_height, left : left + crop_width] for top, left in group]
@@ -53,10 +69,18 @@ def slide(
         if total is None:
             total = logits.new_zeros(count, logits.shape[1], height, width)
         for (top, left), part in zip(group, logits.split(count), strict=True):
-            total[:, :, top : top + crop_height, left : left + crop_width] += part
-            visits[:, :, top : top + crop_height, left : left + crop_width] += 1
+            total[:, :, top : top + crop_height, left : left + crop_width] += part * share if gaussian else part
+            visits[top : top + crop_height, left : left + crop_width] += share
     assert total is not None
-    return total / visits
+    return total.div_(visits)
+
+
+def gaussian_window(height: int, width: int) -> Tensor:
+    """Weights (height, width), 1 in the middle; the deviation is an eighth of each side (Isensee et al., 2021)."""
+    rows, columns = (
+        torch.exp(-0.5 * ((torch.arange(length) - (length - 1) / 2) / (length / 8)) ** 2) for length in (height, width)
+    )
+    return rows[:, None] * columns
 
 
 def with_mirror(model: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
@@ -67,23 +91,3 @@ def with_mirror(model: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]
         return (plain + flipped.flip(-1)) / 2
 
     return mirrored
-
-
-def at_size(logits: Tensor, size: Sequence[int], align_corners: bool = False) -> Tensor:
-    """Logits at another size, such as the stored image's."""
-    return resize(logits, size, align_corners=align_corners)
-
-
-def to_labels(logits: Tensor, threshold: float | None = None) -> Tensor:
-    """Logits (N, K, H, W) -> class maps (N, H, W); one channel is the foreground's score against `threshold`."""
-    if logits.shape[1] == 1:
-        return (logits[:, 0].sigmoid() > (0.3 if threshold is None else threshold)).long()
-    return logits.argmax(1)
-
-
-def to_probabilities(logits: Tensor) -> Tensor:
-    """Logits (N, K, H, W) -> class probabilities; one channel becomes background and foreground."""
-    if logits.shape[1] == 1:
-        foreground = logits.sigmoid()
-        return torch.cat([1 - foreground, foreground], dim=1)
-    return logits.softmax(1)

@@ -1,55 +1,62 @@
-"""From a loaded batch to class maps at the images' own sizes."""
+"""From a loaded batch to what models say of its images."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from terrazzo.inference.modes import at_size, infer, to_labels
+from terrazzo.inference.argmax import Restoring
+from terrazzo.inference.modes import infer
+from terrazzo.inference.scores import Scores, View
 from terrazzo.sample import Batch, Sample
 
 
-def input_logits(model: Any, images: Tensor, test_cfg: dict[str, Any] | None = None) -> Tensor:
-    """Logits (N, K, H, W) of raw RGB images (N, C, H, W), at their size."""
-    height, width = images.shape[-2:]
-    padded = model.preprocess.pad_for_test(model.preprocess(images))
-    return infer(model, padded, test_cfg)[..., :height, :width]
-
-
-def restore(logits: Tensor, sample: Sample, align_corners: bool) -> Tensor:
-    """Logits of one image (1, K, h, w) without the pipeline's padding and flip, at the stored image's size."""
-    left, top, right, bottom = sample.meta.get("padding", (0, 0, 0, 0))
-    height, width = logits.shape[-2:]
-    logits = logits[..., top : height - bottom, left : width - right]
-    if sample.meta.get("flip"):
-        axes = {"horizontal": [-1], "vertical": [-2], "diagonal": [-2, -1]}
-        logits = logits.flip(axes[sample.meta.get("flip_direction", "horizontal")])
-    return at_size(logits, sample.original_size, align_corners)
-
-
 @torch.inference_mode()
-def predict_batch(model: Any, batch: Batch, test_cfg: dict[str, Any] | None = None) -> tuple[list[Tensor], Tensor]:
-    """Class maps (H, W), each at its stored image's size, and the logits of the batch at the network's input size."""
-    head = model.final_head
+def predict_batch(models: Sequence[Any], batch: Batch) -> list[Scores]:
+    """What the models, as their mean, say of each image."""
+    views = [batch_views(model, batch) for model in models]
+    return [Scores(one, models[0].final_head.threshold) for one in zip(*views, strict=True)]
+
+
+def batch_views(model: Any, batch: Batch) -> list[View]:
+    """Each image's logits; images of unlike sizes are run one by one."""
     if len(set(batch.sizes)) == 1:
-        logits = input_logits(model, batch.image, test_cfg)
+        runs = [batch.image]
     else:
-        logits = one_by_one(model, batch, test_cfg)
-    maps = []
-    for index, (sample, (height, width)) in enumerate(zip(batch.samples, batch.sizes, strict=True)):
-        own = restore(logits[index : index + 1, :, :height, :width], sample, head.align_corners)
-        maps.append(to_labels(own, head.threshold)[0])
-    return maps, logits
+        runs = [
+            image[None, :, :height, :width] for image, (height, width) in zip(batch.image, batch.sizes, strict=True)
+        ]
+    samples, views = iter(batch.samples), []
+    for images in runs:
+        logits, input_size = raw_logits(model, images)
+        size = images.shape[-2:]
+        views += [(own, restoring(own, input_size, size, next(samples), model)) for own in logits]
+    return views
 
 
-def one_by_one(model: Any, batch: Batch, test_cfg: dict[str, Any] | None) -> Tensor:
-    """Logits of a batch of unlike sizes, each image run at its own."""
-    parts = [
-        input_logits(model, image[None, :, :height, :width], test_cfg)
-        for image, (height, width) in zip(batch.image, batch.sizes, strict=True)
-    ]
-    height, width = batch.image.shape[-2:]
-    return torch.cat([F.pad(part, (0, width - part.shape[-1], 0, height - part.shape[-2])) for part in parts])
+def raw_logits(model: Any, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
+    """Logits (N, K, h, w) of raw RGB images (N, C, H, W), and the size that the network was given."""
+    padded = model.preprocess.pad_for_test(model.preprocess(images))
+    logits = infer(model, padded)
+    if logits.device.type not in ("cpu", "cuda"):  # where operators of what follows are missing
+        logits = logits.cpu()
+    return logits, (padded.shape[2], padded.shape[3])
+
+
+def restoring(
+    logits: Tensor, input_size: tuple[int, int], size: Sequence[int], sample: Sample, model: Any
+) -> Restoring:
+    """How logits (K, h, w) become the stored image's: without padding and flip; `size` is the loaded image's."""
+    left, top, right, bottom = sample.meta.get("padding", (0, 0, 0, 0))
+    return Restoring(
+        head_size=(logits.shape[1], logits.shape[2]),
+        input_size=input_size,
+        own_size=(sample.original_size[0], sample.original_size[1]),
+        window=(top, left, size[0] - bottom, size[1] - right),
+        flip=sample.meta.get("flip_direction", "horizontal") if sample.meta.get("flip") else None,
+        align_corners=model.final_head.align_corners,
+        device=logits.device,
+    )

@@ -22,8 +22,8 @@ from terrazzo.data.loaders import to_tensor
 from terrazzo.data.spec import IMAGE_SUFFIXES
 from terrazzo.device import choose_device
 from terrazzo.errors import UserError
-from terrazzo.inference.modes import to_labels, to_probabilities
-from terrazzo.inference.predict import input_logits, restore
+from terrazzo.inference.predict import raw_logits, restoring
+from terrazzo.inference.scores import Scores
 from terrazzo.models.build import build_model
 from terrazzo.models.checkpoint import Checkpoint, legend_of, load_checkpoint, read_checkpoint
 from terrazzo.painting import as_picture, overlay
@@ -47,23 +47,20 @@ class Prediction:
         self,
         image: np.ndarray,
         labels: np.ndarray,
-        logits: torch.Tensor,
-        sample: Sample,
-        align_corners: bool,
+        scores: Scores,
         classes: Sequence[str],
         palette: Sequence[Sequence[int]],
         path: Path | None = None,
     ) -> None:
         self.image, self.labels, self.path = image, labels, path
         self.classes, self.palette = list(classes), [list(colour) for colour in palette]
-        self._logits, self._sample, self._align_corners = logits, sample, align_corners
+        self._scores = scores
 
     @cached_property
     def probs(self) -> np.ndarray:
         """Class probabilities (K, H, W) as float32."""
         with torch.inference_mode():
-            own = restore(self._logits, self._sample, self._align_corners)
-            return to_probabilities(own)[0].float().cpu().numpy()
+            return self._scores.probabilities().cpu().numpy()
 
     @property
     def confidence(self) -> np.ndarray:
@@ -149,12 +146,12 @@ class Segmenter:
         image, path = self.read(source)
         sample = Sample(image=image, image_path=path, original_size=image.shape[:2])
         sample = self.pipeline(sample, np.random.default_rng(0))
-        head = self.model.final_head
-        logits = input_logits(self.model, to_tensor(sample.image)[None].to(self.device))
-        own = restore(logits, sample, head.align_corners)
-        labels = to_labels(own, head.threshold)[0].cpu().numpy()
-        labels = labels.astype(np.uint8 if len(self.classes) <= 256 else np.int64)
-        return Prediction(image, labels, logits, sample, head.align_corners, self.classes, self.palette, path)
+        pixels = to_tensor(sample.image)[None].to(self.device)
+        (logits,), input_size = raw_logits(self.model, pixels)
+        view = logits, restoring(logits, input_size, sample.size, sample, self.model)
+        scores = Scores((view,), self.model.final_head.threshold)
+        labels = scores.labels().cpu().numpy()
+        return Prediction(image, labels, scores, self.classes, self.palette, path)
 
 
 def as_rgb(source: Any) -> np.ndarray:

@@ -22,17 +22,11 @@ class ConfusionMatrix:
         self.ignore_index = ignore_index
         self.counts = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=device)  # label, prediction
 
-    def update(self, predictions: Tensor, labels: Tensor) -> None:
-        """Count class maps of one shape, each value below K or ignored in `labels`. Raises UserError for others."""
-        labels, predictions = labels.flatten().to(torch.int32), predictions.flatten()
-        rows = self.num_classes + 1  # the last one collects what is ignored
-        ignored = labels == self.ignore_index
-        worst = int(labels.masked_fill(ignored, 0).max())
-        if worst >= self.num_classes:
-            raise UserError(f"a label has the value {worst}, outside the {self.num_classes} classes")
-        pairs = labels.masked_fill(ignored, self.num_classes) * self.num_classes + predictions
-        counts = torch.bincount(pairs, minlength=rows * self.num_classes)
-        self.counts += counts.view(rows, self.num_classes)[: self.num_classes].to(self.counts.device)
+    def update(self, predictions: Tensor, labels: Tensor) -> Tensor:
+        """Count class maps of one shape and return their own counts, K x K. Raises UserError for a label outside."""
+        counts = count_pairs(predictions, labels, self.num_classes, self.ignore_index)
+        self.counts += counts.to(self.counts.device)
+        return counts
 
     def compute(
         self, groups: Sequence[str] = ("mIoU",), classes: Sequence[str] = (), beta: float = 1.0
@@ -65,6 +59,22 @@ class ConfusionMatrix:
         """The class that every counted pixel was predicted as, if there is just one; None otherwise."""
         present = torch.nonzero(self.counts.sum(0)).flatten().tolist()
         return present[0] if len(present) == 1 else None
+
+
+def count_pairs(predictions: Tensor, labels: Tensor, num_classes: int, ignore_index: int = 255) -> Tensor:
+    """Pixels of each (label, prediction), K x K; predictions are below K. Raises UserError for a label that is not."""
+    labels = labels.flatten().to(predictions.device)
+    rows = max(num_classes, 256 if labels.dtype == torch.uint8 else int(labels.max()) + 1)
+    pairs = labels.to(torch.int32) * num_classes
+    pairs += predictions.flatten()
+    counts = torch.bincount(pairs, minlength=rows * num_classes).view(rows, num_classes)
+    if ignore_index < rows:
+        counts[ignore_index] = 0
+    outside = counts[num_classes:].sum(1).nonzero()
+    if len(outside):
+        worst = num_classes + int(outside[-1])
+        raise UserError(f"a label has the value {worst}, outside the {num_classes} classes")
+    return counts[:num_classes]
 
 
 def check_groups(groups: Sequence[str]) -> None:

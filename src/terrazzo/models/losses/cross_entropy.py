@@ -63,12 +63,14 @@ class CrossEntropyLoss(SegmentationLoss):
         """Logits (N, K, ...), labels (N, ...)."""
         per_class = class_weights(self.class_weight, logits)
         values = F.cross_entropy(logits, labels, per_class, reduction="none", ignore_index=ignore_index)
+        return reduce(values, weight, reduction, self.divisor(labels, per_class, ignore_index))
+
+    def divisor(self, labels: Tensor, per_class: Tensor | None, ignore_index: int) -> Tensor | int:
+        """What the sum of the pixels' losses is divided by for their mean, with softmax."""
         valid = labels != ignore_index
         if per_class is not None and self.weight_average == "weights":
-            divisor = (per_class[torch.where(valid, labels, 0)] * valid).sum()
-        else:
-            divisor = valid.sum() if self.avg_non_ignore else labels.numel()
-        return reduce(values, weight, reduction, divisor)
+            return (per_class[torch.where(valid, labels, 0)] * valid).sum()
+        return valid.sum() if self.avg_non_ignore else labels.numel()
 
     def sigmoid(
         self, logits: Tensor, labels: Tensor, weight: Tensor | None, ignore_index: int, reduction: str

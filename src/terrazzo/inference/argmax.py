@@ -1,0 +1,178 @@
+"""Class maps from small logits, without logits at the map's size.
+
+Bilinear interpolation is a convex combination: where the corners of a cell agree on the class, so does every point
+between them. So only the pixels of cells on the borders between classes have their logits interpolated, some at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from terrazzo.inference.taps import Taps, bilinear
+
+FLIPS = {"horizontal": (False, True), "vertical": (True, False), "diagonal": (True, True)}  # of rows, of columns
+STRIP = 2**18  # pixels of the output that are looked at together
+CHUNK = 2**17  # logits that are interpolated together
+DEFAULT_THRESHOLD = 0.3
+
+
+@dataclass(frozen=True)
+class Restoring:
+    """How logits (K, h, w) become those of the stored image.
+
+    They are resized to the network's input, the `window` (top, left, bottom, right) of it is kept and flipped back, and
+    resized to `own_size`; all sizes are (height, width).
+    """
+
+    head_size: tuple[int, int]
+    input_size: tuple[int, int]
+    own_size: tuple[int, int]
+    window: tuple[int, int, int, int] | None = None
+    flip: str | None = None
+    align_corners: bool = False
+    device: torch.device | str = "cpu"
+
+    @cached_property
+    def inner(self) -> tuple[Taps, Taps]:
+        """Rows and columns of the window of the input, on the logits."""
+        top, left, bottom, right = self.window or (0, 0, *self.input_size)
+        flips = FLIPS[self.flip] if self.flip else (False, False)
+        taps = []
+        for axis, (start, stop) in enumerate(((top, bottom), (left, right))):
+            whole = bilinear(self.head_size[axis], self.input_size[axis], self.align_corners, self.device)
+            kept = whole.part(start, stop)
+            taps.append(kept.flip() if flips[axis] else kept)
+        return taps[0], taps[1]
+
+    @cached_property
+    def outer(self) -> tuple[Taps, Taps]:
+        """Rows and columns of the stored image, on the window."""
+        rows, columns = (
+            bilinear(len(inner), size, self.align_corners, self.device)
+            for inner, size in zip(self.inner, self.own_size, strict=True)
+        )
+        return rows, columns
+
+    @cached_property
+    def both(self) -> tuple[Taps, Taps]:
+        """Rows and columns of the stored image, on the logits."""
+        rows, columns = (outer.after(inner) for outer, inner in zip(self.outer, self.inner, strict=True))
+        return rows, columns
+
+    def strips(self) -> Iterator[tuple[int, int]]:
+        """First and last-but-one row of the strips in which the stored image is worked through."""
+        height, width = self.own_size
+        step = max(1, STRIP // width)
+        return ((first, min(first + step, height)) for first in range(0, height, step))
+
+
+def class_map(logits: Tensor, restoring: Restoring, threshold: float | None = None) -> Tensor:
+    """Logits (K, h, w) -> the classes (H, W) of the stored image, uint8 where they fit.
+
+    Equal to resizing the logits twice and taking the largest (or, for one channel, those whose sigmoid is above
+    `threshold`), except where two classes tie within rounding.
+    """
+    dtype = torch.uint8 if len(logits) <= 255 else torch.int16
+    result = torch.empty(restoring.own_size, dtype=dtype, device=logits.device)
+    (inner_rows, inner_columns), (outer_rows, outer_columns) = restoring.inner, restoring.outer
+    rows, columns = restoring.both
+    for start, stop in restoring.strips():
+        first, last = outer_rows.part(start, stop).span()
+        top, bottom = inner_rows.part(first, last).span()
+        strip = logits[:, top:bottom]
+        pixels = Pixels(strip, threshold)
+        coarse = decide(strip.flatten(1), threshold, axis=0).view(strip.shape[1:]).to(dtype)
+        middle = inner_rows.part(first, last, top)
+        window = refine(coarse, (middle, inner_columns), (middle, inner_columns), pixels)
+        own = outer_rows.part(start, stop, first), outer_columns
+        result[start:stop] = refine(window, own, (rows.part(start, stop, top), columns), pixels)
+    return result
+
+
+def refine(coarse: Tensor, taps: tuple[Taps, Taps], on_logits: tuple[Taps, Taps], pixels: Pixels) -> Tensor:
+    """The class map (n, m) at the finer grid of `taps` on the class map `coarse`.
+
+    Where the corners of a cell differ, the class comes from the logits, on which the same grid is `on_logits`.
+    """
+    rows, columns = taps
+    if rows.width == columns.width == 1:
+        return coarse[rows.index[:, 0]][:, columns.index[:, 0]]
+    mixed = 255 if coarse.dtype == torch.uint8 else -1
+    cells = coarse.clone()
+    for down in range(rows.width):
+        for right in range(columns.width):
+            corner = shifted(shifted(coarse, 0, down), 1, right)
+            cells.masked_fill_(corner != coarse, mixed)
+    fine = cells[:, columns.index.min(1).values][rows.index.min(1).values]
+    places = (fine == mixed).flatten().nonzero().flatten()
+    if len(places):
+        fine.view(-1)[places] = pixels.classes(places, on_logits).to(fine.dtype)
+    return fine
+
+
+def shifted(grid: Tensor, axis: int, by: int) -> Tensor:
+    """Each place's neighbour `by` further along an axis; the last line is its own."""
+    if not by:
+        return grid
+    return torch.cat([grid.narrow(axis, by, grid.shape[axis] - by), grid.narrow(axis, grid.shape[axis] - by, by)], axis)
+
+
+class Pixels:
+    """Logits (K, h, w) of a strip, interpolated at single places."""
+
+    def __init__(self, strip: Tensor, threshold: float | None = None) -> None:
+        self.strip, self.threshold = strip, threshold
+
+    @cached_property
+    def table(self) -> Tensor:
+        """Logits by place (h * w, K)."""
+        return self.strip.flatten(1).T.float().contiguous()
+
+    def values(self, places: Tensor, taps: tuple[Taps, Taps]) -> Tensor:
+        """Logits (p, K) at flat positions of the grid that `taps` make on the strip."""
+        rows, columns = taps
+        row, column = places // len(columns), places % len(columns)
+        down, across = (rows.index * self.strip.shape[2]).int(), columns.index.int()
+        index = joined(down[row], across[column], torch.add)
+        weight = joined(rows.weight[row], columns.weight[column], torch.mul)
+        return F.embedding_bag(index, self.table, per_sample_weights=weight, mode="sum")
+
+    def classes(self, places: Tensor, taps: tuple[Taps, Taps]) -> Tensor:
+        """Classes (p) at flat positions of the grid."""
+        size = max(1, CHUNK // len(self.strip))
+        return torch.cat([decide(self.values(part, taps), self.threshold) for part in places.split(size)])
+
+
+def joined(down: Tensor, across: Tensor, join: Any) -> Tensor:
+    """Each place's row taps (p, t) joined with each of its column taps (p, s), as (p, t * s)."""
+    count, width = across.shape
+    result = across.new_empty(count, down.shape[1] * width)
+    for tap in range(result.shape[1]):  # many times faster than to broadcast over so short axes
+        join(down[:, tap // width], across[:, tap % width], out=result[:, tap])
+    return result
+
+
+def decide(values: Tensor, threshold: float | None = None, axis: int = 1) -> Tensor:
+    """The class with the largest logit along an axis; of one channel, whether its sigmoid is above `threshold`."""
+    if values.shape[axis] == 1:
+        return values.select(axis, 0).sigmoid() > (DEFAULT_THRESHOLD if threshold is None else threshold)
+    return values.max(axis).indices
+
+
+def own_logits(logits: Tensor, restoring: Restoring) -> Iterator[Tensor]:
+    """Logits (p, K) of the stored image's pixels, row after row, a strip at a time."""
+    rows, columns = restoring.both
+    step = max(1, CHUNK // (len(logits) * len(columns)))
+    for start in range(0, len(rows), step):
+        part = rows.part(start, start + step)
+        top, bottom = part.span()
+        places = torch.arange(len(part) * len(columns), device=logits.device)
+        taps = part.part(0, len(part), top), columns
+        yield Pixels(logits[:, top:bottom]).values(places, taps)

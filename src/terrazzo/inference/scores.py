@@ -1,0 +1,59 @@
+"""What models said of one image, read at the stored image's size only as far as it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from terrazzo.inference.argmax import Restoring, class_map, decide, own_logits
+
+View = tuple[Tensor, Restoring]  # logits (K, h, w), and how they become those of the stored image
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Logits of one image: of one pass, or of several models or augmented views, whose probabilities are averaged."""
+
+    views: tuple[View, ...]
+    threshold: float | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the stored image."""
+        return self.views[0][1].own_size
+
+    def labels(self) -> Tensor:
+        """The class map (H, W), uint8 where the classes fit."""
+        if len(self.views) == 1:
+            return class_map(*self.views[0], self.threshold)
+        parts = [decide(values, self.threshold) for values in self.logits()]
+        dtype = torch.uint8 if len(self.views[0][0]) <= 255 else torch.int16
+        return torch.cat(parts).view(self.size).to(dtype)
+
+    def logits(self) -> Iterator[Tensor]:
+        """Logits (p, K) of the image's pixels, row after row, some rows at a time; of several views their mean's."""
+        if len(self.views) == 1:
+            yield from own_logits(*self.views[0])
+            return
+        for parts in zip(*(own_logits(*view) for view in self.views), strict=True):
+            if parts[0].shape[1] == 1:
+                mean = torch.stack([part.sigmoid() for part in parts]).mean(0)
+                yield mean.logit(eps=1e-7)
+            else:
+                mean = torch.stack([part.softmax(1) for part in parts]).mean(0)
+                yield mean.clamp(min=torch.finfo(mean.dtype).tiny).log()
+
+    def probabilities(self) -> Tensor:
+        """Class probabilities (K, H, W); one channel becomes background and foreground."""
+        return torch.cat([probabilities(part) for part in self.logits()]).T.reshape(-1, *self.size)
+
+
+def probabilities(logits: Tensor) -> Tensor:
+    """Logits (p, K) -> probabilities of the classes (p, K), two of them for one channel."""
+    if logits.shape[1] == 1:
+        foreground = logits.sigmoid()
+        return torch.cat([1 - foreground, foreground], dim=1)
+    return logits.softmax(1)
