@@ -525,5 +525,5 @@ def test_colours_to_indices():
 @pytest.mark.parametrize("runs", [[0, 192], [5, 100, 87], [70, 3, 1, 40, 78], [0, 1, 190, 1]])
 def test_run_lengths_as_numbers_and_as_text(runs):
     mask = run_lengths(encode(runs), 12, 16)
-    assert np.array_equal(mask(runs, 12, 16))
+    assert np.array_equal(mask, run_lengths(runs, 12, 16))
     assert np.array_equal(mask.T.ravel(), np.repeat(np.arange(len(runs)) % 2 == 1, runs))
