@@ -10,6 +10,7 @@ from old_configs import IMAGENET, MODEL, TEST_PIPELINE, TRAIN_PIPELINE, old_conf
 from terrazzo.config.experiment import make_experiment
 from terrazzo.config.load import load_config
 from terrazzo.config.upgrade import upgrade_config, upgrade_model
+from terrazzo.engine.pretrained import starts
 from terrazzo.errors import UserError
 from terrazzo.transforms.compose import Compose
 
@@ -402,4 +403,4 @@ def test_variables_stay_and_the_argument_is_not_changed():
 def test_weights_of_the_backbone_itself_win_over_inherited_ones():
     backbone = {"type": "ResNetV1c", "init_cfg": {"type": "Pretrained", "checkpoint": "r101.pth"}}
     new = upgraded(model=MODEL | {"backbone": backbone, "pretrained": "r50.pth"})
-    assert make_experiment(new).pretrained == "r101.pth"
+    assert [start.checkpoint for start in starts(new["model"])] == ["r101.pth"]

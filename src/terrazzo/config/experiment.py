@@ -148,7 +148,6 @@ class Experiment:
     optimizer: OptimizerSettings | None
     run: RunSettings | None
     load_from: str | None = None
-    pretrained: str | None = None
     tta_pipeline: tuple[Any, ...] = ()  # the steps of test-time augmentation
     tta_model: str = "SegTTAModel"  # how its views are joined
 
@@ -164,8 +163,6 @@ def make_experiment(config: Mapping[str, Any]) -> Experiment:
         model["data_preprocessor"] = config["data_preprocessor"]
     loaders = {split: loader_settings(config, f"{split}_dataloader") for split in ("train", "val", "test")}
     classes, palette = class_names(loaders.values())
-    backbone = model.get("backbone") if isinstance(model.get("backbone"), dict) else {}
-    init = (backbone or {}).get("init_cfg") or {}
     return Experiment(
         model=model,
         classes=classes,
@@ -176,7 +173,6 @@ def make_experiment(config: Mapping[str, Any]) -> Experiment:
         optimizer=optimizer_settings(config) if "optim_wrapper" in config else None,
         run=run_settings(config) if config.get("train_cfg") else None,
         load_from=config.get("load_from"),
-        pretrained=model.get("pretrained") or (init.get("checkpoint") if isinstance(init, dict) else None),
         tta_pipeline=tuple(config.get("tta_pipeline") or ()),
         tta_model=str((config.get("tta_model") or {}).get("type", "SegTTAModel")),
     )

@@ -1,41 +1,85 @@
-"""Weights of a backbone, from a path or the local cache; nothing is downloaded."""
+"""The weights that training starts from; nothing is downloaded."""
 
 from __future__ import annotations
 
-import os
-import re
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
-from terrazzo.errors import UserError
-from terrazzo.models.checkpoint import Checkpoint, load_checkpoint, read_checkpoint
+from torch import nn
+
+from terrazzo.models.checkpoint import load_checkpoint, read_checkpoint
+from terrazzo.weight_cache import find
 
 
-def cache_folder() -> Path:
-    """Where weights are looked for: $TERRAZZO_HOME/weights, or the user's cache folder."""
-    home = os.environ.get("TERRAZZO_HOME")
-    return Path(home) / "weights" if home else Path.home() / ".cache" / "terrazzo" / "weights"
+@dataclass(frozen=True)
+class Start:
+    """Weights that a part of a model starts from: `path` leads to it in the config, `kind` is its type."""
+
+    path: tuple[str, ...]
+    kind: str
+    checkpoint: str
+    prefix: str = ""  # of the part's names in the file
+    adapt_input: bool = False
 
 
-def find(name: str) -> Path:
-    """The file for a path, URL or `scheme://name`. Raises UserError naming where it was looked for."""
-    if Path(name).is_file():
-        return Path(name)
-    cached = cache_folder() / re.sub(r"[^\w.-]+", "_", name.rpartition("/")[2] if name.startswith("http") else name)
-    for candidate in (cached, cached.with_name(cached.name + ".pth"), cached.with_name(cached.name + ".safetensors")):
-        if candidate.is_file():
-            return candidate
-    raise UserError(
-        f"the pretrained weights '{name}' are neither a file nor in the cache ({cached}), and nothing is downloaded "
-        "unasked: give --pretrained PATH, or --pretrained none to start from random weights"
-    )
+def starts(config: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[Start]:
+    """Every `pretrained` and `init_cfg` of type Pretrained in a model's config, the outermost first."""
+    kind = str(config.get("type", "")).rpartition(".")[2]
+    found = config.get("init_cfg")
+    options = found if isinstance(found, (list, tuple)) else [found]
+    init = next((item for item in options if isinstance(item, Mapping) and item.get("type") == "Pretrained"), None)
+    if config.get("pretrained") is True:  # as timm takes it
+        yield Start(path, kind, f"timm://{config.get('model_name')}")
+    elif config.get("pretrained") and config["pretrained"] != "none":
+        yield Start(path, kind, str(config["pretrained"]))
+    elif init is not None and init.get("checkpoint"):
+        adapt = bool(init.get("adapt_input", False))
+        yield Start(path, kind, str(init["checkpoint"]), str(init.get("prefix") or ""), adapt)
+    for key, value in config.items():
+        if isinstance(value, Mapping) and key != "init_cfg":
+            yield from starts(value, (*path, key))
 
 
-def load_pretrained(model: Any, name: str | None) -> str:
-    """Load a backbone's weights; `None` and "none" leave it random. Returns what happened, in a line."""
-    if name is None or str(name).lower() == "none":
+def load_pretrained(model: Any, name: str | None, config: Mapping[str, Any] | None = None) -> str:
+    """Load a backbone's weights, or without a `name` those that the model's config names for its parts.
+
+    The name "none" leaves everything random. Returns what happened, in a few lines. Raises UserError for weights that
+    are neither a file nor in a cache.
+    """
+    if name is not None:
+        chosen = [] if name.lower() == "none" else [Start((), "", name)]
+    else:
+        chosen = list(starts(config or {}))
+    if not chosen:
         return "backbone: random weights (no pretrained ones)"
-    checkpoint = read_checkpoint(find(name))
-    weights = {key.removeprefix("backbone."): value for key, value in checkpoint.weights.items()}
-    report = load_checkpoint(model.backbone, Checkpoint(checkpoint.path, weights, checkpoint.meta))
-    return f"backbone: {report}"
+    return "\n".join(load_start(model, start) for start in chosen)
+
+
+def load_start(model: Any, start: Start) -> str:
+    """Load one part's weights."""
+    place, part = "model", model
+    if not start.path and hasattr(model, "backbone"):
+        place, part = "backbone", model.backbone
+    elif start.path:
+        place, part = ".".join(start.path), part_of(model, start)
+    checkpoint = read_checkpoint(find(start.checkpoint))
+    inner = {
+        name.removeprefix(start.prefix): value
+        for name, value in checkpoint.weights.items()
+        if start.prefix and name.startswith(start.prefix)
+    }
+    if inner:
+        checkpoint = replace(checkpoint, weights=inner)
+    return f"{place}: {load_checkpoint(part, checkpoint, adapt_input=start.adapt_input)}"
+
+
+def part_of(model: nn.Module, start: Start) -> nn.Module:
+    """The part at a path of the config: by its name in the model, or the first of its type below the last one."""
+    part = model
+    for key in start.path:
+        inner = getattr(part, key, None)
+        if not isinstance(inner, nn.Module):
+            inner = next((module for module in part.modules() if type(module).__name__ == start.kind), part)
+        part = inner
+    return part

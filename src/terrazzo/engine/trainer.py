@@ -130,7 +130,7 @@ class Trainer:
         if experiment.load_from:
             self.log.say(str(load_checkpoint(self.model, experiment.load_from, classes=self.train_set.classes)))
         else:
-            self.log.say(load_pretrained(self.model, pretrained or experiment.pretrained))
+            self.log.say(load_pretrained(self.model, pretrained, experiment.model))
 
     def resume(self, state: Mapping[str, Any]) -> None:
         """Continue from a saved state."""

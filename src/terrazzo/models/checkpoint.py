@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from terrazzo.errors import UserError
 from terrazzo.models.naming import Weights, translate
 from terrazzo.models.safe_pickle import Skipped, load_pickle
+from terrazzo.weight_cache import find
+from terrazzo.weight_names import is_address
 
 KINDS = ("model", "ema")
 
@@ -93,12 +95,13 @@ def is_constant(name: str) -> bool:
 def read_checkpoint(path: str | Path, weights: str | None = None) -> Checkpoint:
     """Weights and meta of a `.pth` or `.safetensors` file.
 
-    `weights` is "model" or "ema", by default what the program that saved the file would test with. Raises UserError
-    for a damaged or an unsafe file, and where it does not hold the weights asked for.
+    A URL or a `scheme://name` is looked for in the caches. `weights` is "model" or "ema", by default what the program
+    that saved the file would test with. Raises UserError for a damaged or an unsafe file, and where it does not hold
+    the weights asked for.
     """
     if weights not in (None, *KINDS):
         raise UserError(f"weights: '{weights}' is neither 'model' (as trained) nor 'ema' (their average)")
-    path = Path(path)
+    path = find(str(path)) if is_address(str(path)) else Path(path)
     if not path.is_file():
         raise UserError(f"there is no checkpoint file {path}")
     if path.suffix == ".safetensors":

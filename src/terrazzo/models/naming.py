@@ -83,7 +83,7 @@ def translate(model: nn.Module, weights: Weights) -> tuple[Weights, str]:
     best, source, most = weights, "", len(own.intersection(weights))
     for place, module in model.named_modules():
         for naming in getattr(module, "namings", ()):
-            for prefix in naming.prefixes(weights):
+            for prefix in dict.fromkeys(naming.prefixes(weights)):
                 renamed = translated(weights, own, naming, prefix, f"{place}." if place else "")
                 known = len(own.intersection(renamed))
                 if known > most or (known == most > 0 and not source):

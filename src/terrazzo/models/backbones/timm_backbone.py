@@ -8,7 +8,12 @@ from torch import Tensor, nn
 
 from terrazzo.errors import UserError, nearest
 from terrazzo.models.layers.norm import NORMS
+from terrazzo.models.naming import Naming
 from terrazzo.registry import MODELS
+
+# `features_only` writes a numbered part of a network as one name: stages_0 for stages.0
+FLAT = (r"^([a-z]+)\.(\d+)\.", r"timm_model.\1_\2.")
+OWN = (r"^(?!timm_model\.)", "timm_model.")
 
 
 @MODELS.register
@@ -18,6 +23,8 @@ class TIMMBackbone(nn.Module):
     Raises UserError where timm is not installed or does not know the model, and for an unknown norm. Weights come from
     checkpoints: timm downloads nothing here.
     """
+
+    namings = tuple(Naming("timm", mark=r"(?!timm_model\.).+", rules=rules) for rules in ((OWN,), (FLAT, OWN)))
 
     def __init__(
         self,

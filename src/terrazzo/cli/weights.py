@@ -1,0 +1,91 @@
+"""`terrazzo weights`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    get = actions.add_parser("get", help="fetch published weights into the cache, and print where they are")
+    get.add_argument(
+        "names",
+        nargs="+",
+        metavar="NAME|URL",
+        help="a recipe, a URL, or torchvision://, open-mmlab://, mmpretrain://, timm://, hf:// and a name",
+    )
+    get.add_argument(
+        "--mirror",
+        action="append",
+        default=[],
+        metavar="URL|FOLDER",
+        help="where OpenMMLab's files are too; may be repeated, and comes before TERRAZZO_MIRRORS",
+    )
+    get.add_argument("--backbone", action="store_true", help="of recipes: the weights that their training starts from")
+    get.add_argument("--offline", action="store_true", help="look into the caches alone")
+    actions.add_parser("list", help="list the weights in the cache")
+
+
+def run(args: argparse.Namespace) -> int:
+    return get(args) if args.action == "get" else list_weights()
+
+
+def get(args: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    from terrazzo.engine import fetch
+
+    names = [start for name in args.names for start in starting_weights(name)] if args.backbone else args.names
+    console = Console(highlight=False, soft_wrap=True)
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), DownloadColumn(), TransferSpeedColumn())
+    for name in names:
+        with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
+            task = bar.add_task(name, total=None)
+
+            def show(address: str, done: int, total: int | None, bar: Progress = bar, task: int = task) -> None:
+                bar.update(task, description=address.rpartition("/")[2], completed=done, total=total)  # type: ignore[arg-type]
+
+            path = fetch.get(name, mirrors=args.mirror, offline=args.offline, on_progress=show)
+        console.print(str(path), markup=False)
+    return 0
+
+
+def starting_weights(name: str) -> list[str]:
+    """The weights that a recipe's config names for its parts. Raises UserError where it names none."""
+    from terrazzo.config.load import load_config
+    from terrazzo.engine.pretrained import starts
+    from terrazzo.errors import UserError
+
+    found = [start.checkpoint for start in starts(load_config(name)["model"])]
+    if not found:
+        raise UserError(f"'{name}' is trained from random weights: it names no weights to start from")
+    return found
+
+
+def list_weights() -> int:
+    """One line a file: its size, whether its sha256 is right, its name."""
+    from terrazzo.weight_cache import cache_folder, known_digest
+    from terrazzo.weight_names import digits
+
+    folder = cache_folder()
+    files = sorted(path for path in folder.glob("*") if path.is_file() and not path.name.startswith("."))
+    weights = [path for path in files if path.suffix != ".json"]
+    for path in weights:
+        print(f"{size(path):>12}  {state(path, known_digest(path), digits(path.name)):<14}  {path.name}")
+    print(f"{len(weights)} files in {folder}")
+    return 0
+
+
+def size(path: Path) -> str:
+    return f"{path.stat().st_size / 2**20:,.1f} MiB"
+
+
+def state(path: Path, digest: str, expected: str | None) -> str:
+    """What is known of a file."""
+    if path.suffix == ".part":
+        return "not complete"
+    if digest:
+        return f"sha256 {digest[:8]}" if expected is None else "sha256 right"
+    return "not checked"

@@ -1,0 +1,142 @@
+"""Names of published weights, as configs have them, to addresses: facts of MMCV's and torchvision's lists."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from terrazzo.errors import UserError, nearest
+
+OPEN_MMLAB = "https://download.openmmlab.com/"
+PYTORCH = "https://download.pytorch.org/models/"
+
+# name -> file, whose name ends in the first digits of its sha256
+TORCHVISION = {
+    "resnet18": "resnet18-f37072fd", "resnet34": "resnet34-b627a593", "resnet50": "resnet50-0676ba61",
+    "resnet101": "resnet101-63fe2227", "resnet152": "resnet152-394f9c45",
+    "resnext50_32x4d": "resnext50_32x4d-7cdf4587", "resnext101_32x8d": "resnext101_32x8d-8ba56ff5",
+    "wide_resnet50_2": "wide_resnet50_2-95faca4d", "wide_resnet101_2": "wide_resnet101_2-32ee1156",
+    "mobilenet_v2": "mobilenet_v2-b0353104", "mobilenet_v3_large": "mobilenet_v3_large-8738ca79",
+    "mobilenet_v3_small": "mobilenet_v3_small-047dcff4", "convnext_tiny": "convnext_tiny-983f1562",
+    "convnext_small": "convnext_small-0c510722", "convnext_base": "convnext_base-6075fbad",
+    "convnext_large": "convnext_large-ea097f82", "swin_t": "swin_t-704ceda3", "swin_s": "swin_s-5e29d889",
+    "swin_b": "swin_b-68c6b09e", "vit_b_16": "vit_b_16-c867db91", "vit_l_16": "vit_l_16-852ce7e3",
+}  # fmt: skip
+# below pretrain/third_party/
+MMLAB = {
+    "resnet18_v1c": "resnet18_v1c-b5776b93", "resnet50_v1c": "resnet50_v1c-2cccc1ad",
+    "resnet101_v1c": "resnet101_v1c-e67eebb6", "resnext50_32x4d": "resnext50-32x4d-0ab1a123",
+    "resnext101_32x4d": "resnext101_32x4d-a5af3160", "resnext101_64x4d": "resnext101_64x4d-ee2c6f71",
+    "detectron/resnet50_caffe": "resnet50_caffe-788b5fa3", "detectron/resnet101_caffe": "resnet101_caffe-3ad79236",
+    "detectron2/resnet50_caffe": "resnet50_msra-5891d200", "detectron2/resnet101_caffe": "resnet101_msra-6cc46731",
+    "detectron2/resnext101_32x8d": "resnext101_32x8d-1516f1aa", "contrib/resnet50_gn": "resnet50_gn_thangvubk-ad1730dd",
+    "detectron/resnet50_gn": "resnet50_gn-9186a21c", "detectron/resnet101_gn": "resnet101_gn-cac0ab98",
+    "msra/hrnetv2_w18_small": "hrnetv2_w18_small-b5a04e21", "msra/hrnetv2_w18": "hrnetv2_w18-00eb2006",
+    "msra/hrnetv2_w32": "hrnetv2_w32-dc9eeb4f", "msra/hrnetv2_w40": "hrnetv2_w40-ed0b031c",
+    "msra/hrnetv2_w48": "hrnetv2_w48-d2186c55", "contrib/mobilenet_v3_large": "mobilenet_v3_large-bc2c3fd3",
+    "contrib/mobilenet_v3_small": "mobilenet_v3_small-47085aa1", "resnest50": "resnest50_d2-7497a55b",
+    "resnest101": "resnest101_d2-f3b931b2", "resnest200": "resnest200_d2-ca88e41f",
+}  # fmt: skip
+# below mmclassification/v0/
+MMPRETRAIN = {
+    "resnet18": "resnet/resnet18_8xb32_in1k_20210831-fbbb1da6",
+    "resnet34": "resnet/resnet34_8xb32_in1k_20210831-f257d4e6",
+    "resnet50": "resnet/resnet50_8xb32_in1k_20210831-ea4938fc",
+    "resnet101": "resnet/resnet101_8xb32_in1k_20210831-539c63f8",
+    "resnet152": "resnet/resnet152_8xb32_in1k_20210901-4d7582fa",
+    "resnet50_v1d": "resnet/resnetv1d50_b32x8_imagenet_20210531-db14775a",
+    "resnet101_v1d": "resnet/resnetv1d101_b32x8_imagenet_20210531-6e13bcd3",
+    "resnet152_v1d": "resnet/resnetv1d152_b32x8_imagenet_20210531-278cf22a",
+    "resnext50_32x4d": "resnext/resnext50_32x4d_b32x8_imagenet_20210429-56066e27",
+    "resnext101_32x4d": "resnext/resnext101_32x4d_b32x8_imagenet_20210506-e0fa3dd5",
+    "resnext101_32x8d": "resnext/resnext101_32x8d_b32x8_imagenet_20210506-23a247d5",
+    "resnest50": "resnest/resnest50_imagenet_converted-1ebf0afe",
+    "resnest101": "resnest/resnest101_imagenet_converted-032caa52",
+    "resnest200": "resnest/resnest200_imagenet_converted-581a60f2",
+    "mobilenet_v2": "mobilenet_v2/mobilenet_v2_batch256_imagenet_20200708-3b2dc3af",
+    "mobilenet_v3_small": "mobilenet_v3/convert/mobilenet_v3_small-8427ecf0",
+    "mobilenet_v3_large": "mobilenet_v3/convert/mobilenet_v3_large-3ea3c186",
+    "swin_tiny": "swin-transformer/swin_tiny_224_b16x64_300e_imagenet_20210616_090925-66df6be6",
+    "swin_small": "swin-transformer/swin_small_224_b16x64_300e_imagenet_20210615_110219-7f9d988b",
+    "swin_base": "swin-transformer/convert/swin_base_patch4_window7_224_22kto1k-f967f799",
+    "swin_large": "swin-transformer/convert/swin_large_patch4_window7_224_22kto1k-5f0996db",
+    "vit_base_p16": "vit/finetune/vit-base-p16_in21k-pre-3rdparty_ft-64xb64_in1k-384_20210928-98e8652b",
+    "vit_large_p16": "vit/finetune/vit-large-p16_in21k-pre-3rdparty_ft-64xb64_in1k-384_20210928-b20ba619",
+}  # fmt: skip
+TABLES = {
+    "torchvision": (TORCHVISION, PYTORCH),
+    "open-mmlab": (MMLAB, OPEN_MMLAB + "pretrain/third_party/"),
+    "mmcls": (MMPRETRAIN, OPEN_MMLAB + "mmclassification/v0/"),
+    "mmpretrain": (MMPRETRAIN, OPEN_MMLAB + "mmclassification/v0/"),
+}
+HF_FILES = ("model.safetensors", "pytorch_model.bin")  # where a name does not say which file
+
+
+def is_address(name: str) -> bool:
+    """Whether a name has a scheme, as `torchvision://resnet50` or a URL."""
+    return re.match(r"[a-z][a-z0-9-]*://", name) is not None
+
+
+def addresses(name: str) -> list[str]:
+    """Where the weights of a `scheme://name` or a URL are, best first. Raises UserError for an unknown name."""
+    scheme, _, rest = name.partition("://")
+    if scheme in ("http", "https", "file"):
+        return [name]
+    if scheme in TABLES:
+        table, folder = TABLES[scheme]
+        if rest not in table:
+            raise UserError(f"no published weights are called '{name}'{nearest(rest, table)}")
+        return [f"{folder}{table[rest]}.pth"]
+    if scheme == "hf":
+        return hub_addresses(rest)
+    if scheme == "timm":
+        return hub_addresses(timm_repository(rest))
+    raise UserError(
+        f"'{name}': '{scheme}://' is none of http, https, file, hf, timm, {', '.join(TABLES)}, which name weights"
+    )
+
+
+def hub_addresses(path: str) -> list[str]:
+    """Files of a Hugging Face repository, `organisation/repository` with or without a file."""
+    parts = path.strip("/").split("/")
+    if len(parts) < 2 or not all(parts):
+        raise UserError(f"'hf://{path}' names no repository: write hf://organisation/repository or .../file after it")
+    host = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+    repository = "/".join(parts[:2])
+    files = ["/".join(parts[2:])] if len(parts) > 2 else list(HF_FILES)
+    return [f"{host}/{repository}/resolve/main/{file}" for file in files]
+
+
+def timm_repository(name: str) -> str:
+    """The Hugging Face repository of a timm model; timm itself knows it for a name without a tag."""
+    if "." in name:
+        return f"timm/{name}"
+    try:
+        from timm.models import get_pretrained_cfg
+    except ImportError:
+        raise UserError(
+            f"'timm://{name}' does not say which weights: give the tag too, such as timm://resnet50.a1_in1k, or "
+            'pip install "terrazzo[timm]", which knows the usual ones'
+        ) from None
+    found = get_pretrained_cfg(name)
+    if found is None or not found.hf_hub_id:
+        raise UserError(f"timm has no weights of '{name}' on Hugging Face; `timm.list_pretrained()` names its models")
+    return found.hf_hub_id
+
+
+def file_name(name: str) -> str:
+    """What the file of an address is called in the cache; those of Hugging Face have their repository before it."""
+    hub = re.fullmatch(r"https?://[^/]+/([^/]+)/([^/]+)/resolve/[^/]+/(.+)", name)
+    if hub:
+        return safe("_".join(hub.groups()))
+    return safe(name.partition("?")[0].rstrip("/").rpartition("/")[2])
+
+
+def safe(name: str) -> str:
+    return re.sub(r"[^\w.-]+", "_", name)
+
+
+def digits(name: str) -> str | None:
+    """The first digits of the sha256 in a file's name, `..._20200605_094610-abcdef12.pth`; None without them."""
+    match = re.search(r"[-_]([0-9a-f]{8,64})\.(pth|pt|bin|safetensors|zip)$", name)
+    return match[1] if match and not re.fullmatch(r"(19|20)\d{6}", match[1]) else None
