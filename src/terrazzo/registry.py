@@ -17,7 +17,8 @@ T = TypeVar("T")
 # Type names of other packages appear in configs with these prefixes. A class of ours that differs by scope registers
 # under the scoped name (`mmdet.DiceLoss`); every other scope falls away.
 SCOPES = ("mmseg", "mmdet", "mmpretrain", "mmcls", "mmcv", "mmengine", "terrazzo")
-IGNORED_KEYS = ("init_cfg", "pretrained")  # weights come from checkpoints, never from a constructor
+SCOPE_KEY = "_scope_"
+IGNORED_KEYS = ("init_cfg", "pretrained", SCOPE_KEY)  # weights come from checkpoints, never from a constructor
 
 
 class Registry:
@@ -87,6 +88,8 @@ class Registry:
         if not isinstance(spec, dict):
             return spec
         kind = spec.get("type")
+        if SCOPE_KEY in spec and isinstance(kind, str) and "." not in kind:
+            kind = f"{spec[SCOPE_KEY]}.{kind}"
         factory = self.get(kind, where) if isinstance(kind, str) else kind
         kept = getattr(factory, "keeps_specs", ())  # arguments that the class builds itself, later or several times
         arguments = {}

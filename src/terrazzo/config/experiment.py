@@ -66,6 +66,7 @@ SECTIONS: dict[str, tuple[str, ...] | None] = {
     "experiment_name": None,
     "compile": None,
 }
+VARIABLES = ("train_pipeline", "val_pipeline", "test_pipeline")  # what nearly every file calls its own values
 LOADER_KEYS = (
     "batch_size", "num_workers", "persistent_workers", "sampler", "dataset", "drop_last", "pin_memory",
     "prefetch_factor", "collate_fn", "batch_sampler", "timeout", "worker_init_fn", "num_batch_per_epoch",
@@ -170,7 +171,7 @@ def make_experiment(config: Mapping[str, Any]) -> Experiment:
         **loaders,
         val_metrics=metric_groups(config.get("val_evaluator"), "val_evaluator"),
         test_metrics=metric_groups(config.get("test_evaluator"), "test_evaluator"),
-        optimizer=optimizer_settings(config) if "optim_wrapper" in config else None,
+        optimizer=optimizer_settings(config) if config.get("optim_wrapper") else None,
         run=run_settings(config) if config.get("train_cfg") else None,
         load_from=config.get("load_from"),
         tta_pipeline=tuple(config.get("tta_pipeline") or ()),
@@ -181,7 +182,7 @@ def make_experiment(config: Mapping[str, Any]) -> Experiment:
 def check_sections(config: Mapping[str, Any]) -> None:
     """Warn of a top-level name that is nearly a section's, and raise UserError for an unknown key inside a section."""
     for name in config:
-        if name not in SECTIONS and (close := nearest(name, SECTIONS, 1)) and _is_typo(name, SECTIONS):
+        if name not in (*SECTIONS, *VARIABLES) and (close := nearest(name, SECTIONS, 1)) and _is_typo(name, SECTIONS):
             warnings.warn(f"the config's top-level name '{name}' is taken as a variable{close}")
     for name, keys in SECTIONS.items():
         section = config.get(name)
@@ -264,6 +265,7 @@ def run_settings(config: Mapping[str, Any]) -> RunSettings:
     checkpoint = hooks.get("checkpoint") or {}
     check_keys(checkpoint, CHECKPOINT_KEYS, "default_hooks.checkpoint")
     best = checkpoint.get("save_best")
+    best = best[0] if isinstance(best, (list, tuple)) and best else best
     randomness = config.get("randomness") or {}
     val_interval = whole_number(section, "val_interval", 1 if by_epoch else 1000, "train_cfg")
     hook, unit = "default_hooks.checkpoint", "epoch" if by_epoch else "step"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from terrazzo.config.bases import recipe_base
 from terrazzo.config.config import Config
 from terrazzo.config.evaluate import BASE_KEY, Evaluator, is_base_assignment, is_read_base
 from terrazzo.config.expressions import MISTAKES, show_line
@@ -122,7 +123,7 @@ class Reader:
 
         def import_base(node: ast.ImportFrom) -> Section:
             where = f"{evaluator.path}:{node.lineno}"
-            return self.inherited(self.read(imported_path(evaluator.path, node, where), where, lazy=True), where)
+            return self.inherited(self.read_imported(evaluator.path, node, where), where)
 
         evaluator.may_import, evaluator.import_base = may_import, import_base
 
@@ -165,7 +166,49 @@ class Reader:
         names = [names] if isinstance(names, str) else names
         if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) and name for name in names):
             raise UserError(f"{where}: _base_ is a file or a list of files, not {str(names)[:80]!r}")
-        return merge_bases([(name, self.read(base_path(path, name, where), where)) for name in names])
+        return merge_bases([(name, self.read_base(path, name, where)) for name in names])
+
+    def read_base(self, path: Path, name: str, where: str) -> Section:
+        """A base file: relative to the folder of `path`, or `scope::path`, below a folder that the user names.
+
+        `mmseg::path` without such a folder is what the recipe book has in its place.
+        """
+        scope, scoped, rest = name.partition("::")
+        if scoped:
+            return self.read_scoped(scope, rest.removeprefix("configs/"), where)
+        if "://" in name:
+            raise UserError(f"{where}: {name} is an address; download the file and name its path")
+        found = Path(os.path.normpath(path.parent / Path(name).expanduser()))
+        if not found.exists() and recipe_base(name.lstrip("./")) is not None:
+            raise UserError(
+                f"{where}: there is no config file {found}; terrazzo's own is 'mmseg::{name.lstrip('./')}': write that"
+            )
+        return self.read(found, where)
+
+    def read_scoped(self, scope: str, name: str, where: str, lazy: bool = False) -> Section:
+        """A file of another toolbox, or the recipe that stands for one of MMSegmentation's. Raises UserError."""
+        variable = f"TERRAZZO_{scope.upper()}_CONFIGS"
+        if variable in os.environ:
+            return self.read(Path(os.environ[variable], name), where, lazy)
+        base = recipe_base(name) if scope == "mmseg" else None
+        if base is None:
+            raise UserError(
+                f"{where}: no recipe stands for {scope}::{name}; set {variable} to the folder that holds {scope}'s "
+                "configs (the one with _base_ in it), or give the file's path"
+            )
+        self.spend(weigh(base, Budget()), where)
+        return base
+
+    def read_imported(self, path: Path, node: ast.ImportFrom, where: str) -> Section:
+        """The file that `from ..module import name` within read_base() stands for."""
+        parts = (node.module or "").split(".")
+        if not node.module:
+            raise UserError(f"{where}: name the base file within read_base(): from {'.' * node.level}file import *")
+        if not node.level:
+            scope, *parts = parts
+            return self.read_scoped(scope, "/".join(parts[parts[:1] == ["configs"] :]) + ".py", where, lazy=True)
+        folder = path.parent.joinpath(*[os.pardir] * (node.level - 1))
+        return self.read(Path(os.path.normpath(folder.joinpath(*parts))).with_suffix(".py"), where, lazy=True)
 
 
 def fill(value: Any, variables: Variables, origin: str | None) -> Any:
@@ -217,37 +260,3 @@ def load_text(path: Path, asked_by: str) -> str:
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise UserError(f"{where}{path}:{line}: the file is not UTF-8 text") from None
-
-
-def scope_folder(scope: str, where: str) -> Path:
-    """The folder of another toolbox's configs, which an environment variable names. Raises UserError without it."""
-    variable = f"TERRAZZO_{scope.upper()}_CONFIGS"
-    if variable not in os.environ:
-        raise UserError(
-            f"{where}: a file of {scope} is named; set {variable} to the folder that holds {scope}'s configs "
-            "(the one with _base_ in it), or give the file's path"
-        )
-    return Path(os.environ[variable])
-
-
-def base_path(path: Path, name: str, where: str) -> Path:
-    """The file that `name` in the `_base_` of `path` stands for: relative to its folder, or `scope::path`."""
-    if "::" in name:
-        scope, _, rest = name.partition("::")
-        return scope_folder(scope, where) / rest.removeprefix("configs/")
-    if "://" in name:
-        raise UserError(f"{where}: {name} is an address; download the file and name its path")
-    return Path(os.path.normpath(path.parent / Path(name).expanduser()))
-
-
-def imported_path(path: Path, node: ast.ImportFrom, where: str) -> Path:
-    """The file that `from ..module import name` within read_base() stands for."""
-    parts = (node.module or "").split(".")
-    if not node.module:
-        raise UserError(f"{where}: name the base file within read_base(): from {'.' * node.level}file import *")
-    if node.level:
-        folder = path.parent.joinpath(*[os.pardir] * (node.level - 1))
-    else:
-        folder, parts = scope_folder(parts[0], where), parts[1:]
-        parts = parts[1:] if parts[:1] == ["configs"] else parts
-    return Path(os.path.normpath(folder.joinpath(*parts))).with_suffix(".py")

@@ -13,7 +13,7 @@ from terrazzo.config.experiment import SECTIONS
 from terrazzo.config.files import read_config
 from terrazzo.config.imports import import_custom
 from terrazzo.config.merge import COMMAND_LINE, apply_overrides
-from terrazzo.config.upgrade import RENAMED, is_old, is_old_key, upgrade_config
+from terrazzo.config.upgrade import OWN, RENAMED, is_old, is_old_key, upgrade_config
 from terrazzo.errors import UserError
 from terrazzo.recipes import recipe
 
@@ -53,6 +53,8 @@ def load_config(
             if config.path is None and isinstance(source, str):
                 warnings.simplefilter("ignore")  # a recipe's old keys are not the user's
             config = Config(upgrade_config(config._values, config.path), config.path, config.name)
+    elif upgrade:
+        tell_of_leftovers(config)
     config = with_overrides(config, {key: value for key, value in overrides.items() if key not in early})
     if trust:
         import_custom(config)
@@ -75,6 +77,14 @@ def is_early(key: str, config: Config, old: bool) -> bool:
             f"effect; set {RENAMED[section]}"
         )
     return section in config
+
+
+def tell_of_leftovers(config: Config) -> None:
+    """Warn of sections of 0.x in a config of the 1.x vocabulary: they are variables there, without effect."""
+    left = [name for name in OWN if isinstance(config.get(name), dict)]
+    if left:
+        names = ", ".join(f"'{name}' ({RENAMED.get(name, 'gone')})" for name in left)
+        warnings.warn(f"{config.path or 'the config'} is in the 1.x vocabulary, where these have no effect: {names}")
 
 
 def with_overrides(config: Config, overrides: dict[str, Any]) -> Config:

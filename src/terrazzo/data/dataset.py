@@ -14,7 +14,7 @@ from terrazzo.data.pairs import Pair, find_pairs, held_out
 from terrazzo.data.spec import DatasetSpec, Source
 from terrazzo.data.wrappers import WRAPPERS, MultiImageMixDataset, Wrapper
 from terrazzo.errors import UserError
-from terrazzo.registry import DATASETS, check_arguments
+from terrazzo.registry import DATASETS, SCOPE_KEY, check_arguments
 from terrazzo.sample import Sample
 from terrazzo.transforms import Compose, read_label
 from terrazzo.transforms.decode import map_label
@@ -212,7 +212,7 @@ def subset_map(declared: Sequence[str], classes: Sequence[str]) -> dict[int, int
 
 def build_dataset(spec: dict[str, Any], where: str = "dataset", **extra: Any) -> Any:
     """A data set, or several wrapped, from a config section; `extra` goes to every data set. Raises UserError."""
-    options = {key: value for key, value in spec.items() if key != "type"}
+    options = {key: value for key, value in spec.items() if key not in ("type", SCOPE_KEY)}
     kind = str(spec.get("type", "BaseSegDataset"))
     wrapper = WRAPPERS.get(kind.rpartition(".")[2])
     if wrapper is not None:

@@ -10,7 +10,7 @@ from torch import nn
 from terrazzo.config.imports import check_custom
 from terrazzo.errors import UserError
 from terrazzo.models.preprocess import Preprocess
-from terrazzo.registry import MODELS, check_arguments
+from terrazzo.registry import MODELS, SCOPE_KEY, check_arguments
 
 
 def build_model(config: Any, vocabulary: str | None = None) -> nn.Module:
@@ -36,7 +36,7 @@ def build_preprocess(spec: dict[str, Any]) -> Preprocess:
     """The normalisation that `data_preprocessor` describes; without one, images stay as they are, in RGB order."""
     if not spec:
         return Preprocess()
-    unused = ("type", "non_blocking", "batch_augments")
+    unused = ("type", "non_blocking", "batch_augments", SCOPE_KEY)
     options = {"bgr_to_rgb": False} | {key: value for key, value in spec.items() if key not in unused}
     check_arguments(Preprocess, options, "SegDataPreProcessor", "data_preprocessor")
     return Preprocess(**options)

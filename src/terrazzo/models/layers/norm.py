@@ -58,13 +58,18 @@ NORMS: dict[str, tuple[type[nn.Module], str]] = {
     "BN": (nn.BatchNorm2d, "bn"),
     "BN1d": (nn.BatchNorm1d, "bn"),
     "BN2d": (nn.BatchNorm2d, "bn"),
+    "BatchNorm2d": (nn.BatchNorm2d, "bn"),
     "SyncBN": (SyncBatchNorm, "bn"),
+    "SyncBatchNorm": (SyncBatchNorm, "bn"),
     "MMSyncBN": (SyncBatchNorm, "bn"),
     "GN": (nn.GroupNorm, "gn"),
+    "GroupNorm": (nn.GroupNorm, "gn"),
     "LN": (nn.LayerNorm, "ln"),
+    "LayerNorm": (nn.LayerNorm, "ln"),
     "LN2d": (LayerNorm2d, "ln"),
     "IN": (nn.InstanceNorm2d, "in"),
     "IN2d": (nn.InstanceNorm2d, "in"),
+    "InstanceNorm2d": (nn.InstanceNorm2d, "in"),
 }
 
 
