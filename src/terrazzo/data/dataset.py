@@ -128,8 +128,8 @@ class SegmentationDataset:
     def __len__(self) -> int:
         return len(self.pairs)
 
-    def __getitem__(self, position: int | tuple[int, int]) -> Sample | list[Sample] | Failure:
-        epoch, index = position if isinstance(position, tuple) else (0, position)
+    def start(self, index: int) -> Sample:
+        """What is known of a sample before its files are read."""
         image, label = self.pairs[index]
         meta: dict[str, Any] = {
             "reduce_zero_label": self.reduce_zero_label,
@@ -140,9 +140,12 @@ class SegmentationDataset:
         meta |= {key: paths[index] for key, paths in self.companions.items()}
         if self.describe is not None:
             meta |= self.describe(image)
-        sample = Sample(image_path=image, label_path=label, meta=meta)
+        return Sample(image_path=image, label_path=label, meta=meta)
+
+    def __getitem__(self, position: int | tuple[int, int]) -> Sample | list[Sample] | Failure:
+        epoch, index = position if isinstance(position, tuple) else (0, position)
         try:
-            sample = self.pipeline(sample, np.random.default_rng([self.seed, epoch, index]))
+            sample = self.pipeline(self.start(index), np.random.default_rng([self.seed, epoch, index]))
             for view in sample if isinstance(sample, list) else [sample]:
                 view.meta.pop("label_format", None)  # it may hold the labels of all images
                 self.check_classes(view)

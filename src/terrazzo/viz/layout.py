@@ -15,7 +15,8 @@ PAPER = (255, 255, 255)
 INK = (32, 36, 42)
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """The typeface of all pictures, so many pixels high."""
     return ImageFont.load_default(size)
 
 
@@ -36,9 +37,9 @@ def legend(
     Names take further columns or rows where one is not enough. `size` is the text's, in pixels.
     """
     size = size or _text_size(length)
-    font, gap, line = _font(size), round(size * 0.6), round(size * 1.7)
+    letters, gap, line = font(size), round(size * 0.6), round(size * 1.7)
     swatch = round(size * 1.1)
-    widths = [swatch + gap + int(np.ceil(font.getlength(name))) for name in classes]
+    widths = [swatch + gap + int(np.ceil(letters.getlength(name))) for name in classes]
     spots: list[tuple[int, int]] = []
     if position == "right":
         rows = max(1, (length - gap) // line)
@@ -60,7 +61,7 @@ def legend(
     for (x, y), name, colour in zip(spots, classes, palette, strict=True):
         box = (x, y, x + swatch, y + swatch)
         draw.rounded_rectangle(box, radius=swatch // 5, fill=tuple(int(c) for c in colour), outline=(120, 124, 130))
-        draw.text((x + swatch + gap, y + swatch / 2), name, fill=INK, font=font, anchor="lm")
+        draw.text((x + swatch + gap, y + swatch / 2), name, fill=INK, font=letters, anchor="lm")
     return np.array(strip)
 
 
@@ -98,7 +99,7 @@ def side_by_side(pictures: Sequence[np.ndarray], captions: Sequence[str] = (), g
         sheet.paste(Image.fromarray(picture), (left, header))
         if captions:
             middle = (left + picture.shape[1] / 2, header / 2)
-            draw.text(middle, captions[index], fill=INK, font=_font(size), anchor="mm")
+            draw.text(middle, captions[index], fill=INK, font=font(size), anchor="mm")
         left += picture.shape[1] + gap
     return np.array(sheet)
 

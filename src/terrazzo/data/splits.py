@@ -1,0 +1,65 @@
+"""A config's data alone: the data sets of its splits, without its model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from terrazzo.config import short
+from terrazzo.config.config import Config
+from terrazzo.config.experiment import LoaderSettings, make_experiment
+from terrazzo.config.load import load_config
+from terrazzo.data.build import open_dataset
+from terrazzo.data.root import locate
+from terrazzo.errors import UserError
+
+SPLITS = ("train", "val", "test")
+
+
+def load_for_data(source: Any, overrides: dict[str, Any] | None = None, *, trust: bool = False) -> Config:
+    """A config to look at its data with: a short form may lack mean and std, which are to be found out."""
+    overrides = dict(overrides or {})
+    written = load_config(source, overrides, upgrade=False, trust=trust)
+    if short.is_short(written) and not {"mean", "std"} & set(written):
+        overrides |= {"mean": "none", "std": "none"}
+    return load_config(source, overrides, trust=trust)
+
+
+def open_splits(
+    config: Config, splits: Sequence[str] = (), *, data_root: str | Path | None = None, seed: int = 0
+) -> dict[str, Any]:
+    """The data sets of `splits` by name, by default of all that a config has; `test` is left out where it is `val`.
+
+    Raises UserError for a split that the config does not have.
+    """
+    for split in splits:
+        if split not in SPLITS:
+            raise UserError(f"there is no split '{split}'; it is one of {', '.join(SPLITS)}")
+    config = locate(config, data_root, splits or SPLITS)
+    experiment = make_experiment(config)
+    settings = {split: getattr(experiment, split) for split in splits or SPLITS}
+    if not splits and settings["val"] and settings["test"] and same_files(settings["val"], settings["test"]):
+        del settings["test"]
+    for split in splits:
+        if settings[split] is None:
+            raise UserError(f"the config has no {split}_dataloader")
+    count = num_classes(experiment.model)
+    return {
+        split: open_dataset(loader, count, f"{split}_dataloader", seed) for split, loader in settings.items() if loader
+    }
+
+
+def same_files(one: LoaderSettings, other: LoaderSettings) -> bool:
+    """Whether two splits are the same data set, whatever their pipelines."""
+    first, second = ({key: value for key, value in x.dataset.items() if key != "pipeline"} for x in (one, other))
+    return first == second
+
+
+def num_classes(model: dict[str, Any]) -> int:
+    """The number of classes of a model section. Raises UserError where it does not say it."""
+    head = model.get("decode_head")
+    head = head[-1] if isinstance(head, (list, tuple)) and head else head
+    if not isinstance(head, dict) or not isinstance(head.get("num_classes"), int):
+        raise UserError("the config's model.decode_head has no num_classes")
+    return head["num_classes"]
