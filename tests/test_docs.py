@@ -1,0 +1,117 @@
+"""What the docs show holds: commands parse, code compiles and names what is there, links lead somewhere."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+import inspect
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+
+import terrazzo
+from terrazzo.cli.main import make_parser
+from terrazzo.config.load import load_config
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*(ROOT / "docs").glob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
+TRANSLATED = [page for page in PAGES if page.with_suffix(".zh.md").exists()]
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+INLINE = re.compile(r"`(terrazzo [^`]*)`")
+LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
+UNSPOKEN = re.compile(r"\.\.\.|[\[|<>]")  # of a synopsis, which is no command
+
+
+def read(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def blocks(page: Path, *languages: str) -> list[str]:
+    return [body for language, body in BLOCK.findall(read(page)) if language in languages]
+
+
+def commands(page: Path) -> list[str]:
+    """The calls of terrazzo and of its entry scripts on a page, in blocks and in the text."""
+    lines = [line for body in blocks(page, "sh", "bash", "console", "") for line in body.splitlines()]
+    shown = [line.removeprefix("$ ").strip() for line in lines]
+    shown = [line for line in shown if line.startswith(("terrazzo ", "python tools/"))]
+    return shown + [" ".join(call.split()) for call in INLINE.findall(BLOCK.sub("", read(page)))]
+
+
+def translate(words: list[str]) -> list[str]:
+    """The arguments of terrazzo for a call of an entry script."""
+    path = ROOT / words[1]
+    spec = importlib.util.spec_from_file_location(f"shown_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.translate(words[2:])
+
+
+def ids(pages: list[Path]) -> list[str]:
+    return [page.name for page in pages]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids(PAGES))
+def test_every_command_is_understood(page, capsys):
+    wrong = []
+    for call in commands(page):
+        words = shlex.split(call, comments=True)
+        if UNSPOKEN.search(call.partition("#")[0]):
+            words = [*words[:2], "--help"]
+        try:
+            arguments = translate(words) if words[0] == "python" else words[1:]
+            make_parser(arguments[0]).parse_args(arguments)
+        except SystemExit as stopped:
+            said = (capsys.readouterr().err.splitlines() or [""])[-1]
+            is_name = "are required" in said and not any(word.startswith("-") for word in words)
+            if stopped.code and not is_name:
+                wrong.append(f"{call}: {said}")
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids(PAGES))
+def test_python_names_what_is_there(page):
+    sources = [*blocks(page, "python"), *re.findall(r"`(tz\.[^`]*)`", BLOCK.sub("", read(page)))]
+    for source in sources:
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("terrazzo"):
+                module = importlib.import_module(node.module)
+                assert all(hasattr(module, alias.name) for alias in node.names), ast.unparse(node)
+            elif isinstance(node, ast.Attribute) and ast.unparse(node.value) == "tz":
+                assert hasattr(terrazzo, node.attr), ast.unparse(node)
+            elif isinstance(node, ast.Call) and ast.unparse(node.func).startswith("tz."):
+                function = getattr(terrazzo, ast.unparse(node.func).removeprefix("tz."))
+                keywords = {keyword.arg: None for keyword in node.keywords}
+                inspect.signature(function).bind(*node.args, **keywords)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids(PAGES))
+def test_yaml_in_the_short_form_expands(page):
+    for source in blocks(page, "yaml"):
+        values = yaml.safe_load(source)
+        if isinstance(values, dict) and "recipe" in values and "data" in values:
+            load_config(values)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids(PAGES))
+def test_links_lead_to_files(page):
+    text = BLOCK.sub("", read(page))
+    missing = [link for link in LINK.findall(text) if not (page.parent / link).exists()]
+    assert not missing
+
+
+@pytest.mark.parametrize("page", TRANSLATED, ids=ids(TRANSLATED))
+def test_a_translation_shows_the_same_commands_and_code(page):
+    other = page.with_suffix(".zh.md")
+    assert commands(other) == commands(page)
+    assert blocks(other, "python", "yaml") == blocks(page, "python", "yaml")
+    for level in ("# ", "## "):
+        counts = [
+            sum(line.startswith(level) for line in BLOCK.sub("", read(one)).splitlines()) for one in (page, other)
+        ]
+        assert counts[0] == counts[1]
+    assert read(other).count("\n| ") == read(page).count("\n| ")
