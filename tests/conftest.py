@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,3 +23,11 @@ def shared(*parts: str) -> Path:
 def camvid() -> Path:
     """Folder with images/{train,val} and labels/{train,val}."""
     return shared("data", "camvid")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing is read from the user's cache folder, and nothing written to it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TERRAZZO_HOME", str(tmp_path_factory.mktemp("home")))
+        yield

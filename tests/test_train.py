@@ -107,7 +107,8 @@ def test_camvid_trains_from_the_short_form(camvid, tmp_path):
                 shutil.copy(camvid / kind / "train" / name, tmp_path / kind / split / name)
     classes = ["sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist"]
     data = {"root": str(tmp_path), "classes": classes, "ignore": [11]}
-    run = fit(short_form(tmp_path, data=data, crop="96x96", iterations=2), tmp_path / "run")
+    # four images, the same for validation: not what the check would let pass
+    run = fit(short_form(tmp_path, data=data, crop="96x96", iterations=2), tmp_path / "run", check=False)
     assert set(run.metrics["per_class"]) == set(classes)
 
 

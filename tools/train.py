@@ -42,6 +42,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--data-root")
     parser.add_argument("--pretrained")
     parser.add_argument("--trust-config", action="store_true")
+    parser.add_argument("--no-check", action="store_true", help="start without a look at all of the data")
     add_replaced(parser, REPLACED)
     return parser
 
@@ -72,7 +73,7 @@ def translate(arguments: Sequence[str]) -> list[str]:
         value = getattr(args, flag)
         command += [f"--{flag.replace('_', '-')}", value] if value else []
     command += ["--resume"] if args.resume or args.auto_resume or args.resume_from else []
-    for flag in ("amp", "auto_scale_lr", "trust_config"):
+    for flag in ("amp", "auto_scale_lr", "trust_config", "no_check"):
         command += [f"--{flag.replace('_', '-')}"] if getattr(args, flag) else []
     return command + (["--cfg-options", *options] if options else [])
 

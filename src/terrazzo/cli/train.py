@@ -23,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--auto-scale-lr", action="store_true", help="scale the learning rate with the images of a step"
     )
     parser.add_argument("--pretrained", metavar="PATH|none", help="weights of the backbone, or none")
+    parser.add_argument("--no-check", action="store_true", help="start without a look at all of the data")
     add_config_options(parser)
 
 
@@ -40,5 +41,6 @@ def run(args: argparse.Namespace) -> int:
         device=args.device,
         trust=args.trust_config,
         data_root=args.data_root,
+        check=not args.no_check,
     )
     return 0 if outcome.finished else 1

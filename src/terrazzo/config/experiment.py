@@ -101,6 +101,7 @@ class LoaderSettings:
     num_workers: int = 0
     shuffle: bool = False
     drop_last: bool = False
+    rare_classes: float | None = None  # temperature of rare-class sampling
 
 
 @dataclass(frozen=True)
@@ -213,13 +214,27 @@ def loader_settings(config: Mapping[str, Any], name: str) -> LoaderSettings | No
     if "dataset" not in section:
         raise UserError(f"{name} has no `dataset`")
     sampler = section.get("sampler") or {}
+    if isinstance(sampler, str):
+        sampler = {"type": sampler}
     return LoaderSettings(
         dataset=section["dataset"],
         batch_size=whole_number(section, "batch_size", 1, name),
         num_workers=whole_number(section, "num_workers", 0, name, least=0),
         shuffle=bool(sampler.get("shuffle", True)),
         drop_last=bool(section.get("drop_last", False)),
+        rare_classes=rare_class_temperature(sampler, f"{name}.sampler"),
     )
+
+
+def rare_class_temperature(sampler: Mapping[str, Any], where: str) -> float | None:
+    """The temperature of a RareClassSampler (short: `rare-class`), 0.01 unless it is given; None for other samplers."""
+    if str(sampler.get("type", "")).rpartition(".")[2] not in ("RareClassSampler", "rare-class"):
+        return None
+    check_keys(sampler, ("type", "temperature", "shuffle"), where)
+    temperature = sampler.get("temperature", 0.01)
+    if isinstance(temperature, bool) or not isinstance(temperature, (int, float)) or temperature <= 0:
+        raise UserError(f"{where}.temperature must be a number above 0, such as 0.01, not {temperature!r}")
+    return float(temperature)
 
 
 def whole_number(section: Mapping[str, Any], key: str, default: int, where: str, least: int = 1) -> int:

@@ -21,12 +21,12 @@ from terrazzo.recipes.parts import IMAGENET
 KEYS = (
     "recipe", "data", "crop", "batch", "iterations", "epochs", "lr", "seed", "amp", "ema", "class_weight",
     "val_interval", "checkpoint_interval", "log_interval", "pretrained", "workers", "ratio_range", "deterministic",
-    "model", "optimizer", "custom_imports", "in_channels", "mean", "std",
+    "model", "optimizer", "custom_imports", "in_channels", "mean", "std", "rare_class_sampling",
 )  # fmt: skip
 SETTINGS = tuple(key for key in KEYS if key not in ("model", "custom_imports"))  # those of no whole config's names
 DATA_KEYS = (
     "root", "images", "labels", "train", "val", "test", "classes", "palette", "ignore", "label_map",
-    "reduce_zero_label", "bands", "label_format", "image_suffix", "label_suffix",
+    "reduce_zero_label", "bands", "label_format", "image_suffix", "label_suffix", "exclude",
 )  # fmt: skip
 
 
@@ -164,15 +164,15 @@ def recipe_parts(name: str, classes: list[str], crop: list[int]) -> dict[str, An
 
 
 def set_class_weight(spec: Any, weights: Any, count: int) -> None:
-    """Give every cross-entropy of a model the class weights."""
-    if not isinstance(weights, (list, tuple)) or len(weights) != count:
-        raise UserError(f"class_weight must be a list of {count} numbers, one for each class")
+    """Give every cross-entropy of a model the class weights; `auto` is worked out when training starts."""
+    if weights != "auto" and (not isinstance(weights, (list, tuple)) or len(weights) != count):
+        raise UserError(f"class_weight must be `auto` or a list of {count} numbers, one for each class")
     if isinstance(spec, (list, tuple)):
         for item in spec:
             set_class_weight(item, weights, count)
     elif isinstance(spec, dict):
         if spec.get("type") == "CrossEntropyLoss":
-            spec["class_weight"] = [float(weight) for weight in weights]
+            spec["class_weight"] = weights if weights == "auto" else [float(weight) for weight in weights]
         for value in spec.values():
             set_class_weight(value, weights, count)
 
@@ -206,7 +206,7 @@ def loaders(
             "batch_size": whole_number(values, "batch", 8, ""),
             "num_workers": workers,
             "drop_last": by_epoch,
-            "sampler": {"type": "DefaultSampler" if by_epoch else "InfiniteSampler", "shuffle": True},
+            "sampler": sampler(values.get("rare_class_sampling"), by_epoch),
             "dataset": dataset(data, "train", path) | {"pipeline": augment},
         },
         **{
@@ -219,6 +219,14 @@ def loaders(
             for name, split in (("val", "val"), ("test", test))
         },
     }
+
+
+def sampler(rare: Any, by_epoch: bool) -> dict[str, Any]:
+    """The order of training samples; `rare_class_sampling` is true, or the temperature of rare-class sampling."""
+    if rare in (None, False):
+        return {"type": "DefaultSampler" if by_epoch else "InfiniteSampler", "shuffle": True}
+    temperature = {} if rare is True else {"temperature": number({"rare_class_sampling": rare}, "rare_class_sampling")}
+    return {"type": "RareClassSampler", **temperature}
 
 
 def run(values: Mapping[str, Any], optimizer: dict[str, Any], length: int, by_epoch: bool) -> dict[str, Any]:

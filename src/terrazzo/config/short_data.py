@@ -33,6 +33,8 @@ def dataset(data: Mapping[str, Any], split: str, path: Path | None) -> dict[str,
         section["metainfo"]["palette"] = [list(colour) for colour in data["palette"]]
     if data.get("ignore") is not None:
         section["ignore"] = as_list(data["ignore"])
+    if data.get("exclude"):
+        section["exclude"] = [str(name) for name in as_list(data["exclude"])]
     return section | {name: data[key] for key, name in KEPT.items() if data.get(key) is not None}
 
 

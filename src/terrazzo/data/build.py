@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from terrazzo.config.experiment import Experiment, LoaderSettings
-from terrazzo.data.dataset import build_dataset, leaves
+from terrazzo.data.dataset import SegmentationDataset, build_dataset, leaves
 from terrazzo.errors import UserError
 from terrazzo.palette import default_palette
 from terrazzo.registry import DATASETS
@@ -15,17 +15,23 @@ def open_dataset(settings: LoaderSettings, num_classes: int, where: str, seed: i
     """The data set of a loader, its classes agreeing with the model's. Raises UserError where they do not."""
     dataset = build_dataset(settings.dataset, f"{where}.dataset", seed=seed)
     for leaf in leaves(dataset):
-        if not leaf.classes:
-            leaf.classes = tuple(str(index) for index in range(num_classes))
-        if len(leaf.classes) != num_classes:
-            raise UserError(
-                f"{where}: the data set has {len(leaf.classes)} classes, the model's decode head num_classes="
-                f"{num_classes}; set model.decode_head.num_classes={len(leaf.classes)} (auxiliary heads too)"
-            )
-        if not leaf.palette:
-            leaf.palette = [list(colour) for colour in default_palette(num_classes)]
+        agree_on_classes(leaf, num_classes, where)
     dataset.classes, dataset.palette = leaves(dataset)[0].classes, leaves(dataset)[0].palette
     return dataset
+
+
+def agree_on_classes(dataset: SegmentationDataset, num_classes: int, where: str) -> None:
+    """Give a data set without class names numbers. Raises UserError where it has another number of classes."""
+    if not dataset.classes:
+        dataset.classes = tuple(str(index) for index in range(num_classes))
+    if len(dataset.classes) != num_classes:
+        raise UserError(
+            f"{where.removesuffix('.dataset')}: the data set has {len(dataset.classes)} classes, the model's decode "
+            f"head num_classes={num_classes}; set model.decode_head.num_classes={len(dataset.classes)} (auxiliary "
+            "heads too)"
+        )
+    if not dataset.palette:
+        dataset.palette = [list(colour) for colour in default_palette(num_classes)]
 
 
 def class_names(experiment: Experiment, num_classes: int) -> tuple[list[str], list[list[int]]]:

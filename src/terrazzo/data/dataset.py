@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from terrazzo.data.pairs import Pair, find_pairs, held_out
+from terrazzo.data.pairs import Folders, Pair, find_pairs, held_out, is_excluded, suffixes
 from terrazzo.data.spec import DatasetSpec, Source
 from terrazzo.data.wrappers import WRAPPERS, MultiImageMixDataset, Wrapper
 from terrazzo.errors import UserError
@@ -34,7 +34,8 @@ class SegmentationDataset:
     """Image and label pairs with their pipeline; an item is drawn by (epoch, index), its randomness from both.
 
     `metainfo` gives other `classes` (a subset is remapped by name) and `palette`. `ignore` are stored label values that
-    do not count; the order is `reduce_zero_label`, `label_map`, `ignore`.
+    do not count; the order is `reduce_zero_label`, `label_map`, `ignore`. `exclude` are ends of paths of images that
+    are left out.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class SegmentationDataset:
         ignore: Sequence[Any] = (),
         label_format: Any = None,
         holdout: dict[str, Any] | None = None,
+        exclude: Sequence[str] = (),
         used_labels: Sequence[str] = (),
         ignore_index: int = 255,
         indices: int | Sequence[int] | None = None,
@@ -76,6 +78,8 @@ class SegmentationDataset:
             labels, ann_file = str(ann_file), ""  # as COCO's configs name their file
         split = root / ann_file if ann_file else None
         self.name, self.describe = spec.name, spec.describe
+        self.root, self.exclude = root, tuple(exclude)
+        self.folders: Folders | None = None  # where it has every image and every label of two folders
         declared, endings = tuple(spec.classes), img_suffix or spec.img_suffix
         label_root = root / labels if labels is not None else None
         self.label_format: LabelFormat | None = None
@@ -87,12 +91,13 @@ class SegmentationDataset:
             label_map, ignore = without_names(label_map, ignore)
         if spec.read is not None:
             listing = spec.read(Source(images, label_root, split, root, test_mode))
-            self.pairs, declared = listing.pairs, listing.classes
+            self.pairs = [pair for pair in listing.pairs if not is_excluded(pair[0], exclude)]
+            declared = listing.classes
         else:
             suffix = seg_map_suffix or (self.label_format.suffixes if self.label_format else spec.seg_map_suffix)
             self.pairs = self.labelled(images, label_root, endings, suffix, split)
         self.companions = {  # further files of each image, by the name of their path in a sample's meta
-            key: [path for _, path in find_pairs(images, root / prefix[folder], endings, suffix, split)]
+            key: [path for _, path in find_pairs(images, root / prefix[folder], endings, suffix, split, exclude)]
             for key, folder, suffix in (
                 ("image_path2", "img_path2", img_suffix2 or spec.img_suffix2),
                 ("depth_path", "depth_map_path", depth_map_suffix or spec.depth_map_suffix),
@@ -121,9 +126,11 @@ class SegmentationDataset:
     ) -> list[Pair]:
         """Images and their labels, which may lie in one file."""
         if self.label_format is not None and self.label_format.is_index:
-            found = [image for image, _ in find_pairs(images, None, endings, (), split)]
+            found = [image for image, _ in find_pairs(images, None, endings, (), split, self.exclude)]
             return list(zip(found, self.label_format.find(found, images), strict=True))
-        return find_pairs(images, labels, endings, label_endings, split)
+        if labels is not None and split is None:
+            self.folders = Folders(images, labels, suffixes(endings), suffixes(label_endings))
+        return find_pairs(images, labels, endings, label_endings, split, self.exclude)
 
     def __len__(self) -> int:
         return len(self.pairs)

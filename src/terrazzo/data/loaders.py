@@ -79,6 +79,27 @@ class TrainingOrder(Sampler[list[Position]]):
             waiting = waiting[self.batch_size :]
 
 
+class RareClassOrder(TrainingOrder):
+    """Training batches in which rare classes are frequent (rare class sampling; DAFormer, Hoyer et al., CVPR 2022).
+
+    For every place of an epoch a class is drawn by `chances`, then an image that shows it (`shown`: images, classes);
+    images without any class are never drawn. Every draw has an epoch number of its own, so that an image that comes
+    twice is cropped twice.
+    """
+
+    def __init__(self, length: int, batch_size: int, shown: np.ndarray, chances: np.ndarray, **options: Any) -> None:
+        super().__init__(length, batch_size, **options)
+        self.chances = chances
+        self.images = [column.nonzero()[0] for column in shown.T]
+
+    def epoch(self, number: int) -> list[Position]:
+        rng = np.random.default_rng([self.seed, number])
+        classes = rng.choice(len(self.chances), size=self.length, p=self.chances)
+        places = enumerate(zip(classes, rng.random(self.length), strict=True))
+        images = ((place, self.images[index], share) for place, (index, share) in places)
+        return [(number * self.length + place, int(shown[int(share * len(shown))])) for place, shown, share in images]
+
+
 def collate(samples: Sequence[Any]) -> Batch | Failure:
     """Stack samples, smaller ones padded on the right and below. One that could not be read makes it a Failure.
 

@@ -5,11 +5,35 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from terrazzo.errors import UserError
 
 Pair = tuple[Path, "Path | None"]
+
+
+class PairingError(UserError):
+    """Images and labels that do not come together; `kind` and `files` are what the check of data reports."""
+
+    def __init__(self, message: str, kind: str, files: Sequence[Path] = ()) -> None:
+        super().__init__(message)
+        self.kind, self.files = kind, tuple(files)
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Two folders whose files belong together by name, and how the names end."""
+
+    images: Path
+    labels: Path
+    image_endings: tuple[str, ...]
+    label_endings: tuple[str, ...]
+
+    def unused_labels(self, exclude: Sequence[str]) -> list[Path]:
+        """Labels that belong to no image."""
+        pairs = folder_pairs(self.images, self.labels, self.image_endings, self.label_endings)
+        return unused_labels(self.labels, {label for _, label in pairs}, self.label_endings, exclude)
 
 
 def suffixes(value: str | Sequence[str]) -> tuple[str, ...]:
@@ -28,42 +52,51 @@ def find_pairs(
     img_suffix: str | Sequence[str],
     seg_map_suffix: str | Sequence[str],
     split: Path | None = None,
+    exclude: Sequence[str] = (),
 ) -> list[Pair]:
     """(image, label) paths in a stable order: the names in the `split` file, or all images below the folder.
 
-    A label has its image's path below the other folder, with another suffix. Raises UserError for a missing folder, an
-    empty split, and images without a label (naming up to five).
+    A label has its image's path below the other folder, with another suffix. Images whose path ends with one of
+    `exclude` are left out. Raises UserError for a missing folder, an empty split, and images without a label.
     """
     img_endings, label_endings = suffixes(img_suffix), suffixes(seg_map_suffix)
     if split is not None:
         found = list(_from_split(split, images, labels, img_endings, label_endings))
         if not found:
-            raise UserError(f"the split file {split} names no image")
+            raise PairingError(f"the split file {split} names no image", "empty-split")
     else:
         if not images.is_dir():
-            raise UserError(f"there is no image folder {images}: check data_root and data_prefix (or `data.images`)")
-        names = sorted(
-            path.relative_to(images)
-            for path in images.rglob("*")
-            if ending_of(path.name, img_endings) is not None and path.is_file() and not path.name.startswith(".")
-        )
-        if labels is not None and images.resolve() == labels.resolve():
-            names = [name for name in names if not _is_label(name.name, img_endings, label_endings)]
-        if not names:
-            raise UserError(f"the folder {images} holds no image that ends in {', '.join(img_endings)}")
-        found = [(images / name, _label_of(name, labels, img_endings, label_endings)) for name in names]
+            raise PairingError(
+                f"there is no image folder {images}: check data_root and data_prefix (or `data.images`)", "empty-split"
+            )
+        found = folder_pairs(images, labels, img_endings, label_endings)
+        if not found:
+            raise PairingError(
+                f"the folder {images} holds no image that ends in {', '.join(img_endings)}", "empty-split"
+            )
+    used = {label for _, label in found}
+    if exclude:
+        found = [pair for pair in found if not is_excluded(pair[0], exclude)]
+        if not found:
+            raise PairingError(f"`exclude` leaves no image of {images}", "empty-split")
     if labels is None:
         return found
     if not labels.is_dir():
-        raise UserError(f"there is no label folder {labels}: check data_root and data_prefix (or `data.labels`)")
+        raise PairingError(
+            f"there is no label folder {labels}: check data_root and data_prefix (or `data.labels`)", "unpaired"
+        )
     missing = [image for image, label in found if label is None]
     if missing:
-        raise UserError(
+        raise PairingError(
             f"{len(missing)} of {len(found)} images in {images} have no label of the same name in {labels}: "
-            f"{_some(missing)}; add the labels, or list the images to use in a split file"
+            f"{_some(missing)}; add the labels, or list the images to use in a split file",
+            "unpaired",
+            missing,
         )
     if split is None:
-        _warn_of_unused(labels, {label for _, label in found}, label_endings)
+        unused = unused_labels(labels, used, label_endings, exclude)
+        if unused:
+            warnings.warn(f"{len(unused)} labels in {labels} have no image of the same name: {_some(unused)}")
     return found
 
 
@@ -81,15 +114,37 @@ def held_out(names: Sequence[str], share: float, part: str) -> list[int]:
     return sorted(order[:count] if part == "val" else order[count:])
 
 
-def _warn_of_unused(labels: Path, used: set[Path | None], endings: tuple[str, ...]) -> None:
-    """Warn of labels that belong to no image."""
-    unused = sorted(
+def folder_pairs(
+    images: Path, labels: Path | None, img_endings: tuple[str, ...], label_endings: tuple[str, ...]
+) -> list[Pair]:
+    """All images below a folder with their labels, None where there is none."""
+    names = sorted(
+        path.relative_to(images)
+        for path in images.rglob("*")
+        if ending_of(path.name, img_endings) is not None and path.is_file() and not path.name.startswith(".")
+    )
+    if labels is not None and images.resolve() == labels.resolve():
+        names = [name for name in names if not _is_label(name.name, img_endings, label_endings)]
+    return [(images / name, _label_of(name, labels, img_endings, label_endings)) for name in names]
+
+
+def is_excluded(path: Path, exclude: Sequence[str]) -> bool:
+    """Whether a path ends with one of the names."""
+    return any(f"/{path.as_posix()}".endswith(f"/{name}") for name in exclude)
+
+
+def unused_labels(
+    labels: Path, used: set[Path | None], endings: Sequence[str], exclude: Sequence[str] = ()
+) -> list[Path]:
+    """Labels that belong to no image."""
+    return sorted(
         path
         for path in labels.rglob("*")
-        if path not in used and ending_of(path.name, endings) is not None and not path.name.startswith(".")
+        if path not in used
+        and ending_of(path.name, endings) is not None
+        and not path.name.startswith(".")
+        and not is_excluded(path, exclude)
     )
-    if unused:
-        warnings.warn(f"{len(unused)} labels in {labels} have no image of the same name: {_some(unused)}")
 
 
 def _is_label(name: str, img_endings: tuple[str, ...], label_endings: tuple[str, ...]) -> bool:
@@ -117,7 +172,7 @@ def _from_split(
 ) -> Iterable[Pair]:
     """Lines of `name`, with or without a suffix, or of `image label` paths."""
     if not split.is_file():
-        raise UserError(f"there is no split file {split}")
+        raise PairingError(f"there is no split file {split}", "empty-split")
     for number, line in enumerate(split.read_text(encoding="utf-8").splitlines(), 1):
         parts = line.split()
         if not parts:
@@ -128,11 +183,11 @@ def _from_split(
         else:
             image = _existing(images, parts[0], img_endings)
         if image is None:
-            raise UserError(f"{split}, line {number}: there is no image '{parts[0]}' in {images}")
+            raise PairingError(f"{split}, line {number}: there is no image '{parts[0]}' in {images}", "unpaired")
         if len(parts) > 1 and labels is not None:
             label = _existing(labels, parts[1], label_endings)
             if label is None:
-                raise UserError(f"{split}, line {number}: there is no label '{parts[1]}' in {labels}")
+                raise PairingError(f"{split}, line {number}: there is no label '{parts[1]}' in {labels}", "unpaired")
         else:
             label = _label_of(image.relative_to(images), labels, (*img_endings, image.suffix.lower()), label_endings)
         yield image, label

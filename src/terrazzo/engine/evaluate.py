@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from terrazzo.config.experiment import LoaderSettings, make_experiment
 from terrazzo.config.load import load_config
 from terrazzo.data.build import open_dataset
-from terrazzo.data.check import check_labels
+from terrazzo.data.checks.run import check_labels
 from terrazzo.data.dataset import with_pipeline
 from terrazzo.data.loaders import checked, make_loader
 from terrazzo.data.root import locate

@@ -30,12 +30,13 @@ def train(
     trust: bool = False,
     quiet: bool = False,
     data_root: str | Path | None = None,
+    check: bool = True,
 ) -> Run:
     """Train as a config says; files go to `work_dir` (default runs/<config's name>).
 
     `resume` continues the newest state there, or starts afresh. `amp` is True, "bf16" or "fp16"; `pretrained` is a path
-    or "none"; `data_root` is where the data lie, if not where the config says. Raises UserError for what the user can
-    mend.
+    or "none"; `data_root` is where the data lie, if not where the config says. `check` looks at all of the data first.
+    Raises UserError for what the user can mend.
     """
     settings = load_config(config, {**(overrides or {}), **precision_overrides(amp)}, trust=trust)
     settings = locate(settings, data_root)
@@ -44,7 +45,7 @@ def train(
     try:
         log.say(f"log: {log.path}")
         resume = resume or bool(settings.get("resume"))
-        return Trainer(settings, folder, log, choose_device(device), pretrained, resume).run()
+        return Trainer(settings, folder, log, choose_device(device), pretrained, resume, check).run()
     except UserError as problem:
         log.note(f"error: {problem}")
         raise

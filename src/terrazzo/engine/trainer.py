@@ -18,8 +18,9 @@ from terrazzo.config.config import Config
 from terrazzo.config.experiment import Experiment, make_experiment
 from terrazzo.config.scale import scaled, with_base_batch
 from terrazzo.data.build import open_dataset
-from terrazzo.data.check import check_labels
-from terrazzo.data.loaders import TrainingOrder, checked, make_loader
+from terrazzo.data.checks.run import check_before_training
+from terrazzo.data.loaders import checked, make_loader
+from terrazzo.engine.balance import make_order, set_class_weights
 from terrazzo.engine.checkpoints import Checkpoints
 from terrazzo.engine.ema import EMA
 from terrazzo.engine.evaluate import evaluation_loader, run_evaluation
@@ -67,6 +68,7 @@ class Trainer:
         device: torch.device,
         pretrained: str | None,
         resume: bool,
+        check: bool = True,
     ) -> None:
         self.config, self.log, self.device, self.work_dir = with_base_batch(config), log, device, work_dir
         self.experiment = experiment = make_experiment(self.config)
@@ -80,13 +82,13 @@ class Trainer:
             torch.use_deterministic_algorithms(True, warn_only=True)
         model: Any = build_model(experiment.model)
         self.model, self.classes_count = model, int(model.final_head.num_classes)
+        if check:
+            check_before_training(experiment, self.classes_count, log.console, log.say)
         self.train_set = open_dataset(experiment.train, self.classes_count, "train_dataloader", self.settings.seed)
         self.val_set = None
         if experiment.val is not None:
             self.val_set = open_dataset(experiment.val, self.classes_count, "val_dataloader")
-        check_labels(self.train_set, "train", log.console)
-        if self.val_set is not None:
-            check_labels(self.val_set, "val", log.console)
+        set_class_weights(self.model, self.train_set, log)
         self.checkpoints = Checkpoints(work_dir, self.settings.keep_checkpoints)
         state = self.checkpoints.newest_state() if resume else None
         if state is None:
@@ -95,14 +97,7 @@ class Trainer:
         self.optimizer = build_optimizer(self.model, optimizer, experiment.optimizer.paramwise)
         self.precision = Precision(device, experiment.optimizer.amp)
         self.ema = EMA(self.model, self.settings.ema) if self.settings.ema else None
-        self.order = TrainingOrder(
-            len(self.train_set),
-            experiment.train.batch_size,
-            shuffle=experiment.train.shuffle,
-            seed=self.settings.seed,
-            by_epoch=self.settings.unit == "epoch",
-            drop_last=experiment.train.drop_last,
-        )
+        self.order = make_order(self.train_set, experiment.train, self.settings, log)
         self.total = self.settings.length * self.steps_in(self.settings.unit)
         rates = [group["lr"] for group in self.optimizer.param_groups]
         self.schedule = Schedule(experiment.optimizer.schedule, rates, self.order.batches_per_epoch, self.total)

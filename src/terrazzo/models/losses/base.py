@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from terrazzo.errors import UserError
+
 
 class SegmentationLoss(nn.Module):
     """A loss of (logits (N, K, H, W), labels (N, H, W)) -> scalar; `loss_name` is its key in the loss dict."""
@@ -47,4 +49,6 @@ def one_hot(labels: Tensor, num_classes: int, ignore_index: int) -> tuple[Tensor
 
 def class_weights(values: Any, like: Tensor) -> Tensor | None:
     """A list of class weights as a tensor on the device of `like`."""
+    if isinstance(values, str):
+        raise UserError(f"class_weight={values!r} is worked out when training starts; elsewhere give a list of numbers")
     return None if values is None else torch.as_tensor(values, dtype=like.dtype, device=like.device)

@@ -1,0 +1,96 @@
+"""`terrazzo data check`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from terrazzo.cli.common import add_config_options, overrides
+
+MOST_OF_A_KIND = 10  # findings of one kind that are printed; --json has all
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", help="a config file, a recipe name, or a folder of images and labels")
+    parser.add_argument("--data-root", metavar="D", help="where the data lie, if not where the config says")
+    parser.add_argument("--json", action="store_true", help="print the findings as JSON and nothing else")
+    parser.add_argument("--fix", action="store_true", help="write the lines that repair the findings into the config")
+    add_config_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check, repair if asked to and check again: 1 if something would spoil training, else 0."""
+    from terrazzo.data.checks.repair import as_object, as_text
+    from terrazzo.data.checks.summary import summary
+
+    report, form = check(args)
+    if args.fix:
+        fix(args, report, form)
+        report, form = check(args)
+    if args.json:
+        print(json.dumps([as_object(finding, form) for finding in report.findings], indent=1, ensure_ascii=False))
+        return 1 if report.errors else 0
+    print(summary(report.splits))
+    for kind in dict.fromkeys(finding.kind for finding in report.findings):
+        alike = [finding for finding in report.findings if finding.kind == kind]
+        for finding in alike[:MOST_OF_A_KIND]:
+            print(as_text(finding, form))
+        if len(alike) > MOST_OF_A_KIND:
+            print(f"... and {len(alike) - MOST_OF_A_KIND} more of the kind {kind} (--json has all)")
+    advice = len(report.findings) - len(report.errors)
+    print(f"{count(len(report.errors), 'error')}, {advice} of mere advice" if report.findings else "nothing found")
+    return 1 if report.errors else 0
+
+
+def count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def check(args: argparse.Namespace) -> tuple[Any, Any]:
+    """The report, and the form that the config is written in."""
+    from rich.console import Console
+
+    from terrazzo.config.experiment import make_experiment
+    from terrazzo.config.load import load_config
+    from terrazzo.data.checks.repair import written_form
+    from terrazzo.data.checks.run import check_experiment, check_specs, folder_specs
+    from terrazzo.data.root import locate
+
+    console = None if args.json else Console(stderr=True)
+    if Path(args.config).is_dir():
+        return check_specs(folder_specs(Path(args.config)), None, console), "short"
+    written = load_config(args.config, upgrade=False, trust=args.trust_config)
+    config = load_config(args.config, overrides(args), trust=args.trust_config)
+    experiment = make_experiment(locate(config, args.data_root))
+    return check_experiment(experiment, console=console), written_form(written)
+
+
+def fix(args: argparse.Namespace, report: Any, form: Any) -> None:
+    """Write the lines of all findings into the config file, and say which. Raises UserError where there is none."""
+    import sys
+
+    from terrazzo.config.edit import edited
+    from terrazzo.config.files import read_config
+    from terrazzo.data.checks.repair import all_lines, palette_too
+    from terrazzo.data.checks.run import data_lines
+    from terrazzo.engine.files import write_atomically
+    from terrazzo.errors import UserError
+
+    lines = all_lines(report.findings, form)
+    if not lines:
+        return
+    path = Path(args.config)
+    listed = "\n  ".join(data_lines(lines))
+    if not path.is_file() or form == "old":
+        what = "is in the 0.x vocabulary (see `terrazzo config upgrade`)" if form == "old" else "is no config file"
+        raise UserError(f"--fix: {args.config} {what}; give these with --cfg-options KEY=VALUE:\n  {listed}")
+    if form == "short":
+        lines = palette_too(lines, read_config(path))
+    try:
+        text = edited(path, lines)
+    except UserError as problem:
+        raise UserError(f"{problem}. The lines are:\n  {listed}") from None
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    print("\n".join(f"set in {path}: {line}" for line in data_lines(lines)), file=sys.stderr)

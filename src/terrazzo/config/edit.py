@@ -1,0 +1,187 @@
+"""Setting keys in a config file as written, everything else of it (comments too) left as it is."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import json
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from terrazzo.config.files import read_config
+from terrazzo.errors import UserError
+
+MARK = "# set by `terrazzo data check --fix`"
+
+
+def edited(path: Path, changes: Mapping[str, Any]) -> str:
+    """The text of a YAML, JSON or `.py` config with dotted keys set.
+
+    Raises UserError where that cannot be done without changing anything else.
+    """
+    text = path.read_text(encoding="utf-8")
+    for key, value in changes.items():
+        for candidate in candidates(path, text, key.split("."), value):
+            if holds(path, candidate, text, key, value):
+                text = candidate
+                break
+        else:
+            raise UserError(f"{path}: cannot set {key} without changing more than that: set it by hand")
+    return text
+
+
+def candidates(path: Path, text: str, keys: list[str], value: Any) -> Iterator[str]:
+    """Texts that may set a key, to be tried in turn."""
+    if path.suffix.lower() == ".py":
+        yield from appended(text, keys, value)
+        return
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError:
+        return
+    if isinstance(root, yaml.MappingNode):
+        yield set_in_markup(text, root, keys, value, as_json=path.suffix.lower() == ".json")
+
+
+def holds(path: Path, candidate: str, text: str, key: str, value: Any) -> bool:
+    """Whether a text sets a key and nothing else; a `.py` file may share one part between several places."""
+    values = []
+    for content in (text, candidate):
+        trial = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")  # beside its base files
+        try:
+            trial.write_text(content, encoding="utf-8")
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                values.append(read_config(trial).to_dict())
+        except UserError:
+            return False
+        except OSError as problem:
+            raise UserError(f"cannot write beside {path}: {problem.strerror}") from None
+        finally:
+            trial.unlink(missing_ok=True)
+    old, new = values
+    keys = key.split(".")
+    if normal(find(new, keys)) != normal(value):
+        return False
+    if path.suffix.lower() == ".py":
+        return without(new, keys[-1]) == without(old, keys[-1])
+    return without(forget(new, keys), "") == without(forget(old, keys), "")
+
+
+def forget(values: Any, keys: list[str]) -> Any:
+    """Values without a key."""
+    values = copy.deepcopy(values)
+    owner = find(values, keys[:-1])
+    if isinstance(owner, dict):
+        owner.pop(keys[-1], None)
+    return values
+
+
+def find(values: Any, keys: list[str]) -> Any:
+    try:
+        for key in keys:
+            values = values[int(key)] if isinstance(values, (list, tuple)) else values[key]
+    except (KeyError, IndexError, ValueError, TypeError):
+        return None
+    return values
+
+
+def normal(value: Any) -> Any:
+    """A value as JSON has it: keys are texts."""
+    return json.loads(json.dumps(value))
+
+
+def without(values: Any, name: str) -> Any:
+    """Values without any key of that name, and without the sections that this leaves empty."""
+    if isinstance(values, (list, tuple)):
+        return [without(item, name) for item in values]
+    if not isinstance(values, Mapping):
+        return values
+    inner = {key: without(item, name) for key, item in values.items() if key != name}
+    return {key: item for key, item in inner.items() if item != {}}
+
+
+# YAML and JSON
+
+
+def set_in_markup(text: str, root: yaml.MappingNode, keys: list[str], value: Any, as_json: bool) -> str:
+    """A key's value replaced, or a line for it added to the section that it belongs to."""
+    node: yaml.Node = root
+    start = 0  # of what comes before the value: the end of its key
+    for depth, key in enumerate(keys):
+        found = child_of(node, key)
+        if found is None:
+            return add_entry(text, node, nested(keys[depth:], value), as_json)
+        start, node = found
+    before, end = text[start : node.start_mark.index], end_of(text, node)
+    line, newline, _ = before.partition("\n")
+    if not newline:
+        return text[: node.start_mark.index] + flow(value, as_json) + text[end:]
+    colon, _, comment = line.partition(":")  # a value on lines of its own moves up, before a comment
+    return f"{text[:start]}{colon}: {flow(value, as_json)}{comment}{text[end:]}"
+
+
+def child_of(node: yaml.Node, key: str) -> tuple[int, yaml.Node] | None:
+    """The value of a key or index, and where the key ends."""
+    if isinstance(node, yaml.SequenceNode) and key.isdecimal() and int(key) < len(node.value):
+        item = node.value[int(key)]
+        return item.start_mark.index, item
+    if isinstance(node, yaml.MappingNode):
+        return next(((name.end_mark.index, value) for name, value in node.value if name.value == key), None)
+    return None
+
+
+def nested(keys: list[str], value: Any) -> dict[str, Any]:
+    """`{a: {b: value}}` for the keys a, b."""
+    for key in reversed(keys):
+        value = {key: value}
+    return value
+
+
+def flow(value: Any, as_json: bool) -> str:
+    """A value on one line."""
+    if as_json:
+        return json.dumps(value, ensure_ascii=False)
+    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=2**20, allow_unicode=True)
+    return text.removesuffix("\n").removesuffix("\n...")
+
+
+def add_entry(text: str, section: yaml.Node, entry: dict[str, Any], as_json: bool) -> str:
+    """A new last key of a section, in its style."""
+    written = flow(entry, as_json)[1:-1]
+    if not section.value:
+        return text[: section.start_mark.index] + f"{{{written}}}" + text[section.end_mark.index :]
+    end = end_of(text, section.value[-1][1])
+    if section.flow_style:
+        return f"{text[:end]}, {written}{text[end:]}"
+    line_end = text.find("\n", end)
+    line_end = len(text) if line_end < 0 else line_end
+    return f"{text[:line_end]}\n{' ' * section.start_mark.column}{written}{text[line_end:]}"
+
+
+def end_of(text: str, node: yaml.Node) -> int:
+    """Where a node's own text ends; a block's end mark lies behind the comments that follow it."""
+    if isinstance(node, yaml.ScalarNode) or node.flow_style or not node.value:
+        return len(text[: node.end_mark.index].rstrip()) if getattr(node, "style", None) else node.end_mark.index
+    last = node.value[-1]
+    return end_of(text, last[1] if isinstance(node, yaml.MappingNode) else last)
+
+
+# Python
+
+
+def appended(text: str, keys: list[str], value: Any) -> Iterator[str]:
+    """The file with a last line that sets the key inside what the file assigns, or over what its base files say."""
+    first, *others = keys
+    base = text.rstrip("\n") + "\n" + ("" if MARK in text else f"\n{MARK}\n")
+    if any(isinstance(node, ast.Name) and node.id == first for node in ast.walk(ast.parse(text))):
+        for depth in range(len(others), 0, -1):
+            place = "".join(f"[{key if key.isdecimal() else json.dumps(key)}]" for key in others[:depth])
+            rest = nested(others[depth:], value) if others[depth:] else value
+            yield f"{base}{first}{place} = {rest!r}\n"
+    yield f"{base}{first} = {(nested(others, value) if others else value)!r}\n"

@@ -1,0 +1,146 @@
+"""How often each class occurs: the finding on it, class weights, and what rare-class sampling draws from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from terrazzo.data.checks.finding import Finding, percent, some
+from terrazzo.data.checks.survey import Entry, Part, Split, read_all
+from terrazzo.data.dataset import leaves
+from terrazzo.data.wrappers import origins
+from terrazzo.errors import UserError
+
+IMBALANCE = 200  # the largest class has so many times the pixels of a rare one
+
+
+@dataclass(frozen=True)
+class Balance:
+    """Pixels of each class in each image of a data set (images, classes), its labels in their order."""
+
+    pixels: np.ndarray
+
+    @property
+    def totals(self) -> np.ndarray:
+        """Pixels of each class."""
+        return self.pixels.sum(axis=0)
+
+    def median_frequency_weights(self) -> list[float]:
+        """The median of the classes' frequencies over each one's own (Eigen and Fergus, ICCV 2015).
+
+        The frequency of a class is its share of the pixels of the images that show it; a class without a pixel
+        weighs 1.
+        """
+        shown = self.pixels > 0
+        among = (shown * self.pixels.sum(axis=1, keepdims=True)).sum(axis=0)
+        frequency = self.totals / np.maximum(among, 1)
+        present = frequency > 0
+        weights = np.ones(len(frequency))
+        if present.any():
+            weights[present] = np.median(frequency[present]) / frequency[present]
+        return [round(float(weight), 4) for weight in weights]
+
+    def rare_class_chances(self, temperature: float) -> np.ndarray:
+        """How probable it is that a class is drawn: softmax of (1 - frequency) / temperature.
+
+        DAFormer's rare class sampling (Hoyer et al., CVPR 2022); a class without a pixel is never drawn.
+        """
+        frequency = self.totals / max(self.totals.sum(), 1)
+        scores = np.where(self.totals > 0, (1 - frequency) / temperature, -np.inf)
+        chances = np.exp(scores - scores.max(initial=0))
+        return chances / max(chances.sum(), 1e-300)
+
+
+def pixels_by_class(part: Part) -> np.ndarray:
+    """Pixels of each class in each entry (entries, classes); a label that could not be read has none."""
+    table = np.zeros((len(part.entries), len(part.classes)), np.int64)
+    for row, entry in zip(table, part.entries, strict=True):
+        if entry.marked is not None and not entry.marked.lossy:
+            for value, count in part.classes_of(entry.marked).items():
+                if value < len(row):
+                    row[value] += count
+    return table
+
+
+def measure_balance(dataset: Any, console: Console | None = None) -> Balance:
+    """The balance of an opened data set, through any wrappers. Raises UserError where a label cannot be read."""
+    parts = [Part("", leaf, [Entry(*pair) for pair in leaf.pairs]) for leaf in dict.fromkeys(leaves(dataset))]
+    read_all([Split("train", parts)], images=False, console=console)
+    for entry in (entry for part in parts for entry in part.entries):
+        if entry.marked is None or entry.marked.error or not entry.marked.counts:
+            reason = entry.marked.error if entry.marked is not None else ""
+            raise UserError(f"the classes of {entry.label or entry.image} cannot be counted. {reason}".rstrip())
+    tables = {id(part.dataset): pixels_by_class(part) for part in parts}
+    return Balance(np.stack([tables[id(leaf)][index] for leaf, index in origins(dataset)]))
+
+
+def balance_findings(split: Split) -> Iterator[Finding]:
+    """Classes without a pixel, and classes with far fewer than others."""
+    parts = [part for part in split.parts if any(entry.label is not None for entry in part.entries)]
+    if not parts or not parts[0].classes:
+        return
+    totals = sum(pixels_by_class(part).sum(axis=0) for part in parts)
+    assert isinstance(totals, np.ndarray)
+    if not totals.sum() or any(is_unknown(entry) for part in parts for entry in part.entries):
+        return
+    yield from missing_classes(split, parts[0], totals)
+    if split.name == "train":
+        yield from imbalance(split, parts[0].classes, totals)
+
+
+def is_unknown(entry: Entry) -> bool:
+    """Whether it is not known which classes a label shows."""
+    return entry.marked is not None and (bool(entry.marked.error) or entry.marked.lossy or not entry.marked.counts)
+
+
+def missing_classes(split: Split, part: Part, totals: np.ndarray) -> Iterator[Finding]:
+    missing = [index for index in range(len(totals)) if not totals[index]]
+    training = split.name == "train"
+    for index in missing:
+        name = part.classes[index]
+        effect = "it cannot be learnt" if training else "its score will not be known"
+        yield Finding(
+            "missing-class",
+            "error" if training else "advice",
+            split.name,
+            f"class '{name}' ({index}) has no pixel in the {len(split.entries)} {split.name} labels: {effect}",
+            f"add labels that show '{name}', or take it out of the classes",
+            class_name=name,
+            values=(index,),
+            where=part.where,
+            changes=without_classes(part, missing) if training else {},
+        )
+
+
+def without_classes(part: Part, missing: Sequence[int]) -> dict[str, Any]:
+    """The change that takes classes out of a short form."""
+    kept = [index for index in range(len(part.classes)) if index not in missing]
+    mapping = part.mapping()
+    if len(kept) < 2 or mapping["reduce_zero_label"]:
+        return {}
+    old = dict(mapping["label_map"] or {})
+    new = {int(value): kept.index(index) if index in kept else 255 for value, index in old.items()}
+    new |= {index: kept.index(index) for index in kept if index not in new}
+    changed = {value: index for value, index in new.items() if value != index}
+    return {"classes": [part.classes[index] for index in kept], **({"label_map": changed} if changed else {})}
+
+
+def imbalance(split: Split, classes: Sequence[str], totals: np.ndarray) -> Iterator[Finding]:
+    largest = int(totals.argmax())
+    rare = [int(index) for index in np.argsort(totals) if 0 < totals[index] * IMBALANCE < totals[largest]]
+    if rare:
+        shares = [f"'{classes[index]}' ({percent(totals[index], totals.sum())})" for index in rare]
+        yield Finding(
+            "imbalance",
+            "advice",
+            split.name,
+            f"{len(rare)} of {len(classes)} classes have less than 1/{IMBALANCE} of the pixels of '{classes[largest]}' "
+            f"({percent(totals[largest], totals.sum())}): {some(shares)}",
+            class_name=classes[rare[0]],
+            values=tuple(rare),
+            changes={"rare_class_sampling": True},
+        )

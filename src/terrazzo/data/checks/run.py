@@ -1,0 +1,170 @@
+"""The check as a whole: of a config, of a folder, and before training and testing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from terrazzo.config.experiment import Experiment
+from terrazzo.data.checks.balance import balance_findings
+from terrazzo.data.checks.files import file_findings
+from terrazzo.data.checks.finding import KINDS, Finding
+from terrazzo.data.checks.overlap import overlap_findings
+from terrazzo.data.checks.survey import Entry, Part, Split, open_split, read_all
+from terrazzo.data.checks.values import gather, value_findings
+from terrazzo.data.dataset import leaves
+from terrazzo.data.root import FOLDERS
+from terrazzo.errors import UserError
+
+SPLIT_WORDS = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
+}
+MOST_TEXT = 300  # characters of a repair in a message
+IRRELEVANT = ("pipeline", "test_mode", "indices")  # to which files a data set has
+
+
+@dataclass(frozen=True)
+class Report:
+    """The splits as surveyed and what was found, errors first."""
+
+    splits: list[Split]
+    findings: list[Finding]
+
+    @property
+    def errors(self) -> list[Finding]:
+        """Findings that would spoil training."""
+        return [finding for finding in self.findings if finding.severity == "error"]
+
+
+def check_experiment(
+    experiment: Experiment,
+    num_classes: int | None = None,
+    *,
+    only: Sequence[str] = ("train", "val", "test"),
+    console: Console | None = None,
+) -> Report:
+    """Check the splits of an experiment. Raises UserError for mistakes in the config itself."""
+    specs: dict[str, Mapping[str, Any]] = {}
+    for name in only:
+        loader = getattr(experiment, name)
+        if loader is not None and not any(
+            same_files(loader.dataset, spec) for spec in specs.values() if name == "test"
+        ):
+            specs[name] = loader.dataset
+    count = num_classes if num_classes is not None else class_count(experiment.model)
+    return check_specs(specs, count, console)
+
+
+def same_files(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two data sections name the same images and labels."""
+    stripped = [{key: value for key, value in spec.items() if key not in IRRELEVANT} for spec in (one, other)]
+    return stripped[0] == stripped[1]
+
+
+def class_count(model: Mapping[str, Any]) -> int | None:
+    """How many classes a model's last decode head has, where the config says so."""
+    head = model.get("decode_head")
+    head = head[-1] if isinstance(head, (list, tuple)) and head else head
+    return head.get("num_classes") if isinstance(head, Mapping) else None
+
+
+def check_specs(
+    specs: Mapping[str, Mapping[str, Any]], num_classes: int | None, console: Console | None = None
+) -> Report:
+    """Check splits by their data sections."""
+    splits = [open_split(name, spec, num_classes, f"{name}_dataloader.dataset") for name, spec in specs.items()]
+    read_all(splits, console=console)
+    return make_report(splits)
+
+
+def make_report(splits: list[Split]) -> Report:
+    """All findings on splits that have been read."""
+    found = list(findings_on(splits))
+    kinds, names = list(KINDS), [split.name for split in splits]
+    found.sort(key=lambda one: (one.severity != "error", names.index(one.split), kinds.index(one.kind)))
+    return Report(splits, found)
+
+
+def findings_on(splits: Sequence[Split]) -> Iterator[Finding]:
+    in_use = {value for split in splits for part in split.parts for value in gather(part).stored}
+    for split in splits:
+        yield from split.findings
+        yield from file_findings(split)
+        about_values = list(value_findings(split, in_use))
+        yield from about_values
+        if not any(finding.severity == "error" for finding in about_values):
+            yield from balance_findings(split)
+    named = {split.name: split for split in splits}
+    for name in ("val", "test"):
+        if "train" in named and name in named:
+            yield from overlap_findings(named["train"], named[name])
+
+
+def check_before_training(
+    experiment: Experiment, num_classes: int, console: Console | None, say: Callable[[str], None]
+) -> None:
+    """Check training and validation data, and say what is found. Raises UserError with the first of the errors."""
+    report = check_experiment(experiment, num_classes, only=("train", "val"), console=console)
+    for finding in report.findings if len(report.findings) > 1 or not report.errors else ():
+        say(f"data check, {finding.severity}: {finding.message}")
+    stop_at_errors(report, " `terrazzo data check` tells more; --no-check trains all the same.")
+
+
+def check_labels(dataset: Any, split: str, console: Console | None = None) -> None:
+    """Raise UserError for the first thing that is wrong with the labels of an opened data set."""
+    parts = [Part("", leaf, [Entry(*pair) for pair in leaf.pairs]) for leaf in leaves(dataset)]
+    surveyed = Split(split, parts)
+    read_all([surveyed], images=False, console=console)
+    stop_at_errors(make_report([surveyed]))
+
+
+def stop_at_errors(report: Report, ending: str = "") -> None:
+    """Raise UserError with the first of the errors and its repair, if there is one; `ending` says what else to do."""
+    if not report.errors:
+        return
+    first, *others = report.errors
+    lines = "; ".join(f"`{line}`" for line in data_lines(first.changes))
+    if 0 < len(lines) < MOST_TEXT and "classes" not in first.changes:
+        repair = f" Repair: {lines} in the data section."
+    else:
+        repair = f" {first.advice[0].upper()}{first.advice[1:]}." if first.advice else ""
+    rest = f" And {len(others)} more {'finding' if len(others) == 1 else 'findings'}." if others else ""
+    raise UserError(first.message.removesuffix(".") + "." + repair + rest + ending)
+
+
+def data_lines(changes: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Changes as lines of YAML."""
+    return [f"{prefix}{key}: {as_yaml(value)}" for key, value in changes.items()]
+
+
+def as_yaml(value: Any) -> str:
+    """A value as YAML on one line."""
+    import yaml
+
+    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=2**20, allow_unicode=True)
+    return text.removesuffix("\n").removesuffix("\n...")
+
+
+def folder_specs(root: Path) -> dict[str, dict[str, Any]]:
+    """Data sections for a folder of images and labels in one of the usual layouts.
+
+    Raises UserError where none of them is found.
+    """
+    for images, labels in FOLDERS:
+        if (root / images).is_dir() and (root / labels).is_dir():
+            section = {"type": "BaseSegDataset", "data_root": str(root)}
+            specs = {
+                name: section | {"data_prefix": {"img_path": f"{images}/{word}", "seg_map_path": f"{labels}/{word}"}}
+                for name, words in SPLIT_WORDS.items()
+                for word in words
+                if (root / images / word).is_dir()
+            }
+            return specs or {"train": section | {"data_prefix": {"img_path": images, "seg_map_path": labels}}}
+    layouts = ", ".join(f"{images} and {labels}" for images, labels in FOLDERS)
+    raise UserError(f"the folder {root} holds no images with labels in a known layout ({layouts}): give a config")

@@ -1,0 +1,52 @@
+"""What was checked, in a few lines: images, sizes and classes of each split."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from terrazzo.data.checks.balance import pixels_by_class
+from terrazzo.data.checks.finding import percent
+from terrazzo.data.checks.survey import Split
+
+MOST_CLASSES = 40  # in the table
+
+
+def summary(splits: Sequence[Split]) -> str:
+    """Images and sizes of each split, and a table of the shares of the classes."""
+    lines = []
+    for split in splits:
+        sizes = Counter(entry.seen.shape[:2] for entry in split.entries if entry.seen and entry.seen.shape)
+        shown = [f"{width}x{height}" for (height, width), _ in sizes.most_common(3)]
+        more = f" and {len(sizes) - 3} other sizes" if len(sizes) > 3 else ""
+        lines.append(f"{split.name}: {len(split.entries)} images, {', '.join(shown)}{more}")
+    return "\n".join(lines) + "\n" + class_shares(splits)
+
+
+def class_shares(splits: Sequence[Split]) -> str:
+    """A table: the share of each class in the pixels, and in how many images it is."""
+    tables = [(split.name, part) for split in splits for part in split.parts[:1] if part.classes]
+    if not tables:
+        return ""
+    table = Table()
+    table.add_column("class")
+    columns = []
+    for name, _ in tables:
+        table.add_column(f"{name}: pixels", justify="right")
+        table.add_column("images", justify="right")
+        split = next(split for split in splits if split.name == name)
+        columns.append(np.concatenate([pixels_by_class(part) for part in split.parts]))
+    for index, label in enumerate(tables[0][1].classes[:MOST_CLASSES]):
+        cells = []
+        for pixels in columns:
+            cells += [percent(pixels[:, index].sum(), pixels.sum()), str(int((pixels[:, index] > 0).sum()))]
+        table.add_row(f"{index} {label}", *cells)
+    text = io.StringIO()
+    Console(width=100, file=text).print(table)
+    hidden = len(tables[0][1].classes) - MOST_CLASSES
+    return text.getvalue().rstrip() + (f"\n... and {hidden} more classes" if hidden > 0 else "")
