@@ -21,6 +21,7 @@ COMMANDS = {
     "config": "show a config as resolved",
     "data": "prepare data sets",
     "model": "list the parts of models, and say what a model costs",
+    "checkpoint": "inspect, publish, average and convert checkpoints",
     "weights": "fetch published weights, and list those that are here",
     "demo": "train, test and show a small model on drawn street scenes, offline, in minutes",
     "doctor": "say what is installed and whether it fits",

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from PIL import Image
 
-from terrazzo.config.config import Config
 from terrazzo.config.experiment import make_experiment
 from terrazzo.config.imports import import_custom
 from terrazzo.config.load import load_config
@@ -23,6 +22,7 @@ from terrazzo.data.spec import IMAGE_SUFFIXES
 from terrazzo.device import choose_device
 from terrazzo.errors import UserError
 from terrazzo.inference.predict import raw_logits, restoring
+from terrazzo.inference.saved_config import saved_config
 from terrazzo.inference.scores import Scores
 from terrazzo.models.build import build_model
 from terrazzo.models.checkpoint import Checkpoint, legend_of, load_checkpoint, read_checkpoint
@@ -194,7 +194,7 @@ def load(
     trust: bool = False,
     weights: str | None = None,
 ) -> Segmenter:
-    """A Segmenter from one self-contained `.safetensors` file, or from a config or recipe and a checkpoint.
+    """A Segmenter from one self-contained file, ours or MMSegmentation's with its config, or a config and weights.
 
     `trust` imports the modules that it names in `custom_imports`; `weights` is "model" or "ema" (the average) where a
     checkpoint has both. Raises UserError where the file does not say what model it is for.
@@ -204,9 +204,10 @@ def load(
         raise UserError("terrazzo has no embedded model yet: tz.load('best.safetensors') takes a trained one")
     if isinstance(source, (str, Path)) and Path(source).suffix in (".safetensors", ".pth", ".pt"):
         saved = read_checkpoint(source, weights)
-        if trust and isinstance(saved.meta.get("config"), Mapping):
-            import_custom(Config(saved.meta["config"], source))
-        return from_checkpoint(saved, chosen)
+        own = saved_config(saved)
+        if trust and own is not None:
+            import_custom(own)
+        return from_checkpoint(saved, chosen, own)
     config = load_config(source, trust=trust)
     if checkpoint is None:
         name = source if isinstance(source, (str, Path)) else "this"
@@ -214,15 +215,14 @@ def load(
     return from_checkpoint(read_checkpoint(checkpoint, weights), chosen, config)
 
 
-def from_checkpoint(checkpoint: Checkpoint, device: torch.device, config: Mapping[str, Any] | None = None) -> Segmenter:
-    """A Segmenter from a checkpoint, which brings its own config unless one is given."""
-    values = config if config is not None else checkpoint.meta.get("config")
-    if not isinstance(values, Mapping):
+def from_checkpoint(checkpoint: Checkpoint, device: torch.device, config: Mapping[str, Any] | None) -> Segmenter:
+    """A Segmenter from a checkpoint and a config, its own or another."""
+    if config is None:
         raise UserError(
             f"{checkpoint.path} holds weights without a config: use tz.load(config, checkpoint='{checkpoint.path}'), "
             "on the command line --config CONFIG"
         )
-    experiment = make_experiment(values)
+    experiment = make_experiment(config)
     model: Any = build_model(experiment.model)
     load_checkpoint(model, checkpoint, strict=True)
     count = model.final_head.num_classes

@@ -119,10 +119,20 @@ def read_checkpoint(path: str | Path, weights: str | None = None) -> Checkpoint:
         raise UserError(f"{path} holds no averaged weights: leave out weights='ema'")
     if not kinds[chosen]:
         raise UserError(f"{path} holds no tensors; its keys are {', '.join(map(str, list(content)[:8]))}")
-    meta = content.get("meta")
     other = next((kind for kind in kinds if kind != chosen), None)
     sections = tuple(str(key) for key, value in content.items() if not isinstance(value, Tensor))
-    return Checkpoint(path, kinds[chosen], dict(meta) if isinstance(meta, dict) else {}, chosen, other, sections)
+    return Checkpoint(path, kinds[chosen], meta_of(content), chosen, other, sections)
+
+
+def meta_of(content: Mapping[Any, Any]) -> dict[str, Any]:
+    """What a file says of its run: its `meta`, or the progress that our own states keep, and MMEngine's best score."""
+    meta = dict(content["meta"]) if is_dict(content, "meta") else {}
+    kept = {key: content[key] for key in ("step", "epoch", "iter", "metrics", "best_score") if key in content}
+    hub = content.get("message_hub")
+    runtime = hub.get("runtime_info") if isinstance(hub, dict) else None
+    if isinstance(runtime, dict) and isinstance(runtime.get("best_score"), (int, float)):
+        kept["best_score"] = runtime["best_score"]
+    return kept | meta
 
 
 def weights_by_kind(content: Mapping[Any, Any]) -> dict[str, Weights]:
@@ -159,13 +169,14 @@ def tensors(content: Mapping[Any, Any]) -> Weights:
 def _read_safetensors(path: Path) -> Checkpoint:
     try:
         with safe_open(path, framework="pt") as file:
-            meta = {key: _from_json(value) for key, value in (file.metadata() or {}).items()}
+            meta = {key: from_json(value) for key, value in (file.metadata() or {}).items()}
             return Checkpoint(path, {name: file.get_tensor(name) for name in file.keys()}, meta)  # noqa: SIM118
     except (SafetensorError, OSError) as problem:
         raise UserError(f"{path} cannot be read as a checkpoint: it is damaged or cut off ({problem})") from None
 
 
-def _from_json(text: str) -> Any:
+def from_json(text: str) -> Any:
+    """The value that a text of a safetensors file's description stands for; the text itself where it is no JSON."""
     try:
         return json.loads(text)
     except json.JSONDecodeError:

@@ -1,0 +1,94 @@
+"""`terrazzo checkpoint`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from terrazzo.cli.common import add_weights_option
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    inspect = actions.add_parser("inspect", help="say what a checkpoint holds")
+    inspect.add_argument("file", metavar="FILE", help="a .pth or .safetensors file, or weights in the cache by name")
+    inspect.add_argument("--json", action="store_true", help="as JSON, with the whole config")
+    publish = actions.add_parser("publish", help="write the weights alone, with their sha256 in the name")
+    publish.add_argument("source", metavar="IN")
+    publish.add_argument("target", metavar="OUT", help="a .safetensors or .pth file; gets eight digits of its sha256")
+    average = actions.add_parser("average", help="write the mean of several checkpoints' weights")
+    average.add_argument("target", metavar="OUT", help="a .safetensors or .pth file")
+    average.add_argument("sources", metavar="FILE", nargs="+")
+    convert = actions.add_parser("convert", help="write a checkpoint in the other format, or under our names")
+    convert.add_argument("source", metavar="IN", help="of MMSegmentation, torchvision, timm, transformers ...")
+    convert.add_argument("target", metavar="OUT", help="a .safetensors or .pth file")
+    convert.add_argument("--to", metavar="CONFIG", help="the config or recipe of the model that it is for")
+    convert.add_argument("--trust-config", action="store_true", help="run a .py config as a program")
+    for action in (inspect, publish, average, convert):
+        add_weights_option(action)
+    for action in (publish, average, convert):
+        action.add_argument("--force", action="store_true", help="replace a file that is there")
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.action == "inspect":
+        return inspect(args)
+    from terrazzo.engine import checkpoint_files as files
+
+    if args.action == "publish":
+        written = files.publish(args.source, args.target, weights=args.weights, force=args.force)
+    elif args.action == "average":
+        written = files.average(args.target, args.sources, weights=args.weights, force=args.force)
+    else:
+        written = files.convert(
+            args.source,
+            args.target,
+            config=args.to,
+            weights=args.weights,
+            force=args.force,
+            trust=args.trust_config,
+        )
+    if written.report is not None:
+        print(written.report)
+    contents = "weights and config: one file is the whole model" if written.self_contained else "weights, no config"
+    print(f"{written.tensors} tensors, {contents}: {written.path}")
+    return 0
+
+
+def inspect(args: argparse.Namespace) -> int:
+    from terrazzo.engine.inspect import inspect_checkpoint
+
+    found = inspect_checkpoint(args.file, args.weights)
+    if args.json:
+        print(json.dumps(found, indent=1))
+        return 0
+    for title, text in lines(found):
+        print(f"{title:11} {text}")
+    return 0
+
+
+def lines(found: dict[str, Any]) -> list[tuple[str, str]]:
+    """What a person wants to know of a checkpoint, in order."""
+    rows = [
+        ("file", f"{found['path']}, {found['bytes'] / 2**20:,.1f} MiB, sha256 {found['sha256'][:8]}"),
+        ("parameters", f"{found['parameters']:,} in {found['tensors']} tensors ({', '.join(found['types'])})"),
+    ]
+    if found["other_weights"]:
+        names = {"ema": "averaged", "model": "as trained"}
+        rows.append(("weights", f"{names[found['weights']]}; {names[found['other_weights']]} too"))
+    for title, key in (("model", "model"), ("looks like", "looks_like")):
+        if found[key]:
+            text = "; ".join(f"{name} {kind}" for name, kind in found[key].items()) if key == "model" else found[key]
+            rows.append((title, text))
+    if found.get("classes"):
+        rows.append(("classes", f"{len(found['classes'])}: {', '.join(found['classes'])}"))
+    progress = [f"{key} {found[key]}" for key in ("step", "iter", "epoch") if found.get(key) is not None]
+    rows += [("trained", ", ".join(progress))] * bool(progress)
+    scores = {key: value for key, value in (found.get("metrics") or {}).items() if isinstance(value, (int, float))}
+    if found.get("best_score") is not None:
+        scores["best"] = found["best_score"]
+    rows += [("scores", ", ".join(f"{name} {value:.2f}" for name, value in scores.items()))] * bool(scores)
+    rows += [("sections", ", ".join(found["sections"]))] * bool(found["sections"])
+    rows.append(("config", "yes (--json shows it)" if found["config"] else "none"))
+    return rows
