@@ -10,9 +10,9 @@ from terrazzo.errors import UserError
 from terrazzo.models.heads.cc import CrissCrossAttention
 from terrazzo.models.heads.ema import ExpectationMaximisation
 from terrazzo.models.heads.enc import Encoding
-from terrazzo.models.heads.point import sample_points, uncertainty
 from terrazzo.models.heads.psa import absolute_masks
 from terrazzo.models.layers.non_local import NonLocal
+from terrazzo.models.layers.points import draw_points, sample_points, uncertainty
 from terrazzo.models.layers.self_attention import attend
 from terrazzo.registry import MODELS
 
@@ -191,10 +191,15 @@ def test_pointrend_refines_only_the_least_sure_points():
 def test_pointrend_takes_its_numbers_from_the_config():
     head = MODELS.build(POINT).decode_head[1]
     assert (head.num_points, head.subdivision_num_points) == (20, 10)
-    points = head.draw_points(torch.randn(2, 5, 6, 6))
-    assert points.shape == (2, 20, 2)
-    assert points.min() >= 0
-    assert points.max() <= 1
+
+
+def test_most_points_are_drawn_where_two_classes_are_close():
+    logits = torch.stack([torch.linspace(-1, 1, 64), torch.linspace(1, -1, 64)])[None, :, None].expand(2, 2, 8, 64)
+    points = draw_points(logits, 400, 3, 0.75)
+    assert points.shape == (2, 400, 2)
+    assert points.min() >= 0 and points.max() <= 1
+    centre = (points[..., 0] - 0.5).abs() < 0.15
+    assert centre.float().mean() > 0.7  # 0.3 of the width holds three quarters of the points and a few from anywhere
 
 
 def test_a_cascade_says_when_its_heads_are_not_as_many_as_its_stages():

@@ -89,11 +89,15 @@ class CLIPTextEncoder(nn.Module):
         nn.init.normal_(self.token_embedding.weight, std=0.02)
         for name, parameter in self.named_parameters():
             parameter.requires_grad = name == "bg_embed"
+        self.register_load_state_dict_post_hook(CLIPTextEncoder.forget)
+
+    def forget(self, *_: Any) -> None:
+        """Drop the kept embeddings: other weights have been loaded."""
+        self.kept = self.kept_for = None
 
     def encode(self, tokens: Tensor) -> Tensor:
         """Tokens (N, L) -> embeddings (N, output_dims), each read at the end token."""
-        length = int((tokens != 0).sum(1).max())  # attention is causal: what follows the end is never read
-        tokens = tokens[:, :length].to(self.logit_scale.device)
+        length = tokens.shape[1]
         x = self.token_embedding(tokens) + self.positional_embedding[:length]
         mask = torch.ones(length, length, dtype=torch.bool, device=tokens.device).tril()
         for layer in self.transformer:
@@ -106,16 +110,18 @@ class CLIPTextEncoder(nn.Module):
         """The mean embedding of each class over all sentences (K, output_dims), of length 1."""
         names = class_names(self.dataset_name) if self.vocabulary is None else self.vocabulary  # type: ignore[arg-type]
         sentences = [template.format(name) for name in names for template in self.templates]
-        tokens = tokenize(sentences, self.context_length)
-        embeddings = torch.cat([F.normalize(self.encode(batch), dim=-1) for batch in tokens.split(BATCH)])
+        batches = [sentences[first : first + BATCH] for first in range(0, len(sentences), BATCH)]
+        # attention is causal: what follows the end of the longest sentence is never read
+        tokens = [tokenize(batch, self.context_length).to(self.logit_scale.device) for batch in batches]
+        embeddings = torch.cat([F.normalize(self.encode(batch), dim=-1) for batch in tokens])
         return F.normalize(embeddings.unflatten(0, (len(names), -1)).mean(1), dim=-1)
 
     def class_embeddings(self) -> Tensor:
         """The classes' embeddings, kept for as long as the weights stay as they are."""
         if not self.cache_feature:
             return self.encode_classes()
-        if self.kept is not None and torch.compiler.is_compiling():
-            return self.kept
+        if torch.compiler.is_compiling():  # a traced graph holds them, or else computes them
+            return self.encode_classes() if self.kept is None else self.kept
         frozen = [weight for name, weight in self.named_parameters() if name != "bg_embed"]
         weights = [(weight.data_ptr(), weight._version) for weight in frozen]
         if self.kept is None or weights != self.kept_for:

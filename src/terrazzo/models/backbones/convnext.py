@@ -12,6 +12,7 @@ from terrazzo.errors import UserError, nearest
 from terrazzo.models.backbones.convnext_weights import NAMINGS
 from terrazzo.models.layers import build_activation, build_norm, maybe_checkpoint
 from terrazzo.models.layers.drop import DropPath
+from terrazzo.models.layers.resize import at_least
 from terrazzo.models.layers.transformer import drop_path_rates
 from terrazzo.registry import MODELS
 
@@ -129,6 +130,7 @@ class ConvNeXt(nn.Module):
     ) -> None:
         super().__init__()
         depths, widths = architecture(arch)
+        self.stem_patch_size = stem_patch_size
         self.frozen_stages, self.gap_before_final_norm = frozen_stages, gap_before_final_norm
         indices = [out_indices] if isinstance(out_indices, int) else out_indices
         self.out_indices = [index % len(depths) for index in indices]
@@ -180,7 +182,7 @@ class ConvNeXt(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         outputs = []
         for index, (downsample, stage) in enumerate(zip(self.downsample_layers, self.stages, strict=True)):
-            x = stage(downsample(x))
+            x = stage(downsample(at_least(x, self.stem_patch_size if index == 0 else 2)))
             if index not in self.out_indices:
                 continue
             norm = getattr(self, f"norm{index}")

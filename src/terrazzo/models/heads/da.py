@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from terrazzo.models.heads.base import DecodeHead, Features
@@ -36,8 +37,8 @@ class ChannelAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         channels = x.flatten(2)  # N, C, H * W
-        unlikeness = -(channels @ channels.transpose(1, 2))  # N, C, C
-        return self.gamma((unlikeness.softmax(2) @ channels).view_as(x)) + x
+        read = F.scaled_dot_product_attention(-channels, channels, channels, scale=1.0)
+        return self.gamma(read.view_as(x)) + x
 
 
 @MODELS.register

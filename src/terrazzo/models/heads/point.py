@@ -6,27 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from terrazzo.models.heads.base import Features
 from terrazzo.models.heads.cascade import CascadeHead
 from terrazzo.models.layers import ConvBlock, resize
+from terrazzo.models.layers.points import draw_points, sample_points, uncertainty
 from terrazzo.models.losses.accuracy import accuracy
 from terrazzo.registry import MODELS
-
-
-def sample_points(x: Tensor, points: Tensor, mode: str = "bilinear", align_corners: bool = False) -> Tensor:
-    """The values of a map (N, C, H, W) at points (N, P, 2), x and y in 0..1 -> (N, C, P)."""
-    return F.grid_sample(x, 2 * points.unsqueeze(2) - 1, mode=mode, align_corners=align_corners).squeeze(3)
-
-
-def uncertainty(logits: Tensor) -> Tensor:
-    """How close the two best classes of (N, K, ...) are -> (N, ...), at most 0."""
-    if logits.shape[1] == 1:
-        return -logits[:, 0].abs()
-    best = logits.topk(2, dim=1).values
-    return best[:, 1] - best[:, 0]
 
 
 @MODELS.register
@@ -102,21 +89,11 @@ class PointHead(CascadeHead):
             refined = refined.flatten(2).scatter(2, index, logits).view_as(refined)
         return refined
 
-    @torch.no_grad()
-    def draw_points(self, logits: Tensor) -> Tensor:
-        """Points (N, P, 2): the least sure of a larger draw, and a few from anywhere."""
-        batch = len(logits)
-        points = torch.rand(batch, int(self.num_points * self.oversample_ratio), 2, device=logits.device)
-        certain = uncertainty(sample_points(logits, points, align_corners=self.align_corners))
-        count = int(self.importance_sample_ratio * self.num_points)
-        chosen = certain.topk(count, dim=1).indices.unsqueeze(2).expand(-1, -1, 2)
-        anywhere = torch.rand(batch, self.num_points - count, 2, device=logits.device)
-        return torch.cat([points.gather(1, chosen), anywhere], dim=1)
-
     def loss(  # type: ignore[override]
         self, inputs: Features, labels: Tensor, *, previous: Tensor, **targets: Tensor
     ) -> dict[str, Tensor]:
-        points = self.draw_points(previous)
+        ratios = self.oversample_ratio, self.importance_sample_ratio
+        points = draw_points(previous, self.num_points, *ratios, align_corners=self.align_corners)
         logits = self.classify_points(self.fine_maps(inputs), previous, points)  # N, K, P
         labels = sample_points(labels.unsqueeze(1).float(), points, mode="nearest").squeeze(1).long()
         losses: dict[str, Tensor] = {}

@@ -62,14 +62,18 @@ def split_word(word: str) -> tuple[str, ...]:
 
 
 def tokenize(texts: Sequence[str], context_length: int = CONTEXT_LENGTH) -> Tensor:
-    """Token numbers (N, context_length), zero after the end token. Raises UserError for a text that is too long."""
+    """Token numbers (N, length of the longest), zero after the end token. Raises UserError for a text too long."""
+    rows = [token_numbers(text) for text in texts]
+    length = max(map(len, rows))
+    if length > context_length:
+        text = texts[[len(row) for row in rows].index(length)]
+        raise UserError(f"the text '{text}' has {length} tokens; CLIP reads at most {context_length}")
+    return torch.tensor([row + [0] * (length - len(row)) for row in rows])
+
+
+def token_numbers(text: str) -> list[int]:
+    """The token numbers of a text, from the start token to the end token."""
     _, numbers = vocabulary()
-    tokens = torch.zeros(len(texts), context_length, dtype=torch.long)
-    for row, text in zip(tokens, texts, strict=True):
-        clean = " ".join(html.unescape(html.unescape(text)).split()).lower()
-        parts = [part for word in WORDS.findall(clean) for part in split_word(word)]
-        line = [numbers[part] for part in ("<|startoftext|>", *parts, "<|endoftext|>")]
-        if len(line) > context_length:
-            raise UserError(f"the text '{text}' has {len(line)} tokens; CLIP reads at most {context_length}")
-        row[: len(line)] = torch.tensor(line)
-    return tokens
+    clean = " ".join(html.unescape(html.unescape(text)).split()).lower()
+    parts = [part for word in WORDS.findall(clean) for part in split_word(word)]
+    return [numbers[part] for part in ("<|startoftext|>", *parts, "<|endoftext|>")]

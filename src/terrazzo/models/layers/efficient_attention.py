@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from terrazzo.models.layers.norm import build_norm
+from terrazzo.models.layers.resize import at_least
 from terrazzo.models.layers.tokens import Grid, as_map, as_tokens
 from terrazzo.models.layers.transformer import MultiheadAttention
 
@@ -36,9 +36,4 @@ class EfficientAttention(MultiheadAttention):
         """Tokens (N, h * w, C) of the grid (h, w) -> the residual branch."""
         if self.sr_ratio == 1:
             return super().forward(x)
-        return super().forward(x, self.norm(as_tokens(self.sr(self.fill(as_map(x, grid))))))
-
-    def fill(self, x: Tensor) -> Tensor:
-        """A map below one cell of the reduction is enlarged to one."""
-        height, width = (max(self.sr_ratio - length, 0) for length in x.shape[2:])
-        return F.pad(x, (0, width, 0, height)) if height or width else x
+        return super().forward(x, self.norm(as_tokens(self.sr(at_least(as_map(x, grid), self.sr_ratio)))))

@@ -13,7 +13,20 @@ from terrazzo.errors import UserError, nearest
 Spec = dict[str, Any]
 
 
-class SyncBatchNorm(nn.BatchNorm2d):
+class BatchNorm2d(nn.BatchNorm2d):
+    """Batch norm; raises UserError for a single value per channel in training, of which there are no statistics."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if self.training and input.numel() == self.num_features:
+            raise UserError(
+                f"batch norm cannot be trained on one image with a map of one pixel, {tuple(input.shape)}: give "
+                "each device a batch of at least two images (batch_size; drop_last for the last batch of an "
+                "epoch), or use another norm_cfg, such as {type: GN, num_groups: 32}"
+            )
+        return super().forward(input)
+
+
+class SyncBatchNorm(BatchNorm2d):
     """Batch norm whose statistics span all processes in training; with one process it is plain batch norm.
 
     `torch.nn.SyncBatchNorm` has no CPU path; this one averages with a differentiable all-reduce on any backend.
@@ -55,10 +68,10 @@ class LayerNorm2d(nn.LayerNorm):
 
 # type name -> (layer, its attribute name in a conv block)
 NORMS: dict[str, tuple[type[nn.Module], str]] = {
-    "BN": (nn.BatchNorm2d, "bn"),
+    "BN": (BatchNorm2d, "bn"),
     "BN1d": (nn.BatchNorm1d, "bn"),
-    "BN2d": (nn.BatchNorm2d, "bn"),
-    "BatchNorm2d": (nn.BatchNorm2d, "bn"),
+    "BN2d": (BatchNorm2d, "bn"),
+    "BatchNorm2d": (BatchNorm2d, "bn"),
     "SyncBN": (SyncBatchNorm, "bn"),
     "SyncBatchNorm": (SyncBatchNorm, "bn"),
     "MMSyncBN": (SyncBatchNorm, "bn"),

@@ -1,4 +1,4 @@
-"""Values of maps at points, and drawing points where a mask is least sure."""
+"""Values of maps at points, and drawing points where logits are least sure."""
 
 from __future__ import annotations
 
@@ -7,20 +7,29 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def sample_points(x: Tensor, points: Tensor) -> Tensor:
+def sample_points(x: Tensor, points: Tensor, mode: str = "bilinear", align_corners: bool = False) -> Tensor:
     """The values of maps (N, C, H, W) at points (N, P, 2), x and y in 0..1 -> (N, C, P), zero outside."""
-    return F.grid_sample(x, 2 * points.unsqueeze(2) - 1, align_corners=False).squeeze(3)
+    return F.grid_sample(x, 2 * points.unsqueeze(2) - 1, mode=mode, align_corners=align_corners).squeeze(3)
+
+
+def uncertainty(logits: Tensor) -> Tensor:
+    """How close the two best classes of (N, K, ...), or a mask's logit (N, 1, ...) and zero, are: at most 0."""
+    if logits.shape[1] == 1:
+        return -logits[:, 0].abs()
+    best = logits.topk(2, dim=1).values
+    return best[:, 1] - best[:, 0]
 
 
 @torch.no_grad()
-def draw_points(masks: Tensor, count: int, oversample_ratio: float, importance_ratio: float) -> Tensor:
-    """Points (M, count, 2) for mask logits (M, H, W) as PointRend draws them (Kirillov et al., CVPR 2020).
+def draw_points(
+    logits: Tensor, count: int, oversample_ratio: float, importance_ratio: float, align_corners: bool = False
+) -> Tensor:
+    """Points (N, count, 2) for logits (N, K, H, W) as PointRend draws them (Kirillov et al., CVPR 2020).
 
-    The part `importance_ratio` are those closest to the border among `oversample_ratio` times as many; the others are
-    from anywhere.
+    The part `importance_ratio` are the least sure among `oversample_ratio` times as many; the others are from anywhere.
     """
-    points = torch.rand(len(masks), int(count * oversample_ratio), 2, device=masks.device)
-    distance = sample_points(masks.unsqueeze(1), points.to(masks.dtype)).squeeze(1).abs()
-    chosen = distance.topk(int(count * importance_ratio), dim=1, largest=False).indices.unsqueeze(2)
-    anywhere = torch.rand(len(masks), count - chosen.shape[1], 2, device=masks.device)
+    points = torch.rand(len(logits), int(count * oversample_ratio), 2, device=logits.device)
+    values = sample_points(logits, points.to(logits.dtype), align_corners=align_corners)
+    chosen = uncertainty(values).topk(int(count * importance_ratio), dim=1).indices.unsqueeze(2)
+    anywhere = torch.rand(len(logits), count - chosen.shape[1], 2, device=logits.device)
     return torch.cat([points.gather(1, chosen.expand(-1, -1, 2)), anywhere], dim=1)

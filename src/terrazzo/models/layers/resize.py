@@ -26,6 +26,12 @@ def resize(
     return F.interpolate(x, None if size is None else tuple(size), scale_factor, mode=mode, align_corners=corners)
 
 
+def at_least(x: Tensor, size: int) -> Tensor:
+    """A map (N, C, H, W) with zeros on the right and below where a side is shorter than `size`."""
+    height, width = (max(size - length, 0) for length in x.shape[2:])
+    return F.pad(x, (0, width, 0, height)) if height or width else x
+
+
 class Upsample(nn.Module):
     """`resize` as a module: by a factor (the output size is rounded down) or to a size."""
 

@@ -116,9 +116,10 @@ class PointSetCriterion(SetCriterion):
         return self.assigner.assign(scores, sampled, classes, targets)
 
     def mask_losses(self, predicted: Tensor, truth: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
+        predicted = predicted.unsqueeze(1)  # M, 1, H, W
         points = draw_points(predicted, self.num_points, self.oversample_ratio, self.importance_sample_ratio)
         targets = sample_points(truth.unsqueeze(1), points).squeeze(1)  # M, P
-        sampled = sample_points(predicted.unsqueeze(1), points.to(predicted.dtype)).squeeze(1)
+        sampled = sample_points(predicted, points.to(predicted.dtype)).squeeze(1)
         loss_dice = self.loss_dice(sampled, targets, average=count)
         return self.loss_mask(sampled, targets, average=count * self.num_points), loss_dice
 
