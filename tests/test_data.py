@@ -13,7 +13,9 @@ from PIL import Image
 
 from terrazzo.data.dataset import SegmentationDataset, build_dataset
 from terrazzo.data.loaders import TrainingOrder, make_loader
+from terrazzo.data.pairs import held_out
 from terrazzo.data.spec import DatasetSpec
+from terrazzo.errors import UserError
 from terrazzo.registry import DATASETS
 from tiny import CLASSES, dataset_config, make_streets, save_image, save_label, street
 
@@ -248,3 +250,20 @@ def test_smaller_images_are_padded_in_a_batch(tmp_path):
     assert batch.image.shape == (2, 3, 32, 30) and batch.sizes == [(20, 30), (32, 24)]
     assert (batch.targets["label"][0, 20:] == 255).all() and (batch.targets["label"][1, :, 24:] == 255).all()
     assert (batch.image[0, :, 20:] == 0).all()
+
+
+@pytest.mark.parametrize(("count", "share", "held"), [(10, 0.2, 2), (2, 0.2, 1), (2, 0.9, 1), (100, 0.25, 25)])
+def test_a_share_is_held_out_by_name(count, share, held):
+    names = [f"{number}.png" for number in range(count)]
+    train, val = (held_out(names, share, part) for part in ("train", "val"))
+    assert len(val) == held and sorted(train + val) == list(range(count))
+    backwards = held_out(names[::-1], share, "val")
+    assert {names[place] for place in val} == {names[::-1][place] for place in backwards}
+
+
+@pytest.mark.parametrize(
+    ("names", "share", "part"), [(["a"], 0.2, "val"), (["a", "b"], 1.5, "val"), (["a", "b"], 0.5, "x")]
+)
+def test_shares_that_are_none(names, share, part):
+    with pytest.raises(UserError, match=r"leaves nothing|part is 'train' or 'val'"):
+        held_out(names, share, part)

@@ -7,6 +7,7 @@ import importlib
 
 # command -> what it does; its module is terrazzo.cli.data_<command>
 COMMANDS = {
+    "init": "find images, labels and classes in a folder, and write a config for them",
     "check": "find what is wrong with a data set before training does",
     "stats": "sizes, mean and std of the bands, and how much there is of each class",
     "browse": "a page of samples before and after their transforms, with masks, legend and class histogram",

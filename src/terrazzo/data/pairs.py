@@ -103,14 +103,14 @@ def find_pairs(
 def held_out(names: Sequence[str], share: float, part: str) -> list[int]:
     """The places of the names of one `part`: a `share` of them, drawn by name alone, is `val`, the rest `train`.
 
-    Raises UserError for a share that leaves one of the two empty.
+    Each has at least one; raises UserError where there are not as many, and for a share that is none.
     """
     if part not in ("train", "val"):
         raise UserError(f"holdout: part is 'train' or 'val', not {part!r}")
     order = sorted(range(len(names)), key=lambda place: hashlib.sha256(names[place].encode()).digest())
-    count = round(share * len(names)) if 0 < share < 1 else 0
-    if not 0 < count < len(names):
-        raise UserError(f"holdout: a share of {share} of {len(names)} images leaves nothing to train or to validate on")
+    if not 0 < share < 1 or len(names) < 2:
+        raise UserError(f"a share of {share} of {len(names)} images leaves nothing to train or to validate on")
+    count = min(max(1, round(share * len(names))), len(names) - 1)
     return sorted(order[:count] if part == "val" else order[count:])
 
 

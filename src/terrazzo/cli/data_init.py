@@ -1,0 +1,35 @@
+"""`terrazzo data init`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", metavar="DIR", help="a folder with images and labels, in any common layout")
+    parser.add_argument("--out", metavar="FILE", help="the config to write (default: <DIR's name>.yaml)")
+    parser.add_argument("--recipe", default="fastscnn", metavar="R", help="a family or recipe (default: fastscnn)")
+    parser.add_argument("--force", action="store_true", help="replace a config that is there already")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the config, show it, and say what to do next."""
+    from rich.console import Console
+
+    from terrazzo.data.propose import Proposal
+    from terrazzo.engine.files import make_folder, write_atomically
+    from terrazzo.errors import UserError
+
+    folder = Path(args.folder)
+    target = Path(args.out or f"{folder.resolve().name}.yaml")
+    if target.suffix.lower() not in (".yaml", ".yml"):
+        raise UserError(f"--out {target}: the config is a .yaml file")
+    if target.exists() and not args.force:
+        raise UserError(f"{target} is there already: --force replaces it, --out FILE writes elsewhere")
+    text = Proposal(folder, args.recipe, Console(stderr=True)).text(target)
+    make_folder(target.parent)
+    write_atomically(target, lambda path: path.write_text(text, encoding="utf-8"))
+    print(text)
+    print(f"config: {target}\nnext: terrazzo data browse {target}; terrazzo train {target}")
+    return 0
