@@ -372,7 +372,7 @@ def test_the_proposed_config_trains_unchanged(tmp_path, capsys, monkeypatch):
         (["notes.md"], ["holds no image"]),
         (["a.png", "b.png"], ["which files are images", "images/ and labels/"]),
         (["images/train/a.png", "labels/train/b.png"], ["no label of the same name", "a.png"]),
-        (["images/a.png", "labels/a.jpg", "images/b.png", "labels/b.jpg"], ["JPEG"]),
+        (["images/a.png", "labels/a.jpg", "images/b.png", "labels/b.jpg"], ["colours, too many for classes"]),
     ],
 )
 def test_folders_that_are_not_understood(tmp_path, capsys, files, words):

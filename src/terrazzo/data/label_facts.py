@@ -196,8 +196,11 @@ def colour_facts(table: Path | None, paths: Sequence[Path], console: Console | N
         pixels.update(dict(zip(different.tolist(), counts.tolist(), strict=True)))
     total = sum(pixels.values())
     codes = sorted(code for code, count in pixels.items() if len(pixels) <= MOST_COLOURS or count > RARE * total)
-    if len(codes) > MOST_COLOURS:
-        raise UserError(f"{paths[0]}: the labels hold {len(pixels)} colours, too many for classes: are these images?")
+    if len(codes) > MOST_COLOURS or sum(pixels[code] for code in codes) < total / 2:
+        raise UserError(
+            f"{paths[0]}: the labels hold {len(pixels)} colours, too many for classes: these are images, or masks that "
+            "JPEG has spoilt; name the classes' colours in a labelmap.txt (lines of `name:r,g,b::`) for such masks"
+        )
     smooth = len(codes) < len(pixels)
     reason = f"colour masks, {len(codes)} colours in {len(paths)} labels"
     if smooth:
