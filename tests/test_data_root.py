@@ -10,6 +10,7 @@ import pytest
 
 import terrazzo as tz
 from terrazzo.cli.main import main
+from terrazzo.data.dataset import build_dataset
 from terrazzo.data.root import data_sets, locate
 from terrazzo.errors import UserError
 from tiny import CLASSES, make_streets, save_image, save_label, street
@@ -69,6 +70,19 @@ def test_lists_name_the_samples_of_a_split(tmp_path):
     assert section["data_prefix"] == {"img_path": "images", "seg_map_path": "masks"}
 
 
+def test_a_fifth_of_one_folder_is_held_out(tmp_path):
+    for index in range(10):
+        image, label = street(index)
+        save_image(tmp_path / "images" / f"{index}.png", image)
+        save_label(tmp_path / "masks" / f"{index}.png", label)
+    (tmp_path / "classes.txt").write_text("\n".join(CLASSES))
+    with pytest.warns(UserWarning, match="20% of the images are held out"):
+        config = moved(PSPNET, tmp_path)
+    parts = {split: build_dataset(set_of(config, split)).pairs for split in ("train", "val", "test")}
+    assert len(parts["train"]) == 8 and len(parts["val"]) == 2 and parts["val"] == parts["test"]
+    assert not set(parts["train"]) & set(parts["val"])
+
+
 def test_without_names_the_labels_tell_how_many_classes_there_are(tmp_path):
     root = make_streets(tmp_path, train=2, val=1)
     with pytest.warns(UserWarning, match="no classes.txt: 3 classes by the values of 3 labels"):
@@ -85,6 +99,14 @@ def test_masks_of_0_and_255_are_two_classes(tmp_path):
     assert section["label_map"] == {255: 1} and section["metainfo"] == {"classes": ["0", "1"]}
 
 
+def test_as_many_values_as_the_named_data_set_has_classes_are_these(tmp_path):
+    root = make_streets(tmp_path, train=1, val=1)
+    for split in ("train", "val"):
+        save_label(root / "labels" / split / "00.png", np.eye(32, 40, dtype=np.uint8))
+    section = set_of(moved("unet-s5-d16_fcn_1xb4-40k_drive-32x32", root))
+    assert section["metainfo"]["classes"] == ["background", "vessel"] and len(section["metainfo"]["palette"]) == 2
+
+
 def test_classes_may_be_given_as_a_config_key(tmp_path):
     root = make_streets(tmp_path, train=2, val=1)
     names = {"train_dataloader.dataset.metainfo.classes": CLASSES}
@@ -97,13 +119,16 @@ def test_classes_may_be_given_as_a_config_key(tmp_path):
         (OWN, None, "say where the data lie with --data-root"),
         (OWN, ("pictures",), "neither the layout that the config reads nor images/ and labels/"),
         (PSPNET, ("images", "labels"), "holds no label"),
+        (PSPNET, ("images/test", "labels/test"), "no train split: neither a folder images/train nor a list train.txt"),
         (OWN, "missing", "--data-root: there is no folder"),
     ],
 )
 def test_what_is_missing_is_named(name, folders, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for folder in folders or () if folders != "missing" else ():
-        (tmp_path / folder).mkdir()
+        (tmp_path / folder).mkdir(parents=True)
+    if folders and "/" in folders[0]:
+        save_label(tmp_path / folders[1] / "a.png", np.ones((4, 4), np.uint8))
     with pytest.raises(UserError, match=message):
         moved(name, None if folders is None else tmp_path / ("x" if folders == "missing" else ""))
 

@@ -26,6 +26,7 @@ SPLITS = {
     "val": ("val", "validation", "valid", "test"),
     "test": ("val", "validation", "valid", "test"),
 }
+HELD_OUT = 0.2  # for validation, where there are no splits
 CLASS_FILE = "classes.txt"
 MOST_FILES = 400  # whose values are looked at to find the classes
 
@@ -102,7 +103,7 @@ def move(values: dict[str, Any], root: Path, own: bool, loaders: Sequence[str]) 
     meta: Spec = next((spec["metainfo"] for spec in present if (spec.get("metainfo") or {}).get("classes")), {})
     if not meta:
         prefix = present[0].get("data_prefix") or {}
-        meta, options = find_classes(root, root / (labels or prefix.get("seg_map_path", "")))
+        meta, options = find_classes(root, root / (labels or prefix.get("seg_map_path", "")), declaration(present[0]))
     for name in SPLITS:
         section = values.get(f"{name}_dataloader")
         for spec in data_sets(section):
@@ -141,43 +142,62 @@ def folders(root: Path) -> tuple[str, str]:
 
 
 def split(root: Path, images: str, labels: str, name: str, needed: bool) -> Spec:
-    """Where the samples of a loader lie: folders of its split, a list of it, or all of them for testing."""
+    """Where the samples of a loader lie: folders of its split, a list of it, or its share of one folder for all.
+
+    Raises UserError where there are other splits, but not one that is `needed`.
+    """
     for word in SPLITS[name]:
         if (root / images / word).is_dir():
             return {"data_prefix": {"img_path": f"{images}/{word}", "seg_map_path": f"{labels}/{word}"}}
         if (root / f"{word}.txt").is_file():
             return {"ann_file": f"{word}.txt", "data_prefix": {"img_path": images, "seg_map_path": labels}}
-    if needed and name != "test":
+    words = {word for others in SPLITS.values() for word in others}
+    parted = any((root / images / word).is_dir() or (root / f"{word}.txt").is_file() for word in words)
+    if needed and parted:
         raise UserError(
             f"--data-root {root}: no {name} split: neither a folder {images}/{SPLITS[name][0]} nor a list "
             f"{SPLITS[name][0]}.txt of names in {images}"
         )
-    return {"data_prefix": {"img_path": images, "seg_map_path": labels}}
+    if name == "train":
+        warnings.warn(
+            f"{root} has neither {images}/train nor a list train.txt: {HELD_OUT:.0%} of the images are held out for "
+            "validation, chosen by their names"
+        )
+    part = "train" if name == "train" else "val"
+    whole = {"img_path": images, "seg_map_path": labels}
+    return {"data_prefix": whole, "holdout": {"share": HELD_OUT, "part": part}}
 
 
-def find_classes(root: Path, labels: Path) -> tuple[Spec, Spec]:
+def find_classes(root: Path, labels: Path, declared: DatasetSpec) -> tuple[Spec, Spec]:
     """`metainfo` of the names in `classes.txt`, or else of the values that labels have; options for masks of 0 and 255.
 
-    Raises UserError where there are no labels.
+    As many values as the config's own data set has classes are these classes.
     """
-    while not labels.is_dir() or labels.name in {word for words in SPLITS.values() for word in words}:
-        if labels == root or labels == labels.parent:
-            break
-        labels = labels.parent  # every split counts
+    paths = label_files(root, labels)
+    chosen = paths[:: -(-len(paths) // MOST_FILES)]
+    values = {int(value) for path in chosen for value in np.unique(read_label(path))}
+    binary = values == {0, 255}
+    count = 2 if binary else max(values - {255}, default=0) + 1
+    listed = root / CLASS_FILE
+    names = listed.read_text(encoding="utf-8").splitlines() if listed.is_file() else []
+    meta: Spec = {"classes": [name.strip() for name in names if name.strip()]}
+    if not meta["classes"] and count == len(declared.classes):
+        meta = {"classes": list(declared.classes), "palette": [list(colour) for colour in declared.palette]}
+    elif not meta["classes"]:
+        meta["classes"] = [str(value) for value in range(count)]
+        warnings.warn(
+            f"{root} has no {CLASS_FILE}: {count} classes by the values of {len(chosen)} labels; to name them, write "
+            "their names into it, one a line"
+        )
+    return meta, {"label_map": {255: 1}} if binary and len(meta["classes"]) == 2 else {}
+
+
+def label_files(root: Path, labels: Path) -> list[Path]:
+    """The labels of every split; `labels` is the folder of one or of all. Raises UserError where there are none."""
+    splits = {word for words in SPLITS.values() for word in words}
+    while labels.name in splits and labels != root:
+        labels = labels.parent
     paths = sorted(path for path in labels.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
     if not paths:
         raise UserError(f"--data-root {root}: the folder {labels} holds no label")
-    chosen = paths[:: -(-len(paths) // MOST_FILES)]
-    values = {int(value) for path in chosen for value in np.unique(read_label(path))}
-    listed = root / CLASS_FILE
-    names = listed.read_text(encoding="utf-8").split("\n") if listed.is_file() else []
-    classes = [name.strip() for name in names if name.strip()]
-    binary = values == {0, 255}
-    if not classes:
-        count = 2 if binary else max(values - {255}, default=0) + 1
-        classes = [str(value) for value in range(count)]
-        warnings.warn(
-            f"{root} has no {CLASS_FILE}: {count} classes by the values of {len(chosen)} labels; to name them, write "
-            f"their names into it, one a line"
-        )
-    return {"classes": classes}, {"label_map": {255: 1}} if binary and len(classes) == 2 else {}
+    return paths
