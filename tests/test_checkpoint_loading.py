@@ -14,7 +14,7 @@ import terrazzo as tz
 from terrazzo.errors import UserError
 from terrazzo.models.checkpoint import Checkpoint, load_checkpoint, read_checkpoint
 from terrazzo.registry import MODELS
-from tiny import model_config
+from tiny import fit, make_streets, model_config, tiny_config
 
 VIT = {"type": "VisionTransformer", "embed_dims": 8, "num_layers": 1, "num_heads": 2}
 SWIN = {"type": "SwinTransformer", "embed_dims": 8, "depths": [1, 1], "num_heads": [1, 2], "strides": [4, 2],
@@ -233,3 +233,13 @@ def test_the_first_convolution_is_adapted_when_asked_for(channels):
     ours = nn.functional.conv2d(grey.expand(-1, channels, -1, -1), model.conv1.conv.weight)
     assert torch.allclose(ours, nn.functional.conv2d(grey.expand(-1, 3, -1, -1), source.conv1.conv.weight), atol=1e-5)
     assert "1 adapted to the number of input channels" in str(report)
+
+
+def test_training_goes_on_from_other_classes(tmp_path):
+    streets = make_streets(tmp_path / "data")
+    first = fit(tiny_config(streets, steps=1), tmp_path / "a")
+    config = tiny_config(streets, steps=1, load_from=str(first.last))
+    for loader in ("train_dataloader", "val_dataloader"):
+        config[loader]["dataset"]["metainfo"]["classes"] = ["car", "sky", "path"]
+    second = fit(config, tmp_path / "b")
+    assert "2 of 3 classes found by name; new: path" in second.log_path.read_text()

@@ -330,12 +330,59 @@ def test_zip_files_that_hold_more_than_they_are_long(tmp_path, kind):
         read_checkpoint(tmp_path / "x.pth")
 
 
+class Program(nn.Module):
+    """A module whose program would leave a mark, were it run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+        self.turned = nn.Parameter(torch.arange(4.0).half().view(2, 2).t())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner(x)
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_torchscript_is_not_loaded(tmp_path):
-    """torch.load would hand it to torch.jit.load, which runs the program's own code."""
-    torch.jit.save(torch.jit.trace(nn.Linear(2, 2), torch.ones(1, 2)), tmp_path / "x.pth")
-    with pytest.raises(UserError, match="TorchScript"):
-        read_checkpoint(tmp_path / "x.pth")
+def test_the_weights_of_torchscript_are_read_without_its_program(tmp_path, monkeypatch):
+    """OpenAI publishes CLIP so; torch.load would hand it to torch.jit.load, which runs the program's own code."""
+    program = Program().eval()
+    torch.jit.save(torch.jit.trace(program, torch.ones(1, 2)), tmp_path / "x.pt")
+    monkeypatch.setattr(torch.jit, "load", lambda *_, **__: pytest.fail("the program was loaded"))
+    weights = read_checkpoint(tmp_path / "x.pt").weights
+    expected = program.state_dict()
+    assert set(weights) == set(expected)
+    assert all(torch.equal(value, expected[name]) for name, value in weights.items())
+    data = (tmp_path / "x.pt").read_bytes()
+    (tmp_path / "x.pt").write_bytes(data[: len(data) // 2])
+    with pytest.raises(UserError, match="damaged"):
+        read_checkpoint(tmp_path / "x.pt")
+
+
+@pytest.mark.parametrize("name", CRAFTED)
+def test_crafted_programs_are_refused(tmp_path, name):
+    with zipfile.ZipFile(tmp_path / "evil.pt", "w") as file:
+        file.writestr("archive/data.pkl", CRAFTED[name])
+        file.writestr("archive/constants.pkl", b"\x80\x02).")
+        file.writestr("archive/version", "3\n")
+    with pytest.raises(UserError, match=r"evil.pt (is refused|cannot be read|holds)"):
+        read_checkpoint(tmp_path / "evil.pt")
+
+
+def test_a_program_of_parts_within_each_other_is_refused(tmp_path):
+    """Each part has the next one twice: two to the power of sixty ways lead to the last."""
+    part = global_("__torch__", "Part") + b")\x81"
+    nested = part + b"q\x00"
+    for index in range(1, 60):
+        memo = bytes([index - 1])
+        nested += (
+            b"0" + part + b"}(X\x01\x00\x00\x00ah" + memo + b"X\x01\x00\x00\x00bh" + memo + b"ubq" + bytes([index])
+        )
+    with zipfile.ZipFile(tmp_path / "evil.pt", "w") as file:
+        file.writestr("archive/data.pkl", opcodes(nested))
+        file.writestr("archive/constants.pkl", b"\x80\x02).")
+        file.writestr("archive/version", "3\n")
+    with pytest.raises(UserError, match="parts have no end"):
+        read_checkpoint(tmp_path / "evil.pt")
 
 
 def test_tar_files_are_not_unpacked(tmp_path):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import collections
+import io
 import math
 import pickle
 import re
 import types
-import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -65,7 +66,7 @@ class SafeUnpickler(_Unpickler):
     """An unpickler that constructs tensors and plain containers only.
 
     Unlike C's, Python's own unpickler can be told what may be called, and what may have its attributes set. `sizes` are
-    the bytes that a zip file has for each storage, `length` those of the whole file.
+    the bytes that a zip file has for each record, `length` those of the whole file.
     """
 
     dispatch: ClassVar[Any] = dict(_Unpickler.dispatch)
@@ -133,7 +134,7 @@ class SafeUnpickler(_Unpickler):
         if not isinstance(identity, tuple) or len(identity) < 5 or not isinstance(identity[4], int):
             raise pickle.UnpicklingError("it has a reference that is no storage")
         needed = identity[4] * getattr(identity[1], "dtype", torch.uint8).itemsize
-        held = self.length if self.sizes is None else self.sizes.get(str(identity[2]), 0)
+        held = self.length if self.sizes is None else self.sizes.get(f"data/{identity[2]}", 0)
         if not 0 <= needed <= held:
             raise pickle.UnpicklingError(f"it says that a storage has {needed} bytes, which are not in the file")
 
@@ -171,6 +172,7 @@ def refuse_expansion(value: Tensor) -> None:
 
 
 MOST_EXPANDED = 2**28
+MOST_PARTS = 100_000  # modules of a program
 CALLABLE = [*ALLOWED_GLOBALS.values(), Skipped]
 DTYPES = {name for name in dir(torch) if isinstance(getattr(torch, name), torch.dtype)}
 
@@ -178,46 +180,96 @@ DTYPES = {name for name in dir(torch) if isinstance(getattr(torch, name), torch.
 def load_pickle(path: Path) -> Any:
     """What a file of torch.save holds, with a stand-in for everything that is neither a tensor nor a container.
 
-    Raises UserError for a damaged or an unsafe file.
+    Of a TorchScript file, the weights alone. Raises UserError for a damaged or an unsafe file.
     """
-    unpickler = type("Unpickler", (SafeUnpickler,), {"sizes": storage_sizes(path), "length": path.stat().st_size})
-    module = types.SimpleNamespace(
-        Unpickler=unpickler, load=lambda file, **options: unpickler(file, **options).load(), __name__=__name__
-    )
     try:
-        return torch.load(path, map_location="cpu", pickle_module=module, weights_only=False)
+        sizes = record_sizes(path)
+        if sizes is not None and "constants.pkl" in sizes:  # torch.load would run it
+            return program_weights(path, sizes)
+        return load_with_torch(path, sizes)
     except pickle.UnpicklingError as problem:
         raise UserError(f"{path} is refused as a checkpoint: {problem}. Nothing in it was executed.") from None
     except Exception as problem:  # torch reports a damaged file in a dozen ways, none of them documented
         raise UserError(f"{path} cannot be read as a checkpoint: it is damaged or cut off ({problem})") from None
 
 
-def storage_sizes(path: Path) -> dict[str, int] | None:
-    """Bytes of each storage in a zip file; None for the format before it.
+def load_with_torch(path: Path, sizes: dict[str, int] | None) -> Any:
+    """torch.load with the unpickler above."""
+    unpickler = type("Unpickler", (SafeUnpickler,), {"sizes": sizes, "length": path.stat().st_size})
+    module = types.SimpleNamespace(
+        Unpickler=unpickler, load=lambda file, **options: unpickler(file, **options).load(), __name__=__name__
+    )
+    return torch.load(path, map_location="cpu", pickle_module=module, weights_only=False)
 
-    Raises UserError for what torch.load would run or unpack: TorchScript, tar files of old, packed or overlapping
-    entries.
+
+def record_sizes(path: Path) -> dict[str, int] | None:
+    """Bytes of each record of a zip file, as torch reads it; None for the format before it.
+
+    Raises UnpicklingError for what torch.load would unpack: tar files of old, packed or overlapping records.
     """
     with path.open("rb") as file:
         head = file.read(512)
     if head[257:262] == b"ustar":
-        raise UserError(f"{path} is refused as a checkpoint: it is a tar archive; save it with a newer torch")
+        raise pickle.UnpicklingError("it is a tar archive; save it with a newer torch")
     if not head.startswith(b"PK\x03\x04"):
         return None
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as problem:
-        raise UserError(f"{path} cannot be read as a checkpoint: it is damaged or cut off ({problem})") from None
-    names = [entry.filename.partition("/")[2] for entry in entries]
-    if "constants.pkl" in names:
-        raise UserError(f"{path} is refused as a checkpoint: it is a TorchScript program; save a state_dict instead")
-    if sum(entry.file_size for entry in entries) > path.stat().st_size or len(set(names)) < len(names):
-        raise UserError(
-            f"{path} is refused as a checkpoint: its entries are packed or overlap; save it with torch.save"
-        )
-    return {
-        name.removeprefix("data/"): entry.file_size
-        for name, entry in zip(names, entries, strict=True)
-        if name.startswith("data/")
-    }
+    reader = torch._C.PyTorchFileReader(str(path))
+    names = reader.get_all_records()
+    size = getattr(reader, "get_record_size", lambda name: len(reader.get_record(name)))  # which torch 2.6 may not have
+    sizes = {name: size(name) for name in names}
+    read = sum(size for name, size in sizes.items() if not name.startswith("code/"))  # a program's is never read
+    if read > path.stat().st_size or len(sizes) < len(names):
+        raise pickle.UnpicklingError("its entries are packed or overlap; save it with torch.save")
+    return sizes
+
+
+# TorchScript, such as OpenAI's CLIP: a program with weights, which are read as data
+
+
+class Part(Skipped):
+    """Stands for a module of a program: its attributes, and nothing that it does."""
+
+    attributes: Mapping[str, Any] = types.MappingProxyType({})
+
+    def __setstate__(self, state: Any) -> None:
+        self.attributes = state if isinstance(state, dict) else {}
+
+
+class ProgramUnpickler(SafeUnpickler):
+    """Reads a program's attributes; the storages are records of the file."""
+
+    reader: ClassVar[Any] = None
+
+    def allow(self, function: Any) -> None:
+        if function is not Part:
+            super().allow(function)
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module.partition(".")[0] == "__torch__":
+            return Part
+        return Skipped if module == "torch.jit._pickle" else super().find_class(module, name)
+
+    def persistent_load(self, identity: Any) -> Any:
+        _, kind, key, _, length = identity
+        raw = self.reader.get_storage_from_record(f"data/{key}", length * kind.dtype.itemsize, torch.uint8)
+        return torch.storage.TypedStorage(wrap_storage=raw.untyped_storage(), dtype=kind.dtype, _internal=True)
+
+
+def program_weights(path: Path, sizes: dict[str, int]) -> dict[str, Tensor]:
+    """The tensors of a TorchScript file by name."""
+    reader = torch._C.PyTorchFileReader(str(path))
+    unpickler = type("Unpickler", (ProgramUnpickler,), {"sizes": sizes, "reader": reader})
+    whole = unpickler(io.BytesIO(reader.get_record("data.pkl"))).load()
+    weights: dict[str, Tensor] = {}
+    waiting, seen = [("", whole)], 0
+    while waiting:
+        place, part = waiting.pop()
+        seen += 1
+        if seen > MOST_PARTS:
+            raise pickle.UnpicklingError("its parts have no end")
+        for name, value in part.attributes.items() if isinstance(part, Part) else ():
+            if isinstance(value, Tensor):
+                weights[f"{place}{name}"] = value
+            elif isinstance(value, Part):
+                waiting.append((f"{place}{name}.", value))
+    return weights
