@@ -43,6 +43,7 @@ def parsed(name: str, call: str) -> dict:
         ("train", "--gpu-ids 1", {"device": "cuda:1"}),
         ("train", "--launcher pytorch --local_rank=0 --local-rank 0", {"resume": False}),
         ("train", "--data-root d --auto-scale-lr", {"data_root": "d", "auto_scale_lr": True}),
+        ("train", "--no-check", {"no_check": True}),
         ("train", "--pretrained none --device cpu --trust-config", {"pretrained": "none", "trust_config": True}),
         ("test", "--eval mIoU mDice --show-dir d --opacity 1", {"eval": ["mIoU", "mDice"], "opacity": 1.0}),
         ("test", "--out o --launcher none", {"out": "o", "checkpoint": "x.pth"}),

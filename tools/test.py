@@ -43,7 +43,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def translate(arguments: Sequence[str]) -> list[str]:
     """The same call for `terrazzo test`."""
-    args = make_parser().parse_args(arguments)
+    args, others = make_parser().parse_known_args(arguments)  # the rest are flags of `terrazzo test`
     tell_replaced(args, REPLACED)
     if args.gpu_id:  # the first device is taken anyway
         args.device = args.device or f"cuda:{args.gpu_id}"
@@ -51,7 +51,7 @@ def translate(arguments: Sequence[str]) -> list[str]:
     if out and out.endswith((".pkl", ".pickle")):
         out = out.rpartition(".")[0]
         print(f"--out: nothing is pickled; class maps and metrics.json go to the folder {out}", file=sys.stderr)
-    command = ["test", args.config, args.checkpoint, "--opacity", str(args.opacity)]
+    command = ["test", args.config, args.checkpoint, *others, "--opacity", str(args.opacity)]
     flags = {"--out": out, "--show-dir": args.show_dir, "--device": args.device, "--data-root": args.data_root}
     for flag, value in flags.items():
         command += [flag, value] if value else []

@@ -50,7 +50,7 @@ def make_parser() -> argparse.ArgumentParser:
 def translate(arguments: Sequence[str]) -> list[str]:
     """The same call for `terrazzo train`."""
     parser = make_parser()
-    args = parser.parse_args(arguments)
+    args, others = parser.parse_known_args(arguments)  # the rest are flags of `terrazzo train`
     tell_replaced(args, REPLACED)
     if (args.gpus or 1) > 1 or len(args.gpu_id) > 1:
         parser.error("one process trains on one device: leave --gpus and --gpu-ids out, or name one --gpu-id")
@@ -68,7 +68,7 @@ def translate(arguments: Sequence[str]) -> list[str]:
         options.append("randomness.deterministic=True")
     if args.no_validate:
         options.append("train_cfg.val_interval=1000000000")
-    command = ["train", args.config]
+    command = ["train", args.config, *others]
     for flag in ("work_dir", "device", "data_root", "pretrained"):
         value = getattr(args, flag)
         command += [f"--{flag.replace('_', '-')}", value] if value else []

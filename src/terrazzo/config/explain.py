@@ -134,6 +134,8 @@ ABOUT: dict[str, str] = {
     "param_scheduler.*.factor": "The share of the rate until `end`.",
     "param_scheduler.*.milestones": "Steps (or epochs) at which the rate is multiplied by gamma.",
     "param_scheduler.*.gamma": "What the rate is multiplied by.",
+    "auto_scale_lr.enable": "Whether the learning rate is scaled to the images of a step; `--auto-scale-lr` says so.",
+    "auto_scale_lr.base_batch_size": "The images of a step, of all devices, that the learning rate is for.",
     "auto_scale_lr": "The batch size that the rate was made for; `--auto-scale-lr` adapts it to yours.",
     # the run
     "train_cfg": "How long training runs, and how often it is validated.",
@@ -183,7 +185,8 @@ def explain(key: str, config: Config | None = None) -> str:
     if config is None:
         return lines[0]
     if value is None:
-        return "\n".join([*lines, f"not set in {config.path or 'the config'}"])
+        instead = f"; ask for {old}" if old else ""
+        return "\n".join([*lines, f"not set under that name in {config.path or 'the config'}{instead}"])
     return "\n".join([*lines, f"value: {literal(plain(value[0]), [], 0, 7)}", came_from(config.origin(key))])
 
 
