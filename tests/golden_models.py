@@ -141,14 +141,22 @@ class Tolerance:
     gradient: float = 1e-3
 
 
-# Batch norm over two values (pooled features of two images) amplifies rounding, which differs with instruction set
-# and number of threads: with AVX2 or one thread the same code moves the facts by up to a half of these tolerances.
+# Batch norm over the two values of images pooled to one pixel amplifies rounding, which differs with instruction set
+# and number of threads: with AVX2 in place of AVX-512 the same code moves the facts by a third to a half of these.
 # Where ResNeSt's losses come out to the last bit, `check_train` holds its gradients to the facts as well.
 ILL_CONDITIONED = {
     "ResNeSt": Tolerance(loss=3e-3, accuracy=0.2, gradient=2.0),
+    "JPU": Tolerance(gradient=0.6),
+    "APCHead": Tolerance(gradient=0.2),
+    "IterativeDecodeHead": Tolerance(gradient=5e-2),
     "BiSeNetV2": Tolerance(gradient=3e-2),
+    "OCRHead": Tolerance(gradient=3e-2),
     "DNLHead": Tolerance(gradient=1e-2),
+    "ICNet": Tolerance(gradient=1e-2),
+    "DepthwiseSeparableASPPHead": Tolerance(gradient=1e-2),
+    "BiSeNetV1": Tolerance(gradient=6e-3),
 }
+PLAIN = Tolerance(gradient=1e-3 if torch.backends.cpu.get_cpu_capability() == "AVX512" else 4e-3)
 MATCHING = 2e-3  # of `loss_cls`: near-ties in the matching of queries to masks turn on the last bit of random costs
 
 
@@ -167,7 +175,7 @@ def check_train(version: str, record: dict[str, Any]) -> None:
     if golden.get("randomised"):
         return
     types = type_names(record["model"])
-    tolerance = next((ILL_CONDITIONED[name] for name in ILL_CONDITIONED if name in types), Tolerance())
+    tolerance = next((ILL_CONDITIONED[name] for name in ILL_CONDITIONED if name in types), PLAIN)
     errors = {name: abs(float(losses[name]) - expected) for name, expected in golden["losses"].items()}
     relative = {name: errors[name] / max(abs(golden["losses"][name]), 1e-6) for name in errors if "loss" in name}
     for name in errors:
@@ -176,7 +184,7 @@ def check_train(version: str, record: dict[str, Any]) -> None:
         else:
             assert relative[name] <= (MATCHING if name.endswith("loss_cls") else tolerance.loss), (name, losses[name])
     if "ResNeSt" in types and max(relative.values()) < 1e-9:
-        tolerance = Tolerance()
+        tolerance = PLAIN
     sum(value for name, value in losses.items() if "loss" in name).backward()
     squares = sum(float(p.grad.double().square().sum()) for p in model.parameters() if p.grad is not None)
     assert abs(squares**0.5 - golden["grad_norm"]) < tolerance.gradient * golden["grad_norm"], squares**0.5

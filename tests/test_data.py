@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from pathlib import Path
 
@@ -163,8 +164,8 @@ def augmented(root: Path, seed: int = 0) -> SegmentationDataset:
     return build_dataset(dataset_config(root, "train", augment=True), seed=seed)
 
 
-def batches(dataset, workers: int, count: int = 9, start: int = 0) -> list:
-    loader = iter(make_loader(dataset, TrainingOrder(len(dataset), 2, seed=5, start=start), workers))
+def batches(dataset, workers: int, count: int = 9) -> list:
+    loader = iter(make_loader(dataset, TrainingOrder(len(dataset), 2, seed=5), workers))
     found = [next(loader) for _ in range(count)]
     if workers:
         loader._shutdown_workers()
@@ -195,14 +196,28 @@ def test_every_epoch_and_every_seed_draws_anew(streets):
 @pytest.mark.parametrize("drop_last", [False, True])
 @pytest.mark.parametrize(("length", "batch"), [(6, 2), (7, 2), (7, 3), (3, 8), (1, 1), (5, 5)])
 def test_an_order_can_start_anywhere(length, batch, by_epoch, drop_last):
-    def order(start):
-        options = {"seed": 2, "by_epoch": by_epoch, "drop_last": drop_last, "start": start}
-        generator = iter(TrainingOrder(length, batch, **options))
-        return [next(generator) for _ in range(12)]
+    options = {"seed": 2, "by_epoch": by_epoch, "drop_last": drop_last}
+    order = TrainingOrder(length, batch, **options)
+    whole = list(itertools.islice(order, 12))
+    for seen in range(1, 10):
+        rest = TrainingOrder(length, batch, start=order.position(seen), **options)
+        assert list(itertools.islice(rest, 12 - seen)) == whole[seen:]
+        assert rest.position(5) == order.position(seen + 5)
 
-    whole = order(0)
-    for start in range(1, 10):
-        assert order(start)[: 12 - start] == whole[start:]
+
+@pytest.mark.parametrize("by_epoch", [False, True])
+def test_an_order_goes_on_with_batches_of_another_size(by_epoch):
+    before = TrainingOrder(10, 4, by_epoch=by_epoch)
+    seen = [index for batch in itertools.islice(before, 1) for _, index in batch]
+    after = TrainingOrder(10, 3, by_epoch=by_epoch, start=before.position(1))
+    seen += [index for batch in itertools.islice(after, after.batches_from(4)) for _, index in batch]
+    assert sorted(seen) == list(range(10))
+
+
+def test_an_uneven_last_batch_gives_every_process_as_many():
+    orders = [TrainingOrder(7, 2, by_epoch=True, rank=rank, world=2) for rank in (0, 1)]
+    sizes = [[len(batch) for batch in itertools.islice(order, 2)] for order in orders]
+    assert sizes == [[2, 2], [2, 2]]
 
 
 @pytest.mark.parametrize(

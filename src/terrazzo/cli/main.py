@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command: 0 if it did its work, 1 if it failed, 2 if it was called wrongly."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     command = next((argument for argument in arguments if not argument.startswith("-")), None)
-    args = make_parser(command).parse_args(arguments)
+    args = make_parser(command).parse_args(arguments, argparse.Namespace(arguments=arguments))
     warnings.showwarning = show_warning
     os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")  # our own message names the file that cannot be decoded
     try:

@@ -24,13 +24,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--pretrained", metavar="PATH|none", help="weights of the backbone, or none")
     parser.add_argument("--no-check", action="store_true", help="start without a look at all of the data")
+    parser.add_argument(
+        "--gpus", type=count, default=1, metavar="N", help="train in N processes, one a GPU of this machine"
+    )
+    parser.add_argument(
+        "--max-restarts",
+        type=int,
+        default=0,
+        metavar="N",
+        help="with --gpus: how often a failed run starts again and resumes",
+    )
+    parser.add_argument("--fsdp", action="store_true", help="shard weights and moments among the devices")
     add_config_options(parser)
 
 
-def run(args: argparse.Namespace) -> int:
-    from terrazzo.engine.train import train
+def count(text: str) -> int:
+    """A whole number from 1."""
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"'{text}' is no number of devices")
+    return int(text)
 
+
+def run(args: argparse.Namespace) -> int:
+    from terrazzo.engine.launch import launch
+    from terrazzo.engine.train import train
+    from terrazzo.engine.world import launched
+
+    if args.gpus > 1 and launched() is None:
+        return launch(args.gpus, args.arguments, restarts=args.max_restarts, cpu=args.device == "cpu")
     settings = overrides(args) | ({"auto_scale_lr.enable": True} if args.auto_scale_lr else {})
+    if args.fsdp:
+        settings["strategy"] = {"type": "FSDPStrategy"}
     outcome = train(
         args.config,
         work_dir=args.work_dir,

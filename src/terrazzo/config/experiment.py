@@ -65,6 +65,7 @@ SECTIONS: dict[str, tuple[str, ...] | None] = {
     "runner_type": None,
     "experiment_name": None,
     "compile": None,
+    "strategy": None,
 }
 VARIABLES = ("train_pipeline", "val_pipeline", "test_pipeline")  # what nearly every file calls its own values
 LOADER_KEYS = (
@@ -133,6 +134,8 @@ class RunSettings:
     seed: int = 0
     deterministic: bool = False
     ema: float | None = None  # momentum of the weights' moving average
+    shard: bool = False  # weights, gradients and moments among the devices (FSDP)
+    find_unused_parameters: bool = False
 
 
 @dataclass(frozen=True)
@@ -302,7 +305,20 @@ def run_settings(config: Mapping[str, Any]) -> RunSettings:
         seed=whole_number(randomness, "seed", 0, "randomness", least=0),
         deterministic=bool(randomness.get("deterministic", False)),
         ema=ema_momentum(config.get("custom_hooks") or ()),
+        shard=is_sharded(config),
+        find_unused_parameters=bool(config.get("find_unused_parameters", False)),
     )
+
+
+def is_sharded(config: Mapping[str, Any]) -> bool:
+    """Whether the `strategy` (DDPStrategy, FSDPStrategy) shards the model."""
+    strategy = config.get("strategy") or {}
+    kind = strategy if isinstance(strategy, str) else str(strategy.get("type", ""))
+    known = {"": False, "SingleDeviceStrategy": False, "DDPStrategy": False, "FSDPStrategy": True}
+    name = kind.rpartition(".")[2]
+    if name not in known:
+        raise UserError(f"strategy: none is called '{kind}'{nearest(name, filter(None, known))}")
+    return known[name]
 
 
 def ema_momentum(hooks: Iterable[Mapping[str, Any]]) -> float | None:

@@ -21,10 +21,10 @@ Position = tuple[int, int]  # epoch, index
 
 
 class TrainingOrder(Sampler[list[Position]]):
-    """The batches of a whole training run, a fresh permutation each epoch; iteration starts after `start` batches.
+    """The batches of a whole training run, a fresh permutation each epoch, from `start` (epoch, sample in it) on.
 
     Without `drop_last`, `by_epoch` ends each epoch with a smaller batch; otherwise batches run on across epochs. With
-    several processes, each takes every `world`-th sample of a batch.
+    several processes, each takes every `world`-th sample of a batch, and an uneven last one is filled up.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class TrainingOrder(Sampler[list[Position]]):
         seed: int = 0,
         by_epoch: bool = False,
         drop_last: bool = False,
-        start: int = 0,
+        start: Position = (0, 0),
         rank: int = 0,
         world: int = 1,
     ) -> None:
@@ -47,8 +47,25 @@ class TrainingOrder(Sampler[list[Position]]):
     @property
     def batches_per_epoch(self) -> int:
         """Batches in one epoch (rounded up where batches run on across epochs)."""
-        whole = self.length // self.batch_size
-        return max(1, whole if self.by_epoch and self.drop_last else -(-self.length // self.batch_size))
+        return self.batches_from(0)
+
+    def batches_from(self, sample: int) -> int:
+        """Batches that an epoch has left when `sample` of its samples have been seen; a whole one has at least one."""
+        left = self.length - sample
+        count = left // self.batch_size if self.by_epoch and self.drop_last else -(-left // self.batch_size)
+        return max(count, int(sample == 0))
+
+    def position(self, batches: int) -> Position:
+        """Where the run is after `batches` more than `start`: (epoch, sample in it)."""
+        epoch, sample = self.start
+        if not self.by_epoch:
+            epochs, sample = divmod(sample + batches * self.batch_size, self.length)
+            return epoch + epochs, sample
+        left = self.batches_from(sample)
+        if batches < left:
+            return epoch, sample + batches * self.batch_size
+        epochs, batches = divmod(batches - left, self.batches_per_epoch)
+        return epoch + 1 + epochs, batches * self.batch_size
 
     def epoch(self, number: int) -> list[Position]:
         """The samples of an epoch in their order."""
@@ -59,18 +76,17 @@ class TrainingOrder(Sampler[list[Position]]):
 
     def __iter__(self) -> Iterator[list[Position]]:
         for batch in self.run_on():
-            yield batch[self.rank :: self.world]
+            missing = -len(batch) % self.world
+            yield (batch + (batch * missing)[:missing])[self.rank :: self.world]
 
     def run_on(self) -> Iterator[list[Position]]:
-        if self.by_epoch:
-            epoch, skipped = divmod(self.start, self.batches_per_epoch)
-            while True:
-                order = self.epoch(epoch)
-                for first in range(skipped, self.batches_per_epoch):
-                    yield order[first * self.batch_size : (first + 1) * self.batch_size]
-                epoch, skipped = epoch + 1, 0
-        epoch, offset = divmod(self.start * self.batch_size, self.length)
-        waiting = self.epoch(epoch)[offset:]
+        epoch, sample = self.start
+        waiting = self.epoch(epoch)[sample:]
+        while self.by_epoch:
+            for first in range(self.batches_from(sample)):
+                yield waiting[first * self.batch_size : (first + 1) * self.batch_size]
+            epoch, sample = epoch + 1, 0
+            waiting = self.epoch(epoch)
         while True:
             while len(waiting) < self.batch_size:
                 epoch += 1

@@ -11,16 +11,20 @@ from terrazzo.config.experiment import LoaderSettings, RunSettings
 from terrazzo.data.checks.balance import measure_balance
 from terrazzo.data.loaders import RareClassOrder, TrainingOrder
 from terrazzo.engine.log import RunLog
+from terrazzo.engine.world import ALONE, World
 from terrazzo.models.heads.base import DecodeHead
 from terrazzo.models.losses.set_criterion import SetCriterion
 
 NO_OBJECT = 0.1  # weight of "no object" among the classes of masks (MaskFormer, Cheng et al., NeurIPS 2021)
 
 
-def make_order(dataset: Any, loader: LoaderSettings, settings: RunSettings, log: RunLog) -> TrainingOrder:
+def make_order(
+    dataset: Any, loader: LoaderSettings, settings: RunSettings, log: RunLog, world: World = ALONE
+) -> TrainingOrder:
     """The order of training samples that the loader's sampler stands for."""
     length, by_epoch = len(dataset), settings.unit == "epoch"
     options: dict[str, Any] = {"seed": settings.seed, "by_epoch": by_epoch, "drop_last": loader.drop_last}
+    options |= {"rank": world.rank, "world": world.size}
     if loader.rare_classes is None:
         return TrainingOrder(length, loader.batch_size, shuffle=loader.shuffle, **options)
     balance = measure_balance(dataset, log.console)

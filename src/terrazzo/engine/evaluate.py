@@ -20,6 +20,7 @@ from terrazzo.data.loaders import checked, make_loader
 from terrazzo.data.root import locate
 from terrazzo.device import choose_device
 from terrazzo.engine.validation_loss import batch_losses
+from terrazzo.engine.world import ALONE, World, summed
 from terrazzo.errors import UserError
 from terrazzo.inference.predict import predict_batch
 from terrazzo.inference.tta import augmented_steps, first_view, predict_views
@@ -77,9 +78,9 @@ def evaluate(
     return result
 
 
-def evaluation_loader(dataset: Any, settings: LoaderSettings) -> Any:
-    """All samples once, in order."""
-    positions = [(0, index) for index in range(len(dataset))]
+def evaluation_loader(dataset: Any, settings: LoaderSettings, world: World = ALONE) -> Any:
+    """All samples once, in order; of several processes each has its own share."""
+    positions = [(0, index) for index in range(world.rank, len(dataset), world.size)]
     size = settings.batch_size
     order = [positions[first : first + size] for first in range(0, len(positions), size)]
     return make_loader(dataset, order, settings.num_workers)
@@ -97,8 +98,9 @@ def run_evaluation(
     tta: bool = False,
     on_prediction: OnPrediction | None = None,
     on_progress: OnProgress | None = None,
+    world: World = ALONE,
 ) -> tuple[dict[str, Any], ConfusionMatrix]:
-    """Scores and confusion matrix over a loader; with `with_loss` also the mean of the model's loss, under "loss".
+    """Scores and confusion matrix over the loaders of all processes; with `with_loss` also the mean loss, as "loss".
 
     With `tta` a batch holds the views of one image.
     """
@@ -118,14 +120,16 @@ def run_evaluation(
             for scores, prediction, labels in zip(scored, maps, own_labels(batch), strict=True):
                 confusion.update(prediction, as_seen(labels, scores.size))
             if with_loss:
-                losses += batch_losses(model, batch, scored)
+                losses += [float(loss) for loss in batch_losses(model, batch, scored)]
             if on_prediction is not None:
                 on_prediction(batch, maps, loader.dataset.classes, loader.dataset.palette)
             if on_progress is not None:
                 on_progress(index, len(loader))
+    confusion.counts = summed(confusion.counts, world)
     result = confusion.compute(groups, classes)
-    if losses:
-        result["loss"] = float(torch.stack(losses).mean())
+    if with_loss:
+        total, count = summed(torch.tensor([sum(losses), len(losses)], dtype=torch.float64), world)
+        result["loss"] = float(total / count)
     return result, confusion
 
 

@@ -24,14 +24,15 @@ from terrazzo.engine.files import write_atomically
 
 
 class RunLog:
-    """`log.txt` and `metrics.jsonl` in a work dir, and the console."""
+    """`log.txt` and `metrics.jsonl` in a work dir, and the console; nothing at all in a process that `writes` not."""
 
-    def __init__(self, work_dir: Path, quiet: bool = False) -> None:
+    def __init__(self, work_dir: Path, quiet: bool = False, writes: bool = True) -> None:
         self.path = work_dir / "log.txt"
         self.metrics_path = work_dir / "metrics.jsonl"
-        self._text = self.path.open("a", encoding="utf-8")
-        self._records = self.metrics_path.open("a", encoding="utf-8")
-        self.console = Console(quiet=quiet, soft_wrap=True, highlight=False)
+        self.writes = writes
+        self._text: TextIO = self.path.open("a", encoding="utf-8") if writes else io.StringIO()
+        self._records: TextIO = self.metrics_path.open("a", encoding="utf-8") if writes else io.StringIO()
+        self.console = Console(quiet=quiet or not writes, soft_wrap=True, highlight=False)
         self._broken = False
 
     def say(self, text: str) -> None:
@@ -50,6 +51,8 @@ class RunLog:
 
     def forget_after(self, step: int) -> None:
         """Drop the JSON lines of later steps: a resumed run does them again, a fresh one (0) has none yet."""
+        if not self.writes:
+            return
         self._records.close()
         lines = self.metrics_path.read_text(encoding="utf-8").splitlines(keepends=True)
         text = "".join(line for line in lines if step_of(line) <= step)

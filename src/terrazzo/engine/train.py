@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from terrazzo.device import choose_device
 from terrazzo.engine.files import make_folder
 from terrazzo.engine.log import RunLog
 from terrazzo.engine.trainer import Run, Trainer
+from terrazzo.engine.world import cause, joined
 from terrazzo.errors import UserError
 
 
@@ -41,20 +43,28 @@ def train(
     settings = load_config(config, {**(overrides or {}), **precision_overrides(amp)}, trust=trust)
     settings = locate(settings, data_root)
     folder = make_folder(Path(work_dir or settings.get("work_dir") or Path("runs") / run_name(config)))
-    log = RunLog(folder, quiet)
-    try:
-        log.say(f"log: {log.path}")
-        resume = resume or bool(settings.get("resume"))
-        return Trainer(settings, folder, log, choose_device(device), pretrained, resume, check).run()
-    except UserError as problem:
-        log.note(f"error: {problem}")
-        raise
-    except Exception:
-        log.note(traceback.format_exc())
-        raise
-    finally:
-        log.say(f"log: {log.path}")
-        log.close()
+    resume = resume or bool(settings.get("resume")) or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+    chosen = choose_device(device)
+    with joined(chosen.type) as world:
+        if chosen.type == "cuda" and world.size > 1:
+            chosen = torch.device("cuda", world.local_rank)
+            torch.cuda.set_device(chosen)
+        log = RunLog(folder, quiet, writes=world.is_main)
+        try:
+            log.say(f"log: {log.path}")
+            return Trainer(settings, folder, log, chosen, pretrained, resume, check, world).run()
+        except UserError as problem:
+            log.note(f"error: {problem}")
+            raise
+        except Exception as problem:
+            log.note(traceback.format_exc())
+            reason = cause(problem) if world.size > 1 else None
+            if reason is not None:
+                raise UserError(f"process {world.rank} of {world.size}: {reason}") from problem
+            raise
+        finally:
+            log.say(f"log: {log.path}")
+            log.close()
 
 
 def precision_overrides(amp: str | bool | None) -> dict[str, Any]:

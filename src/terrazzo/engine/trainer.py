@@ -27,13 +27,15 @@ from terrazzo.engine.evaluate import evaluation_loader, run_evaluation
 from terrazzo.engine.files import write_atomically
 from terrazzo.engine.log import RunLog, as_text, class_table, duration, environment, summary
 from terrazzo.engine.optim import build_optimizer
+from terrazzo.engine.parallel import Parallel, shard_model
 from terrazzo.engine.precision import Precision
 from terrazzo.engine.pretrained import load_pretrained
 from terrazzo.engine.progress import Meter, StepProgress
 from terrazzo.engine.schedule import Schedule
 from terrazzo.engine.signals import StopSignal
-from terrazzo.engine.state import collect_state, is_finite, restore_state
+from terrazzo.engine.state import collect_state, is_finite, restore_state, set_random_state
 from terrazzo.engine.validation_loss import total_loss
+from terrazzo.engine.world import ALONE, World
 from terrazzo.errors import UserError
 from terrazzo.inference.segmenter import describe
 from terrazzo.models.build import build_model
@@ -69,12 +71,14 @@ class Trainer:
         pretrained: str | None,
         resume: bool,
         check: bool = True,
+        world: World = ALONE,
     ) -> None:
         self.config, self.log, self.device, self.work_dir = with_base_batch(config), log, device, work_dir
+        self.world = world
         self.experiment = experiment = make_experiment(self.config)
         if experiment.train is None or experiment.run is None or experiment.optimizer is None:
             raise UserError("to train, a config needs train_dataloader, optim_wrapper and train_cfg")
-        images = experiment.train.batch_size * experiment.optimizer.accumulate
+        images = experiment.train.batch_size * experiment.optimizer.accumulate * world.size
         optimizer, self.rate_note = scaled(config, experiment.optimizer, images)
         self.settings = experiment.run
         torch.manual_seed(self.settings.seed)
@@ -82,8 +86,9 @@ class Trainer:
             torch.use_deterministic_algorithms(True, warn_only=True)
         model: Any = build_model(experiment.model)
         self.model, self.classes_count = model, int(model.final_head.num_classes)
-        if check:
+        if check and world.is_main:
             check_before_training(experiment, self.classes_count, log.console, log.say)
+        world.wait()  # until the first process has looked at all of the data
         self.train_set = open_dataset(experiment.train, self.classes_count, "train_dataloader", self.settings.seed)
         self.val_set = None
         if experiment.val is not None:
@@ -94,14 +99,20 @@ class Trainer:
         if state is None:
             self.load_weights(experiment, pretrained)
         self.model.to(device)
+        self.ema = EMA(self.model, self.settings.ema) if self.settings.ema else None
+        self.parallel = Parallel(
+            self.model, world, device, shard=self.settings.shard, find_unused=self.settings.find_unused_parameters
+        )
+        if self.ema is not None and self.parallel.is_sharded:
+            shard_model(self.ema.average)
         self.optimizer = build_optimizer(self.model, optimizer, experiment.optimizer.paramwise)
         self.precision = Precision(device, experiment.optimizer.amp)
-        self.ema = EMA(self.model, self.settings.ema) if self.settings.ema else None
-        self.order = make_order(self.train_set, experiment.train, self.settings, log)
+        self.order = make_order(self.train_set, experiment.train, self.settings, log, world)
         self.total = self.settings.length * self.steps_in(self.settings.unit)
         rates = [group["lr"] for group in self.optimizer.param_groups]
         self.schedule = Schedule(experiment.optimizer.schedule, rates, self.order.batches_per_epoch, self.total)
-        self.step = self.saved_step = self.validated_step = 0
+        self.step = self.first_step = self.saved_step = self.validated_step = 0
+        torch.manual_seed(self.settings.seed + world.rank)  # each process has dropout of its own
         self.best_score: float | None = None
         self.metrics: dict[str, Any] = {}
         if state is not None:
@@ -111,8 +122,9 @@ class Trainer:
         elif self.checkpoints.earlier:
             log.say(f"the states of an earlier run in {self.checkpoints.folder} go when this one saves its first")
         log.forget_after(self.step)
-        text = self.config.dump()
-        write_atomically(work_dir / "config.yaml", lambda path: path.write_text(text, encoding="utf-8"))
+        if world.is_main:
+            text = self.config.dump()
+            write_atomically(work_dir / "config.yaml", lambda path: path.write_text(text, encoding="utf-8"))
         self.describe_run()
 
     def steps_in(self, unit: str) -> int:
@@ -130,10 +142,22 @@ class Trainer:
     def resume(self, state: Mapping[str, Any]) -> None:
         """Continue from a saved state."""
         restore_state(state, self.model, self.optimizer, self.precision, self.ema)
-        self.step = self.saved_step = state["step"]
-        self.validated_step, self.metrics = state["validated_step"], state["metrics"]
+        self.step, self.validated_step, self.metrics = state["step"], state["validated_step"], state["metrics"]
+        self.order.start = epoch, sample = tuple(state["position"])
         self.best_score = state["best_score"] if self.checkpoints.best.exists() else None
+        before, now = state["batch_in_all"], self.order.batch_size
+        if before != now and self.order.by_epoch:
+            self.step = (epoch + 1) * self.order.batches_per_epoch - self.order.batches_from(sample)
+            self.validated_step = min(self.validated_step, self.step)
+        self.first_step = self.saved_step = self.step
         self.log.say(f"resumed at step {self.step} of {self.total}")
+        if len(state["random"]) == self.world.size:
+            set_random_state(state["random"][self.world.rank])
+        if before != now:
+            self.log.say(
+                f"a batch has {now} images now, it had {before}: epoch {epoch + 1} goes on at its sample {sample + 1} "
+                f"of {self.order.length}, on {self.world.size} devices"
+            )
 
     def describe_run(self) -> None:
         experiment, log = self.experiment, self.log
@@ -141,8 +165,9 @@ class Trainer:
         parameters = sum(parameter.numel() for parameter in self.model.parameters())
         log.say(environment(self.device))
         log.say(f"model {type(self.model).__name__}, {parameters / 1e6:.2f} M parameters, {self.precision}")
+        devices = "1 device" if self.world.size == 1 else f"{self.world.size} devices{self.kind_of_parallel()}"
         log.say(
-            f"1 device, batch size {experiment.train.batch_size} per device, {experiment.train.batch_size} in all; "
+            f"{devices}, batch size {experiment.train.batch_size} per device, {self.order.batch_size} in all; "
             f"{self.total} iterations, {self.order.batches_per_epoch} an epoch"
         )
         if self.rate_note:
@@ -151,6 +176,9 @@ class Trainer:
         if self.val_set is not None:
             sizes += f", {len(self.val_set)} validation images"
         log.say(f"{sizes}; {self.classes_count} classes: {', '.join(self.train_set.classes)}")
+
+    def kind_of_parallel(self) -> str:
+        return " (weights sharded among them)" if self.parallel.is_sharded else ""
 
     # The loop
 
@@ -172,7 +200,7 @@ class Trainer:
 
     def rescue(self) -> None:
         """Save the state of a failing run, unless its weights are broken or saving is what fails."""
-        if self.step > self.saved_step and is_finite(self.model):
+        if self.step > self.saved_step and self.world.size == 1 and is_finite(self.model):
             with suppress(UserError):
                 self.save()
         if self.saved_step:
@@ -191,12 +219,14 @@ class Trainer:
         while self.step < self.total:
             batch = meter.wait_for(batches)
             self.schedule.apply(optimizer, self.step)
-            losses = self.losses(batch)
-            total = total_loss(losses)
-            self.check_finite(total, losses, batch)
-            self.precision.backward(total / accumulate)
+            is_update = (self.step + 1) % accumulate == 0 or self.step + 1 == self.total
+            with self.parallel.synchronised(is_update or self.is_time_to_save(self.step + 1)):
+                losses = self.losses(batch)
+                total = total_loss(losses)
+                self.check_finite(total, losses, batch)
+                self.precision.backward(total / accumulate)
             self.step += 1
-            if self.step % accumulate == 0 or self.step == self.total:
+            if is_update:
                 self.precision.update(optimizer, model, clip)
                 optimizer.zero_grad(set_to_none=True)
                 if self.ema is not None:
@@ -208,15 +238,14 @@ class Trainer:
             with meter.paused():
                 if self.is_time_to_validate():
                     self.validate(stop, progress)
-                if self.is_time(settings.checkpoint_interval, settings.checkpoint_unit):
+                if self.is_time_to_save(self.step):
                     self.save()
-            if stop.requested and self.step < self.total:
+            if (is_update or self.world.size == 1) and self.world.any(stop.requested) and self.step < self.total:
                 raise Interrupted
 
     def batches(self) -> Iterator[Batch]:
         """Batches from the current step on, without reading those before it."""
         assert self.experiment.train is not None
-        self.order.start = self.step
         workers = self.experiment.train.num_workers
         return checked(iter(make_loader(self.train_set, self.order, workers, self.device.type == "cuda")))
 
@@ -228,18 +257,22 @@ class Trainer:
             raise UserError("the training pipeline has no LoadAnnotations, so there is nothing to learn from: add it")
         labels = targets.pop("label").long()
         with self.precision.autocast():
-            return self.model.loss(images, labels, **targets)
+            return self.parallel.loss(images, labels, **targets)
 
-    def is_time(self, interval: int | None, unit: str, begin: int = 1) -> bool:
-        """Whether something that happens every `interval` units is due at this step, or the run is at its end."""
+    def is_time(self, step: int, interval: int | None, unit: str, begin: int = 1) -> bool:
+        """Whether something that happens every `interval` units is due after a step, or the run is at its end."""
         length = self.steps_in(unit)
-        due = interval is not None and self.step % (interval * length) == 0 and self.step >= begin * length
-        return due or self.step == self.total
+        due = interval is not None and step % (interval * length) == 0 and step >= begin * length
+        return due or step == self.total
+
+    def is_time_to_save(self, step: int) -> bool:
+        """Whether the state is saved after this step."""
+        return self.is_time(step, self.settings.checkpoint_interval, self.settings.checkpoint_unit)
 
     def is_time_to_validate(self) -> bool:
         """Whether a validation is due at this step and not done yet."""
         settings = self.settings
-        due = self.is_time(settings.val_interval, settings.unit, settings.val_begin)
+        due = self.is_time(self.step, settings.val_interval, settings.unit, settings.val_begin)
         return due and self.val_set is not None and self.validated_step < self.step
 
     def check_finite(self, total: Tensor, losses: Mapping[str, Tensor], batch: Batch) -> None:
@@ -257,7 +290,7 @@ class Trainer:
     # What happens at intervals
 
     def log_losses(self, meter: Meter, progress: StepProgress) -> None:
-        values = meter.means()
+        values = self.world.mean(meter.means())
         rate = self.optimizer.param_groups[0]["lr"]
         times = {"lr": rate, "seconds": meter.seconds_per_step, "data_share": meter.waiting_share}
         self.log.record(self.step, "train", values | times)
@@ -274,13 +307,13 @@ class Trainer:
         """Score the model (its average, with EMA) on the validation set, and keep the best weights."""
         assert self.val_set is not None and self.experiment.val is not None
         started = time.monotonic()
-        loader = evaluation_loader(self.val_set, self.experiment.val)
-        model = self.ema.average if self.ema is not None else self.model
+        loader = evaluation_loader(self.val_set, self.experiment.val, self.world)
+        model = self.weights_to_use()
         with progress.validating(len(loader)) as show:
 
             def on_progress(done: int, total: int) -> None:
                 show(done)
-                if stop.requested and done < total:
+                if self.world.size == 1 and stop.requested and done < total:
                     raise Interrupted
 
             result, confusion = run_evaluation(
@@ -291,6 +324,7 @@ class Trainer:
                 self.device,
                 with_loss=True,
                 on_progress=on_progress,
+                world=self.world,
             )
         self.metrics, self.validated_step = result, self.step
         self.log.record(self.step, "val", result)
@@ -321,18 +355,27 @@ class Trainer:
         """Save the state to resume from, and the weights."""
         progress = {
             "step": self.step,
+            "position": self.order.position(self.step - self.first_step),
+            "batch_in_all": self.order.batch_size,
             "validated_step": self.validated_step,
             "best_score": self.best_score,
             "metrics": self.metrics,
         }
-        state = collect_state(self.model, self.optimizer, self.precision, self.ema)
-        path = self.checkpoints.save_state(self.step, progress | state)
+        state = collect_state(self.model, self.optimizer, self.precision, self.ema, self.world)
+        if self.world.is_main:
+            path = self.checkpoints.save_state(self.step, progress | state)
+            self.log.note(f"saved {path}")
         self.saved_step = self.step
         self.save_weights(self.checkpoints.last)
-        self.log.note(f"saved {path}")
+
+    def weights_to_use(self) -> nn.Module:
+        """The model that is scored and saved: the average, with EMA."""
+        return self.parallel.whole(self.ema.average if self.ema is not None else self.model)
 
     def save_weights(self, path: Path) -> None:
-        model: nn.Module = self.ema.average if self.ema is not None else self.model
+        model = self.weights_to_use()
+        if not self.world.is_main:
+            return
         meta = describe(self.config.to_dict(), self.train_set.classes, self.train_set.palette)
         self.checkpoints.save_weights(path, model, meta | {"step": str(self.step), "metrics": json.dumps(self.metrics)})
 

@@ -133,7 +133,7 @@ class Pixels:
     @cached_property
     def table(self) -> Tensor:
         """Logits by place (h * w, K)."""
-        return self.strip.flatten(1).T.float().contiguous()
+        return self.strip.flatten(1).T.to(torch.promote_types(self.strip.dtype, torch.float32)).contiguous()
 
     def values(self, places: Tensor, taps: tuple[Taps, Taps]) -> Tensor:
         """Logits (p, K) at flat positions of the grid that `taps` make on the strip."""
@@ -142,7 +142,7 @@ class Pixels:
         down, across = (rows.index * self.strip.shape[2]).int(), columns.index.int()
         index = joined(down[row], across[column], torch.add)
         weight = joined(rows.weight[row], columns.weight[column], torch.mul)
-        return F.embedding_bag(index, self.table, per_sample_weights=weight, mode="sum")
+        return F.embedding_bag(index, self.table, per_sample_weights=weight.to(self.table.dtype), mode="sum")
 
     def classes(self, places: Tensor, taps: tuple[Taps, Taps]) -> Tensor:
         """Classes (p) at flat positions of the grid."""

@@ -35,7 +35,7 @@ class Preprocess(nn.Module):
         if (mean is None) != (std is None):
             raise UserError("data_preprocessor: mean and std go together; give both or neither")
         for name, values in (("mean", mean), ("std", std)):
-            tensor = None if values is None else torch.as_tensor(values, dtype=torch.float32).view(1, -1, 1, 1)
+            tensor = None if values is None else torch.tensor(values, dtype=torch.get_default_dtype()).view(1, -1, 1, 1)
             self.register_buffer(name, tensor, persistent=False)
         self.size = as_size(size)
         self.size_divisor = size_divisor
@@ -51,7 +51,7 @@ class Preprocess(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Raw (N, C, H, W), three channels in RGB order -> normalised floats in the network's order."""
         may_lack_data = images.is_floating_point()
-        images = images.float()
+        images = images.to(torch.get_default_dtype())
         if images.shape[1] == 3 and not self.rgb:
             images = images.flip(1)
         if self.mean is not None and self.std is not None:

@@ -35,14 +35,11 @@ class SyncBatchNorm(BatchNorm2d):
     def forward(self, input: Tensor) -> Tensor:
         if not (self.training and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
             return super().forward(input)
-        from torch.distributed.nn.functional import all_reduce
-
         dims = (0, 2, 3)
-        count = input.new_full((1,), input.numel() / input.shape[1])
-        sums = torch.cat([input.sum(dims), input.square().sum(dims), count])
-        total, squares, count = all_reduce(sums).split([self.num_features, self.num_features, 1])
+        size = input.new_full((1,), input.numel() / input.shape[1])
+        total, count = AllReduce.apply(torch.cat([input.sum(dims), size])).split([self.num_features, 1])
         mean = total / count
-        variance = (squares / count - mean.square()).clamp(min=0)
+        variance = AllReduce.apply((input - mean.view(1, -1, 1, 1)).square().sum(dims)) / count
         self._update_running(mean.detach(), variance.detach() * (count / (count - 1)).detach())
         scale = torch.rsqrt(variance + self.eps)
         if self.affine:
@@ -57,6 +54,20 @@ class SyncBatchNorm(BatchNorm2d):
             momentum = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
             self.running_mean.lerp_(mean, momentum)
             self.running_var.lerp_(variance, momentum)
+
+
+class AllReduce(torch.autograd.Function):
+    """The sum over all processes; so is its gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return AllReduce.forward(ctx, gradient)
 
 
 class LayerNorm2d(nn.LayerNorm):

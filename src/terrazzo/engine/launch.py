@@ -1,0 +1,138 @@
+"""Starting a command once for each device of this machine, and ending all of them when one fails."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from terrazzo.errors import UserError
+
+GRACE = 60.0  # seconds that the other processes have to end by themselves
+
+
+def launch(count: int, arguments: Sequence[str], *, restarts: int = 0, cpu: bool = False) -> int:
+    """Run `terrazzo ARGUMENTS` in `count` processes that train together; the exit code of the first that failed.
+
+    After a failure all are ended and, up to `restarts` times, started again; they resume then. Raises UserError for
+    more processes than there are GPUs, unless they run on the CPU.
+    """
+    check_devices(count, cpu)
+    for attempt in range(restarts + 1):
+        code, asked_to_stop = run_together(count, arguments, attempt)
+        if code in (0, 2) or asked_to_stop:
+            break
+        if attempt < restarts:
+            print(f"restarting {count} processes from the newest state ({attempt + 1} of {restarts})", file=sys.stderr)
+    return code
+
+
+def check_devices(count: int, cpu: bool) -> None:
+    import torch
+
+    found = torch.cuda.device_count()
+    if not cpu and 0 < found < count:
+        raise UserError(f"--gpus {count}: this machine has {found} (or take --device cpu)")
+
+
+def run_together(count: int, arguments: Sequence[str], attempt: int) -> tuple[int, bool]:
+    """One start of all processes, to its end: the exit code, and whether it was a signal that ended it."""
+    shared = os.environ | {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_port()),
+        "WORLD_SIZE": str(count),
+        "LOCAL_WORLD_SIZE": str(count),
+        "TORCHELASTIC_RESTART_COUNT": str(attempt),
+    }
+    shared.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
+    members = [Member(rank, [sys.executable, "-m", "terrazzo", *arguments], shared) for rank in range(count)]
+    signals = []
+
+    def pass_on(number: int, _: Any) -> None:
+        signals.append(number)
+        for member in members:
+            member.process.send_signal(number)
+
+    previous = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        return watch(members), bool(signals)
+    finally:
+        for member in members:
+            member.process.kill()
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+class Member:
+    """One process. The first one's stderr is passed on; the others' is kept, to be shown if they are what failed."""
+
+    def __init__(self, rank: int, command: Sequence[str], environment: dict[str, str]) -> None:
+        self.rank = rank
+        self.said: deque[str] = deque(maxlen=50)
+        own = environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+        output = None if rank == 0 else subprocess.DEVNULL
+        # a session of its own: a ^C reaches it once, through the launcher
+        self.process = subprocess.Popen(
+            command, env=own, text=True, start_new_session=True, stdout=output, stderr=subprocess.PIPE
+        )
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+
+    def _read(self) -> None:
+        for line in self.process.stderr or ():
+            self.said.append(line)
+            if self.rank == 0:
+                print(line, end="", file=sys.stderr, flush=True)
+
+    def show(self, known: Collection[str]) -> None:
+        """What it said last beyond the lines that are known, marked with its rank."""
+        for line in self.said:
+            if line not in known:
+                print(f"process {self.rank}: {line}", end="", file=sys.stderr)
+
+
+def watch(members: Sequence[Member]) -> int:
+    """Wait until all have ended well, or end all after the first that has not; its exit code."""
+    failed = None
+    while failed is None:
+        codes = [member.process.poll() for member in members]
+        if set(codes) == {0}:
+            return 0
+        failed = next((member for member, code in zip(members, codes, strict=True) if code not in (None, 0)), None)
+        time.sleep(0.05)
+    end(members)
+    for member in members:
+        member.reader.join(timeout=5)
+    if failed.rank:
+        failed.show(known=members[0].said)
+    code = failed.process.returncode
+    if code < 0:
+        reason = f"was ended by {signal.Signals(-code).name}"
+        print(f"error: process {failed.rank} of {len(members)} {reason}", file=sys.stderr)
+    return max(1, code)
+
+
+def end(members: Sequence[Member]) -> None:
+    """End those that still run, gently first: one that waits for a lost process notices it by itself."""
+    for patience, stop in ((5.0, subprocess.Popen.terminate), (GRACE, subprocess.Popen.kill)):
+        limit = time.monotonic() + patience
+        while any(member.process.poll() is None for member in members) and time.monotonic() < limit:
+            time.sleep(0.05)
+        for member in members:
+            stop(member.process)
+    for member in members:
+        member.process.wait()
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]

@@ -1,0 +1,163 @@
+"""The processes that train together: which of them this is, and what they tell each other."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from terrazzo.errors import UserError
+
+# environment variables of (rank, number of processes, rank on this machine), by who sets them
+LAUNCHERS = {
+    "torchrun": ("RANK", "WORLD_SIZE", "LOCAL_RANK"),
+    "Open MPI": ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"),
+    "MPICH": ("PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID"),
+    "SLURM": ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"),
+}
+PATIENCE = timedelta(minutes=30)  # for the slowest process, such as one that reads a data set for the first time
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among those that train together; `control` carries small messages between their CPUs."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    control: Any = None
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes the files and the log."""
+        return self.rank == 0
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set in any process; every process asks at the same point."""
+        if self.size == 1:
+            return flag
+        votes = torch.tensor([int(flag)])
+        dist.all_reduce(votes, op=dist.ReduceOp.MAX, group=self.control)
+        return bool(votes.item())
+
+    def mean(self, values: Mapping[str, float]) -> dict[str, float]:
+        """Each value's mean over the processes, which hold the same names in the same order."""
+        if self.size == 1:
+            return dict(values)
+        total = torch.tensor(list(values.values()), dtype=torch.float64)
+        dist.all_reduce(total, group=self.control)
+        return dict(zip(values, (total / self.size).tolist(), strict=True))
+
+    def gather(self, value: Any) -> list[Any]:
+        """Every process's value, in order of rank."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value, group=self.control)
+        return values
+
+    def share_buffers(self, model: nn.Module) -> None:
+        """Give every process the running statistics of the first one, which are those that are saved."""
+        if self.size > 1:
+            for buffer in model.buffers():
+                dist.broadcast(buffer, 0)
+
+    def wait(self) -> None:
+        """Go on when every process is here."""
+        if self.size > 1:
+            dist.barrier(group=self.control)
+
+
+ALONE = World()
+
+
+def launched(environment: Mapping[str, str] = os.environ) -> tuple[str, World] | None:
+    """Who started this process as one of several, and which it is; None for a process on its own.
+
+    Raises UserError where a launcher sets only a part of what it should.
+    """
+    for launcher, (rank, size, local_rank) in LAUNCHERS.items():
+        if int(environment.get(size) or 1) > 1:
+            if rank not in environment:
+                raise UserError(f"{launcher} has set {size} in the environment, but not {rank}: start this with it")
+            number = int(environment[rank])
+            return launcher, World(number, int(environment[size]), int(environment.get(local_rank, number)))
+    return None
+
+
+@contextmanager
+def joined(device_type: str) -> Iterator[World]:
+    """The world that this process was started in; left at the end. A group that the caller has made is used as it is.
+
+    Raises UserError where the other processes cannot be found.
+    """
+    if dist.is_available() and dist.is_initialized():
+        size = dist.get_world_size()
+        local = int(os.environ.get("LOCAL_RANK", dist.get_rank()))
+        yield World(dist.get_rank(), size, local, dist.new_group(backend="gloo") if size > 1 else None)
+        return
+    found = launched()
+    if found is None:
+        yield World()
+        return
+    launcher, world = found
+    set_address(launcher, world)
+    try:
+        dist.init_process_group(
+            "nccl" if device_type == "cuda" else "gloo", rank=world.rank, world_size=world.size, timeout=PATIENCE
+        )
+    except (RuntimeError, ValueError) as problem:
+        where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+        raise UserError(f"process {world.rank} of {world.size} cannot join the others at {where}: {problem}") from None
+    try:
+        control = dist.new_group(backend="gloo", timeout=PATIENCE)
+        yield World(world.rank, world.size, world.local_rank, control)
+    finally:
+        dist.destroy_process_group()
+
+
+def set_address(launcher: str, world: World, environment: Any = os.environ) -> None:
+    """Where the processes meet, for launchers that do not say so. Raises UserError where it cannot be known."""
+    if "MASTER_ADDR" not in environment:
+        if launcher == "SLURM":
+            environment["MASTER_ADDR"] = first_host(environment.get("SLURM_STEP_NODELIST", ""))
+        elif world.size == int(environment.get("OMPI_COMM_WORLD_LOCAL_SIZE", environment.get("MPI_LOCALNRANKS", -1))):
+            environment["MASTER_ADDR"] = "127.0.0.1"
+        else:
+            raise UserError(f"{launcher} does not tell where the processes meet: set MASTER_ADDR to the first machine")
+    if "MASTER_PORT" not in environment:
+        environment["MASTER_PORT"] = str(20000 + int(environment.get("SLURM_JOB_ID", 9500)) % 20000)
+
+
+def first_host(nodes: str) -> str:
+    """The first machine of a SLURM list such as `gpu[03-05,9],other1`. Raises UserError for an empty one."""
+    found = re.match(r"([^,\[]+)(?:\[(\d+))?", nodes)
+    if found is None:
+        raise UserError("SLURM tells no SLURM_STEP_NODELIST: set MASTER_ADDR to the first machine of the job")
+    return found[1] + (found[2] or "")
+
+
+def cause(problem: Exception) -> str | None:
+    """What an error of torch.distributed's means; None for any other error."""
+    text = str(problem)
+    if "Expected to have finished reduction" in text:
+        return "some weights get no gradient: set find_unused_parameters=True in the config"
+    if type(problem).__name__.startswith("Dist") or any(word in text for word in ("gloo", "Gloo", "NCCL")):
+        return f"lost another process ({text.splitlines()[0][:200]})"
+    return None
+
+
+def summed(values: Tensor, world: World) -> Tensor:
+    """The sum of every process's tensor, on the CPU."""
+    values = values.detach().cpu()
+    if world.size > 1:
+        dist.all_reduce(values, group=world.control)
+    return values
