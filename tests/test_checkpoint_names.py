@@ -12,7 +12,9 @@ from torch import nn
 import foreign_weights as foreign
 import terrazzo as tz
 from foreign_weights import filled
+from terrazzo.engine.inspect import architectures
 from terrazzo.models.checkpoint import Checkpoint, is_constant, load_checkpoint
+from terrazzo.models.naming import translate
 from terrazzo.registry import MODELS
 
 ALL = [0, 1, 2, 3]
@@ -129,6 +131,14 @@ def test_our_own_names_are_not_translated():
     model = MODELS.build(SWIN)
     report = load(model, MODELS.build(SWIN).state_dict())
     assert report.source == "" and not report.missing
+
+
+@pytest.mark.slow
+def test_no_familys_own_names_are_taken_for_anothers():
+    for title, model in architectures():
+        weights = model.state_dict()
+        translated, source = translate(model, weights)
+        assert (list(translated), source) == (list(weights), ""), title
 
 
 # Values

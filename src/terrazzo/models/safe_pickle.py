@@ -247,6 +247,8 @@ class ProgramUnpickler(SafeUnpickler):
     def find_class(self, module: str, name: str) -> Any:
         if module.partition(".")[0] == "__torch__":
             return Part
+        if module == "torch" and name.endswith("Storage"):
+            return torch.serialization.StorageType(name)
         return Skipped if module == "torch.jit._pickle" else super().find_class(module, name)
 
     def persistent_load(self, identity: Any) -> Any:
