@@ -338,6 +338,43 @@ def test_coco_files(tmp_path, capsys, images, labels, splits, expected):
     assert found["sizes"] == ([4, 4] if len(splits) > 1 else [3, 1])
 
 
+@pytest.mark.parametrize("kind", ["index", "yolo", "rgb"])
+def test_classes_without_a_training_pixel_are_left_out(tmp_path, capsys, kind):
+    values = {"index": lambda label: 2 * label, "rgb": lambda label: COLOURS[label]}.get(kind, lambda label: label)
+    suffix = ".txt" if kind == "yolo" else ".png"
+    Maker(tmp_path / "data", values=values).splits(
+        "images/{split}/{name}.png", "labels/{split}/{name}" + suffix, "train", "val"
+    )
+    if kind == "yolo":
+        (tmp_path / "data/data.yaml").write_text("names: [road, car, dog]")
+    if kind == "rgb":
+        lines = [
+            f"{name}:{','.join(map(str, colour))}::" for name, colour in zip(CLASSES, COLOURS.tolist(), strict=True)
+        ]
+        (tmp_path / "data/labelmap.txt").write_text("\n".join(["dog:1,1,1::", *lines]))
+    found = propose(capsys, tmp_path / "data")["data"]
+    expected = {
+        "index": {"classes": ["class_0", "class_2", "class_4"], "label_map": {1: 255, 2: 1, 3: 255, 4: 2}},
+        "yolo": {"classes": ["background", "road", "car"], "ignore": ["dog"]},
+        "rgb": {"classes": CLASSES, "ignore": ["dog"], "label_format": "cvat"},
+    }[kind]
+    assert {key: found.get(key) for key in expected} == expected
+    assert main(["data", "check", str(tmp_path / "out/proposed.yaml")]) == 0, capsys.readouterr().out
+
+
+def test_the_checks_fix_leaves_classes_out_by_name(tmp_path, capsys):
+    Maker(tmp_path / "data").splits("images/{split}/{name}.png", "labels/{split}/{name}.txt", "train", "val")
+    data = {
+        "classes": ["background", "road", "car", "dog"],
+        "label_format": {"type": "yolo", "names": ["road", "car", "dog"]},
+    }
+    config = write_yaml(tmp_path / "a.yaml", short(root="data") | {"data": {"root": "data", **data}})
+    assert main(["data", "check", str(config)]) == 1
+    assert main(["data", "check", str(config), "--fix"]) in (0, 1)
+    assert main(["data", "check", str(config)]) == 0, capsys.readouterr().out
+    assert yaml.safe_load(config.read_text())["data"]["classes"] == ["background", "road", "car"]
+
+
 def test_bands_get_mean_and_std(tmp_path, capsys):
     rng = np.random.default_rng(0)
     maker = Maker(tmp_path / "data", **TWO)

@@ -25,6 +25,7 @@ MOST_FILES = 1000  # whose values are looked at
 NAME_LISTS = ("classes.txt", "class_names.txt", "labels.txt", "names.txt", *LISTS)
 COLOUR_TABLES = (LABEL_MAP, "class_dict.csv", "label_colors.txt", "label_colours.txt", "colormap.txt", "classes.csv")
 MOST_COLOURS = 64
+LOSSY = (".jpg", ".jpeg")
 RARE = 1e-3  # share of the pixels below which a colour is taken for the edge between two
 FAR = 5  # between values that are grey levels rather than class numbers
 BINARY = ("background", "foreground")
@@ -87,7 +88,7 @@ def picture_facts(root: Path, labels: Path, paths: Sequence[Path], console: Cons
         names, source = names_in(listed), listed.name
     else:
         names, source = tuple(read_colour_table(table)) if table else (), table.name if table else ""
-    lossy = [path for path in chosen if path.suffix.lower() in (".jpg", ".jpeg")]
+    lossy = [path for path in chosen if path.suffix.lower() in LOSSY]
     facts = lossy_facts(lossy[0], pixels) if lossy else index_facts(pixels, names, source, len(chosen))
     palette = own_palette(chosen[0], len(facts.entries["classes"])) if "label_map" not in facts.entries else None
     if palette:
@@ -185,6 +186,8 @@ def colour_facts(table: Path | None, paths: Sequence[Path], console: Console | N
     if table is not None:
         named = read_colour_table(table)
         label_format: Any = "cvat" if table.name == LABEL_MAP else {"type": "rgb", "colours": table.name}
+        if any(path.suffix.lower() in LOSSY for path in paths):
+            label_format = {"type": "rgb", "colours": table.name, "other": "nearest"}
         facts.say("label_format", label_format, f"colour masks; {table.name} says which class has which colour")
         facts.say("classes", list(named), f"from {table.name}")
         facts.say("palette", [list(colour) for colour in named.values()])

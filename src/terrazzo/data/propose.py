@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
 from rich.console import Console
+from rich.progress import track
 
 from terrazzo.config import short
 from terrazzo.data.label_facts import LabelFacts, named_facts, picture_facts
@@ -20,7 +22,7 @@ from terrazzo.data.spec import IMAGE_SUFFIXES
 from terrazzo.data.splits import load_for_data, open_splits
 from terrazzo.data.statistics import survey
 from terrazzo.errors import UserError
-from terrazzo.transforms.formats.base import LABEL_FORMATS
+from terrazzo.transforms.formats.base import BACKGROUND, IGNORED, LABEL_FORMATS
 from terrazzo.transforms.stored import TIFF_SUFFIXES, read_size, read_stored
 
 LARGEST_CROP = 512
@@ -50,6 +52,7 @@ class Proposal:
         self.data |= facts.entries
         self.reasons |= {key: reason for key, reason in facts.reasons.items() if reason}
         self.values: dict[str, Any] = {"recipe": recipe}
+        self.leave_out_unseen()
         self.look_at_images()
         self.counts = self.check()
 
@@ -76,6 +79,29 @@ class Proposal:
         if layout.label_format is not None:
             return named_facts(layout.label_format, self.root, labels, paths)
         return picture_facts(self.root, labels, paths, self.console)
+
+    def leave_out_unseen(self) -> None:
+        """Take classes out that no training label shows: nothing could learn them."""
+        train = self.open("train")
+        counts = np.zeros(len(self.data["classes"]), np.int64)
+        with ThreadPoolExecutor() as pool:
+            paths = {path for _, path in train.pairs if path is not None}
+            work = pool.map(train.check_label, paths)
+            hidden = self.console is None
+            for found in track(
+                work, "counting pixels", len(paths), console=self.console, transient=True, disable=hidden
+            ):
+                counts += found
+        unseen = [index for index, count in enumerate(counts.tolist()) if not count]
+        if unseen and len(unseen) < len(counts):
+            names = ", ".join(self.data["classes"][index] for index in unseen[:8]) + (
+                ", ..." if len(unseen) > 8 else ""
+            )
+            self.data = without_classes(self.data, unseen)
+            reason = (
+                f"no training pixel: {names}" if len(unseen) < 30 else f"{len(unseen)} numbers without a pixel left out"
+            )
+            self.reasons["classes"] = f"{self.reasons.get('classes', '')}; {reason}"
 
     def look_at_images(self) -> None:
         """Bands, mean and std where images are not of 8 bits and RGB or grey; sizes, and from these the crop."""
@@ -134,6 +160,28 @@ class Proposal:
         lines += [entry(key, self.values[key], self.reasons.get(key, "")) for key in scale]
         lines += [entry("batch", batch, "images at a time, on each device"), entry("iterations", 20000, "or `epochs:`")]
         return "\n".join(lines) + "\n"
+
+
+def without_classes(data: Mapping[str, Any], unseen: Sequence[int]) -> dict[str, Any]:
+    """The entries without some classes, whose pixels are ignored where they occur after all."""
+    classes, label_format = data["classes"], data.get("label_format")
+    kept = [index for index in range(len(classes)) if index not in unseen]
+    new = dict(data) | {"classes": [classes[index] for index in kept]}
+    if "palette" in data:
+        new["palette"] = [data["palette"][index] for index in kept]
+    if label_format is None:
+        place = {index: kept.index(index) if index in kept else IGNORED for index in range(len(classes))}
+        before = data.get("label_map") or {index: index for index in range(len(classes))}
+        changed = {value: place[index] for value, index in before.items() if place[index] != value}
+        return new | ({"label_map": changed} if changed else {})
+    options = dict(label_format) if isinstance(label_format, Mapping) else {"type": label_format}
+    if options["type"] == "rgb" and "colours" not in options:
+        options["colours"] = dict(zip(classes, data["palette"], strict=True))
+    if options["type"] == "yolo":
+        options["names"] = [name for name in classes if name.lower() not in BACKGROUND]
+    names = [classes[index] for index in unseen if classes[index].lower() not in BACKGROUND]
+    new["label_format"] = options if len(options) > 1 else options["type"]
+    return new | ({"ignore": names} if names else {})
 
 
 def crop_length(side: float) -> int:

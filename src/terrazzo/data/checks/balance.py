@@ -112,7 +112,7 @@ def missing_classes(split: Split, part: Part, totals: np.ndarray) -> Iterator[Fi
             class_name=name,
             values=(index,),
             where=part.where,
-            changes=without_classes(part, missing) if training else {},
+            changes=leaving_out(part, missing) if training else {},
         )
 
 
@@ -127,6 +127,17 @@ def without_classes(part: Part, missing: Sequence[int]) -> dict[str, Any]:
     new |= {index: kept.index(index) for index in kept if index not in new}
     changed = {value: index for value, index in new.items() if value != index}
     return {"classes": [part.classes[index] for index in kept], **({"label_map": changed} if changed else {})}
+
+
+def leaving_out(part: Part, missing: Sequence[int]) -> dict[str, Any]:
+    """The change that takes classes out: by number, or by name where the labels' format knows names."""
+    form = part.dataset.label_format
+    if form is None:
+        return without_classes(part, missing)
+    kept = [name for index, name in enumerate(part.classes) if index not in missing]
+    if not form.by_name or len(kept) < 2:
+        return {}
+    return {"classes": kept, "ignore": [*form.names.ignored, *(part.classes[index] for index in missing)]}
 
 
 def imbalance(split: Split, classes: Sequence[str], totals: np.ndarray) -> Iterator[Finding]:

@@ -61,6 +61,7 @@ class LabelFormat:
     """Reads files of one form as class maps. `root` is the folder (or the one file) of a split's labels."""
 
     suffixes: tuple[str, ...] = ()
+    by_name = True  # whether the files say which class is which, so that classes can be left out or reordered
     is_index = False  # whether one file holds the labels of many images
     own_classes: tuple[str, ...] = ()  # where the files name them, in their order
     names: ClassNames

@@ -104,6 +104,7 @@ class ColourLabels(LabelFormat):
             colours = {str(name): as_colour(value, f"label_format.colours.{name}") for name, value in colours.items()}
             self.own_classes = tuple(colours)
         self.colours: Any = colours
+        self.by_name = isinstance(colours, Mapping)
 
     def table(self) -> tuple[tuple[Colour, int], ...]:
         """Colours and their classes. Raises UserError where there are not as many as classes."""

@@ -56,6 +56,7 @@ class YoloLabels(LabelFormat):
             self.own_classes = as_names(names, "label_format")
         elif found is not None:
             self.own_classes = names_in(found)
+        self.by_name = bool(self.own_classes)
 
     def read(self, path: Path, image: Path | None, size: tuple[int, int]) -> np.ndarray:
         if not sum(size):
