@@ -6,6 +6,8 @@ import io
 import itertools
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -29,6 +31,7 @@ from terrazzo.errors import UserError
 from terrazzo.registry import MODELS
 from tiny import (
     dataset_config,
+    environment,
     fit,
     make_streets,
     model_config,
@@ -116,6 +119,14 @@ def recoded(root: Path) -> None:
     """A training image, compressed and brighter, among the validation images."""
     image = cv2.imread(str(path(root, "images")))
     assert cv2.imwrite(str(path(root, "images", "val")), np.clip(image * 1.1 + 5, 0, 255).astype(np.uint8))
+    shutil.copy(path(root, "labels"), path(root, "labels", "val"))
+
+
+def compressed(root: Path) -> None:
+    """A training image as a JPEG among the validation images."""
+    image = cv2.imread(str(path(root, "images")))
+    assert cv2.imwrite(str(path(root, "images", "val", "01.jpg")), image, [cv2.IMWRITE_JPEG_QUALITY, 75])
+    path(root, "images", "val").unlink()
     shutil.copy(path(root, "labels"), path(root, "labels", "val"))
 
 
@@ -254,6 +265,7 @@ SPOILT: dict[str, tuple[Callable[[Path], Any], dict[str, Any], str, str, dict[st
 
 ADVICE: dict[str, tuple[Callable[[Path], Any], dict[str, Any], str, str, dict[str, Any]]] = {
     "a recoded copy": (recoded, {}, "near-duplicate", "val", {"files": ["images/val/01.png"]}),
+    "a compressed copy": (compressed, {}, "near-duplicate", "val", {"files": ["images/val/01.jpg"]}),
     "an odd size": (
         lambda root: [large(root, height=64, width=64), *(shutil.copy(p, p.with_name(f"{i}{p.name}"))
         for kind in ("images", "labels") for i in "abc" for p in sorted((root / kind / "train").glob("0*.png")))],
@@ -395,6 +407,22 @@ def test_every_kind_is_documented_and_has_an_example():
 # Configs of every form, and folders
 
 
+@pytest.mark.parametrize("setting", [{"class_weight": "auto"}, {"rare_class_sampling": True}])
+def test_imbalance_that_the_config_deals_with_is_not_told_of(streets, tmp_path, setting):
+    rare(streets)
+    assert check(write_config(tmp_path / "my.yaml", short_form(streets, **setting))) == (0, [])
+
+
+def test_fix_goes_on_to_what_a_mistake_has_hidden(streets):
+    """Shifted labels hide that there is no road."""
+    relabel(streets, lambda label: np.where(label == 1, 2, label) + 1)
+    file = config(streets)
+    assert kinds(check(file)[1]) == ["shifted-labels", "shifted-labels"]
+    assert check(file, "--fix") == (0, [])
+    data = tz.load_config(file, upgrade=False)["data"]
+    assert (data["classes"], data["reduce_zero_label"], data["label_map"]) == (["sky", "car"], True, {2: 1})
+
+
 FIXABLE = [
     "an image without a label", "a label without an image", "a truncated image", "a truncated label",
     "a label of another size", "a value outside", "a value outside, beside an ignored one", "stretched values",
@@ -522,6 +550,8 @@ def test_wrapped_data_sets_name_the_part(streets, tmp_path):
 def test_mistakes_in_the_config_itself(streets, tmp_path, capsys):
     assert main(["data", "check", str(tmp_path / "no.yaml")]) == 1
     assert "there is no config file" in capsys.readouterr().err
+    assert main(["data", "check", str(write_config(tmp_path / "bare.yaml", {"model": model_config()}))]) == 1
+    assert "names no data" in capsys.readouterr().err
     file = write_config(tmp_path / "my.yaml", tiny_config(streets, model=model_config(4)))
     assert main(["data", "check", str(file)]) == 1
     assert "num_classes=3" in capsys.readouterr().err
@@ -534,6 +564,12 @@ def test_the_text_says_what_where_and_how_to_repair_it(streets, capsys):
     for part in ("train: 6 images, 40x32", "0 sky", "error: value-outside-classes (train)", "fix: data.ignore: [7]",
                  str(path(streets, "labels")), "1 error"):  # fmt: skip
         assert part in out
+
+
+def test_the_check_needs_no_torch(streets):
+    code = f"import sys; from terrazzo.cli.main import main; main(['data', 'check', {str(config(streets))!r}]); "
+    code += "sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], env=environment(), stdout=subprocess.DEVNULL).returncode == 0
 
 
 # The cache

@@ -154,5 +154,5 @@ MODELS = Registry(
     group="terrazzo.models",
 )
 TRANSFORMS = Registry("transform", "terrazzo.transforms", group="terrazzo.transforms")
-DATASETS = Registry("dataset type", "terrazzo.data", group="terrazzo.datasets")
+DATASETS = Registry("dataset type", "terrazzo.data.declarations", group="terrazzo.datasets")
 METRICS = Registry("metric", "terrazzo.metrics", group="terrazzo.metrics")

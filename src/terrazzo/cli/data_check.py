@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 from terrazzo.cli.common import add_config_options, overrides
 
-MOST_OF_A_KIND = 10  # findings of one kind that are printed; --json has all
+MOST_OF_A_KIND = 4  # findings of one kind in a split that are printed; --json has all
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,23 +24,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Check, repair if asked to and check again: 1 if something would spoil training, else 0."""
-    from terrazzo.data.checks.repair import as_object, as_text
+    from terrazzo.data.checks.repair import all_lines, as_object, as_text
     from terrazzo.data.checks.summary import summary
 
     report, form = check(args)
-    if args.fix:
-        fix(args, report, form)
+    tried: dict[str, Any] = {}
+    while args.fix and not (lines := all_lines(report.findings, form)).items() <= tried.items():
+        fix(args, lines, form)  # some mistakes hide others
+        tried |= lines
         report, form = check(args)
     if args.json:
         print(json.dumps([as_object(finding, form) for finding in report.findings], indent=1, ensure_ascii=False))
         return 1 if report.errors else 0
     print(summary(report.splits))
-    for kind in dict.fromkeys(finding.kind for finding in report.findings):
-        alike = [finding for finding in report.findings if finding.kind == kind]
+    for (kind, split), group in itertools.groupby(report.findings, key=lambda finding: (finding.kind, finding.split)):
+        alike = list(group)
         for finding in alike[:MOST_OF_A_KIND]:
             print(as_text(finding, form))
-        if len(alike) > MOST_OF_A_KIND:
-            print(f"... and {len(alike) - MOST_OF_A_KIND} more of the kind {kind} (--json has all)")
+        rest = alike[MOST_OF_A_KIND:]
+        if rest:
+            names = ", ".join(finding.class_name for finding in rest if finding.class_name)
+            print(f"... and {len(rest)} more of {kind} ({split}){': ' if names else ''}{names}")
     advice = len(report.findings) - len(report.errors)
     print(f"{count(len(report.errors), 'error')}, {advice} of mere advice" if report.findings else "nothing found")
     return 1 if report.errors else 0
@@ -67,20 +73,15 @@ def check(args: argparse.Namespace) -> tuple[Any, Any]:
     return check_experiment(experiment, console=console), written_form(written)
 
 
-def fix(args: argparse.Namespace, report: Any, form: Any) -> None:
-    """Write the lines of all findings into the config file, and say which. Raises UserError where there is none."""
-    import sys
-
+def fix(args: argparse.Namespace, lines: dict[str, Any], form: Any) -> None:
+    """Write lines into the config file, and say which. Raises UserError where they cannot be written."""
     from terrazzo.config.edit import edited
     from terrazzo.config.files import read_config
-    from terrazzo.data.checks.repair import all_lines, palette_too
+    from terrazzo.data.checks.repair import palette_too
     from terrazzo.data.checks.run import data_lines
     from terrazzo.engine.files import write_atomically
     from terrazzo.errors import UserError
 
-    lines = all_lines(report.findings, form)
-    if not lines:
-        return
     path = Path(args.config)
     listed = "\n  ".join(data_lines(lines))
     if not path.is_file() or form == "old":

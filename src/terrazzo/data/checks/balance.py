@@ -117,10 +117,10 @@ def missing_classes(split: Split, part: Part, totals: np.ndarray) -> Iterator[Fi
 
 
 def without_classes(part: Part, missing: Sequence[int]) -> dict[str, Any]:
-    """The change that takes classes out of a short form."""
+    """The change that takes classes out of a short form (`label_map` comes after reduce_zero_label)."""
     kept = [index for index in range(len(part.classes)) if index not in missing]
     mapping = part.mapping()
-    if len(kept) < 2 or mapping["reduce_zero_label"]:
+    if len(kept) < 2:
         return {}
     old = dict(mapping["label_map"] or {})
     new = {int(value): kept.index(index) if index in kept else 255 for value, index in old.items()}

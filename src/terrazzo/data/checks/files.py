@@ -9,7 +9,7 @@ from pathlib import Path
 from terrazzo.data.checks.finding import Finding, some, such_as
 from terrazzo.data.checks.survey import Entry, Part, Split
 
-USUAL_SHARE = 0.9  # of the images that have one size: from here on another size is odd
+USUAL_SHARE = 0.8  # of the images that have one size: from here on another size is odd
 SMALLEST_EDGE = 16  # pixels
 LARGEST_ASPECT = 8.0  # longer edge over shorter one
 

@@ -57,8 +57,20 @@ def check_experiment(
             same_files(loader.dataset, spec) for spec in specs.values() if name == "test"
         ):
             specs[name] = loader.dataset
+    if not specs:
+        raise UserError("the config names no data: it has none of train_dataloader, val_dataloader, test_dataloader")
     count = num_classes if num_classes is not None else class_count(experiment.model)
-    return check_specs(specs, count, console)
+    report = check_specs(specs, count, console)
+    if has_class_weights(experiment.model) or (experiment.train and experiment.train.rare_classes):
+        return Report(report.splits, [finding for finding in report.findings if finding.kind != "imbalance"])
+    return report
+
+
+def has_class_weights(spec: Any) -> bool:
+    """Whether a part of a model weighs classes."""
+    if isinstance(spec, Mapping):
+        return spec.get("class_weight") is not None or any(map(has_class_weights, spec.values()))
+    return isinstance(spec, (list, tuple)) and any(map(has_class_weights, spec))
 
 
 def same_files(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

@@ -24,8 +24,8 @@ def summary(splits: Sequence[Split]) -> str:
         sizes = Counter(entry.seen.shape[:2] for entry in split.entries if entry.seen and entry.seen.shape)
         shown = [f"{width}x{height}" for (height, width), _ in sizes.most_common(3)]
         more = f" and {len(sizes) - 3} other sizes" if len(sizes) > 3 else ""
-        lines.append(f"{split.name}: {len(split.entries)} images, {', '.join(shown)}{more}")
-    return "\n".join(lines) + "\n" + class_shares(splits)
+        lines.append(", ".join([f"{split.name}: {len(split.entries)} images", *shown]) + more)
+    return "\n".join(filter(None, [*lines, class_shares(splits)]))
 
 
 def class_shares(splits: Sequence[Split]) -> str:

@@ -149,7 +149,14 @@ def open_part(split: Split, spec: Mapping[str, Any], where: str) -> Part | None:
             changes = {"exclude": excluded} if part is not None and len(names) <= MOST_EXCLUDED else {}
             split.findings.append(
                 Finding(
-                    problem.kind, "error", split.name, str(problem), files=problem.files, where=where, changes=changes
+                    problem.kind,
+                    "error",
+                    split.name,
+                    str(problem),
+                    "correct the folders and names in the config, or add the files",
+                    files=problem.files,
+                    where=where,
+                    changes=changes,
                 )
             )
             return part
@@ -283,7 +290,14 @@ def run_tasks(tasks: Mapping[Key, Task], console: Console | None) -> dict[Key, F
             remember(read)
             found.update({key: facts for key, (_, facts) in read.items()})
 
-    bar = track(in_turn(), "checking files", total=len(keys), console=console, transient=True, disable=console is None)
+    bar = track(
+        in_turn(),
+        "checking files",
+        total=len(keys),
+        console=console,
+        transient=True,
+        disable=console is None or not console.is_terminal,
+    )
     try:
         for _ in bar:
             pass
