@@ -13,7 +13,7 @@ from terrazzo.cli.main import main
 from terrazzo.data.dataset import build_dataset
 from terrazzo.data.root import data_sets, locate
 from terrazzo.errors import UserError
-from tiny import CLASSES, make_streets, save_image, save_label, street
+from tiny import CLASSES, COLOURS, make_streets, save_image, save_label, street
 
 PSPNET = "pspnet_r18-d8_2xb4-40k_cityscapes-32x32"
 OWN = "pspnet_r18-d8_2xb4-40k_myset-32x32"
@@ -85,8 +85,8 @@ def test_a_fifth_of_one_folder_is_held_out(tmp_path):
 
 def test_without_names_the_labels_tell_how_many_classes_there_are(tmp_path):
     root = make_streets(tmp_path, train=2, val=1)
-    with pytest.warns(UserWarning, match="no classes.txt: 3 classes by the values of 3 labels"):
-        assert set_of(moved(OWN, root))["metainfo"] == {"classes": ["0", "1", "2"]}
+    with pytest.warns(UserWarning, match=r"no classes\.txt: 3 classes by what the labels hold"):
+        assert set_of(moved(OWN, root))["metainfo"] == {"classes": ["class_0", "class_1", "class_2"]}
 
 
 def test_masks_of_0_and_255_are_two_classes(tmp_path):
@@ -96,7 +96,27 @@ def test_masks_of_0_and_255_are_two_classes(tmp_path):
         save_label(tmp_path / "labels" / split / "a.png", (label == 2).astype(np.uint8) * 255)
     with pytest.warns(UserWarning, match="2 classes"):
         section = set_of(moved(OWN, tmp_path))
-    assert section["label_map"] == {255: 1} and section["metainfo"] == {"classes": ["0", "1"]}
+    assert section["label_map"] == {255: 1} and section["metainfo"] == {"classes": ["background", "foreground"]}
+
+
+def test_values_without_a_name_are_ignored(tmp_path):
+    root = make_streets(tmp_path, train=2, val=1)
+    (root / "classes.txt").write_text("sky\nroad\n")
+    section = set_of(moved(OWN, root))
+    assert section["metainfo"] == {"classes": ["sky", "road"]} and section["ignore"] == [2]
+
+
+def test_masks_of_colours(tmp_path):
+    for split in ("train", "val"):
+        image, label = street(0)
+        save_image(tmp_path / "images" / split / "a.png", image)
+        save_image(tmp_path / "labels" / split / "a.png", COLOURS[label])
+    (tmp_path / "labelmap.txt").write_text(
+        "".join(f"{name}:{','.join(map(str, colour))}::\n" for name, colour in zip(CLASSES, COLOURS, strict=True))
+    )
+    config = moved(OWN, tmp_path)
+    assert set_of(config)["metainfo"]["classes"] == CLASSES and config.model.decode_head.num_classes == 3
+    assert build_dataset(set_of(config)).check_label(tmp_path / "labels" / "train" / "a.png").min() > 0
 
 
 def test_as_many_values_as_the_named_data_set_has_classes_are_these(tmp_path):

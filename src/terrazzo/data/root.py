@@ -7,14 +7,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from terrazzo.config.classes import set_classes
 from terrazzo.config.config import Config
+from terrazzo.config.short_data import KEPT
+from terrazzo.data.label_facts import COLOUR_TABLES, NAME_LISTS, levels_to, picture_facts
 from terrazzo.data.spec import CUSTOM, FOLDER, IMAGE_SUFFIXES, DatasetSpec
 from terrazzo.errors import UserError
 from terrazzo.registry import DATASETS
-from terrazzo.transforms import read_label
+from terrazzo.transforms.formats.base import search_upwards
 
 FOLDERS = (
     ("images", "labels"), ("images", "annotations"), ("images", "masks"), ("img_dir", "ann_dir"), ("imgs", "masks"),
@@ -27,8 +27,6 @@ SPLITS = {
     "test": ("val", "validation", "valid", "test"),
 }
 HELD_OUT = 0.2  # for validation, where there are no splits
-CLASS_FILE = "classes.txt"
-MOST_FILES = 400  # whose values are looked at to find the classes
 
 Spec = dict[str, Any]
 
@@ -107,13 +105,13 @@ def move(values: dict[str, Any], root: Path, own: bool, loaders: Sequence[str]) 
     for name in SPLITS:
         section = values.get(f"{name}_dataloader")
         for spec in data_sets(section):
-            spec |= {"type": FOLDER.name, "data_root": str(root), "metainfo": meta, **options}
             if not own:
                 for key in ("ann_file", "reduce_zero_label", "img_suffix", "seg_map_suffix"):
                     spec.pop(key, None)
-                spec |= split(root, images, labels, name, needed=name in loaders)
                 for step in spec.get("pipeline") or ():
                     step.pop("reduce_zero_label", None)
+                spec |= split(root, images, labels, name, needed=name in loaders)
+            spec |= {"type": FOLDER.name, "data_root": str(root), "metainfo": meta, **options}
         if section:
             section["dataset"] = joined_once(section["dataset"])
     if "model" in values:
@@ -169,27 +167,23 @@ def split(root: Path, images: str, labels: str, name: str, needed: bool) -> Spec
 
 
 def find_classes(root: Path, labels: Path, declared: DatasetSpec) -> tuple[Spec, Spec]:
-    """`metainfo` of the names in `classes.txt`, or else of the values that labels have; options for masks of 0 and 255.
+    """`metainfo` and options of a data set, by the file that names the classes, or else by the labels themselves.
 
-    As many values as the config's own data set has classes are these classes.
+    As many classes without a name as the config's own data set has are these.
     """
     paths = label_files(root, labels)
-    chosen = paths[:: -(-len(paths) // MOST_FILES)]
-    values = {int(value) for path in chosen for value in np.unique(read_label(path))}
-    binary = values == {0, 255}
-    count = 2 if binary else max(values - {255}, default=0) + 1
-    listed = root / CLASS_FILE
-    names = listed.read_text(encoding="utf-8").splitlines() if listed.is_file() else []
-    meta: Spec = {"classes": [name.strip() for name in names if name.strip()]}
-    if not meta["classes"] and count == len(declared.classes):
-        meta = {"classes": list(declared.classes), "palette": [list(colour) for colour in declared.palette]}
-    elif not meta["classes"]:
-        meta["classes"] = [str(value) for value in range(count)]
-        warnings.warn(
-            f"{root} has no {CLASS_FILE}: {count} classes by the values of {len(chosen)} labels; to name them, write "
-            "their names into it, one a line"
-        )
-    return meta, {"label_map": {255: 1}} if binary and len(meta["classes"]) == 2 else {}
+    entries = dict(picture_facts(root, paths[0].parent, paths, None).entries)
+    meta: Spec = {key: entries.pop(key) for key in ("classes", "palette") if key in entries}
+    count = len(meta["classes"])
+    if search_upwards(paths[0].parent, (*NAME_LISTS, *COLOUR_TABLES), levels_to(root, paths[0].parent)) is None:
+        if count == len(declared.classes):
+            meta = {"classes": list(declared.classes), "palette": [list(colour) for colour in declared.palette]}
+        else:
+            warnings.warn(
+                f"{root} has no classes.txt: {count} classes by what the labels hold; to name them, write their names "
+                "into it, one a line"
+            )
+    return meta, {KEPT.get(key, key): value for key, value in entries.items()}
 
 
 def label_files(root: Path, labels: Path) -> list[Path]:
