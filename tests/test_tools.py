@@ -39,6 +39,7 @@ def parsed(name: str, call: str) -> dict:
         ("train", "--no-validate", {"cfg_options": [("train_cfg.val_interval", 10**9)]}),
         ("train", "--options a.b=1 --cfg-options c=2", {"cfg_options": [("c", 2), ("a.b", 1)]}),
         ("train", "--gpu-id 0", {"device": None}),
+        ("train", "--gpus 2", {"gpus": 2, "device": None}),
         ("train", "--gpu-id 2", {"device": "cuda:2"}),
         ("train", "--gpu-ids 1", {"device": "cuda:1"}),
         ("train", "--launcher pytorch --local_rank=0 --local-rank 0", {"resume": False}),
@@ -81,7 +82,7 @@ def test_a_flag_with_nothing_to_do_says_what_takes_its_place_in_one_line(name, c
     assert line.startswith(call.split()[0].replace("diff-", "diff_") + ": ") and instead in line
 
 
-def test_several_devices_for_one_process_are_bad_usage(capsys):
+def test_a_list_of_devices_is_bad_usage_and_says_how_to_choose_them(capsys):
     with pytest.raises(SystemExit) as stopped:
         parsed("train", "--gpu-ids 0 1")
     assert stopped.value.code == 2 and "--gpu-ids" in capsys.readouterr().err

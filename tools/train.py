@@ -52,8 +52,8 @@ def translate(arguments: Sequence[str]) -> list[str]:
     parser = make_parser()
     args, others = parser.parse_known_args(arguments)  # the rest are flags of `terrazzo train`
     tell_replaced(args, REPLACED)
-    if (args.gpus or 1) > 1 or len(args.gpu_id) > 1:
-        parser.error("one process trains on one device: leave --gpus and --gpu-ids out, or name one --gpu-id")
+    if len(args.gpu_id) > 1:
+        parser.error("--gpu-ids: name several devices in CUDA_VISIBLE_DEVICES and their number in --gpus")
     if args.gpu_id and any(args.gpu_id):  # the first device is taken anyway
         args.device = args.device or f"cuda:{args.gpu_id[0]}"
     options = [*args.cfg_options, *args.options]
@@ -69,6 +69,7 @@ def translate(arguments: Sequence[str]) -> list[str]:
     if args.no_validate:
         options.append("train_cfg.val_interval=1000000000")
     command = ["train", args.config, *others]
+    command += ["--gpus", str(args.gpus)] if args.gpus else []
     for flag in ("work_dir", "device", "data_root", "pretrained"):
         value = getattr(args, flag)
         command += [f"--{flag.replace('_', '-')}", value] if value else []
