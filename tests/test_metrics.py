@@ -124,8 +124,3 @@ def test_the_summary_puts_the_first_score_first():
 def test_a_label_outside_the_classes(value):
     with pytest.raises(UserError, match=f"the value {value}, outside the 3 classes"):
         scores([0, value], [0, 1])
-
-
-def test_an_unknown_metric():
-    with pytest.raises(UserError, match="'mIoU'"):
-        ConfusionMatrix(2).compute(("mIuO",))

@@ -52,6 +52,8 @@ def parsed(name: str, call: str) -> dict:
         ("test", "--work-dir w --out o", {"out": "o"}),
         ("test", "--out results/a.pkl", {"out": "results/a"}),
         ("test", "--tta", {"tta": True}),
+        ("test", "--format-only", {"format_only": True, "out": "format_results"}),
+        ("test", "--format-only --out o", {"format_only": True, "out": "o"}),
         ("test", "--aug-test", {"tta": True}),
         ("test", "--gpu-id 1", {"device": "cuda:1"}),
         ("test", "--options a.b=1 --cfg-options c=2", {"cfg_options": [("c", 2), ("a.b", 1)]}),
@@ -72,7 +74,6 @@ def test_flags_of_both_versions_are_understood(name, call, expected):
         ("test", "--wait-time 2", "--show-dir D writes the painted images"),
         ("test", "--gpu-collect", "counts are summed over the devices"),
         ("test", "--tmpdir t", "counts are summed over the devices"),
-        ("test", "--format-only", "--out D writes the class maps"),
         ("test", "--eval-options efficient_test=True", "--eval names the metrics"),
     ],
 )

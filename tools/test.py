@@ -15,7 +15,6 @@ REPLACED: Replaced = {
     "--gpu-collect": (0, "nothing to do: counts are summed over the devices, no results are gathered"),
     "--tmpdir": (1, "nothing to do: counts are summed over the devices, no results are gathered"),
     "--eval-options": ("+", "nothing to do: --eval names the metrics, --out D writes the class maps"),
-    "--format-only": (0, "--out D writes the class maps"),
     "--local_rank --local-rank": (1, ""),  # launchers add it; the environment says the same
     "--launcher": (1, ""),
 }
@@ -37,6 +36,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--data-root")
     parser.add_argument("--trust-config", action="store_true")
     parser.add_argument("--tta", "--aug-test", action="store_true")
+    parser.add_argument("--format-only", action="store_true")
     add_replaced(parser, REPLACED)
     return parser
 
@@ -47,7 +47,7 @@ def translate(arguments: Sequence[str]) -> list[str]:
     tell_replaced(args, REPLACED)
     if args.gpu_id:  # the first device is taken anyway
         args.device = args.device or f"cuda:{args.gpu_id}"
-    out = args.out or args.work_dir
+    out = args.out or args.work_dir or ("format_results" if args.format_only else None)
     if out and out.endswith((".pkl", ".pickle")):
         out = out.rpartition(".")[0]
         print(f"--out: nothing is pickled; class maps and metrics.json go to the folder {out}", file=sys.stderr)
@@ -57,6 +57,7 @@ def translate(arguments: Sequence[str]) -> list[str]:
         command += [flag, value] if value else []
     command += ["--eval", *args.eval] if args.eval else []
     command += ["--tta"] if args.tta else []
+    command += ["--format-only"] if args.format_only else []
     command += ["--trust-config"] if args.trust_config else []
     options = [*args.cfg_options, *args.options]
     return command + (["--cfg-options", *options] if options else [])

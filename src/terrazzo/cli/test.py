@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +11,44 @@ from terrazzo.cli.common import OutputNames, add_config_options, add_weights_opt
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", help="a config file (.py, .yaml, .json) or a recipe name")
-    parser.add_argument("checkpoint", help="weights: .safetensors or .pth")
-    parser.add_argument("--eval", nargs="+", metavar="METRIC", help="mIoU, mDice, mFscore (default: the config's)")
+    parser.add_argument("checkpoint", nargs="?", help="weights: .safetensors or .pth")
+    parser.add_argument(
+        "--ensemble", nargs="+", default=[], metavar="C", help="checkpoints to average, with CHECKPOINT"
+    )
+    parser.add_argument(
+        "--eval",
+        nargs="+",
+        metavar="METRIC",
+        help="mIoU, mDice, mFscore, boundary, trimap, per-image, calibration, cityscapes, depth (default: as the "
+        "config says)",
+    )
+    parser.add_argument(
+        "--bootstrap", nargs="?", type=draws, const=1000, default=0, metavar="N",
+        help="95%% intervals of the scores from N resampled test sets (1000)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--threshold-search", action="store_true", help="the best threshold of a model with one foreground score"
+    )
+    parser.add_argument("--confusion", metavar="F.csv", help="write the confusion matrix, and its picture beside it")
+    parser.add_argument("--gallery", metavar="D", help="write a page of the images with the worst scores")
     parser.add_argument("--show-dir", metavar="D", help="write each image with its predicted classes painted over it")
     parser.add_argument("--opacity", type=opacity, default=0.5, help="of the paint in --show-dir: 0 to 1 (default 0.5)")
     parser.add_argument("--data-root", metavar="D", help="where the data lie, if not where the config says")
     parser.add_argument("--out", metavar="D", help="write predicted class maps and metrics.json to this folder")
+    parser.add_argument(
+        "--format-only", action="store_true", help="write to --out what the data set's server wants, and score nothing"
+    )
     parser.add_argument("--tta", action="store_true", help="average over the views of the config's tta_pipeline")
     add_weights_option(parser)
     add_config_options(parser)
+    parser.set_defaults(usage_error=parser.error)
+
+
+def draws(text: str) -> int:
+    """A whole number above zero."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is no whole number above zero")
+    return int(text)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -28,36 +56,52 @@ def run(args: argparse.Namespace) -> int:
 
     from terrazzo.engine.evaluate import evaluate
     from terrazzo.engine.files import make_folder
-    from terrazzo.engine.log import class_table, progress_bar, summary
+    from terrazzo.engine.log import as_text, class_table, progress_bar, summary
+    from terrazzo.engine.outputs import Outputs
 
+    checkpoints = [*([args.checkpoint] if args.checkpoint else []), *args.ensemble]
+    if not checkpoints:
+        args.usage_error("give a CHECKPOINT, or several with --ensemble")
+    if args.format_only and not args.out:
+        args.usage_error("--format-only writes files: say where, with --out D")
     console = Console(highlight=False, soft_wrap=True)
-    writer = PredictionWriter(
-        make_folder(Path(args.show_dir)) if args.show_dir else None,
-        make_folder(Path(args.out)) if args.out else None,
-        args.opacity,
-    )
+    outputs = Outputs(args.out, args.confusion, args.gallery)
+    show = make_folder(Path(args.show_dir)) if args.show_dir else None
+    writer = PredictionWriter(show, None if args.format_only else outputs.out, args.opacity)
+
+    def on_prediction(*prediction: Any) -> None:
+        writer.write(*prediction)
+        outputs.write(*prediction)
+
     with progress_bar(console) as bar:
         task = bar.add_task("test", total=None)
         result = evaluate(
             args.config,
-            args.checkpoint,
+            checkpoints,
             overrides=overrides(args),
             metrics=args.eval,
+            threshold_search=args.threshold_search,
             device=args.device,
             trust=args.trust_config,
             data_root=args.data_root,
             tta=args.tta,
             weights=args.weights,
-            on_prediction=writer.write,
+            bootstrap=args.bootstrap,
+            score=not args.format_only,
+            on_start=outputs.start,
+            on_prediction=on_prediction,
+            on_seen=outputs.see,
             on_progress=lambda done, total: bar.update(task, completed=done, total=total),
             on_report=lambda report: bar.console.print(str(report), markup=False),
         )
-    console.print(class_table(result))
-    console.print(summary(result), markup=False)
-    if args.out:
-        path = Path(args.out) / "metrics.json"
-        path.write_text(json.dumps(result, indent=1), encoding="utf-8")
-        console.print(f"class maps and metrics: {args.out}", markup=False)
+    if "per_class" in result:
+        console.print(as_text(class_table(result)), markup=False)
+    if result:
+        console.print(summary(result), markup=False)
+    if "best_threshold" in result:
+        console.print(f"to use it: --cfg-options model.decode_head.threshold={result['best_threshold']}", markup=False)
+    for line in outputs.finish(result):
+        console.print(line, markup=False)
     if args.show_dir:
         console.print(f"pictures: {args.show_dir}", markup=False)
     return 0
@@ -82,7 +126,11 @@ class PredictionWriter:
 
         for sample, prediction in zip(batch.samples, maps, strict=True):
             labels = prediction.cpu().numpy()
-            name = f"{self.names.stem(sample.image_path)}.png"
+            stem = self.names.stem(sample.image_path)
+            if prediction.is_floating_point():
+                self.write_depth(stem, labels)
+                continue
+            name = f"{stem}.png"
             if self.show is not None:
                 loader = replace(sample.meta.get("loader", LoadImageFromFile()), to_float32=False)
                 painted = overlay(as_picture(loader.read(sample.image_path)), labels, palette, self.opacity)
@@ -90,3 +138,14 @@ class PredictionWriter:
                 save_picture(self.show / name, painted)
             if self.out is not None:
                 Image.fromarray(labels.astype("uint8" if len(classes) <= 256 else "uint16")).save(self.out / name)
+
+    def write_depth(self, stem: str, depth: Any) -> None:
+        """Depth in colours from near (blue) to far (red), and as an array."""
+        import cv2
+        import numpy as np
+
+        if self.show is not None:
+            steps = np.uint8(255 * (depth - depth.min()) / max(np.ptp(depth), 1e-9))
+            save_picture(self.show / f"{stem}.png", cv2.applyColorMap(steps, cv2.COLORMAP_TURBO)[..., ::-1])
+        if self.out is not None:
+            np.save(self.out / f"{stem}.npy", depth)

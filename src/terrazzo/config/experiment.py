@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from terrazzo.config.evaluators import EvaluatorSettings, evaluator_settings
 from terrazzo.config.imports import check_custom
 from terrazzo.errors import UserError, nearest
 
@@ -148,8 +149,8 @@ class Experiment:
     train: LoaderSettings | None
     val: LoaderSettings | None
     test: LoaderSettings | None
-    val_metrics: tuple[str, ...]
-    test_metrics: tuple[str, ...]
+    val_evaluator: EvaluatorSettings
+    test_evaluator: EvaluatorSettings
     optimizer: OptimizerSettings | None
     run: RunSettings | None
     load_from: str | None = None
@@ -173,8 +174,8 @@ def make_experiment(config: Mapping[str, Any]) -> Experiment:
         classes=classes,
         palette=palette,
         **loaders,
-        val_metrics=metric_groups(config.get("val_evaluator"), "val_evaluator"),
-        test_metrics=metric_groups(config.get("test_evaluator"), "test_evaluator"),
+        val_evaluator=evaluator_settings(config.get("val_evaluator"), "val_evaluator"),
+        test_evaluator=evaluator_settings(config.get("test_evaluator"), "test_evaluator"),
         optimizer=optimizer_settings(config) if config.get("optim_wrapper") else None,
         run=run_settings(config) if config.get("train_cfg") else None,
         load_from=config.get("load_from"),
@@ -337,20 +338,6 @@ def warn_of_hook(section: str, kind: str) -> None:
     """Warn that a hook is not run, and say what is there instead."""
     instead = HOOKS.get(kind, "no setting stands for this one")
     warnings.warn(f"{section}: '{kind}' is not run, for terrazzo has no hooks: {instead}")
-
-
-def metric_groups(section: Any, where: str) -> tuple[str, ...]:
-    """The metrics that an evaluator asks for."""
-    evaluators = section if isinstance(section, (list, tuple)) else [section or {}]
-    groups: list[str] = []
-    for evaluator in evaluators:
-        wanted = evaluator.get("iou_metrics") or ["mIoU"]
-        groups += [wanted] if isinstance(wanted, str) else list(wanted)
-    known = ("mIoU", "mDice", "mFscore")
-    for group in groups:
-        if group not in known:
-            raise UserError(f"{where}.iou_metrics: no metric is called '{group}'{nearest(group, known)}")
-    return tuple(dict.fromkeys(groups))
 
 
 def class_names(loaders: Iterable[LoaderSettings | None]) -> tuple[tuple[str, ...], list[list[int]]]:

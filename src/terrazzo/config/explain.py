@@ -103,7 +103,7 @@ ABOUT: dict[str, str] = {
     # evaluation
     "val_evaluator": "What validation measures.",
     "test_evaluator": "What testing measures.",
-    "*_evaluator.iou_metrics": "mIoU, mDice and mFscore, one or several.",
+    "*_evaluator.iou_metrics": "mIoU, mDice, mFscore, boundary, trimap, per-image, calibration ...: one or several.",
     "val_cfg": "How validation runs; nothing needs to be set.",
     "test_cfg": "How testing runs; nothing needs to be set.",
     # optimizer and schedule

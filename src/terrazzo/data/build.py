@@ -11,8 +11,11 @@ from terrazzo.palette import default_palette
 from terrazzo.registry import DATASETS
 
 
-def open_dataset(settings: LoaderSettings, num_classes: int, where: str, seed: int = 0) -> Any:
-    """The data set of a loader, its classes agreeing with the model's. Raises UserError where they do not."""
+def open_dataset(settings: LoaderSettings, num_classes: int | None, where: str, seed: int = 0) -> Any:
+    """The data set of a loader, its classes agreeing with the model's; None is a model of something else.
+
+    Raises UserError where they do not agree.
+    """
     dataset = build_dataset(settings.dataset, f"{where}.dataset", seed=seed)
     for leaf in leaves(dataset):
         agree_on_classes(leaf, num_classes, where)
@@ -20,18 +23,18 @@ def open_dataset(settings: LoaderSettings, num_classes: int, where: str, seed: i
     return dataset
 
 
-def agree_on_classes(dataset: SegmentationDataset, num_classes: int, where: str) -> None:
+def agree_on_classes(dataset: SegmentationDataset, num_classes: int | None, where: str) -> None:
     """Give a data set without class names numbers. Raises UserError where it has another number of classes."""
     if not dataset.classes:
-        dataset.classes = tuple(str(index) for index in range(num_classes))
-    if len(dataset.classes) != num_classes:
+        dataset.classes = tuple(str(index) for index in range(num_classes or 0))
+    if num_classes is not None and len(dataset.classes) != num_classes:
         raise UserError(
             f"{where.removesuffix('.dataset')}: the data set has {len(dataset.classes)} classes, the model's decode "
             f"head num_classes={num_classes}; set model.decode_head.num_classes={len(dataset.classes)} (auxiliary "
             "heads too)"
         )
     if not dataset.palette:
-        dataset.palette = [list(colour) for colour in default_palette(num_classes)]
+        dataset.palette = [list(colour) for colour in default_palette(len(dataset.classes))]
 
 
 def class_names(experiment: Experiment, num_classes: int) -> tuple[list[str], list[list[int]]]:

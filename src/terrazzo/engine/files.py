@@ -32,6 +32,12 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def write_whole(path: Path, content: bytes | str) -> None:
+    """Write a file's content whole or not at all. Raises UserError as `write_atomically` does."""
+    data = content.encode() if isinstance(content, str) else content
+    write_atomically(path, lambda place: place.write_bytes(data))
+
+
 def remove_leftovers(folder: Path, *names: str) -> None:
     """Delete the temporary files of `names` (patterns) that a killed process left in a folder."""
     for name in names:

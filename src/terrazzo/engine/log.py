@@ -22,6 +22,9 @@ from rich.table import Table
 import terrazzo
 from terrazzo.engine.files import write_atomically
 
+# scores that are no percentages
+EXACT = ("loss", "temperature", "d1", "d2", "d3", "abs_rel", "sq_rel", "rmse", "rmse_log", "log10", "silog")
+
 
 class RunLog:
     """`log.txt` and `metrics.jsonl` in a work dir, and the console; nothing at all in a process that `writes` not."""
@@ -105,7 +108,7 @@ def class_table(result: Mapping[str, Any]) -> Table:
     for score in scores:
         table.add_column(score, justify="right")
     for name, values in per_class.items():
-        table.add_row(name, *(shown(values[score]) for score in scores))
+        table.add_row(name, *(shown(values.get(score)) for score in scores))
     return table
 
 
@@ -114,17 +117,21 @@ def shown(value: float | None) -> str:
 
 
 def summary(result: Mapping[str, Any]) -> str:
-    """`mIoU 61.20  mAcc 70.11  aAcc 88.00`, with the loss where there is one."""
-    order = sorted((name for name in result if name != "per_class"), key=lambda name: name in ("aAcc", "loss"))
-    return "  ".join(
-        f"{name} {result[name]:.4f}" if name == "loss" else f"{name} {shown(result[name])}" for name in order
-    )
+    """`mIoU 61.20  mAcc 70.11  aAcc 88.00`, intervals as `61.20 [60.05, 62.31]`, the loss where there is one."""
+    names = [name for name, value in result.items() if value is None or isinstance(value, (int, float))]
+    intervals = result.get("intervals", {})
+    words = []
+    for name in sorted(names, key=lambda name: name in ("aAcc", "loss")):
+        value = f"{result[name]:.4f}" if name in EXACT and result[name] is not None else shown(result[name])
+        around = f" [{shown(intervals[name][0])}, {shown(intervals[name][1])}]" if name in intervals else ""
+        words.append(f"{name} {value}{around}")
+    return "  ".join(words)
 
 
 def as_text(table: Table) -> str:
     """A table as plain text."""
     text = io.StringIO()
-    Console(width=100, file=text).print(table)
+    Console(width=1000, file=text).print(table)
     return text.getvalue()
 
 

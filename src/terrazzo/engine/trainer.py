@@ -23,7 +23,7 @@ from terrazzo.data.loaders import checked, make_loader
 from terrazzo.engine.balance import make_order, set_class_weights
 from terrazzo.engine.checkpoints import Checkpoints
 from terrazzo.engine.ema import EMA
-from terrazzo.engine.evaluate import evaluation_loader, run_evaluation
+from terrazzo.engine.evaluate import classes_of, evaluation_loader, make_evaluator
 from terrazzo.engine.files import write_atomically
 from terrazzo.engine.log import RunLog, as_text, class_table, duration, environment, summary
 from terrazzo.engine.optim import build_optimizer
@@ -32,6 +32,7 @@ from terrazzo.engine.precision import Precision
 from terrazzo.engine.pretrained import load_pretrained
 from terrazzo.engine.progress import Meter, StepProgress
 from terrazzo.engine.schedule import Schedule
+from terrazzo.engine.scoring import LOADERS, run_evaluation
 from terrazzo.engine.signals import StopSignal
 from terrazzo.engine.state import collect_state, is_finite, restore_state, set_random_state
 from terrazzo.engine.validation_loss import total_loss
@@ -85,14 +86,14 @@ class Trainer:
         if self.settings.deterministic:
             torch.use_deterministic_algorithms(True, warn_only=True)
         model: Any = build_model(experiment.model)
-        self.model, self.classes_count = model, int(model.final_head.num_classes)
-        if check and world.is_main:
-            check_before_training(experiment, self.classes_count, log.console, log.say)
+        self.model, count = model, classes_of(model)
+        if check and world.is_main and count is not None:
+            check_before_training(experiment, count, log.console, log.say)
         world.wait()  # until the first process has looked at all of the data
-        self.train_set = open_dataset(experiment.train, self.classes_count, "train_dataloader", self.settings.seed)
+        self.train_set = open_dataset(experiment.train, count, "train_dataloader", self.settings.seed)
         self.val_set = None
         if experiment.val is not None:
-            self.val_set = open_dataset(experiment.val, self.classes_count, "val_dataloader")
+            self.val_set = open_dataset(experiment.val, count, "val_dataloader")
         set_class_weights(self.model, self.train_set, log)
         self.checkpoints = Checkpoints(work_dir, self.settings.keep_checkpoints)
         state = self.checkpoints.newest_state() if resume else None
@@ -175,7 +176,7 @@ class Trainer:
         sizes = f"{len(self.train_set)} training images"
         if self.val_set is not None:
             sizes += f", {len(self.val_set)} validation images"
-        log.say(f"{sizes}; {self.classes_count} classes: {', '.join(self.train_set.classes)}")
+        log.say(f"{sizes}; {len(self.train_set.classes)} classes: {', '.join(self.train_set.classes)}")
 
     def kind_of_parallel(self) -> str:
         return " (weights sharded among them)" if self.parallel.is_sharded else ""
@@ -253,9 +254,12 @@ class Trainer:
         """The model's losses on a batch, in the run's precision."""
         batch = batch.to(self.device)
         images, targets = self.model.preprocess.pad(self.model.preprocess(batch.image), batch.targets, batch.sizes)
-        if "label" not in targets:
-            raise UserError("the training pipeline has no LoadAnnotations, so there is nothing to learn from: add it")
-        labels = targets.pop("label").long()
+        target = self.model.target
+        if target not in targets:
+            raise UserError(
+                f"the training pipeline has no {LOADERS[target]}, so there is nothing to learn from: add it"
+            )
+        labels = targets.pop("label").long() if "label" in targets else targets["depth"]
         with self.precision.autocast():
             return self.parallel.loss(images, labels, **targets)
 
@@ -308,7 +312,9 @@ class Trainer:
         assert self.val_set is not None and self.experiment.val is not None
         started = time.monotonic()
         loader = evaluation_loader(self.val_set, self.experiment.val, self.world)
-        model = self.weights_to_use()
+        model: Any = self.weights_to_use()
+        settings, classes = self.experiment.val_evaluator, self.val_set.classes
+        evaluator = make_evaluator(model, settings, classes, device=self.device)
         with progress.validating(len(loader)) as show:
 
             def on_progress(done: int, total: int) -> None:
@@ -316,11 +322,10 @@ class Trainer:
                 if self.world.size == 1 and stop.requested and done < total:
                     raise Interrupted
 
-            result, confusion = run_evaluation(
-                model,
+            result = run_evaluation(
+                [model],
                 loader,
-                self.val_set.classes,
-                self.experiment.val_metrics,
+                evaluator,
                 self.device,
                 with_loss=True,
                 on_progress=on_progress,
@@ -329,11 +334,12 @@ class Trainer:
         self.metrics, self.validated_step = result, self.step
         self.log.record(self.step, "val", result)
         self.log.say(f"step {self.step}  val  {summary(result)}  ({duration(time.monotonic() - started)})")
-        self.log.note(as_text(class_table(result)))
-        if confusion.single_class is not None:
-            name = self.val_set.classes[confusion.single_class]
+        if "per_class" in result:
+            self.log.note(as_text(class_table(result)))
+        if evaluator.single_class is not None:
             self.log.say(
-                f"warning: every pixel was predicted as '{name}'; train longer, or look at labels and learning rate"
+                f"warning: every pixel was predicted as '{evaluator.single_class}'; train longer, or look at labels "
+                "and learning rate"
             )
         score = result[self.best_name(result)]
         if score is not None and self.is_better(score):
@@ -349,7 +355,8 @@ class Trainer:
     def best_name(self, result: Mapping[str, Any]) -> str:
         """The metric that decides which weights are best."""
         wanted = self.settings.best_metric
-        return wanted if wanted in result else next(name for name in result if name.startswith("m"))
+        first = next((name for name in result if name.startswith("m")), next(iter(result)))
+        return wanted if wanted in result else first
 
     def save(self) -> None:
         """Save the state to resume from, and the weights."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from terrazzo.inference.argmax import Restoring, class_map, decide, own_logits
+from terrazzo.models.probabilities import probabilities
 
 View = tuple[Tensor, Restoring]  # logits (K, h, w), and how they become those of the stored image
 
@@ -49,11 +50,3 @@ class Scores:
     def probabilities(self) -> Tensor:
         """Class probabilities (K, H, W); one channel becomes background and foreground."""
         return torch.cat([probabilities(part) for part in self.logits()]).T.reshape(-1, *self.size)
-
-
-def probabilities(logits: Tensor) -> Tensor:
-    """Logits (p, K) -> probabilities of the classes (p, K), two of them for one channel."""
-    if logits.shape[1] == 1:
-        foreground = logits.sigmoid()
-        return torch.cat([1 - foreground, foreground], dim=1)
-    return logits.softmax(1)

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from terrazzo.errors import UserError, nearest
+from terrazzo.errors import UserError
+from terrazzo.metrics.base import percent
+
+Array = Any  # of NumPy
 
 # metric group in configs -> the per-class scores that it shows
 GROUPS = {"mIoU": ("IoU", "Acc"), "mDice": ("Dice", "Acc"), "mFscore": ("Fscore", "Precision", "Recall")}
@@ -16,6 +20,8 @@ GROUPS = {"mIoU": ("IoU", "Acc"), "mDice": ("Dice", "Acc"), "mFscore": ("Fscore"
 
 class ConfusionMatrix:
     """Counts of (label, prediction) pairs, K x K whatever the number of images; 255 in a label is left out."""
+
+    sums = ("counts",)
 
     def __init__(self, num_classes: int, ignore_index: int = 255, device: Any = "cpu") -> None:
         self.num_classes = num_classes
@@ -32,23 +38,13 @@ class ConfusionMatrix:
         self, groups: Sequence[str] = ("mIoU",), classes: Sequence[str] = (), beta: float = 1.0
     ) -> dict[str, Any]:
         """Scores in percent: aAcc, the groups' means, and `per_class`; a class that never occurs is None."""
-        check_groups(groups)
-        counts = self.counts.double().cpu()
+        shown = scores_of(groups)
+        counts = self.counts.cpu().numpy()
         hits, labelled, predicted = counts.diagonal(), counts.sum(1), counts.sum(0)
-        precision, recall = hits / predicted, hits / labelled
-        scores = {
-            "IoU": hits / (labelled + predicted - hits),
-            "Acc": recall,
-            "Dice": 2 * hits / (labelled + predicted),
-            "Fscore": (1 + beta**2) * hits / (beta**2 * labelled + predicted),
-            "Precision": precision,
-            "Recall": recall,
-        }
+        scores = class_scores(hits, labelled, predicted, beta)
         names = list(classes) or [str(index) for index in range(self.num_classes)]
-        shown = list(dict.fromkeys(score for group in groups for score in GROUPS[group]))
-        result: dict[str, Any] = {"aAcc": percent(hits.sum() / counts.sum())}
-        for score in shown:
-            result[f"m{score}"] = percent(scores[score].nanmean())
+        result: dict[str, Any] = {"aAcc": percent(scores["aAcc"])}
+        result |= {f"m{score}": percent(mean(scores[score])) for score in shown}
         result["per_class"] = {
             name: {score: percent(scores[score][index]) for score in shown} for index, name in enumerate(names)
         }
@@ -77,13 +73,31 @@ def count_pairs(predictions: Tensor, labels: Tensor, num_classes: int, ignore_in
     return counts[:num_classes]
 
 
-def check_groups(groups: Sequence[str]) -> None:
-    """Raise UserError for a metric that there is not, with the nearest ones."""
-    for group in groups:
-        if group not in GROUPS:
-            raise UserError(f"no metric is called '{group}'{nearest(group, GROUPS)}")
+def class_scores(hits: Array, labelled: Array, predicted: Array, beta: float = 1.0) -> dict[str, Array]:
+    """Fractions of each class (..., K) from its pixels that are right, labelled and predicted; NaN where undefined.
+
+    "aAcc" (...) is over all classes.
+    """
+    hits, labelled, predicted = (np.asarray(values, np.float64) for values in (hits, labelled, predicted))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return {
+            "aAcc": hits.sum(-1) / labelled.sum(-1),
+            "IoU": hits / (labelled + predicted - hits),
+            "Acc": hits / labelled,
+            "Dice": 2 * hits / (labelled + predicted),
+            "Fscore": (1 + beta**2) * hits / (beta**2 * labelled + predicted),
+            "Precision": hits / predicted,
+            "Recall": hits / labelled,
+        }
 
 
-def percent(value: Tensor) -> float | None:
-    """A fraction as percent, None where it is not defined."""
-    return None if bool(value.isnan()) else 100 * float(value)
+def mean(values: Array) -> Array:
+    """The mean over the last axis of what is defined; NaN where nothing is."""
+    defined = ~np.isnan(values)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(defined, values, 0).sum(-1) / defined.sum(-1)
+
+
+def scores_of(groups: Sequence[str]) -> list[str]:
+    """The per-class scores of some groups."""
+    return list(dict.fromkeys(score for group in groups for score in GROUPS[group]))

@@ -84,7 +84,7 @@ def write_report(
     if table:
         body.append(f'<h2>Per class</h2><div class="card table">{_table(table, colours)}</div>')
     if pictures:
-        entries = "".join(f"<li>{_swatch(colour)}{escape(name)}</li>" for name, colour in colours.items())
+        entries = "".join(f"<li>{swatch(colour)}{escape(name)}</li>" for name, colour in colours.items())
         rows = "".join(f'<div class="card">{"".join(_figure(*cell) for cell in row)}</div>' for row in pictures)
         body.append(f'<h2>Pictures</h2><ul class="legend">{entries}</ul><div class="pictures">{rows}</div>')
     body.append("<footer>Written by terrazzo.</footer>")
@@ -112,7 +112,8 @@ def data_uri(image: np.ndarray) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(packed[kind].tobytes()).decode()}"
 
 
-def _swatch(colour: Sequence[int]) -> str:
+def swatch(colour: Sequence[int]) -> str:
+    """A small square in a colour."""
     red, green, blue = (int(value) for value in colour)
     return f'<span class="swatch" style="background:rgb({red} {green} {blue})"></span>'
 
@@ -140,8 +141,8 @@ def _table(rows: Sequence[Mapping[str, Cell]], colours: Mapping[str, Sequence[in
                 cells.append(_number(value))
             else:
                 words = "" if value is None else str(value)
-                swatch = _swatch(colours[words]) if index == 0 and words in colours else ""
-                cells.append(f"<td>{swatch}{escape(words)}</td>")
+                patch = swatch(colours[words]) if index == 0 and words in colours else ""
+                cells.append(f"<td>{patch}{escape(words)}</td>")
         lines.append(f"<tr>{''.join(cells)}</tr>")
     return f"<table><thead><tr>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
 

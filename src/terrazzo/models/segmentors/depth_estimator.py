@@ -16,6 +16,8 @@ class DepthEstimator(EncoderDecoder):
     It is trained on `depth` (N, H, W), zero where nothing was measured. Raises UserError where that target is missing.
     """
 
+    target = "depth"
+
     def loss(self, images: Tensor, labels: Tensor, **targets: Tensor) -> dict[str, Tensor]:
         if "depth" not in targets:
             raise UserError("DepthEstimator is trained on depth: load it with LoadDepthAnnotation in the pipeline")

@@ -21,6 +21,8 @@ class EncoderDecoder(nn.Module):
     is what `terrazzo.inference` reads (`mode`, `crop_size`, `stride`).
     """
 
+    target = "label"  # what the model is trained on and judged by
+
     def __init__(
         self,
         *,

@@ -1,0 +1,53 @@
+"""What a metric sees of an image, and what a metric is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One image, predicted: class maps (H, W) at its own size, 255 in `labels` where nothing counts."""
+
+    prediction: Tensor
+    labels: Tensor
+    counts: Tensor  # K, K: pixels of each (label, prediction)
+    logits: Callable[[], Iterator[Tensor]]  # (p, K) of the pixels, row after row, a strip at a time
+    image_path: Path | None = None
+    label_path: Path | None = None
+
+
+class Metric:
+    """Takes images one by one and keeps counts alone; registered under the name that configs and --eval use.
+
+    `compute` gives the data set's scores by name; under "per_class" a list over the classes for each score, None where
+    a class has none. Shares are in percent. `sums` names the attributes (arrays, numbers) that several processes, each
+    with a part of the images, add up.
+    """
+
+    sums: tuple[str, ...] = ()
+
+    def __init__(self, classes: Sequence[str]) -> None:
+        self.classes = list(classes)
+
+    def update(self, seen: Seen) -> None:
+        raise NotImplementedError
+
+    def compute(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+
+def percent(value: Any) -> float | None:
+    """A fraction as percent, None where it is not defined."""
+    number = float(value)
+    return None if number != number else 100 * number
+
+
+def percents(values: Any) -> list[float | None]:
+    """Fractions as percents."""
+    return [percent(value) for value in values]

@@ -1,0 +1,55 @@
+"""How much scores owe to the choice of test images: intervals by resampling them (Efron, 1979)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from terrazzo.metrics.base import Seen, percent
+from terrazzo.metrics.confusion import class_scores, mean, scores_of
+
+AT_ONCE = 64  # resampled data sets that are scored together
+
+
+class Bootstrap:
+    """95 % intervals of the scores of a confusion matrix; keeps three numbers a class for each image."""
+
+    def __init__(self, classes: Sequence[str], draws: int, seed: int = 0) -> None:
+        self.classes, self.draws, self.seed = list(classes), draws, seed
+        self.images: list[np.ndarray] = []  # each 3, K: right, labelled, predicted
+
+    def update(self, seen: Seen) -> None:
+        counts = seen.counts.cpu().numpy()
+        self.images.append(np.stack([counts.diagonal(), counts.sum(1), counts.sum(0)]).astype(np.int32))
+
+    def compute(self, groups: Sequence[str], beta: float = 1.0) -> dict[str, Any]:
+        """(low, high) in percent of aAcc and the groups' means, and of each class's scores under "per_class"."""
+        images = np.stack(self.images).reshape(len(self.images), -1).astype(np.float64)  # n, 3 K
+        rng, shown = np.random.default_rng(self.seed), scores_of(groups)
+        drawn: dict[str, list[np.ndarray]] = {score: [] for score in ("aAcc", *shown)}
+        for first in range(0, self.draws, AT_ONCE):
+            count = min(AT_ONCE, self.draws - first)
+            times = rng.multinomial(len(images), np.full(len(images), 1 / len(images)), size=count)  # count, n
+            sums = (times @ images).reshape(count, 3, -1)
+            scores = class_scores(sums[:, 0], sums[:, 1], sums[:, 2], beta)
+            for score, parts in drawn.items():
+                parts.append(scores[score])
+        values = {score: np.concatenate(parts) for score, parts in drawn.items()}  # draws[, K]
+        result: dict[str, Any] = {"aAcc": interval(values["aAcc"])}
+        result |= {f"m{score}": interval(mean(values[score])) for score in shown}
+        result["per_class"] = {
+            name: {score: interval(values[score][:, index]) for score in shown}
+            for index, name in enumerate(self.classes)
+        }
+        return result
+
+
+def interval(values: np.ndarray) -> tuple[float | None, float | None]:
+    """The middle 95 % of what is defined of some fractions, in percent."""
+    defined = values[~np.isnan(values)]
+    if not len(defined):
+        return None, None
+    low, high = np.quantile(defined, [0.025, 0.975])
+    return percent(low), percent(high)

@@ -1,0 +1,99 @@
+"""Whether a model is as sure as it is right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from terrazzo.metrics.base import Metric, Seen, percent
+from terrazzo.models.probabilities import probabilities
+from terrazzo.registry import METRICS
+
+BINS = 15
+SAMPLED = 1024  # pixels of an image that temperatures are tried on
+TEMPERATURES = np.geomspace(0.1, 10, 61)
+
+
+@METRICS.register(name="calibration")
+class Calibration(Metric):
+    """Expected calibration error over all pixels, and the temperature that would make it small (Guo et al., ICML 2017).
+
+    The temperature minimises the cross-entropy of the logits divided by it, on pixels drawn from each image.
+    """
+
+    sums = ("bins", "fitted", "losses", "drawn")
+
+    def __init__(self, classes: Sequence[str]) -> None:
+        super().__init__(classes)
+        self.bins = np.zeros((3, BINS))  # pixels, sum of confidences, right ones
+        self.fitted = np.zeros((len(TEMPERATURES), 3, BINS))  # the same on drawn pixels, for each temperature
+        self.losses = np.zeros(len(TEMPERATURES))
+        self.drawn = self.images = 0
+
+    def update(self, seen: Seen) -> None:
+        labels, prediction = seen.labels.flatten().long(), seen.prediction.flatten().long()
+        places = torch.nonzero(labels != 255).flatten()
+        rng = np.random.default_rng(self.images)
+        chosen = rng.choice(len(places), min(SAMPLED, len(places)), replace=False)
+        drawn = places[torch.from_numpy(np.sort(chosen)).to(places.device)]
+        samples, start = [], 0
+        for logits in seen.logits():
+            stop = start + len(logits)
+            confidence = probabilities(logits).gather(1, prediction[start:stop, None])[:, 0]
+            valid = labels[start:stop] != 255
+            self.bins += binned(confidence[valid], (prediction[start:stop] == labels[start:stop])[valid])
+            samples.append(logits[drawn[(drawn >= start) & (drawn < stop)] - start])
+            start = stop
+        self.try_temperatures(torch.cat(samples), labels[drawn], prediction[drawn])
+        self.images += 1
+
+    def try_temperatures(self, logits: Tensor, labels: Tensor, prediction: Tensor) -> None:
+        """Count the loss and the confidences of drawn pixels (p, K) at each temperature."""
+        self.drawn += len(labels)
+        two = torch.cat([torch.zeros_like(logits), logits], 1) if logits.shape[1] == 1 else logits
+        for index, temperature in enumerate(TEMPERATURES):
+            logs = (two / temperature).log_softmax(1)
+            self.losses[index] += float(F.nll_loss(logs, labels, reduction="sum"))
+            confidence = logs.gather(1, prediction[:, None])[:, 0].exp()
+            self.fitted[index] += binned(confidence, prediction == labels)
+
+    def compute(self) -> dict[str, Any]:
+        best = int(self.losses.argmin())
+        counts, confidences, hits = self.bins
+        reliability = [
+            {"pixels": int(count), "confidence": 100 * confidence / count, "accuracy": 100 * right / count}
+            for count, confidence, right in zip(counts, confidences, hits, strict=True)
+            if count
+        ]
+        return {
+            "ECE": percent(calibration_error(self.bins)),
+            "temperature": lowest_point(np.log(TEMPERATURES), self.losses) if self.drawn else None,
+            "ECE_fitted": percent(calibration_error(self.fitted[best])),
+            "reliability": reliability,
+        }
+
+
+def binned(confidence: Tensor, right: Tensor) -> np.ndarray:
+    """Pixels, sum of confidences and right ones (3, BINS); a bin holds its upper end."""
+    index = (confidence * BINS).ceil().long().clamp(1, BINS) - 1
+    parts = (None, confidence.double(), right.double())
+    return np.stack([torch.bincount(index, weights, BINS).double().cpu().numpy() for weights in parts])
+
+
+def calibration_error(bins: np.ndarray) -> float:
+    """The mean distance of confidence and accuracy, as a fraction; NaN without a pixel."""
+    counts, confidences, hits = bins
+    return float(np.abs(confidences - hits).sum() / counts.sum()) if counts.sum() else np.nan
+
+
+def lowest_point(places: np.ndarray, values: np.ndarray) -> float:
+    """The exponential of where a parabola through the lowest of some values and its neighbours is lowest."""
+    best = int(np.clip(values.argmin(), 1, len(values) - 2))
+    curve = np.polyfit(places[best - 1 : best + 2] - places[best], values[best - 1 : best + 2], 2)
+    shift = -curve[1] / (2 * curve[0]) if curve[0] > 0 else 0.0
+    return float(np.exp(np.clip(places[best] + shift, places[0], places[-1])))

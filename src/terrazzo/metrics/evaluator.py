@@ -1,0 +1,106 @@
+"""All metrics of an evaluation together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from terrazzo.errors import UserError
+from terrazzo.metrics.base import Metric, Seen
+from terrazzo.metrics.bootstrap import Bootstrap
+from terrazzo.metrics.confusion import GROUPS, ConfusionMatrix
+from terrazzo.metrics.depth import DepthErrors
+from terrazzo.registry import METRICS
+
+
+class Evaluator:
+    """The confusion matrix and further metrics of class maps, from specs `{"type": name, **options}`.
+
+    With `bootstrap` draws the scores of the confusion matrix get 95 % intervals over images.
+    """
+
+    target = "label"
+
+    def __init__(
+        self,
+        metrics: Sequence[Mapping[str, Any]],
+        classes: Sequence[str],
+        *,
+        beta: float = 1.0,
+        bootstrap: int = 0,
+        device: Any = "cpu",
+    ) -> None:
+        self.classes, self.beta = list(classes), beta
+        self.groups = [spec["type"] for spec in metrics if spec["type"] in GROUPS]
+        others = [dict(spec) for spec in metrics if spec["type"] not in GROUPS]
+        if any(spec["type"] == "depth" for spec in others):
+            raise UserError("depth is a metric of depth estimators, and this model gives classes")
+        self.others: list[Metric] = [METRICS.build(spec, "evaluator", classes=self.classes) for spec in others]
+        self.confusion = ConfusionMatrix(len(self.classes), device=device)
+        self.bootstrap = Bootstrap(self.classes, bootstrap) if bootstrap else None
+
+    def update(
+        self,
+        prediction: Tensor,
+        labels: Tensor,
+        logits: Callable[[], Iterator[Tensor]],
+        image_path: Path | None = None,
+        label_path: Path | None = None,
+    ) -> Seen:
+        """Count one image, and return what was seen of it."""
+        counts = self.confusion.update(prediction, labels)
+        seen = Seen(prediction, labels, counts, logits, image_path, label_path)
+        for metric in self.others:
+            metric.update(seen)
+        if self.bootstrap is not None:
+            self.bootstrap.update(seen)
+        return seen
+
+    def compute(self) -> dict[str, Any]:
+        """Scores by name; `per_class` holds those of each class by its name, `intervals` the bootstrap's."""
+        result = self.confusion.compute(self.groups, self.classes, self.beta)
+        per_class = result.pop("per_class")
+        for metric in self.others:
+            scores = metric.compute()
+            for score, values in scores.pop("per_class", {}).items():
+                for name, value in zip(self.classes, values, strict=True):
+                    per_class[name][score] = value
+            result |= scores
+        if self.bootstrap is not None:
+            result["intervals"] = self.bootstrap.compute(self.groups, self.beta)
+        return result | {"per_class": per_class}
+
+    @property
+    def parts(self) -> list[Any]:
+        """What holds sums."""
+        return [self.confusion, *self.others]
+
+    @property
+    def single_class(self) -> str | None:
+        """The class that every pixel was predicted as, if there is just one."""
+        index = self.confusion.single_class
+        return None if index is None else self.classes[index]
+
+
+class DepthEvaluator:
+    """The depth scores of a depth estimator."""
+
+    target = "depth"
+    single_class = None
+
+    def __init__(self, metrics: Sequence[Mapping[str, Any]]) -> None:
+        options = [{key: value for key, value in spec.items() if key != "type"} for spec in metrics]
+        wrong = [spec["type"] for spec in metrics if spec["type"] != "depth"]
+        if wrong:
+            raise UserError(f"{wrong[0]} is a metric of class maps, and this model estimates depth: take depth")
+        self.errors = DepthErrors(**options[0])
+        self.parts = [self.errors]
+
+    def update(self, prediction: Tensor, depth: Tensor) -> None:
+        self.errors.update(prediction, depth)
+
+    def compute(self) -> dict[str, Any]:
+        return self.errors.compute()
