@@ -18,9 +18,10 @@ from terrazzo.config.short_images import set_in_channels
 from terrazzo.errors import UserError
 from terrazzo.painting import as_picture
 from terrazzo.registry import TRANSFORMS
-from terrazzo.sample import Sample
+from terrazzo.sample import Sample, Target
 from terrazzo.transforms.decode import read_image
 from terrazzo.transforms.stored import read_size, read_stored
+from test_transforms import EVERY_KIND
 from tiny import CLASSES, model_config, save_label, street
 
 RNG = np.random.default_rng(0)
@@ -133,6 +134,27 @@ def test_every_family_takes_any_number_of_channels(family):
     with torch.device("meta"), torch.inference_mode():
         model = tz.build_model(spec).eval()
         assert model(torch.zeros(1, 4, 128, 128)).shape == (1, 5, 128, 128)
+
+
+COLOUR = ("PhotoMetricDistortion", "AdjustGamma", "CLAHE", "RandomChoice")  # of 8 bits
+RGB_ONLY = ("Normalize", "RGB2Gray")
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.int16, np.float32])
+@pytest.mark.parametrize("spec", EVERY_KIND, ids=lambda spec: spec["type"])
+def test_transforms_of_thirteen_bands(spec, kind):
+    image = RNG.integers(0, 30000, (64, 80, 13)).astype(kind)
+    label = Target(RNG.integers(0, 3, (64, 80)).astype(np.uint8))
+    sample = Sample(image=image, targets={"label": label}, original_size=(64, 80))
+    transform = TRANSFORMS.build(spec)
+    if spec["type"] in RGB_ONLY or (spec["type"] in COLOUR and kind != np.float32):
+        with pytest.raises(UserError, match=r"channels|8-bit images"):
+            transform(sample, np.random.default_rng(0))
+        return
+    result = transform(sample, np.random.default_rng(0))
+    assert result.image.shape[2] == 13
+    assert result.image.shape[:2] == result.label.shape or spec["type"] == "SegRescale"  # of labels alone
+    assert spec["type"] in (*COLOUR, "Rerange") or result.image.dtype == kind
 
 
 # From the files to the trained model

@@ -299,6 +299,20 @@ def test_class_names_from_files(tmp_path, capsys, name, text, expected):
     assert {key: found["data"].get(key) for key in expected} == expected
 
 
+def test_black_and_white_masks_that_jpeg_has_changed(tmp_path, capsys):
+    values = {"values": lambda label: np.minimum(label, 1) * np.uint8(255)}
+    Maker(tmp_path / "data", **values).splits("images/{split}/{name}.png", "labels/{split}/{name}.jpg", "train", "val")
+    found = propose(capsys, tmp_path / "data")["data"]
+    assert found["label_format"] == {"type": "rgb", "other": "nearest"} and found["classes"] == [
+        "background",
+        "foreground",
+    ]
+    dataset = open_splits(tz.load_config(tmp_path / "out/proposed.yaml"), ["train"])["train"]
+    label = dataset.read_label(dataset.pairs[0][1])
+    assert (label != np.minimum(street(0, 40, 48)[1], 1)).mean() < 0.02
+    assert main(["data", "check", str(tmp_path / "out/proposed.yaml")]) == 0, capsys.readouterr().out
+
+
 def test_cvat_colours(tmp_path, capsys):
     Maker(tmp_path / "data", **COLOURED).splits("JPEGImages/{name}.png", "SegmentationClass/{name}.png", "a")
     lines = [f"{name}:{','.join(map(str, colour))}::" for name, colour in zip(CLASSES, COLOURS.tolist(), strict=True)]

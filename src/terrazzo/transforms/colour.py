@@ -18,7 +18,12 @@ def clipped(levels: np.ndarray) -> np.ndarray:
 
 
 def as_bytes(image: np.ndarray) -> np.ndarray:
-    """The image as uint8, clipped if it was not."""
+    """The image as uint8, real numbers clipped. Raises UserError for integers of another scale than 0 to 255."""
+    if image.dtype.kind in "iu" and image.dtype != np.uint8:
+        raise UserError(
+            f"brightness, contrast and colours are changed in 8-bit images, and this one is {image.dtype}: take "
+            "PhotoMetricDistortion, AdjustGamma and CLAHE out of the pipeline"
+        )
     return image if image.dtype == np.uint8 else clipped(image)
 
 

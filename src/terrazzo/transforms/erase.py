@@ -18,18 +18,33 @@ TRIES = 10  # for a rectangle that fits into the image
 
 
 def cover(sample: Sample, boxes: Sequence[Box], fill: Any, label_fill: int | None, rng: np.random.Generator) -> Sample:
-    """Paint rectangles of a copy of the image with a value, one a channel, or "random" noise; of the label if asked."""
+    """Paint rectangles of a copy of the image with a value, one a channel, or "random" noise; of the label if asked.
+
+    Noise is of 0 to 255 in 8-bit images, of the image's own range in others. Raises UserError for a value of other
+    channels.
+    """
     image = image_of(sample, cover).copy()
+    if not isinstance(fill, str) and np.size(fill) not in (1, image.shape[2]):
+        if len(set(fill)) > 1:
+            raise UserError(f"the fill {fill!r} is of {len(fill)} channels and the image has {image.shape[2]}")
+        fill = fill[0]
     label = sample.label.copy() if sample.label is not None and label_fill is not None else None
     for top, left, bottom, right in boxes:
         region = image[top:bottom, left:right]
-        region[...] = rng.integers(0, 256, region.shape) if isinstance(fill, str) else np.asarray(fill, image.dtype)
+        region[...] = noise(image, region.shape, rng) if isinstance(fill, str) else np.asarray(fill, image.dtype)
         if label is not None:
             label[top:bottom, left:right] = label_fill
     sample.image = image
     if label is not None:
         sample.targets["label"].array = label
     return sample
+
+
+def noise(image: np.ndarray, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """Even noise over the range of the image's values; from 0 to 255 for 8 bits."""
+    if image.dtype == np.uint8:
+        return rng.integers(0, 256, shape)
+    return rng.uniform(float(np.nanmin(image)), float(np.nanmax(image)), shape)
 
 
 @TRANSFORMS.register

@@ -72,16 +72,17 @@ def array_image(array: np.ndarray, path: Path) -> np.ndarray:
 
 def read_tiff(path: Path) -> np.ndarray:
     """All bands of a TIFF by what is installed: rasterio, tifffile, or Pillow for one to four bands of 8 bits."""
-    data = read_bytes(path)
-    if find_spec("rasterio"):
+    if find_spec("rasterio") and path.is_file():
         return read_raster(path)
+    data = read_bytes(path)
     if find_spec("tifffile"):
         return array_image(decode_tiff(data, str(path)), path)
     try:
         return open_pillow(data, str(path))
     except UserError as error:
         raise UserError(
-            f"{error}; for TIFF of many bands, or of 16 bits and colours: pip install 'terrazzo[geo]'"
+            f"cannot decode {path} without rasterio or tifffile, which read TIFF of many bands, or of 16 bits and "
+            "colours: pip install 'terrazzo[geo]' (if they cannot either, the file is damaged)"
         ) from error
 
 
