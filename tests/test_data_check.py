@@ -196,6 +196,15 @@ SPOILT: dict[str, tuple[Callable[[Path], Any], dict[str, Any], str, str, dict[st
         lambda root: [paint(root, 7), paint(root, 9, "val")], {"ignore": [7]}, "value-outside-classes", "val",
         {"values": [9], "fix": "data.ignore: [7, 9]"},
     ),
+    "numbers of single things": (
+        lambda root: save_label(path(root, "labels"), np.arange(1280, dtype=np.uint16).reshape(32, 40)),
+        {"ignore": [7]}, "value-outside-classes", "train",
+        {"message": "single things", "fix": "data.exclude: [images/train/01.png]"},
+    ),
+    "a label of one pixel": (
+        lambda root: save_label(path(root, "labels"), street(1)[1][:1, :1]), {"ignore": [7]}, "size-mismatch", "train",
+        {"message": "1x1"},
+    ),
     "stretched values": (
         lambda root: relabel(root, lambda label: label * 100), {}, "value-outside-classes", "train",
         {"values": [100, 200], "fix": "data.label_map: {100: 1, 200: 2}"},
@@ -426,6 +435,7 @@ def test_fix_goes_on_to_what_a_mistake_has_hidden(streets):
 FIXABLE = [
     "an image without a label", "a label without an image", "a truncated image", "a truncated label",
     "a label of another size", "a value outside", "a value outside, beside an ignored one", "stretched values",
+    "numbers of single things",
     "0 and 255", "0 and 255 in some of the files", "shifted by one", "needless reduce_zero_label",
     "everything ignored by the config", "a copy of a training image", "a class without a pixel",
     "the colours of the palette",

@@ -56,7 +56,7 @@ class SegmentationDataset:
         ignore: Sequence[Any] = (),
         label_format: Any = None,
         holdout: dict[str, Any] | None = None,
-        exclude: Sequence[str] = (),
+        exclude: str | Sequence[str] = (),
         used_labels: Sequence[str] = (),
         ignore_index: int = 255,
         indices: int | Sequence[int] | None = None,
@@ -68,7 +68,7 @@ class SegmentationDataset:
         backend_args: dict[str, Any] | None = None,
         seed: int = 0,
     ) -> None:
-        root = Path(data_root)
+        root, exclude = Path(data_root), suffixes(exclude)
         prefix = spec.data_prefix if data_prefix is None else data_prefix
         metainfo = metainfo or {}
         images, labels = root / prefix.get("img_path", ""), prefix.get("seg_map_path")
@@ -78,7 +78,7 @@ class SegmentationDataset:
             labels, ann_file = str(ann_file), ""  # as COCO's configs name their file
         split = root / ann_file if ann_file else None
         self.name, self.describe = spec.name, spec.describe
-        self.root, self.exclude = root, tuple(exclude)
+        self.root, self.exclude = root, exclude
         self.folders: Folders | None = None  # where it has every image and every label of two folders
         declared, endings = tuple(spec.classes), img_suffix or spec.img_suffix
         label_root = root / labels if labels is not None else None

@@ -114,7 +114,8 @@ def _is_grey_png(data: bytes) -> bool:
 
 
 def _as_indices(label: np.ndarray, path: Path) -> np.ndarray:
-    label = np.squeeze(label)
+    while label.ndim > 2 and 1 in (label.shape[0], label.shape[-1]):  # a band or page of its own, but no row
+        label = label[..., 0] if label.shape[-1] == 1 else label[0]
     if label.ndim == 3 and all(np.array_equal(label[..., 0], label[..., k]) for k in range(1, min(3, label.shape[2]))):
         label = label[..., 0]
     if label.ndim != 2:

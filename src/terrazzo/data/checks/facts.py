@@ -92,10 +92,12 @@ def value_counts(label: np.ndarray) -> dict[int, int]:
 
 
 def colours_of(data: bytes, path: Path) -> dict[tuple[int, ...], int]:
-    """The most frequent colours of a label file and their number of pixels; none for a file that does not decode."""
+    """The most frequent colours of a label file and their number of pixels; none for a grey or a damaged one."""
     try:
         image = decode_image(data, name=str(path))
     except UserError:
+        return {}
+    if (image == image[..., :1]).all():
         return {}
     packed = image.astype(np.int64) @ np.array([65536, 256, 1])
     values, counts = np.unique(packed, return_counts=True)

@@ -66,5 +66,6 @@ def such_as(files: Sequence[Path]) -> str:
 
 
 def percent(part: float, whole: float) -> str:
-    """`12.5%` or `0.0031%`."""
-    return f"{100 * part / max(whole, 1):.2g}%"
+    """`12%` or `0.0031%`."""
+    share = 100 * part / max(whole, 1)
+    return f"{share:.0f}%" if share >= 10 else f"{share:.2g}%"

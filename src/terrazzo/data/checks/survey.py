@@ -69,8 +69,10 @@ class Part:
 
     def mapped(self, values: Sequence[int]) -> list[int]:
         """The classes that stored label values stand for."""
+        if not values:
+            return []
         mapping = self.mapping()
-        array = np.array([values], np.uint8 if max(values, default=0) <= 255 else np.int32)
+        array = np.array([values], np.uint8 if max(values) <= 255 else np.int32)
         ignore = mapping["ignore"] or ()
         return map_label(array, bool(mapping["reduce_zero_label"]), mapping["label_map"], ignore)[0].tolist()
 

@@ -12,6 +12,7 @@ from terrazzo.data.checks.finding import Finding, percent, some, such_as
 from terrazzo.data.checks.survey import Part, Split
 
 IGNORED = 255
+MOST_VALUES = 32  # outside the classes that a repair ignores; more are no few labels too many
 MANY_VALUES = 16  # values outside the classes from which on they look like those of a compressed or smoothed mask
 FEW_PIXELS = 0.2  # the share of the pixels that such values have at most
 
@@ -185,6 +186,10 @@ def outside_classes(split: Split, values: Values) -> Finding | None:
     ranked = sorted(values.stored)
     if len(ranked) == size and not values.part.mapping()["label_map"] and values.stored[first] > 0.01 * values.pixels:
         changes = {"label_map": {value: index for index, value in enumerate(ranked) if value != index}}
+    elif len(outside) > MOST_VALUES:
+        wrong = set(files)
+        changes = values.part.without(entry.image for entry in values.part.entries if entry.label in wrong)
+        hint = "; so many values may be numbers of single things, or of another data set's classes"
     elif outside == [size] and not values.part.mapping()["reduce_zero_label"]:
         hint = f"; 0 to {size} are {size + 1} values: if 0 means 'no class', set `reduce_zero_label: true`"
     return finding(
@@ -195,6 +200,7 @@ def outside_classes(split: Split, values: Values) -> Finding | None:
         f"`label_map: {{{first}: CLASS}}`, leave them out with `ignore: [{first}]`, or add the missing classes{hint}",
         outside,
         files,
+        "map them with label_map, or make the labels again",
         **changes,
     )
 
