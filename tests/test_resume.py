@@ -62,6 +62,12 @@ CASES = {
         }
     },
     "ema": {"custom_hooks": [{"type": "EMAHook", "momentum": 0.1}]},
+    "schedule free": {
+        "optim_wrapper": {"type": "OptimWrapper", "optimizer": {"type": "AdamWScheduleFree", "lr": 0.01}},
+        "param_scheduler": [],
+        "train_cfg": {"max_iters": 9, "val_interval": 2},
+    },
+    "muon": {"optim_wrapper": {"type": "OptimWrapper", "optimizer": {"type": "Muon", "lr": 0.01}}},
     "clipping": {
         "optim_wrapper": {
             "type": "OptimWrapper",

@@ -112,6 +112,7 @@ class OptimizerSettings:
 
     optimizer: dict[str, Any]
     paramwise: dict[str, Any] | None = None
+    constructor: str | None = None
     clip_grad: dict[str, Any] | None = None
     accumulate: int = 1
     amp: str | None = None
@@ -266,6 +267,7 @@ def optimizer_settings(config: Mapping[str, Any]) -> OptimizerSettings:
     return OptimizerSettings(
         optimizer=dict(section["optimizer"]),
         paramwise=section.get("paramwise_cfg"),
+        constructor=section.get("constructor"),
         clip_grad=section.get("clip_grad"),
         accumulate=whole_number(section, "accumulative_counts", 1, "optim_wrapper"),
         amp=amp,

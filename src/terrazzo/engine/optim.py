@@ -10,9 +10,19 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from terrazzo.engine.layer_decay import decayed_groups
+from terrazzo.engine.muon import Muon
+from terrazzo.engine.schedule_free import AdamWScheduleFree
 from terrazzo.errors import UserError, nearest
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.LocalResponseNorm)
+CONSTRUCTORS = (
+    "DefaultOptimWrapperConstructor",
+    "DefaultOptimizerConstructor",
+    "ForceDefaultOptimWrapperConstructor",
+    "LearningRateDecayOptimizerConstructor",
+    "LayerDecayOptimizerConstructor",
+)
 PARAMWISE_KEYS = (
     "custom_keys",
     "bias_lr_mult",
@@ -24,26 +34,46 @@ PARAMWISE_KEYS = (
 )
 
 
-def build_optimizer(model: nn.Module, spec: dict[str, Any], paramwise: dict[str, Any] | None = None) -> Optimizer:
-    """Any optimizer of torch.optim by name; `paramwise` scales rate and decay of some parameters. Raises UserError."""
+def build_optimizer(
+    model: nn.Module, spec: dict[str, Any], paramwise: dict[str, Any] | None = None, constructor: str | None = None
+) -> Optimizer:
+    """Our own optimizers or any of torch.optim by name; `paramwise` scales rate and decay of some parameters.
+
+    `constructor` is one of CONSTRUCTORS, which say what `paramwise` means. Raises UserError.
+    """
     options = dict(spec)
     kind = str(options.pop("type", "")).rpartition(".")[2]
-    names = {name for name, item in vars(torch.optim).items() if inspect.isclass(item) and issubclass(item, Optimizer)}
-    names.discard("Optimizer")
-    if kind not in names:
-        raise UserError(f"optimizer: torch.optim has no '{kind}'{nearest(kind, names)}")
-    factory = getattr(torch.optim, kind)
+    known_types = optimizers()
+    if kind not in known_types:
+        raise UserError(f"optimizer: neither terrazzo nor torch.optim has a '{kind}'{nearest(kind, known_types)}")
+    factory: Any = known_types[kind]
     known = inspect.signature(factory).parameters
     for key in options:
         if key not in known:
             raise UserError(f"optimizer: {kind} has no argument '{key}'{nearest(key, known)}")
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    name = str(constructor or "DefaultOptimWrapperConstructor").rpartition(".")[2]
+    if name not in CONSTRUCTORS:
+        raise UserError(f"optim_wrapper.constructor: none is called '{constructor}'{nearest(name, CONSTRUCTORS)}")
+    if "LayerDecay" in name or "RateDecay" in name:
+        return factory(list(decayed_groups(model, options, paramwise or {})), **options)
+    paramwise = {key: value for key, value in (paramwise or {}).items() if key != "force_default_settings"}
     if not paramwise:
         return factory(trainable, **options)
     unknown = [key for key in paramwise if key not in PARAMWISE_KEYS]
     if unknown:
         raise UserError(f"paramwise_cfg has no key '{unknown[0]}'{nearest(unknown[0], PARAMWISE_KEYS)}")
     return factory(list(groups(model, options, paramwise)), **options)
+
+
+def optimizers() -> dict[str, type[Optimizer]]:
+    """Every optimizer by its name in configs."""
+    found = {
+        name: item
+        for name, item in vars(torch.optim).items()
+        if inspect.isclass(item) and issubclass(item, Optimizer) and item is not Optimizer
+    }
+    return found | {"Muon": Muon, "AdamWScheduleFree": AdamWScheduleFree}
 
 
 def groups(model: nn.Module, options: dict[str, Any], paramwise: dict[str, Any]) -> Iterator[dict[str, Any]]:

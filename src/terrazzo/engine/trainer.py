@@ -32,6 +32,7 @@ from terrazzo.engine.precision import Precision
 from terrazzo.engine.pretrained import load_pretrained
 from terrazzo.engine.progress import Meter, StepProgress
 from terrazzo.engine.schedule import Schedule
+from terrazzo.engine.schedule_free import averaged
 from terrazzo.engine.scoring import LOADERS, run_evaluation
 from terrazzo.engine.signals import StopSignal
 from terrazzo.engine.state import collect_state, is_finite, restore_state, set_random_state
@@ -106,7 +107,9 @@ class Trainer:
         )
         if self.ema is not None and self.parallel.is_sharded:
             shard_model(self.ema.average)
-        self.optimizer = build_optimizer(self.model, optimizer, experiment.optimizer.paramwise)
+        self.optimizer = build_optimizer(
+            self.model, optimizer, experiment.optimizer.paramwise, experiment.optimizer.constructor
+        )
         self.precision = Precision(device, experiment.optimizer.amp)
         self.order = make_order(self.train_set, experiment.train, self.settings, log, world)
         self.total = self.settings.length * self.steps_in(self.settings.unit)
@@ -216,7 +219,8 @@ class Trainer:
         meter = Meter()
         model.train()
         if self.step and self.is_time_to_validate():  # the last one was cut short
-            self.validate(stop, progress)
+            with averaged(optimizer):
+                self.validate(stop, progress)
         while self.step < self.total:
             batch = meter.wait_for(batches)
             self.schedule.apply(optimizer, self.step)
@@ -238,7 +242,8 @@ class Trainer:
                 self.log_losses(meter, progress)
             with meter.paused():
                 if self.is_time_to_validate():
-                    self.validate(stop, progress)
+                    with averaged(optimizer):
+                        self.validate(stop, progress)
                 if self.is_time_to_save(self.step):
                     self.save()
             if (is_update or self.world.size == 1) and self.world.any(stop.requested) and self.step < self.total:
@@ -373,7 +378,8 @@ class Trainer:
             path = self.checkpoints.save_state(self.step, progress | state)
             self.log.note(f"saved {path}")
         self.saved_step = self.step
-        self.save_weights(self.checkpoints.last)
+        with averaged(self.optimizer):
+            self.save_weights(self.checkpoints.last)
 
     def weights_to_use(self) -> nn.Module:
         """The model that is scored and saved: the average, with EMA."""
