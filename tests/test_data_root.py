@@ -12,6 +12,7 @@ import terrazzo as tz
 from terrazzo.cli.main import main
 from terrazzo.data.dataset import build_dataset
 from terrazzo.data.root import data_sets, locate
+from terrazzo.engine.train import run_name
 from terrazzo.errors import UserError
 from tiny import CLASSES, COLOURS, make_streets, save_image, save_label, street
 
@@ -180,3 +181,17 @@ def test_training_and_testing_by_recipe_name(streets, tmp_path, capsys):
         weights = str(tmp_path / "w" / "last.safetensors")
         assert main(["test", name, weights, *common, "--cfg-options", "test_dataloader.num_workers=0"]) == 0
     assert "car" in capsys.readouterr().out
+
+
+def test_an_error_about_the_data_is_in_the_log(tmp_path, capsys):
+    (tmp_path / "pictures").mkdir()
+    assert main(["train", OWN, "--data-root", str(tmp_path / "pictures"), "--work-dir", str(tmp_path / "w")]) == 1
+    message = capsys.readouterr().err
+    assert message.splitlines()[-1].removeprefix("error: ") in (tmp_path / "w" / "log.txt").read_text()
+
+
+def test_a_config_in_memory_has_a_work_dir_of_its_recipes_name():
+    assert run_name(tz.load_config(PSPNET)) == run_name(PSPNET) == PSPNET
+    dotted = "unet-s5-d16_fcn_4xb4-ce-1.0-dice-3.0-40k_drive-64x64"
+    assert run_name(dotted) == run_name(tz.load_config(dotted)) == dotted
+    assert run_name("configs/a.b.py") == "a.b" and run_name({"model": {}}) == "run"

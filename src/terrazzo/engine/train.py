@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 
+from terrazzo.config.config import Config
 from terrazzo.config.experiment import AMP_DTYPES
-from terrazzo.config.load import load_config
+from terrazzo.config.load import SUFFIXES, load_config
 from terrazzo.data.root import locate
 from terrazzo.device import choose_device
 from terrazzo.engine.files import make_folder
@@ -41,7 +42,6 @@ def train(
     Raises UserError for what the user can mend.
     """
     settings = load_config(config, {**(overrides or {}), **precision_overrides(amp)}, trust=trust)
-    settings = locate(settings, data_root)
     folder = make_folder(Path(work_dir or settings.get("work_dir") or Path("runs") / run_name(config)))
     resume = resume or bool(settings.get("resume")) or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
     chosen = choose_device(device)
@@ -52,6 +52,7 @@ def train(
         log = RunLog(folder, quiet, writes=world.is_main)
         try:
             log.say(f"log: {log.path}")
+            settings = locate(settings, data_root)
             return Trainer(settings, folder, log, chosen, pretrained, resume, check, world).run()
         except UserError as problem:
             log.note(f"error: {problem}")
@@ -78,6 +79,10 @@ def precision_overrides(amp: str | bool | None) -> dict[str, Any]:
 
 
 def run_name(config: Any) -> str:
-    """The work dir's name for a config given by path or recipe name."""
-    path = getattr(config, "path", None) or (config if isinstance(config, (str, Path)) else None)
-    return Path(path).name.removesuffix(Path(path).suffix) if path else "run"
+    """The work dir's name for a config or a recipe: that of the file or of the recipe."""
+    if isinstance(config, Config):
+        return config.name or "run"
+    if not isinstance(config, (str, Path)):
+        return "run"
+    path = Path(config)
+    return path.stem if path.suffix.lower() in SUFFIXES else path.name
