@@ -36,7 +36,8 @@ def blocks(page: Path, *languages: str) -> list[str]:
 
 def commands(page: Path) -> list[str]:
     """The calls of terrazzo and of its entry scripts on a page, in blocks and in the text."""
-    lines = [line for body in blocks(page, "sh", "bash", "console", "") for line in body.splitlines()]
+    bodies = [body.replace("\\\n", " ") for body in blocks(page, "sh", "bash", "console", "")]
+    lines = [line for body in bodies for line in body.splitlines()]
     shown = [line.removeprefix("$ ").strip() for line in lines]
     shown = [line for line in shown if line.startswith(("terrazzo ", "python tools/"))]
     return shown + [" ".join(call.split()) for call in INLINE.findall(BLOCK.sub("", read(page)))]

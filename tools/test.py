@@ -14,7 +14,6 @@ REPLACED: Replaced = {
     "--wait-time": (1, "no windows are opened: --show-dir D writes the painted images"),
     "--gpu-collect": (0, "nothing to do: counts are summed over the devices, no results are gathered"),
     "--tmpdir": (1, "nothing to do: counts are summed over the devices, no results are gathered"),
-    "--eval-options": ("+", "nothing to do: --eval names the metrics, --out D writes the class maps"),
     "--local_rank --local-rank": (1, ""),  # launchers add it; the environment says the same
     "--launcher": (1, ""),
 }
@@ -27,6 +26,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--work-dir", help="where class maps and metrics go, if --out is not given")
     parser.add_argument("--out", help="the folder for class maps and metrics")
     parser.add_argument("--eval", nargs="+")
+    parser.add_argument("--eval-options", nargs="+", default=[], help="imgfile_prefix=D is the folder of --format-only")
     parser.add_argument("--show-dir")
     parser.add_argument("--opacity", type=float, default=0.5)
     parser.add_argument("--cfg-options", nargs="+", default=[], action="extend")
@@ -48,6 +48,12 @@ def translate(arguments: Sequence[str]) -> list[str]:
     if args.gpu_id:  # the first device is taken anyway
         args.device = args.device or f"cuda:{args.gpu_id}"
     out = args.out or args.work_dir or ("format_results" if args.format_only else None)
+    for option in args.eval_options:
+        key, _, value = option.partition("=")
+        if key == "imgfile_prefix":
+            out = value
+        else:
+            print(f"--eval-options {key}: nothing to do, --eval names the metrics", file=sys.stderr)
     if out and out.endswith((".pkl", ".pickle")):
         out = out.rpartition(".")[0]
         print(f"--out: nothing is pickled; class maps and metrics.json go to the folder {out}", file=sys.stderr)
