@@ -125,7 +125,7 @@ def test_a_base_that_is_not_here_is_named_with_the_way_out(read, base, message):
         "custom_imports = dict(imports=['mmseg', 'mmseg.datasets', 'mmseg.engine'], allow_failed_imports=False)\n",
         "work_dir = './work_dirs/{{ fileBasenameNoExtension }}'\ndata_root = '{{$NOT_SET_ANYWHERE:data/x}}'\n",
         "images = 5800\nbatch = 8\nlength = int(images / batch)\nif length > 3:\n    step = 1\nelse:\n    step = 2\n",
-        "val_evaluator = dict(type='IoUMetric', metric='mIoU', output_dir='out', prefix='val')\n",
+        "val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'], output_dir='out', prefix='val')\n",
         "spare = norm_cfg\ndel spare\nmodel.update(dict(auxiliary_head=None))\nmodel.setdefault('pretrained', None)\n",
         "train_pipeline = []\nval_pipeline = []\ntest_pipeline = []\nname = 'mine'\ntotal_iters = 10\n"
         "val_dataloader = None\n",
@@ -196,6 +196,7 @@ def test_what_was_refused_is_read_if_it_is_trusted(read):
     [
         ("custom_imports = dict(imports='datasets.mine')\n", "custom_imports asks for code to be run: datasets.mine"),
         ("test_cfg = dict(type='mmrazor.PTQLoop', calibrate_steps=3)\n", "test_cfg has no key 'calibrate_steps'"),
+        ("val_evaluator = dict(type='IoUMetric', metric='mIoU')\n", "no key 'metric'; did you mean 'iou_metrics'"),
         ("model['_scope_'] = 'mmrazor'\n", "no model type is called 'mmrazor.EncoderDecoder'"),
         ("model['backbone']['type'] = 'MambaVisionBackbone'\n", "no model type is called 'MambaVisionBackbone'"),
     ],
