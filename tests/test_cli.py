@@ -28,6 +28,7 @@ from tiny import (
     fit,
     make_streets,
     records,
+    save_image,
     short_form,
     street,
     terrazzo,
@@ -197,6 +198,42 @@ def test_one_bad_file_does_not_lose_the_others(run, best, streets, tmp_path):
     (line,) = err.splitlines()
     assert line.startswith("error: cannot decode") and "01.png" in line
     assert (tmp_path / "out" / "02.png").exists() and not (tmp_path / "out" / "01.png").exists()
+
+
+def test_predict_a_tree_of_folders(run, best, tmp_path):
+    root = tmp_path / "drives"
+    for index, name in enumerate(["a.png", "city/a.png", "city/night/b.JPG", ".cache/c.png", "results/old.png"]):
+        save_image(root / name, street(index)[0])
+    (root / "city" / "notes.txt").write_text("x")
+    for _ in range(2):  # what it has written is not segmented again
+        code, out, _ = run("predict", root, "--model", best, "--out", root / "results")
+        assert code == 0 and "3 of 3 segmented" in out
+    written = {path.relative_to(root / "results").as_posix() for path in (root / "results").rglob("*.png")}
+    pictures = {f"{stem}{ending}.png" for stem in ("a", "city/a", "city/night/b") for ending in ("", "_overlay")}
+    assert written == pictures | {"old.png"}
+
+
+def test_predict_a_pattern(run, best, tmp_path):
+    for name in ("a.png", "b.png", "deep/c.png", "d.jpg"):
+        save_image(tmp_path / "photos" / name, street(1)[0])
+    pattern = f"{tmp_path}/photos/**/*.png"
+    assert run("predict", pattern, "--model", best, "--out", tmp_path / "out")[0] == 0
+    assert sorted(path.stem for path in (tmp_path / "out").glob("?.png")) == ["a", "b", "c"]
+    code, _, err = run("predict", f"{tmp_path}/photos/*.gif", "--model", best, "--out", tmp_path / "other")
+    assert code == 1 and "there is no file or folder" in err and not (tmp_path / "other").exists()
+
+
+def test_bad_files_among_good_ones_are_named_at_the_end(run, best, tmp_path):
+    for index in range(3):
+        save_image(tmp_path / "photos" / f"{index}.png", street(index)[0])
+    for name in ("0_bad.png", "1_bad.mp4"):
+        (tmp_path / "photos" / name).write_bytes(b"nothing")
+    code, out, err = run("predict", tmp_path / "photos", "--model", best, "--out", tmp_path / "out")
+    assert code == 1 and "3 of 5 segmented" in out
+    assert err.splitlines()[-1] == f"failed: {tmp_path}/photos/0_bad.png, {tmp_path}/photos/1_bad.mp4"
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        f"{index}{ending}.png" for index in range(3) for ending in ("", "_overlay")
+    ]
 
 
 def write_video(path: Path, frames: int = 5) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import glob
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,12 @@ VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("sources", nargs="+", metavar="IMAGE|FOLDER|VIDEO", help="what to segment")
+    parser.add_argument(
+        "sources",
+        nargs="+",
+        metavar="IMAGE|FOLDER|VIDEO",
+        help="images, patterns, folder trees",
+    )
     parser.add_argument(
         "--model", metavar="M", help="a self-contained .safetensors file, or a checkpoint with --config"
     )
@@ -31,9 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from rich.console import Console
-    from rich.progress import track
 
     from terrazzo.engine.files import make_folder
+    from terrazzo.engine.log import progress_bar
     from terrazzo.errors import UserError
     from terrazzo.inference.segmenter import load
 
@@ -42,35 +49,66 @@ def run(args: argparse.Namespace) -> int:
         load()  # says that there is no embedded model
     checkpoint = args.model if args.config else None
     segmenter = load(args.config or args.model, checkpoint, args.device, trust=args.trust_config, weights=args.weights)
-    paths = expand([Path(source) for source in args.sources])
-    folder = make_folder(Path(args.out))
-    names, failed = OutputNames(folder), []
-    for path in track(paths, "predict", console=console, transient=True):
-        try:
-            if path.suffix.lower() in VIDEO_SUFFIXES:
-                predict_video(segmenter, path, folder / f"{names.stem(path)}_overlay.mp4", args.opacity)
-            else:
-                predict_image(segmenter, path, folder, names.stem(path), args.opacity)
-        except UserError as problem:  # noqa: PERF203 - one bad file does not lose the others
-            failed.append(path)
-            print(f"error: {problem}", file=sys.stderr)
-    console.print(
-        f"{len(paths) - len(failed)} of {len(paths)} segmented; class maps and pictures: {folder}", markup=False
-    )
+    out = Path(args.out)
+    found = expand(args.sources, out)
+    make_folder(out)
+    names: dict[Path, OutputNames] = {}
+    failed = []
+    with progress_bar(console) as bar:
+        task = bar.add_task("predict", total=len(found))
+        for path, place in found:
+            folder = make_folder(out / place)
+            stem = names.setdefault(folder, OutputNames(folder)).stem(path)
+            try:
+                if path.suffix.lower() in VIDEO_SUFFIXES:
+                    predict_video(segmenter, path, folder / f"{stem}_overlay.mp4", args.opacity, bar)
+                else:
+                    predict_image(segmenter, path, folder, stem, args.opacity)
+            except UserError as problem:  # one bad file does not lose the others
+                failed.append(path)
+                print(f"error: {problem}", file=sys.stderr)
+            bar.advance(task)
+    done = len(found) - len(failed)
+    console.print(f"{done} of {len(found)} segmented; class maps and pictures: {out}", markup=False)
+    if failed:
+        print(f"failed: {', '.join(map(str, failed))}", file=sys.stderr)
     return 1 if failed else 0
 
 
-def expand(sources: list[Path]) -> list[Path]:
-    """The images of folders, and the files themselves. Raises UserError for a path that does not exist."""
-    from terrazzo.errors import UserError
-    from terrazzo.inference.segmenter import images_in
+def expand(sources: Sequence[str], out: Path) -> list[tuple[Path, Path]]:
+    """Images and videos, and where below the results' folder each goes: a folder is searched with those inside it.
 
-    paths: list[Path] = []
+    A source may also be a pattern such as `drive/**/*.jpg`. Hidden folders and `out` itself are left out. Raises
+    UserError for a source that is not there, and for a folder without images.
+    """
+    from terrazzo.data.spec import IMAGE_SUFFIXES
+    from terrazzo.errors import UserError
+
+    known = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
+    found: list[tuple[Path, Path]] = []
     for source in sources:
-        if not source.exists():
-            raise UserError(f"there is no file or folder {source}")
-        paths += images_in(source) if source.is_dir() else [source]
-    return paths
+        path = Path(source)
+        if path.is_dir():
+            inside = [file for file in sorted(path.rglob("*")) if is_wanted(file, path, out, known)]
+            if not inside:
+                raise UserError(f"the folder {path} holds no image or video ({', '.join(known)})")
+            found += [(file, file.parent.relative_to(path)) for file in inside]
+        elif path.exists():
+            found.append((path, Path()))
+        else:
+            matches = map(Path, glob.glob(source, recursive=True))  # noqa: PTH207 - of any root
+            files = sorted(match for match in matches if match.is_file())
+            if not files:
+                raise UserError(f"there is no file or folder {source}")
+            found += [(file, Path()) for file in files]
+    return found
+
+
+def is_wanted(file: Path, root: Path, out: Path, suffixes: Sequence[str]) -> bool:
+    """Whether a file below `root` is to be segmented."""
+    hidden = any(part.startswith(".") for part in file.relative_to(root).parts)
+    result = out.resolve() in file.resolve().parents and out.resolve() != root.resolve()
+    return file.suffix.lower() in suffixes and not hidden and not result and file.is_file()
 
 
 def predict_image(segmenter: Any, path: Path, folder: Path, stem: str, opacity: float) -> None:
@@ -83,7 +121,7 @@ def predict_image(segmenter: Any, path: Path, folder: Path, stem: str, opacity: 
     save_picture(folder / f"{stem}_overlay.png", painted)
 
 
-def predict_video(segmenter: Any, path: Path, target: Path, opacity: float) -> None:
+def predict_video(segmenter: Any, path: Path, target: Path, opacity: float, bar: Any) -> None:
     """The overlay, frame by frame. Raises UserError for a video that cannot be read or written."""
     import cv2
 
@@ -91,21 +129,30 @@ def predict_video(segmenter: Any, path: Path, target: Path, opacity: float) -> N
 
     capture = cv2.VideoCapture(str(path))
     rate = capture.get(cv2.CAP_PROP_FPS) or 25.0
+    total = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+    task = bar.add_task(path.name, total=total if total > 0 else None)
+    unfinished = target.with_name(f".{target.stem}.unfinished.mp4")  # the ending tells OpenCV the format
     writer = None
-    while True:
-        found, frame = capture.read()
-        if not found:
-            break
-        painted = segmenter(frame[..., ::-1].copy()).overlay(opacity)
+    try:
+        while True:
+            found, frame = capture.read()
+            if not found:
+                break
+            painted = segmenter(frame[..., ::-1].copy()).overlay(opacity)
+            if writer is None:
+                size = painted.shape[1], painted.shape[0]
+                writer = cv2.VideoWriter(str(unfinished), cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
+                if not writer.isOpened():
+                    raise UserError(
+                        f"cannot write the video {target}: OpenCV finds no mp4 encoder, or no place for the file"
+                    )
+            writer.write(painted[..., ::-1])
+            bar.advance(task)
         if writer is None:
-            size = painted.shape[1], painted.shape[0]
-            writer = cv2.VideoWriter(str(target), cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
-            if not writer.isOpened():
-                raise UserError(
-                    f"cannot write the video {target}: OpenCV finds no mp4 encoder, or no place for the file"
-                )
-        writer.write(painted[..., ::-1])
-    capture.release()
-    if writer is None:
-        raise UserError(f"{path} cannot be read as a video: it is damaged, or its codec is unknown to OpenCV")
-    writer.release()
+            raise UserError(f"{path} cannot be read as a video: it is damaged, or its codec is unknown to OpenCV")
+        writer.release()
+        unfinished.replace(target)
+    finally:
+        capture.release()
+        bar.remove_task(task)
+        unfinished.unlink(missing_ok=True)
