@@ -65,13 +65,12 @@ def run(args: argparse.Namespace) -> int:
                 else:
                     predict_image(segmenter, path, folder, stem, args.opacity)
             except UserError as problem:  # one bad file does not lose the others
-                failed.append(path)
-                print(f"error: {problem}", file=sys.stderr)
+                failed.append(problem)
             bar.advance(task)
     done = len(found) - len(failed)
     console.print(f"{done} of {len(found)} segmented; class maps and pictures: {out}", markup=False)
-    if failed:
-        print(f"failed: {', '.join(map(str, failed))}", file=sys.stderr)
+    for problem in failed:
+        print(f"error: {problem}", file=sys.stderr)
     return 1 if failed else 0
 
 
