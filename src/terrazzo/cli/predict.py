@@ -69,8 +69,8 @@ def run(args: argparse.Namespace) -> int:
             bar.advance(task)
     done = len(found) - len(failed)
     console.print(f"{done} of {len(found)} segmented; class maps and pictures: {out}", markup=False)
-    for problem in failed:
-        print(f"error: {problem}", file=sys.stderr)
+    for error in failed:
+        print(f"error: {error}", file=sys.stderr)
     return 1 if failed else 0
 
 
