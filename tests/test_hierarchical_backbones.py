@@ -9,7 +9,7 @@ from torch import nn
 from terrazzo.errors import UserError
 from terrazzo.models.heads.ham import fixed_draw
 from terrazzo.models.layers import ConvBlock, resize
-from terrazzo.models.layers.fuse import fuse_levels
+from terrazzo.models.layers.fuse import fuse_levels, saves_work
 from terrazzo.models.layers.window import WindowPlan, separate
 from terrazzo.registry import MODELS
 
@@ -158,13 +158,29 @@ def test_swin_keeps_masks_made_for_inference_usable_in_training():
 
 
 @pytest.mark.parametrize("align_corners", [False, True])
-def test_fusing_levels_equals_fusing_their_concatenation(align_corners):
+@pytest.mark.parametrize(("kernel", "padding", "dilation"), [(1, 0, 1), (3, 1, 1), (3, 2, 2), (5, 2, 1)])
+@pytest.mark.parametrize("norm", [None, {"type": "BN"}])
+def test_fusing_levels_equals_fusing_their_concatenation(align_corners, kernel, padding, dilation, norm):
     torch.manual_seed(0)
-    block = ConvBlock(12, 6, 1, norm_cfg={"type": "BN"}).eval()
-    levels = [torch.randn(2, 4, size, size + 3) for size in (17, 9, 5)]
-    resized = [resize(level, like=levels[0], align_corners=align_corners) for level in levels]
-    fused = fuse_levels(block, levels, align_corners=align_corners)
-    torch.testing.assert_close(fused, block(torch.cat(resized, dim=1)))
+    sizes = [(17, 20), (9, 10), (5, 7), (16, 20), (1, 1), (20, 13)]
+    block = ConvBlock(32 * len(sizes), 6, kernel, padding=padding, dilation=dilation, norm_cfg=norm).eval()
+    levels = [torch.randn(2, 32, *size, requires_grad=True) for size in sizes]
+    worth = [saves_work(block.conv, level, (17, 20)) for level in levels]
+    assert worth == [False, True, True, False, True, False]
+    resized = [resize(level, (17, 20), align_corners=align_corners) for level in levels]
+    results = block(torch.cat(resized, dim=1)), fuse_levels(block, levels, align_corners=align_corners)
+    torch.testing.assert_close(results[1], results[0], rtol=1e-4, atol=1e-5)
+    expected, actual = (torch.autograd.grad(result.square().sum(), levels) for result in results)
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("options", [{"groups": 2}, {"conv_cfg": {"type": "DCN"}}, {"padding": 0}])
+def test_convolutions_that_cannot_be_split_are_fused_as_they_are(options):
+    torch.manual_seed(0)
+    block = ConvBlock(128, 6, 3, **({"padding": 1} | options))
+    levels = [torch.randn(1, 64, size, size) for size in (8, 4)]
+    whole = torch.cat([levels[0], resize(levels[1], like=levels[0])], dim=1)
+    torch.testing.assert_close(fuse_levels(block, levels), block(whole))
 
 
 def ham_inputs(count=1):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from terrazzo.models.heads.base import DecodeHead, Features
 from terrazzo.models.layers import ConvBlock, DepthwiseSeparableConvBlock
+from terrazzo.models.layers.fuse import fuse_levels
 from terrazzo.registry import MODELS
 
 
@@ -32,8 +33,8 @@ class ASPPHead(DecodeHead):
 
     def pyramid(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) -> (N, channels, H, W)."""
-        pooled = self.resize(self.image_pool(x), like=x)
-        return self.bottleneck(torch.cat([pooled, *(branch(x) for branch in self.aspp_modules)], dim=1))
+        levels = [self.image_pool(x), *(branch(x) for branch in self.aspp_modules)]
+        return fuse_levels(self.bottleneck, levels, like=x, align_corners=self.align_corners)
 
     def features(self, inputs: Features) -> Tensor:
         return self.pyramid(self.select(inputs))

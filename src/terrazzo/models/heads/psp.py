@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from terrazzo.models.heads.base import DecodeHead, Features
+from terrazzo.models.layers.fuse import fuse_levels
 from terrazzo.registry import MODELS
 
 
@@ -27,5 +27,5 @@ class PSPHead(DecodeHead):
 
     def features(self, inputs: Features) -> Tensor:
         x = self.select(inputs)  # N, in_channels, H, W
-        context = [self.resize(pool(x), like=x) for pool in self.psp_modules]
-        return self.bottleneck(torch.cat([x, *context], dim=1))  # N, channels, H, W
+        context = [pool(x) for pool in self.psp_modules]
+        return fuse_levels(self.bottleneck, [x, *context], align_corners=self.align_corners)  # N, channels, H, W

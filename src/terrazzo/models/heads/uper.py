@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from terrazzo.models.heads.base import DecodeHead, Features
+from terrazzo.models.layers.fuse import fuse_levels
 from terrazzo.registry import MODELS
 
 
@@ -30,8 +30,8 @@ class UPerHead(DecodeHead):
 
     def pool(self, x: Tensor) -> Tensor:
         """The coarsest map with its context: (N, in_channels, h, w) -> (N, channels, h, w)."""
-        context = [self.resize(pool(x), like=x) for pool in self.psp_modules]
-        return self.bottleneck(torch.cat([x, *context], dim=1))
+        context = [pool(x) for pool in self.psp_modules]
+        return fuse_levels(self.bottleneck, [x, *context], align_corners=self.align_corners)
 
     def features(self, inputs: Features) -> Tensor:
         *finer, coarsest = self.select(inputs)
@@ -40,4 +40,4 @@ class UPerHead(DecodeHead):
             x = lateral(x)
             maps.insert(0, x + self.resize(maps[0], like=x))
         maps[:-1] = [conv(x) for conv, x in zip(self.fpn_convs, maps[:-1], strict=True)]
-        return self.fpn_bottleneck(torch.cat([self.resize(x, like=maps[0]) for x in maps], dim=1))
+        return fuse_levels(self.fpn_bottleneck, maps, align_corners=self.align_corners)
