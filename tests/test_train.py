@@ -12,6 +12,7 @@ import torch
 
 import terrazzo as tz
 from conftest import shared
+from terrazzo.config.experiment import Averaging
 from terrazzo.engine.ema import EMA
 from terrazzo.engine.optim import build_optimizer
 from terrazzo.engine.progress import Meter
@@ -239,7 +240,7 @@ def test_the_average_starts_fast_and_ends_at_its_momentum():
     source, average = torch.nn.Linear(1, 1, bias=False), None
     with torch.no_grad():
         source.weight.fill_(0.0)
-        average = EMA(source, 0.01)
+        average = EMA(source, Averaging("ema", 0.01))
         source.weight.fill_(1.0)
         average.update(source, 1)
         assert average.average.weight.item() == pytest.approx(0.9)

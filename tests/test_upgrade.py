@@ -251,7 +251,12 @@ def test_hooks_that_a_setting_stands_for():
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # nothing is told twice
         run = make_experiment(new).run
-    assert (run.ema, run.checkpoint_interval, run.keep_checkpoints, run.best_metric) == (0.001, 7, 2, "mDice")
+    assert (run.averaging.momentum, run.checkpoint_interval, run.keep_checkpoints, run.best_metric) == (
+        0.001,
+        7,
+        2,
+        "mDice",
+    )
     assert run.val_interval == 9
 
 

@@ -35,13 +35,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="with --gpus: how often a failed run starts again and resumes",
     )
     parser.add_argument("--fsdp", action="store_true", help="shard weights and moments among the devices")
+    parser.add_argument("--time-limit", metavar="T", help="save and stop after so long: 90 (seconds), 55m, 1h30m")
+    parser.add_argument("--max-steps", type=count, metavar="N", help="save and stop after N steps of this session")
+    parser.add_argument("--deterministic", action="store_true", help="the same bits on every run, also on a GPU")
+    parser.add_argument("--compile", action="store_true", help="let torch.compile make the steps faster")
     add_config_options(parser)
 
 
 def count(text: str) -> int:
     """A whole number from 1."""
     if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"'{text}' is no number of devices")
+        raise argparse.ArgumentTypeError(f"'{text}' is no whole number from 1")
     return int(text)
 
 
@@ -53,6 +57,12 @@ def run(args: argparse.Namespace) -> int:
     if args.gpus > 1 and launched() is None:
         return launch(args.gpus, args.arguments, restarts=args.max_restarts, cpu=args.device == "cpu")
     settings = overrides(args) | ({"auto_scale_lr.enable": True} if args.auto_scale_lr else {})
+    if args.time_limit is not None:
+        settings["train_cfg.time_limit"] = args.time_limit
+    if args.deterministic:
+        settings["randomness.deterministic"] = True
+    if args.compile:
+        settings["compile"] = True
     if args.fsdp:
         settings["strategy"] = {"type": "FSDPStrategy"}
     outcome = train(
@@ -60,6 +70,7 @@ def run(args: argparse.Namespace) -> int:
         work_dir=args.work_dir,
         resume=args.resume,
         overrides=settings,
+        max_steps=args.max_steps,
         amp=args.amp,
         pretrained=args.pretrained,
         device=args.device,

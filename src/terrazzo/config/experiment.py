@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from terrazzo.config.duration import seconds
 from terrazzo.config.evaluators import EvaluatorSettings, evaluator_settings
 from terrazzo.config.imports import check_custom
 from terrazzo.errors import UserError, nearest
@@ -41,6 +42,7 @@ SECTIONS: dict[str, tuple[str, ...] | None] = {
         "by_epoch",
         "dynamic_intervals",
         "time_limit",
+        "skip_nan",
     ),
     "val_cfg": ("type", "fp16"),
     "test_cfg": ("type", "fp16"),
@@ -67,6 +69,7 @@ SECTIONS: dict[str, tuple[str, ...] | None] = {
     "experiment_name": None,
     "compile": None,
     "strategy": None,
+    "activation_checkpointing": None,
 }
 VARIABLES = ("train_pipeline", "val_pipeline", "test_pipeline")  # what nearly every file calls its own values
 LOADER_KEYS = (
@@ -120,6 +123,23 @@ class OptimizerSettings:
 
 
 @dataclass(frozen=True)
+class Averaging:
+    """A second set of weights that follows the trained ones: "ema" by `momentum`, "swa" as their plain mean."""
+
+    kind: str = "ema"
+    momentum: float = 0.0002
+    begin: int = 0  # in units of the run's length
+
+
+@dataclass(frozen=True)
+class EarlyStopping:
+    """The run ends after `patience` validations whose score is not better than the best by more than `min_delta`."""
+
+    patience: int
+    min_delta: float = 0.0
+
+
+@dataclass(frozen=True)
 class RunSettings:
     """How long a run is, and what happens when; `unit` of lengths and intervals is "step" or "epoch"."""
 
@@ -135,7 +155,12 @@ class RunSettings:
     lower_is_better: bool = False
     seed: int = 0
     deterministic: bool = False
-    ema: float | None = None  # momentum of the weights' moving average
+    averaging: Averaging | None = None
+    early_stopping: EarlyStopping | None = None
+    time_limit: float | None = None  # seconds of one session
+    skip_nan: int = 0  # steps that may be left out because they are no numbers
+    compile: bool = False
+    activation_checkpointing: bool = False
     shard: bool = False  # weights, gradients and moments among the devices (FSDP)
     find_unused_parameters: bool = False
 
@@ -307,7 +332,11 @@ def run_settings(config: Mapping[str, Any]) -> RunSettings:
         lower_is_better=checkpoint.get("rule") == "less" or best == "loss",
         seed=whole_number(randomness, "seed", 0, "randomness", least=0),
         deterministic=bool(randomness.get("deterministic", False)),
-        ema=ema_momentum(config.get("custom_hooks") or ()),
+        **hook_settings(config.get("custom_hooks") or (), by_epoch),
+        time_limit=None if section.get("time_limit") is None else seconds(section["time_limit"]),
+        skip_nan=whole_number(section, "skip_nan", 0, "train_cfg", least=0),
+        compile=bool(config.get("compile", False)),
+        activation_checkpointing=bool(config.get("activation_checkpointing", False)),
         shard=is_sharded(config),
         find_unused_parameters=bool(config.get("find_unused_parameters", False)),
     )
@@ -324,16 +353,31 @@ def is_sharded(config: Mapping[str, Any]) -> bool:
     return known[name]
 
 
-def ema_momentum(hooks: Iterable[Mapping[str, Any]]) -> float | None:
-    """The momentum of an EMAHook; any other custom hook is warned of."""
-    momentum = None
+AVERAGES = {
+    "ExponentialMovingAverage": "ema",
+    "ExpMomentumEMA": "ema",
+    "MomentumAnnealingEMA": "ema",
+    "StochasticWeightAverage": "swa",
+}
+
+
+def hook_settings(hooks: Iterable[Mapping[str, Any]], by_epoch: bool) -> dict[str, Any]:
+    """The settings that an EMAHook and an EarlyStoppingHook stand for; any other custom hook is warned of."""
+    settings: dict[str, Any] = {}
     for hook in hooks:
         kind = str(hook.get("type", "")).rpartition(".")[2]
         if kind == "EMAHook":
-            momentum = float(hook.get("momentum", 0.0002))
+            average = str(hook.get("ema_type", "ExponentialMovingAverage")).rpartition(".")[2]
+            if average not in AVERAGES:
+                raise UserError(f"custom_hooks: no average is called '{average}'{nearest(average, AVERAGES)}")
+            begin = hook.get("begin_epoch" if by_epoch else "begin_iter") or 0
+            settings["averaging"] = Averaging(AVERAGES[average], float(hook.get("momentum", 0.0002)), int(begin))
+        elif kind == "EarlyStoppingHook":
+            patience = whole_number(hook, "patience", 5, "custom_hooks.EarlyStoppingHook")
+            settings["early_stopping"] = EarlyStopping(patience, float(hook.get("min_delta", 0.1)))
         else:
             warn_of_hook("custom_hooks", kind)
-    return momentum
+    return settings
 
 
 def warn_of_hook(section: str, kind: str) -> None:

@@ -21,9 +21,12 @@ from terrazzo.recipes.parts import IMAGENET
 KEYS = (
     "recipe", "data", "crop", "batch", "iterations", "epochs", "lr", "seed", "amp", "ema", "class_weight",
     "val_interval", "checkpoint_interval", "log_interval", "pretrained", "workers", "ratio_range", "deterministic",
-    "model", "optimizer", "custom_imports", "in_channels", "mean", "std", "rare_class_sampling",
+    "early_stopping", "time_limit", "skip_nan", "swa", "compile", "activation_checkpointing", "fsdp",
+    "find_unused_parameters", "model", "optimizer", "custom_imports",
+    "in_channels", "mean", "std", "rare_class_sampling",
 )  # fmt: skip
 SETTINGS = tuple(key for key in KEYS if key not in ("model", "custom_imports"))  # those of no whole config's names
+SWITCHES = ("compile", "activation_checkpointing", "find_unused_parameters")
 DATA_KEYS = (
     "root", "images", "labels", "train", "val", "test", "classes", "palette", "ignore", "label_map",
     "reduce_zero_label", "bands", "label_format", "image_suffix", "label_suffix", "exclude",
@@ -246,6 +249,7 @@ def run(values: Mapping[str, Any], optimizer: dict[str, Any], length: int, by_ep
     val_interval = whole_number(values, "val_interval", max(1, length // 20), "")
     interval = whole_number(values, "checkpoint_interval", val_interval, "")
     settings: dict[str, Any] = {
+        **{key: bool(values[key]) for key in SWITCHES if key in values},
         "optim_wrapper": wrapper,
         "param_scheduler": [
             {"type": "LinearLR", "start_factor": 0.1, "begin": 0, "end": warmup, **unit},
@@ -255,6 +259,7 @@ def run(values: Mapping[str, Any], optimizer: dict[str, Any], length: int, by_ep
             "type": "EpochBasedTrainLoop" if by_epoch else "IterBasedTrainLoop",
             "max_epochs" if by_epoch else "max_iters": length,
             "val_interval": val_interval,
+            **{key: values[key] for key in ("time_limit", "skip_nan") if values.get(key) is not None},
         },
         "default_hooks": {
             "logger": {"type": "LoggerHook", "interval": whole_number(values, "log_interval", 50, "")},
@@ -270,9 +275,31 @@ def run(values: Mapping[str, Any], optimizer: dict[str, Any], length: int, by_ep
             "deterministic": bool(values.get("deterministic", False)),
         },
     }
+    if values.get("fsdp"):
+        settings["strategy"] = {"type": "FSDPStrategy"}
+    return settings | hooks(values, length)
+
+
+def hooks(values: Mapping[str, Any], length: int) -> dict[str, Any]:
+    """Averages of the weights, and when the run ends early."""
+    found: list[dict[str, Any]] = []
+    if values.get("ema") and values.get("swa"):
+        raise UserError("the short form: give `ema` or `swa`, not both")
     if values.get("ema"):
         momentum = 0.001 if values["ema"] is True else 1 - number(values, "ema")
         if not 0 < momentum < 1:
             raise UserError(f"ema is the share of the old average that is kept, such as 0.999, not {values['ema']!r}")
-        settings["custom_hooks"] = [{"type": "EMAHook", "momentum": momentum}]
-    return settings
+        found.append({"type": "EMAHook", "momentum": momentum})
+    if values.get("swa"):
+        share = 0.75 if values["swa"] is True else number(values, "swa")
+        if not 0 <= share < 1:
+            raise UserError(f"swa is the share of the run after which weights are averaged, not {values['swa']!r}")
+        begin = round(share * length)
+        average = {"type": "EMAHook", "ema_type": "StochasticWeightAverage", "begin_iter": begin, "begin_epoch": begin}
+        found.append(average)
+    if values.get("early_stopping"):
+        rule = values["early_stopping"]
+        rule = dict(rule) if isinstance(rule, Mapping) else {"patience": rule}
+        check(rule, ("patience", "min_delta"), "early_stopping.")
+        found.append({"type": "EarlyStoppingHook", "monitor": "mIoU", "min_delta": 0.0, **rule})
+    return {"custom_hooks": found} if found else {}

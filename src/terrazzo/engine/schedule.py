@@ -5,7 +5,8 @@ from __future__ import annotations
 import bisect
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from torch.optim import Optimizer
@@ -175,6 +176,72 @@ CURVES: dict[str, Callable[..., Curve]] = {
     "CyclicLR": cyclic,
 }
 FOREVER = 10**9
+IGNORED_KEYS = (
+    "type",
+    "verbose",
+    "last_step",
+    "param_name",
+    "by_epoch",
+    "begin",
+    "end",
+    "eps",
+    "convert_to_iter_based",
+)
+
+
+PLATEAU = "ReduceOnPlateauLR"
+
+
+def kind_of(spec: Mapping[str, Any]) -> str:
+    """A schedule's name without its scope."""
+    return str(spec.get("type", "")).rpartition(".")[2]
+
+
+@dataclass
+class Plateau:
+    """A factor that falls by `factor` when a metric has not improved for more than `patience` validations."""
+
+    monitor: str = "loss"
+    rule: str = "less"  # or "greater"
+    factor: float = 0.1
+    patience: int = 10
+    threshold: float = 1e-4
+    threshold_rule: str = "rel"  # or "abs"
+    cooldown: int = 0
+    min_value: float = 0.0
+    scale: float = field(default=1.0, init=False)
+    best: float | None = field(default=None, init=False)
+    waited: int = field(default=0, init=False)
+    resting: int = field(default=0, init=False)
+
+    @classmethod
+    def from_spec(cls, spec: Mapping[str, Any], where: str) -> Plateau:
+        """From a config's entry. Raises UserError for an argument that it does not have."""
+        known = [item.name for item in fields(cls) if item.init]
+        options = {key: value for key, value in spec.items() if key not in IGNORED_KEYS}
+        for key in options:
+            if key not in known:
+                raise UserError(f"{where}: {PLATEAU} has no argument '{key}'{nearest(key, known)}")
+        return cls(**options)
+
+    def note(self, result: Mapping[str, Any]) -> None:
+        """Take notice of a validation. Raises UserError where the metric is not among its results."""
+        name = self.monitor.rpartition("/")[2]
+        if result.get(name) is None:
+            raise UserError(f"{PLATEAU}.monitor: validation gives no '{name}', but {', '.join(map(str, result))}")
+        value = float(result[name])
+        if self.best is None or self._is_better(value, self.best):
+            self.best, self.waited = value, 0
+        else:
+            self.waited += 1
+        if self.resting:
+            self.resting, self.waited = self.resting - 1, 0
+        if self.waited > self.patience:
+            self.scale, self.waited, self.resting = self.scale * self.factor, 0, self.cooldown
+
+    def _is_better(self, value: float, best: float) -> bool:
+        margin = abs(best) * self.threshold if self.threshold_rule == "rel" else self.threshold
+        return value < best - margin if self.rule == "less" else value > best + margin
 
 
 class Schedule:
@@ -189,13 +256,16 @@ class Schedule:
     ) -> None:
         self.base_rates = list(base_rates)
         self.steps_per_epoch = steps_per_epoch
-        self.parts = [self._part(dict(spec), f"param_scheduler.{i}", max_steps) for i, spec in enumerate(specs)]
+        places = [(dict(spec), f"param_scheduler.{i}") for i, spec in enumerate(specs)]
+        self.plateaus = [Plateau.from_spec(spec, where) for spec, where in places if kind_of(spec) == PLATEAU]
+        self.parts = [self._part(spec, where, max_steps) for spec, where in places if kind_of(spec) != PLATEAU]
 
     def _part(self, options: dict[str, Any], where: str, max_steps: int) -> tuple[int, int, Curve]:
         """(first step, steps per unit, curve)."""
-        kind = str(options.pop("type", "")).rpartition(".")[2]
+        kind = kind_of(options)
+        options.pop("type", None)
         if kind not in CURVES:
-            raise UserError(f"{where}: no schedule is called '{kind}'{nearest(kind, CURVES)}")
+            raise UserError(f"{where}: no schedule is called '{kind}'{nearest(kind, [*CURVES, PLATEAU])}")
         by_epoch, convert = options.pop("by_epoch", True), options.pop("convert_to_iter_based", False)
         unit = self.steps_per_epoch if by_epoch else 1
         begin, end = options.pop("begin", 0), options.pop("end", None)
@@ -220,8 +290,24 @@ class Schedule:
             for first, unit, curve in self.parts:
                 if step >= first:
                     rate = curve(rate, (step - first) // unit)
+            for plateau in self.plateaus:
+                rate = max(plateau.min_value, rate * plateau.scale)
             rates.append(rate)
         return rates
+
+    def note(self, result: Mapping[str, Any]) -> None:
+        """Take notice of a validation's metrics, which schedules that wait for progress go by."""
+        for plateau in self.plateaus:
+            plateau.note(result)
+
+    def state(self) -> list[tuple[float, float | None, int, int]]:
+        """What the schedule has learnt from validations."""
+        return [(plateau.scale, plateau.best, plateau.waited, plateau.resting) for plateau in self.plateaus]
+
+    def load_state(self, state: Sequence[Any]) -> None:
+        """Continue from a saved state."""
+        for plateau, values in zip(self.plateaus, state, strict=False):
+            plateau.scale, plateau.best, plateau.waited, plateau.resting = values
 
     def apply(self, optimizer: Optimizer, step: int) -> None:
         """Set the groups' rates for optimizer step `step`."""

@@ -16,7 +16,8 @@ from terrazzo.data.root import locate
 from terrazzo.device import choose_device
 from terrazzo.engine.files import make_folder
 from terrazzo.engine.log import RunLog
-from terrazzo.engine.trainer import Run, Trainer
+from terrazzo.engine.run import Run
+from terrazzo.engine.trainer import Trainer
 from terrazzo.engine.world import cause, joined
 from terrazzo.errors import UserError
 
@@ -31,6 +32,7 @@ def train(
     pretrained: str | None = None,
     device: str | torch.device | None = None,
     trust: bool = False,
+    max_steps: int | None = None,
     quiet: bool = False,
     data_root: str | Path | None = None,
     check: bool = True,
@@ -38,8 +40,8 @@ def train(
     """Train as a config says; files go to `work_dir` (default runs/<config's name>).
 
     `resume` continues the newest state there, or starts afresh. `amp` is True, "bf16" or "fp16"; `pretrained` is a path
-    or "none"; `data_root` is where the data lie, if not where the config says. `check` looks at all of the data first.
-    Raises UserError for what the user can mend.
+    or "none"; `data_root` is where the data lie, if not where the config says. `check` looks at all of the data first;
+    `max_steps` ends this session after as many steps, to be resumed. Raises UserError for what the user can mend.
     """
     settings = load_config(config, {**(overrides or {}), **precision_overrides(amp)}, trust=trust)
     folder = make_folder(Path(work_dir or settings.get("work_dir") or Path("runs") / run_name(config)))
@@ -53,7 +55,7 @@ def train(
         try:
             log.say(f"log: {log.path}")
             settings = locate(settings, data_root)
-            return Trainer(settings, folder, log, chosen, pretrained, resume, check, world).run()
+            return Trainer(settings, folder, log, chosen, pretrained, resume, check, world, max_steps).run()
         except UserError as problem:
             log.note(f"error: {problem}")
             raise

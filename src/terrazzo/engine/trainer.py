@@ -7,7 +7,6 @@ import shlex
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +20,21 @@ from terrazzo.data.build import open_dataset
 from terrazzo.data.checks.run import check_before_training
 from terrazzo.data.loaders import checked, make_loader
 from terrazzo.engine.balance import make_order, set_class_weights
+from terrazzo.engine.budget import Budget, Patience
+from terrazzo.engine.calendar import Calendar
 from terrazzo.engine.checkpoints import Checkpoints
 from terrazzo.engine.ema import EMA
 from terrazzo.engine.evaluate import classes_of, evaluation_loader, make_evaluator
 from terrazzo.engine.files import write_atomically
 from terrazzo.engine.log import RunLog, as_text, class_table, duration, environment, summary
+from terrazzo.engine.memory import checkpoint_activations
+from terrazzo.engine.nonfinite import Guard, broken_gradients, broken_losses
 from terrazzo.engine.optim import build_optimizer
 from terrazzo.engine.parallel import Parallel, shard_model
 from terrazzo.engine.precision import Precision
 from terrazzo.engine.pretrained import load_pretrained
 from terrazzo.engine.progress import Meter, StepProgress
+from terrazzo.engine.run import Interrupted, Run
 from terrazzo.engine.schedule import Schedule
 from terrazzo.engine.schedule_free import averaged
 from terrazzo.engine.scoring import LOADERS, run_evaluation
@@ -43,22 +47,6 @@ from terrazzo.inference.segmenter import describe
 from terrazzo.models.build import build_model
 from terrazzo.models.checkpoint import load_checkpoint
 from terrazzo.sample import Batch
-
-
-@dataclass
-class Run:
-    """What a training run leaves behind."""
-
-    best: Path | None
-    last: Path
-    metrics: dict[str, Any]  # of the last validation
-    log_path: Path
-    finished: bool = True
-    work_dir: Path = field(default_factory=Path)
-
-
-class Interrupted(Exception):
-    """The run saved its state and stopped before its end."""
 
 
 class Trainer:
@@ -74,6 +62,7 @@ class Trainer:
         resume: bool,
         check: bool = True,
         world: World = ALONE,
+        max_steps: int | None = None,
     ) -> None:
         self.config, self.log, self.device, self.work_dir = with_base_batch(config), log, device, work_dir
         self.world = world
@@ -101,7 +90,14 @@ class Trainer:
         if state is None:
             self.load_weights(experiment, pretrained)
         self.model.to(device)
-        self.ema = EMA(self.model, self.settings.ema) if self.settings.ema else None
+        if self.settings.activation_checkpointing:
+            log.say(f"activation checkpointing: {checkpoint_activations(self.model)} blocks are computed again")
+        self.order = make_order(self.train_set, experiment.train, self.settings, log, world)
+        averaging = self.settings.averaging
+        self.calendar = Calendar(self.settings, self.order.batches_per_epoch)
+        self.total = self.calendar.total
+        updates = self.calendar.steps_in(self.settings.unit) / experiment.optimizer.accumulate
+        self.ema = EMA(self.model, averaging, round(averaging.begin * updates)) if averaging else None
         self.parallel = Parallel(
             self.model, world, device, shard=self.settings.shard, find_unused=self.settings.find_unused_parameters
         )
@@ -110,11 +106,14 @@ class Trainer:
         self.optimizer = build_optimizer(
             self.model, optimizer, experiment.optimizer.paramwise, experiment.optimizer.constructor
         )
+        if self.settings.compile:
+            self.parallel.compile()
         self.precision = Precision(device, experiment.optimizer.amp)
-        self.order = make_order(self.train_set, experiment.train, self.settings, log, world)
-        self.total = self.settings.length * self.steps_in(self.settings.unit)
         rates = [group["lr"] for group in self.optimizer.param_groups]
         self.schedule = Schedule(experiment.optimizer.schedule, rates, self.order.batches_per_epoch, self.total)
+        self.guard = Guard(self.model, self.settings.skip_nan, log, world)
+        self.patience = Patience(self.settings.early_stopping, self.settings.lower_is_better)
+        self.budget = Budget(self.settings.time_limit, max_steps)
         self.step = self.first_step = self.saved_step = self.validated_step = 0
         torch.manual_seed(self.settings.seed + world.rank)  # each process has dropout of its own
         self.best_score: float | None = None
@@ -131,10 +130,6 @@ class Trainer:
             write_atomically(work_dir / "config.yaml", lambda path: path.write_text(text, encoding="utf-8"))
         self.describe_run()
 
-    def steps_in(self, unit: str) -> int:
-        """Steps in one unit of a length or interval."""
-        return self.order.batches_per_epoch if unit == "epoch" else 1
-
     # Setting up
 
     def load_weights(self, experiment: Experiment, pretrained: str | None) -> None:
@@ -148,6 +143,8 @@ class Trainer:
         restore_state(state, self.model, self.optimizer, self.precision, self.ema)
         self.step, self.validated_step, self.metrics = state["step"], state["validated_step"], state["metrics"]
         self.order.start = epoch, sample = tuple(state["position"])
+        self.schedule.load_state(state["schedule"])
+        self.patience.best, self.patience.waited = state["patience"]
         self.best_score = state["best_score"] if self.checkpoints.best.exists() else None
         before, now = state["batch_in_all"], self.order.batch_size
         if before != now and self.order.by_epoch:
@@ -224,29 +221,37 @@ class Trainer:
         while self.step < self.total:
             batch = meter.wait_for(batches)
             self.schedule.apply(optimizer, self.step)
+            rate = optimizer.param_groups[0]["lr"]
             is_update = (self.step + 1) % accumulate == 0 or self.step + 1 == self.total
-            with self.parallel.synchronised(is_update or self.is_time_to_save(self.step + 1)):
+            with self.parallel.synchronised(is_update or self.calendar.saves(self.step + 1)):
                 losses = self.losses(batch)
-                total = total_loss(losses)
-                self.check_finite(total, losses, batch)
-                self.precision.backward(total / accumulate)
+                is_sound = self.guard.accepts(broken_losses(losses), self.step + 1, rate, batch, self.losses)
+                if is_sound:
+                    self.precision.backward(total_loss(losses) / accumulate)
             self.step += 1
             if is_update:
-                self.precision.update(optimizer, model, clip)
+                broken = broken_gradients(model) if self.precision.name != "fp16" else []  # there the scaler looks
+                if self.guard.accepts(broken, self.step, rate, batch, self.losses):
+                    self.precision.update(optimizer, model, clip)
                 optimizer.zero_grad(set_to_none=True)
                 if self.ema is not None:
                     self.ema.update(model, -(-self.step // accumulate))
-            meter.add(losses)
-            progress.update(self.step, meter, optimizer.param_groups[0]["lr"])
+            if is_sound:
+                meter.add(losses)
+            progress.update(self.step, meter, rate)
             if self.step % settings.log_interval == 0 or self.step == self.total:
                 self.log_losses(meter, progress)
             with meter.paused():
                 if self.is_time_to_validate():
                     with averaged(optimizer):
                         self.validate(stop, progress)
-                if self.is_time_to_save(self.step):
+                if self.calendar.saves(self.step):
                     self.save()
-            if (is_update or self.world.size == 1) and self.world.any(stop.requested) and self.step < self.total:
+            if self.patience.is_over and self.step < self.total:
+                self.end_early()
+                break
+            ends = stop.requested or self.budget.is_spent(self.step - self.first_step)
+            if (is_update or self.world.size == 1) and self.step < self.total and self.world.any(ends):
                 raise Interrupted
 
     def batches(self) -> Iterator[Batch]:
@@ -268,37 +273,23 @@ class Trainer:
         with self.precision.autocast():
             return self.parallel.loss(images, labels, **targets)
 
-    def is_time(self, step: int, interval: int | None, unit: str, begin: int = 1) -> bool:
-        """Whether something that happens every `interval` units is due after a step, or the run is at its end."""
-        length = self.steps_in(unit)
-        due = interval is not None and step % (interval * length) == 0 and step >= begin * length
-        return due or step == self.total
-
-    def is_time_to_save(self, step: int) -> bool:
-        """Whether the state is saved after this step."""
-        return self.is_time(step, self.settings.checkpoint_interval, self.settings.checkpoint_unit)
-
     def is_time_to_validate(self) -> bool:
         """Whether a validation is due at this step and not done yet."""
-        settings = self.settings
-        due = self.is_time(self.step, settings.val_interval, settings.unit, settings.val_begin)
-        return due and self.val_set is not None and self.validated_step < self.step
-
-    def check_finite(self, total: Tensor, losses: Mapping[str, Tensor], batch: Batch) -> None:
-        """Raise UserError where the loss is not a number, with what a user needs to find out why."""
-        if bool(total.isfinite()):
-            return
-        broken = [name for name, value in losses.items() if not bool(value.isfinite())]
-        files = ", ".join(str(sample.image_path) for sample in batch.samples)
-        rate, value = self.optimizer.param_groups[0]["lr"], float(total.detach())
-        raise UserError(
-            f"the loss is {value} at step {self.step + 1} ({', '.join(broken)}; learning rate {rate:.3g}; "
-            f"batch: {files}). Lower the learning rate, clip gradients (optim_wrapper.clip_grad), look at these files."
-        )
+        return self.calendar.validates(self.step) and self.val_set is not None and self.validated_step < self.step
 
     # What happens at intervals
 
+    def end_early(self) -> None:
+        """End a run that makes no progress any more."""
+        self.log.say(
+            f"stopped early at step {self.step}: {self.patience.waited} validations without a better score than "
+            f"{self.patience.best:.2f}"
+        )
+        self.save()
+
     def log_losses(self, meter: Meter, progress: StepProgress) -> None:
+        if not meter.steps:  # all left out
+            return
         values = self.world.mean(meter.means())
         rate = self.optimizer.param_groups[0]["lr"]
         times = {"lr": rate, "seconds": meter.seconds_per_step, "data_share": meter.waiting_share}
@@ -347,6 +338,8 @@ class Trainer:
                 "and learning rate"
             )
         score = result[self.best_name(result)]
+        self.patience.note(score)
+        self.schedule.note(result)
         if score is not None and self.is_better(score):
             self.best_score = score
             self.save_weights(self.checkpoints.best)
@@ -372,6 +365,8 @@ class Trainer:
             "validated_step": self.validated_step,
             "best_score": self.best_score,
             "metrics": self.metrics,
+            "schedule": self.schedule.state(),
+            "patience": (self.patience.best, self.patience.waited),
         }
         state = collect_state(self.model, self.optimizer, self.precision, self.ema, self.world)
         if self.world.is_main:

@@ -1,0 +1,27 @@
+"""Less memory for activations: blocks are computed again in the backward pass (Chen et al., 2016)."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from terrazzo.errors import UserError
+
+
+def checkpoint_activations(model: nn.Module) -> int:
+    """Let the backbone's repeated blocks keep their inputs alone; how many there are. Raises UserError for none."""
+    backbone = model.get_submodule("backbone") if hasattr(model, "backbone") else model
+    blocks: list[nn.Module] = []
+    for module in backbone.modules():
+        children = list(module.children())
+        is_row = isinstance(module, (nn.Sequential, nn.ModuleList)) and len(children) > 1
+        if is_row and len({type(child) for child in children}) == 1 and any(True for _ in children[0].children()):
+            inner = {part for block in blocks for part in block.modules()}
+            blocks += [child for child in children if child not in inner]
+    if not blocks:
+        raise UserError(f"activation_checkpointing: {type(backbone).__name__} has no repeated blocks to compute again")
+    for block in blocks:
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]
+    return len(blocks)
