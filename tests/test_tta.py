@@ -17,7 +17,19 @@ from terrazzo.inference.modes import infer, window_starts, with_mirror
 from terrazzo.inference.tta import predict_views
 from terrazzo.sample import Sample
 from terrazzo.transforms import Compose
-from tiny import CLASSES, MEAN, STD, fit, make_streets, model_config, street, terrazzo, tiny_config, write_config
+from tiny import (
+    CLASSES,
+    MEAN,
+    STD,
+    fit,
+    make_streets,
+    model_config,
+    short_form,
+    street,
+    terrazzo,
+    tiny_config,
+    write_config,
+)
 
 TTA = [
     {"type": "LoadImageFromFile"},
@@ -108,6 +120,16 @@ def test_on_the_command_line(trained, tmp_path):
     result = terrazzo("test", path, checkpoint, "--tta", "--device", "cpu", "--out", tmp_path / "maps")
     assert result.returncode == 0, result.stderr
     assert len(list((tmp_path / "maps").glob("*.png"))) == 3
+
+
+def test_the_short_form_can_be_augmented(streets, tmp_path):
+    config = write_config(tmp_path / "config.yaml", short_form(streets))
+    run = fit(config, tmp_path / "run")
+    shapes = []
+    tz.evaluate(
+        config, run.last, device="cpu", tta=True, on_prediction=lambda batch, maps, *_: shapes.append(maps[0].shape)
+    )
+    assert shapes == [(32, 40)] * 3
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from terrazzo.config.short_data import as_list, dataset
 from terrazzo.config.short_images import ImageKind, image_kind, set_in_channels
 from terrazzo.config.upgrade import is_old, upgrade_config
 from terrazzo.errors import UserError, nearest
+from terrazzo.recipes.book import tta_pipeline
 from terrazzo.recipes.parts import IMAGENET
 
 KEYS = (
@@ -188,7 +189,7 @@ def loaders(
     by_epoch: bool,
     images: ImageKind,
 ) -> dict[str, Any]:
-    """The three data sections; `test` falls back on `val`."""
+    """The three data sections and the steps of test-time augmentation; `test` falls back on `val`."""
     ratio = as_list(values.get("ratio_range", [0.5, 2.0]))
     if len(ratio) != 2 or not all(isinstance(factor, (int, float)) and factor > 0 for factor in ratio):
         raise UserError(f"ratio_range must be two factors, such as [0.5, 2.0], not {values['ratio_range']!r}")
@@ -221,6 +222,8 @@ def loaders(
             }
             for name, split in (("val", "val"), ("test", test))
         },
+        "tta_model": {"type": "SegTTAModel"},
+        "tta_pipeline": [load[0], *tta_pipeline()[1:]],
     }
 
 
