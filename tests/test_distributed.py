@@ -199,3 +199,35 @@ def test_the_first_machine_of_a_slurm_job(nodes, host):
 def test_an_unknown_meeting_point_is_asked_for():
     with pytest.raises(UserError, match="MASTER_ADDR"):
         set_address("Open MPI", World(1, 4), {"OMPI_COMM_WORLD_LOCAL_SIZE": "2"})
+
+
+FAKE = """#!/bin/sh
+echo "$(basename "$0") $*" >> {log}
+{then}
+"""
+
+
+@pytest.mark.parametrize(
+    ("ended", "calls"), [("saved", ["srun", "scontrol"]), ("failed", ["srun"]), ("done", ["srun"])]
+)
+def test_a_batch_file_for_slurm_starts_and_requeues(tmp_path, ended, calls):
+    options = ["--slurm", "2", "--gpus", "4", "--amp", "bf16", "--work-dir", tmp_path / "a run"]
+    written = terrazzo("train", "config.yaml", *options, "--cfg-options", "a.b=[1, 2]")
+    assert written.returncode == 0 and f"sbatch {tmp_path / 'a run' / 'train.sbatch'}" in written.stdout
+    batch = tmp_path / "a run" / "train.sbatch"
+    assert "#SBATCH --nodes=2\n#SBATCH --ntasks-per-node=4\n" in batch.read_text()
+    lines = {"saved": "stopped at step 3 of 9, state saved; to continue: ...", "failed": "error: x", "done": "weights"}
+    then = f"echo '{lines[ended]}' >> '{tmp_path / 'a run' / 'log.txt'}'; exit {0 if ended == 'done' else 1}"
+    for name, what in (("srun", then), ("scontrol", "exit 0")):
+        program = tmp_path / "bin" / name
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(FAKE.format(log=tmp_path / "calls", then=what))
+        program.chmod(0o755)
+    path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+    done = subprocess.run(["bash", batch], env=os.environ | {"PATH": path, "SLURM_JOB_ID": "7"}, check=False)
+    assert done.returncode == (0 if ended == "done" else 1)
+    made = (tmp_path / "calls").read_text().splitlines()
+    assert [call.split()[0] for call in made] == calls
+    assert made[0] == (
+        f"srun terrazzo train config.yaml --amp bf16 --cfg-options a.b=[1, 2] --work-dir {tmp_path / 'a run'} --resume"
+    )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import re
 import signal
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -293,3 +295,36 @@ def test_a_killed_process_loses_only_what_came_after_its_last_state(streets, tmp
     leftover.write_bytes(b"half a state")
     run = fit(tiny_config(streets, steps=3), tmp_path / "run", resume=True)
     assert run.finished and not leftover.exists()
+
+
+@pytest.mark.slow
+def test_twenty_kills_at_random_moments_lose_no_more_than_the_interval(streets, tmp_path):
+    """Every step saves, so that kills meet saves; in the end the weights are those of a run that was left alone."""
+    config = tiny_config(streets, steps=400)
+    config["default_hooks"]["checkpoint"]["interval"] = 1
+    config["train_cfg"]["val_interval"] = 400
+    whole = fit(config, tmp_path / "whole")
+    path, folder = write_config(tmp_path / "config.yaml", config), tmp_path / "killed"
+    random, done = np.random.default_rng(0), 0
+
+    def newest() -> int:
+        names = (
+            [name for name in states(folder) if not name.startswith(".")] if (folder / "checkpoints").exists() else []
+        )
+        return max((int(name.removeprefix("step_").removesuffix(".pt")) for name in names), default=0)
+
+    for _ in range(20):
+        process = start_terrazzo("train", path, "--work-dir", folder, "--resume", "--device", "cpu", "--no-check")
+        while newest() == done:
+            assert process.poll() is None, process.communicate()[1]
+            time.sleep(0.01)
+        time.sleep(random.uniform(0, 0.4))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        whole_lines = (folder / "metrics.jsonl").read_text().rpartition("\n")[0].splitlines()
+        assert newest() >= json.loads(whole_lines[-1])["step"] - 1
+        torch.load(folder / "checkpoints" / f"step_{newest()}.pt", weights_only=True)
+        done = newest()
+    assert 20 <= done < 400
+    resumed = fit(config, folder, resume=True)
+    assert resumed.finished and same_weights(whole.last, resumed.last)

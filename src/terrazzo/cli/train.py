@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
 from terrazzo.cli.common import add_config_options, overrides
 
@@ -34,6 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="with --gpus: how often a failed run starts again and resumes",
     )
+    parser.add_argument(
+        "--slurm", type=count, nargs="?", const=1, metavar="NODES", help="write a batch file for SLURM and stop"
+    )
     parser.add_argument("--fsdp", action="store_true", help="shard weights and moments among the devices")
     parser.add_argument("--time-limit", metavar="T", help="save and stop after so long: 90 (seconds), 55m, 1h30m")
     parser.add_argument("--max-steps", type=count, metavar="N", help="save and stop after N steps of this session")
@@ -54,6 +58,8 @@ def run(args: argparse.Namespace) -> int:
     from terrazzo.engine.train import train
     from terrazzo.engine.world import launched
 
+    if args.slurm:
+        return write_job(args)
     if args.gpus > 1 and launched() is None:
         return launch(args.gpus, args.arguments, restarts=args.max_restarts, cpu=args.device == "cpu")
     settings = overrides(args) | ({"auto_scale_lr.enable": True} if args.auto_scale_lr else {})
@@ -79,3 +85,35 @@ def run(args: argparse.Namespace) -> int:
         check=not args.no_check,
     )
     return 0 if outcome.finished else 1
+
+
+def write_job(args: argparse.Namespace) -> int:
+    """Write what `sbatch` takes, and say so."""
+    from pathlib import Path
+
+    from terrazzo.engine.slurm import write_batch_file
+    from terrazzo.engine.train import run_name
+
+    folder = Path(args.work_dir or Path("runs") / run_name(args.config))
+    kept = without_options(args.arguments, ("--slurm", "--gpus", "--work-dir", "--resume"))
+    path = write_batch_file(
+        folder, [*kept, "--work-dir", str(folder.resolve()), "--resume"], nodes=args.slurm, gpus=args.gpus
+    )
+    print(f"written: {path}\nlook it over, then: sbatch {path}")
+    return 0
+
+
+def without_options(arguments: Sequence[str], names: Sequence[str]) -> list[str]:
+    """A command line without some options and their values."""
+    kept: list[str] = []
+    dropping = False
+    for argument in arguments:
+        is_option = argument.startswith("--")
+        if is_option:
+            dropping = argument.partition("=")[0] in names
+        takes_value = dropping and not is_option
+        if not dropping:
+            kept.append(argument)
+        elif takes_value or "=" in argument or argument == "--resume":
+            dropping = False
+    return kept
