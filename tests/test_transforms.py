@@ -15,7 +15,7 @@ from terrazzo.errors import UserError
 from terrazzo.registry import TRANSFORMS
 from terrazzo.sample import Sample, Target
 from terrazzo.transforms import Compose, read_image, read_label
-from terrazzo.transforms.crop import ResizeCrop
+from terrazzo.transforms.crop import ResizeCrop, is_varied
 from terrazzo.transforms.decode import map_label
 from terrazzo.transforms.geometry import crop, resize, resize_crop
 
@@ -227,8 +227,21 @@ def test_compose_fuses_resize_and_crop_without_changing_the_result(seed):
         apart = TRANSFORMS.build(spec)(apart, rng)
     together = fused(make_sample(), np.random.default_rng(seed))
     assert np.array_equal(together.label, apart.label)
-    assert np.abs(together.image.astype(int) - apart.image).max() <= 1
+    difference = np.abs(together.image.astype(int) - apart.image)
+    assert difference.max() <= 2 and difference.mean() < 0.25
     assert together.meta == apart.meta
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64])
+def test_a_label_is_varied_where_no_class_covers_too_much(dtype):
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        shares = rng.dirichlet(np.full(4, 0.5))
+        label = rng.choice([0, 3, 18, 255], size=rng.integers(1, 60, 2), p=shares).astype(dtype)
+        counts = np.array([np.count_nonzero(label == index) for index in (0, 3, 18)])
+        for most in (0.2, 0.75, 0.99):
+            expected = np.count_nonzero(counts) > 1 and counts.max() / counts.sum() < most
+            assert is_varied(label, most, 255) == expected
 
 
 def test_every_target_follows_the_image():

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -169,6 +170,10 @@ def padded(tensor: Tensor, height: int, width: int, value: float) -> Tensor:
 def to_tensor(image: np.ndarray | None) -> Tensor:
     """(H, W, C) array -> (C, H, W) tensor of the same type; of 16 bits, with which torch does little, as float32."""
     assert image is not None, "the pipeline has loaded no image"
+    if image.dtype == np.uint8 and image.shape[2] == 3:
+        planes = np.empty((3, *image.shape[:2]), np.uint8)
+        cv2.split(image, list(planes))  # several times faster than NumPy's copy
+        return torch.from_numpy(planes)
     image = image.astype(np.float32) if image.dtype == np.uint16 else image
     return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
 
@@ -186,8 +191,6 @@ def without_arrays(sample: Sample) -> Sample:
 def quiet_worker(_: int) -> None:
     """A loader worker uses one thread, and leaves it to the main process what an interrupt means."""
     import signal
-
-    import cv2
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "alarm"):  # a SIGTERM to all processes leaves a minute to serve the last step, and to save

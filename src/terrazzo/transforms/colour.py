@@ -1,7 +1,8 @@
-"""What pixels are worth: brightness, contrast, saturation, hue, contrast equalisation; mostly tables of 256 entries."""
+"""What pixels are worth: brightness, contrast, saturation, hue, contrast equalisation; on whole numbers."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import cv2
@@ -10,6 +11,7 @@ import numpy as np
 from terrazzo.errors import UserError
 
 LEVELS = np.arange(256, dtype=np.float32)
+TRUNCATING = 2**-14 - 0.5  # makes OpenCV's rounding to the nearest whole number the next one below
 
 
 def clipped(levels: np.ndarray) -> np.ndarray:
@@ -27,11 +29,6 @@ def as_bytes(image: np.ndarray) -> np.ndarray:
     return image if image.dtype == np.uint8 else clipped(image)
 
 
-def linear_table(factor: float = 1.0, offset: float = 0.0) -> np.ndarray:
-    """The table of `level * factor + offset`."""
-    return clipped(LEVELS * factor + offset)
-
-
 def look_up(image: np.ndarray, table: np.ndarray) -> np.ndarray:
     """Replace every level by its entry in a table of (256,) or, one a channel, (256, C)."""
     if table.ndim == 2:
@@ -39,12 +36,26 @@ def look_up(image: np.ndarray, table: np.ndarray) -> np.ndarray:
     return cv2.LUT(image, table).reshape(image.shape)
 
 
+def shift_levels(image: np.ndarray, offset: float) -> np.ndarray:
+    """`level + offset`, rounded down and kept between 0 and 255, of a uint8 image."""
+    flat = image.reshape(len(image), -1)
+    return cv2.add(flat, (math.floor(offset), 0, 0, 0)).reshape(image.shape)
+
+
+def scale_levels(image: np.ndarray, factor: float) -> np.ndarray:
+    """`level * factor` of a uint8 image, rounded down (but for a product just below a whole number) and at most 255."""
+    flat = image.reshape(len(image), -1)
+    return cv2.addWeighted(flat, factor, flat, 0, TRUNCATING).reshape(image.shape)
+
+
 def shift_saturation_and_hue(image: np.ndarray, factor: float = 1.0, shift: int = 0) -> np.ndarray:
     """Multiply the saturation and turn the hue of an RGB uint8 image by `shift` steps of two degrees."""
-    hue = ((LEVELS + shift) % 180).astype(np.uint8)
-    table = np.stack([hue, linear_table(factor), LEVELS.astype(np.uint8)], axis=-1)  # 256, HSV
-    hsv = cv2.LUT(cv2.cvtColor(image, cv2.COLOR_RGB2HSV), table[None])
-    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
+    hue, saturation, value = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2HSV))
+    if shift:
+        hue = cv2.LUT(hue, ((LEVELS + shift) % 180).astype(np.uint8))
+    if factor != 1:
+        saturation = scale_levels(saturation, factor)
+    return cv2.cvtColor(cv2.merge([hue, saturation, value]), cv2.COLOR_HSV2RGB)
 
 
 def gamma_table(gamma: float) -> np.ndarray:

@@ -17,6 +17,7 @@ from terrazzo.transforms.geometry import Box, crop, pad, resize_crop
 from terrazzo.transforms.resize import Resizing, record_resize
 
 TRIES = 10  # for a crop whose largest class is small enough
+GLANCE = 8  # every so many pixels are enough to guess the largest class
 
 
 def class_counts(label: np.ndarray, ignore_index: int) -> np.ndarray:
@@ -28,6 +29,19 @@ def class_counts(label: np.ndarray, ignore_index: int) -> np.ndarray:
         return counts[counts > 0]
     classes, counts = np.unique(label, return_counts=True)
     return counts[classes != ignore_index]
+
+
+def is_varied(label: np.ndarray, most: float, ignore_index: int) -> bool:
+    """Whether two classes or more occur in the label and none covers `most` of its counted pixels."""
+    if label.dtype == np.uint8 and 0 <= ignore_index < 256 and label.size:
+        few = np.bincount(label[::GLANCE, ::GLANCE].ravel(), minlength=256)
+        few[ignore_index] = 0
+        largest = np.count_nonzero(label == few.argmax().astype(np.uint8))
+        counted = label.size - np.count_nonzero(label == ignore_index)
+        if 0 < largest < counted and counted - largest <= largest:  # so no other class covers more
+            return largest / counted < most
+    counts = class_counts(label, ignore_index)
+    return len(counts) > 1 and bool(counts.max() / counts.sum() < most)
 
 
 @TRANSFORMS.register
@@ -70,8 +84,7 @@ class RandomCrop:
         if self.cat_max_ratio >= 1 or label_in is None:
             return box
         for _ in range(TRIES):
-            counts = class_counts(label_in(box), self.ignore_index)
-            if len(counts) > 1 and counts.max() / counts.sum() < self.cat_max_ratio:
+            if is_varied(label_in(box), self.cat_max_ratio, self.ignore_index):
                 break
             box = any_box()
         return box
@@ -88,13 +101,19 @@ class ResizeCrop:
         before = height, width = image_of(sample, self).shape[:2]
         size = self.resize.target_size(height, width, rng)
         label = sample.label
-        label_in = None if label is None else lambda box: resize_crop(label, size, box, "nearest")
-        box = self.random_crop.draw_box(size[1], size[0], rng, label_in)
-        for_each_map(
-            sample,
-            lambda array, interpolation, _: resize_crop(array, size, box, interpolation),
-            self.resize.interpolation,
-        )
+        tried: dict[Box, np.ndarray] = {}  # the label in the last box
+
+        def label_in(box: Box) -> np.ndarray:
+            tried.clear()
+            tried[box] = resize_crop(label, size, box, "nearest")
+            return tried[box]
+
+        box = self.random_crop.draw_box(size[1], size[0], rng, None if label is None else label_in)
+
+        def cut(array: np.ndarray, interpolation: str, _: float) -> np.ndarray:
+            return tried[box] if array is label and box in tried else resize_crop(array, size, box, interpolation)
+
+        for_each_map(sample, cut, self.resize.interpolation)
         return record_resize(sample, before, size)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import cv2
@@ -19,6 +20,8 @@ INTERPOLATIONS = {
 CV2_TYPES = tuple(map(np.dtype, ("uint8", "uint16", "int16", "float32", "float64")))
 FLIPS = {"horizontal": 1, "vertical": 0, "diagonal": -1}  # OpenCV's codes
 Box = tuple[int, int, int, int]  # top, left, bottom, right
+WARPING_COST = 3  # a pixel's affine warp in units of its resize
+MISALIGNMENT = 1 / 64  # of a source pixel, as much as an affine warp's coordinates are rounded by
 
 
 def interpolation_code(name: str) -> int:
@@ -64,6 +67,8 @@ def nearest_crop(array: np.ndarray, size: tuple[int, int], box: Box) -> np.ndarr
     top, left, bottom, right = box
     rows = _nearest_indices(array.shape[0], size[1], top, bottom)
     columns = _nearest_indices(array.shape[1], size[0], left, right)
+    if rows[-1] - rows[0] < len(rows):  # enlarged: columns first, of fewer rows
+        return array[rows[0] : rows[-1] + 1].take(columns, axis=1).take(rows - rows[0], axis=0)
     return array.take(rows, axis=0).take(columns, axis=1)
 
 
@@ -73,23 +78,46 @@ def _nearest_indices(source: int, target: int, start: int, stop: int) -> np.ndar
 
 
 def resize_crop(array: np.ndarray, size: tuple[int, int], box: Box, interpolation: str = "bilinear") -> np.ndarray:
-    """`crop(resize(array, size), box)`, resampling only the crop where that costs less; within one level for uint8."""
+    """`crop(resize(array, size), box)`, resampling little more than the crop; uint8 differs by a level, seldom two."""
     height, width = array.shape[:2]
     top, left, bottom, right = box
     if (width, height) == tuple(size):
         return crop(array, box)
     if interpolation == "nearest":
         return nearest_crop(array, size, box)
-    crop_is_large = (
-        3 * (bottom - top) * (right - left) > size[0] * size[1]
-    )  # warping costs about 3 times a pixel's resize
-    if interpolation != "bilinear" or crop_is_large or array.dtype not in CV2_TYPES:
+    if interpolation != "bilinear" or array.dtype not in CV2_TYPES:
         return crop(resize(array, size, interpolation), box)
-    x_step, y_step = width / size[0], height / size[1]
+    first_row, source_top = _grid_start(top, height / size[1])
+    first_column, source_left = _grid_start(left, width / size[0])
+    if (bottom - first_row) * (right - first_column) > WARPING_COST * (bottom - top) * (right - left):
+        return _warp_crop(array, size, box)
+    source = array[
+        source_top : int((bottom + 1) * height / size[1]) + 2, source_left : int((right + 1) * width / size[0]) + 2
+    ]
+    factors = {"fx": size[0] / width, "fy": size[1] / height}
+    resized = cv2.resize(source, None, **factors, interpolation=cv2.INTER_LINEAR)
+    inner = (top - first_row, left - first_column, bottom - first_row, right - first_column)
+    return crop(resized, inner).reshape(bottom - top, right - left, *array.shape[2:])
+
+
+def _grid_start(start: int, step: float) -> tuple[int, int]:
+    """The last target position up to `start` that lies on a source pixel's edge, and that source pixel.
+
+    From `start` on, a resize that begins there takes what one of the whole takes, shifted by less than MISALIGNMENT.
+    """
+    border = math.ceil(max(0.0, 0.5 / step - 0.5))  # positions whose left neighbour a resize from here does not see
+    edges = np.arange(max(0, start - border), -1, -1) * step
+    aligned = np.abs(edges - np.rint(edges)) <= MISALIGNMENT
+    before = int(aligned.argmax())
+    return max(0, start - border) - before, round(edges[before])
+
+
+def _warp_crop(array: np.ndarray, size: tuple[int, int], box: Box) -> np.ndarray:
+    top, left, bottom, right = box
+    x_step, y_step = array.shape[1] / size[0], array.shape[0] / size[1]
     matrix = np.array([[x_step, 0, (left + 0.5) * x_step - 0.5], [0, y_step, (top + 0.5) * y_step - 0.5]])
-    return warp(
-        array, matrix, (right - left, bottom - top), cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, cv2.BORDER_REPLICATE
-    )
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return warp(array, matrix, (right - left, bottom - top), flags, cv2.BORDER_REPLICATE)
 
 
 def warp(

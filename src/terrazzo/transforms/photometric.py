@@ -16,9 +16,10 @@ from terrazzo.transforms.colour import (
     as_bytes,
     equalise_locally,
     gamma_table,
-    linear_table,
     look_up,
     normalise,
+    scale_levels,
+    shift_levels,
     shift_saturation_and_hue,
     stretch,
 )
@@ -46,16 +47,15 @@ class PhotoMetricDistortion:
         saturation = rng.uniform(*as_pair(self.saturation_range, "saturation_range")) if saturate else 1.0
         hue = int(rng.integers(-self.hue_delta, self.hue_delta)) if turn_hue and self.hue_delta else 0
 
-        bright, contrasted = linear_table(offset=offset), linear_table(factor)
         in_hsv = (saturate or turn_hue) and image.shape[2] == 3
-        if not in_hsv or contrast_first:
-            bright = contrasted[bright]
-        if brighten or (contrast and (not in_hsv or contrast_first)):
-            image = look_up(image, bright)
+        if brighten:
+            image = shift_levels(image, offset)
+        if contrast and (contrast_first or not in_hsv):
+            image = scale_levels(image, factor)
         if in_hsv:
             image = shift_saturation_and_hue(image, saturation, hue)
-        if in_hsv and contrast and not contrast_first:
-            image = look_up(image, contrasted)
+        if contrast and in_hsv and not contrast_first:
+            image = scale_levels(image, factor)
         sample.image = image
         return sample
 
