@@ -265,7 +265,7 @@ def test_hooks_that_a_setting_stands_for():
     [
         ("NumClassCheckHook", "what it does is always done"),
         ("SyncBuffersHook", "what it does is always done"),
-        ("ProfilerHook", r"torch\.profiler can watch"),
+        ("ProfilerHook", r"terrazzo train --profile"),
         ("MemoryProfilerHook", "no setting stands for this one"),
         ("mmcv.MyHook", "no setting stands for this one"),
     ],

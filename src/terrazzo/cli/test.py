@@ -116,13 +116,11 @@ class PredictionWriter:
 
     def write(self, batch: Any, maps: list[Any], classes: Any, palette: Any) -> None:
         """The predictions of one batch, under the names of the image files."""
-        from dataclasses import replace
-
         from PIL import Image
 
-        from terrazzo.painting import as_picture, overlay
-        from terrazzo.transforms.loading import LoadImageFromFile
+        from terrazzo.painting import overlay
         from terrazzo.viz import add_legend
+        from terrazzo.viz.grid import stored_picture
 
         for sample, prediction in zip(batch.samples, maps, strict=True):
             labels = prediction.cpu().numpy()
@@ -132,8 +130,7 @@ class PredictionWriter:
                 continue
             name = f"{stem}.png"
             if self.show is not None:
-                loader = replace(sample.meta.get("loader", LoadImageFromFile()), to_float32=False)
-                painted = overlay(as_picture(loader.read(sample.image_path)), labels, palette, self.opacity)
+                painted = overlay(stored_picture(sample), labels, palette, self.opacity)
                 painted = add_legend(painted, labels, classes, palette)
                 save_picture(self.show / name, painted)
             if self.out is not None:
@@ -141,11 +138,11 @@ class PredictionWriter:
 
     def write_depth(self, stem: str, depth: Any) -> None:
         """Depth in colours from near (blue) to far (red), and as an array."""
-        import cv2
         import numpy as np
 
+        from terrazzo.viz.grid import depth_colours
+
         if self.show is not None:
-            steps = np.uint8(255 * (depth - depth.min()) / max(np.ptp(depth), 1e-9))
-            save_picture(self.show / f"{stem}.png", cv2.applyColorMap(steps, cv2.COLORMAP_TURBO)[..., ::-1])
+            save_picture(self.show / f"{stem}.png", depth_colours(depth))
         if self.out is not None:
             np.save(self.out / f"{stem}.npy", depth)

@@ -43,7 +43,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-steps", type=count, metavar="N", help="save and stop after N steps of this session")
     parser.add_argument("--deterministic", action="store_true", help="the same bits on every run, also on a GPU")
     parser.add_argument("--compile", action="store_true", help="let torch.compile make the steps faster")
+    parser.add_argument(
+        "--track", nargs="+", metavar="T", help="also write curves and pictures for tensorboard, wandb, mlflow, csv"
+    )
+    parser.add_argument(
+        "--profile", nargs="?", type=steps, const=20, default=0, metavar="N", help="say where the time of N steps goes"
+    )
     add_config_options(parser)
+
+
+def steps(text: str) -> int:
+    """A whole number of steps from 1."""
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"'{text}' is no number of steps")
+    return int(text)
 
 
 def count(text: str) -> int:
@@ -71,6 +84,8 @@ def run(args: argparse.Namespace) -> int:
         settings["compile"] = True
     if args.fsdp:
         settings["strategy"] = {"type": "FSDPStrategy"}
+    if args.track:
+        settings["track"] = args.track
     outcome = train(
         args.config,
         work_dir=args.work_dir,
@@ -83,6 +98,7 @@ def run(args: argparse.Namespace) -> int:
         trust=args.trust_config,
         data_root=args.data_root,
         check=not args.no_check,
+        profile=args.profile,
     )
     return 0 if outcome.finished else 1
 

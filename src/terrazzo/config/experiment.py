@@ -10,6 +10,7 @@ from typing import Any
 from terrazzo.config.duration import seconds
 from terrazzo.config.evaluators import EvaluatorSettings, evaluator_settings
 from terrazzo.config.imports import check_custom
+from terrazzo.config.watching import DEFAULT_PICTURES, WatchSettings, watch_settings
 from terrazzo.errors import UserError, nearest
 
 # sections and settings at the top level of a config in the 1.x vocabulary, and their keys where they are fixed
@@ -52,6 +53,8 @@ SECTIONS: dict[str, tuple[str, ...] | None] = {
     "randomness": ("seed", "deterministic", "diff_rank_seed"),
     "visualizer": None,
     "vis_backends": None,
+    "track": None,
+    "val_pictures": None,
     "log_processor": None,
     "log_level": None,
     "load_from": None,
@@ -90,9 +93,9 @@ HOOKS = dict.fromkeys(
      "ParamSchedulerHook", "RuntimeInfoHook", "LoggerHook", "TextLoggerHook", "PrepareTTAHook"), NOT_NEEDED
 ) | {
     "EmptyCacheHook": "memory is freed by itself",
-    "ProfilerHook": "torch.profiler can watch `terrazzo.train`",
-    "NPUProfilerHook": "torch.profiler can watch `terrazzo.train`",
-    "SegVisualizationHook": "`terrazzo test --show-dir` paints predictions",
+    "ProfilerHook": "`terrazzo train --profile` says where the time goes",
+    "NPUProfilerHook": "`terrazzo train --profile` says where the time goes",
+    "SegVisualizationHook": "`val_pictures` says how many predictions each validation paints",
 }  # fmt: skip
 AMP_DTYPES = {"bf16": "bfloat16", "fp16": "float16"}  # our names of the precisions, and those in configs
 
@@ -180,6 +183,7 @@ class Experiment:
     optimizer: OptimizerSettings | None
     run: RunSettings | None
     load_from: str | None = None
+    watch: WatchSettings = field(default_factory=WatchSettings)
     tta_pipeline: tuple[Any, ...] = ()  # the steps of test-time augmentation
     tta_model: str = "SegTTAModel"  # how its views are joined
 
@@ -205,6 +209,7 @@ def make_experiment(config: Mapping[str, Any]) -> Experiment:
         optimizer=optimizer_settings(config) if config.get("optim_wrapper") else None,
         run=run_settings(config) if config.get("train_cfg") else None,
         load_from=config.get("load_from"),
+        watch=watch_settings(config, whole_number(config, "val_pictures", DEFAULT_PICTURES, "", least=0)),
         tta_pipeline=tuple(config.get("tta_pipeline") or ()),
         tta_model=str((config.get("tta_model") or {}).get("type", "SegTTAModel")),
     )

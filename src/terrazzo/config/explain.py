@@ -169,6 +169,8 @@ ABOUT: dict[str, str] = {
     "log_processor": "How logged values are averaged.",
     "visualizer": "How predictions are drawn, and where to.",
     "vis_backends": "Where curves and pictures go beside the work dir: TensorBoard, Weights & Biases, ...",
+    "track": "The same by name: tensorboard, wandb, mlflow, csv, one or several; `--track` says so too.",
+    "val_pictures": "How many validation samples are painted at every validation; 0: none.",
     "default_scope": "Whose type names are meant where a name has no prefix; not needed here.",
     "custom_imports": "Modules of your own that register models: imports=[names], run with --trust-config alone.",
     "find_unused_parameters": "Whether several devices wait for parameters that got no gradient.",

@@ -25,6 +25,7 @@ KEYS = (
     "early_stopping", "time_limit", "skip_nan", "swa", "compile", "activation_checkpointing", "fsdp",
     "find_unused_parameters", "model", "optimizer", "custom_imports",
     "in_channels", "mean", "std", "rare_class_sampling",
+    "track", "val_pictures",
 )  # fmt: skip
 SETTINGS = tuple(key for key in KEYS if key not in ("model", "custom_imports"))  # those of no whole config's names
 SWITCHES = ("compile", "activation_checkpointing", "find_unused_parameters")
@@ -69,7 +70,7 @@ def expand(values: Mapping[str, Any], path: Path | None = None) -> dict[str, Any
         "val_evaluator": {"type": "IoUMetric", "iou_metrics": ["mIoU"]},
         "test_evaluator": {"type": "IoUMetric", "iou_metrics": ["mIoU"]},
         **run(values, optimizer, length, by_epoch),
-        **({"custom_imports": plain(values["custom_imports"])} if "custom_imports" in values else {}),
+        **{key: plain(values[key]) for key in ("custom_imports", "track", "val_pictures") if key in values},
     }
 
 

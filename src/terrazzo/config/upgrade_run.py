@@ -39,14 +39,15 @@ CHECKPOINT_KEYS = (
     "save_best", "rule", "file_client_args", "create_symlink", "sync_buffer", "meta", "priority",
 )  # fmt: skip
 CHECKPOINT_DROPPED = ("type", "create_symlink", "sync_buffer", "meta", "priority", "file_client_args")
-LOGGERS = {  # hook of log_config -> (backend, whether its other arguments start a run of the tracker)
-    "TensorboardLoggerHook": ("TensorboardVisBackend", False),
-    "WandbLoggerHook": ("WandbVisBackend", True),
-    "MMSegWandbHook": ("WandbVisBackend", True),
-    "MlflowLoggerHook": ("MLflowVisBackend", False),
-    "ClearMLLoggerHook": ("ClearMLVisBackend", True),
-    "NeptuneLoggerHook": ("NeptuneVisBackend", True),
-    "DvcliveLoggerHook": ("DVCLiveVisBackend", True),
+# hook of log_config -> backend, and the new names of its arguments that are not about when it writes
+LOGGERS: dict[str, tuple[str, dict[str, str]]] = {
+    "TensorboardLoggerHook": ("TensorboardVisBackend", {"log_dir": "save_dir"}),
+    "WandbLoggerHook": ("WandbVisBackend", {"init_kwargs": "init_kwargs"}),
+    "MMSegWandbHook": ("WandbVisBackend", {"init_kwargs": "init_kwargs"}),
+    "MlflowLoggerHook": ("MLflowVisBackend", {"exp_name": "exp_name", "tags": "tags", "params": "params"}),
+    "ClearMLLoggerHook": ("ClearMLVisBackend", {"init_kwargs": "init_kwargs"}),
+    "NeptuneLoggerHook": ("NeptuneVisBackend", {"init_kwargs": "init_kwargs"}),
+    "DvcliveLoggerHook": ("DVCLiveVisBackend", {"init_kwargs": "init_kwargs"}),
 }
 WARMUPS = {"linear": "LinearLR", "constant": "ConstantLR", "exp": "ExponentialWarmupLR"}
 WARMUP_KEYS = ("warmup", "warmup_iters", "warmup_ratio", "warmup_by_epoch")
@@ -281,10 +282,11 @@ def upgrade_log(config: Mapping[str, Any], length: Length, sections: Section) ->
     for hook in config.get("hooks") or ():
         kind = bare(hook)
         if kind in LOGGERS:
-            backend, starts_run = LOGGERS[kind]
+            backend, names = LOGGERS[kind]
             tracker = made(place(hook, "type"), type=backend)
-            if starts_run and hook.get("init_kwargs"):
-                tracker.put("init_kwargs", hook["init_kwargs"], place(hook, "init_kwargs"))
+            for old, new in names.items():
+                if hook.get(old):
+                    tracker.put(new, hook[old], place(hook, old))
             sections["vis_backends"].append(tracker)
         elif kind != "TextLoggerHook":
             warn_of_hook("log_config.hooks", kind)

@@ -1,4 +1,4 @@
-"""What a run writes down: a text log, a JSON-lines log, and a progress bar."""
+"""What a run writes down: a text log, a JSON-lines log, pictures, and a progress bar."""
 
 from __future__ import annotations
 
@@ -9,27 +9,36 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
+import numpy as np
 import torch
+from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 import terrazzo
-from terrazzo.engine.files import write_atomically
+from terrazzo.engine.files import make_folder, write_atomically
+from terrazzo.engine.record import RunRecord
+from terrazzo.engine.trackers import Tracker, trouble
+from terrazzo.errors import UserError
 
 # scores that are no percentages
 EXACT = ("loss", "temperature", "d1", "d2", "d3", "abs_rel", "sq_rel", "rmse", "rmse_log", "log10", "silog")
 
 
 class RunLog:
-    """`log.txt` and `metrics.jsonl` in a work dir, and the console; nothing at all in a process that `writes` not."""
+    """`log.txt`, `metrics.jsonl` and `pictures/` in a work dir, trackers, and the console.
+
+    Nothing at all in a process that `writes` not.
+    """
 
     def __init__(self, work_dir: Path, quiet: bool = False, writes: bool = True) -> None:
+        self.work_dir = work_dir
         self.path = work_dir / "log.txt"
         self.metrics_path = work_dir / "metrics.jsonl"
         self.writes = writes
@@ -37,6 +46,22 @@ class RunLog:
         self._records: TextIO = self.metrics_path.open("a", encoding="utf-8") if writes else io.StringIO()
         self.console = Console(quiet=quiet or not writes, soft_wrap=True, highlight=False)
         self._broken = False
+        self.trackers: list[Tracker] = []
+        self._run: RunRecord | None = None
+
+    def begin(self, step: int, total: int, trackers: Callable[[], list[Tracker]]) -> None:
+        """The loop begins: the run is on record, and its trackers are opened."""
+        if self.writes:
+            self.trackers = trackers()
+            self._run = RunRecord(self.work_dir, step, total)
+
+    def end(self, state: str, step: int) -> None:
+        """The loop is over: the run is "finished", "stopped" or "failed" after a step."""
+        self._tell(lambda tracker: tracker.close(state))
+        self.trackers = []
+        if self._run is not None:
+            with suppress(UserError):  # a full disk, which is told of elsewhere
+                self._run.end(state, step)
 
     def say(self, text: str) -> None:
         """A line on the console and in the text log."""
@@ -51,11 +76,34 @@ class RunLog:
     def record(self, step: int, mode: str, values: Mapping[str, Any]) -> None:
         """One object in the JSON-lines log."""
         self._write(self._records, json.dumps({"step": step, "mode": mode, **values}) + "\n")
+        self._tell(lambda tracker: tracker.scalars(step, mode, values))
+
+    def picture(self, step: int, picture: np.ndarray) -> None:
+        """An RGB picture (H, W, 3) of a validation, as `pictures/step_000500.png`."""
+        folder = self.work_dir / "pictures"
+        try:
+            make_folder(folder)
+            image = Image.fromarray(picture)
+            write_atomically(folder / f"step_{step:06d}.png", lambda path: image.save(path, "png"))
+        except UserError as problem:
+            self.say(f"warning: {problem}")
+        self._tell(lambda tracker: tracker.picture(step, picture))
+
+    def _tell(self, call: Callable[[Tracker], None]) -> None:
+        """Call each tracker; one that fails is told of once and left out from then on."""
+        for tracker in list(self.trackers):
+            if (problem := trouble(tracker, call)) is not None:
+                self.trackers.remove(tracker)
+                self.say(f"warning: {tracker.name} is left out from here on: {problem}")
 
     def forget_after(self, step: int) -> None:
-        """Drop the JSON lines of later steps: a resumed run does them again, a fresh one (0) has none yet."""
+        """Drop lines and pictures of later steps: a resumed run does them again, a fresh one (0) has none yet."""
         if not self.writes:
             return
+        for path in (self.work_dir / "pictures").glob("step_*.png"):
+            number = path.stem.partition("_")[2]
+            if number.isdecimal() and int(number) > step:
+                path.unlink(missing_ok=True)
         self._records.close()
         lines = self.metrics_path.read_text(encoding="utf-8").splitlines(keepends=True)
         text = "".join(line for line in lines if step_of(line) <= step)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TypeVar
 
+import torch
 from rich.console import Console
 from torch import Tensor
 
@@ -64,6 +65,25 @@ class Meter:
     @property
     def waiting_share(self) -> float:
         return self.waited / max(1e-9, time.monotonic() - self.started)
+
+
+def pace(meter: Meter, images: int, device: torch.device) -> dict[str, float]:
+    """How fast steps of so many images go: "seconds" a step, images a second, the share of waiting for data.
+
+    On a GPU also the most "memory" that was held, in MiB.
+    """
+    seconds = meter.seconds_per_step
+    values = {"seconds": seconds, "images_per_second": images / seconds, "data_share": meter.waiting_share}
+    if device.type == "cuda":
+        values["memory"] = torch.cuda.max_memory_allocated(device) / 2**20
+    return values
+
+
+def pace_text(values: Mapping[str, float]) -> str:
+    """The same in words."""
+    text = f"{values['seconds']:.3f} s/step  data {100 * values['data_share']:.0f}%"
+    text += f"  {values['images_per_second']:.3g} images/s"
+    return text + (f"  {values['memory']:.0f} MiB" if "memory" in values else "")
 
 
 class StepProgress:

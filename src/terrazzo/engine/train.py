@@ -36,12 +36,14 @@ def train(
     quiet: bool = False,
     data_root: str | Path | None = None,
     check: bool = True,
+    profile: int = 0,
 ) -> Run:
     """Train as a config says; files go to `work_dir` (default runs/<config's name>).
 
     `resume` continues the newest state there, or starts afresh. `amp` is True, "bf16" or "fp16"; `pretrained` is a path
     or "none"; `data_root` is where the data lie, if not where the config says. `check` looks at all of the data first;
-    `max_steps` ends this session after as many steps, to be resumed. Raises UserError for what the user can mend.
+    `max_steps` ends this session after as many steps, to be resumed; `profile` is the number of steps whose time is
+    reported, part by part. Raises UserError for what the user can mend.
     """
     settings = load_config(config, {**(overrides or {}), **precision_overrides(amp)}, trust=trust)
     folder = make_folder(Path(work_dir or settings.get("work_dir") or Path("runs") / run_name(config)))
@@ -55,7 +57,7 @@ def train(
         try:
             log.say(f"log: {log.path}")
             settings = locate(settings, data_root)
-            return Trainer(settings, folder, log, chosen, pretrained, resume, check, world, max_steps).run()
+            return Trainer(settings, folder, log, chosen, pretrained, resume, check, world, max_steps, profile).run()
         except UserError as problem:
             log.note(f"error: {problem}")
             raise

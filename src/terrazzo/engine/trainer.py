@@ -26,20 +26,24 @@ from terrazzo.engine.checkpoints import Checkpoints
 from terrazzo.engine.ema import EMA
 from terrazzo.engine.evaluate import classes_of, evaluation_loader, make_evaluator
 from terrazzo.engine.files import write_atomically
-from terrazzo.engine.log import RunLog, as_text, class_table, duration, environment, summary
+from terrazzo.engine.head import tell_of_run
+from terrazzo.engine.log import RunLog, as_text, class_table, duration, summary
 from terrazzo.engine.memory import checkpoint_activations
 from terrazzo.engine.nonfinite import Guard, broken_gradients, broken_losses
 from terrazzo.engine.optim import build_optimizer
 from terrazzo.engine.parallel import Parallel, shard_model
+from terrazzo.engine.pictures import ValidationPictures
 from terrazzo.engine.precision import Precision
 from terrazzo.engine.pretrained import load_pretrained
-from terrazzo.engine.progress import Meter, StepProgress
+from terrazzo.engine.profile import make_profile
+from terrazzo.engine.progress import Meter, StepProgress, pace, pace_text
 from terrazzo.engine.run import Interrupted, Run
 from terrazzo.engine.schedule import Schedule
 from terrazzo.engine.schedule_free import averaged
 from terrazzo.engine.scoring import LOADERS, run_evaluation
 from terrazzo.engine.signals import StopSignal
 from terrazzo.engine.state import collect_state, is_finite, restore_state, set_random_state
+from terrazzo.engine.trackers import Tracker, check_installed, open_trackers
 from terrazzo.engine.validation_loss import total_loss
 from terrazzo.engine.world import ALONE, World
 from terrazzo.errors import UserError
@@ -63,12 +67,14 @@ class Trainer:
         check: bool = True,
         world: World = ALONE,
         max_steps: int | None = None,
+        profile: int = 0,
     ) -> None:
         self.config, self.log, self.device, self.work_dir = with_base_batch(config), log, device, work_dir
         self.world = world
         self.experiment = experiment = make_experiment(self.config)
         if experiment.train is None or experiment.run is None or experiment.optimizer is None:
             raise UserError("to train, a config needs train_dataloader, optim_wrapper and train_cfg")
+        check_installed(experiment.watch.trackers)
         images = experiment.train.batch_size * experiment.optimizer.accumulate * world.size
         optimizer, self.rate_note = scaled(config, experiment.optimizer, images)
         self.settings = experiment.run
@@ -128,7 +134,8 @@ class Trainer:
         if world.is_main:
             text = self.config.dump()
             write_atomically(work_dir / "config.yaml", lambda path: path.write_text(text, encoding="utf-8"))
-        self.describe_run()
+        tell_of_run(self)
+        self.profile = make_profile(self, profile)
 
     # Setting up
 
@@ -160,44 +167,33 @@ class Trainer:
                 f"of {self.order.length}, on {self.world.size} devices"
             )
 
-    def describe_run(self) -> None:
-        experiment, log = self.experiment, self.log
-        assert experiment.train is not None
-        parameters = sum(parameter.numel() for parameter in self.model.parameters())
-        log.say(environment(self.device))
-        log.say(f"model {type(self.model).__name__}, {parameters / 1e6:.2f} M parameters, {self.precision}")
-        devices = "1 device" if self.world.size == 1 else f"{self.world.size} devices{self.kind_of_parallel()}"
-        log.say(
-            f"{devices}, batch size {experiment.train.batch_size} per device, {self.order.batch_size} in all; "
-            f"{self.total} iterations, {self.order.batches_per_epoch} an epoch"
-        )
-        if self.rate_note:
-            log.say(self.rate_note)
-        sizes = f"{len(self.train_set)} training images"
-        if self.val_set is not None:
-            sizes += f", {len(self.val_set)} validation images"
-        log.say(f"{sizes}; {len(self.train_set.classes)} classes: {', '.join(self.train_set.classes)}")
-
-    def kind_of_parallel(self) -> str:
-        return " (weights sharded among them)" if self.parallel.is_sharded else ""
-
     # The loop
 
     def run(self) -> Run:
         """Train to the end. A run that fails or is interrupted has saved what it had."""
+        self.log.begin(self.step, self.total, self.open_trackers)
         with StopSignal() as stop, StepProgress(self.log.console, self.total, self.step) as progress:
             try:
                 self.fit(stop, progress)
             except Interrupted:
+                self.profile.finish()
                 self.save()
+                self.log.end("stopped", self.step)
                 self.log.say(f"stopped at step {self.step} of {self.total}, state saved; to continue: {self.command()}")
                 return self.result(finished=False)
             except Exception:
                 self.rescue()
+                self.log.end("failed", self.step)
                 raise
+        self.profile.finish()
+        self.log.end("finished", self.step)
         result = self.result()
         self.log.say(f"weights: {result.last}" + (f", best: {result.best}" if result.best else ""))
         return result
+
+    def open_trackers(self) -> list[Tracker]:
+        trackers = self.experiment.watch.trackers
+        return open_trackers(trackers, self.work_dir, self.config.to_dict(), self.step, self.log.say)
 
     def rescue(self) -> None:
         """Save the state of a failing run, unless its weights are broken or saving is what fails."""
@@ -219,7 +215,8 @@ class Trainer:
             with averaged(optimizer):
                 self.validate(stop, progress)
         while self.step < self.total:
-            batch = meter.wait_for(batches)
+            with self.profile.part("waiting for data"):
+                batch = meter.wait_for(batches)
             self.schedule.apply(optimizer, self.step)
             rate = optimizer.param_groups[0]["lr"]
             is_update = (self.step + 1) % accumulate == 0 or self.step + 1 == self.total
@@ -227,17 +224,21 @@ class Trainer:
                 losses = self.losses(batch)
                 is_sound = self.guard.accepts(broken_losses(losses), self.step + 1, rate, batch, self.losses)
                 if is_sound:
-                    self.precision.backward(total_loss(losses) / accumulate)
+                    with self.profile.part("backward"):
+                        self.precision.backward(total_loss(losses) / accumulate)
             self.step += 1
             if is_update:
                 broken = broken_gradients(model) if self.precision.name != "fp16" else []  # there the scaler looks
                 if self.guard.accepts(broken, self.step, rate, batch, self.losses):
-                    self.precision.update(optimizer, model, clip)
+                    with self.profile.part("optimizer"):
+                        self.precision.update(optimizer, model, clip)
                 optimizer.zero_grad(set_to_none=True)
                 if self.ema is not None:
                     self.ema.update(model, -(-self.step // accumulate))
             if is_sound:
                 meter.add(losses)
+            with meter.paused():
+                self.profile.end_of_step()
             progress.update(self.step, meter, rate)
             if self.step % settings.log_interval == 0 or self.step == self.total:
                 self.log_losses(meter, progress)
@@ -262,15 +263,17 @@ class Trainer:
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The model's losses on a batch, in the run's precision."""
-        batch = batch.to(self.device)
-        images, targets = self.model.preprocess.pad(self.model.preprocess(batch.image), batch.targets, batch.sizes)
+        with self.profile.part("transfer to the device"):
+            batch = batch.to(self.device)
+        with self.profile.part("preprocessing"):
+            images, targets = self.model.preprocess.pad(self.model.preprocess(batch.image), batch.targets, batch.sizes)
         target = self.model.target
         if target not in targets:
             raise UserError(
                 f"the training pipeline has no {LOADERS[target]}, so there is nothing to learn from: add it"
             )
         labels = targets.pop("label").long() if "label" in targets else targets["depth"]
-        with self.precision.autocast():
+        with self.precision.autocast(), self.profile.part("rest of the forward pass"):
             return self.parallel.loss(images, labels, **targets)
 
     def is_time_to_validate(self) -> bool:
@@ -292,11 +295,11 @@ class Trainer:
             return
         values = self.world.mean(meter.means())
         rate = self.optimizer.param_groups[0]["lr"]
-        times = {"lr": rate, "seconds": meter.seconds_per_step, "data_share": meter.waiting_share}
-        self.log.record(self.step, "train", values | times)
+        times = pace(meter, self.order.batch_size, self.device)
+        self.log.record(self.step, "train", values | {"lr": rate} | times)
         text = (
             f"step {self.step}/{self.total}  lr {rate:.3g}  loss {values['loss']:.4f}  "
-            f"{meter.seconds_per_step:.3f} s/step  data {100 * meter.waiting_share:.0f}%  left {progress.time_left()}  "
+            f"{pace_text(times)}  left {progress.time_left()}  "
         )
         self.log.note(text + "  ".join(f"{name} {value:.4f}" for name, value in values.items() if name != "loss"))
         if not self.log.console.is_terminal:
@@ -311,6 +314,8 @@ class Trainer:
         model: Any = self.weights_to_use()
         settings, classes = self.experiment.val_evaluator, self.val_set.classes
         evaluator = make_evaluator(model, settings, classes, device=self.device)
+        count = self.experiment.watch.pictures if self.world.is_main else 0
+        pictures = ValidationPictures(count, -(-len(self.val_set) // self.world.size))
         with progress.validating(len(loader)) as show:
 
             def on_progress(done: int, total: int) -> None:
@@ -324,6 +329,7 @@ class Trainer:
                 evaluator,
                 self.device,
                 with_loss=True,
+                on_prediction=pictures.add,
                 on_progress=on_progress,
                 world=self.world,
             )
@@ -337,6 +343,8 @@ class Trainer:
                 f"warning: every pixel was predicted as '{evaluator.single_class}'; train longer, or look at labels "
                 "and learning rate"
             )
+        if (picture := pictures.draw()) is not None:
+            self.log.picture(self.step, picture)
         score = result[self.best_name(result)]
         self.patience.note(score)
         self.schedule.note(result)

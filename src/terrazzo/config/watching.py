@@ -1,0 +1,98 @@
+"""What a config says of how a run is watched: trackers, and pictures of validations."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from terrazzo.errors import UserError, nearest
+
+# names in `track` and --track -> the type among `vis_backends`
+TRACKERS = {
+    "tensorboard": "TensorboardVisBackend",
+    "wandb": "WandbVisBackend",
+    "mlflow": "MLflowVisBackend",
+    "csv": "CSVVisBackend",
+}
+# arguments of each type: those that count here, and those that steer what is done otherwise
+OPTIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "LocalVisBackend": ((), ("save_dir", "img_save_dir", "config_save_file", "scalar_save_file")),
+    "TensorboardVisBackend": (("save_dir",), ()),
+    "WandbVisBackend": (
+        ("save_dir", "init_kwargs"),
+        ("define_metric_cfg", "commit", "log_code_name", "watch_kwargs"),
+    ),
+    "MLflowVisBackend": (
+        ("save_dir", "exp_name", "run_name", "tags", "params", "tracking_uri"),
+        ("artifact_suffix", "tracked_config_keys"),
+    ),
+    "CSVVisBackend": ((), ()),
+}
+ELSEWHERE = ("ClearMLVisBackend", "NeptuneVisBackend", "DVCLiveVisBackend", "AimVisBackend")
+DEFAULT_PICTURES = 4
+
+
+@dataclass(frozen=True)
+class TrackerSettings:
+    """A tracker by its name in TRACKERS, and the options that the config gives it."""
+
+    name: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class WatchSettings:
+    """Where curves and pictures go beside the log, and how many samples a picture of a validation shows (0: none)."""
+
+    trackers: tuple[TrackerSettings, ...] = ()
+    pictures: int = DEFAULT_PICTURES
+
+
+def watch_settings(config: Mapping[str, Any], pictures: int) -> WatchSettings:
+    """The trackers of `visualizer`, `vis_backends` and `track`, each once. Raises UserError for an unknown one."""
+    visualizer = config.get("visualizer") or {}
+    found: dict[str, TrackerSettings] = {}
+    for where, specs in (
+        ("visualizer.vis_backends", visualizer.get("vis_backends")),
+        ("vis_backends", config.get("vis_backends")),
+    ):
+        for settings in backends(specs, where):
+            found.setdefault(settings.name, settings)
+    for name in named(config.get("track")):
+        found.setdefault(name, TrackerSettings(name))
+    return WatchSettings(tuple(found.values()), pictures)
+
+
+def backends(specs: Any, where: str) -> Iterator[TrackerSettings]:
+    """The trackers among backends in the 1.x vocabulary; those that terrazzo does not write to are warned of."""
+    names = {backend: name for name, backend in TRACKERS.items()}
+    for spec in [specs] if isinstance(specs, (str, Mapping)) else specs or ():
+        spec = {"type": spec} if isinstance(spec, str) else spec
+        kind = str(spec.get("type", "")).rpartition(".")[2]
+        if kind in ELSEWHERE:
+            warnings.warn(f"{where}: terrazzo does not write to {kind}; it writes to {', '.join(TRACKERS)} (--track)")
+            continue
+        if kind not in OPTIONS:
+            raise UserError(f"{where}: no backend is called '{kind}'{nearest(kind, OPTIONS)}")
+        if kind not in names:  # the log and the pictures of the work dir, which are always there
+            continue
+        taken, without_effect = OPTIONS[kind]
+        for key in spec:
+            if key in without_effect:
+                warnings.warn(f"{where}: '{key}' of {kind} has no effect here")
+            elif key not in ("type", *taken):
+                raise UserError(f"{where}: {kind} has no argument '{key}'{nearest(key, taken)}")
+        yield TrackerSettings(names[kind], {key: spec[key] for key in taken if spec.get(key) is not None})
+
+
+def named(track: Any) -> list[str]:
+    """`track`: one name or a list of names. Raises UserError for an unknown one."""
+    names = [track] if isinstance(track, str) else list(track or ())
+    for name in names:
+        if name not in TRACKERS:
+            raise UserError(
+                f"track: there is no tracker '{name}'{nearest(str(name), TRACKERS)} ({', '.join(TRACKERS)})"
+            )
+    return names

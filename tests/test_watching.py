@@ -1,0 +1,373 @@
+"""How a run is watched: trackers, pictures of validations, its record, its profile."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import platform
+import re
+import sys
+import types
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from terrazzo.config.load import load_config
+from terrazzo.config.watching import TrackerSettings, watch_settings
+from terrazzo.engine import trackers
+from terrazzo.engine.profile import StepProfile, hint
+from terrazzo.engine.record import read_record
+from terrazzo.errors import UserError
+from terrazzo.viz.grid import compared, picture_grid
+from tiny import fit, make_streets, records, same_weights, short_form, terrazzo, tiny_config, write_config
+
+
+@pytest.fixture(scope="module")
+def streets(tmp_path_factory) -> Path:
+    return make_streets(tmp_path_factory.mktemp("streets"))
+
+
+# What a config says
+
+
+def names(config: dict[str, Any]) -> list[str]:
+    return [tracker.name for tracker in watch_settings(config, 4).trackers]
+
+
+def test_trackers_of_a_config_in_the_newer_vocabulary():
+    backends = [
+        {"type": "LocalVisBackend"},
+        {"type": "mmengine.TensorboardVisBackend"},
+        {"type": "WandbVisBackend", "init_kwargs": {"project": "streets"}},
+    ]
+    settings = watch_settings({"visualizer": {"vis_backends": backends}, "vis_backends": backends}, 4)
+    wandb = TrackerSettings("wandb", {"init_kwargs": {"project": "streets"}})
+    assert settings.trackers == (TrackerSettings("tensorboard"), wandb)
+
+
+def test_track_adds_to_the_backends():
+    assert names({"vis_backends": [{"type": "MLflowVisBackend"}], "track": ["csv", "mlflow"]}) == ["mlflow", "csv"]
+    assert names({"track": "csv"}) == ["csv"]
+
+
+def test_trackers_of_a_config_in_the_older_vocabulary():
+    hooks = [
+        {"type": "TextLoggerHook"},
+        {"type": "TensorboardLoggerHook", "log_dir": "events"},
+        {"type": "WandbLoggerHook", "init_kwargs": {"project": "p"}, "by_epoch": False},
+        {"type": "MlflowLoggerHook", "exp_name": "streets"},
+    ]
+    override = {"log_config": {"interval": 50, "hooks": hooks}}
+    config = load_config("fcn_r50-d8_512x512_20k_voc12aug", override, vocabulary="0.x")
+    assert watch_settings(config.to_dict(), 4).trackers == (
+        TrackerSettings("tensorboard", {"save_dir": "events"}),
+        TrackerSettings("wandb", {"init_kwargs": {"project": "p"}}),
+        TrackerSettings("mlflow", {"exp_name": "streets"}),
+    )
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"track": ["tensorbord"]}, "did you mean 'tensorboard'"),
+        ({"vis_backends": [{"type": "WandVisBackend"}]}, "did you mean 'WandbVisBackend'"),
+        ({"vis_backends": [{"type": "WandbVisBackend", "init_kwarg": {}}]}, "has no argument 'init_kwarg'"),
+    ],
+)
+def test_an_unknown_tracker_or_option_is_an_error(config, message):
+    with pytest.raises(UserError, match=message):
+        watch_settings(config, 4)
+
+
+def test_a_tracker_that_terrazzo_does_not_write_to_is_warned_of():
+    with pytest.warns(UserWarning, match="does not write to ClearMLVisBackend"):
+        assert names({"vis_backends": [{"type": "ClearMLVisBackend"}]}) == []
+
+
+def test_a_missing_package_is_told_of_before_anything_else(streets, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(UserError, match=r'wandb needs a package .* pip install "terrazzo\[track\]"'):
+        fit(short_form(streets, track=["wandb"]), tmp_path / "run")
+
+
+# Trackers
+
+
+def test_csv_has_a_row_for_each_record_and_a_column_for_each_value(streets, tmp_path):
+    fit(short_form(streets, track="csv"), tmp_path / "run")
+    with (tmp_path / "run" / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    lines = records(tmp_path / "run")
+    assert [(row["step"], row["mode"]) for row in rows] == [(str(line["step"]), line["mode"]) for line in lines]
+    assert float(rows[0]["loss"]) == lines[0]["loss"]
+    last = next(line for line in lines if line["mode"] == "val")
+    row = next(row for row in rows if row["mode"] == "val")
+    assert float(row["mIoU"]) == last["mIoU"]
+    assert float(row["IoU.road"]) == last["per_class"]["road"]["IoU"]
+    assert row["lr"] == ""
+
+
+class FakeWandb(types.ModuleType):
+    """What of W&B a tracker uses."""
+
+    def __init__(self) -> None:
+        super().__init__("wandb")
+        self.started: list[dict[str, Any]] = []
+        self.logged: list[tuple[int, dict[str, Any]]] = []
+        self.exit_code: int | None = None
+        self.Settings, self.Image = dict, np.shape
+
+    def init(self, **options: Any) -> FakeWandb:
+        self.started.append(options)
+        self.id = options.get("id", "abc")
+        return self
+
+    def log(self, values: dict[str, Any], step: int) -> None:
+        self.logged.append((step, values))
+
+    def finish(self, exit_code: int) -> None:
+        self.exit_code = exit_code
+
+
+@pytest.fixture
+def wandb(monkeypatch) -> FakeWandb:
+    fake = FakeWandb()
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    return fake
+
+
+def test_wandb_is_offline_unless_the_environment_says_otherwise(streets, tmp_path, wandb, monkeypatch):
+    backend = {"type": "WandbVisBackend", "init_kwargs": {"project": "streets", "mode": "online"}}
+    run = fit(tiny_config(streets, steps=2, vis_backends=[backend]), tmp_path / "run")
+    assert (wandb.started[0]["mode"], wandb.started[0]["project"]) == ("offline", "streets")
+    assert "wandb: offline" in run.log_path.read_text()
+    steps = [step for step, _ in wandb.logged]
+    values = {name: value for _, logged in wandb.logged for name, value in logged.items()}
+    assert steps == sorted(steps) and {"train/loss", "val/mIoU", "val/IoU/road", "val/pictures"} <= set(values)
+    assert wandb.exit_code == 0
+    monkeypatch.setenv("WANDB_MODE", "online")
+    fit(tiny_config(streets, steps=2, track=["wandb"]), tmp_path / "other")
+    assert wandb.started[1]["mode"] == "online"
+
+
+def test_a_resumed_run_goes_on_as_the_same_run_of_wandb(streets, tmp_path, wandb):
+    fit(tiny_config(streets, steps=2, track=["wandb"]), tmp_path / "run")
+    fit(tiny_config(streets, steps=4, track=["wandb"]), tmp_path / "run", resume=True)
+    assert "id" not in wandb.started[0] and wandb.started[1]["id"] == "abc"
+
+
+def test_a_tracker_that_fails_ends_no_training(streets, tmp_path, wandb, monkeypatch):
+    def fail(*_: Any, **__: Any) -> None:
+        raise ConnectionError("gone")
+
+    monkeypatch.setattr(wandb, "log", fail)
+    run = fit(tiny_config(streets, steps=3, track=["wandb"]), tmp_path / "run")
+    assert run.finished
+    assert run.log_path.read_text().count("warning: wandb is left out from here on: ConnectionError: gone") == 1
+
+
+def test_a_tracker_that_does_not_start_is_an_error(streets, tmp_path, wandb, monkeypatch):
+    def fail(**_: Any) -> None:
+        raise RuntimeError("no API key")
+
+    monkeypatch.setattr(wandb, "init", fail)
+    with pytest.raises(UserError, match=r"cannot start tracking with wandb \(RuntimeError: no API key"):
+        fit(tiny_config(streets, steps=3, track=["wandb"]), tmp_path / "run")
+
+
+class FakeMlflow:
+    """What of MLflow's client a tracker uses."""
+
+    clients: ClassVar[list[FakeMlflow]] = []
+
+    def __init__(self, tracking_uri: str) -> None:
+        self.place, self.calls = tracking_uri, []
+        FakeMlflow.clients.append(self)
+
+    def get_experiment_by_name(self, name: str) -> None:
+        return None
+
+    def create_run(self, *args: Any, **options: Any) -> Any:
+        return types.SimpleNamespace(info=types.SimpleNamespace(run_id="run-1"))
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *args, **options: self.calls.append((name, args))
+
+
+@pytest.fixture
+def mlflow(monkeypatch) -> type[FakeMlflow]:
+    modules = {name: types.ModuleType(name) for name in ("mlflow", "mlflow.tracking", "mlflow.entities")}
+    modules["mlflow.tracking"].MlflowClient = FakeMlflow
+    modules["mlflow.entities"].Metric = lambda *values: values
+    for name in (*modules, "sqlalchemy", "alembic"):
+        monkeypatch.setitem(sys.modules, name, modules.get(name, types.ModuleType(name)))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr(FakeMlflow, "clients", [])
+    return FakeMlflow
+
+
+def test_mlflow_writes_to_the_work_dir_unless_the_environment_says_otherwise(streets, tmp_path, mlflow, monkeypatch):
+    backend = {"type": "MLflowVisBackend", "tracking_uri": "https://elsewhere.example"}
+    run = fit(tiny_config(streets, steps=2, vis_backends=[backend]), tmp_path / "run")
+    assert mlflow.clients[0].place == f"sqlite:///{tmp_path / 'run' / 'mlflow.db'}"
+    assert "nothing is sent to https://elsewhere.example" in run.log_path.read_text()
+    logged = [metric for name, args in mlflow.clients[0].calls if name == "log_batch" for metric in args[1]]
+    assert {("train/loss", 1), ("val/IoU/road", 2)} <= {(metric[0], metric[3]) for metric in logged}
+    assert mlflow.clients[0].calls[-1] == ("set_terminated", ("run-1", "FINISHED"))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://own.example")
+    fit(tiny_config(streets, steps=2, track=["mlflow"]), tmp_path / "other")
+    assert mlflow.clients[1].place == "http://own.example"
+
+
+def test_tensorboard_events(streets, tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    fit(tiny_config(streets, steps=2, track=["tensorboard"]), tmp_path / "run")
+    events = accumulator.EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events.Reload()
+    loss = [event.value for event in events.Scalars("train/loss")]
+    assert loss == pytest.approx([line["loss"] for line in records(tmp_path / "run", "train")])
+    assert [image.step for image in events.Images("val/pictures")] == [2]
+
+
+def test_numbers_of_a_record():
+    values = {"mIoU": 50.0, "aAcc": None, "per_class": {"car": {"IoU": 1.0, "Acc": None}}, "table": [1, 2]}
+    assert trackers.flat(values) == {"mIoU": 50.0, "IoU.car": 1.0}
+
+
+# Pictures of validations
+
+
+def test_each_validation_leaves_a_picture(streets, tmp_path):
+    fit(short_form(streets), tmp_path / "run")
+    folder = tmp_path / "run" / "pictures"
+    assert sorted(path.name for path in folder.iterdir()) == ["step_000002.png", "step_000004.png"]
+    assert Image.open(folder / "step_000002.png").mode == "RGB"
+
+
+def test_no_pictures_where_none_are_wanted(streets, tmp_path):
+    fit(short_form(streets, val_pictures=0), tmp_path / "run")
+    assert not (tmp_path / "run" / "pictures").exists()
+
+
+def test_a_fresh_run_drops_the_pictures_of_an_earlier_one(streets, tmp_path):
+    fit(tiny_config(streets, steps=3), tmp_path / "run")
+    fit(tiny_config(streets, steps=2), tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run" / "pictures").iterdir()] == ["step_000002.png"]
+
+
+def test_a_row_shows_image_label_and_prediction():
+    image = np.full((8, 12, 3), 77, np.uint8)
+    label, prediction = np.zeros((8, 12), np.uint8), np.ones((8, 12), np.int64)
+    label[0] = 255
+    cells = compared(image, [label, prediction], [(255, 0, 0), (0, 255, 0)])
+    assert [cell.shape for cell in cells] == [(8, 12, 3)] * 3
+    assert (cells[0] == 77).all() and (cells[1][0] == 0).all()
+    assert (cells[1][1:] == (255, 0, 0)).all() and (cells[2] == (0, 255, 0)).all()
+    sheet = picture_grid([cells, cells], ("image", "label", "prediction"), {"a": (255, 0, 0)})
+    assert sheet.shape[1] == 480 and (sheet == (255, 0, 0)).all(-1).any()
+
+
+def test_large_pictures_are_shrunk_and_depth_is_coloured():
+    depth = np.linspace(0, 5, 480 * 640, dtype=np.float32).reshape(480, 640)
+    cells = compared(np.zeros((480, 640, 3), np.uint8), [depth], [], height=240)
+    assert [cell.shape for cell in cells] == [(240, 320, 3)] * 2
+    near, far = cells[1][0, 0].astype(int), cells[1][-1, -1].astype(int)
+    assert near[2] > near[0] and far[0] > far[2]
+
+
+# The record of a run
+
+
+def test_the_record_says_how_a_run_ended(streets, tmp_path):
+    fit(tiny_config(streets, steps=2), tmp_path / "run")
+    record = read_record(tmp_path / "run")
+    assert (record["state"], record["step"], record["total"]) == ("finished", 2, 2)
+    first = record["seconds"]
+    fit(tiny_config(streets, steps=4), tmp_path / "run", resume=True)
+    record = read_record(tmp_path / "run")
+    assert record["step"] == 4 and record["seconds"] >= first
+
+
+def test_a_failed_run_is_on_record(streets, tmp_path):
+    config = tiny_config(streets, steps=30)
+    config["optim_wrapper"]["optimizer"]["lr"] = 1e30
+    with pytest.raises(UserError, match="NaN or Inf"):
+        fit(config, tmp_path / "run")
+    assert read_record(tmp_path / "run")["state"] == "failed"
+
+
+def test_a_run_without_a_process_was_killed(tmp_path):
+    values = {"state": "running", "seconds": 0, "resumed": 0, "process": 2**22 + 1, "host": platform.node()}
+    (tmp_path / "run.json").write_text(json.dumps(values))
+    assert read_record(tmp_path)["state"] == "killed"
+    (tmp_path / "run.json").write_text(json.dumps(values | {"process": os.getpid()}))
+    assert read_record(tmp_path)["state"] == "running"
+
+
+# The log
+
+
+def test_the_log_says_what_an_image_costs_and_how_fast_it_goes(streets, tmp_path):
+    run = fit(short_form(streets), tmp_path / "run")
+    text = run.log_path.read_text()
+    assert "GFLOPs for an image of 32x32" in text and "images/s" in text and "left 0:0" in text
+    line = records(tmp_path / "run", "train")[-1]
+    assert line["images_per_second"] == pytest.approx(2 / line["seconds"])
+
+
+# The profile
+
+
+def test_a_profile_says_where_the_time_of_a_step_goes(streets, tmp_path):
+    config = write_config(tmp_path / "config.yaml", tiny_config(streets, steps=12, workers=1))
+    done = terrazzo("train", config, "--work-dir", tmp_path / "run", "--device", "cpu", "--profile", "4")
+    assert done.returncode == 0, done.stderr
+    assert "profile of 4 steps" in done.stdout and "hint: " in done.stdout
+    report = json.loads((tmp_path / "run" / "profile.json").read_text())
+    assert sum(report["parts"].values()) == pytest.approx(report["seconds"], rel=0.02)
+    assert {"waiting for data", "backbone", "decode head", "losses", "backward", "optimizer"} <= set(report["parts"])
+    assert len(report["operators"]) == 5
+    assert "convolution_backward" in {operator["name"] for operator in report["operators"]}
+    assert [line["step"] for line in records(tmp_path / "run", "train")] == list(range(1, 13))
+
+
+def test_a_profile_changes_no_weights(streets, tmp_path):
+    plain = fit(tiny_config(streets, steps=8), tmp_path / "plain")
+    profiled = fit(tiny_config(streets, steps=8), tmp_path / "profiled", profile=2)
+    assert same_weights(plain.last, profiled.last)
+
+
+def test_a_run_too_short_for_a_profile_says_so(streets, tmp_path):
+    run = fit(tiny_config(streets, steps=2), tmp_path / "run", profile=5)
+    assert "profile: the run is too short" in run.log_path.read_text()
+
+
+def test_parts_within_parts_are_counted_once(monkeypatch):
+    clock = iter([0.0, 1.0, 3.0, 6.0])
+    profile = StepProfile(1, torch.nn.Identity(), torch.device("cpu"), 2, {}, None)
+    monkeypatch.setattr(profile, "now", lambda: next(clock))
+    with profile.part("waiting for data"), profile.part("losses"):
+        pass
+    assert dict(profile.spent) == {"waiting for data": 4.0, "losses": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("shares", "settings", "said"),
+    [
+        ({"waiting for data": 0.45}, ("cuda", 2, "float32", 8), "takes 45 %: raise `workers`"),
+        ({"waiting for data": 0.45}, ("cuda", 8, "float32", 8), "as many workers as cores"),
+        ({"preprocessing": 0.25}, ("cpu", 2, "float32", 8), "smaller crops"),
+        ({"optimizer": 0.4}, ("cpu", 2, "float32", 8), "accumulate"),
+        ({"losses": 0.4}, ("cpu", 2, "float32", 8), "losses take 40 %"),
+        ({"backbone": 0.5, "backward": 0.4}, ("cuda", 2, "float32", 8), "take 90 %.*--amp"),
+        ({"backbone": 0.5, "backward": 0.4}, ("cuda", 2, "bf16", 8), "smaller model or crop"),
+    ],
+)
+def test_the_hint_follows_from_the_shares(shares, settings, said):
+    assert re.search(said, hint(shares, *settings))
