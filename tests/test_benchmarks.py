@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tiny import environment
 
 PAIRS = Path(__file__).parents[1] / "benchmarks" / "pairs.py"
@@ -28,3 +30,28 @@ def test_a_side_that_ends_tells_why():
     result = subprocess.run(command, env=environment(), capture_output=True, text=True)
     assert result.returncode == 1
     assert "No module named 'mmseg'" in result.stderr
+
+
+def benchmark(name: str, *arguments: str, timeout: float = 120) -> str:
+    command = [sys.executable, str(PAIRS.with_name(name)), *arguments]
+    result = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=timeout)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_counting_without_a_peer():
+    assert benchmark("metric.py", "--pairs", "1").count(" ms") == 2
+
+
+@pytest.mark.slow
+def test_predicting_without_a_peer():
+    assert "on borders" in benchmark("predict.py", "--pairs", "1", "--models", "fast-scnn")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is read as Linux tells it")
+def test_memory_stays_flat_over_an_evaluation():
+    lines = benchmark("memory.py", "evaluation", "--images", "10000", timeout=500).splitlines()
+    memory = [float(line.split()[2]) for line in lines]
+    assert len(memory) == 10 and lines[-1].startswith("10000 images")
+    assert memory[-1] - memory[0] < 8, "MiB"
