@@ -4,9 +4,9 @@
 
 A step takes a raw 512x1024 image to the classes of the 1024x2048 pixels it was made from, as in testing: normalising,
 the network, and the logits' way to classes. Both sides are processes of their own with the same threads, weights
-(seeded by name) and image; who goes first alternates. The ratio is the median over the pairs of the peer's time by terrazzo's.
-How long ours takes after the network depends on how much of the image lies on borders between classes, so that share is
-told.
+(seeded by name) and image; who goes first alternates. The ratio is the median over the pairs of the peer's time by
+terrazzo's. How long ours takes after the network depends on how much of the image lies on borders between classes, so
+that share is told.
 """
 
 from __future__ import annotations
