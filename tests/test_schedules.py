@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+import json
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -112,3 +116,15 @@ def test_no_schedule_keeps_the_rate():
 def test_mistakes(spec, message):
     with pytest.raises(UserError, match=rf"param_scheduler.0.*{message}"):
         rates(spec, 1)
+
+
+with gzip.open(Path(__file__).parent / "golden" / "learning_rates.jsonl.gz", "rt") as lines:
+    FACTS = [json.loads(line) for line in lines]
+
+
+@pytest.mark.parametrize("fact", FACTS, ids=lambda fact: Path(fact["config"]).stem)
+def test_rates_of_the_official_schedules_equal_golden(fact):
+    """Every distinct schedule of the official 1.x configs, at its turning points and in between."""
+    schedule = Schedule(fact["schedule"], [fact["lr"]], 1000, fact["steps"])
+    rates = [schedule.rates(step)[0] for step in fact["at"]]
+    assert rates == pytest.approx(fact["rates"], rel=1e-6, abs=1e-12)
