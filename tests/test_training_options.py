@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from terrazzo.config.duration import seconds
-from terrazzo.config.experiment import Averaging
+from terrazzo.config.experiment import Averaging, make_experiment
 from terrazzo.engine import trainer
+from terrazzo.engine.batch_size import find_batch_size, largest
 from terrazzo.engine.ema import EMA
 from terrazzo.engine.memory import checkpoint_activations
 from terrazzo.engine.nonfinite import first_broken
@@ -181,3 +182,28 @@ def test_a_compiled_run_gives_the_same_weights_within_rounding(streets, tmp_path
     compiled = fit(config | {"compile": True}, tmp_path / "compiled")
     for name, value in weights(plain.last).items():
         torch.testing.assert_close(value, weights(compiled.last)[name], atol=1e-4, rtol=1e-3, msg=name)
+
+
+@pytest.mark.parametrize("limit", [0, 1, 2, 3, 7, 8, 24, 100])
+def test_the_largest_number_that_fits_is_found_in_few_tries(limit):
+    tried: list[int] = []
+    assert largest(lambda count: tried.append(count) is None and count <= limit, limit=64) == min(limit, 64)
+    assert len(tried) <= 14
+
+
+def test_the_largest_batch_is_that_of_a_real_training_step(streets, monkeypatch):
+    original = nn.Conv2d.forward
+
+    def forward(self, images):
+        if len(images) > 5:
+            raise torch.OutOfMemoryError("no memory left")
+        return original(self, images)
+
+    monkeypatch.setattr(nn.Conv2d, "forward", forward)
+    assert find_batch_size(make_experiment(tiny_config(streets)), torch.device("cpu")) == 5
+
+
+def test_memory_without_an_end_is_not_searched(streets, tmp_path):
+    config = write_config(tmp_path / "config.yaml", tiny_config(streets))
+    refused = terrazzo("train", config, "--find-batch", "--device", "cpu")
+    assert refused.returncode == 1 and "--find-batch needs a GPU" in refused.stderr

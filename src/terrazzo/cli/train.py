@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from typing import Any
 
 from terrazzo.cli.common import add_config_options, overrides
 
@@ -35,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="with --gpus: how often a failed run starts again and resumes",
     )
+    parser.add_argument("--find-batch", action="store_true", help="say how many images fit into a step, and stop")
     parser.add_argument(
         "--slurm", type=count, nargs="?", const=1, metavar="NODES", help="write a batch file for SLURM and stop"
     )
@@ -86,6 +88,8 @@ def run(args: argparse.Namespace) -> int:
         settings["strategy"] = {"type": "FSDPStrategy"}
     if args.track:
         settings["track"] = args.track
+    if args.find_batch:
+        return say_batch_size(args, settings)
     outcome = train(
         args.config,
         work_dir=args.work_dir,
@@ -101,6 +105,25 @@ def run(args: argparse.Namespace) -> int:
         profile=args.profile,
     )
     return 0 if outcome.finished else 1
+
+
+def say_batch_size(args: argparse.Namespace, settings: dict[str, Any]) -> int:
+    """Print the largest batch that fits."""
+    from terrazzo.config.experiment import make_experiment
+    from terrazzo.config.load import load_config
+    from terrazzo.data.root import locate
+    from terrazzo.device import choose_device
+    from terrazzo.engine.batch_size import advice, find_batch_size
+    from terrazzo.engine.train import precision_overrides
+    from terrazzo.errors import UserError
+
+    config = load_config(args.config, settings | precision_overrides(args.amp), trust=args.trust_config)
+    experiment, device = make_experiment(locate(config, args.data_root)), choose_device(args.device)
+    if device.type != "cuda":
+        raise UserError(f"--find-batch needs a GPU, whose memory has an end that can be found; this is {device}")
+    found = find_batch_size(experiment, device)
+    print(advice(found, experiment.train.batch_size if experiment.train else 0))
+    return 0
 
 
 def write_job(args: argparse.Namespace) -> int:
