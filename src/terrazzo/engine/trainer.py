@@ -20,6 +20,7 @@ from terrazzo.data.build import open_dataset
 from terrazzo.data.checks.run import check_before_training
 from terrazzo.data.loaders import checked, make_loader
 from terrazzo.engine.balance import make_order, set_class_weights
+from terrazzo.engine.best import Best
 from terrazzo.engine.budget import Budget, Patience
 from terrazzo.engine.calendar import Calendar
 from terrazzo.engine.checkpoints import Checkpoints
@@ -118,11 +119,11 @@ class Trainer:
         rates = [group["lr"] for group in self.optimizer.param_groups]
         self.schedule = Schedule(experiment.optimizer.schedule, rates, self.order.batches_per_epoch, self.total)
         self.guard = Guard(self.model, self.settings.skip_nan, log, world)
+        self.best = Best(self.settings)
         self.patience = Patience(self.settings.early_stopping, self.settings.lower_is_better)
         self.budget = Budget(self.settings.time_limit, max_steps)
         self.step = self.first_step = self.saved_step = self.validated_step = 0
         torch.manual_seed(self.settings.seed + world.rank)  # each process has dropout of its own
-        self.best_score: float | None = None
         self.metrics: dict[str, Any] = {}
         if state is not None:
             self.resume(state)
@@ -152,7 +153,7 @@ class Trainer:
         self.order.start = epoch, sample = tuple(state["position"])
         self.schedule.load_state(state["schedule"])
         self.patience.best, self.patience.waited = state["patience"]
-        self.best_score = state["best_score"] if self.checkpoints.best.exists() else None
+        self.best.score = state["best_score"] if self.checkpoints.best.exists() else None
         before, now = state["batch_in_all"], self.order.batch_size
         if before != now and self.order.by_epoch:
             self.step = (epoch + 1) * self.order.batches_per_epoch - self.order.batches_from(sample)
@@ -345,24 +346,11 @@ class Trainer:
             )
         if (picture := pictures.draw()) is not None:
             self.log.picture(self.step, picture)
-        score = result[self.best_name(result)]
+        score = self.best.of(result)
         self.patience.note(score)
         self.schedule.note(result)
-        if score is not None and self.is_better(score):
-            self.best_score = score
+        if self.best.improves(score):
             self.save_weights(self.checkpoints.best)
-
-    def is_better(self, score: float) -> bool:
-        """Whether a score beats the best one so far."""
-        if self.best_score is None:
-            return True
-        return score < self.best_score if self.settings.lower_is_better else score > self.best_score
-
-    def best_name(self, result: Mapping[str, Any]) -> str:
-        """The metric that decides which weights are best."""
-        wanted = self.settings.best_metric
-        first = next((name for name in result if name.startswith("m")), next(iter(result)))
-        return wanted if wanted in result else first
 
     def save(self) -> None:
         """Save the state to resume from, and the weights."""
@@ -371,7 +359,7 @@ class Trainer:
             "position": self.order.position(self.step - self.first_step),
             "batch_in_all": self.order.batch_size,
             "validated_step": self.validated_step,
-            "best_score": self.best_score,
+            "best_score": self.best.score,
             "metrics": self.metrics,
             "schedule": self.schedule.state(),
             "patience": (self.patience.best, self.patience.waited),
