@@ -17,12 +17,15 @@ import pytest
 import torch
 from PIL import Image
 
+from terrazzo.cli.main import main
 from terrazzo.config.load import load_config
 from terrazzo.config.watching import TrackerSettings, watch_settings
 from terrazzo.engine import trackers
 from terrazzo.engine.profile import StepProfile, hint
 from terrazzo.engine.record import read_record
+from terrazzo.engine.runs import open_runs, wanted_metric
 from terrazzo.errors import UserError
+from terrazzo.viz.chart import line_chart, line_picture
 from terrazzo.viz.grid import compared, picture_grid
 from tiny import fit, make_streets, records, same_weights, short_form, terrazzo, tiny_config, write_config
 
@@ -371,3 +374,100 @@ def test_parts_within_parts_are_counted_once(monkeypatch):
 )
 def test_the_hint_follows_from_the_shares(shares, settings, said):
     assert re.search(said, hint(shares, *settings))
+
+
+# Looking at runs
+
+
+@pytest.fixture(scope="module")
+def two_runs(streets, tmp_path_factory) -> Path:
+    """A folder with a finished run of four steps and one that goes wrong, of another learning rate."""
+    folder = tmp_path_factory.mktemp("runs")
+    fit(short_form(streets), folder / "good")
+    with pytest.raises(UserError):
+        fit(short_form(streets, lr=1e30), folder / "bad")
+    return folder
+
+
+def called(*arguments: Any) -> int:
+    return main([str(argument) for argument in arguments])
+
+
+def test_runs_are_listed_with_scores_and_states(two_runs, capsys):
+    assert called("runs", two_runs) == 0
+    said = capsys.readouterr().out
+    score = max(line["mIoU"] for line in records(two_runs / "good", "val"))
+    assert re.search(rf"good .* finished .* 4/4 .* mIoU {score:.2f}", said)
+    assert re.search(r"bad .* failed", said)
+    assert "optim_wrapper.optimizer.lr\n    0.01: good\n    1e+30: bad" in said
+    assert "train_dataloader" not in said, "what all runs share is left out"
+
+
+@pytest.mark.parametrize(("order", "first"), [("best", "good"), ("name", "bad"), ("step", "good"), ("started", "good")])
+def test_runs_as_json_and_in_another_order(two_runs, capsys, order, first):
+    assert called("runs", two_runs, "--json", "--sort", order) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["runs"][0]["name"] == first
+    values = said["differences"]["optim_wrapper.optimizer.lr"]
+    assert set(values) == {0.01, 1e30}
+
+
+def test_runs_of_one_name_are_told_apart(two_runs, tmp_path):
+    for place in ("one", "two"):
+        (tmp_path / place / "run").mkdir(parents=True)
+        (tmp_path / place / "run" / "metrics.jsonl").write_text('{"step": 1, "mode": "train", "loss": 2.0}\n{"step"')
+    names = [run.name for run in open_runs([tmp_path])]
+    assert names == ["one/run", "two/run"]
+    run = open_runs([tmp_path / "one"])[0]
+    assert (run.state, run.best, run.points("train", "loss")) == ("unknown", None, [(1, 2.0)])
+
+
+def test_a_run_is_judged_by_its_own_metric():
+    records = [{"step": 1, "mode": "val", "aAcc": 1.0, "mDice": 2.0}]
+    assert wanted_metric({"default_hooks": {"checkpoint": {"save_best": "loss"}}}, records) == ("loss", True)
+    assert wanted_metric({"default_hooks": {"checkpoint": {"save_best": "auto"}}}, records) == ("mDice", False)
+
+
+def test_curves_of_several_runs_as_a_picture(two_runs, tmp_path, capsys):
+    assert called("log", "plot", two_runs, "--out", tmp_path / "curves.png") == 0
+    assert capsys.readouterr().out == f"4 charts of 2 runs: {tmp_path}/curves.png\n"
+    picture = np.array(Image.open(tmp_path / "curves.png"))
+    assert picture.shape == (1200, 1920, 3)
+    assert (picture == (0x3B, 0x82, 0xF6)).all(-1).any(), "the colour of the first run"
+
+
+def test_curves_as_a_page(two_runs, tmp_path):
+    out = tmp_path / "new" / "curves.html"
+    assert called("log", "plot", two_runs / "good", "--keys", "val.loss", "IoU.road", "--out", out) == 0
+    page = out.read_text()
+    assert page.count("<svg") == 2 and "loss (val)" in page and "IoU.road (val)" in page and "loss (train)" not in page
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--keys", "mIuo"], "did you mean 'mIoU'"),
+        (["--out", "curves.pdf"], "must end in .png or .html"),
+    ],
+)
+def test_what_cannot_be_plotted(two_runs, capsys, arguments, message):
+    assert called("log", "plot", two_runs / "good", *arguments) == 1
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [("runs",), ("log", "plot")])
+def test_a_folder_without_runs_is_told_of(tmp_path, capsys, command):
+    assert called(*command, tmp_path) == 1
+    assert f"{tmp_path} holds no run" in capsys.readouterr().err
+    assert called(*command, tmp_path / "nothing") == 1
+    assert "is no folder" in capsys.readouterr().err
+
+
+def test_a_legend_takes_further_rows(tmp_path):
+    names = [f"a run with quite a long name {number}" for number in range(4)]
+    series = {name: [(0, 1.0), (1, 2.0)] for name in names}
+    svg = line_chart(series, "Loss", "step", "loss")
+    shown = [line for line in svg.splitlines() if line.startswith("<text") and "a run with" in line]
+    rows = {re.search(r'y="([\d.]+)"', line)[1] for line in shown}
+    assert len(rows) == 4
+    assert line_picture(series, "Loss", "step", "loss").shape == (600, 960, 3)

@@ -15,6 +15,8 @@ from terrazzo.errors import UserError
 # command -> what it does; its module is terrazzo.cli.<command>
 COMMANDS = {
     "train": "train a model from a config or a recipe",
+    "log": "plot the curves of runs",
+    "runs": "list runs with their best scores, and what their configs do not share",
     "test": "score a checkpoint on a data set",
     "predict": "segment images, folders or videos",
     "recipe": "list, search and show the official recipes",

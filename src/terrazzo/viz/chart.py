@@ -1,11 +1,14 @@
-"""Line charts as SVG text, to stand in a page: they take the page's text colour, so they suit light and dark."""
+"""Line charts: as SVG text for a page, in its own text colour so that they suit light and dark; and as pixels."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from html import escape
 from itertools import pairwise
+
+import numpy as np
+
+from terrazzo.viz.shapes import Dot, Line, Shape, Text, as_picture, as_svg
 
 Points = Sequence[tuple[float, float]]
 
@@ -27,31 +30,60 @@ def line_chart(
 
     Points that are not finite are left out, and on a logarithmic axis those not above zero.
     """
+    return as_svg(_shapes(series, title, x_label, y_label, log, width, height), title, width, height)
+
+
+def line_picture(
+    series: Mapping[str, Points],
+    title: str,
+    x_label: str,
+    y_label: str,
+    log: bool = False,
+    width: int = 480,
+    height: int = 300,
+) -> np.ndarray:
+    """The same chart as RGB pixels (2 * height, 2 * width, 3), on white."""
+    return as_picture(_shapes(series, title, x_label, y_label, log, width, height), width, height)
+
+
+def _shapes(
+    series: Mapping[str, Points], title: str, x_label: str, y_label: str, log: bool, width: int, height: int
+) -> list[Shape]:
+    """Title, legend, axes and lines."""
     kept = {name: _thinned([p for p in points if _drawable(p, log)]) for name, points in series.items()}
     xs = [x for points in kept.values() for x, _ in points]
     ys = [y for points in kept.values() for _, y in points]
+    spots = _legend_spots(list(kept), width)
+    top = TOP + max((y for _, y in spots), default=0)
     x_axis = _Axis(xs, LEFT, width - RIGHT, count=6)
-    y_axis = _Axis(ys, height - BOTTOM, TOP, count=5, log=log)
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" '
-        f'style="width:100%;height:auto" aria-label="{escape(title)}" fill="currentColor" '
-        'font-family="system-ui, sans-serif" font-size="12">',
-        f'<text x="{LEFT}" y="20" font-size="15" font-weight="600">{escape(title)}</text>',
-        *_grid(x_axis, y_axis, width, height),
-        _text((LEFT + width - RIGHT) / 2, height - 10, x_label, "middle", 0.75),
-        f'<text transform="translate(14 {(TOP + height - BOTTOM) / 2:.1f}) rotate(-90)" text-anchor="middle" '
-        f'fill-opacity="0.75">{escape(y_label)}</text>',
+    y_axis = _Axis(ys, height - BOTTOM, top, count=5, log=log)
+    shapes: list[Shape] = [
+        Text(LEFT, 20, title, size=15),
+        *_grid(x_axis, y_axis, width, height, top),
+        Text((LEFT + width - RIGHT) / 2, height - 10, x_label, "middle", 0.75),
+        Text(14, (top + height - BOTTOM) / 2, y_label, "middle", 0.75, upright=True),
     ]
     if not xs:
-        parts.append(_text((LEFT + width - RIGHT) / 2, (TOP + height - BOTTOM) / 2, "no data", "middle", 0.5))
-    left = float(LEFT)
-    for index, (name, points) in enumerate(kept.items()):
+        shapes.append(Text((LEFT + width - RIGHT) / 2, (top + height - BOTTOM) / 2, "no data", "middle", 0.5))
+    for index, ((name, points), (left, down)) in enumerate(zip(kept.items(), spots, strict=True)):
         colour = COLOURS[index % len(COLOURS)]
-        parts.append(f'<rect x="{left:.0f}" y="34" width="14" height="4" rx="2" fill="{colour}"/>')
-        parts.append(_text(left + 20, 40, name, "start", 0.85))
-        left += 40 + 6.8 * len(name)
-        parts += _line(name, [(x_axis.at(x), y_axis.at(y)) for x, y in points], points, colour)
-    return "\n".join([*parts, "</svg>"])
+        shapes.append(Line([(left, 36 + down), (left + 14, 36 + down)], colour, 4))
+        shapes.append(Text(left + 20, 40 + down, name, opacity=0.85))
+        shapes += _line(name, [(x_axis.at(x), y_axis.at(y)) for x, y in points], points, colour)
+    return shapes
+
+
+def _legend_spots(names: Sequence[str], width: int) -> list[tuple[float, float]]:
+    """Where the names of a legend stand: left edge, and distance below the first row."""
+    spots: list[tuple[float, float]] = []
+    left, down = float(LEFT), 0.0
+    for name in names:
+        length = 40 + 6.8 * len(name)
+        if left > LEFT and left + length - 14 > width:
+            left, down = float(LEFT), down + 16
+        spots.append((left, down))
+        left += length
+    return spots
 
 
 class _Axis:
@@ -102,39 +134,29 @@ def _label(value: float) -> str:
     return f"{value / 1e3:.4g}k" if abs(value) >= 1e4 else f"{value:.4g}"
 
 
-def _text(x: float, y: float, words: str, anchor: str, opacity: float) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill-opacity="{opacity}">{escape(words)}</text>'
-
-
-def _grid(x_axis: _Axis, y_axis: _Axis, width: int, height: int) -> list[str]:
-    parts, floor = [], height - BOTTOM
+def _grid(x_axis: _Axis, y_axis: _Axis, width: int, height: int, top: float) -> list[Shape]:
+    shapes: list[Shape] = []
+    floor, right = height - BOTTOM, width - RIGHT
     for tick in y_axis.ticks:
         y = y_axis.at(tick)
-        parts.append(f'<path d="M{LEFT} {y:.1f}H{width - RIGHT}" stroke="currentColor" stroke-opacity="0.12"/>')
-        parts.append(_text(LEFT - 8, y + 4, _label(tick), "end", 0.75))
+        shapes.append(Line([(LEFT, y), (right, y)], opacity=0.12))
+        shapes.append(Text(LEFT - 8, y + 4, _label(tick), "end", 0.75))
     for tick in x_axis.ticks:
         x = x_axis.at(tick)
-        parts.append(f'<path d="M{x:.1f} {floor}v5" stroke="currentColor" stroke-opacity="0.5"/>')
-        parts.append(_text(x, floor + 19, _label(tick), "middle", 0.75))
-    parts.append(
-        f'<path d="M{LEFT} {TOP}V{floor}H{width - RIGHT}" fill="none" stroke="currentColor" stroke-opacity="0.5"/>'
-    )
-    return parts
+        shapes.append(Line([(x, floor), (x, floor + 5)], opacity=0.5))
+        shapes.append(Text(x, floor + 19, _label(tick), "middle", 0.75))
+    return [*shapes, Line([(LEFT, top), (LEFT, floor), (right, floor)], opacity=0.5)]
 
 
-def _line(name: str, spots: list[tuple[float, float]], points: Points, colour: str) -> list[str]:
+def _line(name: str, spots: list[tuple[float, float]], points: Points, colour: str) -> list[Shape]:
     """The line, and for a short series a dot at each point that shows its values to a pointer."""
     if not spots:
         return []
-    path = "L".join(f"{x:.1f} {y:.1f}" for x, y in spots)
-    parts = [f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="2" stroke-linejoin="round"/>']
-    if len(spots) <= 40:
-        parts += [
-            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}">'
-            f"<title>{escape(name)}: {value:.4g} at {step:g}</title></circle>"
-            for (x, y), (step, value) in zip(spots, points, strict=True)
-        ]
-    return parts
+    dots = [
+        Dot(x, y, 3, colour, f"{name}: {value:.4g} at {step:g}")
+        for (x, y), (step, value) in zip(spots, points, strict=True)
+    ]
+    return [Line(spots, colour, 2), *(dots if len(dots) <= 40 else [])]
 
 
 def _drawable(point: tuple[float, float], log: bool) -> bool:

@@ -1,0 +1,79 @@
+"""`terrazzo runs`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from typing import Any
+
+# name -> what runs are put in order by; the first one stands at the top
+SORTS = {
+    "best": lambda run: (run.best is None, -(run.best or 0) if not run.lower_is_better else run.best or 0),
+    "name": lambda run: run.name,
+    "step": lambda run: -run.step,
+    "time": lambda run: -(run.seconds or 0),
+    "started": lambda run: run.started or "",
+    "state": lambda run: run.state,
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folders", nargs="*", default=["runs"], metavar="DIR", help="folders of runs (default: runs)")
+    parser.add_argument("--sort", choices=list(SORTS), default="best", help="the best, longest, newest ... first")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+
+
+def run(args: argparse.Namespace) -> int:
+    from terrazzo.engine.runs import differences, open_runs
+
+    runs = sorted(open_runs(args.folders), key=SORTS[args.sort])
+    found = differences(runs)
+    if args.json:
+        print(json.dumps({"runs": [summary(run) for run in runs], "differences": found}, indent=1, default=str))
+        return 0
+    print_table(runs)
+    print_differences([run.name for run in runs], found)
+    return 0
+
+
+def summary(run: Any) -> dict[str, Any]:
+    """A run without its config and records."""
+    kept = ("name", "state", "step", "total", "metric", "best", "best_step", "seconds", "started")
+    return {"folder": str(run.folder), **{key: getattr(run, key) for key in kept}}
+
+
+def print_table(runs: Sequence[Any]) -> None:
+    """One line for each run."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from terrazzo.engine.log import duration
+
+    table = Table("run", "state")
+    for column in ("step", "best", "at step", "time"):
+        table.add_column(column, justify="right")
+    table.add_column("started")
+    for run in runs:
+        table.add_row(
+            run.name,
+            run.state,
+            f"{run.step}/{run.total}" if run.total else str(run.step),
+            "-" if run.best is None else f"{run.metric} {run.best:.2f}",
+            "-" if run.best is None else str(run.best_step),
+            "-" if run.seconds is None else duration(run.seconds),
+            (run.started or "-")[:16].replace("T", " "),
+        )
+    Console(highlight=False).print(table)
+
+
+def print_differences(names: Sequence[str], differences: dict[str, list[Any]]) -> None:
+    """Each key with its values, and which runs have which."""
+    if len(names) > 1:
+        print("configs differ in:" if differences else "the configs are all the same")
+    for key, values in differences.items():
+        print(f"  {key}")
+        texts = [value if isinstance(value, str) else json.dumps(value) for value in values]
+        for text in dict.fromkeys(texts):
+            own = [name for name, value in zip(names, texts, strict=True) if value == text]
+            print(f"    {text}: {', '.join(own)}")
