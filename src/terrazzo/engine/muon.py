@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
+
+from terrazzo.engine.group_optimizer import GroupOptimizer
 
 QUINTIC = (3.4445, -4.7750, 2.0315)  # coefficients of the iteration, chosen for its slope at zero
 
 
-class Muon(Optimizer):
+class Muon(GroupOptimizer):
     """Momentum made orthogonal for weights of two or more dimensions, a convolution's as (out, rest); AdamW for others.
 
     Steps are scaled by 0.2 * sqrt(max(rows, columns)), so that `lr` and `weight_decay` are those of AdamW (Liu et al.,
@@ -33,21 +34,13 @@ class Muon(Optimizer):
         defaults = {"lr": lr, "weight_decay": weight_decay, "momentum": momentum, "nesterov": nesterov, "steps": steps}
         super().__init__(params, defaults | {"betas": tuple(betas), "eps": eps})
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """One update of every parameter that has a gradient."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                    is_matrix = parameter.ndim >= 2 and min(parameter.shape[0], parameter[0].numel()) > 1
-                    direction = self._orthogonal if is_matrix else self._adam
-                    parameter.add_(direction(parameter, group), alpha=-group["lr"])
-        return loss
+    def update(self, group: dict[str, Any]) -> None:
+        for parameter in group["params"]:
+            if parameter.grad is not None:
+                parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                is_matrix = parameter.ndim >= 2 and min(parameter.shape[0], parameter[0].numel()) > 1
+                direction = self._orthogonal if is_matrix else self._adam
+                parameter.add_(direction(parameter, group), alpha=-group["lr"])
 
     def _orthogonal(self, parameter: Tensor, group: dict[str, Any]) -> Tensor:
         state, gradient = self.state[parameter], parameter.grad

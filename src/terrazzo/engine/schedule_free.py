@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
+from terrazzo.engine.group_optimizer import GroupOptimizer
 
-class AdamWScheduleFree(Optimizer):
+
+class AdamWScheduleFree(GroupOptimizer):
     """Gradients are taken between the fast iterate and its running average, and the average is what is used.
 
     While training, parameters hold the point where gradients are taken; `eval()` puts the average there and `train()`
@@ -50,18 +52,7 @@ class AdamWScheduleFree(Optimizer):
                     if "fast" in self.state[parameter]:
                         parameter.lerp_(self.state[parameter]["fast"], share(group["betas"][0]))
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """One update of every parameter that has a gradient."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            self._update(group)
-        return loss
-
-    def _update(self, group: dict[str, Any]) -> None:
+    def update(self, group: dict[str, Any]) -> None:
         (first, second), count = group["betas"], group["steps"] + 1
         warm = min(1.0, count / max(1, group["warmup_steps"]))
         rate = group["lr"] * warm * (1 - second**count) ** 0.5

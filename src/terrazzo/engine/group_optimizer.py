@@ -1,0 +1,28 @@
+"""What our own optimizers share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+
+
+class GroupOptimizer(Optimizer):
+    """An optimizer that updates one group of parameters after the other."""
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """One update of every parameter that has a gradient."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            self.update(group)
+        return loss
+
+    def update(self, group: dict[str, Any]) -> None:
+        """Update the parameters of one group."""
+        raise NotImplementedError
