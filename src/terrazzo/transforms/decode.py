@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from terrazzo.errors import UserError, nearest
+from terrazzo.transforms.png import read_png
 
 PNG = b"\x89PNG\r\n\x1a\n"
 NUMPY = b"\x93NUMPY"
@@ -82,6 +83,8 @@ def decode_image(data: bytes, color_type: str = "color", backend: str = "cv2", n
         raise UserError(f"imdecode_backend '{backend}' is none of {', '.join(BACKENDS)}{nearest(backend, BACKENDS)}")
     if backend == "tifffile":
         return channels_last(decode_tiff(data, name))
+    if backend == "cv2" and not color_type.startswith("grayscale") and (picture := read_png(data)) is not None:
+        return picture if color_type == "unchanged" or picture.shape[2] == 3 else np.repeat(picture, 3, axis=2)
     image = _decode_cv2(data, color_type) if backend != "pillow" else None
     if image is None:
         return _decode_pillow(data, color_type, name)
