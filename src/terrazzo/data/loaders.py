@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
 from terrazzo.data.dataset import Failure
+from terrazzo.data.workers import Watched, start_worker, worker_count, worker_died
 from terrazzo.errors import UserError
 from terrazzo.sample import Batch, Sample, Target
 
@@ -188,43 +188,28 @@ def without_arrays(sample: Sample) -> Sample:
     )
 
 
-def quiet_worker(_: int) -> None:
-    """A loader worker uses one thread, and leaves it to the main process what an interrupt means."""
-    import signal
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "alarm"):  # a SIGTERM to all processes leaves a minute to serve the last step, and to save
-        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(60))
-    torch.set_num_threads(1)
-    cv2.setNumThreads(0)
-
-
-def worker_count(wanted: int) -> int:
-    """At most one worker a core."""
-    return max(0, min(wanted, os.cpu_count() or 1))
-
-
 def make_loader(dataset: Any, order: Any, num_workers: int, pin_memory: bool = False) -> DataLoader:
-    """A DataLoader over batches of positions."""
+    """A DataLoader over batches of positions; its workers read four batches each ahead."""
     workers = worker_count(num_workers)
     options: dict[str, Any] = {"prefetch_factor": 4} if workers else {}
     return DataLoader(
-        dataset,
+        Watched(dataset, workers) if workers else dataset,
         batch_sampler=order,
         num_workers=workers,
         collate_fn=collate,
         pin_memory=pin_memory,
-        worker_init_fn=quiet_worker,
+        worker_init_fn=start_worker,
         generator=torch.Generator(),  # else every pass would draw from the generator that dropout uses
         **options,
     )
 
 
-def checked(batches: Iterator[Batch | Failure]) -> Iterator[Batch]:
+def checked(loader: DataLoader) -> Iterator[Batch]:
     """The batches; a Failure among them is raised as the UserError that it stands for, the workers ended first.
 
-    Raises UserError too for a worker that the system has ended.
+    Raises UserError too for a worker that has died, naming the file that it was reading.
     """
+    batches = iter(loader)
     try:
         for batch in batches:
             if isinstance(batch, Failure):
@@ -233,10 +218,7 @@ def checked(batches: Iterator[Batch | Failure]) -> Iterator[Batch]:
     except RuntimeError as problem:
         if "DataLoader worker" not in str(problem):
             raise
-        raise UserError(
-            f"a loader worker was ended from outside ({str(problem).splitlines()[0]}), most often for want of memory: "
-            "lower num_workers (`workers`)"
-        ) from problem
+        raise worker_died(problem, loader.dataset) from problem
     finally:
         end_workers = getattr(batches, "_shutdown_workers", None)
         if end_workers is not None:

@@ -48,7 +48,7 @@ def run_evaluation(
     """
     losses: list[float] = []
     with in_eval_mode(models):
-        for index, batch in enumerate(checked(iter(loader)), 1):
+        for index, batch in enumerate(checked(loader), 1):
             batch = batch.to(device)
             scored = [predict_views(models, batch)] if tta else predict_batch(models, batch)
             batch = first_view(batch) if tta else batch

@@ -260,7 +260,7 @@ class Trainer:
         """Batches from the current step on, without reading those before it."""
         assert self.experiment.train is not None
         workers = self.experiment.train.num_workers
-        return checked(iter(make_loader(self.train_set, self.order, workers, self.device.type == "cuda")))
+        return checked(make_loader(self.train_set, self.order, workers, self.device.type == "cuda"))
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The model's losses on a batch, in the run's precision."""

@@ -1,0 +1,85 @@
+"""The processes that read samples ahead: how they behave, and what is said when one of them dies."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import torch
+from torch.utils.data import Dataset, get_worker_info
+
+from terrazzo.data.wrappers import as_position, origins
+from terrazzo.errors import UserError
+
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
+KEPT_MEMORY, LARGEST_KEPT_BLOCK = 512 * 2**20, 32 * 2**20  # bytes; the second is as large as glibc allows
+IDLE = -1
+
+
+class Watched(Dataset[Any]):
+    """A data set that notes, where all processes see it, which sample each of its worker processes is reading."""
+
+    def __init__(self, dataset: Any, workers: int) -> None:
+        self.dataset = dataset
+        self.reading = torch.full((workers, 2), IDLE, dtype=torch.int64).share_memory_()  # process id, index
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, position: Any) -> Any:
+        worker = get_worker_info()
+        assert worker is not None, "only worker processes read a watched data set"
+        place = self.reading[worker.id]
+        place[0], place[1] = os.getpid(), as_position(position)[1]
+        sample = self.dataset[position]
+        place[1] = IDLE
+        return sample
+
+    def files_of(self, processes: set[int]) -> list[Path]:
+        """The images that these processes were reading."""
+        found = origins(self.dataset)
+        indices = [index for process, index in self.reading.tolist() if process in processes and index != IDLE]
+        return [leaf.pairs[inner][0] for leaf, inner in (found[index] for index in indices)]
+
+
+def worker_died(problem: RuntimeError, dataset: Any) -> UserError:
+    """What to say of an error of torch's about a worker that is gone."""
+    reason = str(problem).splitlines()[0]
+    told = re.search(r"\(pids?(?:\(s\))? ([\d, ]+)\)", reason)
+    processes = {int(number) for number in re.findall(r"\d+", told.group(1))} if told else set()
+    files = dataset.files_of(processes) if isinstance(dataset, Watched) else []
+    place = f" while it read {' and '.join(map(str, files))}" if files else ""
+    look = "; if it is always the same file, it is damaged or too large" if files else ""
+    return UserError(
+        f"a loader worker was ended from outside{place} ({reason}), most often for want of memory: lower num_workers "
+        f"(`workers`){look}"
+    )
+
+
+def start_worker(_: int) -> None:
+    """A loader worker uses one thread, and leaves it to the main process what an interrupt means."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "alarm"):  # a SIGTERM to all processes leaves a minute to serve the last step, and to save
+        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(60))
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+    keep_freed_memory()
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep what an image has freed for the next one: fresh pages cost a third of the time to decode one."""
+    change = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if change is not None:
+        change(TRIM_THRESHOLD, KEPT_MEMORY)
+        change(MMAP_THRESHOLD, LARGEST_KEPT_BLOCK)
+
+
+def worker_count(wanted: int) -> int:
+    """At most one worker a core."""
+    return max(0, min(wanted, os.cpu_count() or 1))
