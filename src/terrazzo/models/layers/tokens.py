@@ -18,6 +18,12 @@ def as_tokens(x: Tensor) -> Tensor:
     return x.flatten(2).transpose(1, 2)
 
 
+def lay_for_inference(images: Tensor) -> Tensor:
+    """Images (N, C, H, W) channels last on a CPU, where most convolutional networks then take up to a third less."""
+    on_cpu = images.device.type in ("cpu", "meta")  # what is counted on the meta device stands for a CPU
+    return images.contiguous(memory_format=torch.channels_last) if on_cpu else images
+
+
 def lay_for_depthwise(x: Tensor) -> Tensor:
     """A map (N, C, H, W) laid out as depthwise convolutions want it: channels last on a CPU, else channels first.
 

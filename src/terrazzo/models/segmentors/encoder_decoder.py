@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from terrazzo.models.heads.base import DecodeHead
 from terrazzo.models.layers import resize
+from terrazzo.models.layers.tokens import lay_for_inference
 from terrazzo.models.preprocess import Preprocess
 from terrazzo.registry import MODELS
 
@@ -61,6 +63,8 @@ class EncoderDecoder(nn.Module):
 
     def encode(self, images: Tensor) -> Any:
         """The features that the heads read."""
+        if not self.training and not torch.compiler.is_compiling():
+            images = lay_for_inference(images)
         features = self.backbone(images)
         return self.neck(features) if hasattr(self, "neck") else features
 
