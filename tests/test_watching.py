@@ -22,6 +22,7 @@ from terrazzo.config.load import load_config
 from terrazzo.config.watching import TrackerSettings, watch_settings
 from terrazzo.engine import trackers
 from terrazzo.engine.profile import StepProfile, hint
+from terrazzo.engine.progress import Meter, pace, pace_text
 from terrazzo.engine.record import read_record
 from terrazzo.engine.runs import open_runs, wanted_metric
 from terrazzo.errors import UserError
@@ -288,13 +289,13 @@ def test_large_pictures_are_shrunk_and_depth_is_coloured():
 
 
 def test_the_record_says_how_a_run_ended(streets, tmp_path):
-    fit(tiny_config(streets, steps=2), tmp_path / "run")
-    record = read_record(tmp_path / "run")
-    assert (record["state"], record["step"], record["total"]) == ("finished", 2, 2)
-    first = record["seconds"]
+    fit(tiny_config(streets, steps=4), tmp_path / "run", max_steps=2)
+    first = read_record(tmp_path / "run")
+    assert (first["state"], first["step"], first["total"]) == ("stopped", 2, 4)
     fit(tiny_config(streets, steps=4), tmp_path / "run", resume=True)
     record = read_record(tmp_path / "run")
-    assert record["step"] == 4 and record["seconds"] >= first
+    assert (record["state"], record["step"], record["started"]) == ("finished", 4, first["started"])
+    assert record["seconds"] >= first["seconds"]
 
 
 def test_a_failed_run_is_on_record(streets, tmp_path):
@@ -322,6 +323,12 @@ def test_the_log_says_what_an_image_costs_and_how_fast_it_goes(streets, tmp_path
     assert "GFLOPs for an image of 32x32" in text and "images/s" in text and "left 0:0" in text
     line = records(tmp_path / "run", "train")[-1]
     assert line["images_per_second"] == pytest.approx(2 / line["seconds"])
+
+
+def test_the_pace_on_a_gpu_has_its_memory(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 3 * 2**20)
+    values = pace(Meter(), 8, torch.device("cuda"))
+    assert values["memory"] == 3 and pace_text(values).endswith("images/s  3 MiB")
 
 
 # The profile

@@ -38,19 +38,19 @@ def tell_of_run(trainer: Trainer) -> None:
 
 
 def flops(config: dict[str, Any]) -> str:
-    """`; 12.3 GFLOPs for an image of 512x512 (inference)`, counted without computing anything.
+    """`; 12.3 GFLOPs for an image of 512x512`, of inference, counted without computing anything.
 
-    Empty for a model that reads values from its tensors, which can only be counted by running it.
+    A model that reads values from its tensors can only be counted by running it.
     """
     height, width = crop_size(config)
     backbone = config["model"].get("backbone")
     channels = backbone.get("in_channels", 3) if isinstance(backbone, dict) else 3
     with torch.random.fork_rng(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what there is to say of the model has been said
-        with torch.device("meta"):
-            model = build_model(config)
         try:
+            with torch.device("meta"):
+                model = build_model(config)
             info = measure(model, torch.empty((1, channels, height, width), device="meta"))
-        except (RuntimeError, NotImplementedError):
-            return ""
+        except (RuntimeError, NotImplementedError, ValueError):
+            return "; its FLOPs: terrazzo model info"
     return f"; {info.flops / 1e9:.3g} GFLOPs for an image of {height}x{width}"

@@ -30,6 +30,12 @@ MODULES = {
     "mlflow": ("mlflow", "sqlalchemy", "alembic"),  # the last two: what its file of its own is written with
     "csv": (),
 }
+# what the packages read when they are imported: they report nothing of themselves, and do not talk about their tables
+SILENCE = {
+    "WANDB_ERROR_REPORTING": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+}
 IDENTITIES = "trackers.json"  # the names that trackers gave a run, for resuming it
 
 
@@ -48,9 +54,11 @@ class Tracker(Protocol):
         """The run is finished, stopped or failed."""
 
 
-def check_installed(trackers: Sequence[TrackerSettings]) -> None:
-    """Raise UserError, with the line that installs them, where packages of a tracker are missing."""
+def import_packages(trackers: Sequence[TrackerSettings]) -> None:
+    """Import the packages of the trackers. Raises UserError, with the line that installs them, where one is missing."""
     names = [tracker.name for tracker in trackers]
+    for variable, value in SILENCE.items() if names else ():
+        os.environ.setdefault(variable, value)
     try:
         for module in (module for name in names for module in MODULES[name]):
             importlib.import_module(module)
@@ -207,7 +215,6 @@ class WandbTracker:
         identities: Identities,
         init_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
-        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         import wandb
 
         self.wandb = wandb
@@ -252,8 +259,6 @@ class MlflowTracker:
         params: Mapping[str, Any] | None = None,
         tracking_uri: str | None = None,
     ) -> None:
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
         from mlflow.tracking import MlflowClient
 
         place = os.environ.get("MLFLOW_TRACKING_URI")

@@ -44,7 +44,7 @@ from terrazzo.engine.schedule_free import averaged
 from terrazzo.engine.scoring import LOADERS, run_evaluation
 from terrazzo.engine.signals import StopSignal
 from terrazzo.engine.state import collect_state, is_finite, restore_state, set_random_state
-from terrazzo.engine.trackers import Tracker, check_installed, open_trackers
+from terrazzo.engine.trackers import Tracker, import_packages, open_trackers
 from terrazzo.engine.validation_loss import total_loss
 from terrazzo.engine.world import ALONE, World
 from terrazzo.errors import UserError
@@ -75,7 +75,7 @@ class Trainer:
         self.experiment = experiment = make_experiment(self.config)
         if experiment.train is None or experiment.run is None or experiment.optimizer is None:
             raise UserError("to train, a config needs train_dataloader, optim_wrapper and train_cfg")
-        check_installed(experiment.watch.trackers)
+        import_packages(experiment.watch.trackers)
         images = experiment.train.batch_size * experiment.optimizer.accumulate * world.size
         optimizer, self.rate_note = scaled(config, experiment.optimizer, images)
         self.settings = experiment.run
