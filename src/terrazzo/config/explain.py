@@ -88,6 +88,7 @@ ABOUT: dict[str, str] = {
     "*.classes": "Names of the classes in the order of the label values.",
     "*.palette": "A colour (red, green, blue) for each class.",
     "*.exclude": "Ends of paths of images that are left out.",
+    "*.cache": "Where decoded images and labels are kept for the next epoch: `ram` or `disk`.",
     "*.reduce_zero_label": "Whether label 0 means 'no class': 0 becomes 255 (ignored), the others move down by one.",
     "*.pipeline": "What is done to each sample, step by step.",
     "train_pipeline": "A variable: the steps of the training data.",

@@ -31,7 +31,7 @@ SETTINGS = tuple(key for key in KEYS if key not in ("model", "custom_imports")) 
 SWITCHES = ("compile", "activation_checkpointing", "find_unused_parameters")
 DATA_KEYS = (
     "root", "images", "labels", "train", "val", "test", "classes", "palette", "ignore", "label_map",
-    "reduce_zero_label", "bands", "label_format", "image_suffix", "label_suffix", "exclude",
+    "reduce_zero_label", "bands", "label_format", "image_suffix", "label_suffix", "exclude", "cache",
 )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ KEPT = {
     "label_format": "label_format",
     "image_suffix": "img_suffix",
     "label_suffix": "seg_map_suffix",
+    "cache": "cache",
 }
 
 

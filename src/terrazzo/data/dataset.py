@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from terrazzo.data.cache import open_cache
 from terrazzo.data.pairs import Folders, Pair, find_pairs, held_out, is_excluded, suffixes
 from terrazzo.data.spec import DatasetSpec, Source
 from terrazzo.data.wrappers import WRAPPERS, MultiImageMixDataset, Wrapper
@@ -17,6 +18,7 @@ from terrazzo.errors import UserError
 from terrazzo.registry import DATASETS, SCOPE_KEY, check_arguments
 from terrazzo.sample import Sample
 from terrazzo.transforms import Compose, read_label
+from terrazzo.transforms.cached import CACHE_KEY
 from terrazzo.transforms.decode import map_label
 from terrazzo.transforms.formats.base import LabelFormat, make_label_format
 from terrazzo.transforms.loading import LoadAnnotations
@@ -35,7 +37,7 @@ class SegmentationDataset:
 
     `metainfo` gives other `classes` (a subset is remapped by name) and `palette`. `ignore` are stored label values that
     do not count; the order is `reduce_zero_label`, `label_map`, `ignore`. `exclude` are ends of paths of images that
-    are left out.
+    are left out. `cache` keeps decoded images and labels, see `terrazzo.data.cache`.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class SegmentationDataset:
         serialize_data: bool = True,
         filter_cfg: dict[str, Any] | None = None,
         backend_args: dict[str, Any] | None = None,
+        cache: str | None = None,
         seed: int = 0,
     ) -> None:
         root, exclude = Path(data_root), suffixes(exclude)
@@ -119,6 +122,7 @@ class SegmentationDataset:
         if subset is not None and label_map is None and self.palette and not metainfo.get("palette"):
             self.palette = [self.palette[declared.index(name)] for name in self.classes]
         self.ignore = tuple(ignore or spec.ignore)
+        self.cache = open_cache(cache, [image for image, _ in self.pairs]) if cache else None
         self.seed = seed
 
     def labelled(
@@ -143,6 +147,7 @@ class SegmentationDataset:
             "label_map": self.label_map,
             "ignore": self.ignore,
             "label_format": self.label_format,
+            CACHE_KEY: self.cache,
         }
         meta |= {key: paths[index] for key, paths in self.companions.items()}
         if self.describe is not None:
@@ -154,7 +159,8 @@ class SegmentationDataset:
         try:
             sample = self.pipeline(self.start(index), np.random.default_rng([self.seed, epoch, index]))
             for view in sample if isinstance(sample, list) else [sample]:
-                view.meta.pop("label_format", None)  # it may hold the labels of all images
+                for key in ("label_format", CACHE_KEY):  # the first may hold the labels of all images
+                    view.meta.pop(key, None)
                 self.check_classes(view)
         except (UserError, OSError) as problem:
             return Failure(str(problem))

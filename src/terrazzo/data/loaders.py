@@ -151,13 +151,13 @@ def collate_views(views: list[Sample]) -> Batch | Failure:
     batch = collate([replace(view, targets={}) for view in views])
     if isinstance(batch, Batch):
         arrays = {name: target.array for name, target in views[0].targets.items()}
-        batch.targets = {name: torch.from_numpy(np.ascontiguousarray(array))[None] for name, array in arrays.items()}
+        batch.targets = {name: own_tensor(array)[None] for name, array in arrays.items()}
     return batch
 
 
 def target_tensor(target: Target, size: tuple[int, int], height: int, width: int) -> Tensor:
     """A target padded with its fill; one of another size than its image (a label as stored) stays as it is."""
-    tensor = torch.from_numpy(np.ascontiguousarray(target.array))
+    tensor = own_tensor(target.array)
     return padded(tensor, height, width, target.fill) if tuple(tensor.shape[:2]) == size else tensor
 
 
@@ -175,7 +175,12 @@ def to_tensor(image: np.ndarray | None) -> Tensor:
         cv2.split(image, list(planes))  # several times faster than NumPy's copy
         return torch.from_numpy(planes)
     image = image.astype(np.float32) if image.dtype == np.uint16 else image
-    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+    return own_tensor(image.transpose(2, 0, 1))
+
+
+def own_tensor(array: np.ndarray) -> Tensor:
+    """A tensor of an array, copied where it is not in one piece or belongs to a cache of decoded files."""
+    return torch.from_numpy(np.require(array, requirements=("C", "W")))
 
 
 def without_arrays(sample: Sample) -> Sample:

@@ -12,6 +12,7 @@ import numpy as np
 from terrazzo.errors import UserError
 from terrazzo.registry import TRANSFORMS
 from terrazzo.sample import Sample, Target
+from terrazzo.transforms.cached import read_through
 from terrazzo.transforms.decode import map_label, read_image, read_label
 from terrazzo.transforms.formats.base import make_label_format
 from terrazzo.transforms.stored import read_stored
@@ -62,7 +63,8 @@ class LoadImageFromFile:
         if sample.image_path is None:
             raise UserError("LoadImageFromFile needs a sample with an image_path")
         sample.meta["loader"] = self
-        return set_image(sample, self.read(sample.image_path))
+        path = sample.image_path
+        return set_image(sample, read_through(sample, path, repr(self), lambda: self.read(path)))
 
     def read(self, path: Path | str) -> np.ndarray:
         """The image (H, W, C) that a sample of this path would have."""
@@ -118,13 +120,24 @@ class LoadAnnotations:
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         if sample.label_path is None:
             raise UserError(f"LoadAnnotations needs a label_path; the sample of {sample.image_path} has none")
-        reduce = sample.meta.get("reduce_zero_label") if self.reduce_zero_label is None else self.reduce_zero_label
-        label_map = sample.meta.get("label_map") if self.label_map is None else self.label_map
-        label = self.read(sample)
+        if sample.meta.get("label_format") is None and self.label_format is None:
+            values = [repr(value) for value in (self.imdecode_backend, *self.mapping(sample))]
+            label = read_through(sample, sample.label_path, f"label {values}", lambda: self.mapped(sample))
+        else:
+            label = self.mapped(sample)
         check_same_size(label, sample, sample.label_path)
-        label = map_label(label, bool(reduce), label_map, sample.meta.get("ignore") or ())
         sample.targets["label"] = Target(label)
         return sample
+
+    def mapping(self, sample: Sample) -> tuple[bool, dict[int, int] | None, Sequence[int]]:
+        """`reduce_zero_label`, `label_map` and `ignore` for a sample."""
+        reduce = sample.meta.get("reduce_zero_label") if self.reduce_zero_label is None else self.reduce_zero_label
+        label_map = sample.meta.get("label_map") if self.label_map is None else self.label_map
+        return bool(reduce), label_map, sample.meta.get("ignore") or ()
+
+    def mapped(self, sample: Sample) -> np.ndarray:
+        """The label as training classes."""
+        return map_label(self.read(sample), *self.mapping(sample))
 
     def read(self, sample: Sample) -> np.ndarray:
         """The label's stored values, or classes where a label format gives them."""
