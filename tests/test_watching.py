@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 
 from terrazzo.cli.main import main
+from terrazzo.cli.runs import SORTS
 from terrazzo.config.load import load_config
 from terrazzo.config.watching import TrackerSettings, watch_settings
 from terrazzo.engine import trackers
@@ -410,13 +411,19 @@ def test_runs_are_listed_with_scores_and_states(two_runs, capsys):
     assert "train_dataloader" not in said, "what all runs share is left out"
 
 
-@pytest.mark.parametrize(("order", "first"), [("best", "good"), ("name", "bad"), ("step", "good"), ("started", "good")])
+@pytest.mark.parametrize(("order", "first"), [("best", "good"), ("name", "bad"), ("step", "good"), ("state", "bad")])
 def test_runs_as_json_and_in_another_order(two_runs, capsys, order, first):
     assert called("runs", two_runs, "--json", "--sort", order) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["runs"][0]["name"] == first
     values = said["differences"]["optim_wrapper.optimizer.lr"]
     assert set(values) == {0.01, 1e30}
+
+
+def test_the_newest_run_comes_first():
+    times = ["2026-03-01T09:00:00+02:00", None, "2026-03-01T08:30:00+00:00"]
+    runs = sorted((types.SimpleNamespace(started=time) for time in times), key=SORTS["started"])
+    assert [run.started for run in runs] == [times[2], times[0], None]
 
 
 def test_runs_of_one_name_are_told_apart(two_runs, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 # name -> what runs are put in order by; the first one stands at the top
@@ -13,7 +14,7 @@ SORTS = {
     "name": lambda run: run.name,
     "step": lambda run: -run.step,
     "time": lambda run: -(run.seconds or 0),
-    "started": lambda run: run.started or "",
+    "started": lambda run: -datetime.fromisoformat(run.started).timestamp() if run.started else 0,
     "state": lambda run: run.state,
 }
 
