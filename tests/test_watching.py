@@ -436,6 +436,12 @@ def test_runs_of_one_name_are_told_apart(two_runs, tmp_path):
     assert (run.state, run.best, run.points("train", "loss")) == ("unknown", None, [(1, 2.0)])
 
 
+def test_a_run_that_never_began_is_none(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text("")
+    with pytest.raises(UserError, match="holds no run"):
+        open_runs([tmp_path])
+
+
 def test_a_run_is_judged_by_its_own_metric():
     records = [{"step": 1, "mode": "val", "aAcc": 1.0, "mDice": 2.0}]
     assert wanted_metric({"default_hooks": {"checkpoint": {"save_best": "loss"}}}, records) == ("loss", True)

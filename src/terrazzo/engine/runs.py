@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from terrazzo.config.experiment import SECTIONS
-from terrazzo.engine.record import read_record
+from terrazzo.engine.record import NAME, read_record
 from terrazzo.engine.trackers import flat
 from terrazzo.errors import UserError, nearest
 
@@ -58,8 +58,9 @@ def open_runs(places: Sequence[str | Path]) -> list[PastRun]:
 
 
 def find_runs(folder: Path, depth: int) -> Iterator[Path]:
-    """The folder itself, if it is a work dir, else those below it."""
-    if (folder / "metrics.jsonl").is_file():
+    """The folder itself, if it is a work dir, else those below it; a run that never began is none."""
+    metrics = folder / "metrics.jsonl"
+    if metrics.is_file() and (metrics.stat().st_size or (folder / NAME).is_file()):
         yield folder
     elif depth:
         for inner in folder.iterdir():
