@@ -110,6 +110,11 @@ def test_the_command_line_starts_the_processes(streets, tmp_path):
     assert log.count("step 4/4") == 1, "the first process alone writes the log"
     scored = tz.evaluate(str(config), tmp_path / "run" / "last.safetensors", device="cpu")
     assert scored["per_class"] == records(tmp_path / "run", "val")[-1]["per_class"]
+    tested = terrazzo("test", config, tmp_path / "run" / "last.safetensors", "--gpus", "2", "--device", "cpu")
+    assert tested.returncode == 0, tested.stderr
+    assert f"mIoU {scored['mIoU']:.2f}" in tested.stdout and tested.stdout.count("mIoU") == 1
+    refused = terrazzo("test", config, "x.pth", "--out", tmp_path / "out", "--gpus", "2", "--device", "cpu")
+    assert refused.returncode == 2 and "leave --gpus out" in refused.stderr
 
 
 def test_a_mistake_is_told_of_once(streets, tmp_path):

@@ -49,6 +49,13 @@ def override(text: str) -> tuple[str, Any]:
         raise argparse.ArgumentTypeError(str(problem)) from None
 
 
+def count(text: str) -> int:
+    """A whole number from 1."""
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"'{text}' is no whole number from 1")
+    return int(text)
+
+
 def opacity(text: str) -> float:
     """A number from 0 to 1."""
     try:

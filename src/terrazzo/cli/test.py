@@ -6,7 +6,15 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from terrazzo.cli.common import OutputNames, add_config_options, add_weights_option, opacity, overrides, save_picture
+from terrazzo.cli.common import (
+    OutputNames,
+    add_config_options,
+    add_weights_option,
+    count,
+    opacity,
+    overrides,
+    save_picture,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "config says)",
     )
     parser.add_argument(
-        "--bootstrap", nargs="?", type=draws, const=1000, default=0, metavar="N",
+        "--bootstrap", nargs="?", type=count, const=1000, default=0, metavar="N",
         help="95%% intervals of the scores from N resampled test sets (1000)",
     )  # fmt: skip
     parser.add_argument(
@@ -38,17 +46,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format-only", action="store_true", help="write to --out what the data set's server wants, and score nothing"
     )
+    parser.add_argument("--gpus", type=count, default=1, metavar="N", help="score in N processes, each its share")
     parser.add_argument("--tta", action="store_true", help="average over the views of the config's tta_pipeline")
     add_weights_option(parser)
     add_config_options(parser)
     parser.set_defaults(usage_error=parser.error)
-
-
-def draws(text: str) -> int:
-    """A whole number above zero."""
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is no whole number above zero")
-    return int(text)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -56,15 +58,24 @@ def run(args: argparse.Namespace) -> int:
 
     from terrazzo.engine.evaluate import evaluate
     from terrazzo.engine.files import make_folder
+    from terrazzo.engine.launch import launch
     from terrazzo.engine.log import as_text, class_table, progress_bar, summary
     from terrazzo.engine.outputs import Outputs
+    from terrazzo.engine.world import launched
 
     checkpoints = [*([args.checkpoint] if args.checkpoint else []), *args.ensemble]
     if not checkpoints:
         args.usage_error("give a CHECKPOINT, or several with --ensemble")
     if args.format_only and not args.out:
         args.usage_error("--format-only writes files: say where, with --out D")
-    console = Console(highlight=False, soft_wrap=True)
+    if args.gpus > 1 and launched() is None:
+        return launch(args.gpus, args.arguments, cpu=args.device == "cpu")
+    found = launched()
+    writes = [name for name in ("show_dir", "out", "gallery") if getattr(args, name)]
+    if found is not None and writes:
+        args.usage_error(f"--{writes[0].replace('_', '-')} writes files for every image: leave --gpus out")
+    is_main = found is None or found[1].is_main
+    console = Console(highlight=False, soft_wrap=True, quiet=not is_main)
     outputs = Outputs(args.out, args.confusion, args.gallery)
     show = make_folder(Path(args.show_dir)) if args.show_dir else None
     writer = PredictionWriter(show, None if args.format_only else outputs.out, args.opacity)
@@ -100,7 +111,7 @@ def run(args: argparse.Namespace) -> int:
         console.print(summary(result), markup=False)
     if "best_threshold" in result:
         console.print(f"to use it: --cfg-options model.decode_head.threshold={result['best_threshold']}", markup=False)
-    for line in outputs.finish(result):
+    for line in outputs.finish(result) if is_main else ():
         console.print(line, markup=False)
     if args.show_dir:
         console.print(f"pictures: {args.show_dir}", markup=False)

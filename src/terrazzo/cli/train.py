@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from terrazzo.cli.common import add_config_options, overrides
+from terrazzo.cli.common import add_config_options, count, overrides
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,13 +58,6 @@ def steps(text: str) -> int:
     """A whole number of steps from 1."""
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"'{text}' is no number of steps")
-    return int(text)
-
-
-def count(text: str) -> int:
-    """A whole number from 1."""
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"'{text}' is no whole number from 1")
     return int(text)
 
 

@@ -19,7 +19,7 @@ from terrazzo.data.loaders import make_loader
 from terrazzo.data.root import locate
 from terrazzo.device import choose_device
 from terrazzo.engine.scoring import OnPrediction, OnProgress, OnSeen, run_evaluation
-from terrazzo.engine.world import ALONE, World
+from terrazzo.engine.world import ALONE, World, joined
 from terrazzo.errors import UserError
 from terrazzo.inference.tta import augmented_steps
 from terrazzo.metrics import DepthEvaluator, Evaluator
@@ -54,8 +54,8 @@ def evaluate(
     Of several checkpoints the mean of the probabilities is taken. With `tta` each image is predicted in the views of
     the config's `tta_pipeline`. `data_root` is where the data lie, if not where the config says; `weights` is "model"
     or "ema" (the average) where a checkpoint has both. `bootstrap` draws give "intervals", `threshold_search`
-    "best_threshold". Without `score` the test set needs no labels. Raises UserError for a config or checkpoint at
-    fault, and for a test set without labels.
+    "best_threshold". Without `score` the test set needs no labels. Of several processes each scores its share. Raises
+    UserError for a config or checkpoint at fault, and for a test set without labels.
     """
     chosen = choose_device(device)
     experiment = make_experiment(locate(load_config(config, overrides, trust=trust), data_root, ("test",)))
@@ -81,16 +81,18 @@ def evaluate(
         evaluator = make_evaluator(models[0], evaluator_settings, dataset.classes, bootstrap, chosen)
     if on_start is not None:
         on_start(dataset, evaluator, evaluator_settings.output_dir)
-    return run_evaluation(
-        models,
-        evaluation_loader(dataset, settings),
-        evaluator,
-        chosen,
-        tta=tta,
-        on_prediction=on_prediction,
-        on_seen=on_seen,
-        on_progress=on_progress,
-    )
+    with joined(chosen.type) as world:
+        return run_evaluation(
+            [model.to(world.device(chosen)) for model in models],
+            evaluation_loader(dataset, settings, world),
+            evaluator,
+            world.device(chosen),
+            tta=tta,
+            on_prediction=on_prediction,
+            on_seen=on_seen,
+            on_progress=on_progress,
+            world=world,
+        )
 
 
 def load_models(

@@ -50,9 +50,7 @@ def train(
     resume = resume or bool(settings.get("resume")) or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
     chosen = choose_device(device)
     with joined(chosen.type) as world:
-        if chosen.type == "cuda" and world.size > 1:
-            chosen = torch.device("cuda", world.local_rank)
-            torch.cuda.set_device(chosen)
+        chosen = world.device(chosen)
         log = RunLog(folder, quiet, writes=world.is_main)
         try:
             log.say(f"log: {log.path}")

@@ -40,6 +40,13 @@ class World:
         """Whether this process writes the files and the log."""
         return self.rank == 0
 
+    def device(self, chosen: torch.device) -> torch.device:
+        """This process's own GPU, where several share the machine's; else the device as it was chosen."""
+        if chosen.type != "cuda" or self.size == 1:
+            return chosen
+        torch.cuda.set_device(self.local_rank)
+        return torch.device("cuda", self.local_rank)
+
     def any(self, flag: bool) -> bool:
         """Whether the flag is set in any process; every process asks at the same point."""
         if self.size == 1:
