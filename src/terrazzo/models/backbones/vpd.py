@@ -140,7 +140,7 @@ def diffusers() -> Any:
     try:
         import diffusers as package
     except ImportError as error:
-        raise UserError(f"the backbone VPD needs the package diffusers (pip install diffusers): {error}") from error
+        raise UserError(f"the backbone VPD needs diffusers: pip install 'terrazzo[diffusion]' ({error})") from error
     return package
 
 
