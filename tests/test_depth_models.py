@@ -65,7 +65,7 @@ def test_a_border_is_cut_off_the_gathered_map():
 
 def test_vpd_says_what_is_missing(tmp_path):
     spec = {"type": "VPD", "diffusion_cfg": DIFFUSION, "class_embed_path": "https://example.org/embeddings.pth"}
-    missing = "pip install diffusers" if importlib.util.find_spec("diffusers") is None else "class_embed_path"
+    missing = "terrazzo.diffusion." if importlib.util.find_spec("diffusers") is None else "class_embed_path"
     with pytest.raises(UserError, match=missing):
         MODELS.build(spec)
 
