@@ -176,7 +176,7 @@ def check_train(version: str, record: dict[str, Any]) -> None:
         return
     types = type_names(record["model"])
     tolerance = next((ILL_CONDITIONED[name] for name in ILL_CONDITIONED if name in types), PLAIN)
-    errors = {name: abs(float(losses[name]) - expected) for name, expected in golden["losses"].items()}
+    errors = {name: abs(losses[name].item() - expected) for name, expected in golden["losses"].items()}
     relative = {name: errors[name] / max(abs(golden["losses"][name]), 1e-6) for name in errors if "loss" in name}
     for name in errors:
         if "acc" in name:
