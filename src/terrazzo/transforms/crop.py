@@ -38,8 +38,8 @@ def is_varied(label: np.ndarray, most: float, ignore_index: int) -> bool:
         few[ignore_index] = 0
         largest = np.count_nonzero(label == few.argmax().astype(np.uint8))
         counted = label.size - np.count_nonzero(label == ignore_index)
-        if 0 < largest < counted and counted - largest <= largest:  # so no other class covers more
-            return largest / counted < most
+        if largest and (counted - largest) / counted < most:  # so no other class can cover too much
+            return bool(largest < counted and largest / counted < most)
     counts = class_counts(label, ignore_index)
     return len(counts) > 1 and bool(counts.max() / counts.sum() < most)
 

@@ -68,8 +68,8 @@ def nearest_crop(array: np.ndarray, size: tuple[int, int], box: Box) -> np.ndarr
     rows = _nearest_indices(array.shape[0], size[1], top, bottom)
     columns = _nearest_indices(array.shape[1], size[0], left, right)
     if rows[-1] - rows[0] < len(rows):  # enlarged: columns first, of fewer rows
-        return array[rows[0] : rows[-1] + 1].take(columns, axis=1).take(rows - rows[0], axis=0)
-    return array.take(rows, axis=0).take(columns, axis=1)
+        return array[rows[0] : rows[-1] + 1].take(columns, axis=1, mode="wrap").take(rows - rows[0], axis=0)
+    return array.take(rows, axis=0).take(columns, axis=1, mode="wrap")  # "wrap" is faster than a check of bounds
 
 
 def _nearest_indices(source: int, target: int, start: int, stop: int) -> np.ndarray:
