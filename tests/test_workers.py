@@ -52,3 +52,13 @@ def test_the_file_that_a_worker_died_on_is_named(streets, how, repeated):
 def test_other_errors_of_torch_name_what_they_can():
     message = str(worker_died(RuntimeError("DataLoader worker (pid(s) 12, 13) exited unexpectedly"), None))
     assert "(pid(s) 12, 13)" in message and "while it read" not in message
+
+
+def test_persistent_workers_wait_for_the_next_pass(streets):
+    loader = make_loader(build_dataset(dataset_config(streets, "train")), [[(0, 0)], [(0, 1)]], 1, persistent=True)
+    passes = []
+    for _ in range(2):
+        assert len(list(checked(loader))) == 2
+        passes.append(loader.dataset.reading[0, 0].item())
+    assert passes[0] == passes[1] > 0
+    loader._iterator._shutdown_workers()

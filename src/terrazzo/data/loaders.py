@@ -193,10 +193,15 @@ def without_arrays(sample: Sample) -> Sample:
     )
 
 
-def make_loader(dataset: Any, order: Any, num_workers: int, pin_memory: bool = False) -> DataLoader:
-    """A DataLoader over batches of positions; its workers read four batches each ahead."""
+def make_loader(
+    dataset: Any, order: Any, num_workers: int, pin_memory: bool = False, persistent: bool = False
+) -> DataLoader:
+    """A DataLoader over batches of positions; its workers read four batches each ahead.
+
+    Those of a `persistent` one wait for the next pass over it.
+    """
     workers = worker_count(num_workers)
-    options: dict[str, Any] = {"prefetch_factor": 4} if workers else {}
+    options: dict[str, Any] = {"prefetch_factor": 4, "persistent_workers": persistent} if workers else {}
     return DataLoader(
         Watched(dataset, workers) if workers else dataset,
         batch_sampler=order,
@@ -214,17 +219,18 @@ def checked(loader: DataLoader) -> Iterator[Batch]:
 
     Raises UserError too for a worker that has died, naming the file that it was reading.
     """
-    batches = iter(loader)
+    batches, at_end = iter(loader), False
     try:
         for batch in batches:
             if isinstance(batch, Failure):
                 raise UserError(batch.message)
             yield batch
+        at_end = True
     except RuntimeError as problem:
         if "DataLoader worker" not in str(problem):
             raise
         raise worker_died(problem, loader.dataset) from problem
     finally:
         end_workers = getattr(batches, "_shutdown_workers", None)
-        if end_workers is not None:
+        if end_workers is not None and not (at_end and loader.persistent_workers):
             end_workers()

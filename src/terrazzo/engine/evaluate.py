@@ -84,7 +84,7 @@ def evaluate(
     with joined(chosen.type) as world:
         return run_evaluation(
             [model.to(world.device(chosen)) for model in models],
-            evaluation_loader(dataset, settings, world),
+            evaluation_loader(dataset, settings, world, chosen),
             evaluator,
             world.device(chosen),
             tta=tta,
@@ -137,9 +137,12 @@ def make_evaluator(
     return Evaluator(settings.metrics, classes, beta=settings.beta, bootstrap=bootstrap, device=device)
 
 
-def evaluation_loader(dataset: Any, settings: LoaderSettings, world: World = ALONE) -> Any:
-    """All samples once, in order; of several processes each has its own share."""
+def evaluation_loader(
+    dataset: Any, settings: LoaderSettings, world: World = ALONE, device: Any = "cpu", persistent: bool = False
+) -> Any:
+    """All samples once, in order; of several processes each has its own share, see `make_loader` for `persistent`."""
     positions = [(0, index) for index in range(world.rank, len(dataset), world.size)]
     size = settings.batch_size
     order = [positions[first : first + size] for first in range(0, len(positions), size)]
-    return make_loader(dataset, order, settings.num_workers)
+    pin_memory = torch.device(device).type == "cuda"
+    return make_loader(dataset, order, settings.num_workers, pin_memory, persistent)

@@ -7,6 +7,7 @@ import shlex
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -307,11 +308,17 @@ class Trainer:
             self.log.console.print(text.rstrip(), markup=False)
         meter.reset()
 
+    @cached_property
+    def val_loader(self) -> Any:
+        """The validation set's loader, whose workers wait from one validation to the next."""
+        assert self.experiment.val is not None
+        return evaluation_loader(self.val_set, self.experiment.val, self.world, self.device, persistent=True)
+
     def validate(self, stop: StopSignal, progress: StepProgress) -> None:
         """Score the model (its average, with EMA) on the validation set, and keep the best weights."""
-        assert self.val_set is not None and self.experiment.val is not None
+        assert self.val_set is not None
         started = time.monotonic()
-        loader = evaluation_loader(self.val_set, self.experiment.val, self.world)
+        loader = self.val_loader
         model: Any = self.weights_to_use()
         settings, classes = self.experiment.val_evaluator, self.val_set.classes
         evaluator = make_evaluator(model, settings, classes, device=self.device)
