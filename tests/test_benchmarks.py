@@ -55,3 +55,8 @@ def test_memory_stays_flat_over_an_evaluation():
     memory = [float(line.split()[2]) for line in lines]
     assert len(memory) == 10 and lines[-1].startswith("10000 images")
     assert memory[-1] - memory[0] < 8, "MiB"
+
+
+@pytest.mark.slow
+def test_samples_without_a_peer():
+    assert benchmark("data.py", "--pairs", "1", "--tasks", "loaded", "ram").count(" ms") == 2
