@@ -68,12 +68,12 @@ def run(args: argparse.Namespace) -> int:
         args.usage_error("give a CHECKPOINT, or several with --ensemble")
     if args.format_only and not args.out:
         args.usage_error("--format-only writes files: say where, with --out D")
-    if args.gpus > 1 and launched() is None:
-        return launch(args.gpus, args.arguments, cpu=args.device == "cpu")
     found = launched()
-    writes = [name for name in ("show_dir", "out", "gallery") if getattr(args, name)]
-    if found is not None and writes:
-        args.usage_error(f"--{writes[0].replace('_', '-')} writes files for every image: leave --gpus out")
+    single = [name for name in ("show_dir", "out", "gallery", "bootstrap") if getattr(args, name)]
+    if single and (args.gpus > 1 or found is not None):
+        args.usage_error(f"--{single[0].replace('_', '-')} looks at every image in one process: leave --gpus out")
+    if args.gpus > 1 and found is None:
+        return launch(args.gpus, args.arguments, cpu=args.device == "cpu")
     is_main = found is None or found[1].is_main
     console = Console(highlight=False, soft_wrap=True, quiet=not is_main)
     outputs = Outputs(args.out, args.confusion, args.gallery)
