@@ -13,7 +13,7 @@ from terrazzo.data.loaders import checked, make_loader
 from terrazzo.data.workers import worker_died
 from terrazzo.data.wrappers import RepeatDataset
 from terrazzo.errors import UserError
-from tiny import dataset_config, make_streets
+from tiny import dataset_config, fit, make_streets, records, tiny_config
 
 
 @pytest.fixture(scope="module")
@@ -62,3 +62,12 @@ def test_persistent_workers_wait_for_the_next_pass(streets):
         passes.append(loader.dataset.reading[0, 0].item())
     assert passes[0] == passes[1] > 0
     loader._iterator._shutdown_workers()
+
+
+def test_workers_serve_training_validation_and_its_pictures(streets, tmp_path):
+    config = tiny_config(streets, steps=4, workers=1)
+    config["train_cfg"]["val_interval"] = 2
+    config["val_dataloader"]["num_workers"] = 1
+    run = fit(config, tmp_path / "run")
+    assert len(records(tmp_path / "run", "val")) == 2
+    assert len(list((run.work_dir / "pictures").iterdir())) == 2

@@ -27,6 +27,7 @@ class Watched(Dataset[Any]):
 
     def __init__(self, dataset: Any, workers: int) -> None:
         self.dataset = dataset
+        self.classes, self.palette = dataset.classes, dataset.palette
         self.reading = torch.full((workers, 2), IDLE, dtype=torch.int64).share_memory_()  # process id, index
 
     def __len__(self) -> int:
