@@ -45,10 +45,12 @@ class Guard:
         return False
 
 
-def broken_losses(losses: Mapping[str, Tensor]) -> list[str]:
-    """The losses that are no finite numbers, with their values."""
+def broken_losses(losses: Mapping[str, Tensor], total: Tensor) -> list[str]:
+    """The losses that are no finite numbers, with their values; `total` is their sum, which a sound step asks alone."""
+    if bool(total.isfinite()):
+        return []
     names = [name for name, value in losses.items() if "loss" in name and not bool(value.isfinite())]
-    return [f"{name} is {float(losses[name].detach())}" for name in names]
+    return [f"{name} is {float(losses[name].detach())}" for name in names] or [f"their sum is {float(total.detach())}"]
 
 
 def broken_gradients(model: nn.Module) -> list[str]:

@@ -224,10 +224,11 @@ class Trainer:
             is_update = (self.step + 1) % accumulate == 0 or self.step + 1 == self.total
             with self.parallel.synchronised(is_update or self.calendar.saves(self.step + 1)):
                 losses = self.losses(batch)
-                is_sound = self.guard.accepts(broken_losses(losses), self.step + 1, rate, batch, self.losses)
+                total = total_loss(losses)
+                is_sound = self.guard.accepts(broken_losses(losses, total), self.step + 1, rate, batch, self.losses)
                 if is_sound:
                     with self.profile.part("backward"):
-                        self.precision.backward(total_loss(losses) / accumulate)
+                        self.precision.backward(total / accumulate)
             self.step += 1
             if is_update:
                 broken = broken_gradients(model) if self.precision.name != "fp16" else []  # there the scaler looks
