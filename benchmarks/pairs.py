@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from statistics import geometric_mean, median
 from typing import Any
+
+from turns import Side
 
 MODELS = {
     "pspnet-r50": "pspnet_r50-d8_4xb2-40k_cityscapes-512x1024",
@@ -33,46 +33,18 @@ TRANSFORMERS = ("upernet-swin-t", "segformer-b0", "segmenter-s", "mask2former-r5
 SHAPES = {"forward": "1x3x512x512", "train": "2x3x256x512"}
 
 
-class Side:
-    """A process that does one step when it is told to."""
-
-    def __init__(self, python: str, name: str, recipe: str, task: str, shape: str, threads: int) -> None:
-        own = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
-        command = [python, "-W", "ignore", str(Path(__file__).with_name("side.py"))]
-        self.process = subprocess.Popen(
-            [*command, name, recipe, task, shape, str(threads)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=os.environ | own,
-        )
-
-    def hear(self) -> dict[str, Any]:
-        """The side's next answer; ends the program with what it wrote if there is none."""
-        assert self.process.stdout is not None and self.process.stderr is not None
-        line = self.process.stdout.readline()
-        if not line:
-            raise SystemExit(f"a side has ended:\n{self.process.stderr.read()[-3000:]}")
-        return json.loads(line)
-
-    def step(self) -> dict[str, Any]:
-        assert self.process.stdin is not None
-        self.process.stdin.write("step\n")
-        self.process.stdin.flush()
-        return self.hear()
-
-    def end(self) -> None:
-        self.process.kill()
-        self.process.communicate()
+def start(python: str, name: str, recipe: str, task: str, shape: str, threads: int) -> Side:
+    """The process of one side, ready to do its steps."""
+    script = str(Path(__file__).with_name("side.py"))
+    return Side([python, "-W", "ignore", script, name, recipe, task, shape, str(threads)], threads)
 
 
 def compare(recipe: str, task: str, shape: str, peer_python: str | None, pairs: int, threads: int) -> dict[str, Any]:
     """Times of `pairs` pairs after one that is not counted; without a peer, of terrazzo alone."""
     pythons = {"terrazzo": sys.executable} | ({"mmseg": peer_python} if peer_python else {})
-    sides = {name: Side(python, name, recipe, task, shape, threads) for name, python in pythons.items()}
+    sides = {name: start(python, name, recipe, task, shape, threads) for name, python in pythons.items()}
     try:
-        sizes = {name: side.hear()["ready"] for name, side in sides.items()}
+        sizes = {name: side.first["ready"] for name, side in sides.items()}
         first = {name: side.step() for name, side in sides.items()}
         answers: dict[str, list[dict[str, Any]]] = {name: [] for name in sides}
         for index in range(pairs):

@@ -32,7 +32,7 @@ class Side:
         own = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         self.process = subprocess.Popen(command, text=True, env=os.environ | own, **pipes)
-        self.hear()
+        self.first = self.hear()  # what it says when it is ready
 
     def hear(self) -> Any:
         """The side's next answer; ends the program with what it wrote if there is none."""
