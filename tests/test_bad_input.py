@@ -415,6 +415,7 @@ SHORT_FORMS = {
     "ignore": ({"data": {"classes": CLASSES, "ignore": ["void"]}}, "label values"),
     "label map": ({"data": {"classes": CLASSES, "label_map": {7: 3}}}, "classes 0 to 2"),
     "ratio": ({"ratio_range": 2}, "two factors"),
+    "resize": ({"resize": "half"}, "resize: 'half' is not height x width"),
 }
 
 

@@ -137,6 +137,19 @@ def test_grey_arrays(segmenter, shape):
     assert segmenter(np.full(shape, 90, np.uint8)).labels.shape == (20, 24)
 
 
+def test_an_image_too_small_for_its_model_is_named(tmp_path):
+    narrow = {
+        "backbone": {"base_channels": 4},
+        "decode_head": {"in_channels": 4, "channels": 4},
+        "auxiliary_head": {"in_channels": 8, "channels": 4},
+    }
+    config = tz.load_config({"recipe": "unet", "data": {"root": ".", "classes": ["a", "b"]}, "model": narrow})
+    torch.save({"state_dict": tz.build_model(config).state_dict()}, tmp_path / "unet.pth")
+    segmenter = tz.load(config, tmp_path / "unet.pth")
+    with pytest.raises(UserError, match=r"does not run on images of 7x7 pixels.*such as to 64x64"):
+        segmenter(np.zeros((7, 7, 3), np.uint8))
+
+
 @pytest.mark.parametrize(
     "source",
     [

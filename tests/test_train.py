@@ -12,7 +12,8 @@ import torch
 
 import terrazzo as tz
 from conftest import shared
-from terrazzo.config.experiment import Averaging
+from terrazzo.config.experiment import Averaging, make_experiment
+from terrazzo.data.build import open_dataset
 from terrazzo.engine.ema import EMA
 from terrazzo.engine.optim import build_optimizer
 from terrazzo.engine.progress import Meter
@@ -98,6 +99,19 @@ def test_the_same_seed_gives_the_same_weights_and_another_one_others(streets, tm
     )
     assert same_weights(one, other)
     assert not same_weights(one, third)
+
+
+def test_resize_holds_for_training_validation_and_prediction(streets, tmp_path):
+    sizes = []
+    config = short_form(streets, resize="48x60", ratio_range=[1.0, 1.0], crop="48x60", iterations=2)
+    run = fit(config, tmp_path / "run")
+    segmenter = tz.load(run.last, device="cpu")
+    segmenter.model.backbone.register_forward_pre_hook(lambda _, inputs: sizes.append(inputs[0].shape[-2:]))
+    image = next((streets / "images" / "val").iterdir())
+    assert segmenter(image).labels.shape == (32, 40)
+    assert [tuple(size) for size in sizes] == [(48, 60)]
+    experiment = make_experiment(tz.load_config(config))
+    assert open_dataset(experiment.train, 3, "train_dataloader", 0)[0, 0].image.shape[:2] == (48, 60)
 
 
 def test_camvid_trains_from_the_short_form(camvid, tmp_path):

@@ -15,7 +15,7 @@ from terrazzo.config.experiment import Averaging, make_experiment
 from terrazzo.engine import trainer
 from terrazzo.engine.batch_size import find_batch_size, largest
 from terrazzo.engine.ema import EMA
-from terrazzo.engine.memory import checkpoint_activations
+from terrazzo.engine.memory import checkpoint_activations, place
 from terrazzo.engine.nonfinite import first_broken
 from terrazzo.engine.schedule import Schedule
 from terrazzo.errors import UserError
@@ -173,6 +173,20 @@ def test_activations_computed_again_give_the_same_weights(streets, tmp_path):
 def test_a_backbone_without_blocks_says_so():
     with pytest.raises(UserError, match="no repeated blocks"):
         checkpoint_activations(nn.Linear(2, 2))
+
+
+def test_channels_last_lays_out_the_weights_of_convolutions(streets):
+    settings = make_experiment(tiny_config(streets) | {"channels_last": True}).run
+    convolution = nn.Conv2d(4, 8, 3)
+    place(convolution, settings, torch.device("cpu"), print)
+    assert convolution.weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_channels_last_trains_the_same_weights_and_saves_them_in_the_usual_layout(streets, tmp_path):
+    runs = [fit(short_form(streets, iterations=3, channels_last=on), tmp_path / str(on)) for on in (False, True)]
+    first, second = (weights(run.last) for run in runs)
+    for name, value in first.items():
+        torch.testing.assert_close(value, second[name], atol=1e-4, rtol=1e-3, msg=name)
 
 
 @pytest.mark.slow

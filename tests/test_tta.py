@@ -122,8 +122,9 @@ def test_on_the_command_line(trained, tmp_path):
     assert len(list((tmp_path / "maps").glob("*.png"))) == 3
 
 
-def test_the_short_form_can_be_augmented(streets, tmp_path):
-    config = write_config(tmp_path / "config.yaml", short_form(streets))
+@pytest.mark.parametrize("options", [{}, {"resize": "64x80"}], ids=["as they are", "resized"])
+def test_the_short_form_can_be_augmented(streets, tmp_path, options):
+    config = write_config(tmp_path / "config.yaml", short_form(streets, **options))
     run = fit(config, tmp_path / "run")
     shapes = []
     tz.evaluate(

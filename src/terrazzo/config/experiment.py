@@ -71,6 +71,7 @@ SECTIONS: dict[str, tuple[str, ...] | None] = {
     "runner_type": None,
     "experiment_name": None,
     "compile": None,
+    "channels_last": None,
     "strategy": None,
     "activation_checkpointing": None,
 }
@@ -163,6 +164,7 @@ class RunSettings:
     time_limit: float | None = None  # seconds of one session
     skip_nan: int = 0  # steps that may be left out because they are no numbers
     compile: bool = False
+    channels_last: bool = False  # the order of the convolutions' weights in memory
     activation_checkpointing: bool = False
     shard: bool = False  # weights, gradients and moments among the devices (FSDP)
     find_unused_parameters: bool = False
@@ -341,6 +343,7 @@ def run_settings(config: Mapping[str, Any]) -> RunSettings:
         time_limit=None if section.get("time_limit") is None else seconds(section["time_limit"]),
         skip_nan=whole_number(section, "skip_nan", 0, "train_cfg", least=0),
         compile=bool(config.get("compile", False)),
+        channels_last=bool(config.get("channels_last", False)),
         activation_checkpointing=bool(config.get("activation_checkpointing", False)),
         shard=is_sharded(config),
         find_unused_parameters=bool(config.get("find_unused_parameters", False)),

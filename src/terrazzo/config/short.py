@@ -21,14 +21,15 @@ from terrazzo.recipes.parts import IMAGENET
 
 KEYS = (
     "recipe", "data", "crop", "batch", "iterations", "epochs", "lr", "seed", "amp", "ema", "class_weight",
-    "val_interval", "checkpoint_interval", "log_interval", "pretrained", "workers", "ratio_range", "deterministic",
-    "early_stopping", "time_limit", "skip_nan", "swa", "compile", "activation_checkpointing", "fsdp",
+    "val_interval", "checkpoint_interval", "log_interval", "pretrained", "workers", "resize", "ratio_range",
+    "deterministic",
+    "early_stopping", "time_limit", "skip_nan", "swa", "compile", "channels_last", "activation_checkpointing", "fsdp",
     "find_unused_parameters", "model", "optimizer", "custom_imports",
     "in_channels", "mean", "std", "rare_class_sampling",
     "track", "val_pictures",
 )  # fmt: skip
 SETTINGS = tuple(key for key in KEYS if key not in ("model", "custom_imports"))  # those of no whole config's names
-SWITCHES = ("compile", "activation_checkpointing", "find_unused_parameters")
+SWITCHES = ("compile", "channels_last", "activation_checkpointing", "find_unused_parameters")
 DATA_KEYS = (
     "root", "images", "labels", "train", "val", "test", "classes", "palette", "ignore", "label_map",
     "reduce_zero_label", "bands", "label_format", "image_suffix", "label_suffix", "exclude", "cache",
@@ -139,7 +140,7 @@ def where(path: Path | None) -> str:
     return "the short form" if path is None else str(path)
 
 
-def size(value: Any) -> list[int]:
+def size(value: Any, key: str = "crop") -> list[int]:
     """`360x480` (height x width), `[360, 480]` or one number -> [height, width]."""
     try:
         if isinstance(value, str):
@@ -148,7 +149,7 @@ def size(value: Any) -> list[int]:
         if len(pair) != 2 or min(pair) < 1:
             raise ValueError
     except (TypeError, ValueError):
-        raise UserError(f"crop: {value!r} is not height x width, such as 360x480") from None
+        raise UserError(f"{key}: {value!r} is not height x width, such as 360x480") from None
     return pair
 
 
@@ -194,16 +195,19 @@ def loaders(
     ratio = as_list(values.get("ratio_range", [0.5, 2.0]))
     if len(ratio) != 2 or not all(isinstance(factor, (int, float)) and factor > 0 for factor in ratio):
         raise UserError(f"ratio_range must be two factors, such as [0.5, 2.0], not {values['ratio_range']!r}")
-    load = [{"type": "LoadImageFromFile", **images.loading}, {"type": "LoadAnnotations"}]
+    load, label = {"type": "LoadImageFromFile", **images.loading}, {"type": "LoadAnnotations"}
+    scale = None if values.get("resize") is None else size(values["resize"], "resize")[::-1]
+    resized = [] if scale is None else [{"type": "Resize", "scale": scale, "keep_ratio": True}]
     augment = [
-        *load,
-        {"type": "RandomResize", "scale": None, "ratio_range": ratio, "keep_ratio": True},
+        load,
+        label,
+        {"type": "RandomResize", "scale": scale, "ratio_range": ratio, "keep_ratio": True},
         {"type": "RandomCrop", "crop_size": crop, "cat_max_ratio": 0.75},
         {"type": "RandomFlip", "prob": 0.5},
         *([{"type": "PhotoMetricDistortion"}] if images.is_picture else []),
         {"type": "PackSegInputs"},
     ]
-    plain = [*load, {"type": "PackSegInputs"}]
+    plain = [load, *resized, label, {"type": "PackSegInputs"}]
     workers = whole_number(values, "workers", 4, "", least=0)
     test = "test" if data.get("test") else "val"
     return {
@@ -224,7 +228,7 @@ def loaders(
             for name, split in (("val", "val"), ("test", test))
         },
         "tta_model": {"type": "SegTTAModel"},
-        "tta_pipeline": [load[0], *tta_pipeline()[1:]],
+        "tta_pipeline": [load, *resized, *tta_pipeline()[1:]],
     }
 
 

@@ -11,6 +11,7 @@ import torch
 from terrazzo.data.build import open_dataset
 from terrazzo.data.loaders import collate
 from terrazzo.engine.evaluate import classes_of
+from terrazzo.engine.memory import place
 from terrazzo.engine.optim import build_optimizer
 from terrazzo.engine.precision import Precision
 from terrazzo.engine.validation_loss import total_loss
@@ -33,7 +34,9 @@ def largest(fits: Callable[[int], bool], limit: int = 4096) -> int:
 
 def find_batch_size(experiment: Any, device: torch.device) -> int:
     """How many samples fit into one training step. Raises UserError where not even one does."""
-    model: Any = build_model(experiment.model).to(device).train()
+    model: Any = build_model(experiment.model)
+    place(model, experiment.run, device, print)
+    model.train()
     settings = experiment.optimizer
     optimizer = build_optimizer(model, settings.optimizer, settings.paramwise, settings.constructor)
     precision = Precision(device, settings.amp)

@@ -1,13 +1,26 @@
-"""Less memory for activations: blocks are computed again in the backward pass (Chen et al., 2016)."""
+"""Where a model's tensors lie in memory, and less of them: blocks computed again (Chen et al., 2016)."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
+import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from terrazzo.config.experiment import RunSettings
 from terrazzo.errors import UserError
+
+
+def place(model: nn.Module, settings: RunSettings, device: torch.device, say: Callable[[str], Any]) -> None:
+    """Move a model to its device, laid out as the run's settings ask."""
+    model.to(device)
+    if settings.channels_last:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if settings.activation_checkpointing:
+        say(f"activation checkpointing: {checkpoint_activations(model)} blocks are computed again")
 
 
 def checkpoint_activations(model: nn.Module) -> int:

@@ -30,7 +30,7 @@ from terrazzo.engine.evaluate import classes_of, evaluation_loader, make_evaluat
 from terrazzo.engine.files import write_atomically
 from terrazzo.engine.head import tell_of_run
 from terrazzo.engine.log import RunLog, as_text, class_table, duration, summary
-from terrazzo.engine.memory import checkpoint_activations
+from terrazzo.engine.memory import place
 from terrazzo.engine.nonfinite import Guard, broken_gradients, broken_losses
 from terrazzo.engine.optim import build_optimizer
 from terrazzo.engine.parallel import Parallel, shard_model
@@ -52,6 +52,7 @@ from terrazzo.errors import UserError
 from terrazzo.inference.segmenter import describe
 from terrazzo.models.build import build_model
 from terrazzo.models.checkpoint import load_checkpoint
+from terrazzo.models.small_images import told_of_small
 from terrazzo.sample import Batch
 
 
@@ -97,9 +98,7 @@ class Trainer:
         state = self.checkpoints.newest_state() if resume else None
         if state is None:
             self.load_weights(experiment, pretrained)
-        self.model.to(device)
-        if self.settings.activation_checkpointing:
-            log.say(f"activation checkpointing: {checkpoint_activations(self.model)} blocks are computed again")
+        place(self.model, self.settings, device, log.say)
         self.order = make_order(self.train_set, experiment.train, self.settings, log, world)
         averaging = self.settings.averaging
         self.calendar = Calendar(self.settings, self.order.batches_per_epoch)
@@ -276,7 +275,7 @@ class Trainer:
                 f"the training pipeline has no {LOADERS[target]}, so there is nothing to learn from: add it"
             )
         labels = targets.pop("label").long() if "label" in targets else targets["depth"]
-        with self.precision.autocast(), self.profile.part("rest of the forward pass"):
+        with told_of_small(images), self.precision.autocast(), self.profile.part("rest of the forward pass"):
             return self.parallel.loss(images, labels, **targets)
 
     def is_time_to_validate(self) -> bool:

@@ -9,13 +9,21 @@ import torch
 from torch import Tensor
 
 from terrazzo.errors import UserError
+from terrazzo.models.small_images import told_of_small
 
 
 def infer(model: Any, images: Tensor, test_cfg: dict[str, Any] | None = None) -> Tensor:
     """Logits (N, K, h, w) of normalised images, in the mode that `test_cfg` (or the model's own) names.
 
-    A whole pass gives them at the head's own size, windows at the images'. Raises UserError for another mode.
+    A whole pass gives them at the head's own size, windows at the images'. Raises UserError for another mode, and for
+    images too small for the model.
     """
+    with told_of_small(images):
+        return infer_in_mode(model, images, test_cfg)
+
+
+def infer_in_mode(model: Any, images: Tensor, test_cfg: dict[str, Any] | None) -> Tensor:
+    """Logits in the mode of `test_cfg`, or of the model's own."""
     test_cfg = test_cfg or model.test_cfg
     mode = test_cfg.get("mode", "whole")
     if mode == "whole":

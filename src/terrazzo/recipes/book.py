@@ -171,8 +171,10 @@ def meaning(name: str, vocabulary: str | None = None) -> tuple[Words, Part, str]
     if vocabulary == "0.x" or (words is None and vocabulary is None):
         twin = older.twins().get(name, "")
         words, table = parse(official.SPELLINGS.get(twin, twin)), older.exceptions
+    if words is None and name.replace("_", "") in {folder.replace("_", "") for folder in families()}:
+        raise UserError(f"'{name}' is a family of recipes: `terrazzo recipe list --method {name}` lists them")
     if words is None:
-        raise UserError(f"no recipe is called '{name}'{nearest(name, names())}")
+        raise UserError(f"no recipe is called '{name}'{nearest(name, [*names(), *families()])}")
     changes, why = table().get(name, ({}, ""))
     changed = {key: value for key, value in changes.items() if key in WORDS}
     return replace(words, name=name, older=table is older.exceptions, **changed), changes, why

@@ -1,0 +1,27 @@
+"""What a model's failure means when the images are a few pixels wide."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import Tensor
+
+from terrazzo.errors import UserError
+
+ENOUGH = 64  # pixels; from there on torch's own message tells more
+
+
+@contextmanager
+def told_of_small(images: Tensor) -> Iterator[None]:
+    """Let torch's errors inside name the size of images (N, C, H, W) that are small. Raises UserError."""
+    height, width = images.shape[-2:]
+    try:
+        yield
+    except RuntimeError as problem:
+        if min(height, width) >= ENOUGH or type(problem).__name__ == "OutOfMemoryError":
+            raise
+        raise UserError(
+            f"the model does not run on images of {height}x{width} pixels, which may be too small for it: resize or "
+            f"pad them, such as to {ENOUGH}x{ENOUGH} ({str(problem).splitlines()[0]})"
+        ) from problem
