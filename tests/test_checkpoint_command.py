@@ -160,6 +160,27 @@ def test_publish_replaces_the_digits_in_a_name(tmp_path):
     assert len(list(tmp_path.iterdir())) == 2
 
 
+def test_publish_halves_the_weights_and_tells_nothing_of_the_machine(tmp_path, capsys):
+    data = "val_dataloader = dict(dataset=dict(type='ADE20KDataset', data_root='/home/me/ade', pipeline=[]))"
+    meta = {"dataset_meta": {"classes": CLASSES, "palette": PALETTE}, "cfg": f"{CONFIG_TEXT}\n{data}"}
+    source = official(tmp_path / "x.pth", "1.x", meta=meta)
+    whole = publish(source, tmp_path / "whole.safetensors")
+    assert run("publish", source, tmp_path / "half.safetensors", "--half") == 0
+    (path,) = tmp_path.glob("half-*.safetensors")
+    assert {value.dtype for value in read_checkpoint(path).weights.values() if value.ndim > 1} == {torch.float16}
+    before, after = tz.load(whole.path, device="cpu"), tz.load(path, device="cpu")
+    assert next(after.model.parameters()).dtype == torch.float32
+    np.testing.assert_allclose(before(image()).probs, after(image()).probs, atol=2e-3)
+    assert b"ADE20KDataset" in path.read_bytes() and b"/home/me" not in path.read_bytes()
+
+
+def test_publish_refuses_to_halve_what_does_not_fit(tmp_path):
+    source = saved(tmp_path / "x.safetensors", **{"conv.weight": [[1e5]]})
+    with pytest.raises(UserError, match=r"conv.weight holds 1e\+05, which 16 bits cannot"):
+        publish(source, tmp_path / "half.safetensors", half=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["x.safetensors"]
+
+
 def test_published_weights_are_found_by_their_digits(tmp_path, monkeypatch):
     monkeypatch.setenv("TERRAZZO_HOME", str(tmp_path))
     path = publish(official(tmp_path / "x.pth", "1.x"), tmp_path / "weights" / "m.safetensors").path

@@ -17,6 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     publish = actions.add_parser("publish", help="write the weights alone, with their sha256 in the name")
     publish.add_argument("source", metavar="IN")
     publish.add_argument("target", metavar="OUT", help="a .safetensors or .pth file; gets eight digits of its sha256")
+    publish.add_argument("--half", action="store_true", help="store weights in 16 bits: half the size")
     average = actions.add_parser("average", help="write the mean of several checkpoints' weights")
     average.add_argument("target", metavar="OUT", help="a .safetensors or .pth file")
     average.add_argument("sources", metavar="FILE", nargs="+")
@@ -37,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     from terrazzo.engine import checkpoint_files as files
 
     if args.action == "publish":
-        written = files.publish(args.source, args.target, weights=args.weights, force=args.force)
+        written = files.publish(args.source, args.target, weights=args.weights, half=args.half, force=args.force)
     elif args.action == "average":
         written = files.average(args.target, args.sources, weights=args.weights, force=args.force)
     else:

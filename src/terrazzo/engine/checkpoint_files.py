@@ -32,6 +32,7 @@ from terrazzo.weight_cache import sha256
 from terrazzo.weight_names import digits
 
 SUFFIXES = (".safetensors", ".pth")
+PLACES = ("data_root", "data_prefix", "ann_file", "img_dir", "ann_dir", "split")  # where a data set lies on one machine
 KEPT = ("step", "epoch", "iter", "metrics", "best_score", "mmseg_version", "mmengine_version")  # of a file's meta
 
 
@@ -45,18 +46,24 @@ class Written:
     self_contained: bool = False
 
 
-def publish(source: str | Path, target: str | Path, *, weights: str | None = None, force: bool = False) -> Written:
+def publish(
+    source: str | Path, target: str | Path, *, weights: str | None = None, half: bool = False, force: bool = False
+) -> Written:
     """The weights of a checkpoint alone, without the optimizer and the records of its run, with what is known of them.
 
-    The first eight digits of its sha256 go into the new file's name. Raises UserError where it is there already, unless
-    `force` is set.
+    The first eight digits of its sha256 go into the new file's name, nothing of where data lay into its config. `half`
+    stores matrices and convolutions in 16 bits. Raises UserError where the file is there already, unless `force` is
+    set, and for weights beyond 16 bits.
     """
     path = writable(Path(target), force=True)
     checkpoint = read_checkpoint(source, weights)
     meta = description(checkpoint)
+    if "config" in meta:
+        meta["config"] = json.dumps(without_places(json.loads(meta["config"])))
+    values = {name: halved(name, value) for name, value in checkpoint.weights.items()} if half else checkpoint.weights
     temporary = path.with_name(f".{path.stem}.publish{path.suffix}")
     try:
-        save(temporary, checkpoint.weights, meta)
+        save(temporary, values, meta)
         stem = path.name.removesuffix(path.suffix)
         old = digits(path.name)
         stem = stem[: -len(old) - 1] if old else stem
@@ -65,6 +72,22 @@ def publish(source: str | Path, target: str | Path, *, weights: str | None = Non
     finally:
         temporary.unlink(missing_ok=True)
     return Written(final, len(checkpoint.weights), self_contained="config" in meta)
+
+
+def without_places(values: Any) -> Any:
+    """A config without the folders and files of its data."""
+    if isinstance(values, Mapping):
+        return {key: without_places(value) for key, value in values.items() if key not in PLACES}
+    return [without_places(value) for value in values] if isinstance(values, list) else values
+
+
+def halved(name: str, value: Tensor) -> Tensor:
+    """A weight in 16 bits; biases and what norms hold stay as they are. Raises UserError where it does not fit."""
+    if value.ndim < 2 or not value.is_floating_point():
+        return value
+    if value.abs().max() > torch.finfo(torch.float16).max:
+        raise UserError(f"{name} holds {value.abs().max():.3g}, which 16 bits cannot: publish without --half")
+    return value.half()
 
 
 def average(
