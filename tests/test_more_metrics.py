@@ -11,13 +11,16 @@ import pytest
 import torch
 from scipy.optimize import minimize_scalar
 
+from terrazzo.data.spec import dataset_spec
 from terrazzo.engine import scoring
 from terrazzo.engine.log import summary
 from terrazzo.engine.world import World
 from terrazzo.errors import UserError
 from terrazzo.metrics import Evaluator, Metric
+from terrazzo.metrics.cityscapes import IDS
 from terrazzo.metrics.depth import DepthErrors
 from terrazzo.registry import METRICS
+from tiny import save_label
 
 K = 4
 CLASSES = ["a", "b", "c", "d"]
@@ -347,3 +350,21 @@ def test_memory_does_not_grow_with_the_images():
         values = torch.from_numpy(logits).flatten(1).T
         evaluator.update(torch.from_numpy(prediction), torch.from_numpy(labels), lambda values=values: iter([values]))
     assert elements() == before
+
+
+def test_the_script_of_cityscapes_scores_as_we_do(tmp_path):
+    pytest.importorskip("cityscapesscripts.evaluation.evalPixelLevelSemanticLabeling")
+    classes = list(dataset_spec("CityscapesDataset").classes)
+    evaluator = Evaluator([{"type": "mIoU"}, {"type": "cityscapes"}], classes)
+    rng = np.random.default_rng(3)
+    for index in range(2):
+        labels = rng.choice([*range(19), 255], (64, 96)).astype(np.uint8)
+        prediction = np.where(rng.random(labels.shape) < 0.7, labels % 19, rng.integers(0, 19, labels.shape))
+        place = tmp_path / f"a_{index:06d}_000019_gtFine_labelTrainIds.png"
+        save_label(place, labels)
+        save_label(tmp_path / place.name.replace("TrainIds", "Ids"), np.array([*IDS, *[0] * 237], np.uint8)[labels])
+        evaluator.update(
+            torch.from_numpy(prediction.astype(np.uint8)), torch.from_numpy(labels), iter, label_path=place
+        )
+    result = evaluator.compute()
+    assert result["official_IoU"] == pytest.approx(result["mIoU"])

@@ -65,7 +65,7 @@ def script() -> Any:
     try:
         from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling
     except ImportError:
-        raise UserError("the metric cityscapes needs the official script: pip install cityscapesscripts") from None
+        raise UserError('the metric cityscapes needs the official script: pip install "terrazzo[eval]"') from None
     return evalPixelLevelSemanticLabeling
 
 
