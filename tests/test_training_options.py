@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +174,24 @@ def test_activations_computed_again_give_the_same_weights(streets, tmp_path):
 def test_a_backbone_without_blocks_says_so():
     with pytest.raises(UserError, match="no repeated blocks"):
         checkpoint_activations(nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize(
+    ("deterministic", "benchmark", "expected"),
+    [(False, False, (False, False)), (False, True, (False, True)), (True, True, (True, False))],
+)
+def test_algorithms_are_chosen_while_a_run_lasts(streets, tmp_path, monkeypatch, deterministic, benchmark, expected):
+    def chosen() -> tuple[bool, bool]:
+        return torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    seen = []
+    losses = trainer.Trainer.losses
+    monkeypatch.setattr(trainer.Trainer, "losses", lambda self, batch: seen.append(chosen()) or losses(self, batch))
+    sections = {"randomness": {"deterministic": deterministic}, "env_cfg": {"cudnn_benchmark": benchmark}}
+    fit(tiny_config(streets, steps=1, **sections), tmp_path / "run")
+    assert seen == [expected] and chosen() == (False, False)
+    assert ("CUBLAS_WORKSPACE_CONFIG" in os.environ) == deterministic
 
 
 def test_channels_last_lays_out_the_weights_of_convolutions(streets):

@@ -159,6 +159,7 @@ class RunSettings:
     lower_is_better: bool = False
     seed: int = 0
     deterministic: bool = False
+    cudnn_benchmark: bool = False  # cuDNN tries its algorithms and takes the fastest
     averaging: Averaging | None = None
     early_stopping: EarlyStopping | None = None
     time_limit: float | None = None  # seconds of one session
@@ -339,6 +340,7 @@ def run_settings(config: Mapping[str, Any]) -> RunSettings:
         lower_is_better=checkpoint.get("rule") == "less" or best == "loss",
         seed=whole_number(randomness, "seed", 0, "randomness", least=0),
         deterministic=bool(randomness.get("deterministic", False)),
+        cudnn_benchmark=bool((config.get("env_cfg") or {}).get("cudnn_benchmark", False)),
         **hook_settings(config.get("custom_hooks") or (), by_epoch),
         time_limit=None if section.get("time_limit") is None else seconds(section["time_limit"]),
         skip_nan=whole_number(section, "skip_nan", 0, "train_cfg", least=0),

@@ -163,6 +163,7 @@ ABOUT: dict[str, str] = {
     "randomness.seed": "Makes a run repeatable.",
     "randomness.deterministic": "Use only algorithms whose results do not vary, which may be slower.",
     "randomness": "The seed of the run.",
+    "env_cfg.cudnn_benchmark": "Whether cuDNN tries its algorithms on each new size and takes the fastest.",
     "env_cfg": "cuDNN's search for fast algorithms, worker processes, and the backend of several devices.",
     "load_from": "A checkpoint whose weights training starts from.",
     "resume": "Whether training goes on from the newest state of the work dir.",

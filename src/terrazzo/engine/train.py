@@ -14,6 +14,7 @@ from terrazzo.config.experiment import AMP_DTYPES
 from terrazzo.config.load import SUFFIXES, load_config
 from terrazzo.data.root import locate
 from terrazzo.device import choose_device
+from terrazzo.engine.algorithms import chosen_algorithms
 from terrazzo.engine.files import make_folder
 from terrazzo.engine.log import RunLog
 from terrazzo.engine.run import Run
@@ -55,7 +56,9 @@ def train(
         try:
             log.say(f"log: {log.path}")
             settings = locate(settings, data_root)
-            return Trainer(settings, folder, log, chosen, pretrained, resume, check, world, max_steps, profile).run()
+            trainer = Trainer(settings, folder, log, chosen, pretrained, resume, check, world, max_steps, profile)
+            with chosen_algorithms(trainer.settings):
+                return trainer.run()
         except UserError as problem:
             log.note(f"error: {problem}")
             raise

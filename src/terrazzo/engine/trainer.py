@@ -82,8 +82,6 @@ class Trainer:
         optimizer, self.rate_note = scaled(config, experiment.optimizer, images)
         self.settings = experiment.run
         torch.manual_seed(self.settings.seed)
-        if self.settings.deterministic:
-            torch.use_deterministic_algorithms(True, warn_only=True)
         model: Any = build_model(experiment.model)
         self.model, count = model, classes_of(model)
         if check and world.is_main and count is not None:
