@@ -49,6 +49,7 @@ def test_work_dir_holds_logs_config_weights_and_states(streets, tmp_path):
         folder / "last.safetensors",
         folder / "log.txt",
     )
+    assert len({path.stat().st_mode for path in (run.best, run.last, folder / "config.yaml")}) == 1
     assert run.finished and states(folder) == ["step_2.pt", "step_4.pt"]
     assert set(run.metrics) == {"aAcc", "mIoU", "mAcc", "per_class", "loss"}
     assert set(run.metrics["per_class"]) == set(CLASSES)
