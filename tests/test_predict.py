@@ -223,19 +223,12 @@ def test_classes_and_palette_of_the_checkpoint(best, streets, tmp_path, meta):
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        (None, "embedded"),
         ("missing.safetensors", "no checkpoint file"),
         ("missing.yaml", "no config file"),
         ("no-such-recipe_r50", "no-such-recipe"),
     ],
 )
 def test_what_cannot_be_loaded(source, message):
-    if source is None:
-        try:
-            tz.load(device="cpu")
-        except UserError:
-            return
-        pytest.skip("there is an embedded model")
     with pytest.raises(UserError, match=message):
         tz.load(source, device="cpu")
 

@@ -22,7 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="images, patterns, folder trees",
     )
     parser.add_argument(
-        "--model", metavar="M", help="a self-contained .safetensors file, or a checkpoint with --config"
+        "--model",
+        metavar="M",
+        help="a self-contained .safetensors file, or a checkpoint with --config (default: ours for street scenes)",
     )
     parser.add_argument("--config", metavar="C", help="the config or recipe of a checkpoint that brings none")
     parser.add_argument(
@@ -42,11 +44,12 @@ def run(args: argparse.Namespace) -> int:
     from terrazzo.engine.files import make_folder
     from terrazzo.engine.log import progress_bar
     from terrazzo.errors import UserError
+    from terrazzo.inference.embedded import NOTE
     from terrazzo.inference.segmenter import load
 
     console = Console(highlight=False, soft_wrap=True)
     if args.model is None and args.config is None:
-        load()  # says that there is no embedded model
+        console.print(NOTE, markup=False)
     checkpoint = args.model if args.config else None
     segmenter = load(args.config or args.model, checkpoint, args.device, trust=args.trust_config, weights=args.weights)
     out = Path(args.out)

@@ -21,6 +21,7 @@ from terrazzo.data.loaders import to_tensor
 from terrazzo.data.spec import IMAGE_SUFFIXES
 from terrazzo.device import choose_device
 from terrazzo.errors import UserError
+from terrazzo.inference.embedded import STREET
 from terrazzo.inference.predict import raw_logits, restoring
 from terrazzo.inference.saved_config import saved_config
 from terrazzo.inference.scores import Scores
@@ -196,12 +197,16 @@ def load(
 ) -> Segmenter:
     """A Segmenter from one self-contained file, ours or MMSegmentation's with its config, or a config and weights.
 
+    Without either it is the embedded model, for street scenes; what it may be used for is told in `terrazzo/weights`.
+
     `trust` imports the modules that it names in `custom_imports`; `weights` is "model" or "ema" (the average) where a
     checkpoint has both. Raises UserError where the file does not say what model it is for.
     """
     chosen = choose_device(device)
     if source is None:
-        raise UserError("terrazzo has no embedded model yet: tz.load('best.safetensors') takes a trained one")
+        if checkpoint is not None:
+            raise UserError(f"give {checkpoint} alone, tz.load('{checkpoint}'), or after the config that it is for")
+        source = STREET
     if isinstance(source, (str, Path)) and Path(source).suffix in (".safetensors", ".pth", ".pt"):
         saved = read_checkpoint(source, weights)
         own = saved_config(saved)
