@@ -44,7 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--time-limit", metavar="T", help="save and stop after so long: 90 (seconds), 55m, 1h30m")
     parser.add_argument("--max-steps", type=count, metavar="N", help="save and stop after N steps of this session")
     parser.add_argument("--deterministic", action="store_true", help="the same bits on every run, also on a GPU")
-    parser.add_argument("--channels-last", action="store_true", help="channels vary fastest in memory: often faster")
+    parser.add_argument(
+        "--channels-last", action="store_true", help="lay out images with their channels together, for mixed precision"
+    )
     parser.add_argument("--compile", action="store_true", help="let torch.compile make the steps faster")
     parser.add_argument(
         "--track", nargs="+", metavar="T", help="also write curves and pictures for tensorboard, wandb, mlflow, csv"

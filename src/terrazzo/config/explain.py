@@ -158,7 +158,7 @@ ABOUT: dict[str, str] = {
     "custom_hooks": "EMAHook (an average of the weights) and EarlyStoppingHook are settings; others are warned of.",
     "strategy": "FSDPStrategy shards weights and moments among the devices; DDPStrategy, the default, does not.",
     "compile": "Whether steps go through torch.compile.",
-    "channels_last": "Whether channels vary fastest in memory: faster convolutions, above all with mixed precision.",
+    "channels_last": "Whether channels vary fastest in memory, which suits convolutions in mixed precision.",
     "activation_checkpointing": "Whether the backbone's blocks are computed again in the backward pass.",
     "randomness.seed": "Makes a run repeatable.",
     "randomness.deterministic": "Use only algorithms whose results do not vary, which may be slower.",
