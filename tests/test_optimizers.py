@@ -22,20 +22,25 @@ with gzip.open(Path(__file__).parent / "golden" / "parameter_groups.jsonl.gz", "
     FACTS = {Path(fact["config"]).stem: fact["groups"] for fact in map(json.loads, lines)}
 
 
-@pytest.mark.parametrize("recipe", FACTS)
-def test_parameter_groups_equal_golden(recipe):
-    """Rate and weight decay of every parameter are those that MMSegmentation's constructors give."""
+def rates_and_decays(recipe: str) -> dict[str, tuple[float, float]]:
+    """Rate and weight decay of every parameter of a recipe's model."""
     experiment = make_experiment(tz.load_config(recipe))
     with torch.device("meta"):
         model = tz.build_model(experiment.model)
     settings = experiment.optimizer
     optimizer = build_optimizer(model, settings.optimizer, settings.paramwise, settings.constructor)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    actual = {
+    return {
         names[id(parameter)]: (group["lr"], group["weight_decay"])
         for group in optimizer.param_groups
         for parameter in group["params"]
     }
+
+
+@pytest.mark.parametrize("recipe", FACTS)
+def test_parameter_groups_equal_golden(recipe):
+    """Rate and weight decay of every parameter are those that MMSegmentation's constructors give."""
+    actual = rates_and_decays(recipe)
     expected = {
         name: tuple(map(float, values.split())) for values, members in FACTS[recipe].items() for name in members
     }

@@ -15,11 +15,9 @@ from typing import Any
 import pytest
 import torch
 
-import terrazzo as tz
-from terrazzo.config.experiment import make_experiment
-from terrazzo.engine.optim import build_optimizer
 from terrazzo.engine.schedule import Schedule
 from test_optimizers import FACTS as GROUPS
+from test_optimizers import rates_and_decays
 from test_schedules import FACTS as SCHEDULES
 
 pytestmark = pytest.mark.slow
@@ -95,14 +93,7 @@ def test_rate_and_decay_of_every_parameter(recipe):
         pytest.skip("needs the official config files: set TERRAZZO_PEER_CONFIGS")
     (path,) = Path(os.environ["TERRAZZO_PEER_CONFIGS"], "v1").glob(f"*/{recipe}.py")
     (expected,) = ask(MEMBERS, str(path))
-    experiment = make_experiment(tz.load_config(recipe))
-    with torch.device("meta"):
-        model = tz.build_model(experiment.model)
-    settings = experiment.optimizer
-    optimizer = build_optimizer(model, settings.optimizer, settings.paramwise, settings.constructor)
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
-    groups = optimizer.param_groups
-    found = {names[id(p)]: [group["lr"], group["weight_decay"]] for group in groups for p in group["params"]}
+    found = rates_and_decays(recipe)
     assert found.keys() == expected.keys()
     for name, values in found.items():
         assert values == pytest.approx(expected[name]), name
