@@ -146,7 +146,7 @@ def test_an_image_too_small_for_its_model_is_named(tmp_path):
     config = tz.load_config({"recipe": "unet", "data": {"root": ".", "classes": ["a", "b"]}, "model": narrow})
     torch.save({"state_dict": tz.build_model(config).state_dict()}, tmp_path / "unet.pth")
     segmenter = tz.load(config, tmp_path / "unet.pth")
-    with pytest.raises(UserError, match=r"does not run on images of 7x7 pixels.*such as to 64x64"):
+    with pytest.raises(UserError, match=r"does not run on images of 7x7 pixels.*such as to 32x32"):
         segmenter(np.zeros((7, 7, 3), np.uint8))
 
 

@@ -22,8 +22,8 @@ from terrazzo.recipes.parts import IMAGENET
 KEYS = (
     "recipe", "data", "crop", "batch", "iterations", "epochs", "lr", "seed", "amp", "ema", "class_weight",
     "val_interval", "checkpoint_interval", "log_interval", "pretrained", "workers", "resize", "ratio_range",
-    "deterministic",
-    "early_stopping", "time_limit", "skip_nan", "swa", "compile", "channels_last", "activation_checkpointing", "fsdp",
+    "deterministic", "early_stopping", "time_limit", "skip_nan", "swa", "compile", "channels_last",
+    "activation_checkpointing", "fsdp",
     "find_unused_parameters", "model", "optimizer", "custom_imports",
     "in_channels", "mean", "std", "rare_class_sampling",
     "track", "val_pictures",

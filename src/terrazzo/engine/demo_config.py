@@ -48,6 +48,7 @@ def demo_config(data: Path, iterations: int, seed: int, crop: tuple[int, int]) -
             "checkpoint": {"type": "CheckpointHook", "interval": iterations, "by_epoch": False, "save_best": "mIoU"},
         },
         "randomness": {"seed": seed},
+        "channels_last": True,
     }
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from terrazzo.errors import UserError
 
-ENOUGH = 64  # pixels; from there on torch's own message tells more
+ENOUGH = 32  # pixels; from there on torch's own message tells more
 
 
 @contextmanager
