@@ -52,16 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--track", nargs="+", metavar="T", help="also write curves and pictures for tensorboard, wandb, mlflow, csv"
     )
     parser.add_argument(
-        "--profile", nargs="?", type=steps, const=20, default=0, metavar="N", help="say where the time of N steps goes"
+        "--profile", nargs="?", type=count, const=20, default=0, metavar="N", help="say where the time of N steps goes"
     )
     add_config_options(parser)
-
-
-def steps(text: str) -> int:
-    """A whole number of steps from 1."""
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"'{text}' is no number of steps")
-    return int(text)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -57,9 +57,7 @@ def publish(
     """
     path = writable(Path(target), force=True)
     checkpoint = read_checkpoint(source, weights)
-    meta = description(checkpoint)
-    if "config" in meta:
-        meta["config"] = json.dumps(without_places(json.loads(meta["config"])))
+    meta = description(checkpoint, places=False)
     values = {name: halved(name, value) for name, value in checkpoint.weights.items()} if half else checkpoint.weights
     temporary = path.with_name(f".{path.stem}.publish{path.suffix}")
     try:
@@ -78,7 +76,7 @@ def without_places(values: Any) -> Any:
     """A config without the folders and files of its data."""
     if isinstance(values, Mapping):
         return {key: without_places(value) for key, value in values.items() if key not in PLACES}
-    return [without_places(value) for value in values] if isinstance(values, list) else values
+    return [without_places(value) for value in values] if isinstance(values, (list, tuple)) else values
 
 
 def halved(name: str, value: Tensor) -> Tensor:
@@ -189,14 +187,18 @@ def known(checkpoint: Checkpoint) -> dict[str, Any]:
     return found | ({"classes": classes} if classes else {}) | ({"palette": palette} if palette else {})
 
 
-def description(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What goes into a new file beside the weights: with the config, as far as there is one, it is self-contained."""
+def description(checkpoint: Checkpoint, *, places: bool = True) -> dict[str, Any]:
+    """What goes into a new file beside the weights: with the config, as far as there is one, it is self-contained.
+
+    Without `places` the config does not tell where the data lay.
+    """
     config = saved_config(checkpoint)
     meta = known(checkpoint)
     if config is None:
         return meta
     classes, palette = legend_of(checkpoint)
-    return meta | describe(config.to_dict(), classes, palette)
+    values = config.to_dict()
+    return meta | describe(values if places else without_places(values), classes, palette)
 
 
 def plain(value: Any) -> Any:
