@@ -43,7 +43,7 @@ def write_files(folder: Path) -> None:
     """Drawn streets with the noise of a camera, as large on disk as Cityscapes' images, and their labels."""
     from PIL import Image
 
-    from terrazzo.data.scenes import draw_scene
+    from terrazzo.demo.scenes import draw_scene
 
     for name in ("images", "labels"):
         (folder / name).mkdir()

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 import terrazzo as tz
-from terrazzo.data.scenes import CLASSES, PALETTE, draw_scene
+from terrazzo.demo.scenes import CLASSES, PALETTE, draw_scene
 from terrazzo.viz import legend, overlay, side_by_side
 
 SMALL = (160, 224)  # height and width of what the network has learnt

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from tiny import environment
+from support.paths import REPOSITORY
+from support.tiny import environment
 
-PAIRS = Path(__file__).parents[1] / "benchmarks" / "pairs.py"
+PAIRS = REPOSITORY / "benchmarks" / "pairs.py"
 
 
 def test_steps_without_a_peer(tmp_path):

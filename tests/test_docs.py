@@ -14,11 +14,11 @@ import pytest
 import yaml
 
 import terrazzo
+from support.paths import REPOSITORY
 from terrazzo.cli.main import make_parser
 from terrazzo.config.load import load_config
 
-ROOT = Path(__file__).parents[1]
-PAGES = sorted([*(ROOT / "docs").glob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
+PAGES = sorted([*(REPOSITORY / "docs").glob("*.md"), REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md"])
 TRANSLATED = [page for page in PAGES if page.with_suffix(".zh.md").exists()]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 INLINE = re.compile(r"`(terrazzo [^`]*)`")
@@ -45,7 +45,7 @@ def commands(page: Path) -> list[str]:
 
 def translate(words: list[str]) -> list[str]:
     """The arguments of terrazzo for a call of an entry script."""
-    path = ROOT / words[1]
+    path = REPOSITORY / words[1]
     spec = importlib.util.spec_from_file_location(f"shown_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -15,10 +15,8 @@ from typing import Any
 import pytest
 import torch
 
-from terrazzo.engine.schedule import Schedule
-from test_optimizers import FACTS as GROUPS
-from test_optimizers import rates_and_decays
-from test_schedules import FACTS as SCHEDULES
+from support.training_facts import LEARNING_RATES, PARAMETER_GROUPS, rates_and_decays
+from terrazzo.training.optim.schedule import Schedule
 
 pytestmark = pytest.mark.slow
 
@@ -84,9 +82,9 @@ def ask(program: str, *arguments: str, text: str = "") -> list[Any]:
 
 @pytest.mark.timeout(900)
 def test_rates_of_every_official_schedule_at_every_step():
-    answers = ask(RATES, text=json.dumps(SCHEDULES))
-    assert len(answers) == len(SCHEDULES)
-    for fact, expected in zip(SCHEDULES, answers, strict=True):
+    answers = ask(RATES, text=json.dumps(LEARNING_RATES))
+    assert len(answers) == len(LEARNING_RATES)
+    for fact, expected in zip(LEARNING_RATES, answers, strict=True):
         schedule = Schedule(fact["schedule"], [fact["lr"]], 1000, fact["steps"])
         rates = torch.tensor([schedule.rates(step)[0] for step in range(fact["steps"])], dtype=torch.float64)
         torch.testing.assert_close(
@@ -94,7 +92,7 @@ def test_rates_of_every_official_schedule_at_every_step():
         )
 
 
-@pytest.mark.parametrize("recipe", GROUPS)
+@pytest.mark.parametrize("recipe", PARAMETER_GROUPS)
 def test_rate_and_decay_of_every_parameter(recipe):
     if "TERRAZZO_PEER_CONFIGS" not in os.environ:
         pytest.skip("needs the official config files: set TERRAZZO_PEER_CONFIGS")

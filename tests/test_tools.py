@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-from pathlib import Path
 
 import pytest
 
+from support.paths import REPOSITORY
 from terrazzo.cli.main import make_parser
 
-TOOLS = Path(__file__).parents[1] / "tools"
+TOOLS = REPOSITORY / "tools"
 
 
 def script(name: str):

@@ -6,8 +6,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from terrazzo.cli.legacy_flags import Replaced, add_replaced, tell_replaced
 from terrazzo.cli.main import main
-from terrazzo.cli.replaced import Replaced, add_replaced, tell_replaced
 
 REPLACED: Replaced = {
     "--show": (0, "no windows are opened: --show-dir D writes the painted images"),

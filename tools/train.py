@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from terrazzo.cli.legacy_flags import Replaced, add_replaced, tell_replaced
 from terrazzo.cli.main import main
-from terrazzo.cli.replaced import Replaced, add_replaced, tell_replaced
 
 REPLACED: Replaced = {
     "--diff_seed --diff-seed": (0, "nothing to do: every process draws from a seed of its own"),

@@ -10,11 +10,11 @@ __version__ = "0.1.0"
 # public name -> the module that has it; imported at first use, so that `import terrazzo` stays fast
 _PUBLIC = {
     "build_model": "terrazzo.models",
-    "evaluate": "terrazzo.engine.evaluate",
+    "evaluate": "terrazzo.evaluation.evaluate",
     "load": "terrazzo.inference.segmenter",
     "load_checkpoint": "terrazzo.models.checkpoint",
     "load_config": "terrazzo.config.load",
-    "train": "terrazzo.engine.train",
+    "train": "terrazzo.training.train",
 }
 __all__ = ["__version__", *_PUBLIC]
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from terrazzo.errors import UserError, nearest
-from terrazzo.porting import import_user_module
+from terrazzo.plugins import import_user_module
 
 T = TypeVar("T")
 

@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.action == "inspect":
         return inspect(args)
-    from terrazzo.engine import checkpoint_files as files
+    from terrazzo.checkpoints import publish as files
 
     if args.action == "publish":
         written = files.publish(args.source, args.target, weights=args.weights, half=args.half, force=args.force)
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def inspect(args: argparse.Namespace) -> int:
-    from terrazzo.engine.inspect import inspect_checkpoint
+    from terrazzo.checkpoints.inspect import inspect_checkpoint
 
     found = inspect_checkpoint(args.file, args.weights)
     if args.json:

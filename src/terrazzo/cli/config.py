@@ -39,8 +39,8 @@ def show(args: argparse.Namespace) -> int:
 def upgrade(args: argparse.Namespace) -> int:
     from terrazzo.config.load import load_config
     from terrazzo.config.write import as_python
-    from terrazzo.engine.files import write_atomically
     from terrazzo.errors import UserError
+    from terrazzo.system.files import write_atomically
 
     target = Path(args.out) if args.out else None
     if target is not None and target.suffix not in (".py", ".yaml", ".yml"):

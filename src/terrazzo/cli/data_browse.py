@@ -29,8 +29,8 @@ def positive(text: str) -> int:
 
 def run(args: argparse.Namespace) -> int:
     from terrazzo.data.splits import load_for_data, open_splits
-    from terrazzo.engine.files import make_folder
     from terrazzo.errors import UserError
+    from terrazzo.system.files import make_folder
     from terrazzo.viz.browse import write_page
 
     path = Path(args.out)

@@ -62,7 +62,7 @@ def check(args: argparse.Namespace) -> tuple[Any, Any]:
     from terrazzo.config.load import load_config
     from terrazzo.data.checks.repair import written_form
     from terrazzo.data.checks.run import check_experiment, check_specs, folder_specs
-    from terrazzo.data.root import locate
+    from terrazzo.data.discovery.data_root import locate
 
     console = None if args.json else Console(stderr=True)
     if Path(args.config).is_dir():
@@ -76,11 +76,11 @@ def check(args: argparse.Namespace) -> tuple[Any, Any]:
 def fix(args: argparse.Namespace, lines: dict[str, Any], form: Any) -> None:
     """Write lines into the config file, and say which. Raises UserError where they cannot be written."""
     from terrazzo.config.edit import edited
-    from terrazzo.config.files import read_config
+    from terrazzo.config.reading.files import read_config
     from terrazzo.data.checks.repair import palette_too
     from terrazzo.data.checks.run import data_lines
-    from terrazzo.engine.files import write_atomically
     from terrazzo.errors import UserError
+    from terrazzo.system.files import write_atomically
 
     path = Path(args.config)
     listed = "\n  ".join(data_lines(lines))

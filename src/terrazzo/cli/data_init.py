@@ -17,9 +17,9 @@ def run(args: argparse.Namespace) -> int:
     """Write the config, show it, and say what to do next."""
     from rich.console import Console
 
-    from terrazzo.data.propose import Proposal
-    from terrazzo.engine.files import make_folder, write_atomically
+    from terrazzo.data.discovery.propose import Proposal
     from terrazzo.errors import UserError
+    from terrazzo.system.files import make_folder, write_atomically
 
     folder = Path(args.folder)
     target = Path(args.out or f"{folder.resolve().name}.yaml")

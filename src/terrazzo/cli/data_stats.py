@@ -21,8 +21,8 @@ def run(args: argparse.Namespace) -> int:
     """Statistics of each split, then the lines that bring the training's mean and std into the config."""
     from rich.console import Console
 
-    from terrazzo.config import short
     from terrazzo.config.load import load_config
+    from terrazzo.config.short_form import expand as short
     from terrazzo.data.splits import load_for_data, open_splits
     from terrazzo.data.statistics import config_lines, survey
 

@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from terrazzo.engine.demo import ITERATIONS, run_demo
+    from terrazzo.demo.demo import ITERATIONS, run_demo
 
     run_demo(args.work_dir, args.seed, args.device, args.iterations or ITERATIONS)
     return 0

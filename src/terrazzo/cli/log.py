@@ -23,9 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from terrazzo.engine.files import make_folder, write_atomically
-    from terrazzo.engine.runs import chosen_keys, open_runs
     from terrazzo.errors import UserError
+    from terrazzo.system.files import make_folder, write_atomically
+    from terrazzo.training.monitoring.runs import chosen_keys, open_runs
     from terrazzo.viz.curves import Curves, write_page, write_picture
 
     path = Path(args.out)

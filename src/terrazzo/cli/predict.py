@@ -41,11 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from terrazzo.engine.files import make_folder
-    from terrazzo.engine.log import progress_bar
     from terrazzo.errors import UserError
     from terrazzo.inference.embedded import NOTE
     from terrazzo.inference.segmenter import load
+    from terrazzo.system.files import make_folder
+    from terrazzo.training.monitoring.log import progress_bar
 
     console = Console(highlight=False, soft_wrap=True)
     if args.model is None and args.config is None:

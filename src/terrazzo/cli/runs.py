@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from terrazzo.engine.runs import differences, open_runs
+    from terrazzo.training.monitoring.runs import differences, open_runs
 
     runs = sorted(open_runs(args.folders), key=SORTS[args.sort])
     found = differences(runs)
@@ -49,7 +49,7 @@ def print_table(runs: Sequence[Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from terrazzo.engine.log import duration
+    from terrazzo.training.monitoring.log import duration
 
     table = Table("run", "state")
     for column in ("step", "best", "at step", "time"):

@@ -56,12 +56,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from terrazzo.engine.evaluate import evaluate
-    from terrazzo.engine.files import make_folder
-    from terrazzo.engine.launch import launch
-    from terrazzo.engine.log import as_text, class_table, progress_bar, summary
-    from terrazzo.engine.outputs import Outputs
-    from terrazzo.engine.world import launched
+    from terrazzo.evaluation.evaluate import evaluate
+    from terrazzo.evaluation.outputs import Outputs
+    from terrazzo.system.files import make_folder
+    from terrazzo.system.process_group import launched
+    from terrazzo.training.distributed.launch import launch
+    from terrazzo.training.monitoring.log import as_text, class_table, progress_bar, summary
 
     checkpoints = [*([args.checkpoint] if args.checkpoint else []), *args.ensemble]
     if not checkpoints:
@@ -129,7 +129,7 @@ class PredictionWriter:
         """The predictions of one batch, under the names of the image files."""
         from PIL import Image
 
-        from terrazzo.painting import overlay
+        from terrazzo.system.painting import overlay
         from terrazzo.viz import add_legend
         from terrazzo.viz.grid import stored_picture
 

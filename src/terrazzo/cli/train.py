@@ -58,9 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from terrazzo.engine.launch import launch
-    from terrazzo.engine.train import train
-    from terrazzo.engine.world import launched
+    from terrazzo.system.process_group import launched
+    from terrazzo.training.distributed.launch import launch
+    from terrazzo.training.train import train
 
     if args.slurm:
         return write_job(args)
@@ -101,11 +101,11 @@ def say_batch_size(args: argparse.Namespace, settings: dict[str, Any]) -> int:
     """Print the largest batch that fits."""
     from terrazzo.config.experiment import make_experiment
     from terrazzo.config.load import load_config
-    from terrazzo.data.root import locate
-    from terrazzo.device import choose_device
-    from terrazzo.engine.batch_size import advice, find_batch_size
-    from terrazzo.engine.train import precision_overrides
+    from terrazzo.data.discovery.data_root import locate
     from terrazzo.errors import UserError
+    from terrazzo.system.devices import choose_device
+    from terrazzo.training.batch_size import advice, find_batch_size
+    from terrazzo.training.train import precision_overrides
 
     config = load_config(args.config, settings | precision_overrides(args.amp), trust=args.trust_config)
     experiment, device = make_experiment(locate(config, args.data_root)), choose_device(args.device)
@@ -120,8 +120,8 @@ def write_job(args: argparse.Namespace) -> int:
     """Write what `sbatch` takes, and say so."""
     from pathlib import Path
 
-    from terrazzo.engine.slurm import write_batch_file
-    from terrazzo.engine.train import run_name
+    from terrazzo.training.distributed.slurm import write_batch_file
+    from terrazzo.training.train import run_name
 
     folder = Path(args.work_dir or Path("runs") / run_name(args.config))
     kept = without_options(args.arguments, ("--slurm", "--gpus", "--work-dir", "--resume"))

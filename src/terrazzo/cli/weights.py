@@ -35,7 +35,7 @@ def get(args: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-    from terrazzo.engine import fetch
+    from terrazzo.hub import download as fetch
 
     names = [start for name in args.names for start in starting_weights(name)] if args.backbone else args.names
     console = Console(highlight=False, soft_wrap=True)
@@ -55,8 +55,8 @@ def get(args: argparse.Namespace) -> int:
 def starting_weights(name: str) -> list[str]:
     """The weights that a recipe's config names for its parts. Raises UserError where it names none."""
     from terrazzo.config.load import load_config
-    from terrazzo.engine.pretrained import starts
     from terrazzo.errors import UserError
+    from terrazzo.training.pretrained import starts
 
     found = [start.checkpoint for start in starts(load_config(name)["model"])]
     if not found:
@@ -66,8 +66,8 @@ def starting_weights(name: str) -> list[str]:
 
 def list_weights() -> int:
     """One line a file: its size, whether its sha256 is right, its name."""
-    from terrazzo.weight_cache import cache_folder, known_digest
-    from terrazzo.weight_names import digits
+    from terrazzo.hub.cache import cache_folder, known_digest
+    from terrazzo.hub.names import digits
 
     folder = cache_folder()
     files = sorted(path for path in folder.glob("*") if path.is_file() and not path.name.startswith("."))

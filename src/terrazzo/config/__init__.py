@@ -7,9 +7,9 @@ from typing import Any
 
 _HOMES = {
     "Config": "config",
-    "apply_overrides": "merge",
-    "parse_override": "merge",
-    "read_config": "files",
+    "apply_overrides": "reading.merge",
+    "parse_override": "reading.merge",
+    "read_config": "reading.files",
 }
 
 __all__ = ["Config", "apply_overrides", "parse_override", "read_config"]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from terrazzo.config.section import Section, convert, find_origin, plain
+from terrazzo.config.reading.section import Section, convert, find_origin, plain
 from terrazzo.errors import UserError, nearest
 
 
@@ -34,7 +34,7 @@ class Config(Mapping[str, Any]):
         """The config as YAML text; tuples become lists. Raises UserError for a value that YAML cannot hold."""
         import yaml
 
-        from terrazzo.config.markup import Dumper
+        from terrazzo.config.reading.markup import Dumper
 
         try:
             return yaml.dump(self.to_dict(), Dumper=Dumper, sort_keys=False, allow_unicode=True, width=120)

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from terrazzo.config.files import read_config
+from terrazzo.config.reading.files import read_config
 from terrazzo.errors import UserError
 
 MARK = "# set by `terrazzo data check --fix`"

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from terrazzo.config.custom_imports import check_custom
 from terrazzo.config.duration import seconds
 from terrazzo.config.evaluators import EvaluatorSettings, evaluator_settings
-from terrazzo.config.imports import check_custom
-from terrazzo.config.watching import DEFAULT_PICTURES, WatchSettings, watch_settings
+from terrazzo.config.monitoring import DEFAULT_PICTURES, WatchSettings, watch_settings
 from terrazzo.errors import UserError, nearest
 
 # sections and settings at the top level of a config in the 1.x vocabulary, and their keys where they are fixed

@@ -6,8 +6,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from terrazzo.config.config import Config
-from terrazzo.config.section import Section, plain
-from terrazzo.config.upgrade import RENAMED, RENAMED_INSIDE
+from terrazzo.config.reading.section import Section, plain
+from terrazzo.config.v0.upgrade import RENAMED, RENAMED_INSIDE
 from terrazzo.config.write import literal
 from terrazzo.errors import UserError, nearest
 

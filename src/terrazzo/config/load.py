@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from terrazzo.config import short
 from terrazzo.config.config import Config
+from terrazzo.config.custom_imports import import_custom
 from terrazzo.config.experiment import SECTIONS
-from terrazzo.config.files import read_config
-from terrazzo.config.imports import import_custom
-from terrazzo.config.merge import COMMAND_LINE, apply_overrides
-from terrazzo.config.upgrade import OWN, RENAMED, is_old, is_old_key, upgrade_config
+from terrazzo.config.reading.files import read_config
+from terrazzo.config.reading.merge import COMMAND_LINE, apply_overrides
+from terrazzo.config.short_form import expand as short
+from terrazzo.config.v0.upgrade import OWN, RENAMED, is_old, is_old_key, upgrade_config
 from terrazzo.errors import UserError
 from terrazzo.recipes import recipe
 

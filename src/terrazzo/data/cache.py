@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from terrazzo.errors import UserError, nearest
+from terrazzo.hub.cache import home
 from terrazzo.transforms.stored import read_size
-from terrazzo.weight_cache import home
 
 KINDS = ("ram", "disk")
 MEMORY, MEMINFO, GROUP = Path("/dev/shm"), Path("/proc/meminfo"), Path("/sys/fs/cgroup")

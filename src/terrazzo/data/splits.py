@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from terrazzo.config import short
 from terrazzo.config.config import Config
 from terrazzo.config.experiment import LoaderSettings, make_experiment
 from terrazzo.config.load import load_config
+from terrazzo.config.short_form import expand as short
 from terrazzo.data.build import open_dataset
-from terrazzo.data.root import locate
+from terrazzo.data.discovery.data_root import locate
 from terrazzo.errors import UserError
 
 SPLITS = ("train", "val", "test")

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from terrazzo.inference.taps import Taps, bilinear
+from terrazzo.inference.interpolation import Taps, bilinear
 
 FLIPS = {"horizontal": (False, True), "vertical": (True, False), "diagonal": (True, True)}  # of rows, of columns
 STRIP = 2**18  # pixels of the output that are looked at together

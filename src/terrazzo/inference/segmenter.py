@@ -13,13 +13,12 @@ import numpy as np
 import torch
 from PIL import Image
 
+from terrazzo.config.custom_imports import import_custom
 from terrazzo.config.experiment import make_experiment
-from terrazzo.config.imports import import_custom
 from terrazzo.config.load import load_config
 from terrazzo.data.build import class_names
 from terrazzo.data.loaders import to_tensor
 from terrazzo.data.spec import IMAGE_SUFFIXES
-from terrazzo.device import choose_device
 from terrazzo.errors import UserError
 from terrazzo.inference.embedded import STREET
 from terrazzo.inference.predict import raw_logits, restoring
@@ -27,9 +26,10 @@ from terrazzo.inference.saved_config import saved_config
 from terrazzo.inference.scores import Scores
 from terrazzo.models.build import build_model
 from terrazzo.models.checkpoint import Checkpoint, legend_of, load_checkpoint, read_checkpoint
-from terrazzo.painting import as_picture, overlay
-from terrazzo.palette import default_palette
 from terrazzo.sample import Sample
+from terrazzo.system.devices import choose_device
+from terrazzo.system.painting import as_picture, overlay
+from terrazzo.system.palette import default_palette
 from terrazzo.transforms import Compose
 from terrazzo.transforms.loading import LoadImageFromFile
 

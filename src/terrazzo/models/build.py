@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from terrazzo.config.imports import check_custom
+from terrazzo.config.custom_imports import check_custom
 from terrazzo.errors import UserError
 from terrazzo.models.preprocess import Preprocess
 from terrazzo.registry import MODELS, SCOPE_KEY, check_arguments
@@ -23,7 +23,7 @@ def build_model(config: Any, vocabulary: str | None = None) -> nn.Module:
     preprocessor = spec.get("data_preprocessor") if "model" in spec else None
     spec = spec.get("model", spec)
     if vocabulary == "0.x":
-        from terrazzo.config.upgrade import upgrade_model
+        from terrazzo.config.v0.upgrade import upgrade_model
 
         spec = upgrade_model(spec)
     if not isinstance(spec, dict) or "type" not in spec:

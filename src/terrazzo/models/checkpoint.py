@@ -14,10 +14,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from terrazzo.errors import UserError
+from terrazzo.hub.cache import find
+from terrazzo.hub.names import is_address
 from terrazzo.models.naming import Weights, translate
 from terrazzo.models.safe_pickle import Skipped, load_pickle
-from terrazzo.weight_cache import find
-from terrazzo.weight_names import is_address
 
 KINDS = ("model", "ema")
 

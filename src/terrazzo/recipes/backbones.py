@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from terrazzo.errors import UserError, nearest
-from terrazzo.recipes import official
+from terrazzo.recipes import names_v1 as official
 from terrazzo.recipes.parts import Part, batch_norm, init, part
 
 HOST = "https://download.openmmlab.com/"

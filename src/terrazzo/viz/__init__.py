@@ -6,13 +6,13 @@ import importlib
 from typing import Any
 
 _PUBLIC = {
-    "colour_map": "terrazzo.painting",
-    "overlay": "terrazzo.painting",
-    "error_map": "terrazzo.painting",
+    "colour_map": "terrazzo.system.painting",
+    "overlay": "terrazzo.system.painting",
+    "error_map": "terrazzo.system.painting",
     "side_by_side": "terrazzo.viz.layout",
     "legend": "terrazzo.viz.layout",
     "add_legend": "terrazzo.viz.layout",
-    "default_palette": "terrazzo.palette",
+    "default_palette": "terrazzo.system.palette",
     "line_chart": "terrazzo.viz.chart",
     "write_report": "terrazzo.viz.report",
 }

@@ -15,8 +15,8 @@ from terrazzo.data.dataset import Failure
 from terrazzo.data.statistics import loaded
 from terrazzo.data.wrappers import origins
 from terrazzo.errors import UserError
-from terrazzo.painting import as_picture, overlay
 from terrazzo.sample import Sample
+from terrazzo.system.painting import as_picture, overlay
 from terrazzo.viz.layout import INK, PAPER, font, legend, side_by_side
 from terrazzo.viz.report import write_report
 

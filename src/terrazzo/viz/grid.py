@@ -8,8 +8,8 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from terrazzo.painting import as_picture, colour_map
 from terrazzo.sample import Sample
+from terrazzo.system.painting import as_picture, colour_map
 from terrazzo.transforms.loading import LoadImageFromFile
 from terrazzo.viz.layout import PAPER, legend, side_by_side
 

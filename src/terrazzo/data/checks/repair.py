@@ -73,8 +73,8 @@ def as_text(finding: Finding, form: Form) -> str:
 
 def written_form(values: Mapping[str, Any]) -> Form:
     """The form of a config as written."""
-    from terrazzo.config.short import is_short
-    from terrazzo.config.upgrade import is_old
+    from terrazzo.config.short_form.expand import is_short
+    from terrazzo.config.v0.upgrade import is_old
 
     return "short" if is_short(values) else "old" if is_old(values) else "full"
 

@@ -17,7 +17,7 @@ from terrazzo.data.checks.overlap import overlap_findings
 from terrazzo.data.checks.survey import Entry, Part, Split, open_split, read_all
 from terrazzo.data.checks.values import gather, value_findings
 from terrazzo.data.dataset import leaves
-from terrazzo.data.root import FOLDERS
+from terrazzo.data.discovery.data_root import FOLDERS
 from terrazzo.errors import UserError
 
 SPLIT_WORDS = {

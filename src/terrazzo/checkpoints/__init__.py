@@ -1,0 +1,1 @@
+"""Tools for checkpoint files: inspect, publish, average, convert."""

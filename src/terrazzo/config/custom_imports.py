@@ -1,0 +1,80 @@
+"""`custom_imports`: modules of a user's own, which register heads, backbones and the rest from a config."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from terrazzo.config.config import Config
+from terrazzo.errors import UserError
+from terrazzo.plugins import TOOLBOXES, import_user_module
+from terrazzo.registry import DATASETS, METRICS, MODELS, TRANSFORMS
+
+KEY = "custom_imports"
+
+
+def import_custom(config: Config) -> None:
+    """Import what a trusted config names: from sys.path, beside the config, or in the current folder.
+
+    Raises UserError for a module that is missing, fails, or was loaded from elsewhere.
+    """
+    names, may_fail = custom_modules(config)
+    if not names:
+        return
+    folders = beside(config)
+    sys.path += [folder for folder in (*folders, str(Path.cwd())) if folder not in sys.path]
+    for registry in (MODELS, TRANSFORMS, DATASETS, METRICS):
+        registry.load()  # so that a name which is taken is the user's mistake, not that of a module of ours
+    for name in names:
+        where = f"{config.path or 'the config'}: {KEY} names '{name}'"
+        try:
+            module = import_user_module(name, where)
+        except UserError as problem:
+            if not may_fail:
+                raise
+            warnings.warn(str(problem))
+            continue
+        check_place(name, module, folders)
+
+
+def check_custom(config: Mapping[str, Any]) -> None:
+    """Raise UserError if a config needs modules that nobody has imported yet, and say how to allow it."""
+    names, may_fail = custom_modules(config)
+    missing = [name for name in names if name not in sys.modules]
+    if missing and not may_fail:
+        raise UserError(
+            f"{getattr(config, 'path', None) or 'the config'}: {KEY} asks for code to be run: {', '.join(missing)}. "
+            "If you trust it, say --trust-config on the command line, trust=True in Python, or import it beforehand"
+        )
+
+
+def custom_modules(config: Mapping[str, Any]) -> tuple[list[str], bool]:
+    """The modules that a config names, without those of OpenMMLab's toolboxes, and whether they may be missing."""
+    section = config.get(KEY) or {}
+    imports = section.get("imports") or [] if isinstance(section, Mapping) else None
+    imports = [imports] if isinstance(imports, str) else imports
+    if not isinstance(imports, (list, tuple)) or not all(isinstance(name, str) and name for name in imports):
+        raise UserError(f'{KEY} must be dict(imports=["my_head"]), the names of modules, not {section!r}')
+    names = [name for name in imports if name.partition(".")[0] not in TOOLBOXES]
+    return names, bool(section.get("allow_failed_imports"))
+
+
+def beside(config: Config) -> list[str]:
+    """The folders of the config and of the base file that names the modules."""
+    origin = config.origin(f"{KEY}.imports")
+    files = [config.path, Path(origin.rpartition(":")[0]) if origin else None]
+    return list(dict.fromkeys(os.path.realpath(file.parent) for file in files if file is not None))
+
+
+def check_place(name: str, module: Any, folders: list[str]) -> None:
+    """Raise UserError if another module of the same name hides the one beside the config."""
+    loaded = getattr(module, "__file__", None)
+    stem = name.replace(".", "/")
+    for folder in folders:
+        for own in (Path(folder, f"{stem}.py"), Path(folder, stem, "__init__.py")):
+            if own.is_file() and loaded is not None and not own.samefile(loaded):
+                raise UserError(f"{KEY} names '{name}', which is {loaded} here and hides {own}: rename one of them")

@@ -1,0 +1,1 @@
+"""The safe evaluator of `.py` configs."""

@@ -1,0 +1,222 @@
+"""Interpret a `.py` config statement by statement; see expressions.py for what is evaluated and how it is bounded."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from typing import Any
+
+from terrazzo.config.python_files.expressions import BASE_KEY, MISTAKES, ExpressionEvaluator
+from terrazzo.config.python_files.limits import MAX_NESTING, Refused, check_key, weigh
+from terrazzo.config.python_files.operations import in_place, iterate
+from terrazzo.config.reading.section import ImportedName, Section
+from terrazzo.errors import nearest
+
+STATEMENT_WORDS: dict[type, str] = {
+    ast.While: "uses a `while` loop",
+    ast.FunctionDef: "defines a function",
+    ast.AsyncFunctionDef: "defines a function",
+    ast.ClassDef: "defines a class",
+    ast.Import: "imports a module",
+    ast.ImportFrom: "imports a module",
+    ast.With: "uses `with` for something else than read_base()",
+    ast.Try: "uses `try`",
+    ast.Raise: "raises an exception",
+    ast.Global: "uses `global`",
+}
+TYPE_SCOPES = ("mmdet", "mmpretrain", "mmcls")  # 1.x files write `mmdet.DiceLoss`, which differs from `DiceLoss`
+
+
+class Break(Exception):
+    """`break` on its way to its loop."""
+
+
+class Continue(Exception):
+    """`continue` on its way to its loop."""
+
+
+def is_base_assignment(statement: ast.stmt) -> bool:
+    """Whether a statement is `_base_ = ...`."""
+    return (
+        isinstance(statement, ast.Assign)
+        and len(statement.targets) == 1
+        and isinstance(statement.targets[0], ast.Name)
+        and statement.targets[0].id == BASE_KEY
+    )
+
+
+def is_read_base(statement: ast.stmt) -> bool:
+    """Whether a statement is `with read_base(): ...`."""
+    if not isinstance(statement, ast.With) or len(statement.items) != 1 or statement.items[0].optional_vars:
+        return False
+    call = statement.items[0].context_expr
+    return isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "read_base"
+
+
+class Evaluator(ExpressionEvaluator):
+    """Interprets one file.
+
+    `import_base` reads the file of a `from .x import y` within `with read_base():`; `may_import` says whether the types
+    of a module may be named by importing them, which imports nothing.
+    """
+
+    import_base: Callable[[ast.ImportFrom], Section] | None = None
+    may_import: Callable[[str], bool] | None = None
+    loops = 0
+
+    def run(self, tree: ast.Module) -> Section:
+        """Interpret a file and return its public variables. Raises UserError with the file and the line."""
+        for statement in tree.body:
+            if not is_base_assignment(statement):
+                self.execute(statement)
+        public = Section()
+        for name, value in self.names.items():
+            if not name.startswith("_") and name not in self.imported:
+                public.put(name, value, self.names.origin_of(name))
+        try:
+            self.budget.spend(weigh(public, self.budget))
+        except Refused as refusal:
+            raise self.blame(refusal, tree.body[-1]) from None
+        return public
+
+    # Statements
+
+    def execute(self, node: ast.stmt) -> None:
+        """Interpret a statement. Raises UserError with the file and the line."""
+        self.nesting += 1
+        try:
+            self.budget.spend()
+            if self.nesting > MAX_NESTING:
+                raise Refused("is nested too deeply")
+            handler: Callable[[Any], None] | None = getattr(self, f"do_{type(node).__name__}", None)
+            if handler is None:
+                kind = type(node).__name__
+                raise Refused(STATEMENT_WORDS.get(type(node), f"uses a statement that configs cannot ({kind})"))
+            handler(node)
+        except (Refused, *MISTAKES) as error:
+            raise self.blame(error, node) from None
+        finally:
+            self.nesting -= 1
+
+    def execute_all(self, body: list[ast.stmt]) -> None:
+        for statement in body:
+            self.execute(statement)
+
+    def do_Expr(self, node: ast.Expr) -> None:
+        self.evaluate(node.value)
+
+    def do_Pass(self, node: ast.Pass) -> None:
+        pass
+
+    def do_Assert(self, node: ast.Assert) -> None:
+        if not self.evaluate(node.test):
+            message = self.evaluate(node.msg) if node.msg else ""
+            raise AssertionError(f"the assertion fails {message}".rstrip())
+
+    def do_Assign(self, node: ast.Assign) -> None:
+        value = self.evaluate(node.value)
+        for target in node.targets:
+            self.assign(target, value)
+
+    def do_AnnAssign(self, node: ast.AnnAssign) -> None:
+        if node.value is not None:
+            self.assign(node.target, self.evaluate(node.value))
+
+    def do_AugAssign(self, node: ast.AugAssign) -> None:
+        kind, target = type(node.op), node.target
+        if isinstance(target, ast.Name):
+            value = self.evaluate(ast.copy_location(ast.Name(target.id, ast.Load()), target))
+            self.assign(target, in_place(kind, value, self.evaluate(node.value), self.budget))
+            return
+        owner = self.evaluate(target.value)
+        key = (
+            self.evaluate(target.slice) if isinstance(target, ast.Subscript) else self.attribute_key(owner, target.attr)
+        )
+        value = in_place(kind, self.item(owner, key), self.evaluate(node.value), self.budget)
+        self.set_item(owner, key, value, target)
+
+    def do_Delete(self, node: ast.Delete) -> None:
+        for target in node.targets:
+            if isinstance(target, ast.Name):
+                self.lookup(target.id)
+                self.names.pop(target.id)
+            elif isinstance(target, ast.Subscript):
+                owner = self.evaluate(target.value)
+                key = self.evaluate(target.slice)
+                check_key(key, self.budget)
+                del owner[key]
+            elif isinstance(target, ast.Attribute):
+                owner = self.evaluate(target.value)
+                del owner[self.attribute_key(owner, target.attr)]
+            else:
+                raise Refused("deletes something that configs cannot")
+
+    def do_If(self, node: ast.If) -> None:
+        self.execute_all(node.body if self.evaluate(node.test) else node.orelse)
+
+    def do_For(self, node: ast.For) -> None:
+        items = iterate(self.evaluate(node.iter), self.budget)
+        self.loops += 1
+        try:
+            for item in items:
+                self.assign(node.target, item)
+                try:
+                    self.execute_all(node.body)
+                except Continue:
+                    continue
+        except Break:
+            return
+        finally:
+            self.loops -= 1
+        self.execute_all(node.orelse)
+
+    def do_Break(self, node: ast.Break) -> None:
+        if not self.loops:
+            raise ValueError("`break` outside of a loop")
+        raise Break
+
+    def do_Continue(self, node: ast.Continue) -> None:
+        if not self.loops:
+            raise ValueError("`continue` outside of a loop")
+        raise Continue
+
+    def may_name(self, module: str) -> bool:
+        return self.may_import is not None and self.may_import(module)
+
+    def do_ImportFrom(self, node: ast.ImportFrom) -> None:
+        module = node.module or ""
+        if node.level or not self.may_name(module) or any(alias.name == "*" for alias in node.names):
+            raise Refused(STATEMENT_WORDS[ast.ImportFrom])
+        scope = module.split(".")[0]
+        prefix = f"{scope}." if scope in TYPE_SCOPES else ""
+        for alias in node.names:
+            self.bind(alias.asname or alias.name, ImportedName(prefix + alias.name), node)
+            self.imported.add(alias.asname or alias.name)
+
+    def do_Import(self, node: ast.Import) -> None:
+        for alias in node.names:
+            if not self.may_name(alias.name):
+                raise Refused(STATEMENT_WORDS[ast.Import])
+            name = alias.asname or alias.name.split(".")[0]
+            self.bind(name, ImportedName(alias.name.split(".")[-1]), node)
+            self.imported.add(name)
+
+    def do_With(self, node: ast.With) -> None:
+        if self.import_base is None or not is_read_base(node):
+            raise Refused(STATEMENT_WORDS[ast.With])
+        for statement in node.body:
+            if not isinstance(statement, ast.ImportFrom):
+                raise Refused("has something else than `from ... import ...` within read_base()")
+            base = self.import_base(statement)
+            for alias in statement.names:
+                self.take_base_names(base, alias)
+
+    def take_base_names(self, base: Section, alias: ast.alias) -> None:
+        if alias.name == "*":
+            self.imported -= set(base)
+            self.names.absorb(base)
+        elif alias.name in base:
+            self.names.put(alias.asname or alias.name, base[alias.name], base.origin_of(alias.name))
+            self.imported.discard(alias.asname or alias.name)
+        else:
+            raise NameError(f"the base file has no variable '{alias.name}'{nearest(alias.name, base)}")

@@ -1,0 +1,1 @@
+"""Reading config files: bases, merging, variables, YAML and JSON with line numbers."""

@@ -1,0 +1,123 @@
+"""Base files of MMSegmentation, `mmseg::...`, that the recipe book stands for where the files are not here."""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePosixPath
+from typing import Any
+
+from terrazzo.config.reading.section import Section, convert
+from terrazzo.errors import UserError
+from terrazzo.recipes import info, names, recipe
+from terrazzo.recipes.compose import fresh, plan_of, settings
+from terrazzo.recipes.words import Words
+
+USUAL = "fcn_r50-d8"  # a model, for the parts of a config that have nothing to do with it
+RUNTIME = (
+    "default_scope", "env_cfg", "vis_backends", "visualizer", "log_processor", "log_level", "load_from", "resume",
+    "tta_model",
+)  # fmt: skip
+SCHEDULE = ("optim_wrapper", "param_scheduler", "train_cfg", "val_cfg", "test_cfg", "default_hooks")
+DATA = (
+    "train_dataloader", "val_dataloader", "test_dataloader", "val_evaluator", "test_evaluator", "tta_pipeline",
+)  # fmt: skip
+# file of `_base_/models` -> the model's words in recipe names, where they differ
+MODELS = {
+    "bisenetv2": "bisenetv2_fcn",
+    "cgnet": "cgnet_fcn",
+    "deeplabv3_unet_s5-d16": "unet-s5-d16_deeplabv3",
+    "fcn_unet_s5-d16": "unet-s5-d16_fcn",
+    "lraspp_m-v3-d8": "mobilenet-v3-d8_lraspp",
+    "pspnet_unet_s5-d16": "unet-s5-d16_pspnet",
+    "segmenter_vit-b16_mask": "segmenter_vit-b_mask",
+    "setr_mla": "setr_vit-l_mla",
+    "setr_naive": "setr_vit-l_naive",
+    "setr_pup": "setr_vit-l_pup",
+    "stdc": "stdc1",
+    "twins_pcpvt-s_fpn": "twins_pcpvt-s_fpn_fpnhead",
+    "twins_pcpvt-s_upernet": "twins_pcpvt-s_uperhead",
+    "upernet_beit": "beit-base_upernet",
+    "upernet_convnext": "convnext-base_upernet",
+    "upernet_mae": "mae-base_upernet",
+    "upernet_swin": "swin-tiny-patch4-window7-in1k-pre_upernet",
+}
+# file of `_base_/datasets` -> the data set's word in recipe names, where they differ
+DATASETS = {
+    "chase_db1": "chase-db1",
+    "mapillary_v1_65": "mapillary_v1",
+    "pascal_context": "pascal-context",
+    "pascal_context_59": "pascal-context-59",
+    "pascal_voc12_aug": "voc12aug",
+}
+
+
+def recipe_base(path: str) -> Section | None:
+    """What `mmseg::path` defines, in the 1.x vocabulary unless a recipe of 0.x is named; None for an unknown one."""
+    parts = PurePosixPath(path)
+    try:
+        values = part(parts.parent.name, parts.stem) if "_base_" in parts.parts else whole(parts.stem)
+    except UserError:
+        return None
+    return values and convert(values, Section, f"mmseg::{path}")
+
+
+def whole(name: str) -> dict[str, Any]:
+    """A recipe, with the variables of its file that others build on."""
+    config = recipe(name)
+    return variables(config) | config if "train_dataloader" in config else config
+
+
+def part(folder: str, name: str) -> dict[str, Any] | None:
+    """What a file below `_base_` defines."""
+    if folder == "_base_" and name == "default_runtime":
+        return chosen(composed(), RUNTIME)
+    if folder == "models":
+        config = composed(MODELS.get(name, name))
+        del config["data_preprocessor"]["size"], config["model"]["data_preprocessor"]["size"]
+        known = variables(config)
+        return chosen(known, ("norm_cfg",)) | chosen(config, ("data_preprocessor", "model"))
+    if folder == "schedules" and (length := re.fullmatch(r"schedule_(\d+)k", name)):
+        config = composed(iterations=int(length[1]) * 1000)
+        return {"optimizer": fresh(config["optim_wrapper"]["optimizer"])} | chosen(config, SCHEDULE)
+    if folder == "datasets":
+        config = composed(dataset=DATASETS.get(name, name))
+        known = variables(config)
+        del known["norm_cfg"], known["optimizer"]
+        return known | chosen(config, DATA)
+    return None
+
+
+def composed(model: str = USUAL, dataset: str = "cityscapes", iterations: int | None = None) -> dict[str, Any]:
+    """A config of some parts. Raises UserError for an unknown one."""
+    word, _, size = dataset.rpartition("_")
+    crop = re.fullmatch(r"(\d+)x(\d+)", size)
+    if crop:
+        side = int(crop[1]), int(crop[2])
+    else:
+        word = dataset
+        side = next((item.crop for item in map(info, names()) if item.dataset == word), (0, 0))
+        if not side[0]:
+            raise UserError(f"no recipe is for a data set '{dataset}'")
+    return fresh(settings(plan_of(Words("base", model, word, side, iterations=iterations))))
+
+
+def variables(config: dict[str, Any]) -> dict[str, Any]:
+    """What a file of this config calls its own values."""
+    loader = config["train_dataloader"]["dataset"]
+    while "dataset" in loader or "datasets" in loader:
+        loader = loader["datasets"][0] if "datasets" in loader else loader["dataset"]
+    preprocessor = config["data_preprocessor"]
+    found = {
+        "norm_cfg": {"type": "SyncBN", "requires_grad": True},
+        "dataset_type": loader["type"],
+        "data_root": loader["data_root"],
+        "crop_size": tuple(preprocessor["size"]) if "size" in preprocessor else None,
+        "train_pipeline": loader["pipeline"],
+        "test_pipeline": config["val_dataloader"]["dataset"]["pipeline"],
+        "optimizer": config["optim_wrapper"]["optimizer"],
+    }
+    return {name: fresh(value) if name != "crop_size" else value for name, value in found.items() if value is not None}
+
+
+def chosen(config: dict[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
+    return {key: config[key] for key in keys if key in config}

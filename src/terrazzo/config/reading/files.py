@@ -1,0 +1,262 @@
+"""Read a config file with everything that it builds on."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import os
+import stat
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from terrazzo.config.config import Config
+from terrazzo.config.python_files.evaluate import BASE_KEY, Evaluator, is_base_assignment, is_read_base
+from terrazzo.config.python_files.expressions import MISTAKES, show_line
+from terrazzo.config.python_files.limits import MAX_FILE_BYTES, MAX_FILES, Budget, Refused, weigh
+from terrazzo.config.python_files.trusted import run_trusted
+from terrazzo.config.reading.bases import recipe_base
+from terrazzo.config.reading.markup import quote_bare, read_json, read_yaml
+from terrazzo.config.reading.merge import apply_overrides, merge, merge_bases
+from terrazzo.config.reading.section import InheritedSection, Section, convert
+from terrazzo.config.reading.variables import Variables
+from terrazzo.errors import UserError, nearest
+
+SUFFIXES = (".py", ".yaml", ".yml", ".json")
+MAX_CHAIN = 30  # base files of base files
+TOOLBOXES = ("mmseg", "mmengine", "mmcv", "mmdet", "mmpretrain", "mmcls", "torch", "terrazzo")
+
+
+def read_config(path: str | Path, *, overrides: dict[str, Any] | None = None, trust: bool = False) -> Config:
+    """A config file as written: merged with its base files and resolved, in its own vocabulary.
+
+    `.py` files are evaluated by a safe subset of Python; `trust=True` runs them, and their base files, instead.
+    `overrides` sets dotted keys. Raises UserError that names the file, the line and the key at fault.
+    """
+    values = Reader(trust).read(Path(path))
+    return Config(apply_overrides(values, overrides or {}), path)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A parsed `.py` file, as often as it is read."""
+
+    lines: list[str]
+    text: str  # with a name instead of each `{{ }}` variable
+    found: list[Any]
+    tree: ast.Module
+    uses_base: bool  # as a name: `_base_.model.backbone`
+
+
+@functools.lru_cache(maxsize=256)
+def parse_python(path: Path, text: str) -> Source:
+    """Parse a `.py` file. Raises UserError with the line of a syntax error."""
+    variables = Variables(path, Budget())
+    replaced = variables.extract(text)
+    lines = text.splitlines()
+    try:
+        tree = ast.parse(replaced, str(path))
+    except SyntaxError as error:
+        raise UserError(show_line(path, error.lineno or 1, lines, f"syntax error: {error.msg}")) from None
+    except (RecursionError, MemoryError, ValueError) as error:
+        raise UserError(f"{path}: cannot be parsed as Python ({str(error) or 'it is nested too deeply'})") from None
+    uses_base = any(isinstance(node, ast.Name) and node.id == BASE_KEY for node in ast.walk(tree))
+    return Source(lines, replaced, variables.found, tree, uses_base)
+
+
+class Reader:
+    """Reads one config: counts what it costs and knows the chain of files that leads to the one being read."""
+
+    def __init__(self, trust: bool = False) -> None:
+        self.trust = trust
+        self.budget = Budget()
+        self.files = 0
+        self.chain: list[str] = []
+
+    def read(self, path: Path, asked_by: str = "", lazy: bool = False) -> Section:
+        """The public keys of a file, merged into its base files."""
+        text = load_text(path, asked_by)
+        identity = os.path.realpath(path)
+        if identity in self.chain:
+            way = " -> ".join([*self.chain[self.chain.index(identity) :], identity])
+            raise UserError(f"{asked_by or path}: the base files form a circle: {way}")
+        self.spend(len(text) // 2, path)
+        self.files += 1
+        if self.files > MAX_FILES or len(self.chain) >= MAX_CHAIN:
+            raise UserError(f"{asked_by or path}: more than {MAX_FILES} base files, or a chain of over {MAX_CHAIN}")
+        self.chain.append(identity)
+        try:
+            return self.read_python(path, text, lazy) if path.suffix.lower() == ".py" else self.read_markup(path, text)
+        finally:
+            self.chain.pop()
+
+    def read_python(self, path: Path, text: str, lazy: bool) -> Section:
+        source = parse_python(path, text)
+        evaluator = Evaluator(path, source.lines, Variables(path, self.budget, source.found), self.budget)
+        assignments = [statement for statement in source.tree.body if is_base_assignment(statement)]
+        if len(assignments) > 1:
+            raise UserError(show_line(path, assignments[1].lineno, source.lines, "_base_ is assigned twice"))
+        base = Section()
+        if assignments:
+            names = evaluator.evaluate(assignments[0].value)  # type: ignore[attr-defined]
+            base = self.read_bases(path, names, f"{path}:{assignments[0].lineno}")
+        evaluator.variables.base = base
+        if source.uses_base:
+            evaluator.names[BASE_KEY] = self.inherited(base, str(path))
+        self.allow_imports(evaluator, source.tree, classic=bool(assignments), lazy=lazy)
+        if self.trust:
+            own = run_trusted(path, source.text, source.lines, evaluator)
+        else:
+            own = evaluator.run(source.tree)
+        return merge(base, own)
+
+    def allow_imports(self, evaluator: Evaluator, tree: ast.Module, classic: bool, lazy: bool) -> None:
+        """Lazy configs may name types by importing them; nothing is imported, and never from the standard library."""
+        if classic:
+            return
+        lazy = lazy or any(is_read_base(statement) for statement in tree.body)
+
+        def may_import(module: str) -> bool:
+            package = module.split(".")[0]
+            return package in TOOLBOXES or (lazy and bool(package) and package not in sys.stdlib_module_names)
+
+        def import_base(node: ast.ImportFrom) -> Section:
+            where = f"{evaluator.path}:{node.lineno}"
+            return self.inherited(self.read_imported(evaluator.path, node, where), where)
+
+        evaluator.may_import, evaluator.import_base = may_import, import_base
+
+    def read_markup(self, path: Path, text: str) -> Section:
+        variables = Variables(path, self.budget)
+        text = variables.extract(text)
+        if path.suffix.lower() == ".json":
+            own = read_json(quote_bare(text, variables.is_variable), path)
+        else:
+            own = read_yaml(text, path)
+        try:
+            self.budget.spend(weigh(own, self.budget))
+            names = fill(own.pop(BASE_KEY, []), variables, "")
+            variables.base = self.read_bases(path, names, own.origin_of(BASE_KEY) or str(path))
+            own = fill(own, variables, str(path))
+            self.budget.spend(weigh(own, self.budget))
+        except Refused as refusal:
+            raise UserError(f"{path}: the config {refusal}") from None
+        for key in list(own):
+            if not isinstance(key, str):
+                raise UserError(f"{own.origin_of(key)}: the key {key!r} at the top of a config must be a name")
+            if key.startswith("_"):
+                del own[key]
+        return merge(variables.base, own)
+
+    def inherited(self, base: Section, where: str) -> Section:
+        """A copy of what a base file defines, for the file that builds on it to use and change."""
+        self.spend(weigh(base, Budget()), where)
+        return convert(base, InheritedSection)
+
+    def spend(self, steps: int, where: Any) -> None:
+        """Count what reading costs outside of the evaluation. Raises UserError once it is too much."""
+        try:
+            self.budget.spend(steps)
+        except Refused as refusal:
+            raise UserError(f"{where}: the config {refusal}") from None
+
+    def read_bases(self, path: Path, names: Any, where: str) -> Section:
+        """The base files that a file names, merged with each other."""
+        names = [names] if isinstance(names, str) else names
+        if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) and name for name in names):
+            raise UserError(f"{where}: _base_ is a file or a list of files, not {str(names)[:80]!r}")
+        return merge_bases([(name, self.read_base(path, name, where)) for name in names])
+
+    def read_base(self, path: Path, name: str, where: str) -> Section:
+        """A base file: relative to the folder of `path`, or `scope::path`, below a folder that the user names.
+
+        `mmseg::path` without such a folder is what the recipe book has in its place.
+        """
+        scope, scoped, rest = name.partition("::")
+        if scoped:
+            return self.read_scoped(scope, rest.removeprefix("configs/"), where)
+        if "://" in name:
+            raise UserError(f"{where}: {name} is an address; download the file and name its path")
+        found = Path(os.path.normpath(path.parent / Path(name).expanduser()))
+        if not found.exists() and recipe_base(name.lstrip("./")) is not None:
+            raise UserError(
+                f"{where}: there is no config file {found}; terrazzo's own is 'mmseg::{name.lstrip('./')}': write that"
+            )
+        return self.read(found, where)
+
+    def read_scoped(self, scope: str, name: str, where: str, lazy: bool = False) -> Section:
+        """A file of another toolbox, or the recipe that stands for one of MMSegmentation's. Raises UserError."""
+        variable = f"TERRAZZO_{scope.upper()}_CONFIGS"
+        if variable in os.environ:
+            return self.read(Path(os.environ[variable], name), where, lazy)
+        base = recipe_base(name) if scope == "mmseg" else None
+        if base is None:
+            raise UserError(
+                f"{where}: no recipe stands for {scope}::{name}; set {variable} to the folder that holds {scope}'s "
+                "configs (the one with _base_ in it), or give the file's path"
+            )
+        self.spend(weigh(base, Budget()), where)
+        return base
+
+    def read_imported(self, path: Path, node: ast.ImportFrom, where: str) -> Section:
+        """The file that `from ..module import name` within read_base() stands for."""
+        parts = (node.module or "").split(".")
+        if not node.module:
+            raise UserError(f"{where}: name the base file within read_base(): from {'.' * node.level}file import *")
+        if not node.level:
+            scope, *parts = parts
+            return self.read_scoped(scope, "/".join(parts[parts[:1] == ["configs"] :]) + ".py", where, lazy=True)
+        folder = path.parent.joinpath(*[os.pardir] * (node.level - 1))
+        return self.read(Path(os.path.normpath(folder.joinpath(*parts))).with_suffix(".py"), where, lazy=True)
+
+
+def fill(value: Any, variables: Variables, origin: str | None) -> Any:
+    """A value from YAML or JSON with its variables filled in."""
+    try:
+        if isinstance(value, str):
+            return variables.fill(value, quoted=False)
+        if isinstance(value, list):
+            return [fill(item, variables, origin) for item in value]
+        if isinstance(value, Section):
+            filled = Section()
+            for key, item in value.items():
+                place = value.origin_of(key) or origin
+                filled.put(fill(key, variables, place), fill(item, variables, place), place)
+            return filled
+    except UserError:
+        raise
+    except MISTAKES as error:
+        raise UserError(f"{origin}: {error}") from None
+    return value
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # a named pipe would wait for its writer
+
+
+def load_text(path: Path, asked_by: str) -> str:
+    """The text of a regular file of bounded size. Raises UserError."""
+    where = f"{asked_by}: " if asked_by else ""
+    if path.suffix.lower() not in SUFFIXES:
+        raise UserError(f"{where}{path} is not a config file: its name must end in {', '.join(SUFFIXES)}")
+    try:
+        with open(path, "rb", opener=_open_without_waiting) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise UserError(f"{where}{path} is not a regular file")
+            content = file.read(MAX_FILE_BYTES + 1)
+    except IsADirectoryError:
+        raise UserError(f"{where}{path} is a folder, not a config file") from None
+    except FileNotFoundError:
+        hint = nearest(path.name, [other.name for other in path.parent.glob("*") if other.suffix in SUFFIXES])
+        base = "; base files are looked for from the folder of the file that names them" if asked_by else ""
+        raise UserError(f"{where}there is no config file {path}{hint}{base}") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{where}{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if len(content) > MAX_FILE_BYTES:
+        raise UserError(f"{where}{path} is larger than a config may be ({MAX_FILE_BYTES:,} bytes)")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise UserError(f"{where}{path}:{line}: the file is not UTF-8 text") from None

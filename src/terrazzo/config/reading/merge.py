@@ -1,0 +1,170 @@
+"""Merge a config into its base, and apply `key=value` overrides to it."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from terrazzo.config.reading.section import DELETE_KEY, Section, convert, plain
+from terrazzo.errors import UserError
+
+COMMAND_LINE = "--cfg-options"
+_MISSING: Any = object()
+
+
+def merge(base: Mapping[Any, Any], child: Mapping[Any, Any], place: str = "") -> Section:
+    """`base` with the keys of `child` over it: dicts merge, everything else is replaced.
+
+    `_delete_=True` in a dict replaces the base's; a dict with the keys "0", "1", ... over a list changes those items.
+    Raises UserError for a dict over something that is none and for an item that the list does not have.
+    """
+    merged = Section()
+    merged.absorb(base)
+    for key, value in child.items():
+        if key == DELETE_KEY:
+            continue
+        if key not in base and isinstance(key, str) and key.isdecimal() and int(key) in base:
+            key = int(key)
+        origin = child.origin_of(str(key) if key not in child else key) if isinstance(child, Section) else None
+        merged.put(key, _merged(base.get(key, _MISSING), value, f"{place}.{key}".lstrip("."), origin), origin)
+    return merged
+
+
+def _merged(old: Any, new: Any, place: str, origin: str | None) -> Any:
+    if not isinstance(new, dict) or old is _MISSING or new.get(DELETE_KEY):
+        return convert(new, Section, origin, merged=True)
+    if isinstance(old, dict):
+        return merge(old, new, place)
+    keys = [str(key) for key in new if key != DELETE_KEY]
+    if isinstance(old, (list, tuple)) and keys and all(key.isdecimal() for key in keys):
+        items = list(old)
+        for key, value in new.items():
+            if key == DELETE_KEY:
+                continue
+            if int(key) >= len(items):
+                raise _error(origin, f"{place}.{key}: the list has {len(items)} items, counted from 0")
+            items[int(key)] = _merged(items[int(key)], value, f"{place}.{key}", origin)
+        return type(old)(items)
+    shown = "nothing (None)" if old is None else f"a {type(old).__name__}"
+    if origin and origin.startswith(COMMAND_LINE):
+        way_out = f"give the whole value: {place}=..."
+    else:
+        way_out = f"put {DELETE_KEY}=True into the dict to replace it"
+    kind = f"the key '{keys[0]}'" if keys and isinstance(old, (list, tuple)) else "a dict"
+    raise _error(origin, f"{place}: {kind} cannot go into what is {shown} below it; {way_out}")
+
+
+def _error(origin: str | None, text: str) -> UserError:
+    return UserError(f"{origin}: {text}" if origin else text)
+
+
+def apply_overrides(config: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of `config` with values set by dotted keys; numbers in keys go into lists: `pipeline.0.type`.
+
+    Raises UserError for a list item that is not there and for a key inside something that is no dict.
+    """
+    merged: Section = convert(config, Section)
+    for dotted, value in overrides.items():
+        if not isinstance(dotted, str) or not all(dotted.split(".")):
+            raise UserError(f"{COMMAND_LINE}: '{dotted}' is not a key such as model.decode_head.num_classes")
+        for part in reversed(dotted.split(".")):
+            nested = Section()
+            nested.put(part, value, COMMAND_LINE)
+            value = nested
+        merged = merge(merged, value)
+    return merged if isinstance(config, Section) else plain(merged)
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """`"a.b=c"` as `("a.b", "c")`: numbers, True, False, None, quoted strings, `[...]`, `(...)`, `{...}` and `x,y`.
+
+    Raises UserError for a text that is not KEY=VALUE or whose brackets do not match.
+    """
+    key, equals, value = text.partition("=")
+    key = key.strip()
+    if not equals or not key:
+        raise UserError(f"{COMMAND_LINE}: '{text}' is not KEY=VALUE, such as model.decode_head.num_classes=2")
+    try:
+        return key, parse_value(value)
+    except ValueError as error:
+        raise UserError(f"{COMMAND_LINE}: {key}: {error}") from None
+
+
+def parse_value(text: str) -> Any:
+    """The value that a text on the command line stands for. Raises ValueError for brackets that do not match."""
+    text = text.strip()
+    inner = _unquoted(text)
+    if inner is not None:
+        return parse_value(inner) if inner[:1] in ("[", "(", "{") else inner
+    try:
+        parts = _split(text)
+    except ValueError:
+        if text[:1] in ("[", "(", "{"):
+            raise
+        return _scalar(text)  # a name with a bracket in it
+    if len(parts) > 1:  # a,b,c
+        return [parse_value(part) for part in parts]
+    if text[:1] in ("[", "(") and text[-1:] == {"[": "]", "(": ")"}[text[0]]:
+        parts = _split(text[1:-1])
+        items = [parse_value(part) for part in (parts[:-1] if not parts[-1].strip() else parts)]
+        return items if text[0] == "[" else tuple(items)
+    if text[:1] == "{":
+        try:
+            return ast.literal_eval(text)
+        except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
+            raise ValueError(f"'{text}' is not a dict of plain values, such as {{'type': 'BN'}}") from None
+    return _scalar(text)
+
+
+def _unquoted(text: str) -> str | None:
+    match = re.fullmatch(r"'([^']*)'|\"([^\"]*)\"", text, re.DOTALL)
+    return None if match is None else match[1] if match[1] is not None else match[2]
+
+
+def _scalar(text: str) -> Any:
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(text)
+    return {"true": True, "false": False}.get(text.lower(), None if text == "None" else text)
+
+
+def _split(text: str) -> list[str]:
+    """Split at the commas outside of brackets and quotes. Raises ValueError where they do not match."""
+    parts, quote = [""], ""
+    expected: list[str] = []
+    for character in text:
+        if quote:
+            quote = "" if character == quote else quote
+        elif character in "'\"":
+            quote = character if not parts[-1].strip() or expected else ""
+        elif character in "[({":
+            expected.append({"[": "]", "(": ")", "{": "}"}[character])
+        elif character in "])}":
+            if not expected or expected.pop() != character:
+                raise ValueError(f"the brackets in '{text}' do not match")
+        elif character == "," and not expected:
+            parts.append("")
+            continue
+        parts[-1] += character
+    if expected:
+        raise ValueError(f"the brackets in '{text}' do not match")
+    return parts
+
+
+def merge_bases(bases: list[tuple[str, Section]]) -> Section:
+    """Several base files side by side. Raises UserError for a key that two of them set."""
+    merged = Section()
+    owners: dict[str, str] = {}
+    for name, base in bases:
+        for key in base:
+            if key in owners:
+                raise UserError(
+                    f"{base.origin_of(key) or name}: '{key}' is also set by another file of the same _base_ "
+                    f"({merged.origin_of(key) or owners[key]}); keep it in one of them, or chain the files"
+                )
+            owners[key] = name
+        merged.absorb(base)
+    return merged

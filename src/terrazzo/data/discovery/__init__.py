@@ -1,0 +1,1 @@
+"""Finding images and labels in folders, and proposing a config for them."""

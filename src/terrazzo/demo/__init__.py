@@ -1,0 +1,1 @@
+"""The demo: drawn street scenes, a small network, a report."""

@@ -1,0 +1,247 @@
+"""The demo: draw street scenes, train a small network on them, test it, and lay out a page of what came of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from rich.console import Console
+
+from terrazzo.demo.config import demo_config
+from terrazzo.demo.scenes import CLASSES, PALETTE, write_scenes
+from terrazzo.errors import UserError
+from terrazzo.evaluation.evaluate import evaluate
+from terrazzo.inference.segmenter import Prediction, Segmenter, load
+from terrazzo.system.files import make_folder
+from terrazzo.system.painting import colour_map
+from terrazzo.training.monitoring.log import class_table, duration, progress_bar, summary
+from terrazzo.training.train import train
+from terrazzo.viz import line_chart, write_report
+
+ITERATIONS = 1400
+MARK = "demo.json"  # the file that says that a folder is a demo's, and which scenes it holds
+OUTPUTS = ("log.txt", "metrics.jsonl", "best.safetensors", "last.safetensors", "report.html")
+PICTURES = 6
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """The demo's data set: how many scenes of which size."""
+
+    train: int = 480
+    val: int = 32
+    test: int = 64
+    height: int = 160
+    width: int = 224
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What a demo leaves behind."""
+
+    report: Path
+    weights: Path
+    metrics: dict[str, Any]  # on the test scenes
+    seconds: float
+
+
+def run_demo(
+    work_dir: str | Path = "demo",
+    seed: int = 0,
+    device: str | None = None,
+    iterations: int = ITERATIONS,
+    scenes: Scenes | None = None,
+) -> Demo:
+    """Draw, train, test and report in `work_dir`; scenes that an earlier demo drew there are used again.
+
+    Raises UserError for a folder with the files of something else than a demo.
+    """
+    started = time.monotonic()
+    console = Console(highlight=False, soft_wrap=True)
+    scenes = scenes or Scenes(seed=seed)
+    folder = make_folder(Path(work_dir))
+    data = folder / "data"
+    drawn = clear(folder, scenes)
+
+    heading(console, 1, f"{scenes.train} street scenes to learn from, {scenes.val} to validate, {scenes.test} to test")
+    if drawn:
+        console.print(f"those in {data} are used again", markup=False)
+    else:
+        draw(console, data, scenes)
+        (folder / MARK).write_text(json.dumps(asdict(scenes)), encoding="utf-8")
+        console.print(f"images and labels: {data}", markup=False)
+
+    heading(console, 2, f"train a small network on them, {iterations} steps")
+    crop = scenes.height * 4 // 5, scenes.width * 5 // 7
+    config = demo_config(data.resolve(), iterations, seed, crop)
+    outcome = train(config, work_dir=folder, device=device)
+    if not outcome.finished:
+        raise KeyboardInterrupt
+    weights = outcome.best or outcome.last
+
+    heading(console, 3, "test it on scenes that it has never seen")
+    result = test(console, config, weights, device)
+
+    heading(console, 4, "lay out the report")
+    segmenter = load(weights, device=device)
+    report = write_page(folder, scenes, segmenter, result, time.monotonic() - started)
+    seconds = time.monotonic() - started
+    console.print(f"report: {report}", markup=False)
+    console.print(f"\nmIoU {result['mIoU']:.2f} on {scenes.test} test scenes, after {duration(seconds)} in all")
+    console.print(what_next(folder, weights), markup=False)
+    return Demo(report, weights, result, seconds)
+
+
+def heading(console: Console, number: int, text: str) -> None:
+    """What the step does that comes next."""
+    console.print(f"\n[bold]{number}/4  {text}[/bold]")
+
+
+def clear(folder: Path, scenes: Scenes) -> bool:
+    """Remove what an earlier demo wrote to the folder; whether its scenes are the wanted ones and stay.
+
+    Raises UserError for a folder with files of the demo's names that no demo wrote.
+    """
+    mark = folder / MARK
+    if not mark.exists():
+        foreign = [name for name in ("data", *OUTPUTS) if (folder / name).exists()]
+        if foreign:
+            raise UserError(
+                f"{folder} holds {', '.join(foreign)} of something else than a demo: choose another --work-dir"
+            )
+        return False
+    for name in OUTPUTS:
+        (folder / name).unlink(missing_ok=True)
+    earlier = json.loads(mark.read_text(encoding="utf-8"))
+    if earlier == asdict(scenes):
+        return True
+    mark.unlink()
+    for split in ("train", "val", "test"):
+        for kind in ("images", "labels"):
+            for number in range(earlier[split]):
+                (folder / "data" / kind / split / f"{number:04d}.png").unlink(missing_ok=True)
+    return False
+
+
+def draw(console: Console, data: Path, scenes: Scenes) -> None:
+    """Draw the scenes on all cores, under a progress bar."""
+    with progress_bar(console) as bar:
+        task = bar.add_task("draw", total=None)
+        write_scenes(
+            data,
+            scenes.train,
+            scenes.val,
+            (scenes.height, scenes.width),
+            scenes.seed,
+            lambda done, total: bar.update(task, completed=done, total=total),
+            test=scenes.test,
+            style="simple",
+            processes=min(8, os.cpu_count() or 1),
+        )
+
+
+def test(console: Console, config: dict[str, Any], weights: Path, device: str | None) -> dict[str, Any]:
+    """Scores of the trained weights on the test scenes, printed as a table."""
+    with progress_bar(console) as bar:
+        task = bar.add_task("test", total=None)
+        result = evaluate(
+            config,
+            weights,
+            device=device,
+            on_progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    console.print(class_table(result))
+    console.print(summary(result), markup=False)
+    return result
+
+
+def write_page(folder: Path, scenes: Scenes, segmenter: Segmenter, result: dict[str, Any], seconds: float) -> Path:
+    """`report.html`: results, curves, the per-class table, and scenes beside their labels and predictions."""
+    chosen = [(image, read_label(label)) for image, label in richest(folder / "data", scenes.test)]
+    segmenter(chosen[0][0])  # the first call warms up
+    begun = time.monotonic()
+    predictions: list[Prediction] = [segmenter(image) for image, _ in chosen]
+    rate = len(chosen) / (time.monotonic() - begun)
+    pictures = [pictures_of(prediction, label) for prediction, (_, label) in zip(predictions, chosen, strict=True)]
+    parameters = sum(parameter.numel() for parameter in segmenter.model.parameters())
+    table = [{"class": name, **scores} for name, scores in result["per_class"].items()]
+    return write_report(
+        folder / "report.html",
+        "Street scenes, learnt in minutes",
+        [
+            ("mIoU on test scenes", f"{result['mIoU']:.1f}"),
+            ("pixels right", f"{result['aAcc']:.1f} %"),
+            ("time, drawing included", duration(seconds)),
+            ("parameters", f"{parameters / 1e6:.2f} M"),
+            ("images a second", f"{rate:.0f} on {segmenter.device}"),
+        ],
+        curves(folder / "metrics.jsonl"),
+        [*table, {"class": "mean", "IoU": result["mIoU"], "Acc": result["mAcc"]}],
+        pictures,
+        subtitle=f"terrazzo demo: a network trained from scratch on {scenes.train} drawn scenes of "
+        f"{scenes.height}x{scenes.width} pixels (seed {scenes.seed}), tested on {scenes.test} others.",
+        palette=dict(zip(CLASSES, PALETTE, strict=True)),
+    )
+
+
+def richest(data: Path, count: int) -> list[tuple[Path, Path]]:
+    """Image and label paths of the test scenes that show the most classes."""
+    pairs = [(data / "images/test" / f"{n:04d}.png", data / "labels/test" / f"{n:04d}.png") for n in range(count)]
+    pairs.sort(key=lambda pair: -len(np.unique(read_label(pair[1]))))
+    return pairs[:PICTURES]
+
+
+def read_label(path: Path) -> np.ndarray:
+    """A class map (H, W) as stored."""
+    return np.asarray(cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED))
+
+
+def pictures_of(prediction: Prediction, label: np.ndarray) -> list[tuple[str, np.ndarray]]:
+    """Image, label and prediction with their captions."""
+    counted = label != 255
+    right = 100 * float((prediction.labels == label)[counted].mean())
+    return [
+        ("image", prediction.image),
+        ("label (black does not count)", colour_map(label, PALETTE)),
+        ("prediction", colour_map(prediction.labels, PALETTE)),
+        (f"prediction over the image, {right:.1f} % right", prediction.overlay(0.55)),
+    ]
+
+
+def curves(path: Path) -> list[str]:
+    """Charts of the loss and the mIoU from a run's `metrics.jsonl`."""
+    records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+    def points(mode: str, key: str) -> Sequence[tuple[float, float]]:
+        return [(record["step"], record[key]) for record in records if record["mode"] == mode]
+
+    return [
+        line_chart({"training": points("train", "loss"), "validation": points("val", "loss")}, "Loss", "step", "loss"),
+        line_chart({"validation": points("val", "mIoU")}, "mIoU", "step", "mIoU in percent"),
+    ]
+
+
+def what_next(folder: Path, weights: Path) -> str:
+    """Commands to try, and the shortest config for data of one's own."""
+    return f"""
+Next:
+  look at the curves and pictures      open {folder / "report.html"} in a browser
+  segment an image of yours            terrazzo predict IMAGE --model {weights}
+  score the network again              terrazzo test {folder / "config.yaml"} {weights}
+  train on data of your own            terrazzo train mine.yaml, where mine.yaml says
+
+    recipe: bisenetv2
+    data:
+      root: my_data                    # with images/train, images/val, labels/train and labels/val below it
+      classes: [road, car, person]     # in the order of the label values 0, 1, 2
+    crop: 512x512                      # height x width
+    batch: 8
+    iterations: 20000"""

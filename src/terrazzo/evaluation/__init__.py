@@ -1,0 +1,1 @@
+"""Scores of models on data sets, and the files and pages made from them."""

@@ -1,0 +1,148 @@
+"""Scores of checkpoints on a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from terrazzo.config.evaluators import EvaluatorSettings, checked_metric
+from terrazzo.config.experiment import LoaderSettings, make_experiment
+from terrazzo.config.load import load_config
+from terrazzo.data.build import open_dataset
+from terrazzo.data.checks.run import check_labels
+from terrazzo.data.dataset import with_pipeline
+from terrazzo.data.discovery.data_root import locate
+from terrazzo.data.loaders import make_loader
+from terrazzo.errors import UserError
+from terrazzo.evaluation.scoring import OnPrediction, OnProgress, OnSeen, run_evaluation
+from terrazzo.inference.tta import augmented_steps
+from terrazzo.metrics import DepthEvaluator, Evaluator
+from terrazzo.models.build import build_model
+from terrazzo.models.checkpoint import load_checkpoint, read_checkpoint
+from terrazzo.system.devices import choose_device
+from terrazzo.system.process_group import ALONE, World, joined
+
+OnStart = Callable[[Any, "Evaluator | DepthEvaluator | None", "str | None"], None]
+
+
+def evaluate(
+    config: Any,
+    checkpoint: str | Path | Sequence[str | Path],
+    *,
+    overrides: dict[str, Any] | None = None,
+    metrics: Sequence[str] | None = None,
+    device: str | torch.device | None = None,
+    trust: bool = False,
+    tta: bool = False,
+    on_start: OnStart | None = None,
+    on_prediction: OnPrediction | None = None,
+    on_seen: OnSeen | None = None,
+    on_progress: OnProgress | None = None,
+    on_report: Callable[[Any], None] | None = None,
+    data_root: str | Path | None = None,
+    weights: str | None = None,
+    bootstrap: int = 0,
+    threshold_search: bool = False,
+    score: bool = True,
+) -> dict[str, Any]:
+    """Test a checkpoint on the config's test set: `{"aAcc", "mIoU", "mAcc", "per_class"}`, in percent.
+
+    Of several checkpoints the mean of the probabilities is taken. With `tta` each image is predicted in the views of
+    the config's `tta_pipeline`. `data_root` is where the data lie, if not where the config says; `weights` is "model"
+    or "ema" (the average) where a checkpoint has both. `bootstrap` draws give "intervals", `threshold_search`
+    "best_threshold". Without `score` the test set needs no labels. Of several processes each scores its share. Raises
+    UserError for a config or checkpoint at fault, and for a test set without labels.
+    """
+    chosen = choose_device(device)
+    experiment = make_experiment(locate(load_config(config, overrides, trust=trust), data_root, ("test",)))
+    evaluator_settings = experiment.test_evaluator
+    if metrics:
+        named = tuple(checked_metric({"type": name}, "--eval") for name in metrics)
+        evaluator_settings = replace(evaluator_settings, metrics=named)
+    if threshold_search:
+        named = *evaluator_settings.metrics, {"type": "threshold"}
+        evaluator_settings = replace(evaluator_settings, metrics=named)
+    settings = experiment.test or experiment.val
+    if settings is None:
+        raise UserError("the config has no test_dataloader")
+    if tta:
+        steps = augmented_steps(experiment.tta_pipeline, experiment.tta_model)
+        settings = replace(settings, batch_size=1, dataset=with_pipeline(settings.dataset, steps))
+    paths = [checkpoint] if isinstance(checkpoint, (str, Path)) else list(checkpoint)
+    models = load_models(experiment.model, paths, chosen, weights, on_report)
+    dataset = open_dataset(settings, classes_of(models[0]), "test_dataloader")
+    evaluator = None
+    if score and not evaluator_settings.format_only:
+        check_labels(dataset, "test")
+        evaluator = make_evaluator(models[0], evaluator_settings, dataset.classes, bootstrap, chosen)
+    if on_start is not None:
+        on_start(dataset, evaluator, evaluator_settings.output_dir)
+    with joined(chosen.type) as world:
+        return run_evaluation(
+            [model.to(world.device(chosen)) for model in models],
+            evaluation_loader(dataset, settings, world, chosen),
+            evaluator,
+            world.device(chosen),
+            tta=tta,
+            on_prediction=on_prediction,
+            on_seen=on_seen,
+            on_progress=on_progress,
+            world=world,
+        )
+
+
+def load_models(
+    model: dict[str, Any],
+    paths: Sequence[str | Path],
+    device: torch.device,
+    weights: str | None = None,
+    on_report: Callable[[Any], None] | None = None,
+) -> list[Any]:
+    """The models of some checkpoints; of several, each is built as its own file says where it does, else as `model`.
+
+    Raises UserError for an ensemble of models with different classes, and of depth estimators.
+    """
+    models: list[Any] = []
+    for path in paths:
+        own = read_checkpoint(path).meta.get("config") if len(paths) > 1 else None
+        built: Any = build_model(make_experiment(own).model if isinstance(own, Mapping) else model).to(device)
+        report = load_checkpoint(built, path, strict=True, weights=weights)
+        models.append(built)
+        if on_report is not None:
+            on_report(report)
+    counts = {str(path): built.final_head.out_channels for path, built in zip(paths, models, strict=True)}
+    if len(set(counts.values())) > 1:
+        listed = ", ".join(f"{path} has {count}" for path, count in counts.items())
+        raise UserError(f"an ensemble's models give logits for the same classes, but {listed}")
+    if len(models) > 1 and models[0].target == "depth":
+        raise UserError("an ensemble averages the probabilities of classes; these models estimate depth")
+    return models
+
+
+def classes_of(model: Any) -> int | None:
+    """How many classes a data set for the model has; None if it is not about classes."""
+    return None if model.target == "depth" else int(model.final_head.num_classes)
+
+
+def make_evaluator(
+    model: Any, settings: EvaluatorSettings, classes: Sequence[str], bootstrap: int = 0, device: Any = "cpu"
+) -> Evaluator | DepthEvaluator:
+    """The metrics that an evaluator's settings name, for what the model gives."""
+    if model.target == "depth":
+        return DepthEvaluator([spec for spec in settings.metrics if spec != {"type": "mIoU"}] or [{"type": "depth"}])
+    return Evaluator(settings.metrics, classes, beta=settings.beta, bootstrap=bootstrap, device=device)
+
+
+def evaluation_loader(
+    dataset: Any, settings: LoaderSettings, world: World = ALONE, device: Any = "cpu", persistent: bool = False
+) -> Any:
+    """All samples once, in order; of several processes each has its own share, see `make_loader` for `persistent`."""
+    positions = [(0, index) for index in range(world.rank, len(dataset), world.size)]
+    size = settings.batch_size
+    order = [positions[first : first + size] for first in range(0, len(positions), size)]
+    pin_memory = torch.device(device).type == "cuda"
+    return make_loader(dataset, order, settings.num_workers, pin_memory, persistent)

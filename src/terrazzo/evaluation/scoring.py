@@ -1,0 +1,140 @@
+"""The loop of an evaluation: images in, predictions to whoever wants them, scores out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from terrazzo.data.loaders import checked
+from terrazzo.errors import UserError
+from terrazzo.evaluation.validation_loss import batch_losses
+from terrazzo.inference.predict import predict_batch
+from terrazzo.inference.scores import Scores
+from terrazzo.inference.tta import first_view, predict_views
+from terrazzo.metrics import DepthEvaluator, Evaluator, Seen
+from terrazzo.models.layers import resize
+from terrazzo.sample import Batch, Sample
+from terrazzo.system.process_group import ALONE, World, summed
+
+OnPrediction = Callable[[Batch, list[Tensor], Sequence[str], Sequence[Sequence[int]]], None]
+OnSeen = Callable[[Sample, Seen], None]
+OnProgress = Callable[[int, int], None]
+LOADERS = {"label": "LoadAnnotations", "depth": "LoadDepthAnnotation"}
+
+
+@torch.inference_mode()
+def run_evaluation(
+    models: Sequence[nn.Module],
+    loader: Any,
+    evaluator: Evaluator | DepthEvaluator | None,
+    device: torch.device,
+    *,
+    with_loss: bool = False,
+    tta: bool = False,
+    on_prediction: OnPrediction | None = None,
+    on_seen: OnSeen | None = None,
+    on_progress: OnProgress | None = None,
+    world: World = ALONE,
+) -> dict[str, Any]:
+    """Scores over the loaders of all processes; with `with_loss` also the mean of the model's loss, under "loss".
+
+    Several models are averaged; without an evaluator nothing is scored. With `tta` a batch holds the views of one
+    image. Raises UserError where a batch lacks what the evaluator compares with.
+    """
+    losses: list[float] = []
+    with in_eval_mode(models):
+        for index, batch in enumerate(checked(loader), 1):
+            batch = batch.to(device)
+            scored = [predict_views(models, batch)] if tta else predict_batch(models, batch)
+            batch = first_view(batch) if tta else batch
+            if evaluator is not None and evaluator.target not in batch.targets:
+                raise UserError(
+                    f"the evaluation pipeline has no {LOADERS[evaluator.target]}, so there is nothing to compare with: "
+                    "add it, or use `terrazzo predict` to see predictions alone"
+                )
+            if isinstance(evaluator, DepthEvaluator):
+                maps = [depth_map(scores) for scores in scored]
+                for found, measured in zip(maps, own_maps(batch, "depth"), strict=True):
+                    evaluator.update(found, as_seen(measured, found.shape))
+            else:
+                maps = [scores.labels() for scores in scored]
+            if isinstance(evaluator, Evaluator):
+                labels = own_maps(batch, "label")
+                for sample, scores, found, own in zip(batch.samples, scored, maps, labels, strict=True):
+                    paths = sample.image_path, sample.label_path
+                    seen = evaluator.update(found, as_seen(own, scores.size), scores.logits, *paths)
+                    if on_seen is not None:
+                        on_seen(sample, seen)
+                if with_loss:
+                    losses += [float(loss) for loss in batch_losses(models[0], batch, scored)]
+            if on_prediction is not None:
+                on_prediction(batch, maps, loader.dataset.classes, loader.dataset.palette)
+            if on_progress is not None:
+                on_progress(index, len(loader))
+    if evaluator is not None:
+        add_up(evaluator, world)
+    result = {} if evaluator is None else evaluator.compute()
+    if with_loss and isinstance(evaluator, Evaluator):
+        total, count = summed(torch.tensor([sum(losses), len(losses)], dtype=torch.float64), world)
+        result["loss"] = float(total / count)
+    return result
+
+
+def add_up(evaluator: Evaluator | DepthEvaluator, world: World) -> None:
+    """Give every process the sums of all. Raises UserError for a metric that does not say what its sums are."""
+    if world.size == 1:
+        return
+    for part in evaluator.parts:
+        if not part.sums:
+            raise UserError(
+                f"{type(part).__name__} is not a metric for several processes: leave it out of val_evaluator, and use "
+                "it with `terrazzo test`"
+            )
+        for name in part.sums:
+            value = getattr(part, name)
+            if isinstance(value, Tensor):
+                setattr(part, name, summed(value, world))
+            else:
+                total = summed(torch.from_numpy(np.asarray(value)), world).numpy()
+                setattr(part, name, total if isinstance(value, np.ndarray) else total.item())
+
+
+def depth_map(scores: Scores) -> Tensor:
+    """Estimated depth (H, W)."""
+    return torch.cat(list(scores.logits())).view(scores.size)
+
+
+def own_maps(batch: Batch, target: str) -> Iterator[Tensor]:
+    """Each sample's labels or depth (H, W) without what was padded on, by the pipeline or to stack them."""
+    maps = batch.targets[target]
+    padded = maps.shape[-2:] == batch.image.shape[-2:]
+    for own, sample, (height, width) in zip(maps, batch.samples, batch.sizes, strict=True):
+        if padded:
+            left, top, right, bottom = sample.meta.get("padding", (0, 0, 0, 0))
+            own = own[top : height - bottom, left : width - right]
+        yield own
+
+
+def as_seen(own: Tensor, size: Sequence[int]) -> Tensor:
+    """A map at the size of the stored image: a pipeline that resizes after loading it has changed its own."""
+    if tuple(own.shape) == tuple(size):
+        return own
+    return resize(own[None, None].float(), size, mode="nearest")[0, 0].to(own.dtype)
+
+
+@contextmanager
+def in_eval_mode(models: Sequence[nn.Module]) -> Iterator[None]:
+    """Evaluation mode inside, the previous mode afterwards."""
+    training = [model.training for model in models]
+    for model in models:
+        model.eval()
+    try:
+        yield
+    finally:
+        for model, mode in zip(models, training, strict=True):
+            model.train(mode)

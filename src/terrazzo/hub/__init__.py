@@ -1,0 +1,1 @@
+"""Published weights: their names, the local cache and downloads."""

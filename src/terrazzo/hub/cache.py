@@ -1,0 +1,140 @@
+"""Weights that are on this computer: in terrazzo's own cache, or in that of torch or Hugging Face."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from terrazzo.errors import UserError
+from terrazzo.hub.names import addresses, digits, file_name, is_address, safe
+
+SUFFIXES = ("", ".pth", ".safetensors")
+
+
+def home() -> Path:
+    """$TERRAZZO_HOME, or the user's cache folder."""
+    return Path(os.environ.get("TERRAZZO_HOME") or Path.home() / ".cache" / "terrazzo")
+
+
+def cache_folder() -> Path:
+    """Where fetched weights are kept."""
+    return home() / "weights"
+
+
+def find(name: str) -> Path:
+    """The file for a path, a URL or a `scheme://name`; nothing is downloaded.
+
+    A file from a cache is compared with the sha256 in its name, once. Raises UserError naming where it was looked for.
+    """
+    if is_file(name):
+        return Path(name)
+    for path in candidates(name):
+        if path.is_file():
+            check(path)
+            return path
+    raise UserError(
+        f"the pretrained weights '{name}' are neither a file nor in the cache ({cache_folder()}), and nothing is "
+        f"downloaded unasked: `terrazzo weights get {name}` fetches them; or give --pretrained PATH, or --pretrained "
+        "none to start from random weights"
+    )
+
+
+def is_file(name: str) -> bool:
+    try:
+        return Path(name).is_file()
+    except OSError:  # a name too long for a path
+        return False
+
+
+def candidates(name: str) -> Iterator[Path]:
+    """Every path where weights of this name may be."""
+    yield from (cache_folder() / (safe(name) + suffix) for suffix in SUFFIXES)
+    links = addresses(name) if is_address(name) else []
+    names = [file_name(link) for link in links] or [safe(Path(name).name)]
+    for folder in (cache_folder(), torch_folder()):
+        yield from (folder / candidate for candidate in names)
+    for link in links:
+        yield from hub_files(link)
+
+
+def hub_files(link: str) -> Iterator[Path]:
+    """Copies of a Hugging Face file in that library's own cache."""
+    match = re.fullmatch(r"https?://[^/]+/([^/]+)/([^/]+)/resolve/main/(.+)", link)
+    if match:
+        folder = hub_folder() / f"models--{match[1]}--{match[2]}"
+        with suppress(OSError):
+            yield folder / "snapshots" / (folder / "refs" / "main").read_text(encoding="utf-8").strip() / match[3]
+
+
+def torch_folder() -> Path:
+    """Where torch.hub and torchvision keep what they fetched."""
+    return Path(os.environ.get("TORCH_HOME") or user_cache() / "torch") / "hub" / "checkpoints"
+
+
+def user_cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+
+
+def hub_folder() -> Path:
+    for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        if os.environ.get(variable):
+            return Path(os.environ[variable])
+    return Path(os.environ.get("HF_HOME") or user_cache() / "huggingface") / "hub"
+
+
+def check(path: Path) -> None:
+    """Compare a file with the sha256 in its name, once. Raises UserError where it differs."""
+    expected = digits(path.name)
+    if expected is None or known_digest(path).startswith(expected):
+        return
+    actual = sha256(path)
+    if not actual.startswith(expected):
+        raise UserError(
+            f"{path} is damaged or another file: its sha256 begins with {actual[: len(expected)]}, not {expected} as "
+            "its name says; delete it and fetch it again"
+        )
+    remember(path, actual)
+
+
+def sha256(path: Path, on_read: Callable[[int], object] = lambda count: None) -> str:
+    """The digest of a file, in hexadecimal digits; `on_read` gets the size of each part that was read."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while part := file.read(2**20):
+            digest.update(part)
+            on_read(len(part))
+    return digest.hexdigest()
+
+
+def ledger() -> Path:
+    """Which files were found right: `{path: [size, time of change, sha256]}`."""
+    return cache_folder() / "checked.json"
+
+
+def known_digest(path: Path) -> str:
+    """The sha256 of a file as it was found before; empty for one that has changed since or is not known."""
+    state = path.stat()
+    with suppress(OSError, ValueError, TypeError, AttributeError):
+        size, changed, digest = json.loads(ledger().read_text(encoding="utf-8")).get(str(path.resolve()), (0, 0, ""))
+        if (size, changed) == (state.st_size, state.st_mtime_ns):
+            return str(digest)
+    return ""
+
+
+def remember(path: Path, digest: str) -> None:
+    """Note that a file is right; a cache that cannot be written to is checked again the next time."""
+    entries = {}
+    with suppress(OSError, ValueError):
+        entries = dict(json.loads(ledger().read_text(encoding="utf-8")))
+    state = path.stat()
+    entries[str(path.resolve())] = [state.st_size, state.st_mtime_ns, digest]
+    with suppress(OSError):
+        ledger().parent.mkdir(parents=True, exist_ok=True)
+        temporary = ledger().with_name(f".checked.{os.getpid()}.tmp")
+        temporary.write_text(json.dumps(entries, indent=1), encoding="utf-8")
+        temporary.replace(ledger())

@@ -1,0 +1,1 @@
+"""What every part may use: files written atomically, devices, the process group, palettes and painting."""

@@ -1,0 +1,1 @@
+"""Training runs: setup, the loop, and what happens at intervals."""

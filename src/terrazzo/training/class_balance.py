@@ -1,0 +1,58 @@
+"""What a run takes from the statistics of its training labels: class weights, and which samples come when."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from torch import nn
+
+from terrazzo.config.experiment import LoaderSettings, RunSettings
+from terrazzo.data.checks.balance import measure_balance
+from terrazzo.data.loaders import RareClassOrder, TrainingOrder
+from terrazzo.models.heads.base import DecodeHead
+from terrazzo.models.losses.set_criterion import SetCriterion
+from terrazzo.system.process_group import ALONE, World
+from terrazzo.training.monitoring.log import RunLog
+
+NO_OBJECT = 0.1  # weight of "no object" among the classes of masks (MaskFormer, Cheng et al., NeurIPS 2021)
+
+
+def make_order(
+    dataset: Any, loader: LoaderSettings, settings: RunSettings, log: RunLog, world: World = ALONE
+) -> TrainingOrder:
+    """The order of training samples that the loader's sampler stands for."""
+    length, by_epoch = len(dataset), settings.unit == "epoch"
+    options: dict[str, Any] = {"seed": settings.seed, "by_epoch": by_epoch, "drop_last": loader.drop_last}
+    options |= {"rank": world.rank, "world": world.size}
+    if loader.rare_classes is None:
+        return TrainingOrder(length, loader.batch_size, shuffle=loader.shuffle, **options)
+    balance = measure_balance(dataset, log.console)
+    chances = balance.rare_class_chances(loader.rare_classes)
+    log.say(f"rare-class sampling: {listed(dataset.classes, chances)}")
+    return RareClassOrder(length, loader.batch_size, balance.pixels > 0, chances, **options)
+
+
+def set_class_weights(model: nn.Module, dataset: Any, log: RunLog) -> None:
+    """Give losses whose class_weight is `auto` the weights that the training labels ask for."""
+    if not any(is_waiting(module) for module in model.modules()):
+        return
+    weights = measure_balance(dataset, log.console).median_frequency_weights()
+    log.say(f"class_weight auto: {listed(dataset.classes, weights)}")
+    for owner in model.modules():
+        one_channel = isinstance(owner, DecodeHead) and owner.out_channels == 1
+        for loss in filter(is_waiting, owner.modules() if one_channel else ()):
+            loss.class_weight = [weights[1] / weights[0]]  # type: ignore[assignment]
+        if isinstance(owner, SetCriterion) and is_waiting(owner.loss_cls):
+            owner.loss_cls.class_weight = [*weights, NO_OBJECT]  # type: ignore[assignment]
+    for loss in filter(is_waiting, model.modules()):
+        loss.class_weight = weights  # type: ignore[assignment]
+
+
+def is_waiting(module: nn.Module) -> bool:
+    return isinstance(getattr(module, "class_weight", None), str)
+
+
+def listed(classes: Iterable[str], values: Iterable[float]) -> str:
+    """Classes with their numbers: `sky 0.52, road 0.31`."""
+    return ", ".join(f"{name} {value:.3g}" for name, value in zip(classes, values, strict=True))

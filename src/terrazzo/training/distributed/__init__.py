@@ -1,0 +1,1 @@
+"""Several processes: launching, wrapping the model, SLURM."""

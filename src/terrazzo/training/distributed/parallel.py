@@ -1,0 +1,109 @@
+"""One model on several devices: gradients are averaged (DDP), or weights, gradients and moments sharded (FSDP2)."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from terrazzo.system.process_group import World
+
+SHARDED = ("backbone", "neck")  # called as modules; heads are called by their methods and stay with the whole model
+
+
+class Losses(nn.Module):
+    """A model whose forward pass gives its losses, which is what wrappers of modules take hold of."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor, labels: Tensor, **targets: Tensor) -> dict[str, Tensor]:
+        return self.model.loss(images, labels, **targets)
+
+
+class Parallel:
+    """A model as its processes train it together; alone, it is the model itself.
+
+    `loss(images, labels, **targets)` gives the losses of this process's part of the batch; `find_unused` lets weights
+    go without a gradient. FSDP: Zhao et al., VLDB 2023.
+    """
+
+    def __init__(
+        self, model: Any, world: World, device: torch.device, *, shard: bool = False, find_unused: bool = False
+    ) -> None:
+        self.model, self.world, self.is_sharded = model, world, shard and world.size > 1
+        self.plain = copy.deepcopy(model) if self.is_sharded else None
+        self.loss: Callable[..., dict[str, Tensor]] = Losses(model)
+        if self.is_sharded:
+            shard_model(model)
+        elif world.size > 1:
+            for value in model.state_dict().values():
+                torch.distributed.broadcast(value, 0)
+            known = inspect.signature(DistributedDataParallel).parameters  # torch 2.13 has renamed an argument
+            buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+            options: dict[str, Any] = {buffers: False, "find_unused_parameters": find_unused}
+            devices = [device] if device.type == "cuda" else None
+            self.loss = DistributedDataParallel(Losses(model), device_ids=devices, **options)
+
+    def compile(self) -> None:
+        """Let torch.compile make the losses of one process faster, from the second step on."""
+        self.loss = torch.compile(self.loss)
+
+    def synchronised(self, enabled: bool) -> AbstractContextManager[Any]:
+        """Whether the gradients of the steps inside are averaged now, or later with those of other steps."""
+        if self.is_sharded:
+            self.model.set_requires_gradient_sync(enabled)
+        if isinstance(self.loss, DistributedDataParallel) and not enabled:
+            return self.loss.no_sync()
+        return nullcontext()
+
+    def whole(self, model: Any) -> Any:
+        """The model, or an average of it, as a module that this process can run by itself."""
+        if self.plain is None:
+            self.world.share_buffers(model)
+            return model
+        self.plain.load_state_dict(gathered(model.state_dict()))
+        return self.plain
+
+
+def shard_model(model: Any) -> None:
+    """Shard weights in place; each group is put together when it is used."""
+    from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+
+    for name in SHARDED:
+        part = getattr(model, name, None)
+        if isinstance(part, nn.Module) and any(True for _ in part.parameters()):
+            fully_shard(part)
+    fully_shard(model)
+    register_fsdp_forward_method(model, "loss")
+
+
+def gathered(value: Any) -> Any:
+    """A nested state with every sharded tensor put together; every process calls it."""
+    if isinstance(value, Mapping):
+        return {key: gathered(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [gathered(item) for item in value]
+    return value.full_tensor() if is_sharded(value) else value
+
+
+def sharded_like(value: Tensor, example: Tensor) -> Tensor:
+    """A whole tensor, sharded as `example` is."""
+    if not is_sharded(example):
+        return value
+    from torch.distributed.tensor import distribute_tensor
+
+    own: Any = example
+    return distribute_tensor(value.to(own.device), own.device_mesh, own.placements)
+
+
+def is_sharded(value: Any) -> bool:
+    """Whether this is a tensor of which each process holds a part."""
+    return isinstance(value, Tensor) and hasattr(value, "full_tensor")

@@ -1,0 +1,51 @@
+"""Batch files for SLURM: one task for each GPU, which find each other by the environment that srun sets."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from terrazzo.system.files import make_folder, write_atomically
+
+TEMPLATE = """\
+#!/bin/bash
+#SBATCH --job-name={name}
+#SBATCH --nodes={nodes}
+#SBATCH --ntasks-per-node={gpus}
+#SBATCH --gpus-per-node={gpus}
+#SBATCH --cpus-per-task={cpus}
+#SBATCH --time={time}
+#SBATCH --output={folder}/slurm-%j.txt
+#SBATCH --open-mode=append
+#SBATCH --signal=TERM@120
+#SBATCH --requeue
+# Add what your cluster asks for: #SBATCH --partition=..., --account=..., and the line that activates your environment.
+# Before its time is over the job gets a SIGTERM, saves its state and is submitted again; it resumes then.
+set -uo pipefail
+srun {command}
+status=$?
+if [ $status -ne 0 ] && tail -n 20 {folder}/log.txt | grep -q "state saved; to continue"; then
+    scontrol requeue "$SLURM_JOB_ID"
+fi
+exit $status
+"""
+
+
+def write_batch_file(
+    work_dir: Path, arguments: Sequence[str], *, nodes: int = 1, gpus: int = 1, cpus: int = 8, time: str = "24:00:00"
+) -> Path:
+    """Write `train.sbatch` into a work dir; it runs `terrazzo ARGUMENTS` on `nodes` machines with `gpus` each."""
+    folder = make_folder(work_dir).resolve()
+    text = TEMPLATE.format(
+        name=folder.name,
+        nodes=nodes,
+        gpus=gpus,
+        cpus=cpus,
+        time=time,
+        folder=shlex.quote(str(folder)),
+        command=shlex.join(["terrazzo", *arguments]),
+    )
+    path = folder / "train.sbatch"
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    return path

@@ -1,0 +1,1 @@
+"""What a run reports: logs, progress, trackers, pictures, profiles."""

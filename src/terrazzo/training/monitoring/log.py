@@ -1,0 +1,196 @@
+"""What a run writes down: a text log, a JSON-lines log, pictures, and a progress bar."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+import torch
+from PIL import Image
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+
+import terrazzo
+from terrazzo.errors import UserError
+from terrazzo.system.files import make_folder, write_atomically
+from terrazzo.training.monitoring.run_record import RunRecord
+from terrazzo.training.monitoring.trackers import Tracker, trouble
+
+# scores that are no percentages
+EXACT = ("loss", "temperature", "d1", "d2", "d3", "abs_rel", "sq_rel", "rmse", "rmse_log", "log10", "silog")
+
+
+class RunLog:
+    """`log.txt`, `metrics.jsonl` and `pictures/` in a work dir, trackers, and the console.
+
+    Nothing at all in a process that `writes` not.
+    """
+
+    def __init__(self, work_dir: Path, quiet: bool = False, writes: bool = True) -> None:
+        self.work_dir = work_dir
+        self.path = work_dir / "log.txt"
+        self.metrics_path = work_dir / "metrics.jsonl"
+        self.writes = writes
+        self._text: TextIO = self.path.open("a", encoding="utf-8") if writes else io.StringIO()
+        self._records: TextIO = self.metrics_path.open("a", encoding="utf-8") if writes else io.StringIO()
+        self.console = Console(quiet=quiet or not writes, soft_wrap=True, highlight=False)
+        self._broken = False
+        self.trackers: list[Tracker] = []
+        self._run: RunRecord | None = None
+
+    def begin(self, step: int, total: int, trackers: Callable[[], list[Tracker]]) -> None:
+        """The loop begins: the run is on record, and its trackers are opened."""
+        if self.writes:
+            self.trackers = trackers()
+            self._run = RunRecord(self.work_dir, step, total)
+
+    def end(self, state: str, step: int) -> None:
+        """The loop is over: the run is "finished", "stopped" or "failed" after a step."""
+        self._tell(lambda tracker: tracker.close(state))
+        self.trackers = []
+        if self._run is not None:
+            with suppress(UserError):  # a full disk, which is told of elsewhere
+                self._run.end(state, step)
+
+    def say(self, text: str) -> None:
+        """A line on the console and in the text log."""
+        self.console.print(text, markup=False)
+        self.note(text)
+
+    def note(self, text: str) -> None:
+        """A line in the text log alone."""
+        stamp = time.strftime("%Y-%m-%d %H:%M:%S")
+        self._write(self._text, "".join(f"{stamp}  {line}\n" for line in text.splitlines()))
+
+    def record(self, step: int, mode: str, values: Mapping[str, Any]) -> None:
+        """One object in the JSON-lines log."""
+        self._write(self._records, json.dumps({"step": step, "mode": mode, **values}) + "\n")
+        self._tell(lambda tracker: tracker.scalars(step, mode, values))
+
+    def picture(self, step: int, picture: np.ndarray) -> None:
+        """An RGB picture (H, W, 3) of a validation, as `pictures/step_000500.png`."""
+        folder = self.work_dir / "pictures"
+        try:
+            make_folder(folder)
+            image = Image.fromarray(picture)
+            write_atomically(folder / f"step_{step:06d}.png", lambda path: image.save(path, "png"))
+        except UserError as problem:
+            self.say(f"warning: {problem}")
+        self._tell(lambda tracker: tracker.picture(step, picture))
+
+    def _tell(self, call: Callable[[Tracker], None]) -> None:
+        """Call each tracker; one that fails is told of once and left out from then on."""
+        for tracker in list(self.trackers):
+            if (problem := trouble(tracker, call)) is not None:
+                self.trackers.remove(tracker)
+                self.say(f"warning: {tracker.name} is left out from here on: {problem}")
+
+    def forget_after(self, step: int) -> None:
+        """Drop lines and pictures of later steps: a resumed run does them again, a fresh one (0) has none yet."""
+        if not self.writes:
+            return
+        for path in (self.work_dir / "pictures").glob("step_*.png"):
+            number = path.stem.partition("_")[2]
+            if number.isdecimal() and int(number) > step:
+                path.unlink(missing_ok=True)
+        self._records.close()
+        lines = self.metrics_path.read_text(encoding="utf-8").splitlines(keepends=True)
+        text = "".join(line for line in lines if step_of(line) <= step)
+        write_atomically(self.metrics_path, lambda path: path.write_text(text, encoding="utf-8"))
+        self._records = self.metrics_path.open("a", encoding="utf-8")
+
+    def _write(self, file: TextIO, text: str) -> None:
+        """Write and flush; a log that cannot be written (a full disk) ends no training, and is told of once."""
+        try:
+            file.write(text)
+            file.flush()
+        except OSError as problem:
+            if not self._broken:
+                self.console.print(f"warning: cannot write to {file.name}: {problem.strerror}", markup=False)
+            self._broken = True
+
+    def close(self) -> None:
+        for file in (self._text, self._records):
+            with suppress(OSError):  # what a full disk did not take has been told of
+                file.close()
+
+
+def step_of(line: str) -> float:
+    """The step of a JSON line; infinity for one that was cut off."""
+    try:
+        return json.loads(line)["step"]
+    except ValueError:
+        return math.inf
+
+
+def environment(device: torch.device) -> str:
+    """Versions and hardware, one line each."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    return "\n".join(
+        [
+            f"terrazzo {terrazzo.__version__}, torch {torch.__version__}, Python {platform.python_version()}",
+            f"{platform.platform()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
+            f"device {device} ({name})",
+            f"command: {' '.join(sys.argv)}",
+        ]
+    )
+
+
+def class_table(result: Mapping[str, Any]) -> Table:
+    """The per-class scores; a class that never occurs shows as absent."""
+    per_class = result["per_class"]
+    scores = list(next(iter(per_class.values())))
+    table = Table(title=None)
+    table.add_column("class")
+    for score in scores:
+        table.add_column(score, justify="right")
+    for name, values in per_class.items():
+        table.add_row(name, *(shown(values.get(score)) for score in scores))
+    return table
+
+
+def shown(value: float | None) -> str:
+    return "absent" if value is None else f"{value:.2f}"
+
+
+def summary(result: Mapping[str, Any]) -> str:
+    """`mIoU 61.20  mAcc 70.11  aAcc 88.00`, intervals as `61.20 [60.05, 62.31]`, the loss where there is one."""
+    names = [name for name, value in result.items() if value is None or isinstance(value, (int, float))]
+    intervals = result.get("intervals", {})
+    words = []
+    for name in sorted(names, key=lambda name: name in ("aAcc", "loss")):
+        value = f"{result[name]:.4f}" if name in EXACT and result[name] is not None else shown(result[name])
+        around = f" [{shown(intervals[name][0])}, {shown(intervals[name][1])}]" if name in intervals else ""
+        words.append(f"{name} {value}{around}")
+    return "  ".join(words)
+
+
+def as_text(table: Table) -> str:
+    """A table as plain text."""
+    text = io.StringIO()
+    Console(width=1000, file=text).print(table)
+    return text.getvalue()
+
+
+def progress_bar(console: Console, columns: Sequence[str] = ()) -> Progress:
+    """A live bar with time left, and `columns` of named fields behind it."""
+    parts = [TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.completed}/{task.total}")]
+    return Progress(*parts, *(TextColumn(column) for column in columns), console=console, transient=True)
+
+
+def duration(seconds: float) -> str:
+    """`1:02:03` or `2:03`."""
+    hours, rest = divmod(int(seconds), 3600)
+    minutes, seconds = divmod(rest, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -1,0 +1,284 @@
+"""Where the time of training steps goes: parts of a step by the clock, operators by torch's profiler."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from terrazzo.system.files import write_atomically
+from terrazzo.training.monitoring.log import RunLog
+
+if TYPE_CHECKING:
+    from terrazzo.training.trainer import Trainer
+
+WARMUP = 3  # steps before the clock starts: memory is allocated, algorithms are chosen
+OPERATOR_STEPS = 3  # after those by the clock, for torch's profiler slows them down
+MOST_OPERATORS = 5
+PARTS = (  # in the order of a step
+    "waiting for data", "transfer to the device", "preprocessing", "backbone", "neck", "decode head",
+    "auxiliary head", "losses", "rest of the forward pass", "backward", "optimizer", "everything else",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One of torch's operators: its share of the time in all operators, and its calls in a step."""
+
+    name: str
+    share: float
+    calls: float
+
+
+@dataclass(frozen=True)
+class ProfileReport:
+    """The time of a step by its parts, in seconds, and the operators that take most."""
+
+    steps: int
+    seconds: float
+    images_per_second: float
+    parts: dict[str, float]
+    operators: list[Operator]
+    hint: str
+
+    def text(self) -> str:
+        """The report in words."""
+        lines = [
+            f"profile of {self.steps} steps: {self.seconds:.3f} s a step, {self.images_per_second:.3g} images/s",
+            *(f"  {100 * spent / self.seconds:5.1f} %  {spent:8.4f} s  {part}" for part, spent in self.parts.items()),
+        ]
+        if self.operators:
+            lines.append("most expensive operators (share of the time in all of them, calls a step):")
+            lines += [f"  {100 * one.share:5.1f} %  {one.calls:6.0f}  {one.name}" for one in self.operators]
+        return "\n".join([*lines, self.hint])
+
+
+def make_profile(trainer: Trainer, steps: int) -> StepProfile:
+    """The profile of a run's first process; a compiled model is one part."""
+    assert trainer.experiment.train is not None
+    return StepProfile(
+        steps if trainer.world.is_main else 0,
+        nn.Module() if trainer.settings.compile else trainer.model,
+        trainer.device,
+        trainer.order.batch_size,
+        {"workers": trainer.experiment.train.num_workers, "precision": trainer.precision.name or "float32"},
+        trainer.log,
+    )
+
+
+class StepProfile:
+    """Times the parts of `steps` steps after a warm-up, then reports to the log and to `profile.json`.
+
+    With 0 steps it does nothing at all. `facts` are "workers" and "precision", for the hint.
+    """
+
+    def __init__(
+        self, steps: int, model: Any, device: torch.device, images: int, facts: Mapping[str, Any], log: RunLog
+    ) -> None:
+        self.steps, self.device, self.images, self.facts, self.log = steps, device, images, facts, log
+        self.spent: dict[str, float] = defaultdict(float)
+        self.open: list[tuple[str, float, float]] = []  # name, start, and time in parts within it
+        self.done = self.timed = 0
+        self.began: float | None = None
+        self.total = 0.0
+        self.parts: dict[str, float] = {}  # what was spent in the timed steps
+        self.watched = 0  # steps seen by torch's profiler
+        self.profiler: Any = None
+        self.operators: dict[str, tuple[float, int]] = {}  # time and calls of each
+        self.hooks = ModelHooks(model, self) if steps else None
+
+    @property
+    def is_on(self) -> bool:
+        return self.hooks is not None
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """What happens inside is counted under a name; the parts within it under theirs alone."""
+        if not self.is_on:
+            yield
+            return
+        self.enter(name)
+        yield
+        self.leave()
+
+    def enter(self, name: str) -> None:
+        """A part begins; what the model does between steps, in a validation, is none."""
+        if self.began is None and name != PARTS[0]:
+            return
+        if self.began is None and self.timed == self.steps:
+            self.profiler = start_profiler(self.device)
+        now = self.now()
+        self.began = now if self.began is None else self.began
+        self.open.append((name, now, 0.0))
+
+    def leave(self) -> None:
+        """The innermost part is over."""
+        if not self.open:
+            return
+        name, started, within = self.open.pop()
+        spent = self.now() - started
+        self.spent[name] += spent - within
+        if self.open:
+            parent, start, inner = self.open[-1]
+            self.open[-1] = parent, start, inner + spent
+
+    def now(self) -> float:
+        """The clock, with all that was asked of the device done."""
+        if self.device.type != "cpu":
+            torch.accelerator.synchronize()
+        return time.perf_counter()
+
+    def end_of_step(self) -> None:
+        """A step is over; what follows until the next one is not counted."""
+        if not self.is_on:
+            return
+        self.done += 1
+        if self.profiler is not None:
+            self.profiler.stop()
+            add_operators(self.operators, self.profiler, self.device)
+            self.profiler = None
+            self.watched += 1
+        elif self.done <= WARMUP:
+            self.spent.clear()
+        elif self.began is not None:
+            self.total += self.now() - self.began
+            self.timed += 1
+            self.parts = dict(self.spent)
+        self.began = None
+        if self.watched == OPERATOR_STEPS:
+            self.finish()
+
+    def finish(self) -> None:
+        """Report what has been seen, and watch no longer."""
+        if self.hooks is None:
+            return
+        self.hooks.remove()
+        self.hooks = None
+        if not self.timed:
+            self.log.say(f"profile: the run is too short, the clock starts after {WARMUP} steps")
+            return
+        seconds = self.total / self.timed
+        parts = {name: spent / self.timed for name, spent in self.parts.items()}
+        parts["everything else"] = max(0.0, seconds - sum(parts.values()))
+        parts = {name: parts[name] for name in PARTS if name in parts}
+        shares = {name: spent / seconds for name, spent in parts.items()}
+        advice = hint(shares, self.device.type, self.facts["workers"], self.facts["precision"])
+        report = ProfileReport(
+            self.timed, seconds, self.images / seconds, parts, most_expensive(self.operators, self.watched), advice
+        )
+        path = self.log.work_dir / "profile.json"
+        text = json.dumps(asdict(report), indent=1) + "\n"
+        write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        self.log.say(f"{report.text()}\nprofile: {path}")
+
+
+class ModelHooks:
+    """Tells a profile when backbone, neck, heads and losses of a model begin and end."""
+
+    def __init__(self, model: Any, profile: StepProfile) -> None:
+        self.profile = profile
+        self.handles: list[Any] = []
+        self.heads: list[nn.Module] = []
+        for name in ("backbone", "neck"):
+            if isinstance(module := getattr(model, name, None), nn.Module):
+                self.watch(module, name)
+        for name in ("decode_head", "auxiliary_head"):
+            module = getattr(model, name, None)
+            for head in module if isinstance(module, nn.ModuleList) else filter(None, [module]):
+                self.watch_losses(head, name.replace("_", " "))
+        for module in model.modules():
+            if type(module).__module__.startswith("terrazzo.models.losses"):
+                self.watch(module, "losses")
+
+    def watch(self, module: nn.Module, name: str) -> None:
+        """The calls of a module."""
+        self.handles += [
+            module.register_forward_pre_hook(lambda *_: self.profile.enter(name)),
+            module.register_forward_hook(lambda *_: self.profile.leave()),
+        ]
+
+    def watch_losses(self, head: Any, name: str) -> None:
+        """The calls of a head's `loss`, which runs the head."""
+        own = head.loss
+
+        def loss(*args: Any, **kwargs: Any) -> Any:
+            with self.profile.part(name):
+                return own(*args, **kwargs)
+
+        head.loss = loss
+        self.heads.append(head)
+
+    def remove(self) -> None:
+        for handle in self.handles:
+            handle.remove()
+        for head in self.heads:
+            del head.loss
+
+
+def start_profiler(device: torch.device) -> Any:
+    """torch's profiler, running."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or it reports its own start and end
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    if device.type == "cuda":
+        activities.append(torch.profiler.ProfilerActivity.CUDA)
+    profiler = torch.profiler.profile(activities=activities)
+    profiler.start()
+    return profiler
+
+
+def add_operators(operators: dict[str, tuple[float, int]], profiler: Any, device: torch.device) -> None:
+    """Add the time that each operator took itself, on the device, and its calls."""
+    key = "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"
+    for event in profiler.key_averages():
+        if event.key.startswith("aten::"):
+            spent, calls = operators.get(event.key, (0.0, 0))
+            operators[event.key] = spent + getattr(event, key), calls + event.count
+
+
+def most_expensive(operators: Mapping[str, tuple[float, int]], steps: int) -> list[Operator]:
+    """The operators that took most time, over so many steps."""
+    total = sum(spent for spent, _ in operators.values()) or 1.0
+    first = sorted(operators.items(), key=lambda item: -item[1][0])[:MOST_OPERATORS]
+    return [Operator(name.removeprefix("aten::"), spent / total, calls / steps) for name, (spent, calls) in first]
+
+
+def hint(shares: Mapping[str, float], device: str, workers: int, precision: str, cores: int | None = None) -> str:
+    """What would make steps faster, from the shares of a step's parts."""
+    cores = cores or os.cpu_count() or 1
+
+    def percent(*names: str) -> int:
+        return round(100 * sum(shares.get(name, 0.0) for name in names))
+
+    data, moved = percent("waiting for data"), percent("transfer to the device", "preprocessing")
+    network = percent("backbone", "neck", "decode head", "auxiliary head", "losses", "rest of the forward pass")
+    if data >= 20:
+        if workers < cores:
+            return (
+                f"hint: waiting for data takes {data} %: raise `workers` (train_dataloader.num_workers), now {workers}"
+                f"; this machine has {cores} cores"
+            )
+        return (
+            f"hint: waiting for data takes {data} % with as many workers as cores ({workers}): store the images "
+            "smaller or decoded, or leave out expensive transforms"
+        )
+    if moved >= 20:
+        return f"hint: bringing batches to the device and normalising them takes {moved} %: take smaller crops"
+    if percent("optimizer") >= 30:
+        return (
+            f"hint: the optimizer takes {percent('optimizer')} %: take a larger batch, or accumulate gradients "
+            "(optim_wrapper.accumulative_counts)"
+        )
+    if percent("losses") >= 30:
+        return f"hint: the losses take {percent('losses')} %: a simpler loss, or a smaller crop, makes steps faster"
+    rest = f"hint: forward pass and backward take {network + percent('backward')} %, data hardly any time: "
+    if device == "cuda" and precision == "float32":
+        return rest + "--amp makes them faster"
+    return rest + "a smaller model or crop makes steps faster"

@@ -1,0 +1,174 @@
+"""Runs as their work dirs tell of them: curves, best scores, states, and what their configs do not share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from terrazzo.config.experiment import SECTIONS
+from terrazzo.errors import UserError, nearest
+from terrazzo.training.monitoring.run_record import NAME, read_record
+from terrazzo.training.monitoring.trackers import flat
+
+DEEPEST = 4  # folders below one that is searched for runs
+OF_NO_RUN = ("work_dir", "resume")  # sections that say nothing of what was trained
+ABSENT = "not set"
+
+
+@dataclass(frozen=True)
+class PastRun:
+    """A work dir; `best` is the best value of `metric` so far, `seconds` how long the run took."""
+
+    folder: Path
+    name: str
+    state: str
+    step: int
+    total: int | None
+    metric: str
+    lower_is_better: bool
+    best: float | None
+    best_step: int | None
+    seconds: float | None
+    started: str | None
+    config: dict[str, Any]
+    records: list[dict[str, Any]]
+
+    def points(self, mode: str, key: str) -> list[tuple[float, float]]:
+        """The values of a key at their steps."""
+        found = ((record["step"], flat(record).get(key)) for record in self.records if record["mode"] == mode)
+        return [(step, value) for step, value in found if value is not None]
+
+
+def open_runs(places: Sequence[str | Path]) -> list[PastRun]:
+    """The runs in folders, and in folders below them. Raises UserError for a place without any."""
+    folders: list[Path] = []
+    for place in map(Path, places):
+        place = place.parent if place.name == "metrics.jsonl" else place
+        found = sorted(find_runs(place, DEEPEST)) if place.is_dir() else []
+        if not found:
+            why = "holds no run (a metrics.jsonl)" if place.is_dir() else "is no folder"
+            raise UserError(f"{place} {why}: give the --work-dir of a run, or a folder of such folders")
+        folders += [folder for folder in found if folder not in folders]
+    return [read_run(folder, name) for folder, name in zip(folders, short_names(folders), strict=True)]
+
+
+def find_runs(folder: Path, depth: int) -> Iterator[Path]:
+    """The folder itself, if it is a work dir, else those below it; a run that never began is none."""
+    metrics = folder / "metrics.jsonl"
+    if metrics.is_file() and (metrics.stat().st_size or (folder / NAME).is_file()):
+        yield folder
+    elif depth:
+        for inner in folder.iterdir():
+            if inner.is_dir() and not inner.name.startswith("."):
+                yield from find_runs(inner, depth - 1)
+
+
+def short_names(folders: Sequence[Path]) -> list[str]:
+    """The last parts of the paths: as many as tell them apart."""
+    paths = [folder.resolve() for folder in folders]
+    for count in range(1, max((len(path.parts) for path in paths), default=1) + 1):
+        names = ["/".join(path.parts[-count:]) for path in paths]
+        if len(set(names)) == len(names):
+            return names
+    return [str(path) for path in paths]
+
+
+def read_run(folder: Path, name: str) -> PastRun:
+    """What a work dir says; a run that wrote no `run.json` has the state "unknown"."""
+    records = read_records(folder / "metrics.jsonl")
+    config = read_yaml(folder / "config.yaml")
+    record = read_record(folder)
+    metric, lower = wanted_metric(config, records)
+    scores = [
+        (line[metric], line["step"]) for line in records if line["mode"] == "val" and line.get(metric) is not None
+    ]
+    best = (min if lower else max)(scores, default=(None, None), key=lambda score: score[0])
+    last = max((line["step"] for line in records), default=0)
+    return PastRun(
+        folder=folder,
+        name=name,
+        state=record.get("state", "unknown"),
+        step=max(last, record.get("step", 0)),
+        total=record.get("total"),
+        metric=metric,
+        lower_is_better=lower,
+        best=best[0],
+        best_step=best[1],
+        seconds=record.get("seconds"),
+        started=record.get("started"),
+        config=config,
+        records=records,
+    )
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """The lines of a metrics.jsonl; one that was cut off is left out."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines if line.endswith("}")]
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The config of a work dir; empty where there is none."""
+    if not path.is_file():
+        return {}
+    return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+
+
+def wanted_metric(config: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> tuple[str, bool]:
+    """The metric that a run was judged by, and whether less of it is better."""
+    checkpoint = (config.get("default_hooks") or {}).get("checkpoint") or {}
+    wanted = checkpoint.get("save_best")
+    wanted = wanted[0] if isinstance(wanted, list) and wanted else wanted
+    name = str(wanted or "auto").rpartition("/")[2]
+    if name == "auto":
+        scored = next((record for record in records if record["mode"] == "val"), {})
+        name = next((key for key in scored if key.startswith("m") and key != "mode"), "mIoU")
+    return name, checkpoint.get("rule") == "less" or name == "loss"
+
+
+def differences(runs: Sequence[PastRun]) -> dict[str, list[Any]]:
+    """Config keys whose values are not the same in all runs, with the value of each run."""
+    flattened = [dict(leaves(run.config)) for run in runs]
+    keys = dict.fromkeys(key for values in flattened for key in values)
+    found = {key: [values.get(key, ABSENT) for values in flattened] for key in keys}
+    return {key: values for key, values in found.items() if any(value != values[0] for value in values)}
+
+
+def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and values of a config's sections; a list without mappings is one value."""
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            if path or (key in SECTIONS and key not in OF_NO_RUN):
+                yield from leaves(inner, f"{path}.{key}".lstrip("."))
+    elif isinstance(value, list) and any(isinstance(item, (dict, list)) for item in value):
+        for index, inner in enumerate(value):
+            yield from leaves(inner, f"{path}.{index}")
+    elif path:
+        yield path, value
+
+
+def chosen_keys(runs: Sequence[PastRun], keys: Sequence[str]) -> list[tuple[str, str]]:
+    """(mode, key) of each curve that `keys` ask for: `loss` means those of training and validation, `val.loss` one.
+
+    Raises UserError for a key that no run has.
+    """
+    known: dict[str, set[str]] = {}
+    for run in runs:
+        for record in run.records:
+            known.setdefault(record["mode"], set()).update(flat(record))
+    chosen: list[tuple[str, str]] = []
+    for key in keys:
+        mode, _, rest = key.partition(".")
+        wanted = [(mode, rest)] if mode in known and rest in known[mode] else []
+        wanted = wanted or [(mode, key) for mode in known if key in known[mode]]
+        if not wanted:
+            names = sorted({name for found in known.values() for name in found} - {"step"})
+            plain = ", ".join(name for name in names if not name.startswith(("IoU.", "Acc.")))
+            raise UserError(f"no run has values of '{key}'{nearest(key, names)} (there are {plain}, and IoU.<class>)")
+        chosen += wanted
+    return chosen

@@ -1,0 +1,85 @@
+"""The weights that training starts from; nothing is downloaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import nn
+
+from terrazzo.hub.cache import find
+from terrazzo.models.checkpoint import load_checkpoint, read_checkpoint
+
+
+@dataclass(frozen=True)
+class Start:
+    """Weights that a part of a model starts from: `path` leads to it in the config, `kind` is its type."""
+
+    path: tuple[str, ...]
+    kind: str
+    checkpoint: str
+    prefix: str = ""  # of the part's names in the file
+    adapt_input: bool = False
+
+
+def starts(config: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[Start]:
+    """Every `pretrained` and `init_cfg` of type Pretrained in a model's config, the outermost first."""
+    kind = str(config.get("type", "")).rpartition(".")[2]
+    found = config.get("init_cfg")
+    options = found if isinstance(found, (list, tuple)) else [found]
+    init = next((item for item in options if isinstance(item, Mapping) and item.get("type") == "Pretrained"), None)
+    if config.get("pretrained") is True:  # as timm takes it
+        yield Start(path, kind, f"timm://{config.get('model_name')}")
+    elif config.get("pretrained") and config["pretrained"] != "none":
+        yield Start(path, kind, str(config["pretrained"]))
+    elif init is not None and init.get("checkpoint"):
+        adapt = bool(init.get("adapt_input", False))
+        yield Start(path, kind, str(init["checkpoint"]), str(init.get("prefix") or ""), adapt)
+    for key, value in config.items():
+        if isinstance(value, Mapping) and key != "init_cfg":
+            yield from starts(value, (*path, key))
+
+
+def load_pretrained(model: Any, name: str | None, config: Mapping[str, Any] | None = None) -> str:
+    """Load a backbone's weights, or without a `name` those that the model's config names for its parts.
+
+    The name "none" leaves everything random. Returns what happened, in a few lines. Raises UserError for weights that
+    are neither a file nor in a cache.
+    """
+    if name is not None:
+        chosen = [] if name.lower() == "none" else [Start((), "", name)]
+    else:
+        chosen = list(starts(config or {}))
+    if not chosen:
+        return "backbone: random weights (no pretrained ones)"
+    return "\n".join(load_start(model, start) for start in chosen)
+
+
+def load_start(model: Any, start: Start) -> str:
+    """Load one part's weights."""
+    place, part = "model", model
+    if not start.path and hasattr(model, "backbone"):
+        place, part = "backbone", model.backbone
+    elif start.path:
+        place, part = ".".join(start.path), part_of(model, start)
+    checkpoint = read_checkpoint(find(start.checkpoint))
+    inner = {
+        name.removeprefix(start.prefix): value
+        for name, value in checkpoint.weights.items()
+        if start.prefix and name.startswith(start.prefix)
+    }
+    if inner:
+        checkpoint = replace(checkpoint, weights=inner)
+    return f"{place}: {load_checkpoint(part, checkpoint, adapt_input=start.adapt_input)}"
+
+
+def part_of(model: nn.Module, start: Start) -> nn.Module:
+    """The part at a path of the config: by its name in the model, or the first of its type below the last one."""
+    part = model
+    for key in start.path:
+        inner = getattr(part, key, None)
+        if not isinstance(inner, nn.Module):
+            inner = next((module for module in part.modules() if type(module).__name__ == start.kind), part)
+        part = inner
+    return part

@@ -1,0 +1,425 @@
+"""The `terrazzo` program: what it writes, what it prints, and its exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import select
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+import terrazzo as tz
+from support.paths import SHARED
+from support.tiny import (
+    CLASSES,
+    environment,
+    fit,
+    make_streets,
+    records,
+    save_image,
+    short_form,
+    street,
+    terrazzo,
+    tiny_config,
+    write_config,
+)
+from terrazzo.cli.main import COMMANDS, main
+from terrazzo.config.experiment import make_experiment
+from terrazzo.system.palette import default_palette
+
+
+@pytest.fixture(scope="module")
+def streets(tmp_path_factory) -> Path:
+    return make_streets(tmp_path_factory.mktemp("streets"))
+
+
+@pytest.fixture(scope="module")
+def config(streets) -> Path:
+    return write_config(streets / "config.yaml", tiny_config(streets, steps=40, batch=4))
+
+
+@pytest.fixture(scope="module")
+def best(config, tmp_path_factory) -> Path:
+    return fit(config, tmp_path_factory.mktemp("run")).best
+
+
+@pytest.fixture
+def run(capsys, monkeypatch):
+    """Call the program in this process: (exit code, standard output, standard error)."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def call(*arguments):
+        try:
+            code = main([str(argument) for argument in arguments])
+        except SystemExit as end:  # argparse's way out
+            code = end.code
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+# train
+
+
+def test_train(run, streets, tmp_path):
+    config = write_config(tmp_path / "my.yaml", short_form(streets))
+    code, out, err = run("train", config, "--work-dir", tmp_path / "run", "--device", "cpu")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0] == lines[-1] == f"log: {tmp_path}/run/log.txt"
+    assert any(line.startswith(f"weights: {tmp_path}/run/last.safetensors, best: ") for line in lines)
+    steps = [line for line in lines if re.match(r"step \d/4  lr ", line)]
+    assert len(steps) == 4 and all(" s/step  data " in line and " left " in line for line in steps)
+    assert len([line for line in lines if re.match(r"step \d  val  mIoU ", line)]) == 2
+
+
+def test_train_options(run, streets, tmp_path):
+    config = write_config(tmp_path / "my.yaml", tiny_config(streets, steps=3))
+    options = [
+        "--amp",
+        "--pretrained",
+        "none",
+        "--cfg-options",
+        "train_cfg.max_iters=2",
+        "model.decode_head.channels=6",
+    ]
+    code, out, _ = run("train", config, "--work-dir", tmp_path / "run", *options)
+    assert code == 0 and "mixed precision bf16" in out and "2 iterations" in out
+    assert tz.load_config(tmp_path / "run" / "config.yaml")["model"]["decode_head"]["channels"] == 6
+
+
+def test_the_default_work_dir_has_the_configs_name(run, streets, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_config(tmp_path / "my_first.model.yaml", tiny_config(streets, steps=1))
+    assert run("train", "my_first.model.yaml")[0] == 0
+    assert (tmp_path / "runs" / "my_first.model" / "last.safetensors").exists()
+
+
+# test
+
+
+def test_test_prints_and_writes(run, config, best, streets, tmp_path):
+    out_dir, show_dir = tmp_path / "out", tmp_path / "show"
+    code, out, err = run(
+        "test", config, best, "--out", out_dir, "--show-dir", show_dir, "--opacity", "1", "--eval", "mIoU", "mDice",
+        "mFscore",
+    )  # fmt: skip
+    assert (code, err) == (0, "")
+    assert f"loaded {len(tz.models.checkpoint.read_checkpoint(best).weights)} of" in out
+    for text in (*CLASSES, "IoU", "Dice", "Fscore", "mFscore ", "mIoU ", str(out_dir), str(show_dir)):
+        assert text in out
+    result = json.loads((out_dir / "metrics.json").read_text())
+    assert result == tz.evaluate(config, best, metrics=["mIoU", "mDice", "mFscore"])
+    segmenter = tz.load(best)
+    for index in range(3):
+        prediction = segmenter(streets / "images" / "val" / f"{index:02d}.png")
+        np.testing.assert_array_equal(np.array(Image.open(out_dir / f"{index:02d}.png")), prediction.labels)
+        shown = cv2.imread(str(show_dir / f"{index:02d}.png"))[..., ::-1]
+        np.testing.assert_array_equal(shown[:32, :40], prediction.overlay(1))
+    assert {path.name for path in show_dir.iterdir()} == {"00.png", "01.png", "02.png"}
+
+
+def test_test_with_half_opacity_shows_the_image(run, config, best, streets, tmp_path):
+    assert run("test", config, best, "--show-dir", tmp_path)[0] == 0
+    shown = cv2.imread(str(tmp_path / "00.png"))[..., ::-1]
+    expected = tz.load(best)(streets / "images" / "val" / "00.png").overlay(0.5)
+    np.testing.assert_array_equal(shown[:32, :40], expected)
+
+
+def test_writing_into_the_data_set_does_not_overwrite_it(run, config, best, tmp_path, streets):
+    copy = tmp_path / "data"
+    shutil.copytree(streets, copy)
+    before = {path: path.read_bytes() for path in copy.rglob("*.png")}
+    overrides = ["--cfg-options", f"test_dataloader.dataset.data_root={copy}"]
+    assert run("test", config, best, "--out", copy / "images" / "val", *overrides)[0] == 0
+    assert all(path.read_bytes() == content for path, content in before.items())
+    assert (copy / "images" / "val" / "val_00.png").exists()
+
+
+# predict
+
+
+def test_predict_an_image(run, best, streets, tmp_path):
+    photo = streets / "images" / "val" / "00.png"
+    code, out, err = run("predict", photo, "--model", best, "--out", tmp_path / "out")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[-1] == f"1 of 1 segmented; class maps and pictures: {tmp_path}/out"
+    prediction = tz.load(best)(photo)
+    with Image.open(tmp_path / "out" / "00.png") as image:
+        assert image.mode == "P"
+        np.testing.assert_array_equal(np.array(image), prediction.labels)
+        assert image.getpalette()[:9] == [channel for colour in default_palette(3) for channel in colour]
+    picture = cv2.imread(str(tmp_path / "out" / "00_overlay.png"))[..., ::-1]
+    np.testing.assert_array_equal(picture[:32, :40], prediction.overlay(0.5))
+    assert picture.shape[1] > 40, "the legend stands beside it"
+
+
+def test_predict_a_folder_and_single_files(run, best, streets, tmp_path):
+    folder, single = streets / "images" / "val", streets / "images" / "train" / "05.png"
+    assert run("predict", folder, single, "--model", best, "--out", tmp_path)[0] == 0
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {f"{stem}{end}.png" for stem in ("00", "01", "02", "05") for end in ("", "_overlay")}
+
+
+def test_files_of_one_name_keep_apart(run, best, streets, tmp_path):
+    photos = [streets / "images" / split / "00.png" for split in ("val", "train")]
+    photos.append(tmp_path / "00.jpg")
+    cv2.imwrite(str(photos[2]), street(3)[0])
+    assert run("predict", *photos, "--model", best, "--out", tmp_path / "out")[0] == 0
+    assert len(list((tmp_path / "out").iterdir())) == 6
+
+
+def test_a_prediction_does_not_overwrite_its_image(run, best, streets, tmp_path, monkeypatch):
+    shutil.copy(streets / "images" / "val" / "00.png", tmp_path / "photo.png")
+    before = (tmp_path / "photo.png").read_bytes()
+    monkeypatch.chdir(tmp_path)
+    assert run("predict", "photo.png", "--model", best, "--out", ".")[0] == 0
+    assert (tmp_path / "photo.png").read_bytes() == before
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_one_bad_file_does_not_lose_the_others(run, best, streets, tmp_path):
+    folder = tmp_path / "photos"
+    shutil.copytree(streets / "images" / "val", folder)
+    (folder / "01.png").write_bytes(b"no image")
+    code, out, err = run("predict", folder, "--model", best, "--out", tmp_path / "out")
+    assert code == 1
+    assert out.splitlines()[-1].startswith("2 of 3 segmented")
+    (line,) = err.splitlines()
+    assert line.startswith("error: cannot decode") and "01.png" in line
+    assert (tmp_path / "out" / "02.png").exists() and not (tmp_path / "out" / "01.png").exists()
+
+
+def test_predict_a_tree_of_folders(run, best, tmp_path):
+    root = tmp_path / "drives"
+    for index, name in enumerate(["a.png", "city/a.png", "city/night/b.JPG", ".cache/c.png", "results/old.png"]):
+        save_image(root / name, street(index)[0])
+    (root / "city" / "notes.txt").write_text("x")
+    for _ in range(2):  # what it has written is not segmented again
+        code, out, _ = run("predict", root, "--model", best, "--out", root / "results")
+        assert code == 0 and "3 of 3 segmented" in out
+    written = {path.relative_to(root / "results").as_posix() for path in (root / "results").rglob("*.png")}
+    pictures = {f"{stem}{ending}.png" for stem in ("a", "city/a", "city/night/b") for ending in ("", "_overlay")}
+    assert written == pictures | {"old.png"}
+
+
+def test_predict_a_pattern(run, best, tmp_path):
+    for name in ("a.png", "b.png", "deep/c.png", "d.jpg"):
+        save_image(tmp_path / "photos" / name, street(1)[0])
+    pattern = f"{tmp_path}/photos/**/*.png"
+    assert run("predict", pattern, "--model", best, "--out", tmp_path / "out")[0] == 0
+    assert sorted(path.stem for path in (tmp_path / "out").glob("?.png")) == ["a", "b", "c"]
+    code, _, err = run("predict", f"{tmp_path}/photos/*.gif", "--model", best, "--out", tmp_path / "other")
+    assert code == 1 and "there is no file or folder" in err and not (tmp_path / "other").exists()
+
+
+def test_bad_files_among_good_ones_are_named_at_the_end(run, best, tmp_path):
+    for index in range(3):
+        save_image(tmp_path / "photos" / f"{index}.png", street(index)[0])
+    for name in ("0_bad.png", "1_bad.mp4"):
+        (tmp_path / "photos" / name).write_bytes(b"nothing")
+    code, out, err = run("predict", tmp_path / "photos", "--model", best, "--out", tmp_path / "out")
+    assert code == 1 and "3 of 5 segmented" in out
+    named = [line.partition("photos/")[2].split()[0].rstrip(":;,") for line in err.splitlines()]
+    assert named == ["0_bad.png", "1_bad.mp4"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        f"{index}{ending}.png" for index in range(3) for ending in ("", "_overlay")
+    ]
+
+
+def write_video(path: Path, frames: int = 5) -> None:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 10.0, (64, 48))
+    if not writer.isOpened():
+        pytest.skip("this OpenCV writes no mp4 videos")
+    for index in range(frames):
+        writer.write(street(index, 48, 64)[0][..., ::-1])
+    writer.release()
+
+
+def test_predict_a_video(run, best, tmp_path):
+    write_video(tmp_path / "drive.mp4")
+    assert run("predict", tmp_path / "drive.mp4", "--model", best, "--out", tmp_path / "out")[0] == 0
+    (path,) = (tmp_path / "out").iterdir()
+    assert path.name == "drive_overlay.mp4"
+    capture = cv2.VideoCapture(str(path))
+    assert (capture.get(cv2.CAP_PROP_FRAME_COUNT), capture.get(cv2.CAP_PROP_FPS)) == (5, 10)
+    found, frame = capture.read()
+    assert found and frame.shape == (48, 64, 3)
+    expected = tz.load(best)(street(0, 48, 64)[0]).overlay(0.5)
+    assert np.abs(frame[..., ::-1].astype(int) - expected).mean() < 25
+
+
+def test_a_broken_video_is_named(run, best, tmp_path):
+    (tmp_path / "x.mp4").write_bytes(b"no video")
+    code, _, err = run("predict", tmp_path / "x.mp4", "--model", best, "--out", tmp_path / "out")
+    assert code == 1 and "x.mp4 cannot be read as a video" in err
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["trian"],
+        ["train"],
+        ["train", "x.yaml", "--amp", "int8"],
+        ["train", "x.yaml", "--cfg-options", "nothing"],
+        ["train", "x.yaml", "--nonsense"],
+        ["test", "x.yaml"],
+        ["test", "x.yaml", "y.pth", "--opacity", "2"],
+        ["predict"],
+        ["predict", "x.png", "--opacity", "much"],
+        ["config"],
+    ],
+    ids=" ".join,
+)
+def test_bad_usage_is_2(run, arguments):
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, "") and err.startswith("usage: terrazzo")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "missing.yaml"], "there is no config file missing.yaml"),
+        (["test", "missing.py", "x.pth"], "there is no config file missing.py"),
+        (["predict", "missing.png", "--model", "missing.safetensors"], "no checkpoint file missing.safetensors"),
+        (["config", "show", "missing.json"], "there is no config file missing.json"),
+        (["config", "show", "psnet"], "psnet"),
+    ],
+    ids=" ".join,
+)
+def test_failing_is_1_with_one_line(run, arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run(*arguments)
+    (line,) = err.splitlines()
+    assert code == 1 and line.startswith("error: ") and message in line
+    assert not list(tmp_path.iterdir()), "nothing is left behind"
+
+
+def test_predict_names_the_missing_image(run, best, tmp_path):
+    code, _, err = run("predict", tmp_path / "none.png", "--model", best, "--out", tmp_path / "out")
+    assert code == 1 and err.strip() == f"error: there is no file or folder {tmp_path}/none.png"
+
+
+def test_help_of_every_command(run):
+    for command in COMMANDS:
+        if (Path(tz.__file__).parent / "cli" / f"{command}.py").exists():
+            code, out, _ = run(command, "--help")
+            assert code == 0 and out.startswith(f"usage: terrazzo {command}")
+
+
+def test_version_and_doctor(run):
+    assert run("--version")[:2] == (0, f"terrazzo {tz.__version__}\n")
+    code, out, _ = run("doctor")
+    assert code == 0 and "torch" in out and "all that is needed is here" in out
+
+
+def test_interrupting_a_command_prints_no_traceback(run, config, best, monkeypatch):
+    monkeypatch.setattr(
+        "terrazzo.evaluation.evaluate.evaluate", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt)
+    )
+    assert run("test", config, best)[::2] == (1, "stopped\n")
+
+
+def test_running_out_of_memory_says_what_to_do(run, config, best, monkeypatch):
+    import torch
+
+    def fail(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nand so on")
+
+    monkeypatch.setattr("terrazzo.evaluation.evaluate.evaluate", fail)
+    code, _, err = run("test", config, best)
+    assert code == 1 and err.startswith("error: CUDA out of memory") and "smaller batch" in err
+    assert len(err.splitlines()) == 1
+
+
+def test_a_reader_that_goes_away_is_no_error(config):
+    command = f"{sys.executable} -m terrazzo config show {config} | head -1"
+    result = subprocess.run(["sh", "-c", command], env=environment(), capture_output=True, text=True)
+    assert result.stdout and result.stderr == ""
+
+
+# config show
+
+
+def comparable(experiment) -> object:
+    """An experiment with lists for tuples: YAML has no tuples."""
+    return json.loads(json.dumps(experiment, default=lambda value: vars(value)))
+
+
+@pytest.mark.parametrize("form", ["short", "epochs", "whole", "python", "overridden"])
+def test_config_show_prints_what_reads_back_as_the_same(run, streets, tmp_path, form):
+    path, options = tmp_path / "my.yaml", []
+    if form == "python":
+        path = tmp_path / "my.py"
+        path.write_text("".join(f"{key} = {value!r}\n" for key, value in tiny_config(streets).items()))
+    elif form in ("short", "epochs"):
+        values = short_form(streets, amp="bf16", ema=0.99, class_weight=[1, 2, 3], lr=1e-5)
+        values["data"]["label_map"] = {7: 1}
+        if form == "epochs":
+            values["epochs"] = values.pop("iterations")
+        write_config(path, values)
+    else:
+        write_config(path, tiny_config(streets))
+        options = ["--cfg-options", "optim_wrapper.optimizer.lr=1e-7"] if form == "overridden" else []
+    code, out, _ = run("config", "show", path, *options)
+    assert code == 0
+    shown = tmp_path / "shown.yaml"
+    shown.write_text(out)
+    overrides = {"optim_wrapper.optimizer.lr": 1e-7} if form == "overridden" else None
+    assert comparable(make_experiment(tz.load_config(shown))) == comparable(
+        make_experiment(tz.load_config(path, overrides))
+    )
+
+
+# Progress
+
+
+def test_a_terminal_gets_a_live_bar(streets, tmp_path):
+    config = write_config(tmp_path / "my.yaml", tiny_config(streets, steps=300))
+    main_end, its_end = pty.openpty()
+    command = [sys.executable, "-m", "terrazzo", "train", str(config), "--work-dir", str(tmp_path / "run")]
+    environ = environment() | {"TERM": "xterm-256color", "COLUMNS": "160", "LINES": "40"}
+    process = subprocess.Popen(command, stdout=its_end, stderr=its_end, stdin=its_end, env=environ)
+    os.close(its_end)
+    text = b""
+    while select.select([main_end], [], [], 60)[0]:
+        try:
+            part = os.read(main_end, 65536)
+        except OSError:  # the other end is closed
+            break
+        if not part:
+            break
+        text += part
+    os.close(main_end)
+    assert process.wait(timeout=60) == 0
+    shown = re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]", b"", text).decode()
+    assert re.search(r"train .*\d+/300 +loss \d\.\d+ lr 0\.\d+ \d\.\d\d s/step, data \d+% left \d+:\d\d", shown)
+    assert "val " in shown and "mIoU" in shown
+    assert not re.search(r"step \d+/300  lr", shown), "no plain lines beside the bar"
+    assert len(records(tmp_path / "run", "train")) == 300
+
+
+def test_the_module_is_the_same_program(tmp_path):
+    result = terrazzo("--version", cwd=tmp_path)
+    assert result.stdout == f"terrazzo {tz.__version__}\n"
+
+
+@pytest.mark.skipif(not (SHARED / "data" / "camvid").exists(), reason="needs CamVid (set TERRAZZO_TEST_DATA)")
+def test_a_real_photograph(run, best, tmp_path):
+    photo = next((SHARED / "data" / "camvid" / "images" / "val").iterdir())
+    assert run("predict", photo, "--model", best, "--out", tmp_path)[0] == 0
+    assert np.array(Image.open(tmp_path / photo.name)).shape == (360, 480)

@@ -1,0 +1,43 @@
+"""Keys, logits, losses and gradients of every golden model equal MMSegmentation's."""
+
+import pytest
+import torch
+
+from support import golden_models as golden
+from terrazzo.models.layers.activation import ACTIVATIONS
+from terrazzo.models.layers.conv import CONVS
+from terrazzo.models.layers.norm import NORMS
+from terrazzo.registry import MODELS
+
+torch.set_num_threads(2)  # the facts were measured with more than one, and some depend on it (golden_models.Tolerance)
+
+NAMES_OF_LAYERS = {"SegDataPreProcessor", "InterpConv", *ACTIVATIONS, *NORMS, *CONVS}
+
+
+def cases(values: str | None = None) -> list:
+    found = []
+    known = (NAMES_OF_LAYERS | set(MODELS)) - {"VPD"}  # needs a diffusion library, and no facts were measured of it
+    for version in ("v0", "v1"):
+        for record in golden.records(version).values():
+            if (values is not None and values not in record) or "skipped" in record.get(values, ()):
+                continue
+            missing = {name for name in golden.type_names(record["model"]) if name.rpartition(".")[2] not in known}
+            marks = [pytest.mark.skip(reason=f"not part of terrazzo: {sorted(missing)}")] if missing else []
+            name = f"{golden.label(version, record)}-{record['id'][:4]}"
+            found.append(pytest.param(version, record, id=name, marks=marks))
+    return found
+
+
+@pytest.mark.parametrize(("version", "record"), cases())
+def test_state_dict_has_the_published_names_shapes_and_order(version, record):
+    golden.check_keys(version, record)
+
+
+@pytest.mark.parametrize(("version", "record"), cases("logits"))
+def test_logits_equal_golden(version, record):
+    golden.check_logits(version, record)
+
+
+@pytest.mark.parametrize(("version", "record"), cases("train"))
+def test_losses_and_gradients_equal_golden(version, record):
+    golden.check_train(version, record)
