@@ -18,7 +18,7 @@ from support.paths import REPOSITORY
 from terrazzo.cli.main import make_parser
 from terrazzo.config.load import load_config
 
-PAGES = sorted([*(REPOSITORY / "docs").glob("*.md"), REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md"])
+PAGES = sorted([*(REPOSITORY / "docs").glob("*.md"), *REPOSITORY.glob("*.md")])
 TRANSLATED = [page for page in PAGES if page.with_suffix(".zh.md").exists()]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 INLINE = re.compile(r"`(terrazzo [^`]*)`")
