@@ -58,7 +58,8 @@ class Proposal:
 
     def sections(self, split: str) -> dict[str, Any]:
         """Folders and files of a split, as the expanded config names them."""
-        return short.dataset({"root": str(self.root), "classes": ["any"], **self.data}, split, None)
+        data = short.read_data({"root": str(self.root), "classes": ["any"], **self.data})
+        return short.dataset(data, split, None)
 
     def label_facts(self) -> LabelFacts:
         """What the labels of the training and validation images say."""
