@@ -181,11 +181,24 @@ def test_help_is_fast():
 HEAVY = {"torch", "numpy", "cv2", "scipy", "PIL", "rich", "yaml", "safetensors", "pydantic"}
 
 
+def imported_by(statement: str, names: set[str]) -> str:
+    """Those of the modules that a statement imports."""
+    code = f"import sys; {statement}; print(*(set(sys.modules) & {names}))"
+    result = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True)
+    assert result.stderr == ""
+    return result.stdout.strip()
+
+
 @pytest.mark.parametrize("statement", ["import terrazzo", "import terrazzo.cli.main as m; m.make_parser('train')"])
 def test_nothing_heavy_is_imported_at_the_start(statement):
-    code = f"import sys; {statement}; print(*(set(sys.modules) & {HEAVY}))"
-    result = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True)
-    assert (result.stdout.strip(), result.stderr) == ("", "")
+    assert imported_by(statement, HEAVY) == ""
+
+
+def test_a_recipe_is_read_without_pydantic():
+    statement = "import terrazzo as tz; tz.load_config('pspnet_r50-d8_4xb2-40k_cityscapes-512x1024')"
+    assert imported_by(statement, {"pydantic"}) == ""
+    short = "tz.load_config({'recipe': 'unet', 'data': {'classes': ['a', 'b']}})"
+    assert imported_by(f"import terrazzo as tz; {short}", {"pydantic"}) == "pydantic"
 
 
 def test_every_public_name_is_there():

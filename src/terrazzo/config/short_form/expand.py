@@ -10,11 +10,11 @@ from terrazzo import recipes
 from terrazzo.config.classes import set_classes
 from terrazzo.config.experiment import AMP_DTYPES
 from terrazzo.config.reading.merge import merge
-from terrazzo.config.reading.section import DELETE_KEY, Section, convert
+from terrazzo.config.reading.section import DELETE_KEY, Section
 from terrazzo.config.short_form.data import data_problems, dataset
 from terrazzo.config.short_form.images import ImageKind, image_kind, image_problems, set_in_channels
 from terrazzo.config.short_form.messages import Problem, problems_of, report
-from terrazzo.config.short_form.origins import add_origins
+from terrazzo.config.short_form.origins import with_origins
 from terrazzo.config.v0.upgrade import is_old, upgrade_config
 from terrazzo.errors import UserError
 from terrazzo.recipes.compose import tta_pipeline
@@ -54,7 +54,7 @@ def expand(values: Mapping[str, Any], path: Path | None = None) -> Section:
 
     # the recipe's model and optimizer for these images and classes, under the user's changes
     set_in_channels(parts["model"], images.channels)
-    model = with_changes(parts["model"], form.model or {})
+    model = with_changes(with_origins({"model": parts["model"]}, values)["model"], form.model or {})
     if form.class_weight is not None:
         set_class_weight(model, form.class_weight)
     model["data_preprocessor"] = preprocessor(crop) | dict(images.scale)
@@ -68,9 +68,7 @@ def expand(values: Mapping[str, Any], path: Path | None = None) -> Section:
         **training_sections(form, optimizer_section(form, parts["optimizer"])),
         **given(form, ("custom_imports", "track", "val_pictures")),
     }
-    section: Section = convert(expanded, Section)
-    add_origins(section, values)
-    return section
+    return with_origins(expanded, values)
 
 
 def read_form(values: Mapping[str, Any], path: Path | None = None) -> ShortForm:

@@ -29,11 +29,12 @@ class Problem:
 
 def problems_of(error: ValidationError, values: Mapping[str, Any], model: type[BaseModel]) -> list[Problem]:
     """Return one problem for each key that pydantic found fault with."""
-    found: dict[str, Problem] = {}
+    found: dict[str, tuple[int, Problem]] = {}
     for item in error.errors(include_url=False):
-        problem = problem_of(item["loc"], item["type"], values, model)
-        found.setdefault(problem.key, problem)
-    return list(found.values())
+        depth, problem = len(item["loc"]), problem_of(item["loc"], item["type"], values, model)
+        if problem.key not in found or depth > found[problem.key][0]:  # of several types, the one that came furthest
+            found[problem.key] = depth, problem
+    return [problem for _, problem in found.values()]
 
 
 def problem_of(location: tuple[Any, ...], kind: str, values: Any, model: type[BaseModel] | None) -> Problem:

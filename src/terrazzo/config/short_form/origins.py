@@ -14,7 +14,7 @@ LENGTH = ("iterations", "epochs")
 # pattern of an expanded key (steps and hooks by their type) -> keys that set it: of the first match, the first given
 SOURCES: dict[str, tuple[str, ...]] = {
     "model.data_preprocessor.size": ("crop",),
-    "model.data_preprocessor.mean": ("mean", "in_channels"),
+    "model.data_preprocessor.mean": ("mean", "std", "in_channels"),
     "model.data_preprocessor.std": ("std", "mean", "in_channels"),
     "model.data_preprocessor*": (),
     "model.pretrained": ("pretrained",),
@@ -83,22 +83,27 @@ SOURCES: dict[str, tuple[str, ...]] = {
 }
 
 
-def add_origins(expanded: Section, written: Mapping[str, Any]) -> None:
-    """Record in an expanded config the lines of the short form's keys; those that it has already stay."""
-    visit(expanded, "", written)
+def with_origins(expanded: Any, written: Mapping[str, Any], path: str = "") -> Any:
+    """Return a part of an expanded config whose keys have the line of the short form's key that sets them.
+
+    Keys that have a line already keep it.
+    """
+    if isinstance(expanded, (list, tuple)):
+        items = enumerate(expanded)
+        return type(expanded)(with_origins(item, written, f"{path}.{step_name(item, index)}") for index, item in items)
+    if not isinstance(expanded, Mapping):
+        return expanded
+    section = Section()
+    for key, value in expanded.items():
+        inner = f"{path}.{key}".lstrip(".")
+        own = expanded.origin_of(key) if isinstance(expanded, Section) else None
+        section.put(key, with_origins(value, written, inner), own or line_of(inner, written))
+    return section
 
 
-def visit(value: Any, path: str, written: Mapping[str, Any]) -> None:
-    if isinstance(value, (list, tuple)):
-        for index, item in enumerate(value):
-            name = item.get("type", index) if isinstance(item, Mapping) else index
-            visit(item, f"{path}.{name}", written)
-    elif isinstance(value, Section):
-        for key, item in value.items():
-            inner = f"{path}.{key}".lstrip(".")
-            if value.origin_of(key) is None:
-                value.put(key, item, line_of(inner, written))
-            visit(item, inner, written)
+def step_name(item: Any, index: int) -> str:
+    """Return how a list's item is called in a path: by its type, else by its index."""
+    return str(item.get("type", index) if isinstance(item, Mapping) else index)
 
 
 def line_of(path: str, written: Mapping[str, Any]) -> str | None:
@@ -109,6 +114,17 @@ def line_of(path: str, written: Mapping[str, Any]) -> str | None:
 def sources(path: str) -> tuple[str, ...]:
     """Return the keys of the short form that set an expanded key, given with steps and hooks by their type."""
     return next((keys for pattern, keys in SOURCES.items() if fnmatchcase(path, pattern)), ())
+
+
+def sources_of(expanded: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    """Return the keys of the short form that set a dotted key, given with the indices of steps and hooks."""
+    value: Any = expanded
+    names = []
+    for part in key.split("."):
+        is_item = isinstance(value, (list, tuple)) and part.isdecimal() and int(part) < len(value)
+        value = value[int(part)] if is_item else value.get(part) if isinstance(value, Mapping) else None
+        names.append(step_name(value, int(part)) if is_item else part)
+    return sources(".".join(names))
 
 
 def is_given(written: Mapping[str, Any], key: str) -> bool:

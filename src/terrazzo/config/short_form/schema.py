@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler, model_validator
+from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
 from terrazzo import recipes
@@ -220,21 +221,25 @@ def json_schema() -> dict[str, Any]:
     """Return the JSON Schema (draft 2020-12) of the short form."""
     schema = ShortForm.model_json_schema(schema_generator=PlainSchema)
     families = recipes.families()
-    spellings = sorted({*families, *(name.replace("_", "") for name in families)})
+    names = {*families, *(name.replace("_", "") for name in families), *(n for n in recipes.names() if "_" not in n)}
     schema["properties"]["recipe"] = {
         "description": schema["properties"]["recipe"]["description"],
-        "anyOf": [{"enum": spellings}, {"type": "string", "pattern": "^[^_]+_.+_.+$"}],
+        "anyOf": [{"enum": sorted(names)}, {"type": "string", "pattern": "^[^_]+_.*[0-9]"}],
         "examples": ["fastscnn", "segformer", "pspnet_r50-d8_4xb2-40k_cityscapes-512x1024"],
     }
     return {"$schema": DIALECT, **schema, "title": "terrazzo short form"}
 
 
-def description(key: str) -> str | None:
-    """Return what a dotted key of the short form does; None for other keys."""
+def editor_line() -> str:
+    """Return the comment that makes an editor complete and check the config whose first line it is."""
+    return f"# yaml-language-server: $schema={FILE.as_uri()}"
+
+
+def key_field(key: str) -> FieldInfo | None:
+    """Return the declaration of a dotted key of the short form; None for other keys."""
     section, _, name = key.rpartition(".")
     models: dict[str, type[Keys]] = {"": ShortForm, "data": DataKeys, "early_stopping": EarlyStopping}
-    field = models[section].model_fields.get(name) if section in models else None
-    return None if field is None else field.description
+    return models[section].model_fields.get(name) if section in models else None
 
 
 def key_names() -> list[str]:

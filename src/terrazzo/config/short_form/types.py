@@ -140,17 +140,18 @@ Rate = Annotated[float, Within(0, text="a number of at least 0, such as 1e-3")]
 Side = Annotated[int, Within(1, MAX_SIDE)]
 Factor = Annotated[float, Within(above=0)]
 Share = Annotated[float, Within(0, below=1)]
+Strict = Annotated[bool, Field(strict=True)]  # beside numbers: 1 is not true
 Switch = Annotated[bool, Expected("true or false")]
 Precision = Annotated[bool | Literal["bf16", "fp16"], Expected("true, false, bf16 or fp16", ("bf16", "fp16"))]
 EmaShare = Annotated[
-    bool | Share, Expected("true, false, or the share of the old average that is kept (0 to 1, such as 0.999)")
+    Strict | Share, Expected("true, false, or the share of the old average that is kept (0 to 1, such as 0.999)")
 ]
 SwaShare = Annotated[
-    bool | Share,
+    Strict | Share,
     Expected("true, false, or the share of the run after which weights are averaged (0 to 1, such as 0.75)"),
 ]
 Temperature = Annotated[
-    bool | Annotated[float, Within(0)], Expected("true, false, or a temperature above 0, such as 0.01")
+    Strict | Annotated[float, Within(0)], Expected("true, false, or a temperature above 0, such as 0.01")
 ]
 Duration = Annotated[
     str | int | float,
@@ -207,7 +208,7 @@ Size = Annotated[
     WithJsonSchema(
         {
             "anyOf": [
-                {"type": "string", "pattern": r"^\s*[0-9]+\s*([xX]\s*[0-9]+\s*)?$"},
+                {"type": "string", "pattern": r"^\s*[0-9]{1,5}\s*([xX]\s*[0-9]{1,5}\s*)?$"},
                 SIDE,
                 {"type": "array", "items": SIDE, "minItems": 2, "maxItems": 2},
             ]
