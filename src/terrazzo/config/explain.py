@@ -14,6 +14,7 @@ from terrazzo.config.v0.upgrade import RENAMED, RENAMED_INSIDE
 from terrazzo.config.write import literal
 from terrazzo.errors import UserError, nearest
 
+NOWHERE = object()
 # Dotted keys of the 1.x vocabulary, `*` for any one part, first match wins -> what they do
 ABOUT: dict[str, str] = {
     # the model
@@ -186,7 +187,7 @@ def explain(key: str, config: Config | None = None, written: Config | None = Non
     old = RENAMED.get(key) or RENAMED_INSIDE.get(key.rpartition(".")[2])
     text = about(key) or (f"The 0.x name of {old}." if old else None)
     short = written if written is not None and is_short(written) else None
-    holder = next((one for one in (config, short) if one is not None and lookup(one, key)), None)
+    holder = next((one for one in (config, short) if one is not None and has(one, key)), None)
     if text is None and holder is None:
         raise UserError(f"no config key is called '{key}'{nearest(key, known_keys(config))}")
     lines = [f"{key}: {text or 'a variable of the file, or an argument of the type that it belongs to.'}"]
@@ -198,7 +199,7 @@ def explain(key: str, config: Config | None = None, written: Config | None = Non
     if holder is None:
         instead = f"; ask for {old}" if old and short is None else ""
         return "\n".join([*lines, f"not set in {file}{instead or (default_of(key) if short is not None else '')}"])
-    (value,) = lookup(holder, key) or ()
+    value = lookup(holder, key)
     origin = holder.origin(key)
     if origin is None and isinstance(value, dict):
         inner = next(iter(value), "type")
@@ -246,8 +247,12 @@ def known_keys(config: Config | None) -> list[str]:
     return sorted(known)
 
 
-def lookup(config: Config, key: str) -> tuple[Any] | None:
-    """Return the value of a dotted key, or None where there is none."""
+def has(config: Config, key: str) -> bool:
+    return lookup(config, key) is not NOWHERE
+
+
+def lookup(config: Config, key: str) -> Any:
+    """Return the value of a dotted key; NOWHERE if there is no such key."""
     value: Any = config._values
     for part in key.split("."):
         if isinstance(value, (list, tuple)) and part.isdecimal() and int(part) < len(value):
@@ -255,8 +260,8 @@ def lookup(config: Config, key: str) -> tuple[Any] | None:
         elif isinstance(value, Section) and part in value:
             value = value[part]
         else:
-            return None
-    return (value,)
+            return NOWHERE
+    return value
 
 
 def quoted_line(origin: str) -> str:
