@@ -153,7 +153,7 @@ REFUSED = [
     ("amp", "pf16", "amp must be true, false, bf16 or fp16, not 'pf16'; did you mean"),
     ("swa", 1, "swa must be .* the share of the run"),
     ("early_stopping", "soon", "early_stopping must be a number of validations, or a mapping"),
-    ("early_stopping", {"patince": 3}, "no key 'early_stopping.patince'; did you mean 'patience'"),
+    ("early_stopping", {"patince": 3}, "unknown key 'early_stopping.patince'; did you mean 'patience'"),
     ("early_stopping", {"patience": 0}, "early_stopping.patience must be a whole number of at least 1, not 0"),
     ("time_limit", "soon", "time_limit must be a length of time: 90 .*, not 'soon'"),
     ("track", "tensorbord", "track must be .*, not 'tensorbord'; did you mean 'tensorboard'"),
@@ -188,7 +188,12 @@ def test_several_mistakes_are_listed_with_their_lines(tmp_path):
         tz.load_config(path, {"seed": -1})
     first, *lines = str(caught.value).splitlines()
     assert first == f"{path}: 5 problems"
-    for line, words in {3: "data.root is empty", 5: "no key 'data.valid'", 6: "batch must", 7: "model must"}.items():
+    for line, words in {
+        3: "data.root is empty",
+        5: "unknown key 'data.valid'",
+        6: "batch must",
+        7: "model must",
+    }.items():
         assert sum(text.startswith(f"  {path}:{line}: ") and words in text for text in lines) == 1
     assert any(text.startswith("  --cfg-options: seed must be") for text in lines)
 
@@ -196,10 +201,10 @@ def test_several_mistakes_are_listed_with_their_lines(tmp_path):
 def test_missing_keys_are_named(tmp_path):
     path = tmp_path / "street.yaml"
     path.write_text("recipe: unet\ndata:\n  root: d\n")
-    with pytest.raises(UserError, match=rf"{path}:2: the short form needs `data.classes`: the list of class names"):
+    with pytest.raises(UserError, match=rf"{path}:2: `data.classes` is missing: the list of class names"):
         tz.load_config(path)
     path.write_text("recipe: unet\n")
-    with pytest.raises(UserError, match="the short form needs `data`: a section with root"):
+    with pytest.raises(UserError, match="`data` is missing: a section with root"):
         tz.load_config(path)
 
 

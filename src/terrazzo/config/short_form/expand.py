@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from terrazzo.config.short_form.schema import DataKeys, ShortForm
 
 SWITCHES = ("compile", "channels_last", "activation_checkpointing", "find_unused_parameters")
-SHARED = ("model", "custom_imports")  # sections that a whole config has, too, with the same keys
+SHARED = ("model", "custom_imports")  # sections of both, with the same keys
 DEFAULT_LENGTH = 20000
 
 
@@ -34,7 +34,7 @@ def is_short(values: Mapping[str, Any]) -> bool:
 
 
 def is_setting(name: str) -> bool:
-    """Return whether a top-level key is set in the short form itself, even one that has no such key yet."""
+    """Return whether a top-level key belongs in the short form rather than in the config that it expands into."""
     from terrazzo.config.short_form.schema import ShortForm
 
     return name in ShortForm.model_fields and name not in SHARED
@@ -43,7 +43,7 @@ def is_setting(name: str) -> bool:
 def expand(values: Mapping[str, Any], path: Path | None = None) -> Section:
     """Return the short form in the 1.x vocabulary; `data.root` is relative to the file at `path`.
 
-    Its keys know the lines of those that set them. Raises UserError that lists every mistake.
+    The result records the line that sets each key. Raises UserError that lists every mistake.
     """
     form = read_form(values, path)
     crop, images = form.crop, image_kind(form)
@@ -149,13 +149,13 @@ def recipe_parts(name: str, classes: list[str], crop: list[int]) -> dict[str, An
 
 
 def set_class_weight(spec: Any, weights: str | list[float]) -> None:
-    """Give every cross-entropy of a model the class weights; `auto` is worked out when training starts."""
+    """Give every cross-entropy of a model the class weights; `auto` is computed when training starts."""
     if isinstance(spec, (list, tuple)):
         for item in spec:
             set_class_weight(item, weights)
-    elif isinstance(spec, dict):
+    elif isinstance(spec, Section):
         if spec.get("type") == "CrossEntropyLoss":
-            spec["class_weight"] = weights if isinstance(weights, str) else list(weights)
+            spec.put("class_weight", weights if isinstance(weights, str) else list(weights), None)
         for value in spec.values():
             set_class_weight(value, weights)
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel, ValidationError
     from pydantic.fields import FieldInfo
 
-    from terrazzo.config.short_form.types import Expected
+    from terrazzo.config.short_form.types import Expected, Within
 
 LONGEST_VALUE = 100  # characters of a value in a message
 
@@ -28,11 +28,11 @@ class Problem:
 
 
 def problems_of(error: ValidationError, values: Mapping[str, Any], model: type[BaseModel]) -> list[Problem]:
-    """Return one problem for each key that pydantic found fault with."""
+    """Return one problem for each key that pydantic rejected."""
     found: dict[str, tuple[int, Problem]] = {}
     for item in error.errors(include_url=False):
         depth, problem = len(item["loc"]), problem_of(item["loc"], item["type"], values, model)
-        if problem.key not in found or depth > found[problem.key][0]:  # of several types, the one that came furthest
+        if problem.key not in found or depth > found[problem.key][0]:  # of a union's types, the one that got furthest
             found[problem.key] = depth, problem
     return [problem for _, problem in found.values()]
 
@@ -47,7 +47,7 @@ def problem_of(location: tuple[Any, ...], kind: str, values: Any, model: type[Ba
             path.append(str(step))
             key = ".".join(path)
             if step not in model.model_fields:
-                return Problem(key, f"the short form has no key '{key}'{nearest(str(step), model.model_fields)}")
+                return Problem(key, f"unknown key '{key}'{nearest(str(step), model.model_fields)}")
             field, value = model.model_fields[step], value.get(step)
             model = section_of(field)
         elif isinstance(step, int) and isinstance(value, (list, tuple)) and not item:
@@ -55,7 +55,7 @@ def problem_of(location: tuple[Any, ...], kind: str, values: Any, model: type[Ba
     assert field is not None
     key, expected = ".".join(path), next(expectations(field))
     if kind == "missing":
-        return Problem(key, f"the short form needs `{key}`: {expected.text}")
+        return Problem(key, f"`{key}` is missing: {expected.text}")
     if value is None:
         return Problem(key, f"{key} is empty: it must be {expected.text}")
     near = nearest(value, expected.words) if isinstance(value, str) else ""
@@ -68,7 +68,7 @@ def section_of(field: FieldInfo) -> type[BaseModel] | None:
     return next((kind for kind in candidates if hasattr(kind, "model_fields")), None)
 
 
-def expectations(field: FieldInfo) -> Iterator[Expected]:
+def expectations(field: FieldInfo) -> Iterator[Expected | Within]:
     """Yield what the type of a key accepts, from its outermost annotation inwards."""
     waiting = [*field.metadata, field.annotation]
     while waiting:

@@ -31,7 +31,7 @@ class Expected:
 
 @dataclass(frozen=True)
 class Within:
-    """A number within bounds, also one that is written as a text: YAML 1.1 reads `1e-3` as such."""
+    """A number within bounds, also one written as a text: YAML 1.1 reads `1e-3` as a text."""
 
     least: float | None = None
     most: float | None = None
@@ -50,7 +50,7 @@ class Within:
 
 
 def read_number(value: Any) -> Any:
-    """Return a number as it is, and the number that a text stands for."""
+    """Return a number as it is, and a text as the number that it spells."""
     if isinstance(value, bool):
         raise ValueError
     return float(value) if isinstance(value, str) else value
@@ -80,6 +80,13 @@ def read_path(value: Any) -> str:
 def read_list(value: Any) -> Any:
     """Return a list or tuple as it is, and a single value as a list of one."""
     return value if isinstance(value, (list, tuple)) else [value]
+
+
+def read_sequence(value: Any) -> Any:
+    """Return a list or tuple: a set has no order."""
+    if not isinstance(value, (list, tuple)):
+        raise ValueError
+    return value
 
 
 def read_changes(value: Any) -> Mapping[str, Any]:
@@ -156,9 +163,7 @@ Temperature = Annotated[
 Duration = Annotated[
     str | int | float,
     PlainValidator(read_duration),
-    WithJsonSchema(
-        {"anyOf": [{"type": "string", "pattern": r"^\s*([0-9.:]+\s*[dhmsDHMS]?\s*)+$"}, {"type": "number"}]}
-    ),
+    WithJsonSchema({"anyOf": [{"type": "string", "pattern": "^[0-9][0-9.:dhmsDHMS ]*$"}, {"type": "number"}]}),
     Expected("a length of time: 90 (seconds), 55m, 1h30m or 1:30:00"),
 ]
 
@@ -184,6 +189,7 @@ Names = Annotated[
 Classes = Annotated[
     list[Name],
     Field(min_length=1),
+    BeforeValidator(read_sequence),
     Expected("the list of class names in the order of the label values"),
 ]
 Trackers = Annotated[
