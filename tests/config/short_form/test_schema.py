@@ -133,7 +133,7 @@ REFUSED = [
     ("data.ignore", [True], "data.ignore must be a list of label values"),
     ("data.label_map", [7], "data.label_map must be a mapping"),
     ("data.label_map", {7: -1}, "`data.label_map` must map label values to classes 0 to 2 .* not 7 to -1"),
-    ("data.label_format", 5, "data.label_format must be the name of a format, .* not 5"),
+    ("data.label_format", 5, "data.label_format must be the name of a format .* not 5"),
     ("data.cache", "rma", "data.cache must be ram or disk, not 'rma'; did you mean 'ram'"),
     ("data.bands", [1, 1e9], r"data.bands must be a list of band numbers from 1 .* \(item 2: 1000000000.0\)"),
     ("model", "x", "model must be a mapping of keys to change in the recipe's model, .* not 'x'"),

@@ -260,7 +260,7 @@ LabelFormat = Annotated[
             ]
         }
     ),
-    Expected("the name of a format, or a mapping of `type` and options such as {type: coco, holes: false}"),
+    Expected(f"the name of a format ({', '.join(FORMATS)}), or a mapping such as {{type: coco, holes: false}}"),
 ]
 ClassWeights = Annotated[
     Literal["auto"] | list[Annotated[float, Within(0)]],
