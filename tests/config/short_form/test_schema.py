@@ -198,6 +198,14 @@ def test_several_mistakes_are_listed_with_their_lines(tmp_path):
     assert any(text.startswith("  --cfg-options: seed must be") for text in lines)
 
 
+def test_overrides_go_into_the_short_form_or_into_what_it_expands_to():
+    config = tz.load_config(BASE, {"batch": 3, "data.root": "e", "train_cfg.val_begin": 7, "val_pictures": 2})
+    assert config.train_dataloader.batch_size == 3 and config.train_dataloader.dataset.data_root == "e"
+    assert config.train_cfg.val_begin == 7 and config.val_pictures == 2
+    with pytest.raises(UserError, match="--cfg-options: unknown key 'bacth'; did you mean 'batch'"):
+        tz.load_config(BASE, {"bacth": 3})
+
+
 def test_missing_keys_are_named(tmp_path):
     path = tmp_path / "street.yaml"
     path.write_text("recipe: unet\ndata:\n  root: d\n")

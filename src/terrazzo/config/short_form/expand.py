@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from terrazzo import recipes
 from terrazzo.config.classes import set_classes
-from terrazzo.config.experiment import AMP_DTYPES
+from terrazzo.config.experiment import AMP_DTYPES, SECTIONS, VARIABLES
 from terrazzo.config.reading.merge import merge
 from terrazzo.config.reading.section import DELETE_KEY, Section
 from terrazzo.config.short_form.data import data_problems, dataset
@@ -34,10 +34,13 @@ def is_short(values: Mapping[str, Any]) -> bool:
 
 
 def is_setting(name: str) -> bool:
-    """Return whether a top-level key belongs in the short form rather than in the config that it expands into."""
+    """Return whether a top-level key belongs in the short form rather than in the config that it expands into.
+
+    So does a key that neither has: the short form rejects it.
+    """
     from terrazzo.config.short_form.schema import ShortForm
 
-    return name in ShortForm.model_fields and name not in SHARED
+    return name not in SHARED if name in ShortForm.model_fields else name not in (*SECTIONS, *VARIABLES)
 
 
 def expand(values: Mapping[str, Any], path: Path | None = None) -> Section:
