@@ -25,7 +25,7 @@ FLOORS = (
 )  # fmt: skip
 # the single modules beside these folders are the first floor; `__init__` forwards to all, `__main__` starts the cli
 DOORS = ("__init__", "__main__")
-CORE = {"torch", "numpy", "scipy", "PIL", "yaml", "safetensors", "rich", "cv2"}
+CORE = {"torch", "numpy", "scipy", "PIL", "yaml", "safetensors", "rich", "cv2", "pydantic"}
 
 
 def name_of(path: Path) -> str:
@@ -178,14 +178,27 @@ def test_help_is_fast():
     assert seconds(sys.executable, "-m", "terrazzo", "--help") < 0.6 + bare
 
 
-HEAVY = {"torch", "numpy", "cv2", "scipy", "PIL", "rich", "yaml", "safetensors"}
+HEAVY = {"torch", "numpy", "cv2", "scipy", "PIL", "rich", "yaml", "safetensors", "pydantic"}
+
+
+def imported_by(statement: str, names: set[str]) -> str:
+    """Those of the modules that a statement imports."""
+    code = f"import sys; {statement}; print(*(set(sys.modules) & {names}))"
+    result = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True)
+    assert result.stderr == ""
+    return result.stdout.strip()
 
 
 @pytest.mark.parametrize("statement", ["import terrazzo", "import terrazzo.cli.main as m; m.make_parser('train')"])
 def test_nothing_heavy_is_imported_at_the_start(statement):
-    code = f"import sys; {statement}; print(*(set(sys.modules) & {HEAVY}))"
-    result = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True)
-    assert (result.stdout.strip(), result.stderr) == ("", "")
+    assert imported_by(statement, HEAVY) == ""
+
+
+def test_a_recipe_is_read_without_pydantic():
+    statement = "import terrazzo as tz; tz.load_config('pspnet_r50-d8_4xb2-40k_cityscapes-512x1024')"
+    assert imported_by(statement, {"pydantic"}) == ""
+    short = "tz.load_config({'recipe': 'unet', 'data': {'classes': ['a', 'b']}})"
+    assert imported_by(f"import terrazzo as tz; {short}", {"pydantic"}) == "pydantic"
 
 
 def test_every_public_name_is_there():

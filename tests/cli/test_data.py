@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlparse
+from urllib.request import url2pathname
 
 import numpy as np
 import pytest
@@ -434,3 +436,14 @@ def test_folders_that_are_not_understood(tmp_path, capsys, files, words):
     code, _, err = run(capsys, "init", tmp_path / "data", "--out", tmp_path / "a.yaml")
     assert code == 1 and all(word in err for word in words), err
     assert not (tmp_path / "a.yaml").exists()
+
+
+def test_the_proposed_config_starts_with_the_line_for_editors(tmp_path, capsys):
+    Maker(tmp_path / "data").splits("{name}.png", "{name}_mask.png", "a")
+    assert run(capsys, "init", tmp_path / "data", "--out", tmp_path / "a.yaml")[0] == 0
+    text = (tmp_path / "a.yaml").read_text()
+    start, _, address = text.splitlines()[0].partition("=")
+    assert start == "# yaml-language-server: $schema" and address.startswith("file:///")
+    schema = json.loads(Path(url2pathname(urlparse(address).path)).read_text())
+    jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is not installed: pip install 'terrazzo[dev]'")
+    jsonschema.validate(yaml.safe_load(text), schema)

@@ -398,7 +398,7 @@ SHORT_FORMS = {
     "no classes": ({"data": {"root": "."}}, "data.classes"),
     "classes as text": ({"data": {"classes": "sky, road"}}, "data.classes"),
     "a class twice": ({"data": {"classes": ["sky", "sky"]}}, "'sky' twice"),
-    "no data": ({"data": None}, "section `data`"),
+    "no data": ({"data": None}, "data is empty: it must be a section"),
     "unknown recipe": ({"recipe": "unett"}, "unet"),
     "text as a number": ({"batch": "eight"}, "batch must be a whole number.*'eight'"),
     "a batch of none": ({"batch": 0}, "batch must be .* at least 1"),
@@ -408,14 +408,14 @@ SHORT_FORMS = {
     "interval of none": ({"val_interval": 0}, "val_interval"),
     "crop": ({"crop": "big"}, "height x width"),
     "rate": ({"lr": "fast"}, "lr must be a number"),
-    "amp": ({"amp": "int8"}, "bf16 nor fp16"),
-    "ema": ({"ema": 2}, "ema is the share"),
+    "amp": ({"amp": "int8"}, "true, false, bf16 or fp16, not 'int8'"),
+    "ema": ({"ema": 2}, "ema must be .*the share"),
     "weights": ({"class_weight": [1, 2]}, "3 numbers"),
     "palette": ({"data": {"classes": CLASSES, "palette": [[0, 0, 0]]}}, "3 colours"),
     "ignore": ({"data": {"classes": CLASSES, "ignore": ["void"]}}, "label values"),
     "label map": ({"data": {"classes": CLASSES, "label_map": {7: 3}}}, "classes 0 to 2"),
     "ratio": ({"ratio_range": 2}, "two factors"),
-    "resize": ({"resize": "half"}, "resize: 'half' is not height x width"),
+    "resize": ({"resize": "half"}, "resize must be height x width, .* not 'half'"),
 }
 
 

@@ -1,4 +1,4 @@
-"""Lengths of time as people write them."""
+"""Durations as people write them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ PART = re.compile(r"(\d+(?:\.\d+)?)\s*([dhms]?)\s*")
 
 
 def seconds(value: str | float) -> float:
-    """`90`, `55m`, `1h30m` or `1:30:00` in seconds. Raises UserError for anything else."""
+    """Return `90`, `55m`, `1h30m` or `1:30:00` in seconds. Raises UserError for anything else."""
     text = str(value).strip().lower()
     if re.fullmatch(r"\d+:\d\d:\d\d", text):
         hours, minutes, rest = map(int, text.split(":"))
         return 3600.0 * hours + 60 * minutes + rest
     parts = PART.findall(text)
     if not parts or PART.sub("", text):
-        raise UserError(f"'{value}' is no length of time: write 90 (seconds), 55m, 1h30m or 1:30:00")
+        raise UserError(f"'{value}' is not a duration: write 90 (seconds), 55m, 1h30m or 1:30:00")
     return sum(float(number) * UNITS[unit] for number, unit in parts)

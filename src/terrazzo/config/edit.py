@@ -1,4 +1,4 @@
-"""Setting keys in a config file as written, everything else of it (comments too) left as it is."""
+"""Set keys in a config file as written; everything else in it, comments included, stays as it is."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ MARK = "# set by `terrazzo data check --fix`"
 
 
 def edited(path: Path, changes: Mapping[str, Any]) -> str:
-    """The text of a YAML, JSON or `.py` config with dotted keys set.
+    """Return the text of a YAML, JSON or `.py` config with dotted keys set.
 
-    Raises UserError where that cannot be done without changing anything else.
+    Raises UserError if that is not possible without changing anything else.
     """
     text = path.read_text(encoding="utf-8")
     for key, value in changes.items():
@@ -36,7 +36,7 @@ def edited(path: Path, changes: Mapping[str, Any]) -> str:
 
 
 def candidates(path: Path, text: str, keys: list[str], value: Any) -> Iterator[str]:
-    """Texts that may set a key, to be tried in turn."""
+    """Yield texts that may set a key, the most readable first."""
     if path.suffix.lower() == ".py":
         yield from appended(text, keys, value)
         return
@@ -49,7 +49,7 @@ def candidates(path: Path, text: str, keys: list[str], value: Any) -> Iterator[s
 
 
 def holds(path: Path, candidate: str, text: str, key: str, value: Any) -> bool:
-    """Whether a text sets a key and nothing else; a `.py` file may share one part between several places."""
+    """Return whether a text sets a key and nothing else; a `.py` file may use one part at several paths."""
     values = []
     for content in (text, candidate):
         trial = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")  # beside its base files
@@ -66,7 +66,7 @@ def holds(path: Path, candidate: str, text: str, key: str, value: Any) -> bool:
             trial.unlink(missing_ok=True)
     old, new = values
     keys = key.split(".")
-    if normal(find(new, keys)) != normal(value):
+    if normal(value_at(new, keys)) != normal(value):
         return False
     if path.suffix.lower() == ".py":
         return without(new, keys[-1]) == without(old, keys[-1])
@@ -74,15 +74,16 @@ def holds(path: Path, candidate: str, text: str, key: str, value: Any) -> bool:
 
 
 def forget(values: Any, keys: list[str]) -> Any:
-    """Values without a key."""
+    """Return values without a key."""
     values = copy.deepcopy(values)
-    owner = find(values, keys[:-1])
+    owner = value_at(values, keys[:-1])
     if isinstance(owner, dict):
         owner.pop(keys[-1], None)
     return values
 
 
-def find(values: Any, keys: list[str]) -> Any:
+def value_at(values: Any, keys: list[str]) -> Any:
+    """Return the value at a path of keys and indices; None where there is none."""
     try:
         for key in keys:
             values = values[int(key)] if isinstance(values, (list, tuple)) else values[key]
@@ -92,12 +93,12 @@ def find(values: Any, keys: list[str]) -> Any:
 
 
 def normal(value: Any) -> Any:
-    """A value as JSON has it: keys are texts."""
+    """Return a value as JSON stores it: keys are strings."""
     return json.loads(json.dumps(value))
 
 
 def without(values: Any, name: str) -> Any:
-    """Values without any key of that name, and without the sections that this leaves empty."""
+    """Return values without any key of that name, and without the sections that become empty."""
     if isinstance(values, (list, tuple)):
         return [without(item, name) for item in values]
     if not isinstance(values, Mapping):
@@ -110,7 +111,7 @@ def without(values: Any, name: str) -> Any:
 
 
 def set_in_markup(text: str, root: yaml.MappingNode, keys: list[str], value: Any, as_json: bool) -> str:
-    """A key's value replaced, or a line for it added to the section that it belongs to."""
+    """Return the text with a key's value replaced, or with a line for it added to its section."""
     node: yaml.Node = root
     start = 0  # of what comes before the value: the end of its key
     for depth, key in enumerate(keys):
@@ -122,12 +123,12 @@ def set_in_markup(text: str, root: yaml.MappingNode, keys: list[str], value: Any
     line, newline, _ = before.partition("\n")
     if not newline:
         return text[: node.start_mark.index] + flow(value, as_json) + text[end:]
-    colon, _, comment = line.partition(":")  # a value on lines of its own moves up, before a comment
+    colon, _, comment = line.partition(":")  # a value on separate lines moves up, before a comment
     return f"{text[:start]}{colon}: {flow(value, as_json)}{comment}{text[end:]}"
 
 
 def child_of(node: yaml.Node, key: str) -> tuple[int, yaml.Node] | None:
-    """The value of a key or index, and where the key ends."""
+    """Return the value of a key or index, and where the key ends."""
     if isinstance(node, yaml.SequenceNode) and key.isdecimal() and int(key) < len(node.value):
         item = node.value[int(key)]
         return item.start_mark.index, item
@@ -137,14 +138,14 @@ def child_of(node: yaml.Node, key: str) -> tuple[int, yaml.Node] | None:
 
 
 def nested(keys: list[str], value: Any) -> dict[str, Any]:
-    """`{a: {b: value}}` for the keys a, b."""
+    """Return `{a: {b: value}}` for the keys a, b."""
     for key in reversed(keys):
         value = {key: value}
     return value
 
 
 def flow(value: Any, as_json: bool) -> str:
-    """A value on one line."""
+    """Return a value on one line."""
     if as_json:
         return json.dumps(value, ensure_ascii=False)
     text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=2**20, allow_unicode=True)
@@ -152,10 +153,12 @@ def flow(value: Any, as_json: bool) -> str:
 
 
 def add_entry(text: str, section: yaml.Node, entry: dict[str, Any], as_json: bool) -> str:
-    """A new last key of a section, in its style."""
+    """Return the text with a new last key in a section, in the section's style; unchanged if it is not a mapping."""
     written = flow(entry, as_json)[1:-1]
     if not section.value:
         return text[: section.start_mark.index] + f"{{{written}}}" + text[section.end_mark.index :]
+    if not isinstance(section, yaml.MappingNode):
+        return text
     end = end_of(text, section.value[-1][1])
     if section.flow_style:
         return f"{text[:end]}, {written}{text[end:]}"
@@ -165,8 +168,8 @@ def add_entry(text: str, section: yaml.Node, entry: dict[str, Any], as_json: boo
 
 
 def end_of(text: str, node: yaml.Node) -> int:
-    """Where a node's own text ends; a block's end mark lies behind the comments that follow it."""
-    if isinstance(node, yaml.ScalarNode) or node.flow_style or not node.value:
+    """Return where a node's own text ends; a block's end mark is after the comments that follow it."""
+    if not isinstance(node, yaml.CollectionNode) or node.flow_style or not node.value:
         return len(text[: node.end_mark.index].rstrip()) if getattr(node, "style", None) else node.end_mark.index
     last = node.value[-1]
     return end_of(text, last[1] if isinstance(node, yaml.MappingNode) else last)
@@ -176,12 +179,12 @@ def end_of(text: str, node: yaml.Node) -> int:
 
 
 def appended(text: str, keys: list[str], value: Any) -> Iterator[str]:
-    """The file with a last line that sets the key inside what the file assigns, or over what its base files say."""
+    """Yield the file with a last line that sets the key inside what it assigns, or over what its base files set."""
     first, *others = keys
     base = text.rstrip("\n") + "\n" + ("" if MARK in text else f"\n{MARK}\n")
     if any(isinstance(node, ast.Name) and node.id == first for node in ast.walk(ast.parse(text))):
         for depth in range(len(others), 0, -1):
-            place = "".join(f"[{key if key.isdecimal() else json.dumps(key)}]" for key in others[:depth])
+            path = "".join(f"[{key if key.isdecimal() else json.dumps(key)}]" for key in others[:depth])
             rest = nested(others[depth:], value) if others[depth:] else value
-            yield f"{base}{first}{place} = {rest!r}\n"
+            yield f"{base}{first}{path} = {rest!r}\n"
     yield f"{base}{first} = {(nested(others, value) if others else value)!r}\n"

@@ -47,7 +47,7 @@ def load_config(
     early = {key: value for key, value in overrides.items() if not upgrade or is_early(key, config, old)}
     config = with_overrides(config, early)
     if upgrade and short.is_short(config):
-        config = Config(short.expand(config.to_dict(), config.path), config.path, config.name)
+        config = Config(short.expand(config._values, config.path), config.path, config.name)
     elif upgrade and old:
         with warnings.catch_warnings():
             if config.path is None and isinstance(source, str):
@@ -68,7 +68,7 @@ def is_early(key: str, config: Config, old: bool) -> bool:
     """
     section = key.partition(".")[0]
     if short.is_short(config):
-        return section in config or section in short.SETTINGS
+        return section in config or short.is_setting(section)
     if old:
         return is_old_key(key, config)
     if section in RENAMED and section not in SECTIONS and section != "img_norm_cfg":

@@ -1,4 +1,4 @@
-"""A config as a readable `.py` file."""
+"""Write a config as a readable `.py` file."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 from terrazzo.errors import UserError
 
 WIDTH = 120
-WORTH_A_NAME = 40  # characters from which on a value that equals an earlier variable is written as its name
+WORTH_A_NAME = 40  # length from which a value that equals an earlier variable is replaced by its name
 
 
 def as_python(values: Mapping[str, Any]) -> str:
-    """Assignments that read back as `values`; what equals an earlier variable is written as its name.
+    """Return assignments that read back as `values`; a value that equals an earlier variable becomes its name.
 
-    Raises UserError for a top-level key that is no Python name.
+    Raises UserError for a top-level key that is not a Python name.
     """
     lines: list[str] = []
     names: list[tuple[str, Any]] = []
@@ -33,7 +33,7 @@ def is_name(text: Any) -> bool:
 
 
 def literal(value: Any, names: list[tuple[str, Any]], indent: int, used: int) -> str:
-    """A value as Python, on one line where it fits after `used` characters, else an item a line."""
+    """Return a value as Python: on one line if it fits after `used` characters, else one item per line."""
     for name, known in names:
         if type(value) is type(known) and value == known:
             return name

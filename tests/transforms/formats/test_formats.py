@@ -468,7 +468,7 @@ def test_a_label_of_another_size(tmp_path):
         ({"type": "rgb", "colours": {"field": [0, 0]}}, ["label_format.colours.field", "no colour"]),
         ({"type": "rgb", "colours": "no.csv"}, ["no colour table", "no.csv"]),
         ("cvat", ["no labelmap.txt"]),
-        (5, ["label_format must name a format", "labelme"]),
+        (5, ["label_format must be the name of a format", "labelme"]),
     ],
 )
 def test_mistakes_in_the_config(tmp_path, spec, words):

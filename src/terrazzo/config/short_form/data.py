@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from terrazzo.config.short_form.messages import Problem
+
+if TYPE_CHECKING:
+    from terrazzo.config.short_form.schema import DataKeys
 
 KEPT = {
     "label_map": "label_map",
@@ -14,56 +20,51 @@ KEPT = {
     "label_suffix": "seg_map_suffix",
     "cache": "cache",
 }
+IGNORED = 255
 
 
-def dataset(data: Mapping[str, Any], split: str, path: Path | None) -> dict[str, Any]:
-    """A split: `images/SPLIT` and `labels/SPLIT`, or what `data.SPLIT` names (a split file, or a folder in both).
+def dataset(data: DataKeys, split: str, path: Path | None) -> dict[str, Any]:
+    """Return the data set of a split: `images/SPLIT` and `labels/SPLIT`, or what `data.SPLIT` names.
 
-    A number for `val` is the share of the images that is held out for validation.
+    That is a folder in both, a file of names or, for `val`, the share of the images to hold out for validation.
     """
-    root = Path(data.get("root", "."))
+    root = Path(data.root)
     if path is not None and not root.is_absolute():
         root = path.parent / root
     section: dict[str, Any] = {
         "type": "BaseSegDataset",
         "data_root": str(root),
-        "metainfo": {"classes": [str(name) for name in data["classes"]]},
-        **places(data, split, root),
+        "metainfo": {"classes": list(data.classes)},
+        **files_of(data, split, root),
     }
-    if data.get("palette"):
-        section["metainfo"]["palette"] = [list(colour) for colour in data["palette"]]
-    if data.get("ignore") is not None:
-        section["ignore"] = as_list(data["ignore"])
-    if data.get("exclude"):
-        section["exclude"] = [str(name) for name in as_list(data["exclude"])]
-    return section | {name: data[key] for key, name in KEPT.items() if data.get(key) is not None}
+    if data.palette:
+        section["metainfo"]["palette"] = [list(colour) for colour in data.palette]
+    if data.ignore is not None:
+        section["ignore"] = list(data.ignore)
+    if data.exclude:
+        section["exclude"] = list(data.exclude)
+    return section | {name: value for key, name in KEPT.items() if (value := getattr(data, key)) is not None}
 
 
-def places(data: Mapping[str, Any], split: str, root: Path) -> dict[str, Any]:
-    """Where a split's images and labels lie below the root, and which of them it takes."""
-    images, labels = str(data.get("images", "images")), str(data.get("labels", "labels"))
-    chosen, more = data.get(split) or split, {}
-    if isinstance(data.get("val"), float) and split != "test":
-        chosen, more = data.get("train") or "", {"holdout": {"share": data["val"], "part": split}}
+def files_of(data: DataKeys, split: str, root: Path) -> dict[str, Any]:
+    """Return where a split's images and labels are below the root, and which of them it takes."""
+    chosen, holdout = getattr(data, split) or split, {}
+    if isinstance(data.val, float) and split != "test":
+        chosen, holdout = data.train or "", {"holdout": {"share": data.val, "part": split}}
     if Path(chosen).suffix:
-        return {"ann_file": chosen, "data_prefix": {"img_path": images, "seg_map_path": labels}, **more}
-    label_place = coco_file(labels, chosen, root) if is_format(data, "coco") else within(labels, chosen)
-    return {"data_prefix": {"img_path": within(images, chosen), "seg_map_path": label_place}, **more}
+        return {"ann_file": chosen, "data_prefix": {"img_path": data.images, "seg_map_path": data.labels}, **holdout}
+    is_coco = (data.label_format.get("type") if isinstance(data.label_format, Mapping) else data.label_format) == "coco"
+    labels = coco_file(data.labels, chosen, root) if is_coco else within(data.labels, chosen)
+    return {"data_prefix": {"img_path": within(data.images, chosen), "seg_map_path": labels}, **holdout}
 
 
 def within(folder: str, split: str) -> str:
-    """The folder of a split: with its name for `{split}` in that of all, else a folder below it."""
+    """Return the folder of a split: with its name for `{split}` in that of all, else a folder below it."""
     return folder.replace("{split}", split) if "{split}" in folder else f"{folder}/{split}".rstrip("/")
 
 
-def is_format(data: Mapping[str, Any], name: str) -> bool:
-    """Whether `data.label_format` names a format, by itself or with options."""
-    spec = data.get("label_format")
-    return name == (spec.get("type") if isinstance(spec, Mapping) else spec)
-
-
 def coco_file(labels: str, split: str, root: Path) -> str:
-    """The COCO file of a split: `labels` itself, or in that folder SPLIT.json, instances_SPLIT.json or the only one."""
+    """Return a split's COCO file: `labels` itself, or SPLIT.json, instances_SPLIT.json or the only one in it."""
     if labels.endswith(".json"):
         return labels.replace("{split}", split)
     for name in (f"{split}.json", f"instances_{split}.json", f"instances_{split}2017.json"):
@@ -72,6 +73,24 @@ def coco_file(labels: str, split: str, root: Path) -> str:
     return within(labels, split)
 
 
-def as_list(value: Any) -> list[Any]:
-    """A list as it is, one value as a list of it, None as an empty one."""
-    return [] if value is None else list(value) if isinstance(value, (list, tuple)) else [value]
+def data_problems(data: DataKeys) -> Iterator[Problem]:
+    """Yield contradictions between the classes and the keys that refer to them."""
+    count, has_names = len(data.classes), data.label_format is not None
+    repeated = [name for name, times in Counter(data.classes).items() if times > 1]
+    if repeated:
+        text = f"`data.classes` names '{repeated[0]}' twice; to join two label values: label_map"
+        yield Problem("data.classes", text)
+    if data.palette is not None and len(data.palette) != count:
+        text = f"`data.palette` must be {count} colours [red, green, blue], one a class, not {len(data.palette)}"
+        yield Problem("data.palette", text)
+    if not has_names and any(isinstance(value, str) for value in data.ignore or ()):
+        yield Problem("data.ignore", f"`data.ignore` must be a list of label values, not {data.ignore!r}")
+    for old, new in (data.label_map or {}).items():
+        is_class = 0 <= new < count or new == IGNORED if isinstance(new, int) else has_names and new in data.classes
+        if not is_class or not (has_names or str(old).isdecimal()):
+            yield Problem(
+                "data.label_map",
+                f"`data.label_map` must map label values to classes 0 to {count - 1} ({IGNORED}: ignored), such as "
+                f"{{7: 1}}, not {old!r} to {new!r}",
+            )
+            return

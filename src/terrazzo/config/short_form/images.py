@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-from terrazzo.errors import UserError
+from terrazzo.config.short_form.messages import Problem
+
+if TYPE_CHECKING:
+    from terrazzo.config.short_form.schema import ShortForm
 
 RGB = 3
 GREY = {"mean": [117.0], "std": [57.5]}  # ImageNet's, its colours weighted as a picture becomes grey
@@ -16,66 +19,73 @@ GREY = {"mean": [117.0], "std": [57.5]}  # ImageNet's, its colours weighted as a
 class ImageKind:
     """How images are read (`loading`, of LoadImageFromFile), their channels, and their mean and std (`scale`).
 
-    A picture has 8 bits, so that its brightness and colours can be played with.
+    A picture has 8 bits, so that its brightness and colours can be varied.
     """
 
     channels: int = RGB
-    loading: Mapping[str, Any] | None = None
-    scale: Mapping[str, Any] | None = None
+    loading: Mapping[str, Any] = field(default_factory=dict)
+    scale: Mapping[str, Any] = field(default_factory=dict)
     is_picture: bool = True
 
 
-def image_kind(values: Mapping[str, Any], data: Mapping[str, Any]) -> ImageKind:
-    """What `data.bands`, `in_channels`, `mean` and `std` say: RGB, grey (`in_channels: 1`), or bands as stored.
+def bands_of(form: ShortForm) -> list[int] | None:
+    """Return the bands to read; None for pictures, in RGB or grey."""
+    if form.data.bands is None and form.in_channels not in (None, 1, RGB):
+        return list(range(1, form.in_channels + 1))
+    return form.data.bands
 
-    Raises UserError where they contradict each other, and for bands without mean and std.
-    """
-    bands, channels = data.get("bands"), values.get("in_channels")
-    if bands is not None and not are_bands(bands):
-        raise UserError(f"data.bands must be a list of band numbers from 1, such as [3, 2, 1, 7], not {bands!r}")
-    if channels is not None and not (type(channels) is int and channels > 0):
-        raise UserError(f"in_channels must be a whole number of at least 1, not {channels!r}")
-    if bands is not None and channels not in (None, len(bands)):
-        raise UserError(f"in_channels is {channels}, but data.bands names {len(bands)} bands; leave in_channels out")
-    if bands is None and channels not in (None, 1, RGB):
-        bands = list(range(1, channels + 1))
-    count = channels or RGB if bands is None else len(bands)
-    scale = normalisation(values, count)
+
+def channels_of(form: ShortForm) -> int:
+    bands = bands_of(form)
+    return form.in_channels or RGB if bands is None else len(bands)
+
+
+def image_kind(form: ShortForm) -> ImageKind:
+    """Return what `data.bands`, `in_channels`, `mean` and `std` specify: RGB, grey, or bands as stored."""
+    bands, channels = bands_of(form), channels_of(form)
+    scale = normalisation(form, channels)
     if bands is None:
-        return ImageKind(count, {"color_type": "grayscale"} if count == 1 else {}, scale)
-    if not scale:
-        raise UserError(
-            "images of other kinds than 8-bit RGB need `mean` and `std`, a number for each band: `terrazzo data stats "
-            "CONFIG` computes them (or `mean: none`, to train on the values as they are)"
-        )
-    return ImageKind(count, {"bands": list(bands)}, scale, is_picture=False)
+        return ImageKind(channels, {"color_type": "grayscale"} if channels == 1 else {}, scale)
+    return ImageKind(channels, {"bands": list(bands)}, scale, is_picture=False)
 
 
-def are_bands(value: Any) -> bool:
-    """Whether a value is a list of band numbers."""
-    return isinstance(value, (list, tuple)) and bool(value) and all(type(band) is int and band > 0 for band in value)
-
-
-def normalisation(values: Mapping[str, Any], channels: int) -> dict[str, Any]:
-    """`mean` and `std` of the preprocessor; empty where the values name neither and ImageNet's do."""
-    given = {key: values[key] for key in ("mean", "std") if values.get(key) is not None}
-    if set(given.values() if all(isinstance(value, str) for value in given.values()) else ()) == {"none"}:
-        return {"mean": None, "std": None}
+def image_problems(form: ShortForm) -> Iterator[Problem]:
+    """Yield contradictions among the keys about images, and bands without mean and std."""
+    bands, channels = form.data.bands, channels_of(form)
+    if bands is not None and form.in_channels not in (None, len(bands)):
+        text = f"in_channels is {form.in_channels}, but data.bands names {len(bands)} bands; omit in_channels"
+        yield Problem("in_channels", text)
+    given = {key: value for key, value in (("mean", form.mean), ("std", form.std)) if value is not None}
+    if set(map(str, given.values())) == {"none"}:
+        return
     if len(given) == 1:
-        raise UserError(f"`{next(iter(given))}` is given alone: `mean` and `std` go together")
+        (key,) = given
+        yield Problem(key, f"`{key}` is given alone: `mean` and `std` go together")
     for key, value in given.items():
-        numbers = isinstance(value, (list, tuple)) and all(isinstance(number, (int, float)) for number in value)
-        if not numbers or len(value) != channels:
-            raise UserError(f"`{key}` must be a list of {channels} numbers, one for each channel, not {value!r}")
-        if key == "std" and min(value) <= 0:
-            raise UserError(f"`std` must be above zero in each band, not {value!r}: leave out a band of one value")
-    if not given and channels == 1:
-        return dict(GREY)
-    return {key: [float(number) for number in value] for key, value in given.items()}
+        if isinstance(value, str) or len(value) != channels:
+            text = f"`{key}` must be a list of {channels} numbers, one for each channel, not {value!r}"
+            yield Problem(key, text)
+        elif key == "std" and min(value) <= 0:
+            yield Problem(key, f"`std` must be above zero in each band, not {value!r}: omit a band of one value")
+    if bands_of(form) is not None and not given:
+        yield Problem(
+            "data.bands" if bands is not None else "in_channels",
+            "images of other kinds than 8-bit RGB need `mean` and `std`, a number for each band: `terrazzo data stats "
+            "CONFIG` computes them (or `mean: none`, to train on the values as they are)",
+        )
+
+
+def normalisation(form: ShortForm, channels: int) -> dict[str, Any]:
+    """Return `mean` and `std` of the preprocessor; empty where ImageNet's apply."""
+    if "none" in (form.mean, form.std):
+        return {"mean": None, "std": None}
+    if form.mean is None or form.std is None:
+        return dict(GREY) if channels == 1 else {}
+    return {"mean": list(form.mean), "std": list(form.std)}
 
 
 def set_in_channels(model: dict[str, Any], channels: int) -> None:
-    """Have a model's backbone, and the one inside it, take images of so many channels."""
+    """Make a model's backbone, and the one inside it, take images of `channels` channels."""
     if channels == RGB:
         return
     for key in ("backbone", "image_encoder"):

@@ -58,7 +58,8 @@ class Proposal:
 
     def sections(self, split: str) -> dict[str, Any]:
         """Folders and files of a split, as the expanded config names them."""
-        return short.dataset({"root": str(self.root), "classes": ["any"], **self.data}, split, None)
+        data = short.read_data({"root": str(self.root), "classes": ["any"], **self.data})
+        return short.dataset(data, split, None)
 
     def label_facts(self) -> LabelFacts:
         """What the labels of the training and validation images say."""
@@ -145,10 +146,13 @@ class Proposal:
 
     def text(self, target: Path) -> str:
         """The YAML file that is to stand at `target`."""
+        from terrazzo.config.short_form.schema import editor_line
+
         counts = " + ".join(f"{count} {split}" for split, count in self.counts.items())
         batch = max(2, min(8, self.counts["train"]))
         root = Path(os.path.relpath(self.root, target.absolute().parent)).as_posix()
         lines = [
+            editor_line(),
             f"# Proposed by `terrazzo data init` for {self.root.name}: {counts} images. What each line says was found;",
             "# look it over, then: terrazzo data browse, terrazzo train.",
             entry("recipe", self.values["recipe"], "`terrazzo recipe list` shows the others"),

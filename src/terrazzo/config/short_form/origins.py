@@ -1,0 +1,134 @@
+"""Where the keys of an expanded short form come from: the keys that set them, and these keys' lines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from typing import Any
+
+from terrazzo.config.reading.section import Section
+from terrazzo.config.short_form.data import KEPT
+from terrazzo.config.short_form.messages import origin_of
+
+LENGTH = ("iterations", "epochs")
+# pattern of an expanded key (steps and hooks by their type) -> keys that set it: of the first match, the first given
+SOURCES: dict[str, tuple[str, ...]] = {
+    "model.data_preprocessor.size": ("crop",),
+    "model.data_preprocessor.mean": ("mean", "std", "in_channels"),
+    "model.data_preprocessor.std": ("std", "mean", "in_channels"),
+    "model.data_preprocessor*": (),
+    "model.pretrained": ("pretrained",),
+    "model.*.class_weight": ("class_weight", "recipe"),
+    "model.backbone*.in_channels": ("in_channels", "data.bands", "recipe"),
+    "model.image_encoder*.in_channels": ("in_channels", "data.bands", "recipe"),
+    "model.*num_classes": ("data.classes",),
+    "model.*.vocabulary": ("data.classes",),
+    "model.*": ("recipe",),
+    "*_dataloader.batch_size": ("batch",),
+    "*_dataloader.num_workers": ("workers",),
+    "train_dataloader.drop_last": LENGTH,
+    "train_dataloader.sampler.type": ("rare_class_sampling", *LENGTH),
+    "train_dataloader.sampler.temperature": ("rare_class_sampling",),
+    "*.dataset.data_root": ("data.root",),
+    "*.dataset.metainfo.classes": ("data.classes",),
+    "*.dataset.metainfo.palette": ("data.palette",),
+    "*.dataset.ignore": ("data.ignore",),
+    "*.dataset.exclude": ("data.exclude",),
+    **{f"*.dataset.{name}": (f"data.{key}",) for key, name in KEPT.items()},
+    "*.dataset.holdout": ("data.val",),
+    "train_dataloader.dataset.ann_file": ("data.train",),
+    "val_dataloader.dataset.ann_file": ("data.val",),
+    "test_dataloader.dataset.ann_file": ("data.test", "data.val"),
+    "train_dataloader.dataset.data_prefix.img_path": ("data.images", "data.train"),
+    "val_dataloader.dataset.data_prefix.img_path": ("data.images", "data.val"),
+    "test_dataloader.dataset.data_prefix.img_path": ("data.images", "data.test", "data.val"),
+    "train_dataloader.dataset.data_prefix.seg_map_path": ("data.labels", "data.train"),
+    "val_dataloader.dataset.data_prefix.seg_map_path": ("data.labels", "data.val"),
+    "test_dataloader.dataset.data_prefix.seg_map_path": ("data.labels", "data.test", "data.val"),
+    "*LoadImageFromFile.color_type": ("in_channels",),
+    "*LoadImageFromFile.bands": ("data.bands", "in_channels"),
+    "*pipeline.Resize.*": ("resize",),
+    "*RandomResize.scale": ("resize",),
+    "*RandomResize.ratio_range": ("ratio_range",),
+    "*RandomCrop.crop_size": ("crop",),
+    "optim_wrapper.type": ("amp",),
+    "optim_wrapper.dtype": ("amp",),
+    "optim_wrapper.optimizer.lr": ("lr", "recipe"),
+    "optim_wrapper.optimizer.*": ("recipe",),
+    "param_scheduler.*.begin": LENGTH,
+    "param_scheduler.*.end": LENGTH,
+    "param_scheduler.*.by_epoch": LENGTH,
+    "param_scheduler.*.convert_to_iter_based": LENGTH,
+    "train_cfg.type": LENGTH,
+    "train_cfg.max_iters": ("iterations",),
+    "train_cfg.max_epochs": ("epochs",),
+    "train_cfg.val_interval": ("val_interval", *LENGTH),
+    "train_cfg.time_limit": ("time_limit",),
+    "train_cfg.skip_nan": ("skip_nan",),
+    "default_hooks.logger.interval": ("log_interval",),
+    "default_hooks.checkpoint.interval": ("checkpoint_interval", "val_interval", *LENGTH),
+    "default_hooks.checkpoint.by_epoch": LENGTH,
+    "randomness.seed": ("seed",),
+    "randomness.deterministic": ("deterministic",),
+    "strategy*": ("fsdp",),
+    "custom_hooks.EMAHook.*": ("ema", "swa"),
+    "custom_hooks.EarlyStoppingHook.*": ("early_stopping",),
+    "compile": ("compile",),
+    "channels_last": ("channels_last",),
+    "activation_checkpointing": ("activation_checkpointing",),
+    "find_unused_parameters": ("find_unused_parameters",),
+    "custom_imports": ("custom_imports",),
+    "track": ("track",),
+    "val_pictures": ("val_pictures",),
+}
+
+
+def with_origins(expanded: Any, written: Mapping[str, Any], path: str = "") -> Any:
+    """Return a part of an expanded config whose keys have the line of the short form's key that sets them.
+
+    Keys that have a line already keep it.
+    """
+    if isinstance(expanded, (list, tuple)):
+        items = enumerate(expanded)
+        return type(expanded)(with_origins(item, written, f"{path}.{step_name(item, index)}") for index, item in items)
+    if not isinstance(expanded, Mapping):
+        return expanded
+    section = Section()
+    for key, value in expanded.items():
+        inner = f"{path}.{key}".lstrip(".")
+        own = expanded.origin_of(key) if isinstance(expanded, Section) else None
+        section.put(key, with_origins(value, written, inner), own or line_of(inner, written))
+    return section
+
+
+def step_name(item: Any, index: int) -> str:
+    """Return how a list's item is called in a path: by its type, else by its index."""
+    return str(item.get("type", index) if isinstance(item, Mapping) else index)
+
+
+def line_of(path: str, written: Mapping[str, Any]) -> str | None:
+    """Return the line of the first key given among those that set an expanded key."""
+    return next((origin_of(written, key) for key in sources(path) if is_given(written, key)), None)
+
+
+def sources(path: str) -> tuple[str, ...]:
+    """Return the keys of the short form that set an expanded key, given with steps and hooks by their type."""
+    return next((keys for pattern, keys in SOURCES.items() if fnmatchcase(path, pattern)), ())
+
+
+def sources_of(expanded: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    """Return the keys of the short form that set a dotted key, given with the indices of steps and hooks."""
+    value: Any = expanded
+    names = []
+    for part in key.split("."):
+        is_item = isinstance(value, (list, tuple)) and part.isdecimal() and int(part) < len(value)
+        value = value[int(part)] if is_item else value.get(part) if isinstance(value, Mapping) else None
+        names.append(step_name(value, int(part)) if is_item else part)
+    return sources(".".join(names))
+
+
+def is_given(written: Mapping[str, Any], key: str) -> bool:
+    value: Any = written
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value is not None
