@@ -11,7 +11,7 @@ from terrazzo.config.python_files.limits import (
     MAX_ITEMS,
     MAX_KEYS,
     MAX_NESTING,
-    Budget,
+    ComputeBudget,
     Refused,
     check,
     check_key,
@@ -54,7 +54,7 @@ EXPRESSION_WORDS: dict[type, str] = {
 class ExpressionEvaluator:
     """Evaluates the expressions of one file; `names` holds its variables with their origins."""
 
-    def __init__(self, path: Path, lines: list[str], variables: Variables, budget: Budget) -> None:
+    def __init__(self, path: Path, lines: list[str], variables: Variables, budget: ComputeBudget) -> None:
         self.path, self.lines, self.variables, self.budget = path, lines, variables, budget
         self.names = Section()
         self.imported: set[str] = set()  # names that stand for types, which are no variables

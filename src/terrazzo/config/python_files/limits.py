@@ -25,7 +25,7 @@ class Refused(Exception):
     """What the safe subset does not allow; whoever knows the file and the line makes a UserError of it."""
 
 
-class Budget:
+class ComputeBudget:
     """Counts down what one config may still compute."""
 
     def __init__(self, steps: int = MAX_STEPS) -> None:
@@ -38,7 +38,7 @@ class Budget:
             raise Refused("computes more than a config may")
 
 
-def weigh(value: Any, budget: Budget) -> int:
+def weigh(value: Any, budget: ComputeBudget) -> int:
     """The size of a value written out in full, shared parts counted each time.
 
     Raises Refused when it is too large, nested too deeply or contains itself.
@@ -71,7 +71,7 @@ def weigh(value: Any, budget: Budget) -> int:
     return visit(value, 0)[0]
 
 
-def check(value: Any, budget: Budget) -> Any:
+def check(value: Any, budget: ComputeBudget) -> Any:
     """The value itself, if it is of a kind and a size that configs may compute. Raises Refused."""
     if isinstance(value, str):
         check_length(len(value), MAX_STRING, "string")
@@ -97,7 +97,7 @@ def check_length(length: int, limit: int, kind: str) -> None:
         raise Refused(f"makes a {kind} of more than {limit:,} {unit}")
 
 
-def check_key(key: Any, budget: Budget) -> None:
+def check_key(key: Any, budget: ComputeBudget) -> None:
     """Raise Refused for a key whose hash could cost much time; unhashable ones raise TypeError later."""
     if isinstance(key, int) and key.bit_length() > MAX_KEY_BITS:
         raise Refused("uses a huge number as a key")

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from terrazzo.config.python_files.limits import MAX_STRING, Budget, check_length, weigh
+from terrazzo.config.python_files.limits import MAX_STRING, ComputeBudget, check_length, weigh
 from terrazzo.config.reading.merge import parse_value
 from terrazzo.config.reading.section import InheritedSection, Section, convert
 from terrazzo.errors import nearest
@@ -30,7 +30,7 @@ PLACEHOLDER = re.compile(r"terrazzo_variable_(\d+)_")
 class Variables:
     """The variables of one file; `base` is what its base files define."""
 
-    def __init__(self, path: Path, budget: Budget, found: Iterable[re.Match[str]] = ()) -> None:
+    def __init__(self, path: Path, budget: ComputeBudget, found: Iterable[re.Match[str]] = ()) -> None:
         self.path, self.budget = path, budget
         self.base = Section()
         self.found = list(found)

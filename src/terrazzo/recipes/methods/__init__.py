@@ -43,7 +43,7 @@ def all_families() -> list[Family]:
     return sorted(FAMILIES, key=lambda item: item.pattern.count(".+"))  # particular patterns before general ones
 
 
-def find(words: str) -> tuple[Family, dict[str, str]] | None:
+def find_method(words: str) -> tuple[Family, dict[str, str]] | None:
     """The family of model words, with what its pattern found in them."""
     for item in all_families():
         match = re.fullmatch(item.pattern, words)
