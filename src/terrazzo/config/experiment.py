@@ -10,6 +10,7 @@ from typing import Any
 from terrazzo.config.custom_imports import check_custom
 from terrazzo.config.duration import seconds
 from terrazzo.config.evaluators import EvaluatorSettings, evaluator_settings
+from terrazzo.config.ignored import drop_ignored
 from terrazzo.config.monitoring import DEFAULT_PICTURES, WatchSettings, watch_settings
 from terrazzo.errors import UserError, nearest
 
@@ -197,6 +198,7 @@ def make_experiment(config: Mapping[str, Any]) -> Experiment:
     check_custom(config)
     if "model" not in config:
         raise UserError("the config has no section `model`")
+    config = drop_ignored(config)
     model = dict(config["model"])
     if not model.get("data_preprocessor") and config.get("data_preprocessor"):
         model["data_preprocessor"] = config["data_preprocessor"]
