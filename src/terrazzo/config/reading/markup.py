@@ -39,6 +39,12 @@ Dumper.add_representer(tuple, lambda dumper, value: dumper.represent_list(value)
 Dumper.add_representer(ImportedName, lambda dumper, value: dumper.represent_str(str(value)))
 
 
+def one_line_yaml(value: Any) -> str:
+    """Write a value as YAML on one line, as the loader reads it."""
+    text = yaml.dump(value, Dumper=Dumper, default_flow_style=True, sort_keys=False, width=2**20, allow_unicode=True)
+    return text.removesuffix("\n").removesuffix("\n...")
+
+
 def read_yaml(text: str, path: Path) -> Section:
     """Read the mapping of a YAML text. Raises UserError with the file and the line."""
     try:
