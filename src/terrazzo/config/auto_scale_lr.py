@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from terrazzo.config.config import Config
-from terrazzo.config.experiment import OptimizerSettings, whole_number
+from terrazzo.config.experiment import OptimizerSettings
 from terrazzo.config.reading.merge import merge
+from terrazzo.config.sections import whole_number
 from terrazzo.errors import UserError
 
 SECTION = "auto_scale_lr"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,94 +11,23 @@ from terrazzo.config.duration import seconds
 from terrazzo.config.evaluators import EvaluatorSettings, evaluator_settings
 from terrazzo.config.ignored import drop_ignored
 from terrazzo.config.monitoring import DEFAULT_PICTURES, WatchSettings, watch_settings
+from terrazzo.config.sections import (
+    CHECKPOINT_KEYS,
+    LOADER_KEYS,
+    check_keys,
+    check_sections,
+    warn_about_hook,
+    whole_number,
+)
 from terrazzo.errors import UserError, nearest
 
-# sections and settings at the top level of a config in the 1.x vocabulary, and their keys where they are fixed
-SECTIONS: dict[str, tuple[str, ...] | None] = {
-    "model": None,
-    "data_preprocessor": None,
-    "train_dataloader": None,
-    "val_dataloader": None,
-    "test_dataloader": None,
-    "val_evaluator": None,
-    "test_evaluator": None,
-    "optim_wrapper": (
-        "type",
-        "optimizer",
-        "clip_grad",
-        "accumulative_counts",
-        "paramwise_cfg",
-        "constructor",
-        "dtype",
-        "loss_scale",
-        "use_fsdp",
-    ),
-    "param_scheduler": None,
-    "train_cfg": (
-        "type",
-        "max_iters",
-        "max_epochs",
-        "val_interval",
-        "val_begin",
-        "by_epoch",
-        "dynamic_intervals",
-        "time_limit",
-        "skip_nan",
-    ),
-    "val_cfg": ("type", "fp16"),
-    "test_cfg": ("type", "fp16"),
-    "default_hooks": None,
-    "custom_hooks": None,
-    "env_cfg": None,
-    "randomness": ("seed", "deterministic", "diff_rank_seed"),
-    "visualizer": None,
-    "vis_backends": None,
-    "track": None,
-    "val_pictures": None,
-    "log_processor": None,
-    "log_level": None,
-    "load_from": None,
-    "resume": None,
-    "work_dir": None,
-    "tta_model": None,
-    "tta_pipeline": None,
-    "default_scope": None,
-    "custom_imports": None,
-    "auto_scale_lr": ("enable", "base_batch_size"),
-    "launcher": None,
-    "find_unused_parameters": None,
-    "cfg": None,
-    "runner_type": None,
-    "experiment_name": None,
-    "compile": None,
-    "channels_last": None,
-    "strategy": None,
-    "activation_checkpointing": None,
-}
-VARIABLES = ("train_pipeline", "val_pipeline", "test_pipeline")  # what nearly every file calls its own values
-LOADER_KEYS = (
-    "batch_size", "num_workers", "persistent_workers", "sampler", "dataset", "drop_last", "pin_memory",
-    "prefetch_factor", "collate_fn", "batch_sampler", "timeout", "worker_init_fn", "num_batch_per_epoch",
-)  # fmt: skip
-CHECKPOINT_KEYS = (
-    "type", "interval", "by_epoch", "save_best", "rule", "max_keep_ckpts", "save_last", "save_optimizer",
-    "save_param_scheduler", "out_dir", "published_keys", "save_begin", "greater_keys", "less_keys", "file_client_args",
-    "backend_args", "filename_tmpl",
-)  # fmt: skip
-
-
-# What does the work of a hook that no setting stands for
-NOT_NEEDED = "what it does is always done"
-HOOKS = dict.fromkeys(
-    ("NumClassCheckHook", "CheckInvalidLossHook", "SyncBuffersHook", "IterTimerHook", "DistSamplerSeedHook",
-     "ParamSchedulerHook", "RuntimeInfoHook", "LoggerHook", "TextLoggerHook", "PrepareTTAHook"), NOT_NEEDED
-) | {
-    "EmptyCacheHook": "memory is freed by itself",
-    "ProfilerHook": "`terrazzo train --profile` says where the time goes",
-    "NPUProfilerHook": "`terrazzo train --profile` says where the time goes",
-    "SegVisualizationHook": "`val_pictures` says how many predictions each validation paints",
-}  # fmt: skip
 AMP_DTYPES = {"bf16": "bfloat16", "fp16": "float16"}  # our names of the precisions, and those in configs
+AVERAGES = {
+    "ExponentialMovingAverage": "ema",
+    "ExpMomentumEMA": "ema",
+    "MomentumAnnealingEMA": "ema",
+    "StochasticWeightAverage": "swa",
+}
 
 
 @dataclass(frozen=True)
@@ -220,31 +148,6 @@ def make_experiment(config: Mapping[str, Any]) -> Experiment:
     )
 
 
-def check_sections(config: Mapping[str, Any]) -> None:
-    """Warn of a top-level name that is nearly a section's, and raise UserError for an unknown key inside a section."""
-    for name in config:
-        if name not in (*SECTIONS, *VARIABLES) and (close := nearest(name, SECTIONS, 1)) and _is_typo(name, SECTIONS):
-            warnings.warn(f"the config's top-level name '{name}' is taken as a variable{close}")
-    for name, keys in SECTIONS.items():
-        section = config.get(name)
-        if keys is not None and isinstance(section, Mapping):
-            check_keys(section, keys, name)
-
-
-def check_keys(section: Mapping[str, Any], known: Iterable[str], where: str) -> None:
-    """Raise UserError for a key that a section does not have."""
-    known = list(known)
-    for key in section:
-        if key not in known:
-            raise UserError(f"{where} has no key '{key}'{nearest(str(key), known)}")
-
-
-def _is_typo(name: str, known: Iterable[str]) -> bool:
-    import difflib
-
-    return bool(difflib.get_close_matches(name, list(known), 1, cutoff=0.87))
-
-
 def loader_settings(config: Mapping[str, Any], name: str) -> LoaderSettings | None:
     """A `*_dataloader` section."""
     section = config.get(name)
@@ -275,18 +178,6 @@ def rare_class_temperature(sampler: Mapping[str, Any], where: str) -> float | No
     if isinstance(temperature, bool) or not isinstance(temperature, (int, float)) or temperature <= 0:
         raise UserError(f"{where}.temperature must be a number above 0, such as 0.01, not {temperature!r}")
     return float(temperature)
-
-
-def whole_number(section: Mapping[str, Any], key: str, default: int, where: str, least: int = 1) -> int:
-    """A setting that is an integer of at least `least`; None stands for the default. Raises UserError otherwise."""
-    value = section.get(key)
-    if value is None:
-        return default
-    is_whole = isinstance(value, (int, float)) and not isinstance(value, bool) and float(value).is_integer()
-    if not is_whole or value < least:
-        name = f"{where}.{key}".lstrip(".")
-        raise UserError(f"{name} must be a whole number of at least {least}, not {value!r}")
-    return int(value)
 
 
 def optimizer_settings(config: Mapping[str, Any]) -> OptimizerSettings:
@@ -365,14 +256,6 @@ def is_sharded(config: Mapping[str, Any]) -> bool:
     return known[name]
 
 
-AVERAGES = {
-    "ExponentialMovingAverage": "ema",
-    "ExpMomentumEMA": "ema",
-    "MomentumAnnealingEMA": "ema",
-    "StochasticWeightAverage": "swa",
-}
-
-
 def hook_settings(hooks: Iterable[Mapping[str, Any]], by_epoch: bool) -> dict[str, Any]:
     """The settings that an EMAHook and an EarlyStoppingHook stand for; any other custom hook is warned of."""
     settings: dict[str, Any] = {}
@@ -388,14 +271,8 @@ def hook_settings(hooks: Iterable[Mapping[str, Any]], by_epoch: bool) -> dict[st
             patience = whole_number(hook, "patience", 5, "custom_hooks.EarlyStoppingHook")
             settings["early_stopping"] = EarlyStopping(patience, float(hook.get("min_delta", 0.1)))
         else:
-            warn_of_hook("custom_hooks", kind)
+            warn_about_hook("custom_hooks", kind)
     return settings
-
-
-def warn_of_hook(section: str, kind: str) -> None:
-    """Warn that a hook is not run, and say what is there instead."""
-    instead = HOOKS.get(kind, "no setting stands for this one")
-    warnings.warn(f"{section}: '{kind}' is not run, for terrazzo has no hooks: {instead}")
 
 
 def class_names(loaders: Iterable[LoaderSettings | None]) -> tuple[tuple[str, ...], list[list[int]]]:

@@ -19,7 +19,7 @@ _BOXES = {"clip_object_border": ANY}
 _RESAMPLING = {**_BOXES, "backend": ("cv2",)}
 _FILES = {"backend_args": STORAGE, "file_client_args": STORAGE}
 _LAYER_NORM = {"norm_eval": ANY}  # it has no statistics to keep
-_SEGMENTOR = {"train_cfg": (None, {})}
+_SEGMENTOR = {"train_cfg": (None, {}, {"sampler": None})}
 # Type -> argument -> the values that ask for nothing else than what is done; any other value is noted
 IGNORED: dict[str, dict[str, Any]] = {
     # loading

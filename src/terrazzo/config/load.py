@@ -9,10 +9,10 @@ from typing import Any
 
 from terrazzo.config.config import Config
 from terrazzo.config.custom_imports import import_custom
-from terrazzo.config.experiment import SECTIONS
 from terrazzo.config.reading.files import read_config
 from terrazzo.config.reading.merge import COMMAND_LINE, apply_overrides
 from terrazzo.config.reading.section import Section, convert
+from terrazzo.config.sections import SECTIONS
 from terrazzo.config.short_form import expand as short
 from terrazzo.config.v0.upgrade import OWN, RENAMED, is_old, is_old_key, upgrade_config
 from terrazzo.errors import UserError
@@ -69,7 +69,7 @@ def load_config(
 
 def expanded(config: Config) -> Config:
     """Expand the short form and record its recipe, whose batch is known if the learning rate is the recipe's."""
-    values = short.expand(config.to_dict(), config.path)
+    values = short.expand(config._values, config.path)
     name, optimizer = str(config["recipe"]), config.get("optimizer") or {}
     if is_family(name):
         recipe = RecipeRecord(name)

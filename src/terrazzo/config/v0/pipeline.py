@@ -6,8 +6,8 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from terrazzo.config.experiment import check_keys
 from terrazzo.config.reading.section import Section
+from terrazzo.config.sections import check_keys
 from terrazzo.errors import UserError
 
 # Steps that made tensors of arrays; batches do that now

@@ -6,8 +6,8 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from terrazzo.config.experiment import check_keys, warn_of_hook
 from terrazzo.config.reading.section import Section
+from terrazzo.config.sections import check_keys, warn_about_hook
 from terrazzo.config.v0.pipeline import bare_type, origin_of, section_at
 from terrazzo.errors import UserError, nearest
 
@@ -295,7 +295,7 @@ def upgrade_log(config: Mapping[str, Any], length: Length, sections: Section) ->
                     tracker.put(new, hook[old], origin_of(hook, old))
             sections["vis_backends"].append(tracker)
         elif kind != "TextLoggerHook":
-            warn_of_hook("log_config.hooks", kind)
+            warn_about_hook("log_config.hooks", kind)
     return logger
 
 
@@ -325,5 +325,5 @@ def spread_hooks(values: Section) -> list[Section]:
             )
             kept.append(average)
         else:
-            warn_of_hook("custom_hooks", kind)
+            warn_about_hook("custom_hooks", kind)
     return kept

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from terrazzo.config.experiment import SECTIONS
 from terrazzo.config.reading.merge import merge
 from terrazzo.config.reading.section import Section, convert, plain
+from terrazzo.config.sections import SECTIONS
 from terrazzo.config.v0.data import Upgraded, upgrade_data
 from terrazzo.config.v0.pipeline import (
     is_pipeline,
