@@ -56,9 +56,9 @@ def test_an_unknown_name_answers_with_the_nearest():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (["--dataset", "citiscapes"], "no recipe is for a data set 'citiscapes'; did you mean 'cityscapes'"),
-        (["--method", "segfromer"], "no recipe is of a method 'segfromer'; did you mean 'segformer'"),
-        (["--method", "segformer", "--dataset", "drive"], "no recipe fits"),
+        (["--dataset", "citiscapes"], "no recipe has the data set 'citiscapes'; did you mean 'cityscapes'"),
+        (["--method", "segfromer"], "no recipe has the method 'segfromer'; did you mean 'segformer'"),
+        (["--method", "segformer", "--dataset", "drive"], "no recipe matches"),
     ],
 )
 def test_a_filter_that_nothing_passes_is_named(call, message, capsys):

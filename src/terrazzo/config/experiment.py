@@ -1,4 +1,4 @@
-"""The typed form of a config: what a run is, checked once; past it nothing reads the config's dicts."""
+"""The typed form of a config, checked once; past it nothing reads the config's dicts."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ AVERAGES = {
 
 @dataclass(frozen=True)
 class LoaderSettings:
-    """Where samples come from, and how many at a time."""
+    """The source of samples, and how they are batched."""
 
     dataset: dict[str, Any]
     batch_size: int = 1
@@ -44,7 +44,7 @@ class LoaderSettings:
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    """How weights are updated. `amp` is None, "bf16", "fp16" or "auto"."""
+    """The optimizer, its schedule and its precision; `amp` is None, "bf16", "fp16" or "auto"."""
 
     optimizer: dict[str, Any]
     paramwise: dict[str, Any] | None = None
@@ -74,14 +74,14 @@ class EarlyStopping:
 
 @dataclass(frozen=True)
 class RunSettings:
-    """How long a run is, and what happens when; `unit` of lengths and intervals is "step" or "epoch"."""
+    """The length of a run and its intervals, counted in `unit`, "step" or "epoch"."""
 
     length: int
     unit: str = "step"
     val_interval: int = 1
     val_begin: int = 1
     log_interval: int = 50
-    checkpoint_interval: int | None = 1  # None: at the end alone
+    checkpoint_interval: int | None = 1  # None: only at the end
     checkpoint_unit: str = "step"
     keep_checkpoints: int | None = 2  # None: all
     best_metric: str = "mIoU"
@@ -92,7 +92,7 @@ class RunSettings:
     averaging: Averaging | None = None
     early_stopping: EarlyStopping | None = None
     time_limit: float | None = None  # seconds of one session
-    skip_nan: int = 0  # steps that may be left out because they are no numbers
+    skip_nan: int = 0  # steps that may be skipped because their loss or gradient is not finite
     compile: bool = False
     channels_last: bool = False  # the order of the convolutions' weights in memory
     activation_checkpointing: bool = False
@@ -121,7 +121,7 @@ class Experiment:
 
 
 def make_experiment(config: Mapping[str, Any]) -> Experiment:
-    """Check a config in the 1.x vocabulary and give its typed form. Raises UserError naming the key at fault."""
+    """Check a config in the 1.x vocabulary and return its typed form. Raises UserError that names the key at fault."""
     check_sections(config)
     check_custom(config)
     if "model" not in config:
@@ -181,7 +181,7 @@ def rare_class_temperature(sampler: Mapping[str, Any], where: str) -> float | No
 
 
 def optimizer_settings(config: Mapping[str, Any]) -> OptimizerSettings:
-    """`optim_wrapper` and `param_scheduler`."""
+    """Read `optim_wrapper` and `param_scheduler`."""
     section = config["optim_wrapper"]
     if "optimizer" not in section:
         raise UserError("optim_wrapper has no `optimizer`")
@@ -202,7 +202,7 @@ def optimizer_settings(config: Mapping[str, Any]) -> OptimizerSettings:
 
 
 def run_settings(config: Mapping[str, Any]) -> RunSettings:
-    """`train_cfg`, the logger and checkpoint hooks, `randomness`."""
+    """Read `train_cfg`, the logger and checkpoint hooks, `randomness` and the switches of a run."""
     section = config["train_cfg"]
     by_epoch = "max_epochs" in section or section.get("by_epoch", False)
     length = "max_epochs" if by_epoch else "max_iters"
@@ -246,18 +246,18 @@ def run_settings(config: Mapping[str, Any]) -> RunSettings:
 
 
 def is_sharded(config: Mapping[str, Any]) -> bool:
-    """Whether the `strategy` (DDPStrategy, FSDPStrategy) shards the model."""
+    """Check for a `strategy` that shards the model: FSDPStrategy, not DDPStrategy."""
     strategy = config.get("strategy") or {}
     kind = strategy if isinstance(strategy, str) else str(strategy.get("type", ""))
     known = {"": False, "SingleDeviceStrategy": False, "DDPStrategy": False, "FSDPStrategy": True}
     name = kind.rpartition(".")[2]
     if name not in known:
-        raise UserError(f"strategy: none is called '{kind}'{nearest(name, filter(None, known))}")
+        raise UserError(f"strategy: there is none called '{kind}'{nearest(name, filter(None, known))}")
     return known[name]
 
 
 def hook_settings(hooks: Iterable[Mapping[str, Any]], by_epoch: bool) -> dict[str, Any]:
-    """The settings that an EMAHook and an EarlyStoppingHook stand for; any other custom hook is warned of."""
+    """Read the settings of an EMAHook and an EarlyStoppingHook; warn about any other custom hook."""
     settings: dict[str, Any] = {}
     for hook in hooks:
         kind = str(hook.get("type", "")).rpartition(".")[2]

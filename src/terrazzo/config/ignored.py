@@ -12,15 +12,15 @@ from typing import Any
 from terrazzo.errors import UserError
 
 ANY: Any = object()  # no value of the argument makes a difference
-STORAGE: Any = object()  # a storage backend: files are read from the file system alone
+STORAGE: Any = object()  # a storage backend: files are only read from the file system
 SECTIONS = ("model", "data_preprocessor", "train_dataloader", "val_dataloader", "test_dataloader", "tta_pipeline")
 
 _BOXES = {"clip_object_border": ANY}
 _RESAMPLING = {**_BOXES, "backend": ("cv2",)}
 _FILES = {"backend_args": STORAGE, "file_client_args": STORAGE}
 _LAYER_NORM = {"norm_eval": ANY}  # it has no statistics to keep
-_SEGMENTOR = {"train_cfg": (None, {}, {"sampler": None})}
-# Type -> argument -> the values that ask for nothing else than what is done; any other value is noted
+_SEGMENTOR: dict[str, Any] = {"train_cfg": (None, {}, {"sampler": None})}
+# Type -> argument -> the values that agree with what is done anyway; a warning names any other value
 IGNORED: dict[str, dict[str, Any]] = {
     # loading
     **dict.fromkeys(

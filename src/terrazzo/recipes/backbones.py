@@ -49,7 +49,7 @@ def backbone(word: str) -> Backbone:
 
 
 def resnet_spec(depth: int, kind: str = "ResNetV1c", **options: Any) -> Spec:
-    """A ResNet at stride 32, unless `strides` and `dilations` say otherwise."""
+    """A ResNet at stride 32, unless `strides` and `dilations` set another."""
     return part(kind, depth=depth, num_stages=4, out_indices=[0, 1, 2, 3], dilations=[1, 1, 1, 1], strides=[1, 2, 2, 2],
         norm_cfg=batch_norm(), norm_eval=False, style="pytorch", contract_dilation=True) | options  # fmt: skip
 

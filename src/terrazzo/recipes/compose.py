@@ -17,12 +17,12 @@ from terrazzo.recipes.published import RecipeInfo, RecipeRecord, describe
 from terrazzo.recipes.words import Words, parse
 
 WORDS = tuple(item.name for item in fields(Words))
-OFTEN_NONE = ("load_from",)  # None means something there; elsewhere it leaves a section out
+OFTEN_NONE = ("load_from",)  # keys for which None is a value; elsewhere it omits a section
 FAST = {"fastscnn": 0.05}  # families whose official rate is not for training from random weights
 
 
 def plan_of(words: Words, data: datasets.Data | None = None) -> Plan:
-    """The plan that a name's words mean, on `data` or on the dataset that they say. Raises UserError."""
+    """The plan of a name's words, on `data` or on the dataset that they name. Raises UserError."""
     found = find_method(words.model)
     if found is None:
         known = [family.usual for family in all_families()]
@@ -35,7 +35,7 @@ def plan_of(words: Words, data: datasets.Data | None = None) -> Plan:
 
 
 def start(words: Words, data: datasets.Data) -> Plan:
-    """A plan before its family has seen it."""
+    """A plan before its family completes it."""
     plan = Plan(words, data)
     plan.iterations = words.iterations or plan.iterations
     plan.batch = words.batch or (2 if data.light else 4)
@@ -49,7 +49,7 @@ def start(words: Words, data: datasets.Data) -> Plan:
 
 
 def add_options(plan: Plan) -> None:
-    """What the options of a name do to the model."""
+    """Apply the options of a name to the model."""
     for option in plan.words.options:
         if option == "ohem":
             heads = [plan.model[key] for key in ("decode_head", "auxiliary_head") if plan.model.get(key)]
@@ -63,7 +63,7 @@ def add_options(plan: Plan) -> None:
 
 
 def loaders(plan: Plan) -> Spec:
-    """The three loaders; the test set is the validation set unless the name says another."""
+    """The three loaders; the test set is the validation set unless the name has another."""
     data = plan.data if not plan.repeat else replace(plan.data, repeat=plan.repeat)
     in_order = {"type": "DefaultSampler", "shuffle": False}
     test = datasets.split(plan.data, 1, plan.test_pipeline)
@@ -137,7 +137,7 @@ def family(name: str, num_classes: int = 19, crop: tuple[int, int] = (512, 512))
 
 
 def fresh(part: Any, without: tuple[str, ...] = ()) -> Any:
-    """A copy that shares nothing with the tables, nor one of its parts with another."""
+    """Copy a value so that it shares nothing with the tables, and no part of it with another."""
     if isinstance(part, (list, tuple)):
         return [fresh(item, without) for item in part]
     if not isinstance(part, dict):
@@ -167,13 +167,13 @@ def expand_recipe(name: str, vocabulary: str | None = None) -> tuple[Spec, Recip
 
 
 def info(name: str, vocabulary: str | None = None) -> RecipeInfo:
-    """What a name means and what is published of it. Raises UserError."""
+    """The meaning of a name and the published facts. Raises UserError."""
     words, _, note = meaning(name, vocabulary)
     return describe(words, note)
 
 
 def meaning(name: str, vocabulary: str | None = None) -> tuple[Words, Spec, str]:
-    """The words of a name, what differs from them, and why. Raises UserError."""
+    """The words of a name, the config's differences from them, and the reason. Raises UserError."""
     if vocabulary not in (None, "0.x", "1.x"):
         raise UserError(f"vocabulary: '{vocabulary}' is neither '0.x' nor '1.x'")
     words, table = parse(official.SPELLINGS.get(name, name)), official.exceptions
@@ -190,7 +190,7 @@ def meaning(name: str, vocabulary: str | None = None) -> tuple[Words, Spec, str]
 
 
 def change(config: Spec, key: str, value: Any) -> None:
-    """Set a dotted key, whose numbers are places in lists, or take it out."""
+    """Set a dotted key, whose numbers are indices of lists, or delete it."""
     *path, last = key.split(".")
     target: Any = config
     for step in path:

@@ -22,7 +22,7 @@ class Data:
     test_scale: tuple[int, int] | None = None  # where it is not `scale`
     reduce_zero_label: bool = False
     options: Spec = field(default_factory=dict)  # more arguments of the dataset
-    test_options: Spec = field(default_factory=dict)  # and those of its validation part alone
+    test_options: Spec = field(default_factory=dict)  # and those of only its validation part
     repeat: int = 0  # times that a tiny dataset is repeated
     metric: str = "mIoU"
     slide: bool = False  # tested window by window
@@ -43,7 +43,7 @@ CITYSCAPES_CLASSES = ["road", "sidewalk", "building", "wall", "fence", "pole", "
     "bicycle"]  # fmt: skip
 
 
-# 65 of the 66 classes of Mapillary Vistas 1.2: the last, "Unlabeled", is left out
+# 65 of the 66 classes of Mapillary Vistas 1.2: the last, "Unlabeled", is omitted
 MAPILLARY_CLASSES = (
     "Bird,Ground Animal,Curb,Fence,Guard Rail,Barrier,Wall,Bike Lane,Crosswalk - Plain,Curb Cut,Parking,"
     "Pedestrian Area,Rail Track,Road,Service Lane,Sidewalk,Bridge,Building,Tunnel,Person,Bicyclist,Motorcyclist,"
@@ -196,7 +196,7 @@ def split(data: Data, which: int, pipeline: list[Spec]) -> Spec:
 
 
 def train_dataset(data: Data, pipeline: list[Spec]) -> Spec:
-    """The training part, repeated or joined where the dataset asks for it."""
+    """The training part, repeated or joined if the dataset requires it."""
     section = split(data, 0, pipeline)
     if data.kind == "PascalVOCDataset":
         prefix = section["data_prefix"] | {"seg_map_path": "SegmentationClassAug"}

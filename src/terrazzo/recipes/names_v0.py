@@ -13,7 +13,7 @@ from terrazzo.recipes.plan import Plan
 
 RATIOS = [0.5, 0.75, 1.0, 1.25, 1.5, 1.75]
 ENDS = ({"type": "DefaultFormatBundle"}, {"type": "Collect", "keys": ["img", "gt_semantic_seg"]})
-# Recipes that came with 1.x
+# Recipes that are new in 1.x
 NEWER = re.compile(r"(mask2former|maskformer|segnext|san-|vpd|ddrnet|pidnet|cityscapes$|voc$).*|.*_(levir|mapillay).*")
 # Changes to a draft `{model}_{devices}x{batch}_{options}_{crop}_{iterations}k_{dataset}`, one after the other:
 # a part of the drafts concerned, a pattern in them, its replacement
@@ -52,7 +52,7 @@ RENAMES = (
     ("bisenetv1", r"(bisenetv1.*)_512x512_4x4_", r"\1_4x4_512x512_"),
 )  # fmt: skip
 TWIN = r"(.+)_(\d+)xb(\d+)-(?:(.+)-)?(\d+k)_(.+?)-(\d+x\d+)(_[a-z-]+(?=-\d))?(?:-\d+x\d+)?(.*)"
-# Names that say devices and images a device; the others leave them out
+# Names that contain devices and images a device; the others omit them
 SAYS_BATCH = re.compile(
     r"(bisenet|erfnet|fast_scnn|fpn_poolformer|knet|segmenter|twins|setr_vit|upernet_(beit|mae)).*|pspnet.*potsdam|"
     r".*_(vaihingen|isaid|coco-stuff\w+)|segformer.*cityscapes|fastfcn.*_4x4_512x1024.*|fcn_unet.*cityscapes"
@@ -60,7 +60,7 @@ SAYS_BATCH = re.compile(
 
 
 def swin_name(size: str, window: str, classes: str, side: str | None, rest: str) -> str:
-    """Swin Transformer's names say the pretraining: those of the largest in the middle, the others at the end."""
+    """Put the pretraining into a Swin Transformer's name: in the middle for the largest, at the end for the others."""
     crop, _, schedule = rest.removeprefix("8x2_").partition("_")
     pretrained = f"pretrain_{'384x384' if side else '224x224'}_{classes}K"
     order = (crop, pretrained, schedule) if size == "large" else (crop, schedule, pretrained)
@@ -68,7 +68,7 @@ def swin_name(size: str, window: str, classes: str, side: str | None, rest: str)
 
 
 def older_name(name: str) -> str:
-    """What a recipe of 1.x was called in 0.x."""
+    """The name in 0.x of a recipe of 1.x."""
     canonical = official.SPELLINGS.get(name, name) if "setr" not in name else name
     match = re.fullmatch(TWIN, canonical)
     assert match is not None, name
@@ -232,7 +232,7 @@ EXCEPTIONS: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("fcn_unet_s5-d16_4x4_512x1024_160k_cityscapes", {"model.test_cfg.crop_size": [256, 256],
      "model.test_cfg.stride": [170, 170]}, "keeps a window that testing on whole images does not use"),
     ("upernet_mae-base_fp16_{8x2_512x512_160k_ade20k,512x512_160k_ade20k_ms}", {"fp16": {"loss_scale": "dynamic"}},
-     "mixed precision is set by `fp16` alone"),
+     "mixed precision is set by `fp16` only"),
     ("upernet_{beit-base,beit-large_fp16}_640x640_160k_ade20k_ms", augmented(640), "tests with augmentation"),
     ("upernet_mae-base_fp16_512x512_160k_ade20k_ms", augmented(512), "tests with augmentation"),
     (FACES, {"{checkpoint_config,evaluation}.interval": 400, "evaluation.metric": ["mIoU", "mDice", "mFscore"],

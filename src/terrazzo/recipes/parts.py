@@ -1,4 +1,4 @@
-"""Parts of models and of how they learn, in the 1.x vocabulary: plain dicts, made anew at every call."""
+"""Parts of models and of their training, in the 1.x vocabulary: plain dicts, new at every call."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 Spec = dict[str, Any]
 
-# A network trained from random weights learns with it; recipes with pretrained backbones have their own.
+# Mean and standard deviation of ImageNet's colours
 IMAGENET: Spec = {"mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375], "bgr_to_rgb": True}
 # Class weights of Cityscapes, by the inverse frequency of its 19 classes
 CITYSCAPES_WEIGHTS = (0.8373, 0.918, 0.866, 1.0345, 1.0166, 0.9969, 0.9754, 1.0489, 0.8786, 1.0023, 0.9539, 0.9843,

@@ -1,4 +1,4 @@
-"""A recipe under composition: what its name says, then what its family makes of it."""
+"""A recipe under composition: the words of its name, then the choices of its family."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from terrazzo.recipes.words import Words
 
 @dataclass
 class Plan:
-    """Everything about a recipe that a family may set, with what most recipes have as a start."""
+    """Everything about a recipe that a family may set, with the usual values as a start."""
 
     words: Words
     data: Data
@@ -30,7 +30,7 @@ class Plan:
     interval: int | None = None  # between validations and between checkpoints; by default a tenth of the run
     loop: Spec = field(default_factory=dict)  # more of `train_cfg`
     checkpoint: Spec = field(default_factory=dict)  # more of the checkpoint hook
-    settings: Spec = field(default_factory=dict)  # more top-level sections; None leaves a section out
+    settings: Spec = field(default_factory=dict)  # more top-level sections; None omits a section
 
     @property
     def num_classes(self) -> int:
@@ -91,14 +91,14 @@ class Plan:
         ]  # fmt: skip
 
     def segmentor(self, body: Backbone, decode: Any, aside: Any = None, neck: Spec | None = None, **more: Any) -> None:
-        """Make the plan's model of its parts."""
+        """Build the plan's model from its parts."""
         parts = {"backbone": body.spec, "neck": neck, "decode_head": decode, "auxiliary_head": aside}
         present = {name: part for name, part in parts.items() if part is not None}
         ends = {"train_cfg": {}, "test_cfg": self.test_cfg}
         self.model = {"type": "EncoderDecoder", **body.model, **present, **ends} | more
 
     def head(self, kind: str, in_channels: Any, in_index: Any, channels: int, weight: Any = 1.0, **more: Any) -> Spec:
-        """A decode head with the usual dropout, norm and loss; an option that is None leaves its key out."""
+        """A decode head with the usual dropout, norm and loss; an option of None omits its key."""
         usual = part(kind, in_channels=in_channels, in_index=in_index, channels=channels, dropout_ratio=0.1,
             num_classes=self.num_classes, norm_cfg=batch_norm(), align_corners=self.odd,
             loss_decode=cross_entropy(weight))  # fmt: skip

@@ -1,4 +1,4 @@
-"""What is published of each official recipe: scores, memory, speed, weights; facts, kept in `published.json.gz`."""
+"""Published facts of each official recipe: scores, memory, speed, weights, stored in `published.json.gz`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BACKBONE = rf"(r\d+\w?(-.+)?|s\d+-d8|hr\d+s?|[sm]\d\d|sd|({NAMED})-.+)"
 
 @dataclass(frozen=True)
 class RecipeInfo:
-    """A recipe in one line of a listing; what is not published or not said by the name is None."""
+    """A recipe in one line of a listing; a fact that neither the name nor a publication gives is None."""
 
     name: str
     vocabulary: str  # "1.x" or "0.x"
@@ -69,7 +69,7 @@ def published() -> dict[str, Any]:
 
 
 def describe(words: Words, note: str) -> RecipeInfo:
-    """What is known of a recipe with these words."""
+    """The facts of a recipe with these words."""
     found = find_method(words.model)
     folder = found[0].folder if found else ""
     version = "0.x" if words.older else "1.x"

@@ -1,4 +1,4 @@
-"""How much a config may compute when it is evaluated without being trusted."""
+"""The limits on what a config may compute when it is evaluated without being trusted."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ CONTAINERS = (list, tuple, dict, set)
 
 
 class Refused(Exception):
-    """What the safe subset does not allow; whoever knows the file and the line makes a UserError of it."""
+    """Something that the safe subset forbids; callers that know the file and the line raise it as a UserError."""
 
 
 class ComputeBudget:
-    """Counts down what one config may still compute."""
+    """The computation that one config may still use."""
 
     def __init__(self, steps: int = MAX_STEPS) -> None:
         self.left = steps
@@ -39,7 +39,7 @@ class ComputeBudget:
 
 
 def weigh(value: Any, budget: ComputeBudget) -> int:
-    """The size of a value written out in full, shared parts counted each time.
+    """Measure a value written out in full, shared parts counted each time.
 
     Raises Refused when it is too large, nested too deeply or contains itself.
     """
@@ -72,7 +72,7 @@ def weigh(value: Any, budget: ComputeBudget) -> int:
 
 
 def check(value: Any, budget: ComputeBudget) -> Any:
-    """The value itself, if it is of a kind and a size that configs may compute. Raises Refused."""
+    """Return a value of a type and size that configs may compute. Raises Refused for any other."""
     if isinstance(value, str):
         check_length(len(value), MAX_STRING, "string")
         budget.spend(len(value) // 16)

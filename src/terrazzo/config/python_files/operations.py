@@ -1,4 +1,4 @@
-"""Operators, functions and methods that configs may use, each with a bound on what it computes.
+"""Operators, functions and methods that configs may use, each within a bound.
 
 Values are only ever None, bool, int, float, str, list, tuple, set, range and Section: nothing runs foreign code.
 """
@@ -102,7 +102,7 @@ def in_place(kind: type, left: Any, right: Any, budget: ComputeBudget) -> Any:
 
 
 def compare(kind: type, left: Any, right: Any, budget: ComputeBudget) -> bool:
-    """`left <comparison> right`, nested values within bounds."""
+    """Compare two values, nested ones within bounds."""
     if isinstance(left, str) and isinstance(right, str):
         budget.spend(len(left) * len(right) // 1000)
     if kind not in (ast.Is, ast.IsNot):
@@ -115,7 +115,7 @@ def compare(kind: type, left: Any, right: Any, budget: ComputeBudget) -> bool:
 
 
 def iterate(value: Any, budget: ComputeBudget) -> list[Any]:
-    """The items of anything that configs can loop over. Raises TypeError for the rest."""
+    """List the items of anything that configs can loop over. Raises TypeError for the rest."""
     if not isinstance(value, (str, list, tuple, dict, set, range)):
         raise TypeError(f"cannot loop over a value of type {type(value).__name__}")
     budget.spend(1 + len(value) // 4)
@@ -198,7 +198,7 @@ def make_round(budget: ComputeBudget, number: Any, digits: Any = None) -> Any:
 
 
 def weighed(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function that compares or writes out its arguments: they are weighed first, its result is checked."""
+    """Wrap a function that compares or writes out its arguments: weigh them first, then check the result."""
 
     def call(budget: ComputeBudget, *args: Any, **kwargs: Any) -> Any:
         for value in (*args, *kwargs.values()):
@@ -210,7 +210,7 @@ def weighed(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def as_list(function: Callable[..., Iterable[Any]]) -> Callable[..., Any]:
-    """A function over iterables whose result is made a list."""
+    """Wrap a function over iterables to return a list."""
 
     def call(budget: ComputeBudget, *iterables: Any, **kwargs: Any) -> Any:
         return check(list(function(*(iterate(value, budget) for value in iterables), **kwargs)), budget)
@@ -261,7 +261,7 @@ METHODS: dict[type, str] = {
 
 
 def has_method(receiver: Any, name: str) -> bool:
-    """Whether configs may call this method."""
+    """Check for a method that configs may call."""
     return any(isinstance(receiver, kind) and name in names.split() for kind, names in METHODS.items())
 
 

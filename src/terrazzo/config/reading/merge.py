@@ -95,7 +95,7 @@ def parse_override(text: str) -> tuple[str, Any]:
 
 
 def parse_value(text: str) -> Any:
-    """The value that a text on the command line stands for. Raises ValueError for brackets that do not match."""
+    """Parse the text of a value on the command line. Raises ValueError for brackets that do not match."""
     text = text.strip()
     inner = _unquoted(text)
     if inner is not None:
@@ -156,7 +156,7 @@ def _split(text: str) -> list[str]:
 
 
 def merge_bases(bases: list[tuple[str, Section]]) -> Section:
-    """Several base files side by side. Raises UserError for a key that two of them set."""
+    """Merge several base files. Raises UserError for a key that two of them set."""
     merged = Section()
     owners: dict[str, str] = {}
     for name, base in bases:

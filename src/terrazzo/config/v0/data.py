@@ -1,4 +1,4 @@
-"""0.x `data`: data sets, loaders and what their pipelines say of the preprocessing."""
+"""0.x `data`: data sets, loaders, and the preprocessing that their pipelines contain."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from terrazzo.config.v0.pipeline import (
 from terrazzo.errors import UserError
 
 SPLITS = ("train", "val", "test")
-# A loader's settings: old name -> new; None: it has no counterpart and is not missed
+# A loader's settings: old name -> new; None: it has no counterpart and needs none
 LOADER: dict[str, str | None] = {
     "samples_per_gpu": "batch_size",
     "imgs_per_gpu": "batch_size",
@@ -50,7 +50,7 @@ DATASET: dict[str, str | None] = {
     "ignore_index": "ignore_index",
     "pipeline": "pipeline",
     "gt_seg_map_loader_cfg": None,  # LoadAnnotations of the test pipeline
-    "test_mode": None,  # 0.x found the labels anyway
+    "test_mode": None,  # 0.x read the labels anyway
     "file_client_args": None,
 }
 WRAPPERS: dict[str, tuple[str, ...]] = {
@@ -63,7 +63,7 @@ WRAPPERS: dict[str, tuple[str, ...]] = {
 
 @dataclass
 class Upgraded:
-    """What comes of `data`: the new sections, and what the pipelines say of the preprocessing."""
+    """The upgrade of `data`: the new sections, and the preprocessing that the pipelines contained."""
 
     sections: Section = field(default_factory=Section)
     for_training: list[Section] = field(default_factory=list)
@@ -86,7 +86,7 @@ def upgrade_data(data: Mapping[str, Any], by_epoch: bool) -> Upgraded:
 
 
 def upgrade_loader(data: Mapping[str, Any], split: str, by_epoch: bool) -> Section:
-    """A loader without its data set: what `data` says for all, then what `data.SPLIT_dataloader` says."""
+    """A loader without its data set: the settings of `data`, under those of `data.SPLIT_dataloader`."""
     training = split == "train"
     loader = section_at(origin_of(data, split), batch_size=1, num_workers=0, persistent_workers=True)
     sampler = "InfiniteSampler" if training and not by_epoch else "DefaultSampler"
@@ -108,7 +108,7 @@ def upgrade_loader(data: Mapping[str, Any], split: str, by_epoch: bool) -> Secti
 
 
 def upgrade_dataset(spec: Any, where: str, training: bool, upgraded: Upgraded) -> Section:
-    """A data set, several as ConcatDataset, or a wrapper around them."""
+    """Upgrade a data set, several as ConcatDataset, or a wrapper around them."""
     if isinstance(spec, (list, tuple)):
         parts = [upgrade_dataset(part, f"{where}.{index}", training, upgraded) for index, part in enumerate(spec)]
         return section_at(origin_of(spec[0], "type"), type="ConcatDataset", datasets=parts)
@@ -137,7 +137,7 @@ def upgrade_dataset(spec: Any, where: str, training: bool, upgraded: Upgraded) -
 
 
 def split_lists(spec: Mapping[str, Any], where: str) -> list[Section]:
-    """One data set for each item of lists in img_dir, ann_dir and split; what is no list serves all of them."""
+    """One data set for each item of lists in img_dir, ann_dir and split; a single value serves all of them."""
     lists = {
         key: list(spec[key]) for key in ("img_dir", "ann_dir", "split") if isinstance(spec.get(key), (list, tuple))
     }
@@ -179,7 +179,7 @@ def single_dataset(spec: Section, where: str, training: bool, upgraded: Upgraded
 
 
 def read_names(path: str, where: str) -> list[str]:
-    """The lines of a file of class names. Raises UserError if there is none."""
+    """Read the lines of a file of class names. Raises UserError if it cannot be read."""
     try:
         return [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
     except OSError as problem:
@@ -187,7 +187,7 @@ def read_names(path: str, where: str) -> list[str]:
 
 
 def new_pipeline(spec: Mapping[str, Any], where: str, training: bool, upgraded: Upgraded) -> Any:
-    """The pipeline of a data set; what it says of the preprocessing is noted."""
+    """Upgrade the pipeline of a data set; the preprocessing that it contains is added to `upgraded`."""
     steps = spec.get("pipeline")
     if not is_pipeline(steps):
         return steps

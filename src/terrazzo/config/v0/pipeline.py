@@ -1,4 +1,4 @@
-"""0.x pipelines: what normalises or pads becomes the model's preprocessing, the rest becomes 1.x transforms."""
+"""0.x pipelines: normalising and padding become the model's preprocessing, the rest becomes 1.x transforms."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from terrazzo.config.reading.section import Section
 from terrazzo.config.sections import check_keys
 from terrazzo.errors import UserError
 
-# Steps that made tensors of arrays; batches do that now
+# Steps that turned arrays into tensors, which batching does now
 DROPPED = ("DefaultFormatBundle", "ImageToTensor", "ToTensor", "Transpose", "ToDataContainer")
 KEYS: dict[str, tuple[str, ...]] = {
     "Normalize": ("mean", "std", "to_rgb"),
@@ -25,19 +25,19 @@ RENAMED: dict[str, dict[str, str]] = {
     "LoadImageFromFile": {"file_client_args": "backend_args"},
     "LoadAnnotations": {"file_client_args": "backend_args"},
 }
-# Steps whose result depends on the values of pixels, or that paint some: after Normalize they meant something else
+# Steps that depend on pixel values, or paint pixels: after Normalize they had another effect
 SEES_VALUES = (
     "PhotoMetricDistortion", "CLAHE", "AdjustGamma", "RGB2Gray", "Rerange", "RandomRotate", "RandomCutOut",
     "RandomMosaic",
 )  # fmt: skip
-AUGMENTED_RATIOS = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)  # what `--aug-test` of 0.x set
+AUGMENTED_RATIOS = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)  # set by `--aug-test` of 0.x
 NOT_NORMALISED = {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0], "bgr_to_rgb": False}
 
 Steps = list[Any]
 
 
 def origin_of(section: Mapping[str, Any], key: str) -> str | None:
-    """Where a key was set, if that is known."""
+    """The origin of a key, if known."""
     return section.origin_of(key) if isinstance(section, Section) else None
 
 
@@ -55,12 +55,12 @@ def bare_type(step: Mapping[str, Any]) -> str:
 
 
 def is_pipeline(value: Any) -> bool:
-    """Whether a value is a list of steps."""
+    """Check for a list of steps."""
     return isinstance(value, list) and bool(value) and all(isinstance(step, dict) and "type" in step for step in value)
 
 
 def upgrade_pipeline(steps: Sequence[Any], where: str) -> tuple[Steps, Section]:
-    """A training pipeline as 1.x steps, and what it says of `data_preprocessor`. Raises UserError."""
+    """Return a training pipeline as 1.x steps, and its part of `data_preprocessor`. Raises UserError."""
     upgraded: Steps = []
     preprocessor = Section()
     for index, step in enumerate(steps):
@@ -81,7 +81,7 @@ def upgrade_pipeline(steps: Sequence[Any], where: str) -> tuple[Steps, Section]:
             upgraded.append(pack(step))
         elif kind not in DROPPED:
             if kind in SEES_VALUES and "mean" in preprocessor:
-                warnings.warn(f"{here} stands after Normalize, but now it sees the pixels before they are normalised")
+                warnings.warn(f"{here} comes after Normalize, but now it sees the pixels before they are normalised")
             upgraded.append(renamed(step, RENAMED.get(kind, {})))
     return upgraded, preprocessor
 
@@ -97,7 +97,7 @@ def renamed(step: Mapping[str, Any], names: Mapping[str, str]) -> Section:
 
 
 def read_pad(step: Mapping[str, Any], upgraded: Steps, preprocessor: Section) -> None:
-    """A Pad after Normalize fills normalised images, as the preprocessing does; one before it stays a step."""
+    """Read a Pad: after Normalize it pads normalised images, as the preprocessing does; before, it stays a step."""
     values = {"pad_val": step.get("pad_val", 0), "seg_pad_val": step.get("seg_pad_val", 255)}
     origin = origin_of(step, "type")
     if "mean" in preprocessor:
@@ -131,7 +131,7 @@ def scales_of(value: Any) -> list[tuple[int, int]]:
 
 
 def upgrade_resize(step: Mapping[str, Any], where: str, scale: Any = None) -> Section:
-    """Resize, RandomResize or RandomChoiceResize; `scale` is what MultiScaleFlipAug hands down.
+    """Resize, RandomResize or RandomChoiceResize; `scale` comes from MultiScaleFlipAug.
 
     Raises UserError for a combination that has no counterpart.
     """
@@ -173,9 +173,9 @@ def with_rest(section: Section, step: Mapping[str, Any]) -> Section:
 def upgrade_test_pipeline(
     steps: Sequence[Any], where: str, annotations: Mapping[str, Any]
 ) -> tuple[Steps, Steps | None, Section]:
-    """A test pipeline as (1.x steps, steps of test-time augmentation, what it says of `data_preprocessor.test_cfg`).
+    """Return a test pipeline as (1.x steps, steps of test-time augmentation, its part of `data_preprocessor`).
 
-    `annotations` are the arguments of LoadAnnotations, which 0.x did outside of the pipeline.
+    `annotations` are the arguments of LoadAnnotations, which 0.x ran outside of the pipeline.
     """
     at = next((i for i, step in enumerate(steps) if bare_type(step) == "MultiScaleFlipAug"), None)
     if at is None:
@@ -202,7 +202,7 @@ Size = tuple[tuple[int, int] | None, float]  # a scale and a factor of it; no sc
 
 
 def sized(several: Mapping[str, Any], where: str) -> list[Size]:
-    """The sizes that MultiScaleFlipAug names itself. Raises UserError where it names none."""
+    """The sizes in MultiScaleFlipAug. Raises UserError if it has none."""
     scales = scales_of(several.get("img_scale"))
     ratios = several.get("img_ratios")
     if ratios is None:
@@ -214,7 +214,7 @@ def sized(several: Mapping[str, Any], where: str) -> list[Size]:
 
 
 def one_size(several: Mapping[str, Any], sizes: list[Size]) -> Size:
-    """The size for testing without augmentation; a config that augments by itself is warned of."""
+    """The size for testing without augmentation; warns about a config that always augments."""
     if len(sizes) > 1 or several.get("flip"):
         warnings.warn(
             "MultiScaleFlipAug: the test pipeline augments; that is now `tta_pipeline` and done with `--tta` only"
@@ -230,7 +230,7 @@ def augmented_sizes(several: Mapping[str, Any], sizes: list[Size]) -> list[Size]
 
 
 def resized(step: Mapping[str, Any], where: str, size: Size) -> Section:
-    """The step that brings an image to one size."""
+    """The step that resizes an image to one size."""
     scale, ratio = size
     if scale is not None:
         return upgrade_resize(step, where, tuple(int(edge * ratio) for edge in scale))
@@ -241,7 +241,7 @@ def resized(step: Mapping[str, Any], where: str, size: Size) -> Section:
 
 
 def flips(several: Mapping[str, Any]) -> Steps:
-    """As it is and mirrored; every direction brought an unmirrored image of its own in 0.x."""
+    """Unmirrored and mirrored; in 0.x every direction had its own unmirrored image."""
     directions = several.get("flip_direction", "horizontal")
     directions = [directions] if isinstance(directions, str) else list(directions)
     origin = origin_of(several, "flip")
@@ -263,7 +263,7 @@ def with_annotations(steps: Steps, options: Mapping[str, Any]) -> Steps:
 
 
 def for_test(preprocessor: Section) -> Section:
-    """What a test pipeline says of the preprocessing: a size is one of test images only."""
+    """The preprocessing of a test pipeline: its size is only that of test images."""
     section = Section()
     sizes = Section()
     for key, value in preprocessor.items():
@@ -274,14 +274,14 @@ def for_test(preprocessor: Section) -> Section:
 
 
 def join_preprocessors(train: Iterable[Section], test: Iterable[Section]) -> Section:
-    """`data_preprocessor` from what the pipelines say; training decides. Differences are warned of."""
+    """Join the parts of `data_preprocessor` from all pipelines; training wins, with a warning about differences."""
     joined = Section()
     for section in [*train, *test]:
         for key, value in section.items():
             if key not in joined:
                 joined.put(key, value, origin_of(section, key))
             elif joined[key] != value and key in ("mean", "std", "bgr_to_rgb", "size", "size_divisor"):
-                warnings.warn(f"the pipelines differ in {key}: {joined[key]} is taken everywhere, {value} is left out")
+                warnings.warn(f"the pipelines differ in {key}: {joined[key]} is used everywhere, {value} is dropped")
     if "mean" not in joined:
         joined.absorb(NOT_NORMALISED)
     if "size" in joined and "size_divisor" in joined:

@@ -1,4 +1,4 @@
-"""0.x optimizer, learning rate, length, checkpoints, validation and logs: the sections of 1.x that say the same."""
+"""0.x optimizer, learning rate, length, checkpoints, validation and logs as the equivalent sections of 1.x."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from terrazzo.errors import UserError, nearest
 RUNNER_KEYS = ("type", "max_iters", "max_epochs")
 OPTIMIZER_HOOKS = (
     "OptimizerHook", "Fp16OptimizerHook", "GradientCumulativeOptimizerHook", "GradientCumulativeFp16OptimizerHook",
-    "DistOptimizerHook",  # of the forks that trained with apex
+    "DistOptimizerHook",  # of forks that trained with apex
 )  # fmt: skip
 OPTIMIZER_HOOK_KEYS = (
     "type", "grad_clip", "cumulative_iters", "loss_scale", "detect_anomalous_params", "distributed", "coalesce",
     "bucket_size_mb", "use_fp16", "update_interval",
 )  # fmt: skip
-# `evaluation`: old name -> where it is now; None: it steered how 0.x evaluated, not what came out
+# `evaluation`: old name -> new key; None: it controlled how 0.x evaluated, not the result
 EVALUATION: dict[str, str | None] = {
     "interval": "train_cfg.val_interval",
     "start": "train_cfg.val_begin",
@@ -39,7 +39,7 @@ CHECKPOINT_KEYS = (
     "save_best", "rule", "file_client_args", "create_symlink", "sync_buffer", "meta", "priority",
 )  # fmt: skip
 CHECKPOINT_DROPPED = ("type", "create_symlink", "sync_buffer", "meta", "priority", "file_client_args")
-# hook of log_config -> backend, and the new names of its arguments that are not about when it writes
+# hook of log_config -> backend, and the new names of its arguments, except those that set its interval
 LOGGERS: dict[str, tuple[str, dict[str, str]]] = {
     "TensorboardLoggerHook": ("TensorboardVisBackend", {"log_dir": "save_dir"}),
     "WandbLoggerHook": ("WandbVisBackend", {"init_kwargs": "init_kwargs"}),
@@ -76,7 +76,7 @@ POLICIES: dict[str, tuple[str, ...]] = {
 
 
 class Length:
-    """How long a run is: `runner`, or the older `total_iters` and `total_epochs`."""
+    """The length of a run, from `runner` or the older `total_iters` and `total_epochs`."""
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         runner = values.get("runner") or {}
@@ -157,7 +157,7 @@ def decay(policy: str, config: Mapping[str, Any], length: Length, by_epoch: bool
     for key, (value, source) in curve.items():
         if value is not None:
             part.put(key, value, origin_of(config, source) or origin)
-    inclusive = policy in ("poly", "linearannealing")  # what they come down to is reached one step after the last
+    inclusive = policy in ("poly", "linearannealing")  # their final value is reached one step after the last
     iterations_of_epochs = length.by_epoch and not by_epoch
     begin: float = 0
     if policy == "flatcosineannealing":
@@ -227,7 +227,7 @@ CURVES: dict[str, Any] = {
 
 
 def warmup(config: Mapping[str, Any]) -> Section | None:
-    """The factor that a warm-up puts on the rate until it is 1, at step `warmup_iters`."""
+    """The scheduler of a warm-up: a factor on the rate that reaches 1 at step `warmup_iters`."""
     kind = config.get("warmup")
     if kind is None:
         return None
@@ -254,7 +254,7 @@ def warmup(config: Mapping[str, Any]) -> Section | None:
 
 
 def upgrade_evaluation(config: Mapping[str, Any], loop: Section, checkpoint: Section) -> Section:
-    """`evaluation` into the loop and the checkpoint hook; its metrics as an evaluator."""
+    """Move `evaluation` into the loop and the checkpoint hook, and return its metrics as an evaluator."""
     check_keys(config, EVALUATION, "evaluation")
     evaluator = section_at(origin_of(config, "metric"), type="IoUMetric", iou_metrics=["mIoU"])
     for key, value in config.items():
@@ -299,10 +299,10 @@ def upgrade_log(config: Mapping[str, Any], length: Length, sections: Section) ->
     return logger
 
 
-def spread_hooks(values: Section) -> list[Section]:
-    """Hooks among `custom_hooks` that a section of 0.x stands for go into it; those of a setting of 1.x are returned.
+def sort_hooks(values: Section) -> list[Section]:
+    """Move hooks of `custom_hooks` into the 0.x sections that they equal, and return those that are settings of 1.x.
 
-    A moving average keeps its momentum alone; the others are warned of by name and left out.
+    Of a moving average only the momentum is kept; other hooks are dropped with a warning.
     """
     kept: list[Section] = []
     homes = {"CheckpointHook": "checkpoint_config", "EvalHook": "evaluation", "DistEvalHook": "evaluation"}

@@ -1,4 +1,4 @@
-"""The 0.x vocabulary, upgraded to that of 1.x; nothing else in terrazzo knows that 0.x exists."""
+"""Upgrade the 0.x vocabulary to that of 1.x; nothing else in terrazzo knows that 0.x exists."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from terrazzo.config.v0.pipeline import (
 )
 from terrazzo.config.v0.training import (
     Length,
-    spread_hooks,
+    sort_hooks,
     upgrade_checkpoint,
     upgrade_evaluation,
     upgrade_log,
@@ -31,7 +31,7 @@ from terrazzo.config.v0.training import (
 )
 from terrazzo.errors import UserError, nearest
 
-# What a type meant in 0.x, as arguments that our class has for it: (type, needed argument or None) -> arguments
+# The meaning of a type in 0.x, as arguments of our class: type -> (needed argument or None, arguments)
 MODEL_MEANINGS: dict[str, tuple[str | None, dict[str, Any]]] = {
     "VisionTransformer": (None, {"patch_bias": True}),
     "DiceLoss": (None, {"formula": "per_class"}),
@@ -64,7 +64,7 @@ RENAMED = {
     "resume_from": "load_from, resume=True",
     "auto_resume": "resume",
 }
-# Keys further in -> what they are now; told in the same warning
+# Nested keys -> what they are now; listed in the same warning
 RENAMED_INSIDE = {
     "samples_per_gpu": "batch_size",
     "workers_per_gpu": "num_workers",
@@ -102,12 +102,12 @@ DEFAULTS: dict[str, Any] = {
 
 
 def is_old(values: Mapping[str, Any]) -> bool:
-    """Whether a config is in the 0.x vocabulary: it has sections that only 0.x had, and none that came later."""
+    """Check for the 0.x vocabulary: sections that only 0.x had, and none that came later."""
     return any(name in values for name in OWN) and not any(name in values for name in NEWER)
 
 
 def is_old_key(key: str, values: Mapping[str, Any]) -> bool:
-    """Whether a dotted key is one of a 0.x config, rather than of what it becomes.
+    """Check for a dotted key of a 0.x config, rather than of its upgrade.
 
     Early files have a `train_cfg` and a `test_cfg` of the model at the top, where 1.x has those of the run.
     """
@@ -118,13 +118,13 @@ def is_old_key(key: str, values: Mapping[str, Any]) -> bool:
 
 
 def upgrade_config(values: Mapping[str, Any], path: str | Path | None = None) -> dict[str, Any]:
-    """A 0.x config in the 1.x vocabulary; the argument stays as it is. One warning tells the new names.
+    """Return a 0.x config in the 1.x vocabulary; the argument stays as it is. One warning lists the new names.
 
-    Where keys know where they were set, the new ones do too. Raises UserError for an unknown key in a 0.x section.
+    New keys keep the origins of the old ones. Raises UserError for an unknown key in a 0.x section.
     """
     old: Section = convert(dict(values) if not isinstance(values, dict) else values, Section)
     try:
-        tell(old, path)
+        warn_about_names(old, path)
         upgraded = upgraded_sections(old)
     except UserError as problem:
         raise UserError(f"{path}: {problem}" if path else str(problem)) from None
@@ -133,7 +133,7 @@ def upgrade_config(values: Mapping[str, Any], path: str | Path | None = None) ->
 
 def upgraded_sections(old: Section) -> Section:
     """Every section of the new config."""
-    hooks = spread_hooks(old)
+    hooks = sort_hooks(old)
     length = Length(old)
     upgraded = upgrade_data(old.get("data") or {}, length.by_epoch)
     preprocessor = join_preprocessors(upgraded.for_training, upgraded.for_test)
@@ -178,7 +178,7 @@ def variables(old: Section, upgraded: Upgraded) -> Section:
 
 
 def whole_model(old: Section, preprocessor: Section, upgraded: Upgraded) -> Section:
-    """The model with its preprocessing, and with `train_cfg` and `test_cfg` that early files had beside it."""
+    """The model with its preprocessing, and with the `train_cfg` and `test_cfg` that early files had beside it."""
     model = upgrade_model(old["model"])
     whole = Section()
     for key in model:
@@ -191,7 +191,7 @@ def whole_model(old: Section, preprocessor: Section, upgraded: Upgraded) -> Sect
         )
     own = (model.get("backbone") or {}).get("init_cfg") or {}
     if own.get("type") == "Pretrained" and "pretrained" in whole:
-        del whole["pretrained"]  # inherited from another backbone: a file that set both meant the backbone's own
+        del whole["pretrained"]  # inherited with another backbone: a file that set both meant the backbone's own
     for key in ("train_cfg", "test_cfg"):
         if old.get(key) is not None and key not in model:
             whole.put(key, old[key], origin_of(old, key))
@@ -199,7 +199,7 @@ def whole_model(old: Section, preprocessor: Section, upgraded: Upgraded) -> Sect
 
 
 def upgrade_model(spec: Any) -> Any:
-    """A 0.x model section in the 1.x vocabulary, with what differs in meaning written out; the argument stays."""
+    """Return a 0.x model section in the 1.x vocabulary, with differences in meaning written out; the argument stays."""
     if isinstance(spec, (list, tuple)):
         return type(spec)(upgrade_model(item) for item in spec)
     if not isinstance(spec, dict):
@@ -262,7 +262,7 @@ def add_run(old: Section, new: Section, length: Length) -> None:
 
 
 def add_environment(old: Section, new: Section, length: Length) -> None:
-    """Devices, seeds, and what a run starts from."""
+    """Devices, seeds, and the state that a run starts from."""
     processes = section_at(origin_of(old, "mp_start_method"), mp_start_method=old.get("mp_start_method", "fork"))
     processes.put("opencv_num_threads", old.get("opencv_num_threads", 0), origin_of(old, "opencv_num_threads"))
     environment = section_at(origin_of(old, "cudnn_benchmark"), cudnn_benchmark=bool(old.get("cudnn_benchmark", False)))
@@ -270,25 +270,25 @@ def add_environment(old: Section, new: Section, length: Length) -> None:
     environment.put("dist_cfg", old.get("dist_params") or {"backend": "nccl"}, origin_of(old, "dist_params"))
     new.put("env_cfg", environment, origin_of(old, "dist_params"))
     new.put("visualizer", Section(type="SegLocalVisualizer", vis_backends=new["vis_backends"], name="visualizer"), None)
-    chance = Section()
+    randomness = Section()
     for key in ("seed", "deterministic"):
         if old.get(key) is not None:
-            chance.put(key, old[key], origin_of(old, key))
-    if chance:
-        new.put("randomness", chance, origin_of(old, "seed") or origin_of(old, "deterministic"))
+            randomness.put(key, old[key], origin_of(old, key))
+    if randomness:
+        new.put("randomness", randomness, origin_of(old, "seed") or origin_of(old, "deterministic"))
     new.setdefault("load_from", None)
     new.setdefault("resume", bool(old.get("auto_resume")))
     if old.get("resume_from"):
         new.put("load_from", old["resume_from"], origin_of(old, "resume_from"))
         new.put("resume", True, origin_of(old, "resume_from"))
     if any(step[0] != "train" for step in old.get("workflow") or ()):
-        warnings.warn("workflow: only training is run; validation goes by train_cfg.val_interval")
+        warnings.warn("workflow: only training is run; train_cfg.val_interval sets the validation")
     if old.get("momentum_config"):
-        warnings.warn("momentum_config is left out: the momentum stays as the optimizer has it")
+        warnings.warn("momentum_config is skipped: the momentum stays at the optimizer's value")
 
 
-def tell(old: Section, path: str | Path | None) -> None:
-    """Warn once of everything that has a new name."""
+def warn_about_names(old: Section, path: str | Path | None) -> None:
+    """Warn once about everything that has a new name."""
     if not is_old(old) and not any(name in old for name in RENAMED):
         return
     inside = {key for name in ("data", "train_pipeline") for key in keys_in(old.get(name))}

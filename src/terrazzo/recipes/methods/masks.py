@@ -77,7 +77,7 @@ def mask_losses(plan: Plan, classes: float, masks: Spec, dice: float) -> Spec:
 
 
 def matching(scope: str, classes: float, masks: Spec, dice: float) -> Spec:
-    """How predicted masks are matched to true ones."""
+    """The matching of predicted masks to true ones."""
     costs = [{"type": f"{scope}ClassificationCost", "weight": classes}, masks,
         {"type": f"{scope}DiceCost", "weight": dice, "pred_act": True, "eps": 1.0}]  # fmt: skip
     return {"assigner": {"type": f"{scope}HungarianAssigner", "match_costs": costs}}
@@ -259,7 +259,7 @@ def san_losses(num_classes: int) -> list[Spec]:
 
 
 def san_training(plan: Plan, size: str) -> None:
-    """Names of SAN's recipes say no schedule."""
+    """Set how SAN is trained; the names of its recipes contain no schedule."""
     plan.preprocessor |= {"mean": [122.7709, 116.746, 104.0937], "std": [68.5005, 66.6322, 70.3232]}
     plan.preprocessor |= {"size_divisor": plan.crop[0], "test_cfg": {"size_divisor": 32}}
     del plan.preprocessor["size"]

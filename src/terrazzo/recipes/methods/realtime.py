@@ -1,4 +1,4 @@
-"""Methods made for speed, each with a backbone of its own."""
+"""Fast methods, each with its own backbone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ RELU = {"type": "ReLU", "inplace": True}
 
 
 def side_head(plan: Plan, channels: int, index: int, width: int, **options: Any) -> Spec:
-    """An auxiliary head without dropout of its own."""
+    """An auxiliary head without its own dropout."""
     return plan.auxiliary(channels, index, width, **({"dropout_ratio": None, "weight": 1.0} | options))
 
 
@@ -94,7 +94,7 @@ def weights_of(plan: Plan) -> Spec:
 
 
 def seeded(plan: Plan) -> None:
-    """What DDRNet and PIDNet share beside the model."""
+    """The settings beside the model that DDRNet and PIDNet share."""
     plan.schedule = plan.poly(0)
     plan.settings["randomness"] = {"seed": 304}
 

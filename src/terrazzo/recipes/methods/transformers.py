@@ -211,7 +211,7 @@ def swin(plan: Plan, size: str, window: str, classes: str) -> None:
 
 
 def change_detection(plan: Plan) -> None:
-    """Two pictures of one place go in as six channels."""
+    """Take two pictures of one place as six channels."""
     plan.model["backbone"]["in_channels"] = 6
     plan.preprocessor |= {"mean": plan.preprocessor["mean"] * 2, "std": plan.preprocessor["std"] * 2}
     flips = [{"type": f"{axis}Flip", "p": 0.5} for axis in ("Horizontal", "Vertical")]
