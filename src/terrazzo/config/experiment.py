@@ -203,11 +203,13 @@ def optimizer_settings(config: Mapping[str, Any]) -> OptimizerSettings:
 
 def run_settings(config: Mapping[str, Any]) -> RunSettings:
     """Read `train_cfg`, the logger and checkpoint hooks, `randomness` and the switches of a run."""
+    # the length, in steps or epochs
     section = config["train_cfg"]
     by_epoch = "max_epochs" in section or section.get("by_epoch", False)
     length = "max_epochs" if by_epoch else "max_iters"
     if section.get(length) is None:
         raise UserError("train_cfg needs max_iters (or max_epochs, with by_epoch=True)")
+    # validation and checkpoints
     hooks = config.get("default_hooks") or {}
     checkpoint = hooks.get("checkpoint") or {}
     check_keys(checkpoint, CHECKPOINT_KEYS, "default_hooks.checkpoint")

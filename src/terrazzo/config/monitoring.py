@@ -1,4 +1,4 @@
-"""How a config wants a run to be monitored: trackers, and pictures of validations."""
+"""Settings that monitor a run: trackers, and pictures of validations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where each dataset is stored and how recipes read it: declarations, and the loaders built from them."""
+"""The datasets of recipes: where each is stored, how it is read, and the loaders built from that."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def is_read_base(statement: ast.stmt) -> bool:
 
 
 class Evaluator(ExpressionEvaluator):
-    """Interprets one file.
+    """The interpreter of one file.
 
     `import_base` reads the file of a `from .x import y` within `with read_base():`; `may_import` permits the types of a
     module to be named by an import statement, which imports nothing.

@@ -52,7 +52,7 @@ EXPRESSION_WORDS: dict[type, str] = {
 
 
 class ExpressionEvaluator:
-    """Evaluates the expressions of one file; `names` holds its variables with their origins."""
+    """The evaluator of one file's expressions; `names` holds its variables with their origins."""
 
     def __init__(self, path: Path, lines: list[str], variables: Variables, budget: ComputeBudget) -> None:
         self.path, self.lines, self.variables, self.budget = path, lines, variables, budget

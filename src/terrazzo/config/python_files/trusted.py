@@ -70,7 +70,7 @@ def _public(namespace: dict[str, Any], module: ast.Module, path: Path, evaluator
 
 
 class _Fill(ast.NodeTransformer):
-    """Puts the values of `{{ }}` variables into a syntax tree."""
+    """A transformer that puts the values of `{{ }}` variables into a syntax tree."""
 
     def __init__(self, variables: Variables, namespace: dict[str, Any]) -> None:
         self.variables, self.namespace = variables, namespace

@@ -69,7 +69,7 @@ def parse_python(path: Path, text: str) -> Source:
 
 
 class Reader:
-    """Reads one config: counts its cost and keeps the chain of files that leads to the one being read."""
+    """The reading of one config: its cost so far, and the chain of files that leads to the one being read."""
 
     def __init__(self, trust: bool = False) -> None:
         self.trust = trust

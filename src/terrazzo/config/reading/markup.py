@@ -22,7 +22,7 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
 
 
 class Dumper(yaml.SafeDumper):
-    """Writes what the loader reads."""
+    """A dumper whose text the loader reads back."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -64,7 +64,7 @@ def read_yaml(text: str, path: Path) -> Section:
 
 
 class _YamlReader:
-    """Builds values from YAML's events: depth and aliases are bounded, and nothing is built twice.
+    """A builder of values from YAML's events: depth and aliases are bounded, and nothing is built twice.
 
     `yaml.compose` recurses without a bound: some 50,000 open brackets crash the process.
     """
