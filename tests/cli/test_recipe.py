@@ -29,8 +29,14 @@ def test_show_says_what_the_name_means(capsys):
         "mIoU: 77.85",
         "memory: 6.1 GB",
         "type: PSPHead",
+        "base_batch_size: 8",
     ):
         assert part in shown
+
+
+def test_show_counts_accumulated_batches(capsys):
+    assert main(["recipe", "show", "beit-large_upernet_8xb1-amp-160k_ade20k-640x640"]) == 0
+    assert "8 devices x 1 image x 2 batches a step = 16 a step" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

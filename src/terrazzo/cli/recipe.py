@@ -98,14 +98,15 @@ def shown(value: float | None) -> str:
 
 def show(name: str) -> None:
     """Print the facts of a recipe, then its config as YAML."""
+    from terrazzo.config.auto_scale_lr import base_batch, record_base_batch_size
     from terrazzo.config.load import load_config
     from terrazzo.recipes import info
 
-    item = info(name)
+    item, config = info(name), load_config(name)
     print(f"# {item.name}: {item.method} with {item.backbone} on {item.dataset}, {item.crop[0]}x{item.crop[1]} crops")
-    if item.devices and item.batch_size:
-        total = item.devices * item.batch_size
-        print(f"# {item.devices} devices x {item.batch_size} images = {total} a step, {item.iterations} iterations")
+    batch = base_batch(config)
+    if batch is not None:
+        print(f"# {batch.about.removeprefix('the recipe is for ')}, {item.iterations} iterations")
     for score, value in item.scores.items():
         print(f"# published {score}: {value}")
     if item.memory:
@@ -116,6 +117,6 @@ def show(name: str) -> None:
         print(f"# published weights: {item.weights}")
     if item.note:
         print(f"# note: {item.note}")
-    if item.devices and item.batch_size:
+    if batch is not None:
         print("# with other numbers of devices or images: --auto-scale-lr scales the learning rate with them")
-    print(load_config(name).dump(), end="")
+    print(record_base_batch_size(config).dump(), end="")

@@ -31,11 +31,14 @@ def base_batch(config: Config) -> BaseBatch | None:
     recipe = config.recipe
     if recipe is None or recipe.base_batch_size is None:
         return None
-    devices = f"{recipe.devices} device{'s' if recipe.devices != 1 else ''}"
-    about = f"the recipe is for {devices} x {recipe.batch_size} images"
+    about = f"the recipe is for {counted(recipe.devices, 'device')} x {counted(recipe.batch_size, 'image')}"
     if recipe.accumulate > 1:
         about += f" x {recipe.accumulate} batches a step"
     return BaseBatch(recipe.base_batch_size, f"{about} = {recipe.base_batch_size} a step")
+
+
+def counted(count: int | None, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def scale_learning_rate(config: Config, optimizer: OptimizerSettings, images: int) -> tuple[dict[str, Any], str]:
