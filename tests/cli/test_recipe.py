@@ -29,8 +29,14 @@ def test_show_says_what_the_name_means(capsys):
         "mIoU: 77.85",
         "memory: 6.1 GB",
         "type: PSPHead",
+        "base_batch_size: 8",
     ):
         assert part in shown
+
+
+def test_show_counts_accumulated_batches(capsys):
+    assert main(["recipe", "show", "beit-large_upernet_8xb1-amp-160k_ade20k-640x640"]) == 0
+    assert "8 devices x 1 image x 2 batches a step = 16 a step" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -56,9 +62,9 @@ def test_an_unknown_name_answers_with_the_nearest():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (["--dataset", "citiscapes"], "no recipe is for a data set 'citiscapes'; did you mean 'cityscapes'"),
-        (["--method", "segfromer"], "no recipe is of a method 'segfromer'; did you mean 'segformer'"),
-        (["--method", "segformer", "--dataset", "drive"], "no recipe fits"),
+        (["--dataset", "citiscapes"], "no recipe has the data set 'citiscapes'; did you mean 'cityscapes'"),
+        (["--method", "segfromer"], "no recipe has the method 'segfromer'; did you mean 'segformer'"),
+        (["--method", "segformer", "--dataset", "drive"], "no recipe matches"),
     ],
 )
 def test_a_filter_that_nothing_passes_is_named(call, message, capsys):

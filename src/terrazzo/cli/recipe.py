@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from terrazzo.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from terrazzo.recipes import RecipeInfo
 
 SORTS = {
     "mIoU": lambda found: -(found.miou or 0),
@@ -16,13 +20,13 @@ SORTS = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     listing = actions.add_parser("list", help="recipes with their published scores, memory and speed")
-    listing.add_argument("--dataset", help="only those of this data set, such as cityscapes")
-    listing.add_argument("--method", help="only those of this method or family, such as pspnet")
+    listing.add_argument("--dataset", help="only recipes for this data set, such as cityscapes")
+    listing.add_argument("--method", help="only recipes of this method or family, such as pspnet")
     listing.add_argument("--sort", choices=list(SORTS), default="name")
-    listing.add_argument("--old", action="store_true", help="the names of 0.x too")
+    listing.add_argument("--old", action="store_true", help="include the names of 0.x")
     search = actions.add_parser("search", help="recipes whose name has all the words")
     search.add_argument("words", nargs="+")
-    show = actions.add_parser("show", help="what a recipe's name means, and its config")
+    show = actions.add_parser("show", help="the meaning of a recipe's name, and its config")
     show.add_argument("name")
 
 
@@ -40,47 +44,42 @@ def run(args: argparse.Namespace) -> int:
     else:
         chosen = [item for item in found if (args.old or item.vocabulary == "1.x") and matches(item, args)]
     if not chosen:
-        raise UserError("no recipe fits; `terrazzo recipe list` shows them all")
+        raise UserError("no recipe matches; `terrazzo recipe list` shows them all")
     print_table(sorted(chosen, key=SORTS[getattr(args, "sort", "name")]))
     return 0
 
 
-def check_filters(items: list, args: argparse.Namespace) -> None:
+def check_filters(items: list[RecipeInfo], args: argparse.Namespace) -> None:
     """Raise UserError for a data set or method that no recipe has, with the nearest."""
     datasets = {item.dataset for item in items}
     if args.dataset and args.dataset.lower() not in {name.lower() for name in datasets}:
-        raise UserError(f"no recipe is for a data set '{args.dataset}'{nearest(args.dataset, datasets)}")
+        raise UserError(f"no recipe has the data set '{args.dataset}'{nearest(args.dataset, datasets)}")
     if args.method and not any(args.method.lower() in method_names(item) for item in items):
         methods = {name for item in items for name in (item.family, item.method)}
-        raise UserError(f"no recipe is of a method '{args.method}'{nearest(args.method, methods)}")
+        raise UserError(f"no recipe has the method '{args.method}'{nearest(args.method, methods)}")
 
 
-def method_names(item) -> set[str]:
-    """What a recipe's method may be called, in small letters."""
+def method_names(item: RecipeInfo) -> set[str]:
+    """The names of a recipe's method, in lower case."""
     return {item.method.lower(), item.family.lower(), item.family.replace("_", "").lower()}
 
 
-def matches(item, args: argparse.Namespace) -> bool:
-    """Whether a recipe is of the data set and method that were asked for."""
+def matches(item: RecipeInfo, args: argparse.Namespace) -> bool:
+    """Check that a recipe has the requested data set and method."""
     return (not args.dataset or args.dataset.lower() == item.dataset.lower()) and (
         not args.method or args.method.lower() in method_names(item)
     )
 
 
-def print_table(items: list) -> None:
-    """One line a recipe."""
+def print_table(items: list[RecipeInfo]) -> None:
+    """Print one line a recipe."""
     from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
-    for column, justify in (
-        ("recipe", "left"),
-        ("mIoU", "right"),
-        ("GB", "right"),
-        ("ms", "right"),
-        ("devices", "right"),
-    ):
-        table.add_column(column, justify=justify, no_wrap=True)
+    table.add_column("recipe", no_wrap=True)
+    for column in ("mIoU", "GB", "ms", "devices"):
+        table.add_column(column, justify="right", no_wrap=True)
     table.add_column("note")
     for item in items:
         devices = f"{item.devices} x {item.batch_size}" if item.devices else ""
@@ -98,15 +97,16 @@ def shown(value: float | None) -> str:
 
 
 def show(name: str) -> None:
-    """The facts of a recipe, then its config as YAML."""
+    """Print the facts of a recipe, then its config as YAML."""
+    from terrazzo.config.auto_scale_lr import base_batch, record_base_batch_size
     from terrazzo.config.load import load_config
     from terrazzo.recipes import info
 
-    item = info(name)
+    item, config = info(name), load_config(name)
     print(f"# {item.name}: {item.method} with {item.backbone} on {item.dataset}, {item.crop[0]}x{item.crop[1]} crops")
-    if item.devices and item.batch_size:
-        total = item.devices * item.batch_size
-        print(f"# {item.devices} devices x {item.batch_size} images = {total} a step, {item.iterations} iterations")
+    batch = base_batch(config)
+    if batch is not None:
+        print(f"# {batch.about.removeprefix('the recipe is for ')}, {item.iterations} iterations")
     for score, value in item.scores.items():
         print(f"# published {score}: {value}")
     if item.memory:
@@ -117,6 +117,6 @@ def show(name: str) -> None:
         print(f"# published weights: {item.weights}")
     if item.note:
         print(f"# note: {item.note}")
-    if item.devices and item.batch_size:
+    if batch is not None:
         print("# with other numbers of devices or images: --auto-scale-lr scales the learning rate with them")
-    print(load_config(name).dump(), end="")
+    print(record_base_batch_size(config).dump(), end="")

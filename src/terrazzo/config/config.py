@@ -1,4 +1,4 @@
-"""A config as read: its values, where each was set, and its text."""
+"""A config as read: its values, the origin of each, and its text."""
 
 from __future__ import annotations
 
@@ -8,30 +8,51 @@ from typing import Any
 
 from terrazzo.config.reading.section import Section, convert, find_origin, plain
 from terrazzo.errors import UserError, nearest
+from terrazzo.recipes.published import RecipeRecord
 
 
 class Config(Mapping[str, Any]):
     """The resolved values of a config, by key (`cfg["model"]`) and by attribute (`cfg.model.decode_head`)."""
 
-    def __init__(self, values: Mapping[str, Any], path: str | Path | None = None, name: str | None = None) -> None:
-        """`name` is that of the recipe; a file's is its own without the ending."""
+    path: Path | None
+    name: str | None  # of a recipe, or of a file without its suffix: it names work dirs and means nothing else
+    recipe: RecipeRecord | None  # that the values were expanded from
+
+    def __init__(
+        self,
+        values: Mapping[str, Any],
+        path: str | Path | None = None,
+        *,
+        name: str | None = None,
+        recipe: RecipeRecord | None = None,
+    ) -> None:
+        """Copy `values`; `name` is the file's own, without its suffix, unless it is given."""
         self._values: Section = convert(dict(values) if not isinstance(values, dict) else values, Section)
         self.path = None if path is None else Path(path)
         self.name = name or (self.path.stem if self.path is not None else None)
+        self.recipe = recipe
+
+    def with_values(self, values: Mapping[str, Any]) -> Config:
+        """The same config with other values: its path, name and recipe stay. A Section is taken over, not copied."""
+        if not isinstance(values, Section):
+            return Config(values, self.path, name=self.name, recipe=self.recipe)
+        config = Config({}, self.path, name=self.name, recipe=self.recipe)
+        config._values = values
+        return config
 
     def to_dict(self) -> dict[str, Any]:
-        """A deep copy of plain dicts, lists and tuples, the file's own public variables included."""
+        """Return a deep copy as plain dicts, lists and tuples, the file's own public variables included."""
         return plain(self._values)
 
     def origin(self, key: str) -> str | None:
-        """Where a dotted key was last set, "file:line"; None where that is not known and for no key."""
+        """The location at which a dotted key was last set, "file:line"; None where that is unknown."""
         try:
             return find_origin(self._values, key.split("."))
         except KeyError:
             return None
 
     def dump(self) -> str:
-        """The config as YAML text; tuples become lists. Raises UserError for a value that YAML cannot hold."""
+        """Return the config as YAML text, tuples as lists. Raises UserError for a value that YAML cannot hold."""
         import yaml
 
         from terrazzo.config.reading.markup import Dumper
@@ -56,4 +77,4 @@ class Config(Mapping[str, Any]):
         return len(self._values)
 
     def __repr__(self) -> str:
-        return f"Config({self.path or 'made in memory'}: {', '.join(self)})"
+        return f"Config({self.path or 'in memory'}: {', '.join(self)})"

@@ -1,4 +1,4 @@
-"""`custom_imports`: modules of a user's own, which register heads, backbones and the rest from a config."""
+"""`custom_imports`: a user's own modules, which register heads, backbones and the rest from a config."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KEY = "custom_imports"
 
 
 def import_custom(config: Config) -> None:
-    """Import what a trusted config names: from sys.path, beside the config, or in the current folder.
+    """Import the modules that a trusted config names: from sys.path, beside the config, or in the current folder.
 
     Raises UserError for a module that is missing, fails, or was loaded from elsewhere.
     """
@@ -28,7 +28,7 @@ def import_custom(config: Config) -> None:
     folders = beside(config)
     sys.path += [folder for folder in (*folders, str(Path.cwd())) if folder not in sys.path]
     for registry in (MODELS, TRANSFORMS, DATASETS, METRICS):
-        registry.load()  # so that a name which is taken is the user's mistake, not that of a module of ours
+        registry.load()  # first, so that a clash of names is blamed on the user's module
     for name in names:
         where = f"{config.path or 'the config'}: {KEY} names '{name}'"
         try:
@@ -38,22 +38,22 @@ def import_custom(config: Config) -> None:
                 raise
             warnings.warn(str(problem))
             continue
-        check_place(name, module, folders)
+        check_location(name, module, folders)
 
 
 def check_custom(config: Mapping[str, Any]) -> None:
-    """Raise UserError if a config needs modules that nobody has imported yet, and say how to allow it."""
+    """Raise UserError, with the way to allow it, if a config needs modules that are not imported yet."""
     names, may_fail = custom_modules(config)
     missing = [name for name in names if name not in sys.modules]
     if missing and not may_fail:
         raise UserError(
             f"{getattr(config, 'path', None) or 'the config'}: {KEY} asks for code to be run: {', '.join(missing)}. "
-            "If you trust it, say --trust-config on the command line, trust=True in Python, or import it beforehand"
+            "If you trust it, pass --trust-config on the command line or trust=True in Python, or import it beforehand"
         )
 
 
 def custom_modules(config: Mapping[str, Any]) -> tuple[list[str], bool]:
-    """The modules that a config names, without those of OpenMMLab's toolboxes, and whether they may be missing."""
+    """The modules that a config names, without those of OpenMMLab's toolboxes, and a flag: may they be missing?"""
     section = config.get(KEY) or {}
     imports = section.get("imports") or [] if isinstance(section, Mapping) else None
     imports = [imports] if isinstance(imports, str) else imports
@@ -70,7 +70,7 @@ def beside(config: Config) -> list[str]:
     return list(dict.fromkeys(os.path.realpath(file.parent) for file in files if file is not None))
 
 
-def check_place(name: str, module: Any, folders: list[str]) -> None:
+def check_location(name: str, module: Any, folders: list[str]) -> None:
     """Raise UserError if another module of the same name hides the one beside the config."""
     loaded = getattr(module, "__file__", None)
     stem = name.replace(".", "/")

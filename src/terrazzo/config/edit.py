@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from terrazzo.config.reading.files import read_config
+from terrazzo.config.reading.markup import one_line_yaml
 from terrazzo.errors import UserError
 
 MARK = "# set by `terrazzo data check --fix`"
@@ -146,10 +147,7 @@ def nested(keys: list[str], value: Any) -> dict[str, Any]:
 
 def flow(value: Any, as_json: bool) -> str:
     """Return a value on one line."""
-    if as_json:
-        return json.dumps(value, ensure_ascii=False)
-    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=2**20, allow_unicode=True)
-    return text.removesuffix("\n").removesuffix("\n...")
+    return json.dumps(value, ensure_ascii=False) if as_json else one_line_yaml(value)
 
 
 def add_entry(text: str, section: yaml.Node, entry: dict[str, Any], as_json: bool) -> str:

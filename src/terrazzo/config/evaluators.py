@@ -1,4 +1,4 @@
-"""The `*_evaluator` sections: which metrics a run computes, and how."""
+"""The `*_evaluator` sections: the metrics of a run and their options."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class EvaluatorSettings:
 
 
 def evaluator_settings(section: Any, where: str) -> EvaluatorSettings:
-    """One evaluator or several as one. Raises UserError for an unknown metric or key."""
+    """Read one evaluator, or several as one. Raises UserError for an unknown metric or key."""
     evaluators = section if isinstance(section, (list, tuple)) else [section or {}]
     metrics: dict[str, dict[str, Any]] = {}
     for evaluator in evaluators:
@@ -68,7 +68,7 @@ def metric_specs(evaluator: Mapping[str, Any], where: str) -> list[dict[str, Any
 
 
 def checked_metric(spec: dict[str, Any], where: str) -> dict[str, Any]:
-    """A metric's spec, if there is one of its name: one of ours, or one that a user has registered."""
+    """Return a metric's spec unchanged. Raises UserError if neither we nor the user have a metric of that name."""
     name = str(spec.get("type"))
     if name not in METRIC_NAMES and name not in METRICS:
         raise UserError(f"{where}: no metric is called '{name}'{nearest(name, (*METRIC_NAMES, *METRICS))}")

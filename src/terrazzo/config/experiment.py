@@ -1,8 +1,7 @@
-"""The typed form of a config: what a run is, checked once; past it nothing reads the config's dicts."""
+"""The typed form of a config, checked once; past it nothing reads the config's dicts."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,100 +9,30 @@ from typing import Any
 from terrazzo.config.custom_imports import check_custom
 from terrazzo.config.duration import seconds
 from terrazzo.config.evaluators import EvaluatorSettings, evaluator_settings
+from terrazzo.config.ignored import drop_ignored
 from terrazzo.config.monitoring import DEFAULT_PICTURES, WatchSettings, watch_settings
+from terrazzo.config.sections import (
+    CHECKPOINT_KEYS,
+    LOADER_KEYS,
+    check_keys,
+    check_sections,
+    warn_about_hook,
+    whole_number,
+)
 from terrazzo.errors import UserError, nearest
 
-# sections and settings at the top level of a config in the 1.x vocabulary, and their keys where they are fixed
-SECTIONS: dict[str, tuple[str, ...] | None] = {
-    "model": None,
-    "data_preprocessor": None,
-    "train_dataloader": None,
-    "val_dataloader": None,
-    "test_dataloader": None,
-    "val_evaluator": None,
-    "test_evaluator": None,
-    "optim_wrapper": (
-        "type",
-        "optimizer",
-        "clip_grad",
-        "accumulative_counts",
-        "paramwise_cfg",
-        "constructor",
-        "dtype",
-        "loss_scale",
-        "use_fsdp",
-    ),
-    "param_scheduler": None,
-    "train_cfg": (
-        "type",
-        "max_iters",
-        "max_epochs",
-        "val_interval",
-        "val_begin",
-        "by_epoch",
-        "dynamic_intervals",
-        "time_limit",
-        "skip_nan",
-    ),
-    "val_cfg": ("type", "fp16"),
-    "test_cfg": ("type", "fp16"),
-    "default_hooks": None,
-    "custom_hooks": None,
-    "env_cfg": None,
-    "randomness": ("seed", "deterministic", "diff_rank_seed"),
-    "visualizer": None,
-    "vis_backends": None,
-    "track": None,
-    "val_pictures": None,
-    "log_processor": None,
-    "log_level": None,
-    "load_from": None,
-    "resume": None,
-    "work_dir": None,
-    "tta_model": None,
-    "tta_pipeline": None,
-    "default_scope": None,
-    "custom_imports": None,
-    "auto_scale_lr": ("enable", "base_batch_size"),
-    "launcher": None,
-    "find_unused_parameters": None,
-    "cfg": None,
-    "runner_type": None,
-    "experiment_name": None,
-    "compile": None,
-    "channels_last": None,
-    "strategy": None,
-    "activation_checkpointing": None,
-}
-VARIABLES = ("train_pipeline", "val_pipeline", "test_pipeline")  # what nearly every file calls its own values
-LOADER_KEYS = (
-    "batch_size", "num_workers", "persistent_workers", "sampler", "dataset", "drop_last", "pin_memory",
-    "prefetch_factor", "collate_fn", "batch_sampler", "timeout", "worker_init_fn", "num_batch_per_epoch",
-)  # fmt: skip
-CHECKPOINT_KEYS = (
-    "type", "interval", "by_epoch", "save_best", "rule", "max_keep_ckpts", "save_last", "save_optimizer",
-    "save_param_scheduler", "out_dir", "published_keys", "save_begin", "greater_keys", "less_keys", "file_client_args",
-    "backend_args", "filename_tmpl",
-)  # fmt: skip
-
-
-# What does the work of a hook that no setting stands for
-NOT_NEEDED = "what it does is always done"
-HOOKS = dict.fromkeys(
-    ("NumClassCheckHook", "CheckInvalidLossHook", "SyncBuffersHook", "IterTimerHook", "DistSamplerSeedHook",
-     "ParamSchedulerHook", "RuntimeInfoHook", "LoggerHook", "TextLoggerHook", "PrepareTTAHook"), NOT_NEEDED
-) | {
-    "EmptyCacheHook": "memory is freed by itself",
-    "ProfilerHook": "`terrazzo train --profile` says where the time goes",
-    "NPUProfilerHook": "`terrazzo train --profile` says where the time goes",
-    "SegVisualizationHook": "`val_pictures` says how many predictions each validation paints",
-}  # fmt: skip
 AMP_DTYPES = {"bf16": "bfloat16", "fp16": "float16"}  # our names of the precisions, and those in configs
+AVERAGES = {
+    "ExponentialMovingAverage": "ema",
+    "ExpMomentumEMA": "ema",
+    "MomentumAnnealingEMA": "ema",
+    "StochasticWeightAverage": "swa",
+}
 
 
 @dataclass(frozen=True)
 class LoaderSettings:
-    """Where samples come from, and how many at a time."""
+    """The source of samples, and how they are batched."""
 
     dataset: dict[str, Any]
     batch_size: int = 1
@@ -115,7 +44,7 @@ class LoaderSettings:
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    """How weights are updated. `amp` is None, "bf16", "fp16" or "auto"."""
+    """The optimizer, its schedule and its precision; `amp` is None, "bf16", "fp16" or "auto"."""
 
     optimizer: dict[str, Any]
     paramwise: dict[str, Any] | None = None
@@ -145,14 +74,14 @@ class EarlyStopping:
 
 @dataclass(frozen=True)
 class RunSettings:
-    """How long a run is, and what happens when; `unit` of lengths and intervals is "step" or "epoch"."""
+    """The length of a run and its intervals, counted in `unit`, "step" or "epoch"."""
 
     length: int
     unit: str = "step"
     val_interval: int = 1
     val_begin: int = 1
     log_interval: int = 50
-    checkpoint_interval: int | None = 1  # None: at the end alone
+    checkpoint_interval: int | None = 1  # None: only at the end
     checkpoint_unit: str = "step"
     keep_checkpoints: int | None = 2  # None: all
     best_metric: str = "mIoU"
@@ -163,7 +92,7 @@ class RunSettings:
     averaging: Averaging | None = None
     early_stopping: EarlyStopping | None = None
     time_limit: float | None = None  # seconds of one session
-    skip_nan: int = 0  # steps that may be left out because they are no numbers
+    skip_nan: int = 0  # steps that may be skipped because their loss or gradient is not finite
     compile: bool = False
     channels_last: bool = False  # the order of the convolutions' weights in memory
     activation_checkpointing: bool = False
@@ -192,11 +121,12 @@ class Experiment:
 
 
 def make_experiment(config: Mapping[str, Any]) -> Experiment:
-    """Check a config in the 1.x vocabulary and give its typed form. Raises UserError naming the key at fault."""
+    """Check a config in the 1.x vocabulary and return its typed form. Raises UserError that names the key at fault."""
     check_sections(config)
     check_custom(config)
     if "model" not in config:
         raise UserError("the config has no section `model`")
+    config = drop_ignored(config)
     model = dict(config["model"])
     if not model.get("data_preprocessor") and config.get("data_preprocessor"):
         model["data_preprocessor"] = config["data_preprocessor"]
@@ -216,31 +146,6 @@ def make_experiment(config: Mapping[str, Any]) -> Experiment:
         tta_pipeline=tuple(config.get("tta_pipeline") or ()),
         tta_model=str((config.get("tta_model") or {}).get("type", "SegTTAModel")),
     )
-
-
-def check_sections(config: Mapping[str, Any]) -> None:
-    """Warn of a top-level name that is nearly a section's, and raise UserError for an unknown key inside a section."""
-    for name in config:
-        if name not in (*SECTIONS, *VARIABLES) and (close := nearest(name, SECTIONS, 1)) and _is_typo(name, SECTIONS):
-            warnings.warn(f"the config's top-level name '{name}' is taken as a variable{close}")
-    for name, keys in SECTIONS.items():
-        section = config.get(name)
-        if keys is not None and isinstance(section, Mapping):
-            check_keys(section, keys, name)
-
-
-def check_keys(section: Mapping[str, Any], known: Iterable[str], where: str) -> None:
-    """Raise UserError for a key that a section does not have."""
-    known = list(known)
-    for key in section:
-        if key not in known:
-            raise UserError(f"{where} has no key '{key}'{nearest(str(key), known)}")
-
-
-def _is_typo(name: str, known: Iterable[str]) -> bool:
-    import difflib
-
-    return bool(difflib.get_close_matches(name, list(known), 1, cutoff=0.87))
 
 
 def loader_settings(config: Mapping[str, Any], name: str) -> LoaderSettings | None:
@@ -275,20 +180,8 @@ def rare_class_temperature(sampler: Mapping[str, Any], where: str) -> float | No
     return float(temperature)
 
 
-def whole_number(section: Mapping[str, Any], key: str, default: int, where: str, least: int = 1) -> int:
-    """A setting that is an integer of at least `least`; None stands for the default. Raises UserError otherwise."""
-    value = section.get(key)
-    if value is None:
-        return default
-    is_whole = isinstance(value, (int, float)) and not isinstance(value, bool) and float(value).is_integer()
-    if not is_whole or value < least:
-        name = f"{where}.{key}".lstrip(".")
-        raise UserError(f"{name} must be a whole number of at least {least}, not {value!r}")
-    return int(value)
-
-
 def optimizer_settings(config: Mapping[str, Any]) -> OptimizerSettings:
-    """`optim_wrapper` and `param_scheduler`."""
+    """Read `optim_wrapper` and `param_scheduler`."""
     section = config["optim_wrapper"]
     if "optimizer" not in section:
         raise UserError("optim_wrapper has no `optimizer`")
@@ -309,12 +202,14 @@ def optimizer_settings(config: Mapping[str, Any]) -> OptimizerSettings:
 
 
 def run_settings(config: Mapping[str, Any]) -> RunSettings:
-    """`train_cfg`, the logger and checkpoint hooks, `randomness`."""
+    """Read `train_cfg`, the logger and checkpoint hooks, `randomness` and the switches of a run."""
+    # the length, in steps or epochs
     section = config["train_cfg"]
     by_epoch = "max_epochs" in section or section.get("by_epoch", False)
     length = "max_epochs" if by_epoch else "max_iters"
     if section.get(length) is None:
         raise UserError("train_cfg needs max_iters (or max_epochs, with by_epoch=True)")
+    # validation and checkpoints
     hooks = config.get("default_hooks") or {}
     checkpoint = hooks.get("checkpoint") or {}
     check_keys(checkpoint, CHECKPOINT_KEYS, "default_hooks.checkpoint")
@@ -353,26 +248,18 @@ def run_settings(config: Mapping[str, Any]) -> RunSettings:
 
 
 def is_sharded(config: Mapping[str, Any]) -> bool:
-    """Whether the `strategy` (DDPStrategy, FSDPStrategy) shards the model."""
+    """Check for a `strategy` that shards the model: FSDPStrategy, not DDPStrategy."""
     strategy = config.get("strategy") or {}
     kind = strategy if isinstance(strategy, str) else str(strategy.get("type", ""))
     known = {"": False, "SingleDeviceStrategy": False, "DDPStrategy": False, "FSDPStrategy": True}
     name = kind.rpartition(".")[2]
     if name not in known:
-        raise UserError(f"strategy: none is called '{kind}'{nearest(name, filter(None, known))}")
+        raise UserError(f"strategy: there is none called '{kind}'{nearest(name, filter(None, known))}")
     return known[name]
 
 
-AVERAGES = {
-    "ExponentialMovingAverage": "ema",
-    "ExpMomentumEMA": "ema",
-    "MomentumAnnealingEMA": "ema",
-    "StochasticWeightAverage": "swa",
-}
-
-
 def hook_settings(hooks: Iterable[Mapping[str, Any]], by_epoch: bool) -> dict[str, Any]:
-    """The settings that an EMAHook and an EarlyStoppingHook stand for; any other custom hook is warned of."""
+    """Read the settings of an EMAHook and an EarlyStoppingHook; warn about any other custom hook."""
     settings: dict[str, Any] = {}
     for hook in hooks:
         kind = str(hook.get("type", "")).rpartition(".")[2]
@@ -386,14 +273,8 @@ def hook_settings(hooks: Iterable[Mapping[str, Any]], by_epoch: bool) -> dict[st
             patience = whole_number(hook, "patience", 5, "custom_hooks.EarlyStoppingHook")
             settings["early_stopping"] = EarlyStopping(patience, float(hook.get("min_delta", 0.1)))
         else:
-            warn_of_hook("custom_hooks", kind)
+            warn_about_hook("custom_hooks", kind)
     return settings
-
-
-def warn_of_hook(section: str, kind: str) -> None:
-    """Warn that a hook is not run, and say what is there instead."""
-    instead = HOOKS.get(kind, "no setting stands for this one")
-    warnings.warn(f"{section}: '{kind}' is not run, for terrazzo has no hooks: {instead}")
 
 
 def class_names(loaders: Iterable[LoaderSettings | None]) -> tuple[tuple[str, ...], list[list[int]]]:

@@ -1,4 +1,4 @@
-"""`load_config`: a recipe name or a file of any vocabulary in, the 1.x vocabulary out."""
+"""`load_config`: from a recipe name, or a file in any vocabulary, to a config in the 1.x vocabulary."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from typing import Any
 
 from terrazzo.config.config import Config
 from terrazzo.config.custom_imports import import_custom
-from terrazzo.config.experiment import SECTIONS
 from terrazzo.config.reading.files import read_config
 from terrazzo.config.reading.merge import COMMAND_LINE, apply_overrides
+from terrazzo.config.reading.section import Section, convert
+from terrazzo.config.sections import SECTIONS
 from terrazzo.config.short_form import expand as short
 from terrazzo.config.v0.upgrade import OWN, RENAMED, is_old, is_old_key, upgrade_config
 from terrazzo.errors import UserError
-from terrazzo.recipes import recipe
+from terrazzo.recipes import RecipeRecord
+from terrazzo.recipes.compose import expand_recipe, is_family
 
 SUFFIXES = (".py", ".yaml", ".yml", ".json")
 
@@ -28,43 +30,60 @@ def load_config(
     upgrade: bool = True,
     trust: bool = False,
 ) -> Config:
-    """A config from a file, a recipe name or a dict, in the 1.x vocabulary; as written with `upgrade=False`.
+    """Load a config from a file, a recipe name or a dict, in the 1.x vocabulary; as written with `upgrade=False`.
 
-    `overrides` sets dotted keys, before the upgrade where the config has the key's section, else after it.
-    `vocabulary="0.x"` takes the older of two recipes of one name; `trust` runs a `.py` file and what it
-    asks to import. Raises UserError.
+    `overrides` sets dotted keys, before the upgrade if the config has the key's section, else after it.
+    `vocabulary="0.x"` takes the older of two recipes of one name; `trust` runs a `.py` file and the modules that
+    it imports. Raises UserError.
     """
     overrides = dict(overrides or {})
+    # read
     if isinstance(source, Config):
-        config = source
+        config = Config(source, source.path, name=source.name, recipe=source.recipe) if overrides else source
     elif isinstance(source, Mapping):
         config = Config(source)
     elif is_file(source):
         config = read_config(source, trust=trust)
     else:
-        config = Config(recipe(str(source), vocabulary), name=str(source))
+        values, record = expand_recipe(str(source), vocabulary)
+        config = Config(values, name=str(source), recipe=record)
+    # bring to the 1.x vocabulary
     old = vocabulary == "0.x" or is_old(config)
     early = {key: value for key, value in overrides.items() if not upgrade or is_early(key, config, old)}
     config = with_overrides(config, early)
     if upgrade and short.is_short(config):
-        config = Config(short.expand(config._values, config.path), config.path, config.name)
+        config = expanded(config)
     elif upgrade and old:
         with warnings.catch_warnings():
             if config.path is None and isinstance(source, str):
                 warnings.simplefilter("ignore")  # a recipe's old keys are not the user's
-            config = Config(upgrade_config(config._values, config.path), config.path, config.name)
+            config = config.with_values(convert(upgrade_config(config._values, config.path), Section))
     elif upgrade:
-        tell_of_leftovers(config)
+        warn_about_leftovers(config)
     config = with_overrides(config, {key: value for key, value in overrides.items() if key not in early})
+    # run what it imports
     if trust:
         import_custom(config)
     return config
 
 
-def is_early(key: str, config: Config, old: bool) -> bool:
-    """Whether an override is set in the config as written: in its sections, or in settings of its vocabulary.
+def expanded(config: Config) -> Config:
+    """Expand the short form and record its recipe, whose batch is known if the learning rate is the recipe's."""
+    values = short.expand(config._values, config.path)
+    name, optimizer = str(config["recipe"]), config.get("optimizer") or {}
+    if is_family(name):
+        recipe = RecipeRecord(name)
+    else:
+        recipe = expand_recipe(name)[1]
+        if config.get("lr") is not None or "lr" in optimizer or "type" in optimizer:
+            recipe = RecipeRecord(name)
+    return Config(values, config.path, name=config.name, recipe=recipe)
 
-    Raises UserError for a section of 0.x that the config does not have since it is in the 1.x vocabulary.
+
+def is_early(key: str, config: Config, old: bool) -> bool:
+    """Check for an override of the config as written: of its sections, or of settings of its vocabulary.
+
+    Raises UserError for a section of 0.x that the config does not have because it is in the 1.x vocabulary.
     """
     section = key.partition(".")[0]
     if short.is_short(config):
@@ -73,14 +92,14 @@ def is_early(key: str, config: Config, old: bool) -> bool:
         return is_old_key(key, config)
     if section in RENAMED and section not in SECTIONS and section != "img_norm_cfg":
         raise UserError(
-            f"{COMMAND_LINE}: '{key}' is a key of the 0.x vocabulary and the config is in that of 1.x, where it has no "
-            f"effect; set {RENAMED[section]}"
+            f"{COMMAND_LINE}: '{key}' is a key of the 0.x vocabulary, but the config is in that of 1.x, where it has "
+            f"no effect; set {RENAMED[section]}"
         )
     return section in config
 
 
-def tell_of_leftovers(config: Config) -> None:
-    """Warn of sections of 0.x in a config of the 1.x vocabulary: they are variables there, without effect."""
+def warn_about_leftovers(config: Config) -> None:
+    """Warn about sections of 0.x in a config of the 1.x vocabulary: there they are variables without effect."""
     left = [name for name in OWN if isinstance(config.get(name), dict)]
     if left:
         names = ", ".join(f"'{name}' ({RENAMED.get(name, 'gone')})" for name in left)
@@ -88,12 +107,12 @@ def tell_of_leftovers(config: Config) -> None:
 
 
 def with_overrides(config: Config, overrides: dict[str, Any]) -> Config:
-    """The config with dotted keys set."""
-    return Config(apply_overrides(config._values, overrides), config.path, config.name) if overrides else config
+    """Return the config with dotted keys set."""
+    return config.with_values(apply_overrides(config._values, overrides)) if overrides else config
 
 
 def is_file(source: str | Path) -> bool:
-    """Whether a source names a file rather than a recipe. Raises UserError for a path that does not exist."""
+    """Check for the name of a file rather than of a recipe. Raises UserError for a path that does not exist."""
     path = Path(source)
     if path.suffix.lower() not in SUFFIXES:
         return False

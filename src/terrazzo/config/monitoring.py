@@ -1,4 +1,4 @@
-"""What a config says of how a run is watched: trackers, and pictures of validations."""
+"""Settings that monitor a run: trackers, and pictures of validations."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TRACKERS = {
     "mlflow": "MLflowVisBackend",
     "csv": "CSVVisBackend",
 }
-# arguments of each type: those that count here, and those that steer what is done otherwise
+# arguments of each type: those that are used, and those that have no effect here
 OPTIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "LocalVisBackend": ((), ("save_dir", "img_save_dir", "config_save_file", "scalar_save_file")),
     "TensorboardVisBackend": (("save_dir",), ()),
@@ -44,7 +44,7 @@ class TrackerSettings:
 
 @dataclass(frozen=True)
 class WatchSettings:
-    """Where curves and pictures go beside the log, and how many samples a picture of a validation shows (0: none)."""
+    """The trackers that get curves and pictures beside the log, and the samples per validation picture (0: none)."""
 
     trackers: tuple[TrackerSettings, ...] = ()
     pictures: int = DEFAULT_PICTURES
@@ -66,7 +66,7 @@ def watch_settings(config: Mapping[str, Any], pictures: int) -> WatchSettings:
 
 
 def backends(specs: Any, where: str) -> Iterator[TrackerSettings]:
-    """The trackers among backends in the 1.x vocabulary; those that terrazzo does not write to are warned of."""
+    """Yield the trackers among backends in the 1.x vocabulary; warn about those that terrazzo does not write to."""
     names = {backend: name for name, backend in TRACKERS.items()}
     for spec in [specs] if isinstance(specs, (str, Mapping)) else specs or ():
         spec = {"type": spec} if isinstance(spec, str) else spec
@@ -76,7 +76,7 @@ def backends(specs: Any, where: str) -> Iterator[TrackerSettings]:
             continue
         if kind not in OPTIONS:
             raise UserError(f"{where}: no backend is called '{kind}'{nearest(kind, OPTIONS)}")
-        if kind not in names:  # the log and the pictures of the work dir, which are always there
+        if kind not in names:  # the log and the pictures of the work dir, which are always written
             continue
         taken, without_effect = OPTIONS[kind]
         for key in spec:
@@ -88,7 +88,7 @@ def backends(specs: Any, where: str) -> Iterator[TrackerSettings]:
 
 
 def named(track: Any) -> list[str]:
-    """`track`: one name or a list of names. Raises UserError for an unknown one."""
+    """Return `track`, one name or a list, as a list. Raises UserError for an unknown one."""
     names = [track] if isinstance(track, str) else list(track or ())
     for name in names:
         if name not in TRACKERS:

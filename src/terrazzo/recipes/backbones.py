@@ -9,7 +9,7 @@ from typing import Any
 
 from terrazzo.errors import UserError, nearest
 from terrazzo.recipes import names_v1 as official
-from terrazzo.recipes.parts import Part, batch_norm, init, part
+from terrazzo.recipes.parts import Spec, batch_norm, init, part
 
 HOST = "https://download.openmmlab.com/"
 PRETRAIN = HOST + "mmsegmentation/v0.5/pretrain/"
@@ -19,9 +19,9 @@ PRETRAIN = HOST + "mmsegmentation/v0.5/pretrain/"
 class Backbone:
     """A backbone's section, the channels of its stages, and `pretrained` of the model where it is named there."""
 
-    spec: Part
+    spec: Spec
     channels: list[int]
-    model: Part
+    model: Spec
     width: int = 512  # of a dilated model's head
     auxiliary_width: int = 256
     low_width: int = 48  # of DeepLabV3+'s reduced first stage
@@ -48,8 +48,8 @@ def backbone(word: str) -> Backbone:
     raise UserError(f"no backbone is called '{word}'{nearest(word, known)}")
 
 
-def resnet_spec(depth: int, kind: str = "ResNetV1c", **options: Any) -> Part:
-    """A ResNet at stride 32, unless `strides` and `dilations` say otherwise."""
+def resnet_spec(depth: int, kind: str = "ResNetV1c", **options: Any) -> Spec:
+    """A ResNet at stride 32, unless `strides` and `dilations` set another."""
     return part(kind, depth=depth, num_stages=4, out_indices=[0, 1, 2, 3], dilations=[1, 1, 1, 1], strides=[1, 2, 2, 2],
         norm_cfg=batch_norm(), norm_eval=False, style="pytorch", contract_dilation=True) | options  # fmt: skip
 
@@ -102,10 +102,10 @@ def hrnet(size: str, small: str) -> Backbone:
     """Wang et al., TPAMI 2020."""
     channels = [int(size) * 2**branch for branch in range(4)]
     blocks, modules = (2, (1, 1, 3, 2)) if small else (4, (1, 1, 4, 3))
-    extra: Part = {}
+    extra: Spec = {}
     for branches in (1, 2, 3, 4):
         block, widths = ("BASIC", channels[:branches]) if branches > 1 else ("BOTTLENECK", [64])
-        stage: Part = {
+        stage: Spec = {
             "num_modules": modules[branches - 1],
             "num_branches": branches,
             "num_blocks": [blocks] * branches,
@@ -153,7 +153,7 @@ SWIN_WEIGHTS = {
 }  # fmt: skip
 
 
-def swin_core(size: str, window: int = 7, drop_path: float = 0.3) -> Part:
+def swin_core(size: str, window: int = 7, drop_path: float = 0.3) -> Spec:
     """The arguments that every Swin Transformer of the recipes has."""
     width, depths, heads = SWIN[size]
     return part("SwinTransformer", embed_dims=width, depths=depths, num_heads=[heads * 2**level for level in range(4)],
@@ -174,7 +174,7 @@ def swin_weights(size: str, window: int, large_set: bool) -> str:
     return f"{PRETRAIN}swin/swin_{size}_patch4_window{window}_{found}.pth"
 
 
-def swin_upernet(size: str, window: int = 7, weights: str | None = None) -> Part:
+def swin_upernet(size: str, window: int = 7, weights: str | None = None) -> Spec:
     """Swin Transformer as its authors use it below UPerHead."""
     spec = swin_core(size, window) | {"pretrain_img_size": 384 if window == 12 else 224, "patch_size": 4,
         "strides": [4, 2, 2, 2], "use_abs_pos_embed": False, "act_cfg": {"type": "GELU"},

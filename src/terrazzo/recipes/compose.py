@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from functools import lru_cache
 from typing import Any
 
 from terrazzo.errors import UserError, nearest
 from terrazzo.recipes import datasets
 from terrazzo.recipes import names_v0 as older
 from terrazzo.recipes import names_v1 as official
-from terrazzo.recipes.methods import all_families, find
-from terrazzo.recipes.parts import IMAGENET, Part, ohem, sgd
+from terrazzo.recipes.methods import all_families, find_method
+from terrazzo.recipes.parts import IMAGENET, Spec, ohem, sgd
 from terrazzo.recipes.plan import Plan
-from terrazzo.recipes.published import RecipeInfo, describe
+from terrazzo.recipes.published import RecipeInfo, RecipeRecord, describe
 from terrazzo.recipes.words import Words, parse
 
 WORDS = tuple(item.name for item in fields(Words))
-OFTEN_NONE = ("load_from",)  # None means something there; elsewhere it leaves a section out
+OFTEN_NONE = ("load_from",)  # keys for which None is a value; elsewhere it omits a section
 FAST = {"fastscnn": 0.05}  # families whose official rate is not for training from random weights
 
 
 def plan_of(words: Words, data: datasets.Data | None = None) -> Plan:
-    """The plan that a name's words mean, on `data` or on the dataset that they say. Raises UserError."""
-    found = find(words.model)
+    """The plan of a name's words, on `data` or on the dataset that they name. Raises UserError."""
+    found = find_method(words.model)
     if found is None:
         known = [family.usual for family in all_families()]
         raise UserError(f"'{words.name}': no recipe has a model '{words.model}'{nearest(words.model, known)}")
@@ -34,7 +35,7 @@ def plan_of(words: Words, data: datasets.Data | None = None) -> Plan:
 
 
 def start(words: Words, data: datasets.Data) -> Plan:
-    """A plan before its family has seen it."""
+    """A plan before its family completes it."""
     plan = Plan(words, data)
     plan.iterations = words.iterations or plan.iterations
     plan.batch = words.batch or (2 if data.light else 4)
@@ -48,7 +49,7 @@ def start(words: Words, data: datasets.Data) -> Plan:
 
 
 def add_options(plan: Plan) -> None:
-    """What the options of a name do to the model."""
+    """Apply the options of a name to the model."""
     for option in plan.words.options:
         if option == "ohem":
             heads = [plan.model[key] for key in ("decode_head", "auxiliary_head") if plan.model.get(key)]
@@ -61,8 +62,8 @@ def add_options(plan: Plan) -> None:
             plan.model["decode_head"]["loss_decode"] = [first, second]
 
 
-def loaders(plan: Plan) -> Part:
-    """The three loaders; the test set is the validation set unless the name says another."""
+def loaders(plan: Plan) -> Spec:
+    """The three loaders; the test set is the validation set unless the name has another."""
     data = plan.data if not plan.repeat else replace(plan.data, repeat=plan.repeat)
     in_order = {"type": "DefaultSampler", "shuffle": False}
     test = datasets.split(plan.data, 1, plan.test_pipeline)
@@ -75,7 +76,7 @@ def loaders(plan: Plan) -> Part:
     return {"train_dataloader": loader | training, **evaluation}
 
 
-def tta_pipeline() -> list[Part]:
+def tta_pipeline() -> list[Spec]:
     """Six scales, each as it is and mirrored."""
     scales = [{"type": "Resize", "scale_factor": quarters / 4, "keep_ratio": True} for quarters in range(2, 8)]
     flips = [{"type": "RandomFlip", "prob": chance, "direction": "horizontal"} for chance in (0.0, 1.0)]
@@ -83,7 +84,7 @@ def tta_pipeline() -> list[Part]:
     return [{"type": "LoadImageFromFile", "backend_args": None}, {"type": "TestTimeAug", "transforms": steps}]
 
 
-def runtime(plan: Plan) -> Part:
+def runtime(plan: Plan) -> Spec:
     """Sections that are the same in nearly every recipe."""
     interval = plan.interval or plan.iterations // 10
     backends = [{"type": "LocalVisBackend"}]
@@ -105,7 +106,7 @@ def runtime(plan: Plan) -> Part:
         "val_cfg": {"type": "ValLoop"}, "test_cfg": {"type": "TestLoop"}, "default_hooks": hooks}  # fmt: skip
 
 
-def settings(plan: Plan) -> Part:
+def settings(plan: Plan) -> Spec:
     """The whole config of a plan, in the 1.x vocabulary."""
     model = {"data_preprocessor": dict(plan.preprocessor)} | plan.model
     config = {"data_preprocessor": plan.preprocessor, "model": model, **loaders(plan), **runtime(plan), **plan.settings}
@@ -117,7 +118,7 @@ def families() -> list[str]:
     return sorted({family.folder for family in all_families()})
 
 
-def family(name: str, num_classes: int = 19, crop: tuple[int, int] = (512, 512)) -> Part:
+def family(name: str, num_classes: int = 19, crop: tuple[int, int] = (512, 512)) -> Spec:
     """`{"model": ..., "optimizer": ...}` for training from random weights, of a family.
 
     Its name may be without underscores. Raises UserError.
@@ -136,7 +137,7 @@ def family(name: str, num_classes: int = 19, crop: tuple[int, int] = (512, 512))
 
 
 def fresh(part: Any, without: tuple[str, ...] = ()) -> Any:
-    """A copy that shares nothing with the tables, nor one of its parts with another."""
+    """Copy a value so that it shares nothing with the tables, and no part of it with another."""
     if isinstance(part, (list, tuple)):
         return [fresh(item, without) for item in part]
     if not isinstance(part, dict):
@@ -144,36 +145,42 @@ def fresh(part: Any, without: tuple[str, ...] = ()) -> Any:
     return {key: fresh(value, without) for key, value in part.items() if key not in without}
 
 
-def recipe(name: str, vocabulary: str | None = None) -> Part:
+def recipe(name: str, vocabulary: str | None = None) -> Spec:
     """The config of a recipe's name, official or of the same parts. Raises UserError.
 
     A name of 0.x gives the 0.x vocabulary, as its official file is written. The one name of both versions is of 1.x,
     unless `vocabulary="0.x"`.
     """
+    return expand_recipe(name, vocabulary)[0]
+
+
+def expand_recipe(name: str, vocabulary: str | None = None) -> tuple[Spec, RecipeRecord]:
+    """The config of a recipe's name, and the record of what it was expanded from. Raises UserError."""
     words, changes, _ = meaning(name, vocabulary)
     plan = plan_of(words)
+    record = RecipeRecord(name, words.devices, words.batch, plan.optimizer.get("accumulative_counts", 1))
     config = fresh(older.written(plan) if words.older else settings(plan))
     for key, value in changes.items():
         if key not in WORDS:
             change(config, key, value)
-    return config
+    return config, record
 
 
 def info(name: str, vocabulary: str | None = None) -> RecipeInfo:
-    """What a name means and what is published of it. Raises UserError."""
+    """The meaning of a name and the published facts. Raises UserError."""
     words, _, note = meaning(name, vocabulary)
     return describe(words, note)
 
 
-def meaning(name: str, vocabulary: str | None = None) -> tuple[Words, Part, str]:
-    """The words of a name, what differs from them, and why. Raises UserError."""
+def meaning(name: str, vocabulary: str | None = None) -> tuple[Words, Spec, str]:
+    """The words of a name, the config's differences from them, and the reason. Raises UserError."""
     if vocabulary not in (None, "0.x", "1.x"):
         raise UserError(f"vocabulary: '{vocabulary}' is neither '0.x' nor '1.x'")
     words, table = parse(official.SPELLINGS.get(name, name)), official.exceptions
     if vocabulary == "0.x" or (words is None and vocabulary is None):
         twin = older.twins().get(name, "")
         words, table = parse(official.SPELLINGS.get(twin, twin)), older.exceptions
-    if words is None and name.replace("_", "") in {folder.replace("_", "") for folder in families()}:
+    if words is None and is_family(name):
         raise UserError(f"'{name}' is a family of recipes: `terrazzo recipe list --method {name}` lists them")
     if words is None:
         raise UserError(f"no recipe is called '{name}'{nearest(name, [*names(), *families()])}")
@@ -182,8 +189,8 @@ def meaning(name: str, vocabulary: str | None = None) -> tuple[Words, Part, str]
     return replace(words, name=name, older=table is older.exceptions, **changed), changes, why
 
 
-def change(config: Part, key: str, value: Any) -> None:
-    """Set a dotted key, whose numbers are places in lists, or take it out."""
+def change(config: Spec, key: str, value: Any) -> None:
+    """Set a dotted key, whose numbers are indices of lists, or delete it."""
     *path, last = key.split(".")
     target: Any = config
     for step in path:
@@ -196,4 +203,15 @@ def change(config: Part, key: str, value: Any) -> None:
 
 def names() -> list[str]:
     """Every official name, of 1.x and of 0.x."""
-    return list(dict.fromkeys((*official.names(), *older.twins())))
+    return list(official_names())
+
+
+@lru_cache(maxsize=1)
+def official_names() -> dict[str, None]:
+    """The official names as keys: to look one up composes nothing."""
+    return dict.fromkeys((*official.names(), *older.twins()))
+
+
+def is_family(name: str) -> bool:
+    """Check for the name of a family, with or without its underscores."""
+    return name.replace("_", "") in {folder.replace("_", "") for folder in families()}

@@ -1,11 +1,11 @@
-"""Where each dataset lies and how recipes read it: declarations, and the loaders made from them."""
+"""The datasets of recipes: where each is stored, how it is read, and the loaders built from that."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-Part = dict[str, Any]
+from terrazzo.recipes.parts import Spec
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class Data:
     scale: tuple[int, int] | None = (2048, 512)  # width, height to which images are fitted; None: their own size
     test_scale: tuple[int, int] | None = None  # where it is not `scale`
     reduce_zero_label: bool = False
-    options: Part = field(default_factory=dict)  # more arguments of the dataset
-    test_options: Part = field(default_factory=dict)  # and those of its validation part alone
+    options: Spec = field(default_factory=dict)  # more arguments of the dataset
+    test_options: Spec = field(default_factory=dict)  # and those of only its validation part
     repeat: int = 0  # times that a tiny dataset is repeated
     metric: str = "mIoU"
     slide: bool = False  # tested window by window
@@ -43,7 +43,7 @@ CITYSCAPES_CLASSES = ["road", "sidewalk", "building", "wall", "fence", "pole", "
     "bicycle"]  # fmt: skip
 
 
-# 65 of the 66 classes of Mapillary Vistas 1.2: the last, "Unlabeled", is left out
+# 65 of the 66 classes of Mapillary Vistas 1.2: the last, "Unlabeled", is omitted
 MAPILLARY_CLASSES = (
     "Bird,Ground Animal,Curb,Fence,Guard Rail,Barrier,Wall,Bike Lane,Crosswalk - Plain,Curb Cut,Parking,"
     "Pedestrian Area,Rail Track,Road,Service Lane,Sidewalk,Bridge,Building,Tunnel,Person,Bicyclist,Motorcyclist,"
@@ -69,7 +69,7 @@ VOC_COLOURS = (
 )
 
 
-def metainfo(classes: str, colours: str) -> Part:
+def metainfo(classes: str, colours: str) -> Spec:
     """Names of classes and their colours, six hexadecimal digits each."""
     values = list(bytes.fromhex(colours))
     return {"classes": classes.split(","), "palette": [values[at : at + 3] for at in range(0, len(values), 3)]}
@@ -153,14 +153,14 @@ def scale_for(data: Data, crop: tuple[int, int]) -> tuple[int, int] | None:
     return data.scale
 
 
-def load_labels(data: Data) -> Part:
+def load_labels(data: Data) -> Spec:
     return {"type": "LoadAnnotations"} | ({"reduce_zero_label": True} if data.reduce_zero_label else {})
 
 
-def train_pipeline(data: Data, crop: tuple[int, int]) -> list[Part]:
+def train_pipeline(data: Data, crop: tuple[int, int]) -> list[Spec]:
     """Random scale, crop, flip and colour."""
     scale = scale_for(data, crop)
-    steps: list[Part] = [
+    steps: list[Spec] = [
         {"type": "LoadImageFromFile"},
         load_labels(data),
         {"type": "RandomResize", "scale": scale and list(scale), "ratio_range": [0.5, 2.0], "keep_ratio": True},
@@ -173,30 +173,30 @@ def train_pipeline(data: Data, crop: tuple[int, int]) -> list[Part]:
     return [*steps, {"type": "PackSegInputs"}]
 
 
-def resize(scale: tuple[int, int] | None) -> list[Part]:
+def resize_steps(scale: tuple[int, int] | None) -> list[Spec]:
     return [{"type": "Resize", "scale": list(scale), "keep_ratio": True}] if scale else []
 
 
-def test_pipeline(data: Data, crop: tuple[int, int]) -> list[Part]:
-    steps = resize(data.test_scale or scale_for(data, crop))
+def test_pipeline(data: Data, crop: tuple[int, int]) -> list[Spec]:
+    steps = resize_steps(data.test_scale or scale_for(data, crop))
     return [{"type": "LoadImageFromFile"}, *steps, load_labels(data), {"type": "PackSegInputs"}]
 
 
-def split(data: Data, which: int, pipeline: list[Part]) -> Part:
+def split(data: Data, which: int, pipeline: list[Spec]) -> Spec:
     """The training (0) or validation (1) part of a dataset."""
     key = "depth_map_path" if data.kind == "NYUDataset" else "seg_map_path"
     prefix = {"img_path": data.images[which], key: data.labels[which]}
     if data.kind == "LEVIRCDDataset":
         prefix["img_path2"] = data.images[which].replace("A", "B")
-    section: Part = {"type": data.kind, "data_root": data.root, **data.options, "data_prefix": prefix}
+    section: Spec = {"type": data.kind, "data_root": data.root, **data.options, "data_prefix": prefix}
     if data.splits:
         section["ann_file"] = data.splits[which]
     more = data.test_options if which == 1 else {}
     return section | {"pipeline": pipeline} | more
 
 
-def train_dataset(data: Data, pipeline: list[Part]) -> Part:
-    """The training part, repeated or joined where the dataset asks for it."""
+def train_dataset(data: Data, pipeline: list[Spec]) -> Spec:
+    """The training part, repeated or joined if the dataset requires it."""
     section = split(data, 0, pipeline)
     if data.kind == "PascalVOCDataset":
         prefix = section["data_prefix"] | {"seg_map_path": "SegmentationClassAug"}
@@ -205,8 +205,8 @@ def train_dataset(data: Data, pipeline: list[Part]) -> Part:
     return {"type": "RepeatDataset", "times": data.repeat, "dataset": section} if data.repeat else section
 
 
-def night_dataset(word: str) -> Part:
+def night_dataset(word: str) -> Spec:
     kind, root, images, labels = NIGHT[word]
-    steps = [*resize((1920, 1080)), {"type": "LoadAnnotations"}, {"type": "PackSegInputs"}]
+    steps = [*resize_steps((1920, 1080)), {"type": "LoadAnnotations"}, {"type": "PackSegInputs"}]
     prefix = {"img_path": images, "seg_map_path": labels}
     return {"type": kind, "data_root": root, "data_prefix": prefix, "pipeline": [{"type": "LoadImageFromFile"}, *steps]}

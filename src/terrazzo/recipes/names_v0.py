@@ -8,12 +8,12 @@ from typing import Any
 
 from terrazzo.recipes import datasets
 from terrazzo.recipes import names_v1 as official
-from terrazzo.recipes.parts import IMAGENET, Part, init, ohem
+from terrazzo.recipes.parts import IMAGENET, Spec, init, ohem
 from terrazzo.recipes.plan import Plan
 
 RATIOS = [0.5, 0.75, 1.0, 1.25, 1.5, 1.75]
 ENDS = ({"type": "DefaultFormatBundle"}, {"type": "Collect", "keys": ["img", "gt_semantic_seg"]})
-# Recipes that came with 1.x
+# Recipes that are new in 1.x
 NEWER = re.compile(r"(mask2former|maskformer|segnext|san-|vpd|ddrnet|pidnet|cityscapes$|voc$).*|.*_(levir|mapillay).*")
 # Changes to a draft `{model}_{devices}x{batch}_{options}_{crop}_{iterations}k_{dataset}`, one after the other:
 # a part of the drafts concerned, a pattern in them, its replacement
@@ -52,7 +52,7 @@ RENAMES = (
     ("bisenetv1", r"(bisenetv1.*)_512x512_4x4_", r"\1_4x4_512x512_"),
 )  # fmt: skip
 TWIN = r"(.+)_(\d+)xb(\d+)-(?:(.+)-)?(\d+k)_(.+?)-(\d+x\d+)(_[a-z-]+(?=-\d))?(?:-\d+x\d+)?(.*)"
-# Names that say devices and images a device; the others leave them out
+# Names that contain devices and images a device; the others omit them
 SAYS_BATCH = re.compile(
     r"(bisenet|erfnet|fast_scnn|fpn_poolformer|knet|segmenter|twins|setr_vit|upernet_(beit|mae)).*|pspnet.*potsdam|"
     r".*_(vaihingen|isaid|coco-stuff\w+)|segformer.*cityscapes|fastfcn.*_4x4_512x1024.*|fcn_unet.*cityscapes"
@@ -60,7 +60,7 @@ SAYS_BATCH = re.compile(
 
 
 def swin_name(size: str, window: str, classes: str, side: str | None, rest: str) -> str:
-    """Swin Transformer's names say the pretraining: those of the largest in the middle, the others at the end."""
+    """Put the pretraining into a Swin Transformer's name: in the middle for the largest, at the end for the others."""
     crop, _, schedule = rest.removeprefix("8x2_").partition("_")
     pretrained = f"pretrain_{'384x384' if side else '224x224'}_{classes}K"
     order = (crop, pretrained, schedule) if size == "large" else (crop, schedule, pretrained)
@@ -68,7 +68,7 @@ def swin_name(size: str, window: str, classes: str, side: str | None, rest: str)
 
 
 def older_name(name: str) -> str:
-    """What a recipe of 1.x was called in 0.x."""
+    """The name in 0.x of a recipe of 1.x."""
     canonical = official.SPELLINGS.get(name, name) if "setr" not in name else name
     match = re.fullmatch(TWIN, canonical)
     assert match is not None, name
@@ -83,7 +83,7 @@ def older_name(name: str) -> str:
     return re.sub(r"_\d{1,2}x\d{1,2}(?=_(?:\d+x|fp16|ce-))", "", draft, count=1)
 
 
-def written(plan: Plan) -> Part:
+def written(plan: Plan) -> Spec:
     """The whole config of a plan, in the 0.x vocabulary."""
     interval = plan.interval or plan.iterations // 10
     optimizer = {**plan.optimizer["optimizer"]}
@@ -101,7 +101,7 @@ def written(plan: Plan) -> Part:
     return config
 
 
-def precision(plan: Plan) -> Part:
+def precision(plan: Plan) -> Spec:
     """`optimizer_config`, and `fp16` for mixed precision."""
     if plan.optimizer["type"] == "OptimWrapper":
         clip = plan.optimizer.get("clip_grad")
@@ -113,10 +113,10 @@ def precision(plan: Plan) -> Part:
     return {"optimizer_config": {"type": "Fp16OptimizerHook", "loss_scale": plan.optimizer["loss_scale"]}, "fp16": {}}
 
 
-def rate_section(schedule: list[Part]) -> Part:
+def rate_section(schedule: list[Spec]) -> Spec:
     """`lr_config`: poly or step, with a linear warm-up."""
     *first, decay = schedule
-    section: Part = {"policy": "step", "step": decay.get("milestones"), "by_epoch": False}
+    section: Spec = {"policy": "step", "step": decay.get("milestones"), "by_epoch": False}
     if decay["type"] == "PolyLR":
         section = {"policy": "poly", "power": decay["power"], "min_lr": decay["eta_min"], "by_epoch": False}
     for warmup in first:
@@ -126,7 +126,7 @@ def rate_section(schedule: list[Part]) -> Part:
     return section
 
 
-def data_section(plan: Plan) -> Part:
+def data_section(plan: Plan) -> Spec:
     normalize = normalization(plan.preprocessor)
     data = plan.data
     train = split(data, 0, train_pipeline(plan, normalize))
@@ -147,15 +147,15 @@ def data_section(plan: Plan) -> Part:
     return {**sizes, "train": train, "val": val, "test": test}
 
 
-def split(data: datasets.Data, which: int, pipeline: list[Part]) -> Part:
-    section: Part = {"type": data.kind, "data_root": data.root, **data.options}
+def split(data: datasets.Data, which: int, pipeline: list[Spec]) -> Spec:
+    section: Spec = {"type": data.kind, "data_root": data.root, **data.options}
     section |= {"img_dir": data.images[which], "ann_dir": data.labels[which], "pipeline": pipeline}
     return section | ({"split": data.splits[which]} if data.splits else {})
 
 
-def train_pipeline(plan: Plan, normalize: Part) -> list[Part]:
+def train_pipeline(plan: Plan, normalize: Spec) -> list[Spec]:
     pad = {"type": "Pad", "size": list(plan.words.read_crop or plan.words.crop), "pad_val": 0, "seg_pad_val": 255}
-    steps: list[Part] = []
+    steps: list[Spec] = []
     for step in plan.train_pipeline:
         if step["type"] == "RandomResize":
             steps.append({"type": "Resize", "img_scale": step["scale"], "ratio_range": step["ratio_range"]})
@@ -164,7 +164,7 @@ def train_pipeline(plan: Plan, normalize: Part) -> list[Part]:
     return [*steps, normalize, pad, *ENDS]
 
 
-def test_pipeline(steps: list[Part], normalize: Part) -> list[Part]:
+def test_pipeline(steps: list[Spec], normalize: Spec) -> list[Spec]:
     scale = next(step["scale"] for step in steps if step["type"] == "Resize")
     multiple = [step for step in steps if step["type"] == "ResizeToMultiple"]
     inner = [{"type": "Resize", "keep_ratio": True}, *multiple, {"type": "RandomFlip"}, normalize]
@@ -172,34 +172,34 @@ def test_pipeline(steps: list[Part], normalize: Part) -> list[Part]:
     return [steps[0], {"type": "MultiScaleFlipAug", "img_scale": scale, "flip": False, "transforms": inner}]
 
 
-def normalization(preprocessor: Part) -> Part:
+def normalization(preprocessor: Spec) -> Spec:
     return {"type": "Normalize", "mean": preprocessor["mean"], "std": preprocessor["std"], "to_rgb": True}
 
 
-def augmented(shorter: int) -> Part:
+def augmented(shorter: int) -> Spec:
     """Six scales, each as it is and mirrored."""
     several = "data.{val,test}.pipeline.1"
     resize = {"type": "Resize", "keep_ratio": True, "min_size": shorter}
     return {f"{several}.img_ratios": RATIOS, f"{several}.flip": True, f"{several}.transforms.0": resize}
 
 
-def faces() -> Part:
+def faces() -> Spec:
     """Three training sets of faces, each behind hands or things."""
     normalize = normalization(IMAGENET)
-    pipeline: list[Part] = [{"type": "LoadImageFromFile"}, {"type": "LoadAnnotations"},
+    pipeline: list[Spec] = [{"type": "LoadImageFromFile"}, {"type": "LoadAnnotations"},
         {"type": "Resize", "img_scale": [512, 512]}, {"type": "RandomFlip", "prob": 0.5},
         {"type": "RandomRotate", "degree": [-30, 30], "prob": 0.5}, {"type": "PhotoMetricDistortion"}, normalize,
         *ENDS]  # fmt: skip
     where = {"type": "FaceOccludedDataset", "data_root": datasets.DATASETS["occluded-faces"].root, "split": "train.txt"}
     folders = ("NatOcc_hand_sot", "NatOcc_object", "RandOcc")
     train = [{"img_dir": f"{name}/img", "ann_dir": f"{name}/mask", "pipeline": pipeline} | where for name in folders]
-    multiple: Part = {"type": "ResizeToMultiple", "size_divisor": 32}
+    multiple: Spec = {"type": "ResizeToMultiple", "size_divisor": 32}
     val = test_pipeline([pipeline[0], {"type": "Resize", "scale": [512, 512]}, multiple], normalize)
     val[1] |= {"img_ratios": RATIOS, "flip": True}
     return {"data.train": train, "data.val.pipeline": val}
 
 
-def loveda(usual: str, own: str) -> Part:
+def loveda(usual: str, own: str) -> Spec:
     """The usual backbone's weights beside its own."""
     return {"model.pretrained": f"open-mmlab://{usual}", "model.backbone.init_cfg": init(f"open-mmlab://{own}")}
 
@@ -232,7 +232,7 @@ EXCEPTIONS: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("fcn_unet_s5-d16_4x4_512x1024_160k_cityscapes", {"model.test_cfg.crop_size": [256, 256],
      "model.test_cfg.stride": [170, 170]}, "keeps a window that testing on whole images does not use"),
     ("upernet_mae-base_fp16_{8x2_512x512_160k_ade20k,512x512_160k_ade20k_ms}", {"fp16": {"loss_scale": "dynamic"}},
-     "mixed precision is set by `fp16` alone"),
+     "mixed precision is set by `fp16` only"),
     ("upernet_{beit-base,beit-large_fp16}_640x640_160k_ade20k_ms", augmented(640), "tests with augmentation"),
     ("upernet_mae-base_fp16_512x512_160k_ade20k_ms", augmented(512), "tests with augmentation"),
     (FACES, {"{checkpoint_config,evaluation}.interval": 400, "evaluation.metric": ["mIoU", "mDice", "mFscore"],
@@ -250,6 +250,6 @@ def twins() -> dict[str, str]:
 
 
 @lru_cache(maxsize=1)
-def exceptions() -> dict[str, tuple[Part, str]]:
+def exceptions() -> dict[str, tuple[Spec, str]]:
     """Name -> what differs in it, and why."""
     return official.by_name(EXCEPTIONS)

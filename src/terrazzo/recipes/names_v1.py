@@ -1,4 +1,4 @@
-"""The official names of 1.x: grids that spell them, other spellings, and where a config is not what its name says."""
+"""The official names of 1.x: grids that spell them, other spellings, and configs that contradict their names."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ GRIDS = (
     "vpd_sd_4xb8-25k_nyu-{480x480,512x512}",
     "{cityscapes,voc}",
 )
-# names that say the usual words in an unusual way -> the usual way
+# names with an unusual spelling -> the usual one
 SPELLINGS = {"cityscapes": "deeplabv3_r50-d8_4xb2-40k_dsdl-cityscapes-512x1024",
     "voc": "deeplabv3_r50-d8_4xb4-20k_dsdl-voc-512x512",
     "fpn_poolformer_s36_8x4_512x512_40k_ade20k": "fpn_poolformer_s36_8xb4-40k_ade20k-512x512",
@@ -144,15 +144,15 @@ EXCEPTIONS: tuple[tuple[str, dict[str, Any], str], ...] = (
      "runs 160k iterations"),
     ("ocrnet_r101-d8_8xb2-80k_cityscapes-512x1024", {"param_scheduler.0.end": 40000}, "its schedule ends at 40k"),
     ("san-vit-{b16,l14}_pascal_context-640x640", {"read_crop": (480, 480), f"model.{ALONE}": SAN_WEIGHTS},
-     "inherits 172 class weights for 59 classes and crops of 480x480: cannot train as it stands"),
+     "inherits 172 class weights for 59 classes and crops of 480x480: cannot be trained as it is"),
     ("san-vit-{b16,l14}_voc12aug-640x640", {"read_crop": (512, 512), f"model.{ALONE}": SAN_WEIGHTS},
-     "inherits 172 class weights for 20 classes and crops of 512x512: cannot train as it stands"),
+     "inherits 172 class weights for 20 classes and crops of 512x512: cannot be trained as it is"),
     ("segmenter_vit-l_mask_8xb1-160k_ade20k-512x512", {"crop": (640, 640)}, "crops 640x640"),
     ("swin-tiny-patch4-window7_upernet_1xb8-20k_levir-256x256", {"batch": 4}, "4 images a device"),
     ("unet-s5-d16_fcn_4xb4-160k_cityscapes-512x1024", {"model.test_cfg.crop_size": 256, "model.test_cfg.stride": 170},
      "keeps a window that testing on whole images does not use"),
     ("upernet_r18_4xb4-{{80,160}k_ade20k,{20,40}k_voc12aug}-512x512", {"{,model.}data_preprocessor.size": GONE},
-     "leaves `data_preprocessor.size` out"),
+     "omits `data_preprocessor.size`"),
     ("vit_deit-s16_upernet_8xb2-160k_ade20k-512x512", {"iterations": 80000}, "runs 80k iterations"),
 )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""What is published of each official recipe: scores, memory, speed, weights; facts, kept in `published.json.gz`."""
+"""Published facts of each official recipe: scores, memory, speed, weights, stored in `published.json.gz`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from terrazzo.recipes.methods import find
+from terrazzo.recipes.methods import find_method
 from terrazzo.recipes.words import Words
 
 NAMED = "vit|deit|swin|mit|mscan|pcpvt|svt|convnext|beit|mae|mobilenet|unet"
@@ -19,7 +19,7 @@ BACKBONE = rf"(r\d+\w?(-.+)?|s\d+-d8|hr\d+s?|[sm]\d\d|sd|({NAMED})-.+)"
 
 @dataclass(frozen=True)
 class RecipeInfo:
-    """A recipe in one line of a listing; what is not published or not said by the name is None."""
+    """A recipe in one line of a listing; a fact that neither the name nor a publication gives is None."""
 
     name: str
     vocabulary: str  # "1.x" or "0.x"
@@ -47,6 +47,21 @@ class RecipeInfo:
         return self.scores.get("mIoU(ms+flip)")
 
 
+@dataclass(frozen=True)
+class RecipeRecord:
+    """The recipe that a config was expanded from, and the batch that its learning rate is meant for, where known."""
+
+    name: str
+    devices: int | None = None
+    batch_size: int | None = None  # images a device
+    accumulate: int = 1  # batches of one optimizer step
+
+    @property
+    def base_batch_size(self) -> int | None:
+        """The images of one optimizer step, of all devices."""
+        return self.devices * self.batch_size * self.accumulate if self.devices and self.batch_size else None
+
+
 @lru_cache(maxsize=1)
 def published() -> dict[str, Any]:
     """Version -> name -> method, weights below `host`, scores, memory, milliseconds."""
@@ -54,8 +69,8 @@ def published() -> dict[str, Any]:
 
 
 def describe(words: Words, note: str) -> RecipeInfo:
-    """What is known of a recipe with these words."""
-    found = find(words.model)
+    """The facts of a recipe with these words."""
+    found = find_method(words.model)
     folder = found[0].folder if found else ""
     version = "0.x" if words.older else "1.x"
     data = published()

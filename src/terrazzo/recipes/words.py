@@ -1,4 +1,4 @@
-"""What a recipe's name says, word by word: `{model}_{devices}xb{batch}-{options}-{iterations}k_{dataset}-{crop}`."""
+"""A recipe's name, word by word: `{model}_{devices}xb{batch}-{options}-{iterations}k_{dataset}-{crop}`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OPTIONS = ("amp", "adamw", "ohem", "ce-1.0-dice-3.0")
 
 @dataclass(frozen=True)
 class Words:
-    """The parts of a name; a number that the name does not say is None."""
+    """The parts of a name; a number that the name does not contain is None."""
 
     name: str
     model: str

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from terrazzo.config.auto_scale_lr import scaled, with_base_batch
+from terrazzo.config.auto_scale_lr import record_base_batch_size, scale_learning_rate
 from terrazzo.config.config import Config
 from terrazzo.config.experiment import Experiment, make_experiment
 from terrazzo.data.build import open_dataset
@@ -72,14 +72,14 @@ class Trainer:
         max_steps: int | None = None,
         profile: int = 0,
     ) -> None:
-        self.config, self.log, self.device, self.work_dir = with_base_batch(config), log, device, work_dir
+        self.config, self.log, self.device, self.work_dir = record_base_batch_size(config), log, device, work_dir
         self.world = world
         self.experiment = experiment = make_experiment(self.config)
         if experiment.train is None or experiment.run is None or experiment.optimizer is None:
             raise UserError("to train, a config needs train_dataloader, optim_wrapper and train_cfg")
         import_packages(experiment.watch.trackers)
         images = experiment.train.batch_size * experiment.optimizer.accumulate * world.size
-        optimizer, self.rate_note = scaled(config, experiment.optimizer, images)
+        optimizer, self.rate_note = scale_learning_rate(config, experiment.optimizer, images)
         self.settings = experiment.run
         torch.manual_seed(self.settings.seed)
         model: Any = build_model(experiment.model)

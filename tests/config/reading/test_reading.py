@@ -573,6 +573,20 @@ def test_json_values(tree):
     assert read(json.dumps(values, indent="\t", ensure_ascii=False), tree, "a.json") == values
 
 
+def test_json_that_yaml_could_not_read(tree):
+    text = '{"a"\n: "\\ud83d\\ude00 \\/ \x7f", "n": [1E5, -0],\n"%s": {\t"b": 1}}' % ("k" * 2000)
+    tree({"a.json": text})
+    cfg = read_config("a.json")
+    assert cfg.to_dict() == {"a": "😀 / \x7f", "n": [1e5, 0], "k" * 2000: {"b": 1}}
+    assert (cfg.origin("a"), cfg.origin("n"), cfg.origin("k" * 2000 + ".b")) == ("a.json:1", "a.json:2", "a.json:3")
+
+
+def test_a_huge_number_in_json_is_named_with_its_line(tree):
+    tree({"a.json": '{"a": 1,\n "b": [1, %s]}' % ("9" * 400)})
+    with pytest.raises(UserError, match=r"a\.json:2: the number is huge"):
+        read_config("a.json")
+
+
 def test_an_empty_file(tree):
     assert read("", tree) == read("", tree, "a.yaml") == read("{}", tree, "a.json") == {}
 

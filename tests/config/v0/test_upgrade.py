@@ -272,11 +272,11 @@ def test_hooks_that_a_setting_stands_for():
 @pytest.mark.parametrize(
     ("kind", "instead"),
     [
-        ("NumClassCheckHook", "what it does is always done"),
-        ("SyncBuffersHook", "what it does is always done"),
+        ("NumClassCheckHook", "its work is always done"),
+        ("SyncBuffersHook", "its work is always done"),
         ("ProfilerHook", r"terrazzo train --profile"),
-        ("MemoryProfilerHook", "no setting stands for this one"),
-        ("mmcv.MyHook", "no setting stands for this one"),
+        ("MemoryProfilerHook", "no setting replaces this one"),
+        ("mmcv.MyHook", "no setting replaces this one"),
     ],
 )
 @pytest.mark.parametrize("version", ["0.x", "1.x"])

@@ -1,4 +1,4 @@
-"""Interpret a `.py` config statement by statement; see expressions.py for what is evaluated and how it is bounded."""
+"""Interpret a `.py` config statement by statement; expressions.py evaluates the expressions within bounds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STATEMENT_WORDS: dict[type, str] = {
     ast.ClassDef: "defines a class",
     ast.Import: "imports a module",
     ast.ImportFrom: "imports a module",
-    ast.With: "uses `with` for something else than read_base()",
+    ast.With: "uses `with` for something other than read_base()",
     ast.Try: "uses `try`",
     ast.Raise: "raises an exception",
     ast.Global: "uses `global`",
@@ -36,7 +36,7 @@ class Continue(Exception):
 
 
 def is_base_assignment(statement: ast.stmt) -> bool:
-    """Whether a statement is `_base_ = ...`."""
+    """Check for the statement `_base_ = ...`."""
     return (
         isinstance(statement, ast.Assign)
         and len(statement.targets) == 1
@@ -46,7 +46,7 @@ def is_base_assignment(statement: ast.stmt) -> bool:
 
 
 def is_read_base(statement: ast.stmt) -> bool:
-    """Whether a statement is `with read_base(): ...`."""
+    """Check for the statement `with read_base(): ...`."""
     if not isinstance(statement, ast.With) or len(statement.items) != 1 or statement.items[0].optional_vars:
         return False
     call = statement.items[0].context_expr
@@ -54,10 +54,10 @@ def is_read_base(statement: ast.stmt) -> bool:
 
 
 class Evaluator(ExpressionEvaluator):
-    """Interprets one file.
+    """The interpreter of one file.
 
-    `import_base` reads the file of a `from .x import y` within `with read_base():`; `may_import` says whether the types
-    of a module may be named by importing them, which imports nothing.
+    `import_base` reads the file of a `from .x import y` within `with read_base():`; `may_import` permits the types of a
+    module to be named by an import statement, which imports nothing.
     """
 
     import_base: Callable[[ast.ImportFrom], Section] | None = None
@@ -206,7 +206,7 @@ class Evaluator(ExpressionEvaluator):
             raise Refused(STATEMENT_WORDS[ast.With])
         for statement in node.body:
             if not isinstance(statement, ast.ImportFrom):
-                raise Refused("has something else than `from ... import ...` within read_base()")
+                raise Refused("has something other than `from ... import ...` within read_base()")
             base = self.import_base(statement)
             for alias in statement.names:
                 self.take_base_names(base, alias)

@@ -11,7 +11,7 @@ from terrazzo.config.python_files.limits import (
     MAX_ITEMS,
     MAX_KEYS,
     MAX_NESTING,
-    Budget,
+    ComputeBudget,
     Refused,
     check,
     check_key,
@@ -52,17 +52,17 @@ EXPRESSION_WORDS: dict[type, str] = {
 
 
 class ExpressionEvaluator:
-    """Evaluates the expressions of one file; `names` holds its variables with their origins."""
+    """The evaluator of one file's expressions; `names` holds its variables with their origins."""
 
-    def __init__(self, path: Path, lines: list[str], variables: Variables, budget: Budget) -> None:
+    def __init__(self, path: Path, lines: list[str], variables: Variables, budget: ComputeBudget) -> None:
         self.path, self.lines, self.variables, self.budget = path, lines, variables, budget
         self.names = Section()
-        self.imported: set[str] = set()  # names that stand for types, which are no variables
+        self.imported: set[str] = set()  # names of types, which are not variables
         self.scopes: list[dict[str, Any]] = []  # of comprehensions, the innermost last
         self.nesting = 0
 
     def blame(self, error: Exception, node: ast.AST) -> UserError:
-        """What went wrong at `node` as an error that shows the line."""
+        """Return an error at `node` as a UserError that shows the line."""
         line = getattr(node, "lineno", 1)
         if isinstance(error, UserError):
             return error
@@ -215,7 +215,7 @@ class ExpressionEvaluator:
     # Comprehensions
 
     def comprehend(self, node: Any, produce: Callable[[], None]) -> None:
-        """Loop over the generators of a comprehension in a scope of their own."""
+        """Loop over the generators of a comprehension in their own scope."""
 
         def loop(index: int) -> None:
             if index == len(node.generators):
@@ -242,7 +242,7 @@ class ExpressionEvaluator:
         self.comprehend(node, lambda: values.append(self.evaluate(node.elt)))
         return check(values, self.budget)
 
-    get_GeneratorExp = get_ListComp  # made at once: its length is bounded
+    get_GeneratorExp = get_ListComp  # evaluated at once: its length is bounded
 
     def get_SetComp(self, node: ast.SetComp) -> set[Any]:
         values: list[Any] = []
@@ -285,7 +285,7 @@ class ExpressionEvaluator:
     def call_name(self, name: str, node: ast.Call) -> Any:
         if name in self.names or any(name in scope for scope in self.scopes):
             imported = isinstance(self.lookup(name), ImportedName)
-            raise Refused(f"calls {name}, which {'is imported' if imported else 'is a value of its own'}")
+            raise Refused(f"calls {name}, which {'is imported' if imported else 'is a value, not a function'}")
         if name == "dict":
             return self.make_dict(node)
         args, kwargs = self.arguments(node)
@@ -300,7 +300,7 @@ class ExpressionEvaluator:
         return self.items(node.args), dict(self.make_dict(node, skip=len(node.args)))
 
     def make_dict(self, node: ast.Call, skip: int = 0) -> Section:
-        """`dict(...)`, each key with its line; the first `skip` positional arguments are left out."""
+        """`dict(...)`, each key with its line; the first `skip` positional arguments are skipped."""
         section = Section()
         positional = self.items(node.args[skip:])
         if len(positional) > 1:
@@ -379,7 +379,7 @@ class ExpressionEvaluator:
             raise TypeError(f"a value of type {type(owner).__name__} has no items that can be set")
 
     def attribute_key(self, owner: Any, name: str) -> str:
-        """The key that `owner.name` stands for: attributes are keys of dicts, nothing else has any."""
+        """The key of `owner.name`: attributes are keys of dicts; no other value has any."""
         if name.startswith("_"):
             raise Refused(f"uses the attribute {name}")
         if not isinstance(owner, Section) or has_method(owner, name):

@@ -1,4 +1,4 @@
-"""How much a config may compute when it is evaluated without being trusted."""
+"""The limits on what a config may compute when it is evaluated without being trusted."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ CONTAINERS = (list, tuple, dict, set)
 
 
 class Refused(Exception):
-    """What the safe subset does not allow; whoever knows the file and the line makes a UserError of it."""
+    """Something that the safe subset forbids; callers that know the file and the line raise it as a UserError."""
 
 
-class Budget:
-    """Counts down what one config may still compute."""
+class ComputeBudget:
+    """The computation that one config may still use."""
 
     def __init__(self, steps: int = MAX_STEPS) -> None:
         self.left = steps
@@ -38,8 +38,8 @@ class Budget:
             raise Refused("computes more than a config may")
 
 
-def weigh(value: Any, budget: Budget) -> int:
-    """The size of a value written out in full, shared parts counted each time.
+def weigh(value: Any, budget: ComputeBudget) -> int:
+    """Measure a value written out in full, shared parts counted each time.
 
     Raises Refused when it is too large, nested too deeply or contains itself.
     """
@@ -71,8 +71,8 @@ def weigh(value: Any, budget: Budget) -> int:
     return visit(value, 0)[0]
 
 
-def check(value: Any, budget: Budget) -> Any:
-    """The value itself, if it is of a kind and a size that configs may compute. Raises Refused."""
+def check(value: Any, budget: ComputeBudget) -> Any:
+    """Return a value of a type and size that configs may compute. Raises Refused for any other."""
     if isinstance(value, str):
         check_length(len(value), MAX_STRING, "string")
         budget.spend(len(value) // 16)
@@ -97,7 +97,7 @@ def check_length(length: int, limit: int, kind: str) -> None:
         raise Refused(f"makes a {kind} of more than {limit:,} {unit}")
 
 
-def check_key(key: Any, budget: Budget) -> None:
+def check_key(key: Any, budget: ComputeBudget) -> None:
     """Raise Refused for a key whose hash could cost much time; unhashable ones raise TypeError later."""
     if isinstance(key, int) and key.bit_length() > MAX_KEY_BITS:
         raise Refused("uses a huge number as a key")

@@ -1,4 +1,4 @@
-"""Operators, functions and methods that configs may use, each with a bound on what it computes.
+"""Operators, functions and methods that configs may use, each within a bound.
 
 Values are only ever None, bool, int, float, str, list, tuple, set, range and Section: nothing runs foreign code.
 """
@@ -18,7 +18,7 @@ from terrazzo.config.python_files.limits import (
     MAX_ITEMS,
     MAX_KEYS,
     MAX_STRING,
-    Budget,
+    ComputeBudget,
     Refused,
     check,
     check_key,
@@ -64,7 +64,7 @@ FORMAT_SPEC = re.compile(r"(?:.?[<>=^])?[-+ ]?#?0?\d{0,3}[,_]?(?:\.\d{1,2})?[bcd
 PERCENT = re.compile(r"%(?:\(\w+\))?[-+ #0]*\d{0,3}(?:\.\d{1,2})?[diouxXeEfFgGs%]")
 
 
-def binary(kind: type, left: Any, right: Any, budget: Budget) -> Any:
+def binary(kind: type, left: Any, right: Any, budget: ComputeBudget) -> Any:
     """`left <operator> right`. Raises Refused where the result would be too large, and what Python raises."""
     if kind not in ARITHMETIC:
         raise Refused("uses an operator that configs cannot")
@@ -88,7 +88,7 @@ def binary(kind: type, left: Any, right: Any, budget: Budget) -> Any:
     return check(ARITHMETIC[kind](left, right), budget)
 
 
-def in_place(kind: type, left: Any, right: Any, budget: Budget) -> Any:
+def in_place(kind: type, left: Any, right: Any, budget: ComputeBudget) -> Any:
     """`left <operator>= right`: lists and dicts change in place, as in Python."""
     if isinstance(left, list) and kind is ast.Add:
         return call_method(left, "extend", [right], {}, budget) or left
@@ -101,8 +101,8 @@ def in_place(kind: type, left: Any, right: Any, budget: Budget) -> Any:
     return binary(kind, left, right, budget)
 
 
-def compare(kind: type, left: Any, right: Any, budget: Budget) -> bool:
-    """`left <comparison> right`, nested values within bounds."""
+def compare(kind: type, left: Any, right: Any, budget: ComputeBudget) -> bool:
+    """Compare two values, nested ones within bounds."""
     if isinstance(left, str) and isinstance(right, str):
         budget.spend(len(left) * len(right) // 1000)
     if kind not in (ast.Is, ast.IsNot):
@@ -114,15 +114,15 @@ def compare(kind: type, left: Any, right: Any, budget: Budget) -> bool:
     return COMPARISONS[kind](left, right)
 
 
-def iterate(value: Any, budget: Budget) -> list[Any]:
-    """The items of anything that configs can loop over. Raises TypeError for the rest."""
+def iterate(value: Any, budget: ComputeBudget) -> list[Any]:
+    """List the items of anything that configs can loop over. Raises TypeError for the rest."""
     if not isinstance(value, (str, list, tuple, dict, set, range)):
         raise TypeError(f"cannot loop over a value of type {type(value).__name__}")
     budget.spend(1 + len(value) // 4)
     return list(value)
 
 
-def formatted(value: Any, spec: str, conversion: str | None, budget: Budget) -> str:
+def formatted(value: Any, spec: str, conversion: str | None, budget: ComputeBudget) -> str:
     """`format(value, spec)` after `!r`, `!s` or `!a`, with a bounded width."""
     if not FORMAT_SPEC.fullmatch(spec):
         raise Refused(f"formats with '{spec[:40]}'")
@@ -132,7 +132,7 @@ def formatted(value: Any, spec: str, conversion: str | None, budget: Budget) -> 
     return check(format(value, spec), budget)
 
 
-def format_template(template: str, args: list[Any], kwargs: dict[str, Any], budget: Budget) -> str:
+def format_template(template: str, args: list[Any], kwargs: dict[str, Any], budget: ComputeBudget) -> str:
     """`str.format` for plain fields only: `{}`, `{0}`, `{name:.2f}`; attributes and items of arguments are refused."""
     pieces, automatic = [], 0
     for literal, field, spec, conversion in string.Formatter().parse(template):
@@ -150,14 +150,14 @@ def format_template(template: str, args: list[Any], kwargs: dict[str, Any], budg
     return check("".join(pieces), budget)
 
 
-def check_percent(template: str, value: Any, budget: Budget) -> None:
+def check_percent(template: str, value: Any, budget: ComputeBudget) -> None:
     """Raise Refused for a `%` template with wide or unknown fields."""
     weigh(value, budget)
     if "%" in PERCENT.sub("", template):
         raise Refused("formats with wide or unusual `%` fields")
 
 
-def make_range(budget: Budget, *bounds: int) -> range:
+def make_range(budget: ComputeBudget, *bounds: int) -> range:
     """`range` of bounded length."""
     for bound in bounds:
         check(operator.index(bound), budget)
@@ -167,14 +167,14 @@ def make_range(budget: Budget, *bounds: int) -> range:
     return result
 
 
-def total(budget: Budget, items: Any, start: Any = 0) -> Any:
+def total(budget: ComputeBudget, items: Any, start: Any = 0) -> Any:
     """`sum`, each addition within bounds."""
     for item in iterate(items, budget):
         start = binary(ast.Add, start, item, budget)
     return start
 
 
-def make_set(budget: Budget, items: Any = ()) -> set[Any]:
+def make_set(budget: ComputeBudget, items: Any = ()) -> set[Any]:
     """`set` of bounded size."""
     result = set()
     for item in iterate(items, budget):
@@ -183,14 +183,14 @@ def make_set(budget: Budget, items: Any = ()) -> set[Any]:
     return check(result, budget)
 
 
-def make_int(budget: Budget, value: Any = 0, *base: int) -> int:
+def make_int(budget: ComputeBudget, value: Any = 0, *base: int) -> int:
     """`int`, from short strings only."""
     if isinstance(value, str):
         check_length(len(value), 400, "number")
     return check(int(value, *base), budget)
 
 
-def make_round(budget: Budget, number: Any, digits: Any = None) -> Any:
+def make_round(budget: ComputeBudget, number: Any, digits: Any = None) -> Any:
     """`round` to at most 100 digits."""
     if digits is not None and abs(digits) > 100:
         raise Refused("rounds to a huge number of digits")
@@ -198,9 +198,9 @@ def make_round(budget: Budget, number: Any, digits: Any = None) -> Any:
 
 
 def weighed(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function that compares or writes out its arguments: they are weighed first, its result is checked."""
+    """Wrap a function that compares or writes out its arguments: weigh them first, then check the result."""
 
-    def call(budget: Budget, *args: Any, **kwargs: Any) -> Any:
+    def call(budget: ComputeBudget, *args: Any, **kwargs: Any) -> Any:
         for value in (*args, *kwargs.values()):
             weigh(value, budget)
         return check(function(*args, **kwargs), budget)
@@ -210,16 +210,16 @@ def weighed(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def as_list(function: Callable[..., Iterable[Any]]) -> Callable[..., Any]:
-    """A function over iterables whose result is made a list."""
+    """Wrap a function over iterables to return a list."""
 
-    def call(budget: Budget, *iterables: Any, **kwargs: Any) -> Any:
+    def call(budget: ComputeBudget, *iterables: Any, **kwargs: Any) -> Any:
         return check(list(function(*(iterate(value, budget) for value in iterables), **kwargs)), budget)
 
     call.__name__ = function.__name__
     return call
 
 
-def numbered(budget: Budget, items: Any, start: int = 0) -> list[tuple[int, Any]]:
+def numbered(budget: ComputeBudget, items: Any, start: int = 0) -> list[tuple[int, Any]]:
     """`enumerate` as a list."""
     return check(list(enumerate(iterate(items, budget), check(start, budget))), budget)
 
@@ -261,11 +261,11 @@ METHODS: dict[type, str] = {
 
 
 def has_method(receiver: Any, name: str) -> bool:
-    """Whether configs may call this method."""
+    """Check for a method that configs may call."""
     return any(isinstance(receiver, kind) and name in names.split() for kind, names in METHODS.items())
 
 
-def call_method(receiver: Any, name: str, args: list[Any], kwargs: dict[str, Any], budget: Budget) -> Any:
+def call_method(receiver: Any, name: str, args: list[Any], kwargs: dict[str, Any], budget: ComputeBudget) -> Any:
     """Call a method of a plain value within bounds. Raises Refused, and what Python raises."""
     if not has_method(receiver, name):
         raise Refused(f"calls .{name}() of a value of type {type(receiver).__name__}")
@@ -288,7 +288,7 @@ def call_method(receiver: Any, name: str, args: list[Any], kwargs: dict[str, Any
     return getattr(receiver, name)(*args, **kwargs)
 
 
-def call_set_method(items: set[Any], name: str, args: list[Any], budget: Budget) -> Any:
+def call_set_method(items: set[Any], name: str, args: list[Any], budget: ComputeBudget) -> Any:
     """Call a method of a set: all but `add` and `discard` take iterables and return a new set."""
     if name in ("add", "discard"):
         for key in args:
@@ -298,7 +298,7 @@ def call_set_method(items: set[Any], name: str, args: list[Any], budget: Budget)
     return check(getattr(items, name)(*(make_set(budget, other) for other in args)), budget)
 
 
-def call_string_method(text: str, name: str, args: list[Any], kwargs: dict[str, Any], budget: Budget) -> Any:
+def call_string_method(text: str, name: str, args: list[Any], kwargs: dict[str, Any], budget: ComputeBudget) -> Any:
     """Call a method of a string; those that could write a long string are measured before they are called."""
     if name == "format":
         return format_template(text, args, kwargs, budget)

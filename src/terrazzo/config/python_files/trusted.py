@@ -1,4 +1,4 @@
-"""Run a `.py` config as Python. Only ever called when the user said that the file is trusted."""
+"""Run a `.py` config as Python, only if the user has declared the file trusted."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ HIDDEN = (types.ModuleType, types.FunctionType, types.BuiltinFunctionType, type)
 
 
 def run_trusted(path: Path, text: str, lines: list[str], evaluator: Evaluator) -> Section:
-    """The public variables of a file after running it; `evaluator` reads its base files and names imported types.
+    """Run a file and return its public variables; `evaluator` reads its base files and names imported types.
 
-    Raises UserError with the line of the file at which an exception left it.
+    Raises UserError with the line of the file that raised an exception.
     """
     tree = ast.parse(text, str(path))
     namespace: dict[str, Any] = {"__name__": "config", "__file__": str(path), BASE_KEY: evaluator.names.get(BASE_KEY)}
@@ -48,7 +48,7 @@ def run_trusted(path: Path, text: str, lines: list[str], evaluator: Evaluator) -
 
 
 def _names_types(statement: ast.stmt, evaluator: Evaluator) -> bool:
-    """Whether a statement imports from OpenMMLab's toolboxes, whose types are ours, or from what is not installed."""
+    """Check for an import from OpenMMLab's toolboxes, whose types we have, or from a package that is not installed."""
     if not isinstance(statement, ast.ImportFrom) or statement.level or not evaluator.may_name(statement.module or ""):
         return False
     package = (statement.module or "").split(".")[0]
@@ -70,7 +70,7 @@ def _public(namespace: dict[str, Any], module: ast.Module, path: Path, evaluator
 
 
 class _Fill(ast.NodeTransformer):
-    """Puts the values of `{{ }}` variables into a syntax tree."""
+    """A transformer that puts the values of `{{ }}` variables into a syntax tree."""
 
     def __init__(self, variables: Variables, namespace: dict[str, Any]) -> None:
         self.variables, self.namespace = variables, namespace

@@ -1,18 +1,19 @@
-"""Base files of MMSegmentation, `mmseg::...`, that the recipe book stands for where the files are not here."""
+"""Base files of MMSegmentation, `mmseg::...`, from the recipe book, and files that hold a whole recipe."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
 from terrazzo.config.reading.section import Section, convert
 from terrazzo.errors import UserError
-from terrazzo.recipes import info, names, recipe
-from terrazzo.recipes.compose import fresh, plan_of, settings
+from terrazzo.recipes import RecipeRecord, info, names
+from terrazzo.recipes.compose import expand_recipe, fresh, official_names, plan_of, settings
 from terrazzo.recipes.words import Words
 
-USUAL = "fcn_r50-d8"  # a model, for the parts of a config that have nothing to do with it
+USUAL = "fcn_r50-d8"  # any model will do for the parts of a config that do not depend on it
 RUNTIME = (
     "default_scope", "env_cfg", "vis_backends", "visualizer", "log_processor", "log_level", "load_from", "resume",
     "tta_model",
@@ -51,24 +52,53 @@ DATASETS = {
 }
 
 
-def recipe_base(path: str) -> Section | None:
-    """What `mmseg::path` defines, in the 1.x vocabulary unless a recipe of 0.x is named; None for an unknown one."""
+def recipe_base(path: str) -> tuple[Section, RecipeRecord | None] | None:
+    """The values of `mmseg::path` and the recipe that it is, if not a part of one; None if the book does not have it.
+
+    They are in the 1.x vocabulary, unless the path names a recipe of 0.x.
+    """
     parts = PurePosixPath(path)
+    record = None
     try:
-        values = part(parts.parent.name, parts.stem) if "_base_" in parts.parts else whole(parts.stem)
+        if "_base_" in parts.parts:
+            values = base_part(parts.parent.name, parts.stem)
+        else:
+            config, record = expand_recipe(parts.stem)
+            values = variables(config) | config if "train_dataloader" in config else config
     except UserError:
         return None
-    return values and convert(values, Section, f"mmseg::{path}")
+    return None if values is None else (convert(values, Section, f"mmseg::{path}"), record)
 
 
-def whole(name: str) -> dict[str, Any]:
-    """A recipe, with the variables of its file that others build on."""
-    config = recipe(name)
-    return variables(config) | config if "train_dataloader" in config else config
+def contained_recipe(name: str, values: Section) -> RecipeRecord | None:
+    """The recipe of a file called `name`, if it is an official name and the file's values have all of that recipe."""
+    if name not in official_names():
+        return None
+    try:
+        config, record = expand_recipe(name, None if "train_dataloader" in values else "0.x")
+    except UserError:
+        return None
+    return record if all(key in values and is_same(values[key], value) for key, value in config.items()) else None
 
 
-def part(folder: str, name: str) -> dict[str, Any] | None:
-    """What a file below `_base_` defines."""
+def is_same(value: Any, other: Any) -> bool:
+    """Compare two values; a tuple equals a list."""
+    if isinstance(value, dict) and isinstance(other, dict):
+        return value.keys() == other.keys() and all(is_same(item, other[key]) for key, item in value.items())
+    if isinstance(value, (list, tuple)) and isinstance(other, (list, tuple)):
+        return len(value) == len(other) and all(map(is_same, value, other))
+    return bool(value == other)
+
+
+def base_rate(values: Mapping[str, Any]) -> tuple[Any, Any]:
+    """The optimizer's type and learning rate, in either vocabulary."""
+    wrapper = values.get("optim_wrapper")
+    optimizer = wrapper.get("optimizer") if isinstance(wrapper, dict) else values.get("optimizer")
+    return (optimizer.get("type"), optimizer.get("lr")) if isinstance(optimizer, dict) else (None, None)
+
+
+def base_part(folder: str, name: str) -> dict[str, Any] | None:
+    """The values of a file below `_base_`."""
     if folder == "_base_" and name == "default_runtime":
         return chosen(composed(), RUNTIME)
     if folder == "models":
@@ -88,7 +118,7 @@ def part(folder: str, name: str) -> dict[str, Any] | None:
 
 
 def composed(model: str = USUAL, dataset: str = "cityscapes", iterations: int | None = None) -> dict[str, Any]:
-    """A config of some parts. Raises UserError for an unknown one."""
+    """Compose a config of some parts. Raises UserError for an unknown one."""
     word, _, size = dataset.rpartition("_")
     crop = re.fullmatch(r"(\d+)x(\d+)", size)
     if crop:
@@ -97,12 +127,12 @@ def composed(model: str = USUAL, dataset: str = "cityscapes", iterations: int | 
         word = dataset
         side = next((item.crop for item in map(info, names()) if item.dataset == word), (0, 0))
         if not side[0]:
-            raise UserError(f"no recipe is for a data set '{dataset}'")
+            raise UserError(f"no recipe has the data set '{dataset}'")
     return fresh(settings(plan_of(Words("base", model, word, side, iterations=iterations))))
 
 
 def variables(config: dict[str, Any]) -> dict[str, Any]:
-    """What a file of this config calls its own values."""
+    """The variables that an official file with this config defines beside its sections."""
     loader = config["train_dataloader"]["dataset"]
     while "dataset" in loader or "datasets" in loader:
         loader = loader["datasets"][0] if "datasets" in loader else loader["dataset"]

@@ -14,14 +14,15 @@ from typing import Any
 from terrazzo.config.config import Config
 from terrazzo.config.python_files.evaluate import BASE_KEY, Evaluator, is_base_assignment, is_read_base
 from terrazzo.config.python_files.expressions import MISTAKES, show_line
-from terrazzo.config.python_files.limits import MAX_FILE_BYTES, MAX_FILES, Budget, Refused, weigh
+from terrazzo.config.python_files.limits import MAX_FILE_BYTES, MAX_FILES, ComputeBudget, Refused, weigh
 from terrazzo.config.python_files.trusted import run_trusted
-from terrazzo.config.reading.bases import recipe_base
+from terrazzo.config.reading.bases import base_rate, contained_recipe, recipe_base
 from terrazzo.config.reading.markup import quote_bare, read_json, read_yaml
 from terrazzo.config.reading.merge import apply_overrides, merge, merge_bases
 from terrazzo.config.reading.section import InheritedSection, Section, convert
 from terrazzo.config.reading.variables import Variables
 from terrazzo.errors import UserError, nearest
+from terrazzo.recipes.published import RecipeRecord
 
 SUFFIXES = (".py", ".yaml", ".yml", ".json")
 MAX_CHAIN = 30  # base files of base files
@@ -29,18 +30,20 @@ TOOLBOXES = ("mmseg", "mmengine", "mmcv", "mmdet", "mmpretrain", "mmcls", "torch
 
 
 def read_config(path: str | Path, *, overrides: dict[str, Any] | None = None, trust: bool = False) -> Config:
-    """A config file as written: merged with its base files and resolved, in its own vocabulary.
+    """Read a config file as written: merged with its base files and resolved, in its own vocabulary.
 
     `.py` files are evaluated by a safe subset of Python; `trust=True` runs them, and their base files, instead.
     `overrides` sets dotted keys. Raises UserError that names the file, the line and the key at fault.
     """
-    values = Reader(trust).read(Path(path))
-    return Config(apply_overrides(values, overrides or {}), path)
+    reader = Reader(trust)
+    values = reader.read(Path(path))
+    recipe = reader.recipe if base_rate(values) == reader.recipe_rate else None  # another rate is for another batch
+    return Config({}, path, recipe=recipe).with_values(apply_overrides(values, overrides or {}))
 
 
 @dataclass(frozen=True)
 class Source:
-    """A parsed `.py` file, as often as it is read."""
+    """A parsed `.py` file, shared by all readings of it."""
 
     lines: list[str]
     text: str  # with a name instead of each `{{ }}` variable
@@ -52,7 +55,7 @@ class Source:
 @functools.lru_cache(maxsize=256)
 def parse_python(path: Path, text: str) -> Source:
     """Parse a `.py` file. Raises UserError with the line of a syntax error."""
-    variables = Variables(path, Budget())
+    variables = Variables(path, ComputeBudget())
     replaced = variables.extract(text)
     lines = text.splitlines()
     try:
@@ -66,21 +69,23 @@ def parse_python(path: Path, text: str) -> Source:
 
 
 class Reader:
-    """Reads one config: counts what it costs and knows the chain of files that leads to the one being read."""
+    """The reading of one config: its cost so far, and the chain of files that leads to the one being read."""
 
     def __init__(self, trust: bool = False) -> None:
         self.trust = trust
-        self.budget = Budget()
+        self.recipe: RecipeRecord | None = None  # that a base file, or the file itself, was expanded from
+        self.recipe_rate: tuple[Any, Any] = (None, None)
+        self.budget = ComputeBudget()
         self.files = 0
         self.chain: list[str] = []
 
     def read(self, path: Path, asked_by: str = "", lazy: bool = False) -> Section:
-        """The public keys of a file, merged into its base files."""
+        """Read the public keys of a file, merged into those of its base files."""
         text = load_text(path, asked_by)
         identity = os.path.realpath(path)
         if identity in self.chain:
             way = " -> ".join([*self.chain[self.chain.index(identity) :], identity])
-            raise UserError(f"{asked_by or path}: the base files form a circle: {way}")
+            raise UserError(f"{asked_by or path}: the base files form a cycle: {way}")
         self.spend(len(text) // 2, path)
         self.files += 1
         if self.files > MAX_FILES or len(self.chain) >= MAX_CHAIN:
@@ -109,10 +114,17 @@ class Reader:
             own = run_trusted(path, source.text, source.lines, evaluator)
         else:
             own = evaluator.run(source.tree)
-        return merge(base, own)
+        values = merge(base, own)
+        self.record_recipe(contained_recipe(path.stem, values), values)
+        return values
+
+    def record_recipe(self, recipe: RecipeRecord | None, values: Section) -> None:
+        """Remember the recipe that the values read so far come from, unless it is None."""
+        if recipe is not None:
+            self.recipe, self.recipe_rate = recipe, base_rate(values)
 
     def allow_imports(self, evaluator: Evaluator, tree: ast.Module, classic: bool, lazy: bool) -> None:
-        """Lazy configs may name types by importing them; nothing is imported, and never from the standard library."""
+        """Let a lazy config name types by importing them; nothing is imported, and never from the standard library."""
         if classic:
             return
         lazy = lazy or any(is_read_base(statement) for statement in tree.body)
@@ -138,8 +150,9 @@ class Reader:
             self.budget.spend(weigh(own, self.budget))
             names = fill(own.pop(BASE_KEY, []), variables, "")
             variables.base = self.read_bases(path, names, own.origin_of(BASE_KEY) or str(path))
-            own = fill(own, variables, str(path))
-            self.budget.spend(weigh(own, self.budget))
+            if variables.found:
+                own = fill(own, variables, str(path))
+                self.budget.spend(weigh(own, self.budget))
         except Refused as refusal:
             raise UserError(f"{path}: the config {refusal}") from None
         for key in list(own):
@@ -150,28 +163,28 @@ class Reader:
         return merge(variables.base, own)
 
     def inherited(self, base: Section, where: str) -> Section:
-        """A copy of what a base file defines, for the file that builds on it to use and change."""
-        self.spend(weigh(base, Budget()), where)
+        """Copy the values of a base file, for the file that builds on it to use and change."""
+        self.spend(weigh(base, ComputeBudget()), where)
         return convert(base, InheritedSection)
 
     def spend(self, steps: int, where: Any) -> None:
-        """Count what reading costs outside of the evaluation. Raises UserError once it is too much."""
+        """Charge reading outside of the evaluation to the budget. Raises UserError once it is spent."""
         try:
             self.budget.spend(steps)
         except Refused as refusal:
             raise UserError(f"{where}: the config {refusal}") from None
 
     def read_bases(self, path: Path, names: Any, where: str) -> Section:
-        """The base files that a file names, merged with each other."""
+        """Read the base files that a file names, merged with each other."""
         names = [names] if isinstance(names, str) else names
         if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) and name for name in names):
             raise UserError(f"{where}: _base_ is a file or a list of files, not {str(names)[:80]!r}")
         return merge_bases([(name, self.read_base(path, name, where)) for name in names])
 
     def read_base(self, path: Path, name: str, where: str) -> Section:
-        """A base file: relative to the folder of `path`, or `scope::path`, below a folder that the user names.
+        """Read a base file: relative to the folder of `path`, or `scope::path` below a folder that the user names.
 
-        `mmseg::path` without such a folder is what the recipe book has in its place.
+        `mmseg::path` without such a folder comes from the recipe book.
         """
         scope, scoped, rest = name.partition("::")
         if scoped:
@@ -186,21 +199,23 @@ class Reader:
         return self.read(found, where)
 
     def read_scoped(self, scope: str, name: str, where: str, lazy: bool = False) -> Section:
-        """A file of another toolbox, or the recipe that stands for one of MMSegmentation's. Raises UserError."""
+        """Read a file of another toolbox, or the recipe that replaces one of MMSegmentation's. Raises UserError."""
         variable = f"TERRAZZO_{scope.upper()}_CONFIGS"
         if variable in os.environ:
             return self.read(Path(os.environ[variable], name), where, lazy)
         base = recipe_base(name) if scope == "mmseg" else None
         if base is None:
             raise UserError(
-                f"{where}: no recipe stands for {scope}::{name}; set {variable} to the folder that holds {scope}'s "
+                f"{where}: no recipe replaces {scope}::{name}; set {variable} to the folder that holds {scope}'s "
                 "configs (the one with _base_ in it), or give the file's path"
             )
-        self.spend(weigh(base, Budget()), where)
-        return base
+        values, recipe = base
+        self.record_recipe(recipe, values)
+        self.spend(weigh(values, ComputeBudget()), where)
+        return values
 
     def read_imported(self, path: Path, node: ast.ImportFrom, where: str) -> Section:
-        """The file that `from ..module import name` within read_base() stands for."""
+        """Read the file of a `from ..module import name` within read_base()."""
         parts = (node.module or "").split(".")
         if not node.module:
             raise UserError(f"{where}: name the base file within read_base(): from {'.' * node.level}file import *")
@@ -212,7 +227,7 @@ class Reader:
 
 
 def fill(value: Any, variables: Variables, origin: str | None) -> Any:
-    """A value from YAML or JSON with its variables filled in."""
+    """Return a value from YAML or JSON with its variables filled in."""
     try:
         if isinstance(value, str):
             return variables.fill(value, quoted=False)
@@ -221,8 +236,8 @@ def fill(value: Any, variables: Variables, origin: str | None) -> Any:
         if isinstance(value, Section):
             filled = Section()
             for key, item in value.items():
-                place = value.origin_of(key) or origin
-                filled.put(fill(key, variables, place), fill(item, variables, place), place)
+                own = value.origin_of(key) or origin
+                filled.put(fill(key, variables, own), fill(item, variables, own), own)
             return filled
     except UserError:
         raise
@@ -236,7 +251,7 @@ def _open_without_waiting(path: str, flags: int) -> int:
 
 
 def load_text(path: Path, asked_by: str) -> str:
-    """The text of a regular file of bounded size. Raises UserError."""
+    """Read the text of a regular file of bounded size. Raises UserError."""
     where = f"{asked_by}: " if asked_by else ""
     if path.suffix.lower() not in SUFFIXES:
         raise UserError(f"{where}{path} is not a config file: its name must end in {', '.join(SUFFIXES)}")

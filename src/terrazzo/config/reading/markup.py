@@ -22,7 +22,7 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
 
 
 class Dumper(yaml.SafeDumper):
-    """Writes what the loader reads."""
+    """A dumper whose text the loader reads back."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -39,8 +39,14 @@ Dumper.add_representer(tuple, lambda dumper, value: dumper.represent_list(value)
 Dumper.add_representer(ImportedName, lambda dumper, value: dumper.represent_str(str(value)))
 
 
+def one_line_yaml(value: Any) -> str:
+    """Write a value as YAML on one line, as the loader reads it."""
+    text = yaml.dump(value, Dumper=Dumper, default_flow_style=True, sort_keys=False, width=2**20, allow_unicode=True)
+    return text.removesuffix("\n").removesuffix("\n...")
+
+
 def read_yaml(text: str, path: Path) -> Section:
-    """The mapping of a YAML text. Raises UserError with the file and the line."""
+    """Read the mapping of a YAML text. Raises UserError with the file and the line."""
     try:
         document = _YamlReader(text, path).document()
     except yaml.YAMLError as error:
@@ -58,7 +64,10 @@ def read_yaml(text: str, path: Path) -> Section:
 
 
 class _YamlReader:
-    """Builds values from YAML's events, so that neither depth nor aliases cost more than they hold."""
+    """A builder of values from YAML's events: depth and aliases are bounded, and nothing is built twice.
+
+    `yaml.compose` recurses without a bound: some 50,000 open brackets crash the process.
+    """
 
     def __init__(self, text: str, path: Path) -> None:
         self.loader = _Loader(text)
@@ -138,70 +147,54 @@ class _YamlReader:
 
 
 def read_json(text: str, path: Path) -> Section:
-    """The object of a JSON text. Raises UserError with the file and the line."""
+    """Read the object of a JSON text. Raises UserError with the file and the line.
+
+    The YAML reader does not serve: it refuses legal JSON, such as surrogate pairs, keys of over 1,024 characters and a
+    colon on the next line.
+    """
+
+    def whole(digits: str) -> Any:
+        try:
+            return checked(int(digits))
+        except ValueError:
+            line = text[: text.index(digits)].count("\n") + 1
+            raise UserError(f"{path}:{line}: the number is huge") from None
+
+    def section(pairs: list[tuple[str, Any]]) -> Section:
+        built = Section()
+        for numbered, value in pairs:
+            line, _, key = numbered.partition(":")
+            if key in built:
+                raise UserError(f"{path}:{line}: the key '{key}' is set twice (first at {built.origin_of(key)})")
+            built.put(key, value, f"{path}:{line}")
+        return built
+
     try:
-        document = json.loads(text)  # says what is wrong; the reader below then meets valid JSON only
+        json.loads(text, parse_int=whole)  # reports what is wrong: only the keys of valid JSON can be numbered
+        document = json.loads(with_numbered_keys(text), object_pairs_hook=section)
     except json.JSONDecodeError as error:
         raise UserError(f"{path}:{error.lineno}: {error.msg} (column {error.colno})") from None
-    except (RecursionError, ValueError):
-        raise UserError(f"{path}: the file is nested too deeply or holds a huge number") from None
-    if not isinstance(document, dict):
+    except RecursionError:
+        raise UserError(f"{path}: the file is nested too deeply") from None
+    if not isinstance(document, Section):
         raise UserError(f"{path}: a config is an object of keys and values, not a {type(document).__name__}")
-    reader = _JsonReader(text, path)
-    try:
-        return reader.value(0)
-    except UserError:
-        raise
-    except ValueError as error:
-        raise UserError(f"{path}:{reader.line}: {error}") from None
+    return document
 
 
-class _JsonReader:
-    """Builds values from the tokens of a valid JSON text, with the line of every key."""
+def with_numbered_keys(text: str) -> str:
+    """Put the line of each key before it: `{"a": 1}` becomes `{"1:a": 1}`."""
+    line = 1
 
-    TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}:,]|[^\s\[\]{}:,"]+|\n')
+    def number(match: re.Match[str]) -> str:
+        nonlocal line
+        key_line, line = line, line + match[0].count("\n")
+        return f'"{key_line}:{match[0][1:]}' if match["colon"] else match[0]
 
-    def __init__(self, text: str, path: Path) -> None:
-        self.tokens = self.TOKEN.finditer(text)
-        self.path = path
-        self.line = 1
-
-    def next(self) -> str:
-        for match in self.tokens:
-            if match[0] != "\n":
-                return match[0]
-            self.line += 1
-        raise AssertionError("json.loads accepted the text")
-
-    def value(self, depth: int, token: str | None = None) -> Any:
-        token = token or self.next()
-        if depth > MAX_DEPTH:
-            raise UserError(f"{self.path}:{self.line}: the file is nested too deeply")
-        if token == "{":
-            return self.object(depth)
-        if token != "[":
-            return checked(json.loads(token))
-        items = []
-        while (token := self.next()) != "]":
-            if token != ",":
-                items.append(self.value(depth + 1, token))
-        return items
-
-    def object(self, depth: int) -> Section:
-        section = Section()
-        while (token := self.next()) != "}":
-            if token == ",":
-                continue
-            key, line = json.loads(token), self.line
-            if key in section:
-                raise UserError(f"{self.path}:{line}: the key '{key}' is set twice (first at {section.origin_of(key)})")
-            self.next()  # the colon
-            section.put(key, self.value(depth + 1), f"{self.path}:{line}")
-        return section
+    return re.sub(r'"(?:[^"\\]|\\.)*"(?P<colon>\s*:)?|\n', number, text)
 
 
 def checked(value: Any) -> Any:
-    """A plain value itself. Raises ValueError for a huge number and for bytes and the like."""
+    """Return a plain value unchanged. Raises ValueError for a huge number and for bytes and the like."""
     if not isinstance(value, SCALARS):
         raise ValueError(f"a value of type {type(value).__name__} is not allowed; only plain values are read")
     if isinstance(value, int) and value.bit_length() > MAX_BITS:
@@ -210,5 +203,5 @@ def checked(value: Any) -> Any:
 
 
 def quote_bare(text: str, is_variable: Callable[[str], bool]) -> str:
-    """JSON in which variables outside of strings are strings."""
+    """Return JSON in which variables outside of strings are strings."""
     return re.sub(r'"(?:[^"\\]|\\.)*"|\w+', lambda match: f'"{match[0]}"' if is_variable(match[0]) else match[0], text)

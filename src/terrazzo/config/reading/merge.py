@@ -15,11 +15,11 @@ COMMAND_LINE = "--cfg-options"
 _MISSING: Any = object()
 
 
-def merge(base: Mapping[Any, Any], child: Mapping[Any, Any], place: str = "") -> Section:
-    """`base` with the keys of `child` over it: dicts merge, everything else is replaced.
+def merge(base: Mapping[Any, Any], child: Mapping[Any, Any], path: str = "") -> Section:
+    """Merge `child` over `base`: dicts merge, everything else is replaced.
 
     `_delete_=True` in a dict replaces the base's; a dict with the keys "0", "1", ... over a list changes those items.
-    Raises UserError for a dict over something that is none and for an item that the list does not have.
+    Raises UserError for a dict over something that is not a dict and for an item that the list does not have.
     """
     merged = Section()
     merged.absorb(base)
@@ -29,15 +29,15 @@ def merge(base: Mapping[Any, Any], child: Mapping[Any, Any], place: str = "") ->
         if key not in base and isinstance(key, str) and key.isdecimal() and int(key) in base:
             key = int(key)
         origin = child.origin_of(str(key) if key not in child else key) if isinstance(child, Section) else None
-        merged.put(key, _merged(base.get(key, _MISSING), value, f"{place}.{key}".lstrip("."), origin), origin)
+        merged.put(key, _merged(base.get(key, _MISSING), value, f"{path}.{key}".lstrip("."), origin), origin)
     return merged
 
 
-def _merged(old: Any, new: Any, place: str, origin: str | None) -> Any:
+def _merged(old: Any, new: Any, path: str, origin: str | None) -> Any:
     if not isinstance(new, dict) or old is _MISSING or new.get(DELETE_KEY):
         return convert(new, Section, origin, merged=True)
     if isinstance(old, dict):
-        return merge(old, new, place)
+        return merge(old, new, path)
     keys = [str(key) for key in new if key != DELETE_KEY]
     if isinstance(old, (list, tuple)) and keys and all(key.isdecimal() for key in keys):
         items = list(old)
@@ -45,16 +45,16 @@ def _merged(old: Any, new: Any, place: str, origin: str | None) -> Any:
             if key == DELETE_KEY:
                 continue
             if int(key) >= len(items):
-                raise _error(origin, f"{place}.{key}: the list has {len(items)} items, counted from 0")
-            items[int(key)] = _merged(items[int(key)], value, f"{place}.{key}", origin)
+                raise _error(origin, f"{path}.{key}: the list has {len(items)} items, counted from 0")
+            items[int(key)] = _merged(items[int(key)], value, f"{path}.{key}", origin)
         return type(old)(items)
     shown = "nothing (None)" if old is None else f"a {type(old).__name__}"
     if origin and origin.startswith(COMMAND_LINE):
-        way_out = f"give the whole value: {place}=..."
+        way_out = f"give the whole value: {path}=..."
     else:
         way_out = f"put {DELETE_KEY}=True into the dict to replace it"
     kind = f"the key '{keys[0]}'" if keys and isinstance(old, (list, tuple)) else "a dict"
-    raise _error(origin, f"{place}: {kind} cannot go into what is {shown} below it; {way_out}")
+    raise _error(origin, f"{path}: {kind} cannot go into what is {shown} below it; {way_out}")
 
 
 def _error(origin: str | None, text: str) -> UserError:
@@ -62,11 +62,12 @@ def _error(origin: str | None, text: str) -> UserError:
 
 
 def apply_overrides(config: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of `config` with values set by dotted keys; numbers in keys go into lists: `pipeline.0.type`.
+    """Return `config` with values set by dotted keys; numbers in keys are indices of lists: `pipeline.0.type`.
 
-    Raises UserError for a list item that is not there and for a key inside something that is no dict.
+    The argument stays as it is; a Section shares its unchanged parts with the result. Raises UserError for a list item
+    that does not exist and for a key inside something that is not a dict.
     """
-    merged: Section = convert(config, Section)
+    merged: Section = config if isinstance(config, Section) else convert(config, Section)
     for dotted, value in overrides.items():
         if not isinstance(dotted, str) or not all(dotted.split(".")):
             raise UserError(f"{COMMAND_LINE}: '{dotted}' is not a key such as model.decode_head.num_classes")
@@ -94,7 +95,7 @@ def parse_override(text: str) -> tuple[str, Any]:
 
 
 def parse_value(text: str) -> Any:
-    """The value that a text on the command line stands for. Raises ValueError for brackets that do not match."""
+    """Parse the text of a value on the command line. Raises ValueError for brackets that do not match."""
     text = text.strip()
     inner = _unquoted(text)
     if inner is not None:
@@ -155,7 +156,7 @@ def _split(text: str) -> list[str]:
 
 
 def merge_bases(bases: list[tuple[str, Section]]) -> Section:
-    """Several base files side by side. Raises UserError for a key that two of them set."""
+    """Merge several base files. Raises UserError for a key that two of them set."""
     merged = Section()
     owners: dict[str, str] = {}
     for name, base in bases:

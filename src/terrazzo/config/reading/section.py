@@ -1,4 +1,4 @@
-"""A dict of a config that remembers where each of its keys was set."""
+"""A dict of a config that remembers the origin of each of its keys."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ class Section(dict):
         object.__setattr__(self, "_origins", {})
 
     def put(self, key: Any, value: Any, origin: str | None) -> None:
-        """Set a key and where it was set."""
+        """Set a key and its origin."""
         self[key] = value
         self._origins[key] = origin
 
     def origin_of(self, key: Any) -> str | None:
-        """Where a key was set, "file:line", or None."""
+        """The location at which a key was set, "file:line", or None."""
         return self._origins.get(key)
 
     def absorb(self, other: Mapping[Any, Any], origin: str | None = None) -> None:
-        """`dict.update` that takes the origins of another section along."""
+        """`dict.update` that copies the origins of another section too."""
         for key, value in other.items():
             self.put(key, value, (other.origin_of(key) if isinstance(other, Section) else None) or origin)
 
@@ -80,28 +80,28 @@ class ImportedName(str):
 
 
 def convert(value: Any, kind: type[Section], origin: str | None = None, *, merged: bool = False) -> Any:
-    """A deep copy of dicts, lists and tuples in which every dict is a section of `kind`.
+    """Deep-copy dicts, lists and tuples, every dict as a section of `kind`.
 
-    `merged=True` leaves out the `_delete_` keys, which have done their work once a config is merged.
+    `merged=True` drops the `_delete_` keys, which have no use once a config is merged.
     """
     if isinstance(value, dict):
         section = kind()
         for key, item in value.items():
             if not (merged and key == DELETE_KEY):
-                place = (value.origin_of(key) if isinstance(value, Section) else None) or origin
-                section.put(key, convert(item, kind, place, merged=merged), place)
+                own = (value.origin_of(key) if isinstance(value, Section) else None) or origin
+                section.put(key, convert(item, kind, own, merged=merged), own)
         return section
     if isinstance(value, (list, range)):
         return [convert(item, kind, origin, merged=merged) for item in value]
     if isinstance(value, tuple):
         return tuple(convert(item, kind, origin, merged=merged) for item in value)
-    if isinstance(value, type) and value.__module__.partition(".")[0] == "torch":  # in a file that was run
+    if isinstance(value, type) and value.__module__.partition(".")[0] == "torch":  # in a file that was executed
         return value.__name__
     return str(value) if isinstance(value, ImportedName) else value
 
 
 def plain(value: Any) -> Any:
-    """A deep copy of plain dicts, lists and tuples."""
+    """Deep-copy a value as plain dicts, lists and tuples."""
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -112,9 +112,9 @@ def plain(value: Any) -> Any:
 
 
 def find_origin(value: Any, parts: list[str]) -> str | None:
-    """Where a dotted key was set: that of the key itself, else of the nearest key around it; keys may contain dots.
+    """The origin of a dotted key, else of the nearest key around it; keys may contain dots.
 
-    Raises KeyError where there is no such key.
+    Raises KeyError if there is no such key.
     """
     if not parts:
         return None

@@ -1,6 +1,6 @@
 """`{{ fileDirname }}`, `{{ $ENV:default }}` and `{{ _base_.a.b }}` in config files.
 
-A variable is replaced in the text by a name of its own, which the readers of `.py`, `.yaml` and `.json` then look up:
+A unique name replaces each variable in the text, and the readers of `.py`, `.yaml` and `.json` look it up:
 a value never becomes part of a file's syntax.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from terrazzo.config.python_files.limits import MAX_STRING, Budget, check_length, weigh
+from terrazzo.config.python_files.limits import MAX_STRING, ComputeBudget, check_length, weigh
 from terrazzo.config.reading.merge import parse_value
 from terrazzo.config.reading.section import InheritedSection, Section, convert
 from terrazzo.errors import nearest
@@ -30,13 +30,13 @@ PLACEHOLDER = re.compile(r"terrazzo_variable_(\d+)_")
 class Variables:
     """The variables of one file; `base` is what its base files define."""
 
-    def __init__(self, path: Path, budget: Budget, found: Iterable[re.Match[str]] = ()) -> None:
+    def __init__(self, path: Path, budget: ComputeBudget, found: Iterable[re.Match[str]] = ()) -> None:
         self.path, self.budget = path, budget
         self.base = Section()
         self.found = list(found)
 
     def extract(self, text: str) -> str:
-        """The text with a name instead of each variable; lines stay where they are."""
+        """Return the text with a name instead of each variable, on the same lines."""
 
         def replace(match: re.Match[str]) -> str:
             self.found.append(match)
@@ -45,14 +45,14 @@ class Variables:
         return VARIABLE.sub(replace, text)
 
     def is_variable(self, name: str) -> bool:
-        """Whether a name stands for one of this file's variables."""
+        """Check for the name of one of this file's variables."""
         match = PLACEHOLDER.fullmatch(name)
         return match is not None and int(match[1]) < len(self.found)
 
     def value(self, name: str, quoted: bool = False) -> Any:
-        """What a variable stands for; a quoted environment variable is a string, a bare one is parsed.
+        """The value of a variable; a quoted environment variable is a string, a bare one is parsed.
 
-        Raises ValueError and Refused, which the readers show with the line.
+        Raises ValueError and Refused, which the readers report with the line.
         """
         match = self.found[int(PLACEHOLDER.fullmatch(name)[1])]  # type: ignore[index]
         if match["file"]:
@@ -67,7 +67,7 @@ class Variables:
         return text if quoted else parse_value(text)
 
     def fill(self, text: str, quoted: bool = True) -> Any:
-        """A string with its variables filled in; one that is nothing but a variable becomes its value."""
+        """Fill in the variables of a string; a string that is only a variable becomes its value."""
         if "terrazzo_variable_" not in text:
             return text
         if self.is_variable(text):
@@ -92,7 +92,7 @@ class Variables:
         return values[name]
 
     def base_value(self, dotted: str) -> Any:
-        """`a.b.0` in what the base files define. Raises ValueError for a key that is not there."""
+        """`a.b.0` in the values of the base files. Raises ValueError for a missing key."""
         value: Any = self.base
         for key in dotted.split("."):
             if isinstance(value, (list, tuple)) and key.isdecimal() and int(key) < len(value):
@@ -101,5 +101,5 @@ class Variables:
                 value = value[key]
             else:
                 known = map(str, value) if isinstance(value, dict) else ()
-                raise ValueError(f"_base_.{dotted}: the base files have no '{key}' there{nearest(key, known)}")
+                raise ValueError(f"_base_.{dotted}: the base files do not have '{key}' there{nearest(key, known)}")
         return value

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from terrazzo import recipes
 from terrazzo.config.classes import set_classes
-from terrazzo.config.experiment import AMP_DTYPES, SECTIONS, VARIABLES
+from terrazzo.config.experiment import AMP_DTYPES
 from terrazzo.config.reading.merge import merge
 from terrazzo.config.reading.section import DELETE_KEY, Section
+from terrazzo.config.sections import SECTIONS, VARIABLES
 from terrazzo.config.short_form.data import data_problems, dataset
 from terrazzo.config.short_form.images import ImageKind, image_kind, image_problems, set_in_channels
 from terrazzo.config.short_form.messages import Problem, problems_of, report

@@ -1,4 +1,4 @@
-"""0.x `data`: data sets, loaders and what their pipelines say of the preprocessing."""
+"""0.x `data`: data sets, loaders, and the preprocessing that their pipelines contain."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from terrazzo.config.experiment import check_keys
 from terrazzo.config.reading.section import Section
+from terrazzo.config.sections import check_keys
 from terrazzo.config.v0.pipeline import (
     Steps,
-    bare,
+    bare_type,
     is_pipeline,
-    made,
-    place,
+    origin_of,
+    section_at,
     upgrade_pipeline,
     upgrade_test_pipeline,
 )
 from terrazzo.errors import UserError
 
 SPLITS = ("train", "val", "test")
-# A loader's settings: old name -> new; None: it has no counterpart and is not missed
+# A loader's settings: old name -> new; None: it has no counterpart and needs none
 LOADER: dict[str, str | None] = {
     "samples_per_gpu": "batch_size",
     "imgs_per_gpu": "batch_size",
@@ -50,7 +50,7 @@ DATASET: dict[str, str | None] = {
     "ignore_index": "ignore_index",
     "pipeline": "pipeline",
     "gt_seg_map_loader_cfg": None,  # LoadAnnotations of the test pipeline
-    "test_mode": None,  # 0.x found the labels anyway
+    "test_mode": None,  # 0.x read the labels anyway
     "file_client_args": None,
 }
 WRAPPERS: dict[str, tuple[str, ...]] = {
@@ -63,7 +63,7 @@ WRAPPERS: dict[str, tuple[str, ...]] = {
 
 @dataclass
 class Upgraded:
-    """What comes of `data`: the new sections, and what the pipelines say of the preprocessing."""
+    """The upgrade of `data`: the new sections, and the preprocessing that the pipelines contained."""
 
     sections: Section = field(default_factory=Section)
     for_training: list[Section] = field(default_factory=list)
@@ -80,19 +80,19 @@ def upgrade_data(data: Mapping[str, Any], by_epoch: bool) -> Upgraded:
         if data.get(split):
             dataset = upgrade_dataset(data[split], f"data.{split}", split == "train", upgraded)
             loader = upgrade_loader(data, split, by_epoch)
-            loader.put("dataset", dataset, place(data, split))
-            upgraded.sections.put(f"{split}_dataloader", loader, place(data, split))
+            loader.put("dataset", dataset, origin_of(data, split))
+            upgraded.sections.put(f"{split}_dataloader", loader, origin_of(data, split))
     return upgraded
 
 
 def upgrade_loader(data: Mapping[str, Any], split: str, by_epoch: bool) -> Section:
-    """A loader without its data set: what `data` says for all, then what `data.SPLIT_dataloader` says."""
+    """A loader without its data set: the settings of `data`, under those of `data.SPLIT_dataloader`."""
     training = split == "train"
-    loader = made(place(data, split), batch_size=1, num_workers=0, persistent_workers=True)
+    loader = section_at(origin_of(data, split), batch_size=1, num_workers=0, persistent_workers=True)
     sampler = "InfiniteSampler" if training and not by_epoch else "DefaultSampler"
-    loader.put("sampler", made(place(data, split), type=sampler, shuffle=training), place(data, split))
+    loader.put("sampler", section_at(origin_of(data, split), type=sampler, shuffle=training), origin_of(data, split))
     if training and by_epoch:
-        loader.put("drop_last", True, place(data, split))
+        loader.put("drop_last", True, origin_of(data, split))
     own = data.get(f"{split}_dataloader") or {}
     check_keys(own, LOADER, f"data.{split}_dataloader")
     for section in (data, own):
@@ -101,20 +101,20 @@ def upgrade_loader(data: Mapping[str, Any], split: str, by_epoch: bool) -> Secti
             if key not in section or name is None or shared_only:
                 continue
             target, name = (loader["sampler"], "shuffle") if name == "sampler.shuffle" else (loader, name)
-            target.put(name, section[key], place(section, key))
+            target.put(name, section[key], origin_of(section, key))
     if not loader["num_workers"]:
         loader["persistent_workers"] = False
     return loader
 
 
 def upgrade_dataset(spec: Any, where: str, training: bool, upgraded: Upgraded) -> Section:
-    """A data set, several as ConcatDataset, or a wrapper around them."""
+    """Upgrade a data set, several as ConcatDataset, or a wrapper around them."""
     if isinstance(spec, (list, tuple)):
         parts = [upgrade_dataset(part, f"{where}.{index}", training, upgraded) for index, part in enumerate(spec)]
-        return made(place(spec[0], "type"), type="ConcatDataset", datasets=parts)
+        return section_at(origin_of(spec[0], "type"), type="ConcatDataset", datasets=parts)
     if not isinstance(spec, dict) or "type" not in spec:
         raise UserError(f"{where}: a data set is a dict with a `type`, or a list of such")
-    kind = bare(spec)
+    kind = bare_type(spec)
     if kind in WRAPPERS:
         check_keys(spec, ("type", *WRAPPERS[kind]), f"{where} ({kind})")
         wrapper = Section()
@@ -128,7 +128,7 @@ def upgrade_dataset(spec: Any, where: str, training: bool, upgraded: Upgraded) -
             elif key == "pipeline":
                 value = new_pipeline(spec, f"{where}.pipeline", training, upgraded)
             if key != "separate_eval":
-                wrapper.put(key, value, place(spec, key))
+                wrapper.put(key, value, origin_of(spec, key))
         return wrapper
     parts = split_lists(spec, where)
     if len(parts) > 1:
@@ -137,7 +137,7 @@ def upgrade_dataset(spec: Any, where: str, training: bool, upgraded: Upgraded) -
 
 
 def split_lists(spec: Mapping[str, Any], where: str) -> list[Section]:
-    """One data set for each item of lists in img_dir, ann_dir and split; what is no list serves all of them."""
+    """One data set for each item of lists in img_dir, ann_dir and split; a single value serves all of them."""
     lists = {
         key: list(spec[key]) for key in ("img_dir", "ann_dir", "split") if isinstance(spec.get(key), (list, tuple))
     }
@@ -149,7 +149,7 @@ def split_lists(spec: Mapping[str, Any], where: str) -> list[Section]:
         part = Section()
         for key, value in spec.items():
             items = lists.get(key)
-            part.put(key, value if items is None else items[index if len(items) > 1 else 0], place(spec, key))
+            part.put(key, value if items is None else items[index if len(items) > 1 else 0], origin_of(spec, key))
         parts.append(part)
     return parts
 
@@ -157,7 +157,7 @@ def split_lists(spec: Mapping[str, Any], where: str) -> list[Section]:
 def single_dataset(spec: Section, where: str, training: bool, upgraded: Upgraded) -> Section:
     """A data set on disk in the names of 1.x."""
     check_keys(spec, DATASET, where)
-    section, kind = Section(), bare(spec)
+    section, kind = Section(), bare_type(spec)
     for key, name in DATASET.items():
         value = spec.get(key)
         if key not in spec or name is None or (value is None and key != "pipeline"):
@@ -172,14 +172,14 @@ def single_dataset(spec: Section, where: str, training: bool, upgraded: Upgraded
         target = section
         if group:
             if group not in section:
-                section.put(group, Section(), place(spec, key))
+                section.put(group, Section(), origin_of(spec, key))
             target = section[group]
-        target.put(inner, value, place(spec, key))
+        target.put(inner, value, origin_of(spec, key))
     return section
 
 
 def read_names(path: str, where: str) -> list[str]:
-    """The lines of a file of class names. Raises UserError if there is none."""
+    """Read the lines of a file of class names. Raises UserError if it cannot be read."""
     try:
         return [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
     except OSError as problem:
@@ -187,7 +187,7 @@ def read_names(path: str, where: str) -> list[str]:
 
 
 def new_pipeline(spec: Mapping[str, Any], where: str, training: bool, upgraded: Upgraded) -> Any:
-    """The pipeline of a data set; what it says of the preprocessing is noted."""
+    """Upgrade the pipeline of a data set; the preprocessing that it contains is added to `upgraded`."""
     steps = spec.get("pipeline")
     if not is_pipeline(steps):
         return steps
@@ -196,14 +196,14 @@ def new_pipeline(spec: Mapping[str, Any], where: str, training: bool, upgraded: 
         steps, preprocessor = upgrade_pipeline(steps, where)
         upgraded.for_training.append(preprocessor)
         for step in steps:
-            if bare(step) == "LoadAnnotations" and step.get("reduce_zero_label") and not upgraded.annotations:
-                upgraded.annotations.put("reduce_zero_label", True, place(step, "reduce_zero_label"))
+            if bare_type(step) == "LoadAnnotations" and step.get("reduce_zero_label") and not upgraded.annotations:
+                upgraded.annotations.put("reduce_zero_label", True, origin_of(step, "reduce_zero_label"))
         return steps
     options = Section()
     if spec.get("reduce_zero_label") is not False:
         options.absorb(upgraded.annotations)
     if spec.get("gt_seg_map_loader_cfg"):
-        options.absorb(spec["gt_seg_map_loader_cfg"], place(spec, "gt_seg_map_loader_cfg"))
+        options.absorb(spec["gt_seg_map_loader_cfg"], origin_of(spec, "gt_seg_map_loader_cfg"))
     steps, augmented, preprocessor = upgrade_test_pipeline(steps, where, options)
     upgraded.for_test.append(preprocessor)
     upgraded.augmented = augmented or upgraded.augmented

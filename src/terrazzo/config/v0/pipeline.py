@@ -1,4 +1,4 @@
-"""0.x pipelines: what normalises or pads becomes the model's preprocessing, the rest becomes 1.x transforms."""
+"""0.x pipelines: normalising and padding become the model's preprocessing, the rest becomes 1.x transforms."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from terrazzo.config.experiment import check_keys
 from terrazzo.config.reading.section import Section
+from terrazzo.config.sections import check_keys
 from terrazzo.errors import UserError
 
-# Steps that made tensors of arrays; batches do that now
+# Steps that turned arrays into tensors, which batching does now
 DROPPED = ("DefaultFormatBundle", "ImageToTensor", "ToTensor", "Transpose", "ToDataContainer")
 KEYS: dict[str, tuple[str, ...]] = {
     "Normalize": ("mean", "std", "to_rgb"),
@@ -25,63 +25,63 @@ RENAMED: dict[str, dict[str, str]] = {
     "LoadImageFromFile": {"file_client_args": "backend_args"},
     "LoadAnnotations": {"file_client_args": "backend_args"},
 }
-# Steps whose result depends on the values of pixels, or that paint some: after Normalize they meant something else
+# Steps that depend on pixel values, or paint pixels: after Normalize they had another effect
 SEES_VALUES = (
     "PhotoMetricDistortion", "CLAHE", "AdjustGamma", "RGB2Gray", "Rerange", "RandomRotate", "RandomCutOut",
     "RandomMosaic",
 )  # fmt: skip
-AUGMENTED_RATIOS = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)  # what `--aug-test` of 0.x set
+AUGMENTED_RATIOS = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)  # set by `--aug-test` of 0.x
 NOT_NORMALISED = {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0], "bgr_to_rgb": False}
 
 Steps = list[Any]
 
 
-def place(section: Mapping[str, Any], key: str) -> str | None:
-    """Where a key was set, if that is known."""
+def origin_of(section: Mapping[str, Any], key: str) -> str | None:
+    """The origin of a key, if known."""
     return section.origin_of(key) if isinstance(section, Section) else None
 
 
-def made(origin: str | None, **values: Any) -> Section:
-    """A section whose keys all come from one place."""
+def section_at(origin: str | None, **values: Any) -> Section:
+    """A section whose keys all have one origin."""
     section = Section()
     for key, value in values.items():
         section.put(key, value, origin)
     return section
 
 
-def bare(step: Mapping[str, Any]) -> str:
+def bare_type(step: Mapping[str, Any]) -> str:
     """A step's type without its scope."""
     return str(step.get("type", "")).rpartition(".")[2]
 
 
 def is_pipeline(value: Any) -> bool:
-    """Whether a value is a list of steps."""
+    """Check for a list of steps."""
     return isinstance(value, list) and bool(value) and all(isinstance(step, dict) and "type" in step for step in value)
 
 
 def upgrade_pipeline(steps: Sequence[Any], where: str) -> tuple[Steps, Section]:
-    """A training pipeline as 1.x steps, and what it says of `data_preprocessor`. Raises UserError."""
+    """Return a training pipeline as 1.x steps, and its part of `data_preprocessor`. Raises UserError."""
     upgraded: Steps = []
     preprocessor = Section()
     for index, step in enumerate(steps):
         if not isinstance(step, dict) or "type" not in step:
             raise UserError(f"{where}.{index}: a step of a pipeline is a dict with a `type`, not {step!r}")
-        kind, here = bare(step), f"{where}.{index} ({bare(step)})"
+        kind, here = bare_type(step), f"{where}.{index} ({bare_type(step)})"
         check_keys(step, ("type", *KEYS[kind]) if kind in KEYS else step, here)
         if kind == "Normalize":
             for key, value in step.items():
                 if key != "type":
-                    preprocessor.put("bgr_to_rgb" if key == "to_rgb" else key, value, place(step, key))
+                    preprocessor.put("bgr_to_rgb" if key == "to_rgb" else key, value, origin_of(step, key))
             preprocessor.setdefault("bgr_to_rgb", True)
         elif kind == "Pad":
             read_pad(step, upgraded, preprocessor)
         elif kind == "Resize":
-            upgraded.append(resize(step, here))
+            upgraded.append(upgrade_resize(step, here))
         elif kind == "Collect":
             upgraded.append(pack(step))
         elif kind not in DROPPED:
             if kind in SEES_VALUES and "mean" in preprocessor:
-                warnings.warn(f"{here} stands after Normalize, but now it sees the pixels before they are normalised")
+                warnings.warn(f"{here} comes after Normalize, but now it sees the pixels before they are normalised")
             upgraded.append(renamed(step, RENAMED.get(kind, {})))
     return upgraded, preprocessor
 
@@ -90,36 +90,36 @@ def renamed(step: Mapping[str, Any], names: Mapping[str, str]) -> Section:
     """A step with new names for some of its arguments."""
     section = Section()
     for key, value in step.items():
-        section.put(names.get(key, key), value, place(step, key))
+        section.put(names.get(key, key), value, origin_of(step, key))
     if section.get("backend_args") and section["backend_args"].get("backend") == "disk":
         section["backend_args"]["backend"] = "local"
     return section
 
 
 def read_pad(step: Mapping[str, Any], upgraded: Steps, preprocessor: Section) -> None:
-    """A Pad after Normalize fills normalised images, as the preprocessing does; one before it stays a step."""
+    """Read a Pad: after Normalize it pads normalised images, as the preprocessing does; before, it stays a step."""
     values = {"pad_val": step.get("pad_val", 0), "seg_pad_val": step.get("seg_pad_val", 255)}
-    origin = place(step, "type")
+    origin = origin_of(step, "type")
     if "mean" in preprocessor:
         for key in ("pad_val", "seg_pad_val", "size", "size_divisor"):
             value = step.get(key, values.get(key))
             if value is not None:
-                preprocessor.put(key, value, place(step, key) or origin)
+                preprocessor.put(key, value, origin_of(step, key) or origin)
         return
-    section = made(origin, type="Pad")
+    section = section_at(origin, type="Pad")
     if step.get("size") is not None:
         height, width = step["size"]
-        section.put("size", (width, height), place(step, "size"))
+        section.put("size", (width, height), origin_of(step, "size"))
     if step.get("size_divisor") is not None:
-        section.put("size_divisor", step["size_divisor"], place(step, "size_divisor"))
-    section.put("pad_val", made(origin, img=values["pad_val"], seg=values["seg_pad_val"]), origin)
+        section.put("size_divisor", step["size_divisor"], origin_of(step, "size_divisor"))
+    section.put("pad_val", section_at(origin, img=values["pad_val"], seg=values["seg_pad_val"]), origin)
     upgraded.append(section)
 
 
 def pack(step: Mapping[str, Any]) -> Section:
-    section = made(place(step, "type"), type="PackSegInputs")
+    section = section_at(origin_of(step, "type"), type="PackSegInputs")
     if step.get("meta_keys"):
-        section.put("meta_keys", step["meta_keys"], place(step, "meta_keys"))
+        section.put("meta_keys", step["meta_keys"], origin_of(step, "meta_keys"))
     return section
 
 
@@ -130,30 +130,30 @@ def scales_of(value: Any) -> list[tuple[int, int]]:
     return [tuple(scale) for scale in value] if isinstance(value[0], (list, tuple)) else [tuple(value)]
 
 
-def resize(step: Mapping[str, Any], where: str, scale: Any = None) -> Section:
-    """Resize, RandomResize or RandomChoiceResize; `scale` is what MultiScaleFlipAug hands down.
+def upgrade_resize(step: Mapping[str, Any], where: str, scale: Any = None) -> Section:
+    """Resize, RandomResize or RandomChoiceResize; `scale` comes from MultiScaleFlipAug.
 
     Raises UserError for a combination that has no counterpart.
     """
     scales = [scale] if scale is not None else scales_of(step.get("img_scale"))
-    section = made(place(step, "img_scale") or place(step, "type"))
-    keep = made(place(step, "keep_ratio") or place(step, "type"), keep_ratio=step.get("keep_ratio", True))
+    section = section_at(origin_of(step, "img_scale") or origin_of(step, "type"))
+    keep = section_at(origin_of(step, "keep_ratio") or origin_of(step, "type"), keep_ratio=step.get("keep_ratio", True))
     ratio_range = step.get("ratio_range")
     if step.get("min_size") is not None:
         if len(scales) != 1 or ratio_range is not None or not keep["keep_ratio"]:
             raise UserError(f"{where}: min_size goes with one img_scale and keep_ratio=True only")
         shortest = max(int(step["min_size"]), min(scales[0]))
-        return with_rest(made(place(step, "min_size"), type="ResizeShortestEdge", scale=shortest), step)
+        return with_rest(section_at(origin_of(step, "min_size"), type="ResizeShortestEdge", scale=shortest), step)
     if ratio_range is not None:
-        section = made(place(step, "ratio_range"), type="RandomResize")
-        section.put("scale", scales[0] if scales else None, place(step, "img_scale"))
-        section.put("ratio_range", ratio_range, place(step, "ratio_range"))
+        section = section_at(origin_of(step, "ratio_range"), type="RandomResize")
+        section.put("scale", scales[0] if scales else None, origin_of(step, "img_scale"))
+        section.put("ratio_range", ratio_range, origin_of(step, "ratio_range"))
     elif len(scales) == 1:
-        section = made(place(step, "img_scale") or place(step, "type"), type="Resize", scale=scales[0])
+        section = section_at(origin_of(step, "img_scale") or origin_of(step, "type"), type="Resize", scale=scales[0])
     elif len(scales) > 1 and step.get("multiscale_mode", "range") == "value":
-        section = made(place(step, "img_scale"), type="RandomChoiceResize", scales=scales)
+        section = section_at(origin_of(step, "img_scale"), type="RandomChoiceResize", scales=scales)
     elif len(scales) == 2:
-        section = made(place(step, "img_scale"), type="RandomResize", scale=scales)
+        section = section_at(origin_of(step, "img_scale"), type="RandomResize", scale=scales)
     else:
         raise UserError(f"{where} needs img_scale=(width, height), two of them, or multiscale_mode='value' with a list")
     section.absorb(keep)
@@ -163,7 +163,7 @@ def resize(step: Mapping[str, Any], where: str, scale: Any = None) -> Section:
 def with_rest(section: Section, step: Mapping[str, Any]) -> Section:
     for key in ("interpolation", "backend"):
         if key in step:
-            section.put(key, step[key], place(step, key))
+            section.put(key, step[key], origin_of(step, key))
     return section
 
 
@@ -173,19 +173,19 @@ def with_rest(section: Section, step: Mapping[str, Any]) -> Section:
 def upgrade_test_pipeline(
     steps: Sequence[Any], where: str, annotations: Mapping[str, Any]
 ) -> tuple[Steps, Steps | None, Section]:
-    """A test pipeline as (1.x steps, steps of test-time augmentation, what it says of `data_preprocessor.test_cfg`).
+    """Return a test pipeline as (1.x steps, steps of test-time augmentation, its part of `data_preprocessor`).
 
-    `annotations` are the arguments of LoadAnnotations, which 0.x did outside of the pipeline.
+    `annotations` are the arguments of LoadAnnotations, which 0.x ran outside of the pipeline.
     """
-    at = next((i for i, step in enumerate(steps) if bare(step) == "MultiScaleFlipAug"), None)
+    at = next((i for i, step in enumerate(steps) if bare_type(step) == "MultiScaleFlipAug"), None)
     if at is None:
         upgraded, preprocessor = upgrade_pipeline(steps, where)
         return with_annotations(upgraded, annotations), None, for_test(preprocessor)
     first, _ = upgrade_pipeline(steps[:at], where)
     several, here = steps[at], f"{where}.{at} (MultiScaleFlipAug)"
     check_keys(several, ("type", *KEYS["MultiScaleFlipAug"]), here)
-    inner = [step for step in several.get("transforms", ()) if bare(step) not in ("RandomFlip", "Resize")]
-    resizes = [step for step in several.get("transforms", ()) if bare(step) == "Resize"]
+    inner = [step for step in several.get("transforms", ()) if bare_type(step) not in ("RandomFlip", "Resize")]
+    resizes = [step for step in several.get("transforms", ()) if bare_type(step) == "Resize"]
     rest, preprocessor = upgrade_pipeline(inner, f"{here}.transforms")
     rest = with_annotations(rest, annotations)
     sizes = sized(several, here)
@@ -194,7 +194,7 @@ def upgrade_test_pipeline(
     if resizes:
         choices.append([resized(resizes[0], here, size) for size in augmented_sizes(several, sizes)])
     choices += [flips(several), *[[step] for step in rest]]
-    augmented = made(place(several, "type"), type="TestTimeAug", transforms=choices)
+    augmented = section_at(origin_of(several, "type"), type="TestTimeAug", transforms=choices)
     return [*first, *plain, *rest], [*first, augmented], for_test(preprocessor)
 
 
@@ -202,7 +202,7 @@ Size = tuple[tuple[int, int] | None, float]  # a scale and a factor of it; no sc
 
 
 def sized(several: Mapping[str, Any], where: str) -> list[Size]:
-    """The sizes that MultiScaleFlipAug names itself. Raises UserError where it names none."""
+    """The sizes in MultiScaleFlipAug. Raises UserError if it has none."""
     scales = scales_of(several.get("img_scale"))
     ratios = several.get("img_ratios")
     if ratios is None:
@@ -214,7 +214,7 @@ def sized(several: Mapping[str, Any], where: str) -> list[Size]:
 
 
 def one_size(several: Mapping[str, Any], sizes: list[Size]) -> Size:
-    """The size for testing without augmentation; a config that augments by itself is warned of."""
+    """The size for testing without augmentation; warns about a config that always augments."""
     if len(sizes) > 1 or several.get("flip"):
         warnings.warn(
             "MultiScaleFlipAug: the test pipeline augments; that is now `tta_pipeline` and done with `--tta` only"
@@ -230,63 +230,65 @@ def augmented_sizes(several: Mapping[str, Any], sizes: list[Size]) -> list[Size]
 
 
 def resized(step: Mapping[str, Any], where: str, size: Size) -> Section:
-    """The step that brings an image to one size."""
+    """The step that resizes an image to one size."""
     scale, ratio = size
     if scale is not None:
-        return resize(step, where, tuple(int(edge * ratio) for edge in scale))
-    section = made(place(step, "type"), type="Resize", scale_factor=ratio, keep_ratio=step.get("keep_ratio", True))
+        return upgrade_resize(step, where, tuple(int(edge * ratio) for edge in scale))
+    section = section_at(
+        origin_of(step, "type"), type="Resize", scale_factor=ratio, keep_ratio=step.get("keep_ratio", True)
+    )
     return with_rest(section, step)
 
 
 def flips(several: Mapping[str, Any]) -> Steps:
-    """As it is and mirrored; every direction brought an unmirrored image of its own in 0.x."""
+    """Unmirrored and mirrored; in 0.x every direction had its own unmirrored image."""
     directions = several.get("flip_direction", "horizontal")
     directions = [directions] if isinstance(directions, str) else list(directions)
-    origin = place(several, "flip")
+    origin = origin_of(several, "flip")
     return [
-        made(origin, type="RandomFlip", prob=probability, direction=direction)
+        section_at(origin, type="RandomFlip", prob=probability, direction=direction)
         for probability in (0.0, 1.0)
         for direction in directions
     ]
 
 
 def with_annotations(steps: Steps, options: Mapping[str, Any]) -> Steps:
-    """Labels are read before they are packed, and after the image is resized: scores are made at the label's size."""
-    if any(bare(step) == "LoadAnnotations" for step in steps):
+    """Read labels before they are packed and after the image is resized: scores are computed at the label's size."""
+    if any(bare_type(step) == "LoadAnnotations" for step in steps):
         return steps
-    position = next((i for i, step in enumerate(steps) if bare(step) == "PackSegInputs"), len(steps))
-    section = made(None, type="LoadAnnotations")
+    position = next((i for i, step in enumerate(steps) if bare_type(step) == "PackSegInputs"), len(steps))
+    section = section_at(None, type="LoadAnnotations")
     section.absorb(options)
     return [*steps[:position], section, *steps[position:]]
 
 
 def for_test(preprocessor: Section) -> Section:
-    """What a test pipeline says of the preprocessing: a size is one of test images only."""
+    """The preprocessing of a test pipeline: its size is only that of test images."""
     section = Section()
     sizes = Section()
     for key, value in preprocessor.items():
-        (sizes if key in ("size", "size_divisor") else section).put(key, value, place(preprocessor, key))
+        (sizes if key in ("size", "size_divisor") else section).put(key, value, origin_of(preprocessor, key))
     if sizes:
         section.put("test_cfg", sizes, next(iter(sizes._origins.values())))
     return section
 
 
 def join_preprocessors(train: Iterable[Section], test: Iterable[Section]) -> Section:
-    """`data_preprocessor` from what the pipelines say; training decides. Differences are warned of."""
+    """Join the parts of `data_preprocessor` from all pipelines; training wins, with a warning about differences."""
     joined = Section()
     for section in [*train, *test]:
         for key, value in section.items():
             if key not in joined:
-                joined.put(key, value, place(section, key))
+                joined.put(key, value, origin_of(section, key))
             elif joined[key] != value and key in ("mean", "std", "bgr_to_rgb", "size", "size_divisor"):
-                warnings.warn(f"the pipelines differ in {key}: {joined[key]} is taken everywhere, {value} is left out")
+                warnings.warn(f"the pipelines differ in {key}: {joined[key]} is used everywhere, {value} is dropped")
     if "mean" not in joined:
         joined.absorb(NOT_NORMALISED)
     if "size" in joined and "size_divisor" in joined:
         del joined["size_divisor"]  # 0.x took either
-    section = made(place(joined, "mean"), type="SegDataPreProcessor")
+    section = section_at(origin_of(joined, "mean"), type="SegDataPreProcessor")
     section.absorb(joined)
     for key, value in (("pad_val", 0), ("seg_pad_val", 255)):
         if key not in section:
-            section.put(key, value, place(joined, "mean"))
+            section.put(key, value, origin_of(joined, "mean"))
     return section

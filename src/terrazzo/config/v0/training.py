@@ -1,4 +1,4 @@
-"""0.x optimizer, learning rate, length, checkpoints, validation and logs: the sections of 1.x that say the same."""
+"""0.x optimizer, learning rate, length, checkpoints, validation and logs as the equivalent sections of 1.x."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from terrazzo.config.experiment import check_keys, warn_of_hook
 from terrazzo.config.reading.section import Section
-from terrazzo.config.v0.pipeline import bare, made, place
+from terrazzo.config.sections import check_keys, warn_about_hook
+from terrazzo.config.v0.pipeline import bare_type, origin_of, section_at
 from terrazzo.errors import UserError, nearest
 
 RUNNER_KEYS = ("type", "max_iters", "max_epochs")
 OPTIMIZER_HOOKS = (
     "OptimizerHook", "Fp16OptimizerHook", "GradientCumulativeOptimizerHook", "GradientCumulativeFp16OptimizerHook",
-    "DistOptimizerHook",  # of the forks that trained with apex
+    "DistOptimizerHook",  # of forks that trained with apex
 )  # fmt: skip
 OPTIMIZER_HOOK_KEYS = (
     "type", "grad_clip", "cumulative_iters", "loss_scale", "detect_anomalous_params", "distributed", "coalesce",
     "bucket_size_mb", "use_fp16", "update_interval",
 )  # fmt: skip
-# `evaluation`: old name -> where it is now; None: it steered how 0.x evaluated, not what came out
+# `evaluation`: old name -> new key; None: it controlled how 0.x evaluated, not the result
 EVALUATION: dict[str, str | None] = {
     "interval": "train_cfg.val_interval",
     "start": "train_cfg.val_begin",
@@ -39,7 +39,7 @@ CHECKPOINT_KEYS = (
     "save_best", "rule", "file_client_args", "create_symlink", "sync_buffer", "meta", "priority",
 )  # fmt: skip
 CHECKPOINT_DROPPED = ("type", "create_symlink", "sync_buffer", "meta", "priority", "file_client_args")
-# hook of log_config -> backend, and the new names of its arguments that are not about when it writes
+# hook of log_config -> backend, and the new names of its arguments, except those that set its interval
 LOGGERS: dict[str, tuple[str, dict[str, str]]] = {
     "TensorboardLoggerHook": ("TensorboardVisBackend", {"log_dir": "save_dir"}),
     "WandbLoggerHook": ("WandbVisBackend", {"init_kwargs": "init_kwargs"}),
@@ -76,7 +76,7 @@ POLICIES: dict[str, tuple[str, ...]] = {
 
 
 class Length:
-    """How long a run is: `runner`, or the older `total_iters` and `total_epochs`."""
+    """The length of a run, from `runner` or the older `total_iters` and `total_epochs`."""
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         runner = values.get("runner") or {}
@@ -89,12 +89,12 @@ class Length:
             (values, "total_iters", False), (values, "total_epochs", True),
         ):  # fmt: skip
             if section.get(key) is not None and self.count is None:
-                self.count, self.by_epoch, self.origin = int(section[key]), by_epoch, place(section, key)
+                self.count, self.by_epoch, self.origin = int(section[key]), by_epoch, origin_of(section, key)
 
     def loop(self) -> Section:
         """`train_cfg` without validation."""
         kind, name = ("EpochBasedTrainLoop", "max_epochs") if self.by_epoch else ("IterBasedTrainLoop", "max_iters")
-        return made(self.origin, type=kind, **{name: self.count})
+        return section_at(self.origin, type=kind, **{name: self.count})
 
 
 def upgrade_optimizer(values: Mapping[str, Any]) -> Section:
@@ -102,28 +102,30 @@ def upgrade_optimizer(values: Mapping[str, Any]) -> Section:
     old = values["optimizer"]
     hook = values.get("optimizer_config") or {}
     check_keys(hook, OPTIMIZER_HOOK_KEYS, "optimizer_config")
-    kind = bare(hook) or "OptimizerHook"
+    kind = bare_type(hook) or "OptimizerHook"
     if kind not in OPTIMIZER_HOOKS:
         raise UserError(f"optimizer_config: no hook is called '{kind}'{nearest(kind, OPTIMIZER_HOOKS)}")
     half = values.get("fp16")
     mixed = "Fp16" in kind or bool(hook.get("use_fp16")) or half is not None
-    origin = place(values, "optimizer")
-    wrapper = made(origin, type="AmpOptimWrapper" if mixed else "OptimWrapper")
+    origin = origin_of(values, "optimizer")
+    wrapper = section_at(origin, type="AmpOptimWrapper" if mixed else "OptimWrapper")
     optimizer = Section()
     for key, value in old.items():
         target = wrapper if key in ("paramwise_cfg", "constructor") else optimizer
         if value is not None or target is optimizer:
-            target.put(key, value, place(old, key))
+            target.put(key, value, origin_of(old, key))
     wrapper.put("optimizer", optimizer, origin)
     if hook.get("grad_clip"):
-        wrapper.put("clip_grad", hook["grad_clip"], place(hook, "grad_clip"))
+        wrapper.put("clip_grad", hook["grad_clip"], origin_of(hook, "grad_clip"))
     for key in ("cumulative_iters", "update_interval"):
         if hook.get(key, 1) != 1:
-            wrapper.put("accumulative_counts", hook[key], place(hook, key))
+            wrapper.put("accumulative_counts", hook[key], origin_of(hook, key))
     if mixed:
         check_keys(half or {}, ("loss_scale", "distributed"), "fp16")
         source = hook if "loss_scale" in hook else half or {}
-        wrapper.put("loss_scale", source.get("loss_scale", 512.0), place(source, "loss_scale") or place(hook, "type"))
+        wrapper.put(
+            "loss_scale", source.get("loss_scale", 512.0), origin_of(source, "loss_scale") or origin_of(hook, "type")
+        )
     return wrapper
 
 
@@ -132,7 +134,7 @@ def upgrade_schedule(config: Mapping[str, Any], length: Length) -> list[Section]
 
     Raises UserError for an unknown policy or key.
     """
-    policy = str(config.get("policy") or bare(config).removesuffix("LrUpdaterHook")).lower()
+    policy = str(config.get("policy") or bare_type(config).removesuffix("LrUpdaterHook")).lower()
     if policy not in POLICIES:
         raise UserError(f"lr_config: no policy is called '{policy}'{nearest(policy, POLICIES)}")
     check_keys(config, ("policy", "type", "by_epoch", *WARMUP_KEYS, *POLICIES[policy]), f"lr_config ({policy})")
@@ -149,21 +151,21 @@ def decay(policy: str, config: Mapping[str, Any], length: Length, by_epoch: bool
     """The scheduler of a policy, over the whole run."""
     if policy == "fixed":
         return None
-    origin = place(config, "policy") or place(config, "type")
+    origin = origin_of(config, "policy") or origin_of(config, "type")
     curve = CURVES[policy](config)
-    part = made(origin, type=curve.pop("type"))
+    part = section_at(origin, type=curve.pop("type"))
     for key, (value, source) in curve.items():
         if value is not None:
-            part.put(key, value, place(config, source) or origin)
-    inclusive = policy in ("poly", "linearannealing")  # what they come down to is reached one step after the last
+            part.put(key, value, origin_of(config, source) or origin)
+    inclusive = policy in ("poly", "linearannealing")  # their final value is reached one step after the last
     iterations_of_epochs = length.by_epoch and not by_epoch
     begin: float = 0
     if policy == "flatcosineannealing":
         begin = (length.count or 0) * config.get("start_percent", 0.75)
-    part.put("begin", begin if iterations_of_epochs else round(begin), place(config, "start_percent") or origin)
+    part.put("begin", begin if iterations_of_epochs else round(begin), origin_of(config, "start_percent") or origin)
     if length.count is not None:
         part.put("end", length.count + (inclusive and not iterations_of_epochs), length.origin)
-    part.put("by_epoch", by_epoch or iterations_of_epochs, place(config, "by_epoch") or origin)
+    part.put("by_epoch", by_epoch or iterations_of_epochs, origin_of(config, "by_epoch") or origin)
     if iterations_of_epochs:
         part.put("convert_to_iter_based", True, origin)
         if inclusive:
@@ -225,7 +227,7 @@ CURVES: dict[str, Any] = {
 
 
 def warmup(config: Mapping[str, Any]) -> Section | None:
-    """The factor that a warm-up puts on the rate until it is 1, at step `warmup_iters`."""
+    """The scheduler of a warm-up: a factor on the rate that reaches 1 at step `warmup_iters`."""
     kind = config.get("warmup")
     if kind is None:
         return None
@@ -234,26 +236,30 @@ def warmup(config: Mapping[str, Any]) -> Section | None:
     count = int(config.get("warmup_iters") or 0)
     if count < 1:
         raise UserError("lr_config: a warm-up needs warmup_iters, a positive number")
-    part = made(place(config, "warmup"), type=WARMUPS[kind])
+    part = section_at(origin_of(config, "warmup"), type=WARMUPS[kind])
     factor = "factor" if kind == "constant" else "start_factor"
-    part.put(factor, config.get("warmup_ratio", 0.1), place(config, "warmup_ratio") or place(config, "warmup"))
-    part.put("begin", 0, place(config, "warmup"))
+    part.put(factor, config.get("warmup_ratio", 0.1), origin_of(config, "warmup_ratio") or origin_of(config, "warmup"))
+    part.put("begin", 0, origin_of(config, "warmup"))
     if config.get("warmup_by_epoch"):
-        part.put("end", count, place(config, "warmup_iters"))
-        part.absorb(made(place(config, "warmup_by_epoch"), by_epoch=True, convert_to_iter_based=True, include_end=True))
+        part.put("end", count, origin_of(config, "warmup_iters"))
+        part.absorb(
+            section_at(
+                origin_of(config, "warmup_by_epoch"), by_epoch=True, convert_to_iter_based=True, include_end=True
+            )
+        )
     else:
-        part.put("end", count + 1, place(config, "warmup_iters"))
-        part.put("by_epoch", False, place(config, "warmup"))
+        part.put("end", count + 1, origin_of(config, "warmup_iters"))
+        part.put("by_epoch", False, origin_of(config, "warmup"))
     return part
 
 
 def upgrade_evaluation(config: Mapping[str, Any], loop: Section, checkpoint: Section) -> Section:
-    """`evaluation` into the loop and the checkpoint hook; its metrics as an evaluator."""
+    """Move `evaluation` into the loop and the checkpoint hook, and return its metrics as an evaluator."""
     check_keys(config, EVALUATION, "evaluation")
-    evaluator = made(place(config, "metric"), type="IoUMetric", iou_metrics=["mIoU"])
+    evaluator = section_at(origin_of(config, "metric"), type="IoUMetric", iou_metrics=["mIoU"])
     for key, value in config.items():
         section, _, name = (EVALUATION[key] or "").rpartition(".")
-        origin = place(config, key)
+        origin = origin_of(config, key)
         if section == "train_cfg":
             loop.put(name, value, origin)
         elif section == "val_evaluator":
@@ -266,56 +272,58 @@ def upgrade_evaluation(config: Mapping[str, Any], loop: Section, checkpoint: Sec
 def upgrade_checkpoint(config: Mapping[str, Any], length: Length, origin: str | None) -> Section:
     """`default_hooks.checkpoint` from `checkpoint_config`."""
     check_keys(config, CHECKPOINT_KEYS, "checkpoint_config")
-    hook = made(origin, type="CheckpointHook", by_epoch=length.by_epoch)
+    hook = section_at(origin, type="CheckpointHook", by_epoch=length.by_epoch)
     for key, value in config.items():
         if key not in CHECKPOINT_DROPPED:
-            hook.put(key, value, place(config, key))
+            hook.put(key, value, origin_of(config, key))
     return hook
 
 
 def upgrade_log(config: Mapping[str, Any], length: Length, sections: Section) -> Section:
     """`default_hooks.logger` from `log_config`; its trackers go into `vis_backends`."""
     check_keys(config, ("interval", "hooks"), "log_config")
-    logger = made(place(config, "interval"), type="LoggerHook", interval=config.get("interval", 50))
+    logger = section_at(origin_of(config, "interval"), type="LoggerHook", interval=config.get("interval", 50))
     if not length.by_epoch:
-        logger.put("log_metric_by_epoch", False, place(config, "interval"))
+        logger.put("log_metric_by_epoch", False, origin_of(config, "interval"))
     for hook in config.get("hooks") or ():
-        kind = bare(hook)
+        kind = bare_type(hook)
         if kind in LOGGERS:
             backend, names = LOGGERS[kind]
-            tracker = made(place(hook, "type"), type=backend)
+            tracker = section_at(origin_of(hook, "type"), type=backend)
             for old, new in names.items():
                 if hook.get(old):
-                    tracker.put(new, hook[old], place(hook, old))
+                    tracker.put(new, hook[old], origin_of(hook, old))
             sections["vis_backends"].append(tracker)
         elif kind != "TextLoggerHook":
-            warn_of_hook("log_config.hooks", kind)
+            warn_about_hook("log_config.hooks", kind)
     return logger
 
 
-def spread_hooks(values: Section) -> list[Section]:
-    """Hooks among `custom_hooks` that a section of 0.x stands for go into it; those of a setting of 1.x are returned.
+def sort_hooks(values: Section) -> list[Section]:
+    """Move hooks of `custom_hooks` into the 0.x sections that they equal, and return those that are settings of 1.x.
 
-    A moving average keeps its momentum alone; the others are warned of by name and left out.
+    Of a moving average only the momentum is kept; other hooks are dropped with a warning.
     """
     kept: list[Section] = []
     homes = {"CheckpointHook": "checkpoint_config", "EvalHook": "evaluation", "DistEvalHook": "evaluation"}
     for hook in values.get("custom_hooks") or ():
-        kind = bare(hook)
+        kind = bare_type(hook)
         if kind in homes or kind in LOGGERS:
             home = homes.get(kind, "log_config")
             section = Section()
             section.absorb(values.get(home) or {})
             if home == "log_config":
-                section.put("hooks", [*(section.get("hooks") or ()), hook], place(hook, "type"))
+                section.put("hooks", [*(section.get("hooks") or ()), hook], origin_of(hook, "type"))
             else:
                 section.absorb({key: value for key, value in hook.items() if key not in ("type", "priority")})
-            values.put(home, section, place(hook, "type"))
+            values.put(home, section, origin_of(hook, "type"))
             continue
         if kind == "EMAHook":
-            average = made(place(hook, "type"), type="EMAHook")
-            average.put("momentum", hook.get("momentum", 0.0002), place(hook, "momentum") or place(hook, "type"))
+            average = section_at(origin_of(hook, "type"), type="EMAHook")
+            average.put(
+                "momentum", hook.get("momentum", 0.0002), origin_of(hook, "momentum") or origin_of(hook, "type")
+            )
             kept.append(average)
         else:
-            warn_of_hook("custom_hooks", kind)
+            warn_about_hook("custom_hooks", kind)
     return kept

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
+from terrazzo.config.reading.markup import one_line_yaml
 from terrazzo.data.checks.finding import MOST_FILES, Finding
-from terrazzo.data.checks.run import as_yaml
 
 # how a config says what it says: in the short form, in the 1.x vocabulary, or in the 0.x one
 Form = Literal["short", "full", "old"]
@@ -30,7 +30,7 @@ def fix_lines(finding: Finding, form: Form) -> dict[str, Any]:
 def fix_text(finding: Finding, form: Form) -> str:
     """The line of config that repairs a finding, else what else to do."""
     lines = fix_lines(finding, form)
-    return "; ".join(f"{key}: {as_yaml(value)}" for key, value in lines.items()) or finding.advice
+    return "; ".join(f"{key}: {one_line_yaml(value)}" for key, value in lines.items()) or finding.advice
 
 
 def all_lines(findings: Iterable[Finding], form: Form) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from terrazzo.config.experiment import Experiment
+from terrazzo.config.reading.markup import one_line_yaml
 from terrazzo.data.checks.balance import balance_findings
 from terrazzo.data.checks.files import file_findings
 from terrazzo.data.checks.finding import KINDS, Finding
@@ -152,15 +153,7 @@ def stop_at_errors(report: Report, ending: str = "") -> None:
 
 def data_lines(changes: Mapping[str, Any], prefix: str = "") -> list[str]:
     """Changes as lines of YAML."""
-    return [f"{prefix}{key}: {as_yaml(value)}" for key, value in changes.items()]
-
-
-def as_yaml(value: Any) -> str:
-    """A value as YAML on one line."""
-    import yaml
-
-    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=2**20, allow_unicode=True)
-    return text.removesuffix("\n").removesuffix("\n...")
+    return [f"{prefix}{key}: {one_line_yaml(value)}" for key, value in changes.items()]
 
 
 def folder_specs(root: Path) -> dict[str, dict[str, Any]]:

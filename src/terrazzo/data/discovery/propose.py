@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from rich.console import Console
 from rich.progress import track
 
+from terrazzo.config.reading.markup import one_line_yaml
 from terrazzo.config.short_form import expand as short
 from terrazzo.data.discovery.label_facts import LabelFacts, named_facts, picture_facts
 from terrazzo.data.discovery.layouts import Layout, find_layout
@@ -197,8 +197,7 @@ def entry(key: str, value: Any, comment: str = "", indent: int = 0) -> str:
     """A line `key: value  # comment`; a long comment stands above it."""
     space = " " * indent
     plain = dict(value) if isinstance(value, Mapping) else value
-    text = yaml.safe_dump(plain, default_flow_style=True, width=10**6, allow_unicode=True, sort_keys=False)
-    line = f"{space}{key}: {text.removesuffix('...' + chr(10)).strip()}"
+    line = f"{space}{key}: {one_line_yaml(plain)}"
     if not comment:
         return line
     if len(line) + len(comment) < 110:

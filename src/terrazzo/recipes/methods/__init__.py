@@ -1,4 +1,4 @@
-"""One function a method, a few methods a file; and which words of a name belong to which method."""
+"""Methods by the words of recipe names: one function a method, a few methods a file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Build = Callable[..., None]
 
 @dataclass(frozen=True)
 class Family:
-    """A method: the words that mean it, and the function that makes a plan its own."""
+    """A method: the words that mean it, and the function that completes a plan."""
 
     folder: str  # of the official configs, which is the family's name
     pattern: str
@@ -43,8 +43,8 @@ def all_families() -> list[Family]:
     return sorted(FAMILIES, key=lambda item: item.pattern.count(".+"))  # particular patterns before general ones
 
 
-def find(words: str) -> tuple[Family, dict[str, str]] | None:
-    """The family of model words, with what its pattern found in them."""
+def find_method(words: str) -> tuple[Family, dict[str, str]] | None:
+    """The family of model words, with the groups of its pattern."""
     for item in all_families():
         match = re.fullmatch(item.pattern, words)
         if match:

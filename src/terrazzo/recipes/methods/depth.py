@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from terrazzo.recipes.backbones import HOST
 from terrazzo.recipes.methods import family
-from terrazzo.recipes.parts import Part, part, wrapper
+from terrazzo.recipes.parts import Spec, part, wrapper
 from terrazzo.recipes.plan import Plan
 
 META_KEYS = ["img_path", "depth_map_path", "ori_shape", "img_shape", "pad_shape", "scale_factor", "flip",
     "flip_direction", "category_id"]  # fmt: skip
 
 
-def diffusion() -> Part:
+def diffusion() -> Spec:
     """Stable Diffusion 1.5."""
     unet = {"image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 320,
         "attention_resolutions": [4, 2, 1], "num_res_blocks": 2, "channel_mult": [1, 2, 4, 4], "num_heads": 8,
@@ -38,7 +38,7 @@ def vpd(plan: Plan) -> None:
     host = f"{HOST}mmsegmentation/v0.5/vpd/"
     checkpoint = host + "stable_diffusion_v1-5_pretrain_third_party.pth"
     small = plan.crop[0] < 512
-    head: Part = {"type": "VPDDepthHead", "in_channels": [320, 640, 1280, 1280], "max_depth": 10}
+    head: Spec = {"type": "VPDDepthHead", "in_channels": [320, 640, 1280, 1280], "max_depth": 10}
     latent = {"target": "ldm.models.diffusion.ddpm.LatentDiffusion", "base_learning_rate": 0.0001}
     backbone = part("VPD", diffusion_cfg=latent | {"checkpoint": checkpoint, "params": diffusion()},
         class_embed_path=host + "nyu_class_embeddings.pth", class_embed_select=True, pad_shape=512,
@@ -49,8 +49,8 @@ def vpd(plan: Plan) -> None:
         test_cfg=plan.slide(stride=[160, 160] if small else [128, 128]) | {"mode": "slide_flip"})  # fmt: skip
     del plan.preprocessor["size"]
     learn(plan)
-    load: list[Part] = [{"type": "LoadImageFromFile"}, {"type": "LoadDepthAnnotation", "depth_rescale_factor": 1e-3}]
-    pack: Part = {"type": "PackSegInputs", "meta_keys": list(META_KEYS)}
+    load: list[Spec] = [{"type": "LoadImageFromFile"}, {"type": "LoadDepthAnnotation", "depth_rescale_factor": 1e-3}]
+    pack: Spec = {"type": "PackSegInputs", "meta_keys": list(META_KEYS)}
     colours = [{"type": kind} for kind in ("RandomBrightnessContrast", "RandomGamma", "HueSaturationValue")]
     rescale = {"type": "RandomResize", "scale": [768, 512], "ratio_range": [0.8, 1.5], "keep_ratio": True}
     plan.train_pipeline = [*load, {"type": "RandomDepthMix", "prob": 0.25}, {"type": "RandomFlip", "prob": 0.5},

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 from terrazzo.recipes.backbones import Backbone, backbone
 from terrazzo.recipes.methods import family
-from terrazzo.recipes.parts import Part, ohem
+from terrazzo.recipes.parts import Spec, ohem
 from terrazzo.recipes.plan import Plan
 
-Head = Callable[[Plan, Backbone], Part]
+Head = Callable[[Plan, Backbone], Spec]
 
 
 def dilated(method: str, folder: str | None = None) -> Callable[[Head], Head]:
@@ -35,12 +35,12 @@ def fcn_d6(plan: Plan, word: str) -> None:
     plan.segmentor(body, decode, plan.auxiliary(body.channels[2], 2, body.auxiliary_width, dilation=6))
 
 
-def stride_sixteen(body: Backbone) -> Part:
+def stride_sixteen(body: Backbone) -> Spec:
     """DeepLab on a multi-grid backbone of stride 16: half the dilations, and hard pixels only."""
     return {"dilations": [1, 6, 12, 18], "sampler": ohem(min_kept=100000)} if "multi_grid" in body.spec else {}
 
 
-def separable_head(plan: Plan, body: Backbone) -> Part:
+def separable_head(plan: Plan, body: Backbone) -> Spec:
     width = {"low": body.channels[0], "low_width": body.low_width, "width": body.width}
     return plan.separable_aspp_head(body.channels[3], **width, **stride_sixteen(body))
 
@@ -55,7 +55,7 @@ HEADS: dict[str, Head] = {
 NON_LOCAL = {"reduction": 2, "use_scale": True, "mode": "embedded_gaussian"}
 EXPECTATION = {"channels": 256, "ema_channels": 512, "num_bases": 64, "num_stages": 3, "momentum": 0.1}
 # word of names -> folder, type and options of a head on the last stage
-HEADS_OF_ONE_STAGE: dict[str, tuple[str, str, Part]] = {
+HEADS_OF_ONE_STAGE: dict[str, tuple[str, str, Spec]] = {
     "apcnet": ("apcnet", "APCHead", {"pool_scales": [1, 2, 3, 6]}),  # He et al., CVPR 2019
     "ccnet": ("ccnet", "CCHead", {"recurrence": 2}),  # Huang et al., ICCV 2019
     "danet": ("danet", "DAHead", {"pam_channels": 64}),  # Fu et al., CVPR 2019
@@ -68,7 +68,7 @@ HEADS_OF_ONE_STAGE: dict[str, tuple[str, str, Part]] = {
 }
 
 
-def one_stage(kind: str, options: Part) -> Head:
+def one_stage(kind: str, options: Spec) -> Head:
     return lambda plan, body: plan.head(kind, body.channels[3], 3, **({"channels": body.width} | options))
 
 
@@ -79,14 +79,14 @@ for method, decode_head in HEADS.items():
 
 
 @dilated("ann")
-def ann(plan: Plan, body: Backbone) -> Part:
+def ann(plan: Plan, body: Backbone) -> Spec:
     """Zhu et al., ICCV 2019."""
     options = {"project_channels": 256, "query_scales": [1], "key_pool_scales": [1, 3, 6, 8]}
     return plan.head("ANNHead", body.channels[2:], [2, 3], body.width, **options)
 
 
 @dilated("psanet")
-def psanet(plan: Plan, body: Backbone) -> Part:
+def psanet(plan: Plan, body: Backbone) -> Spec:
     """Zhao et al., ECCV 2018."""
     size = 66 if plan.words.dataset == "ade20k" else 97  # of the attention map
     options = {"psa_type": "bi-direction", "compact": False, "shrink_factor": 2, "normalization_factor": 1.0}

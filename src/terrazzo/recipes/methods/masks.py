@@ -11,7 +11,7 @@ from terrazzo.recipes.datasets import VOC_CLASSES, VOC_COLOURS, metainfo
 from terrazzo.recipes.methods import family
 from terrazzo.recipes.methods.dilated import HEADS
 from terrazzo.recipes.methods.transformers import SWIN_DECAY, VIT_DECAY
-from terrazzo.recipes.parts import Part, adamw, batch_norm, clip, init, keys, mixed, no_decay, part, wrapper
+from terrazzo.recipes.parts import Spec, adamw, batch_norm, clip, init, keys, mixed, no_decay, part, wrapper
 from terrazzo.recipes.plan import Plan
 
 RELU = {"type": "ReLU", "inplace": True}
@@ -47,7 +47,7 @@ def knet_swin(plan: Plan, size: str) -> Backbone:
     return Backbone(spec, swin_channels(size), {"pretrained": address})
 
 
-def kernel_update(plan: Plan) -> Part:
+def kernel_update(plan: Plan) -> Spec:
     """One of K-Net's rounds."""
     updator = part("KernelUpdator", in_channels=256, feat_channels=256, out_channels=256, act_cfg=dict(RELU),
         norm_cfg={"type": "LN"})  # fmt: skip
@@ -57,7 +57,7 @@ def kernel_update(plan: Plan) -> Part:
         kernel_updator_cfg=updator)  # fmt: skip
 
 
-def query_decoder(layers: int, dropout: float) -> Part:
+def query_decoder(layers: int, dropout: float) -> Spec:
     """The transformer decoder of MaskFormer and Mask2Former."""
     attention = {"embed_dims": 256, "num_heads": 8, "attn_drop": dropout, "proj_drop": dropout, "dropout_layer": None,
         "batch_first": True}  # fmt: skip
@@ -67,17 +67,17 @@ def query_decoder(layers: int, dropout: float) -> Part:
     return {"return_intermediate": True, "num_layers": layers, "layer_cfg": layer, "init_cfg": None}
 
 
-def mask_losses(plan: Plan, classes: float, masks: Part, dice: float) -> Part:
+def mask_losses(plan: Plan, classes: float, masks: Spec, dice: float) -> Spec:
     """The three losses of a mask classifier: its last class, 'no object', counts a tenth."""
-    named: Part = {"type": "mmdet.CrossEntropyLoss", "use_sigmoid": False, "loss_weight": classes, "reduction": "mean"}
+    named: Spec = {"type": "mmdet.CrossEntropyLoss", "use_sigmoid": False, "loss_weight": classes, "reduction": "mean"}
     overlap = part("mmdet.DiceLoss", use_sigmoid=True, activate=True, reduction="mean", naive_dice=True, eps=1.0,
         loss_weight=dice)  # fmt: skip
     weights = [1.0] * plan.num_classes + [0.1]
     return {"loss_cls": named | {"class_weight": weights}, "loss_mask": masks, "loss_dice": overlap}
 
 
-def matching(scope: str, classes: float, masks: Part, dice: float) -> Part:
-    """How predicted masks are matched to true ones."""
+def matching(scope: str, classes: float, masks: Spec, dice: float) -> Spec:
+    """The matching of predicted masks to true ones."""
     costs = [{"type": f"{scope}ClassificationCost", "weight": classes}, masks,
         {"type": f"{scope}DiceCost", "weight": dice, "pred_act": True, "eps": 1.0}]  # fmt: skip
     return {"assigner": {"type": f"{scope}HungarianAssigner", "match_costs": costs}}
@@ -87,7 +87,7 @@ POSITIONS = {"num_feats": 128, "normalize": True}
 POINTS = {"num_points": 12544, "oversample_ratio": 3.0, "importance_sample_ratio": 0.75}
 
 
-def swin_keys(size: str, rate: float, names: tuple[str, ...]) -> Part:
+def swin_keys(size: str, rate: float, names: tuple[str, ...]) -> Spec:
     """The norms of a Swin Transformer learn at `rate` and do not decay."""
     setting = {"lr_mult": rate, "decay_mult": 0.0}
     depths = backbones.SWIN[size][1]
@@ -104,7 +104,7 @@ def maskformer(plan: Plan, depth: str, letter: str) -> None:
     """Cheng et al., NeurIPS 2021."""
     focal = {"type": "mmdet.FocalLoss", "use_sigmoid": True, "gamma": 2.0, "alpha": 0.25, "reduction": "mean"}
     focal_cost = {"type": "mmdet.FocalLossCost", "weight": 20.0, "binary_input": True}
-    decode: Part = part(
+    decode: Spec = part(
         "MaskFormerHead", feat_channels=256, in_index=[0, 1, 2, 3], num_classes=plan.num_classes, out_channels=256,
         num_queries=100,
         pixel_decoder={"type": "mmdet.PixelDecoder", "norm_cfg": dict(GROUP_NORM), "act_cfg": {"type": "ReLU"}},
@@ -138,7 +138,7 @@ SWIN_WORD = r"swin-(?P<letter>[tsbl])(?:-in(?P<classes>1k|22k)-384x384-pre)?"
 @family("mask2former", rf"mask2former_(?:r(?P<depth>50|101)|{SWIN_WORD})", "mask2former_r50")
 def mask2former(plan: Plan, depth: str, letter: str, classes: str) -> None:
     """Cheng et al., CVPR 2022."""
-    settings: Part = {"backbone": {"lr_mult": 0.1, "decay_mult": 1.0}}
+    settings: Spec = {"backbone": {"lr_mult": 0.1, "decay_mult": 1.0}}
     for name in ("query_embed", "query_feat", "level_embed"):
         settings[name] = {"lr_mult": 1.0, "decay_mult": 0.0}
     if letter:
@@ -167,20 +167,20 @@ def mask2former(plan: Plan, depth: str, letter: str, classes: str) -> None:
     plan.train_pipeline[2] = choice_of_sizes(short, 20)
 
 
-def choice_of_sizes(short: int, most: int) -> Part:
+def choice_of_sizes(short: int, most: int) -> Spec:
     """The shorter edge becomes five to `most` tenths of `short`."""
     scales = [short * tenths // 10 for tenths in range(5, most + 1)]
     resizing = {"resize_type": "ResizeShortestEdge", "max_size": short * 4}
     return {"type": "RandomChoiceResize", "scales": scales, **resizing}
 
 
-def mask2former_resnet(depth: int) -> Part:
+def mask2former_resnet(depth: int) -> Spec:
     return part("ResNet", depth=depth, deep_stem=False, num_stages=4, out_indices=[0, 1, 2, 3], frozen_stages=-1,
         norm_cfg=batch_norm(requires_grad=False), style="pytorch",
         init_cfg=init(f"torchvision://resnet{depth}"))  # fmt: skip
 
 
-def pixel_decoder() -> Part:
+def pixel_decoder() -> Spec:
     """Multi-scale deformable attention over three levels."""
     attention = {"embed_dims": 256, "num_heads": 8, "num_levels": 3, "num_points": 4, "im2col_step": 64, "dropout": 0.0,
         "batch_first": True, "norm_cfg": None, "init_cfg": None}  # fmt: skip
@@ -191,7 +191,7 @@ def pixel_decoder() -> Part:
         init_cfg=None)  # fmt: skip
 
 
-def mask2former_head(plan: Plan, channels: list[int]) -> Part:
+def mask2former_head(plan: Plan, channels: list[int]) -> Spec:
     entropy = {"type": "mmdet.CrossEntropyLoss", "use_sigmoid": True, "reduction": "mean", "loss_weight": 5.0}
     entropy_cost = {"type": "mmdet.CrossEntropyLossCost", "weight": 5.0, "use_sigmoid": True}
     training = POINTS | matching("mmdet.", 2.0, entropy_cost, 5.0) | {"sampler": {"type": "mmdet.MaskPseudoSampler"}}
@@ -233,7 +233,7 @@ def san(plan: Plan, size: str) -> None:
     san_training(plan, size)
 
 
-def san_head(plan: Plan, width: int, heads: int, mask_layers: int, text_width: int) -> Part:
+def san_head(plan: Plan, width: int, heads: int, mask_layers: int, text_width: int) -> Spec:
     decoder = {"num_layers": 1, "embed_channels": 256, "mlp_channels": 256, "num_mlp": 3, "rescale": True}
     adapter = {"in_channels": 3, "clip_channels": width, "embed_dims": 240, "patch_size": 16, "patch_bias": True,
         "num_queries": 100, "cfg_encoder": {"num_encode_layer": 8, "num_heads": 6, "mlp_ratio": 4},
@@ -249,7 +249,7 @@ def san_head(plan: Plan, width: int, heads: int, mask_layers: int, text_width: i
         loss_decode=san_losses(plan.num_classes))  # fmt: skip
 
 
-def san_losses(num_classes: int) -> list[Part]:
+def san_losses(num_classes: int) -> list[Spec]:
     entropy: dict[str, Any] = {"type": "CrossEntropyLoss"}
     weights = [1.0] * num_classes + [0.1]
     overlap = {"type": "DiceLoss", "ignore_index": None, "naive_dice": True, "eps": 1}
@@ -259,7 +259,7 @@ def san_losses(num_classes: int) -> list[Part]:
 
 
 def san_training(plan: Plan, size: str) -> None:
-    """Names of SAN's recipes say no schedule."""
+    """Set how SAN is trained; the names of its recipes contain no schedule."""
     plan.preprocessor |= {"mean": [122.7709, 116.746, 104.0937], "std": [68.5005, 66.6322, 70.3232]}
     plan.preprocessor |= {"size_divisor": plan.crop[0], "test_cfg": {"size_divisor": 32}}
     del plan.preprocessor["size"]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from terrazzo.recipes.backbones import Backbone, backbone
 from terrazzo.recipes.methods import family
-from terrazzo.recipes.parts import Part, batch_norm, fpn, part, sgd, wrapper
+from terrazzo.recipes.parts import Spec, batch_norm, fpn, part, sgd, wrapper
 from terrazzo.recipes.plan import Plan
 
 
-def joined_fcn(plan: Plan, body: Backbone, weight: float = 1.0) -> Part:
+def joined_fcn(plan: Plan, body: Backbone, weight: float = 1.0) -> Spec:
     """One 1x1 convolution on the stages of HRNet, resized to one size and joined."""
     options = {"input_transform": "resize_concat", "kernel_size": 1, "num_convs": 1, "concat_input": False}
     return plan.head("FCNHead", body.channels, [0, 1, 2, 3], sum(body.channels), weight, dropout_ratio=-1, **options)

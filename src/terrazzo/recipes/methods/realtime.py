@@ -1,4 +1,4 @@
-"""Methods made for speed, each with a backbone of its own."""
+"""Fast methods, each with its own backbone."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from typing import Any
 
 from terrazzo.recipes.backbones import HOST, PRETRAIN, Backbone, resnet_channels, resnet_spec
 from terrazzo.recipes.methods import family
-from terrazzo.recipes.parts import CITYSCAPES_WEIGHTS, Part, batch_norm, cross_entropy, init, ohem, part, sgd, wrapper
+from terrazzo.recipes.parts import CITYSCAPES_WEIGHTS, Spec, batch_norm, cross_entropy, init, ohem, part, sgd, wrapper
 from terrazzo.recipes.plan import Plan
 
 RELU = {"type": "ReLU", "inplace": True}
 
 
-def side_head(plan: Plan, channels: int, index: int, width: int, **options: Any) -> Part:
-    """An auxiliary head without dropout of its own."""
+def side_head(plan: Plan, channels: int, index: int, width: int, **options: Any) -> Spec:
+    """An auxiliary head without its own dropout."""
     return plan.auxiliary(channels, index, width, **({"dropout_ratio": None, "weight": 1.0} | options))
 
 
-def body(spec: Part, **model: Any) -> Backbone:
+def body(spec: Spec, **model: Any) -> Backbone:
     return Backbone(spec, [], model)
 
 
@@ -84,17 +84,17 @@ def ddrnet(plan: Plan, size: str) -> None:
     seeded(plan)
 
 
-def hard_pixels(plan: Plan, weight: float) -> Part:
+def hard_pixels(plan: Plan, weight: float) -> Spec:
     """Cross-entropy of hard pixels."""
     return {"type": "OhemCrossEntropy", "thres": 0.9, "min_kept": 131072, "loss_weight": weight} | weights_of(plan)
 
 
-def weights_of(plan: Plan) -> Part:
+def weights_of(plan: Plan) -> Spec:
     return {"class_weight": list(CITYSCAPES_WEIGHTS)} if plan.words.dataset == "cityscapes" else {}
 
 
 def seeded(plan: Plan) -> None:
-    """What DDRNet and PIDNet share beside the model."""
+    """The settings beside the model that DDRNet and PIDNet share."""
     plan.schedule = plan.poly(0)
     plan.settings["randomness"] = {"seed": 304}
 

@@ -7,7 +7,7 @@ from typing import Any
 from terrazzo.recipes import backbones
 from terrazzo.recipes.backbones import HOST, PRETRAIN, Backbone, backbone
 from terrazzo.recipes.methods import family
-from terrazzo.recipes.parts import Part, adamw, batch_norm, fpn, init, keys, mixed, no_decay, part, sgd, wrapper
+from terrazzo.recipes.parts import Spec, adamw, batch_norm, fpn, init, keys, mixed, no_decay, part, sgd, wrapper
 from terrazzo.recipes.plan import Plan
 
 
@@ -26,7 +26,7 @@ def segformer(plan: Plan, word: str) -> None:
         plan.train_pipeline[2]["scale"] = plan.test_pipeline[1]["scale"] = [2048, 640]
 
 
-def faster_head() -> Part:
+def faster_head() -> Spec:
     """The head learns ten times as fast as the encoder."""
     settings = no_decay("pos_block", "norm")["paramwise_cfg"]["custom_keys"]
     return keys(**settings, head={"lr_mult": 10.0})
@@ -59,7 +59,7 @@ def segmenter(plan: Plan, size: str, method: str) -> None:
         num_layers=layers, num_heads=heads, drop_path_rate=0.1, attn_drop_rate=0.0, drop_rate=0.0, final_norm=True,
         norm_cfg={"type": "LN", "eps": 1e-6, "requires_grad": True}, with_cls_token=True,
         interpolate_mode="bicubic")  # fmt: skip
-    options: Part = {"dropout_ratio": 0.0, "norm_cfg": None, "align_corners": None}
+    options: Spec = {"dropout_ratio": 0.0, "norm_cfg": None, "align_corners": None}
     if method == "mask":
         options |= {"num_layers": 2, "num_heads": heads, "embed_dims": width}
         decode = plan.head("SegmenterMaskTransformerHead", width, None, width, **options)
@@ -88,7 +88,7 @@ def setr(plan: Plan, method: str) -> None:
     plan.workers = 2 if street else 4
 
 
-def setr_mla(plan: Plan, street: bool) -> tuple[Part, list[Part], Part]:
+def setr_mla(plan: Plan, street: bool) -> tuple[Spec, list[Spec], Spec]:
     """Multi-level aggregation: head, auxiliary heads, neck."""
     relu = {"act_cfg": {"type": "ReLU"}}
     neck = {"type": "MLANeck", "in_channels": [1024] * 4, "out_channels": 256, "norm_cfg": batch_norm(), **relu}
@@ -97,14 +97,14 @@ def setr_mla(plan: Plan, street: bool) -> tuple[Part, list[Part], Part]:
     return decode, [plan.auxiliary(256, index, 256, **options) for index in range(4)], neck
 
 
-def setr_up(plan: Plan, method: str, street: bool) -> tuple[Part, list[Part]]:
+def setr_up(plan: Plan, method: str, street: bool) -> tuple[Spec, list[Spec]]:
     """Progressive or naive upsampling: head and auxiliary heads."""
     kernel = 3 if method == "pup" else 1
     growth = {"num_convs": 4, "up_scale": 2} if method == "pup" else {"num_convs": 1, "up_scale": 4}
-    options: Part = {"dropout_ratio": 0, "kernel_size": kernel}
+    options: Spec = {"dropout_ratio": 0, "kernel_size": kernel}
     decode = plan.head("SETRUPHead", 1024, 3, 256, **options, **growth)
     if street:
-        side: Part = {"num_convs": 1 if method == "naive" else 2, "up_scale": 4}
+        side: Spec = {"num_convs": 1 if method == "naive" else 2, "up_scale": 4}
     else:
         side = {"num_convs": 2, "act_cfg": {"type": "ReLU"}}
     return decode, [plan.head("SETRUPHead", 1024, index, 256, 0.4, **options, **side) for index in range(3)]
@@ -125,7 +125,7 @@ def dpt(plan: Plan) -> None:
     plan.optimizer, plan.schedule = wrapper(adamw(6e-5, 0.01), **no_decay(*VIT_DECAY)), plan.transformer_schedule()
 
 
-def transformer_spec(plan: Plan, kind: str, size: str, indices: list[int], **options: Any) -> Part:
+def transformer_spec(plan: Plan, kind: str, size: str, indices: list[int], **options: Any) -> Spec:
     """A plain transformer below UPerHead."""
     width, layers, heads = VIT[size]
     return part(kind, img_size=plan.crop, patch_size=16, in_channels=3, embed_dims=width, num_layers=layers,
@@ -155,7 +155,7 @@ def vit(plan: Plan, kind: str, size: str, norm: str, neck: str) -> None:
     plan.optimizer, plan.schedule = wrapper(adamw(6e-5, 0.01), **no_decay(*VIT_DECAY)), plan.transformer_schedule()
 
 
-def with_pyramid(plan: Plan, spec: Part, pretrained: str) -> None:
+def with_pyramid(plan: Plan, spec: Spec, pretrained: str) -> None:
     """UPerNet on a plain transformer whose levels are rescaled to a pyramid."""
     width = spec["embed_dims"]
     neck = {"type": "Feature2Pyramid", "embed_dim": width, "rescales": [4, 2, 1, 0.5]}
@@ -163,7 +163,7 @@ def with_pyramid(plan: Plan, spec: Part, pretrained: str) -> None:
     plan.segmentor(body, plan.uper_head([width] * 4, width), plan.auxiliary(width), neck, test_cfg=plan.slide())
 
 
-def layer_decay(layers: int, rate: float) -> Part:
+def layer_decay(layers: int, rate: float) -> Spec:
     """Earlier layers learn more slowly."""
     settings = {"num_layers": layers, "layer_decay_rate": rate}
     return {"constructor": "LayerDecayOptimizerConstructor", "paramwise_cfg": settings}
@@ -211,13 +211,13 @@ def swin(plan: Plan, size: str, window: str, classes: str) -> None:
 
 
 def change_detection(plan: Plan) -> None:
-    """Two pictures of one place go in as six channels."""
+    """Take two pictures of one place as six channels."""
     plan.model["backbone"]["in_channels"] = 6
     plan.preprocessor |= {"mean": plan.preprocessor["mean"] * 2, "std": plan.preprocessor["std"] * 2}
     flips = [{"type": f"{axis}Flip", "p": 0.5} for axis in ("Horizontal", "Vertical")]
     change = {"type": "Albu", "transforms": [{"type": "RandomBrightnessContrast", "p": 0.2}, *flips]}
-    load: list[Part] = [{"type": "LoadMultipleRSImageFromFile"}, {"type": "LoadAnnotations"}]
-    pack: list[Part] = [{"type": "ConcatCDInput"}, {"type": "PackSegInputs"}]
+    load: list[Spec] = [{"type": "LoadMultipleRSImageFromFile"}, {"type": "LoadAnnotations"}]
+    pack: list[Spec] = [{"type": "ConcatCDInput"}, {"type": "PackSegInputs"}]
     plan.train_pipeline, plan.test_pipeline = [*load, change, *pack], [*load, *pack]
     augment = {"type": "TestTimeAug", "transforms": [[load[1]], [pack[0]], [pack[1]]]}
     plan.settings["tta_pipeline"] = [load[0], augment]

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from terrazzo.config.experiment import SECTIONS
+from terrazzo.config.sections import SECTIONS
 from terrazzo.errors import UserError, nearest
 from terrazzo.training.monitoring.run_record import NAME, read_record
 from terrazzo.training.monitoring.trackers import flat
