@@ -188,6 +188,24 @@ def test_nothing_heavy_is_imported_at_the_start(statement):
     assert (result.stdout.strip(), result.stderr) == ("", "")
 
 
+BUILDING_AND_LOADING = """
+import sys
+import numpy as np
+import terrazzo as tz
+for family in ("segformer", "mask2former", "segnext", "knet", "unet"):
+    tz.build_model(tz.recipes.family(family))
+assert set(np.unique(tz.load(device="cpu")(np.zeros((64, 96, 3), np.uint8)).labels)) <= set(range(11))
+print(*sorted({"torch._dynamo", "scipy"} & set(sys.modules)))
+"""
+
+
+def test_building_and_loading_models_import_neither_the_compiler_nor_scipy():
+    result = subprocess.run(
+        [sys.executable, "-c", BUILDING_AND_LOADING], env=environment(), capture_output=True, text=True
+    )
+    assert (result.stdout.strip(), result.returncode) == ("", 0), result.stderr
+
+
 def test_every_public_name_is_there():
     for name in terrazzo.__all__:
         assert getattr(terrazzo, name) is not None

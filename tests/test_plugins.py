@@ -17,7 +17,7 @@ from support.paths import REPOSITORY
 from terrazzo.cli.main import main
 from terrazzo.errors import UserError
 from terrazzo.plugins import COUNTERPARTS, check_ported
-from terrazzo.registry import MODELS, Registry
+from terrazzo.registry import MODELS, Registry, model_type
 
 PAGE = REPOSITORY / "docs" / "extending.md"
 BLOCKS = re.findall(r"^```\w+\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
@@ -217,7 +217,7 @@ def test_each_import_has_its_counterpart(tmp_path, line, advice):
     path = tmp_path / "module.py"
     path.write_text(line + "\n")
     with pytest.raises(UserError, match=re.escape(advice)):
-        check_ported(path)
+        check_ported(path, model_type)
 
 
 @pytest.mark.parametrize(
@@ -231,7 +231,7 @@ def test_each_import_has_its_counterpart(tmp_path, line, advice):
 def test_what_needs_no_change_is_left_alone(tmp_path, text):
     path = tmp_path / "module.py"
     path.write_text(text)
-    check_ported(path)
+    check_ported(path, model_type)
 
 
 @pytest.mark.parametrize("name", COUNTERPARTS)

@@ -8,9 +8,10 @@ import importlib.util
 import re
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from terrazzo.errors import UserError
 
@@ -21,6 +22,7 @@ REPLACED = (
     "mmcv.ops", "mmcv.transforms",
 )  # fmt: skip
 LAYERS = "terrazzo.models.layers"
+FindType = Callable[[str], Any]  # from a name to a registered type, or None
 
 # name there -> (module, name, what is different) here; heads, backbones and losses are found in the registry
 COUNTERPARTS: dict[str, tuple[str, str, str]] = {
@@ -86,14 +88,17 @@ USES = (
 )
 
 
-def import_user_module(name: str, where: str) -> ModuleType:
-    """Import a module that a user wrote. Raises UserError for one that fails, or that must be ported."""
+def import_user_module(name: str, where: str, model_type: FindType) -> ModuleType:
+    """Import a module that a user wrote. Raises UserError for one that fails, or that must be ported.
+
+    `model_type` gives the type of ours that a name in MMSegmentation's packages corresponds to.
+    """
     if name in sys.modules:
         return sys.modules[name]
     try:
         spec = importlib.util.find_spec(name)
         if spec is not None and spec.origin is not None and spec.origin.endswith(".py"):
-            check_ported(Path(spec.origin))
+            check_ported(Path(spec.origin), model_type)
         return importlib.import_module(name)
     except UserError:
         raise
@@ -106,12 +111,12 @@ def import_user_module(name: str, where: str) -> ModuleType:
             raise UserError(f"{where}: {problem}; modules are looked for on PYTHONPATH too") from None
         file = raised[-1].filename if raised else name
         if isinstance(problem, ImportError) and (problem.name or "").partition(".")[0] in TOOLBOXES:
-            check_ported(Path(file), TOOLBOXES)
+            check_ported(Path(file), model_type, TOOLBOXES)
         line = f":{raised[-1].lineno}" if raised else ""
         raise UserError(f"{file}{line}: importing '{name}' fails: {type(problem).__name__}: {problem}") from problem
 
 
-def check_ported(path: Path, modules: tuple[str, ...] = REPLACED) -> None:
+def check_ported(path: Path, model_type: FindType, modules: tuple[str, ...] = REPLACED) -> None:
     """Raise UserError with the lines to change if a file imports any of `modules`."""
     text = path.read_text(encoding="utf-8")
     imports = [node for node in statements(ast.parse(text, str(path))) if names_any(node, modules)]
@@ -120,7 +125,7 @@ def check_ported(path: Path, modules: tuple[str, ...] = REPLACED) -> None:
     lines, notes = text.splitlines(), []
     changes: list[tuple[int, str, str]] = []
     for node in imports:
-        replacement, hints = counterpart(node)
+        replacement, hints = counterpart(node, model_type)
         changes.append((node.lineno, ast.unparse(node), replacement))
         notes += hints
     imported = {number for node in imports for number in range(node.lineno, (node.end_lineno or node.lineno) + 1)}
@@ -157,13 +162,13 @@ def names_any(node: ast.Import | ast.ImportFrom, modules: tuple[str, ...]) -> bo
     return any(f"{name}.".startswith(f"{module}.") for name in named for module in modules)
 
 
-def counterpart(node: ast.Import | ast.ImportFrom) -> tuple[str, list[str]]:
+def counterpart(node: ast.Import | ast.ImportFrom, model_type: FindType) -> tuple[str, list[str]]:
     """The statements that take an import's place, and notes on what behaves differently."""
     if isinstance(node, ast.Import):
         return "(import the names that are used, one by one)", []
     new, notes = [], []
     for alias in node.names:
-        module, name, note = COUNTERPARTS.get(alias.name) or registered(alias.name)
+        module, name, note = COUNTERPARTS.get(alias.name) or registered(model_type(alias.name))
         kept = alias.asname or alias.name
         if not module:
             new.append(f"(terrazzo has no {alias.name}: leave it out)")
@@ -176,11 +181,6 @@ def counterpart(node: ast.Import | ast.ImportFrom) -> tuple[str, list[str]]:
     return "; ".join(dict.fromkeys(new)), notes
 
 
-def registered(name: str) -> tuple[str, str, str]:
-    """Where a model type of that name is defined here; empty strings for none."""
-    from terrazzo.registry import MODELS
-
-    if name not in MODELS:
-        return "", "", ""
-    found = MODELS.get(name)
-    return found.__module__, found.__name__, ""
+def registered(item: Any) -> tuple[str, str, str]:
+    """Where a model type is defined; empty strings for None."""
+    return ("", "", "") if item is None else (item.__module__, item.__name__, "")

@@ -75,7 +75,6 @@ class MatrixDecomposition(nn.Module):
         return (bases @ coefficients.mT).reshape(x.shape)
 
 
-@torch.compiler.assume_constant_result
 def fixed_draw(shape: tuple[int, ...]) -> Tensor:
     """What torch draws uniformly on a CPU at seed 0, made with numpy: tracers would record torch's draw, not its value.
 
@@ -83,6 +82,10 @@ def fixed_draw(shape: tuple[int, ...]) -> Tensor:
     """
     bits = np.random.RandomState(0).randint(2**32, size=shape, dtype=np.uint32) & (2**24 - 1)
     return torch.from_numpy(bits.astype(np.float32) / np.float32(2**24))
+
+
+# as torch.compiler.assume_constant_result does, which imports torch._dynamo and takes more than a second
+fixed_draw._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def update(factor: Tensor, product: Tensor, other: Tensor) -> Tensor:

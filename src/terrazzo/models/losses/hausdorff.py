@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from terrazzo.models.losses.base import SegmentationLoss, class_weights, one_hot, reduce
@@ -18,6 +17,8 @@ def depth_inside(masks: Tensor) -> Tensor:
 
     A mask that fills the image has no outside, and is 0 throughout.
     """
+    from scipy.ndimage import distance_transform_edt
+
     arrays = masks.flatten(0, -3).cpu().numpy()
     depths = [np.zeros(mask.shape) if mask.all() else distance_transform_edt(mask) for mask in arrays]
     return torch.from_numpy(np.stack(depths)).to(masks.device, torch.float32).view(masks.shape)

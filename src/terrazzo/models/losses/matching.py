@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from terrazzo.errors import UserError
@@ -106,6 +105,8 @@ class HungarianAssigner(nn.Module):
     @torch.no_grad()
     def assign(self, scores: Tensor, masks: Tensor, labels: Tensor, targets: Tensor) -> Match:
         """Scores (Q, K + 1), masks (Q, P), labels (T,), targets (T, P); min(Q, T) queries get a segment."""
+        from scipy.optimize import linear_sum_assignment
+
         scores, masks, targets = scores.float(), masks.float(), targets.float()
         costs = [cost(scores, masks, labels, targets) for cost in self.match_costs]
         queries, segments = linear_sum_assignment(torch.stack(costs).sum(0).cpu().numpy())
