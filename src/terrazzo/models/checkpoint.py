@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from terrazzo.errors import UserError
-from terrazzo.hub.cache import find
+from terrazzo.hub.cache import find_cached
 from terrazzo.hub.names import is_address
 from terrazzo.models.naming import Weights, translate
 from terrazzo.models.safe_pickle import Skipped, load_pickle
@@ -101,7 +101,7 @@ def read_checkpoint(path: str | Path, weights: str | None = None) -> Checkpoint:
     """
     if weights not in (None, *KINDS):
         raise UserError(f"weights: '{weights}' is neither 'model' (as trained) nor 'ema' (their average)")
-    path = find(str(path)) if is_address(str(path)) else Path(path)
+    path = find_cached(str(path)) if is_address(str(path)) else Path(path)
     if not path.is_file():
         raise UserError(f"there is no checkpoint file {path}")
     if path.suffix == ".safetensors":
