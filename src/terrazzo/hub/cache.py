@@ -12,6 +12,7 @@ from pathlib import Path
 
 from terrazzo.errors import UserError
 from terrazzo.hub.names import addresses, digits, file_name, is_address, safe
+from terrazzo.system.files import write_whole
 
 SUFFIXES = ("", ".pth", ".safetensors")
 
@@ -133,8 +134,6 @@ def remember(path: Path, digest: str) -> None:
         entries = dict(json.loads(ledger().read_text(encoding="utf-8")))
     state = path.stat()
     entries[str(path.resolve())] = [state.st_size, state.st_mtime_ns, digest]
-    with suppress(OSError):
+    with suppress(OSError, UserError):
         ledger().parent.mkdir(parents=True, exist_ok=True)
-        temporary = ledger().with_name(f".checked.{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(entries, indent=1), encoding="utf-8")
-        temporary.replace(ledger())
+        write_whole(ledger(), json.dumps(entries, indent=1))

@@ -17,7 +17,7 @@ from terrazzo.errors import UserError
 from terrazzo.hub.cache import cache_folder, candidates, check, home, is_file, remember, sha256
 from terrazzo.hub.names import OPEN_MMLAB, addresses, digits, file_name, is_address
 from terrazzo.recipes import info
-from terrazzo.system.files import make_folder
+from terrazzo.system.files import make_folder, rename_durably
 
 OnProgress = Callable[[str, int, "int | None"], object]  # the address, bytes so far, bytes in all
 TIMEOUT = 30  # seconds without an answer
@@ -134,7 +134,7 @@ def fetch(address: str, target: Path, on_progress: OnProgress) -> Path:
     if expected is not None and not actual.startswith(expected):
         part.unlink()
         raise Refused(f"the sha256 of what came begins with {actual[: len(expected)]}, not {expected} as its name says")
-    part.replace(target)
+    rename_durably(part, target)
     remember(target, actual)
     return target
 
