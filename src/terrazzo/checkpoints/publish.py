@@ -29,7 +29,7 @@ from terrazzo.models.checkpoint import (
     needed_names,
     read_checkpoint,
 )
-from terrazzo.system.files import make_folder, write_atomically
+from terrazzo.system.files import make_folder, rename_durably, write_atomically
 
 SUFFIXES = (".safetensors", ".pth")
 PLACES = ("data_root", "data_prefix", "ann_file", "img_dir", "ann_dir", "split")  # where a data set lies on one machine
@@ -66,7 +66,7 @@ def publish(
         old = digits(path.name)
         stem = stem[: -len(old) - 1] if old else stem
         final = writable(path.with_name(f"{stem}-{sha256(temporary)[:8]}{path.suffix}"), force)
-        temporary.replace(final)
+        rename_durably(temporary, final)
     finally:
         temporary.unlink(missing_ok=True)
     return Written(final, len(checkpoint.weights), self_contained="config" in meta)

@@ -16,7 +16,7 @@ import terrazzo
 from terrazzo.errors import UserError
 from terrazzo.hub.cache import cache_folder, candidates, check, home, is_file, remember, sha256
 from terrazzo.hub.names import OPEN_MMLAB, addresses, digits, file_name, is_address
-from terrazzo.system.files import make_folder
+from terrazzo.system.files import make_folder, rename_durably
 
 OnProgress = Callable[[str, int, "int | None"], object]  # the address, bytes so far, total bytes
 TIMEOUT = 30  # seconds without an answer
@@ -124,7 +124,7 @@ def download(address: str, target: Path, on_progress: OnProgress) -> Path:
     if expected is not None and not actual.startswith(expected):
         part.unlink()
         raise Refused(f"its sha256 begins with {actual[: len(expected)]}, not with {expected} as in its name")
-    part.replace(target)
+    rename_durably(part, target)
     remember(target, actual)
     return target
 

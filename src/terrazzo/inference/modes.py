@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from terrazzo.errors import UserError
-from terrazzo.models.small_images import told_of_small
+from terrazzo.models.small_images import explain_small_inputs
 
 
 def infer(model: Any, images: Tensor, test_cfg: dict[str, Any] | None = None) -> Tensor:
@@ -18,7 +18,7 @@ def infer(model: Any, images: Tensor, test_cfg: dict[str, Any] | None = None) ->
     A whole pass gives them at the head's own size, windows at the images'. Raises UserError for another mode, and for
     images too small for the model.
     """
-    with told_of_small(images):
+    with explain_small_inputs(images):
         return infer_in_mode(model, images, test_cfg)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from terrazzo.inference.argmax import Restoring
+from terrazzo.inference.argmax import LogitsGeometry
 from terrazzo.inference.modes import infer
 from terrazzo.inference.scores import Scores, View
 from terrazzo.sample import Batch, Sample
@@ -33,7 +33,7 @@ def batch_views(model: Any, batch: Batch) -> list[View]:
     for images in runs:
         logits, input_size = raw_logits(model, images)
         size = images.shape[-2:]
-        views += [(own, restoring(own, input_size, size, next(samples), model)) for own in logits]
+        views += [(own, logits_geometry(own, input_size, size, next(samples), model)) for own in logits]
     return views
 
 
@@ -46,12 +46,12 @@ def raw_logits(model: Any, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
     return logits, (padded.shape[2], padded.shape[3])
 
 
-def restoring(
+def logits_geometry(
     logits: Tensor, input_size: tuple[int, int], size: Sequence[int], sample: Sample, model: Any
-) -> Restoring:
+) -> LogitsGeometry:
     """How logits (K, h, w) become the stored image's: without padding and flip; `size` is the loaded image's."""
     left, top, right, bottom = sample.meta.get("padding", (0, 0, 0, 0))
-    return Restoring(
+    return LogitsGeometry(
         head_size=(logits.shape[1], logits.shape[2]),
         input_size=input_size,
         own_size=(sample.original_size[0], sample.original_size[1]),

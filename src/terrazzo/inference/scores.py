@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from terrazzo.inference.argmax import Restoring, class_map, decide, own_logits
+from terrazzo.inference.argmax import LogitsGeometry, class_map, decide, own_logits
 from terrazzo.models.probabilities import probabilities
 
-View = tuple[Tensor, Restoring]  # logits (K, h, w), and how they become those of the stored image
+View = tuple[Tensor, LogitsGeometry]  # logits (K, h, w), and how they become those of the stored image
 
 
 @dataclass(frozen=True)

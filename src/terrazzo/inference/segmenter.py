@@ -21,7 +21,7 @@ from terrazzo.data.loaders import to_tensor
 from terrazzo.data.spec import IMAGE_SUFFIXES
 from terrazzo.errors import UserError
 from terrazzo.inference.embedded import STREET
-from terrazzo.inference.predict import raw_logits, restoring
+from terrazzo.inference.predict import logits_geometry, raw_logits
 from terrazzo.inference.saved_config import saved_config
 from terrazzo.inference.scores import Scores
 from terrazzo.models.build import build_model
@@ -149,7 +149,7 @@ class Segmenter:
         sample = self.pipeline(sample, np.random.default_rng(0))
         pixels = to_tensor(sample.image)[None].to(self.device)
         (logits,), input_size = raw_logits(self.model, pixels)
-        view = logits, restoring(logits, input_size, sample.size, sample, self.model)
+        view = logits, logits_geometry(logits, input_size, sample.size, sample, self.model)
         scores = Scores((view,), self.model.final_head.threshold)
         labels = scores.labels().cpu().numpy()
         return Prediction(image, labels, scores, self.classes, self.palette, path)

@@ -13,7 +13,7 @@ ENOUGH = 32  # pixels; from there on torch's own message tells more
 
 
 @contextmanager
-def told_of_small(images: Tensor) -> Iterator[None]:
+def explain_small_inputs(images: Tensor) -> Iterator[None]:
     """Let torch's errors inside name the size of images (N, C, H, W) that are small. Raises UserError."""
     height, width = images.shape[-2:]
     try:
