@@ -16,8 +16,7 @@ from terrazzo.config.load import load_config
 from terrazzo.errors import UserError
 from terrazzo.hub.cache import sha256
 from terrazzo.hub.names import digits
-from terrazzo.inference.saved_config import saved_config
-from terrazzo.inference.segmenter import describe
+from terrazzo.inference.saved_config import describe, saved_config
 from terrazzo.models.build import build_model
 from terrazzo.models.checkpoint import (
     Checkpoint,

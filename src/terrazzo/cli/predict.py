@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
 
     from terrazzo.errors import UserError
     from terrazzo.inference.embedded import NOTE
-    from terrazzo.inference.segmenter import load
+    from terrazzo.inference.load import load
     from terrazzo.system.files import make_folder
     from terrazzo.training.monitoring.log import progress_bar
 
@@ -93,7 +93,7 @@ def expand(sources: Sequence[str], out: Path) -> list[tuple[Path, Path]]:
         if path.is_dir():
             inside = [file for file in sorted(path.rglob("*")) if is_wanted(file, path, out, known)]
             if not inside:
-                raise UserError(f"the folder {path} holds no image or video ({', '.join(known)})")
+                raise UserError(f"the folder {path} contains no image or video ({', '.join(known)})")
             found += [(file, file.parent.relative_to(path)) for file in inside]
         elif path.exists():
             found.append((path, Path()))

@@ -18,7 +18,8 @@ from terrazzo.demo.config import demo_config
 from terrazzo.demo.scenes import CLASSES, PALETTE, write_scenes
 from terrazzo.errors import UserError
 from terrazzo.evaluation.evaluate import evaluate
-from terrazzo.inference.segmenter import Prediction, Segmenter, load
+from terrazzo.inference.load import load
+from terrazzo.inference.segmenter import Prediction, Segmenter
 from terrazzo.system.files import make_folder, write_whole
 from terrazzo.system.painting import colour_map
 from terrazzo.training.monitoring.log import class_table, duration, progress_bar, summary

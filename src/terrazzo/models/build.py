@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
@@ -30,6 +31,12 @@ def build_model(config: Any, vocabulary: str | None = None) -> nn.Module:
         raise UserError("the config has no model: it needs a section `model` with a `type`, such as EncoderDecoder")
     spec["data_preprocessor"] = build_preprocess(spec.get("data_preprocessor") or preprocessor or {})
     return MODELS.build(spec, "model")
+
+
+def input_channels(model: Mapping[str, Any]) -> int:
+    """Channels of the images that a model reads, according to its config: 3 unless its backbone specifies them."""
+    backbone = model.get("backbone")
+    return backbone.get("in_channels", 3) if isinstance(backbone, Mapping) else 3
 
 
 def build_preprocess(spec: dict[str, Any]) -> Preprocess:

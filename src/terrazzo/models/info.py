@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from terrazzo.errors import UserError, nearest
-from terrazzo.models.build import build_model
+from terrazzo.models.build import build_model, input_channels
 from terrazzo.registry import MODELS
 
 KINDS = ("backbones", "necks", "heads", "losses", "segmentors")
@@ -69,9 +69,7 @@ def model_info(config: Any, size: Sequence[int] | None = None) -> ModelInfo:
     """
     values = config.to_dict() if hasattr(config, "to_dict") else dict(config)
     height, width = size or crop_size(values)
-    backbone = values.get("model", values).get("backbone")
-    channels = backbone.get("in_channels", 3) if isinstance(backbone, dict) else 3
-    shape = (1, channels, height, width)
+    shape = (1, input_channels(values.get("model", values)), height, width)
     with torch.device("meta"):
         model = build_model(values)
     try:

@@ -24,7 +24,7 @@ from terrazzo.errors import UserError
 from terrazzo.evaluation.evaluate import classes_of, evaluation_loader, make_evaluator
 from terrazzo.evaluation.scoring import LOADERS, run_evaluation
 from terrazzo.evaluation.validation_loss import total_loss
-from terrazzo.inference.segmenter import describe
+from terrazzo.inference.saved_config import describe
 from terrazzo.models.build import build_model
 from terrazzo.models.checkpoint import load_checkpoint
 from terrazzo.models.small_images import explain_small_inputs
