@@ -30,7 +30,7 @@ ABOUT: dict[str, str] = {
     "*data_preprocessor.mean": "What is subtracted from each channel, in the order of channels that the network reads.",
     "*data_preprocessor.std": "What each channel is divided by.",
     "*data_preprocessor.bgr_to_rgb": "Whether the network reads RGB (else BGR).",
-    "*data_preprocessor.rgb_to_bgr": "Whether the network reads BGR of images that a config calls RGB.",
+    "*data_preprocessor.rgb_to_bgr": "The same as bgr_to_rgb: either swaps the channels of images read as BGR.",
     "*data_preprocessor.pad_val": "What images are padded with, after they are normalised.",
     "*data_preprocessor.seg_pad_val": "What labels are padded with: 255 is ignored.",
     "*data_preprocessor.size": "Height and width that training images are padded to.",

@@ -1,4 +1,4 @@
-"""From a config's `model` section to a model."""
+"""Models from the `model` section of a config."""
 
 from __future__ import annotations
 
