@@ -76,7 +76,7 @@ class MatrixDecomposition(nn.Module):
 
 
 def fixed_draw(shape: tuple[int, ...]) -> Tensor:
-    """What torch draws uniformly on a CPU at seed 0, made with numpy: tracers would record torch's draw, not its value.
+    """Return the numbers that torch draws uniformly on a CPU at seed 0, as a tracer can record them: made by numpy.
 
     Both run the Mersenne Twister; the lower 24 bits of each number are a fraction.
     """
@@ -84,8 +84,8 @@ def fixed_draw(shape: tuple[int, ...]) -> Tensor:
     return torch.from_numpy(bits.astype(np.float32) / np.float32(2**24))
 
 
-# as torch.compiler.assume_constant_result does, which imports torch._dynamo and takes more than a second
-fixed_draw._dynamo_marked_constant = True  # type: ignore[attr-defined]
+# as torch.compiler.assume_constant_result does, which would load the whole compiler with this module
+fixed_draw.__dict__["_dynamo_marked_constant"] = True
 
 
 def update(factor: Tensor, product: Tensor, other: Tensor) -> Tensor:
