@@ -207,7 +207,7 @@ def test_a_module_for_mmsegmentation_is_told_how_to_change_and_works_so(tmp_path
         ("from mmseg.models.builder import HEADS", "from terrazzo.registry import MODELS as HEADS"),
         ("from mmcv.cnn import build_norm_layer", "from terrazzo.models.layers import build_norm as build_norm_layer"),
         ("from mmengine.model import BaseModule", "from torch.nn import Module as BaseModule"),
-        ("from mmcv.runner import BaseModule, auto_fp16", "terrazzo has no auto_fp16: leave it out"),
+        ("from mmcv.runner import BaseModule, auto_fp16", "terrazzo has no auto_fp16: omit it"),
         ("from mmseg.models.decode_heads import FCNHead", "from terrazzo.models.heads.fcn import FCNHead"),
         ("from mmseg.models.backbones.resnet import ResNetV1c as R", "models.backbones.resnet import ResNetV1c as R"),
         ("import mmseg.models", "import the names that are used"),

@@ -1,4 +1,4 @@
-"""Names in configs to classes: one small table for each category."""
+"""Tables from names in configs to classes, one for each category."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from terrazzo.plugins import import_user_module
 T = TypeVar("T")
 
 # Type names of other packages appear in configs with these prefixes. A class of ours that differs by scope registers
-# under the scoped name (`mmdet.DiceLoss`); every other scope falls away.
+# under the scoped name (`mmdet.DiceLoss`); every other scope is ignored.
 SCOPES = ("mmseg", "mmdet", "mmpretrain", "mmcls", "mmcv", "mmengine", "terrazzo")
 SCOPE_KEY = "_scope_"
-IGNORED_KEYS = ("init_cfg", "pretrained", SCOPE_KEY)  # weights come from checkpoints, never from a constructor
+IGNORED_KEYS = ("init_cfg", "pretrained", SCOPE_KEY)  # weights come from checkpoints, not from a constructor
 
 
 class Registry:
@@ -43,7 +43,7 @@ class Registry:
         def add(item: T) -> T:
             for key in (name or item.__name__, *aliases):  # type: ignore[attr-defined]
                 if not item.__module__.startswith("terrazzo."):
-                    self._import_definition(key)  # so that the name of a type of ours is taken
+                    self._import_definition(key)  # registers our type of that name, if there is one
                 taken = self.types.get(key, item)
                 if taken is not item and not same_definition(taken, item):
                     raise ValueError(f"{self.kind} '{key}' is registered twice: {taken} and {item}")
@@ -106,8 +106,8 @@ class Registry:
         found = self._find(name, bare) if scope in SCOPES else self._find(name)
         if found is not None:
             return found
-        place = f" at {where}" if where else ""
-        raise UserError(f"no {self.kind} is called '{name}'{place}{nearest(bare, self.types)}")
+        location = f" at {where}" if where else ""
+        raise UserError(f"no {self.kind} is called '{name}'{location}{nearest(bare, self.types)}")
 
     def __contains__(self, name: str) -> bool:
         return self._find(name) is not None
@@ -129,7 +129,7 @@ class Registry:
         if SCOPE_KEY in spec and isinstance(kind, str) and "." not in kind:
             kind = f"{spec[SCOPE_KEY]}.{kind}"
         factory = self.get(kind, where) if isinstance(kind, str) else kind
-        kept = getattr(factory, "keeps_specs", ())  # arguments that the class builds itself, later or several times
+        kept = getattr(factory, "keeps_specs", ())  # arguments that the class builds itself, later or repeatedly
         arguments = {}
         for key, value in spec.items():
             if key in IGNORED_KEYS or key == "type":
@@ -151,7 +151,7 @@ def same_definition(one: Any, other: Any) -> bool:
 
 
 def accepted_arguments(factory: Callable[..., Any]) -> set[str] | None:
-    """Names of the keywords that a class takes, its parents' included where it passes them on; None if it takes any."""
+    """The keywords that a class takes, including its parents' if it passes them on; None if it takes any."""
     names: set[str] = set()
     owners = (
         [vars(owner)["__init__"] for owner in factory.__mro__ if "__init__" in vars(owner)]
@@ -169,17 +169,17 @@ def accepted_arguments(factory: Callable[..., Any]) -> set[str] | None:
 def check_arguments(factory: Callable[..., Any], arguments: dict[str, Any], name: Any, where: str) -> None:
     """Raise UserError for a keyword that `factory` does not take and for a required one that is missing."""
     accepted = accepted_arguments(factory)
-    place = f" at {where}" if where else ""
+    location = f" at {where}" if where else ""
     for key in arguments:
         if accepted is not None and key not in accepted:
-            raise UserError(f"{name}{place} has no argument '{key}'{nearest(key, accepted)}")
+            raise UserError(f"{name}{location} has no argument '{key}'{nearest(key, accepted)}")
     missing = [
         p.name
         for p in inspect.signature(factory).parameters.values()
         if p.default is p.empty and p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD) and p.name not in arguments
     ]
     if missing:
-        raise UserError(f"{name}{place} needs the argument{'s' * (len(missing) > 1)} {', '.join(missing)}")
+        raise UserError(f"{name}{location} needs the argument{'s' * (len(missing) > 1)} {', '.join(missing)}")
 
 
 MODELS = Registry(

@@ -279,7 +279,7 @@ def test_convert_gives_a_config_to_weights(tmp_path, capsys):
         (("average", "y.pth", "x.pth"), "give two checkpoints or more"),
         (("average", "y.pth", "x.pth", "none.pth"), "there is no checkpoint file none.pth"),
         (("inspect", "there.pth"), "there.pth (cannot be read|holds|is refused)"),
-        (("inspect", "x.pth", "--weights", "ema"), "x.pth holds no averaged weights"),
+        (("inspect", "x.pth", "--weights", "ema"), "x.pth contains no averaged weights"),
         (("convert", "x.pth", "y.pth", "--to", "psspnet"), "no recipe is called 'psspnet'"),
     ],
 )

@@ -18,7 +18,7 @@ from torch import Tensor
 from terrazzo.inference.interpolation import InterpolationWeights, bilinear
 
 FLIPS = {"horizontal": (False, True), "vertical": (True, False), "diagonal": (True, True)}  # of rows, of columns
-STRIP = 2**18  # pixels of the output that are looked at together
+STRIP = 2**18  # pixels of the output that are decided together
 CHUNK = 2**17  # logits that are interpolated together
 DEFAULT_THRESHOLD = 0.3
 Axes = tuple[InterpolationWeights, InterpolationWeights]  # rows, columns
@@ -26,7 +26,7 @@ Axes = tuple[InterpolationWeights, InterpolationWeights]  # rows, columns
 
 @dataclass(frozen=True)
 class LogitsGeometry:
-    """How logits (K, h, w) become those of the stored image.
+    """The relation between logits (K, h, w) and the stored image.
 
     They are resized to the network's input, the `window` (top, left, bottom, right) of it is kept and flipped back, and
     resized to `own_size`; all sizes are (height, width).
@@ -68,7 +68,7 @@ class LogitsGeometry:
         return rows, columns
 
     def strips(self) -> Iterator[tuple[int, int]]:
-        """First and last-but-one row of the strips in which the stored image is worked through."""
+        """The first row, and one past the last, of each strip of the stored image."""
         height, width = self.own_size
         step = max(1, STRIP // width)
         return ((first, min(first + step, height)) for first in range(0, height, step))
@@ -112,56 +112,56 @@ def refine(coarse: Tensor, weights: Axes, on_logits: Axes, pixels: Pixels) -> Te
             corner = shifted(shifted(coarse, 0, down), 1, right)
             cells.masked_fill_(corner != coarse, mixed)
     fine = cells[:, columns.index.min(1).values][rows.index.min(1).values]
-    places = (fine == mixed).flatten().nonzero().flatten()
-    if len(places):
-        fine.view(-1)[places] = pixels.classes(places, on_logits).to(fine.dtype)
+    positions = (fine == mixed).flatten().nonzero().flatten()
+    if len(positions):
+        fine.view(-1)[positions] = pixels.classes(positions, on_logits).to(fine.dtype)
     return fine
 
 
 def shifted(grid: Tensor, axis: int, by: int) -> Tensor:
-    """Each place's neighbour `by` further along an axis; the last line is its own."""
+    """The neighbour of each position at distance `by` along an axis; the last line is its own neighbour."""
     if not by:
         return grid
     return torch.cat([grid.narrow(axis, by, grid.shape[axis] - by), grid.narrow(axis, grid.shape[axis] - by, by)], axis)
 
 
 class Pixels:
-    """Logits (K, h, w) of a strip, interpolated at single places."""
+    """Logits (K, h, w) of a strip, interpolated at single positions."""
 
     def __init__(self, strip: Tensor, threshold: float | None = None) -> None:
         self.strip, self.threshold = strip, threshold
 
     @cached_property
     def table(self) -> Tensor:
-        """Logits by place (h * w, K)."""
+        """Logits by position (h * w, K)."""
         return self.strip.flatten(1).T.to(torch.promote_types(self.strip.dtype, torch.float32)).contiguous()
 
-    def values(self, places: Tensor, weights: Axes) -> Tensor:
+    def values(self, positions: Tensor, weights: Axes) -> Tensor:
         """Logits (p, K) at flat positions of the grid that `weights` make on the strip."""
         rows, columns = weights
-        row, column = places // len(columns), places % len(columns)
+        row, column = positions // len(columns), positions % len(columns)
         down, across = (rows.index * self.strip.shape[2]).int(), columns.index.int()
         index = joined(down[row], across[column], torch.add)
         weight = joined(rows.weight[row], columns.weight[column], torch.mul)
         return F.embedding_bag(index, self.table, per_sample_weights=weight.to(self.table.dtype), mode="sum")
 
-    def classes(self, places: Tensor, weights: Axes) -> Tensor:
+    def classes(self, positions: Tensor, weights: Axes) -> Tensor:
         """Classes (p) at flat positions of the grid."""
         size = max(1, CHUNK // len(self.strip))
-        return torch.cat([decide(self.values(part, weights), self.threshold) for part in places.split(size)])
+        return torch.cat([decide(self.values(part, weights), self.threshold) for part in positions.split(size)])
 
 
 def joined(down: Tensor, across: Tensor, join: Any) -> Tensor:
     """Each pixel's row weights (p, t) joined with each of its column weights (p, s), as (p, t * s)."""
     count, width = across.shape
     result = across.new_empty(count, down.shape[1] * width)
-    for tap in range(result.shape[1]):  # many times faster than to broadcast over so short axes
+    for tap in range(result.shape[1]):  # many times faster than broadcasting over such short axes
         join(down[:, tap // width], across[:, tap % width], out=result[:, tap])
     return result
 
 
 def decide(values: Tensor, threshold: float | None = None, axis: int = 1) -> Tensor:
-    """The class with the largest logit along an axis; of one channel, whether its sigmoid is above `threshold`."""
+    """The class with the largest logit along an axis; for one channel, 1 where its sigmoid is above `threshold`."""
     if values.shape[axis] == 1:
         return values.select(axis, 0).sigmoid() > (DEFAULT_THRESHOLD if threshold is None else threshold)
     return values.max(axis).indices
@@ -174,6 +174,6 @@ def own_logits(logits: Tensor, geometry: LogitsGeometry) -> Iterator[Tensor]:
     for start in range(0, len(rows), step):
         part = rows.part(start, start + step)
         top, bottom = part.span()
-        places = torch.arange(len(part) * len(columns), device=logits.device)
+        positions = torch.arange(len(part) * len(columns), device=logits.device)
         weights = part.part(0, len(part), top), columns
-        yield Pixels(logits[:, top:bottom]).values(places, weights)
+        yield Pixels(logits[:, top:bottom]).values(positions, weights)

@@ -49,14 +49,14 @@ class InterpolationWeights:
 
 def bilinear(source: int, size: int, align_corners: bool, device: torch.device | str = "cpu") -> InterpolationWeights:
     """The weights of `F.interpolate(mode="bilinear")` from `source` to `size` lines."""
-    place = torch.arange(size, dtype=torch.float32, device=device)
+    index = torch.arange(size, dtype=torch.float32, device=device)
     if source == size:
         return InterpolationWeights(torch.arange(size, device=device)[:, None], torch.ones(size, 1, device=device))
     if align_corners:
         scale = (source - 1) / (size - 1) if size > 1 else 0.0
-        position = place * torch.tensor(scale, dtype=torch.float32)
+        position = index * torch.tensor(scale, dtype=torch.float32)
     else:
-        position = ((place + 0.5) * torch.tensor(source / size, dtype=torch.float32) - 0.5).clamp(min=0)
+        position = ((index + 0.5) * torch.tensor(source / size, dtype=torch.float32) - 0.5).clamp(min=0)
     first = position.long().clamp(max=source - 1)
     second = (first + 1).clamp(max=source - 1)
     share = (position - first).clamp(0, 1)

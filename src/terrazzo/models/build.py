@@ -15,7 +15,7 @@ from terrazzo.registry import MODELS, SCOPE_KEY, check_arguments
 
 
 def build_model(config: Any, vocabulary: str | None = None) -> nn.Module:
-    """A model with random weights from a Config or a model dict; `vocabulary="0.x"` upgrades a bare 0.x dict first.
+    """Build a model with random weights from a Config or a model dict; `vocabulary="0.x"` upgrades a bare 0.x dict.
 
     `pretrained` and `init_cfg` are ignored here. Raises UserError for an unknown type or argument.
     """
@@ -40,7 +40,7 @@ def input_channels(model: Mapping[str, Any]) -> int:
 
 
 def build_preprocess(spec: dict[str, Any]) -> Preprocess:
-    """The normalisation that `data_preprocessor` describes; without one, images stay as they are, in RGB order."""
+    """The normalisation that `data_preprocessor` specifies; without one, images stay unchanged, in RGB order."""
     if not spec:
         return Preprocess()
     unused = ("type", "non_blocking", "batch_augments", SCOPE_KEY)
