@@ -57,8 +57,8 @@ def run(args: argparse.Namespace) -> int:
     failed = []
     with progress_bar(console) as bar:
         task = bar.add_task("predict", total=len(found))
-        for path, place in found:
-            folder = make_folder(out / place)
+        for path, subfolder in found:
+            folder = make_folder(out / subfolder)
             stem = names.setdefault(folder, OutputNames(folder)).stem(path)
             try:
                 if path.suffix.lower() in VIDEO_SUFFIXES:

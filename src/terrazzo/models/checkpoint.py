@@ -207,6 +207,7 @@ def load_checkpoint(
     `adapt_input` spreads the first convolution's three channels over another number of them.
     `strict` also raises UserError if a tensor that inference needs is missing or has another shape.
     """
+    # the weights under the model's names
     checkpoint = path if isinstance(path, Checkpoint) else read_checkpoint(path, weights)
     own = model.state_dict()
     found, source = translate(model, checkpoint.weights)
@@ -220,6 +221,8 @@ def load_checkpoint(
         kind=checkpoint.kind,
         other=checkpoint.other,
     )
+
+    # those that fit, some after a change of shape
     rows = ClassRows.of(legend_of(checkpoint)[0], classes)
     fitting = {}
     for name in (name for name in found if name in own):
@@ -229,6 +232,8 @@ def load_checkpoint(
             report.loaded.append(name)
         elif not is_constant(name):  # the model's own suits its size
             report.reinitialised.append(name)
+
+    # what is missing
     lacking = needed_names(model) & {*report.missing, *report.reinitialised}
     if not fitting or (strict and lacking):
         details = "; ".join(line.strip() for line in str(report).splitlines())
