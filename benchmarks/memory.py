@@ -93,13 +93,15 @@ def class_map(whole: bool) -> float:
     from terrazzo.inference import argmax
 
     with torch.inference_mode():
-        argmax.class_map(torch.randn(150, 16, 32), argmax.Restoring((16, 32), (64, 128), (64, 128)))  # torch's set-up
+        argmax.class_map(
+            torch.randn(150, 16, 32), argmax.LogitsGeometry((16, 32), (64, 128), (64, 128))
+        )  # torch's set-up
         before = peak()
         logits = F.interpolate(torch.randn(1, 150, 8, 16), (256, 512), mode="bicubic")
         if whole:
             F.interpolate(logits, (1024, 2048), mode="bilinear").argmax(1)
         else:
-            argmax.class_map(logits[0], argmax.Restoring((256, 512), (1024, 2048), (1024, 2048)))
+            argmax.class_map(logits[0], argmax.LogitsGeometry((256, 512), (1024, 2048), (1024, 2048)))
     return peak() - before
 
 

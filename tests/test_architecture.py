@@ -20,7 +20,7 @@ from support.tiny import environment
 ROOT = Path(terrazzo.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 FLOORS = (
-    "system", "recipes", "hub", "config", "models", "transforms", "data", "metrics", "inference", "viz", "evaluation",
+    "system", "hub", "recipes", "config", "models", "transforms", "data", "metrics", "inference", "viz", "evaluation",
     "training", "checkpoints", "demo", "cli",
 )  # fmt: skip
 # the single modules beside these folders are the first floor; `__init__` forwards to all, `__main__` starts the cli
@@ -199,6 +199,24 @@ def test_a_recipe_is_read_without_pydantic():
     assert imported_by(statement, {"pydantic"}) == ""
     short = "tz.load_config({'recipe': 'unet', 'data': {'classes': ['a', 'b']}})"
     assert imported_by(f"import terrazzo as tz; {short}", {"pydantic"}) == "pydantic"
+
+
+BUILDING_AND_LOADING = """
+import sys
+import numpy as np
+import terrazzo as tz
+for family in ("segformer", "mask2former", "segnext", "knet", "unet"):
+    tz.build_model(tz.recipes.family(family))
+assert set(np.unique(tz.load(device="cpu")(np.zeros((64, 96, 3), np.uint8)).labels)) <= set(range(11))
+print(*sorted({"torch._dynamo", "scipy"} & set(sys.modules)))
+"""
+
+
+def test_building_and_loading_models_import_neither_the_compiler_nor_scipy():
+    result = subprocess.run(
+        [sys.executable, "-c", BUILDING_AND_LOADING], env=environment(), capture_output=True, text=True
+    )
+    assert (result.stdout.strip(), result.returncode) == ("", 0), result.stderr
 
 
 def test_every_public_name_is_there():

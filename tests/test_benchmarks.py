@@ -43,6 +43,10 @@ def test_counting_without_a_peer():
     assert benchmark("metric.py", "--pairs", "1").count(" ms") == 2
 
 
+def test_starting():
+    assert "load cpu" in benchmark("startup.py", str(REPOSITORY / "src"), "--times", "1")
+
+
 @pytest.mark.slow
 def test_predicting_without_a_peer():
     assert "on borders" in benchmark("predict.py", "--pairs", "1", "--models", "fast-scnn")

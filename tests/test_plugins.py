@@ -17,7 +17,7 @@ from support.paths import REPOSITORY
 from terrazzo.cli.main import main
 from terrazzo.errors import UserError
 from terrazzo.plugins import COUNTERPARTS, check_ported
-from terrazzo.registry import MODELS, Registry
+from terrazzo.registry import MODELS, Registry, model_type
 
 PAGE = REPOSITORY / "docs" / "extending.md"
 BLOCKS = re.findall(r"^```\w+\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
@@ -207,7 +207,7 @@ def test_a_module_for_mmsegmentation_is_told_how_to_change_and_works_so(tmp_path
         ("from mmseg.models.builder import HEADS", "from terrazzo.registry import MODELS as HEADS"),
         ("from mmcv.cnn import build_norm_layer", "from terrazzo.models.layers import build_norm as build_norm_layer"),
         ("from mmengine.model import BaseModule", "from torch.nn import Module as BaseModule"),
-        ("from mmcv.runner import BaseModule, auto_fp16", "terrazzo has no auto_fp16: leave it out"),
+        ("from mmcv.runner import BaseModule, auto_fp16", "terrazzo has no auto_fp16: omit it"),
         ("from mmseg.models.decode_heads import FCNHead", "from terrazzo.models.heads.fcn import FCNHead"),
         ("from mmseg.models.backbones.resnet import ResNetV1c as R", "models.backbones.resnet import ResNetV1c as R"),
         ("import mmseg.models", "import the names that are used"),
@@ -217,7 +217,7 @@ def test_each_import_has_its_counterpart(tmp_path, line, advice):
     path = tmp_path / "module.py"
     path.write_text(line + "\n")
     with pytest.raises(UserError, match=re.escape(advice)):
-        check_ported(path)
+        check_ported(path, model_type)
 
 
 @pytest.mark.parametrize(
@@ -231,7 +231,7 @@ def test_each_import_has_its_counterpart(tmp_path, line, advice):
 def test_what_needs_no_change_is_left_alone(tmp_path, text):
     path = tmp_path / "module.py"
     path.write_text(text)
-    check_ported(path)
+    check_ported(path, model_type)
 
 
 @pytest.mark.parametrize("name", COUNTERPARTS)

@@ -7,11 +7,11 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-# public name -> the module that has it; imported at first use, so that `import terrazzo` stays fast
+# public name -> the module that defines it; imported at first use, so that `import terrazzo` stays fast
 _PUBLIC = {
     "build_model": "terrazzo.models",
     "evaluate": "terrazzo.evaluation.evaluate",
-    "load": "terrazzo.inference.segmenter",
+    "load": "terrazzo.inference.load",
     "load_checkpoint": "terrazzo.models.checkpoint",
     "load_config": "terrazzo.config.load",
     "train": "terrazzo.training.train",

@@ -1,4 +1,4 @@
-"""What a user got wrong, said in one message that names the file, key or value and the way out."""
+"""The error for users' mistakes: one message that names the file, key or value and the way out."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class UserError(ValueError):
-    """A mistake in what a user gave: the command line prints its message without a traceback."""
+    """A mistake in a user's input: the command line prints its message without a traceback."""
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> str:

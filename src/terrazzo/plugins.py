@@ -1,4 +1,4 @@
-"""Modules that users wrote: importing them, and telling how to change one that was written for MMSegmentation."""
+"""Import of modules written by users, and advice on porting those written for MMSegmentation."""
 
 from __future__ import annotations
 
@@ -8,21 +8,23 @@ import importlib.util
 import re
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from terrazzo.errors import UserError
 
 TOOLBOXES = ("mmseg", "mmengine", "mmcv", "mmdet", "mmpretrain", "mmcls")
-# Modules whose classes and registries have their counterparts here; the rest of mmcv and mmengine may be used as it is.
+# Modules whose classes and registries have counterparts here; the rest of mmcv and mmengine can be used unchanged.
 REPLACED = (
     "mmseg", "mmdet", "mmpretrain", "mmcls", "mmengine.model", "mmengine.registry", "mmcv.cnn", "mmcv.runner",
     "mmcv.ops", "mmcv.transforms",
 )  # fmt: skip
 LAYERS = "terrazzo.models.layers"
+FindType = Callable[[str], Any]  # from a name to a registered type, or None
 
-# name there -> (module, name, what is different) here; heads, backbones and losses are found in the registry
+# name there -> (module, name, note on differences) here; heads, backbones and losses are in the registry
 COUNTERPARTS: dict[str, tuple[str, str, str]] = {
     "MODELS": ("terrazzo.registry", "MODELS", ""),
     "HEADS": ("terrazzo.registry", "MODELS", ""),
@@ -48,13 +50,13 @@ COUNTERPARTS: dict[str, tuple[str, str, str]] = {
     "build_upsample_layer": (LAYERS, "Upsample", "Upsample(scale_factor=...) is the layer itself"),
     "DropPath": (LAYERS, "DropPath", ""),
     "build_dropout": (LAYERS, "DropPath", "DropPath(rate) is the layer itself; for plain dropout take nn.Dropout"),
-    "FFN": (LAYERS, "FeedForward", "look at its arguments"),
-    "MultiheadAttention": (LAYERS, "MultiheadAttention", "look at its arguments"),
-    "PatchEmbed": (LAYERS, "PatchEmbed", "look at its arguments"),
-    "NonLocal2d": (f"{LAYERS}.non_local", "NonLocal", "look at its arguments"),
+    "FFN": (LAYERS, "FeedForward", "check its arguments"),
+    "MultiheadAttention": (LAYERS, "MultiheadAttention", "check its arguments"),
+    "PatchEmbed": (LAYERS, "PatchEmbed", "check its arguments"),
+    "NonLocal2d": (f"{LAYERS}.non_local", "NonLocal", "check its arguments"),
     "Scale": (f"{LAYERS}.self_attention", "Scale", ""),
-    "SelfAttentionBlock": (f"{LAYERS}.self_attention", "SelfAttention", "look at its arguments"),
-    "resize": (LAYERS, "resize", "it is bilinear unless told otherwise, and its first argument is x"),
+    "SelfAttentionBlock": (f"{LAYERS}.self_attention", "SelfAttention", "check its arguments"),
+    "resize": (LAYERS, "resize", "it is bilinear by default, and its first argument is x"),
     "Upsample": (LAYERS, "Upsample", ""),
     "nlc_to_nchw": (f"{LAYERS}.tokens", "as_map", ""),
     "nchw_to_nlc": (f"{LAYERS}.tokens", "as_tokens", ""),
@@ -63,10 +65,10 @@ COUNTERPARTS: dict[str, tuple[str, str, str]] = {
     "ModulatedDeformConv2d": (f"{LAYERS}.deform_conv", "ModulatedDeformConv2d", "it makes its own offsets and masks"),
     "ModulatedDeformConv2dPack": (f"{LAYERS}.deform_conv", "ModulatedDeformConv2d", ""),
     "MultiScaleDeformableAttention": (
-        f"{LAYERS}.deformable_attention", "MultiScaleDeformableAttention", "look at its arguments",
+        f"{LAYERS}.deformable_attention", "MultiScaleDeformableAttention", "check its arguments",
     ),
     "CrissCrossAttention": ("terrazzo.models.heads.cc", "CrissCrossAttention", ""),
-    "point_sample": (f"{LAYERS}.points", "sample_points", "points lie in 0..1"),
+    "point_sample": (f"{LAYERS}.points", "sample_points", "points are in 0..1"),
     "accuracy": ("terrazzo.models.losses.accuracy", "accuracy", ""),
     "kaiming_init": ("torch.nn.init", "kaiming_normal_", "it takes a weight, not a module"),
     "constant_init": ("torch.nn.init", "constant_", "it takes a weight, not a module"),
@@ -74,7 +76,7 @@ COUNTERPARTS: dict[str, tuple[str, str, str]] = {
     "trunc_normal_init": ("torch.nn.init", "trunc_normal_", "it takes a weight, not a module"),
     "trunc_normal_": ("torch.nn.init", "trunc_normal_", ""),
 }  # fmt: skip
-# what else a line of such a module says -> what it says here
+# further patterns in the lines of such a module -> their replacements
 USES = (
     (r"\.register_module\(\)", ".register"),
     (r"\.register_module\(", ".register("),
@@ -86,14 +88,17 @@ USES = (
 )
 
 
-def import_user_module(name: str, where: str) -> ModuleType:
-    """Import a module that a user wrote. Raises UserError for one that fails, or that must be ported."""
+def import_user_module(name: str, where: str, model_type: FindType) -> ModuleType:
+    """Import a module that a user wrote. Raises UserError for one that fails, or that must be ported.
+
+    `model_type` gives the type of ours that a name in MMSegmentation's packages corresponds to.
+    """
     if name in sys.modules:
         return sys.modules[name]
     try:
         spec = importlib.util.find_spec(name)
         if spec is not None and spec.origin is not None and spec.origin.endswith(".py"):
-            check_ported(Path(spec.origin))
+            check_ported(Path(spec.origin), model_type)
         return importlib.import_module(name)
     except UserError:
         raise
@@ -103,15 +108,15 @@ def import_user_module(name: str, where: str) -> ModuleType:
         frames = traceback.extract_tb(problem.__traceback__)
         raised = [frame for frame in frames if "importlib" not in frame.filename and frame.filename != __file__]
         if not raised and isinstance(problem, ModuleNotFoundError):
-            raise UserError(f"{where}: {problem}; modules are looked for on PYTHONPATH too") from None
+            raise UserError(f"{where}: {problem}; modules on PYTHONPATH are found too") from None
         file = raised[-1].filename if raised else name
         if isinstance(problem, ImportError) and (problem.name or "").partition(".")[0] in TOOLBOXES:
-            check_ported(Path(file), TOOLBOXES)
+            check_ported(Path(file), model_type, TOOLBOXES)
         line = f":{raised[-1].lineno}" if raised else ""
         raise UserError(f"{file}{line}: importing '{name}' fails: {type(problem).__name__}: {problem}") from problem
 
 
-def check_ported(path: Path, modules: tuple[str, ...] = REPLACED) -> None:
+def check_ported(path: Path, model_type: FindType, modules: tuple[str, ...] = REPLACED) -> None:
     """Raise UserError with the lines to change if a file imports any of `modules`."""
     text = path.read_text(encoding="utf-8")
     imports = [node for node in statements(ast.parse(text, str(path))) if names_any(node, modules)]
@@ -120,7 +125,7 @@ def check_ported(path: Path, modules: tuple[str, ...] = REPLACED) -> None:
     lines, notes = text.splitlines(), []
     changes: list[tuple[int, str, str]] = []
     for node in imports:
-        replacement, hints = counterpart(node)
+        replacement, hints = counterpart(node, model_type)
         changes.append((node.lineno, ast.unparse(node), replacement))
         notes += hints
     imported = {number for node in imports for number in range(node.lineno, (node.end_lineno or node.lineno) + 1)}
@@ -131,16 +136,16 @@ def check_ported(path: Path, modules: tuple[str, ...] = REPLACED) -> None:
         if changed != line and number not in imported:
             changes.append((number, line.strip(), changed.strip()))
     width = len(str(len(lines)))
-    told = [f"  line {n:<{width}}  {old}\n  {'->':>{width + 5}}  {new}" for n, old, new in sorted(changes)]
-    told += [f"  note: {note}" for note in dict.fromkeys(notes)]
+    advice = [f"  line {n:<{width}}  {old}\n  {'->':>{width + 5}}  {new}" for n, old, new in sorted(changes)]
+    advice += [f"  note: {note}" for note in dict.fromkeys(notes)]
     raise UserError(
-        f"{path} is written for MMSegmentation's packages, which terrazzo does without; change these lines:\n"
-        + "\n".join(told)
+        f"{path} is written for MMSegmentation's packages, which terrazzo does not use; change these lines:\n"
+        + "\n".join(advice)
     )
 
 
 def statements(tree: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
-    """The imports of a file, but for those that a `try` guards."""
+    """The imports of a file, except those inside a `try`."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             yield node
@@ -149,7 +154,7 @@ def statements(tree: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
 
 
 def names_any(node: ast.Import | ast.ImportFrom, modules: tuple[str, ...]) -> bool:
-    """Whether an import statement names one of the modules, or something below it."""
+    """Report whether an import statement names one of the modules, or something inside it."""
     if isinstance(node, ast.ImportFrom):
         named = [f"{node.module}.{alias.name}" for alias in node.names] if not node.level else []
     else:
@@ -157,16 +162,16 @@ def names_any(node: ast.Import | ast.ImportFrom, modules: tuple[str, ...]) -> bo
     return any(f"{name}.".startswith(f"{module}.") for name in named for module in modules)
 
 
-def counterpart(node: ast.Import | ast.ImportFrom) -> tuple[str, list[str]]:
-    """The statements that take an import's place, and notes on what behaves differently."""
+def counterpart(node: ast.Import | ast.ImportFrom, model_type: FindType) -> tuple[str, list[str]]:
+    """The statements that replace an import, and notes on differences in behaviour."""
     if isinstance(node, ast.Import):
         return "(import the names that are used, one by one)", []
     new, notes = [], []
     for alias in node.names:
-        module, name, note = COUNTERPARTS.get(alias.name) or registered(alias.name)
+        module, name, note = COUNTERPARTS.get(alias.name) or registered(model_type(alias.name))
         kept = alias.asname or alias.name
         if not module:
-            new.append(f"(terrazzo has no {alias.name}: leave it out)")
+            new.append(f"(terrazzo has no {alias.name}: omit it)")
         elif module != "builtins":
             new.append(f"from {module} import {name}" + (f" as {kept}" if kept != name else ""))
         else:
@@ -176,11 +181,6 @@ def counterpart(node: ast.Import | ast.ImportFrom) -> tuple[str, list[str]]:
     return "; ".join(dict.fromkeys(new)), notes
 
 
-def registered(name: str) -> tuple[str, str, str]:
-    """Where a model type of that name is defined here; empty strings for none."""
-    from terrazzo.registry import MODELS
-
-    if name not in MODELS:
-        return "", "", ""
-    found = MODELS.get(name)
-    return found.__module__, found.__name__, ""
+def registered(item: Any) -> tuple[str, str, str]:
+    """The module and the name of a model type; empty strings for None."""
+    return ("", "", "") if item is None else (item.__module__, item.__name__, "")

@@ -1,4 +1,4 @@
-"""Names in configs to classes: one small table for each category."""
+"""Tables from names in configs to classes, one for each category."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import importlib.metadata
 import inspect
 import pkgutil
 from collections.abc import Callable, Iterator
+from functools import cached_property
+from pathlib import Path
 from typing import Any, TypeVar
 
 from terrazzo.errors import UserError, nearest
@@ -15,16 +17,17 @@ from terrazzo.plugins import import_user_module
 T = TypeVar("T")
 
 # Type names of other packages appear in configs with these prefixes. A class of ours that differs by scope registers
-# under the scoped name (`mmdet.DiceLoss`); every other scope falls away.
+# under the scoped name (`mmdet.DiceLoss`); every other scope is ignored.
 SCOPES = ("mmseg", "mmdet", "mmpretrain", "mmcls", "mmcv", "mmengine", "terrazzo")
 SCOPE_KEY = "_scope_"
-IGNORED_KEYS = ("init_cfg", "pretrained", SCOPE_KEY)  # weights come from checkpoints, never from a constructor
+IGNORED_KEYS = ("init_cfg", "pretrained", SCOPE_KEY)  # weights come from checkpoints, not from a constructor
 
 
 class Registry:
-    """The types of one category; the modules of `packages` register themselves at the first look-up.
+    """The types of one category, registered by the modules of `packages` and of the entry point group `group`.
 
-    So do installed modules of the entry point group `group`.
+    A look-up imports the modules of entry points, and of the packages only those whose text names the type; all of them
+    where none does.
     """
 
     def __init__(self, kind: str, *packages: str, group: str | None = None) -> None:
@@ -32,13 +35,15 @@ class Registry:
         self.group = group
         self.packages = packages
         self.types: dict[str, Any] = {}
-        self._loaded = False
+        self._loaded = self._plugins_loaded = False
 
     def register(self, item: T | None = None, *, name: str | None = None, aliases: tuple[str, ...] = ()) -> Any:
         """Decorator: put a class (or any object with a name) into the table; a taken name is a ValueError."""
 
         def add(item: T) -> T:
             for key in (name or item.__name__, *aliases):  # type: ignore[attr-defined]
+                if not item.__module__.startswith("terrazzo."):
+                    self._import_definition(key)  # registers our type of that name, if there is one
                 taken = self.types.get(key, item)
                 if taken is not item and not same_definition(taken, item):
                     raise ValueError(f"{self.kind} '{key}' is registered twice: {taken} and {item}")
@@ -56,23 +61,56 @@ class Registry:
             package = importlib.import_module(package_name)
             for module in pkgutil.walk_packages(package.__path__, package_name + "."):
                 importlib.import_module(module.name)
+        self._load_plugins()
+
+    def _load_plugins(self) -> None:
+        """Import the modules that installed packages name in the group of entry points, once."""
+        if self._plugins_loaded:
+            return
+        self._plugins_loaded = True
         for entry in importlib.metadata.entry_points(group=self.group) if self.group else ():
-            import_user_module(entry.module, f"the entry point '{entry.name}' in the group {self.group}")
+            import_user_module(entry.module, f"the entry point '{entry.name}' in the group {self.group}", model_type)
+
+    @cached_property
+    def _sources(self) -> dict[str, str]:
+        """The text of each module of the packages; reading all of them is much faster than importing them."""
+        texts = {}
+        for package_name in self.packages:
+            for folder in map(Path, importlib.import_module(package_name).__path__):
+                for file in sorted(folder.rglob("*.py")):
+                    name = ".".join([package_name, *file.relative_to(folder).with_suffix("").parts])
+                    texts[name.removesuffix(".__init__")] = file.read_text(encoding="utf-8")
+        return texts
+
+    def _import_definition(self, name: str) -> bool:
+        """Import the modules of the packages that define or quote `name`, until one registers it; report success."""
+        for module, text in self._sources.items() if not self._loaded else ():
+            if f"class {name}" in text or f'"{name}"' in text:
+                importlib.import_module(module)
+                if name in self.types:
+                    return True
+        return name in self.types
+
+    def _find(self, *names: str) -> Any:
+        """The type registered under the first of the names that there is, or None."""
+        self._load_plugins()
+        for name in names:
+            if name in self.types or self._import_definition(name):
+                return self.types[name]
+        self.load()
+        return next((self.types[name] for name in names if name in self.types), None)
 
     def get(self, name: str, where: str = "") -> Any:
         """The type called `name`, with or without a scope. Raises UserError with the nearest names."""
-        self.load()
-        if name in self.types:
-            return self.types[name]
         scope, _, bare = name.rpartition(".")
-        if scope in SCOPES and bare in self.types:
-            return self.types[bare]
-        place = f" at {where}" if where else ""
-        raise UserError(f"no {self.kind} is called '{name}'{place}{nearest(bare, self.types)}")
+        found = self._find(name, bare) if scope in SCOPES else self._find(name)
+        if found is not None:
+            return found
+        location = f" at {where}" if where else ""
+        raise UserError(f"no {self.kind} is called '{name}'{location}{nearest(bare, self.types)}")
 
     def __contains__(self, name: str) -> bool:
-        self.load()
-        return name in self.types
+        return self._find(name) is not None
 
     def __iter__(self) -> Iterator[str]:
         self.load()
@@ -81,7 +119,7 @@ class Registry:
     def build(self, spec: Any, where: str = "", **extra: Any) -> Any:
         """Build a spec leaves first: nested dicts with a `type` become objects, `*_cfg` values stay for their owner.
 
-        Raises UserError for an unknown type or argument, with its place in the config.
+        Raises UserError for an unknown type or argument, with its path in the config.
         """
         if isinstance(spec, (list, tuple)):
             return type(spec)(self.build(item, f"{where}.{index}") for index, item in enumerate(spec))
@@ -91,7 +129,7 @@ class Registry:
         if SCOPE_KEY in spec and isinstance(kind, str) and "." not in kind:
             kind = f"{spec[SCOPE_KEY]}.{kind}"
         factory = self.get(kind, where) if isinstance(kind, str) else kind
-        kept = getattr(factory, "keeps_specs", ())  # arguments that the class builds itself, later or several times
+        kept = getattr(factory, "keeps_specs", ())  # arguments that the class builds itself, later or repeatedly
         arguments = {}
         for key, value in spec.items():
             if key in IGNORED_KEYS or key == "type":
@@ -105,7 +143,7 @@ class Registry:
 
 
 def same_definition(one: Any, other: Any) -> bool:
-    """Whether two classes are one that was run twice, as in a notebook."""
+    """Report whether two classes are one whose definition was run twice, as in a notebook."""
     return all(isinstance(item, type) for item in (one, other)) and (one.__module__, one.__qualname__) == (
         other.__module__,
         other.__qualname__,
@@ -113,7 +151,7 @@ def same_definition(one: Any, other: Any) -> bool:
 
 
 def accepted_arguments(factory: Callable[..., Any]) -> set[str] | None:
-    """Names of the keywords that a class takes, its parents' included where it passes them on; None if it takes any."""
+    """The keywords that a class takes, including its parents' if it passes them on; None if it takes any."""
     names: set[str] = set()
     owners = (
         [vars(owner)["__init__"] for owner in factory.__mro__ if "__init__" in vars(owner)]
@@ -131,17 +169,17 @@ def accepted_arguments(factory: Callable[..., Any]) -> set[str] | None:
 def check_arguments(factory: Callable[..., Any], arguments: dict[str, Any], name: Any, where: str) -> None:
     """Raise UserError for a keyword that `factory` does not take and for a required one that is missing."""
     accepted = accepted_arguments(factory)
-    place = f" at {where}" if where else ""
+    location = f" at {where}" if where else ""
     for key in arguments:
         if accepted is not None and key not in accepted:
-            raise UserError(f"{name}{place} has no argument '{key}'{nearest(key, accepted)}")
+            raise UserError(f"{name}{location} has no argument '{key}'{nearest(key, accepted)}")
     missing = [
         p.name
         for p in inspect.signature(factory).parameters.values()
         if p.default is p.empty and p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD) and p.name not in arguments
     ]
     if missing:
-        raise UserError(f"{name}{place} needs the argument{'s' * (len(missing) > 1)} {', '.join(missing)}")
+        raise UserError(f"{name}{location} needs the argument{'s' * (len(missing) > 1)} {', '.join(missing)}")
 
 
 MODELS = Registry(
@@ -156,3 +194,8 @@ MODELS = Registry(
 TRANSFORMS = Registry("transform", "terrazzo.transforms", group="terrazzo.transforms")
 DATASETS = Registry("dataset type", "terrazzo.data.declarations", group="terrazzo.datasets")
 METRICS = Registry("metric", "terrazzo.metrics", group="terrazzo.metrics")
+
+
+def model_type(name: str) -> Any:
+    """The model type called `name`, or None."""
+    return MODELS.get(name) if name in MODELS else None

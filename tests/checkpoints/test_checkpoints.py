@@ -16,8 +16,10 @@ from safetensors.torch import save_file
 import terrazzo as tz
 from support import foreign_weights as foreign
 from support.tiny import CLASSES, MEAN, STD, model_config
+from terrazzo.checkpoints.average import average
+from terrazzo.checkpoints.convert import convert
 from terrazzo.checkpoints.inspect import inspect_checkpoint, looks_like
-from terrazzo.checkpoints.publish import average, convert, publish
+from terrazzo.checkpoints.publish import publish
 from terrazzo.cli.main import main
 from terrazzo.errors import UserError
 from terrazzo.models.checkpoint import read_checkpoint
@@ -84,7 +86,7 @@ def test_an_official_checkpoint_needs_no_config_beside_it(tmp_path, version):
 def test_a_config_that_would_run_something_is_not_run(tmp_path):
     text = f"import os\nos.system('touch {tmp_path / 'mark'}')\n" + CONFIG_TEXT
     torch.save({"state_dict": model().state_dict(), "meta": {"cfg": text}}, tmp_path / "x.pth")
-    with pytest.raises(UserError, match="holds weights without a config"):
+    with pytest.raises(UserError, match="contains weights without a config"):
         tz.load(tmp_path / "x.pth", device="cpu")
     assert not (tmp_path / "mark").exists()
 
@@ -155,7 +157,7 @@ def test_publish_replaces_the_digits_in_a_name(tmp_path):
     source = official(tmp_path / "x.pth", "1.x")
     first = publish(source, tmp_path / "model-01234567.pth").path
     assert first.name.count("-") == 1 and "01234567" not in first.name
-    with pytest.raises(UserError, match=rf"{first} is there already"):
+    with pytest.raises(UserError, match=rf"{first} exists already"):
         publish(source, tmp_path / "model.pth")
     assert len(list(tmp_path.iterdir())) == 2
 
@@ -176,7 +178,7 @@ def test_publish_halves_the_weights_and_tells_nothing_of_the_machine(tmp_path, c
 
 def test_publish_refuses_to_halve_what_does_not_fit(tmp_path):
     source = saved(tmp_path / "x.safetensors", **{"conv.weight": [[1e5]]})
-    with pytest.raises(UserError, match=r"conv.weight holds 1e\+05, which 16 bits cannot"):
+    with pytest.raises(UserError, match=r"conv.weight contains 1e\+05, which exceeds 16 bits"):
         publish(source, tmp_path / "half.safetensors", half=True)
     assert [path.name for path in tmp_path.iterdir()] == ["x.safetensors"]
 
@@ -272,12 +274,12 @@ def test_convert_gives_a_config_to_weights(tmp_path, capsys):
     ("arguments", "message"),
     [
         (("publish", "x.pth", "y.bin"), r"y.bin: a checkpoint is written as .safetensors or .pth"),
-        (("convert", "x.pth", "there.pth"), "there.pth is there already: choose another name, or --force"),
-        (("convert", "x.pth", "x.pth", "--force"), "x.pth is read and written at once"),
+        (("convert", "x.pth", "there.pth"), "there.pth exists already: choose another name, or --force"),
+        (("convert", "x.pth", "x.pth", "--force"), "x.pth is both read and written"),
         (("average", "y.pth", "x.pth"), "give two checkpoints or more"),
         (("average", "y.pth", "x.pth", "none.pth"), "there is no checkpoint file none.pth"),
         (("inspect", "there.pth"), "there.pth (cannot be read|holds|is refused)"),
-        (("inspect", "x.pth", "--weights", "ema"), "x.pth holds no averaged weights"),
+        (("inspect", "x.pth", "--weights", "ema"), "x.pth contains no averaged weights"),
         (("convert", "x.pth", "y.pth", "--to", "psspnet"), "no recipe is called 'psspnet'"),
     ],
 )

@@ -14,9 +14,10 @@ import torch
 
 import terrazzo as tz
 from support.tiny import fit, make_streets, model_config, terrazzo, tiny_config
+from terrazzo.cli.weights import published_weights
 from terrazzo.errors import UserError
 from terrazzo.hub import cache as weight_cache
-from terrazzo.hub import download as fetch
+from terrazzo.hub import download
 from terrazzo.hub.names import MMLAB, MMPRETRAIN, TORCHVISION, addresses, digits, file_name
 from terrazzo.models.checkpoint import read_checkpoint
 from terrazzo.registry import MODELS
@@ -33,7 +34,7 @@ def cache(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("TERRAZZO_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    monkeypatch.setattr(fetch, "TIMEOUT", 5)
+    monkeypatch.setattr(download, "TIMEOUT", 5)
     return tmp_path / "home" / "weights"
 
 
@@ -122,7 +123,7 @@ def test_names_lead_to_addresses(name, address):
     ("name", "message"),
     [
         ("torchvision://resnet51", "'torchvision://resnet51'; did you mean 'resnet50'"),
-        ("s3://bucket/x.pth", "'s3://' is none of http, https"),
+        ("s3://bucket/x.pth", "not an address of weights: those begin with one of http://, https://"),
         ("hf://nvidia", "hf://organisation/repository"),
         ("timm://resnet50", r"timm://resnet50.a1_in1k, or pip install \"terrazzo\[timm\]\""),
     ],
@@ -178,7 +179,7 @@ def test_places_where_weights_are_found(tmp_path, monkeypatch, name, place):
     path.write_bytes(CONTENT)
     if digits(path.name):
         monkeypatch.setattr(weight_cache, "sha256", lambda path: digits(path.name) + "0" * 56)
-    assert weight_cache.find(name) == path
+    assert weight_cache.find_cached(name) == path
 
 
 def test_the_cache_of_hugging_face(tmp_path):
@@ -187,31 +188,31 @@ def test_the_cache_of_hugging_face(tmp_path):
     (folder / "refs/main").write_text("abc")
     (folder / "snapshots/abc").mkdir(parents=True)
     (folder / "snapshots/abc/model.safetensors").write_bytes(b"x")
-    assert weight_cache.find("hf://a/b") == folder / "snapshots/abc/model.safetensors"
+    assert weight_cache.find_cached("hf://a/b") == folder / "snapshots/abc/model.safetensors"
 
 
 def test_a_cached_file_is_checked_once(cache, monkeypatch):
     cache.mkdir(parents=True)
     path = cache / named(CONTENT)
     path.write_bytes(CONTENT)
-    assert weight_cache.find(f"https://x.org/{path.name}") == path
+    assert weight_cache.find_cached(f"https://x.org/{path.name}") == path
     monkeypatch.setattr(weight_cache, "sha256", lambda path: pytest.fail("read again"))
-    assert weight_cache.find(f"https://x.org/{path.name}") == path
+    assert weight_cache.find_cached(f"https://x.org/{path.name}") == path
 
 
 def test_a_damaged_cached_file_is_refused(cache):
     cache.mkdir(parents=True)
     path = cache / named(CONTENT)
     path.write_bytes(CONTENT)
-    weight_cache.find(f"https://x.org/{path.name}")
+    weight_cache.find_cached(f"https://x.org/{path.name}")
     path.write_bytes(CONTENT[:-1])  # after it was found right
-    with pytest.raises(UserError, match=rf"{path} is damaged or another file.*delete it"):
-        weight_cache.find(f"https://x.org/{path.name}")
+    with pytest.raises(UserError, match=rf"{path} is damaged or a different file.*delete it"):
+        weight_cache.find_cached(f"https://x.org/{path.name}")
 
 
 def test_nothing_is_downloaded_unasked(host, cache):
     host.files["/x.pth"] = CONTENT
-    with pytest.raises(UserError, match=r"nothing is downloaded unasked: `terrazzo weights get http"):
+    with pytest.raises(UserError, match=r"nothing is downloaded automatically: `terrazzo weights get http"):
         read_checkpoint(f"{host.url}/x.pth")
     assert not host.asked
 
@@ -228,7 +229,7 @@ def test_a_checkpoint_is_read_by_its_address(cache):
 def published(host: Host, monkeypatch, content: bytes = CONTENT) -> tuple[str, str]:
     """The address of a file on a host that stands for OpenMMLab's, and the file's name."""
     name = named(content)
-    monkeypatch.setattr(fetch, "OPEN_MMLAB", f"{host.url}/gone/")
+    monkeypatch.setattr(download, "OPEN_MMLAB", f"{host.url}/gone/")
     return f"{host.url}/gone/v0.5/pspnet/{name}", name
 
 
@@ -236,30 +237,32 @@ def test_an_address_is_fetched_into_the_cache(host, cache):
     name = named(CONTENT)
     host.files[f"/{name}"] = CONTENT
     seen = []
-    path = fetch.get(f"{host.url}/{name}", on_progress=lambda address, done, total: seen.append((done, total)))
+    path = download.get_weights(
+        f"{host.url}/{name}", on_progress=lambda address, done, total: seen.append((done, total))
+    )
     assert path == cache / name and path.read_bytes() == CONTENT
     assert seen[-1] == (len(CONTENT), len(CONTENT)) and len(seen) > 1
     assert sorted(item.name for item in cache.iterdir()) == ["checked.json", name]
-    assert fetch.get(f"{host.url}/{name}") == path and len(host.asked) == 1
+    assert download.get_weights(f"{host.url}/{name}") == path and len(host.asked) == 1
 
 
 def test_mirrors_have_the_published_path_or_the_file_alone(host, cache, monkeypatch):
     address, name = published(host, monkeypatch)
     host.files[f"/deep/gone/v0.5/pspnet/{name}"] = CONTENT
-    assert fetch.get(address, mirrors=[f"{host.url}/deep"]).read_bytes() == CONTENT
+    assert download.get_weights(address, mirrors=[f"{host.url}/deep"]).read_bytes() == CONTENT
     (cache / name).unlink()
     host.files = {f"/flat/{name}": CONTENT}
-    assert fetch.get(address, mirrors=[f"{host.url}/flat/"]).read_bytes() == CONTENT
+    assert download.get_weights(address, mirrors=[f"{host.url}/flat/"]).read_bytes() == CONTENT
     (cache / name).unlink()
     host.files = {f"/q/gone/v0.5/pspnet/{name}": CONTENT}
-    assert fetch.get(address, mirrors=[f"{host.url}/q/{{path}}"]).read_bytes() == CONTENT
+    assert download.get_weights(address, mirrors=[f"{host.url}/q/{{path}}"]).read_bytes() == CONTENT
 
 
 def test_a_folder_is_a_mirror(tmp_path, host, cache, monkeypatch):
     address, name = published(host, monkeypatch)
     (tmp_path / "my mirror").mkdir()
     (tmp_path / "my mirror" / name).write_bytes(CONTENT)
-    assert fetch.get(address, mirrors=[str(tmp_path / "my mirror")]).read_bytes() == CONTENT
+    assert download.get_weights(address, mirrors=[str(tmp_path / "my mirror")]).read_bytes() == CONTENT
     assert not host.asked
 
 
@@ -269,7 +272,7 @@ def test_mirrors_from_the_environment_and_the_file(host, cache, monkeypatch):
     monkeypatch.setenv("TERRAZZO_MIRRORS", f"{host.url}/a, {host.url}/b")
     cache.parent.mkdir()
     (cache.parent / "mirrors.txt").write_text(f"# ours\n{host.url}/c  # the last one\n")
-    fetch.get(address, mirrors=[f"{host.url}/given"])
+    download.get_weights(address, mirrors=[f"{host.url}/given"])
     order = [path.split("/")[1] for path, _ in host.asked]
     assert list(dict.fromkeys(order)) == ["given", "a", "b", "c"]
 
@@ -279,11 +282,11 @@ def test_a_broken_connection_is_continued(host, cache):
     host.files[f"/{name}"] = CONTENT
     host.breaks_after = 300_000
     with pytest.raises(UserError, match=r"connection broke after \d+ of 1024000 bytes|IncompleteRead"):
-        fetch.get(f"{host.url}/{name}")
+        download.get_weights(f"{host.url}/{name}")
     part = cache / f"{name}.part"
     assert 0 < part.stat().st_size <= 300_000
     begun = part.stat().st_size
-    assert fetch.get(f"{host.url}/{name}").read_bytes() == CONTENT
+    assert download.get_weights(f"{host.url}/{name}").read_bytes() == CONTENT
     assert host.asked[-1] == (f"/{name}", f"bytes={begun}-") and not part.exists()
 
 
@@ -295,41 +298,41 @@ def test_parts_of_earlier_tries(host, cache, ranges, begun):
     cache.mkdir(parents=True)
     (cache / f"{name}.part").write_bytes(begun)
     if begun == b"wrong" and ranges:
-        with pytest.raises(UserError, match="the sha256 of what came"):
-            fetch.get(f"{host.url}/{name}")
-    assert fetch.get(f"{host.url}/{name}").read_bytes() == CONTENT
+        with pytest.raises(UserError, match="its sha256 begins with"):
+            download.get_weights(f"{host.url}/{name}")
+    assert download.get_weights(f"{host.url}/{name}").read_bytes() == CONTENT
 
 
 def test_another_file_is_refused_and_the_next_mirror_tried(host, cache, monkeypatch):
     address, name = published(host, monkeypatch)
     host.files = {f"/bad/{name}": CONTENT[:-1] + b"!", f"/good/{name}": CONTENT}
-    assert fetch.get(address, mirrors=[f"{host.url}/bad", f"{host.url}/good"]).read_bytes() == CONTENT
+    assert download.get_weights(address, mirrors=[f"{host.url}/bad", f"{host.url}/good"]).read_bytes() == CONTENT
     (cache / name).unlink()
-    with pytest.raises(UserError, match=rf"bad/{name}: the sha256 of what came begins with \w+, not \w+"):
-        fetch.get(address, mirrors=[f"{host.url}/bad"])
+    with pytest.raises(UserError, match=rf"bad/{name}: its sha256 begins with \w+, not with \w+"):
+        download.get_weights(address, mirrors=[f"{host.url}/bad"])
     assert not list(cache.glob("model*"))
 
 
 def test_a_web_page_is_no_file(host, cache):
     host.files["/x.pth"], host.kind = b"<html>sign in</html>", "text/html; charset=utf-8"
     with pytest.raises(UserError, match="this is a web page"):
-        fetch.get(f"{host.url}/x.pth")
+        download.get_weights(f"{host.url}/x.pth")
     assert not list(cache.glob("x*"))
 
 
 def test_what_is_nowhere_says_where_it_was_looked_for(host, cache, monkeypatch):
     address, name = published(host, monkeypatch)
     with pytest.raises(UserError) as problem:
-        fetch.get(address, mirrors=[f"{host.url}/a", "ftp://b"])
+        download.get_weights(address, mirrors=[f"{host.url}/a", "ftp://b"])
     text = str(problem.value)
     assert f"{host.url}/a/{name}: HTTP 404" in text and f"{address}: HTTP 404" in text
-    assert "ftp://b" in text and "no http, https or file address" in text
+    assert "ftp://b" in text and "not an http, https or file address" in text
     assert "--mirror URL" in text and str(cache) in text
 
 
 def test_no_connection(cache):
     with pytest.raises(UserError, match=r"127.0.0.1:9/x.pth: .*refused"):
-        fetch.get("http://127.0.0.1:9/x.pth")
+        download.get_weights("http://127.0.0.1:9/x.pth")
 
 
 @pytest.mark.parametrize("how", ["argument", "TERRAZZO_OFFLINE", "HF_HUB_OFFLINE"])
@@ -338,30 +341,30 @@ def test_offline(host, cache, monkeypatch, how):
     if how != "argument":
         monkeypatch.setenv(how, "1")
     with pytest.raises(UserError, match="--offline forbids" if how == "argument" else f"{how} forbids"):
-        fetch.get(f"{host.url}/x.pth", offline=how == "argument")
+        download.get_weights(f"{host.url}/x.pth", offline=how == "argument")
     assert not host.asked
     cache.mkdir(parents=True)
     (cache / "x.pth").write_bytes(CONTENT)
-    assert fetch.get(f"{host.url}/x.pth", offline=True) == cache / "x.pth"
+    assert download.get_weights(f"{host.url}/x.pth", offline=True) == cache / "x.pth"
 
 
 def test_hugging_face_from_another_host(host, cache, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", host.url)
     host.files["/a/b/resolve/main/pytorch_model.bin"] = CONTENT
-    assert fetch.get("hf://a/b") == cache / "a_b_pytorch_model.bin"
+    assert download.get_weights("hf://a/b") == cache / "a_b_pytorch_model.bin"
     host.files["/timm/tiny.in1k/resolve/main/model.safetensors"] = CONTENT
-    assert fetch.get("timm://tiny.in1k") == cache / "timm_tiny.in1k_model.safetensors"
+    assert download.get_weights("timm://tiny.in1k") == cache / "timm_tiny.in1k_model.safetensors"
 
 
 def test_a_recipes_weights_by_its_name(tmp_path, host, cache, monkeypatch):
     recipe = "pspnet_r50-d8_4xb2-40k_cityscapes-512x1024"
     path = tz.recipes.info(recipe).weights.removeprefix("https://download.openmmlab.com/")
     host.files[f"/{path}"] = CONTENT
-    with pytest.raises(UserError, match="the sha256 of what came"):  # the right place, and not the real file
-        fetch.get(recipe, mirrors=[host.url])
+    with pytest.raises(UserError, match="its sha256 begins with"):  # the right place, and not the real file
+        download.get_weights(*published_weights(recipe), mirrors=[host.url])
     assert host.asked[0][0] == f"/{path}"
     with pytest.raises(UserError, match="no recipe is called 'nonsense'"):
-        fetch.get("nonsense")
+        published_weights("nonsense")
 
 
 def test_the_command(tmp_path, host, cache):
@@ -372,8 +375,8 @@ def test_the_command(tmp_path, host, cache):
     (cache / "other.pth").write_bytes(b"1")
     (cache / "begun-01234567.pth.part").write_bytes(b"1")
     listed = terrazzo("weights", "list").stdout
-    assert re.search(rf"1.0 MiB  sha256 right +{name}", listed)
-    assert re.search(r"not checked +other.pth", listed) and re.search(r"not complete +begun", listed)
+    assert re.search(rf"1.0 MiB  sha256 verified +{name}", listed)
+    assert re.search(r"not verified +other.pth", listed) and re.search(r"incomplete +begun", listed)
     assert f"3 files in {cache}" in listed
     failed = terrazzo("weights", "get", f"{host.url}/none.pth")
     assert failed.returncode == 1 and failed.stderr.startswith("error: ") and "Traceback" not in failed.stderr
@@ -414,7 +417,7 @@ def test_a_segmentor_without_a_backbone_takes_the_whole(tmp_path):
 
 
 def test_training_starts_from_cached_weights_of_another_release(tmp_path, cache):
-    import foreign_weights as foreign
+    from support import foreign_weights as foreign
 
     streets = make_streets(tmp_path / "data")
     config = tiny_config(streets, steps=1)

@@ -15,7 +15,7 @@ import terrazzo as tz
 from support.tiny import environment, model_config
 from terrazzo.evaluation.validation_loss import validation_loss
 from terrazzo.inference import argmax
-from terrazzo.inference.argmax import Restoring, class_map, own_logits
+from terrazzo.inference.argmax import LogitsGeometry, class_map, own_logits
 from terrazzo.inference.interpolation import bilinear
 from terrazzo.inference.scores import Scores
 
@@ -26,19 +26,19 @@ def resized(x: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
     return x if x.shape[-2:] == size else F.interpolate(x, size, mode="bilinear", align_corners=align_corners)
 
 
-def at_full_size(logits: Tensor, restoring: Restoring) -> Tensor:
+def at_full_size(logits: Tensor, geometry: LogitsGeometry) -> Tensor:
     """Logits (K, H, W), every step done on the whole of them."""
-    x = resized(logits[None], restoring.input_size, restoring.align_corners)
-    top, left, bottom, right = restoring.window or (0, 0, *restoring.input_size)
-    x = x[..., top:bottom, left:right].flip(AXES[restoring.flip])
-    return resized(x, restoring.own_size, restoring.align_corners)[0]
+    x = resized(logits[None], geometry.input_size, geometry.align_corners)
+    top, left, bottom, right = geometry.window or (0, 0, *geometry.input_size)
+    x = x[..., top:bottom, left:right].flip(AXES[geometry.flip])
+    return resized(x, geometry.own_size, geometry.align_corners)[0]
 
 
 def decided(logits: Tensor, threshold: float | None = None) -> Tensor:
     return logits.argmax(0) if len(logits) > 1 else logits[0].sigmoid() > (0.3 if threshold is None else threshold)
 
 
-def case(seed: int) -> tuple[Tensor, Restoring, float | None]:
+def case(seed: int) -> tuple[Tensor, LogitsGeometry, float | None]:
     """Logits with noise or with regions, and some way from them to an image: larger, smaller, padded, flipped."""
     pick = random.Random(seed)
 
@@ -52,11 +52,12 @@ def case(seed: int) -> tuple[Tensor, Restoring, float | None]:
         top, left = pick.randrange(given[0]), pick.randrange(given[1])
         window = top, left, pick.randint(top + 1, given[0]), pick.randint(left + 1, given[1])
     kept = (window[2] - window[0], window[3] - window[1]) if window else given
-    restoring = Restoring(head, given, pick.choice([kept, size(120)]), window, pick.choice(list(AXES)), seed % 2 == 0)
+    own, flip = pick.choice([kept, size(120)]), pick.choice(list(AXES))
+    geometry = LogitsGeometry(head, given, own, window, flip, seed % 2 == 0)
     logits = torch.randn(pick.choice([1, 2, 5, 19, 300]), *head, generator=torch.Generator().manual_seed(seed))
     if pick.random() < 0.5:
         logits = F.avg_pool2d(logits[None], 3, 1, 1)[0]
-    return 3 * logits, restoring, pick.choice([None, 0.5, 0.9])
+    return 3 * logits, geometry, pick.choice([None, 0.5, 0.9])
 
 
 @pytest.mark.parametrize("strip", [1, 500, 2**18])
@@ -64,27 +65,27 @@ def case(seed: int) -> tuple[Tensor, Restoring, float | None]:
 def test_equal_to_resizing_everything(monkeypatch, first, strip):
     monkeypatch.setattr(argmax, "STRIP", strip)
     for seed in range(first, first + 20):
-        logits, restoring, threshold = case(seed)
-        whole = at_full_size(logits, restoring)
-        expected, found = decided(whole, threshold), class_map(logits, restoring, threshold)
+        logits, geometry, threshold = case(seed)
+        whole = at_full_size(logits, geometry)
+        expected, found = decided(whole, threshold), class_map(logits, geometry, threshold)
         for row, column in (expected != found).nonzero().tolist():  # ties within rounding, if any
             values = whole[:, row, column]
             other = values[found[row, column].long()] if len(values) > 1 else torch.tensor(threshold or 0.3).logit()
-            assert float(values.max() - other) == pytest.approx(0, abs=1e-4), f"seed {seed}: {restoring}"
+            assert float(values.max() - other) == pytest.approx(0, abs=1e-4), f"seed {seed}: {geometry}"
 
 
 @pytest.mark.parametrize("seed", range(12))
 def test_logits_at_the_images_size(seed):
-    logits, restoring, _ = case(seed)
-    found = torch.cat(list(own_logits(logits, restoring))).T.view(-1, *restoring.own_size)
-    torch.testing.assert_close(found, at_full_size(logits, restoring), atol=1e-4, rtol=0)
+    logits, geometry, _ = case(seed)
+    found = torch.cat(list(own_logits(logits, geometry))).T.view(-1, *geometry.own_size)
+    torch.testing.assert_close(found, at_full_size(logits, geometry), atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("align_corners", [True, False])
 @pytest.mark.parametrize(("source", "size"), [(4, 9), (9, 4), (1, 5), (5, 1), (7, 7), (16, 33)])
-def test_taps_are_those_of_interpolate(source, size, align_corners):
-    values, taps = torch.randn(source), bilinear(source, size, align_corners)
-    found = (values[taps.index] * taps.weight).sum(1)
+def test_weights_are_those_of_interpolate(source, size, align_corners):
+    values, weights = torch.randn(source), bilinear(source, size, align_corners)
+    found = (values[weights.index] * weights.weight).sum(1)
     expected = resized(values[None, None, :, None], (size, 1), align_corners).flatten()
     torch.testing.assert_close(found, expected)
 
@@ -93,7 +94,7 @@ def test_taps_are_those_of_interpolate(source, size, align_corners):
 def test_more_classes_than_a_byte_holds(classes):
     logits = torch.zeros(classes, 4, 4)
     logits[classes - 1] = 1
-    found = class_map(logits, Restoring((4, 4), (8, 8), (8, 8)))
+    found = class_map(logits, LogitsGeometry((4, 4), (8, 8), (8, 8)))
     assert (found == classes - 1).all()
     assert found.dtype == (torch.uint8 if classes == 255 else torch.int16)
 
@@ -101,8 +102,8 @@ def test_more_classes_than_a_byte_holds(classes):
 def test_under_deterministic_algorithms():
     torch.use_deterministic_algorithms(True)
     try:
-        logits, restoring, _ = case(3)
-        assert class_map(logits, restoring).shape == restoring.own_size
+        logits, geometry, _ = case(3)
+        assert class_map(logits, geometry).shape == geometry.own_size
     finally:
         torch.use_deterministic_algorithms(False)
 
@@ -110,9 +111,9 @@ def test_under_deterministic_algorithms():
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_other_precisions(dtype):
     logits = torch.randn(5, 8, 8, generator=torch.Generator().manual_seed(0)).to(dtype)
-    restoring = Restoring((8, 8), (32, 32), (50, 61))
-    expected = at_full_size(logits.float(), restoring).argmax(0)
-    assert (class_map(logits, restoring).long() == expected).float().mean() > 0.999
+    geometry = LogitsGeometry((8, 8), (32, 32), (50, 61))
+    expected = at_full_size(logits.float(), geometry).argmax(0)
+    assert (class_map(logits, geometry).long() == expected).float().mean() > 0.999
 
 
 # Several models or views
@@ -123,7 +124,7 @@ def test_several_views_give_the_mean_of_their_probabilities(classes):
     generator = torch.Generator().manual_seed(1)
     size = (30, 41)
     views = tuple(
-        (torch.randn(classes, *head, generator=generator), Restoring(head, given, size, flip=flip))
+        (torch.randn(classes, *head, generator=generator), LogitsGeometry(head, given, size, flip=flip))
         for head, given, flip in [((4, 5), (32, 40), None), ((9, 9), (36, 36), "horizontal"), (size, size, "vertical")]
     )
     whole = [at_full_size(*view) for view in views]
@@ -153,7 +154,7 @@ def test_the_loss_of_small_logits_is_that_of_large_ones(loss):
     logits = torch.randn(3, 8, 9, generator=torch.Generator().manual_seed(0))
     labels = torch.randint(0, 3, (31, 35), generator=torch.Generator().manual_seed(1))
     labels[:5] = 255
-    found = validation_loss(head, (logits, Restoring((8, 9), (32, 36), (60, 70))), labels)
+    found = validation_loss(head, (logits, LogitsGeometry((8, 9), (32, 36), (60, 70))), labels)
     whole = F.interpolate(logits[None], (32, 36), mode="bilinear", align_corners=False)[..., :31, :35]
     losses = head.losses(whole, labels[None])
     expected = sum(value for name, value in losses.items() if "loss" in name)
@@ -165,17 +166,17 @@ def test_the_loss_of_small_logits_is_that_of_large_ones(loss):
 PEAK = """
 import resource, torch
 import torch.nn.functional as F
-from terrazzo.inference.argmax import Restoring, class_map
+from terrazzo.inference.argmax import LogitsGeometry, class_map
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 with torch.inference_mode():
-    class_map(torch.randn(150, 16, 32), Restoring((16, 32), (64, 128), (64, 128)))  # what torch sets up once
+    class_map(torch.randn(150, 16, 32), LogitsGeometry((16, 32), (64, 128), (64, 128)))  # what torch sets up once
     before = peak()
     logits = torch.randn(1, 150, 8, 16)
     logits = F.interpolate(logits, (256, 512), mode="bicubic")[0]
-    labels = class_map(logits, Restoring((256, 512), (1024, 2048), (1024, 2048)))
+    labels = class_map(logits, LogitsGeometry((256, 512), (1024, 2048), (1024, 2048)))
 print(peak() - before, len(labels.unique()))
 """
 

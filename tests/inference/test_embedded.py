@@ -48,7 +48,7 @@ def test_predict_takes_it_where_no_model_is_named(tmp_path):
 
 
 def test_a_checkpoint_without_its_config_is_no_embedded_model():
-    with pytest.raises(UserError, match=r"give x.pth alone.*or after the config"):
+    with pytest.raises(UserError, match=r"give x.pth alone.*or after its config"):
         tz.load(checkpoint="x.pth")
 
 

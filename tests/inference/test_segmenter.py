@@ -181,7 +181,7 @@ def test_what_is_no_image(segmenter, source):
 
 
 def test_an_empty_folder(segmenter, tmp_path):
-    with pytest.raises(UserError, match="holds no image"):
+    with pytest.raises(UserError, match="contains no image"):
         segmenter(tmp_path)
 
 

@@ -19,7 +19,7 @@ from terrazzo.metrics import Evaluator, Metric
 from terrazzo.metrics.cityscapes import IDS
 from terrazzo.metrics.depth import DepthErrors
 from terrazzo.registry import METRICS
-from terrazzo.system.process_group import World
+from terrazzo.system.process_group import ProcessGroup
 from terrazzo.training.monitoring.log import summary
 
 K = 4
@@ -322,8 +322,8 @@ def test_what_two_processes_saw_adds_up(monkeypatch):
             evaluator.update(*maps, lambda values=values: iter([values]))
         halves.append(evaluator)
     waiting = [getattr(part, name) for part in halves[1].parts for name in part.sums]
-    monkeypatch.setattr(scoring, "summed", lambda value, world: value + torch.as_tensor(waiting.pop(0)))
-    scoring.add_up(halves[0], World(size=2))
+    monkeypatch.setattr(scoring, "summed", lambda value, group: value + torch.as_tensor(waiting.pop(0)))
+    scoring.add_up(halves[0], ProcessGroup(size=2))
     found, expected = halves[0].compute(), scored(pairs, *names)
     assert found["per_class"] == expected["per_class"]
     for name in ("aAcc", "mIoU", "mBoundaryIoU", "mTrimapIoU@5px", "mIoU_I", "mIoU_C", "ECE"):
@@ -332,7 +332,7 @@ def test_what_two_processes_saw_adds_up(monkeypatch):
 
 def test_a_metric_without_sums_is_for_one_process():
     with pytest.raises(UserError, match="terrazzo test"):
-        scoring.add_up(Namespace(parts=[Metric(CLASSES)]), World(size=2))
+        scoring.add_up(Namespace(parts=[Metric(CLASSES)]), ProcessGroup(size=2))
 
 
 def test_memory_does_not_grow_with_the_images():

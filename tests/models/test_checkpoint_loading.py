@@ -72,17 +72,17 @@ def test_the_report_names_the_average(tmp_path):
     torch.save({"state_dict": {"weight": torch.ones(1, 1)}, "ema_state_dict": {"weight": torch.ones(1, 1)}},
         tmp_path / "x.pth")  # fmt: skip
     model = nn.Linear(1, 1, bias=False)
-    assert "(averaged weights)\n  the file holds the weights before averaging too" in str(
+    assert "(averaged weights)\n  the file also contains the weights before averaging" in str(
         load_checkpoint(model, tmp_path / "x.pth")
     )
-    assert "the file holds averaged weights too" in str(load_checkpoint(model, tmp_path / "x.pth", weights="model"))
+    assert "the file also contains averaged weights" in str(load_checkpoint(model, tmp_path / "x.pth", weights="model"))
 
 
 def test_weights_that_are_not_there(tmp_path):
     torch.save(weights_of(1.0), tmp_path / "x.pth")
     save_file(weights_of(1.0), str(tmp_path / "x.safetensors"))
     for name in ("x.pth", "x.safetensors"):
-        with pytest.raises(UserError, match=rf"{name} holds .*weights='ema'"):
+        with pytest.raises(UserError, match=rf"{name} contains .*weights='ema'"):
             read_checkpoint(tmp_path / name, "ema")
         with pytest.raises(UserError, match="'best' is neither 'model'"):
             read_checkpoint(tmp_path / name, "best")

@@ -269,7 +269,7 @@ def zip_of(data: bytes, path: Path) -> None:
 @pytest.mark.parametrize("name", CRAFTED)
 def test_crafted_pickles_are_refused(tmp_path, name):
     zip_of(CRAFTED[name], tmp_path / "evil.pth")
-    with pytest.raises(UserError, match=r"evil.pth (is refused|cannot be read|holds)"):
+    with pytest.raises(UserError, match=r"evil.pth (is refused|cannot be read|contains)"):
         read_checkpoint(tmp_path / "evil.pth")
     assert not hasattr(np.ndarray, "dump_patches")
     from terrazzo.models.safe_pickle import Skipped
@@ -326,7 +326,7 @@ def test_zip_files_that_hold_more_than_they_are_long(tmp_path, kind):
     torch.save(WEIGHTS, tmp_path / "x.pth")
     with zipfile.ZipFile(tmp_path / "x.pth", "a", zipfile.ZIP_DEFLATED) as file:
         file.writestr("x/data/9" if kind == "packed" else "x/data.pkl", bytes(10_000_000 if kind == "packed" else 1))
-    with pytest.raises(UserError, match=r"x.pth is refused.*packed or overlap"):
+    with pytest.raises(UserError, match=r"x.pth is refused.*compressed or overlap"):
         read_checkpoint(tmp_path / "x.pth")
 
 
@@ -364,7 +364,7 @@ def test_crafted_programs_are_refused(tmp_path, name):
         file.writestr("archive/data.pkl", CRAFTED[name])
         file.writestr("archive/constants.pkl", b"\x80\x02).")
         file.writestr("archive/version", "3\n")
-    with pytest.raises(UserError, match=r"evil.pt (is refused|cannot be read|holds)"):
+    with pytest.raises(UserError, match=r"evil.pt (is refused|cannot be read|contains)"):
         read_checkpoint(tmp_path / "evil.pt")
 
 
@@ -381,7 +381,7 @@ def test_a_program_of_parts_within_each_other_is_refused(tmp_path):
         file.writestr("archive/data.pkl", opcodes(nested))
         file.writestr("archive/constants.pkl", b"\x80\x02).")
         file.writestr("archive/version", "3\n")
-    with pytest.raises(UserError, match="parts have no end"):
+    with pytest.raises(UserError, match="more than 100000 modules"):
         read_checkpoint(tmp_path / "evil.pt")
 
 

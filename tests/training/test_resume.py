@@ -57,7 +57,7 @@ CASES = {
         "param_scheduler": [],
         "train_cfg": {"max_iters": 9, "val_interval": 2},
     },
-    "muon": {"optim_wrapper": {"type": "OptimWrapper", "optimizer": {"type": "Muon", "lr": 0.01}}},
+    "muon": {"optim_wrapper": {"type": "OptimWrapper", "optimizer": {"type": "MuonWithAdamW", "lr": 0.01}}},
     "clipping": {
         "optim_wrapper": {
             "type": "OptimWrapper",

@@ -1,4 +1,4 @@
-"""What a checkpoint file holds."""
+"""The contents of a checkpoint file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from terrazzo.checkpoints.publish import known
+from terrazzo.checkpoints.writing import known
 from terrazzo.errors import UserError
 from terrazzo.hub.cache import sha256
 from terrazzo.inference.saved_config import saved_config
@@ -24,7 +24,7 @@ from terrazzo.recipes import families, family
 from terrazzo.registry import MODELS
 
 STATISTICS = ("running_mean", "running_var")
-ALIKE = 0.6  # the share of names in common from which on a file looks like a family's model
+ALIKE = 0.6  # the least share of common names at which a file looks like a family's model
 
 
 def inspect_checkpoint(path: str | Path, weights: str | None = None) -> dict[str, Any]:
@@ -49,6 +49,7 @@ def inspect_checkpoint(path: str | Path, weights: str | None = None) -> dict[str
 
 
 def is_parameter(name: str) -> bool:
+    """Report whether a tensor is trained."""
     return not is_constant(name) and not name.endswith(STATISTICS)
 
 
@@ -65,7 +66,7 @@ def model_types(model: Mapping[str, Any]) -> dict[str, str]:
 
 
 def looks_like(weights: Mapping[str, Tensor]) -> str | None:
-    """The architecture that the names are of: a family's whole model or a backbone; None for neither."""
+    """The architecture that the names belong to: a family's whole model or a backbone; None for neither."""
     names = {name: value.to("meta") for name, value in weights.items()}
     scores: dict[str, float] = {}
     whole = any(name.startswith("decode_head.") for name in names)
@@ -81,7 +82,7 @@ def looks_like(weights: Mapping[str, Tensor]) -> str | None:
 
 @functools.cache
 def architectures() -> tuple[tuple[str, nn.Module], ...]:
-    """A model of each family and their backbones, without values, each with what it is called."""
+    """A model of each family and each of their backbones, without values, by title."""
     seen = set()
     found: list[tuple[str, nn.Module]] = []
     for name in families():
@@ -100,7 +101,7 @@ def architectures() -> tuple[tuple[str, nn.Module], ...]:
 
 
 def skeleton(spec: dict[str, Any]) -> nn.Module | None:
-    """A model without its values; None where it needs an extra."""
+    """A model without values; None if it needs an extra that is missing."""
     try:
         with torch.device("meta"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -115,5 +116,5 @@ def shapes_of(weights: Mapping[str, Tensor]) -> set[tuple[str, int]]:
 
 
 def likeness(one: set[Any], other: set[Any]) -> float:
-    """The share of what is in both among all."""
+    """The share of common elements among all."""
     return len(one & other) / max(1, len(one | other))

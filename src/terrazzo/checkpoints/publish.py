@@ -1,63 +1,32 @@
-"""Checkpoints to other checkpoints: published, averaged, converted."""
+"""Checkpoints for publishing."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
-from terrazzo.config.load import load_config
+from terrazzo.checkpoints.writing import Written, description, save, writable
 from terrazzo.errors import UserError
 from terrazzo.hub.cache import sha256
 from terrazzo.hub.names import digits
-from terrazzo.inference.saved_config import saved_config
-from terrazzo.inference.segmenter import describe
-from terrazzo.models.build import build_model
-from terrazzo.models.checkpoint import (
-    Checkpoint,
-    LoadReport,
-    from_json,
-    is_constant,
-    legend_of,
-    load_checkpoint,
-    needed_names,
-    read_checkpoint,
-)
-from terrazzo.system.files import make_folder, write_atomically
-
-SUFFIXES = (".safetensors", ".pth")
-PLACES = ("data_root", "data_prefix", "ann_file", "img_dir", "ann_dir", "split")  # where a data set lies on one machine
-KEPT = ("step", "epoch", "iter", "metrics", "best_score", "mmseg_version", "mmengine_version")  # of a file's meta
-
-
-@dataclass(frozen=True)
-class Written:
-    """A file that was written, and what went into it."""
-
-    path: Path
-    tensors: int
-    report: LoadReport | None = None
-    self_contained: bool = False
+from terrazzo.models.checkpoint import read_checkpoint
+from terrazzo.system.files import rename_durably
 
 
 def publish(
     source: str | Path, target: str | Path, *, weights: str | None = None, half: bool = False, force: bool = False
 ) -> Written:
-    """The weights of a checkpoint alone, without the optimizer and the records of its run, with what is known of them.
+    """Write the weights and the description of a checkpoint, without the optimizer and the records of its run.
 
-    The first eight digits of its sha256 go into the new file's name, nothing of where data lay into its config. `half`
-    stores matrices and convolutions in 16 bits. Raises UserError where the file is there already, unless `force` is
-    set, and for weights beyond 16 bits.
+    The new file's name gets the first eight digits of its sha256, and its config omits the paths of the data. `half`
+    stores matrices and convolutions in 16 bits. Raises UserError if the file exists already, unless `force` is set, and
+    for weights that do not fit in 16 bits.
     """
     path = writable(Path(target), force=True)
     checkpoint = read_checkpoint(source, weights)
-    meta = description(checkpoint, places=False)
+    meta = description(checkpoint, paths=False)
     values = {name: halved(name, value) for name, value in checkpoint.weights.items()} if half else checkpoint.weights
     temporary = path.with_name(f".{path.stem}.publish{path.suffix}")
     try:
@@ -66,163 +35,16 @@ def publish(
         old = digits(path.name)
         stem = stem[: -len(old) - 1] if old else stem
         final = writable(path.with_name(f"{stem}-{sha256(temporary)[:8]}{path.suffix}"), force)
-        temporary.replace(final)
+        rename_durably(temporary, final)
     finally:
         temporary.unlink(missing_ok=True)
     return Written(final, len(checkpoint.weights), self_contained="config" in meta)
 
 
-def without_places(values: Any) -> Any:
-    """A config without the folders and files of its data."""
-    if isinstance(values, Mapping):
-        return {key: without_places(value) for key, value in values.items() if key not in PLACES}
-    return [without_places(value) for value in values] if isinstance(values, (list, tuple)) else values
-
-
 def halved(name: str, value: Tensor) -> Tensor:
-    """A weight in 16 bits; biases and what norms hold stay as they are. Raises UserError where it does not fit."""
+    """A weight in 16 bits; biases and the parameters of norms stay unchanged. Raises UserError if it does not fit."""
     if value.ndim < 2 or not value.is_floating_point():
         return value
     if value.abs().max() > torch.finfo(torch.float16).max:
-        raise UserError(f"{name} holds {value.abs().max():.3g}, which 16 bits cannot: publish without --half")
+        raise UserError(f"{name} contains {value.abs().max():.3g}, which exceeds 16 bits: publish without --half")
     return value.half()
-
-
-def average(
-    target: str | Path, sources: Sequence[str | Path], *, weights: str | None = None, force: bool = False
-) -> Written:
-    """The mean of several checkpoints' weights; integers come from the last one, and so does what is known of it.
-
-    Raises UserError where names or shapes differ, naming them.
-    """
-    path = writable(Path(target), force, sources)
-    if len(sources) < 2:
-        raise UserError("to average, give two checkpoints or more")
-    sums: dict[str, Tensor] = {}
-    checkpoint = Checkpoint(path, {})
-    for source in sources:
-        checkpoint = read_checkpoint(source, weights)
-        if sums:
-            check_same(sums, checkpoint, sources[0])
-        for name, value in checkpoint.weights.items():
-            if not value.is_floating_point():
-                sums[name] = value
-            else:
-                sums[name] = sums[name] + value.double() if name in sums else value.double()
-    mean = {
-        name: (total / len(sources)).to(checkpoint.weights[name].dtype) if total.is_floating_point() else total
-        for name, total in sums.items()
-    }
-    meta = {key: value for key, value in description(checkpoint).items() if key not in ("metrics", "best_score")}
-    save(path, mean, meta | {"averaged": [Path(source).name for source in sources]})
-    return Written(path, len(mean), self_contained="config" in meta)
-
-
-def check_same(sums: Mapping[str, Tensor], checkpoint: Checkpoint, first: str | Path) -> None:
-    """Raise UserError where a checkpoint has other names or shapes than the ones before it."""
-    differing = sorted(set(sums) ^ set(checkpoint.weights))
-    if differing:
-        raise UserError(
-            f"{checkpoint.path} cannot be averaged with {first}: only one of them has {', '.join(differing[:5])}"
-            + (f" and {len(differing) - 5} more" if len(differing) > 5 else "")
-        )
-    for name, value in checkpoint.weights.items():
-        if value.shape != sums[name].shape:
-            raise UserError(
-                f"{checkpoint.path} cannot be averaged with {first}: {name} is {tuple(value.shape)} there and "
-                f"{tuple(sums[name].shape)} here"
-            )
-
-
-def convert(
-    source: str | Path,
-    target: str | Path,
-    *,
-    config: Any = None,
-    weights: str | None = None,
-    force: bool = False,
-    trust: bool = False,
-) -> Written:
-    """A checkpoint in the other format, and with a `config` under the names of its model.
-
-    What the model does not have is left out. The new file is self-contained where it has all that the config's model
-    needs. Raises UserError where nothing fits the model.
-    """
-    path = writable(Path(target), force, [source])
-    checkpoint = read_checkpoint(source, weights)
-    if config is None:
-        meta = description(checkpoint)
-        save(path, checkpoint.weights, meta)
-        return Written(path, len(checkpoint.weights), self_contained="config" in meta)
-    values = load_config(config, trust=trust).to_dict()
-    model = build_model(values)
-    report = load_checkpoint(model, checkpoint)
-    own = model.state_dict()
-    loaded = {name: own[name] for name in own if name in report.loaded}
-    complete = not needed_names(model) - set(loaded)
-    if complete:
-        loaded |= {name: value for name, value in own.items() if is_constant(name)}
-    meta = known(checkpoint) | (describe(values, *legend_of(checkpoint)) if complete else {})
-    save(path, loaded, meta)
-    return Written(path, len(loaded), report, complete)
-
-
-def writable(path: Path, force: bool, sources: Sequence[str | Path] = ()) -> Path:
-    """A path for a new file. Raises UserError for another kind of file, and for one that is there already."""
-    if path.suffix not in SUFFIXES:
-        raise UserError(f"{path}: a checkpoint is written as {' or '.join(SUFFIXES)}")
-    if any(Path(source).resolve() == path.resolve() for source in sources):
-        raise UserError(f"{path} is read and written at once: choose another name for the new file")
-    if path.exists() and not force:
-        raise UserError(f"{path} is there already: choose another name, or --force to replace it")
-    make_folder(path.parent)
-    return path
-
-
-def known(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What a checkpoint says of its run and classes, as plain values."""
-    classes, palette = legend_of(checkpoint)
-    found = {key: plain(checkpoint.meta[key]) for key in KEPT if key in checkpoint.meta}
-    found = {key: value for key, value in found.items() if value is not None}
-    return found | ({"classes": classes} if classes else {}) | ({"palette": palette} if palette else {})
-
-
-def description(checkpoint: Checkpoint, *, places: bool = True) -> dict[str, Any]:
-    """What goes into a new file beside the weights: with the config, as far as there is one, it is self-contained.
-
-    Without `places` the config does not tell where the data lay.
-    """
-    config = saved_config(checkpoint)
-    meta = known(checkpoint)
-    if config is None:
-        return meta
-    classes, palette = legend_of(checkpoint)
-    values = config.to_dict()
-    return meta | describe(values if places else without_places(values), classes, palette)
-
-
-def plain(value: Any) -> Any:
-    """A value as JSON has it; None for a stand-in and other objects."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    return value if isinstance(value, (str, int, float, bool)) else None
-
-
-def save(path: Path, weights: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
-    """Write weights and what is known of them, by the path's suffix as safetensors or as torch does."""
-    tensors = {name: value.detach().contiguous().clone() for name, value in weights.items()}
-    if path.suffix == ".safetensors":
-        texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in meta.items()}
-        write_atomically(path, lambda temporary: save_file(tensors, str(temporary), metadata=texts))
-    else:
-        values = {key: from_json(value) if isinstance(value, str) else value for key, value in meta.items()}
-        values["dataset_meta"] = {key: values.pop(key) for key in ("classes", "palette") if key in values}  # as in 1.x
-        write_atomically(path, lambda temporary: save_pickle(temporary, {"meta": values, "state_dict": tensors}))
-
-
-def save_pickle(path: Path, content: Mapping[str, Any]) -> None:
-    """torch.save, whose bytes do not depend on the path."""
-    with path.open("wb") as file:
-        torch.save(content, file)

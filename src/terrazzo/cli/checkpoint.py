@@ -11,9 +11,9 @@ from terrazzo.cli.common import add_weights_option
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    inspect = actions.add_parser("inspect", help="say what a checkpoint holds")
+    inspect = actions.add_parser("inspect", help="show the contents of a checkpoint")
     inspect.add_argument("file", metavar="FILE", help="a .pth or .safetensors file, or weights in the cache by name")
-    inspect.add_argument("--json", action="store_true", help="as JSON, with the whole config")
+    inspect.add_argument("--json", action="store_true", help="print JSON, with the whole config")
     publish = actions.add_parser("publish", help="write the weights alone, with their sha256 in the name")
     publish.add_argument("source", metavar="IN")
     publish.add_argument("target", metavar="OUT", help="a .safetensors or .pth file; gets eight digits of its sha256")
@@ -24,32 +24,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     convert = actions.add_parser("convert", help="write a checkpoint in the other format, or under our names")
     convert.add_argument("source", metavar="IN", help="of MMSegmentation, torchvision, timm, transformers ...")
     convert.add_argument("target", metavar="OUT", help="a .safetensors or .pth file")
-    convert.add_argument("--to", metavar="CONFIG", help="the config or recipe of the model that it is for")
+    convert.add_argument("--to", metavar="CONFIG", help="the config or recipe of the model")
     convert.add_argument("--trust-config", action="store_true", help="run a .py config as a program")
     for action in (inspect, publish, average, convert):
         add_weights_option(action)
     for action in (publish, average, convert):
-        action.add_argument("--force", action="store_true", help="replace a file that is there")
+        action.add_argument("--force", action="store_true", help="replace an existing file")
 
 
 def run(args: argparse.Namespace) -> int:
     if args.action == "inspect":
         return inspect(args)
-    from terrazzo.checkpoints import publish as files
+    from terrazzo.checkpoints.average import average
+    from terrazzo.checkpoints.convert import convert
+    from terrazzo.checkpoints.publish import publish
 
+    options = {"weights": args.weights, "force": args.force}
     if args.action == "publish":
-        written = files.publish(args.source, args.target, weights=args.weights, half=args.half, force=args.force)
+        written = publish(args.source, args.target, half=args.half, **options)
     elif args.action == "average":
-        written = files.average(args.target, args.sources, weights=args.weights, force=args.force)
+        written = average(args.target, args.sources, **options)
     else:
-        written = files.convert(
-            args.source,
-            args.target,
-            config=args.to,
-            weights=args.weights,
-            force=args.force,
-            trust=args.trust_config,
-        )
+        written = convert(args.source, args.target, config=args.to, trust=args.trust_config, **options)
     if written.report is not None:
         print(written.report)
     contents = "weights and config: one file is the whole model" if written.self_contained else "weights, no config"
@@ -70,7 +66,7 @@ def inspect(args: argparse.Namespace) -> int:
 
 
 def lines(found: dict[str, Any]) -> list[tuple[str, str]]:
-    """What a person wants to know of a checkpoint, in order."""
+    """Titles and texts about a checkpoint, the most important first."""
     rows = [
         ("file", f"{found['path']}, {found['bytes'] / 2**20:,.1f} MiB, sha256 {found['sha256'][:8]}"),
         ("parameters", f"{found['parameters']:,} in {found['tensors']} tensors ({', '.join(found['types'])})"),

@@ -89,10 +89,6 @@ def save_picture(path: Path, picture: Any) -> None:
     """Write an RGB array (H, W, 3) as a PNG. Raises UserError where that is not possible."""
     import cv2
 
-    from terrazzo.errors import UserError
+    from terrazzo.system.files import write_whole
 
-    data = cv2.imencode(".png", picture[..., ::-1])[1].tobytes()
-    try:
-        path.write_bytes(data)
-    except OSError as problem:
-        raise UserError(f"cannot write {path}: {problem.strerror}") from None
+    write_whole(path, cv2.imencode(".png", picture[..., ::-1])[1].tobytes())

@@ -26,16 +26,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="M",
         help="a self-contained .safetensors file, or a checkpoint with --config (default: ours for street scenes)",
     )
-    parser.add_argument("--config", metavar="C", help="the config or recipe of a checkpoint that brings none")
+    parser.add_argument("--config", metavar="C", help="the config or recipe of a checkpoint that contains none")
     parser.add_argument(
         "--out", default="predictions", metavar="D", help="the folder for the results (default: predictions)"
     )
-    parser.add_argument("--opacity", type=opacity, default=0.5, help="of the paint: 0 to 1 (default 0.5)")
-    parser.add_argument(
-        "--trust-config", action="store_true", help="import the modules that the model names in custom_imports"
-    )
+    parser.add_argument("--opacity", type=opacity, default=0.5, help="of the class colours: 0 to 1 (default 0.5)")
+    parser.add_argument("--trust-config", action="store_true", help="import the modules in the model's custom_imports")
     add_weights_option(parser)
-    parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: the best one here)")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: the best available)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -43,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
 
     from terrazzo.errors import UserError
     from terrazzo.inference.embedded import NOTE
-    from terrazzo.inference.segmenter import load
+    from terrazzo.inference.load import load
     from terrazzo.system.files import make_folder
     from terrazzo.training.monitoring.log import progress_bar
 
@@ -59,8 +57,8 @@ def run(args: argparse.Namespace) -> int:
     failed = []
     with progress_bar(console) as bar:
         task = bar.add_task("predict", total=len(found))
-        for path, place in found:
-            folder = make_folder(out / place)
+        for path, subfolder in found:
+            folder = make_folder(out / subfolder)
             stem = names.setdefault(folder, OutputNames(folder)).stem(path)
             try:
                 if path.suffix.lower() in VIDEO_SUFFIXES:
@@ -78,10 +76,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def expand(sources: Sequence[str], out: Path) -> list[tuple[Path, Path]]:
-    """Images and videos, and where below the results' folder each goes: a folder is searched with those inside it.
+    """Images and videos, each with the subfolder for its results; folders are searched recursively.
 
-    A source may also be a pattern such as `drive/**/*.jpg`. Hidden folders and `out` itself are left out. Raises
-    UserError for a source that is not there, and for a folder without images.
+    A source may also be a pattern such as `drive/**/*.jpg`. Hidden folders and `out` itself are skipped. Raises
+    UserError for a missing source, and for a folder without images.
     """
     from terrazzo.data.spec import IMAGE_SUFFIXES
     from terrazzo.errors import UserError
@@ -93,7 +91,7 @@ def expand(sources: Sequence[str], out: Path) -> list[tuple[Path, Path]]:
         if path.is_dir():
             inside = [file for file in sorted(path.rglob("*")) if is_wanted(file, path, out, known)]
             if not inside:
-                raise UserError(f"the folder {path} holds no image or video ({', '.join(known)})")
+                raise UserError(f"the folder {path} contains no image or video ({', '.join(known)})")
             found += [(file, file.parent.relative_to(path)) for file in inside]
         elif path.exists():
             found.append((path, Path()))
@@ -107,14 +105,14 @@ def expand(sources: Sequence[str], out: Path) -> list[tuple[Path, Path]]:
 
 
 def is_wanted(file: Path, root: Path, out: Path, suffixes: Sequence[str]) -> bool:
-    """Whether a file below `root` is to be segmented."""
+    """Report whether a file below `root` is an input."""
     hidden = any(part.startswith(".") for part in file.relative_to(root).parts)
     result = out.resolve() in file.resolve().parents and out.resolve() != root.resolve()
     return file.suffix.lower() in suffixes and not hidden and not result and file.is_file()
 
 
 def predict_image(segmenter: Any, path: Path, folder: Path, stem: str, opacity: float) -> None:
-    """`STEM.png` is the class map in its colours, `STEM_overlay.png` the picture with a legend."""
+    """Write the class map in its colours, `STEM.png`, and the overlay with a legend, `STEM_overlay.png`."""
     from terrazzo.viz import add_legend
 
     prediction = segmenter(path)
@@ -124,7 +122,7 @@ def predict_image(segmenter: Any, path: Path, folder: Path, stem: str, opacity: 
 
 
 def predict_video(segmenter: Any, path: Path, target: Path, opacity: float, bar: Any) -> None:
-    """The overlay, frame by frame. Raises UserError for a video that cannot be read or written."""
+    """Write the overlay frame by frame. Raises UserError for a video that cannot be read or written."""
     import cv2
 
     from terrazzo.errors import UserError
@@ -133,7 +131,7 @@ def predict_video(segmenter: Any, path: Path, target: Path, opacity: float, bar:
     rate = capture.get(cv2.CAP_PROP_FPS) or 25.0
     total = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
     task = bar.add_task(path.name, total=total if total > 0 else None)
-    unfinished = target.with_name(f".{target.stem}.unfinished.mp4")  # the ending tells OpenCV the format
+    unfinished = target.with_name(f".{target.stem}.unfinished.mp4")  # OpenCV derives the format from the suffix
     writer = None
     try:
         while True:
@@ -146,7 +144,7 @@ def predict_video(segmenter: Any, path: Path, target: Path, opacity: float, bar:
                 writer = cv2.VideoWriter(str(unfinished), cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
                 if not writer.isOpened():
                     raise UserError(
-                        f"cannot write the video {target}: OpenCV finds no mp4 encoder, or no place for the file"
+                        f"cannot write the video {target}: OpenCV finds no mp4 encoder, or cannot create the file"
                     )
             writer.write(painted[..., ::-1])
             bar.advance(task)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    get = actions.add_parser("get", help="fetch published weights into the cache, and print where they are")
+    get = actions.add_parser("get", help="download published weights into the cache, and print their paths")
     get.add_argument(
         "names",
         nargs="+",
@@ -20,10 +20,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="URL|FOLDER",
-        help="where OpenMMLab's files are too; may be repeated, and comes before TERRAZZO_MIRRORS",
+        help="another host of OpenMMLab's files; may be repeated, and comes before TERRAZZO_MIRRORS",
     )
-    get.add_argument("--backbone", action="store_true", help="of recipes: the weights that their training starts from")
-    get.add_argument("--offline", action="store_true", help="look into the caches alone")
+    get.add_argument("--backbone", action="store_true", help="the weights that a recipe's training starts from")
+    get.add_argument("--offline", action="store_true", help="search the caches only")
     actions.add_parser("list", help="list the weights in the cache")
 
 
@@ -35,9 +35,10 @@ def get(args: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-    from terrazzo.hub import download as fetch
+    from terrazzo.hub.download import get_weights
 
-    names = [start for name in args.names for start in starting_weights(name)] if args.backbone else args.names
+    addresses_of = starting_weights if args.backbone else published_weights
+    names = [address for name in args.names for address in addresses_of(name)]
     console = Console(highlight=False, soft_wrap=True)
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), DownloadColumn(), TransferSpeedColumn())
     for name in names:
@@ -47,25 +48,40 @@ def get(args: argparse.Namespace) -> int:
             def show(address: str, done: int, total: int | None, bar: Progress = bar, task: int = task) -> None:
                 bar.update(task, description=address.rpartition("/")[2], completed=done, total=total)  # type: ignore[arg-type]
 
-            path = fetch.get(name, mirrors=args.mirror, offline=args.offline, on_progress=show)
+            path = get_weights(name, mirrors=args.mirror, offline=args.offline, on_progress=show)
         console.print(str(path), markup=False)
     return 0
 
 
+def published_weights(name: str) -> list[str]:
+    """A file or an address as it is; of a recipe the address of its trained weights. Raises UserError without one."""
+    from terrazzo.errors import UserError
+    from terrazzo.hub.cache import is_file
+    from terrazzo.hub.names import is_address
+    from terrazzo.recipes import info
+
+    if is_file(name) or is_address(name):
+        return [name]
+    found = info(name)
+    if found.weights is None:
+        raise UserError(f"no weights of the recipe '{name}' are published: it has to be trained")
+    return [found.weights]
+
+
 def starting_weights(name: str) -> list[str]:
-    """The weights that a recipe's config names for its parts. Raises UserError where it names none."""
+    """The weights that a recipe's config specifies for parts of its model. Raises UserError without any."""
     from terrazzo.config.load import load_config
     from terrazzo.errors import UserError
     from terrazzo.training.pretrained import starts
 
     found = [start.checkpoint for start in starts(load_config(name)["model"])]
     if not found:
-        raise UserError(f"'{name}' is trained from random weights: it names no weights to start from")
+        raise UserError(f"'{name}' is trained from random weights: it specifies no weights to start from")
     return found
 
 
 def list_weights() -> int:
-    """One line a file: its size, whether its sha256 is right, its name."""
+    """Print a line for each file: its size, the state of its sha256, its name."""
     from terrazzo.hub.cache import cache_folder, known_digest
     from terrazzo.hub.names import digits
 
@@ -73,7 +89,7 @@ def list_weights() -> int:
     files = sorted(path for path in folder.glob("*") if path.is_file() and not path.name.startswith("."))
     weights = [path for path in files if path.suffix != ".json"]
     for path in weights:
-        print(f"{size(path):>12}  {state(path, known_digest(path), digits(path.name)):<14}  {path.name}")
+        print(f"{size(path):>12}  {state(path, known_digest(path), digits(path.name)):<15}  {path.name}")
     print(f"{len(weights)} files in {folder}")
     return 0
 
@@ -83,9 +99,9 @@ def size(path: Path) -> str:
 
 
 def state(path: Path, digest: str, expected: str | None) -> str:
-    """What is known of a file."""
+    """The state of a file: incomplete, verified or not."""
     if path.suffix == ".part":
-        return "not complete"
+        return "incomplete"
     if digest:
-        return f"sha256 {digest[:8]}" if expected is None else "sha256 right"
-    return "not checked"
+        return f"sha256 {digest[:8]}" if expected is None else "sha256 verified"
+    return "not verified"

@@ -12,7 +12,7 @@ from typing import Any
 from terrazzo.config.config import Config
 from terrazzo.errors import UserError
 from terrazzo.plugins import TOOLBOXES, import_user_module
-from terrazzo.registry import DATASETS, METRICS, MODELS, TRANSFORMS
+from terrazzo.registry import DATASETS, METRICS, MODELS, TRANSFORMS, model_type
 
 KEY = "custom_imports"
 
@@ -32,7 +32,7 @@ def import_custom(config: Config) -> None:
     for name in names:
         where = f"{config.path or 'the config'}: {KEY} names '{name}'"
         try:
-            module = import_user_module(name, where)
+            module = import_user_module(name, where, model_type)
         except UserError as problem:
             if not may_fail:
                 raise

@@ -34,7 +34,7 @@ ABOUT: dict[str, str] = {
     "*data_preprocessor.mean": "Subtracted from each channel, in the channel order that the network reads.",
     "*data_preprocessor.std": "Divisor of each channel.",
     "*data_preprocessor.bgr_to_rgb": "Swap the channels: the network reads RGB (else BGR).",
-    "*data_preprocessor.rgb_to_bgr": "Swap the channels: the network reads BGR of images that a config calls RGB.",
+    "*data_preprocessor.rgb_to_bgr": "The same as bgr_to_rgb: either swaps the channels of images read as BGR.",
     "*data_preprocessor.pad_val": "Value that images are padded with after normalisation.",
     "*data_preprocessor.seg_pad_val": "Value that labels are padded with: 255 is ignored.",
     "*data_preprocessor.size": "Height and width that training images are padded to.",

@@ -17,6 +17,8 @@ import numpy as np
 
 from terrazzo.errors import UserError, nearest
 from terrazzo.hub.cache import home
+from terrazzo.system.files import write_atomically
+from terrazzo.system.processes import is_alive
 from terrazzo.transforms.stored import read_size
 
 KINDS = ("ram", "disk")
@@ -56,26 +58,24 @@ class DecodedCache:
 
     def keep(self, place: Path, array: np.ndarray) -> None:
         """Write an array whole or not at all, in place of that of an older file; warns where the space is used up."""
-        temporary = place.with_name(f".{place.name}.{os.getpid()}.tmp")
+
+        def save(path: Path) -> None:
+            with path.open("wb") as file:
+                np.save(file, array, allow_pickle=False)
+
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
-                np.save(file, array, allow_pickle=False)
             older = [path for path in place.parent.glob(f"{place.name[:32]}-*.npy") if path != place]
-            temporary.replace(place)
-        except OSError as problem:
+            write_atomically(place, save, flush=False)
+        except (OSError, UserError) as problem:
             self.is_full = True
+            reason = getattr(problem, "strerror", None) or problem
             warnings.warn(
-                f"no more decoded images are kept in {self.folder}: {problem.strerror or problem}; reading goes on "
-                "without",
-                stacklevel=2,
+                f"no more decoded images are kept in {self.folder}: {reason}; reading continues without", stacklevel=2
             )
         else:
             for path in older:
                 path.unlink(missing_ok=True)
-        finally:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
 
 
 def open_cache(kind: str, images: Sequence[Path], channels: int = 3) -> DecodedCache:
@@ -172,16 +172,3 @@ def leave_dead(folder: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
         with suppress(OSError):
             folder.rmdir()
-
-
-def is_alive(process: int) -> bool:
-    """Whether a process of this number runs."""
-    if os.name != "posix":  # where there is no harmless signal
-        return process == os.getpid()
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True

@@ -157,7 +157,7 @@ def config_lines(statistics: Statistics, config: Mapping[str, Any], is_short: bo
     """What to write into the config for these means and deviations: lines of the short form, or a model's section."""
     preprocessor = config["model"].get("data_preprocessor") or config.get("data_preprocessor") or {}
     values: list[Sequence[float]] = [statistics.mean, statistics.std]
-    if len(statistics.mean) == 3 and not is_short and not preprocessor.get("bgr_to_rgb", False):
+    if len(statistics.mean) == 3 and not is_short and not any(map(preprocessor.get, ("bgr_to_rgb", "rgb_to_bgr"))):
         values = [list(reversed(one)) for one in values]  # such a network takes BGR
     mean, std = ("[" + ", ".join(f"{value:.5g}" for value in one) + "]" for one in values)
     if is_short:

@@ -18,8 +18,9 @@ from terrazzo.demo.config import demo_config
 from terrazzo.demo.scenes import CLASSES, PALETTE, write_scenes
 from terrazzo.errors import UserError
 from terrazzo.evaluation.evaluate import evaluate
-from terrazzo.inference.segmenter import Prediction, Segmenter, load
-from terrazzo.system.files import make_folder
+from terrazzo.inference.load import load
+from terrazzo.inference.segmenter import Prediction, Segmenter
+from terrazzo.system.files import make_folder, write_whole
 from terrazzo.system.painting import colour_map
 from terrazzo.training.monitoring.log import class_table, duration, progress_bar, summary
 from terrazzo.training.train import train
@@ -76,7 +77,7 @@ def run_demo(
         console.print(f"those in {data} are used again", markup=False)
     else:
         draw(console, data, scenes)
-        (folder / MARK).write_text(json.dumps(asdict(scenes)), encoding="utf-8")
+        write_whole(folder / MARK, json.dumps(asdict(scenes)))
         console.print(f"images and labels: {data}", markup=False)
 
     heading(console, 2, f"train a small network on them, {iterations} steps")

@@ -24,7 +24,7 @@ from terrazzo.metrics import DepthEvaluator, Evaluator
 from terrazzo.models.build import build_model
 from terrazzo.models.checkpoint import load_checkpoint, read_checkpoint
 from terrazzo.system.devices import choose_device
-from terrazzo.system.process_group import ALONE, World, joined
+from terrazzo.system.process_group import SINGLE_PROCESS, ProcessGroup, joined
 
 OnStart = Callable[[Any, "Evaluator | DepthEvaluator | None", "str | None"], None]
 
@@ -81,17 +81,17 @@ def evaluate(
         evaluator = make_evaluator(models[0], evaluator_settings, dataset.classes, bootstrap, chosen)
     if on_start is not None:
         on_start(dataset, evaluator, evaluator_settings.output_dir)
-    with joined(chosen.type) as world:
+    with joined(chosen.type) as group:
         return run_evaluation(
-            [model.to(world.device(chosen)) for model in models],
-            evaluation_loader(dataset, settings, world, chosen),
+            [model.to(group.device(chosen)) for model in models],
+            evaluation_loader(dataset, settings, group, chosen),
             evaluator,
-            world.device(chosen),
+            group.device(chosen),
             tta=tta,
             on_prediction=on_prediction,
             on_seen=on_seen,
             on_progress=on_progress,
-            world=world,
+            group=group,
         )
 
 
@@ -138,10 +138,14 @@ def make_evaluator(
 
 
 def evaluation_loader(
-    dataset: Any, settings: LoaderSettings, world: World = ALONE, device: Any = "cpu", persistent: bool = False
+    dataset: Any,
+    settings: LoaderSettings,
+    group: ProcessGroup = SINGLE_PROCESS,
+    device: Any = "cpu",
+    persistent: bool = False,
 ) -> Any:
     """All samples once, in order; of several processes each has its own share, see `make_loader` for `persistent`."""
-    positions = [(0, index) for index in range(world.rank, len(dataset), world.size)]
+    positions = [(0, index) for index in range(group.rank, len(dataset), group.size)]
     size = settings.batch_size
     order = [positions[first : first + size] for first in range(0, len(positions), size)]
     pin_memory = torch.device(device).type == "cuda"

@@ -19,7 +19,7 @@ from terrazzo.inference.tta import first_view, predict_views
 from terrazzo.metrics import DepthEvaluator, Evaluator, Seen
 from terrazzo.models.layers import resize
 from terrazzo.sample import Batch, Sample
-from terrazzo.system.process_group import ALONE, World, summed
+from terrazzo.system.process_group import SINGLE_PROCESS, ProcessGroup, summed
 
 OnPrediction = Callable[[Batch, list[Tensor], Sequence[str], Sequence[Sequence[int]]], None]
 OnSeen = Callable[[Sample, Seen], None]
@@ -39,7 +39,7 @@ def run_evaluation(
     on_prediction: OnPrediction | None = None,
     on_seen: OnSeen | None = None,
     on_progress: OnProgress | None = None,
-    world: World = ALONE,
+    group: ProcessGroup = SINGLE_PROCESS,
 ) -> dict[str, Any]:
     """Scores over the loaders of all processes; with `with_loss` also the mean of the model's loss, under "loss".
 
@@ -77,17 +77,17 @@ def run_evaluation(
             if on_progress is not None:
                 on_progress(index, len(loader))
     if evaluator is not None:
-        add_up(evaluator, world)
+        add_up(evaluator, group)
     result = {} if evaluator is None else evaluator.compute()
     if with_loss and isinstance(evaluator, Evaluator):
-        total, count = summed(torch.tensor([sum(losses), len(losses)], dtype=torch.float64), world)
+        total, count = summed(torch.tensor([sum(losses), len(losses)], dtype=torch.float64), group)
         result["loss"] = float(total / count)
     return result
 
 
-def add_up(evaluator: Evaluator | DepthEvaluator, world: World) -> None:
+def add_up(evaluator: Evaluator | DepthEvaluator, group: ProcessGroup) -> None:
     """Give every process the sums of all. Raises UserError for a metric that does not say what its sums are."""
-    if world.size == 1:
+    if group.size == 1:
         return
     for part in evaluator.parts:
         if not part.sums:
@@ -98,9 +98,9 @@ def add_up(evaluator: Evaluator | DepthEvaluator, world: World) -> None:
         for name in part.sums:
             value = getattr(part, name)
             if isinstance(value, Tensor):
-                setattr(part, name, summed(value, world))
+                setattr(part, name, summed(value, group))
             else:
-                total = summed(torch.from_numpy(np.asarray(value)), world).numpy()
+                total = summed(torch.from_numpy(np.asarray(value)), group).numpy()
                 setattr(part, name, total if isinstance(value, np.ndarray) else total.item())
 
 

@@ -34,9 +34,9 @@ def validation_loss(head: Any, view: View, labels: Tensor) -> Tensor:
 
     A softmax cross-entropy is summed up over strips of the image; other losses take its logits at full size.
     """
-    logits, restoring = view
+    logits, geometry = view
     size = labels.shape[0], labels.shape[1]
-    at_labels = replace(restoring, window=(0, 0, *size), flip=None, own_size=size)
+    at_labels = replace(geometry, window=(0, 0, *size), flip=None, own_size=size)
     labels = labels.long()
     if type(head).loss is not DecodeHead.loss or type(head).losses is not DecodeHead.losses:
         criteria, sampler = [CrossEntropyLoss(avg_non_ignore=True)], None

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from terrazzo.errors import UserError
 from terrazzo.hub.names import addresses, digits, file_name, is_address, safe
+from terrazzo.system.files import make_folder, write_whole
 
 SUFFIXES = ("", ".pth", ".safetensors")
 
@@ -22,14 +23,14 @@ def home() -> Path:
 
 
 def cache_folder() -> Path:
-    """Where fetched weights are kept."""
+    """The folder of downloaded weights."""
     return home() / "weights"
 
 
-def find(name: str) -> Path:
+def find_cached(name: str) -> Path:
     """The file for a path, a URL or a `scheme://name`; nothing is downloaded.
 
-    A file from a cache is compared with the sha256 in its name, once. Raises UserError naming where it was looked for.
+    A file from a cache is compared with the sha256 in its name, once. Raises UserError naming the cache searched.
     """
     if is_file(name):
         return Path(name)
@@ -39,8 +40,8 @@ def find(name: str) -> Path:
             return path
     raise UserError(
         f"the pretrained weights '{name}' are neither a file nor in the cache ({cache_folder()}), and nothing is "
-        f"downloaded unasked: `terrazzo weights get {name}` fetches them; or give --pretrained PATH, or --pretrained "
-        "none to start from random weights"
+        f"downloaded automatically: `terrazzo weights get {name}` downloads them; or give --pretrained PATH, or "
+        "--pretrained none to start from random weights"
     )
 
 
@@ -52,7 +53,7 @@ def is_file(name: str) -> bool:
 
 
 def candidates(name: str) -> Iterator[Path]:
-    """Every path where weights of this name may be."""
+    """Every path at which weights of this name may be cached."""
     yield from (cache_folder() / (safe(name) + suffix) for suffix in SUFFIXES)
     links = addresses(name) if is_address(name) else []
     names = [file_name(link) for link in links] or [safe(Path(name).name)]
@@ -63,7 +64,7 @@ def candidates(name: str) -> Iterator[Path]:
 
 
 def hub_files(link: str) -> Iterator[Path]:
-    """Copies of a Hugging Face file in that library's own cache."""
+    """Copies of a Hugging Face file in that library's cache."""
     match = re.fullmatch(r"https?://[^/]+/([^/]+)/([^/]+)/resolve/main/(.+)", link)
     if match:
         folder = hub_folder() / f"models--{match[1]}--{match[2]}"
@@ -72,7 +73,7 @@ def hub_files(link: str) -> Iterator[Path]:
 
 
 def torch_folder() -> Path:
-    """Where torch.hub and torchvision keep what they fetched."""
+    """The folder of the weights that torch.hub and torchvision downloaded."""
     return Path(os.environ.get("TORCH_HOME") or user_cache() / "torch") / "hub" / "checkpoints"
 
 
@@ -95,8 +96,8 @@ def check(path: Path) -> None:
     actual = sha256(path)
     if not actual.startswith(expected):
         raise UserError(
-            f"{path} is damaged or another file: its sha256 begins with {actual[: len(expected)]}, not {expected} as "
-            "its name says; delete it and fetch it again"
+            f"{path} is damaged or a different file: its sha256 begins with {actual[: len(expected)]}, not with "
+            f"{expected} as in its name; delete it and download it again"
         )
     remember(path, actual)
 
@@ -112,12 +113,12 @@ def sha256(path: Path, on_read: Callable[[int], object] = lambda count: None) ->
 
 
 def ledger() -> Path:
-    """Which files were found right: `{path: [size, time of change, sha256]}`."""
+    """The record of verified files: `{path: [size, time of change, sha256]}`."""
     return cache_folder() / "checked.json"
 
 
 def known_digest(path: Path) -> str:
-    """The sha256 of a file as it was found before; empty for one that has changed since or is not known."""
+    """The recorded sha256 of a file; empty for one that has changed since or has no record."""
     state = path.stat()
     with suppress(OSError, ValueError, TypeError, AttributeError):
         size, changed, digest = json.loads(ledger().read_text(encoding="utf-8")).get(str(path.resolve()), (0, 0, ""))
@@ -127,14 +128,11 @@ def known_digest(path: Path) -> str:
 
 
 def remember(path: Path, digest: str) -> None:
-    """Note that a file is right; a cache that cannot be written to is checked again the next time."""
+    """Record a verified file; where the cache is read-only, it is verified again the next time."""
     entries = {}
     with suppress(OSError, ValueError):
         entries = dict(json.loads(ledger().read_text(encoding="utf-8")))
     state = path.stat()
     entries[str(path.resolve())] = [state.st_size, state.st_mtime_ns, digest]
-    with suppress(OSError):
-        ledger().parent.mkdir(parents=True, exist_ok=True)
-        temporary = ledger().with_name(f".checked.{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(entries, indent=1), encoding="utf-8")
-        temporary.replace(ledger())
+    with suppress(UserError):
+        write_whole(make_folder(cache_folder()) / ledger().name, json.dumps(entries, indent=1))

@@ -1,4 +1,4 @@
-"""Fetching published weights: from mirrors, with what an earlier try left, checked, and only when asked to."""
+"""Downloading published weights on request: from mirrors, resuming earlier tries, and verified."""
 
 from __future__ import annotations
 
@@ -16,49 +16,47 @@ import terrazzo
 from terrazzo.errors import UserError
 from terrazzo.hub.cache import cache_folder, candidates, check, home, is_file, remember, sha256
 from terrazzo.hub.names import OPEN_MMLAB, addresses, digits, file_name, is_address
-from terrazzo.recipes import info
-from terrazzo.system.files import make_folder
+from terrazzo.system.files import make_folder, rename_durably
 
-OnProgress = Callable[[str, int, "int | None"], object]  # the address, bytes so far, bytes in all
+OnProgress = Callable[[str, int, "int | None"], object]  # the address, bytes so far, total bytes
 TIMEOUT = 30  # seconds without an answer
-PART = 2**18
+CHUNK = 2**18  # bytes
 OFFLINE = ("TERRAZZO_OFFLINE", "HF_HUB_OFFLINE")
 
 
-def get(
+def get_weights(
     name: str,
     *,
     mirrors: Sequence[str] = (),
     offline: bool = False,
     on_progress: OnProgress = lambda address, done, total: None,
 ) -> Path:
-    """The weights of a recipe, URL or `scheme://name`: from the caches, or fetched into terrazzo's own.
+    """The file for a path, a URL or a `scheme://name`: from the caches, or downloaded into terrazzo's own.
 
-    Mirrors are tried before the published address, those given here first. Raises UserError where nothing has them,
-    where a file is not the one that its name's sha256 says, and without them in a cache when offline.
+    Mirrors are tried before the published address, those given here first. Raises UserError where no address has the
+    file, where its sha256 is not the one in its name, and where it is not cached when offline.
     """
     if is_file(name):
         return Path(name)
-    link = name if is_address(name) else published_address(name)
-    for path in candidates(link):
+    for path in candidates(name):
         if path.is_file():
             check(path)
             return path
     forbidden = next((variable for variable in OFFLINE if is_on(variable)), "--offline" if offline else None)
     if forbidden:
-        raise UserError(f"'{name}' is not in the cache ({cache_folder()}), and {forbidden} forbids to fetch it")
+        raise UserError(f"'{name}' is not in the cache ({cache_folder()}), and {forbidden} forbids downloading it")
     folder = make_folder(cache_folder())
     failures = []
-    for published in addresses(link):
+    for published in addresses(name):
         target = folder / file_name(published)
         for address in with_mirrors(published, [*mirrors, *configured_mirrors()]):
             try:
-                return fetch(address, target, on_progress)
+                return download(address, target, on_progress)
             except (OSError, HTTPException, Refused, ValueError) as problem:  # noqa: PERF203 - the next may have it
                 failures.append(f"{address}: {reason(problem)}")
     tried = "".join(f"\n  {failure}" for failure in failures)
     raise UserError(
-        f"'{name}' could not be fetched:{tried}\ngive another --mirror URL (or TERRAZZO_MIRRORS, or a line in "
+        f"'{name}' could not be downloaded:{tried}\ngive another --mirror URL (or TERRAZZO_MIRRORS, or a line in "
         f"{mirrors_file()}), or put the file into {folder} yourself"
     )
 
@@ -67,30 +65,22 @@ def is_on(variable: str) -> bool:
     return os.environ.get(variable, "").lower() in ("1", "true", "yes", "on")
 
 
-def published_address(name: str) -> str:
-    """The address of a recipe's weights. Raises UserError where there is no such recipe, or none are published."""
-    found = info(name)
-    if found.weights is None:
-        raise UserError(f"no weights of the recipe '{name}' are published: it has to be trained")
-    return found.weights
-
-
 def mirrors_file() -> Path:
     return home() / "mirrors.txt"
 
 
 def configured_mirrors() -> list[str]:
-    """Those of TERRAZZO_MIRRORS, then those of the file, one a line."""
+    """The mirrors of TERRAZZO_MIRRORS, then those of the file, one per line."""
     lines: Iterable[str] = mirrors_file().read_text(encoding="utf-8").splitlines() if mirrors_file().is_file() else ()
     own = re.split(r"[\s,]+", os.environ.get("TERRAZZO_MIRRORS", ""))
     return [mirror for mirror in (*own, *(line.partition("#")[0].strip() for line in lines)) if mirror]
 
 
 def with_mirrors(address: str, mirrors: Iterable[str]) -> list[str]:
-    """Where to look, in this order: each mirror, with the published path or the file alone; then the address itself.
+    """The addresses to try in order: each mirror, with the published path or the file alone; then the address itself.
 
-    A mirror is a URL or a folder, and stands for OpenMMLab's host, whose weights have moved; in one with {path} or
-    {file} these are filled in.
+    A mirror is a URL or a folder and replaces OpenMMLab's host, whose weights have moved; {path} and {file} in it are
+    filled in.
     """
     if not address.startswith(OPEN_MMLAB):
         return [address]
@@ -107,23 +97,23 @@ def with_mirrors(address: str, mirrors: Iterable[str]) -> list[str]:
 
 
 class Refused(Exception):
-    """A file that was fetched and is not the one wanted."""
+    """A download that is not the wanted file."""
 
 
 def reason(problem: Exception) -> str:
-    """What went wrong, in a few words."""
+    """The cause of a failed download in a few words."""
     if isinstance(problem, urllib.error.HTTPError):
         return f"HTTP {problem.code} {problem.reason}"
     inner = getattr(problem, "reason", problem)
     return getattr(inner, "strerror", None) or str(inner) or type(inner).__name__
 
 
-def fetch(address: str, target: Path, on_progress: OnProgress) -> Path:
-    """Fetch one file to its place: `target.part` grows, also over several tries, is checked and then renamed."""
+def download(address: str, target: Path, on_progress: OnProgress) -> Path:
+    """Download one file: `target.part` grows, if need be over several tries, is verified and then renamed."""
     part = target.with_name(target.name + ".part")
     expected = digits(target.name)
     if expected is None:
-        part.unlink(missing_ok=True)  # nothing says that it is a part of the same file
+        part.unlink(missing_ok=True)  # it may be part of a different file
     try:
         receive(address, part, on_progress)
     except BaseException:
@@ -133,19 +123,19 @@ def fetch(address: str, target: Path, on_progress: OnProgress) -> Path:
     actual = sha256(part)
     if expected is not None and not actual.startswith(expected):
         part.unlink()
-        raise Refused(f"the sha256 of what came begins with {actual[: len(expected)]}, not {expected} as its name says")
-    part.replace(target)
+        raise Refused(f"its sha256 begins with {actual[: len(expected)]}, not with {expected} as in its name")
+    rename_durably(part, target)
     remember(target, actual)
     return target
 
 
 def receive(address: str, part: Path, on_progress: OnProgress) -> None:
-    """Append what is missing to the part; from the start where the server sends all of it."""
+    """Append the missing bytes to the part; start again where the server sends the whole file."""
     done = part.stat().st_size if part.is_file() else 0
     try:
         answer = request(address, done)
     except urllib.error.HTTPError as problem:
-        if problem.code != 416:  # the part is as long as the file, or longer: check it, or start again
+        if problem.code != 416:  # the part is as long as the file, or longer: verify it, or start again
             raise
         if done == whole_length(problem.headers.get("Content-Range")):
             return
@@ -158,7 +148,7 @@ def receive(address: str, part: Path, on_progress: OnProgress) -> None:
         length = answer.headers.get("Content-Length")
         total = done + int(length) if length else None
         with part.open("ab" if resumed else "wb") as file:
-            while data := answer.read(PART):
+            while data := answer.read(CHUNK):
                 file.write(data)
                 done += len(data)
                 on_progress(address, done, total)
@@ -167,9 +157,9 @@ def receive(address: str, part: Path, on_progress: OnProgress) -> None:
 
 
 def request(address: str, start: int) -> Any:
-    """Open an address; with `start`, from this byte on."""
+    """Open an address; with `start`, from that byte on."""
     if urlsplit(address).scheme not in ("http", "https", "file"):
-        raise ValueError("this is no http, https or file address, nor a folder")
+        raise ValueError("this is not an http, https or file address, nor a folder")
     headers = {"User-Agent": f"terrazzo/{terrazzo.__version__}"} | ({"Range": f"bytes={start}-"} if start else {})
     return urllib.request.urlopen(urllib.request.Request(address, headers=headers), timeout=TIMEOUT)
 

@@ -1,4 +1,4 @@
-"""Names of published weights, as configs have them, to addresses: facts of MMCV's and torchvision's lists."""
+"""Names of published weights, as used in configs, and their addresses: facts from MMCV's and torchvision's lists."""
 
 from __future__ import annotations
 
@@ -69,16 +69,16 @@ TABLES = {
     "mmcls": (MMPRETRAIN, OPEN_MMLAB + "mmclassification/v0/"),
     "mmpretrain": (MMPRETRAIN, OPEN_MMLAB + "mmclassification/v0/"),
 }
-HF_FILES = ("model.safetensors", "pytorch_model.bin")  # where a name does not say which file
+HF_FILES = ("model.safetensors", "pytorch_model.bin")  # for a name without a file
 
 
 def is_address(name: str) -> bool:
-    """Whether a name has a scheme, as `torchvision://resnet50` or a URL."""
+    """Report whether a name has a scheme, such as `torchvision://resnet50` or a URL."""
     return re.match(r"[a-z][a-z0-9-]*://", name) is not None
 
 
 def addresses(name: str) -> list[str]:
-    """Where the weights of a `scheme://name` or a URL are, best first. Raises UserError for an unknown name."""
+    """The addresses of a `scheme://name` or a URL, best first. Raises UserError for an unknown name."""
     scheme, _, rest = name.partition("://")
     if scheme in ("http", "https", "file"):
         return [name]
@@ -91,16 +91,15 @@ def addresses(name: str) -> list[str]:
         return hub_addresses(rest)
     if scheme == "timm":
         return hub_addresses(timm_repository(rest))
-    raise UserError(
-        f"'{name}': '{scheme}://' is none of http, https, file, hf, timm, {', '.join(TABLES)}, which name weights"
-    )
+    known = ", ".join(f"{scheme}://" for scheme in ("http", "https", "file", "hf", "timm", *TABLES))
+    raise UserError(f"'{name}' is not an address of weights: those begin with one of {known}")
 
 
 def hub_addresses(path: str) -> list[str]:
     """Files of a Hugging Face repository, `organisation/repository` with or without a file."""
     parts = path.strip("/").split("/")
     if len(parts) < 2 or not all(parts):
-        raise UserError(f"'hf://{path}' names no repository: write hf://organisation/repository or .../file after it")
+        raise UserError(f"'hf://{path}' does not name a repository: write hf://organisation/repository[/file]")
     host = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
     repository = "/".join(parts[:2])
     files = ["/".join(parts[2:])] if len(parts) > 2 else list(HF_FILES)
@@ -115,17 +114,17 @@ def timm_repository(name: str) -> str:
         from timm.models import get_pretrained_cfg
     except ImportError:
         raise UserError(
-            f"'timm://{name}' does not say which weights: give the tag too, such as timm://resnet50.a1_in1k, or "
-            'pip install "terrazzo[timm]", which knows the usual ones'
+            f"'timm://{name}' does not specify which weights: add the tag, such as timm://resnet50.a1_in1k, or "
+            'pip install "terrazzo[timm]", which knows the default ones'
         ) from None
     found = get_pretrained_cfg(name)
     if found is None or not found.hf_hub_id:
-        raise UserError(f"timm has no weights of '{name}' on Hugging Face; `timm.list_pretrained()` names its models")
+        raise UserError(f"timm has no weights of '{name}' on Hugging Face; `timm.list_pretrained()` lists its models")
     return found.hf_hub_id
 
 
 def file_name(name: str) -> str:
-    """What the file of an address is called in the cache; those of Hugging Face have their repository before it."""
+    """The name of an address's file in the cache; those of Hugging Face are prefixed with their repository."""
     hub = re.fullmatch(r"https?://[^/]+/([^/]+)/([^/]+)/resolve/[^/]+/(.+)", name)
     if hub:
         return safe("_".join(hub.groups()))

@@ -15,17 +15,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from terrazzo.inference.interpolation import Taps, bilinear
+from terrazzo.inference.interpolation import InterpolationWeights, bilinear
 
 FLIPS = {"horizontal": (False, True), "vertical": (True, False), "diagonal": (True, True)}  # of rows, of columns
-STRIP = 2**18  # pixels of the output that are looked at together
+STRIP = 2**18  # pixels of the output that are decided together
 CHUNK = 2**17  # logits that are interpolated together
 DEFAULT_THRESHOLD = 0.3
+Axes = tuple[InterpolationWeights, InterpolationWeights]  # rows, columns
 
 
 @dataclass(frozen=True)
-class Restoring:
-    """How logits (K, h, w) become those of the stored image.
+class LogitsGeometry:
+    """The relation between logits (K, h, w) and the stored image.
 
     They are resized to the network's input, the `window` (top, left, bottom, right) of it is kept and flipped back, and
     resized to `own_size`; all sizes are (height, width).
@@ -40,19 +41,19 @@ class Restoring:
     device: torch.device | str = "cpu"
 
     @cached_property
-    def inner(self) -> tuple[Taps, Taps]:
+    def inner(self) -> Axes:
         """Rows and columns of the window of the input, on the logits."""
         top, left, bottom, right = self.window or (0, 0, *self.input_size)
         flips = FLIPS[self.flip] if self.flip else (False, False)
-        taps = []
+        weights = []
         for axis, (start, stop) in enumerate(((top, bottom), (left, right))):
             whole = bilinear(self.head_size[axis], self.input_size[axis], self.align_corners, self.device)
             kept = whole.part(start, stop)
-            taps.append(kept.flip() if flips[axis] else kept)
-        return taps[0], taps[1]
+            weights.append(kept.flip() if flips[axis] else kept)
+        return weights[0], weights[1]
 
     @cached_property
-    def outer(self) -> tuple[Taps, Taps]:
+    def outer(self) -> Axes:
         """Rows and columns of the stored image, on the window."""
         rows, columns = (
             bilinear(len(inner), size, self.align_corners, self.device)
@@ -61,29 +62,29 @@ class Restoring:
         return rows, columns
 
     @cached_property
-    def both(self) -> tuple[Taps, Taps]:
+    def both(self) -> Axes:
         """Rows and columns of the stored image, on the logits."""
         rows, columns = (outer.after(inner) for outer, inner in zip(self.outer, self.inner, strict=True))
         return rows, columns
 
     def strips(self) -> Iterator[tuple[int, int]]:
-        """First and last-but-one row of the strips in which the stored image is worked through."""
+        """The first row, and one past the last, of each strip of the stored image."""
         height, width = self.own_size
         step = max(1, STRIP // width)
         return ((first, min(first + step, height)) for first in range(0, height, step))
 
 
-def class_map(logits: Tensor, restoring: Restoring, threshold: float | None = None) -> Tensor:
+def class_map(logits: Tensor, geometry: LogitsGeometry, threshold: float | None = None) -> Tensor:
     """Logits (K, h, w) -> the classes (H, W) of the stored image, uint8 where they fit.
 
     Equal to resizing the logits twice and taking the largest (or, for one channel, those whose sigmoid is above
     `threshold`), except where two classes tie within rounding.
     """
     dtype = torch.uint8 if len(logits) <= 255 else torch.int16
-    result = torch.empty(restoring.own_size, dtype=dtype, device=logits.device)
-    (inner_rows, inner_columns), (outer_rows, outer_columns) = restoring.inner, restoring.outer
-    rows, columns = restoring.both
-    for start, stop in restoring.strips():
+    result = torch.empty(geometry.own_size, dtype=dtype, device=logits.device)
+    (inner_rows, inner_columns), (outer_rows, outer_columns) = geometry.inner, geometry.outer
+    rows, columns = geometry.both
+    for start, stop in geometry.strips():
         first, last = outer_rows.part(start, stop).span()
         top, bottom = inner_rows.part(first, last).span()
         strip = logits[:, top:bottom]
@@ -96,12 +97,12 @@ def class_map(logits: Tensor, restoring: Restoring, threshold: float | None = No
     return result
 
 
-def refine(coarse: Tensor, taps: tuple[Taps, Taps], on_logits: tuple[Taps, Taps], pixels: Pixels) -> Tensor:
-    """The class map (n, m) at the finer grid of `taps` on the class map `coarse`.
+def refine(coarse: Tensor, weights: Axes, on_logits: Axes, pixels: Pixels) -> Tensor:
+    """The class map (n, m) at the finer grid of `weights` on the class map `coarse`.
 
     Where the corners of a cell differ, the class comes from the logits, on which the same grid is `on_logits`.
     """
-    rows, columns = taps
+    rows, columns = weights
     if rows.width == columns.width == 1:
         return coarse[rows.index[:, 0]][:, columns.index[:, 0]]
     mixed = 255 if coarse.dtype == torch.uint8 else -1
@@ -111,68 +112,68 @@ def refine(coarse: Tensor, taps: tuple[Taps, Taps], on_logits: tuple[Taps, Taps]
             corner = shifted(shifted(coarse, 0, down), 1, right)
             cells.masked_fill_(corner != coarse, mixed)
     fine = cells[:, columns.index.min(1).values][rows.index.min(1).values]
-    places = (fine == mixed).flatten().nonzero().flatten()
-    if len(places):
-        fine.view(-1)[places] = pixels.classes(places, on_logits).to(fine.dtype)
+    positions = (fine == mixed).flatten().nonzero().flatten()
+    if len(positions):
+        fine.view(-1)[positions] = pixels.classes(positions, on_logits).to(fine.dtype)
     return fine
 
 
 def shifted(grid: Tensor, axis: int, by: int) -> Tensor:
-    """Each place's neighbour `by` further along an axis; the last line is its own."""
+    """The neighbour of each position at distance `by` along an axis; the last line is its own neighbour."""
     if not by:
         return grid
     return torch.cat([grid.narrow(axis, by, grid.shape[axis] - by), grid.narrow(axis, grid.shape[axis] - by, by)], axis)
 
 
 class Pixels:
-    """Logits (K, h, w) of a strip, interpolated at single places."""
+    """Logits (K, h, w) of a strip, interpolated at single positions."""
 
     def __init__(self, strip: Tensor, threshold: float | None = None) -> None:
         self.strip, self.threshold = strip, threshold
 
     @cached_property
     def table(self) -> Tensor:
-        """Logits by place (h * w, K)."""
+        """Logits by position (h * w, K)."""
         return self.strip.flatten(1).T.to(torch.promote_types(self.strip.dtype, torch.float32)).contiguous()
 
-    def values(self, places: Tensor, taps: tuple[Taps, Taps]) -> Tensor:
-        """Logits (p, K) at flat positions of the grid that `taps` make on the strip."""
-        rows, columns = taps
-        row, column = places // len(columns), places % len(columns)
+    def values(self, positions: Tensor, weights: Axes) -> Tensor:
+        """Logits (p, K) at flat positions of the grid that `weights` make on the strip."""
+        rows, columns = weights
+        row, column = positions // len(columns), positions % len(columns)
         down, across = (rows.index * self.strip.shape[2]).int(), columns.index.int()
         index = joined(down[row], across[column], torch.add)
         weight = joined(rows.weight[row], columns.weight[column], torch.mul)
         return F.embedding_bag(index, self.table, per_sample_weights=weight.to(self.table.dtype), mode="sum")
 
-    def classes(self, places: Tensor, taps: tuple[Taps, Taps]) -> Tensor:
+    def classes(self, positions: Tensor, weights: Axes) -> Tensor:
         """Classes (p) at flat positions of the grid."""
         size = max(1, CHUNK // len(self.strip))
-        return torch.cat([decide(self.values(part, taps), self.threshold) for part in places.split(size)])
+        return torch.cat([decide(self.values(part, weights), self.threshold) for part in positions.split(size)])
 
 
 def joined(down: Tensor, across: Tensor, join: Any) -> Tensor:
-    """Each place's row taps (p, t) joined with each of its column taps (p, s), as (p, t * s)."""
+    """Each pixel's row weights (p, t) joined with each of its column weights (p, s), as (p, t * s)."""
     count, width = across.shape
     result = across.new_empty(count, down.shape[1] * width)
-    for tap in range(result.shape[1]):  # many times faster than to broadcast over so short axes
+    for tap in range(result.shape[1]):  # many times faster than broadcasting over such short axes
         join(down[:, tap // width], across[:, tap % width], out=result[:, tap])
     return result
 
 
 def decide(values: Tensor, threshold: float | None = None, axis: int = 1) -> Tensor:
-    """The class with the largest logit along an axis; of one channel, whether its sigmoid is above `threshold`."""
+    """The class with the largest logit along an axis; for one channel, 1 where its sigmoid is above `threshold`."""
     if values.shape[axis] == 1:
         return values.select(axis, 0).sigmoid() > (DEFAULT_THRESHOLD if threshold is None else threshold)
     return values.max(axis).indices
 
 
-def own_logits(logits: Tensor, restoring: Restoring) -> Iterator[Tensor]:
+def own_logits(logits: Tensor, geometry: LogitsGeometry) -> Iterator[Tensor]:
     """Logits (p, K) of the stored image's pixels, row after row, a strip at a time."""
-    rows, columns = restoring.both
+    rows, columns = geometry.both
     step = max(1, CHUNK // (len(logits) * len(columns)))
     for start in range(0, len(rows), step):
         part = rows.part(start, start + step)
         top, bottom = part.span()
-        places = torch.arange(len(part) * len(columns), device=logits.device)
-        taps = part.part(0, len(part), top), columns
-        yield Pixels(logits[:, top:bottom]).values(places, taps)
+        positions = torch.arange(len(part) * len(columns), device=logits.device)
+        weights = part.part(0, len(part), top), columns
+        yield Pixels(logits[:, top:bottom]).values(positions, weights)

@@ -1,4 +1,4 @@
-"""The model that terrazzo brings along: street scenes, for a first look."""
+"""The bundled model: street scenes, for a first look."""
 
 from __future__ import annotations
 

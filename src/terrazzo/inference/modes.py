@@ -1,4 +1,4 @@
-"""Logits of an image, whole or window by window: pure functions of (model, images)."""
+"""Logits of an image, in one pass or window by window: pure functions of (model, images)."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ import torch
 from torch import Tensor
 
 from terrazzo.errors import UserError
-from terrazzo.models.small_images import told_of_small
+from terrazzo.models.small_images import explain_small_inputs
+from terrazzo.system.arithmetic import ceil_div
 
 
 def infer(model: Any, images: Tensor, test_cfg: dict[str, Any] | None = None) -> Tensor:
-    """Logits (N, K, h, w) of normalised images, in the mode that `test_cfg` (or the model's own) names.
+    """Logits (N, K, h, w) of normalised images, in the mode that `test_cfg` (or the model's own) specifies.
 
-    A whole pass gives them at the head's own size, windows at the images'. Raises UserError for another mode, and for
+    A whole pass returns them at the head's own size, windows at the images'. Raises UserError for another mode, and for
     images too small for the model.
     """
-    with told_of_small(images):
+    with explain_small_inputs(images):
         return infer_in_mode(model, images, test_cfg)
 
 
@@ -42,8 +43,8 @@ def infer_in_mode(model: Any, images: Tensor, test_cfg: dict[str, Any] | None) -
 
 
 def window_starts(length: int, crop: int, stride: int) -> list[int]:
-    """Where windows of `crop` begin so that steps of `stride` cover `length`; the last one ends at the border."""
-    count = max(0, -(-(length - crop) // stride)) + 1
+    """The starts of windows of `crop` that cover `length` in steps of `stride`; the last one ends at the border."""
+    count = max(0, ceil_div(length - crop, stride)) + 1
     return [max(0, min(index * stride, length - crop)) for index in range(count)]
 
 
@@ -58,7 +59,7 @@ def slide(
 ) -> Tensor:
     """Logits (N, K, H, W): the mean over overlapping windows, `windows_at_once` of which run in a batch.
 
-    With `gaussian` a window counts less towards its edges, where it has seen less of what is around.
+    With `gaussian` a window counts less towards its edges, where it sees less context.
     """
     count, _, height, width = images.shape
     crop_height, crop_width = min(crop_size[0], height), min(crop_size[1], width)

@@ -1,4 +1,4 @@
-"""From a loaded batch to what models say of its images."""
+"""From a loaded batch to the scores of its images."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from terrazzo.inference.argmax import Restoring
+from terrazzo.inference.argmax import LogitsGeometry
 from terrazzo.inference.modes import infer
+from terrazzo.inference.runtime import Placement
 from terrazzo.inference.scores import Scores, View
-from terrazzo.sample import Batch, Sample
+from terrazzo.sample import Batch
 
 
 @torch.inference_mode()
 def predict_batch(models: Sequence[Any], batch: Batch) -> list[Scores]:
-    """What the models, as their mean, say of each image."""
+    """The scores of each image: the mean of the models' probabilities."""
     views = [batch_views(model, batch) for model in models]
     return [Scores(one, models[0].final_head.threshold) for one in zip(*views, strict=True)]
 
 
 def batch_views(model: Any, batch: Batch) -> list[View]:
-    """Each image's logits; images of unlike sizes are run one by one."""
+    """Each image's logits; images of different sizes are run one by one."""
     if len(set(batch.sizes)) == 1:
         runs = [batch.image]
     else:
@@ -32,31 +33,31 @@ def batch_views(model: Any, batch: Batch) -> list[View]:
     samples, views = iter(batch.samples), []
     for images in runs:
         logits, input_size = raw_logits(model, images)
-        size = images.shape[-2:]
-        views += [(own, restoring(own, input_size, size, next(samples), model)) for own in logits]
+        placements = [Placement.of(next(samples), images.shape[-2:]) for _ in logits]
+        views += [
+            (own, logits_geometry(own, input_size, placement, model))
+            for own, placement in zip(logits, placements, strict=True)
+        ]
     return views
 
 
 def raw_logits(model: Any, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
-    """Logits (N, K, h, w) of raw RGB images (N, C, H, W), and the size that the network was given."""
+    """Logits (N, K, h, w) of raw RGB images (N, C, H, W), and the size of the padded images."""
     padded = model.preprocess.pad_for_test(model.preprocess(images))
     logits = infer(model, padded)
-    if logits.device.type not in ("cpu", "cuda"):  # where operators of what follows are missing
+    if logits.device.type not in ("cpu", "cuda"):  # which lack operators of the following steps
         logits = logits.cpu()
     return logits, (padded.shape[2], padded.shape[3])
 
 
-def restoring(
-    logits: Tensor, input_size: tuple[int, int], size: Sequence[int], sample: Sample, model: Any
-) -> Restoring:
-    """How logits (K, h, w) become the stored image's: without padding and flip; `size` is the loaded image's."""
-    left, top, right, bottom = sample.meta.get("padding", (0, 0, 0, 0))
-    return Restoring(
+def logits_geometry(logits: Tensor, input_size: tuple[int, int], placement: Placement, model: Any) -> LogitsGeometry:
+    """The way from logits (K, h, w) to the stored image's."""
+    return LogitsGeometry(
         head_size=(logits.shape[1], logits.shape[2]),
         input_size=input_size,
-        own_size=(sample.original_size[0], sample.original_size[1]),
-        window=(top, left, size[0] - bottom, size[1] - right),
-        flip=sample.meta.get("flip_direction", "horizontal") if sample.meta.get("flip") else None,
+        own_size=placement.size,
+        window=placement.window,
+        flip=placement.flip,
         align_corners=model.final_head.align_corners,
         device=logits.device,
     )

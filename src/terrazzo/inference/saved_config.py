@@ -1,11 +1,13 @@
-"""The config that a checkpoint brings along: ours as values, MMSegmentation's as the text of a file."""
+"""The config inside a checkpoint: ours as values, MMSegmentation's as the text of a file."""
 
 from __future__ import annotations
 
+import json
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from terrazzo.config.config import Config
 from terrazzo.config.load import load_config
@@ -14,7 +16,7 @@ from terrazzo.models.checkpoint import Checkpoint
 
 
 def saved_config(checkpoint: Checkpoint) -> Config | None:
-    """A checkpoint's config in the 1.x vocabulary; None where it brings none that can be read.
+    """A checkpoint's config in the 1.x vocabulary; None where it contains none that can be read.
 
     The text of a `.py` file is evaluated by the same safe subset of Python as any config.
     """
@@ -34,7 +36,19 @@ def read_text(text: str) -> Config | None:
         path.write_text(text, encoding="utf-8")
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of an older vocabulary: the file is not one that the user wrote
+                warnings.simplefilter("ignore")  # about an older vocabulary: the user did not write this file
                 return Config(load_config(path).to_dict())
         except UserError:
             return None
+
+
+def describe(values: Mapping[str, Any], classes: Sequence[str], palette: Sequence[Sequence[int]]) -> dict[str, str]:
+    """The texts that make a `.safetensors` file self-contained."""
+    kept = ("model", "custom_imports", "data_preprocessor", "test_dataloader", "val_dataloader")
+    config = {key: values[key] for key in kept if key in values}
+    return {
+        "format": "terrazzo",
+        "config": json.dumps(config),
+        "classes": json.dumps(list(classes)),
+        "palette": json.dumps([list(map(int, colour)) for colour in palette]),
+    }

@@ -1,4 +1,4 @@
-"""What models said of one image, read at the stored image's size only as far as it is asked for."""
+"""Scores of one image, computed at the stored image's size on request."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from terrazzo.inference.argmax import Restoring, class_map, decide, own_logits
+from terrazzo.inference.argmax import LogitsGeometry, class_map, decide, own_logits
 from terrazzo.models.probabilities import probabilities
 
-View = tuple[Tensor, Restoring]  # logits (K, h, w), and how they become those of the stored image
+View = tuple[Tensor, LogitsGeometry]  # logits (K, h, w), and their relation to the stored image
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Scores:
         return torch.cat(parts).view(self.size).to(dtype)
 
     def logits(self) -> Iterator[Tensor]:
-        """Logits (p, K) of the image's pixels, row after row, some rows at a time; of several views their mean's."""
+        """Logits (p, K) of the image's pixels, row after row in chunks; for several views those of their mean."""
         if len(self.views) == 1:
             yield from own_logits(*self.views[0])
             return

@@ -1,8 +1,7 @@
-"""A trained model as people hold it: images in, class maps out."""
+"""A trained model as users hold it: images in, class maps out. This module imports no torch."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -10,26 +9,13 @@ from typing import Any
 
 import cv2
 import numpy as np
-import torch
 from PIL import Image
 
-from terrazzo.config.custom_imports import import_custom
-from terrazzo.config.experiment import make_experiment
-from terrazzo.config.load import load_config
-from terrazzo.data.build import class_names
-from terrazzo.data.loaders import to_tensor
 from terrazzo.data.spec import IMAGE_SUFFIXES
 from terrazzo.errors import UserError
-from terrazzo.inference.embedded import STREET
-from terrazzo.inference.predict import raw_logits, restoring
-from terrazzo.inference.saved_config import saved_config
-from terrazzo.inference.scores import Scores
-from terrazzo.models.build import build_model
-from terrazzo.models.checkpoint import Checkpoint, legend_of, load_checkpoint, read_checkpoint
+from terrazzo.inference.runtime import ImageScores, Placement, Runtime
 from terrazzo.sample import Sample
-from terrazzo.system.devices import choose_device
 from terrazzo.system.painting import as_picture, overlay
-from terrazzo.system.palette import default_palette
 from terrazzo.transforms import Compose
 from terrazzo.transforms.loading import LoadImageFromFile
 
@@ -42,13 +28,13 @@ READING = (
 
 
 class Prediction:
-    """What a model says of one image; `labels` is (H, W) at the image's own size."""
+    """The result for one image; `labels` is (H, W) at the image's own size."""
 
     def __init__(
         self,
         image: np.ndarray,
         labels: np.ndarray,
-        scores: Scores,
+        scores: ImageScores,
         classes: Sequence[str],
         palette: Sequence[Sequence[int]],
         path: Path | None = None,
@@ -60,8 +46,7 @@ class Prediction:
     @cached_property
     def probs(self) -> np.ndarray:
         """Class probabilities (K, H, W) as float32."""
-        with torch.inference_mode():
-            return self._scores.probabilities().cpu().numpy()
+        return self._scores.probabilities()
 
     @property
     def confidence(self) -> np.ndarray:
@@ -98,20 +83,15 @@ class Prediction:
 class Segmenter:
     """Call it with a path, an RGB array (H, W, 3) uint8 or a PIL image; a list or a folder gives an iterator.
 
-    A model of other images than 8-bit RGB takes files and arrays of the bands that its pipeline names.
+    A model of other images than 8-bit RGB takes files and arrays of the bands that its pipeline specifies.
     """
 
     def __init__(
         self,
-        model: Any,
-        classes: Sequence[str],
-        palette: Sequence[Sequence[int]],
+        runtime: Runtime,
         pipeline: Sequence[Mapping[str, Any]] = (),
-        device: torch.device | None = None,
     ) -> None:
-        self.device = device or choose_device()
-        self.model = model.to(self.device).eval()
-        self.classes, self.palette = list(classes), [list(colour) for colour in palette]
+        self.runtime = runtime
         steps = [(str(step.get("type", "")).rpartition(".")[2], dict(step)) for step in pipeline]
         loading = next((step for kind, step in steps if kind in LOADING), {})
         if loading.get("type") == "LoadSingleRSImageFromFile":
@@ -119,6 +99,26 @@ class Segmenter:
         chosen = {key: loading[key] for key in ("color_type", "imdecode_backend", "bands") if key in loading}
         self.loader = LoadImageFromFile(**chosen)
         self.pipeline = Compose([step for kind, step in steps if kind not in READING])
+
+    @property
+    def classes(self) -> list[str]:
+        """The names of the classes, in the order of their labels."""
+        return self.runtime.classes
+
+    @property
+    def palette(self) -> list[list[int]]:
+        """The RGB colour of each class."""
+        return self.runtime.palette
+
+    @property
+    def device(self) -> Any:
+        """The device that the model runs on."""
+        return self.runtime.device
+
+    @property
+    def model(self) -> Any:
+        """The torch module of a runtime that has one."""
+        return self.runtime.model  # type: ignore[attr-defined]
 
     def __call__(self, source: Any) -> Any:
         if isinstance(source, (str, Path)) and Path(source).is_dir():
@@ -138,21 +138,16 @@ class Segmenter:
         return as_rgb(source), None
 
     def iterate(self, sources: Any) -> Iterator[Prediction]:
-        """Predictions of several sources, one at a time; after an error for one of them the iterator can go on."""
+        """Predictions of several sources, one at a time; the iterator continues after an error for one of them."""
         return map(self.predict, sources)
 
-    @torch.inference_mode()
     def predict(self, source: Any) -> Prediction:
-        """The prediction for one image. Raises UserError for what is no image."""
+        """The prediction for one image. Raises UserError for anything else."""
         image, path = self.read(source)
         sample = Sample(image=image, image_path=path, original_size=image.shape[:2])
         sample = self.pipeline(sample, np.random.default_rng(0))
-        pixels = to_tensor(sample.image)[None].to(self.device)
-        (logits,), input_size = raw_logits(self.model, pixels)
-        view = logits, restoring(logits, input_size, sample.size, sample, self.model)
-        scores = Scores((view,), self.model.final_head.threshold)
-        labels = scores.labels().cpu().numpy()
-        return Prediction(image, labels, scores, self.classes, self.palette, path)
+        (scores,) = self.runtime.infer(sample.image[None], [Placement.of(sample, sample.size)])
+        return Prediction(image, scores.labels(), scores, self.classes, self.palette, path)
 
 
 def as_rgb(source: Any) -> np.ndarray:
@@ -168,7 +163,7 @@ def as_rgb(source: Any) -> np.ndarray:
 
 
 def as_bands(source: Any, count: int | None) -> np.ndarray:
-    """An array or a PIL image as (H, W, C) of so many bands (any number if None), in the training images' scale."""
+    """An array or a PIL image as (H, W, C) of `count` bands (any number if None), in the training images' scale."""
     image = np.asarray(source)
     image = image[..., None] if image.ndim == 2 else image
     if image.ndim != 3 or count not in (None, image.shape[2]) or image.dtype.kind not in "biuf" or not image.size:
@@ -180,74 +175,8 @@ def as_bands(source: Any, count: int | None) -> np.ndarray:
 
 
 def images_in(folder: Path) -> list[Path]:
-    """Image files of a folder in the order of their names. Raises UserError if there are none."""
+    """The image files of a folder in the order of their names. Raises UserError if there are none."""
     found = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
     if not found:
-        raise UserError(f"the folder {folder} holds no image ({', '.join(IMAGE_SUFFIXES)})")
+        raise UserError(f"the folder {folder} contains no image ({', '.join(IMAGE_SUFFIXES)})")
     return found
-
-
-def load(
-    source: Any = None,
-    checkpoint: str | Path | None = None,
-    device: str | torch.device | None = None,
-    *,
-    trust: bool = False,
-    weights: str | None = None,
-) -> Segmenter:
-    """A Segmenter from one self-contained file, ours or MMSegmentation's with its config, or a config and weights.
-
-    Without either it is the embedded model, for street scenes; what it may be used for is told in `terrazzo/weights`.
-
-    `trust` imports the modules that it names in `custom_imports`; `weights` is "model" or "ema" (the average) where a
-    checkpoint has both. Raises UserError where the file does not say what model it is for.
-    """
-    chosen = choose_device(device)
-    if source is None:
-        if checkpoint is not None:
-            raise UserError(f"give {checkpoint} alone, tz.load('{checkpoint}'), or after the config that it is for")
-        source = STREET
-    if isinstance(source, (str, Path)) and Path(source).suffix in (".safetensors", ".pth", ".pt"):
-        saved = read_checkpoint(source, weights)
-        own = saved_config(saved)
-        if trust and own is not None:
-            import_custom(own)
-        return from_checkpoint(saved, chosen, own)
-    config = load_config(source, trust=trust)
-    if checkpoint is None:
-        name = source if isinstance(source, (str, Path)) else "this"
-        raise UserError(f"{name} is a config: give its weights too, tz.load(config, checkpoint='best.safetensors')")
-    return from_checkpoint(read_checkpoint(checkpoint, weights), chosen, config)
-
-
-def from_checkpoint(checkpoint: Checkpoint, device: torch.device, config: Mapping[str, Any] | None) -> Segmenter:
-    """A Segmenter from a checkpoint and a config, its own or another."""
-    if config is None:
-        raise UserError(
-            f"{checkpoint.path} holds weights without a config: use tz.load(config, checkpoint='{checkpoint.path}'), "
-            "on the command line --config CONFIG"
-        )
-    experiment = make_experiment(config)
-    model: Any = build_model(experiment.model)
-    load_checkpoint(model, checkpoint, strict=True)
-    count = model.final_head.num_classes
-    classes, palette = class_names(experiment, count)
-    saved_classes, saved_palette = legend_of(checkpoint)
-    if len(saved_classes) == count:
-        classes = saved_classes
-        palette = saved_palette if len(saved_palette) == count else [list(colour) for colour in default_palette(count)]
-    loader = experiment.test or experiment.val
-    pipeline = loader.dataset.get("pipeline", ()) if loader else ()
-    return Segmenter(model, classes, palette, pipeline, device)
-
-
-def describe(values: Mapping[str, Any], classes: Sequence[str], palette: Sequence[Sequence[int]]) -> dict[str, str]:
-    """The texts that make a `.safetensors` file self-contained."""
-    kept = ("model", "custom_imports", "data_preprocessor", "test_dataloader", "val_dataloader")
-    config = {key: values[key] for key in kept if key in values}
-    return {
-        "format": "terrazzo",
-        "config": json.dumps(config),
-        "classes": json.dumps(list(classes)),
-        "palette": json.dumps([list(map(int, colour)) for colour in palette]),
-    }

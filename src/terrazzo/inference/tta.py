@@ -16,23 +16,25 @@ from terrazzo.sample import Batch
 
 @torch.inference_mode()
 def predict_views(models: Sequence[Any], batch: Batch) -> Scores:
-    """What the models say of the one image whose views `batch` holds: the mean of their probabilities."""
+    """The scores of one image from its views in `batch`: the mean of the models' probabilities."""
     return Scores(tuple(view for model in models for view in batch_views(model, batch)), models[0].final_head.threshold)
 
 
 def first_view(batch: Batch) -> Batch:
-    """The batch with its first view alone, whose targets are the image's."""
+    """The batch reduced to its first view, whose targets are the image's."""
     height, width = batch.sizes[0]
     return replace(batch, image=batch.image[:1, :, :height, :width], samples=batch.samples[:1], sizes=batch.sizes[:1])
 
 
 def augmented_steps(pipeline: Sequence[Any], kind: str) -> list[Any]:
-    """A config's `tta_pipeline`. Raises UserError where it has none, or a `tta_model` of another kind than the mean."""
+    """A config's `tta_pipeline`. Raises UserError if there is none, or if `tta_model` is not the mean of the views."""
     if not pipeline:
         raise UserError(
             "--tta: the config has no `tta_pipeline`; give it one: LoadImageFromFile, then TestTimeAug with a list of "
             "choices for each further step"
         )
     if kind.rpartition(".")[2] != "SegTTAModel":
-        raise UserError(f"tta_model: '{kind}' is unknown; there is SegTTAModel, the mean of the views' probabilities")
+        raise UserError(
+            f"tta_model: '{kind}' is unknown; there is only SegTTAModel, the mean of the views' probabilities"
+        )
     return list(pipeline)

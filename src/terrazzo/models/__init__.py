@@ -1,4 +1,4 @@
-"""Models: layers, backbones, necks, heads, losses and the segmentors made of them."""
+"""Models: layers, backbones, necks, heads, losses and the segmentors built from them."""
 
 from terrazzo.models.build import build_model
 

@@ -1,8 +1,9 @@
-"""From a config's `model` section to a model."""
+"""Models from the `model` section of a config."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
@@ -14,7 +15,7 @@ from terrazzo.registry import MODELS, SCOPE_KEY, check_arguments
 
 
 def build_model(config: Any, vocabulary: str | None = None) -> nn.Module:
-    """A model with random weights from a Config or a model dict; `vocabulary="0.x"` upgrades a bare 0.x dict first.
+    """Build a model with random weights from a Config or a model dict; `vocabulary="0.x"` upgrades a bare 0.x dict.
 
     `pretrained` and `init_cfg` are ignored here. Raises UserError for an unknown type or argument.
     """
@@ -32,8 +33,14 @@ def build_model(config: Any, vocabulary: str | None = None) -> nn.Module:
     return MODELS.build(spec, "model")
 
 
+def input_channels(model: Mapping[str, Any]) -> int:
+    """Channels of the images that a model reads, according to its config: 3 unless its backbone specifies them."""
+    backbone = model.get("backbone")
+    return backbone.get("in_channels", 3) if isinstance(backbone, Mapping) else 3
+
+
 def build_preprocess(spec: dict[str, Any]) -> Preprocess:
-    """The normalisation that `data_preprocessor` describes; without one, images stay as they are, in RGB order."""
+    """The normalisation that `data_preprocessor` specifies; without one, images stay unchanged, in RGB order."""
     if not spec:
         return Preprocess()
     unused = ("type", "non_blocking", "batch_augments", SCOPE_KEY)

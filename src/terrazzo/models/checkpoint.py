@@ -1,4 +1,4 @@
-"""Reading checkpoints, ours and those of others, and loading them into a model."""
+"""Reading checkpoints of terrazzo and other programs, and loading them into a model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from terrazzo.errors import UserError
-from terrazzo.hub.cache import find
+from terrazzo.hub.cache import find_cached
 from terrazzo.hub.names import is_address
 from terrazzo.models.naming import Weights, translate
 from terrazzo.models.safe_pickle import Skipped, load_pickle
@@ -24,10 +24,10 @@ KINDS = ("model", "ema")
 
 @dataclass
 class Checkpoint:
-    """What a file holds: weights by name, and `meta` (classes, palette, config, ...) as far as it is known.
+    """The content of a file: weights by name, and `meta` (classes, palette, config, ...) as far as it is known.
 
-    `kind` says which weights these are: those that were trained ("model") or their moving average ("ema"); `other` is
-    the kind that the file has beside them.
+    `kind` tells trained weights ("model") from their moving average ("ema"); `other` is the kind that the file contains
+    in addition.
     """
 
     path: Path
@@ -40,18 +40,18 @@ class Checkpoint:
 
 @dataclass
 class LoadReport:
-    """What became of the tensors of a checkpoint and of a model; `str()` of it is a few lines to read."""
+    """The outcome for each tensor of a checkpoint and of a model; `str()` gives a readable summary."""
 
     path: Path
     loaded: list[str]
     missing: list[str]
     unexpected: list[str]
-    reinitialised: list[str]  # in both, but of different shapes
-    resized: list[str] = field(default_factory=list)  # positions of an image of another size
-    adapted: list[str] = field(default_factory=list)  # first convolutions of another number of channels
-    classes: list[str] = field(default_factory=list)  # whose rows were found by name, where the classes differ
+    reinitialised: list[str]  # in both, but with different shapes
+    resized: list[str] = field(default_factory=list)  # positions for another image size
+    adapted: list[str] = field(default_factory=list)  # first convolutions for another number of channels
+    classes: list[str] = field(default_factory=list)  # whose rows were found by name, if the classes differ
     new_classes: list[str] = field(default_factory=list)  # left as initialised
-    source: str = ""  # whose names the weights had, where not ours
+    source: str = ""  # the release whose names were translated
     kind: str = "model"
     other: str | None = None
 
@@ -62,7 +62,7 @@ class LoadReport:
         lines = [f"loaded {len(self.loaded)} of {total} tensors from {self.path}{average}"]
         if self.other is not None:
             held = "averaged weights" if self.other == "ema" else "the weights before averaging"
-            lines.append(f"  the file holds {held} too")
+            lines.append(f"  the file also contains {held}")
         if self.source:
             lines.append(f"  names: {self.source}, translated")
         if self.classes or self.new_classes:
@@ -75,7 +75,7 @@ class LoadReport:
             ("adapted to the number of input channels", self.adapted),
             ("missing in the checkpoint", needed),
             ("unexpected in the checkpoint", [name for name in self.unexpected if not is_constant(name)]),
-            ("of another shape, left as initialised", self.reinitialised),
+            ("with another shape, left as initialised", self.reinitialised),
         ):
             if names:
                 lines.append(f"  {len(names)} {what}{listed(names, ': ')}")
@@ -83,49 +83,49 @@ class LoadReport:
 
 
 def listed(names: Sequence[str], lead: str) -> str:
-    """The first five names, after `lead`; nothing where there are none."""
+    """The first five names after `lead`; an empty string without names."""
     return f"{lead}{', '.join(names[:5])}{', ...' if len(names) > 5 else ''}" if names else ""
 
 
 def is_constant(name: str) -> bool:
-    """Whether a tensor is the same in every checkpoint, or only counts."""
+    """Report whether a tensor is the same in every checkpoint, or only a counter."""
     return name.endswith(("num_batches_tracked", "relative_position_index"))
 
 
 def read_checkpoint(path: str | Path, weights: str | None = None) -> Checkpoint:
     """Weights and meta of a `.pth` or `.safetensors` file.
 
-    A URL or a `scheme://name` is looked for in the caches. `weights` is "model" or "ema", by default what the program
-    that saved the file would test with. Raises UserError for a damaged or an unsafe file, and where it does not hold
-    the weights asked for.
+    A URL or a `scheme://name` is searched in the caches. `weights` is "model" or "ema", by default the weights that the
+    program that saved the file tests with. Raises UserError for a damaged or an unsafe file, and for one without the
+    requested weights.
     """
     if weights not in (None, *KINDS):
         raise UserError(f"weights: '{weights}' is neither 'model' (as trained) nor 'ema' (their average)")
-    path = find(str(path)) if is_address(str(path)) else Path(path)
+    path = find_cached(str(path)) if is_address(str(path)) else Path(path)
     if not path.is_file():
         raise UserError(f"there is no checkpoint file {path}")
     if path.suffix == ".safetensors":
         if weights == "ema":
-            raise UserError(f"{path} holds one set of weights: leave out weights='ema'")
+            raise UserError(f"{path} contains one set of weights: omit weights='ema'")
         return _read_safetensors(path)
     content = load_pickle(path)
     if isinstance(content, Skipped):
-        raise UserError(f"{path} holds a whole pickled model, which is code: save its state_dict() instead")
+        raise UserError(f"{path} contains a whole pickled model, which is code: save its state_dict() instead")
     if not isinstance(content, dict):
-        raise UserError(f"{path} holds no dict of tensors, but {type(content).__name__}")
+        raise UserError(f"{path} contains no dict of tensors but a {type(content).__name__}")
     kinds = weights_by_kind(content)
     chosen = weights or next(iter(kinds))
     if chosen not in kinds:
-        raise UserError(f"{path} holds no averaged weights: leave out weights='ema'")
+        raise UserError(f"{path} contains no averaged weights: omit weights='ema'")
     if not kinds[chosen]:
-        raise UserError(f"{path} holds no tensors; its keys are {', '.join(map(str, list(content)[:8]))}")
+        raise UserError(f"{path} contains no tensors; its keys are {', '.join(map(str, list(content)[:8]))}")
     other = next((kind for kind in kinds if kind != chosen), None)
     sections = tuple(str(key) for key, value in content.items() if not isinstance(value, Tensor))
     return Checkpoint(path, kinds[chosen], meta_of(content), chosen, other, sections)
 
 
 def meta_of(content: Mapping[Any, Any]) -> dict[str, Any]:
-    """What a file says of its run: its `meta`, or the progress that our own states keep, and MMEngine's best score."""
+    """The records of a file's run: its `meta`, or the progress in our own states, and MMEngine's best score."""
     meta = dict(content["meta"]) if is_dict(content, "meta") else {}
     kept = {key: content[key] for key in ("step", "epoch", "iter", "metrics", "best_score") if key in content}
     hub = content.get("message_hub")
@@ -136,17 +136,17 @@ def meta_of(content: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def weights_by_kind(content: Mapping[Any, Any]) -> dict[str, Weights]:
-    """The sets of weights in a file's content; first the one that its program would test with."""
+    """The sets of weights in a file's content; first the one that its program tests with."""
     plain = next((content[key] for key in ("state_dict", "model", "module") if is_dict(content, key)), content)
     weights = tensors(plain)
-    if is_dict(content, "ema_state_dict"):  # MMEngine saves the average as the weights, and these under its name
+    if is_dict(content, "ema_state_dict"):  # MMEngine exchanges the two when it saves
         return {"ema": weights, "model": tensors(content["ema_state_dict"])}
     if is_dict(content, "ema"):  # our own states
         return {"ema": tensors(content["ema"]), "model": weights}
     for key in ("state_dict_ema", "model_ema"):
         if is_dict(content, key):
             return {"model": weights, "ema": tensors(content[key])}
-    buffers = {f"ema_{name.replace('.', '_')}": name for name in weights}  # so MMCV 1.x names the average
+    buffers = {f"ema_{name.replace('.', '_')}": name for name in weights}  # the averages of MMCV 1.x
     averages = {buffers[name]: value for name, value in weights.items() if name in buffers}
     if averages:
         own = {name: value for name, value in weights.items() if name not in buffers}
@@ -155,6 +155,7 @@ def weights_by_kind(content: Mapping[Any, Any]) -> dict[str, Weights]:
 
 
 def is_dict(content: Mapping[Any, Any], key: str) -> bool:
+    """Report whether a key's value is a dict."""
     return isinstance(content.get(key), dict)
 
 
@@ -176,7 +177,7 @@ def _read_safetensors(path: Path) -> Checkpoint:
 
 
 def from_json(text: str) -> Any:
-    """The value that a text of a safetensors file's description stands for; the text itself where it is no JSON."""
+    """The value of a text in a safetensors file's description; the text itself if it is not JSON."""
     try:
         return json.loads(text)
     except json.JSONDecodeError:
@@ -184,7 +185,7 @@ def from_json(text: str) -> Any:
 
 
 def strip_wrappers(name: str) -> str:
-    """A parameter's name without what DataParallel and torch.compile put before it."""
+    """A parameter's name without the prefixes of DataParallel and torch.compile."""
     for prefix in ("module.", "_orig_mod."):
         name = name.removeprefix(prefix)
     return name
@@ -199,13 +200,14 @@ def load_checkpoint(
     classes: Sequence[str] | None = None,
     adapt_input: bool = False,
 ) -> LoadReport:
-    """Load what fits by name and shape, and report the rest. Raises UserError if nothing fits.
+    """Load the tensors that fit by name and shape, and report the rest. Raises UserError if none fits.
 
     Names of other releases are translated; positions and relative positions of another image size are resized.
-    `weights` is as in `read_checkpoint`. With `classes`, those of the model, the heads' rows are found by the names of
-    the checkpoint's classes. `adapt_input` spreads the first convolution's three channels over another number of them.
-    `strict` raises UserError too where something that inference needs is missing or of another shape.
+    `weights` is as in `read_checkpoint`. With `classes`, those of the model, the heads' rows are matched by class name.
+    `adapt_input` spreads the first convolution's three channels over another number of them.
+    `strict` also raises UserError if a tensor that inference needs is missing or has another shape.
     """
+    # the weights under the model's names
     checkpoint = path if isinstance(path, Checkpoint) else read_checkpoint(path, weights)
     own = model.state_dict()
     found, source = translate(model, checkpoint.weights)
@@ -219,6 +221,8 @@ def load_checkpoint(
         kind=checkpoint.kind,
         other=checkpoint.other,
     )
+
+    # those that fit, some after a change of shape
     rows = ClassRows.of(legend_of(checkpoint)[0], classes)
     fitting = {}
     for name in (name for name in found if name in own):
@@ -226,12 +230,14 @@ def load_checkpoint(
         if value is not None:
             fitting[name] = value
             report.loaded.append(name)
-        elif not is_constant(name):  # the model's own is right for its size
+        elif not is_constant(name):  # the model's own suits its size
             report.reinitialised.append(name)
+
+    # what is missing
     lacking = needed_names(model) & {*report.missing, *report.reinitialised}
     if not fitting or (strict and lacking):
         details = "; ".join(line.strip() for line in str(report).splitlines())
-        raise UserError(f"{checkpoint.path} does not fit this model, it was saved from another one: {details}")
+        raise UserError(f"{checkpoint.path} does not fit this model; it was saved from another one: {details}")
     model.load_state_dict(fitting, strict=False)
     return report
 
@@ -245,7 +251,7 @@ def fit(
     adapt_input: bool,
     report: LoadReport,
 ) -> Tensor | None:
-    """A checkpoint's value as the model can take it, with a note in the report; None where it cannot."""
+    """A checkpoint's value in the model's shape, recorded in the report; None if it cannot be fitted."""
     if rows is not None and (selected := rows.select(name, value, target)) is not None:
         report.classes, report.new_classes = rows.shared, rows.new
         return selected
@@ -264,7 +270,7 @@ def fit(
 
 
 def is_first_convolution(value: Tensor, target: Tensor) -> bool:
-    """Whether two weights of convolutions differ by the input's channels alone, and one reads RGB."""
+    """Report whether two weights of convolutions differ only in the input's channels, and the first reads RGB."""
     other_axes = (value.shape[:1] + value.shape[2:], target.shape[:1] + target.shape[2:])
     return value.ndim == target.ndim == 4 and value.shape[1] == 3 and other_axes[0] == other_axes[1]
 
@@ -278,14 +284,14 @@ CLASS_ROWS = re.compile(
 
 @dataclass
 class ClassRows:
-    """Where each class of a model stands among a checkpoint's, which has others or has them in another order."""
+    """The rows of a model's classes among those of a checkpoint with other classes or another order."""
 
     names: list[str]
     known: list[str]
 
     @classmethod
     def of(cls, known: Iterable[str], names: Iterable[str] | None) -> ClassRows | None:
-        """None where either does not tell its classes, or both have the same."""
+        """The rows for `names`; None if either list is empty or both are the same."""
         known, names = [name.lower() for name in known], [name.lower() for name in names or ()]
         return None if not known or not names or known == names else cls(names, known)
 
@@ -298,29 +304,29 @@ class ClassRows:
         return [name for name in self.names if name not in self.known]
 
     def select(self, name: str, value: Tensor, target: Tensor) -> Tensor | None:
-        """The target with the rows of shared classes from the value; None where a tensor has no such rows."""
+        """The target with the rows of shared classes from the value; None for a tensor without such rows."""
         axis = 1 if name.endswith(".cls_emb") else 0
         more = value.shape[axis] - len(self.known) if value.ndim else -1  # a row for "no object"
-        others = [length for place, length in enumerate(value.shape) if place != axis]
+        others = [length for index, length in enumerate(value.shape) if index != axis]
         if (
             not CLASS_ROWS.fullmatch(name)
             or more not in (0, 1)
             or value.ndim != target.ndim
             or target.shape[axis] - len(self.names) != more
-            or others != [length for place, length in enumerate(target.shape) if place != axis]
+            or others != [length for index, length in enumerate(target.shape) if index != axis]
         ):
             return None
         selected = target.clone()
         pairs = [(row, self.known.index(name)) for row, name in enumerate(self.names) if name in self.known]
         pairs += [(len(self.names), len(self.known))] * more
         if pairs:
-            own, foreign = (torch.tensor(places, device=value.device) for places in zip(*pairs, strict=True))
+            own, foreign = (torch.tensor(indices, device=value.device) for indices in zip(*pairs, strict=True))
             selected.index_copy_(axis, own.to(target.device), value.index_select(axis, foreign).to(target))
         return selected
 
 
 def legend_of(checkpoint: Checkpoint) -> tuple[list[str], list[list[int]]]:
-    """Classes and palette as a checkpoint tells them, ours or either MMSegmentation's; empty where it does not."""
+    """Classes and palette in a checkpoint of terrazzo or either MMSegmentation; empty without them."""
     meta = checkpoint.meta
     known = meta["dataset_meta"] if isinstance(meta.get("dataset_meta"), Mapping) else meta
     found = [known.get(key) or known.get(key.upper()) for key in ("classes", "palette")]
@@ -329,7 +335,7 @@ def legend_of(checkpoint: Checkpoint) -> tuple[list[str], list[list[int]]]:
 
 
 def needed_names(model: nn.Module) -> set[str]:
-    """What inference cannot do without: parameters and running statistics, those of auxiliary heads aside."""
+    """The tensors that inference needs: parameters and running statistics, except those of auxiliary heads."""
     statistics = {name for name, _ in model.named_buffers() if name.endswith(("running_mean", "running_var"))}
     names = {name for name, _ in model.named_parameters()} | statistics
     return {name for name in names if not name.startswith("auxiliary_head.")}

@@ -1,4 +1,4 @@
-"""What a model costs and gives, and which types there are: parameters, FLOPs, features, memory."""
+"""The cost and the outputs of a model (parameters, FLOPs, features, memory), and the registered types."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from terrazzo.errors import UserError, nearest
-from terrazzo.models.build import build_model
+from terrazzo.models.build import build_model, input_channels
 from terrazzo.registry import MODELS
+from terrazzo.system.arithmetic import as_pair
 
 KINDS = ("backbones", "necks", "heads", "losses", "segmentors")
-OWN = "own"  # the kind of what stands outside of this package
+OWN = "own"  # the kind of types defined outside this package
 ENCODERS = ("backbone", "image_encoder", "neck")  # the parts whose outputs are feature maps
 DEFAULT_SIZE = (512, 512)
 
 
 @dataclass(frozen=True)
-class Part:
+class ModelPart:
     """A segmentor's attribute: its type, its parameters, and the FLOPs that inference spends in it."""
 
     name: str
@@ -36,7 +37,7 @@ class Part:
 
 @dataclass(frozen=True)
 class FeatureMap:
-    """A map that an encoder gives out; `stride` is the input's height over the map's."""
+    """An output of an encoder; `stride` is the input's height divided by the map's."""
 
     source: str
     channels: int
@@ -52,7 +53,7 @@ class ModelInfo:
     type: str
     input_shape: tuple[int, int, int, int]
     output_shape: tuple[int, ...]
-    parts: tuple[Part, ...]
+    parts: tuple[ModelPart, ...]
     features: tuple[FeatureMap, ...]
     parameters: int
     trainable: int
@@ -64,14 +65,12 @@ class ModelInfo:
 def model_info(config: Any, size: Sequence[int] | None = None) -> ModelInfo:
     """Measure the model of a config at `size` (height, width), by default its crop size; nothing is computed.
 
-    The model is built and run on the meta device. One that reads values from its tensors is run on the CPU instead.
+    The model is built and run on the meta device, or on the CPU if it reads values from its tensors.
     Raises UserError for a size that the model cannot take.
     """
     values = config.to_dict() if hasattr(config, "to_dict") else dict(config)
     height, width = size or crop_size(values)
-    backbone = values.get("model", values).get("backbone")
-    channels = backbone.get("in_channels", 3) if isinstance(backbone, dict) else 3
-    shape = (1, channels, height, width)
+    shape = (1, input_channels(values.get("model", values)), height, width)
     with torch.device("meta"):
         model = build_model(values)
     try:
@@ -90,7 +89,7 @@ def measure(model: nn.Module, images: Tensor) -> ModelInfo:
     parameters = list(model.parameters())
     trainable = sum(p.numel() for p in parameters if p.requires_grad)
     model.eval().requires_grad_(False)
-    model(images)  # fills what a model keeps between calls, such as the embeddings of class names
+    model(images)  # fills the caches of the model, such as the embeddings of class names
     outputs: dict[str, Any] = {}
     for name in ENCODERS:
         if isinstance(part := getattr(model, name, None), nn.Module):
@@ -114,7 +113,7 @@ def measure(model: nn.Module, images: Tensor) -> ModelInfo:
     )
 
 
-CPU_ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu  # which the counter leaves out
+CPU_ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu  # which the counter omits
 
 
 def cpu_attention_flops(query: Any, key: Any, value: Any, *_: Any, out_shape: Any = None, **__: Any) -> int:
@@ -122,8 +121,8 @@ def cpu_attention_flops(query: Any, key: Any, value: Any, *_: Any, out_shape: An
     return sdpa_flop_count(query, key, value)
 
 
-def find_parts(model: nn.Module, counter: FlopCounterMode) -> Iterator[Part]:
-    """The model's attributes that have parameters; what runs outside of the others belongs to the decode head."""
+def find_parts(model: nn.Module, counter: FlopCounterMode) -> Iterator[ModelPart]:
+    """The model's attributes that have parameters; FLOPs outside of them are counted for the decode head."""
     counts = {name: sum(by_operator.values()) for name, by_operator in counter.get_flop_counts().items()}
 
     def flops(module: nn.Module, path: str) -> int:
@@ -137,7 +136,7 @@ def find_parts(model: nn.Module, counter: FlopCounterMode) -> Iterator[Part]:
         spent["decode_head"] += counter.get_total_flops() - sum(spent.values())
     for name, part in parts.items():
         types = [type(item).__name__ for item in (part if isinstance(part, nn.ModuleList) else [part])]
-        yield Part(name, " + ".join(types), sum(p.numel() for p in part.parameters()), spent[name])
+        yield ModelPart(name, " + ".join(types), sum(p.numel() for p in part.parameters()), spent[name])
 
 
 def maps_of(outputs: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
@@ -154,9 +153,9 @@ def feature_map(source: str, x: Tensor, images: Tensor) -> FeatureMap:
 
 
 class LiveMemory(TorchDispatchMode):
-    """Counts the bytes of all tensors that operators return while they are alive; `peak` is the most at one time.
+    """Counts the bytes of live tensors that operators have returned; `peak` is the highest count.
 
-    Storages of `kept` tensors do not count. What an operator needs inside, and a device's allocator, is not seen.
+    Storages of `kept` tensors do not count, nor does the memory inside operators and of a device's allocator.
     """
 
     def __init__(self, kept: Sequence[Tensor]) -> None:
@@ -166,7 +165,7 @@ class LiveMemory(TorchDispatchMode):
         self.now = self.peak = 0
 
     def hold(self, tensor: Tensor) -> None:
-        """Count a tensor until it is gone."""
+        """Count a tensor until it is freed."""
         storage = tensor.untyped_storage()
         key, size = storage._cdata, storage.nbytes()
         if key in self.kept:
@@ -179,7 +178,7 @@ class LiveMemory(TorchDispatchMode):
         weakref.finalize(tensor, self.release, key, size)
 
     def release(self, key: int, size: int) -> None:
-        """One of the tensors that share a storage is gone."""
+        """Record that one of the tensors that share a storage was freed."""
         self.owners[key] -= 1
         if not self.owners[key]:
             del self.owners[key]
@@ -194,13 +193,14 @@ class LiveMemory(TorchDispatchMode):
 
 
 def crop_size(config: Mapping[str, Any]) -> tuple[int, int]:
-    """Height and width of the crops that a config trains on; 512x512 where it does not say."""
+    """Height and width of the crops that a config trains on; 512x512 where it specifies none."""
     model = config.get("model", config)
     for preprocessor in (model.get("data_preprocessor"), config.get("data_preprocessor")):
         if preprocessor and preprocessor.get("size"):
-            return as_pair(preprocessor["size"])
+            return as_pair(preprocessor["size"], "data_preprocessor.size")
     cropped = find_crop(config.get("train_dataloader"))
-    return as_pair(cropped if cropped is not None else config.get("crop_size") or DEFAULT_SIZE)
+    size = cropped if cropped is not None else config.get("crop_size") or DEFAULT_SIZE
+    return as_pair(size, "crop_size")
 
 
 def find_crop(spec: Any) -> Any:
@@ -214,15 +214,10 @@ def find_crop(spec: Any) -> Any:
     return None
 
 
-def as_pair(size: int | Sequence[int]) -> tuple[int, int]:
-    """One length for both sides, or (height, width)."""
-    return (size, size) if isinstance(size, int) else (size[0], size[1])
-
-
 def list_types(kind: str | None = None) -> dict[str, dict[str, str]]:
-    """By kind the registered types and what each is, in one line. Raises UserError for an unknown kind."""
+    """The registered types by kind, each with a line of description. Raises UserError for an unknown kind."""
     if kind is not None and kind not in (*KINDS, OWN):
-        raise UserError(f"there are no models of the kind '{kind}'{nearest(kind, KINDS)} ({', '.join((*KINDS, OWN))})")
+        raise UserError(f"there is no kind of model called '{kind}'{nearest(kind, KINDS)} ({', '.join((*KINDS, OWN))})")
     MODELS.load()
     first_names = {item: name for name, item in reversed(MODELS.types.items())}  # aliases come after the name
     types = sorted((name, item) for item, name in first_names.items())
@@ -235,7 +230,7 @@ def list_types(kind: str | None = None) -> dict[str, dict[str, str]]:
 
 
 def kind_of(item: Any) -> str:
-    """Which kind a registered type is, told from where it is defined."""
+    """The kind of a registered type, according to the folder that defines it."""
     folder = item.__module__.removeprefix("terrazzo.models.").partition(".")[0]
     return folder if item.__module__.startswith("terrazzo.models.") and folder in KINDS else OWN
 

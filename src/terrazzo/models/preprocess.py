@@ -1,4 +1,4 @@
-"""From raw image batches to what a network reads; the only place where images are normalised."""
+"""Raw image batches to network inputs; the only module that normalises images."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from terrazzo.errors import UserError
 
 
 class Preprocess(nn.Module):
-    """Normalise a raw RGB batch on its device; pad training batches to `size`. It holds no state-dict entries.
+    """Normalise a raw RGB batch on its device; pad training batches to `size`. It has no state-dict entries.
 
-    `bgr_to_rgb` says that `mean` and `std` are in RGB order and that the network was trained on RGB.
+    With `bgr_to_rgb` or `rgb_to_bgr`, either of which swaps the channels that MMSegmentation reads in BGR order, the
+    network reads RGB, and `mean` and `std` are in this order; without both it reads BGR.
     """
 
     def __init__(
@@ -33,7 +34,9 @@ class Preprocess(nn.Module):
     ) -> None:
         super().__init__()
         if (mean is None) != (std is None):
-            raise UserError("data_preprocessor: mean and std go together; give both or neither")
+            raise UserError("data_preprocessor: mean and std belong together; give both or neither")
+        if bgr_to_rgb and rgb_to_bgr:
+            raise UserError("data_preprocessor: bgr_to_rgb and rgb_to_bgr both swap the channels; set only one of them")
         for name, values in (("mean", mean), ("std", std)):
             tensor = None if values is None else torch.tensor(values, dtype=torch.get_default_dtype()).view(1, -1, 1, 1)
             self.register_buffer(name, tensor, persistent=False)
@@ -41,7 +44,7 @@ class Preprocess(nn.Module):
         self.size_divisor = size_divisor
         self.pad_val = pad_val
         self.seg_pad_val = seg_pad_val
-        self.rgb = bgr_to_rgb
+        self.rgb = bgr_to_rgb or rgb_to_bgr
         self.test_size = as_size((test_cfg or {}).get("size"))
         self.test_divisor = (test_cfg or {}).get("size_divisor")
 
@@ -60,7 +63,7 @@ class Preprocess(nn.Module):
         return images.nan_to_num(0) if may_lack_data else images  # a pixel without data becomes the mean
 
     def check_channels(self, images: Tensor) -> None:
-        """Raise UserError where mean and std are of another number of channels than the images."""
+        """Raise UserError where mean and std have a different number of channels than the images."""
         assert self.mean is not None and self.std is not None
         counts = {buffer.shape[1] for buffer in (self.mean, self.std)} - {1, images.shape[1]}
         if counts:
@@ -76,23 +79,23 @@ class Preprocess(nn.Module):
         for image, (height, width) in zip(images, sizes, strict=False):
             image[:, height:] = self.pad_val
             image[:, :, width:] = self.pad_val
-        margin = missing(images, self.size, self.size_divisor)
-        if not any(margin):
+        padding = margins(images, self.size, self.size_divisor)
+        if not any(padding):
             return images, targets
         padded = {
-            name: F.pad(target, margin, value=self.seg_pad_val if name == "label" else 0)
+            name: F.pad(target, padding, value=self.seg_pad_val if name == "label" else 0)
             for name, target in targets.items()
         }
-        return F.pad(images, margin, value=self.pad_val), padded
+        return F.pad(images, padding, value=self.pad_val), padded
 
     def pad_for_test(self, images: Tensor) -> Tensor:
-        """Normalised images padded on the right and below as the preprocessor's `test_cfg` asks for."""
-        margin = missing(images, self.test_size, self.test_divisor)
-        return F.pad(images, margin, value=self.pad_val) if any(margin) else images
+        """Normalised images padded on the right and below as the preprocessor's `test_cfg` specifies."""
+        padding = margins(images, self.test_size, self.test_divisor)
+        return F.pad(images, padding, value=self.pad_val) if any(padding) else images
 
 
-def missing(images: Tensor, size: Sequence[int] | None, divisor: int | None) -> tuple[int, int, int, int]:
-    """What F.pad adds to reach at least `size`, or else the next multiple of `divisor`."""
+def margins(images: Tensor, size: Sequence[int] | None, divisor: int | None) -> tuple[int, int, int, int]:
+    """The margins for F.pad to reach at least `size`, or else the next multiple of `divisor`."""
     height, width = images.shape[-2:]
     right = below = 0
     if size is not None:

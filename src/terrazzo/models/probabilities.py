@@ -1,4 +1,4 @@
-"""Logits as probabilities."""
+"""Probabilities from logits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Unpickling files that may have been made to do harm: tensors and plain containers come out, nothing is run."""
+"""Reading pickles that may be malicious: they yield tensors and plain containers, and nothing in them is run.
+
+torch.load(weights_only=True) does not suffice: it refuses pickle protocol 4 and objects of other packages that are put
+together item by item, needs every name in advance, and accepts tensors far larger than their file.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,7 @@ from terrazzo.errors import UserError
 
 _Unpickler: Any = pickle._Unpickler  # type: ignore[attr-defined]  # Python's own: see SafeUnpickler
 
-# What a checkpoint may construct: tensors and plain containers.
+# The names that a checkpoint may use: those of tensors and plain containers.
 ALLOWED_GLOBALS = {
     ("collections", "OrderedDict"): collections.OrderedDict,
     ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,
@@ -28,12 +32,12 @@ ALLOWED_GLOBALS = {
     ("torch", "Size"): torch.Size,
     ("torch", "device"): torch.device,
 }
-# Objects of these packages are records of the run that saved the file; inert stand-ins take their place.
+# Objects of these packages are records of the run that saved the file; inert stand-ins replace them.
 SKIPPED_PACKAGES = (
     "mmcv", "mmengine", "mmseg", "mmdet", "mmcls", "mmpretrain", "addict", "numpy", "argparse", "collections",
     "pathlib", "datetime",
 )  # fmt: skip
-# So they do for the names that put such objects together: plain types, text as bytes, attributes of stand-ins.
+# They also replace the names that construct such objects: plain types, text as bytes, attributes of stand-ins.
 SKIPPED_GLOBALS = {
     "copyreg": ("_reconstructor",),
     "_codecs": ("encode",),
@@ -46,7 +50,7 @@ PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}  # names that pick
 
 
 class Skipped:
-    """Stands for an object in a checkpoint that is of no use here; it takes whatever it is given and does nothing."""
+    """A stand-in for an object in a checkpoint that is not used here; it accepts any call and does nothing."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None: ...
 
@@ -65,8 +69,8 @@ class Skipped:
 class SafeUnpickler(_Unpickler):
     """An unpickler that constructs tensors and plain containers only.
 
-    Unlike C's, Python's own unpickler can be told what may be called, and what may have its attributes set. `sizes` are
-    the bytes that a zip file has for each record, `length` those of the whole file.
+    Unlike C's, Python's own unpickler can restrict which objects are called and which have attributes set. `sizes` are
+    the bytes of each record of a zip file, `length` those of the whole file.
     """
 
     dispatch: ClassVar[Any] = dict(_Unpickler.dispatch)
@@ -74,6 +78,7 @@ class SafeUnpickler(_Unpickler):
     length: ClassVar[int] = 0
 
     def allow(self, function: Any) -> None:
+        """Raise UnpicklingError unless a function may be called."""
         if not (isinstance(function, Skipped) or any(function is known for known in CALLABLE)):
             raise pickle.UnpicklingError(f"it calls {function!r}, which makes neither a tensor nor a container")
 
@@ -130,13 +135,13 @@ class SafeUnpickler(_Unpickler):
         super().load_binpersid()
 
     def check_storage(self, identity: Any) -> None:
-        """Refuse a storage that is said to be longer than what the file has for it: torch would read beyond it."""
+        """Refuse a storage that claims to be longer than its data in the file: torch would read beyond it."""
         if not isinstance(identity, tuple) or len(identity) < 5 or not isinstance(identity[4], int):
-            raise pickle.UnpicklingError("it has a reference that is no storage")
+            raise pickle.UnpicklingError("it has a reference that is not a storage")
         needed = identity[4] * getattr(identity[1], "dtype", torch.uint8).itemsize
         held = self.length if self.sizes is None else self.sizes.get(f"data/{identity[2]}", 0)
         if not 0 <= needed <= held:
-            raise pickle.UnpicklingError(f"it says that a storage has {needed} bytes, which are not in the file")
+            raise pickle.UnpicklingError(f"it has a storage of {needed} bytes, which are not in the file")
 
     for name in (
         "reduce", "newobj", "newobj_ex", "build", "setitem", "setitems", "dict", "additems", "frozenset", "binpersid",
@@ -155,32 +160,32 @@ class SafeUnpickler(_Unpickler):
 
 
 def check_key(key: Any, depth: int = 0) -> None:
-    """Refuse nested tuples as keys: to hash one whose parts are shared takes time without end."""
+    """Refuse nested tuples as keys: hashing one whose elements are shared takes exponential time."""
     if not isinstance(key, tuple):
         return
     if depth > 1 or len(key) > 64:
         raise pickle.UnpicklingError("it has a key of nested tuples")
-    for part in key:
-        check_key(part, depth + 1)
+    for item in key:
+        check_key(item, depth + 1)
 
 
 def refuse_expansion(value: Tensor) -> None:
-    """Refuse a tensor that is far longer than its storage, which a copy of it would fill."""
+    """Refuse a tensor that is far larger than its storage: a copy would fill the memory."""
     length = math.prod(value.shape) * value.element_size()
     if length > value.untyped_storage().nbytes() + MOST_EXPANDED:
         raise pickle.UnpicklingError(f"it has a tensor of {length} bytes, which are not in the file")
 
 
-MOST_EXPANDED = 2**28
-MOST_PARTS = 100_000  # modules of a program
+MOST_EXPANDED = 2**28  # bytes
+MOST_MODULES = 100_000  # of a program
 CALLABLE = [*ALLOWED_GLOBALS.values(), Skipped]
 DTYPES = {name for name in dir(torch) if isinstance(getattr(torch, name), torch.dtype)}
 
 
 def load_pickle(path: Path) -> Any:
-    """What a file of torch.save holds, with a stand-in for everything that is neither a tensor nor a container.
+    """The content of a file of torch.save, with a stand-in for everything that is neither a tensor nor a container.
 
-    Of a TorchScript file, the weights alone. Raises UserError for a damaged or an unsafe file.
+    From a TorchScript file only the weights are read. Raises UserError for a damaged or an unsafe file.
     """
     try:
         sizes = record_sizes(path)
@@ -203,9 +208,9 @@ def load_with_torch(path: Path, sizes: dict[str, int] | None) -> Any:
 
 
 def record_sizes(path: Path) -> dict[str, int] | None:
-    """Bytes of each record of a zip file, as torch reads it; None for the format before it.
+    """The bytes of each record of a zip file, as torch reads it; None for the older format.
 
-    Raises UnpicklingError for what torch.load would unpack: tar files of old, packed or overlapping records.
+    Raises UnpicklingError for files that torch.load would unpack: old tar files, compressed or overlapping records.
     """
     with path.open("rb") as file:
         head = file.read(512)
@@ -215,19 +220,19 @@ def record_sizes(path: Path) -> dict[str, int] | None:
         return None
     reader = torch._C.PyTorchFileReader(str(path))
     names = reader.get_all_records()
-    size = getattr(reader, "get_record_size", lambda name: len(reader.get_record(name)))  # which torch 2.6 may not have
+    size = getattr(reader, "get_record_size", lambda name: len(reader.get_record(name)))  # torch 2.6 may lack it
     sizes = {name: size(name) for name in names}
-    read = sum(size for name, size in sizes.items() if not name.startswith("code/"))  # a program's is never read
+    read = sum(size for name, size in sizes.items() if not name.startswith("code/"))  # of a program, never read
     if read > path.stat().st_size or len(sizes) < len(names):
-        raise pickle.UnpicklingError("its entries are packed or overlap; save it with torch.save")
+        raise pickle.UnpicklingError("its entries are compressed or overlap; save it with torch.save")
     return sizes
 
 
-# TorchScript, such as OpenAI's CLIP: a program with weights, which are read as data
+# TorchScript, such as OpenAI's CLIP: a program with weights, of which only the weights are read
 
 
-class Part(Skipped):
-    """Stands for a module of a program: its attributes, and nothing that it does."""
+class ProgramModule(Skipped):
+    """A stand-in for a module of a program, with its attributes but without its code."""
 
     attributes: Mapping[str, Any] = types.MappingProxyType({})
 
@@ -236,17 +241,17 @@ class Part(Skipped):
 
 
 class ProgramUnpickler(SafeUnpickler):
-    """Reads a program's attributes; the storages are records of the file."""
+    """Reads a program's attributes; storages are records of the file."""
 
     reader: ClassVar[Any] = None
 
     def allow(self, function: Any) -> None:
-        if function is not Part:
+        if function is not ProgramModule:
             super().allow(function)
 
     def find_class(self, module: str, name: str) -> Any:
         if module.partition(".")[0] == "__torch__":
-            return Part
+            return ProgramModule
         if module == "torch" and name.endswith("Storage"):
             return torch.serialization.StorageType(name)
         return Skipped if module == "torch.jit._pickle" else super().find_class(module, name)
@@ -265,13 +270,13 @@ def program_weights(path: Path, sizes: dict[str, int]) -> dict[str, Tensor]:
     weights: dict[str, Tensor] = {}
     waiting, seen = [("", whole)], 0
     while waiting:
-        place, part = waiting.pop()
+        prefix, module = waiting.pop()
         seen += 1
-        if seen > MOST_PARTS:
-            raise pickle.UnpicklingError("its parts have no end")
-        for name, value in part.attributes.items() if isinstance(part, Part) else ():
+        if seen > MOST_MODULES:
+            raise pickle.UnpicklingError(f"it has more than {MOST_MODULES} modules")
+        for name, value in module.attributes.items() if isinstance(module, ProgramModule) else ():
             if isinstance(value, Tensor):
-                weights[f"{place}{name}"] = value
-            elif isinstance(value, Part):
-                waiting.append((f"{place}{name}.", value))
+                weights[f"{prefix}{name}"] = value
+            elif isinstance(value, ProgramModule):
+                waiting.append((f"{prefix}{name}.", value))
     return weights

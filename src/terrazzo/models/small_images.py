@@ -1,4 +1,4 @@
-"""What a model's failure means when the images are a few pixels wide."""
+"""Explanation of a model's failure on images of a few pixels."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from torch import Tensor
 
 from terrazzo.errors import UserError
 
-ENOUGH = 32  # pixels; from there on torch's own message tells more
+ENOUGH = 32  # pixels; for larger images torch's own message is more precise
 
 
 @contextmanager
-def told_of_small(images: Tensor) -> Iterator[None]:
-    """Let torch's errors inside name the size of images (N, C, H, W) that are small. Raises UserError."""
+def explain_small_inputs(images: Tensor) -> Iterator[None]:
+    """Turn torch's errors on small images (N, C, H, W) into a UserError that names their size."""
     height, width = images.shape[-2:]
     try:
         yield

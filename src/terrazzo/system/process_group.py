@@ -27,7 +27,7 @@ PATIENCE = timedelta(minutes=30)  # for the slowest process, such as one that re
 
 
 @dataclass(frozen=True)
-class World:
+class ProcessGroup:
     """This process among those that train together; `control` carries small messages between their CPUs."""
 
     rank: int = 0
@@ -83,10 +83,10 @@ class World:
             dist.barrier(group=self.control)
 
 
-ALONE = World()
+SINGLE_PROCESS = ProcessGroup()
 
 
-def launched(environment: Mapping[str, str] = os.environ) -> tuple[str, World] | None:
+def launched(environment: Mapping[str, str] = os.environ) -> tuple[str, ProcessGroup] | None:
     """Who started this process as one of several, and which it is; None for a process on its own.
 
     Raises UserError where a launcher sets only a part of what it should.
@@ -96,47 +96,47 @@ def launched(environment: Mapping[str, str] = os.environ) -> tuple[str, World] |
             if rank not in environment:
                 raise UserError(f"{launcher} has set {size} in the environment, but not {rank}: start this with it")
             number = int(environment[rank])
-            return launcher, World(number, int(environment[size]), int(environment.get(local_rank, number)))
+            return launcher, ProcessGroup(number, int(environment[size]), int(environment.get(local_rank, number)))
     return None
 
 
 @contextmanager
-def joined(device_type: str) -> Iterator[World]:
-    """The world that this process was started in; left at the end. A group that the caller has made is used as it is.
+def joined(device_type: str) -> Iterator[ProcessGroup]:
+    """The group that this process was started in; left at the end. A group that the caller has made is used as it is.
 
     Raises UserError where the other processes cannot be found.
     """
     if dist.is_available() and dist.is_initialized():
         size = dist.get_world_size()
         local = int(os.environ.get("LOCAL_RANK", dist.get_rank()))
-        yield World(dist.get_rank(), size, local, dist.new_group(backend="gloo") if size > 1 else None)
+        yield ProcessGroup(dist.get_rank(), size, local, dist.new_group(backend="gloo") if size > 1 else None)
         return
     found = launched()
     if found is None:
-        yield World()
+        yield ProcessGroup()
         return
-    launcher, world = found
-    set_address(launcher, world)
+    launcher, group = found
+    set_address(launcher, group)
     try:
         dist.init_process_group(
-            "nccl" if device_type == "cuda" else "gloo", rank=world.rank, world_size=world.size, timeout=PATIENCE
+            "nccl" if device_type == "cuda" else "gloo", rank=group.rank, world_size=group.size, timeout=PATIENCE
         )
     except (RuntimeError, ValueError) as problem:
         where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
-        raise UserError(f"process {world.rank} of {world.size} cannot join the others at {where}: {problem}") from None
+        raise UserError(f"process {group.rank} of {group.size} cannot join the others at {where}: {problem}") from None
     try:
         control = dist.new_group(backend="gloo", timeout=PATIENCE)
-        yield World(world.rank, world.size, world.local_rank, control)
+        yield ProcessGroup(group.rank, group.size, group.local_rank, control)
     finally:
         dist.destroy_process_group()
 
 
-def set_address(launcher: str, world: World, environment: Any = os.environ) -> None:
+def set_address(launcher: str, group: ProcessGroup, environment: Any = os.environ) -> None:
     """Where the processes meet, for launchers that do not say so. Raises UserError where it cannot be known."""
     if "MASTER_ADDR" not in environment:
         if launcher == "SLURM":
             environment["MASTER_ADDR"] = first_host(environment.get("SLURM_STEP_NODELIST", ""))
-        elif world.size == int(environment.get("OMPI_COMM_WORLD_LOCAL_SIZE", environment.get("MPI_LOCALNRANKS", -1))):
+        elif group.size == int(environment.get("OMPI_COMM_WORLD_LOCAL_SIZE", environment.get("MPI_LOCALNRANKS", -1))):
             environment["MASTER_ADDR"] = "127.0.0.1"
         else:
             raise UserError(f"{launcher} does not tell where the processes meet: set MASTER_ADDR to the first machine")
@@ -162,9 +162,9 @@ def cause(problem: Exception) -> str | None:
     return None
 
 
-def summed(values: Tensor, world: World) -> Tensor:
+def summed(values: Tensor, group: ProcessGroup) -> Tensor:
     """The sum of every process's tensor, on the CPU."""
     values = values.detach().cpu()
-    if world.size > 1:
-        dist.all_reduce(values, group=world.control)
+    if group.size > 1:
+        dist.all_reduce(values, group=group.control)
     return values

@@ -12,24 +12,24 @@ from terrazzo.data.checks.balance import measure_balance
 from terrazzo.data.loaders import RareClassOrder, TrainingOrder
 from terrazzo.models.heads.base import DecodeHead
 from terrazzo.models.losses.set_criterion import SetCriterion
-from terrazzo.system.process_group import ALONE, World
+from terrazzo.system.process_group import SINGLE_PROCESS, ProcessGroup
 from terrazzo.training.monitoring.log import RunLog
 
 NO_OBJECT = 0.1  # weight of "no object" among the classes of masks (MaskFormer, Cheng et al., NeurIPS 2021)
 
 
 def make_order(
-    dataset: Any, loader: LoaderSettings, settings: RunSettings, log: RunLog, world: World = ALONE
+    dataset: Any, loader: LoaderSettings, settings: RunSettings, log: RunLog, group: ProcessGroup = SINGLE_PROCESS
 ) -> TrainingOrder:
     """The order of training samples that the loader's sampler stands for."""
     length, by_epoch = len(dataset), settings.unit == "epoch"
     options: dict[str, Any] = {"seed": settings.seed, "by_epoch": by_epoch, "drop_last": loader.drop_last}
-    options |= {"rank": world.rank, "world": world.size}
+    options |= {"rank": group.rank, "world": group.size}
     if loader.rare_classes is None:
         return TrainingOrder(length, loader.batch_size, shuffle=loader.shuffle, **options)
     balance = measure_balance(dataset, log.console)
     chances = balance.rare_class_chances(loader.rare_classes)
-    log.say(f"rare-class sampling: {listed(dataset.classes, chances)}")
+    log.info(f"rare-class sampling: {listed(dataset.classes, chances)}")
     return RareClassOrder(length, loader.batch_size, balance.pixels > 0, chances, **options)
 
 
@@ -38,7 +38,7 @@ def set_class_weights(model: nn.Module, dataset: Any, log: RunLog) -> None:
     if not any(is_waiting(module) for module in model.modules()):
         return
     weights = measure_balance(dataset, log.console).median_frequency_weights()
-    log.say(f"class_weight auto: {listed(dataset.classes, weights)}")
+    log.info(f"class_weight auto: {listed(dataset.classes, weights)}")
     for owner in model.modules():
         one_channel = isinstance(owner, DecodeHead) and owner.out_channels == 1
         for loss in filter(is_waiting, owner.modules() if one_channel else ()):

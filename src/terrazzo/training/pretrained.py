@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from terrazzo.hub.cache import find
+from terrazzo.hub.cache import find_cached
 from terrazzo.models.checkpoint import load_checkpoint, read_checkpoint
 
 
@@ -63,7 +63,7 @@ def load_start(model: Any, start: Start) -> str:
         place, part = "backbone", model.backbone
     elif start.path:
         place, part = ".".join(start.path), part_of(model, start)
-    checkpoint = read_checkpoint(find(start.checkpoint))
+    checkpoint = read_checkpoint(find_cached(start.checkpoint))
     inner = {
         name.removeprefix(start.prefix): value
         for name, value in checkpoint.weights.items()

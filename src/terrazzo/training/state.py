@@ -10,14 +10,14 @@ from torch import nn
 from torch.optim import Optimizer
 
 from terrazzo.errors import UserError
-from terrazzo.system.process_group import World
+from terrazzo.system.process_group import ProcessGroup
 from terrazzo.training.distributed.parallel import gathered, sharded_like
 from terrazzo.training.optim.ema import EMA
 from terrazzo.training.optim.precision import Precision
 
 
 def collect_state(
-    model: nn.Module, optimizer: Optimizer, precision: Precision, ema: EMA | None, world: World
+    model: nn.Module, optimizer: Optimizer, precision: Precision, ema: EMA | None, group: ProcessGroup
 ) -> dict[str, Any]:
     """Weights, moments, gradients that are being accumulated, and random numbers; every process calls it."""
     state = {
@@ -28,7 +28,7 @@ def collect_state(
         "ema": ema.average.state_dict() if ema is not None else None,
         "gradients": {name: p.grad for name, p in model.named_parameters() if p.grad is not None},
     }
-    return gathered(state) | {"random": world.gather(random_state())}
+    return gathered(state) | {"random": group.gather(random_state())}
 
 
 def restore_state(

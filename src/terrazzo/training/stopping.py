@@ -9,7 +9,7 @@ from terrazzo.config.experiment import EarlyStopping
 
 
 @dataclass
-class Budget:
+class SessionLimit:
     """What a session may take: `seconds`, and `steps` of its own."""
 
     seconds: float | None = None

@@ -50,26 +50,26 @@ def train(
     folder = make_folder(Path(work_dir or settings.get("work_dir") or Path("runs") / run_name(config)))
     resume = resume or bool(settings.get("resume")) or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
     chosen = choose_device(device)
-    with joined(chosen.type) as world:
-        chosen = world.device(chosen)
-        log = RunLog(folder, quiet, writes=world.is_main)
+    with joined(chosen.type) as group:
+        chosen = group.device(chosen)
+        log = RunLog(folder, quiet, writes=group.is_main)
         try:
-            log.say(f"log: {log.path}")
+            log.info(f"log: {log.path}")
             settings = locate(settings, data_root)
-            trainer = Trainer(settings, folder, log, chosen, pretrained, resume, check, world, max_steps, profile)
+            trainer = Trainer(settings, folder, log, chosen, pretrained, resume, check, group, max_steps, profile)
             with chosen_algorithms(trainer.settings):
                 return trainer.run()
         except UserError as problem:
-            log.note(f"error: {problem}")
+            log.write(f"error: {problem}")
             raise
         except Exception as problem:
-            log.note(traceback.format_exc())
-            reason = cause(problem) if world.size > 1 else None
+            log.write(traceback.format_exc())
+            reason = cause(problem) if group.size > 1 else None
             if reason is not None:
-                raise UserError(f"process {world.rank} of {world.size}: {reason}") from problem
+                raise UserError(f"process {group.rank} of {group.size}: {reason}") from problem
             raise
         finally:
-            log.say(f"log: {log.path}")
+            log.info(f"log: {log.path}")
             log.close()
 
 

@@ -24,13 +24,13 @@ from terrazzo.errors import UserError
 from terrazzo.evaluation.evaluate import classes_of, evaluation_loader, make_evaluator
 from terrazzo.evaluation.scoring import LOADERS, run_evaluation
 from terrazzo.evaluation.validation_loss import total_loss
-from terrazzo.inference.segmenter import describe
+from terrazzo.inference.saved_config import describe
 from terrazzo.models.build import build_model
 from terrazzo.models.checkpoint import load_checkpoint
-from terrazzo.models.small_images import told_of_small
+from terrazzo.models.small_images import explain_small_inputs
 from terrazzo.sample import Batch
 from terrazzo.system.files import write_atomically
-from terrazzo.system.process_group import ALONE, World
+from terrazzo.system.process_group import SINGLE_PROCESS, ProcessGroup
 from terrazzo.training.best import Best
 from terrazzo.training.checkpoints import Checkpoints
 from terrazzo.training.class_balance import make_order, set_class_weights
@@ -38,7 +38,7 @@ from terrazzo.training.distributed.parallel import Parallel, shard_model
 from terrazzo.training.intervals import Calendar
 from terrazzo.training.memory import place
 from terrazzo.training.monitoring.log import RunLog, as_text, class_table, duration, summary
-from terrazzo.training.monitoring.nonfinite import Guard, broken_gradients, broken_losses
+from terrazzo.training.monitoring.nonfinite import NonFiniteGuard, broken_gradients, broken_losses
 from terrazzo.training.monitoring.pictures import ValidationPictures
 from terrazzo.training.monitoring.profile import make_profile
 from terrazzo.training.monitoring.progress import Meter, StepProgress, pace, pace_text
@@ -53,7 +53,7 @@ from terrazzo.training.pretrained import load_pretrained
 from terrazzo.training.run import Interrupted, Run
 from terrazzo.training.signals import StopSignal
 from terrazzo.training.state import collect_state, is_finite, restore_state, set_random_state
-from terrazzo.training.stopping import Budget, Patience
+from terrazzo.training.stopping import Patience, SessionLimit
 
 
 class Trainer:
@@ -68,25 +68,25 @@ class Trainer:
         pretrained: str | None,
         resume: bool,
         check: bool = True,
-        world: World = ALONE,
+        group: ProcessGroup = SINGLE_PROCESS,
         max_steps: int | None = None,
         profile: int = 0,
     ) -> None:
         self.config, self.log, self.device, self.work_dir = record_base_batch_size(config), log, device, work_dir
-        self.world = world
+        self.group = group
         self.experiment = experiment = make_experiment(self.config)
         if experiment.train is None or experiment.run is None or experiment.optimizer is None:
             raise UserError("to train, a config needs train_dataloader, optim_wrapper and train_cfg")
         import_packages(experiment.watch.trackers)
-        images = experiment.train.batch_size * experiment.optimizer.accumulate * world.size
+        images = experiment.train.batch_size * experiment.optimizer.accumulate * group.size
         optimizer, self.rate_note = scale_learning_rate(config, experiment.optimizer, images)
         self.settings = experiment.run
         torch.manual_seed(self.settings.seed)
         model: Any = build_model(experiment.model)
         self.model, count = model, classes_of(model)
-        if check and world.is_main and count is not None:
-            check_before_training(experiment, count, log.console, log.say)
-        world.wait()  # until the first process has looked at all of the data
+        if check and group.is_main and count is not None:
+            check_before_training(experiment, count, log.console, log.info)
+        group.wait()  # until the first process has looked at all of the data
         self.train_set = open_dataset(experiment.train, count, "train_dataloader", self.settings.seed)
         self.val_set = None
         if experiment.val is not None:
@@ -96,15 +96,15 @@ class Trainer:
         state = self.checkpoints.newest_state() if resume else None
         if state is None:
             self.load_weights(experiment, pretrained)
-        place(self.model, self.settings, device, log.say)
-        self.order = make_order(self.train_set, experiment.train, self.settings, log, world)
+        place(self.model, self.settings, device, log.info)
+        self.order = make_order(self.train_set, experiment.train, self.settings, log, group)
         averaging = self.settings.averaging
         self.calendar = Calendar(self.settings, self.order.batches_per_epoch)
         self.total = self.calendar.total
         updates = self.calendar.steps_in(self.settings.unit) / experiment.optimizer.accumulate
         self.ema = EMA(self.model, averaging, round(averaging.begin * updates)) if averaging else None
         self.parallel = Parallel(
-            self.model, world, device, shard=self.settings.shard, find_unused=self.settings.find_unused_parameters
+            self.model, group, device, shard=self.settings.shard, find_unused=self.settings.find_unused_parameters
         )
         if self.ema is not None and self.parallel.is_sharded:
             shard_model(self.ema.average)
@@ -116,21 +116,21 @@ class Trainer:
         self.precision = Precision(device, experiment.optimizer.amp)
         rates = [group["lr"] for group in self.optimizer.param_groups]
         self.schedule = Schedule(experiment.optimizer.schedule, rates, self.order.batches_per_epoch, self.total)
-        self.guard = Guard(self.model, self.settings.skip_nan, log, world)
+        self.guard = NonFiniteGuard(self.model, self.settings.skip_nan, log, group)
         self.best = Best(self.settings)
         self.patience = Patience(self.settings.early_stopping, self.settings.lower_is_better)
-        self.budget = Budget(self.settings.time_limit, max_steps)
+        self.budget = SessionLimit(self.settings.time_limit, max_steps)
         self.step = self.first_step = self.saved_step = self.validated_step = 0
-        torch.manual_seed(self.settings.seed + world.rank)  # each process has dropout of its own
+        torch.manual_seed(self.settings.seed + group.rank)  # each process has dropout of its own
         self.metrics: dict[str, Any] = {}
         if state is not None:
             self.resume(state)
         elif resume:
-            log.say(f"nothing to resume in {work_dir}: starting afresh")
+            log.info(f"nothing to resume in {work_dir}: starting afresh")
         elif self.checkpoints.earlier:
-            log.say(f"the states of an earlier run in {self.checkpoints.folder} go when this one saves its first")
+            log.info(f"the states of an earlier run in {self.checkpoints.folder} go when this one saves its first")
         log.forget_after(self.step)
-        if world.is_main:
+        if group.is_main:
             text = self.config.dump()
             write_atomically(work_dir / "config.yaml", lambda path: path.write_text(text, encoding="utf-8"))
         tell_of_run(self)
@@ -140,9 +140,9 @@ class Trainer:
 
     def load_weights(self, experiment: Experiment, pretrained: str | None) -> None:
         if experiment.load_from:
-            self.log.say(str(load_checkpoint(self.model, experiment.load_from, classes=self.train_set.classes)))
+            self.log.info(str(load_checkpoint(self.model, experiment.load_from, classes=self.train_set.classes)))
         else:
-            self.log.say(load_pretrained(self.model, pretrained, experiment.model))
+            self.log.info(load_pretrained(self.model, pretrained, experiment.model))
 
     def resume(self, state: Mapping[str, Any]) -> None:
         """Continue from a saved state."""
@@ -157,13 +157,13 @@ class Trainer:
             self.step = (epoch + 1) * self.order.batches_per_epoch - self.order.batches_from(sample)
             self.validated_step = min(self.validated_step, self.step)
         self.first_step = self.saved_step = self.step
-        self.log.say(f"resumed at step {self.step} of {self.total}")
-        if len(state["random"]) == self.world.size:
-            set_random_state(state["random"][self.world.rank])
+        self.log.info(f"resumed at step {self.step} of {self.total}")
+        if len(state["random"]) == self.group.size:
+            set_random_state(state["random"][self.group.rank])
         if before != now:
-            self.log.say(
+            self.log.info(
                 f"a batch has {now} images now, it had {before}: epoch {epoch + 1} goes on at its sample {sample + 1} "
-                f"of {self.order.length}, on {self.world.size} devices"
+                f"of {self.order.length}, on {self.group.size} devices"
             )
 
     # The loop
@@ -178,7 +178,9 @@ class Trainer:
                 self.profile.finish()
                 self.save()
                 self.log.end("stopped", self.step)
-                self.log.say(f"stopped at step {self.step} of {self.total}, state saved; to continue: {self.command()}")
+                self.log.info(
+                    f"stopped at step {self.step} of {self.total}, state saved; to continue: {self.command()}"
+                )
                 return self.result(finished=False)
             except Exception:
                 self.rescue()
@@ -187,20 +189,20 @@ class Trainer:
         self.profile.finish()
         self.log.end("finished", self.step)
         result = self.result()
-        self.log.say(f"weights: {result.last}" + (f", best: {result.best}" if result.best else ""))
+        self.log.info(f"weights: {result.last}" + (f", best: {result.best}" if result.best else ""))
         return result
 
     def open_trackers(self) -> list[Tracker]:
         trackers = self.experiment.watch.trackers
-        return open_trackers(trackers, self.work_dir, self.config.to_dict(), self.step, self.log.say)
+        return open_trackers(trackers, self.work_dir, self.config.to_dict(), self.step, self.log.info)
 
     def rescue(self) -> None:
         """Save the state of a failing run, unless its weights are broken or saving is what fails."""
-        if self.step > self.saved_step and self.world.size == 1 and is_finite(self.model):
+        if self.step > self.saved_step and self.group.size == 1 and is_finite(self.model):
             with suppress(UserError):
                 self.save()
         if self.saved_step:
-            self.log.say(f"the state of step {self.saved_step} is saved; to continue from it: {self.command()}")
+            self.log.info(f"the state of step {self.saved_step} is saved; to continue from it: {self.command()}")
 
     def fit(self, stop: StopSignal, progress: StepProgress) -> None:
         """The loop: one step for each batch, and what happens at intervals."""
@@ -252,7 +254,7 @@ class Trainer:
                 self.end_early()
                 break
             ends = stop.requested or self.budget.is_spent(self.step - self.first_step)
-            if (is_update or self.world.size == 1) and self.step < self.total and self.world.any(ends):
+            if (is_update or self.group.size == 1) and self.step < self.total and self.group.any(ends):
                 raise Interrupted
 
     def batches(self) -> Iterator[Batch]:
@@ -273,7 +275,7 @@ class Trainer:
                 f"the training pipeline has no {LOADERS[target]}, so there is nothing to learn from: add it"
             )
         labels = targets.pop("label").long() if "label" in targets else targets["depth"]
-        with told_of_small(images), self.precision.autocast(), self.profile.part("rest of the forward pass"):
+        with explain_small_inputs(images), self.precision.autocast(), self.profile.part("rest of the forward pass"):
             return self.parallel.loss(images, labels, **targets)
 
     def is_time_to_validate(self) -> bool:
@@ -284,7 +286,7 @@ class Trainer:
 
     def end_early(self) -> None:
         """End a run that makes no progress any more."""
-        self.log.say(
+        self.log.info(
             f"stopped early at step {self.step}: {self.patience.waited} validations without a better score than "
             f"{self.patience.best:.2f}"
         )
@@ -293,7 +295,7 @@ class Trainer:
     def log_losses(self, meter: Meter, progress: StepProgress) -> None:
         if not meter.steps:  # all left out
             return
-        values = self.world.mean(meter.means())
+        values = self.group.mean(meter.means())
         rate = self.optimizer.param_groups[0]["lr"]
         times = pace(meter, self.order.batch_size, self.device)
         self.log.record(self.step, "train", values | {"lr": rate} | times)
@@ -301,7 +303,7 @@ class Trainer:
             f"step {self.step}/{self.total}  lr {rate:.3g}  loss {values['loss']:.4f}  "
             f"{pace_text(times)}  left {progress.time_left()}  "
         )
-        self.log.note(text + "  ".join(f"{name} {value:.4f}" for name, value in values.items() if name != "loss"))
+        self.log.write(text + "  ".join(f"{name} {value:.4f}" for name, value in values.items() if name != "loss"))
         if not self.log.console.is_terminal:
             self.log.console.print(text.rstrip(), markup=False)
         meter.reset()
@@ -310,7 +312,7 @@ class Trainer:
     def val_loader(self) -> Any:
         """The validation set's loader, whose workers wait from one validation to the next."""
         assert self.experiment.val is not None
-        return evaluation_loader(self.val_set, self.experiment.val, self.world, self.device, persistent=True)
+        return evaluation_loader(self.val_set, self.experiment.val, self.group, self.device, persistent=True)
 
     def validate(self, stop: StopSignal, progress: StepProgress) -> None:
         """Score the model (its average, with EMA) on the validation set, and keep the best weights."""
@@ -320,13 +322,13 @@ class Trainer:
         model: Any = self.weights_to_use()
         settings, classes = self.experiment.val_evaluator, self.val_set.classes
         evaluator = make_evaluator(model, settings, classes, device=self.device)
-        count = self.experiment.watch.pictures if self.world.is_main else 0
-        pictures = ValidationPictures(count, -(-len(self.val_set) // self.world.size))
+        count = self.experiment.watch.pictures if self.group.is_main else 0
+        pictures = ValidationPictures(count, -(-len(self.val_set) // self.group.size))
         with progress.validating(len(loader)) as show:
 
             def on_progress(done: int, total: int) -> None:
                 show(done)
-                if self.world.size == 1 and stop.requested and done < total:
+                if self.group.size == 1 and stop.requested and done < total:
                     raise Interrupted
 
             result = run_evaluation(
@@ -337,15 +339,15 @@ class Trainer:
                 with_loss=True,
                 on_prediction=pictures.add,
                 on_progress=on_progress,
-                world=self.world,
+                group=self.group,
             )
         self.metrics, self.validated_step = result, self.step
         self.log.record(self.step, "val", result)
-        self.log.say(f"step {self.step}  val  {summary(result)}  ({duration(time.monotonic() - started)})")
+        self.log.info(f"step {self.step}  val  {summary(result)}  ({duration(time.monotonic() - started)})")
         if "per_class" in result:
-            self.log.note(as_text(class_table(result)))
+            self.log.write(as_text(class_table(result)))
         if evaluator.single_class is not None:
-            self.log.say(
+            self.log.info(
                 f"warning: every pixel was predicted as '{evaluator.single_class}'; train longer, or look at labels "
                 "and learning rate"
             )
@@ -369,10 +371,10 @@ class Trainer:
             "schedule": self.schedule.state(),
             "patience": (self.patience.best, self.patience.waited),
         }
-        state = collect_state(self.model, self.optimizer, self.precision, self.ema, self.world)
-        if self.world.is_main:
+        state = collect_state(self.model, self.optimizer, self.precision, self.ema, self.group)
+        if self.group.is_main:
             path = self.checkpoints.save_state(self.step, progress | state)
-            self.log.note(f"saved {path}")
+            self.log.write(f"saved {path}")
         self.saved_step = self.step
         with averaged(self.optimizer):
             self.save_weights(self.checkpoints.last)
@@ -383,7 +385,7 @@ class Trainer:
 
     def save_weights(self, path: Path) -> None:
         model = self.weights_to_use()
-        if not self.world.is_main:
+        if not self.group.is_main:
             return
         meta = describe(self.config.to_dict(), self.train_set.classes, self.train_set.palette)
         self.checkpoints.save_weights(path, model, meta | {"step": str(self.step), "metrics": json.dumps(self.metrics)})

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
 
 from terrazzo.errors import UserError
 from terrazzo.registry import TRANSFORMS
@@ -145,6 +144,8 @@ class BioMedicalGaussianBlur:
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         if rng.random() >= self.prob:
             return sample
+        from scipy.ndimage import gaussian_filter
+
         volume = volume_of(sample, self).astype(np.float32)
         shared = self._draw_sigma(rng)
         for channel in range(len(volume)):

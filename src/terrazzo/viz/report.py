@@ -11,6 +11,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from terrazzo.system.files import write_whole
+
 Cell = str | float | None
 
 STYLE = """
@@ -97,7 +99,7 @@ def write_report(
     )
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page, encoding="utf-8")
+    write_whole(path, page)
     return path
 
 

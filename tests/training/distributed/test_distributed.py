@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 import terrazzo as tz
 from support.tiny import make_streets, model_config, records, tiny_config
 from terrazzo.errors import UserError
-from terrazzo.system.process_group import World, first_host, launched, set_address
+from terrazzo.system.process_group import ProcessGroup, first_host, launched, set_address
 from terrazzo.training.distributed.launch import free_port
 
 # trains from a JSON config in double precision, where the order of additions does not show
@@ -178,13 +178,13 @@ def test_another_number_of_devices_goes_on_at_the_right_sample(streets, tmp_path
     [
         ({}, None),
         ({"RANK": "0", "WORLD_SIZE": "1"}, None),
-        ({"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}, ("torchrun", World(3, 4, 1))),
+        ({"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}, ("torchrun", ProcessGroup(3, 4, 1))),
         (
             {"SLURM_PROCID": "5", "SLURM_STEP_NUM_TASKS": "8", "SLURM_LOCALID": "1"},
-            ("SLURM", World(5, 8, 1)),
+            ("SLURM", ProcessGroup(5, 8, 1)),
         ),
-        ({"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2"}, ("Open MPI", World(1, 2, 1))),
-        ({"PMI_RANK": "1", "PMI_SIZE": "2", "MPI_LOCALRANKID": "0"}, ("MPICH", World(1, 2, 0))),
+        ({"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2"}, ("Open MPI", ProcessGroup(1, 2, 1))),
+        ({"PMI_RANK": "1", "PMI_SIZE": "2", "MPI_LOCALRANKID": "0"}, ("MPICH", ProcessGroup(1, 2, 0))),
     ],
 )
 def test_launchers_are_known_by_their_environment(environment, expected):
@@ -197,13 +197,13 @@ def test_launchers_are_known_by_their_environment(environment, expected):
 def test_the_first_machine_of_a_slurm_job(nodes, host):
     environment = {"SLURM_STEP_NODELIST": nodes, "SLURM_JOB_ID": "123"}
     assert first_host(nodes) == host
-    set_address("SLURM", World(1, 2), environment)
+    set_address("SLURM", ProcessGroup(1, 2), environment)
     assert environment["MASTER_ADDR"] == host and environment["MASTER_PORT"] == "20123"
 
 
 def test_an_unknown_meeting_point_is_asked_for():
     with pytest.raises(UserError, match="MASTER_ADDR"):
-        set_address("Open MPI", World(1, 4), {"OMPI_COMM_WORLD_LOCAL_SIZE": "2"})
+        set_address("Open MPI", ProcessGroup(1, 4), {"OMPI_COMM_WORLD_LOCAL_SIZE": "2"})
 
 
 FAKE = """#!/bin/sh

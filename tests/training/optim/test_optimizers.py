@@ -11,7 +11,7 @@ from torch import nn
 from support.training_facts import PARAMETER_GROUPS, rates_and_decays
 from terrazzo.errors import UserError
 from terrazzo.training.optim.build import build_optimizer
-from terrazzo.training.optim.muon import Muon, orthogonalise
+from terrazzo.training.optim.muon import MuonWithAdamW, orthogonalise
 from terrazzo.training.optim.schedule_free import AdamWScheduleFree
 
 
@@ -48,7 +48,7 @@ def test_layer_decay_of_convnext_groups_three_blocks_of_the_long_stage():
         ({"paramwise": {"num_layers": 2, "decay_rate": 0.9, "decay_type": "layerwise"}}, "layer_wise"),
         ({"paramwise": {"num_layers": 2, "decay_rat": 0.9}}, "decay_rate"),
         ({"constructor": "LayerDecayOptimizerConstrctor"}, "LayerDecayOptimizerConstructor"),
-        ({"spec": {"type": "Moun", "lr": 1.0}}, "Muon"),
+        ({"spec": {"type": "MuonWithAdm", "lr": 1.0}}, "MuonWithAdamW"),
     ],
 )
 def test_mistakes_are_named(spec, message):
@@ -75,7 +75,7 @@ def problem() -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize(
     "spec",
     [
-        {"type": "Muon", "lr": 0.02},
+        {"type": "MuonWithAdamW", "lr": 0.02},
         {"type": "AdamWScheduleFree", "lr": 0.02, "warmup_steps": 5},
         {"type": "AdamW", "lr": 0.02},
         {"type": "SGD", "lr": 0.1, "momentum": 0.9},
@@ -122,5 +122,12 @@ def test_schedule_free_weights_are_the_average_of_the_fast_ones():
 def test_muon_moves_matrices_by_its_rate():
     weight = nn.Parameter(torch.zeros(16, 16))
     weight.grad = torch.randn(16, 16, generator=torch.Generator().manual_seed(0))
-    Muon([weight], lr=0.1).step()
+    MuonWithAdamW([weight], lr=0.1).step()
     assert weight.square().mean().sqrt().item() == pytest.approx(0.1 * 0.2, rel=0.3)
+
+
+@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="this torch has no Muon")
+def test_muon_is_torchs_own_for_matrices_only():
+    assert type(build_optimizer(nn.Linear(4, 4, bias=False), {"type": "Muon", "lr": 0.1})) is torch.optim.Muon
+    with pytest.raises(UserError, match=r"two-dimensional parameters, and 0.weight is 8x3x3x3; MuonWithAdamW"):
+        build_optimizer(problem()[0], {"type": "Muon", "lr": 0.1})

@@ -24,6 +24,7 @@ from terrazzo.data.converters.raw import Missing, Raw
 from terrazzo.data.dataset import build_dataset
 from terrazzo.data.spec import DatasetSpec, dataset_spec
 from terrazzo.errors import UserError
+from terrazzo.system.files import write_atomically, write_whole
 
 RECORD = ".converted.json"  # what OUT was made by
 SCRATCH = ".unpacked"
@@ -64,7 +65,7 @@ def convert(
     check_record(target, converter, options)
     jobs, files = make_plan(converter, options, Raw(source, target / SCRATCH), console)
     check_outputs(jobs, target, source)
-    (target / RECORD).write_text(record(converter, options), encoding="utf-8")
+    write_whole(target / RECORD, record(converter, options))
     waiting = [job for job in jobs if job.renew or not all((target / output).exists() for output in job.outputs)]
     failures = run_all(waiting, target, files.scratch, link, workers, console)
     if failures:
@@ -196,12 +197,12 @@ def run_job(job: Job, target: Path, scratch: Path, link: bool) -> str:
 
 def place(source: Path, path: Path, link: bool) -> None:
     """A copy of a file, or a symbolic link to it."""
+    if not link:
+        write_atomically(path, lambda temporary: shutil.copyfile(source, temporary))
+        return
     growing = path.with_name(f".{path.name}.tmp")
     growing.unlink(missing_ok=True)
-    if link:
-        growing.symlink_to(source)
-    else:
-        shutil.copyfile(source, growing)
+    growing.symlink_to(source)
     growing.replace(path)
 
 
@@ -211,9 +212,7 @@ def write(path: Path, made: bytes | np.ndarray) -> None:
         array = made[..., ::-1] if made.ndim == 3 else made
         options = [cv2.IMWRITE_JPEG_QUALITY, 100] if path.suffix == ".jpg" else [cv2.IMWRITE_PNG_COMPRESSION, 3]
         made = cv2.imencode(path.suffix, np.ascontiguousarray(array), options)[1].tobytes()
-    growing = path.with_name(f".{path.name}.tmp")
-    growing.write_bytes(made)
-    growing.replace(path)
+    write_whole(path, made)
 
 
 def verify(converter: Converter, options: Options, target: Path, jobs: list[Job]) -> tuple[dict[str, int], list[str]]:

@@ -75,14 +75,17 @@ class MatrixDecomposition(nn.Module):
         return (bases @ coefficients.mT).reshape(x.shape)
 
 
-@torch.compiler.assume_constant_result
 def fixed_draw(shape: tuple[int, ...]) -> Tensor:
-    """What torch draws uniformly on a CPU at seed 0, made with numpy: tracers would record torch's draw, not its value.
+    """Return the numbers that torch draws uniformly on a CPU at seed 0, as a tracer can record them: made by numpy.
 
     Both run the Mersenne Twister; the lower 24 bits of each number are a fraction.
     """
     bits = np.random.RandomState(0).randint(2**32, size=shape, dtype=np.uint32) & (2**24 - 1)
     return torch.from_numpy(bits.astype(np.float32) / np.float32(2**24))
+
+
+# as torch.compiler.assume_constant_result does, which would load the whole compiler with this module
+fixed_draw.__dict__["_dynamo_marked_constant"] = True
 
 
 def update(factor: Tensor, product: Tensor, other: Tensor) -> Tensor:

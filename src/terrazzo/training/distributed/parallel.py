@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from terrazzo.system.process_group import World
+from terrazzo.system.process_group import ProcessGroup
 
 SHARDED = ("backbone", "neck")  # called as modules; heads are called by their methods and stay with the whole model
 
@@ -36,14 +36,14 @@ class Parallel:
     """
 
     def __init__(
-        self, model: Any, world: World, device: torch.device, *, shard: bool = False, find_unused: bool = False
+        self, model: Any, group: ProcessGroup, device: torch.device, *, shard: bool = False, find_unused: bool = False
     ) -> None:
-        self.model, self.world, self.is_sharded = model, world, shard and world.size > 1
+        self.model, self.group, self.is_sharded = model, group, shard and group.size > 1
         self.plain = copy.deepcopy(model) if self.is_sharded else None
         self.loss: Callable[..., dict[str, Tensor]] = Losses(model)
         if self.is_sharded:
             shard_model(model)
-        elif world.size > 1:
+        elif group.size > 1:
             for value in model.state_dict().values():
                 torch.distributed.broadcast(value, 0)
             known = inspect.signature(DistributedDataParallel).parameters  # torch 2.13 has renamed an argument
@@ -67,7 +67,7 @@ class Parallel:
     def whole(self, model: Any) -> Any:
         """The model, or an average of it, as a module that this process can run by itself."""
         if self.plain is None:
-            self.world.share_buffers(model)
+            self.group.share_buffers(model)
             return model
         self.plain.load_state_dict(gathered(model.state_dict()))
         return self.plain

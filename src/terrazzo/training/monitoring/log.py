@@ -57,18 +57,18 @@ class RunLog:
 
     def end(self, state: str, step: int) -> None:
         """The loop is over: the run is "finished", "stopped" or "failed" after a step."""
-        self._tell(lambda tracker: tracker.close(state))
+        self._call_trackers(lambda tracker: tracker.close(state))
         self.trackers = []
         if self._run is not None:
             with suppress(UserError):  # a full disk, which is told of elsewhere
                 self._run.end(state, step)
 
-    def say(self, text: str) -> None:
+    def info(self, text: str) -> None:
         """A line on the console and in the text log."""
         self.console.print(text, markup=False)
-        self.note(text)
+        self.write(text)
 
-    def note(self, text: str) -> None:
+    def write(self, text: str) -> None:
         """A line in the text log alone."""
         stamp = time.strftime("%Y-%m-%d %H:%M:%S")
         self._write(self._text, "".join(f"{stamp}  {line}\n" for line in text.splitlines()))
@@ -76,7 +76,7 @@ class RunLog:
     def record(self, step: int, mode: str, values: Mapping[str, Any]) -> None:
         """One object in the JSON-lines log."""
         self._write(self._records, json.dumps({"step": step, "mode": mode, **values}) + "\n")
-        self._tell(lambda tracker: tracker.scalars(step, mode, values))
+        self._call_trackers(lambda tracker: tracker.scalars(step, mode, values))
 
     def picture(self, step: int, picture: np.ndarray) -> None:
         """An RGB picture (H, W, 3) of a validation, as `pictures/step_000500.png`."""
@@ -86,15 +86,15 @@ class RunLog:
             image = Image.fromarray(picture)
             write_atomically(folder / f"step_{step:06d}.png", lambda path: image.save(path, "png"))
         except UserError as problem:
-            self.say(f"warning: {problem}")
-        self._tell(lambda tracker: tracker.picture(step, picture))
+            self.info(f"warning: {problem}")
+        self._call_trackers(lambda tracker: tracker.picture(step, picture))
 
-    def _tell(self, call: Callable[[Tracker], None]) -> None:
+    def _call_trackers(self, call: Callable[[Tracker], None]) -> None:
         """Call each tracker; one that fails is told of once and left out from then on."""
         for tracker in list(self.trackers):
             if (problem := trouble(tracker, call)) is not None:
                 self.trackers.remove(tracker)
-                self.say(f"warning: {tracker.name} is left out from here on: {problem}")
+                self.info(f"warning: {tracker.name} is left out from here on: {problem}")
 
     def forget_after(self, step: int) -> None:
         """Drop lines and pictures of later steps: a resumed run does them again, a fresh one (0) has none yet."""

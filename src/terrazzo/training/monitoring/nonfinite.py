@@ -11,15 +11,15 @@ from torch.nn.utils import get_total_norm
 
 from terrazzo.errors import UserError
 from terrazzo.sample import Batch
-from terrazzo.system.process_group import World
+from terrazzo.system.process_group import ProcessGroup
 from terrazzo.training.monitoring.log import RunLog
 
 
-class Guard:
+class NonFiniteGuard:
     """Looks at every step's loss and gradients; up to `allowed` bad steps are left out, the next one ends the run."""
 
-    def __init__(self, model: nn.Module, allowed: int, log: RunLog, world: World) -> None:
-        self.model, self.allowed, self.log, self.world = model, allowed, log, world
+    def __init__(self, model: nn.Module, allowed: int, log: RunLog, group: ProcessGroup) -> None:
+        self.model, self.allowed, self.log, self.group = model, allowed, log, group
         self.skipped = 0
 
     def accepts(self, broken: list[str], step: int, rate: float, batch: Batch, replay: Callable[[Batch], Any]) -> bool:
@@ -28,7 +28,7 @@ class Guard:
         `broken` names what is no number here. `replay` runs the forward pass once more, to find where it begins.
         Raises UserError for one bad step too many.
         """
-        if not self.world.any(bool(broken)):
+        if not self.group.any(bool(broken)):
             return True
         self.skipped += 1
         files = ", ".join(str(sample.image_path) for sample in batch.samples)
@@ -41,7 +41,7 @@ class Guard:
                 f"{told}. Lower the learning rate, clip gradients (optim_wrapper.clip_grad), look at these files; "
                 f"`skip_nan: N` leaves out up to N such steps"
             )
-        self.log.say(f"warning: {told}: step left out, {self.skipped} of at most {self.allowed}")
+        self.log.info(f"warning: {told}: step left out, {self.skipped} of at most {self.allowed}")
         return False
 
 

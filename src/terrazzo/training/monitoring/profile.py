@@ -65,7 +65,7 @@ def make_profile(trainer: Trainer, steps: int) -> StepProfile:
     """The profile of a run's first process; a compiled model is one part."""
     assert trainer.experiment.train is not None
     return StepProfile(
-        steps if trainer.world.is_main else 0,
+        steps if trainer.group.is_main else 0,
         nn.Module() if trainer.settings.compile else trainer.model,
         trainer.device,
         trainer.order.batch_size,
@@ -163,7 +163,7 @@ class StepProfile:
         self.hooks.remove()
         self.hooks = None
         if not self.timed:
-            self.log.say(f"profile: the run is too short, the clock starts after {WARMUP} steps")
+            self.log.info(f"profile: the run is too short, the clock starts after {WARMUP} steps")
             return
         seconds = self.total / self.timed
         parts = {name: spent / self.timed for name, spent in self.parts.items()}
@@ -177,7 +177,7 @@ class StepProfile:
         path = self.log.work_dir / "profile.json"
         text = json.dumps(asdict(report), indent=1) + "\n"
         write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-        self.log.say(f"{report.text()}\nprofile: {path}")
+        self.log.info(f"{report.text()}\nprofile: {path}")
 
 
 class ModelHooks:

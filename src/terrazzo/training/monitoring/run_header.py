@@ -20,21 +20,21 @@ def tell_of_run(trainer: Trainer) -> None:
     experiment, log, order = trainer.experiment, trainer.log, trainer.order
     assert experiment.train is not None
     parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
-    log.say(environment(trainer.device))
-    cost = flops(trainer.config.to_dict()) if trainer.world.is_main else ""
-    log.say(f"model {type(trainer.model).__name__}, {parameters / 1e6:.2f} M parameters, {trainer.precision}{cost}")
+    log.info(environment(trainer.device))
+    cost = flops(trainer.config.to_dict()) if trainer.group.is_main else ""
+    log.info(f"model {type(trainer.model).__name__}, {parameters / 1e6:.2f} M parameters, {trainer.precision}{cost}")
     sharded = " (weights sharded among them)" if trainer.parallel.is_sharded else ""
-    devices = "1 device" if trainer.world.size == 1 else f"{trainer.world.size} devices{sharded}"
-    log.say(
+    devices = "1 device" if trainer.group.size == 1 else f"{trainer.group.size} devices{sharded}"
+    log.info(
         f"{devices}, batch size {experiment.train.batch_size} per device, {order.batch_size} in all; "
         f"{trainer.total} iterations, {order.batches_per_epoch} an epoch"
     )
     if trainer.rate_note:
-        log.say(trainer.rate_note)
+        log.info(trainer.rate_note)
     sizes = f"{len(trainer.train_set)} training images"
     if trainer.val_set is not None:
         sizes += f", {len(trainer.val_set)} validation images"
-    log.say(f"{sizes}; {len(trainer.train_set.classes)} classes: {', '.join(trainer.train_set.classes)}")
+    log.info(f"{sizes}; {len(trainer.train_set.classes)} classes: {', '.join(trainer.train_set.classes)}")
 
 
 def flops(config: dict[str, Any]) -> str:

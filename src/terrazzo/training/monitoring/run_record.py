@@ -1,4 +1,4 @@
-"""`run.json`: whether a run is going on, finished, stopped or failed, and how long it took."""
+"""`run.json`: the state of a run (running, finished, stopped, failed) and the time it has taken."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import terrazzo
-from terrazzo.system.files import write_atomically
+from terrazzo.system.files import write_whole
+from terrazzo.system.processes import is_alive
 
 NAME = "run.json"
 
@@ -26,7 +27,7 @@ class RunRecord:
         self.path = work_dir / NAME
         earlier = read_record(work_dir) if step else {}
         self.begun = time.time()
-        self.before = float(earlier.get("seconds") or 0)  # of the parts before a resumption
+        self.before = float(earlier.get("seconds") or 0)  # in sessions before this one
         self.values: dict[str, Any] = {
             "state": "running",
             "step": step,
@@ -42,17 +43,16 @@ class RunRecord:
         self._write()
 
     def end(self, state: str, step: int) -> None:
-        """The run is finished, stopped or failed after a step."""
+        """Record that the run has finished, stopped or failed after a step."""
         self.values |= {"state": state, "step": step, "seconds": round(self.before + time.time() - self.begun, 1)}
         self._write()
 
     def _write(self) -> None:
-        text = json.dumps(self.values, indent=1) + "\n"
-        write_atomically(self.path, lambda path: path.write_text(text, encoding="utf-8"))
+        write_whole(self.path, json.dumps(self.values, indent=1) + "\n")
 
 
 def read_record(work_dir: Path) -> dict[str, Any]:
-    """What `run.json` says; empty where there is none. A run whose process is gone without a word was killed."""
+    """The content of `run.json`, empty if there is none. A run whose process ended without recording it was killed."""
     try:
         values = json.loads((work_dir / NAME).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -64,16 +64,3 @@ def read_record(work_dir: Path) -> dict[str, Any]:
         if values["host"] == platform.node() and not is_alive(values["process"]):
             values["state"] = "killed"
     return values
-
-
-def is_alive(process: int) -> bool:
-    """Whether a process of this number is there; what cannot be asked (Windows) is taken to be."""
-    if os.name != "posix":
-        return True
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True

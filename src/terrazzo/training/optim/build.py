@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from terrazzo.errors import UserError, nearest
 from terrazzo.training.optim.layer_decay import decayed_groups
-from terrazzo.training.optim.muon import Muon
+from terrazzo.training.optim.muon import MuonWithAdamW
 from terrazzo.training.optim.schedule_free import AdamWScheduleFree
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.LocalResponseNorm)
@@ -37,9 +37,9 @@ PARAMWISE_KEYS = (
 def build_optimizer(
     model: nn.Module, spec: dict[str, Any], paramwise: dict[str, Any] | None = None, constructor: str | None = None
 ) -> Optimizer:
-    """Our own optimizers or any of torch.optim by name; `paramwise` scales rate and decay of some parameters.
+    """One of our own optimizers or any of torch.optim by name; `paramwise` scales rate and decay of some parameters.
 
-    `constructor` is one of CONSTRUCTORS, which say what `paramwise` means. Raises UserError.
+    `constructor` is one of CONSTRUCTORS, which decide how `paramwise` is read. Raises UserError.
     """
     options = dict(spec)
     kind = str(options.pop("type", "")).rpartition(".")[2]
@@ -51,19 +51,9 @@ def build_optimizer(
     for key in options:
         if key not in known:
             raise UserError(f"optimizer: {kind} has no argument '{key}'{nearest(key, known)}")
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    name = str(constructor or "DefaultOptimWrapperConstructor").rpartition(".")[2]
-    if name not in CONSTRUCTORS:
-        raise UserError(f"optim_wrapper.constructor: none is called '{constructor}'{nearest(name, CONSTRUCTORS)}")
-    if "LayerDecay" in name or "RateDecay" in name:
-        return factory(list(decayed_groups(model, options, paramwise or {})), **options)
-    paramwise = {key: value for key, value in (paramwise or {}).items() if key != "force_default_settings"}
-    if not paramwise:
-        return factory(trainable, **options)
-    unknown = [key for key in paramwise if key not in PARAMWISE_KEYS]
-    if unknown:
-        raise UserError(f"paramwise_cfg has no key '{unknown[0]}'{nearest(unknown[0], PARAMWISE_KEYS)}")
-    return factory(list(groups(model, options, paramwise)), **options)
+    if factory is getattr(torch.optim, "Muon", None):
+        check_matrices(model)
+    return factory(parameters(model, options, paramwise or {}, constructor), **options)
 
 
 def optimizers() -> dict[str, type[Optimizer]]:
@@ -73,7 +63,36 @@ def optimizers() -> dict[str, type[Optimizer]]:
         for name, item in vars(torch.optim).items()
         if inspect.isclass(item) and issubclass(item, Optimizer) and item is not Optimizer
     }
-    return found | {"Muon": Muon, "AdamWScheduleFree": AdamWScheduleFree}
+    return found | {"MuonWithAdamW": MuonWithAdamW, "AdamWScheduleFree": AdamWScheduleFree}
+
+
+def check_matrices(model: nn.Module) -> None:
+    """Raise UserError unless every trained parameter is a matrix, as torch.optim.Muon requires."""
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and parameter.ndim != 2:
+            shape = "x".join(map(str, parameter.shape))
+            raise UserError(
+                f"optimizer: torch.optim.Muon takes only two-dimensional parameters, and {name} is {shape}; "
+                "MuonWithAdamW updates matrices and convolutions as Muon does, and the rest with AdamW"
+            )
+
+
+def parameters(
+    model: nn.Module, options: dict[str, Any], paramwise: dict[str, Any], constructor: str | None
+) -> list[nn.Parameter] | list[dict[str, Any]]:
+    """The trained parameters, or groups of them with different rates and decays. Raises UserError."""
+    name = str(constructor or CONSTRUCTORS[0]).rpartition(".")[2]
+    if name not in CONSTRUCTORS:
+        raise UserError(f"optim_wrapper.constructor: none is called '{constructor}'{nearest(name, CONSTRUCTORS)}")
+    if "LayerDecay" in name or "RateDecay" in name:
+        return list(decayed_groups(model, options, paramwise))
+    paramwise = {key: value for key, value in paramwise.items() if key != "force_default_settings"}
+    for key in paramwise:
+        if key not in PARAMWISE_KEYS:
+            raise UserError(f"paramwise_cfg has no key '{key}'{nearest(key, PARAMWISE_KEYS)}")
+    if paramwise:
+        return list(groups(model, options, paramwise))
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
 def groups(model: nn.Module, options: dict[str, Any], paramwise: dict[str, Any]) -> Iterator[dict[str, Any]]:

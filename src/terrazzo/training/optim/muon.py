@@ -1,4 +1,4 @@
-"""Muon: steps of orthogonal matrices (Jordan et al., 2024), with AdamW for everything that is no matrix."""
+"""Muon: orthogonalised momentum for matrices (Jordan et al., 2024), AdamW for every other parameter."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from terrazzo.training.optim.group_optimizer import GroupOptimizer
 QUINTIC = (3.4445, -4.7750, 2.0315)  # coefficients of the iteration, chosen for its slope at zero
 
 
-class Muon(GroupOptimizer):
-    """Momentum made orthogonal for weights of two or more dimensions, a convolution's as (out, rest); AdamW for others.
+class MuonWithAdamW(GroupOptimizer):
+    """Muon for weights of two or more dimensions, a convolution's as the matrix (out, rest); AdamW for all others.
 
-    Steps are scaled by 0.2 * sqrt(max(rows, columns)), so that `lr` and `weight_decay` are those of AdamW (Liu et al.,
-    "Muon is scalable for LLM training", 2025).
+    `torch.optim.Muon` takes two-dimensional parameters only; this one optimizes a whole model. Steps are scaled by
+    0.2 * sqrt(max(rows, columns)), so that `lr` and `weight_decay` are those of AdamW (Liu et al., "Muon is scalable
+    for LLM training", 2025).
     """
 
     def __init__(

@@ -1,0 +1,80 @@
+"""Segmenters from files: self-contained checkpoints, or configs with weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from terrazzo.config.custom_imports import import_custom
+from terrazzo.config.experiment import make_experiment
+from terrazzo.config.load import load_config
+from terrazzo.data.build import class_names
+from terrazzo.errors import UserError
+from terrazzo.inference.embedded import STREET
+from terrazzo.inference.saved_config import saved_config
+from terrazzo.inference.segmenter import Segmenter
+from terrazzo.inference.torch_runtime import TorchRuntime
+from terrazzo.models.build import build_model, input_channels
+from terrazzo.models.checkpoint import Checkpoint, legend_of, load_checkpoint, read_checkpoint
+from terrazzo.system.devices import choose_device
+from terrazzo.system.palette import default_palette
+
+
+def load(
+    source: Any = None,
+    checkpoint: str | Path | None = None,
+    device: str | torch.device | None = None,
+    *,
+    trust: bool = False,
+    weights: str | None = None,
+) -> Segmenter:
+    """A Segmenter from one self-contained file, ours or MMSegmentation's with its config, or a config and weights.
+
+    Without either it is the embedded model, for street scenes; `terrazzo/weights` contains its licence.
+
+    `trust` imports the modules of `custom_imports`; `weights` is "model" or "ema" (the average) where a checkpoint has
+    both. Raises UserError where the file does not specify its model.
+    """
+    chosen = choose_device(device)
+    if source is None:
+        if checkpoint is not None:
+            raise UserError(
+                f"give {checkpoint} alone, tz.load('{checkpoint}'), or after its config: tz.load(config, ...)"
+            )
+        source = STREET
+    if isinstance(source, (str, Path)) and Path(source).suffix in (".safetensors", ".pth", ".pt"):
+        saved = read_checkpoint(source, weights)
+        own = saved_config(saved)
+        if trust and own is not None:
+            import_custom(own)
+        return from_checkpoint(saved, chosen, own)
+    config = load_config(source, trust=trust)
+    if checkpoint is None:
+        name = source if isinstance(source, (str, Path)) else "this"
+        raise UserError(f"{name} is a config: give its weights too, tz.load(config, checkpoint='best.safetensors')")
+    return from_checkpoint(read_checkpoint(checkpoint, weights), chosen, config)
+
+
+def from_checkpoint(checkpoint: Checkpoint, device: torch.device, config: Mapping[str, Any] | None) -> Segmenter:
+    """A Segmenter from a checkpoint and a config, the one it contains or another."""
+    if config is None:
+        raise UserError(
+            f"{checkpoint.path} contains weights without a config: use tz.load(config, checkpoint="
+            f"'{checkpoint.path}'), on the command line --config CONFIG"
+        )
+    experiment = make_experiment(config)
+    model: Any = build_model(experiment.model)
+    load_checkpoint(model, checkpoint, strict=True)
+    count = model.final_head.num_classes
+    classes, palette = class_names(experiment, count)
+    saved_classes, saved_palette = legend_of(checkpoint)
+    if len(saved_classes) == count:
+        classes = saved_classes
+        palette = saved_palette if len(saved_palette) == count else [list(colour) for colour in default_palette(count)]
+    loader = experiment.test or experiment.val
+    pipeline = loader.dataset.get("pipeline", ()) if loader else ()
+    runtime = TorchRuntime(model, classes, palette, bands=input_channels(experiment.model), device=device)
+    return Segmenter(runtime, pipeline)

@@ -1,0 +1,22 @@
+"""Integer arithmetic and pairs of numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from terrazzo.errors import UserError
+
+
+def ceil_div(a: int, b: int) -> int:
+    """Divide and round up: `ceil_div(7, 2) == 4`."""
+    return -(-a // b)
+
+
+def as_pair(value: Any, what: str) -> tuple[Any, Any]:
+    """A number twice, or a sequence of two as a tuple. Raises UserError naming `what` otherwise."""
+    if isinstance(value, (int, float)):
+        return value, value
+    if isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 2:
+        return value[0], value[1]
+    raise UserError(f"{what} must be a number or two numbers, not {value!r}")
