@@ -24,23 +24,24 @@ IGNORED_KEYS = ("init_cfg", "pretrained", SCOPE_KEY)  # weights come from checkp
 class Registry:
     """The types of one category; the modules of `packages` register themselves at the first look-up.
 
-    So do installed modules of the entry point group `group`.
+    So do installed modules of the entry point group `group`. `hint` ends the message about an unknown name.
     """
 
-    def __init__(self, kind: str, *packages: str, group: str | None = None) -> None:
+    def __init__(self, kind: str, *packages: str, group: str | None = None, hint: str = "") -> None:
         self.kind = kind
+        self.hint = hint
         self.group = group
         self.packages = packages
         self.types: dict[str, Any] = {}
         self._loaded = False
 
     def register(self, item: T | None = None, *, name: str | None = None, aliases: tuple[str, ...] = ()) -> Any:
-        """Decorator: put a class (or any object with a name) into the table; a taken name is a ValueError."""
+        """Put a class, or an object with a `name`, into the table; also a decorator. A taken name is a ValueError."""
 
         def add(item: T) -> T:
-            for key in (name or item.__name__, *aliases):  # type: ignore[attr-defined]
+            for key in (name or getattr(item, "__name__", None) or item.name, *aliases):  # type: ignore[attr-defined]
                 taken = self.types.get(key, item)
-                if taken is not item and not same_definition(taken, item):
+                if taken != item and not same_definition(taken, item):
                     raise ValueError(f"{self.kind} '{key}' is registered twice: {taken} and {item}")
                 self.types[key] = item
             return item
@@ -68,7 +69,7 @@ class Registry:
         if scope in SCOPES and bare in self.types:
             return self.types[bare]
         place = f" at {where}" if where else ""
-        raise UserError(f"no {self.kind} is called '{name}'{place}{nearest(bare, self.types)}")
+        raise UserError(f"no {self.kind} is called '{name}'{place}{nearest(bare, self.types)}{self.hint}")
 
     def __contains__(self, name: str) -> bool:
         self.load()
@@ -154,5 +155,10 @@ MODELS = Registry(
     group="terrazzo.models",
 )
 TRANSFORMS = Registry("transform", "terrazzo.transforms", group="terrazzo.transforms")
-DATASETS = Registry("dataset type", "terrazzo.data.declarations", group="terrazzo.datasets")
+DATASETS = Registry(
+    "dataset type",
+    "terrazzo.data.declarations",
+    group="terrazzo.datasets",
+    hint=" (a data set of your own is registered by `terrazzo.data.spec.declare`)",
+)
 METRICS = Registry("metric", "terrazzo.metrics", group="terrazzo.metrics")

@@ -60,9 +60,6 @@ class DatasetSpec:
     read: Callable[[Source], Listing] | None = None
     describe: Callable[[Path], dict[str, Any]] | None = None
 
-    def __post_init__(self) -> None:
-        DATASETS.register(self, name=self.name)
-
     def split(self, name: str, data_root: str | Path | None = None) -> dict[str, Any]:
         """The config section of a split below `data_root`, by default where the official configs expect it.
 
@@ -76,6 +73,13 @@ class DatasetSpec:
             return {"type": "ConcatDataset", "datasets": [self.split(part, data_root) for part in entry]}
         section = {"type": self.name, "data_root": self.data_root, **entry}
         return section if data_root is None else section | {"data_root": str(data_root)}
+
+
+def declare(**facts: Any) -> DatasetSpec:
+    """Register the data set with these fields of a DatasetSpec: configs then name it as the `type` of a dataset."""
+    spec = DatasetSpec(**facts)
+    DATASETS.register(spec)
+    return spec
 
 
 def dataset_spec(alias: str) -> DatasetSpec:
@@ -112,5 +116,5 @@ def parts(images: str, labels: str, *splits: str, ann_file: str = "", **renamed:
     }
 
 
-FOLDER = DatasetSpec(name="BaseSegDataset", about="Images and labels in two folders, matched by name.")
-CUSTOM = DatasetSpec(name="CustomDataset", about="The 0.x name of a folder of images and labels.")
+FOLDER = declare(name="BaseSegDataset", about="Images and labels in two folders, matched by name.")
+CUSTOM = declare(name="CustomDataset", about="The 0.x name of a folder of images and labels.")

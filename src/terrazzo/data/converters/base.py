@@ -51,9 +51,6 @@ class Converter:
     optional: Sequence[str] = ()
     options: Options = field(default_factory=Options)
 
-    def __post_init__(self) -> None:
-        CONVERTERS.register(self, name=self.name)
-
 
 def make(output: str, function: Callable[..., Any], *arguments: Any) -> Job:
     """A job for one file."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from terrazzo.data.converters.arrays import look_up, stored
-from terrazzo.data.converters.base import Converter, Job, Options, by_stem, copy, make, matched
+from terrazzo.data.converters.base import CONVERTERS, Converter, Job, Options, by_stem, copy, make, matched
 from terrazzo.data.converters.raw import Missing, Raw
 
 IMAGE, LABEL = "_leftImg8bit.png", "_gtFine_labelIds.png"
@@ -37,11 +37,13 @@ def cityscapes(raw: Raw, options: Options) -> list[Job]:
     return jobs
 
 
-Converter(
-    "cityscapes",
-    "CityscapesDataset",
-    "leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip",
-    cityscapes,
-    splits=("train", "val", "test"),
-    optional=("test",),
+CONVERTERS.register(
+    Converter(
+        "cityscapes",
+        "CityscapesDataset",
+        "leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip",
+        cityscapes,
+        splits=("train", "val", "test"),
+        optional=("test",),
+    )
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from terrazzo.data.converters.arrays import look_up, matlab, stored
-from terrazzo.data.converters.base import Converter, Job, Options, by_stem, copy, make, matched
+from terrazzo.data.converters.base import CONVERTERS, Converter, Job, Options, by_stem, copy, make, matched
 from terrazzo.data.converters.raw import Missing, Raw
 from terrazzo.errors import UserError
 
@@ -66,16 +66,20 @@ def coco_stuff10k(raw: Raw, options: Options) -> list[Job]:
     return jobs
 
 
-Converter(
-    "coco_stuff10k",
-    "COCOStuffDataset",
-    "cocostuff-10k-v1.1.zip, with images/, annotations/*.mat and imageLists/",
-    coco_stuff10k,
-    splits=("train10k", "val10k"),
+CONVERTERS.register(
+    Converter(
+        "coco_stuff10k",
+        "COCOStuffDataset",
+        "cocostuff-10k-v1.1.zip, with images/, annotations/*.mat and imageLists/",
+        coco_stuff10k,
+        splits=("train10k", "val10k"),
+    )
 )
-Converter(
-    "coco_stuff164k",
-    "COCOStuffDataset",
-    "train2017.zip, val2017.zip and stuffthingmaps_trainval2017.zip",
-    coco_stuff164k,
+CONVERTERS.register(
+    Converter(
+        "coco_stuff164k",
+        "COCOStuffDataset",
+        "train2017.zip, val2017.zip and stuffthingmaps_trainval2017.zip",
+        coco_stuff164k,
+    )
 )

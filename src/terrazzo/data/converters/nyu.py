@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from terrazzo.data.converters.base import Converter, Job, Options, copy
+from terrazzo.data.converters.base import CONVERTERS, Converter, Job, Options, copy
 from terrazzo.data.converters.raw import Missing, Raw
 
 
@@ -28,10 +28,12 @@ def nyu(raw: Raw, options: Options) -> list[Job]:
     return jobs
 
 
-Converter(
-    "nyu",
-    "NYUDataset",
-    "sync.zip (kitchen_0028b/rgb_00045.jpg, sync_depth_00045.png) and official_splits/test",
-    nyu,
-    splits=("train", "test"),
+CONVERTERS.register(
+    Converter(
+        "nyu",
+        "NYUDataset",
+        "sync.zip (kitchen_0028b/rgb_00045.jpg, sync_depth_00045.png) and official_splits/test",
+        nyu,
+        splits=("train", "test"),
+    )
 )

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from terrazzo.data.converters.arrays import Box, binary, cut, indices_of, picture, size_of, windows
-from terrazzo.data.converters.base import Converter, Job, Options, by_stem, copy, matched
+from terrazzo.data.converters.base import CONVERTERS, Converter, Job, Options, by_stem, copy, matched
 from terrazzo.data.converters.raw import Missing, Raw
 from terrazzo.data.spec import dataset_spec
 
@@ -146,42 +146,52 @@ def loveda(raw: Raw, options: Options) -> list[Job]:
     return jobs
 
 
-Converter(
-    "potsdam",
-    "PotsdamDataset",
-    "2_Ortho_RGB.zip and 5_Labels_all_noBoundary.zip (or 5_Labels_all.zip) of ISPRS Potsdam",
-    potsdam,
-    options=Options(512, 512),
+CONVERTERS.register(
+    Converter(
+        "potsdam",
+        "PotsdamDataset",
+        "2_Ortho_RGB.zip and 5_Labels_all_noBoundary.zip (or 5_Labels_all.zip) of ISPRS Potsdam",
+        potsdam,
+        options=Options(512, 512),
+    )
 )
-Converter(
-    "vaihingen",
-    "ISPRSDataset",
-    "ISPRS_semantic_labeling_Vaihingen.zip and its ground_truth_eroded_COMPLETE.zip",
-    vaihingen,
-    options=Options(512, 512),
+CONVERTERS.register(
+    Converter(
+        "vaihingen",
+        "ISPRSDataset",
+        "ISPRS_semantic_labeling_Vaihingen.zip and its ground_truth_eroded_COMPLETE.zip",
+        vaihingen,
+        options=Options(512, 512),
+    )
 )
-Converter(
-    "isaid",
-    "iSAIDDataset",
-    "DOTA's images and iSAID's Semantic_masks in train/, val/ (and test/)",
-    isaid,
-    splits=("train", "val", "test"),
-    optional=("test",),
-    options=Options(896, 512),
+CONVERTERS.register(
+    Converter(
+        "isaid",
+        "iSAIDDataset",
+        "DOTA's images and iSAID's Semantic_masks in train/, val/ (and test/)",
+        isaid,
+        splits=("train", "val", "test"),
+        optional=("test",),
+        options=Options(896, 512),
+    )
 )
-Converter(
-    "levircd",
-    "LEVIRCDDataset",
-    "train.zip, val.zip and test.zip of LEVIR-CD, each with A/, B/ and label/",
-    levircd,
-    splits=("train", "val", "test"),
-    options=Options(256, 256),
+CONVERTERS.register(
+    Converter(
+        "levircd",
+        "LEVIRCDDataset",
+        "train.zip, val.zip and test.zip of LEVIR-CD, each with A/, B/ and label/",
+        levircd,
+        splits=("train", "val", "test"),
+        options=Options(256, 256),
+    )
 )
-Converter(
-    "loveda",
-    "LoveDADataset",
-    "Train.zip, Val.zip (and Test.zip) of LoveDA",
-    loveda,
-    splits=("train", "val", "test"),
-    optional=("test",),
+CONVERTERS.register(
+    Converter(
+        "loveda",
+        "LoveDADataset",
+        "Train.zip, Val.zip (and Test.zip) of LoveDA",
+        loveda,
+        splits=("train", "val", "test"),
+        optional=("test",),
+    )
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from terrazzo.data.converters.arrays import binary, grey, look_up, picture
-from terrazzo.data.converters.base import Converter, Job, Options, by_stem, make, matched
+from terrazzo.data.converters.base import CONVERTERS, Converter, Job, Options, by_stem, make, matched
 from terrazzo.data.converters.raw import Missing, Raw
 
 FOLDERS = {"train": "training", "val": "validation"}
@@ -88,15 +88,27 @@ def refuge(raw: Raw, options: Options) -> list[Job]:
     return jobs
 
 
-Converter("chase_db1", "ChaseDB1Dataset", "CHASEDB1.zip, with Image_01L.jpg and Image_01L_1stHO.png", chase_db1)
-Converter("drive", "DRIVEDataset", "training.zip and test.zip of DRIVE, with images/ and 1st_manual/", drive)
-Converter("hrf", "HRFDataset", "images and manual segmentations of HRF, such as 01_h.jpg and 01_h.tif", hrf)
-Converter("stare", "STAREDataset", "stare-images.tar and labels-ah.tar, with im0001.ppm.gz and im0001.ah.ppm.gz", stare)
-Converter(
-    "refuge",
-    "REFUGEDataset",
-    "REFUGE-Training400, -Validation400 and -Test400 with their annotations (Disc_Cup_Masks/*.bmp)",
-    refuge,
-    splits=("train", "val", "test"),
-    optional=("test",),
+CONVERTERS.register(
+    Converter("chase_db1", "ChaseDB1Dataset", "CHASEDB1.zip, with Image_01L.jpg and Image_01L_1stHO.png", chase_db1)
+)
+CONVERTERS.register(
+    Converter("drive", "DRIVEDataset", "training.zip and test.zip of DRIVE, with images/ and 1st_manual/", drive)
+)
+CONVERTERS.register(
+    Converter("hrf", "HRFDataset", "images and manual segmentations of HRF, such as 01_h.jpg and 01_h.tif", hrf)
+)
+CONVERTERS.register(
+    Converter(
+        "stare", "STAREDataset", "stare-images.tar and labels-ah.tar, with im0001.ppm.gz and im0001.ah.ppm.gz", stare
+    )
+)
+CONVERTERS.register(
+    Converter(
+        "refuge",
+        "REFUGEDataset",
+        "REFUGE-Training400, -Validation400 and -Test400 with their annotations (Disc_Cup_Masks/*.bmp)",
+        refuge,
+        splits=("train", "val", "test"),
+        optional=("test",),
+    )
 )

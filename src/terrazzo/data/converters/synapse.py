@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from terrazzo.data.converters.arrays import look_up
-from terrazzo.data.converters.base import Converter, Job, Options, by_stem, matched
+from terrazzo.data.converters.base import CONVERTERS, Converter, Job, Options, by_stem, matched
 from terrazzo.data.converters.raw import Raw
 from terrazzo.transforms.volume_loading import import_nibabel, read_volume
 
@@ -49,9 +49,11 @@ def synapse(raw: Raw, options: Options) -> list[Job]:
     return jobs
 
 
-Converter(
-    "synapse",
-    "SynapseDataset",
-    "RawData.zip of the abdomen challenge, with Training/img/img0001.nii.gz and Training/label/label0001.nii.gz",
-    synapse,
+CONVERTERS.register(
+    Converter(
+        "synapse",
+        "SynapseDataset",
+        "RawData.zip of the abdomen challenge, with Training/img/img0001.nii.gz and Training/label/label0001.nii.gz",
+        synapse,
+    )
 )

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from terrazzo.data.converters.arrays import matlab
-from terrazzo.data.converters.base import Converter, Job, Options, by_stem, copy, make, matched, text
+from terrazzo.data.converters.base import CONVERTERS, Converter, Job, Options, by_stem, copy, make, matched, text
 from terrazzo.data.converters.raw import Missing, Raw
 from terrazzo.errors import UserError
 from terrazzo.transforms.formats.raster import run_lengths
@@ -128,16 +128,20 @@ def voc_aug(raw: Raw, options: Options) -> list[Job]:
     return jobs
 
 
-Converter(
-    "pascal_context",
-    "PascalContextDataset",
-    "VOCtrainval_03-May-2010.tar (VOC2010/JPEGImages, ImageSets) and trainval_merged.json or trainval.tar.gz",
-    pascal_context,
+CONVERTERS.register(
+    Converter(
+        "pascal_context",
+        "PascalContextDataset",
+        "VOCtrainval_03-May-2010.tar (VOC2010/JPEGImages, ImageSets) and trainval_merged.json or trainval.tar.gz",
+        pascal_context,
+    )
 )
-Converter(
-    "voc_aug",
-    "PascalVOCDataset",
-    "VOCtrainval_11-May-2012.tar (VOC2012/) and SBD's benchmark.tgz (benchmark_RELEASE/dataset/cls/*.mat)",
-    voc_aug,
-    splits=("train", "val", "aug"),
+CONVERTERS.register(
+    Converter(
+        "voc_aug",
+        "PascalVOCDataset",
+        "VOCtrainval_11-May-2012.tar (VOC2012/) and SBD's benchmark.tgz (benchmark_RELEASE/dataset/cls/*.mat)",
+        voc_aug,
+        splits=("train", "val", "aug"),
+    )
 )

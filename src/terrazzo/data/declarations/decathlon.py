@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from terrazzo.data.spec import DatasetSpec, Listing, Source
+from terrazzo.data.spec import Listing, Source, declare
 from terrazzo.errors import UserError
 
 
@@ -35,7 +35,7 @@ def read_dataset_json(source: Source) -> Listing:
     return Listing(pairs, tuple(names[value] for value in sorted(names, key=int)))
 
 
-DECATHLON = DatasetSpec(
+DECATHLON = declare(
     name="DecathlonDataset",
     about="CT and MRI volumes of ten tasks (Antonelli et al., Nature Communications 2022).",
     img_suffix=".nii.gz",

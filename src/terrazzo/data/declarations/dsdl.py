@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from terrazzo.data.spec import DatasetSpec, Listing, Source
+from terrazzo.data.spec import Listing, Source, declare
 from terrazzo.errors import UserError
 
 
@@ -66,7 +66,7 @@ def load(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is not valid {path.suffix[1:].upper()}: {error}") from error
 
 
-DSDL = DatasetSpec(
+DSDL = declare(
     name="DSDLSegDataset",
     about="Any data set with a description in DSDL; `used_labels` chooses classes by name.",
     layout={

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from terrazzo.data.spec import DatasetSpec, legend, part, parts
+from terrazzo.data.spec import declare, legend, part, parts
 
-ADE20K = DatasetSpec(
+ADE20K = declare(
     name="ADE20KDataset",
     about="Scenes of every kind (Zhou et al., CVPR 2017). Label 0 means 'something else'.",
     **legend(
@@ -47,7 +47,7 @@ ADE20K = DatasetSpec(
 )
 
 VOC_SPLIT = "ImageSets/Segmentation/{}.txt"
-PASCAL_VOC = DatasetSpec(
+PASCAL_VOC = declare(
     name="PascalVOCDataset",
     about="20 kinds of objects and the background (Everingham et al., 2012); `aug` by Hariharan et al., ICCV 2011.",
     **legend(
@@ -86,7 +86,7 @@ CONTEXT = legend(
 CONTEXT_LAYOUT = parts(
     "JPEGImages", "SegmentationClassContext", "train", "val", ann_file="ImageSets/SegmentationContext/{}.txt"
 )
-PASCAL_CONTEXT = DatasetSpec(
+PASCAL_CONTEXT = declare(
     name="PascalContextDataset",
     about="PASCAL VOC 2010 with every pixel annotated, 59 classes and the background (Mottaghi et al., CVPR 2014).",
     classes=("background", *CONTEXT["classes"]),
@@ -98,7 +98,7 @@ PASCAL_CONTEXT = DatasetSpec(
     counts={"train": 4998, "val": 5105},
     aliases=("pcontext", "pascal_context", "voc2010"),
 )
-PASCAL_CONTEXT_59 = DatasetSpec(
+PASCAL_CONTEXT_59 = declare(
     name="PascalContextDataset59",
     about="PASCAL Context without the background: label 0 is ignored.",
     **CONTEXT,
@@ -111,7 +111,7 @@ PASCAL_CONTEXT_59 = DatasetSpec(
     aliases=("pcontext59", "pascal_context_59"),
 )
 
-COCO_STUFF = DatasetSpec(
+COCO_STUFF = declare(
     name="COCOStuffDataset",
     about="80 kinds of things and 91 of stuff (Caesar et al., CVPR 2018), 164k images or the older 10k.",
     **legend(
@@ -173,7 +173,7 @@ def room_of(image: Path) -> dict[str, Any]:
     return {"category_id": NYU.classes.index(room) if room in NYU.classes else -1}
 
 
-NYU = DatasetSpec(
+NYU = declare(
     name="NYUDataset",
     about="Depth indoors (Silberman et al., ECCV 2012); the classes are kinds of rooms.",
     classes=(

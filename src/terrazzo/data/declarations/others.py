@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from terrazzo.data.spec import DatasetSpec, legend, parts
+from terrazzo.data.spec import declare, legend, parts
 
-SUIM = DatasetSpec(
+SUIM = declare(
     name="SUIMDataset",
     about="Under water (Islam et al., IROS 2020); its colour masks are to be saved as class indices.",
     **legend(
@@ -20,7 +20,7 @@ SUIM = DatasetSpec(
     counts={"train": 1525, "test": 110},
     aliases=("suim",),
 )
-CRACK_FOREST = DatasetSpec(
+CRACK_FOREST = declare(
     name="CrackForestDataset",
     about="Cracks in road surfaces (Shi et al., TITS 2016), its masks saved as images of 0 and 255.",
     **legend("background #000000, crack #ffffff"),
