@@ -59,21 +59,8 @@ def find_pairs(
     A label has its image's path below the other folder, with another suffix. Images whose path ends with one of
     `exclude` are left out. Raises UserError for a missing folder, an empty split, and images without a label.
     """
-    img_endings, label_endings = suffixes(img_suffix), suffixes(seg_map_suffix)
-    if split is not None:
-        found = list(_from_split(split, images, labels, img_endings, label_endings))
-        if not found:
-            raise PairingError(f"the split file {split} names no image", "empty-split")
-    else:
-        if not images.is_dir():
-            raise PairingError(
-                f"there is no image folder {images}: check data_root and data_prefix (or `data.images`)", "empty-split"
-            )
-        found = folder_pairs(images, labels, img_endings, label_endings)
-        if not found:
-            raise PairingError(
-                f"the folder {images} holds no image that ends in {', '.join(img_endings)}", "empty-split"
-            )
+    label_endings = suffixes(seg_map_suffix)
+    found = candidate_pairs(images, labels, suffixes(img_suffix), label_endings, split)
     used = {label for _, label in found}
     if exclude:
         found = [pair for pair in found if not is_excluded(pair[0], exclude)]
@@ -97,6 +84,32 @@ def find_pairs(
         unused = unused_labels(labels, used, label_endings, exclude)
         if unused:
             warnings.warn(f"{len(unused)} labels in {labels} have no image of the same name: {_some(unused)}")
+    return found
+
+
+def candidate_pairs(
+    images: Path,
+    labels: Path | None,
+    img_endings: tuple[str, ...],
+    label_endings: tuple[str, ...],
+    split: Path | None = None,
+) -> list[Pair]:
+    """The images of the `split` file or of a folder, with their labels, None where there is none.
+
+    Raises PairingError where there is no image, and for a line of the split file whose files do not exist.
+    """
+    if split is not None:
+        found = list(_from_split(split, images, labels, img_endings, label_endings))
+        if not found:
+            raise PairingError(f"the split file {split} names no image", "empty-split")
+        return found
+    if not images.is_dir():
+        raise PairingError(
+            f"there is no image folder {images}: check data_root and data_prefix (or `data.images`)", "empty-split"
+        )
+    found = folder_pairs(images, labels, img_endings, label_endings)
+    if not found:
+        raise PairingError(f"the folder {images} holds no image that ends in {', '.join(img_endings)}", "empty-split")
     return found
 
 

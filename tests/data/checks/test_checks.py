@@ -531,7 +531,7 @@ def test_a_folder_without_a_config(streets):
     truncate(path(streets, "images"))
     code, findings = check(streets)
     assert code == 1 and {"unreadable", "shifted-labels"} <= set(kinds(findings))
-    with pytest.raises(UserError, match="holds no images with labels"):
+    with pytest.raises(UserError, match="which files are images and which are labels"):
         from terrazzo.data.checks.run import folder_specs
 
         folder_specs(streets / "images")

@@ -14,15 +14,12 @@ import yaml
 from rich.console import Console
 from rich.progress import track
 
-from terrazzo.config.short_form import expand as short
-from terrazzo.data.discovery.label_facts import LabelFacts, named_facts, picture_facts
-from terrazzo.data.discovery.layouts import Layout, find_layout
-from terrazzo.data.pairs import find_pairs
-from terrazzo.data.spec import IMAGE_SUFFIXES
+from terrazzo.data.discovery.finder import find_layout
+from terrazzo.data.discovery.label_facts import label_facts
 from terrazzo.data.splits import load_for_data, open_splits
 from terrazzo.data.statistics import survey
 from terrazzo.errors import UserError
-from terrazzo.transforms.formats.base import BACKGROUND, IGNORED, LABEL_FORMATS
+from terrazzo.transforms.formats.base import BACKGROUND, IGNORED
 from terrazzo.transforms.stored import TIFF_SUFFIXES, read_size, read_stored
 
 LARGEST_CROP = 512
@@ -39,46 +36,21 @@ class Proposal:
 
     def __init__(self, root: Path, recipe: str, console: Console | None = None) -> None:
         self.root, self.console = root.resolve(), console
-        self.layout = find_layout(self.root)
-        self.reasons: dict[str, str] = {"images": self.layout.found}
-        self.data: dict[str, Any] = {"images": self.layout.images, "labels": self.layout.labels}
-        self.data |= {key: value for key, value in self.layout.splits.items() if value != ""}
-        for key in ("image_suffix", "label_suffix"):
-            if getattr(self.layout, key) is not None:
-                self.data[key] = getattr(self.layout, key)
-        if isinstance(self.data.get("val"), float):
+        layout = find_layout(self.root)
+        if "train" not in layout.splits:
+            raise UserError(f"{root} has no training images: {layout.found}, of the split {', '.join(layout.splits)}")
+        self.splits = tuple(layout.splits)
+        self.reasons: dict[str, str] = {"images": layout.found}
+        self.data = layout.entries()
+        if layout.has_holdout:
             self.reasons["val"] = "the share held out for validation, drawn by name: no folder or list says which"
-        facts = self.label_facts()
+        facts = label_facts(self.root, layout.described_sections(), console)
         self.data |= facts.entries
         self.reasons |= {key: reason for key, reason in facts.reasons.items() if reason}
         self.values: dict[str, Any] = {"recipe": recipe}
         self.leave_out_unseen()
         self.look_at_images()
-        self.counts = self.check()
-
-    def sections(self, split: str) -> dict[str, Any]:
-        """Folders and files of a split, as the expanded config names them."""
-        return short.dataset({"root": str(self.root), "classes": ["any"], **self.data}, split, None)
-
-    def label_facts(self) -> LabelFacts:
-        """What the labels of the training and validation images say."""
-        layout: Layout = self.layout
-        section = self.sections("train")
-        labels = self.root / section["data_prefix"]["seg_map_path"]
-        if layout.label_format == "coco":
-            return named_facts("coco", self.root, labels, [])
-        endings = layout.label_suffix or IMAGE_SUFFIXES
-        if layout.label_format is not None:
-            endings = LABEL_FORMATS.get(layout.label_format).suffixes
-        paths: list[Path] = []
-        for part in (section,) if "holdout" in section else (section, self.sections("val")):
-            images, place = (self.root / part["data_prefix"][key] for key in ("img_path", "seg_map_path"))
-            split = self.root / part["ann_file"] if "ann_file" in part else None
-            pairs = find_pairs(images, place, layout.image_suffix or IMAGE_SUFFIXES, endings, split)
-            paths += [label for _, label in pairs if label is not None]
-        if layout.label_format is not None:
-            return named_facts(layout.label_format, self.root, labels, paths)
-        return picture_facts(self.root, labels, paths, self.console)
+        self.counts = {split: len(self.open(split)) for split in self.splits}
 
     def leave_out_unseen(self) -> None:
         """Take classes out that no training label shows: nothing could learn them."""
@@ -132,16 +104,6 @@ class Proposal:
         scale = {"mean": "none", "std": "none"} if "mean" not in self.values else {}
         config = load_for_data({**self.values, **scale, "data": data})
         return open_splits(config, [split])[split]
-
-    def check(self) -> dict[str, int]:
-        """The number of images of each split; a test set without labels is left out. Raises UserError."""
-        counts = {split: len(self.open(split)) for split in ("train", "val")}
-        if "test" in self.data:
-            try:
-                counts["test"] = len(self.open("test"))
-            except UserError:
-                del self.data["test"]
-        return counts
 
     def text(self, target: Path) -> str:
         """The YAML file that is to stand at `target`."""

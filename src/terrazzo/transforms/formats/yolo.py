@@ -14,7 +14,7 @@ from terrazzo.transforms.formats.base import BACKGROUND, LABEL_FORMATS, LabelFor
 from terrazzo.transforms.formats.raster import Shape, check_order, paint, polygon
 from terrazzo.transforms.stored import read_size
 
-LISTS = ("data.yaml", "data.yml", "dataset.yaml", "classes.txt", "obj.names")
+NAME_FILES = ("data.yaml", "data.yml", "dataset.yaml", "classes.txt", "obj.names")
 
 
 def as_names(value: Any, where: Any) -> tuple[str, ...]:
@@ -51,7 +51,7 @@ class YoloLabels(LabelFormat):
     def __init__(self, root: Path, order: str = "area", names: Any = None) -> None:
         check_order(order)
         self.order = order
-        found = search_upwards(root, LISTS) if names is None else None
+        found = search_upwards(root, NAME_FILES) if names is None else None
         if names is not None:
             self.own_classes = as_names(names, "label_format")
         elif found is not None:
