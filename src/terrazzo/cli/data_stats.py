@@ -38,8 +38,8 @@ def run(args: argparse.Namespace) -> int:
         return 0
     for split, one in found.items():
         show(console, split, one)
-    place = "the config" if is_short else "the config, or --cfg-options"
-    console.print(f"\nmean and std of {name}, for {place}:", markup=False)
+    target = "the config" if is_short else "the config, or --cfg-options"
+    console.print(f"\nmean and std of {name}, for {target}:", markup=False)
     for line in lines:
         console.print(line, markup=False)
     return 0

@@ -493,7 +493,7 @@ def test_fix_says_what_to_give_where_it_cannot_write(streets, capsys):
     truncate(path(streets, "images"))
     assert main(["data", "check", str(streets), "--fix"]) == 1
     err = capsys.readouterr().err
-    assert "no config file" in err and "data.exclude: [images/train/01.png]" in err
+    assert "not a config file" in err and "data.exclude: [images/train/01.png]" in err
 
 
 EDITS = {

@@ -1,4 +1,4 @@
-"""NYU depth."""
+"""Converter of NYU depth."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from terrazzo.data.converters.raw import Missing, Raw
 
 
 def nyu(raw: Raw, options: Options) -> list[Job]:
-    """Colour images with their depth in millimetres, named after the room; without depth they are left out.
+    """Colour images with their depth in millimetres, named after the room; images without depth are skipped.
 
-    `test` folders are the test set; training is on the synchronised frames, else on the official training half.
+    `test` folders hold the test set; training data are the synchronised frames, else the official training half.
     """
-    depths = {(path.parent, path.stem.removeprefix("sync_depth_")): path for path in raw.find("*/*/sync_depth_*.png")}
+    depths = {
+        (path.parent, path.stem.removeprefix("sync_depth_")): path
+        for path in raw.matching_files("*/*/sync_depth_*.png")
+    }
     jobs = []
-    found = raw.find("*/*/rgb_*.jpg")
+    found = raw.matching_files("*/*/rgb_*.jpg")
     official = [path for path in found if "official_splits" in raw.files[path]]
     synchronised = [path for path in found if path not in set(official) and "test" not in raw.files[path]]
     for path in found:

@@ -1,4 +1,4 @@
-"""Retinas: CHASE_DB1, DRIVE, HRF, STARE and REFUGE."""
+"""Converters of retinal images: CHASE_DB1, DRIVE, HRF, STARE and REFUGE."""
 
 from __future__ import annotations
 
@@ -23,62 +23,63 @@ def vessels(split: str, images: dict[str, Path], labels: dict[str, Path], suffix
     return jobs
 
 
-def some(files: dict[str, Path], names: list[str]) -> dict[str, Path]:
+def chosen(files: dict[str, Path], names: list[str]) -> dict[str, Path]:
+    """The files of these names."""
     return {name: files[name] for name in names}
 
 
 def chase_db1(raw: Raw, options: Options) -> list[Job]:
-    """The first ten children train, both eyes each; the other four validate."""
-    images = by_stem(raw.find("Image_??[LR].jpg"), ".jpg")
-    labels = by_stem(raw.find("Image_??[LR]_1stHO.png"), "_1stHO.png")
+    """Both eyes of the first ten children for training, of the other four for validation."""
+    images = by_stem(raw.matching_files("Image_??[LR].jpg"), ".jpg")
+    labels = by_stem(raw.matching_files("Image_??[LR]_1stHO.png"), "_1stHO.png")
     train = [name for name in images if int(name[6:8]) <= 10]
-    jobs = vessels("train", some(images, train), labels, "_1stHO.png")
+    jobs = vessels("train", chosen(images, train), labels, "_1stHO.png")
     rest = [name for name in images if name not in train]
-    return jobs + (vessels("val", some(images, rest), labels, "_1stHO.png") if rest else [])
+    return jobs + (vessels("val", chosen(images, rest), labels, "_1stHO.png") if rest else [])
 
 
 def drive(raw: Raw, options: Options) -> list[Job]:
-    """The published halves; where the test half comes without its labels, the images alone."""
-    images = by_stem(raw.find("images/*_training.tif"), "_training.tif")
-    labels = by_stem(raw.find("1st_manual/*_manual1.gif"), "_manual1.gif")
+    """The published halves, without labels for the test half if they are not in the download."""
+    images = by_stem(raw.matching_files("images/*_training.tif"), "_training.tif")
+    labels = by_stem(raw.matching_files("1st_manual/*_manual1.gif"), "_manual1.gif")
     jobs = vessels("train", images, labels, "_manual1.png")
-    tests = by_stem(raw.find("images/*_test.tif"), "_test.tif")
+    tests = by_stem(raw.matching_files("images/*_test.tif"), "_test.tif")
     if any(name in labels for name in tests):
         return jobs + vessels("val", tests, labels, "_manual1.png")
     return jobs + [make(f"images/validation/{name}.png", picture, path) for name, path in tests.items()]
 
 
 def hrf(raw: Raw, options: Options) -> list[Job]:
-    """The first five of the healthy, diabetic and glaucomatous eyes train, the other ten of each validate."""
-    images = by_stem(raw.find("??_h.jpg", "??_g.jpg", "??_dr.jpg"), ".jpg")
-    labels = by_stem(raw.find("??_h.tif", "??_g.tif", "??_dr.tif"), ".tif")
+    """The first five healthy, diabetic and glaucomatous eyes for training, the other ten of each for validation."""
+    images = by_stem(raw.matching_files("??_h.jpg", "??_g.jpg", "??_dr.jpg"), ".jpg")
+    labels = by_stem(raw.matching_files("??_h.tif", "??_g.tif", "??_dr.tif"), ".tif")
     train = [name for name in images if int(name[:2]) <= 5]
     rest = [name for name in images if name not in train]
-    jobs = vessels("train", some(images, train), labels, ".png")
-    return jobs + (vessels("val", some(images, rest), labels, ".png") if rest else [])
+    jobs = vessels("train", chosen(images, train), labels, ".png")
+    return jobs + (vessels("val", chosen(images, rest), labels, ".png") if rest else [])
 
 
 def stare(raw: Raw, options: Options) -> list[Job]:
-    """The first ten of the twenty images, to im0139, train; the others validate."""
-    images = by_stem(raw.find("im????.ppm", "im????.ppm.gz"), ".ppm", ".ppm.gz")
-    labels = by_stem(raw.find("im????.ah.ppm", "im????.ah.ppm.gz"), ".ah.ppm", ".ah.ppm.gz")
+    """The first ten of the twenty images, up to im0139, for training, the others for validation."""
+    images = by_stem(raw.matching_files("im????.ppm", "im????.ppm.gz"), ".ppm", ".ppm.gz")
+    labels = by_stem(raw.matching_files("im????.ah.ppm", "im????.ah.ppm.gz"), ".ah.ppm", ".ah.ppm.gz")
     train = [name for name in images if int(name[2:]) <= 139]
     rest = [name for name in images if name not in train]
-    jobs = vessels("train", some(images, train), labels, ".ah.png")
-    return jobs + (vessels("val", some(images, rest), labels, ".ah.png") if rest else [])
+    jobs = vessels("train", chosen(images, train), labels, ".ah.png")
+    return jobs + (vessels("val", chosen(images, rest), labels, ".ah.png") if rest else [])
 
 
 def cup_and_disc(path: Path) -> np.ndarray:
-    """The cup is black, the disc around it grey, the background white."""
+    """The classes of a label: the cup is black, the disc around it grey, the background white."""
     return look_up(grey(path), CUP_AND_DISC, 0)
 
 
 def refuge(raw: Raw, options: Options) -> list[Job]:
-    """400 images a split: gNNNN and nNNNN train, VNNNN validate, TNNNN test."""
-    labels = by_stem(raw.find("Disc_Cup_Masks/*.bmp", "Disc_Cup_Masks/*/*.bmp", "[gnVT]????.bmp"), ".bmp")
+    """400 images for each split: gNNNN and nNNNN for training, VNNNN for validation, TNNNN for testing."""
+    labels = by_stem(raw.matching_files("Disc_Cup_Masks/*.bmp", "Disc_Cup_Masks/*/*.bmp", "[gnVT]????.bmp"), ".bmp")
     jobs = []
     for folder, letters in (("training", "gn"), ("validation", "v"), ("test", "t")):
-        images = by_stem(raw.find(f"[{letters}]????.jpg"), ".jpg")
+        images = by_stem(raw.matching_files(f"[{letters}]????.jpg"), ".jpg")
         if folder == "training" or images:
             for name, image, label in matched(images, labels, folder):
                 jobs.append(make(f"images/{folder}/{name}.png", picture, image))

@@ -1,4 +1,4 @@
-"""The ground from the air and from space."""
+"""Aerial and satellite images."""
 
 from __future__ import annotations
 
@@ -76,13 +76,13 @@ ISAID = declare(
 
 
 def pair(split: str) -> dict[str, Any]:
-    """The folders of images before and after, and of what changed."""
+    """The folders of images before and after, and of the masks of change."""
     return {"data_prefix": {"img_path": f"{split}/A", "img_path2": f"{split}/B", "seg_map_path": f"{split}/label"}}
 
 
 LEVIR_CD = declare(
     name="LEVIRCDDataset",
-    about="Buildings that came or went between two images (Chen and Shi, Remote Sensing 2020).",
+    about="Buildings built or demolished between two images (Chen and Shi, Remote Sensing 2020).",
     **legend("background #000000, changed #ffffff"),
     img_suffix=".png",
     img_suffix2=".png",

@@ -31,7 +31,7 @@ def read_dataset_json(source: Source) -> Listing:
             pairs.append((path.parent / image, path.parent / label if label else None))
     missing = [volume for pair in pairs for volume in pair if volume is not None and not volume.is_file()]
     if missing:
-        raise UserError(f"{path} lists {len(missing)} volumes that are not there, such as {missing[0]}")
+        raise UserError(f"{path} lists {len(missing)} volumes that are missing, such as {missing[0]}")
     return Listing(pairs, tuple(names[value] for value in sorted(names, key=int)))
 
 

@@ -1,4 +1,4 @@
-"""Scenes of everyday life, indoors and out."""
+"""Everyday scenes, indoors and outdoors."""
 
 from __future__ import annotations
 
@@ -167,8 +167,8 @@ COCO_STUFF = declare(
 
 
 def room_of(image: Path) -> dict[str, Any]:
-    """The kind of room that an image's name begins with (`home_office_0001_rgb_00010.jpg`), -1 if it is none."""
-    digits = [place for place, letter in enumerate(image.name) if letter.isdigit()]
+    """The kind of room in an image's name (`home_office_0001_rgb_00010.jpg`), or -1."""
+    digits = [index for index, letter in enumerate(image.name) if letter.isdigit()]
     room = image.name[: digits[0] - 1] if digits and digits[0] else ""
     return {"category_id": NYU.classes.index(room) if room in NYU.classes else -1}
 

@@ -1,11 +1,11 @@
-"""The human body: eyes, organs, skin."""
+"""Medical images: retinas, organs, skin."""
 
 from __future__ import annotations
 
 from terrazzo.data.spec import declare, legend, part, parts
 
 VESSELS = legend("background #787878, vessel #06e6e6")
-EYES = parts("images/{}", "annotations/{}", train="training", val="validation")
+RETINA = parts("images/{}", "annotations/{}", train="training", val="validation")
 BINARY = {value: int(value > 127) for value in range(256)}  # masks of 0 and 255, blurred where they are JPEG
 
 CHASE_DB1 = declare(
@@ -15,7 +15,7 @@ CHASE_DB1 = declare(
     img_suffix=".png",
     seg_map_suffix="_1stHO.png",
     data_root="data/CHASE_DB1",
-    layout=EYES,
+    layout=RETINA,
     counts={"train": 20, "val": 8},
     aliases=("chase_db1",),
 )
@@ -26,7 +26,7 @@ DRIVE = declare(
     img_suffix=".png",
     seg_map_suffix="_manual1.png",
     data_root="data/DRIVE",
-    layout=EYES,
+    layout=RETINA,
     counts={"train": 20, "val": 20},
     aliases=("drive",),
 )
@@ -37,7 +37,7 @@ HRF = declare(
     img_suffix=".png",
     seg_map_suffix=".png",
     data_root="data/HRF",
-    layout=EYES,
+    layout=RETINA,
     counts={"train": 15, "val": 30},
     aliases=("hrf",),
 )
@@ -48,7 +48,7 @@ STARE = declare(
     img_suffix=".png",
     seg_map_suffix=".ah.png",
     data_root="data/STARE",
-    layout=EYES,
+    layout=RETINA,
     counts={"train": 10, "val": 10},
     aliases=("stare", "STARE"),
 )
@@ -60,7 +60,7 @@ REFUGE = declare(
     img_suffix=".png",
     seg_map_suffix=".png",
     data_root="data/REFUGE",
-    layout=EYES | {"test": part("images/test", "annotations/test")},
+    layout=RETINA | {"test": part("images/test", "annotations/test")},
     counts={"train": 400, "val": 400, "test": 400},
     aliases=("refuge",),
 )

@@ -40,7 +40,7 @@ PERSON_PART = declare(
 )
 FACE_OCCLUDED = declare(
     name="FaceOccludedDataset",
-    about="Faces behind hands and things, drawn and real (Voo et al., CVPRW 2022).",
+    about="Faces occluded by hands and objects, synthetic and real (Voo et al., CVPRW 2022).",
     **legend("background #000000, face #800000"),
     img_suffix=".jpg",
     seg_map_suffix=".png",

@@ -25,7 +25,7 @@ CITYSCAPES = declare(
 )
 DARK_ZURICH = declare(
     name="DarkZurichDataset",
-    about="Zurich at night, to test on (Sakaridis et al., ICCV 2019).",
+    about="Zurich at night, for testing (Sakaridis et al., ICCV 2019).",
     **STREET,
     img_suffix="_rgb_anon.png",
     seg_map_suffix="_gt_labelTrainIds.png",
@@ -36,7 +36,7 @@ DARK_ZURICH = declare(
 )
 NIGHT_DRIVING = declare(
     name="NightDrivingDataset",
-    about="Driving by night, to test on (Dai and Van Gool, ITSC 2018).",
+    about="Driving at night, for testing (Dai and Van Gool, ITSC 2018).",
     **STREET,
     img_suffix="_leftImg8bit.png",
     seg_map_suffix="_gtCoarse_labelTrainIds.png",

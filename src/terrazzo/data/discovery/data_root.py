@@ -17,7 +17,13 @@ from terrazzo.errors import UserError
 from terrazzo.registry import DATASETS
 
 LOADERS = ("train", "val", "test")
-LAYOUT_KEYS = ("ann_file", "holdout", "img_suffix", "seg_map_suffix", "reduce_zero_label")  # of the config's own layout
+LAYOUT_KEYS = (
+    "ann_file",
+    "holdout",
+    "img_suffix",
+    "seg_map_suffix",
+    "reduce_zero_label",
+)  # of the layout that the config has itself
 
 Section = dict[str, Any]
 
@@ -88,7 +94,7 @@ def declaration(section: Section) -> DatasetSpec:
 
 
 def has_own_layout(section: Section, root: Path) -> bool:
-    """Report whether the images of a section, or the file that lists them, are below `root` as the config says."""
+    """Report whether the images of a section, or the file that lists them, are below `root` at the config's paths."""
     prefix = section.get("data_prefix") or declaration(section).data_prefix
     listed = section.get("ann_file")
     return (root / prefix.get("img_path", "")).is_dir() and (not listed or (root / listed).is_file())
@@ -124,7 +130,7 @@ def use_layout(values: Section, layout: FolderLayout, loaders: Sequence[str]) ->
 
 
 def serves(layout: FolderLayout, loader: str) -> bool:
-    """Report whether a folder has the split of a loader; testing takes the validation data where there is no other."""
+    """Report whether a folder has the split of a loader; without a test set, testing takes the validation data."""
     return loader in layout.splits or (loader == "test" and "val" in layout.splits)
 
 
@@ -133,7 +139,7 @@ def use_classes(
 ) -> None:
     """Give every data set of a config, and its model, the classes that the sections to `read` name.
 
-    Where they name none, the classes are those that the labels of the `described` sections show.
+    If they name none, the classes are those that the labels of the `described` sections show.
     """
     given = next((section["metainfo"] for section in read if (section.get("metainfo") or {}).get("classes")), None)
     options = {"metainfo": given} if given else found_classes(root, described, declared)

@@ -25,12 +25,12 @@ LEFT_BY_ARCHIVERS = "__MACOSX"
 
 
 def split_of(word: str) -> str | None:
-    """The split that a folder's or a file's name stands for."""
+    """The split that the name of a folder or file denotes."""
     return next((split for split, words in SPLIT_WORDS.items() if word.lower() in words), None)
 
 
 def split_word(parts: Sequence[str]) -> str:
-    """The first of these words that stands for a split, or an empty string."""
+    """The first of these words that denotes a split, or an empty string."""
     return next((part for part in parts if split_of(part)), "")
 
 
@@ -62,8 +62,10 @@ class FileTree:
         return {folder: paths for folder, paths in kept.items() if paths}
 
     def split_lists(self, *bases: PurePosixPath) -> dict[str, str]:
-        """The files that list the images of each split (`train.txt`), in the usual folders below the first base that
-        has them; a list called `default.txt` (of CVAT) stands for the training images."""
+        """The files that list the images of each split (`train.txt`), from the first of the usual folders with any.
+
+        The list `default.txt` of CVAT is that of the training images.
+        """
         for base in bases:
             for folder in LIST_FOLDERS:
                 paths = self.folders.get(base / folder, ())

@@ -38,7 +38,7 @@ Pictures = Mapping[PurePosixPath, Sequence[PurePosixPath]]
 
 
 def find_layout(root: Path) -> FolderLayout:
-    """The images and labels below a folder. Raises UserError, naming what is looked for, where there are none."""
+    """The images and labels below a folder. Raises UserError, naming what is looked for, if there are none."""
     if not root.is_dir():
         raise UserError(f"there is no folder {root}")
     tree = FileTree(root)
@@ -81,7 +81,7 @@ class Location(NamedTuple):
 
 
 class Combined(NamedTuple):
-    """What several splits have in common: paths with {split} for each one's word, and the word of each split."""
+    """The common form of several splits: paths with {split} for each one's word, and the word of each split."""
 
     images: str
     labels: str
@@ -335,12 +335,11 @@ def coco_images(path: Path) -> list[str] | None:
 def folder_of(listed: Sequence[str], pictures: Pictures, word: str) -> PurePosixPath | None:
     """The folder below which images of these names are stored, that of the split if there are several."""
     names = {PurePosixPath(name) for name in listed}
-    places = set()
+    found = set()
     for folder, paths in pictures.items():
         for parent in (folder, *folder.parents):
             if any(path.relative_to(parent) in names for path in paths):
-                places.add(parent)
+                found.add(parent)
         if any(PurePosixPath(path.name) in names for path in paths):
-            places.add(folder)
-    fitting = sorted(places, key=lambda place: (word not in place.parts, len(place.parts)))
-    return fitting[0] if fitting else None
+            found.add(folder)
+    return min(found, key=lambda folder: (word not in folder.parts, len(folder.parts), folder), default=None)

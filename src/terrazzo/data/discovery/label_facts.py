@@ -30,8 +30,8 @@ COLOUR_TABLES = (LABEL_MAP, "class_dict.csv", "label_colors.txt", "label_colours
 NAMING_FORMATS = ("coco", "labelme", "yolo")  # whose files name or number their classes
 MOST_COLOURS = 64
 LOSSY = (".jpg", ".jpeg")
-RARE = 1e-3  # share of the pixels below which a colour is taken for the edge between two
-FAR = 5  # between values that are grey levels rather than class numbers
+RARE = 1e-3  # share of the pixels below which a colour is an artefact of an edge between two others
+FAR = 5  # distance between values that are grey levels rather than class numbers
 BINARY = ("background", "foreground")
 IGNORED = 255
 
@@ -166,23 +166,27 @@ def picture_facts(root: Path, labels: Path, paths: Sequence[Path], console: Cons
 
 
 def values_in(path: Path) -> dict[int, int]:
-    """The values of a label file and how many pixels have them."""
+    """The values of a label file with the number of pixels of each."""
     values, counts = np.unique(read_label(path), return_counts=True)
     return dict(zip(values.tolist(), counts.tolist(), strict=True))
 
 
 def index_facts(pixels: Mapping[int, int], names: Sequence[str], source: str, files: int) -> LabelFacts:
-    """What the values in use and a list of names, if there is one, say together."""
+    """The classes of labels of class numbers, from the values in use and a list of names if there is one."""
     facts = LabelFacts()
+
+    # masks of 0 and 255
     values = sorted(value for value in pixels if value != IGNORED)
     if not values:
         raise UserError("every pixel of the labels has the value 255, which means 'ignored'")
     found = f"{len(values)} values in {files} labels"
     if set(pixels) <= {0, IGNORED} and IGNORED in pixels:
         chosen = list(names) if len(names) == 2 else list(BINARY)
-        facts.add("classes", chosen, "binary: the labels hold 0 and 255 alone")
+        facts.add("classes", chosen, "binary: the labels hold only 0 and 255")
         facts.add("label_map", {IGNORED: 1}, "255 is the second class, and nothing is ignored")
         return facts
+
+    # numbers of named classes, numbers without names, or grey levels
     if names:
         one_more = values[0] >= 1 and values[-1] == len(names)
         facts.add("classes", list(names), f"from {source}; {found}: {spans(values)}")
@@ -191,7 +195,7 @@ def index_facts(pixels: Mapping[int, int], names: Sequence[str], source: str, fi
             facts.add("reduce_zero_label", True, f"the values begin with 1, and {values[-1]} is the number of classes")
         elif values[-1] == len(names) and values[0] == 0 and len(values) == len(names) + 1:
             facts.reasons["classes"] += f"; {values[-1]} has no name: if the names begin with value 1, it should be "
-            facts.reasons["classes"] += "`reduce_zero_label: true` in place of `ignore`"
+            facts.reasons["classes"] += "`reduce_zero_label: true` instead of `ignore`"
         if outside:
             facts.add("ignore", outside, f"no name for {'it' if len(outside) == 1 else 'them'}")
     elif values in ([0, 1], [0], [1]):
@@ -205,6 +209,7 @@ def index_facts(pixels: Mapping[int, int], names: Sequence[str], source: str, fi
         facts.add("classes", names, f"{found}: {spans(values)}; rename them")
         if first:
             facts.add("reduce_zero_label", True, "no label holds 0: the values begin with 1")
+
     if IGNORED in pixels:
         share = 100 * pixels[IGNORED] / sum(pixels.values())
         facts.reasons["classes"] += f"; 255 ({share:.2g}% of the pixels) is ignored"
@@ -212,7 +217,7 @@ def index_facts(pixels: Mapping[int, int], names: Sequence[str], source: str, fi
 
 
 def spans(values: Sequence[int]) -> str:
-    """`0-11, 14` for sorted whole numbers."""
+    """Sorted whole numbers as `0-11, 14`."""
     parts: list[list[int]] = []
     for value in values:
         if parts and value == parts[-1][-1] + 1:
@@ -224,12 +229,16 @@ def spans(values: Sequence[int]) -> str:
 
 
 def lossy_facts(example: Path, pixels: Mapping[int, int]) -> LabelFacts:
-    """Black and white masks saved as JPEG. Raises UserError for JPEG labels of more values."""
+    """The classes of black and white masks saved as JPEG. Raises UserError for JPEG labels of more values."""
     near = sum(count for value, count in pixels.items() if value < 32 or value > 223)
     if near < 0.95 * sum(pixels.values()) or max(pixels) < 200:
         raise UserError(f"{example}: JPEG has changed the values of the labels; save them as PNG")
     facts = LabelFacts()
-    facts.add("label_format", {"type": "rgb", "other": "nearest"}, "JPEG has changed values: the nearest colour counts")
+    facts.add(
+        "label_format",
+        {"type": "rgb", "other": "nearest"},
+        "JPEG has changed values: each pixel takes the nearest colour",
+    )
     facts.add("classes", list(BINARY), "binary: black and white; rename them")
     facts.add("palette", [[0, 0, 0], [255, 255, 255]])
     return facts
@@ -239,7 +248,7 @@ def lossy_facts(example: Path, pixels: Mapping[int, int]) -> LabelFacts:
 
 
 def has_colours(paths: Sequence[Path]) -> bool:
-    """Whether labels are pictures in colours: of several channels that are not the same."""
+    """Report whether labels are pictures in colours, with several channels that differ."""
     for path in paths[:20]:
         if path.suffix.lower() == ".npy":
             continue
@@ -260,7 +269,7 @@ def colour_facts(root: Path, labels: Path, paths: Sequence[Path], console: Conso
         label_format: Any = "cvat" if table.name == LABEL_MAP else {"type": "rgb", "colours": table.name}
         if any(path.suffix.lower() in LOSSY for path in paths):
             label_format = {"type": "rgb", "colours": table.name, "other": "nearest"}
-        facts.add("label_format", label_format, f"colour masks; {table.name} says which class has which colour")
+        facts.add("label_format", label_format, f"colour masks; {table.name} maps classes to colours")
         facts.add("classes", list(named), f"from {table.name}")
         facts.add("palette", [list(colour) for colour in named.values()])
         return facts
@@ -275,8 +284,8 @@ def colour_facts(root: Path, labels: Path, paths: Sequence[Path], console: Conso
     codes = sorted(code for code, count in pixels.items() if len(pixels) <= MOST_COLOURS or count > RARE * total)
     if len(codes) > MOST_COLOURS or sum(pixels[code] for code in codes) < total / 2:
         raise UserError(
-            f"{paths[0]}: the labels hold {len(pixels)} colours, too many for classes: these are images, or masks that "
-            "JPEG has spoilt; name the classes' colours in a labelmap.txt (lines of `name:r,g,b::`) for such masks"
+            f"{paths[0]}: the labels hold {len(pixels)} colours, too many for classes: these are images, or masks "
+            "damaged by JPEG; name the classes' colours in a labelmap.txt (lines of `name:r,g,b::`) for such masks"
         )
 
     # a class for each; rare colours between them come from smooth edges
@@ -286,13 +295,13 @@ def colour_facts(root: Path, labels: Path, paths: Sequence[Path], console: Conso
         reason += f" and {len(pixels) - len(codes)} rare ones between them, each taken as the nearest"
     facts.add("label_format", {"type": "rgb", "other": "nearest"} if smooth else "rgb", reason)
     names = ["background" if code == 0 else f"colour_{code:06x}" for code in codes]
-    facts.add("classes", names, "one a colour; rename them")
+    facts.add("classes", names, "one for each colour; rename them")
     facts.add("palette", [[code >> 16, code >> 8 & 255, code & 255] for code in codes])
     return facts
 
 
 def own_palette(path: Path, count: int) -> list[list[int]] | None:
-    """The colours of an indexed PNG's first entries; None for other files, and where two classes share a colour."""
+    """The colours of an indexed PNG's first entries; None for other files, and if two classes share a colour."""
     if path.suffix.lower() == ".npy":
         return None
     with Image.open(path) as image:

@@ -12,15 +12,15 @@ from terrazzo.data.pairs import Pair, candidate_pairs, find_pairs, suffixes
 from terrazzo.data.spec import IMAGE_SUFFIXES
 from terrazzo.transforms.formats.base import LABEL_FORMATS
 
-HELD_OUT = 0.2  # share of the images for validation where nothing says which ones
+HELD_OUT = 0.2  # share of the images for validation if neither folders nor lists name them
 
 
 @dataclass(frozen=True)
 class FolderLayout:
     """The images and labels below `root` in the words of the short form.
 
-    `splits` gives each split that there is: a folder's name, the file that lists its images, the share of the images
-    held out for it, or nothing for all of them. Labels without a `label_format` are pictures.
+    `splits` gives each split of the folder: a folder's name, the file that lists its images, the share of the images
+    held out for it, or an empty string for all of them. Labels without a `label_format` are pictures.
     """
 
     root: Path
@@ -30,7 +30,7 @@ class FolderLayout:
     label_format: str | None = None
     image_suffix: str | Sequence[str] | None = None
     label_suffix: str | None = None
-    found: str = ""  # what led to it, for a comment
+    found: str = ""  # how it was found, for a comment
 
     @property
     def has_holdout(self) -> bool:
@@ -49,14 +49,14 @@ class FolderLayout:
         return {"images": self.images, "labels": self.labels, **splits, **given}
 
     def section(self, split: str) -> dict[str, Any]:
-        """The dataset section of a split, without classes; `test` is the validation data where there is no test set."""
+        """The dataset section of a split, without classes; without a test set, `test` is the validation data."""
         name = "val" if split == "test" and split not in self.splits else split
         assert name in self.splits, f"{self.root} has no {split} split"
         section = short_form_section({"root": str(self.root), "classes": [""], **self.entries()}, name, None)
         return {key: value for key, value in section.items() if key != "metainfo"}
 
     def described_sections(self) -> list[dict[str, Any]]:
-        """The sections whose labels show what the classes are: of training and validation data, else of what there is.
+        """The sections whose labels show the classes: those of training and validation data, else those of any split.
 
         A section that is held out of another one is not repeated.
         """
