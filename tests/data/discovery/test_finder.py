@@ -248,6 +248,12 @@ def resolved(dataset: Any) -> list[tuple[str, str]]:
     return [(str(Path(image).absolute()), str(Path(label).absolute())) for image, label in dataset.pairs]
 
 
+def test_endings_begin_with_their_separator(tmp_path):
+    fill(tmp_path, CITYSCAPES, BOTH)
+    layout = find_layout(tmp_path)
+    assert (layout.image_suffix, layout.label_suffix) == ("_leftImg8bit.png", "_gtFine_labelTrainIds.png")
+
+
 def test_cvat_lists_the_training_images_in_default_txt(tmp_path):
     fill(tmp_path, ("JPEGImages/{name}.jpg", "SegmentationClass/{name}.png"), ("a",))
     write_list(tmp_path / "ImageSets/Segmentation/default.txt", *(f"a{index}" for index in range(4)))

@@ -243,9 +243,9 @@ def ending_rank(ending: str) -> tuple[bool, int, int, str]:
 
 
 def common_start(one: str, other: str) -> str:
-    """The characters that two texts begin with."""
+    """The characters that two names begin with, without the separator at the end."""
     length = next((k for k, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
-    return one[:length]
+    return one[:length].rstrip("_-.")
 
 
 # One folder
