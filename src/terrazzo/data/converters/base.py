@@ -35,6 +35,9 @@ class Options:
     stride: int = 0
 
 
+Plan = Callable[[Raw, Options], list[Job]]
+
+
 @dataclass(frozen=True)
 class Converter:
     """The published form of a data set and the plan of its conversion.
@@ -46,10 +49,20 @@ class Converter:
     name: str
     dataset: str
     needs: str
-    plan: Callable[[Raw, Options], list[Job]]
+    plan: Plan
     splits: Sequence[str] = ("train", "val")
     optional: Sequence[str] = ()
     options: Options = field(default_factory=Options)
+
+
+def converter(name: str, dataset: str, needs: str, **more: Any) -> Callable[[Plan], Plan]:
+    """Decorator: register a function as the plan of a Converter of these facts."""
+
+    def register(plan: Plan) -> Plan:
+        CONVERTERS.register(Converter(name, dataset, needs, plan, **more))
+        return plan
+
+    return register
 
 
 def make(output: str, function: Callable[..., Any], *arguments: Any) -> Job:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from terrazzo.data.converters.arrays import look_up, stored
-from terrazzo.data.converters.base import CONVERTERS, Converter, Job, Options, by_stem, copy, make, matched
+from terrazzo.data.converters.base import Job, Options, by_stem, converter, copy, make, matched
 from terrazzo.data.converters.raw import Missing, Raw
 
 IMAGE, LABEL = "_leftImg8bit.png", "_gtFine_labelIds.png"
@@ -20,6 +20,13 @@ def train_ids(path: Path) -> np.ndarray:
     return look_up(stored(path)[..., 0], {number: index for index, number in enumerate(CLASS_IDS)}, 255)
 
 
+@converter(
+    "cityscapes",
+    "CityscapesDataset",
+    "leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip",
+    splits=("train", "val", "test"),
+    optional=("test",),
+)
 def cityscapes(raw: Raw, options: Options) -> list[Job]:
     """Images unchanged, labels as classes."""
     jobs = []
@@ -35,15 +42,3 @@ def cityscapes(raw: Raw, options: Options) -> list[Job]:
     if not jobs:
         raise Missing("there are no images such as leftImg8bit/train/aachen/aachen_000000_000019_leftImg8bit.png")
     return jobs
-
-
-CONVERTERS.register(
-    Converter(
-        "cityscapes",
-        "CityscapesDataset",
-        "leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip",
-        cityscapes,
-        splits=("train", "val", "test"),
-        optional=("test",),
-    )
-)

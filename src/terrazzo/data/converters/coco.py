@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from terrazzo.data.converters.arrays import look_up, matlab, stored
-from terrazzo.data.converters.base import CONVERTERS, Converter, Job, Options, by_stem, copy, make, matched
+from terrazzo.data.converters.base import Job, Options, by_stem, converter, copy, make, matched
 from terrazzo.data.converters.raw import Missing, Raw
 from terrazzo.errors import UserError
 
@@ -30,6 +30,7 @@ def matlab_map(path: Path) -> np.ndarray:
     return look_up(label, {number: index + 1 for index, number in enumerate(IDS)}, 0)
 
 
+@converter("coco_stuff164k", "COCOStuffDataset", "train2017.zip, val2017.zip and stuffthingmaps_trainval2017.zip")
 def coco_stuff164k(raw: Raw, options: Options) -> list[Job]:
     """The splits of COCO 2017."""
     jobs = []
@@ -50,6 +51,12 @@ def coco_stuff164k(raw: Raw, options: Options) -> list[Job]:
     return jobs
 
 
+@converter(
+    "coco_stuff10k",
+    "COCOStuffDataset",
+    "cocostuff-10k-v1.1.zip, with images/, annotations/*.mat and imageLists/",
+    splits=("train10k", "val10k"),
+)
 def coco_stuff10k(raw: Raw, options: Options) -> list[Job]:
     """The splits of imageLists/."""
     images = by_stem(raw.matching_files("images/*.jpg"), ".jpg")
@@ -64,22 +71,3 @@ def coco_stuff10k(raw: Raw, options: Options) -> list[Job]:
             jobs.append(copy(f"images/{folder}/{name}.jpg", image))
             jobs.append(make(f"annotations/{folder}/{name}{SUFFIX}", matlab_map, label))
     return jobs
-
-
-CONVERTERS.register(
-    Converter(
-        "coco_stuff10k",
-        "COCOStuffDataset",
-        "cocostuff-10k-v1.1.zip, with images/, annotations/*.mat and imageLists/",
-        coco_stuff10k,
-        splits=("train10k", "val10k"),
-    )
-)
-CONVERTERS.register(
-    Converter(
-        "coco_stuff164k",
-        "COCOStuffDataset",
-        "train2017.zip, val2017.zip and stuffthingmaps_trainval2017.zip",
-        coco_stuff164k,
-    )
-)

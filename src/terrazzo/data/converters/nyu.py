@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from terrazzo.data.converters.base import CONVERTERS, Converter, Job, Options, copy
+from terrazzo.data.converters.base import Job, Options, converter, copy
 from terrazzo.data.converters.raw import Missing, Raw
 
 
+@converter(
+    "nyu",
+    "NYUDataset",
+    "sync.zip (kitchen_0028b/rgb_00045.jpg, sync_depth_00045.png) and official_splits/test",
+    splits=("train", "test"),
+)
 def nyu(raw: Raw, options: Options) -> list[Job]:
     """Colour images with their depth in millimetres, named after the room; images without depth are skipped.
 
@@ -29,14 +35,3 @@ def nyu(raw: Raw, options: Options) -> list[Job]:
     if not jobs:
         raise Missing("there are no pairs such as sync/kitchen_0028b/rgb_00045.jpg and sync_depth_00045.png")
     return jobs
-
-
-CONVERTERS.register(
-    Converter(
-        "nyu",
-        "NYUDataset",
-        "sync.zip (kitchen_0028b/rgb_00045.jpg, sync_depth_00045.png) and official_splits/test",
-        nyu,
-        splits=("train", "test"),
-    )
-)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from terrazzo.data.converters.arrays import Box, binary, cut, indices_of, picture, size_of, windows
-from terrazzo.data.converters.base import CONVERTERS, Converter, Job, Options, by_stem, copy, matched
+from terrazzo.data.converters.base import Job, Options, by_stem, converter, copy, matched
 from terrazzo.data.converters.raw import Missing, Raw
 from terrazzo.data.spec import dataset_spec
 
@@ -69,6 +69,12 @@ def numbered(paths: list[Path], pattern: str) -> dict[str, Path]:
     return found
 
 
+@converter(
+    "potsdam",
+    "PotsdamDataset",
+    "2_Ortho_RGB.zip and 5_Labels_all_noBoundary.zip (or 5_Labels_all.zip) of ISPRS Potsdam",
+    options=Options(512, 512),
+)
 def potsdam(raw: Raw, options: Options) -> list[Job]:
     """24 patches for training and 14 for validation, as in the ISPRS contest."""
     images = numbered(raw.matching_files("top_potsdam_*_RGB.tif"), r"potsdam_(\d+_\d+)_RGB")
@@ -76,6 +82,12 @@ def potsdam(raw: Raw, options: Options) -> list[Job]:
     return isprs("PotsdamDataset", POTSDAM_VAL, images, numbered(masks, r"potsdam_(\d+_\d+)_label"), options)
 
 
+@converter(
+    "vaihingen",
+    "ISPRSDataset",
+    "ISPRS_semantic_labeling_Vaihingen.zip and its ground_truth_eroded_COMPLETE.zip",
+    options=Options(512, 512),
+)
 def vaihingen(raw: Raw, options: Options) -> list[Job]:
     """16 areas for training and 17 for validation, as in the ISPRS contest."""
     found = raw.matching_files("*/top_mosaic_09cm_area*.tif")
@@ -86,6 +98,14 @@ def vaihingen(raw: Raw, options: Options) -> list[Job]:
     return isprs("ISPRSDataset", set(images) - VAIHINGEN_TRAIN, images, labels, options)
 
 
+@converter(
+    "isaid",
+    "iSAIDDataset",
+    "DOTA's images and iSAID's Semantic_masks in train/, val/ (and test/)",
+    splits=("train", "val", "test"),
+    optional=("test",),
+    options=Options(896, 512),
+)
 def isaid(raw: Raw, options: Options) -> list[Job]:
     """Overlapping tiles; images smaller than a tile are padded, their labels with 255. The test set has no labels."""
     jobs = []
@@ -109,6 +129,13 @@ def isaid(raw: Raw, options: Options) -> list[Job]:
     return jobs
 
 
+@converter(
+    "levircd",
+    "LEVIRCDDataset",
+    "train.zip, val.zip and test.zip of LEVIR-CD, each with A/, B/ and label/",
+    splits=("train", "val", "test"),
+    options=Options(256, 256),
+)
 def levircd(raw: Raw, options: Options) -> list[Job]:
     """Tiles of the images before (A) and after (B), and of the masks of change."""
     jobs = []
@@ -133,6 +160,13 @@ def levircd(raw: Raw, options: Options) -> list[Job]:
     return jobs
 
 
+@converter(
+    "loveda",
+    "LoveDADataset",
+    "Train.zip, Val.zip (and Test.zip) of LoveDA",
+    splits=("train", "val", "test"),
+    optional=("test",),
+)
 def loveda(raw: Raw, options: Options) -> list[Job]:
     """Urban and rural images in one folder, as their numbers are unique. The test set has no labels."""
     jobs = []
@@ -146,54 +180,3 @@ def loveda(raw: Raw, options: Options) -> list[Job]:
     if not jobs:
         raise Missing("there are no images such as Train/Urban/images_png/1366.png")
     return jobs
-
-
-CONVERTERS.register(
-    Converter(
-        "potsdam",
-        "PotsdamDataset",
-        "2_Ortho_RGB.zip and 5_Labels_all_noBoundary.zip (or 5_Labels_all.zip) of ISPRS Potsdam",
-        potsdam,
-        options=Options(512, 512),
-    )
-)
-CONVERTERS.register(
-    Converter(
-        "vaihingen",
-        "ISPRSDataset",
-        "ISPRS_semantic_labeling_Vaihingen.zip and its ground_truth_eroded_COMPLETE.zip",
-        vaihingen,
-        options=Options(512, 512),
-    )
-)
-CONVERTERS.register(
-    Converter(
-        "isaid",
-        "iSAIDDataset",
-        "DOTA's images and iSAID's Semantic_masks in train/, val/ (and test/)",
-        isaid,
-        splits=("train", "val", "test"),
-        optional=("test",),
-        options=Options(896, 512),
-    )
-)
-CONVERTERS.register(
-    Converter(
-        "levircd",
-        "LEVIRCDDataset",
-        "train.zip, val.zip and test.zip of LEVIR-CD, each with A/, B/ and label/",
-        levircd,
-        splits=("train", "val", "test"),
-        options=Options(256, 256),
-    )
-)
-CONVERTERS.register(
-    Converter(
-        "loveda",
-        "LoveDADataset",
-        "Train.zip, Val.zip (and Test.zip) of LoveDA",
-        loveda,
-        splits=("train", "val", "test"),
-        optional=("test",),
-    )
-)

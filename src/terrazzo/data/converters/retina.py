@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from terrazzo.data.converters.arrays import binary, grey, look_up, picture
-from terrazzo.data.converters.base import CONVERTERS, Converter, Job, Options, by_stem, make, matched
+from terrazzo.data.converters.base import Job, Options, by_stem, converter, make, matched
 from terrazzo.data.converters.raw import Missing, Raw
 
 FOLDERS = {"train": "training", "val": "validation"}
@@ -28,6 +28,7 @@ def chosen(files: dict[str, Path], names: list[str]) -> dict[str, Path]:
     return {name: files[name] for name in names}
 
 
+@converter("chase_db1", "ChaseDB1Dataset", "CHASEDB1.zip, with Image_01L.jpg and Image_01L_1stHO.png")
 def chase_db1(raw: Raw, options: Options) -> list[Job]:
     """Both eyes of the first ten children for training, of the other four for validation."""
     images = by_stem(raw.matching_files("Image_??[LR].jpg"), ".jpg")
@@ -38,6 +39,7 @@ def chase_db1(raw: Raw, options: Options) -> list[Job]:
     return jobs + (vessels("val", chosen(images, rest), labels, "_1stHO.png") if rest else [])
 
 
+@converter("drive", "DRIVEDataset", "training.zip and test.zip of DRIVE, with images/ and 1st_manual/")
 def drive(raw: Raw, options: Options) -> list[Job]:
     """The published halves, without labels for the test half if they are not in the download."""
     images = by_stem(raw.matching_files("images/*_training.tif"), "_training.tif")
@@ -49,6 +51,7 @@ def drive(raw: Raw, options: Options) -> list[Job]:
     return jobs + [make(f"images/validation/{name}.png", picture, path) for name, path in tests.items()]
 
 
+@converter("hrf", "HRFDataset", "images and manual segmentations of HRF, such as 01_h.jpg and 01_h.tif")
 def hrf(raw: Raw, options: Options) -> list[Job]:
     """The first five healthy, diabetic and glaucomatous eyes for training, the other ten of each for validation."""
     images = by_stem(raw.matching_files("??_h.jpg", "??_g.jpg", "??_dr.jpg"), ".jpg")
@@ -59,6 +62,7 @@ def hrf(raw: Raw, options: Options) -> list[Job]:
     return jobs + (vessels("val", chosen(images, rest), labels, ".png") if rest else [])
 
 
+@converter("stare", "STAREDataset", "stare-images.tar and labels-ah.tar, with im0001.ppm.gz and im0001.ah.ppm.gz")
 def stare(raw: Raw, options: Options) -> list[Job]:
     """The first ten of the twenty images, up to im0139, for training, the others for validation."""
     images = by_stem(raw.matching_files("im????.ppm", "im????.ppm.gz"), ".ppm", ".ppm.gz")
@@ -74,6 +78,13 @@ def cup_and_disc(path: Path) -> np.ndarray:
     return look_up(grey(path), CUP_AND_DISC, 0)
 
 
+@converter(
+    "refuge",
+    "REFUGEDataset",
+    "REFUGE-Training400, -Validation400 and -Test400 with their annotations (Disc_Cup_Masks/*.bmp)",
+    splits=("train", "val", "test"),
+    optional=("test",),
+)
 def refuge(raw: Raw, options: Options) -> list[Job]:
     """400 images for each split: gNNNN and nNNNN for training, VNNNN for validation, TNNNN for testing."""
     labels = by_stem(raw.matching_files("Disc_Cup_Masks/*.bmp", "Disc_Cup_Masks/*/*.bmp", "[gnVT]????.bmp"), ".bmp")
@@ -87,29 +98,3 @@ def refuge(raw: Raw, options: Options) -> list[Job]:
     if not jobs:
         raise Missing("there are no REFUGE images")
     return jobs
-
-
-CONVERTERS.register(
-    Converter("chase_db1", "ChaseDB1Dataset", "CHASEDB1.zip, with Image_01L.jpg and Image_01L_1stHO.png", chase_db1)
-)
-CONVERTERS.register(
-    Converter("drive", "DRIVEDataset", "training.zip and test.zip of DRIVE, with images/ and 1st_manual/", drive)
-)
-CONVERTERS.register(
-    Converter("hrf", "HRFDataset", "images and manual segmentations of HRF, such as 01_h.jpg and 01_h.tif", hrf)
-)
-CONVERTERS.register(
-    Converter(
-        "stare", "STAREDataset", "stare-images.tar and labels-ah.tar, with im0001.ppm.gz and im0001.ah.ppm.gz", stare
-    )
-)
-CONVERTERS.register(
-    Converter(
-        "refuge",
-        "REFUGEDataset",
-        "REFUGE-Training400, -Validation400 and -Test400 with their annotations (Disc_Cup_Masks/*.bmp)",
-        refuge,
-        splits=("train", "val", "test"),
-        optional=("test",),
-    )
-)

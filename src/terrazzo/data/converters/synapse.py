@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from terrazzo.data.converters.arrays import look_up
-from terrazzo.data.converters.base import CONVERTERS, Converter, Job, Options, by_stem, matched
+from terrazzo.data.converters.base import Job, Options, by_stem, converter, matched
 from terrazzo.data.converters.raw import Raw
 from terrazzo.transforms.volume_loading import import_nibabel, read_volume
 
@@ -36,6 +36,11 @@ def slice_count(path: Path) -> int:
     return int(import_nibabel(path).load(path).shape[2])
 
 
+@converter(
+    "synapse",
+    "SynapseDataset",
+    "RawData.zip of the abdomen challenge, with Training/img/img0001.nii.gz and Training/label/label0001.nii.gz",
+)
 def synapse(raw: Raw, options: Options) -> list[Job]:
     """Every slice of the 30 volumes; a val.txt in RAW (lines such as img0005.nii.gz) names other validation volumes."""
     images = by_stem(raw.matching_files("img????.nii.gz"), ".nii.gz")
@@ -51,13 +56,3 @@ def synapse(raw: Raw, options: Options) -> list[Job]:
         jobs.append(Job(tuple(f"img_dir/{piece}.jpg" for piece in slices), partial(image_slices, image)))
         jobs.append(Job(tuple(f"ann_dir/{piece}.png" for piece in slices), partial(label_slices, label)))
     return jobs
-
-
-CONVERTERS.register(
-    Converter(
-        "synapse",
-        "SynapseDataset",
-        "RawData.zip of the abdomen challenge, with Training/img/img0001.nii.gz and Training/label/label0001.nii.gz",
-        synapse,
-    )
-)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from terrazzo.data.converters.arrays import matlab
-from terrazzo.data.converters.base import CONVERTERS, Converter, Job, Options, by_stem, copy, make, matched, text
+from terrazzo.data.converters.base import Job, Options, by_stem, converter, copy, make, matched, text
 from terrazzo.data.converters.raw import Missing, Raw
 from terrazzo.errors import UserError
 from terrazzo.transforms.formats.raster import run_lengths
@@ -51,6 +51,11 @@ def context_regions(name: str, height: int, width: int, regions: list[tuple[int,
     return context_classes(label)
 
 
+@converter(
+    "pascal_context",
+    "PascalContextDataset",
+    "VOCtrainval_03-May-2010.tar (VOC2010/JPEGImages, ImageSets) and trainval_merged.json or trainval.tar.gz",
+)
 def pascal_context(raw: Raw, options: Options) -> list[Job]:
     """Labels from trainval_merged.json, or from the .mat files of trainval.tar.gz with the splits of VOC 2010."""
     images = by_stem(raw.matching_files("JPEGImages/*.jpg"), ".jpg")
@@ -109,6 +114,12 @@ def sbd_label(path: Path) -> np.ndarray:
     return np.asarray(matlab(path, "GTcls", "Segmentation"), np.uint8)
 
 
+@converter(
+    "voc_aug",
+    "PascalVOCDataset",
+    "VOCtrainval_11-May-2012.tar (VOC2012/) and SBD's benchmark.tgz (benchmark_RELEASE/dataset/cls/*.mat)",
+    splits=("train", "val", "aug"),
+)
 def voc_aug(raw: Raw, options: Options) -> list[Job]:
     """The splits of VOC 2012, and `aug`: the images that SBD annotates outside both."""
     images = by_stem(raw.matching_files("VOC2012/JPEGImages/*.jpg", "img/*.jpg"), ".jpg")
@@ -130,22 +141,3 @@ def voc_aug(raw: Raw, options: Options) -> list[Job]:
         jobs += [copy(f"JPEGImages/{name}.jpg", images[name]) for name in names]
         jobs.append(text(f"ImageSets/Segmentation/{split}.txt", names))
     return jobs
-
-
-CONVERTERS.register(
-    Converter(
-        "pascal_context",
-        "PascalContextDataset",
-        "VOCtrainval_03-May-2010.tar (VOC2010/JPEGImages, ImageSets) and trainval_merged.json or trainval.tar.gz",
-        pascal_context,
-    )
-)
-CONVERTERS.register(
-    Converter(
-        "voc_aug",
-        "PascalVOCDataset",
-        "VOCtrainval_11-May-2012.tar (VOC2012/) and SBD's benchmark.tgz (benchmark_RELEASE/dataset/cls/*.mat)",
-        voc_aug,
-        splits=("train", "val", "aug"),
-    )
-)
