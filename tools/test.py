@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from terrazzo.cli.legacy_flags import Replaced, add_replaced, tell_replaced
+from terrazzo.cli.legacy_flags import Replaced, add_replaced, report_replaced
 from terrazzo.cli.main import main
 
 REPLACED: Replaced = {
@@ -44,7 +44,7 @@ def make_parser() -> argparse.ArgumentParser:
 def translate(arguments: Sequence[str]) -> list[str]:
     """The same call for `terrazzo test`."""
     args, others = make_parser().parse_known_args(arguments)  # the rest are flags of `terrazzo test`
-    tell_replaced(args, REPLACED)
+    report_replaced(args, REPLACED)
     if args.gpu_id:  # the first device is taken anyway
         args.device = args.device or f"cuda:{args.gpu_id}"
     out = args.out or args.work_dir or ("format_results" if args.format_only else None)

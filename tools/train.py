@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from terrazzo.cli.legacy_flags import Replaced, add_replaced, tell_replaced
+from terrazzo.cli.legacy_flags import Replaced, add_replaced, report_replaced
 from terrazzo.cli.main import main
 
 REPLACED: Replaced = {
@@ -51,7 +51,7 @@ def translate(arguments: Sequence[str]) -> list[str]:
     """The same call for `terrazzo train`."""
     parser = make_parser()
     args, others = parser.parse_known_args(arguments)  # the rest are flags of `terrazzo train`
-    tell_replaced(args, REPLACED)
+    report_replaced(args, REPLACED)
     if len(args.gpu_id) > 1:
         parser.error("--gpu-ids: name several devices in CUDA_VISIBLE_DEVICES and their number in --gpus")
     if args.gpu_id and any(args.gpu_id):  # the first device is taken anyway

@@ -27,25 +27,26 @@ class Registry:
     """The types of one category, registered by the modules of `packages` and of the entry point group `group`.
 
     A look-up imports the modules of entry points, and of the packages only those whose text names the type; all of them
-    where none does.
+    where none does. `hint` ends the message about an unknown name.
     """
 
-    def __init__(self, kind: str, *packages: str, group: str | None = None) -> None:
+    def __init__(self, kind: str, *packages: str, group: str | None = None, hint: str = "") -> None:
         self.kind = kind
+        self.hint = hint
         self.group = group
         self.packages = packages
         self.types: dict[str, Any] = {}
         self._loaded = self._plugins_loaded = False
 
     def register(self, item: T | None = None, *, name: str | None = None, aliases: tuple[str, ...] = ()) -> Any:
-        """Decorator: put a class (or any object with a name) into the table; a taken name is a ValueError."""
+        """Put a class, or an object with a `name`, into the table; also a decorator. A taken name is a ValueError."""
 
         def add(item: T) -> T:
-            for key in (name or item.__name__, *aliases):  # type: ignore[attr-defined]
-                if not item.__module__.startswith("terrazzo."):
+            for key in (name or getattr(item, "__name__", None) or item.name, *aliases):  # type: ignore[attr-defined]
+                if not getattr(item, "__module__", "").startswith("terrazzo."):
                     self._import_definition(key)  # registers our type of that name, if there is one
                 taken = self.types.get(key, item)
-                if taken is not item and not same_definition(taken, item):
+                if taken != item and not same_definition(taken, item):
                     raise ValueError(f"{self.kind} '{key}' is registered twice: {taken} and {item}")
                 self.types[key] = item
             return item
@@ -107,7 +108,7 @@ class Registry:
         if found is not None:
             return found
         location = f" at {where}" if where else ""
-        raise UserError(f"no {self.kind} is called '{name}'{location}{nearest(bare, self.types)}")
+        raise UserError(f"no {self.kind} is called '{name}'{location}{nearest(bare, self.types)}{self.hint}")
 
     def __contains__(self, name: str) -> bool:
         return self._find(name) is not None
@@ -192,7 +193,12 @@ MODELS = Registry(
     group="terrazzo.models",
 )
 TRANSFORMS = Registry("transform", "terrazzo.transforms", group="terrazzo.transforms")
-DATASETS = Registry("dataset type", "terrazzo.data.declarations", group="terrazzo.datasets")
+DATASETS = Registry(
+    "dataset type",
+    "terrazzo.data.declarations",
+    group="terrazzo.datasets",
+    hint=" (a data set of your own is registered by `terrazzo.data.spec.declare`)",
+)
 METRICS = Registry("metric", "terrazzo.metrics", group="terrazzo.metrics")
 
 

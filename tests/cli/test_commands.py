@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 import terrazzo as tz
-from support.paths import SHARED
+from support.paths import REPOSITORY, SHARED
 from support.tiny import (
     CLASSES,
     environment,
@@ -324,7 +324,17 @@ def test_help_of_every_command(run):
 def test_version_and_doctor(run):
     assert run("--version")[:2] == (0, f"terrazzo {tz.__version__}\n")
     code, out, _ = run("doctor")
-    assert code == 0 and "torch" in out and "all that is needed is here" in out
+    assert code == 0 and "torch" in out and "all required packages are installed" in out
+
+
+def test_every_extra_is_for_a_feature_that_exists():
+    text = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
+    section = text.split("\n[project.optional-dependencies]\n")[1].split("\n[")[0]
+    extras = set(re.findall(r"^(\w+) = ", section, re.MULTILINE)) - {"dev"}
+    source = "".join(path.read_text(encoding="utf-8") for path in Path(tz.__file__).parent.rglob("*.py"))
+    assert extras and extras == set(re.findall(r"terrazzo\[(\w+)\]", source)), (
+        "the code names an extra where it needs it"
+    )
 
 
 def test_interrupting_a_command_prints_no_traceback(run, config, best, monkeypatch):

@@ -144,7 +144,7 @@ def test_other_splits_and_more_samples_than_there_are(streets, tmp_path, capsys,
     ("arguments", "words"),
     [
         (["browse", "--split", "vall"], "no split 'vall'"),
-        (["browse", "--out", "a.png"], "a.png: the page is a .html"),
+        (["browse", "--out", "a.png"], "a.png: the name must end in .html"),
         (["stats", "--split", "trian"], "no split 'trian'"),
     ],
 )
@@ -410,7 +410,7 @@ def test_the_proposed_config_trains_unchanged(tmp_path, capsys, monkeypatch):
     text = (tmp_path / "data.yaml").read_text()
     assert (
         run(capsys, "init", "data")[2]
-        == "error: data.yaml is there already: --force replaces it, --out FILE writes elsewhere\n"
+        == "error: data.yaml exists already: --force replaces it, --out FILE writes elsewhere\n"
     )
     assert (tmp_path / "data.yaml").read_text() == text
     overrides = {"iterations": 1, "val_interval": 1, "workers": 0}

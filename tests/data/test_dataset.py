@@ -16,7 +16,7 @@ from support.tiny import CLASSES, dataset_config, make_streets, save_image, save
 from terrazzo.data.dataset import SegmentationDataset, build_dataset
 from terrazzo.data.loaders import TrainingOrder, make_loader
 from terrazzo.data.pairs import held_out
-from terrazzo.data.spec import DatasetSpec
+from terrazzo.data.spec import declare
 from terrazzo.errors import UserError
 from terrazzo.registry import DATASETS
 
@@ -140,7 +140,7 @@ def test_stored_values_become_classes(tmp_path, stored, options, expected):
 
 @pytest.fixture
 def declared():
-    DatasetSpec("TinyStreets", classes=CLASSES, palette=[[1, 1, 1], [2, 2, 2], [3, 3, 3]])
+    declare(name="TinyStreets", classes=CLASSES, palette=[[1, 1, 1], [2, 2, 2], [3, 3, 3]])
     yield "TinyStreets"
     del DATASETS.types["TinyStreets"]
 

@@ -1,11 +1,14 @@
-"""Arguments that several commands share."""
+"""Arguments, tables and output files that several commands share."""
 
 from __future__ import annotations
 
 import argparse
 import itertools
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
+
+PIPE_WIDTH = 240  # of tables that are not printed to a terminal
 
 
 def add_config_options(parser: argparse.ArgumentParser) -> None:
@@ -50,9 +53,9 @@ def override(text: str) -> tuple[str, Any]:
 
 
 def count(text: str) -> int:
-    """A whole number from 1."""
+    """A whole number of at least 1."""
     if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"'{text}' is no whole number from 1")
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of at least 1")
     return int(text)
 
 
@@ -63,19 +66,37 @@ def opacity(text: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is no number from 0 (the image alone) to 1 (the colours alone)")
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number from 0 (only the image) to 1 (only the colours)")
     return value
 
 
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Collection[str] = ()) -> None:
+    """Print rows below a header, the columns of `numbers` aligned right; only the last column is ever wrapped."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(
+            column, justify="right" if column in numbers else "left", no_wrap=column != columns[-1], overflow="fold"
+        )
+    for row in rows:
+        table.add_row(*row)
+    console = Console(highlight=False, markup=False)
+    if not console.is_terminal:
+        console.width = PIPE_WIDTH
+    console.print(table)
+
+
 class OutputNames:
-    """Names of output files after those of the images: no name twice, and none that would overwrite an image."""
+    """Names of output files after those of the images, each used once and never one that overwrites an image."""
 
     def __init__(self, *folders: Path) -> None:
         self.folders = folders
         self.taken: set[str] = set()
 
     def stem(self, image: Path) -> str:
-        """The image's own stem, or one with its folder's name or a number where that is taken."""
+        """The image's own stem, preceded by its folder's name or followed by a number where that is taken."""
         numbered = (f"{image.stem}_{number}" for number in itertools.count(2))
         for stem in itertools.chain((image.stem, f"{image.parent.name}_{image.stem}"), numbered):
             overwrites = any((folder / f"{stem}.png").resolve() == image.resolve() for folder in self.folders)
@@ -86,7 +107,7 @@ class OutputNames:
 
 
 def save_picture(path: Path, picture: Any) -> None:
-    """Write an RGB array (H, W, 3) as a PNG. Raises UserError where that is not possible."""
+    """Write an RGB array (H, W, 3) as a PNG. Raises UserError if the file cannot be written."""
     import cv2
 
     from terrazzo.system.files import write_whole

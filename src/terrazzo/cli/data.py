@@ -1,4 +1,4 @@
-"""`terrazzo data`: its commands lie in modules of their own."""
+"""`terrazzo data`, whose subcommands are in the modules data_<name>."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import importlib
 # command -> what it does; its module is terrazzo.cli.data_<command>
 COMMANDS = {
     "init": "find images, labels and classes in a folder, and write a config for them",
-    "check": "find what is wrong with a data set before training does",
-    "stats": "sizes, mean and std of the bands, and how much there is of each class",
-    "browse": "a page of samples before and after their transforms, with masks, legend and class histogram",
-    "convert": "bring a published data set into the layout that its declaration reads",
+    "check": "find errors in a data set before training does",
+    "stats": "show image sizes, mean and std of the bands, and the share of each class",
+    "browse": "write a page of samples before and after their transforms, with masks, legend and class histogram",
+    "convert": "convert a published data set to the layout that terrazzo reads",
 }
 
 

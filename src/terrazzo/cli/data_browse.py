@@ -5,26 +5,19 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from terrazzo.cli.common import add_config_options, overrides
+from terrazzo.cli.common import add_config_options, count, overrides
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", help="a config file (.py, .yaml, .json) or a recipe name")
-    parser.add_argument("--count", type=positive, default=12, metavar="N", help="samples to show (default 12)")
+    parser.add_argument("--count", type=count, default=12, metavar="N", help="samples to show (default 12)")
     parser.add_argument("--split", default="train", metavar="NAME", help="train, val or test (default train)")
-    parser.add_argument("--seed", type=int, default=0, help="of the samples and their transforms (default 0)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the samples and their transforms (default 0)")
     parser.add_argument(
-        "--out", default="browse.html", metavar="PAGE", help="the page; a PNG of the same name lies beside it"
+        "--out", default="browse.html", metavar="PAGE", help="the page; a PNG of the same name is written beside it"
     )
-    parser.add_argument("--data-root", metavar="D", help="where the data lie, if not where the config says")
+    parser.add_argument("--data-root", metavar="D", help="folder of the data, if not that of the config")
     add_config_options(parser)
-
-
-def positive(text: str) -> int:
-    """A whole number above zero."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is no whole number of at least 1")
-    return int(text)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -35,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
 
     path = Path(args.out)
     if path.suffix.lower() not in (".html", ".htm"):
-        raise UserError(f"--out {path}: the page is a .html file")
+        raise UserError(f"--out {path}: the name must end in .html or .htm")
     config = load_for_data(args.config, overrides(args), trust=args.trust_config)
     dataset = open_splits(config, [args.split], data_root=args.data_root, seed=args.seed)[args.split]
     make_folder(path.parent)

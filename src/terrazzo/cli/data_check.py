@@ -16,21 +16,21 @@ MOST_OF_A_KIND = 4  # findings of one kind in a split that are printed; --json h
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", help="a config file, a recipe name, or a folder of images and labels")
-    parser.add_argument("--data-root", metavar="D", help="where the data lie, if not where the config says")
-    parser.add_argument("--json", action="store_true", help="print the findings as JSON and nothing else")
-    parser.add_argument("--fix", action="store_true", help="write the lines that repair the findings into the config")
+    parser.add_argument("--data-root", metavar="D", help="folder of the data, if not that of the config")
+    parser.add_argument("--json", action="store_true", help="print only the findings, as JSON")
+    parser.add_argument("--fix", action="store_true", help="write the lines that fix the findings into the config")
     add_config_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Check, repair if asked to and check again: 1 if something would spoil training, else 0."""
+    """Check, repair if asked to and check again. Return 1 if a finding would spoil training, else 0."""
     from terrazzo.data.checks.repair import all_lines, as_object, as_text
     from terrazzo.data.checks.summary import summary
 
     report, form = check(args)
     tried: dict[str, Any] = {}
     while args.fix and not (lines := all_lines(report.findings, form)).items() <= tried.items():
-        fix(args, lines, form)  # some mistakes hide others
+        fix(args, lines, form)  # fixing one error may uncover another
         tried |= lines
         report, form = check(args)
     if args.json:
@@ -46,16 +46,13 @@ def run(args: argparse.Namespace) -> int:
             names = ", ".join(finding.class_name for finding in rest if finding.class_name)
             print(f"... and {len(rest)} more of {kind} ({split}){': ' if names else ''}{names}")
     advice = len(report.findings) - len(report.errors)
-    print(f"{count(len(report.errors), 'error')}, {advice} of mere advice" if report.findings else "nothing found")
+    errors = f"{len(report.errors)} error{'' if len(report.errors) == 1 else 's'}"
+    print(f"{errors}, {advice} of mere advice" if report.findings else "nothing found")
     return 1 if report.errors else 0
 
 
-def count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
 def check(args: argparse.Namespace) -> tuple[Any, Any]:
-    """The report, and the form that the config is written in."""
+    """The findings, and the form that the config is written in."""
     from rich.console import Console
 
     from terrazzo.config.experiment import make_experiment
@@ -74,7 +71,7 @@ def check(args: argparse.Namespace) -> tuple[Any, Any]:
 
 
 def fix(args: argparse.Namespace, lines: dict[str, Any], form: Any) -> None:
-    """Write lines into the config file, and say which. Raises UserError where they cannot be written."""
+    """Write lines into the config file and report them. Raises UserError if they cannot be written."""
     from terrazzo.config.edit import edited
     from terrazzo.config.reading.files import read_config
     from terrazzo.data.checks.repair import palette_too
@@ -85,7 +82,7 @@ def fix(args: argparse.Namespace, lines: dict[str, Any], form: Any) -> None:
     path = Path(args.config)
     listed = "\n  ".join(data_lines(lines))
     if not path.is_file() or form == "old":
-        what = "is in the 0.x vocabulary (see `terrazzo config upgrade`)" if form == "old" else "is no config file"
+        what = "is in the 0.x vocabulary (see `terrazzo config upgrade`)" if form == "old" else "is not a config file"
         raise UserError(f"--fix: {args.config} {what}; give these with --cfg-options KEY=VALUE:\n  {listed}")
     if form == "short":
         lines = palette_too(lines, read_config(path))

@@ -14,21 +14,19 @@ from terrazzo.data.spec import dataset_spec
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", help="the data set, see below")
-    parser.add_argument(
-        "raw", metavar="RAW", help="its download: a folder of archives or of what was in them; only read"
-    )
-    parser.add_argument("out", metavar="OUT", help="folder for the result; what it holds already is kept")
-    parser.add_argument("--workers", type=int, help="processes (default: one a core)")
-    parser.add_argument("--link", action="store_true", help="link files that stay as they are instead of copying them")
-    parser.add_argument("--tile", type=int, metavar="PIXELS", help="edge of the tiles that large images are cut into")
+    parser.add_argument("raw", metavar="RAW", help="its download: a folder of archives or of their contents; only read")
+    parser.add_argument("out", metavar="OUT", help="folder for the result; files already in it are kept")
+    parser.add_argument("--workers", type=int, help="processes (default: one per core)")
+    parser.add_argument("--link", action="store_true", help="link unchanged files instead of copying them")
+    parser.add_argument("--tile", type=int, metavar="PIXELS", help="edge of the tiles into which large images are cut")
     parser.add_argument("--stride", type=int, metavar="PIXELS", help="step between tiles")
     listed = [f"  {name}: {CONVERTERS.get(name).needs}" for name in CONVERTERS]
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = "what RAW holds:\n" + "\n".join(listed)
+    parser.epilog = "contents of RAW:\n" + "\n".join(listed)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Convert, then say what there is and how a config names it."""
+    """Convert, then report the images of each split and how a config names them."""
     console = Console(stderr=True)
     report = convert(
         args.name,
@@ -44,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"note: {note}")
     dataset = dataset_spec(CONVERTERS.get(args.name).dataset)
     counts = ", ".join(f"{count} {split}" for split, count in report.images.items())
-    done = f"{report.written} files or groups of tiles written, {report.kept} already there"
+    done = f"{report.written} files or groups of tiles written, {report.kept} present before"
     print(f"{args.name}: {counts} images in {Path(args.out)} ({done})")
     print(f"in a config: type='{dataset.name}', data_root='{Path(args.out)}'")
     return 0

@@ -10,11 +10,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="DIR", help="a folder with images and labels, in any common layout")
     parser.add_argument("--out", metavar="FILE", help="the config to write (default: <DIR's name>.yaml)")
     parser.add_argument("--recipe", default="fastscnn", metavar="R", help="a family or recipe (default: fastscnn)")
-    parser.add_argument("--force", action="store_true", help="replace a config that is there already")
+    parser.add_argument("--force", action="store_true", help="replace an existing config")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the config, show it, and say what to do next."""
+    """Write the config, print it, and name the next commands."""
     from rich.console import Console
 
     from terrazzo.data.discovery.propose import Proposal
@@ -24,9 +24,9 @@ def run(args: argparse.Namespace) -> int:
     folder = Path(args.folder)
     target = Path(args.out or f"{folder.resolve().name}.yaml")
     if target.suffix.lower() not in (".yaml", ".yml"):
-        raise UserError(f"--out {target}: the config is a .yaml file")
+        raise UserError(f"--out {target}: the name must end in .yaml or .yml")
     if target.exists() and not args.force:
-        raise UserError(f"{target} is there already: --force replaces it, --out FILE writes elsewhere")
+        raise UserError(f"{target} exists already: --force replaces it, --out FILE writes elsewhere")
     text = Proposal(folder, args.recipe, Console(stderr=True)).text(target)
     make_folder(target.parent)
     write_atomically(target, lambda path: path.write_text(text, encoding="utf-8"))

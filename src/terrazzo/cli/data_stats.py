@@ -6,19 +6,19 @@ import argparse
 import json
 from typing import Any
 
-from terrazzo.cli.common import add_config_options, overrides
+from terrazzo.cli.common import add_config_options, overrides, print_table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", help="a config file (.py, .yaml, .json) or a recipe name")
     parser.add_argument("--split", nargs="+", default=[], metavar="NAME", help="train, val, test (default: all)")
-    parser.add_argument("--data-root", metavar="D", help="where the data lie, if not where the config says")
+    parser.add_argument("--data-root", metavar="D", help="folder of the data, if not that of the config")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     add_config_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Statistics of each split, then the lines that bring the training's mean and std into the config."""
+    """Print statistics of each split, then the lines of config for the mean and std of the first one."""
     from rich.console import Console
 
     from terrazzo.config.load import load_config
@@ -38,17 +38,15 @@ def run(args: argparse.Namespace) -> int:
         return 0
     for split, one in found.items():
         show(console, split, one)
-    place = "the config" if is_short else "the config, or --cfg-options"
-    console.print(f"\nmean and std of {name}, for {place}:", markup=False)
+    target = "the config" if is_short else "the config, or --cfg-options"
+    console.print(f"\nmean and std of {name}, for {target}:", markup=False)
     for line in lines:
         console.print(line, markup=False)
     return 0
 
 
 def show(console: Any, split: str, statistics: Any) -> None:
-    """A split as text and a table of its classes."""
-    from rich.table import Table
-
+    """Print a split as text, and a table of its classes."""
     sizes = [f"{width}x{height} ({count})" for (height, width), count in statistics.sizes.most_common(4)]
     more = f" and {len(statistics.sizes) - 4} more sizes" if len(statistics.sizes) > 4 else ""
     console.print(f"\n{split}: {statistics.images} images, width x height {', '.join(sizes)}{more}", markup=False)
@@ -57,12 +55,9 @@ def show(console: Any, split: str, statistics: Any) -> None:
         console.print(f"{key:>4} of each band: {values}", markup=False)
     if statistics.pixels is None:
         return
-    table = Table("class")
-    for column in ("pixels", "share", "images"):
-        table.add_column(column, justify="right")
-    rows = zip(statistics.classes, statistics.pixels, statistics.shares(), statistics.shown, strict=True)
-    for name, pixels, share, images in rows:
-        table.add_row(name, f"{pixels:,}", f"{share:.2f}%", str(images))
+    found = zip(statistics.classes, statistics.pixels, statistics.shares(), statistics.shown, strict=True)
+    rows = [(name, f"{pixels:,}", f"{share:.2f}%", str(images)) for name, pixels, share, images in found]
     total = int(statistics.pixels.sum()) + statistics.ignored
-    table.add_row("(ignored)", f"{statistics.ignored:,}", f"{100 * statistics.ignored / max(1, total):.2f}% of all", "")
-    console.print(table)
+    ignored = f"{100 * statistics.ignored / max(1, total):.2f}% of all"
+    columns = ("class", "pixels", "share", "images")
+    print_table(columns, [*rows, ("(ignored)", f"{statistics.ignored:,}", ignored, "")], numbers=columns[1:])

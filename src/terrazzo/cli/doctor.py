@@ -16,10 +16,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print versions, devices and missing extras; 1 if a needed package is missing."""
+    """Print versions, devices and missing extras. Return 1 if a required package is missing, else 0."""
     print(f"terrazzo {terrazzo.__version__}, Python {platform.python_version()}, {platform.platform()}")
-    needed, extras = requirements()
-    missing = [name for name in needed if not report(name)]
+    required, extras = requirements()
+    missing = [name for name in required if not report(name)]
     if "torch" not in missing:
         import torch
 
@@ -32,13 +32,13 @@ def run(args: argparse.Namespace) -> int:
             f"  {extra}: "
             + (f'pip install "terrazzo[{extra}]" ({", ".join(absent)} missing)' if absent else "installed")
         )
-    print("missing: " + ", ".join(missing) if missing else "all that is needed is here")
+    print("missing: " + ", ".join(missing) if missing else "all required packages are installed")
     return 1 if missing else 0
 
 
 def requirements() -> tuple[list[str], dict[str, list[str]]]:
-    """Names of the needed packages, and those of each extra, from the package's own metadata."""
-    needed: list[str] = []
+    """The names of the required packages and of those of each extra, from the metadata of this package."""
+    required: list[str] = []
     extras: dict[str, list[str]] = {}
     for line in importlib.metadata.requires("terrazzo") or []:
         name = re.split(r"[^\w.-]", line, maxsplit=1)[0]
@@ -46,12 +46,12 @@ def requirements() -> tuple[list[str], dict[str, list[str]]]:
         if extra:
             extras.setdefault(extra.group(1), []).append(name)
         else:
-            needed.append(name)
-    return needed, extras
+            required.append(name)
+    return required, extras
 
 
 def version(name: str) -> str | None:
-    """The installed version of a package; opencv-python does for its headless build."""
+    """The installed version of a package; any build of OpenCV counts as the headless one."""
     for candidate in (name, *(["opencv-python", "opencv-contrib-python"] if name.startswith("opencv") else [])):
         try:
             return importlib.metadata.version(candidate)
@@ -61,7 +61,7 @@ def version(name: str) -> str | None:
 
 
 def report(name: str) -> bool:
-    """Print a package's version; whether it is there."""
+    """Print a package's version and return whether it is installed."""
     found = version(name)
     print(f"  {name} {found or 'MISSING'}")
     return found is not None

@@ -11,7 +11,7 @@ DEFAULT_KEYS = ["loss", "mIoU", "lr"]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    plot = actions.add_parser("plot", help="curves of one or several runs, each in a colour of its own")
+    plot = actions.add_parser("plot", help="plot the curves of one or several runs, each in its own colour")
     plot.add_argument("runs", nargs="+", metavar="RUN", help="work dirs, or folders of work dirs")
     plot.add_argument(
         "--keys",
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def result_of(run: Any) -> str:
-    """`mIoU 61.20 at step 900`, or the state of a run that was never scored."""
+    """A run's best score as `mIoU 61.20 at step 900`, or the state of a run without one."""
     if run.best is None:
         return f"{run.state}, step {run.step}"
     return f"{run.metric} {run.best:.2f} at step {run.best_step}"

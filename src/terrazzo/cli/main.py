@@ -1,4 +1,4 @@
-"""Which command was asked for; what goes wrong ends here, in one line."""
+"""The entry point: it dispatches to a command and reports errors in one line."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from terrazzo.errors import UserError
 COMMANDS = {
     "train": "train a model from a config or a recipe",
     "log": "plot the curves of runs",
-    "runs": "list runs with their best scores, and what their configs do not share",
+    "runs": "list runs with their best scores and the differences between their configs",
     "test": "score a checkpoint on a data set",
     "predict": "segment images, folders or videos",
     "recipe": "list, search and show the official recipes",
     "config": "show a config as resolved",
     "data": "prepare data sets",
-    "model": "list the parts of models, and say what a model costs",
+    "model": "list the parts of models, and show what a model costs",
     "checkpoint": "inspect, publish, average and convert checkpoints",
-    "weights": "fetch published weights, and list those that are here",
-    "demo": "train, test and show a small model on drawn street scenes, offline, in minutes",
-    "doctor": "say what is installed and whether it fits",
+    "weights": "fetch published weights, and list those on this machine",
+    "demo": "train, test and show a small model on synthetic street scenes, offline, in minutes",
+    "doctor": "report what is installed and what is missing",
 }
 
 
 def make_parser(command: str | None = None) -> argparse.ArgumentParser:
-    """The program's parser; only the command that is asked for brings its own arguments."""
+    """The program's parser, with the arguments of the one command that is called."""
     parser = argparse.ArgumentParser(prog="terrazzo", description="Semantic segmentation in plain PyTorch.")
     parser.add_argument("--version", action="version", version=f"terrazzo {terrazzo.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -43,7 +43,7 @@ def make_parser(command: str | None = None) -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command: 0 if it did its work, 1 if it failed, 2 if it was called wrongly."""
+    """Run a command and return its exit code: 0 for success, 1 for failure, 2 for wrong usage."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     command = next((argument for argument in arguments if not argument.startswith("-")), None)
     args = make_parser(command).parse_args(arguments, argparse.Namespace(arguments=arguments))
@@ -52,12 +52,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return importlib.import_module(f"terrazzo.cli.{args.command}").run(args)
     except (UserError, OSError) as problem:
-        if isinstance(problem, BrokenPipeError):  # `terrazzo ... | head`: nobody reads on
-            sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - else the interpreter complains at its end
+        if isinstance(problem, BrokenPipeError):  # `terrazzo ... | head`: the reader has stopped
+            sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - else the interpreter complains at exit
         else:
             print(f"error: {problem}", file=sys.stderr)
     except RuntimeError as problem:
-        if type(problem).__name__ != "OutOfMemoryError":  # torch's, which is not imported for its name's sake
+        if type(problem).__name__ != "OutOfMemoryError":  # torch's; importing torch only for this check would be slow
             raise
         reason = str(problem).splitlines()[0]
         print(f"error: {reason}: take a smaller batch, crop or model, or --amp", file=sys.stderr)
@@ -67,5 +67,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def show_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
-    """A warning as one line."""
+    """Print a warning as one line."""
     print(f"warning: {message}", file=sys.stderr)

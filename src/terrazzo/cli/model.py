@@ -4,29 +4,28 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Sequence
 from typing import Any
 
-from terrazzo.cli.common import add_config_options, overrides
+from terrazzo.cli.common import add_config_options, overrides, print_table
 
 KINDS = ("backbones", "necks", "heads", "losses", "segmentors", "own")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    info = actions.add_parser("info", help="say what a model costs: parameters, FLOPs, features, memory")
+    info = actions.add_parser("info", help="show what a model costs: parameters, FLOPs, features, memory")
     info.add_argument("config", metavar="NAME|CONFIG", help="a recipe name or a config file (.py, .yaml, .json)")
-    info.add_argument("--size", type=size, metavar="HxW", help="of the input (default: the config's crop size)")
+    info.add_argument("--size", type=size, metavar="HxW", help="size of the input (default: the config's crop size)")
     add_config_options(info)
-    listing = actions.add_parser("list", help="list the types that a config's model can be made of")
-    listing.add_argument("--kind", choices=KINDS, help="only these; own: from outside of terrazzo")
+    listing = actions.add_parser("list", help="list the types that a config's model can be built from")
+    listing.add_argument("--kind", choices=KINDS, help="only this kind; own: types registered outside terrazzo")
 
 
 def size(text: str) -> tuple[int, int]:
-    """`512x1024` as height and width, or one length for both."""
+    """The height and width in `512x1024`, or one length for both."""
     match = re.fullmatch(r"([1-9]\d{0,5})(?:x([1-9]\d{0,5}))?", text)
     if match is None:
-        raise argparse.ArgumentTypeError(f"'{text}' is no size: write HEIGHTxWIDTH, such as 512x1024")
+        raise argparse.ArgumentTypeError(f"'{text}' is not a size: write HEIGHTxWIDTH, such as 512x1024")
     return int(match[1]), int(match[2] or match[1])
 
 
@@ -47,22 +46,19 @@ def show(found: Any) -> None:
     """Print a ModelInfo."""
     _, channels, height, width = found.input_shape
     print(f"{found.type}, one image of {channels}x{height}x{width}, {found.output_shape[1]} output channels")
-    rows = [("part", "type", "parameters", "GFLOPs")]
-    rows += [(part.name, part.type, f"{part.parameters:,}", giga(part.flops)) for part in found.parts]
+    rows = [(part.name, part.type, f"{part.parameters:,}", giga(part.flops)) for part in found.parts]
     rows += [("all", "", f"{found.parameters:,}", giga(found.flops))]
-    print_table(rows, numbers=2)
+    print_table(("part", "type", "parameters", "GFLOPs"), rows, numbers=("parameters", "GFLOPs"))
     if found.trainable != found.parameters:
         print(f"trainable: {found.trainable:,}")
-    rows = [("features of", "channels", "stride", "size")]
-    rows += [
+    rows = [
         (map_.source, str(map_.channels), f"{map_.stride:g}", f"{map_.height}x{map_.width}") for map_ in found.features
     ]
-    print_table(rows, numbers=3)
+    columns = ("features of", "channels", "stride", "size")
+    print_table(columns, rows, numbers=columns[1:])
     weights, activations = found.weight_bytes / 2**20, found.activation_bytes / 2**20
-    print(
-        f"memory in float32: {weights:,.1f} MiB of weights, and {activations:,.1f} MiB of images and features at most"
-    )
-    print("GFLOPs are torch's: two for a multiplication with its addition; inference runs no auxiliary head")
+    print(f"memory in float32: {weights:,.1f} MiB of weights, at most {activations:,.1f} MiB of images and features")
+    print("GFLOPs are counted as in torch, two for each multiply-add; inference does not run auxiliary heads")
 
 
 def list_types(args: argparse.Namespace) -> int:
@@ -78,14 +74,3 @@ def list_types(args: argparse.Namespace) -> int:
 
 def giga(count: int) -> str:
     return f"{count / 1e9:,.2f}"
-
-
-def print_table(rows: Sequence[tuple[str, ...]], numbers: int) -> None:
-    """Rows in columns, the last `numbers` of them flush right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        left = len(row) - numbers
-        cells = [
-            cell.ljust(w) if i < left else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-        ]
-        print("  " + "  ".join(cells).rstrip())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from terrazzo.cli.common import print_table
 from terrazzo.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -44,8 +45,8 @@ def run(args: argparse.Namespace) -> int:
     else:
         chosen = [item for item in found if (args.old or item.vocabulary == "1.x") and matches(item, args)]
     if not chosen:
-        raise UserError("no recipe matches; `terrazzo recipe list` shows them all")
-    print_table(sorted(chosen, key=SORTS[getattr(args, "sort", "name")]))
+        raise UserError("no recipe fits; `terrazzo recipe list` shows them all")
+    show_list(sorted(chosen, key=SORTS[getattr(args, "sort", "name")]))
     return 0
 
 
@@ -71,25 +72,16 @@ def matches(item: RecipeInfo, args: argparse.Namespace) -> bool:
     )
 
 
-def print_table(items: list[RecipeInfo]) -> None:
-    """Print one line a recipe."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    table.add_column("recipe", no_wrap=True)
-    for column in ("mIoU", "GB", "ms", "devices"):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("note")
+def show_list(items: list) -> None:
+    """Print one line for each recipe."""
+    rows = []
     for item in items:
         devices = f"{item.devices} x {item.batch_size}" if item.devices else ""
         numbers = [shown(value) for value in (item.miou, item.memory, item.milliseconds)]
-        table.add_row(item.name, *numbers, devices, item.note)
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 240
-    console.print(table)
-    console.print(f"{len(items)} recipes; GB: training memory a device, ms: an image on one V100")
+        rows.append((item.name, *numbers, devices, item.note))
+    columns = ("recipe", "mIoU", "GB", "ms", "devices", "note")
+    print_table(columns, rows, numbers=columns[1:-1])
+    print(f"{len(items)} recipes; GB: training memory per device, ms: per image on one V100")
 
 
 def shown(value: float | None) -> str:

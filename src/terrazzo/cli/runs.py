@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
-# name -> what runs are put in order by; the first one stands at the top
-SORTS = {
+from terrazzo.cli.common import print_table
+
+SORTS: dict[str, Callable[[Any], Any]] = {  # name -> the key that runs are sorted by
     "best": lambda run: (run.best is None, -(run.best or 0) if not run.lower_is_better else run.best or 0),
     "name": lambda run: run.name,
     "step": lambda run: -run.step,
@@ -21,7 +22,7 @@ SORTS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folders", nargs="*", default=["runs"], metavar="DIR", help="folders of runs (default: runs)")
-    parser.add_argument("--sort", choices=list(SORTS), default="best", help="the best, longest, newest ... first")
+    parser.add_argument("--sort", choices=list(SORTS), default="best", help="show the best, longest, newest ... first")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
 
 
@@ -33,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({"runs": [summary(run) for run in runs], "differences": found}, indent=1, default=str))
         return 0
-    print_table(runs)
+    show_list(runs)
     print_differences([run.name for run in runs], found)
     return 0
 
@@ -44,19 +45,12 @@ def summary(run: Any) -> dict[str, Any]:
     return {"folder": str(run.folder), **{key: getattr(run, key) for key in kept}}
 
 
-def print_table(runs: Sequence[Any]) -> None:
-    """One line for each run."""
-    from rich.console import Console
-    from rich.table import Table
-
+def show_list(runs: Sequence[Any]) -> None:
+    """Print one line for each run."""
     from terrazzo.training.monitoring.log import duration
 
-    table = Table("run", "state")
-    for column in ("step", "best", "at step", "time"):
-        table.add_column(column, justify="right")
-    table.add_column("started")
-    for run in runs:
-        table.add_row(
+    rows = [
+        (
             run.name,
             run.state,
             f"{run.step}/{run.total}" if run.total else str(run.step),
@@ -65,13 +59,16 @@ def print_table(runs: Sequence[Any]) -> None:
             "-" if run.seconds is None else duration(run.seconds),
             (run.started or "-")[:16].replace("T", " "),
         )
-    Console(highlight=False).print(table)
+        for run in runs
+    ]
+    columns = ("run", "state", "step", "best", "at step", "time", "started")
+    print_table(columns, rows, numbers=columns[2:-1])
 
 
 def print_differences(names: Sequence[str], differences: dict[str, list[Any]]) -> None:
-    """Each key with its values, and which runs have which."""
+    """Print each key that differs with its values and the runs that have them."""
     if len(names) > 1:
-        print("configs differ in:" if differences else "the configs are all the same")
+        print("configs differ in:" if differences else "all configs are the same")
     for key, values in differences.items():
         print(f"  {key}")
         texts = [value if isinstance(value, str) else json.dumps(value) for value in values]

@@ -131,7 +131,7 @@ class SegmentationDataset:
         """Images and their labels, which may lie in one file."""
         if self.label_format is not None and self.label_format.is_index:
             found = [image for image, _ in find_pairs(images, None, endings, (), split, self.exclude)]
-            return list(zip(found, self.label_format.find(found, images), strict=True))
+            return list(zip(found, self.label_format.find_labels(found, images), strict=True))
         if labels is not None and split is None:
             self.folders = Folders(images, labels, suffixes(endings), suffixes(label_endings))
         return find_pairs(images, labels, endings, label_endings, split, self.exclude)

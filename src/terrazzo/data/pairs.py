@@ -1,4 +1,4 @@
-"""Finding the images of a split and the label of each."""
+"""Pairs of the images of a split and their labels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Pair = tuple[Path, "Path | None"]
 
 
 class PairingError(UserError):
-    """Images and labels that do not come together; `kind` and `files` are what the check of data reports."""
+    """Images and labels that do not match; `kind` and `files` are for the check of data."""
 
     def __init__(self, message: str, kind: str, files: Sequence[Path] = ()) -> None:
         super().__init__(message)
@@ -23,7 +23,7 @@ class PairingError(UserError):
 
 @dataclass(frozen=True)
 class Folders:
-    """Two folders whose files belong together by name, and how the names end."""
+    """Two folders with files that match by name, and the endings of these names."""
 
     images: Path
     labels: Path
@@ -31,18 +31,18 @@ class Folders:
     label_endings: tuple[str, ...]
 
     def unused_labels(self, exclude: Sequence[str]) -> list[Path]:
-        """Labels that belong to no image."""
+        """The labels that do not belong to any image."""
         pairs = folder_pairs(self.images, self.labels, self.image_endings, self.label_endings)
         return unused_labels(self.labels, {label for _, label in pairs}, self.label_endings, exclude)
 
 
 def suffixes(value: str | Sequence[str]) -> tuple[str, ...]:
-    """One suffix or several, as a tuple."""
+    """A suffix or several as a tuple."""
     return (value,) if isinstance(value, str) else tuple(value)
 
 
 def ending_of(name: str, endings: Sequence[str]) -> str | None:
-    """The longest of the endings that a file name has, in whatever case."""
+    """The longest of the endings that match a file name, regardless of case."""
     return max((ending for ending in endings if name.lower().endswith(ending.lower())), key=len, default=None)
 
 
@@ -57,23 +57,10 @@ def find_pairs(
     """(image, label) paths in a stable order: the names in the `split` file, or all images below the folder.
 
     A label has its image's path below the other folder, with another suffix. Images whose path ends with one of
-    `exclude` are left out. Raises UserError for a missing folder, an empty split, and images without a label.
+    `exclude` are skipped. Raises UserError for a missing folder, an empty split, and images without a label.
     """
-    img_endings, label_endings = suffixes(img_suffix), suffixes(seg_map_suffix)
-    if split is not None:
-        found = list(_from_split(split, images, labels, img_endings, label_endings))
-        if not found:
-            raise PairingError(f"the split file {split} names no image", "empty-split")
-    else:
-        if not images.is_dir():
-            raise PairingError(
-                f"there is no image folder {images}: check data_root and data_prefix (or `data.images`)", "empty-split"
-            )
-        found = folder_pairs(images, labels, img_endings, label_endings)
-        if not found:
-            raise PairingError(
-                f"the folder {images} holds no image that ends in {', '.join(img_endings)}", "empty-split"
-            )
+    label_endings = suffixes(seg_map_suffix)
+    found = candidate_pairs(images, labels, suffixes(img_suffix), label_endings, split)
     used = {label for _, label in found}
     if exclude:
         found = [pair for pair in found if not is_excluded(pair[0], exclude)]
@@ -100,14 +87,40 @@ def find_pairs(
     return found
 
 
-def held_out(names: Sequence[str], share: float, part: str) -> list[int]:
-    """The places of the names of one `part`: a `share` of them, drawn by name alone, is `val`, the rest `train`.
+def candidate_pairs(
+    images: Path,
+    labels: Path | None,
+    img_endings: tuple[str, ...],
+    label_endings: tuple[str, ...],
+    split: Path | None = None,
+) -> list[Pair]:
+    """The images of the `split` file or of a folder with their labels, None for a missing one.
 
-    Each has at least one; raises UserError where there are not as many, and for a share that is none.
+    Raises PairingError if there is no image, and for a line of the split file whose files do not exist.
+    """
+    if split is not None:
+        found = list(_from_split(split, images, labels, img_endings, label_endings))
+        if not found:
+            raise PairingError(f"the split file {split} names no image", "empty-split")
+        return found
+    if not images.is_dir():
+        raise PairingError(
+            f"there is no image folder {images}: check data_root and data_prefix (or `data.images`)", "empty-split"
+        )
+    found = folder_pairs(images, labels, img_endings, label_endings)
+    if not found:
+        raise PairingError(f"the folder {images} holds no image that ends in {', '.join(img_endings)}", "empty-split")
+    return found
+
+
+def held_out(names: Sequence[str], share: float, part: str) -> list[int]:
+    """The indices of the names of one `part`: a `share` of them, drawn by name alone, is `val`, the rest `train`.
+
+    Each part has at least one; raises UserError for fewer than two names and for a share that is not below 1.
     """
     if part not in ("train", "val"):
         raise UserError(f"holdout: part is 'train' or 'val', not {part!r}")
-    order = sorted(range(len(names)), key=lambda place: hashlib.sha256(names[place].encode()).digest())
+    order = sorted(range(len(names)), key=lambda index: hashlib.sha256(names[index].encode()).digest())
     if not 0 < share < 1 or len(names) < 2:
         raise UserError(f"a share of {share} of {len(names)} images leaves nothing to train or to validate on")
     count = min(max(1, round(share * len(names))), len(names) - 1)
@@ -117,7 +130,7 @@ def held_out(names: Sequence[str], share: float, part: str) -> list[int]:
 def folder_pairs(
     images: Path, labels: Path | None, img_endings: tuple[str, ...], label_endings: tuple[str, ...]
 ) -> list[Pair]:
-    """All images below a folder with their labels, None where there is none."""
+    """All images below a folder with their labels, None for a missing one."""
     names = sorted(
         path.relative_to(images)
         for path in images.rglob("*")
@@ -129,14 +142,14 @@ def folder_pairs(
 
 
 def is_excluded(path: Path, exclude: Sequence[str]) -> bool:
-    """Whether a path ends with one of the names."""
+    """Report whether a path ends with one of the names."""
     return any(f"/{path.as_posix()}".endswith(f"/{name}") for name in exclude)
 
 
 def unused_labels(
     labels: Path, used: set[Path | None], endings: Sequence[str], exclude: Sequence[str] = ()
 ) -> list[Path]:
-    """Labels that belong to no image."""
+    """The labels that do not belong to any image."""
     return sorted(
         path
         for path in labels.rglob("*")
@@ -148,7 +161,7 @@ def unused_labels(
 
 
 def _is_label(name: str, img_endings: tuple[str, ...], label_endings: tuple[str, ...]) -> bool:
-    """Whether a file beside the images is a label: its label ending is longer than that of an image."""
+    """Report whether a file among the images is a label: its label ending is longer than its image ending."""
     label, image = ending_of(name, label_endings), ending_of(name, img_endings)
     return label is not None and image is not None and len(label) > len(image)
 
@@ -170,7 +183,7 @@ def _label_of(
 def _from_split(
     split: Path, images: Path, labels: Path | None, img_endings: tuple[str, ...], label_endings: tuple[str, ...]
 ) -> Iterable[Pair]:
-    """Lines of `name`, with or without a suffix, or of `image label` paths."""
+    """The pairs in lines of `name`, with or without a suffix, or of `image label` paths."""
     if not split.is_file():
         raise PairingError(f"there is no split file {split}", "empty-split")
     for number, line in enumerate(split.read_text(encoding="utf-8").splitlines(), 1):

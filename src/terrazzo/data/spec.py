@@ -1,4 +1,4 @@
-"""What a data set is: its classes, colours and file layout, as a declaration."""
+"""Declarations of data sets: their classes, colours and file layout."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".n
 
 @dataclass(frozen=True)
 class Source:
-    """Where a config says that a data set lies, its paths joined with data_root."""
+    """The files of a data set as a config gives them, joined with data_root."""
 
     images: Path
     labels: Path | None
@@ -26,7 +26,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Listing:
-    """What a data set's own index file says: image and label pairs, and the classes by label value."""
+    """The contents of a data set's index file: image and label pairs, and the classes by label value."""
 
     pairs: list[tuple[Path, Path | None]]
     classes: tuple[str, ...]
@@ -36,9 +36,9 @@ class Listing:
 class DatasetSpec:
     """A data set as published; every field can be overridden where a config uses it.
 
-    `layout` holds, for each split, `data_prefix` and `ann_file` below `data_root`, or the names of other splits that
-    it joins; `counts` the published number of images. `read` replaces the search in folders where an index file names
-    the images; `describe` adds to a sample's meta what an image's name says about it.
+    `layout` gives, for each split, `data_prefix` and `ann_file` below `data_root`, or the names of the splits that it
+    joins; `counts` the published number of images. `read` lists the images of a data set with an index file, in place
+    of a search in folders; `describe` returns entries for a sample's meta from its image's name.
     """
 
     name: str
@@ -60,11 +60,8 @@ class DatasetSpec:
     read: Callable[[Source], Listing] | None = None
     describe: Callable[[Path], dict[str, Any]] | None = None
 
-    def __post_init__(self) -> None:
-        DATASETS.register(self, name=self.name)
-
     def split(self, name: str, data_root: str | Path | None = None) -> dict[str, Any]:
-        """The config section of a split below `data_root`, by default where the official configs expect it.
+        """The config section of a split below `data_root`, by default that of the official configs.
 
         Raises UserError for a split that the data set does not have.
         """
@@ -78,8 +75,15 @@ class DatasetSpec:
         return section if data_root is None else section | {"data_root": str(data_root)}
 
 
+def declare(**facts: Any) -> DatasetSpec:
+    """Register the data set with these fields of a DatasetSpec: configs then name it as the `type` of a dataset."""
+    spec = DatasetSpec(**facts)
+    DATASETS.register(spec)
+    return spec
+
+
 def dataset_spec(alias: str) -> DatasetSpec:
-    """A declared data set by its type name or a short one (`cityscapes`, `ade`). Raises UserError with the nearest."""
+    """The declared data set of a type name or a short name (`cityscapes`, `ade`). Raises UserError with the nearest."""
     specs = {name: DATASETS.get(name) for name in DATASETS}
     short = {alias: spec for spec in specs.values() for alias in spec.aliases}
     found = short.get(alias) or specs.get(alias) or short.get(alias.lower())
@@ -89,7 +93,7 @@ def dataset_spec(alias: str) -> DatasetSpec:
 
 
 def legend(text: str) -> dict[str, Any]:
-    """`classes` and `palette` from `name #rrggbb, name #rrggbb, ...`."""
+    """The `classes` and `palette` in `name #rrggbb, name #rrggbb, ...`."""
     entries = [entry.strip().rsplit(" #", 1) for entry in text.split(",")]
     return {
         "classes": tuple(name for name, _ in entries),
@@ -98,19 +102,18 @@ def legend(text: str) -> dict[str, Any]:
 
 
 def part(images: str, labels: str, ann_file: str = "", **more: Any) -> dict[str, Any]:
-    """A split in the words of a config: its folders below data_root, and the file that lists its images."""
+    """The config section of a split: its folders below data_root, and the file that lists its images."""
     listed = {"ann_file": ann_file} if ann_file else {}
     return {"data_prefix": {"img_path": images, "seg_map_path": labels}, **listed, **more}
 
 
 def parts(images: str, labels: str, *splits: str, ann_file: str = "", **renamed: str) -> dict[str, Any]:
-    """Splits whose folders (and list) differ by one word, `{}` in the patterns; `renamed` gives it where it is not
-    the split's name."""
+    """Splits whose folders (and list) differ in one word, `{}` in the patterns: the split's name, or as `renamed`."""
     words = {split: split for split in splits} | renamed
     return {
         split: part(images.format(word), labels.format(word), ann_file.format(word)) for split, word in words.items()
     }
 
 
-FOLDER = DatasetSpec(name="BaseSegDataset", about="Images and labels in two folders, matched by name.")
-CUSTOM = DatasetSpec(name="CustomDataset", about="The 0.x name of a folder of images and labels.")
+FOLDER = declare(name="BaseSegDataset", about="Images and labels in two folders, matched by name.")
+CUSTOM = declare(name="CustomDataset", about="The 0.x name of a folder of images and labels.")

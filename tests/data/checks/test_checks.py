@@ -493,7 +493,7 @@ def test_fix_says_what_to_give_where_it_cannot_write(streets, capsys):
     truncate(path(streets, "images"))
     assert main(["data", "check", str(streets), "--fix"]) == 1
     err = capsys.readouterr().err
-    assert "no config file" in err and "data.exclude: [images/train/01.png]" in err
+    assert "not a config file" in err and "data.exclude: [images/train/01.png]" in err
 
 
 EDITS = {
@@ -531,7 +531,7 @@ def test_a_folder_without_a_config(streets):
     truncate(path(streets, "images"))
     code, findings = check(streets)
     assert code == 1 and {"unreadable", "shifted-labels"} <= set(kinds(findings))
-    with pytest.raises(UserError, match="holds no images with labels"):
+    with pytest.raises(UserError, match="which files are images and which are labels"):
         from terrazzo.data.checks.run import folder_specs
 
         folder_specs(streets / "images")

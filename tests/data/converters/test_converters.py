@@ -479,7 +479,7 @@ def test_a_test_half_without_labels_is_noted(tmp_path):
     "arguments, message",
     [
         (["drives"], "did you mean 'drive'"),
-        (["drive", "--tile", "256"], "cuts no tiles"),
+        (["drive", "--tile", "256"], "does not cut tiles"),
         (["potsdam", "--tile", "256", "--stride", "512"], "would leave gaps"),
     ],
 )

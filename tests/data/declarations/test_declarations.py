@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import Counter
 from pathlib import Path
@@ -13,7 +14,7 @@ from PIL import Image
 
 from support.paths import GOLDEN
 from terrazzo.data.dataset import build_dataset, leaves
-from terrazzo.data.spec import dataset_spec
+from terrazzo.data.spec import dataset_spec, declare
 from terrazzo.errors import UserError
 from terrazzo.registry import DATASETS
 
@@ -54,6 +55,19 @@ def test_is_known_by_its_short_names(name, aliases):
 def test_an_unknown_alias_names_the_nearest():
     with pytest.raises(UserError, match="cityscapes"):
         dataset_spec("cityscape")
+
+
+def test_a_spec_is_plain_data_and_registers_where_declare_is_called():
+    changed = dataclasses.replace(dataset_spec("cityscapes"), name="OwnStreets", data_root="data/own")
+    assert changed.split("val")["type"] == "OwnStreets" and "OwnStreets" not in DATASETS
+    with pytest.raises(UserError, match=r"'OwnStreets' at train.*terrazzo\.data\.spec\.declare"):
+        DATASETS.get(changed.name, "train")
+    try:
+        assert declare(**vars(changed)) == DATASETS.get("OwnStreets")
+        with pytest.raises(ValueError, match="registered twice"):
+            declare(name="OwnStreets")
+    finally:
+        del DATASETS.types["OwnStreets"]
 
 
 @pytest.mark.parametrize("section", FACTS["sections"], ids=lambda s: f"{s['type']}-{s['data_prefix']['img_path']}")

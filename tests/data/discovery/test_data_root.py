@@ -60,12 +60,12 @@ def test_a_data_set_in_its_own_layout_keeps_its_declaration(tmp_path):
 
 
 def test_lists_name_the_samples_of_a_split(tmp_path):
-    for folder in ("images", "masks"):
-        (tmp_path / folder).mkdir()
     for split in ("train", "val"):
+        image, label = street(0)
+        save_image(tmp_path / "images" / f"{split}.png", image)
+        save_label(tmp_path / "masks" / f"{split}.png", label)
         (tmp_path / f"{split}.txt").write_text(split)
-    (tmp_path / "classes.txt").write_text("a\nb\n")
-    save_label(tmp_path / "masks" / "train.png", np.ones((4, 4), np.uint8))
+    (tmp_path / "classes.txt").write_text("\n".join(CLASSES))
     section = set_of(moved(PSPNET, tmp_path), "val")
     assert section["ann_file"] == "val.txt"
     assert section["data_prefix"] == {"img_path": "images", "seg_map_path": "masks"}
@@ -137,21 +137,36 @@ def test_classes_may_be_given_as_a_config_key(tmp_path):
 @pytest.mark.parametrize(
     ("name", "folders", "message"),
     [
-        (OWN, None, "say where the data lie with --data-root"),
-        (OWN, ("pictures",), "neither the layout that the config reads nor images/ and labels/"),
-        (PSPNET, ("images", "labels"), "holds no label"),
-        (PSPNET, ("images/test", "labels/test"), "no train split: neither a folder images/train nor a list train.txt"),
+        (OWN, None, "give the folder of the data with --data-root"),
+        (OWN, (), "holds no image"),
+        (OWN, ("pictures",), "which files are images and which are labels"),
+        (PSPNET, ("images",), r"which files are images.* Looked for images/ and labels/"),
+        (
+            PSPNET,
+            ("images/test", "labels/test"),
+            "no train split: found images/test and labels/test, which is test data",
+        ),
         (OWN, "missing", "--data-root: there is no folder"),
     ],
 )
 def test_what_is_missing_is_named(name, folders, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for folder in folders or () if folders != "missing" else ():
-        (tmp_path / folder).mkdir(parents=True)
-    if folders and "/" in folders[0]:
-        save_label(tmp_path / folders[1] / "a.png", np.ones((4, 4), np.uint8))
+        save_label(tmp_path / folder / "a.png", np.ones((4, 4), np.uint8))
     with pytest.raises(UserError, match=message):
         moved(name, None if folders is None else tmp_path / ("x" if folders == "missing" else ""))
+
+
+def test_testing_needs_no_training_data_and_takes_the_test_set_before_the_validation_data(tmp_path):
+    expected = {}
+    for split in ("val", "test"):
+        image, label = street(0)
+        save_image(tmp_path / "images" / split / f"{split}.png", image)
+        save_label(tmp_path / "labels" / split / f"{split}.png", label)
+        (tmp_path / "classes.txt").write_text("\n".join(CLASSES))
+        section = set_of(locate(tz.load_config(PSPNET), tmp_path, ("test",)), "test")
+        expected[split] = [image.name for image, _ in build_dataset(section).pairs]
+    assert expected == {"val": ["val.png"], "test": ["test.png"]}
 
 
 def test_a_file_without_data_root_stays_as_it_is():

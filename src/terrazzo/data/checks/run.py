@@ -18,14 +18,10 @@ from terrazzo.data.checks.overlap import overlap_findings
 from terrazzo.data.checks.survey import Entry, Part, Split, open_split, read_all
 from terrazzo.data.checks.values import gather, value_findings
 from terrazzo.data.dataset import leaves
-from terrazzo.data.discovery.data_root import FOLDERS
+from terrazzo.data.discovery.finder import find_layout
+from terrazzo.data.discovery.label_facts import encoded_label_facts
 from terrazzo.errors import UserError
 
-SPLIT_WORDS = {
-    "train": ("train", "training"),
-    "val": ("val", "valid", "validation"),
-    "test": ("test", "testing"),
-}
 MOST_TEXT = 300  # characters of a repair in a message
 IRRELEVANT = ("pipeline", "test_mode", "indices")  # to which files a data set has
 
@@ -157,19 +153,8 @@ def data_lines(changes: Mapping[str, Any], prefix: str = "") -> list[str]:
 
 
 def folder_specs(root: Path) -> dict[str, dict[str, Any]]:
-    """Data sections for a folder of images and labels in one of the usual layouts.
-
-    Raises UserError where none of them is found.
-    """
-    for images, labels in FOLDERS:
-        if (root / images).is_dir() and (root / labels).is_dir():
-            section = {"type": "BaseSegDataset", "data_root": str(root)}
-            specs = {
-                name: section | {"data_prefix": {"img_path": f"{images}/{word}", "seg_map_path": f"{labels}/{word}"}}
-                for name, words in SPLIT_WORDS.items()
-                for word in words
-                if (root / images / word).is_dir()
-            }
-            return specs or {"train": section | {"data_prefix": {"img_path": images, "seg_map_path": labels}}}
-    layouts = ", ".join(f"{images} and {labels}" for images, labels in FOLDERS)
-    raise UserError(f"the folder {root} holds no images with labels in a known layout ({layouts}): give a config")
+    """Dataset sections for the splits of a folder of images and labels. Raises UserError where these are not found."""
+    layout = find_layout(root)
+    facts = encoded_label_facts(root, layout.described_sections())
+    classes = facts.dataset_options() if facts is not None else {}
+    return {split: layout.section(split) | classes for split in layout.splits}

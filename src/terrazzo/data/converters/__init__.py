@@ -1,1 +1,1 @@
-"""From the layouts in which data sets are published to those that their declarations read."""
+"""Converters of data sets from the layouts in which they are published to those that their declarations read."""

@@ -1,4 +1,4 @@
-"""What a converter is: a declaration, and a plan of which files are made from which."""
+"""The declaration of a converter, and the jobs of which its plan consists."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ CONVERTERS = Registry("converter", "terrazzo.data.converters")
 
 @dataclass(frozen=True)
 class Job:
-    """Files to write (`outputs`, below OUT) from what `make` yields: arrays (images, in RGB order) or bytes.
+    """Files to write (`outputs`, below OUT) from the arrays (images, in RGB order) or bytes that `make` yields.
 
-    A job with a `source` copies that file instead; one that is to `renew` its output writes it at every run.
+    A job with a `source` copies that file instead; one with `renew` writes its output in every run.
     """
 
     outputs: tuple[str, ...]
@@ -29,53 +29,64 @@ class Job:
 
 @dataclass(frozen=True)
 class Options:
-    """What the user chose: the edge of tiles and the step between them, in pixels."""
+    """The edge of tiles and the step between them, in pixels."""
 
     tile: int = 0
     stride: int = 0
 
 
+Plan = Callable[[Raw, Options], list[Job]]
+
+
 @dataclass(frozen=True)
 class Converter:
-    """How a data set is published and what becomes of it.
+    """The published form of a data set and the plan of its conversion.
 
-    `needs` says what RAW holds (zips or unpacked); `splits` are those of the declaration `dataset` that are made,
-    `optional` those that may be absent without a word.
+    `needs` describes the contents of RAW, packed or unpacked; `splits` are those of the declaration `dataset` that are
+    written, `optional` those that may be absent without a note.
     """
 
     name: str
     dataset: str
     needs: str
-    plan: Callable[[Raw, Options], list[Job]]
+    plan: Plan
     splits: Sequence[str] = ("train", "val")
     optional: Sequence[str] = ()
     options: Options = field(default_factory=Options)
 
-    def __post_init__(self) -> None:
-        CONVERTERS.register(self, name=self.name)
+
+def converter(name: str, dataset: str, needs: str, **more: Any) -> Callable[[Plan], Plan]:
+    """Decorator: register a function as the plan of a Converter of these facts."""
+
+    def register(plan: Plan) -> Plan:
+        CONVERTERS.register(Converter(name, dataset, needs, plan, **more))
+        return plan
+
+    return register
 
 
 def make(output: str, function: Callable[..., Any], *arguments: Any) -> Job:
-    """A job for one file."""
+    """A job that writes one file."""
     return Job((output,), partial(single, function, *arguments))
 
 
 def single(function: Callable[..., Any], *arguments: Any) -> list[Any]:
+    """The result of a function as a list of it."""
     return [function(*arguments)]
 
 
 def copy(output: str, source: Path) -> Job:
-    """A job that takes a file as it is."""
+    """A job that copies a file unchanged."""
     return Job((output,), source=source)
 
 
 def text(output: str, lines: Iterable[str]) -> Job:
-    """A job for a list of names."""
+    """A job that writes a list of names."""
     return Job((output,), partial(single, str.encode, "".join(f"{line}\n" for line in lines)), renew=True)
 
 
 def by_stem(paths: Iterable[Path], *endings: str) -> dict[str, Path]:
-    """Files by their names without the first of `endings` that fits."""
+    """Files by their names without the first of `endings` that matches."""
     found = {}
     for path in paths:
         ending = next(ending for ending in endings if path.name.lower().endswith(ending.lower()))
@@ -84,7 +95,7 @@ def by_stem(paths: Iterable[Path], *endings: str) -> dict[str, Path]:
 
 
 def matched(images: Mapping[str, Path], labels: Mapping[str, Path], what: str) -> list[tuple[str, Path, Path]]:
-    """(name, image, label) of every image. Raises Missing naming those without a label, and where there is no image."""
+    """(name, image, label) of every image. Raises Missing if there are no images or some have no label."""
     if not images:
         raise Missing(f"there are no {what} images")
     absent = [name for name in images if name not in labels]

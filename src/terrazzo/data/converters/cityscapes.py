@@ -1,4 +1,4 @@
-"""Cityscapes."""
+"""Converter of Cityscapes."""
 
 from __future__ import annotations
 
@@ -7,25 +7,32 @@ from pathlib import Path
 import numpy as np
 
 from terrazzo.data.converters.arrays import look_up, stored
-from terrazzo.data.converters.base import Converter, Job, Options, by_stem, copy, make, matched
+from terrazzo.data.converters.base import Job, Options, by_stem, converter, copy, make, matched
 from terrazzo.data.converters.raw import Missing, Raw
 
 IMAGE, LABEL = "_leftImg8bit.png", "_gtFine_labelIds.png"
-# The 19 classes that count, in their order, among Cityscapes' ids
+# The ids of the 19 evaluated classes, in their order
 CLASS_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 
 
 def train_ids(path: Path) -> np.ndarray:
-    """Ids to classes; all others are ignored."""
+    """The classes of a label of ids; ids without a class are ignored."""
     return look_up(stored(path)[..., 0], {number: index for index, number in enumerate(CLASS_IDS)}, 255)
 
 
+@converter(
+    "cityscapes",
+    "CityscapesDataset",
+    "leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip",
+    splits=("train", "val", "test"),
+    optional=("test",),
+)
 def cityscapes(raw: Raw, options: Options) -> list[Job]:
-    """The images as they are; labels as classes."""
+    """Images unchanged, labels as classes."""
     jobs = []
     for split in ("train", "val", "test"):
-        images = by_stem(raw.find(f"leftImg8bit/{split}/*/*{IMAGE}"), IMAGE)
-        labels = by_stem(raw.find(f"gtFine/{split}/*/*{LABEL}"), LABEL)
+        images = by_stem(raw.matching_files(f"leftImg8bit/{split}/*/*{IMAGE}"), IMAGE)
+        labels = by_stem(raw.matching_files(f"gtFine/{split}/*/*{LABEL}"), LABEL)
         if not images or (split == "test" and not labels):
             continue
         for name, image, label in matched(images, labels, split):
@@ -35,13 +42,3 @@ def cityscapes(raw: Raw, options: Options) -> list[Job]:
     if not jobs:
         raise Missing("there are no images such as leftImg8bit/train/aachen/aachen_000000_000019_leftImg8bit.png")
     return jobs
-
-
-Converter(
-    "cityscapes",
-    "CityscapesDataset",
-    "leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip",
-    cityscapes,
-    splits=("train", "val", "test"),
-    optional=("test",),
-)

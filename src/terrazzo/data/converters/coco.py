@@ -1,4 +1,4 @@
-"""COCO-Stuff, the 10k and the 164k release."""
+"""Converters of COCO-Stuff, the 10k and the 164k release."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from terrazzo.data.converters.arrays import look_up, matlab, stored
-from terrazzo.data.converters.base import Converter, Job, Options, by_stem, copy, make, matched
+from terrazzo.data.converters.base import Job, Options, by_stem, converter, copy, make, matched
 from terrazzo.data.converters.raw import Missing, Raw
 from terrazzo.errors import UserError
 
@@ -17,27 +17,28 @@ SUFFIX = "_labelTrainIds.png"
 
 
 def pixel_map(path: Path) -> np.ndarray:
-    """Ids less one and 255 (164k) to classes 0-170 and 255."""
+    """Ids minus one and 255 (164k) as classes 0-170 and 255."""
     label = stored(path)
     if label.shape[2] != 1:
-        raise UserError(f"{path} is a colour image: take it from stuffthingmaps_trainval2017.zip")
+        raise UserError(f"{path} is a colour image: use the one from stuffthingmaps_trainval2017.zip")
     return look_up(label[..., 0], {number - 1: index for index, number in enumerate(IDS)}, 255)
 
 
 def matlab_map(path: Path) -> np.ndarray:
-    """Ids and 0 (10k) to classes 1-171 and 0, which the data set's `reduce_zero_label` takes off."""
+    """Ids and 0 (10k) as classes 1-171 and 0, which the data set's `reduce_zero_label` removes."""
     label = np.asarray(matlab(path, "S"), np.uint8)
     return look_up(label, {number: index + 1 for index, number in enumerate(IDS)}, 0)
 
 
+@converter("coco_stuff164k", "COCOStuffDataset", "train2017.zip, val2017.zip and stuffthingmaps_trainval2017.zip")
 def coco_stuff164k(raw: Raw, options: Options) -> list[Job]:
     """The splits of COCO 2017."""
     jobs = []
     for split in ("train2017", "val2017"):
-        images = by_stem(raw.find(f"{split}/*.jpg"), ".jpg")
+        images = by_stem(raw.matching_files(f"{split}/*.jpg"), ".jpg")
         labels = {
             name: path
-            for name, path in by_stem(raw.find(f"{split}/*.png"), ".png").items()
+            for name, path in by_stem(raw.matching_files(f"{split}/*.png"), ".png").items()
             if not name.lower().endswith("_labeltrainids")
         }
         if not images and not labels:
@@ -50,32 +51,23 @@ def coco_stuff164k(raw: Raw, options: Options) -> list[Job]:
     return jobs
 
 
+@converter(
+    "coco_stuff10k",
+    "COCOStuffDataset",
+    "cocostuff-10k-v1.1.zip, with images/, annotations/*.mat and imageLists/",
+    splits=("train10k", "val10k"),
+)
 def coco_stuff10k(raw: Raw, options: Options) -> list[Job]:
     """The splits of imageLists/."""
-    images = by_stem(raw.find("images/*.jpg"), ".jpg")
-    labels = by_stem(raw.find("annotations/*.mat"), ".mat")
+    images = by_stem(raw.matching_files("images/*.jpg"), ".jpg")
+    labels = by_stem(raw.matching_files("annotations/*.mat"), ".mat")
     jobs = []
     for listed, folder in (("train", "train2014"), ("test", "test2014")):
         names = raw.one(f"imageLists/{listed}.txt").read_text(encoding="utf-8").split()
         absent = [name for name in names if name not in images]
         if absent:
-            raise Missing(f"{len(absent)} images of imageLists/{listed}.txt are not there, such as {absent[0]}.jpg")
+            raise Missing(f"{len(absent)} images of imageLists/{listed}.txt are missing, such as {absent[0]}.jpg")
         for name, image, label in matched({name: images[name] for name in names}, labels, listed):
             jobs.append(copy(f"images/{folder}/{name}.jpg", image))
             jobs.append(make(f"annotations/{folder}/{name}{SUFFIX}", matlab_map, label))
     return jobs
-
-
-Converter(
-    "coco_stuff10k",
-    "COCOStuffDataset",
-    "cocostuff-10k-v1.1.zip, with images/, annotations/*.mat and imageLists/",
-    coco_stuff10k,
-    splits=("train10k", "val10k"),
-)
-Converter(
-    "coco_stuff164k",
-    "COCOStuffDataset",
-    "train2017.zip, val2017.zip and stuffthingmaps_trainval2017.zip",
-    coco_stuff164k,
-)

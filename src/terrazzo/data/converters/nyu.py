@@ -1,19 +1,28 @@
-"""NYU depth."""
+"""Converter of NYU depth."""
 
 from __future__ import annotations
 
-from terrazzo.data.converters.base import Converter, Job, Options, copy
+from terrazzo.data.converters.base import Job, Options, converter, copy
 from terrazzo.data.converters.raw import Missing, Raw
 
 
+@converter(
+    "nyu",
+    "NYUDataset",
+    "sync.zip (kitchen_0028b/rgb_00045.jpg, sync_depth_00045.png) and official_splits/test",
+    splits=("train", "test"),
+)
 def nyu(raw: Raw, options: Options) -> list[Job]:
-    """Colour images with their depth in millimetres, named after the room; without depth they are left out.
+    """Colour images with their depth in millimetres, named after the room; images without depth are skipped.
 
-    `test` folders are the test set; training is on the synchronised frames, else on the official training half.
+    `test` folders hold the test set; training data are the synchronised frames, else the official training half.
     """
-    depths = {(path.parent, path.stem.removeprefix("sync_depth_")): path for path in raw.find("*/*/sync_depth_*.png")}
+    depths = {
+        (path.parent, path.stem.removeprefix("sync_depth_")): path
+        for path in raw.matching_files("*/*/sync_depth_*.png")
+    }
     jobs = []
-    found = raw.find("*/*/rgb_*.jpg")
+    found = raw.matching_files("*/*/rgb_*.jpg")
     official = [path for path in found if "official_splits" in raw.files[path]]
     synchronised = [path for path in found if path not in set(official) and "test" not in raw.files[path]]
     for path in found:
@@ -26,12 +35,3 @@ def nyu(raw: Raw, options: Options) -> list[Job]:
     if not jobs:
         raise Missing("there are no pairs such as sync/kitchen_0028b/rgb_00045.jpg and sync_depth_00045.png")
     return jobs
-
-
-Converter(
-    "nyu",
-    "NYUDataset",
-    "sync.zip (kitchen_0028b/rgb_00045.jpg, sync_depth_00045.png) and official_splits/test",
-    nyu,
-    splits=("train", "test"),
-)

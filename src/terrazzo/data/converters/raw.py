@@ -16,30 +16,30 @@ DEPTH = 4  # of archives inside archives
 
 
 class Missing(UserError):
-    """What RAW should hold and does not, as far as it is unpacked."""
+    """Files that RAW should hold and that are not among those unpacked so far."""
 
 
 class Raw:
-    """The files below RAW; those of archives join them once they are unpacked into `scratch`. RAW is only read."""
+    """The files below RAW, and those of its archives once they are unpacked into `scratch`. RAW is only read."""
 
     def __init__(self, root: Path, scratch: Path) -> None:
         if not root.exists():
             raise UserError(f"there is no {root}")
         self.root, self.scratch = root, scratch
-        self.files: dict[Path, tuple[str, ...]] = {}  # path -> its parts from the root's own name on, in lower case
+        self.files: dict[Path, tuple[str, ...]] = {}  # path -> its parts from the root's name on, in lower case
         self.walk()
 
     def walk(self) -> None:
-        """Look for files anew."""
+        """List the files again."""
         self.files = {}
         for top in (self.root, self.scratch):
             for path in files_below(top):
                 self.files[path] = tuple(part.lower() for part in (top.name, *path.relative_to(top).parts))
 
-    def find(self, *patterns: str, under: str | None = None) -> list[Path]:
+    def matching_files(self, *patterns: str, under: str | None = None) -> list[Path]:
         """Files whose last path components match a pattern (`images/*.png`), in any case, sorted by these components.
 
-        `under` names a folder that must be among the others above.
+        `under` names a folder that must be among those above these components.
         """
         found: dict[str, Path] = {}
         for pattern in patterns:
@@ -53,9 +53,9 @@ class Raw:
         return [found[key] for key in sorted(found)]
 
     def one(self, *patterns: str) -> Path:
-        """The first file that matches the first pattern that any matches. Raises Missing where there is none."""
+        """The first match of the first pattern that has any. Raises Missing if none has."""
         for pattern in patterns:
-            found = self.find(pattern)
+            found = self.matching_files(pattern)
             if found:
                 return found[0]
         raise Missing(f"there is no {' or '.join(patterns)}")
@@ -65,7 +65,7 @@ class Raw:
         return [path for path in self.files if path.name.lower().endswith(ARCHIVES)]
 
     def unpack(self) -> None:
-        """Unpack every archive, and those inside, below `scratch`; what is there already is kept."""
+        """Unpack every archive, and those inside, below `scratch`; what is unpacked already is kept."""
         done: set[Path] = set()
         for _ in range(DEPTH):
             waiting = [path for path in self.archives() if path not in done]
@@ -77,21 +77,17 @@ class Raw:
             self.walk()
 
     def target(self, archive: Path) -> Path:
-        """The folder of an archive's files: its own place below `scratch`."""
-        top = (
-            self.scratch
-            if archive.is_relative_to(self.scratch)
-            else self.root
-            if self.root.is_dir()
-            else archive.parent
-        )
-        place = archive.relative_to(top)
-        ending = max((end for end in ARCHIVES if place.name.lower().endswith(end)), key=len)
-        return self.scratch / place.parent / (place.name[: -len(ending)] + ".files")
+        """The folder below `scratch` for the files of an archive."""
+        top = self.root if self.root.is_dir() else archive.parent
+        if archive.is_relative_to(self.scratch):
+            top = self.scratch
+        relative = archive.relative_to(top)
+        ending = max((end for end in ARCHIVES if relative.name.lower().endswith(end)), key=len)
+        return self.scratch / relative.parent / (relative.name[: -len(ending)] + ".files")
 
 
 def files_below(root: Path) -> list[Path]:
-    """All files, hidden ones and those of macOS's archiver left out; `root` itself if it is a file, none if absent."""
+    """All files but hidden ones and those of macOS's archiver; `root` itself if it is a file, none if it is absent."""
     if root.is_file():
         return [root]
     return sorted(
@@ -102,7 +98,7 @@ def files_below(root: Path) -> list[Path]:
 
 
 def unpack(archive: Path, target: Path) -> None:
-    """Unpack an archive into a folder that appears when it is complete. Raises UserError for a damaged one."""
+    """Unpack an archive into a folder that appears once it is complete. Raises UserError for a damaged archive."""
     if target.is_dir():
         return
     growing = target.with_name(f".{target.name}.tmp")

@@ -1,4 +1,4 @@
-"""Images from above: iSAID, LEVIR-CD, LoveDA, Potsdam and Vaihingen."""
+"""Converters of aerial and satellite images: iSAID, LEVIR-CD, LoveDA, Potsdam and Vaihingen."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from terrazzo.data.converters.arrays import Box, binary, cut, indices_of, picture, size_of, windows
-from terrazzo.data.converters.base import Converter, Job, Options, by_stem, copy, matched
+from terrazzo.data.converters.base import Job, Options, by_stem, converter, copy, matched
 from terrazzo.data.converters.raw import Missing, Raw
 from terrazzo.data.spec import dataset_spec
 
@@ -20,14 +20,16 @@ POTSDAM_VAL = {
 }
 VAIHINGEN_TRAIN = {f"area{number}" for number in (1, 3, 5, 7, 11, 13, 15, 17, 21, 23, 26, 28, 30, 32, 34, 37)}
 
-LABEL_FOLDERS = ("gts", "ground_truth")  # where Vaihingen's masks have the names of the images
+LABEL_FOLDERS = ("gts", "ground_truth")  # in which Vaihingen's masks have the names of the images
 
 
 def image_tiles(path: Path, boxes: list[Box], least: int = 0) -> Iterator[np.ndarray]:
+    """Tiles of an image in colour."""
     return cut(picture(path), boxes, least)
 
 
 def binary_tiles(path: Path, boxes: list[Box]) -> Iterator[np.ndarray]:
+    """Tiles of a mask of two classes."""
     return cut(binary(path), boxes)
 
 
@@ -39,13 +41,13 @@ def colour_tiles(
 
 
 def corners(box: Box) -> str:
-    """left_top_right_bottom"""
+    """A box as left_top_right_bottom."""
     top, left, bottom, right = box
     return f"{left}_{top}_{right}_{bottom}"
 
 
 def isprs(dataset: str, val: set[str], images: dict[str, Path], labels: dict[str, Path], options: Options) -> list[Job]:
-    """Large images and masks of the ISPRS, cut into tiles; 0 is left for the margins between the classes."""
+    """Large images and masks of ISPRS cut into tiles; label 0 is for the margins between the classes."""
     jobs = []
     for name, image, label in matched(images, labels, dataset):
         split = "val" if name in val else "train"
@@ -58,7 +60,7 @@ def isprs(dataset: str, val: set[str], images: dict[str, Path], labels: dict[str
 
 
 def numbered(paths: list[Path], pattern: str) -> dict[str, Path]:
-    """Files by what the pattern's group matches in their names; the first of several stays."""
+    """Files by the match of the pattern's group in their names, the first one of several."""
     found: dict[str, Path] = {}
     for path in paths:
         match = re.search(pattern, path.name, re.IGNORECASE)
@@ -67,16 +69,28 @@ def numbered(paths: list[Path], pattern: str) -> dict[str, Path]:
     return found
 
 
+@converter(
+    "potsdam",
+    "PotsdamDataset",
+    "2_Ortho_RGB.zip and 5_Labels_all_noBoundary.zip (or 5_Labels_all.zip) of ISPRS Potsdam",
+    options=Options(512, 512),
+)
 def potsdam(raw: Raw, options: Options) -> list[Job]:
-    """24 patches train, 14 validate, as in the ISPRS's contest."""
-    images = numbered(raw.find("top_potsdam_*_RGB.tif"), r"potsdam_(\d+_\d+)_RGB")
-    masks = raw.find("top_potsdam_*_label_noBoundary.tif") + raw.find("top_potsdam_*_label.tif")
+    """24 patches for training and 14 for validation, as in the ISPRS contest."""
+    images = numbered(raw.matching_files("top_potsdam_*_RGB.tif"), r"potsdam_(\d+_\d+)_RGB")
+    masks = raw.matching_files("top_potsdam_*_label_noBoundary.tif") + raw.matching_files("top_potsdam_*_label.tif")
     return isprs("PotsdamDataset", POTSDAM_VAL, images, numbered(masks, r"potsdam_(\d+_\d+)_label"), options)
 
 
+@converter(
+    "vaihingen",
+    "ISPRSDataset",
+    "ISPRS_semantic_labeling_Vaihingen.zip and its ground_truth_eroded_COMPLETE.zip",
+    options=Options(512, 512),
+)
 def vaihingen(raw: Raw, options: Options) -> list[Job]:
-    """16 areas train, 17 validate, as in the ISPRS's contest."""
-    found = raw.find("*/top_mosaic_09cm_area*.tif")
+    """16 areas for training and 17 for validation, as in the ISPRS contest."""
+    found = raw.matching_files("*/top_mosaic_09cm_area*.tif")
     eroded = [path for path in found if path.stem.lower().endswith("_noboundary")]
     full = [path for path in found if any(mark in part for part in raw.files[path][:-1] for mark in LABEL_FOLDERS)]
     images = numbered([path for path in found if path not in {*eroded, *full}], r"(area\d+)\.tif$")
@@ -84,12 +98,20 @@ def vaihingen(raw: Raw, options: Options) -> list[Job]:
     return isprs("ISPRSDataset", set(images) - VAIHINGEN_TRAIN, images, labels, options)
 
 
+@converter(
+    "isaid",
+    "iSAIDDataset",
+    "DOTA's images and iSAID's Semantic_masks in train/, val/ (and test/)",
+    splits=("train", "val", "test"),
+    optional=("test",),
+    options=Options(896, 512),
+)
 def isaid(raw: Raw, options: Options) -> list[Job]:
     """Overlapping tiles; images smaller than a tile are padded, their labels with 255. The test set has no labels."""
     jobs = []
     for split in ("train", "val", "test"):
-        images = by_stem(raw.find("P????.png", under=split), ".png")
-        labels = by_stem(raw.find("P????_instance_color_RGB.png", under=split), "_instance_color_RGB.png")
+        images = by_stem(raw.matching_files("P????.png", under=split), ".png")
+        labels = by_stem(raw.matching_files("P????_instance_color_RGB.png", under=split), "_instance_color_RGB.png")
         if split != "test" and images:
             matched(images, labels, split)
         for name, image in sorted(images.items()):
@@ -107,13 +129,20 @@ def isaid(raw: Raw, options: Options) -> list[Job]:
     return jobs
 
 
+@converter(
+    "levircd",
+    "LEVIRCDDataset",
+    "train.zip, val.zip and test.zip of LEVIR-CD, each with A/, B/ and label/",
+    splits=("train", "val", "test"),
+    options=Options(256, 256),
+)
 def levircd(raw: Raw, options: Options) -> list[Job]:
-    """Tiles of the images before (A) and after (B), and of what changed."""
+    """Tiles of the images before (A) and after (B), and of the masks of change."""
     jobs = []
     for split in ("train", "val", "test"):
-        before = by_stem(raw.find("A/*.png", under=split), ".png")
-        after = by_stem(raw.find("B/*.png", under=split), ".png")
-        labels = by_stem(raw.find("label/*.png", under=split), ".png")
+        before = by_stem(raw.matching_files("A/*.png", under=split), ".png")
+        after = by_stem(raw.matching_files("B/*.png", under=split), ".png")
+        labels = by_stem(raw.matching_files("label/*.png", under=split), ".png")
         if not before:
             continue
         matched(before, after, f"{split}/A")
@@ -131,12 +160,19 @@ def levircd(raw: Raw, options: Options) -> list[Job]:
     return jobs
 
 
+@converter(
+    "loveda",
+    "LoveDADataset",
+    "Train.zip, Val.zip (and Test.zip) of LoveDA",
+    splits=("train", "val", "test"),
+    optional=("test",),
+)
 def loveda(raw: Raw, options: Options) -> list[Job]:
-    """Town and country in one folder; the numbers of the images are unique. The test set has no labels."""
+    """Urban and rural images in one folder, as their numbers are unique. The test set has no labels."""
     jobs = []
     for split in ("train", "val", "test"):
-        images = by_stem(raw.find("images_png/*.png", under=split), ".png")
-        labels = by_stem(raw.find("masks_png/*.png", under=split), ".png")
+        images = by_stem(raw.matching_files("images_png/*.png", under=split), ".png")
+        labels = by_stem(raw.matching_files("masks_png/*.png", under=split), ".png")
         if images and split != "test":
             matched(images, labels, split)
         jobs += [copy(f"img_dir/{split}/{name}.png", path) for name, path in images.items()]
@@ -144,44 +180,3 @@ def loveda(raw: Raw, options: Options) -> list[Job]:
     if not jobs:
         raise Missing("there are no images such as Train/Urban/images_png/1366.png")
     return jobs
-
-
-Converter(
-    "potsdam",
-    "PotsdamDataset",
-    "2_Ortho_RGB.zip and 5_Labels_all_noBoundary.zip (or 5_Labels_all.zip) of ISPRS Potsdam",
-    potsdam,
-    options=Options(512, 512),
-)
-Converter(
-    "vaihingen",
-    "ISPRSDataset",
-    "ISPRS_semantic_labeling_Vaihingen.zip and its ground_truth_eroded_COMPLETE.zip",
-    vaihingen,
-    options=Options(512, 512),
-)
-Converter(
-    "isaid",
-    "iSAIDDataset",
-    "DOTA's images and iSAID's Semantic_masks in train/, val/ (and test/)",
-    isaid,
-    splits=("train", "val", "test"),
-    optional=("test",),
-    options=Options(896, 512),
-)
-Converter(
-    "levircd",
-    "LEVIRCDDataset",
-    "train.zip, val.zip and test.zip of LEVIR-CD, each with A/, B/ and label/",
-    levircd,
-    splits=("train", "val", "test"),
-    options=Options(256, 256),
-)
-Converter(
-    "loveda",
-    "LoveDADataset",
-    "Train.zip, Val.zip (and Test.zip) of LoveDA",
-    loveda,
-    splits=("train", "val", "test"),
-    optional=("test",),
-)

@@ -1,4 +1,4 @@
-"""Retinas: CHASE_DB1, DRIVE, HRF, STARE and REFUGE."""
+"""Converters of retinal images: CHASE_DB1, DRIVE, HRF, STARE and REFUGE."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from terrazzo.data.converters.arrays import binary, grey, look_up, picture
-from terrazzo.data.converters.base import Converter, Job, Options, by_stem, make, matched
+from terrazzo.data.converters.base import Job, Options, by_stem, converter, make, matched
 from terrazzo.data.converters.raw import Missing, Raw
 
 FOLDERS = {"train": "training", "val": "validation"}
@@ -23,62 +23,74 @@ def vessels(split: str, images: dict[str, Path], labels: dict[str, Path], suffix
     return jobs
 
 
-def some(files: dict[str, Path], names: list[str]) -> dict[str, Path]:
+def chosen(files: dict[str, Path], names: list[str]) -> dict[str, Path]:
+    """The files of these names."""
     return {name: files[name] for name in names}
 
 
+@converter("chase_db1", "ChaseDB1Dataset", "CHASEDB1.zip, with Image_01L.jpg and Image_01L_1stHO.png")
 def chase_db1(raw: Raw, options: Options) -> list[Job]:
-    """The first ten children train, both eyes each; the other four validate."""
-    images = by_stem(raw.find("Image_??[LR].jpg"), ".jpg")
-    labels = by_stem(raw.find("Image_??[LR]_1stHO.png"), "_1stHO.png")
+    """Both eyes of the first ten children for training, of the other four for validation."""
+    images = by_stem(raw.matching_files("Image_??[LR].jpg"), ".jpg")
+    labels = by_stem(raw.matching_files("Image_??[LR]_1stHO.png"), "_1stHO.png")
     train = [name for name in images if int(name[6:8]) <= 10]
-    jobs = vessels("train", some(images, train), labels, "_1stHO.png")
+    jobs = vessels("train", chosen(images, train), labels, "_1stHO.png")
     rest = [name for name in images if name not in train]
-    return jobs + (vessels("val", some(images, rest), labels, "_1stHO.png") if rest else [])
+    return jobs + (vessels("val", chosen(images, rest), labels, "_1stHO.png") if rest else [])
 
 
+@converter("drive", "DRIVEDataset", "training.zip and test.zip of DRIVE, with images/ and 1st_manual/")
 def drive(raw: Raw, options: Options) -> list[Job]:
-    """The published halves; where the test half comes without its labels, the images alone."""
-    images = by_stem(raw.find("images/*_training.tif"), "_training.tif")
-    labels = by_stem(raw.find("1st_manual/*_manual1.gif"), "_manual1.gif")
+    """The published halves, without labels for the test half if they are not in the download."""
+    images = by_stem(raw.matching_files("images/*_training.tif"), "_training.tif")
+    labels = by_stem(raw.matching_files("1st_manual/*_manual1.gif"), "_manual1.gif")
     jobs = vessels("train", images, labels, "_manual1.png")
-    tests = by_stem(raw.find("images/*_test.tif"), "_test.tif")
+    tests = by_stem(raw.matching_files("images/*_test.tif"), "_test.tif")
     if any(name in labels for name in tests):
         return jobs + vessels("val", tests, labels, "_manual1.png")
     return jobs + [make(f"images/validation/{name}.png", picture, path) for name, path in tests.items()]
 
 
+@converter("hrf", "HRFDataset", "images and manual segmentations of HRF, such as 01_h.jpg and 01_h.tif")
 def hrf(raw: Raw, options: Options) -> list[Job]:
-    """The first five of the healthy, diabetic and glaucomatous eyes train, the other ten of each validate."""
-    images = by_stem(raw.find("??_h.jpg", "??_g.jpg", "??_dr.jpg"), ".jpg")
-    labels = by_stem(raw.find("??_h.tif", "??_g.tif", "??_dr.tif"), ".tif")
+    """The first five healthy, diabetic and glaucomatous eyes for training, the other ten of each for validation."""
+    images = by_stem(raw.matching_files("??_h.jpg", "??_g.jpg", "??_dr.jpg"), ".jpg")
+    labels = by_stem(raw.matching_files("??_h.tif", "??_g.tif", "??_dr.tif"), ".tif")
     train = [name for name in images if int(name[:2]) <= 5]
     rest = [name for name in images if name not in train]
-    jobs = vessels("train", some(images, train), labels, ".png")
-    return jobs + (vessels("val", some(images, rest), labels, ".png") if rest else [])
+    jobs = vessels("train", chosen(images, train), labels, ".png")
+    return jobs + (vessels("val", chosen(images, rest), labels, ".png") if rest else [])
 
 
+@converter("stare", "STAREDataset", "stare-images.tar and labels-ah.tar, with im0001.ppm.gz and im0001.ah.ppm.gz")
 def stare(raw: Raw, options: Options) -> list[Job]:
-    """The first ten of the twenty images, to im0139, train; the others validate."""
-    images = by_stem(raw.find("im????.ppm", "im????.ppm.gz"), ".ppm", ".ppm.gz")
-    labels = by_stem(raw.find("im????.ah.ppm", "im????.ah.ppm.gz"), ".ah.ppm", ".ah.ppm.gz")
+    """The first ten of the twenty images, up to im0139, for training, the others for validation."""
+    images = by_stem(raw.matching_files("im????.ppm", "im????.ppm.gz"), ".ppm", ".ppm.gz")
+    labels = by_stem(raw.matching_files("im????.ah.ppm", "im????.ah.ppm.gz"), ".ah.ppm", ".ah.ppm.gz")
     train = [name for name in images if int(name[2:]) <= 139]
     rest = [name for name in images if name not in train]
-    jobs = vessels("train", some(images, train), labels, ".ah.png")
-    return jobs + (vessels("val", some(images, rest), labels, ".ah.png") if rest else [])
+    jobs = vessels("train", chosen(images, train), labels, ".ah.png")
+    return jobs + (vessels("val", chosen(images, rest), labels, ".ah.png") if rest else [])
 
 
 def cup_and_disc(path: Path) -> np.ndarray:
-    """The cup is black, the disc around it grey, the background white."""
+    """The classes of a label: the cup is black, the disc around it grey, the background white."""
     return look_up(grey(path), CUP_AND_DISC, 0)
 
 
+@converter(
+    "refuge",
+    "REFUGEDataset",
+    "REFUGE-Training400, -Validation400 and -Test400 with their annotations (Disc_Cup_Masks/*.bmp)",
+    splits=("train", "val", "test"),
+    optional=("test",),
+)
 def refuge(raw: Raw, options: Options) -> list[Job]:
-    """400 images a split: gNNNN and nNNNN train, VNNNN validate, TNNNN test."""
-    labels = by_stem(raw.find("Disc_Cup_Masks/*.bmp", "Disc_Cup_Masks/*/*.bmp", "[gnVT]????.bmp"), ".bmp")
+    """400 images for each split: gNNNN and nNNNN for training, VNNNN for validation, TNNNN for testing."""
+    labels = by_stem(raw.matching_files("Disc_Cup_Masks/*.bmp", "Disc_Cup_Masks/*/*.bmp", "[gnVT]????.bmp"), ".bmp")
     jobs = []
     for folder, letters in (("training", "gn"), ("validation", "v"), ("test", "t")):
-        images = by_stem(raw.find(f"[{letters}]????.jpg"), ".jpg")
+        images = by_stem(raw.matching_files(f"[{letters}]????.jpg"), ".jpg")
         if folder == "training" or images:
             for name, image, label in matched(images, labels, folder):
                 jobs.append(make(f"images/{folder}/{name}.png", picture, image))
@@ -86,17 +98,3 @@ def refuge(raw: Raw, options: Options) -> list[Job]:
     if not jobs:
         raise Missing("there are no REFUGE images")
     return jobs
-
-
-Converter("chase_db1", "ChaseDB1Dataset", "CHASEDB1.zip, with Image_01L.jpg and Image_01L_1stHO.png", chase_db1)
-Converter("drive", "DRIVEDataset", "training.zip and test.zip of DRIVE, with images/ and 1st_manual/", drive)
-Converter("hrf", "HRFDataset", "images and manual segmentations of HRF, such as 01_h.jpg and 01_h.tif", hrf)
-Converter("stare", "STAREDataset", "stare-images.tar and labels-ah.tar, with im0001.ppm.gz and im0001.ah.ppm.gz", stare)
-Converter(
-    "refuge",
-    "REFUGEDataset",
-    "REFUGE-Training400, -Validation400 and -Test400 with their annotations (Disc_Cup_Masks/*.bmp)",
-    refuge,
-    splits=("train", "val", "test"),
-    optional=("test",),
-)

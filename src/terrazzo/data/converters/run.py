@@ -1,4 +1,4 @@
-"""Running a converter: only what is not there yet, in several processes, each file whole or not at all."""
+"""The run of a converter in several processes: missing files only, each written whole or not at all."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from terrazzo.data.spec import DatasetSpec, dataset_spec
 from terrazzo.errors import UserError
 from terrazzo.system.files import write_atomically, write_whole
 
-RECORD = ".converted.json"  # what OUT was made by
+RECORD = ".converted.json"  # the converter and options that made OUT
 SCRATCH = ".unpacked"
 
 
 @dataclass(frozen=True)
-class Report:
-    """What a conversion did: files written and found ready, images of each split, and what to tell the user."""
+class ConversionReport:
+    """The result of a conversion: files written and found complete, images of each split, and notes for the user."""
 
     written: int
     kept: int
@@ -50,38 +50,46 @@ def convert(
     tile: int | None = None,
     stride: int | None = None,
     console: Console | None = None,
-) -> Report:
-    """Convert a data set as published (`raw`, a folder or an archive) to what its declaration reads, below `out`.
+) -> ConversionReport:
+    """Convert a data set as published (`raw`, a folder or an archive) to the layout of its declaration, below `out`.
 
-    What `out` holds already is kept, so that an interrupted run goes on. `link` sets symbolic links to files that stay
-    as they are, instead of copies. Raises UserError for what is missing or damaged, after all the rest is done.
+    Files already in `out` are kept, so that an interrupted run continues. `link` makes symbolic links to unchanged
+    files instead of copies. Raises UserError for missing or damaged files, after all others are converted.
     """
     converter: Converter = CONVERTERS.get(name)
     source, target = Path(raw).resolve(), Path(out).resolve()
     if target == source or target.is_relative_to(source):
-        raise UserError(f"{out} lies inside {raw}, which is only read: choose another folder to write to")
-    options = choose(converter, tile, stride)
+        raise UserError(f"{out} is inside {raw}, which is only read: choose another folder to write to")
+    options = chosen_options(converter, tile, stride)
+
+    # plan, and refuse to mix with what other settings have written
     target.mkdir(parents=True, exist_ok=True)
     check_record(target, converter, options)
     jobs, files = make_plan(converter, options, Raw(source, target / SCRATCH), console)
     check_outputs(jobs, target, source)
     write_whole(target / RECORD, record(converter, options))
+
+    # convert what is missing
     waiting = [job for job in jobs if job.renew or not all((target / output).exists() for output in job.outputs)]
     failures = run_all(waiting, target, files.scratch, link, workers, console)
     if failures:
         listed = "\n  ".join(failures[:5]) + ("\n  ..." if len(failures) > 5 else "")
-        raise UserError(f"{len(failures)} of {len(jobs)} conversions failed; mend them and run again:\n  {listed}")
+        raise UserError(
+            f"{len(failures)} of {len(jobs)} conversions failed; fix their causes and run again:\n  {listed}"
+        )
+
+    # read the result by its declaration
     images, notes = verify(converter, options, target, jobs)
     shutil.rmtree(target / SCRATCH, ignore_errors=True)
-    return Report(len(waiting), len(jobs) - len(waiting), images, notes)
+    return ConversionReport(len(waiting), len(jobs) - len(waiting), images, notes)
 
 
-def choose(converter: Converter, tile: int | None, stride: int | None) -> Options:
-    """The converter's options with the user's. Raises UserError for tiles where none are cut, and impossible ones."""
+def chosen_options(converter: Converter, tile: int | None, stride: int | None) -> Options:
+    """The converter's options with the user's. Raises UserError for tiles that it cannot cut."""
     if tile is None and stride is None:
         return converter.options
     if not converter.options.tile:
-        raise UserError(f"{converter.name} cuts no tiles: leave out --tile and --stride")
+        raise UserError(f"{converter.name} does not cut tiles: omit --tile and --stride")
     edge = tile or converter.options.tile
     step = stride or (edge if tile else converter.options.stride)
     if not 0 < step <= edge:
@@ -90,21 +98,22 @@ def choose(converter: Converter, tile: int | None, stride: int | None) -> Option
 
 
 def check_record(target: Path, converter: Converter, options: Options) -> None:
-    """Raise UserError where `target` was made by another converter, or with other tiles."""
+    """Raise UserError if `target` was made by another converter or with other tiles."""
     path = target / RECORD
     if path.exists() and path.read_text(encoding="utf-8") != record(converter, options):
         raise UserError(
             f"{target} was made with other settings ({path.read_text(encoding='utf-8')}): choose another folder, or "
-            "the same settings to go on"
+            "the same settings to continue"
         )
 
 
 def record(converter: Converter, options: Options) -> str:
+    """The settings of a conversion as JSON."""
     return json.dumps({"converter": converter.name, **asdict(options)})
 
 
 def make_plan(converter: Converter, options: Options, raw: Raw, console: Console | None) -> tuple[list[Job], Raw]:
-    """The jobs from the loose files of RAW, from its archives too where these do not do."""
+    """The jobs for the loose files of RAW, and for those of its archives where the loose ones do not suffice."""
     try:
         jobs = converter.plan(raw, options)
         if not raw.archives() or not missing_splits(converter, jobs):
@@ -127,7 +136,7 @@ def image_folder(spec: DatasetSpec, split: str) -> str:
 
 
 def missing_splits(converter: Converter, jobs: list[Job]) -> list[str]:
-    """Splits that are neither optional nor among the files that the jobs write."""
+    """The splits that are not optional and of which the jobs write no images."""
     spec = dataset_spec(converter.dataset)
     folders = {str(Path(output).parent) for job in jobs for output in job.outputs}
     wanted = [split for split in converter.splits if split not in converter.optional]
@@ -135,6 +144,7 @@ def missing_splits(converter: Converter, jobs: list[Job]) -> list[str]:
 
 
 def check_outputs(jobs: list[Job], target: Path, source: Path) -> None:
+    """Raise UserError for a job that would write below `source`."""
     outputs = [target / output for job in jobs for output in job.outputs]
     assert len(set(outputs)) == len(outputs), "two jobs write the same file"
     inside = [path for path in outputs if path.is_relative_to(source)]
@@ -145,7 +155,7 @@ def check_outputs(jobs: list[Job], target: Path, source: Path) -> None:
 def run_all(
     jobs: list[Job], target: Path, scratch: Path, link: bool, workers: int | None, console: Console | None
 ) -> list[str]:
-    """Run the jobs; the messages of those that failed."""
+    """Run the jobs and return the messages of those that failed."""
     count = min(workers or os.cpu_count() or 1, len(jobs))
     work = results(jobs, target, scratch, link, count)
     steps = track(work, "converting", total=len(jobs), console=console, disable=console is None, transient=True)
@@ -153,6 +163,7 @@ def run_all(
 
 
 def results(jobs: list[Job], target: Path, scratch: Path, link: bool, count: int) -> Iterator[str]:
+    """The result of each job, run in `count` processes, in the order of completion."""
     if count <= 1:
         yield from (run_job(job, target, scratch, link) for job in jobs)
         return
@@ -164,26 +175,26 @@ def results(jobs: list[Job], target: Path, scratch: Path, link: bool, count: int
                 yield future.result()
         except BrokenProcessPool as error:
             raise UserError(
-                "a worker process died, perhaps for want of memory: run again with fewer --workers"
+                "a worker process died, possibly for lack of memory: run again with fewer --workers"
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)
 
 
 def start_worker() -> None:
-    """One thread a process; interrupts are the main process's business."""
+    """Limit a worker to one thread, and leave interrupts to the main process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)
 
 
 def run_job(job: Job, target: Path, scratch: Path, link: bool) -> str:
-    """Write a job's files; an empty string, or what went wrong."""
+    """Write the files of a job and return the message of its failure, or an empty string."""
     paths = [target / output for output in job.outputs]
     try:
         for path in paths:
             path.parent.mkdir(parents=True, exist_ok=True)
         if job.source is not None:
-            place(job.source, paths[0], link and not job.source.is_relative_to(scratch))
+            copy_or_link(job.source, paths[0], link and not job.source.is_relative_to(scratch))
         else:
             assert job.make is not None
             for path, made in zip(paths, job.make(), strict=True):
@@ -195,8 +206,8 @@ def run_job(job: Job, target: Path, scratch: Path, link: bool) -> str:
     return ""
 
 
-def place(source: Path, path: Path, link: bool) -> None:
-    """A copy of a file, or a symbolic link to it."""
+def copy_or_link(source: Path, path: Path, link: bool) -> None:
+    """Copy a file, or make a symbolic link to it."""
     if not link:
         write_atomically(path, lambda temporary: shutil.copyfile(source, temporary))
         return
@@ -207,7 +218,7 @@ def place(source: Path, path: Path, link: bool) -> None:
 
 
 def write(path: Path, made: bytes | np.ndarray) -> None:
-    """Bytes, or an array in the format that the name asks for (RGB to PNG, or to JPEG at its best)."""
+    """Write bytes, or an array in the format of the file's name (RGB as PNG, or as JPEG of the best quality)."""
     if isinstance(made, np.ndarray):
         array = made[..., ::-1] if made.ndim == 3 else made
         options = [cv2.IMWRITE_JPEG_QUALITY, 100] if path.suffix == ".jpg" else [cv2.IMWRITE_PNG_COMPRESSION, 3]
@@ -216,9 +227,9 @@ def write(path: Path, made: bytes | np.ndarray) -> None:
 
 
 def verify(converter: Converter, options: Options, target: Path, jobs: list[Job]) -> tuple[dict[str, int], list[str]]:
-    """Read every split by its declaration: the number of its images, and notes where it is not the published one.
+    """Read every split by its declaration: the number of images, and notes where it differs from the published one.
 
-    Raises UserError for an image without a label, and for images that are not of this conversion.
+    Raises UserError for an image without a label, and for images that this conversion does not write.
     """
     spec = dataset_spec(converter.dataset)
     images, notes = {}, []
@@ -247,5 +258,5 @@ def verify(converter: Converter, options: Options, target: Path, jobs: list[Job]
 
 
 def count_images(jobs: Iterable[Job], folder: str) -> int:
-    """Files that the jobs write below a folder."""
+    """The number of files that the jobs write below a folder."""
     return sum(output.startswith(f"{folder}/") for job in jobs for output in job.outputs)

@@ -1,4 +1,4 @@
-"""PASCAL Context, and PASCAL VOC 2012 with the annotations of SBD."""
+"""Converters of PASCAL Context, and of PASCAL VOC 2012 with the annotations of SBD."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from terrazzo.data.converters.arrays import matlab
-from terrazzo.data.converters.base import Converter, Job, Options, by_stem, copy, make, matched, text
+from terrazzo.data.converters.base import Job, Options, by_stem, converter, copy, make, matched, text
 from terrazzo.data.converters.raw import Missing, Raw
 from terrazzo.errors import UserError
 from terrazzo.transforms.formats.raster import run_lengths
@@ -29,18 +29,19 @@ def names_in(path: Path) -> list[str]:
 
 
 def context_classes(label: np.ndarray) -> np.ndarray:
-    """Label numbers to the 59 classes from 1 on; all others are the background, 0."""
+    """Label numbers as the 59 classes from 1 on, or as the background, 0."""
     table = np.zeros(max(CONTEXT_IDS[-1], int(label.max(initial=0))) + 1, np.uint8)
     table[list(CONTEXT_IDS)] = np.arange(1, len(CONTEXT_IDS) + 1)
     return table[label]
 
 
 def context_mat(path: Path) -> np.ndarray:
+    """The classes of a .mat file of PASCAL Context."""
     return context_classes(np.asarray(matlab(path, "LabelMap"), np.int32))
 
 
 def context_regions(name: str, height: int, width: int, regions: list[tuple[int, Any]]) -> np.ndarray:
-    """The regions of an image painted one over the other."""
+    """The classes of an image's regions, painted one over the other."""
     label = np.zeros((height, width), np.int32)
     try:
         for number, segmentation in regions:
@@ -50,15 +51,20 @@ def context_regions(name: str, height: int, width: int, regions: list[tuple[int,
     return context_classes(label)
 
 
+@converter(
+    "pascal_context",
+    "PascalContextDataset",
+    "VOCtrainval_03-May-2010.tar (VOC2010/JPEGImages, ImageSets) and trainval_merged.json or trainval.tar.gz",
+)
 def pascal_context(raw: Raw, options: Options) -> list[Job]:
-    """From trainval_merged.json, or from the .mat files of trainval.tar.gz with VOC 2010's own splits."""
-    images = by_stem(raw.find("JPEGImages/*.jpg"), ".jpg")
-    merged = raw.find("trainval_merged.json")
+    """Labels from trainval_merged.json, or from the .mat files of trainval.tar.gz with the splits of VOC 2010."""
+    images = by_stem(raw.matching_files("JPEGImages/*.jpg"), ".jpg")
+    merged = raw.matching_files("trainval_merged.json")
     return context_from_json(images, merged[0]) if merged else context_from_mat(raw, images)
 
 
 def context_jobs(images: dict[str, Path], labels: dict[str, Job], splits: dict[str, list[str]]) -> list[Job]:
-    """Images, labels and lists of the splits."""
+    """The jobs for images, labels and lists of the splits."""
     jobs = []
     for split, names in splits.items():
         absent = [name for name in names if name not in images]
@@ -71,6 +77,7 @@ def context_jobs(images: dict[str, Path], labels: dict[str, Job], splits: dict[s
 
 
 def context_from_json(images: dict[str, Path], path: Path) -> list[Job]:
+    """The jobs for the regions and splits of trainval_merged.json."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         regions = defaultdict(list)
@@ -90,7 +97,8 @@ def context_from_json(images: dict[str, Path], path: Path) -> list[Job]:
 
 
 def context_from_mat(raw: Raw, images: dict[str, Path]) -> list[Job]:
-    mats = by_stem(raw.find("trainval/*.mat"), ".mat")
+    """The jobs for .mat files, with the splits of VOC 2010."""
+    mats = by_stem(raw.matching_files("trainval/*.mat"), ".mat")
     if not mats:
         raise Missing("there is neither trainval_merged.json nor trainval/*.mat")
     labels = {name: make(f"SegmentationClassContext/{name}.png", context_mat, path) for name, path in mats.items()}
@@ -102,14 +110,21 @@ def context_from_mat(raw: Raw, images: dict[str, Path]) -> list[Job]:
 
 
 def sbd_label(path: Path) -> np.ndarray:
+    """The classes of a .mat file of SBD."""
     return np.asarray(matlab(path, "GTcls", "Segmentation"), np.uint8)
 
 
+@converter(
+    "voc_aug",
+    "PascalVOCDataset",
+    "VOCtrainval_11-May-2012.tar (VOC2012/) and SBD's benchmark.tgz (benchmark_RELEASE/dataset/cls/*.mat)",
+    splits=("train", "val", "aug"),
+)
 def voc_aug(raw: Raw, options: Options) -> list[Job]:
-    """VOC 2012's own splits, and `aug`: what SBD annotates outside both."""
-    images = by_stem(raw.find("VOC2012/JPEGImages/*.jpg", "img/*.jpg"), ".jpg")
-    labels = by_stem(raw.find("VOC2012/SegmentationClass/*.png"), ".png")
-    mats = by_stem(raw.find("cls/*.mat"), ".mat")
+    """The splits of VOC 2012, and `aug`: the images that SBD annotates outside both."""
+    images = by_stem(raw.matching_files("VOC2012/JPEGImages/*.jpg", "img/*.jpg"), ".jpg")
+    labels = by_stem(raw.matching_files("VOC2012/SegmentationClass/*.png"), ".png")
+    mats = by_stem(raw.matching_files("cls/*.mat"), ".mat")
     if not mats:
         raise Missing("there is no benchmark_RELEASE/dataset/cls/*.mat of SBD")
     splits = {split: names_in(raw.one(f"VOC2012/ImageSets/Segmentation/{split}.txt")) for split in ("train", "val")}
@@ -126,18 +141,3 @@ def voc_aug(raw: Raw, options: Options) -> list[Job]:
         jobs += [copy(f"JPEGImages/{name}.jpg", images[name]) for name in names]
         jobs.append(text(f"ImageSets/Segmentation/{split}.txt", names))
     return jobs
-
-
-Converter(
-    "pascal_context",
-    "PascalContextDataset",
-    "VOCtrainval_03-May-2010.tar (VOC2010/JPEGImages, ImageSets) and trainval_merged.json or trainval.tar.gz",
-    pascal_context,
-)
-Converter(
-    "voc_aug",
-    "PascalVOCDataset",
-    "VOCtrainval_11-May-2012.tar (VOC2012/) and SBD's benchmark.tgz (benchmark_RELEASE/dataset/cls/*.mat)",
-    voc_aug,
-    splits=("train", "val", "aug"),
-)

@@ -1,1 +1,1 @@
-"""Every data set as a declaration: classes, colours, suffixes and folder layout."""
+"""Declarations of data sets: classes, colours, suffixes and folder layout."""

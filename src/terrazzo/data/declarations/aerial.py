@@ -1,14 +1,14 @@
-"""The ground from the air and from space."""
+"""Aerial and satellite images."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from terrazzo.data.spec import DatasetSpec, legend, parts
+from terrazzo.data.spec import declare, legend, parts
 
 TILES = ("img_dir/{}", "ann_dir/{}")
 
-LOVEDA = DatasetSpec(
+LOVEDA = declare(
     name="LoveDADataset",
     about="Land cover from space, urban and rural (Wang et al., NeurIPS 2021). Label 0 means 'no data'.",
     **legend(
@@ -31,7 +31,7 @@ GROUND = legend(
     impervious_surface #ffffff, building #0000ff, low_vegetation #00ffff, tree #00ff00, car #ffff00, clutter #ff0000
     """
 )
-POTSDAM = DatasetSpec(
+POTSDAM = declare(
     name="PotsdamDataset",
     about="ISPRS Potsdam at 5 cm, cut into tiles. Label 0 is the margin between the classes.",
     **GROUND,
@@ -43,7 +43,7 @@ POTSDAM = DatasetSpec(
     counts={"train": 3456, "val": 2016},
     aliases=("potsdam",),
 )
-VAIHINGEN = DatasetSpec(
+VAIHINGEN = declare(
     name="ISPRSDataset",
     about="ISPRS Vaihingen at 9 cm, cut into tiles. Label 0 is the margin between the classes.",
     **GROUND,
@@ -55,7 +55,7 @@ VAIHINGEN = DatasetSpec(
     counts={"train": 344, "val": 398},
     aliases=("vaihingen",),
 )
-ISAID = DatasetSpec(
+ISAID = declare(
     name="iSAIDDataset",
     about="Objects in the images of DOTA, cut into tiles (Waqas Zamir et al., CVPRW 2019).",
     **legend(
@@ -76,13 +76,13 @@ ISAID = DatasetSpec(
 
 
 def pair(split: str) -> dict[str, Any]:
-    """The folders of images before and after, and of what changed."""
+    """The folders of images before and after, and of the masks of change."""
     return {"data_prefix": {"img_path": f"{split}/A", "img_path2": f"{split}/B", "seg_map_path": f"{split}/label"}}
 
 
-LEVIR_CD = DatasetSpec(
+LEVIR_CD = declare(
     name="LEVIRCDDataset",
-    about="Buildings that came or went between two images (Chen and Shi, Remote Sensing 2020).",
+    about="Buildings built or demolished between two images (Chen and Shi, Remote Sensing 2020).",
     **legend("background #000000, changed #ffffff"),
     img_suffix=".png",
     img_suffix2=".png",
@@ -94,7 +94,7 @@ LEVIR_CD = DatasetSpec(
 )
 
 BINARY = {value: int(value > 127) for value in range(256)}  # masks of 0 and 255
-MASSACHUSETTS_ROADS = DatasetSpec(
+MASSACHUSETTS_ROADS = declare(
     name="MassachusettsRoadsDataset",
     about="Roads of Massachusetts at 1 m (Mnih, 2013).",
     **legend("background #000000, road #ffffff"),
@@ -106,7 +106,7 @@ MASSACHUSETTS_ROADS = DatasetSpec(
     counts={"train": 1108, "val": 14, "test": 49},
     aliases=("massachusetts_roads",),
 )
-MASSACHUSETTS_BUILDINGS = DatasetSpec(
+MASSACHUSETTS_BUILDINGS = declare(
     name="MassachusettsBuildingsDataset",
     about="Buildings of Boston at 1 m (Mnih, 2013).",
     **legend("background #000000, building #ffffff"),

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from terrazzo.data.spec import DatasetSpec, Listing, Source
+from terrazzo.data.spec import Listing, Source, declare
 from terrazzo.errors import UserError
 
 
@@ -31,11 +31,11 @@ def read_dataset_json(source: Source) -> Listing:
             pairs.append((path.parent / image, path.parent / label if label else None))
     missing = [volume for pair in pairs for volume in pair if volume is not None and not volume.is_file()]
     if missing:
-        raise UserError(f"{path} lists {len(missing)} volumes that are not there, such as {missing[0]}")
+        raise UserError(f"{path} lists {len(missing)} volumes that are missing, such as {missing[0]}")
     return Listing(pairs, tuple(names[value] for value in sorted(names, key=int)))
 
 
-DECATHLON = DatasetSpec(
+DECATHLON = declare(
     name="DecathlonDataset",
     about="CT and MRI volumes of ten tasks (Antonelli et al., Nature Communications 2022).",
     img_suffix=".nii.gz",

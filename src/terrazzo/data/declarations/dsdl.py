@@ -9,14 +9,14 @@ from typing import Any
 
 import yaml
 
-from terrazzo.data.spec import DatasetSpec, Listing, Source
+from terrazzo.data.spec import Listing, Source, declare
 from terrazzo.errors import UserError
 
 
 def read_dsdl(source: Source) -> Listing:
     """The images, label maps and classes of a DSDL file such as `set-train/train.yaml`.
 
-    Class 0 is the background, those of the class domain count from 1. Raises UserError for what it lacks.
+    Class 0 is the background; those of the class domain count from 1. Raises UserError for missing entries.
     """
     path = source.ann_file
     if path is None:
@@ -46,17 +46,17 @@ def read_dsdl(source: Source) -> Listing:
 
 
 def imported(path: Path, content: dict[str, Any]) -> dict[str, Any]:
-    """The definitions of a file and of those that it imports."""
+    """The definitions of a file and of the files that it imports."""
     found = dict(content)
     for name in content.get("$import") or ():
         target = path.parent / f"{name}.yaml"
-        if target.is_file():  # the common templates may lie elsewhere; what is missed is named by the reader
+        if target.is_file():  # common templates may be elsewhere; the reader names missing definitions
             found |= imported(target, load(target))
     return found
 
 
 def load(path: Path) -> dict[str, Any]:
-    """A YAML or JSON file. Raises UserError naming it."""
+    """Read a YAML or JSON file. Raises UserError naming it."""
     try:
         text = path.read_text(encoding="utf-8")
         return json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
@@ -66,7 +66,7 @@ def load(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is not valid {path.suffix[1:].upper()}: {error}") from error
 
 
-DSDL = DatasetSpec(
+DSDL = declare(
     name="DSDLSegDataset",
     about="Any data set with a description in DSDL; `used_labels` chooses classes by name.",
     layout={

@@ -1,13 +1,13 @@
-"""Scenes of everyday life, indoors and out."""
+"""Everyday scenes, indoors and outdoors."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from terrazzo.data.spec import DatasetSpec, legend, part, parts
+from terrazzo.data.spec import declare, legend, part, parts
 
-ADE20K = DatasetSpec(
+ADE20K = declare(
     name="ADE20KDataset",
     about="Scenes of every kind (Zhou et al., CVPR 2017). Label 0 means 'something else'.",
     **legend(
@@ -47,7 +47,7 @@ ADE20K = DatasetSpec(
 )
 
 VOC_SPLIT = "ImageSets/Segmentation/{}.txt"
-PASCAL_VOC = DatasetSpec(
+PASCAL_VOC = declare(
     name="PascalVOCDataset",
     about="20 kinds of objects and the background (Everingham et al., 2012); `aug` by Hariharan et al., ICCV 2011.",
     **legend(
@@ -86,7 +86,7 @@ CONTEXT = legend(
 CONTEXT_LAYOUT = parts(
     "JPEGImages", "SegmentationClassContext", "train", "val", ann_file="ImageSets/SegmentationContext/{}.txt"
 )
-PASCAL_CONTEXT = DatasetSpec(
+PASCAL_CONTEXT = declare(
     name="PascalContextDataset",
     about="PASCAL VOC 2010 with every pixel annotated, 59 classes and the background (Mottaghi et al., CVPR 2014).",
     classes=("background", *CONTEXT["classes"]),
@@ -98,7 +98,7 @@ PASCAL_CONTEXT = DatasetSpec(
     counts={"train": 4998, "val": 5105},
     aliases=("pcontext", "pascal_context", "voc2010"),
 )
-PASCAL_CONTEXT_59 = DatasetSpec(
+PASCAL_CONTEXT_59 = declare(
     name="PascalContextDataset59",
     about="PASCAL Context without the background: label 0 is ignored.",
     **CONTEXT,
@@ -111,7 +111,7 @@ PASCAL_CONTEXT_59 = DatasetSpec(
     aliases=("pcontext59", "pascal_context_59"),
 )
 
-COCO_STUFF = DatasetSpec(
+COCO_STUFF = declare(
     name="COCOStuffDataset",
     about="80 kinds of things and 91 of stuff (Caesar et al., CVPR 2018), 164k images or the older 10k.",
     **legend(
@@ -167,13 +167,13 @@ COCO_STUFF = DatasetSpec(
 
 
 def room_of(image: Path) -> dict[str, Any]:
-    """The kind of room that an image's name begins with (`home_office_0001_rgb_00010.jpg`), -1 if it is none."""
-    digits = [place for place, letter in enumerate(image.name) if letter.isdigit()]
+    """The kind of room in an image's name (`home_office_0001_rgb_00010.jpg`), or -1."""
+    digits = [index for index, letter in enumerate(image.name) if letter.isdigit()]
     room = image.name[: digits[0] - 1] if digits and digits[0] else ""
     return {"category_id": NYU.classes.index(room) if room in NYU.classes else -1}
 
 
-NYU = DatasetSpec(
+NYU = declare(
     name="NYUDataset",
     about="Depth indoors (Silberman et al., ECCV 2012); the classes are kinds of rooms.",
     classes=(

@@ -1,58 +1,58 @@
-"""The human body: eyes, organs, skin."""
+"""Medical images: retinas, organs, skin."""
 
 from __future__ import annotations
 
-from terrazzo.data.spec import DatasetSpec, legend, part, parts
+from terrazzo.data.spec import declare, legend, part, parts
 
 VESSELS = legend("background #787878, vessel #06e6e6")
-EYES = parts("images/{}", "annotations/{}", train="training", val="validation")
+RETINA = parts("images/{}", "annotations/{}", train="training", val="validation")
 BINARY = {value: int(value > 127) for value in range(256)}  # masks of 0 and 255, blurred where they are JPEG
 
-CHASE_DB1 = DatasetSpec(
+CHASE_DB1 = declare(
     name="ChaseDB1Dataset",
     about="Vessels of children's retinas, first observer (Fraz et al., TBME 2012).",
     **VESSELS,
     img_suffix=".png",
     seg_map_suffix="_1stHO.png",
     data_root="data/CHASE_DB1",
-    layout=EYES,
+    layout=RETINA,
     counts={"train": 20, "val": 8},
     aliases=("chase_db1",),
 )
-DRIVE = DatasetSpec(
+DRIVE = declare(
     name="DRIVEDataset",
     about="Vessels of the retina, first observer (Staal et al., TMI 2004).",
     **VESSELS,
     img_suffix=".png",
     seg_map_suffix="_manual1.png",
     data_root="data/DRIVE",
-    layout=EYES,
+    layout=RETINA,
     counts={"train": 20, "val": 20},
     aliases=("drive",),
 )
-HRF = DatasetSpec(
+HRF = declare(
     name="HRFDataset",
     about="Vessels in photographs of 3504x2336 pixels (Budai et al., IJBI 2013).",
     **VESSELS,
     img_suffix=".png",
     seg_map_suffix=".png",
     data_root="data/HRF",
-    layout=EYES,
+    layout=RETINA,
     counts={"train": 15, "val": 30},
     aliases=("hrf",),
 )
-STARE = DatasetSpec(
+STARE = declare(
     name="STAREDataset",
     about="Vessels of healthy and ill retinas, first observer (Hoover et al., TMI 2000).",
     **VESSELS,
     img_suffix=".png",
     seg_map_suffix=".ah.png",
     data_root="data/STARE",
-    layout=EYES,
+    layout=RETINA,
     counts={"train": 10, "val": 10},
     aliases=("stare", "STARE"),
 )
-REFUGE = DatasetSpec(
+REFUGE = declare(
     name="REFUGEDataset",
     about="Optic disc and cup, for glaucoma (Orlando et al., Medical Image Analysis 2020).",
     classes=("background", " Optic Cup", "Optic Disc"),  # the space is part of the name in published checkpoints
@@ -60,11 +60,11 @@ REFUGE = DatasetSpec(
     img_suffix=".png",
     seg_map_suffix=".png",
     data_root="data/REFUGE",
-    layout=EYES | {"test": part("images/test", "annotations/test")},
+    layout=RETINA | {"test": part("images/test", "annotations/test")},
     counts={"train": 400, "val": 400, "test": 400},
     aliases=("refuge",),
 )
-SYNAPSE = DatasetSpec(
+SYNAPSE = declare(
     name="SynapseDataset",
     about="Organs in slices of abdominal CT (Landman et al., MICCAI challenge 2015).",
     **legend(
@@ -79,7 +79,7 @@ SYNAPSE = DatasetSpec(
     layout=parts("img_dir/{}", "ann_dir/{}", "train", "val"),
     aliases=("synapse",),
 )
-KVASIR = DatasetSpec(
+KVASIR = declare(
     name="KvasirDataset",
     about="Polyps in colonoscopy, Kvasir-SEG (Jha et al., MMM 2020).",
     **legend("background #000000, polyp #ffffff"),
@@ -91,7 +91,7 @@ KVASIR = DatasetSpec(
     counts={"train": 880, "val": 120},
     aliases=("kvasir", "kvasir_seg"),
 )
-ISIC = DatasetSpec(
+ISIC = declare(
     name="ISICDataset",
     about="Skin lesions, ISIC 2018 task 1 (Codella et al., 2019).",
     **legend("background #000000, lesion #ffffff"),

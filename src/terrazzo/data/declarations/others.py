@@ -1,12 +1,12 @@
-"""Under water, and cracks in roads."""
+"""Underwater scenes, and cracks in roads."""
 
 from __future__ import annotations
 
-from terrazzo.data.spec import DatasetSpec, legend, parts
+from terrazzo.data.spec import declare, legend, parts
 
-SUIM = DatasetSpec(
+SUIM = declare(
     name="SUIMDataset",
-    about="Under water (Islam et al., IROS 2020); its colour masks are to be saved as class indices.",
+    about="Underwater scenes (Islam et al., IROS 2020); convert its colour masks to class indices.",
     **legend(
         """
     background #000000, diver #0000ff, plant #00ff00, wreck #00ffff, robot #ff0000, reef #ff00ff, fish #ffff00,
@@ -20,9 +20,9 @@ SUIM = DatasetSpec(
     counts={"train": 1525, "test": 110},
     aliases=("suim",),
 )
-CRACK_FOREST = DatasetSpec(
+CRACK_FOREST = declare(
     name="CrackForestDataset",
-    about="Cracks in road surfaces (Shi et al., TITS 2016), its masks saved as images of 0 and 255.",
+    about="Cracks in road surfaces (Shi et al., TITS 2016), with masks of 0 and 255.",
     **legend("background #000000, crack #ffffff"),
     img_suffix=".jpg",
     seg_map_suffix=".png",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from terrazzo.data.spec import DatasetSpec, legend, part, parts
+from terrazzo.data.spec import declare, legend, part, parts
 
-LIP = DatasetSpec(
+LIP = declare(
     name="LIPDataset",
     about="Parts of the body and clothes, 'Look into Person' (Gong et al., CVPR 2017).",
     **legend(
@@ -22,7 +22,7 @@ LIP = DatasetSpec(
     counts={"train": 30462, "val": 10000},
     aliases=("LIP", "lip"),
 )
-PERSON_PART = DatasetSpec(
+PERSON_PART = declare(
     name="PascalPersonPartDataset",
     about="Parts of the people in PASCAL VOC 2010 (Chen et al., CVPR 2014).",
     **legend(
@@ -38,9 +38,9 @@ PERSON_PART = DatasetSpec(
     counts={"train": 1716, "val": 1817},
     aliases=("pascal_person_part", "person_part"),
 )
-FACE_OCCLUDED = DatasetSpec(
+FACE_OCCLUDED = declare(
     name="FaceOccludedDataset",
-    about="Faces behind hands and things, drawn and real (Voo et al., CVPRW 2022).",
+    about="Faces occluded by hands and objects, synthetic and real (Voo et al., CVPRW 2022).",
     **legend("background #000000, face #800000"),
     img_suffix=".jpg",
     seg_map_suffix=".png",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from terrazzo.data.spec import DatasetSpec, legend, part, parts
+from terrazzo.data.spec import declare, legend, part, parts
 
 STREET = legend(
     """
@@ -12,7 +12,7 @@ STREET = legend(
     """
 )
 
-CITYSCAPES = DatasetSpec(
+CITYSCAPES = declare(
     name="CityscapesDataset",
     about="Streets of 50 cities, finely annotated (Cordts et al., CVPR 2016).",
     **STREET,
@@ -23,9 +23,9 @@ CITYSCAPES = DatasetSpec(
     counts={"train": 2975, "val": 500, "test": 1525},
     aliases=("cityscapes",),
 )
-DARK_ZURICH = DatasetSpec(
+DARK_ZURICH = declare(
     name="DarkZurichDataset",
-    about="Zurich at night, to test on (Sakaridis et al., ICCV 2019).",
+    about="Zurich at night, for testing (Sakaridis et al., ICCV 2019).",
     **STREET,
     img_suffix="_rgb_anon.png",
     seg_map_suffix="_gt_labelTrainIds.png",
@@ -34,9 +34,9 @@ DARK_ZURICH = DatasetSpec(
     counts={"val": 50},
     aliases=("dark_zurich",),
 )
-NIGHT_DRIVING = DatasetSpec(
+NIGHT_DRIVING = declare(
     name="NightDrivingDataset",
-    about="Driving by night, to test on (Dai and Van Gool, ITSC 2018).",
+    about="Driving at night, for testing (Dai and Van Gool, ITSC 2018).",
     **STREET,
     img_suffix="_leftImg8bit.png",
     seg_map_suffix="_gtCoarse_labelTrainIds.png",
@@ -45,7 +45,7 @@ NIGHT_DRIVING = DatasetSpec(
     counts={"test": 50},
     aliases=("night_driving",),
 )
-BDD100K = DatasetSpec(
+BDD100K = declare(
     name="BDD100KDataset",
     about="Diverse driving in the classes of Cityscapes (Yu et al., CVPR 2020).",
     **STREET,
@@ -56,7 +56,7 @@ BDD100K = DatasetSpec(
     counts={"train": 7000, "val": 1000},
     aliases=("bdd100k",),
 )
-CAMVID = DatasetSpec(
+CAMVID = declare(
     name="CamVidDataset",
     about="Cambridge from a car, the 11 classes and 480x360 selection of SegNet (Brostow et al., PRL 2009).",
     **legend(
@@ -73,7 +73,7 @@ CAMVID = DatasetSpec(
     counts={"train": 367, "val": 101, "test": 233},
     aliases=("camvid",),
 )
-MAPILLARY_V1 = DatasetSpec(
+MAPILLARY_V1 = declare(
     name="MapillaryDataset_v1",
     about="Streets of the world in 65 classes and 'unlabeled' (Neuhold et al., ICCV 2017).",
     **legend(
@@ -99,7 +99,7 @@ MAPILLARY_V1 = DatasetSpec(
     counts={"train": 18000, "val": 2000},
     aliases=("mapillary_v1",),
 )
-MAPILLARY_V2 = DatasetSpec(
+MAPILLARY_V2 = declare(
     name="MapillaryDataset_v2",
     about="The images of Mapillary v1 in 123 classes and 'unlabeled'.",
     **legend(

@@ -1,4 +1,4 @@
-"""`--data-root`: a config's data from another place, in its own layout or in folders of images and labels."""
+"""`--data-root`: a config's data in another folder, in the layout of the config or in any that the finder knows."""
 
 from __future__ import annotations
 
@@ -9,63 +9,72 @@ from typing import Any
 
 from terrazzo.config.classes import set_classes
 from terrazzo.config.config import Config
-from terrazzo.config.short_form.data import KEPT
-from terrazzo.data.discovery.label_facts import COLOUR_TABLES, NAME_LISTS, levels_to, picture_facts
-from terrazzo.data.spec import CUSTOM, FOLDER, IMAGE_SUFFIXES, DatasetSpec
+from terrazzo.data.discovery.finder import find_layout
+from terrazzo.data.discovery.label_facts import label_facts
+from terrazzo.data.discovery.layouts import HELD_OUT, FolderLayout
+from terrazzo.data.spec import CUSTOM, FOLDER, DatasetSpec
 from terrazzo.errors import UserError
 from terrazzo.registry import DATASETS
-from terrazzo.transforms.formats.base import search_upwards
 
-FOLDERS = (
-    ("images", "labels"), ("images", "annotations"), ("images", "masks"), ("img_dir", "ann_dir"), ("imgs", "masks"),
-    ("image", "label"), ("JPEGImages", "SegmentationClass"),
-)  # fmt: skip
-# a loader -> names of its split, the first that is there is taken
-SPLITS = {
-    "train": ("train", "training"),
-    "val": ("val", "validation", "valid", "test"),
-    "test": ("val", "validation", "valid", "test"),
-}
-HELD_OUT = 0.2  # for validation, where there are no splits
+LOADERS = ("train", "val", "test")
+LAYOUT_KEYS = (
+    "ann_file",
+    "holdout",
+    "img_suffix",
+    "seg_map_suffix",
+    "reduce_zero_label",
+)  # of the layout that the config has itself
 
-Spec = dict[str, Any]
+Section = dict[str, Any]
 
 
-def locate(config: Config, root: str | Path | None, loaders: Sequence[str] = ("train", "val", "test")) -> Config:
-    """The config with its data below `root`; as it is without one, unless it is a recipe for a folder of one's own.
+def locate(config: Config, root: str | Path | None, loaders: Sequence[str] = LOADERS) -> Config:
+    """The config with its data below `root`; unchanged without one, unless it is a recipe for a user's own folder.
 
-    In another layout than the config's, the classes are those of `metainfo`, of `classes.txt` below the root, or as
-    many as the labels have. Raises UserError where no images and labels are found for `loaders`.
+    In another layout than the config's, the classes are those of `metainfo` or of a file such as `classes.txt` below
+    the root, or else as many as the labels have. Raises UserError where images and labels for `loaders` are missing.
     """
-    found = [spec for name in loaders for spec in data_sets(config.get(f"{name}_dataloader"))]
+    values = config.to_dict()
+    found = [section for name in loaders for section in sections_of(values, name)]
     if not found:
         return config
+
+    # a recipe for a folder of the user's own takes its data from data_root by default
+    is_open_recipe = config.path is None and config.name is not None and not is_declared(found[0])
     if root is None:
-        if config.path is not None or config.name is None or is_declared(found[0]):
+        if not is_open_recipe:
             return config
         root = found[0].get("data_root") or "."
         if not Path(root).is_dir():
             raise UserError(
-                f"{config.name} names a data set that is none of terrazzo's and there is no folder {root}: say where "
-                "the data lie with --data-root (images/ and labels/ below it)"
+                f"{config.name} names a data set that terrazzo does not declare, and there is no folder {root}: give "
+                "the folder of the data with --data-root (images/ and labels/ below it)"
             )
     folder = Path(root)
     if not folder.is_dir():
         raise UserError(f"--data-root: there is no folder {folder}")
-    own = all(has_own_layout(spec, folder) for spec in found)
-    values = config.to_dict()
-    if own and all(is_declared(spec) for spec in found):
-        for name in SPLITS:
-            for spec in data_sets(values.get(f"{name}_dataloader")):
-                spec["data_root"] = str(folder)
+
+    # the layout of the config, else whatever the folder has
+    if not is_open_recipe and all(has_own_layout(section, folder) for section in found):
+        for name in LOADERS:
+            for section in sections_of(values, name):
+                section["data_root"] = str(folder)
+        if not all(is_declared(section) for section in found):
+            described = [*sections_of(values, "train"), *sections_of(values, "val")] or found
+            use_classes(values, folder, found, described, declaration(found[0]))
     else:
-        move(values, folder, own, loaders)
+        use_layout(values, find_layout(folder), loaders)
     return config.with_values(values)
 
 
-def data_sets(section: Any) -> Iterator[Spec]:
-    """The data sets on disk of a loader, inside any wrappers."""
-    spec = (section or {}).get("dataset", section)
+def sections_of(values: Section, loader: str) -> list[Section]:
+    """The data sets on disk of a loader of a config."""
+    return list(data_sets(values.get(f"{loader}_dataloader")))
+
+
+def data_sets(loader: Any) -> Iterator[Section]:
+    """The data sets on disk of a loader's section, inside any wrappers."""
+    spec = (loader or {}).get("dataset", loader)
     for part in spec if isinstance(spec, (list, tuple)) else [spec]:
         inner = part and (part.get("dataset") or part.get("datasets"))
         if inner:
@@ -74,124 +83,98 @@ def data_sets(section: Any) -> Iterator[Spec]:
             yield part
 
 
-def is_declared(spec: Spec) -> bool:
-    """Whether a data set is of a type that knows its classes and files."""
-    return declaration(spec).name not in (FOLDER.name, CUSTOM.name)
+def is_declared(section: Section) -> bool:
+    """Report whether a data set is of a type that knows its classes and files."""
+    return declaration(section).name not in (FOLDER.name, CUSTOM.name)
 
 
-def declaration(spec: Spec) -> DatasetSpec:
-    return DATASETS.get(spec.get("type", FOLDER.name))
+def declaration(section: Section) -> DatasetSpec:
+    """The declared data set of a section."""
+    return DATASETS.get(section.get("type", FOLDER.name))
 
 
-def has_own_layout(spec: Spec, root: Path) -> bool:
-    """Whether a data set's images, or the file that lists them, lie below a folder as the config says."""
-    prefix = spec.get("data_prefix") or declaration(spec).data_prefix
-    listed = spec.get("ann_file")
+def has_own_layout(section: Section, root: Path) -> bool:
+    """Report whether the images of a section, or the file that lists them, are below `root` at the config's paths."""
+    prefix = section.get("data_prefix") or declaration(section).data_prefix
+    listed = section.get("ann_file")
     return (root / prefix.get("img_path", "")).is_dir() and (not listed or (root / listed).is_file())
 
 
-def move(values: dict[str, Any], root: Path, own: bool, loaders: Sequence[str]) -> None:
-    """Let every loader read images and labels below `root`, as files of class numbers, and the model have its classes.
+def use_layout(values: Section, layout: FolderLayout, loaders: Sequence[str]) -> None:
+    """Let every loader of a config read the splits of a folder. Raises UserError for a split that it does not have."""
+    missing = [name for name in loaders if sections_of(values, name) and not serves(layout, name)]
+    if missing:
+        raise UserError(
+            f"--data-root {layout.root}: there is no {missing[0]} split: {layout.found}, which is "
+            f"{', '.join(layout.splits)} data; a split is a folder {missing[0]} in or above these, or a list "
+            f"{missing[0]}.txt of names"
+        )
+    if layout.has_holdout:
+        warnings.warn(
+            f"{layout.root} has neither a folder nor a list of validation images: {HELD_OUT:.0%} of the images are "
+            "held out for validation, chosen by their names"
+        )
+    moved = [section for name in loaders for section in sections_of(values, name)]
+    declared = declaration(moved[0])
+    for name in LOADERS:
+        loader = values.get(f"{name}_dataloader")
+        for section in sections_of(values, name) if serves(layout, name) else ():
+            for key in LAYOUT_KEYS:
+                section.pop(key, None)
+            for step in section.get("pipeline") or ():
+                step.pop("reduce_zero_label", None)
+            section |= layout.section(name)
+        if loader:
+            loader["dataset"] = joined_once(loader["dataset"])
+    use_classes(values, layout.root, moved, layout.described_sections(), declared)
 
-    Raises UserError where they are not found.
+
+def serves(layout: FolderLayout, loader: str) -> bool:
+    """Report whether a folder has the split of a loader; without a test set, testing takes the validation data."""
+    return loader in layout.splits or (loader == "test" and "val" in layout.splits)
+
+
+def use_classes(
+    values: Section, root: Path, read: Sequence[Section], described: Sequence[Section], declared: DatasetSpec
+) -> None:
+    """Give every data set of a config, and its model, the classes that the sections to `read` name.
+
+    If they name none, the classes are those that the labels of the `described` sections show.
     """
-    images, labels = ("", "") if own else folders(root)
-    present = [spec for name in loaders for spec in data_sets(values.get(f"{name}_dataloader"))]
-    options: Spec = {}
-    meta: Spec = next((spec["metainfo"] for spec in present if (spec.get("metainfo") or {}).get("classes")), {})
-    if not meta:
-        prefix = present[0].get("data_prefix") or {}
-        meta, options = find_classes(root, root / (labels or prefix.get("seg_map_path", "")), declaration(present[0]))
-    for name in SPLITS:
-        section = values.get(f"{name}_dataloader")
-        for spec in data_sets(section):
-            if not own:
-                for key in ("ann_file", "reduce_zero_label", "img_suffix", "seg_map_suffix"):
-                    spec.pop(key, None)
-                for step in spec.get("pipeline") or ():
-                    step.pop("reduce_zero_label", None)
-                spec |= split(root, images, labels, name, needed=name in loaders)
-            spec |= {"type": FOLDER.name, "data_root": str(root), "metainfo": meta, **options}
-        if section:
-            section["dataset"] = joined_once(section["dataset"])
+    given = next((section["metainfo"] for section in read if (section.get("metainfo") or {}).get("classes")), None)
+    options = {"metainfo": given} if given else found_classes(root, described, declared)
+    for name in LOADERS:
+        for section in sections_of(values, name):
+            section |= {"type": FOLDER.name, "data_root": str(root), **options}
     if "model" in values:
-        set_classes(values["model"], meta["classes"])
+        set_classes(values["model"], options["metainfo"]["classes"])
+
+
+def found_classes(root: Path, sections: Sequence[Section], declared: DatasetSpec) -> Section:
+    """The classes that labels show, as arguments of a data set.
+
+    As many classes without names as the config's own data set declares are taken for these.
+    """
+    facts = label_facts(root, sections)
+    options = facts.dataset_options()
+    if facts.named_in is not None:
+        return options
+    count = len(options["metainfo"]["classes"])
+    if count == len(declared.classes):
+        palette = [list(colour) for colour in declared.palette]
+        return options | {"metainfo": {"classes": list(declared.classes), "palette": palette}}
+    warnings.warn(
+        f"{root} has no classes.txt: {count} classes by what the labels hold; to name them, write their names into it, "
+        "one a line"
+    )
+    return options
 
 
 def joined_once(spec: Any) -> Any:
-    """A data set, its joined parts each once: those that differed in their folders are now the same."""
+    """A data set with equal joined parts reduced to one: parts that differed in their folders are now the same."""
     if not isinstance(spec, dict):
         return spec
     if "dataset" in spec:
         return spec | {"dataset": joined_once(spec["dataset"])}
     parts = spec.get("datasets")
     return spec if not parts else parts[0] if all(part == parts[0] for part in parts) else spec
-
-
-def folders(root: Path) -> tuple[str, str]:
-    """The names of the folders of images and labels below `root`. Raises UserError where there are none."""
-    for images, labels in FOLDERS:
-        if (root / images).is_dir() and (root / labels).is_dir():
-            return images, labels
-    raise UserError(
-        f"--data-root {root}: it has neither the layout that the config reads nor images/ and labels/ (with train/ and "
-        "val/ in each)"
-    )
-
-
-def split(root: Path, images: str, labels: str, name: str, needed: bool) -> Spec:
-    """Where the samples of a loader lie: folders of its split, a list of it, or its share of one folder for all.
-
-    Raises UserError where there are other splits, but not one that is `needed`.
-    """
-    for word in SPLITS[name]:
-        if (root / images / word).is_dir():
-            return {"data_prefix": {"img_path": f"{images}/{word}", "seg_map_path": f"{labels}/{word}"}}
-        if (root / f"{word}.txt").is_file():
-            return {"ann_file": f"{word}.txt", "data_prefix": {"img_path": images, "seg_map_path": labels}}
-    words = {word for others in SPLITS.values() for word in others}
-    parted = any((root / images / word).is_dir() or (root / f"{word}.txt").is_file() for word in words)
-    if needed and parted:
-        raise UserError(
-            f"--data-root {root}: no {name} split: neither a folder {images}/{SPLITS[name][0]} nor a list "
-            f"{SPLITS[name][0]}.txt of names in {images}"
-        )
-    if name == "train":
-        warnings.warn(
-            f"{root} has neither {images}/train nor a list train.txt: {HELD_OUT:.0%} of the images are held out for "
-            "validation, chosen by their names"
-        )
-    part = "train" if name == "train" else "val"
-    whole = {"img_path": images, "seg_map_path": labels}
-    return {"data_prefix": whole, "holdout": {"share": HELD_OUT, "part": part}}
-
-
-def find_classes(root: Path, labels: Path, declared: DatasetSpec) -> tuple[Spec, Spec]:
-    """`metainfo` and options of a data set, by the file that names the classes, or else by the labels themselves.
-
-    As many classes without a name as the config's own data set has are these.
-    """
-    paths = label_files(root, labels)
-    entries = dict(picture_facts(root, paths[0].parent, paths, None).entries)
-    meta: Spec = {key: entries.pop(key) for key in ("classes", "palette") if key in entries}
-    count = len(meta["classes"])
-    if search_upwards(paths[0].parent, (*NAME_LISTS, *COLOUR_TABLES), levels_to(root, paths[0].parent)) is None:
-        if count == len(declared.classes):
-            meta = {"classes": list(declared.classes), "palette": [list(colour) for colour in declared.palette]}
-        else:
-            warnings.warn(
-                f"{root} has no classes.txt: {count} classes by what the labels hold; to name them, write their names "
-                "into it, one a line"
-            )
-    return meta, {KEPT.get(key, key): value for key, value in entries.items()}
-
-
-def label_files(root: Path, labels: Path) -> list[Path]:
-    """The labels of every split; `labels` is the folder of one or of all. Raises UserError where there are none."""
-    splits = {word for words in SPLITS.values() for word in words}
-    while labels.name in splits and labels != root:
-        labels = labels.parent
-    paths = sorted(path for path in labels.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-    if not paths:
-        raise UserError(f"--data-root {root}: the folder {labels} holds no label")
-    return paths

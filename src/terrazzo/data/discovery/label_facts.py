@@ -1,4 +1,4 @@
-"""What the label files of an undescribed data set say: classes, colours, what is ignored, whether it is binary."""
+"""The classes of a data set without a description, from its label files: names, colours, ignored and binary values."""
 
 from __future__ import annotations
 
@@ -14,128 +14,202 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
+from terrazzo.data.discovery.layouts import format_name, section_pairs
+from terrazzo.data.pairs import PairingError
 from terrazzo.errors import UserError
+from terrazzo.system.arithmetic import ceil_div
 from terrazzo.transforms.decode import decode_image, read_bytes, read_label
 from terrazzo.transforms.formats.base import search_upwards, with_background
 from terrazzo.transforms.formats.coco import CocoLabels, read_json
 from terrazzo.transforms.formats.colours import LABEL_MAP, read_colour_table
-from terrazzo.transforms.formats.yolo import LISTS, names_in
+from terrazzo.transforms.formats.yolo import NAME_FILES, names_in
 
-MOST_FILES = 1000  # whose values are looked at
-NAME_LISTS = ("classes.txt", "class_names.txt", "labels.txt", "names.txt", *LISTS)
+MOST_FILES = 1000  # label files whose values are read
+NAME_LISTS = ("classes.txt", "class_names.txt", "labels.txt", "names.txt", *NAME_FILES)
 COLOUR_TABLES = (LABEL_MAP, "class_dict.csv", "label_colors.txt", "label_colours.txt", "colormap.txt", "classes.csv")
+NAMING_FORMATS = ("coco", "labelme", "yolo")  # whose files name or number their classes
 MOST_COLOURS = 64
 LOSSY = (".jpg", ".jpeg")
-RARE = 1e-3  # share of the pixels below which a colour is taken for the edge between two
-FAR = 5  # between values that are grey levels rather than class numbers
+RARE = 1e-3  # share of the pixels below which a colour is an artefact of an edge between two others
+FAR = 5  # distance between values that are grey levels rather than class numbers
 BINARY = ("background", "foreground")
 IGNORED = 255
 
 
 @dataclass
 class LabelFacts:
-    """Entries of the short form's `data`, and the comment that says for each how it was found."""
+    """Entries of the short form's `data`, a comment for each on how it was found, and the file that names classes."""
 
     entries: dict[str, Any] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
+    named_in: Path | None = None
 
-    def say(self, key: str, value: Any, reason: str = "") -> None:
+    def add(self, key: str, value: Any, reason: str = "") -> None:
+        """Add an entry and its comment."""
         self.entries[key] = value
         self.reasons[key] = reason
+
+    def dataset_options(self) -> dict[str, Any]:
+        """The entries as arguments of a data set."""
+        meta = {key: self.entries[key] for key in ("classes", "palette") if key in self.entries}
+        return {"metainfo": meta, **{key: value for key, value in self.entries.items() if key not in meta}}
+
+
+def label_facts(root: Path, sections: Sequence[Mapping[str, Any]], console: Console | None = None) -> LabelFacts:
+    """The classes of data sets below `root`, from their labels and the files near them that name classes.
+
+    Raises UserError for images without labels, and for labels that do not show what the classes are.
+    """
+    folder, name = label_folder(sections[0]), format_name(sections[0])
+    paths = label_files(sections)
+    if name in NAMING_FORMATS:
+        return named_facts(name, root, folder, paths)
+    if not paths:
+        raise UserError(f"{folder} holds no label")
+    return picture_facts(root, folder, paths, console)
+
+
+def encoded_label_facts(root: Path, sections: Sequence[Mapping[str, Any]]) -> LabelFacts | None:
+    """The classes of labels that cannot be read without them (outlines, colours); None for class numbers."""
+    folder, name = label_folder(sections[0]), format_name(sections[0])
+    try:
+        paths = label_files(sections, strict=False)
+    except PairingError:
+        return None
+    if name in NAMING_FORMATS:
+        return named_facts(name, root, folder, paths)
+    try:
+        return colour_facts(root, folder, sampled(paths), None) if has_colours(paths) else None
+    except (UserError, OSError):  # a damaged file or too many colours: whoever reads every file reports it
+        return None
+
+
+def label_folder(section: Mapping[str, Any]) -> Path:
+    """The folder (or COCO file) of a section's labels."""
+    return Path(section["data_root"]) / (section.get("data_prefix") or {}).get("seg_map_path", "")
+
+
+def label_files(sections: Sequence[Mapping[str, Any]], *, strict: bool = True) -> list[Path]:
+    """The label files of sections, none of a COCO file; images may lack one unless `strict`."""
+    if format_name(sections[0]) == "coco":
+        return []
+    pairs = [pair for section in sections for pair in section_pairs(section, strict=strict)]
+    return [label for _, label in pairs if label is not None]
+
+
+def sampled(paths: Sequence[Path]) -> list[Path]:
+    """At most MOST_FILES of the files, evenly spaced."""
+    return list(paths)[:: max(1, ceil_div(len(paths), MOST_FILES))]
 
 
 def named_facts(label_format: str, root: Path, labels: Path, paths: Sequence[Path]) -> LabelFacts:
     """The classes of labels that name them: of COCO, Labelme and YOLO. Raises UserError where they do not."""
     facts = LabelFacts()
-    facts.say("label_format", label_format)
+    facts.add("label_format", label_format)
     if label_format == "coco":
         names, source = CocoLabels(labels).own_classes, f"the categories of {labels.name}"
+        facts.named_in = labels
     elif label_format == "labelme":
         shapes: Counter[str] = Counter()
         for path in paths:
             shapes.update(str(shape["label"]) for shape in read_json(path).get("shapes", ()))
         names = tuple(name for name, _ in shapes.most_common() if name != "__ignore__")
         source = f"the labels of {len(paths)} files, the most frequent first"
+        facts.named_in = labels
     else:
-        listed = search_upwards(labels, LISTS, levels_to(root, labels))
-        numbers = [int(line.split()[0]) for path in paths for line in path.read_text().splitlines() if line.strip()]
-        names = names_in(listed) if listed else tuple(f"class_{index}" for index in range(max(numbers, default=0) + 1))
-        source = listed.name if listed else "the numbers in use: rename them"
+        facts.named_in = search_upwards(labels, NAME_FILES, levels_between(root, labels))
+        if facts.named_in is not None:
+            names, source = names_in(facts.named_in), facts.named_in.name
+        else:
+            lines = [line for path in paths for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+            count = 1 + max((int(line.split()[0]) for line in lines), default=0)
+            names, source = tuple(f"class_{index}" for index in range(count)), "the numbers in use: rename them"
     if not names:
         raise UserError(f"{labels}: its files name no class")
-    facts.say("classes", list(with_background(names)), f"{source}; what nothing covers is background")
+    facts.add("classes", list(with_background(names)), f"{source}; what nothing covers is background")
     return facts
 
 
-def levels_to(root: Path, folder: Path) -> int:
-    """How many folders lie between one and the root."""
+def levels_between(root: Path, folder: Path) -> int:
+    """The number of folders from one up to the root."""
     return len(folder.relative_to(root).parts)
 
 
 def picture_facts(root: Path, labels: Path, paths: Sequence[Path], console: Console | None) -> LabelFacts:
     """The classes of labels that are pictures, of class numbers or of colours."""
-    chosen = list(paths)[:: -(-len(paths) // MOST_FILES) or 1]
-    levels = levels_to(root, labels)
+    chosen = sampled(paths)
     if has_colours(chosen):
-        return colour_facts(search_upwards(labels, COLOUR_TABLES, levels), chosen, console)
+        return colour_facts(root, labels, chosen, console)
+
+    # the values in use
     pixels: Counter[int] = Counter()
     with ThreadPoolExecutor() as pool:
         work = pool.map(values_in, chosen)
         for counts in track(work, "reading labels", len(chosen), console=console, transient=True, disable=not console):
             pixels.update(counts)
+
+    # the names of the classes
+    levels = levels_between(root, labels)
     listed, table = search_upwards(labels, NAME_LISTS, levels), search_upwards(labels, COLOUR_TABLES, levels)
-    if listed:
+    if listed is not None:
         names, source = names_in(listed), listed.name
     else:
         names, source = tuple(read_colour_table(table)) if table else (), table.name if table else ""
+
     lossy = [path for path in chosen if path.suffix.lower() in LOSSY]
     facts = lossy_facts(lossy[0], pixels) if lossy else index_facts(pixels, names, source, len(chosen))
+    facts.named_in = listed or table
     palette = own_palette(chosen[0], len(facts.entries["classes"])) if "label_map" not in facts.entries else None
     if palette:
-        facts.say("palette", palette, f"from {chosen[0].name}")
+        facts.add("palette", palette, f"from {chosen[0].name}")
     return facts
 
 
 def values_in(path: Path) -> dict[int, int]:
-    """The values of a label file and how many pixels have them."""
+    """The values of a label file with the number of pixels of each."""
     values, counts = np.unique(read_label(path), return_counts=True)
     return dict(zip(values.tolist(), counts.tolist(), strict=True))
 
 
 def index_facts(pixels: Mapping[int, int], names: Sequence[str], source: str, files: int) -> LabelFacts:
-    """What the values in use and a list of names, if there is one, say together."""
+    """The classes of labels of class numbers, from the values in use and a list of names if there is one."""
     facts = LabelFacts()
+
+    # masks of 0 and 255
     values = sorted(value for value in pixels if value != IGNORED)
     if not values:
         raise UserError("every pixel of the labels has the value 255, which means 'ignored'")
     found = f"{len(values)} values in {files} labels"
     if set(pixels) <= {0, IGNORED} and IGNORED in pixels:
         chosen = list(names) if len(names) == 2 else list(BINARY)
-        facts.say("classes", chosen, "binary: the labels hold 0 and 255 alone")
-        facts.say("label_map", {IGNORED: 1}, "255 is the second class, and nothing is ignored")
+        facts.add("classes", chosen, "binary: the labels hold only 0 and 255")
+        facts.add("label_map", {IGNORED: 1}, "255 is the second class, and nothing is ignored")
         return facts
+
+    # numbers of named classes, numbers without names, or grey levels
     if names:
         one_more = values[0] >= 1 and values[-1] == len(names)
-        facts.say("classes", list(names), f"from {source}; {found}: {spans(values)}")
+        facts.add("classes", list(names), f"from {source}; {found}: {spans(values)}")
         outside = [value for value in values if value >= len(names) + one_more]
         if one_more:
-            facts.say("reduce_zero_label", True, f"the values begin with 1, and {values[-1]} is the number of classes")
+            facts.add("reduce_zero_label", True, f"the values begin with 1, and {values[-1]} is the number of classes")
         elif values[-1] == len(names) and values[0] == 0 and len(values) == len(names) + 1:
             facts.reasons["classes"] += f"; {values[-1]} has no name: if the names begin with value 1, it should be "
-            facts.reasons["classes"] += "`reduce_zero_label: true` in place of `ignore`"
+            facts.reasons["classes"] += "`reduce_zero_label: true` instead of `ignore`"
         if outside:
-            facts.say("ignore", outside, f"no name for {'it' if len(outside) == 1 else 'them'}")
+            facts.add("ignore", outside, f"no name for {'it' if len(outside) == 1 else 'them'}")
     elif values in ([0, 1], [0], [1]):
-        facts.say("classes", list(BINARY), "binary: the labels hold 0 and 1; rename them")
+        facts.add("classes", list(BINARY), "binary: the labels hold 0 and 1; rename them")
     elif len(values) > 1 and min(np.diff(values)) >= FAR:
-        facts.say("classes", [f"value_{value}" for value in values], f"{found}, far apart; rename them")
-        facts.say("label_map", {value: index for index, value in enumerate(values)}, "to class numbers")
+        facts.add("classes", [f"value_{value}" for value in values], f"{found}, far apart; rename them")
+        facts.add("label_map", {value: index for index, value in enumerate(values)}, "to class numbers")
     else:
         first = int(values[0] == 1)
         names = [f"class_{value}" for value in range(first, values[-1] + 1)]
-        facts.say("classes", names, f"{found}: {spans(values)}; rename them")
+        facts.add("classes", names, f"{found}: {spans(values)}; rename them")
         if first:
-            facts.say("reduce_zero_label", True, "no label holds 0: the values begin with 1")
+            facts.add("reduce_zero_label", True, "no label holds 0: the values begin with 1")
+
     if IGNORED in pixels:
         share = 100 * pixels[IGNORED] / sum(pixels.values())
         facts.reasons["classes"] += f"; 255 ({share:.2g}% of the pixels) is ignored"
@@ -143,7 +217,7 @@ def index_facts(pixels: Mapping[int, int], names: Sequence[str], source: str, fi
 
 
 def spans(values: Sequence[int]) -> str:
-    """`0-11, 14` for sorted whole numbers."""
+    """Sorted whole numbers as `0-11, 14`."""
     parts: list[list[int]] = []
     for value in values:
         if parts and value == parts[-1][-1] + 1:
@@ -155,14 +229,18 @@ def spans(values: Sequence[int]) -> str:
 
 
 def lossy_facts(example: Path, pixels: Mapping[int, int]) -> LabelFacts:
-    """Black and white masks saved as JPEG. Raises UserError for JPEG labels of more values."""
+    """The classes of black and white masks saved as JPEG. Raises UserError for JPEG labels of more values."""
     near = sum(count for value, count in pixels.items() if value < 32 or value > 223)
     if near < 0.95 * sum(pixels.values()) or max(pixels) < 200:
         raise UserError(f"{example}: JPEG has changed the values of the labels; save them as PNG")
     facts = LabelFacts()
-    facts.say("label_format", {"type": "rgb", "other": "nearest"}, "JPEG has changed values: the nearest colour counts")
-    facts.say("classes", list(BINARY), "binary: black and white; rename them")
-    facts.say("palette", [[0, 0, 0], [255, 255, 255]])
+    facts.add(
+        "label_format",
+        {"type": "rgb", "other": "nearest"},
+        "JPEG has changed values: each pixel takes the nearest colour",
+    )
+    facts.add("classes", list(BINARY), "binary: black and white; rename them")
+    facts.add("palette", [[0, 0, 0], [255, 255, 255]])
     return facts
 
 
@@ -170,7 +248,7 @@ def lossy_facts(example: Path, pixels: Mapping[int, int]) -> LabelFacts:
 
 
 def has_colours(paths: Sequence[Path]) -> bool:
-    """Whether labels are pictures in colours: of several channels that are not the same."""
+    """Report whether labels are pictures in colours, with several channels that differ."""
     for path in paths[:20]:
         if path.suffix.lower() == ".npy":
             continue
@@ -180,18 +258,23 @@ def has_colours(paths: Sequence[Path]) -> bool:
     return False
 
 
-def colour_facts(table: Path | None, paths: Sequence[Path], console: Console | None) -> LabelFacts:
-    """The classes of colour masks: of a table if there is one, else a class a colour."""
-    facts = LabelFacts()
+def colour_facts(root: Path, labels: Path, paths: Sequence[Path], console: Console | None) -> LabelFacts:
+    """The classes of colour masks: those of a colour table near them if there is one, else one for each colour."""
+    table = search_upwards(labels, COLOUR_TABLES, levels_between(root, labels))
+    facts = LabelFacts(named_in=table)
+
+    # colours that a table names
     if table is not None:
         named = read_colour_table(table)
         label_format: Any = "cvat" if table.name == LABEL_MAP else {"type": "rgb", "colours": table.name}
         if any(path.suffix.lower() in LOSSY for path in paths):
             label_format = {"type": "rgb", "colours": table.name, "other": "nearest"}
-        facts.say("label_format", label_format, f"colour masks; {table.name} says which class has which colour")
-        facts.say("classes", list(named), f"from {table.name}")
-        facts.say("palette", [list(colour) for colour in named.values()])
+        facts.add("label_format", label_format, f"colour masks; {table.name} maps classes to colours")
+        facts.add("classes", list(named), f"from {table.name}")
+        facts.add("palette", [list(colour) for colour in named.values()])
         return facts
+
+    # the colours in use
     pixels: Counter[int] = Counter()
     for path in track(paths, "reading labels", console=console, transient=True, disable=not console):
         picture = decode_image(read_bytes(path), "color_ignore_orientation", name=str(path)).astype(np.int32)
@@ -201,22 +284,24 @@ def colour_facts(table: Path | None, paths: Sequence[Path], console: Console | N
     codes = sorted(code for code, count in pixels.items() if len(pixels) <= MOST_COLOURS or count > RARE * total)
     if len(codes) > MOST_COLOURS or sum(pixels[code] for code in codes) < total / 2:
         raise UserError(
-            f"{paths[0]}: the labels hold {len(pixels)} colours, too many for classes: these are images, or masks that "
-            "JPEG has spoilt; name the classes' colours in a labelmap.txt (lines of `name:r,g,b::`) for such masks"
+            f"{paths[0]}: the labels hold {len(pixels)} colours, too many for classes: these are images, or masks "
+            "damaged by JPEG; name the classes' colours in a labelmap.txt (lines of `name:r,g,b::`) for such masks"
         )
+
+    # a class for each; rare colours between them come from smooth edges
     smooth = len(codes) < len(pixels)
     reason = f"colour masks, {len(codes)} colours in {len(paths)} labels"
     if smooth:
         reason += f" and {len(pixels) - len(codes)} rare ones between them, each taken as the nearest"
-    facts.say("label_format", {"type": "rgb", "other": "nearest"} if smooth else "rgb", reason)
+    facts.add("label_format", {"type": "rgb", "other": "nearest"} if smooth else "rgb", reason)
     names = ["background" if code == 0 else f"colour_{code:06x}" for code in codes]
-    facts.say("classes", names, "one a colour; rename them")
-    facts.say("palette", [[code >> 16, code >> 8 & 255, code & 255] for code in codes])
+    facts.add("classes", names, "one for each colour; rename them")
+    facts.add("palette", [[code >> 16, code >> 8 & 255, code & 255] for code in codes])
     return facts
 
 
 def own_palette(path: Path, count: int) -> list[list[int]] | None:
-    """The colours of an indexed PNG's first entries; None for other files, and where two classes share a colour."""
+    """The colours of an indexed PNG's first entries; None for other files, and if two classes share a colour."""
     if path.suffix.lower() == ".npy":
         return None
     with Image.open(path) as image:

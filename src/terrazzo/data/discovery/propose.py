@@ -1,4 +1,4 @@
-"""A config for a folder that nobody has described, with comments that say what was found and how."""
+"""A config for a folder without a description, with comments on what was found and how."""
 
 from __future__ import annotations
 
@@ -14,20 +14,18 @@ from rich.console import Console
 from rich.progress import track
 
 from terrazzo.config.reading.markup import one_line_yaml
-from terrazzo.config.short_form import expand as short
-from terrazzo.data.discovery.label_facts import LabelFacts, named_facts, picture_facts
-from terrazzo.data.discovery.layouts import Layout, find_layout
-from terrazzo.data.pairs import find_pairs
-from terrazzo.data.spec import IMAGE_SUFFIXES
+from terrazzo.data.discovery.finder import find_layout
+from terrazzo.data.discovery.label_facts import label_facts
 from terrazzo.data.splits import load_for_data, open_splits
 from terrazzo.data.statistics import survey
 from terrazzo.errors import UserError
-from terrazzo.transforms.formats.base import BACKGROUND, IGNORED, LABEL_FORMATS
+from terrazzo.system.arithmetic import ceil_div
+from terrazzo.transforms.formats.base import BACKGROUND, IGNORED
 from terrazzo.transforms.stored import TIFF_SUFFIXES, read_size, read_stored
 
 LARGEST_CROP = 512
 STEP = 32  # networks halve their maps up to five times
-SAMPLE = 200  # images whose sizes are looked at
+SAMPLE = 200  # images whose sizes are read
 KEYS = (
     "images", "labels", "train", "val", "test", "image_suffix", "label_suffix", "label_format", "classes", "palette",
     "label_map", "ignore", "reduce_zero_label", "bands",
@@ -35,54 +33,30 @@ KEYS = (
 
 
 class Proposal:
-    """The short form of a folder's data, and why each entry is as it is."""
+    """The short form of a folder's data, with the reason for each entry."""
 
     def __init__(self, root: Path, recipe: str, console: Console | None = None) -> None:
         self.root, self.console = root.resolve(), console
-        self.layout = find_layout(self.root)
-        self.reasons: dict[str, str] = {"images": self.layout.found}
-        self.data: dict[str, Any] = {"images": self.layout.images, "labels": self.layout.labels}
-        self.data |= {key: value for key, value in self.layout.splits.items() if value != ""}
-        for key in ("image_suffix", "label_suffix"):
-            if getattr(self.layout, key) is not None:
-                self.data[key] = getattr(self.layout, key)
-        if isinstance(self.data.get("val"), float):
-            self.reasons["val"] = "the share held out for validation, drawn by name: no folder or list says which"
-        facts = self.label_facts()
+        layout = find_layout(self.root)
+        if "train" not in layout.splits:
+            raise UserError(f"{root} has no training images: {layout.found}, of the split {', '.join(layout.splits)}")
+        self.splits = tuple(layout.splits)
+        self.reasons: dict[str, str] = {"images": layout.found}
+        self.data = layout.entries()
+        if layout.has_holdout:
+            self.reasons["val"] = (
+                "the share held out for validation, drawn by name, as no folder or list assigns images to it"
+            )
+        facts = label_facts(self.root, layout.described_sections(), console)
         self.data |= facts.entries
         self.reasons |= {key: reason for key, reason in facts.reasons.items() if reason}
         self.values: dict[str, Any] = {"recipe": recipe}
-        self.leave_out_unseen()
-        self.look_at_images()
-        self.counts = self.check()
+        self.remove_unseen_classes()
+        self.add_image_facts()
+        self.counts = {split: len(self.open(split)) for split in self.splits}
 
-    def sections(self, split: str) -> dict[str, Any]:
-        """Folders and files of a split, as the expanded config names them."""
-        data = short.read_data({"root": str(self.root), "classes": ["any"], **self.data})
-        return short.dataset(data, split, None)
-
-    def label_facts(self) -> LabelFacts:
-        """What the labels of the training and validation images say."""
-        layout: Layout = self.layout
-        section = self.sections("train")
-        labels = self.root / section["data_prefix"]["seg_map_path"]
-        if layout.label_format == "coco":
-            return named_facts("coco", self.root, labels, [])
-        endings = layout.label_suffix or IMAGE_SUFFIXES
-        if layout.label_format is not None:
-            endings = LABEL_FORMATS.get(layout.label_format).suffixes
-        paths: list[Path] = []
-        for part in (section,) if "holdout" in section else (section, self.sections("val")):
-            images, place = (self.root / part["data_prefix"][key] for key in ("img_path", "seg_map_path"))
-            split = self.root / part["ann_file"] if "ann_file" in part else None
-            pairs = find_pairs(images, place, layout.image_suffix or IMAGE_SUFFIXES, endings, split)
-            paths += [label for _, label in pairs if label is not None]
-        if layout.label_format is not None:
-            return named_facts(layout.label_format, self.root, labels, paths)
-        return picture_facts(self.root, labels, paths, self.console)
-
-    def leave_out_unseen(self) -> None:
-        """Take classes out that no training label shows: nothing could learn them."""
+    def remove_unseen_classes(self) -> None:
+        """Remove classes that no training label shows, as nothing could learn them."""
         train = self.open("train")
         counts = np.zeros(len(self.data["classes"]), np.int64)
         with ThreadPoolExecutor() as pool:
@@ -100,15 +74,17 @@ class Proposal:
             )
             self.data = without_classes(self.data, unseen)
             reason = (
-                f"no training pixel: {names}" if len(unseen) < 30 else f"{len(unseen)} numbers without a pixel left out"
+                f"no training pixel: {names}" if len(unseen) < 30 else f"{len(unseen)} numbers without a pixel omitted"
             )
             self.reasons["classes"] = f"{self.reasons.get('classes', '')}; {reason}"
 
-    def look_at_images(self) -> None:
-        """Bands, mean and std where images are not of 8 bits and RGB or grey; sizes, and from these the crop."""
+    def add_image_facts(self) -> None:
+        """Add the crop by the sizes of images, and bands, mean and std of images other than 8-bit RGB or grey."""
         train = self.open("train")
         paths = [image for image, _ in train.pairs]
-        step = -(-len(paths) // SAMPLE)
+
+        # the crop
+        step = ceil_div(len(paths), SAMPLE)
         sizes = Counter(read_size(path) for path in paths[::step])
         heights, widths = zip(*sizes.elements(), strict=True)
         self.values["crop"] = "x".join(str(crop_length(float(np.median(side)))) for side in (heights, widths))
@@ -117,6 +93,8 @@ class Proposal:
         self.reasons["crop"] = f"height x width; {kinds} images are {height}x{width}"
         if len(sizes) > 1:
             self.reasons["crop"] += f", from {min(heights)}x{min(widths)} to {max(heights)}x{max(widths)}"
+
+        # bands and their scale
         if paths[0].suffix.lower() in (".npy", ".png", *TIFF_SUFFIXES):
             image = read_stored(paths[0])
             if image.dtype != np.uint8 or image.shape[2] not in (1, 3, 4):
@@ -128,24 +106,14 @@ class Proposal:
                 self.reasons["mean"] = "of the training images, as `terrazzo data stats` computes them"
 
     def open(self, split: str) -> Any:
-        """A split's data set."""
+        """Open the data set of a split."""
         data = {"root": str(self.root), **self.data}
         scale = {"mean": "none", "std": "none"} if "mean" not in self.values else {}
         config = load_for_data({**self.values, **scale, "data": data})
         return open_splits(config, [split])[split]
 
-    def check(self) -> dict[str, int]:
-        """The number of images of each split; a test set without labels is left out. Raises UserError."""
-        counts = {split: len(self.open(split)) for split in ("train", "val")}
-        if "test" in self.data:
-            try:
-                counts["test"] = len(self.open("test"))
-            except UserError:
-                del self.data["test"]
-        return counts
-
     def text(self, target: Path) -> str:
-        """The YAML file that is to stand at `target`."""
+        """The text of the YAML file to write at `target`."""
         from terrazzo.config.short_form.schema import editor_line
 
         counts = " + ".join(f"{count} {split}" for split, count in self.counts.items())
@@ -153,8 +121,8 @@ class Proposal:
         root = Path(os.path.relpath(self.root, target.absolute().parent)).as_posix()
         lines = [
             editor_line(),
-            f"# Proposed by `terrazzo data init` for {self.root.name}: {counts} images. What each line says was found;",
-            "# look it over, then: terrazzo data browse, terrazzo train.",
+            f"# Proposed by `terrazzo data init` for {self.root.name}: {counts} images. Review what was found, then:",
+            "# terrazzo data browse, terrazzo train.",
             entry("recipe", self.values["recipe"], "`terrazzo recipe list` shows the others"),
             "data:",
             entry("root", root, "relative to this file", 2),
@@ -162,21 +130,21 @@ class Proposal:
         lines += [entry(key, self.data[key], self.reasons.get(key, ""), 2) for key in KEYS if key in self.data]
         scale = [key for key in ("crop", "mean", "std") if key in self.values]
         lines += [entry(key, self.values[key], self.reasons.get(key, "")) for key in scale]
-        lines += [entry("batch", batch, "images at a time, on each device"), entry("iterations", 20000, "or `epochs:`")]
+        lines += [entry("batch", batch, "images per step on each device"), entry("iterations", 20000, "or `epochs:`")]
         return "\n".join(lines) + "\n"
 
 
 def without_classes(data: Mapping[str, Any], unseen: Sequence[int]) -> dict[str, Any]:
-    """The entries without some classes, whose pixels are ignored where they occur after all."""
+    """The entries without some classes, whose pixels are ignored wherever they occur."""
     classes, label_format = data["classes"], data.get("label_format")
     kept = [index for index in range(len(classes)) if index not in unseen]
     new = dict(data) | {"classes": [classes[index] for index in kept]}
     if "palette" in data:
         new["palette"] = [data["palette"][index] for index in kept]
     if label_format is None:
-        place = {index: kept.index(index) if index in kept else IGNORED for index in range(len(classes))}
+        moved = {index: kept.index(index) if index in kept else IGNORED for index in range(len(classes))}
         before = data.get("label_map") or {index: index for index in range(len(classes))}
-        changed = {value: place[index] for value, index in before.items() if place[index] != value}
+        changed = {value: moved[index] for value, index in before.items() if moved[index] != value}
         return new | ({"label_map": changed} if changed else {})
     options = dict(label_format) if isinstance(label_format, Mapping) else {"type": label_format}
     if options["type"] == "rgb" and "colours" not in options:
@@ -189,12 +157,12 @@ def without_classes(data: Mapping[str, Any], unseen: Sequence[int]) -> dict[str,
 
 
 def crop_length(side: float) -> int:
-    """A crop's side: at most LARGEST_CROP, a multiple of STEP where images are large enough."""
+    """The side of a crop: at most LARGEST_CROP, and a multiple of STEP."""
     return max(STEP, int(min(side, LARGEST_CROP)) // STEP * STEP)
 
 
 def entry(key: str, value: Any, comment: str = "", indent: int = 0) -> str:
-    """A line `key: value  # comment`; a long comment stands above it."""
+    """A line `key: value  # comment`; a long comment is put above it."""
     space = " " * indent
     plain = dict(value) if isinstance(value, Mapping) else value
     line = f"{space}{key}: {one_line_yaml(plain)}"

@@ -1,1 +1,1 @@
-"""Labels in other forms than class indices: colours, polygons, run lengths."""
+"""Label formats other than class indices: colours, polygons, run lengths."""

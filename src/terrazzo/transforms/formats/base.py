@@ -1,4 +1,4 @@
-"""What a label format is, and which class the names in its files stand for."""
+"""The interface of label formats, and the classes of names in their files."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ LABEL_FORMATS = Registry("label format", "terrazzo.transforms.formats")
 
 @dataclass(frozen=True)
 class ClassNames:
-    """The classes in their order, and what becomes of other names: renamed, ignored, or `other`.
+    """The classes in their order, and the treatment of other names: renamed, ignored, or by `other`.
 
-    `other` is `error`, `ignore` or `background`, the latter two for every name that is not in `classes`.
+    `other` is `error`, `ignore` or `background` and applies to every name that is not in `classes`.
     """
 
     classes: Sequence[str]
@@ -33,11 +33,11 @@ class ClassNames:
 
     @cached_property
     def background(self) -> int:
-        """The class of pixels that nothing covers: the one called background, else they are ignored."""
+        """The class of pixels that nothing covers: the one called background, or IGNORED without such a class."""
         return next((index for index, name in enumerate(self.classes) if name.lower() in BACKGROUND), IGNORED)
 
     def index(self, name: str, where: Any) -> int:
-        """The class that a name found in the file `where` stands for. Raises UserError for an unknown one."""
+        """The class of a name found in the file `where`. Raises UserError for an unknown name."""
         name = self.renamed.get(name, name)
         if name in self.classes:
             return list(self.classes).index(name)
@@ -49,30 +49,30 @@ class ClassNames:
             return self.background
         if self.other == "error":
             raise UserError(
-                f"{where} has the label '{name}', which is none of the classes {', '.join(self.classes)}"
+                f"{where} has the label '{name}', which is not one of the classes {', '.join(self.classes)}"
                 f"{nearest(name, self.classes)} Add it to the classes, rename it with `label_map: {{{name}: CLASS}}`, "
-                f"leave its pixels out with `ignore: [{name}]`, or all such labels with `other: ignore` (or background)"
-                " in the label_format"
+                f"ignore its pixels with `ignore: [{name}]`, or all such labels with `other: ignore` (or background) "
+                "in the label_format"
             )
         return self.background if self.other == "background" else IGNORED
 
 
 class LabelFormat:
-    """Reads files of one form as class maps. `root` is the folder (or the one file) of a split's labels."""
+    """A reader of label files of one form as class maps. `root` is the folder (or single file) of a split's labels."""
 
     suffixes: tuple[str, ...] = ()
-    by_name = True  # whether the files say which class is which, so that classes can be left out or reordered
-    is_index = False  # whether one file holds the labels of many images
-    own_classes: tuple[str, ...] = ()  # where the files name them, in their order
+    by_name = True  # the files name their classes, which may thus be omitted or reordered
+    is_index = False  # one file holds the labels of many images
+    own_classes: tuple[str, ...] = ()  # those that the files name, in their order
     names: ClassNames
     palette: Sequence[Sequence[int]] = ()
 
     def read(self, path: Path, image: Path | None, size: tuple[int, int]) -> np.ndarray:
-        """The class map (H, W) of a label; `size` is the image's (height, width), or zeros where that is not known."""
+        """The class map (H, W) of a label; `size` is the image's (height, width), or zeros if unknown."""
         raise NotImplementedError
 
-    def find(self, images: Sequence[Path], folder: Path) -> list[Path]:
-        """The label of each image below `folder`, of a format that `is_index`."""
+    def find_labels(self, images: Sequence[Path], folder: Path) -> list[Path]:
+        """The label of each image below `folder`, for a format that `is_index`."""
         raise NotImplementedError
 
 
@@ -86,7 +86,7 @@ def make_label_format(
 ) -> LabelFormat:
     """A label format by its name, or by a dict of `type` and options. Raises UserError for an unknown one.
 
-    Without `classes`, they are what the files say, after `background`.
+    Without `classes`, they are those that the files name, after `background`.
     """
     options = dict(spec) if isinstance(spec, Mapping) else {"type": spec}
     kind = options.pop("type", None)
@@ -106,23 +106,23 @@ def make_label_format(
     renamed = {str(old): new for old, new in (label_map or {}).items() if isinstance(old, str) and not old.isdecimal()}
     unknown = [new for new in renamed.values() if isinstance(new, str) and new not in names]
     if unknown:
-        raise UserError(f"label_map: '{unknown[0]}' is none of the classes{nearest(unknown[0], names)}")
+        raise UserError(f"label_map: '{unknown[0]}' is not one of the classes{nearest(unknown[0], names)}")
     made.names = ClassNames(tuple(names), renamed, [name for name in ignore if isinstance(name, str)], other)
     made.palette = palette
     return made
 
 
 def with_background(classes: Sequence[str]) -> tuple[str, ...]:
-    """The classes after one called background, if they have none."""
+    """The classes, preceded by one called background if none of them is."""
     has_one = not classes or any(name.lower() in BACKGROUND for name in classes)
     return tuple(classes) if has_one else (BACKGROUND[0], *classes)
 
 
 def search_upwards(root: Path, names: Sequence[str], levels: int = 3) -> Path | None:
-    """The first file of one of these names in a folder or a few of those above it."""
-    folder = root if root.is_dir() else root.parent
-    for place in (folder, *folder.absolute().parents[:levels]):
+    """The first file with one of these names in a folder or in the `levels` folders above it."""
+    nearest_folder = root if root.is_dir() else root.parent
+    for folder in (nearest_folder, *nearest_folder.absolute().parents[:levels]):
         for name in names:
-            if (place / name).is_file():
-                return place / name
+            if (folder / name).is_file():
+                return folder / name
     return None

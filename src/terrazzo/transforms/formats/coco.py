@@ -1,4 +1,4 @@
-"""COCO's annotations: one JSON file for many images."""
+"""COCO annotations: one JSON file for many images."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from terrazzo.transforms.formats.raster import Patch, Shape, check_order, paint,
 class CocoLabels(LabelFormat):
     """Polygons and run lengths of a COCO file (Lin et al., ECCV 2014); `root` is the file, or a folder with one.
 
-    Smaller things lie over larger ones, or with `order: file` later ones over earlier ones. A polygon inside another
-    one of the same thing is a hole unless `holes` is false, as pycocotools has it. `crowd` is `class`, or `ignore` for
-    regions marked as crowds. The label of an image has a path of its own: FILE.json/IMAGE.
+    Smaller objects are painted over larger ones, or with `order: file` later ones over earlier ones. A polygon inside
+    another one of the same object is a hole unless `holes` is false, as in pycocotools. `crowd` is `class`, or `ignore`
+    for regions marked as crowds. The path of an image's label is FILE.json/IMAGE.
     """
 
     suffixes = (".json",)
@@ -32,7 +32,7 @@ class CocoLabels(LabelFormat):
         if crowd not in ("class", "ignore"):
             raise UserError(f"label_format: crowd is 'class' or 'ignore', not {crowd!r}")
         self.order, self.holes, self.crowd = order, holes, crowd
-        self.file = the_json(root)
+        self.file = single_json(root)
         content = read_json(self.file)
         try:
             self.categories = {entry["id"]: str(entry["name"]) for entry in content["categories"]}
@@ -42,33 +42,35 @@ class CocoLabels(LabelFormat):
             for annotation in content["annotations"]:
                 if annotation["image_id"] not in known:
                     raise UserError(
-                        f"{self.file}: annotation {annotation.get('id')} is of image "
+                        f"{self.file}: annotation {annotation.get('id')} belongs to image "
                         f"{annotation['image_id']}, which `images` does not list"
                     )
                 self.annotations[annotation["image_id"]].append(annotation)
         except (KeyError, TypeError) as error:
-            raise UserError(f"{self.file} is no COCO file of images, annotations and categories ({error})") from error
+            raise UserError(
+                f"{self.file} is not a COCO file with images, annotations and categories ({error})"
+            ) from error
         self.own_classes = tuple(self.categories.values())
-        self.by_name: dict[str, list[str]] = defaultdict(list)
+        self.names_by_file: dict[str, list[str]] = defaultdict(list)
         for name in self.images:
-            self.by_name[Path(name).name].append(name)
+            self.names_by_file[Path(name).name].append(name)
 
-    def find(self, images: Sequence[Path], folder: Path) -> list[Path]:
+    def find_labels(self, images: Sequence[Path], folder: Path) -> list[Path]:
         names = [self.name_of(path.relative_to(folder)) for path in images]
         missing = [path for path, name in zip(images, names, strict=True) if name is None]
         if missing:
             listed = ", ".join(path.name for path in missing[:5]) + (", ..." if len(missing) > 5 else "")
             raise UserError(
                 f"{len(missing)} of {len(images)} images in {folder} are not in {self.file}: {listed}; add them to its "
-                "`images` (without annotations if nothing is on them), or list the images to use in a split file"
+                "`images` (without annotations if they show no object), or list the images to use in a split file"
             )
         return [self.file / str(name) for name in names]
 
     def name_of(self, image: Path) -> str | None:
-        """The `file_name` of an image given below its folder: the same path, or the only one of that name."""
+        """The `file_name` of an image by its path below the folder: the same path, or the only one with that name."""
         if image.as_posix() in self.images:
             return image.as_posix()
-        same = self.by_name.get(image.name, [])
+        same = self.names_by_file.get(image.name, [])
         return same[0] if len(same) == 1 else None
 
     def read(self, path: Path, image: Path | None, size: tuple[int, int]) -> np.ndarray:
@@ -91,9 +93,9 @@ class CocoLabels(LabelFormat):
         return paint(shapes, own, self.names.background, self.order)
 
     def patch(self, segmentation: Any, size: tuple[int, int], where: str) -> Patch:
-        """A thing's pixels. Raises UserError for one without an outline."""
+        """The pixels of an object. Raises UserError for one without an outline."""
         if not segmentation:
-            raise UserError(f"{where} has no segmentation; a box alone makes no label: leave it out of the file")
+            raise UserError(f"{where} has no segmentation; a box alone does not make a label: remove it from the file")
         try:
             if isinstance(segmentation, dict):
                 return Patch(0, 0, run_lengths(segmentation["counts"], *map(int, segmentation["size"])))
@@ -102,19 +104,19 @@ class CocoLabels(LabelFormat):
             raise UserError(f"{where} has a broken segmentation ({error})") from error
 
 
-def the_json(root: Path) -> Path:
-    """A JSON file, or the only one of a folder. Raises UserError where there is none, or several."""
+def single_json(root: Path) -> Path:
+    """A JSON file, or the only one in a folder. Raises UserError if there is not exactly one."""
     if root.is_file():
         return root
     found = sorted(root.glob("*.json")) if root.is_dir() else []
     if len(found) != 1:
         listed = f"{len(found)}: {', '.join(path.name for path in found[:5])}" if found else "none"
-        raise UserError(f"{root} is to be a COCO file, or a folder with one .json; it has {listed}")
+        raise UserError(f"{root} must be a COCO file, or a folder with one .json; it has {listed}")
     return found[0]
 
 
 def read_json(path: Path) -> Any:
-    """A JSON file. Raises UserError for a damaged one."""
+    """Read a JSON file. Raises UserError for a damaged one."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:

@@ -1,4 +1,4 @@
-"""Labels as pictures in the classes' colours."""
+"""Labels as pictures in the colours of the classes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ UNKNOWN = -1
 
 
 def as_colour(value: Any, what: str) -> Colour:
-    """`[r, g, b]`, `r,g,b` or `#rrggbb`. Raises UserError for anything else."""
+    """A colour given as `[r, g, b]`, `r,g,b` or `#rrggbb`. Raises UserError for anything else."""
     try:
         if isinstance(value, str) and value.startswith("#"):
             numbers = list(bytes.fromhex(value[1:]))
@@ -31,21 +31,21 @@ def as_colour(value: Any, what: str) -> Colour:
     except (TypeError, ValueError):
         numbers = []
     if len(numbers) != 3 or not all(0 <= number <= 255 for number in numbers):
-        raise UserError(f"{what}: {value!r} is no colour such as [128, 64, 128] or '#804080'")
+        raise UserError(f"{what}: {value!r} is not a colour such as [128, 64, 128] or '#804080'")
     return numbers[0], numbers[1], numbers[2]
 
 
 def voc_colour(index: int) -> Colour:
     """The colour of a class in PASCAL VOC: the bits of its number, three at a time, from the highest bit down."""
     channels = [0, 0, 0]
-    for place in range(8):
+    for position in range(8):
         for channel in range(3):
-            channels[channel] |= (index >> (3 * place + channel) & 1) << (7 - place)
+            channels[channel] |= (index >> (3 * position + channel) & 1) << (7 - position)
     return channels[0], channels[1], channels[2]
 
 
 def read_label_map(path: Path) -> dict[str, Colour]:
-    """Names and colours of CVAT's labelmap.txt: lines of `name:r,g,b:parts:actions`."""
+    """Read names and colours from CVAT's labelmap.txt: lines of `name:r,g,b:parts:actions`."""
     table = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         if line.strip() and not line.startswith("#"):
@@ -55,9 +55,9 @@ def read_label_map(path: Path) -> dict[str, Colour]:
 
 
 def read_colour_table(path: Path) -> dict[str, Colour]:
-    """Names and colours of a labelmap.txt, of a CSV with a name and r, g, b a line, or of lines `r g b name`.
+    """Read names and colours from a labelmap.txt, a CSV with name, r, g, b on each line, or lines `r g b name`.
 
-    Raises UserError for a file of another form.
+    Raises UserError for a file in another form.
     """
     text = path.read_text(encoding="utf-8-sig") if path.is_file() else ""
     if not text:
@@ -72,13 +72,13 @@ def read_colour_table(path: Path) -> dict[str, Colour]:
         if len(numbers) >= 3 and words:
             table[" ".join(words)] = as_colour(numbers[-3:], f"{path}, line {number + 1}")
         elif cells and number > 0:
-            raise UserError(f"{path}, line {number + 1}: '{' '.join(cells)}' is no name with red, green and blue")
+            raise UserError(f"{path}, line {number + 1}: '{' '.join(cells)}' is not a name with red, green and blue")
     return table
 
 
 @lru_cache(maxsize=8)
 def lookup_table(colours: tuple[tuple[Colour, int], ...]) -> np.ndarray:
-    """The class of each of the 2 ** 24 colours, UNKNOWN where it has none."""
+    """The class of each of the 2 ** 24 colours, or UNKNOWN."""
     table = np.full(1 << 24, UNKNOWN, np.int16)
     for (red, green, blue), index in colours:
         table[red << 16 | green << 8 | blue] = index
@@ -90,8 +90,8 @@ class ColourLabels(LabelFormat):
     """Pictures in which every class has its colour.
 
     `colours` maps names to colours, lists them in the classes' order, or names a file with both (labelmap.txt, a CSV,
-    lines of `r g b name`); without it, they are the palette. With `other: nearest`, a colour of no class counts as the
-    nearest one that is.
+    lines of `r g b name`); without it, they are the palette. With `other: nearest`, a colour without a class counts as
+    the nearest one that has a class.
     """
 
     suffixes = PICTURES
@@ -107,7 +107,7 @@ class ColourLabels(LabelFormat):
         self.by_name = isinstance(colours, Mapping)
 
     def table(self) -> tuple[tuple[Colour, int], ...]:
-        """Colours and their classes. Raises UserError where there are not as many as classes."""
+        """Colours and their classes. Raises UserError if their numbers differ."""
         names = self.names
         if isinstance(self.colours, Mapping):
             return tuple((colour, names.index(name, "the colour table")) for name, colour in self.colours.items())
@@ -130,7 +130,7 @@ class ColourLabels(LabelFormat):
         return label.astype(np.uint8)
 
     def replace(self, codes: np.ndarray, table: Sequence[tuple[Colour, int]], total: int, path: Path) -> Any:
-        """Classes for the colours that the table lacks. Raises UserError naming the most frequent one."""
+        """Classes for colours that are not in the table. Raises UserError naming the most frequent one."""
         names: ClassNames = self.names
         if names.other in ("ignore", "background"):
             return names.background if names.other == "background" else IGNORED
@@ -142,7 +142,7 @@ class ColourLabels(LabelFormat):
             return np.array([index for _, index in table])[nearest][inverse]
         most = int(counts.argmax())
         share, all_shares = 100 * counts[most] / total, 100 * len(codes) / total
-        further = f" and {len(different) - 1} further ones, {all_shares:.2g}% in all," if len(different) > 1 else ""
+        further = f" and {len(different) - 1} further ones, {all_shares:.2g}% in total," if len(different) > 1 else ""
         raise UserError(
             f"{path} has the colour {colours[most].tolist()} ({share:.2g}% of its pixels){further} which no class has. "
             "Add it to the colours; for masks saved as JPEG or with smooth edges: `label_format: {type: rgb, other: "
@@ -152,7 +152,7 @@ class ColourLabels(LabelFormat):
 
 @LABEL_FORMATS.register(name="cvat")
 class CvatMasks(ColourLabels):
-    """CVAT's "segmentation mask" export: colours as its labelmap.txt says, beside the masks or a folder above."""
+    """CVAT's "segmentation mask" export, with the colours of its labelmap.txt in the masks' folder or one above."""
 
     def __init__(self, root: Path) -> None:
         found = search_upwards(root, [LABEL_MAP])
@@ -163,7 +163,7 @@ class CvatMasks(ColourLabels):
 
 @LABEL_FORMATS.register(name="voc")
 class VocMasks(ColourLabels):
-    """PASCAL VOC's masks: PNGs of one channel, or pictures in VOC's colours; the border between things is ignored."""
+    """PASCAL VOC masks: PNGs of one channel, or pictures in VOC's colours; borders between objects are ignored."""
 
     def table(self) -> tuple[tuple[Colour, int], ...]:
         return (VOC_BORDER, IGNORED), *((voc_colour(index), index) for index in range(len(self.names.classes)))

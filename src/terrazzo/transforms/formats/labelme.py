@@ -1,4 +1,4 @@
-"""Labelme's files: one JSON an image."""
+"""Labelme files: one JSON file for each image."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from terrazzo.transforms.formats.raster import Patch, Shape, check_order, disc, 
 
 @LABEL_FORMATS.register(name="labelme")
 class LabelmeLabels(LabelFormat):
-    """Polygons, rectangles, circles and masks; later ones lie over earlier ones, or with `order: area` smaller ones.
+    """Polygons, rectangles, circles and masks, later ones over earlier ones, or with `order: area` smaller over larger.
 
-    A shape labelled `_background_` cuts a hole, `__ignore__` leaves its pixels out.
+    A shape labelled `_background_` cuts a hole; the pixels of one labelled `__ignore__` are ignored.
     """
 
     suffixes = (".json",)
@@ -41,12 +41,12 @@ class LabelmeLabels(LabelFormat):
         except (KeyError, TypeError, IndexError, ValueError) as error:
             if isinstance(error, UserError):
                 raise
-            raise UserError(f"{path} is no file of Labelme's with shapes and the image's size ({error!r})") from error
+            raise UserError(f"{path} is not a Labelme file with shapes and the image's size ({error!r})") from error
         return paint(shapes, own, self.names.background, self.order)
 
 
 def patch_of(shape: dict[str, Any], size: tuple[int, int], where: str) -> Patch:
-    """A shape's pixels. Raises UserError for one without an area."""
+    """The pixels of a shape. Raises UserError for one without an area."""
     kind, points = shape.get("shape_type") or "polygon", shape["points"]
     if kind == "polygon" and len(points) > 2:
         return polygon(points, size)
@@ -63,7 +63,7 @@ def patch_of(shape: dict[str, Any], size: tuple[int, int], where: str) -> Patch:
 
 
 def pasted_mask(shape: dict[str, Any], size: tuple[int, int], where: str) -> Patch:
-    """A mask drawn by hand or by a model: a PNG at the corner of its box."""
+    """The pixels of a mask drawn by hand or by a model, a PNG placed at the corner of its box."""
     try:
         data = base64.b64decode(shape["mask"], validate=True)
     except binascii.Error as error:

@@ -1,7 +1,7 @@
-"""From outlines and run lengths to pixels.
+"""Rasterization of outlines and run lengths.
 
-A pixel in column c and row r covers x from c to c + 1 and y from r to r + 1; it belongs to a shape that its middle lies
-in, so that shapes with a common border neither overlap nor leave a gap.
+A pixel in column c and row r covers x from c to c + 1 and y from r to r + 1; it belongs to a shape that contains its
+centre, so that shapes with a common border neither overlap nor leave a gap.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ ORDERS = ("area", "file")
 
 
 class Patch(NamedTuple):
-    """A mask (h, w) whose corner lies at row `top` and column `left` of the image."""
+    """A mask (h, w) with its corner at row `top` and column `left` of the image."""
 
     top: int
     left: int
@@ -25,35 +25,35 @@ class Patch(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """What covers some pixels with a class."""
+    """The pixels of an object and its class."""
 
-    index: int
+    class_index: int
     patch: Patch
 
 
 def check_order(order: str) -> None:
-    """Raise UserError for an unknown order of painting."""
+    """Raise UserError for an unknown painting order."""
     if order not in ORDERS:
         raise UserError(f"label_format: order is 'area' (small shapes above large ones) or 'file', not {order!r}")
 
 
 def paint(shapes: Sequence[Shape], size: tuple[int, int], background: int, order: str) -> np.ndarray:
-    """The class map (H, W) of shapes laid one over the other: the last one of the file on top, or the smallest."""
+    """The class map (H, W) of overlapping shapes, with the last one of the file on top, or the smallest."""
     label = np.full(size, background, np.uint8)
     if order == "area":
         shapes = sorted(shapes, key=lambda shape: -int(shape.patch.mask.sum()))
-    for index, (top, left, mask) in shapes:
+    for class_index, (top, left, mask) in shapes:
         height, width = mask.shape
-        label[top : top + height, left : left + width][mask] = index
+        label[top : top + height, left : left + width][mask] = class_index
     return label
 
 
 def polygon(points: Any, size: tuple[int, int]) -> Patch:
-    """The pixels inside a closed line through `points` (x, y), by the even-odd rule; cut to the image's size.
+    """The pixels inside a closed line through `points` (x, y) by the even-odd rule, clipped to the image.
 
     Raises ValueError for fewer than three points.
     """
-    corners = np.asarray(points, np.float64).reshape(-1, 2) - 0.5  # the middle of a pixel is at whole numbers
+    corners = np.asarray(points, np.float64).reshape(-1, 2) - 0.5  # pixel centres are at whole numbers
     if len(corners) < 3:
         raise ValueError(f"an outline of {len(corners)} points has no area")
     height, width = size
@@ -75,20 +75,20 @@ def polygon(points: Any, size: tuple[int, int]) -> Patch:
 
 
 def rings(outlines: Sequence[Any], size: tuple[int, int], holes: bool = True) -> Patch:
-    """The pixels of one thing of several outlines; one that lies wholly inside the others is a hole if `holes`."""
+    """The pixels of an object with several outlines; with `holes`, one that is wholly inside the others is a hole."""
     mask = np.zeros(size, bool)
     patches = [polygon(outline, size) for outline in outlines]
     for top, left, part in sorted(patches, key=lambda patch: -int(patch.mask.sum())):
-        place = mask[top : top + part.shape[0], left : left + part.shape[1]]
-        if holes and part.any() and place[part].all():
-            place[part] = False
+        area = mask[top : top + part.shape[0], left : left + part.shape[1]]
+        if holes and part.any() and area[part].all():
+            area[part] = False
         else:
-            place |= part
+            area |= part
     return Patch(0, 0, mask)
 
 
 def disc(centre: Sequence[float], radius: float, size: tuple[int, int]) -> Patch:
-    """The pixels no further than `radius` from (x, y)."""
+    """The pixels within `radius` of (x, y)."""
     y, x = np.ogrid[: size[0], : size[1]]
     return Patch(0, 0, (x + 0.5 - centre[0]) ** 2 + (y + 0.5 - centre[1]) ** 2 <= radius**2)
 

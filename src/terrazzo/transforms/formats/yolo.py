@@ -1,4 +1,4 @@
-"""YOLO's polygons: one text file an image, a line `class x y x y ...` for each thing, in shares of width and height."""
+"""YOLO polygons: a text file for each image, with a line `class x y x y ...` for each object, relative to its size."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from terrazzo.transforms.formats.base import BACKGROUND, LABEL_FORMATS, LabelFor
 from terrazzo.transforms.formats.raster import Shape, check_order, paint, polygon
 from terrazzo.transforms.stored import read_size
 
-LISTS = ("data.yaml", "data.yml", "dataset.yaml", "classes.txt", "obj.names")
+NAME_FILES = ("data.yaml", "data.yml", "dataset.yaml", "classes.txt", "obj.names")
 
 
 def as_names(value: Any, where: Any) -> tuple[str, ...]:
-    """Class names from a list, or from a mapping of their numbers. Raises UserError for anything else."""
+    """Class names given as a list or as a mapping from their numbers. Raises UserError for anything else."""
     if isinstance(value, Mapping) and all(index in value for index in range(len(value))):
         value = [value[index] for index in range(len(value))]
     if not isinstance(value, (list, tuple)) or not value:
@@ -27,7 +27,7 @@ def as_names(value: Any, where: Any) -> tuple[str, ...]:
 
 
 def names_in(path: Path) -> tuple[str, ...]:
-    """The class names of a data.yaml, or of a text file with one a line. Raises UserError for a damaged one."""
+    """Read class names from a data.yaml or a text file with one per line. Raises UserError for a damaged file."""
     text = path.read_text(encoding="utf-8")
     if path.suffix not in (".yaml", ".yml"):
         return tuple(line.strip() for line in text.splitlines() if line.strip())
@@ -40,10 +40,10 @@ def names_in(path: Path) -> tuple[str, ...]:
 
 @LABEL_FORMATS.register(name="yolo")
 class YoloLabels(LabelFormat):
-    """Polygons; smaller ones lie over larger ones, or with `order: file` later ones over earlier ones.
+    """Polygons, smaller ones over larger ones, or with `order: file` later ones over earlier ones.
 
-    The files hold numbers; `names` lists what they stand for. Without it a data.yaml or classes.txt near the labels
-    does, else they number the classes without the background. An empty file means that nothing is on the image.
+    The files hold numbers, which `names` lists the names of. Without it a data.yaml or classes.txt near the labels
+    does, else they number the classes without the background. An empty file stands for an image without objects.
     """
 
     suffixes = (".txt",)
@@ -51,7 +51,7 @@ class YoloLabels(LabelFormat):
     def __init__(self, root: Path, order: str = "area", names: Any = None) -> None:
         check_order(order)
         self.order = order
-        found = search_upwards(root, LISTS) if names is None else None
+        found = search_upwards(root, NAME_FILES) if names is None else None
         if names is not None:
             self.own_classes = as_names(names, "label_format")
         elif found is not None:
@@ -62,7 +62,7 @@ class YoloLabels(LabelFormat):
         if not sum(size):
             if image is None:
                 raise UserError(
-                    f"{path} holds shares of its image's size: put LoadImageFromFile before LoadAnnotations"
+                    f"{path} holds shares of the image's size: put LoadImageFromFile before LoadAnnotations"
                 )
             size = read_size(image)
         numbered = self.own_classes or tuple(name for name in self.names.classes if name.lower() not in BACKGROUND)
@@ -77,7 +77,7 @@ class YoloLabels(LabelFormat):
                 raise UserError(f"{where}: '{line[:40]}' is not `class x y x y ...` ({error})") from error
             if len(points) < 6 or len(points) % 2:
                 kind = "a box" if len(points) == 4 else f"{len(points)} numbers"
-                raise UserError(f"{where} is {kind}, and not the x and y of at least three points")
+                raise UserError(f"{where} is {kind}, not the x and y of at least three points")
             if not 0 <= index < len(numbered):
                 raise UserError(f"{where} has class {index}; there are {len(numbered)}: {', '.join(numbered)}")
             outline = points.reshape(-1, 2) * (size[1], size[0])
