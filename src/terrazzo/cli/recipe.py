@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         chosen = [item for item in found if (args.old or item.vocabulary == "1.x") and matches(item, args)]
     if not chosen:
-        raise UserError("no recipe fits; `terrazzo recipe list` shows them all")
+        raise UserError("no recipe matches; `terrazzo recipe list` shows them all")
     show_list(sorted(chosen, key=SORTS[getattr(args, "sort", "name")]))
     return 0
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from terrazzo.config.short_form.data import dataset as short_form_section
+from terrazzo.config.short_form import expand as short_form
 from terrazzo.data.pairs import Pair, candidate_pairs, find_pairs, suffixes
 from terrazzo.data.spec import IMAGE_SUFFIXES
 from terrazzo.transforms.formats.base import LABEL_FORMATS
@@ -52,7 +52,8 @@ class FolderLayout:
         """The dataset section of a split, without classes; without a test set, `test` is the validation data."""
         name = "val" if split == "test" and split not in self.splits else split
         assert name in self.splits, f"{self.root} has no {split} split"
-        section = short_form_section({"root": str(self.root), "classes": [""], **self.entries()}, name, None)
+        data = short_form.read_data({"root": str(self.root), "classes": ["any"], **self.entries()})
+        section = short_form.dataset(data, name, None)
         return {key: value for key, value in section.items() if key != "metainfo"}
 
     def described_sections(self) -> list[dict[str, Any]]:
