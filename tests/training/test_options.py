@@ -25,12 +25,14 @@ from support.tiny import (
 from terrazzo.config.duration import seconds
 from terrazzo.config.experiment import Averaging, make_experiment
 from terrazzo.errors import UserError
-from terrazzo.training import trainer
+from terrazzo.training import loop
 from terrazzo.training.batch_size import find_batch_size, largest
 from terrazzo.training.memory import checkpoint_activations, place
 from terrazzo.training.monitoring.nonfinite import first_broken
 from terrazzo.training.optim.ema import EMA
+from terrazzo.training.optim.precision import Precision
 from terrazzo.training.optim.schedule import Schedule
+from terrazzo.training.stopping import Patience
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +42,8 @@ def streets(tmp_path_factory) -> Path:
 
 def scores(monkeypatch, values: list[float]) -> None:
     """Let validations give these scores, whatever the model predicts."""
-    original, coming = trainer.Patience.note, iter(values)
-    monkeypatch.setattr(trainer.Patience, "note", lambda self, score: original(self, next(coming)))
+    original, coming = Patience.note, iter(values)
+    monkeypatch.setattr(Patience, "note", lambda self, score: original(self, next(coming)))
 
 
 @pytest.mark.parametrize(
@@ -98,22 +100,22 @@ def test_a_length_of_time_that_is_none(text):
 
 def break_step(monkeypatch, step: int, what: str) -> None:
     """Let the weights' gradients or the loss of one step be no number."""
-    original, steps = trainer.Precision.backward, []
+    original, steps = Precision.backward, []
 
     def backward(self: Any, loss: torch.Tensor) -> None:
         original(self, loss * float("nan") if what == "gradient" and len(steps) == step - 1 else loss)
         steps.append(1)
 
-    monkeypatch.setattr(trainer.Precision, "backward", backward)
+    monkeypatch.setattr(Precision, "backward", backward)
     if what == "loss":
-        losses, seen = trainer.Trainer.losses, []
+        losses, seen = loop.compute_losses, []
 
-        def broken(self: Any, batch: Any) -> Any:
+        def broken(*arguments: Any) -> Any:
             seen.append(1)
-            found = losses(self, batch)
+            found = losses(*arguments)
             return {name: value * float("inf") for name, value in found.items()} if len(seen) == step else found
 
-        monkeypatch.setattr(trainer.Trainer, "losses", broken)
+        monkeypatch.setattr(loop, "compute_losses", broken)
 
 
 @pytest.mark.parametrize("what", ["loss", "gradient"])
@@ -196,8 +198,8 @@ def test_algorithms_are_chosen_while_a_run_lasts(streets, tmp_path, monkeypatch,
 
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     seen = []
-    losses = trainer.Trainer.losses
-    monkeypatch.setattr(trainer.Trainer, "losses", lambda self, batch: seen.append(chosen()) or losses(self, batch))
+    losses = loop.compute_losses
+    monkeypatch.setattr(loop, "compute_losses", lambda *arguments: seen.append(chosen()) or losses(*arguments))
     sections = {"randomness": {"deterministic": deterministic}, "env_cfg": {"cudnn_benchmark": benchmark}}
     fit(tiny_config(streets, steps=1, **sections), tmp_path / "run")
     assert seen == [expected] and chosen() == (False, False)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from terrazzo.config.config import Config
 from terrazzo.config.experiment import AMP_DTYPES
@@ -19,8 +20,11 @@ from terrazzo.system.files import make_folder
 from terrazzo.system.process_group import cause, joined
 from terrazzo.training.algorithms import chosen_algorithms
 from terrazzo.training.monitoring.log import RunLog
+from terrazzo.training.monitoring.profile import StepProfile
 from terrazzo.training.run import Run
-from terrazzo.training.trainer import Trainer
+from terrazzo.training.session import run_session
+from terrazzo.training.setup import setup
+from terrazzo.training.state import TrainingState
 
 
 def train(
@@ -56,9 +60,19 @@ def train(
         try:
             log.info(f"log: {log.path}")
             settings = locate(settings, data_root)
-            trainer = Trainer(settings, folder, log, chosen, pretrained, resume, check, group, max_steps, profile)
-            with chosen_algorithms(trainer.settings):
-                return trainer.run()
+            state = setup(
+                settings,
+                folder,
+                log,
+                chosen,
+                pretrained=pretrained,
+                resume=resume,
+                check=check,
+                group=group,
+                max_steps=max_steps,
+            )
+            with chosen_algorithms(state.settings):
+                return run_session(state, make_profile(state, profile))
         except UserError as problem:
             log.write(f"error: {problem}")
             raise
@@ -71,6 +85,19 @@ def train(
         finally:
             log.info(f"log: {log.path}")
             log.close()
+
+
+def make_profile(state: TrainingState, steps: int) -> StepProfile:
+    """The profile of the first process; a compiled model is one part."""
+    return StepProfile(
+        steps if state.group.is_main else 0,
+        nn.Module() if state.settings.compile else state.model,
+        state.log,
+        device=state.device,
+        images=state.sampler.batch_size,
+        workers=state.loader.num_workers,
+        precision=state.precision.name,
+    )
 
 
 def precision_overrides(amp: str | bool | None) -> dict[str, Any]:

@@ -9,16 +9,13 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
-from terrazzo.system.files import write_atomically
+from terrazzo.system.files import write_whole
 from terrazzo.training.monitoring.log import RunLog
-
-if TYPE_CHECKING:
-    from terrazzo.training.trainer import Trainer
 
 WARMUP = 3  # steps before the clock starts: memory is allocated, algorithms are chosen
 OPERATOR_STEPS = 3  # after those by the clock, for torch's profiler slows them down
@@ -61,29 +58,25 @@ class ProfileReport:
         return "\n".join([*lines, self.hint])
 
 
-def make_profile(trainer: Trainer, steps: int) -> StepProfile:
-    """The profile of a run's first process; a compiled model is one part."""
-    assert trainer.experiment.train is not None
-    return StepProfile(
-        steps if trainer.group.is_main else 0,
-        nn.Module() if trainer.settings.compile else trainer.model,
-        trainer.device,
-        trainer.order.batch_size,
-        {"workers": trainer.experiment.train.num_workers, "precision": trainer.precision.name or "float32"},
-        trainer.log,
-    )
-
-
 class StepProfile:
     """Times the parts of `steps` steps after a warm-up, then reports to the log and to `profile.json`.
 
-    With 0 steps it does nothing at all. `facts` are "workers" and "precision", for the hint.
+    With 0 steps it does nothing. A step has `images`; `workers` and `precision` are for the hint.
     """
 
     def __init__(
-        self, steps: int, model: Any, device: torch.device, images: int, facts: Mapping[str, Any], log: RunLog
+        self,
+        steps: int,
+        model: nn.Module,
+        log: RunLog,
+        *,
+        device: torch.device,
+        images: int,
+        workers: int,
+        precision: str | None,
     ) -> None:
-        self.steps, self.device, self.images, self.facts, self.log = steps, device, images, facts, log
+        self.steps, self.log, self.device, self.images = steps, log, device, images
+        self.workers, self.precision = workers, precision or "float32"
         self.spent: dict[str, float] = defaultdict(float)
         self.open: list[tuple[str, float, float]] = []  # name, start, and time in parts within it
         self.done = self.timed = 0
@@ -170,13 +163,12 @@ class StepProfile:
         parts["everything else"] = max(0.0, seconds - sum(parts.values()))
         parts = {name: parts[name] for name in PARTS if name in parts}
         shares = {name: spent / seconds for name, spent in parts.items()}
-        advice = hint(shares, self.device.type, self.facts["workers"], self.facts["precision"])
+        advice = hint(shares, self.device.type, self.workers, self.precision)
         report = ProfileReport(
             self.timed, seconds, self.images / seconds, parts, most_expensive(self.operators, self.watched), advice
         )
         path = self.log.work_dir / "profile.json"
-        text = json.dumps(asdict(report), indent=1) + "\n"
-        write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        write_whole(path, json.dumps(asdict(report), indent=1) + "\n")
         self.log.info(f"{report.text()}\nprofile: {path}")
 
 
