@@ -37,8 +37,7 @@ def locate(config: Config, root: str | Path | None, loaders: Sequence[str] = ("t
     In another layout than the config's, the classes are those of `metainfo`, of `classes.txt` below the root, or as
     many as the labels have. Raises UserError where no images and labels are found for `loaders`.
     """
-    values = config.to_dict()
-    found = [spec for name in loaders for spec in data_sets(values.get(f"{name}_dataloader"))]
+    found = [spec for name in loaders for spec in data_sets(config.get(f"{name}_dataloader"))]
     if not found:
         return config
     if root is None:
@@ -53,6 +52,7 @@ def locate(config: Config, root: str | Path | None, loaders: Sequence[str] = ("t
     folder = Path(root)
     if not folder.is_dir():
         raise UserError(f"--data-root: there is no folder {folder}")
+    values = config.to_dict()
     own = all(has_own_layout(spec, folder) for spec in found)
     if own and all(is_declared(spec) for spec in found):
         for name in SPLITS:
