@@ -27,7 +27,7 @@ from terrazzo.config.experiment import Averaging, make_experiment
 from terrazzo.errors import UserError
 from terrazzo.training import loop
 from terrazzo.training.batch_size import find_batch_size, largest
-from terrazzo.training.memory import checkpoint_activations, place
+from terrazzo.training.memory import checkpoint_activations, move_to_device
 from terrazzo.training.monitoring.nonfinite import first_broken
 from terrazzo.training.optim.ema import EMA
 from terrazzo.training.optim.precision import Precision
@@ -128,7 +128,7 @@ def test_a_step_that_is_no_number_is_named_or_left_out(streets, tmp_path, monkey
     config = tiny_config(streets, steps=6)
     config["train_cfg"]["skip_nan"] = 1
     run = fit(config, tmp_path / "goes on")
-    assert run.finished and "step left out, 1 of at most 1" in run.log_path.read_text()
+    assert run.finished and "step skipped, 1 of at most 1" in run.log_path.read_text()
     assert all(value.isfinite().all() for value in weights(run.last).values())
 
 
@@ -177,7 +177,7 @@ def test_activations_computed_again_give_the_same_weights(streets, tmp_path):
     config["model"]["backbone"]["norm_cfg"] = {"type": "GN", "num_groups": 2}
     plain = fit(config, tmp_path / "plain")
     again = fit(config | {"activation_checkpointing": True}, tmp_path / "again")
-    assert "blocks are computed again" in again.log_path.read_text()
+    assert "blocks are recomputed" in again.log_path.read_text()
     first, second = weights(plain.last), weights(again.last)
     for name, value in first.items():
         torch.testing.assert_close(value, second[name], msg=name)
@@ -209,7 +209,7 @@ def test_algorithms_are_chosen_while_a_run_lasts(streets, tmp_path, monkeypatch,
 def test_channels_last_lays_out_the_weights_of_convolutions(streets):
     settings = make_experiment(tiny_config(streets) | {"channels_last": True}).run
     convolution = nn.Conv2d(4, 8, 3)
-    place(convolution, settings, torch.device("cpu"), print)
+    move_to_device(convolution, settings, torch.device("cpu"), print)
     assert convolution.weight.is_contiguous(memory_format=torch.channels_last)
 
 

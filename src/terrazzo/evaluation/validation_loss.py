@@ -43,8 +43,8 @@ def validation_loss(head: DecodeHead, view: View, labels: Tensor) -> Tensor:
         criteria: list[Any] = [CrossEntropyLoss(avg_non_ignore=True)]
         sampler = None
     else:
-        several = isinstance(head.loss_decode, nn.ModuleList)
-        criteria, sampler = list(head.loss_decode) if several else [head.loss_decode], head.sampler
+        losses, sampler = head.loss_decode, head.sampler
+        criteria = list(losses) if isinstance(losses, nn.ModuleList) else [losses]
     if sampler is None and all(is_softmax(criterion) for criterion in criteria):
         return strip_losses(criteria, logits, at_labels, labels, head.ignore_index)
     whole = resize(logits[None], at_labels.input_size, align_corners=head.align_corners)[..., : size[0], : size[1]]

@@ -1,4 +1,4 @@
-"""What a model's failure means when the images are a few pixels wide."""
+"""An explanation of a model's failure on images that are only a few pixels wide."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from torch import Tensor
 
 from terrazzo.errors import UserError
 
-ENOUGH = 32  # pixels; from there on torch's own message tells more
+ENOUGH = 32  # pixels; from there on torch's own message is more useful
 
 
 @contextmanager
 def explain_small_inputs(images: Tensor) -> Iterator[None]:
-    """Let torch's errors inside name the size of images (N, C, H, W) that are small. Raises UserError."""
+    """Turn torch's errors inside into a UserError with the size of the images (N, C, H, W), if that is small."""
     height, width = images.shape[-2:]
     try:
         yield

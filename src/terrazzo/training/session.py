@@ -65,6 +65,6 @@ def command(state: TrainingState) -> str:
 
 
 def outcome(state: TrainingState, finished: bool = True) -> Run:
-    """What the run leaves behind."""
+    """The run's files and scores."""
     best = state.checkpoints.best if state.checkpoints.best.exists() else None
     return Run(best, state.checkpoints.last, state.metrics, state.log.path, finished, state.work_dir)

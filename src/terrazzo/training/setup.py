@@ -27,7 +27,7 @@ from terrazzo.training.checkpoints import Checkpoints
 from terrazzo.training.class_balance import make_order, set_class_weights
 from terrazzo.training.distributed.parallel import Parallel, shard_model
 from terrazzo.training.intervals import Intervals
-from terrazzo.training.memory import place
+from terrazzo.training.memory import move_to_device
 from terrazzo.training.monitoring import run_header
 from terrazzo.training.monitoring.log import RunLog, environment
 from terrazzo.training.monitoring.nonfinite import NonFiniteGuard
@@ -80,7 +80,7 @@ def setup(
     saved = checkpoints.newest_state() if resume else None
     if saved is None:
         load_weights(model, experiment, pretrained, train_set.classes, log)
-    place(model, settings, device, log.info)
+    move_to_device(model, settings, device, log.info)
 
     # Batches, intervals, and what is derived from the weights
     sampler = make_order(train_set, loader, settings, log, group)
@@ -189,7 +189,7 @@ def load_weights(
 
 
 def make_average(model: nn.Module, settings: RunSettings, updates_per_unit: float) -> EMA | None:
-    """The average of the weights, if the settings ask for one; it begins after units of the run's length."""
+    """The average of the weights, if the settings have one; it begins after units of the run's length."""
     averaging = settings.averaging
     return EMA(model, averaging, round(averaging.begin * updates_per_unit)) if averaging else None
 

@@ -1,4 +1,4 @@
-"""Everything that training continues from: collected into one dict, and put back."""
+"""Everything that training continues from: collected into one dict, and restored."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from terrazzo.training.optim.precision import Precision
 def collect_state(
     model: nn.Module, optimizer: Optimizer, precision: Precision, ema: EMA | None, group: ProcessGroup
 ) -> dict[str, Any]:
-    """Weights, moments, gradients that are being accumulated, and random numbers; every process calls it."""
+    """Collect weights, moments, accumulated gradients and random states; every process calls it."""
     state = {
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
@@ -34,16 +34,16 @@ def collect_state(
 def restore_state(
     state: Mapping[str, Any], model: nn.Module, optimizer: Optimizer, precision: Precision, ema: EMA | None
 ) -> None:
-    """Put a collected state back. Raises UserError where the model or the optimizer is another one."""
+    """Restore a collected state. Raises UserError if the model or the optimizer is another one."""
     kind = type(optimizer).__name__
     if state["optimizer_type"] != kind:
-        raise UserError(f"the saved state is of the optimizer {state['optimizer_type']}, not {kind}: {START_ANEW}")
+        raise UserError(f"the saved state is of the optimizer {state['optimizer_type']}, not {kind}: {START_OVER}")
     try:
         load_weights(model, state["model"])
         optimizer.load_state_dict(sharded_moments(state["optimizer"], optimizer))
     except (RuntimeError, ValueError, KeyError) as problem:
         details = " ".join(str(problem).split())
-        raise UserError(f"the saved state does not fit this config ({details[:300]}): {START_ANEW}") from None
+        raise UserError(f"the saved state does not fit this config ({details[:300]}): {START_OVER}") from None
     if precision.name == "fp16" and state["scaler"]:
         precision.scaler.load_state_dict(state["scaler"])
     if ema is not None:
@@ -53,7 +53,7 @@ def restore_state(
             parameter.grad = sharded_like(state["gradients"][name].to(parameter.device), parameter)
 
 
-START_ANEW = "resume with the config.yaml of the work dir, or train in another --work-dir"
+START_OVER = "resume with the config.yaml of the work dir, or train in another --work-dir"
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Any]) -> None:
@@ -86,12 +86,12 @@ def random_state() -> dict[str, Any]:
 
 
 def set_random_state(state: Mapping[str, Any]) -> None:
-    """Continue torch's random numbers where they were."""
+    """Restore the state of torch's generators."""
     torch.set_rng_state(state["cpu"])
     if torch.cuda.is_available() and "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"])
 
 
 def is_finite(model: nn.Module) -> bool:
-    """Whether every weight and every running statistic is a number."""
+    """Return whether every weight and every running statistic is finite."""
     return all(bool(value.isfinite().all()) for value in model.state_dict().values())

@@ -1,4 +1,4 @@
-"""When a run or a session ends early: time or steps used up, or no more progress."""
+"""Early ends of a run or a session: time or steps used up, or no more progress."""
 
 from __future__ import annotations
 
@@ -40,5 +40,5 @@ class Patience:
 
     @property
     def is_over(self) -> bool:
-        """Whether the rule's patience is exhausted."""
+        """True when the rule's patience is exhausted."""
         return self.rule is not None and self.waited >= self.rule.patience

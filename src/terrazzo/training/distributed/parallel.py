@@ -14,11 +14,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 from terrazzo.system.process_group import ProcessGroup
 
-SHARDED = ("backbone", "neck")  # called as modules; heads are called by their methods and stay with the whole model
+SHARDED = ("backbone", "neck")  # called as modules; heads are called by their methods and remain with the whole model
 
 
 class Losses(nn.Module):
-    """A model whose forward pass gives its losses, which is what wrappers of modules take hold of."""
+    """A model whose forward pass returns its losses, as wrappers of modules need it."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -29,10 +29,10 @@ class Losses(nn.Module):
 
 
 class Parallel:
-    """A model as its processes train it together; alone, it is the model itself.
+    """A model trained by several processes together; with one process, the model itself.
 
-    `loss(images, labels, **targets)` gives the losses of this process's part of the batch; `find_unused` lets weights
-    go without a gradient. FSDP: Zhao et al., VLDB 2023.
+    `loss(images, labels, **targets)` gives the losses of this process's part of the batch; `find_unused` allows weights
+    without a gradient. FSDP: Zhao et al., VLDB 2023.
     """
 
     def __init__(
@@ -46,18 +46,18 @@ class Parallel:
         elif group.size > 1:
             for value in model.state_dict().values():
                 torch.distributed.broadcast(value, 0)
-            known = inspect.signature(DistributedDataParallel).parameters  # torch 2.13 has renamed an argument
+            known = inspect.signature(DistributedDataParallel).parameters  # torch 2.13 renamed an argument
             buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
             options: dict[str, Any] = {buffers: False, "find_unused_parameters": find_unused}
             devices = [device] if device.type == "cuda" else None
             self.loss = DistributedDataParallel(Losses(model), device_ids=devices, **options)
 
     def compile(self) -> None:
-        """Let torch.compile make the losses of one process faster, from the second step on."""
+        """Compile the losses; steps are faster from the second one on."""
         self.loss = torch.compile(self.loss)
 
     def synchronised(self, enabled: bool) -> AbstractContextManager[Any]:
-        """Whether the gradients of the steps inside are averaged now, or later with those of other steps."""
+        """Average the gradients of the steps inside now, or later with those of other steps."""
         if self.is_sharded:
             self.model.set_requires_gradient_sync(enabled)
         if isinstance(self.loss, DistributedDataParallel) and not enabled:
@@ -65,7 +65,7 @@ class Parallel:
         return nullcontext()
 
     def whole(self, model: Any) -> Any:
-        """The model, or an average of it, as a module that this process can run by itself."""
+        """The model, or an average of it, as a module that this process can run alone."""
         if self.plain is None:
             self.group.share_buffers(model)
             return model
@@ -74,7 +74,7 @@ class Parallel:
 
 
 def shard_model(model: Any) -> None:
-    """Shard weights in place; each group is put together when it is used."""
+    """Shard weights in place; each group is gathered when it is used."""
     from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
     for name in SHARDED:
@@ -86,7 +86,7 @@ def shard_model(model: Any) -> None:
 
 
 def gathered(value: Any) -> Any:
-    """A nested state with every sharded tensor put together; every process calls it."""
+    """A nested state with every sharded tensor gathered; every process calls it."""
     if isinstance(value, Mapping):
         return {key: gathered(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -105,5 +105,5 @@ def sharded_like(value: Tensor, example: Tensor) -> Tensor:
 
 
 def is_sharded(value: Any) -> bool:
-    """Whether this is a tensor of which each process holds a part."""
+    """Return whether this is a tensor of which each process holds a part."""
     return isinstance(value, Tensor) and hasattr(value, "full_tensor")
