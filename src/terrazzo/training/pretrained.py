@@ -41,7 +41,7 @@ def starts(config: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[St
             yield from starts(value, (*path, key))
 
 
-def load_pretrained(model: Any, name: str | None, config: Mapping[str, Any] | None = None) -> str:
+def load_pretrained(model: nn.Module, name: str | None, config: Mapping[str, Any] | None = None) -> str:
     """Load a backbone's weights, or without a `name` those that the model's config names for its parts.
 
     The name "none" leaves everything random. Returns a report of a few lines. Raises UserError for weights that are
@@ -56,11 +56,11 @@ def load_pretrained(model: Any, name: str | None, config: Mapping[str, Any] | No
     return "\n".join(load_start(model, start) for start in chosen)
 
 
-def load_start(model: Any, start: Start) -> str:
+def load_start(model: nn.Module, start: Start) -> str:
     """Load one part's weights."""
     name, part = "model", model
     if not start.path and hasattr(model, "backbone"):
-        name, part = "backbone", model.backbone
+        name, part = "backbone", model.get_submodule("backbone")
     elif start.path:
         name, part = ".".join(start.path), part_of(model, start)
     checkpoint = read_checkpoint(find(start.checkpoint))

@@ -46,7 +46,7 @@ def trackers_of(state: TrainingState) -> list[Tracker]:
     trackers = state.experiment.watch.trackers
     if not trackers:
         return []
-    return open_trackers(trackers, state.work_dir, state.config.to_dict(), state.step, state.log.info)
+    return open_trackers(trackers, state.log.work_dir, state.config.to_dict(), state.step, state.log.info)
 
 
 def rescue(state: TrainingState) -> None:
@@ -60,11 +60,11 @@ def rescue(state: TrainingState) -> None:
 
 def command(state: TrainingState) -> str:
     """The command that continues this run; the work dir's config includes every option of the command line."""
-    config, folder = (shlex.quote(str(path)) for path in (state.work_dir / "config.yaml", state.work_dir))
+    config, folder = (shlex.quote(str(path)) for path in (state.log.work_dir / "config.yaml", state.log.work_dir))
     return f"terrazzo train {config} --work-dir {folder} --resume"
 
 
 def outcome(state: TrainingState, finished: bool = True) -> Run:
     """The run's files and scores."""
     best = state.checkpoints.best if state.checkpoints.best.exists() else None
-    return Run(best, state.checkpoints.last, state.metrics, state.log.path, finished, state.work_dir)
+    return Run(best, state.checkpoints.last, state.metrics, state.log.path, finished, state.log.work_dir)

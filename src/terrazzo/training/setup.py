@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -44,7 +45,6 @@ from terrazzo.training.stopping import Patience, SessionLimit
 
 def setup(
     config: Config,
-    work_dir: Path,
     log: RunLog,
     device: torch.device,
     *,
@@ -55,47 +55,80 @@ def setup(
     max_steps: int | None = None,
 ) -> TrainingState:
     """Build a run's state; see `train` for the options. Raises UserError for a config or data at fault."""
-    # The typed settings
+    # The typed settings, with the learning rate for this number of images per step
     config = with_base_batch(config)
     experiment = make_experiment(config)
     loader, updates, settings = training_settings(experiment)
     import_packages(experiment.watch.trackers)
-    images_per_step = loader.batch_size * updates.accumulate * group.size
-    optimizer_spec, rate_note = scaled(config, updates, images_per_step)
+    optimizer, rate_note = scaled(config, updates, loader.batch_size * updates.accumulate * group.size)
+    updates = replace(updates, optimizer=optimizer)
 
-    # The model and the data, opened once and agreeing on the classes
+    # The model and the data, which agree on the classes
     torch.manual_seed(settings.seed)
     model = build_model(experiment.model)
-    segmentor = as_segmentor(model)
     cost = run_header.inference_cost(model, config) if group.is_main else ""
-    opened = open_data(experiment, classes_of(segmentor), log, group, check)
-    train_set, val_set = opened["train"], opened.get("val")
-    val_loader = None
-    if experiment.val is not None:
-        val_loader = evaluation_loader(val_set, experiment.val, group, device, persistent=True)
-    set_class_weights(model, train_set, log)
+    data = open_data(experiment, classes_of(as_segmentor(model)), log, group, check)
+    set_class_weights(model, data["train"], log)
 
     # The weights to start from, unless a saved state has them
-    checkpoints = Checkpoints(work_dir, settings.keep_checkpoints)
+    checkpoints = Checkpoints(log.work_dir, settings.keep_checkpoints)
     saved = checkpoints.newest_state() if resume else None
     if saved is None:
-        load_weights(model, experiment, pretrained, train_set.classes, log)
+        load_weights(model, experiment, pretrained, data["train"].classes, log)
     move_to_device(model, settings, device, log.info)
 
-    # Batches, intervals, and what is derived from the weights
-    sampler = make_order(train_set, loader, settings, log, group)
+    # The state, at the start or where the run was saved
+    limit = SessionLimit(settings.time_limit, max_steps)
+    state = build_state(config, experiment, updates, model, data, limit, checkpoints, log, device, group)
+    torch.manual_seed(settings.seed + group.rank)  # each process draws its own dropout
+    if saved is not None:
+        continue_from(state, saved)
+    elif resume:
+        log.info(f"nothing to resume in {log.work_dir}: starting from scratch")
+    elif checkpoints.earlier:
+        log.info(f"the states of an earlier run in {checkpoints.folder} are deleted when this one saves its first")
+
+    # The files of the work dir
+    log.forget_after(state.step)
+    if group.is_main:
+        write_whole(log.work_dir / "config.yaml", config.dump())
+    log_header(state, cost, rate_note)
+    return state
+
+
+def build_state(
+    config: Config,
+    experiment: Experiment,
+    updates: OptimizerSettings,
+    model: nn.Module,
+    data: Mapping[str, Any],
+    limit: SessionLimit,
+    checkpoints: Checkpoints,
+    log: RunLog,
+    device: torch.device,
+    group: ProcessGroup,
+) -> TrainingState:
+    """Build what a run needs around its model and data."""
+    loader, _, settings = training_settings(experiment)
+
+    # Batches and intervals
+    sampler = make_order(data["train"], loader, settings, log, group)
     intervals = Intervals(settings, sampler.batches_per_epoch)
+    val_set, val_loader = data.get("val"), None
+    if experiment.val is not None:
+        val_loader = evaluation_loader(val_set, experiment.val, group, device, persistent=True)
+
+    # The average is copied before the weights are sharded, and the optimizer made after
     ema = make_average(model, settings, intervals.steps_in(settings.unit) / updates.accumulate)
     parallel = Parallel(model, group, device, shard=settings.shard, find_unused=settings.find_unused_parameters)
     if ema is not None and parallel.is_sharded:
         shard_model(ema.average)
-    optimizer = build_optimizer(model, optimizer_spec, updates.paramwise, updates.constructor)
+    optimizer = build_optimizer(model, updates.optimizer, updates.paramwise, updates.constructor)
     if settings.compile:
         parallel.compile()
     rates = [parameters["lr"] for parameters in optimizer.param_groups]
 
-    # The state, from the start or from where the run was saved
-    state = TrainingState(
+    return TrainingState(
         config=config,
         experiment=experiment,
         loader=loader,
@@ -103,12 +136,12 @@ def setup(
         settings=settings,
         device=device,
         group=group,
-        train_set=train_set,
+        train_set=data["train"],
         val_set=val_set,
         sampler=sampler,
         val_loader=val_loader,
         model=model,
-        segmentor=segmentor,
+        segmentor=as_segmentor(model),
         parallel=parallel,
         ema=ema,
         optimizer=optimizer,
@@ -118,25 +151,10 @@ def setup(
         guard=NonFiniteGuard(model, settings.skip_nan, log, group),
         best=Best(settings),
         patience=Patience(settings.early_stopping, settings.lower_is_better),
-        limit=SessionLimit(settings.time_limit, max_steps),
-        work_dir=work_dir,
+        limit=limit,
         log=log,
         checkpoints=checkpoints,
     )
-    torch.manual_seed(settings.seed + group.rank)  # each process draws its own dropout
-    if saved is not None:
-        continue_from(state, saved)
-    elif resume:
-        log.info(f"nothing to resume in {work_dir}: starting from scratch")
-    elif checkpoints.earlier:
-        log.info(f"the states of an earlier run in {checkpoints.folder} are deleted when this one saves its first")
-
-    # The files of the work dir
-    log.forget_after(state.step)
-    if group.is_main:
-        write_whole(work_dir / "config.yaml", config.dump())
-    log_header(state, cost, rate_note)
-    return state
 
 
 def training_settings(experiment: Experiment) -> tuple[LoaderSettings, OptimizerSettings, RunSettings]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -64,7 +63,6 @@ class TrainingState:
     limit: SessionLimit
 
     # where results go
-    work_dir: Path
     log: RunLog
     checkpoints: Checkpoints
 

@@ -65,7 +65,6 @@ def train(
             settings = locate(settings, data_root)
             state = setup(
                 settings,
-                folder,
                 log,
                 chosen,
                 pretrained=pretrained,

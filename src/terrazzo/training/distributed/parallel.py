@@ -6,12 +6,13 @@ import copy
 import inspect
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from terrazzo.models.protocols import Segmentor
 from terrazzo.system.process_group import ProcessGroup
 
 SHARDED = ("backbone", "neck")  # called as modules; heads are called by their methods and remain with the whole model
@@ -20,12 +21,12 @@ SHARDED = ("backbone", "neck")  # called as modules; heads are called by their m
 class Losses(nn.Module):
     """A model whose forward pass returns its losses, as wrappers of modules need it."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, images: Tensor, labels: Tensor, **targets: Tensor) -> dict[str, Tensor]:
-        return self.model.loss(images, labels, **targets)
+        return cast(Segmentor, self.model).loss(images, labels, **targets)
 
 
 class Parallel:
@@ -36,7 +37,13 @@ class Parallel:
     """
 
     def __init__(
-        self, model: Any, group: ProcessGroup, device: torch.device, *, shard: bool = False, find_unused: bool = False
+        self,
+        model: nn.Module,
+        group: ProcessGroup,
+        device: torch.device,
+        *,
+        shard: bool = False,
+        find_unused: bool = False,
     ) -> None:
         self.model, self.group, self.is_sharded = model, group, shard and group.size > 1
         self.plain = copy.deepcopy(model) if self.is_sharded else None
@@ -59,12 +66,13 @@ class Parallel:
     def synchronised(self, enabled: bool) -> AbstractContextManager[Any]:
         """Average the gradients of the steps inside now, or later with those of other steps."""
         if self.is_sharded:
-            self.model.set_requires_gradient_sync(enabled)
+            sharded: Any = self.model
+            sharded.set_requires_gradient_sync(enabled)
         if isinstance(self.loss, DistributedDataParallel) and not enabled:
             return self.loss.no_sync()
         return nullcontext()
 
-    def whole(self, model: Any) -> Any:
+    def whole(self, model: nn.Module) -> nn.Module:
         """The model, or an average of it, as a module that this process can run alone."""
         if self.plain is None:
             self.group.share_buffers(model)
@@ -73,7 +81,7 @@ class Parallel:
         return self.plain
 
 
-def shard_model(model: Any) -> None:
+def shard_model(model: nn.Module) -> None:
     """Shard weights in place; each group is gathered when it is used."""
     from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
