@@ -114,7 +114,7 @@ def test_the_command_line_starts_the_processes(streets, tmp_path):
     assert tested.returncode == 0, tested.stderr
     assert f"mIoU {scored['mIoU']:.2f}" in tested.stdout and tested.stdout.count("mIoU") == 1
     refused = terrazzo("test", config, "x.pth", "--out", tmp_path / "out", "--gpus", "2", "--device", "cpu")
-    assert refused.returncode == 2 and "leave --gpus out" in refused.stderr
+    assert refused.returncode == 2 and "omit --gpus" in refused.stderr
 
 
 def test_a_mistake_is_told_of_once(streets, tmp_path):
