@@ -223,16 +223,16 @@ def test_a_loss_that_is_not_a_number(streets, tmp_path):
 
 
 def test_any_other_error_saves_the_state_too(streets, tmp_path, monkeypatch):
-    from terrazzo.training import trainer
+    from terrazzo.training import loop
 
-    original = trainer.Trainer.log_losses
+    original = loop.log_losses
 
-    def failing(trainer, *arguments):
-        original(trainer, *arguments)
-        if trainer.step == 3:
+    def failing(state, *arguments):
+        original(state, *arguments)
+        if state.step == 3:
             raise ZeroDivisionError
 
-    monkeypatch.setattr(trainer.Trainer, "log_losses", failing)
+    monkeypatch.setattr(loop, "log_losses", failing)
     with pytest.raises(ZeroDivisionError):
         fit(tiny_config(streets), tmp_path / "run")
     assert states(tmp_path / "run") == ["step_3.pt"]

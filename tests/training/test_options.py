@@ -25,12 +25,14 @@ from support.tiny import (
 from terrazzo.config.duration import seconds
 from terrazzo.config.experiment import Averaging, make_experiment
 from terrazzo.errors import UserError
-from terrazzo.training import trainer
+from terrazzo.training import loop
 from terrazzo.training.batch_size import find_batch_size, largest
-from terrazzo.training.memory import checkpoint_activations, place
+from terrazzo.training.memory import checkpoint_activations, move_to_device
 from terrazzo.training.monitoring.nonfinite import first_broken
 from terrazzo.training.optim.ema import EMA
+from terrazzo.training.optim.precision import Precision
 from terrazzo.training.optim.schedule import Schedule
+from terrazzo.training.stopping import Patience
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +42,8 @@ def streets(tmp_path_factory) -> Path:
 
 def scores(monkeypatch, values: list[float]) -> None:
     """Let validations give these scores, whatever the model predicts."""
-    original, coming = trainer.Patience.note, iter(values)
-    monkeypatch.setattr(trainer.Patience, "note", lambda self, score: original(self, next(coming)))
+    original, coming = Patience.note, iter(values)
+    monkeypatch.setattr(Patience, "note", lambda self, score: original(self, next(coming)))
 
 
 @pytest.mark.parametrize(
@@ -98,22 +100,22 @@ def test_a_length_of_time_that_is_none(text):
 
 def break_step(monkeypatch, step: int, what: str) -> None:
     """Let the weights' gradients or the loss of one step be no number."""
-    original, steps = trainer.Precision.backward, []
+    original, steps = Precision.backward, []
 
     def backward(self: Any, loss: torch.Tensor) -> None:
         original(self, loss * float("nan") if what == "gradient" and len(steps) == step - 1 else loss)
         steps.append(1)
 
-    monkeypatch.setattr(trainer.Precision, "backward", backward)
+    monkeypatch.setattr(Precision, "backward", backward)
     if what == "loss":
-        losses, seen = trainer.Trainer.losses, []
+        losses, seen = loop.compute_losses, []
 
-        def broken(self: Any, batch: Any) -> Any:
+        def broken(*arguments: Any) -> Any:
             seen.append(1)
-            found = losses(self, batch)
+            found = losses(*arguments)
             return {name: value * float("inf") for name, value in found.items()} if len(seen) == step else found
 
-        monkeypatch.setattr(trainer.Trainer, "losses", broken)
+        monkeypatch.setattr(loop, "compute_losses", broken)
 
 
 @pytest.mark.parametrize("what", ["loss", "gradient"])
@@ -126,7 +128,7 @@ def test_a_step_that_is_no_number_is_named_or_left_out(streets, tmp_path, monkey
     config = tiny_config(streets, steps=6)
     config["train_cfg"]["skip_nan"] = 1
     run = fit(config, tmp_path / "goes on")
-    assert run.finished and "step left out, 1 of at most 1" in run.log_path.read_text()
+    assert run.finished and "step skipped, 1 of at most 1" in run.log_path.read_text()
     assert all(value.isfinite().all() for value in weights(run.last).values())
 
 
@@ -175,7 +177,7 @@ def test_activations_computed_again_give_the_same_weights(streets, tmp_path):
     config["model"]["backbone"]["norm_cfg"] = {"type": "GN", "num_groups": 2}
     plain = fit(config, tmp_path / "plain")
     again = fit(config | {"activation_checkpointing": True}, tmp_path / "again")
-    assert "blocks are computed again" in again.log_path.read_text()
+    assert "blocks are recomputed" in again.log_path.read_text()
     first, second = weights(plain.last), weights(again.last)
     for name, value in first.items():
         torch.testing.assert_close(value, second[name], msg=name)
@@ -196,8 +198,8 @@ def test_algorithms_are_chosen_while_a_run_lasts(streets, tmp_path, monkeypatch,
 
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     seen = []
-    losses = trainer.Trainer.losses
-    monkeypatch.setattr(trainer.Trainer, "losses", lambda self, batch: seen.append(chosen()) or losses(self, batch))
+    losses = loop.compute_losses
+    monkeypatch.setattr(loop, "compute_losses", lambda *arguments: seen.append(chosen()) or losses(*arguments))
     sections = {"randomness": {"deterministic": deterministic}, "env_cfg": {"cudnn_benchmark": benchmark}}
     fit(tiny_config(streets, steps=1, **sections), tmp_path / "run")
     assert seen == [expected] and chosen() == (False, False)
@@ -207,7 +209,7 @@ def test_algorithms_are_chosen_while_a_run_lasts(streets, tmp_path, monkeypatch,
 def test_channels_last_lays_out_the_weights_of_convolutions(streets):
     settings = make_experiment(tiny_config(streets) | {"channels_last": True}).run
     convolution = nn.Conv2d(4, 8, 3)
-    place(convolution, settings, torch.device("cpu"), print)
+    move_to_device(convolution, settings, torch.device("cpu"), print)
     assert convolution.weight.is_contiguous(memory_format=torch.channels_last)
 
 

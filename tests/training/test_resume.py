@@ -31,7 +31,7 @@ from support.tiny import (
 from terrazzo.data.dataset import SegmentationDataset
 from terrazzo.data.loaders import TrainingOrder
 from terrazzo.errors import UserError
-from terrazzo.training import trainer
+from terrazzo.training import validation
 
 
 @pytest.fixture(scope="module")
@@ -192,7 +192,7 @@ def test_a_stopped_validation_is_made_up_for(streets, tmp_path, monkeypatch):
     """A stop does not wait for a long validation; the resumed run begins with it."""
     config = tiny_config(streets, steps=4, train_cfg={"max_iters": 4, "val_interval": 2})
     whole = fit(config, tmp_path / "whole")
-    original = trainer.run_evaluation
+    original = validation.run_evaluation
 
     def stopping(*args, on_progress, **kwargs):
         def show(done, total):
@@ -203,7 +203,7 @@ def test_a_stopped_validation_is_made_up_for(streets, tmp_path, monkeypatch):
         return original(*args, on_progress=show, **kwargs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(trainer, "run_evaluation", stopping)
+        patch.setattr(validation, "run_evaluation", stopping)
         assert not fit(config, tmp_path / "parts").finished
     assert records(tmp_path / "parts", "val") == []
     resumed = fit(config, tmp_path / "parts", resume=True)

@@ -60,7 +60,8 @@ def test_log_begins_with_what_one_needs_to_know(streets, tmp_path):
     head = run.log_path.read_text().split("step 1/")[0]
     for part in (
         str(run.log_path), f"torch {torch.__version__}", "Python 3.", "cores", "device cpu", "1 device",
-        "batch size 2 per device, 2 in all", "4 iterations", "3 an epoch", "6 training images", "3 validation images",
+        "batch size 2 per device, 2 in total", "4 iterations", "3 per epoch", "6 training images",
+        "3 validation images",
         "3 classes: sky, road, car", "random weights",
     ):  # fmt: skip
         assert part in head, part
@@ -266,15 +267,15 @@ def test_the_average_starts_fast_and_ends_at_its_momentum():
 
 
 def test_best_keeps_the_highest_score_and_last_the_last_weights(streets, tmp_path, monkeypatch):
-    from terrazzo.training import trainer as engine
+    from terrazzo.training import validation
 
     scores = iter([10.0, 30.0, 20.0])
-    original = engine.run_evaluation
+    original = validation.run_evaluation
 
     def scripted(*args, **kwargs):
         return original(*args, **kwargs) | {"mIoU": next(scores)}
 
-    monkeypatch.setattr(engine, "run_evaluation", scripted)
+    monkeypatch.setattr(validation, "run_evaluation", scripted)
     config = tiny_config(streets, steps=3, train_cfg={"max_iters": 3, "val_interval": 1})
     run = fit(config, tmp_path / "run")
     meta = tz.models.checkpoint.read_checkpoint(run.best).meta

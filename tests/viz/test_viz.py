@@ -70,8 +70,8 @@ def test_another_ignore_index(image, labels):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"labels": np.full((4, 6), 3)}, "holds the value 3.*0 to 2"),
-        ({"labels": np.full((4, 6), -1)}, "holds the value -1"),
+        ({"labels": np.full((4, 6), 3)}, "contains the value 3.*0 to 2"),
+        ({"labels": np.full((4, 6), -1)}, "contains the value -1"),
         ({"labels": np.zeros((2, 6), int)}, "4x6.*2x6"),
         ({"opacity": 1.5}, "opacity is 1.5"),
     ],

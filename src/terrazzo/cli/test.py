@@ -27,26 +27,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--eval",
         nargs="+",
         metavar="METRIC",
-        help="mIoU, mDice, mFscore, boundary, trimap, per-image, calibration, cityscapes, depth (default: as the "
-        "config says)",
+        help="mIoU, mDice, mFscore, boundary, trimap, per-image, calibration, cityscapes, depth (default: those of "
+        "the config)",
     )
     parser.add_argument(
-        "--bootstrap", nargs="?", type=count, const=1000, default=0, metavar="N",
+        "--bootstrap",
+        nargs="?",
+        type=count,
+        const=1000,
+        default=0,
+        metavar="N",
         help="95%% intervals of the scores from N resampled test sets (1000)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--threshold-search", action="store_true", help="the best threshold of a model with one foreground score"
+        "--threshold-search", action="store_true", help="find the best threshold of a model with one foreground score"
     )
     parser.add_argument("--confusion", metavar="F.csv", help="write the confusion matrix, and its picture beside it")
     parser.add_argument("--gallery", metavar="D", help="write a page of the images with the worst scores")
     parser.add_argument("--show-dir", metavar="D", help="write each image with its predicted classes painted over it")
     parser.add_argument("--opacity", type=opacity, default=0.5, help="of the paint in --show-dir: 0 to 1 (default 0.5)")
-    parser.add_argument("--data-root", metavar="D", help="where the data lie, if not where the config says")
+    parser.add_argument("--data-root", metavar="D", help="location of the data, instead of the config's")
     parser.add_argument("--out", metavar="D", help="write predicted class maps and metrics.json to this folder")
     parser.add_argument(
-        "--format-only", action="store_true", help="write to --out what the data set's server wants, and score nothing"
+        "--format-only",
+        action="store_true",
+        help="write a submission for the data set's server to --out, without scoring",
     )
-    parser.add_argument("--gpus", type=count, default=1, metavar="N", help="score in N processes, each its share")
+    parser.add_argument(
+        "--gpus", type=count, default=1, metavar="N", help="score in N processes, each a share of the images"
+    )
     parser.add_argument("--tta", action="store_true", help="average over the views of the config's tta_pipeline")
     add_weights_option(parser)
     add_config_options(parser)
@@ -67,11 +76,11 @@ def run(args: argparse.Namespace) -> int:
     if not checkpoints:
         args.usage_error("give a CHECKPOINT, or several with --ensemble")
     if args.format_only and not args.out:
-        args.usage_error("--format-only writes files: say where, with --out D")
+        args.usage_error("--format-only writes files: name a folder with --out D")
     found = launched()
     single = [name for name in ("show_dir", "out", "gallery", "bootstrap") if getattr(args, name)]
     if single and (args.gpus > 1 or found is not None):
-        args.usage_error(f"--{single[0].replace('_', '-')} looks at every image in one process: leave --gpus out")
+        args.usage_error(f"--{single[0].replace('_', '-')} needs every image in one process: omit --gpus")
     if args.gpus > 1 and found is None:
         return launch(args.gpus, args.arguments, cpu=args.device == "cpu")
     is_main = found is None or found[1].is_main
@@ -119,14 +128,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 class PredictionWriter:
-    """Writes painted images and class maps while an evaluation goes on."""
+    """Writes painted images and class maps during an evaluation."""
 
     def __init__(self, show: Path | None, out: Path | None, opacity: float) -> None:
         self.show, self.out, self.opacity = show, out, opacity
         self.names = OutputNames(*(folder for folder in (show, out) if folder is not None))
 
     def write(self, batch: Any, maps: list[Any], classes: Any, palette: Any) -> None:
-        """The predictions of one batch, under the names of the image files."""
+        """Write the predictions of one batch, named after the image files."""
         from PIL import Image
 
         from terrazzo.system.painting import overlay
@@ -148,7 +157,7 @@ class PredictionWriter:
                 Image.fromarray(labels.astype("uint8" if len(classes) <= 256 else "uint16")).save(self.out / name)
 
     def write_depth(self, stem: str, depth: Any) -> None:
-        """Depth in colours from near (blue) to far (red), and as an array."""
+        """Write depth in colours from near (blue) to far (red), and as an array."""
         import numpy as np
 
         from terrazzo.viz.grid import depth_colours

@@ -18,41 +18,49 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const="auto",
         choices=["auto", "bf16", "fp16"],
-        help="mixed precision; alone it chooses the type",
+        help="mixed precision; without a value, the type is chosen",
     )
-    parser.add_argument("--data-root", metavar="D", help="where the data lie, if not where the config says")
+    parser.add_argument("--data-root", metavar="D", help="location of the data, instead of the config's")
     parser.add_argument(
         "--auto-scale-lr", action="store_true", help="scale the learning rate with the images of a step"
     )
     parser.add_argument("--pretrained", metavar="PATH|none", help="weights of the backbone, or none")
-    parser.add_argument("--no-check", action="store_true", help="start without a look at all of the data")
+    parser.add_argument("--no-check", action="store_true", help="start without checking all of the data")
     parser.add_argument(
-        "--gpus", type=count, default=1, metavar="N", help="train in N processes, one a GPU of this machine"
+        "--gpus", type=count, default=1, metavar="N", help="train in N processes, one per GPU of this machine"
     )
     parser.add_argument(
         "--max-restarts",
         type=int,
         default=0,
         metavar="N",
-        help="with --gpus: how often a failed run starts again and resumes",
+        help="with --gpus: how often a failed run is restarted and resumed",
     )
-    parser.add_argument("--find-batch", action="store_true", help="say how many images fit into a step, and stop")
+    parser.add_argument(
+        "--find-batch", action="store_true", help="find the number of images that fit into a step, and stop"
+    )
     parser.add_argument(
         "--slurm", type=count, nargs="?", const=1, metavar="NODES", help="write a batch file for SLURM and stop"
     )
     parser.add_argument("--fsdp", action="store_true", help="shard weights and moments among the devices")
-    parser.add_argument("--time-limit", metavar="T", help="save and stop after so long: 90 (seconds), 55m, 1h30m")
+    parser.add_argument("--time-limit", metavar="T", help="save and stop after this time: 90 (seconds), 55m, 1h30m")
     parser.add_argument("--max-steps", type=count, metavar="N", help="save and stop after N steps of this session")
     parser.add_argument("--deterministic", action="store_true", help="the same bits on every run, also on a GPU")
     parser.add_argument(
         "--channels-last", action="store_true", help="lay out images with their channels together, for mixed precision"
     )
-    parser.add_argument("--compile", action="store_true", help="let torch.compile make the steps faster")
+    parser.add_argument("--compile", action="store_true", help="speed up steps with torch.compile")
     parser.add_argument(
         "--track", nargs="+", metavar="T", help="also write curves and pictures for tensorboard, wandb, mlflow, csv"
     )
     parser.add_argument(
-        "--profile", nargs="?", type=count, const=20, default=0, metavar="N", help="say where the time of N steps goes"
+        "--profile",
+        nargs="?",
+        type=count,
+        const=20,
+        default=0,
+        metavar="N",
+        help="report the time of N steps by their parts",
     )
     add_config_options(parser)
 
@@ -79,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
     if args.track:
         settings["track"] = args.track
     if args.find_batch:
-        return say_batch_size(args, settings)
+        return print_batch_size(args, settings)
     outcome = train(
         args.config,
         work_dir=args.work_dir,
@@ -97,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
     return 0 if outcome.finished else 1
 
 
-def say_batch_size(args: argparse.Namespace, settings: dict[str, Any]) -> int:
+def print_batch_size(args: argparse.Namespace, settings: dict[str, Any]) -> int:
     """Print the largest batch that fits."""
     from terrazzo.config.experiment import make_experiment
     from terrazzo.config.load import load_config
@@ -110,14 +118,14 @@ def say_batch_size(args: argparse.Namespace, settings: dict[str, Any]) -> int:
     config = load_config(args.config, settings | precision_overrides(args.amp), trust=args.trust_config)
     experiment, device = make_experiment(locate(config, args.data_root)), choose_device(args.device)
     if device.type != "cuda":
-        raise UserError(f"--find-batch needs a GPU, whose memory has an end that can be found; this is {device}")
+        raise UserError(f"--find-batch measures the memory of a GPU; this is {device}")
     found = find_batch_size(experiment, device)
     print(advice(found, experiment.train.batch_size if experiment.train else 0))
     return 0
 
 
 def write_job(args: argparse.Namespace) -> int:
-    """Write what `sbatch` takes, and say so."""
+    """Write a batch file for `sbatch`."""
     from pathlib import Path
 
     from terrazzo.training.distributed.slurm import write_batch_file
@@ -128,12 +136,12 @@ def write_job(args: argparse.Namespace) -> int:
     path = write_batch_file(
         folder, [*kept, "--work-dir", str(folder.resolve()), "--resume"], nodes=args.slurm, gpus=args.gpus
     )
-    print(f"written: {path}\nlook it over, then: sbatch {path}")
+    print(f"written: {path}\ncheck it, then: sbatch {path}")
     return 0
 
 
 def without_options(arguments: Sequence[str], names: Sequence[str]) -> list[str]:
-    """A command line without some options and their values."""
+    """The command line without some options and their values."""
     kept: list[str] = []
     dropping = False
     for argument in arguments:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.data import DataLoader
 
 from terrazzo.config.evaluators import EvaluatorSettings, checked_metric
 from terrazzo.config.experiment import LoaderSettings, make_experiment
@@ -23,6 +24,7 @@ from terrazzo.inference.tta import augmented_steps
 from terrazzo.metrics import DepthEvaluator, Evaluator
 from terrazzo.models.build import build_model
 from terrazzo.models.checkpoint import load_checkpoint, read_checkpoint
+from terrazzo.models.protocols import Segmentor, as_segmentor
 from terrazzo.system.devices import choose_device
 from terrazzo.system.process_group import SINGLE_PROCESS, ProcessGroup, joined
 
@@ -51,12 +53,13 @@ def evaluate(
 ) -> dict[str, Any]:
     """Test a checkpoint on the config's test set: `{"aAcc", "mIoU", "mAcc", "per_class"}`, in percent.
 
-    Of several checkpoints the mean of the probabilities is taken. With `tta` each image is predicted in the views of
-    the config's `tta_pipeline`. `data_root` is where the data lie, if not where the config says; `weights` is "model"
-    or "ema" (the average) where a checkpoint has both. `bootstrap` draws give "intervals", `threshold_search`
-    "best_threshold". Without `score` the test set needs no labels. Of several processes each scores its share. Raises
-    UserError for a config or checkpoint at fault, and for a test set without labels.
+    The probabilities of several checkpoints are averaged. With `tta` each image is predicted in the views of the
+    config's `tta_pipeline`. `data_root` replaces the config's location of the data; `weights` is "model" or "ema" (the
+    average) for a checkpoint with both. `bootstrap` draws give "intervals", `threshold_search` "best_threshold".
+    Without `score` the test set needs no labels. Each of several processes scores its share. Raises UserError for a
+    config or checkpoint at fault, and for a test set without labels.
     """
+    # Settings: metrics, data, augmented views
     chosen = choose_device(device)
     experiment = make_experiment(locate(load_config(config, overrides, trust=trust), data_root, ("test",)))
     evaluator_settings = experiment.test_evaluator
@@ -72,6 +75,8 @@ def evaluate(
     if tta:
         steps = augmented_steps(experiment.tta_pipeline, experiment.tta_model)
         settings = replace(settings, batch_size=1, dataset=with_pipeline(settings.dataset, steps))
+
+    # Models, data and metrics
     paths = [checkpoint] if isinstance(checkpoint, (str, Path)) else list(checkpoint)
     models = load_models(experiment.model, paths, chosen, weights, on_report)
     dataset = open_dataset(settings, classes_of(models[0]), "test_dataloader")
@@ -79,6 +84,8 @@ def evaluate(
     if score and not evaluator_settings.format_only:
         check_labels(dataset, "test")
         evaluator = make_evaluator(models[0], evaluator_settings, dataset.classes, bootstrap, chosen)
+
+    # The evaluation, by this process or by several
     if on_start is not None:
         on_start(dataset, evaluator, evaluator_settings.output_dir)
     with joined(chosen.type) as group:
@@ -101,17 +108,17 @@ def load_models(
     device: torch.device,
     weights: str | None = None,
     on_report: Callable[[Any], None] | None = None,
-) -> list[Any]:
-    """The models of some checkpoints; of several, each is built as its own file says where it does, else as `model`.
+) -> list[Segmentor]:
+    """The models of some checkpoints; each of several is built from its own file's config if it has one, or `model`.
 
     Raises UserError for an ensemble of models with different classes, and of depth estimators.
     """
-    models: list[Any] = []
+    models: list[Segmentor] = []
     for path in paths:
         own = read_checkpoint(path).meta.get("config") if len(paths) > 1 else None
-        built: Any = build_model(make_experiment(own).model if isinstance(own, Mapping) else model).to(device)
+        built = build_model(make_experiment(own).model if isinstance(own, Mapping) else model).to(device)
         report = load_checkpoint(built, path, strict=True, weights=weights)
-        models.append(built)
+        models.append(as_segmentor(built))
         if on_report is not None:
             on_report(report)
     counts = {str(path): built.final_head.out_channels for path, built in zip(paths, models, strict=True)}
@@ -123,15 +130,15 @@ def load_models(
     return models
 
 
-def classes_of(model: Any) -> int | None:
-    """How many classes a data set for the model has; None if it is not about classes."""
+def classes_of(model: Segmentor) -> int | None:
+    """The number of classes of the model's data; None if it is not about classes."""
     return None if model.target == "depth" else int(model.final_head.num_classes)
 
 
 def make_evaluator(
-    model: Any, settings: EvaluatorSettings, classes: Sequence[str], bootstrap: int = 0, device: Any = "cpu"
+    model: Segmentor, settings: EvaluatorSettings, classes: Sequence[str], bootstrap: int = 0, device: Any = "cpu"
 ) -> Evaluator | DepthEvaluator:
-    """The metrics that an evaluator's settings name, for what the model gives."""
+    """The metrics that an evaluator's settings name, for the model's target."""
     if model.target == "depth":
         return DepthEvaluator([spec for spec in settings.metrics if spec != {"type": "mIoU"}] or [{"type": "depth"}])
     return Evaluator(settings.metrics, classes, beta=settings.beta, bootstrap=bootstrap, device=device)
@@ -143,8 +150,8 @@ def evaluation_loader(
     group: ProcessGroup = SINGLE_PROCESS,
     device: Any = "cpu",
     persistent: bool = False,
-) -> Any:
-    """All samples once, in order; of several processes each has its own share, see `make_loader` for `persistent`."""
+) -> DataLoader[Any]:
+    """All samples once, in order, shared among several processes; see `make_loader` for `persistent`."""
     positions = [(0, index) for index in range(group.rank, len(dataset), group.size)]
     size = settings.batch_size
     order = [positions[first : first + size] for first in range(0, len(positions), size)]

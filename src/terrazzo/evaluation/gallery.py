@@ -1,4 +1,4 @@
-"""A page of the images that a model is worst at."""
+"""A page of the images with the lowest scores."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LARGEST = 640  # pixels of a picture's longer side
 
 @dataclass(order=True)
 class Entry:
-    """An image on the page; the best one is the smallest, so that a heap gives it up first."""
+    """An image on the page; the best one is the smallest, so that a heap drops it first."""
 
     order: float
     number: int
@@ -36,7 +36,7 @@ class Entry:
 
 
 class Gallery:
-    """Keeps pictures of the `count` images with the lowest mean IoU of their own; the page shows the worst first."""
+    """Pictures of the `count` images with the lowest mean IoU; the page shows the worst first."""
 
     def __init__(
         self, folder: Path, classes: Sequence[str], palette: Sequence[Sequence[int]], count: int = 100
@@ -48,7 +48,7 @@ class Gallery:
         self.seen = 0
 
     def add(self, sample: Sample, seen: Seen) -> None:
-        """Take an image in, if it is among the worst so far."""
+        """Add an image if it is among the worst so far."""
         iou = image_iou(seen)
         score = float(mean(iou))
         if np.isnan(score):
@@ -66,7 +66,7 @@ class Gallery:
             self.remove(heapq.heappop(self.entries).number)
 
     def draw(self, number: int, sample: Sample, seen: Seen) -> None:
-        """The four pictures of an image."""
+        """Write the four pictures of an image."""
         loader = sample.meta.get("loader", LoadImageFromFile())
         image = as_picture(loader.read(sample.image_path))
         labels, prediction = seen.labels.cpu().numpy(), seen.prediction.cpu().numpy()
@@ -90,7 +90,7 @@ class Gallery:
             self.path(number, part).unlink()
 
     def write(self) -> Path:
-        """The page, `index.html`, which shows the pictures beside it."""
+        """Write the page, `index.html`, which shows the pictures beside it."""
         legend = "".join(
             f"<li>{swatch(colour)}{escape(name)}</li>" for name, colour in zip(self.classes, self.palette, strict=True)
         )
@@ -120,7 +120,7 @@ class Gallery:
 
 
 def smaller(picture: np.ndarray, smooth: bool) -> np.ndarray:
-    """A picture of at most LARGEST pixels to a side."""
+    """The picture with at most LARGEST pixels to a side."""
     scale = LARGEST / max(picture.shape[:2])
     if scale >= 1:
         return picture

@@ -1,29 +1,31 @@
-"""What an evaluation leaves behind besides its scores."""
+"""The files that an evaluation writes besides its scores."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+from torch import Tensor
 
 from terrazzo.data.dataset import leaves
 from terrazzo.errors import UserError
 from terrazzo.evaluation.gallery import Gallery
 from terrazzo.evaluation.submission import SubmissionWriter
 from terrazzo.metrics import Seen
-from terrazzo.sample import Sample
+from terrazzo.sample import Batch, Sample
 from terrazzo.system.files import make_folder, write_whole
 from terrazzo.viz.chart import line_chart
 from terrazzo.viz.matrix import matrix_csv, matrix_picture
 
 
 class Outputs:
-    """Files of one evaluation: metrics and reliability plot, confusion matrix, gallery, or what a server wants.
+    """Files of one evaluation: metrics and reliability plot, confusion matrix, gallery, or a server's submission.
 
-    `start`, `write` and `see` are called by `evaluate`; `finish` says where everything went.
+    `evaluate` calls `start`, `write` and `see`; `finish` reports where everything is.
     """
 
     def __init__(
@@ -39,35 +41,36 @@ class Outputs:
         self.evaluator: Any = None
 
     def start(self, dataset: Any, evaluator: Any, output_dir: str | None) -> None:
-        """What is known before the first image: without an evaluator, predictions are for a server."""
+        """Prepare for the first image; without an evaluator, predictions are for a server."""
         self.evaluator = evaluator
         if evaluator is None:
             folder = self.out or (make_folder(Path(output_dir)) if output_dir else None)
             if folder is None:
-                raise UserError("to write what a server wants, say where: --out D, or test_evaluator.output_dir")
+                raise UserError("a submission needs a folder to be written to: --out D, or test_evaluator.output_dir")
             self.submission = SubmissionWriter(leaves(dataset)[0].name, folder)
         elif evaluator.target == "label" and self.gallery_folder is not None:
             self.gallery = Gallery(self.gallery_folder, dataset.classes, dataset.palette)
         if (self.confusion or self.gallery_folder) and getattr(evaluator, "target", "") != "label":
-            raise UserError("a confusion matrix and a gallery are of class maps that are scored")
+            raise UserError("a confusion matrix and a gallery need class maps that are scored")
 
-    def write(self, batch: Any, maps: list[Any], classes: Any, palette: Any) -> None:
+    def write(self, batch: Batch, maps: list[Tensor], classes: Sequence[str], palette: Sequence[Sequence[int]]) -> None:
+        """Add the predictions of one batch to a submission."""
         if self.submission is not None:
             self.submission.write(batch, maps, classes, palette)
 
     def see(self, sample: Sample, seen: Seen) -> None:
+        """Add a scored image to the gallery."""
         if self.gallery is not None:
             self.gallery.add(sample, seen)
 
     def finish(self, result: dict[str, Any]) -> list[str]:
-        """Write what is written at the end; lines that say what is where."""
+        """Write what needs all images, and return lines that name every output."""
         lines = []
         if self.submission is not None:
             form, folder = self.submission.form, self.submission.folder
             lines.append(f"{len(self.submission.written)} files ({form.about}): {folder}")
         elif self.out is not None:
-            text = json.dumps(result, indent=1)
-            write_whole(self.out / "metrics.json", text)
+            write_whole(self.out / "metrics.json", json.dumps(result, indent=1))
             lines.append(f"class maps and metrics: {self.out}")
             if "reliability" in result:
                 lines.append(f"reliability plot: {write_reliability(self.out / 'reliability.svg', result)}")
@@ -78,10 +81,9 @@ class Outputs:
         return lines
 
     def write_confusion(self, path: Path) -> tuple[Path, Path]:
-        """The matrix as a table and as a picture."""
+        """Write the matrix as a table and as a picture."""
         counts, classes = self.evaluator.confusion.counts.cpu().numpy(), self.evaluator.classes
-        table = matrix_csv(counts, classes)
-        write_whole(path, table)
+        write_whole(path, matrix_csv(counts, classes))
         picture = path.with_suffix(".png")
         data = cv2.imencode(".png", np.ascontiguousarray(matrix_picture(counts, classes)[..., ::-1]))[1].tobytes()
         write_whole(picture, data)
@@ -89,7 +91,7 @@ class Outputs:
 
 
 def write_reliability(path: Path, result: dict[str, Any]) -> Path:
-    """The accuracy of pixels by their confidence, beside what a calibrated model would show."""
+    """Plot the accuracy of pixels by their confidence, and that of a calibrated model."""
     points = [(row["confidence"], row["accuracy"]) for row in result["reliability"]]
     title = f"Reliability: ECE {result['ECE']:.2f}%"
     chart = line_chart({"model": points, "calibrated": [(0, 0), (100, 100)]}, title, "confidence, %", "accuracy, %")

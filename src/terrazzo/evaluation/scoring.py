@@ -1,4 +1,4 @@
-"""The loop of an evaluation: images in, predictions to whoever wants them, scores out."""
+"""The loop of an evaluation: images in, predictions to callbacks, scores out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from terrazzo.data.loaders import checked
 from terrazzo.errors import UserError
@@ -18,6 +18,7 @@ from terrazzo.inference.scores import Scores
 from terrazzo.inference.tta import first_view, predict_views
 from terrazzo.metrics import DepthEvaluator, Evaluator, Seen
 from terrazzo.models.layers import resize
+from terrazzo.models.protocols import Segmentor
 from terrazzo.sample import Batch, Sample
 from terrazzo.system.process_group import SINGLE_PROCESS, ProcessGroup, summed
 
@@ -29,7 +30,7 @@ LOADERS = {"label": "LoadAnnotations", "depth": "LoadDepthAnnotation"}
 
 @torch.inference_mode()
 def run_evaluation(
-    models: Sequence[nn.Module],
+    models: Sequence[Segmentor],
     loader: Any,
     evaluator: Evaluator | DepthEvaluator | None,
     device: torch.device,
@@ -41,14 +42,15 @@ def run_evaluation(
     on_progress: OnProgress | None = None,
     group: ProcessGroup = SINGLE_PROCESS,
 ) -> dict[str, Any]:
-    """Scores over the loaders of all processes; with `with_loss` also the mean of the model's loss, under "loss".
+    """Score the samples of all processes' loaders; `with_loss` adds the mean of the model's loss, under "loss".
 
     Several models are averaged; without an evaluator nothing is scored. With `tta` a batch holds the views of one
-    image. Raises UserError where a batch lacks what the evaluator compares with.
+    image. Raises UserError for a batch without the target that the evaluator needs.
     """
     losses: list[float] = []
     with in_eval_mode(models):
         for index, batch in enumerate(checked(loader), 1):
+            # Predictions
             batch = batch.to(device)
             scored = [predict_views(models, batch)] if tta else predict_batch(models, batch)
             batch = first_view(batch) if tta else batch
@@ -63,6 +65,8 @@ def run_evaluation(
                     evaluator.update(found, as_seen(measured, found.shape))
             else:
                 maps = [scores.labels() for scores in scored]
+
+            # Scores and losses
             if isinstance(evaluator, Evaluator):
                 labels = own_maps(batch, "label")
                 for sample, scores, found, own in zip(batch.samples, scored, maps, labels, strict=True):
@@ -72,10 +76,14 @@ def run_evaluation(
                         on_seen(sample, seen)
                 if with_loss:
                     losses += [float(loss) for loss in batch_losses(models[0], batch, scored)]
+
+            # Callbacks
             if on_prediction is not None:
                 on_prediction(batch, maps, loader.dataset.classes, loader.dataset.palette)
             if on_progress is not None:
                 on_progress(index, len(loader))
+
+    # Sums over all processes
     if evaluator is not None:
         add_up(evaluator, group)
     result = {} if evaluator is None else evaluator.compute()
@@ -86,13 +94,13 @@ def run_evaluation(
 
 
 def add_up(evaluator: Evaluator | DepthEvaluator, group: ProcessGroup) -> None:
-    """Give every process the sums of all. Raises UserError for a metric that does not say what its sums are."""
+    """Give every process the sums over all. Raises UserError for a metric that does not declare its sums."""
     if group.size == 1:
         return
     for part in evaluator.parts:
         if not part.sums:
             raise UserError(
-                f"{type(part).__name__} is not a metric for several processes: leave it out of val_evaluator, and use "
+                f"{type(part).__name__} cannot be computed by several processes: remove it from val_evaluator, and use "
                 "it with `terrazzo test`"
             )
         for name in part.sums:
@@ -110,7 +118,7 @@ def depth_map(scores: Scores) -> Tensor:
 
 
 def own_maps(batch: Batch, target: str) -> Iterator[Tensor]:
-    """Each sample's labels or depth (H, W) without what was padded on, by the pipeline or to stack them."""
+    """Each sample's labels or depth (H, W) without the padding of the pipeline and of the batch."""
     maps = batch.targets[target]
     padded = maps.shape[-2:] == batch.image.shape[-2:]
     for own, sample, (height, width) in zip(maps, batch.samples, batch.sizes, strict=True):
@@ -121,15 +129,15 @@ def own_maps(batch: Batch, target: str) -> Iterator[Tensor]:
 
 
 def as_seen(own: Tensor, size: Sequence[int]) -> Tensor:
-    """A map at the size of the stored image: a pipeline that resizes after loading it has changed its own."""
+    """A map at the size of the stored image: a pipeline that resizes after loading the map has changed its size."""
     if tuple(own.shape) == tuple(size):
         return own
     return resize(own[None, None].float(), size, mode="nearest")[0, 0].to(own.dtype)
 
 
 @contextmanager
-def in_eval_mode(models: Sequence[nn.Module]) -> Iterator[None]:
-    """Evaluation mode inside, the previous mode afterwards."""
+def in_eval_mode(models: Sequence[Segmentor]) -> Iterator[None]:
+    """Evaluate inside, and return to the previous mode afterwards."""
     training = [model.training for model in models]
     for model in models:
         model.eval()

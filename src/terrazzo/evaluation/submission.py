@@ -1,4 +1,4 @@
-"""Predictions as the servers of data sets want them."""
+"""Predictions in the formats of benchmark servers."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from terrazzo.system.files import write_whole
 
 @dataclass(frozen=True)
 class Form:
-    """How a class map becomes a file: its value for each class, or colours; what its name ends in."""
+    """The format of a class map's file: a value for each class, or colours; the end of its name."""
 
     about: str
     values: Sequence[int] | None = None  # None: the class's index
     offset: int = 0
     colours: bool = False
     ending: str = ".png"
-    dropped: str = ""  # what falls away from the image's stem
+    dropped: str = ""  # removed from the image's stem
 
 
 ISPRS = Form("RGB in the colours of the reference", colours=True, ending=".tif")
@@ -39,10 +39,10 @@ FORMS = {
 
 
 class SubmissionWriter:
-    """Writes each image's prediction in the form of a data set's server, under the name of its file.
+    """Writes each image's prediction in the format of a data set's server, under the image's name.
 
-    Data sets without one get class numbers from 0. Raises UserError where a file cannot be written, and where two
-    images would share a name.
+    Data sets without a server get class numbers from 0. Raises UserError if a file cannot be written, or two images
+    would share a name.
     """
 
     def __init__(self, dataset: str, folder: Path) -> None:
@@ -51,7 +51,7 @@ class SubmissionWriter:
         self.written: dict[str, Path] = {}
 
     def write(self, batch: Any, maps: list[Any], classes: Sequence[str], palette: Sequence[Sequence[int]]) -> None:
-        """The predictions of one batch."""
+        """Write the predictions of one batch."""
         for sample, prediction in zip(batch.samples, maps, strict=True):
             name = sample.image_path.stem.removesuffix(self.form.dropped) + self.form.ending
             if name in self.written:
@@ -62,7 +62,7 @@ class SubmissionWriter:
             write_whole(self.folder / name, data)
 
     def encode(self, labels: np.ndarray, palette: Sequence[Sequence[int]]) -> np.ndarray:
-        """A class map as it is stored, colours as BGR."""
+        """The class map as stored, colours as BGR."""
         if self.form.colours:
             return np.array(palette, np.uint8)[labels][..., ::-1]
         if self.form.values is not None:

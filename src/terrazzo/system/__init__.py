@@ -1,1 +1,1 @@
-"""What every part may use: files written atomically, devices, the process group, palettes and painting."""
+"""The ground floor: atomic files, devices, processes, palettes and painting."""

@@ -1,4 +1,4 @@
-"""Which device to compute on, and how its threads treat the smallest numbers."""
+"""The device to compute on, and the treatment of denormal numbers in its threads."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def choose_device(name: str | torch.device | None = None) -> torch.device:
 def flush_denormals() -> None:
     """Treat denormal numbers as zero in every thread of this process; they make trained networks many times slower.
 
-    The setting holds for the calling thread and those started after it, so a pool of threads that runs already is
-    ended: OpenMP starts a new one when it is needed.
+    The setting applies to the calling thread and those started after it, so a running pool of threads is ended: OpenMP
+    starts a new one when needed.
     """
     if torch.set_flush_denormal(True):
         _end_openmp_threads()

@@ -1,4 +1,4 @@
-"""Class maps as colours: alone, over the image, and where they are wrong."""
+"""Class maps as colours: on their own, over the image, and where they are wrong."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def colour_map(labels: np.ndarray, palette: Sequence[Sequence[int]], ignore_inde
     if counted.size and not 0 <= counted.min() <= counted.max() < len(palette):
         worst = counted.min() if counted.min() < 0 else counted.max()
         raise UserError(
-            f"the class map holds the value {worst}, but the palette has colours for 0 to {len(palette) - 1}; "
-            f"give a palette with more colours, or mark the pixels that do not count with {ignore_index}"
+            f"the class map contains the value {worst}, but the palette has colours for 0 to {len(palette) - 1}; "
+            f"give a palette with more colours, or mark ignored pixels with {ignore_index}"
         )
     table = np.array([*palette, IGNORED], np.uint8)
     return table[np.where(labels == ignore_index, len(palette), labels).astype(np.intp)]
@@ -39,10 +39,10 @@ def overlay(
 ) -> np.ndarray:
     """The class map (H, W) over an RGB image (H, W, 3); ignored pixels show the image.
 
-    An `opacity` of 1 gives the colour map alone, with ignored pixels black.
+    An `opacity` of 1 gives only the colour map, with ignored pixels black.
     """
     if not 0 <= opacity <= 1:
-        raise UserError(f"opacity is {opacity}; it goes from 0 (the image alone) to 1 (the colours alone)")
+        raise UserError(f"opacity is {opacity}; it ranges from 0 (only the image) to 1 (only the colours)")
     colours = colour_map(labels, palette, ignore_index)
     if opacity == 1:
         return colours
@@ -53,9 +53,9 @@ def overlay(
 
 
 def as_picture(image: np.ndarray) -> np.ndarray:
-    """An image of any kind (H, W, C) as RGB uint8 to look at: its first three bands, or one as grey.
+    """An image of any kind (H, W, C) as RGB uint8 for display: its first three bands, or one as grey.
 
-    What is not of 8 bits is stretched, band by band, from the 2nd to the 98th percentile; without data it is black.
+    Values of more than 8 bits are stretched, band by band, from the 2nd to the 98th percentile; no data is black.
     """
     bands = image[..., :3] if image.shape[2] >= 3 else np.repeat(image[..., :1], 3, axis=2)
     if bands.dtype == np.uint8:

@@ -1,4 +1,4 @@
-"""Colours for classes that bring none of their own."""
+"""Default colours for classes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 Palette = list[tuple[int, int, int]]
 
-# The first ones are chosen by eye; the rest keep as far from each other as they can.
+# The first ones are chosen by eye; the rest are as far from each other as possible.
 FIRST = (
     (31, 119, 180), (255, 127, 14), (44, 160, 44), (214, 39, 40), (148, 103, 189), (140, 86, 75), (227, 119, 194),
     (127, 127, 127), (188, 189, 34), (23, 190, 207), (255, 215, 80), (0, 63, 92), (173, 255, 180), (120, 0, 60),
@@ -22,7 +22,7 @@ def _farthest(count: int) -> tuple[tuple[int, int, int], ...]:
     grid = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), -1).reshape(-1, 1, 3)
     grid = np.concatenate([np.array(FIRST, np.uint8)[:, None], grid])
     lab = cv2.cvtColor(grid.astype(np.float32) / 255, cv2.COLOR_RGB2Lab)[:, 0]
-    usable = (lab[:, 0] > 22) & (lab[:, 0] < 93)  # neither black nor white: those stay for text and ignored pixels
+    usable = (lab[:, 0] > 22) & (lab[:, 0] < 93)  # neither black nor white, which are for text and ignored pixels
     chosen = list(range(len(FIRST)))
     distance = np.where(usable, np.inf, -1.0)
     for index in chosen:
@@ -34,5 +34,5 @@ def _farthest(count: int) -> tuple[tuple[int, int, int], ...]:
 
 
 def default_palette(num_classes: int) -> Palette:
-    """Distinct RGB colours, always the same; those of fewer classes are the first of those of more."""
+    """Distinct RGB colours, always the same; fewer classes get the first ones."""
     return list(_farthest(num_classes))

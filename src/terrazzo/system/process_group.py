@@ -1,4 +1,4 @@
-"""The processes that train together: which of them this is, and what they tell each other."""
+"""The processes that train together: their ranks and their communication."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ LAUNCHERS = {
     "MPICH": ("PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID"),
     "SLURM": ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"),
 }
-PATIENCE = timedelta(minutes=30)  # for the slowest process, such as one that reads a data set for the first time
+PATIENCE = timedelta(minutes=30)  # for the slowest process, such as one reading a data set for the first time
 
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """This process among those that train together; `control` carries small messages between their CPUs."""
+    """This process among those that train together; `control` is the group for small messages between CPUs."""
 
     rank: int = 0
     size: int = 1
@@ -37,18 +37,18 @@ class ProcessGroup:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process writes the files and the log."""
+        """True in the process that writes the files and the log."""
         return self.rank == 0
 
     def device(self, chosen: torch.device) -> torch.device:
-        """This process's own GPU, where several share the machine's; else the device as it was chosen."""
+        """This process's GPU if several share the machine's; else the chosen device."""
         if chosen.type != "cuda" or self.size == 1:
             return chosen
         torch.cuda.set_device(self.local_rank)
         return torch.device("cuda", self.local_rank)
 
     def any(self, flag: bool) -> bool:
-        """Whether the flag is set in any process; every process asks at the same point."""
+        """Return whether the flag is set in any process; every process calls it at the same point."""
         if self.size == 1:
             return flag
         votes = torch.tensor([int(flag)])
@@ -72,13 +72,13 @@ class ProcessGroup:
         return values
 
     def share_buffers(self, model: nn.Module) -> None:
-        """Give every process the running statistics of the first one, which are those that are saved."""
+        """Give every process the running statistics of the first one, which are saved."""
         if self.size > 1:
             for buffer in model.buffers():
                 dist.broadcast(buffer, 0)
 
     def wait(self) -> None:
-        """Go on when every process is here."""
+        """Wait until every process is here."""
         if self.size > 1:
             dist.barrier(group=self.control)
 
@@ -87,9 +87,9 @@ SINGLE_PROCESS = ProcessGroup()
 
 
 def launched(environment: Mapping[str, str] = os.environ) -> tuple[str, ProcessGroup] | None:
-    """Who started this process as one of several, and which it is; None for a process on its own.
+    """The launcher that started this process as one of several, and its group; None for a single process.
 
-    Raises UserError where a launcher sets only a part of what it should.
+    Raises UserError if a launcher's variables are incomplete.
     """
     for launcher, (rank, size, local_rank) in LAUNCHERS.items():
         if int(environment.get(size) or 1) > 1:
@@ -102,9 +102,9 @@ def launched(environment: Mapping[str, str] = os.environ) -> tuple[str, ProcessG
 
 @contextmanager
 def joined(device_type: str) -> Iterator[ProcessGroup]:
-    """The group that this process was started in; left at the end. A group that the caller has made is used as it is.
+    """Join the group that this process was started in, and leave it at the end; a caller's own group is used as it is.
 
-    Raises UserError where the other processes cannot be found.
+    Raises UserError if the other processes cannot be found.
     """
     if dist.is_available() and dist.is_initialized():
         size = dist.get_world_size()
@@ -132,14 +132,16 @@ def joined(device_type: str) -> Iterator[ProcessGroup]:
 
 
 def set_address(launcher: str, group: ProcessGroup, environment: Any = os.environ) -> None:
-    """Where the processes meet, for launchers that do not say so. Raises UserError where it cannot be known."""
+    """Set the address where the processes meet, for launchers that do not. Raises UserError if it is unknown."""
     if "MASTER_ADDR" not in environment:
         if launcher == "SLURM":
             environment["MASTER_ADDR"] = first_host(environment.get("SLURM_STEP_NODELIST", ""))
         elif group.size == int(environment.get("OMPI_COMM_WORLD_LOCAL_SIZE", environment.get("MPI_LOCALNRANKS", -1))):
             environment["MASTER_ADDR"] = "127.0.0.1"
         else:
-            raise UserError(f"{launcher} does not tell where the processes meet: set MASTER_ADDR to the first machine")
+            raise UserError(
+                f"{launcher} does not set the address where the processes meet: set MASTER_ADDR to the first machine"
+            )
     if "MASTER_PORT" not in environment:
         environment["MASTER_PORT"] = str(20000 + int(environment.get("SLURM_JOB_ID", 9500)) % 20000)
 
@@ -148,12 +150,12 @@ def first_host(nodes: str) -> str:
     """The first machine of a SLURM list such as `gpu[03-05,9],other1`. Raises UserError for an empty one."""
     found = re.match(r"([^,\[]+)(?:\[(\d+))?", nodes)
     if found is None:
-        raise UserError("SLURM tells no SLURM_STEP_NODELIST: set MASTER_ADDR to the first machine of the job")
+        raise UserError("SLURM has not set SLURM_STEP_NODELIST: set MASTER_ADDR to the first machine of the job")
     return found[1] + (found[2] or "")
 
 
 def cause(problem: Exception) -> str | None:
-    """What an error of torch.distributed's means; None for any other error."""
+    """The cause of an error of torch.distributed; None for any other error."""
     text = str(problem)
     if "Expected to have finished reduction" in text:
         return "some weights get no gradient: set find_unused_parameters=True in the config"

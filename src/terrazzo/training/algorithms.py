@@ -1,4 +1,4 @@
-"""Which of several algorithms torch computes with: the fastest ones, or those whose results do not vary."""
+"""The choice between torch's algorithms: the fastest ones, or those with reproducible results."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from terrazzo.config.experiment import RunSettings
 
 @contextmanager
 def chosen_algorithms(settings: RunSettings) -> Iterator[None]:
-    """What the config asks for, while a run lasts; only GPUs have a choice in most cases."""
+    """Let torch use the algorithms of the settings inside; most choices concern GPUs only."""
     cudnn = torch.backends.cudnn
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     searched = cudnn.benchmark
     if settings.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it at its first product
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read by cuBLAS at its first product
         torch.use_deterministic_algorithms(True, warn_only=True)
     cudnn.benchmark = settings.cudnn_benchmark and not settings.deterministic
     try:

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import torch
+from torch import nn
+from torch.optim import Optimizer
 
+from terrazzo.config.experiment import Experiment
 from terrazzo.data.build import open_dataset
+from terrazzo.data.dataset import Failure
 from terrazzo.data.loaders import collate
 from terrazzo.errors import UserError
 from terrazzo.evaluation.evaluate import classes_of
 from terrazzo.evaluation.validation_loss import total_loss
 from terrazzo.models.build import build_model
+from terrazzo.models.protocols import as_segmentor
 from terrazzo.sample import Batch
-from terrazzo.training.memory import place
+from terrazzo.training.memory import move_to_device
 from terrazzo.training.optim.build import build_optimizer
 from terrazzo.training.optim.precision import Precision
+from terrazzo.training.setup import training_settings
 
 
 def largest(fits: Callable[[int], bool], limit: int = 4096) -> int:
-    """The largest number up to `limit` that fits, 0 for none: doubled until it does not, then halved in between."""
+    """The largest number up to `limit` that fits, or 0: doubled while it fits, then found by bisection."""
     good, bad = 0, 1
     while bad <= limit and fits(bad):
         good, bad = bad, 2 * bad
@@ -32,15 +37,15 @@ def largest(fits: Callable[[int], bool], limit: int = 4096) -> int:
     return good
 
 
-def find_batch_size(experiment: Any, device: torch.device) -> int:
-    """How many samples fit into one training step. Raises UserError where not even one does."""
-    model: Any = build_model(experiment.model)
-    place(model, experiment.run, device, print)
+def find_batch_size(experiment: Experiment, device: torch.device) -> int:
+    """The number of samples that fit into one training step. Raises UserError if not even one does."""
+    loader, updates, settings = training_settings(experiment)
+    model = build_model(experiment.model)
+    move_to_device(model, settings, device, print)
     model.train()
-    settings = experiment.optimizer
-    optimizer = build_optimizer(model, settings.optimizer, settings.paramwise, settings.constructor)
-    precision = Precision(device, settings.amp)
-    samples = open_dataset(replace(experiment.train, num_workers=0), classes_of(model), "train_dataloader")
+    optimizer = build_optimizer(model, updates.optimizer, updates.paramwise, updates.constructor)
+    precision = Precision(device, updates.amp)
+    samples = open_dataset(replace(loader, num_workers=0), classes_of(as_segmentor(model)), "train_dataloader")
 
     def fits(count: int) -> bool:
         batch = collate([samples[0, index % len(samples)] for index in range(count)])
@@ -52,16 +57,19 @@ def find_batch_size(experiment: Any, device: torch.device) -> int:
     return found
 
 
-def does_step(model: Any, optimizer: Any, precision: Precision, batch: Any, device: torch.device) -> bool:
-    """Whether a training step on a batch fits into memory; nothing of it stays."""
+def does_step(
+    model: nn.Module, optimizer: Optimizer, precision: Precision, batch: Batch | Failure, device: torch.device
+) -> bool:
+    """Return whether a training step on a batch fits into memory, which is freed again."""
     if not isinstance(batch, Batch):
         raise UserError(batch.message)
+    segmentor = as_segmentor(model)
     try:
         moved = batch.to(device)
-        images, targets = model.preprocess.pad(model.preprocess(moved.image), moved.targets, moved.sizes)
+        images, targets = segmentor.preprocess.pad(segmentor.preprocess(moved.image), moved.targets, moved.sizes)
         labels = targets.pop("label").long() if "label" in targets else targets["depth"]
         with precision.autocast():
-            losses = model.loss(images, labels, **targets)
+            losses = segmentor.loss(images, labels, **targets)
         precision.backward(total_loss(losses))
         precision.update(optimizer, model, None)
     except torch.OutOfMemoryError:
@@ -74,7 +82,7 @@ def does_step(model: Any, optimizer: Any, precision: Precision, batch: Any, devi
 
 
 def advice(found: int, planned: int) -> str:
-    """What to do with the number."""
+    """The result as a message, with the options that apply it."""
     return (
         f"up to {found} images of this config fit into one step on this device (the config has {planned}); to leave\n"
         f"some memory free: --cfg-options train_dataloader.batch_size={max(1, int(0.9 * found))} --auto-scale-lr"

@@ -1,4 +1,4 @@
-"""Which validation was the best one."""
+"""The best validation so far."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ class Best:
         self.score: float | None = None
 
     def of(self, result: Mapping[str, Any]) -> float | None:
-        """The score that decides; the first mean where the settings name none that there is."""
+        """The score that decides: the metric of the settings, or else the first mean."""
         wanted = self.settings.best_metric
         first = next((name for name in result if name.startswith("m")), next(iter(result)))
         return result[wanted if wanted in result else first]
 
     def improves(self, score: float | None) -> bool:
-        """Whether a score beats the best one, which it becomes then."""
+        """Return whether a score beats the best one; if so it becomes the best."""
         if score is None:
             return False
         lower = self.settings.lower_is_better

@@ -1,4 +1,4 @@
-"""What a run saves: the state to resume from, and self-contained weights."""
+"""The checkpoints of a run: states to resume from, and self-contained weights."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from terrazzo.system.files import make_folder, remove_leftovers, write_atomicall
 class Checkpoints:
     """The checkpoint files of a work dir: `checkpoints/step_N.pt`, `best.safetensors`, `last.safetensors`.
 
-    `keep` states stay, all of them with None; those of an earlier run go when a new one has saved its first.
+    `keep` states are kept, all with None; those of an earlier run are deleted when a new one has saved its first.
     """
 
     def __init__(self, work_dir: Path, keep: int | None = 2) -> None:
@@ -54,7 +54,7 @@ class Checkpoints:
         return path
 
     def newest_state(self) -> dict[str, Any] | None:
-        """The newest state, or None where there is none; from here on the states belong to this run.
+        """The newest state, or None if there is none; from here on the states belong to this run.
 
         Raises UserError for a damaged file.
         """
@@ -71,6 +71,6 @@ class Checkpoints:
     def save_weights(self, path: Path, model: nn.Module | Mapping[str, Tensor], meta: Mapping[str, str]) -> None:
         """Write weights and their description as one safetensors file."""
         weights = model.state_dict() if isinstance(model, nn.Module) else model
-        # tied entries share storage, which safetensors refuses: every name gets its own copy
+        # tied entries share storage, which safetensors refuses: every name gets a copy
         tensors = {name: value.detach().cpu().contiguous().clone() for name, value in weights.items()}
         write_atomically(path, lambda temporary: save_file(tensors, str(temporary), metadata=dict(meta)))

@@ -1,4 +1,4 @@
-"""What a run takes from the statistics of its training labels: class weights, and which samples come when."""
+"""Class weights and sampling from the statistics of the training labels."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NO_OBJECT = 0.1  # weight of "no object" among the classes of masks (MaskFormer,
 def make_order(
     dataset: Any, loader: LoaderSettings, settings: RunSettings, log: RunLog, group: ProcessGroup = SINGLE_PROCESS
 ) -> TrainingOrder:
-    """The order of training samples that the loader's sampler stands for."""
+    """The order of training samples by the loader's sampler."""
     length, by_epoch = len(dataset), settings.unit == "epoch"
     options: dict[str, Any] = {"seed": settings.seed, "by_epoch": by_epoch, "drop_last": loader.drop_last}
     options |= {"rank": group.rank, "world": group.size}
@@ -34,7 +34,7 @@ def make_order(
 
 
 def set_class_weights(model: nn.Module, dataset: Any, log: RunLog) -> None:
-    """Give losses whose class_weight is `auto` the weights that the training labels ask for."""
+    """Set the weights of losses whose class_weight is `auto` from the training labels."""
     if not any(is_waiting(module) for module in model.modules()):
         return
     weights = measure_balance(dataset, log.console).median_frequency_weights()

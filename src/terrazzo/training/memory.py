@@ -1,4 +1,4 @@
-"""Where a model's tensors lie in memory, and less of them: blocks computed again (Chen et al., 2016)."""
+"""A model's memory: device, layout, and activation checkpointing (Chen et al., 2016)."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from terrazzo.config.experiment import RunSettings
 from terrazzo.errors import UserError
 
 
-def place(model: nn.Module, settings: RunSettings, device: torch.device, say: Callable[[str], Any]) -> None:
-    """Move a model to its device, laid out as the run's settings ask."""
+def move_to_device(model: nn.Module, settings: RunSettings, device: torch.device, info: Callable[[str], Any]) -> None:
+    """Move a model to its device, in the memory layout of the run's settings."""
     model.to(device)
     if settings.channels_last:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if settings.activation_checkpointing:
-        say(f"activation checkpointing: {checkpoint_activations(model)} blocks are computed again")
+        info(f"activation checkpointing: {checkpoint_activations(model)} blocks are recomputed")
 
 
 def checkpoint_activations(model: nn.Module) -> int:
-    """Let the backbone's repeated blocks keep their inputs alone; how many there are. Raises UserError for none."""
+    """Let the backbone's repeated blocks keep only their inputs; return their number. Raises UserError for none."""
     backbone = model.get_submodule("backbone") if hasattr(model, "backbone") else model
     blocks: list[nn.Module] = []
     for module in backbone.modules():
@@ -34,7 +34,7 @@ def checkpoint_activations(model: nn.Module) -> int:
             inner = {part for block in blocks for part in block.modules()}
             blocks += [child for child in children if child not in inner]
     if not blocks:
-        raise UserError(f"activation_checkpointing: {type(backbone).__name__} has no repeated blocks to compute again")
+        raise UserError(f"activation_checkpointing: {type(backbone).__name__} has no repeated blocks to recompute")
     for block in blocks:
         block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]
     return len(blocks)

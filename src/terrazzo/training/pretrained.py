@@ -14,7 +14,7 @@ from terrazzo.models.checkpoint import load_checkpoint, read_checkpoint
 
 @dataclass(frozen=True)
 class Start:
-    """Weights that a part of a model starts from: `path` leads to it in the config, `kind` is its type."""
+    """Weights that a part of a model starts from; `path` is its path in the config, `kind` its type."""
 
     path: tuple[str, ...]
     kind: str
@@ -29,7 +29,7 @@ def starts(config: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[St
     found = config.get("init_cfg")
     options = found if isinstance(found, (list, tuple)) else [found]
     init = next((item for item in options if isinstance(item, Mapping) and item.get("type") == "Pretrained"), None)
-    if config.get("pretrained") is True:  # as timm takes it
+    if config.get("pretrained") is True:  # timm's form
         yield Start(path, kind, f"timm://{config.get('model_name')}")
     elif config.get("pretrained") and config["pretrained"] != "none":
         yield Start(path, kind, str(config["pretrained"]))
@@ -41,11 +41,11 @@ def starts(config: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[St
             yield from starts(value, (*path, key))
 
 
-def load_pretrained(model: Any, name: str | None, config: Mapping[str, Any] | None = None) -> str:
+def load_pretrained(model: nn.Module, name: str | None, config: Mapping[str, Any] | None = None) -> str:
     """Load a backbone's weights, or without a `name` those that the model's config names for its parts.
 
-    The name "none" leaves everything random. Returns what happened, in a few lines. Raises UserError for weights that
-    are neither a file nor in a cache.
+    The name "none" leaves everything random. Returns a report of a few lines. Raises UserError for weights that are
+    neither a file nor in a cache.
     """
     if name is not None:
         chosen = [] if name.lower() == "none" else [Start((), "", name)]
@@ -56,26 +56,26 @@ def load_pretrained(model: Any, name: str | None, config: Mapping[str, Any] | No
     return "\n".join(load_start(model, start) for start in chosen)
 
 
-def load_start(model: Any, start: Start) -> str:
+def load_start(model: nn.Module, start: Start) -> str:
     """Load one part's weights."""
-    place, part = "model", model
+    name, part = "model", model
     if not start.path and hasattr(model, "backbone"):
-        place, part = "backbone", model.backbone
+        name, part = "backbone", model.get_submodule("backbone")
     elif start.path:
-        place, part = ".".join(start.path), part_of(model, start)
+        name, part = ".".join(start.path), part_of(model, start)
     checkpoint = read_checkpoint(find_cached(start.checkpoint))
     inner = {
-        name.removeprefix(start.prefix): value
-        for name, value in checkpoint.weights.items()
-        if start.prefix and name.startswith(start.prefix)
+        key.removeprefix(start.prefix): value
+        for key, value in checkpoint.weights.items()
+        if start.prefix and key.startswith(start.prefix)
     }
     if inner:
         checkpoint = replace(checkpoint, weights=inner)
-    return f"{place}: {load_checkpoint(part, checkpoint, adapt_input=start.adapt_input)}"
+    return f"{name}: {load_checkpoint(part, checkpoint, adapt_input=start.adapt_input)}"
 
 
 def part_of(model: nn.Module, start: Start) -> nn.Module:
-    """The part at a path of the config: by its name in the model, or the first of its type below the last one."""
+    """The part at a path of the config: by its name in the model, or else the first of its type below its parent."""
     part = model
     for key in start.path:
         inner = getattr(part, key, None)

@@ -1,4 +1,4 @@
-"""How a training run ends."""
+"""The outcome of a training run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass
 class Run:
-    """What a training run leaves behind."""
+    """The files and scores that a training run leaves behind."""
 
     best: Path | None
     last: Path
@@ -20,4 +20,4 @@ class Run:
 
 
 class Interrupted(Exception):
-    """The run saved its state and stopped before its end."""
+    """The session stops before the run's end."""

@@ -1,4 +1,4 @@
-"""Stopping on request: the step is finished and the state saved first."""
+"""Stopping on request, after the current step."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class StopSignal:
-    """While it is entered, SIGINT and SIGTERM set `requested`; a second one ends the process as usual."""
+    """A context in which SIGINT and SIGTERM set `requested`; a second one ends the process as usual."""
 
     def __init__(self) -> None:
         self.requested = False

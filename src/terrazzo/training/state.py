@@ -1,97 +1,83 @@
-"""Everything that training continues from: collected into one dict, and put back."""
+"""The state of a training run: what its loop reads and changes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
+from torch.utils.data import DataLoader
 
-from terrazzo.errors import UserError
+from terrazzo.config.config import Config
+from terrazzo.config.experiment import Experiment, LoaderSettings, OptimizerSettings, RunSettings
+from terrazzo.data.loaders import TrainingOrder
+from terrazzo.models.protocols import Segmentor
 from terrazzo.system.process_group import ProcessGroup
-from terrazzo.training.distributed.parallel import gathered, sharded_like
+from terrazzo.training.best import Best
+from terrazzo.training.checkpoints import Checkpoints
+from terrazzo.training.distributed.parallel import Parallel
+from terrazzo.training.intervals import Intervals
+from terrazzo.training.monitoring.log import RunLog
+from terrazzo.training.monitoring.nonfinite import NonFiniteGuard
 from terrazzo.training.optim.ema import EMA
 from terrazzo.training.optim.precision import Precision
+from terrazzo.training.optim.schedule import Schedule
+from terrazzo.training.stopping import Patience, SessionLimit
 
 
-def collect_state(
-    model: nn.Module, optimizer: Optimizer, precision: Precision, ema: EMA | None, group: ProcessGroup
-) -> dict[str, Any]:
-    """Weights, moments, gradients that are being accumulated, and random numbers; every process calls it."""
-    state = {
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "optimizer_type": type(optimizer).__name__,
-        "scaler": precision.scaler.state_dict(),
-        "ema": ema.average.state_dict() if ema is not None else None,
-        "gradients": {name: p.grad for name, p in model.named_parameters() if p.grad is not None},
-    }
-    return gathered(state) | {"random": group.gather(random_state())}
+@dataclass
+class TrainingState:
+    """A run between two steps. `setup` builds it, `fit` advances it, `save` and `resume` store and continue it."""
 
+    # settings and environment
+    config: Config
+    experiment: Experiment
+    loader: LoaderSettings
+    updates: OptimizerSettings
+    settings: RunSettings
+    device: torch.device
+    group: ProcessGroup
 
-def restore_state(
-    state: Mapping[str, Any], model: nn.Module, optimizer: Optimizer, precision: Precision, ema: EMA | None
-) -> None:
-    """Put a collected state back. Raises UserError where the model or the optimizer is another one."""
-    kind = type(optimizer).__name__
-    if state["optimizer_type"] != kind:
-        raise UserError(f"the saved state is of the optimizer {state['optimizer_type']}, not {kind}: {START_ANEW}")
-    try:
-        load_weights(model, state["model"])
-        optimizer.load_state_dict(sharded_moments(state["optimizer"], optimizer))
-    except (RuntimeError, ValueError, KeyError) as problem:
-        details = " ".join(str(problem).split())
-        raise UserError(f"the saved state does not fit this config ({details[:300]}): {START_ANEW}") from None
-    if precision.name == "fp16" and state["scaler"]:
-        precision.scaler.load_state_dict(state["scaler"])
-    if ema is not None:
-        load_weights(ema.average, state["ema"] or state["model"])
-    for name, parameter in model.named_parameters():
-        if name in state["gradients"]:
-            parameter.grad = sharded_like(state["gradients"][name].to(parameter.device), parameter)
+    # data
+    train_set: Any
+    val_set: Any  # None without validation
+    sampler: TrainingOrder
+    val_loader: DataLoader | None
 
+    # the model, and what updates it
+    model: nn.Module
+    segmentor: Segmentor  # the model under its contract
+    parallel: Parallel
+    ema: EMA | None
+    optimizer: Optimizer
+    precision: Precision
+    schedule: Schedule
 
-START_ANEW = "resume with the config.yaml of the work dir, or train in another --work-dir"
+    # what happens when, and when it ends
+    intervals: Intervals
+    guard: NonFiniteGuard
+    best: Best
+    patience: Patience
+    limit: SessionLimit
 
+    # where results go
+    log: RunLog
+    checkpoints: Checkpoints
 
-def load_weights(model: nn.Module, weights: Mapping[str, Any]) -> None:
-    """Load whole weights into a model that may be sharded."""
-    own = model.state_dict()
-    model.load_state_dict({name: sharded_like(value, own.get(name, value)) for name, value in weights.items()})
+    # progress
+    step: int = 0
+    first_step: int = 0  # of this session
+    saved_step: int = 0
+    validated_step: int = 0
+    metrics: dict[str, Any] = field(default_factory=dict)  # of the last validation
 
+    @property
+    def total(self) -> int:
+        """Steps of the whole run."""
+        return self.intervals.total
 
-def sharded_moments(state: Mapping[str, Any], optimizer: Optimizer) -> dict[str, Any]:
-    """An optimizer's whole state, each moment sharded as its parameter is."""
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    moments = {
-        index: {
-            name: sharded_like(value, parameters[index])
-            if isinstance(value, torch.Tensor) and value.shape == parameters[index].shape
-            else value
-            for name, value in entries.items()
-        }
-        for index, entries in state["state"].items()
-    }
-    return {**state, "state": moments}
-
-
-def random_state() -> dict[str, Any]:
-    """The state of torch's generators."""
-    state: dict[str, Any] = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state()
-    return state
-
-
-def set_random_state(state: Mapping[str, Any]) -> None:
-    """Continue torch's random numbers where they were."""
-    torch.set_rng_state(state["cpu"])
-    if torch.cuda.is_available() and "cuda" in state:
-        torch.cuda.set_rng_state(state["cuda"])
-
-
-def is_finite(model: nn.Module) -> bool:
-    """Whether every weight and every running statistic is a number."""
-    return all(bool(value.isfinite().all()) for value in model.state_dict().values())
+    def model_to_use(self) -> nn.Module:
+        """The model that is scored and saved: the average, with EMA. Every process calls it."""
+        return self.parallel.whole(self.ema.average if self.ema is not None else self.model)

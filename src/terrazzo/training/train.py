@@ -1,4 +1,4 @@
-"""`train`: from a config to a finished run."""
+"""`train`: from a config to a trained model."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from terrazzo.config.config import Config
 from terrazzo.config.experiment import AMP_DTYPES
@@ -19,8 +20,11 @@ from terrazzo.system.files import make_folder
 from terrazzo.system.process_group import cause, joined
 from terrazzo.training.algorithms import chosen_algorithms
 from terrazzo.training.monitoring.log import RunLog
+from terrazzo.training.monitoring.profile import StepProfile
 from terrazzo.training.run import Run
-from terrazzo.training.trainer import Trainer
+from terrazzo.training.session import run_session
+from terrazzo.training.setup import setup
+from terrazzo.training.state import TrainingState
 
 
 def train(
@@ -39,26 +43,38 @@ def train(
     check: bool = True,
     profile: int = 0,
 ) -> Run:
-    """Train as a config says; files go to `work_dir` (default runs/<config's name>).
+    """Train a config's model; files go to `work_dir` (default runs/<config's name>).
 
-    `resume` continues the newest state there, or starts afresh. `amp` is True, "bf16" or "fp16"; `pretrained` is a path
-    or "none"; `data_root` is where the data lie, if not where the config says. `check` looks at all of the data first;
+    `resume` continues the newest state there, or starts from scratch. `amp` is True, "bf16" or "fp16"; `pretrained` is
+    a path or "none"; `data_root` replaces the config's location of the data. `check` reads all of the data first;
     `max_steps` ends this session after as many steps, to be resumed; `profile` is the number of steps whose time is
-    reported, part by part. Raises UserError for what the user can mend.
+    reported, part by part. Raises UserError for what the user can fix.
     """
+    # Config, work dir and device
     settings = load_config(config, {**(overrides or {}), **precision_overrides(amp)}, trust=trust)
     folder = make_folder(Path(work_dir or settings.get("work_dir") or Path("runs") / run_name(config)))
     resume = resume or bool(settings.get("resume")) or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
     chosen = choose_device(device)
+
+    # The run, in this process or together with others
     with joined(chosen.type) as group:
         chosen = group.device(chosen)
         log = RunLog(folder, quiet, writes=group.is_main)
         try:
             log.info(f"log: {log.path}")
             settings = locate(settings, data_root)
-            trainer = Trainer(settings, folder, log, chosen, pretrained, resume, check, group, max_steps, profile)
-            with chosen_algorithms(trainer.settings):
-                return trainer.run()
+            state = setup(
+                settings,
+                log,
+                chosen,
+                pretrained=pretrained,
+                resume=resume,
+                check=check,
+                group=group,
+                max_steps=max_steps,
+            )
+            with chosen_algorithms(state.settings):
+                return run_session(state, make_profile(state, profile))
         except UserError as problem:
             log.write(f"error: {problem}")
             raise
@@ -73,8 +89,21 @@ def train(
             log.close()
 
 
+def make_profile(state: TrainingState, steps: int) -> StepProfile:
+    """The profile of the first process; a compiled model is one part."""
+    return StepProfile(
+        steps if state.group.is_main else 0,
+        nn.Module() if state.settings.compile else state.model,
+        state.log,
+        device=state.device,
+        images=state.sampler.batch_size,
+        workers=state.loader.num_workers,
+        precision=state.precision.name,
+    )
+
+
 def precision_overrides(amp: str | bool | None) -> dict[str, Any]:
-    """The config keys that an `amp` asked for at the call stands for. Raises UserError for an unknown one."""
+    """The config keys for the argument `amp`. Raises UserError for an unknown value."""
     if amp is None:
         return {}
     if amp is not True and amp is not False and amp not in ("auto", *AMP_DTYPES):
@@ -84,7 +113,7 @@ def precision_overrides(amp: str | bool | None) -> dict[str, Any]:
 
 
 def run_name(config: Any) -> str:
-    """The work dir's name for a config or a recipe: that of the file or of the recipe."""
+    """The work dir's name: that of the config file or of the recipe."""
     if isinstance(config, Config):
         return config.name or "run"
     if not isinstance(config, (str, Path)):

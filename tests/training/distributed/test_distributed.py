@@ -105,7 +105,7 @@ def test_the_command_line_starts_the_processes(streets, tmp_path):
     config.write_text(json.dumps(config_for(streets, batch=2, steps=4)))
     done = terrazzo("train", config, "--work-dir", tmp_path / "run", "--gpus", "2", "--device", "cpu")
     assert done.returncode == 0, done.stderr
-    assert "2 devices, batch size 2 per device, 4 in all" in done.stdout
+    assert "2 devices, batch size 2 per device, 4 in total" in done.stdout
     log = (tmp_path / "run" / "log.txt").read_text()
     assert log.count("step 4/4") == 1, "the first process alone writes the log"
     scored = tz.evaluate(str(config), tmp_path / "run" / "last.safetensors", device="cpu")
@@ -114,7 +114,7 @@ def test_the_command_line_starts_the_processes(streets, tmp_path):
     assert tested.returncode == 0, tested.stderr
     assert f"mIoU {scored['mIoU']:.2f}" in tested.stdout and tested.stdout.count("mIoU") == 1
     refused = terrazzo("test", config, "x.pth", "--out", tmp_path / "out", "--gpus", "2", "--device", "cpu")
-    assert refused.returncode == 2 and "leave --gpus out" in refused.stderr
+    assert refused.returncode == 2 and "omit --gpus" in refused.stderr
 
 
 def test_a_mistake_is_told_of_once(streets, tmp_path):
@@ -170,7 +170,7 @@ def test_another_number_of_devices_goes_on_at_the_right_sample(streets, tmp_path
     (tmp_path / "run" / "checkpoints" / "step_6.pt").unlink()
     run_program(config, tmp_path / "run", 1, "float32", "resume")
     log = (tmp_path / "run" / "log.txt").read_text()
-    assert "a batch has 2 images now, it had 4: epoch 2 goes on at its sample 5 of 8, on 1 devices" in log
+    assert "a batch now has 2 images instead of 4: epoch 2 continues at its sample 5 of 8, on 1 devices" in log
 
 
 @pytest.mark.parametrize(

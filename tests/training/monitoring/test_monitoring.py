@@ -174,7 +174,7 @@ def test_a_tracker_that_fails_ends_no_training(streets, tmp_path, wandb, monkeyp
     monkeypatch.setattr(wandb, "log", fail)
     run = fit(tiny_config(streets, steps=3, track=["wandb"]), tmp_path / "run")
     assert run.finished
-    assert run.log_path.read_text().count("warning: wandb is left out from here on: ConnectionError: gone") == 1
+    assert run.log_path.read_text().count("warning: tracking with wandb ends here: ConnectionError: gone") == 1
 
 
 def test_a_tracker_that_does_not_start_is_an_error(streets, tmp_path, wandb, monkeypatch):
@@ -361,7 +361,8 @@ def test_a_run_too_short_for_a_profile_says_so(streets, tmp_path):
 
 def test_parts_within_parts_are_counted_once(monkeypatch):
     clock = iter([0.0, 1.0, 3.0, 6.0])
-    profile = StepProfile(1, torch.nn.Identity(), torch.device("cpu"), 2, {}, None)
+    facts = {"device": torch.device("cpu"), "images": 2, "workers": 0, "precision": None}
+    profile = StepProfile(1, torch.nn.Identity(), None, **facts)
     monkeypatch.setattr(profile, "now", lambda: next(clock))
     with profile.part("waiting for data"), profile.part("losses"):
         pass
@@ -438,7 +439,7 @@ def test_runs_of_one_name_are_told_apart(two_runs, tmp_path):
 
 def test_a_run_that_never_began_is_none(tmp_path):
     (tmp_path / "metrics.jsonl").write_text("")
-    with pytest.raises(UserError, match="holds no run"):
+    with pytest.raises(UserError, match="contains no run"):
         open_runs([tmp_path])
 
 
@@ -478,9 +479,9 @@ def test_what_cannot_be_plotted(two_runs, capsys, arguments, message):
 @pytest.mark.parametrize("command", [("runs",), ("log", "plot")])
 def test_a_folder_without_runs_is_told_of(tmp_path, capsys, command):
     assert called(*command, tmp_path) == 1
-    assert f"{tmp_path} holds no run" in capsys.readouterr().err
+    assert f"{tmp_path} contains no run" in capsys.readouterr().err
     assert called(*command, tmp_path / "nothing") == 1
-    assert "is no folder" in capsys.readouterr().err
+    assert "is not a folder" in capsys.readouterr().err
 
 
 def test_a_legend_takes_further_rows(tmp_path):

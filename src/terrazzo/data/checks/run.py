@@ -45,8 +45,9 @@ def check_experiment(
     *,
     only: Sequence[str] = ("train", "val", "test"),
     console: Console | None = None,
+    opened: Mapping[str, Any] | None = None,
 ) -> Report:
-    """Check the splits of an experiment. Raises UserError for mistakes in the config itself."""
+    """Check the splits of an experiment, of which some are `opened`. Raises UserError for mistakes in the config."""
     specs: dict[str, Mapping[str, Any]] = {}
     for name in only:
         loader = getattr(experiment, name)
@@ -57,7 +58,7 @@ def check_experiment(
     if not specs:
         raise UserError("the config names no data: it has none of train_dataloader, val_dataloader, test_dataloader")
     count = num_classes if num_classes is not None else class_count(experiment.model)
-    report = check_specs(specs, count, console)
+    report = check_specs(specs, count, console, opened)
     if has_class_weights(experiment.model) or (experiment.train and experiment.train.rare_classes):
         return Report(report.splits, [finding for finding in report.findings if finding.kind != "imbalance"])
     return report
@@ -84,10 +85,17 @@ def class_count(model: Mapping[str, Any]) -> int | None:
 
 
 def check_specs(
-    specs: Mapping[str, Mapping[str, Any]], num_classes: int | None, console: Console | None = None
+    specs: Mapping[str, Mapping[str, Any]],
+    num_classes: int | None,
+    console: Console | None = None,
+    opened: Mapping[str, Any] | None = None,
 ) -> Report:
-    """Check splits by their data sections."""
-    splits = [open_split(name, spec, num_classes, f"{name}_dataloader.dataset") for name, spec in specs.items()]
+    """Check splits by their data sections, and the data sets that are `opened`."""
+    opened = opened or {}
+    splits = [
+        open_split(name, spec, num_classes, f"{name}_dataloader.dataset", opened.get(name))
+        for name, spec in specs.items()
+    ]
     read_all(splits, console=console)
     return make_report(splits)
 
@@ -116,10 +124,14 @@ def findings_on(splits: Sequence[Split]) -> Iterator[Finding]:
 
 
 def check_before_training(
-    experiment: Experiment, num_classes: int, console: Console | None, say: Callable[[str], None]
+    experiment: Experiment,
+    num_classes: int,
+    console: Console | None,
+    say: Callable[[str], None],
+    opened: Mapping[str, Any] | None = None,
 ) -> None:
-    """Check training and validation data, and say what is found. Raises UserError with the first of the errors."""
-    report = check_experiment(experiment, num_classes, only=("train", "val"), console=console)
+    """Check training and validation data, `opened` or not, and log what is found. Raises UserError for an error."""
+    report = check_experiment(experiment, num_classes, only=("train", "val"), console=console, opened=opened)
     for finding in report.findings if len(report.findings) > 1 or not report.errors else ():
         say(f"data check, {finding.severity}: {finding.message}")
     stop_at_errors(report, " `terrazzo data check` tells more; --no-check trains all the same.")

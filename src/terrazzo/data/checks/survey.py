@@ -19,7 +19,7 @@ from terrazzo.data.build import agree_on_classes
 from terrazzo.data.checks.cache import Facts, Key, Stamp, recall, remember, stamp
 from terrazzo.data.checks.facts import ImageFacts, LabelFacts, image_facts, stored_label_facts, value_counts
 from terrazzo.data.checks.finding import Finding
-from terrazzo.data.dataset import SegmentationDataset, build_dataset
+from terrazzo.data.dataset import SegmentationDataset, build_dataset, leaves
 from terrazzo.data.pairs import PairingError
 from terrazzo.data.wrappers import WRAPPERS
 from terrazzo.errors import UserError
@@ -110,11 +110,16 @@ def name_below(root: Path, path: Path) -> str:
     return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
 
 
-def open_split(name: str, spec: Mapping[str, Any], num_classes: int | None, where: str) -> Split:
-    """The parts of a split with their files, none of them read. Raises UserError for mistakes in the config itself."""
+def open_split(name: str, spec: Mapping[str, Any], num_classes: int | None, where: str, opened: Any = None) -> Split:
+    """The parts of a split with their files, none of them read; `opened` is its data set where there is one already.
+
+    Raises UserError for mistakes in the config itself.
+    """
     split = Split(name)
+    known = iter(leaves(opened) if opened is not None else ())
     for place, leaf in leaf_specs(spec, where):
-        part = open_part(split, leaf, place)
+        dataset = next(known, None)
+        part = open_part(split, leaf, place) if dataset is None else part_of(dataset, place)
         if part is not None:
             if num_classes is not None:
                 agree_on_classes(part.dataset, num_classes, where)
@@ -162,6 +167,11 @@ def open_part(split: Split, spec: Mapping[str, Any], where: str) -> Part | None:
                 )
             )
             return part
+    return part_of(dataset, where)
+
+
+def part_of(dataset: SegmentationDataset, where: str) -> Part:
+    """An opened data set, none of its files read."""
     return Part(where, dataset, [Entry(image, label) for image, label in dataset.pairs])
 
 

@@ -1,4 +1,4 @@
-"""Starting a command once for each device of this machine, and ending all of them when one fails."""
+"""Starting a command once per device of this machine, and ending all of them when one fails."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from typing import Any
 
 from terrazzo.errors import UserError
 
-GRACE = 60.0  # seconds that the other processes have to end by themselves
+GRACE = 60.0  # seconds for the other processes to end by themselves
 
 
 def launch(count: int, arguments: Sequence[str], *, restarts: int = 0, cpu: bool = False) -> int:
-    """Run `terrazzo ARGUMENTS` in `count` processes that train together; the exit code of the first that failed.
+    """Run `terrazzo ARGUMENTS` in `count` processes that train together; return the exit code of the first failure.
 
-    After a failure all are ended and, up to `restarts` times, started again; they resume then. Raises UserError for
-    more processes than there are GPUs, unless they run on the CPU.
+    After a failure all are ended and, up to `restarts` times, started again to resume. Raises UserError for more
+    processes than GPUs, unless they run on the CPU.
     """
     check_devices(count, cpu)
     for attempt in range(restarts + 1):
@@ -39,11 +39,11 @@ def check_devices(count: int, cpu: bool) -> None:
 
     found = torch.cuda.device_count()
     if not cpu and 0 < found < count:
-        raise UserError(f"--gpus {count}: this machine has {found} (or take --device cpu)")
+        raise UserError(f"--gpus {count}: this machine has {found} (or use --device cpu)")
 
 
 def run_together(count: int, arguments: Sequence[str], attempt: int) -> tuple[int, bool]:
-    """One start of all processes, to its end: the exit code, and whether it was a signal that ended it."""
+    """Run all processes once; return the exit code, and whether a signal ended them."""
     shared = os.environ | {
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(free_port()),
@@ -71,14 +71,14 @@ def run_together(count: int, arguments: Sequence[str], attempt: int) -> tuple[in
 
 
 class Member:
-    """One process. The first one's stderr is passed on; the others' is kept, to be shown if they are what failed."""
+    """One process. The stderr of the first is passed on; the others' is kept, and shown if they fail."""
 
     def __init__(self, rank: int, command: Sequence[str], environment: dict[str, str]) -> None:
         self.rank = rank
-        self.said: deque[str] = deque(maxlen=50)
+        self.lines: deque[str] = deque(maxlen=50)
         own = environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
         output = None if rank == 0 else subprocess.DEVNULL
-        # a session of its own: a ^C reaches it once, through the launcher
+        # a separate session: a ^C reaches it once, through the launcher
         self.process = subprocess.Popen(
             command, env=own, text=True, start_new_session=True, stdout=output, stderr=subprocess.PIPE
         )
@@ -87,19 +87,19 @@ class Member:
 
     def _read(self) -> None:
         for line in self.process.stderr or ():
-            self.said.append(line)
+            self.lines.append(line)
             if self.rank == 0:
                 print(line, end="", file=sys.stderr, flush=True)
 
     def show(self, known: Collection[str]) -> None:
-        """What it said last beyond the lines that are known, marked with its rank."""
-        for line in self.said:
+        """Print its last lines except the known ones, marked with its rank."""
+        for line in self.lines:
             if line not in known:
                 print(f"process {self.rank}: {line}", end="", file=sys.stderr)
 
 
 def watch(members: Sequence[Member]) -> int:
-    """Wait until all have ended well, or end all after the first that has not; its exit code."""
+    """Wait until all have succeeded, or end all after the first failure; return its exit code."""
     failed = None
     while failed is None:
         codes = [member.process.poll() for member in members]
@@ -111,7 +111,7 @@ def watch(members: Sequence[Member]) -> int:
     for member in members:
         member.reader.join(timeout=5)
     if failed.rank:
-        failed.show(known=members[0].said)
+        failed.show(known=members[0].lines)
     code = failed.process.returncode
     if code < 0:
         reason = f"was ended by {signal.Signals(-code).name}"
@@ -120,7 +120,7 @@ def watch(members: Sequence[Member]) -> int:
 
 
 def end(members: Sequence[Member]) -> None:
-    """End those that still run, gently first: one that waits for a lost process notices it by itself."""
+    """End those still running, gently first: one that waits for a lost process notices by itself."""
     for patience, stop in ((5.0, subprocess.Popen.terminate), (GRACE, subprocess.Popen.kill)):
         limit = time.monotonic() + patience
         while any(member.process.poll() is None for member in members) and time.monotonic() < limit:
@@ -132,7 +132,7 @@ def end(members: Sequence[Member]) -> None:
 
 
 def free_port() -> int:
-    """A port of this machine that nobody listens on."""
+    """A free port of this machine."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]

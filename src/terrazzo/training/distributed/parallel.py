@@ -6,37 +6,44 @@ import copy
 import inspect
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from terrazzo.models.protocols import Segmentor
 from terrazzo.system.process_group import ProcessGroup
 
-SHARDED = ("backbone", "neck")  # called as modules; heads are called by their methods and stay with the whole model
+SHARDED = ("backbone", "neck")  # called as modules; heads are called by their methods and remain with the whole model
 
 
 class Losses(nn.Module):
-    """A model whose forward pass gives its losses, which is what wrappers of modules take hold of."""
+    """A model whose forward pass returns its losses, as wrappers of modules need it."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, images: Tensor, labels: Tensor, **targets: Tensor) -> dict[str, Tensor]:
-        return self.model.loss(images, labels, **targets)
+        return cast(Segmentor, self.model).loss(images, labels, **targets)
 
 
 class Parallel:
-    """A model as its processes train it together; alone, it is the model itself.
+    """A model trained by several processes together; with one process, the model itself.
 
-    `loss(images, labels, **targets)` gives the losses of this process's part of the batch; `find_unused` lets weights
-    go without a gradient. FSDP: Zhao et al., VLDB 2023.
+    `loss(images, labels, **targets)` gives the losses of this process's part of the batch; `find_unused` allows weights
+    without a gradient. FSDP: Zhao et al., VLDB 2023.
     """
 
     def __init__(
-        self, model: Any, group: ProcessGroup, device: torch.device, *, shard: bool = False, find_unused: bool = False
+        self,
+        model: nn.Module,
+        group: ProcessGroup,
+        device: torch.device,
+        *,
+        shard: bool = False,
+        find_unused: bool = False,
     ) -> None:
         self.model, self.group, self.is_sharded = model, group, shard and group.size > 1
         self.plain = copy.deepcopy(model) if self.is_sharded else None
@@ -46,26 +53,27 @@ class Parallel:
         elif group.size > 1:
             for value in model.state_dict().values():
                 torch.distributed.broadcast(value, 0)
-            known = inspect.signature(DistributedDataParallel).parameters  # torch 2.13 has renamed an argument
+            known = inspect.signature(DistributedDataParallel).parameters  # torch 2.13 renamed an argument
             buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
             options: dict[str, Any] = {buffers: False, "find_unused_parameters": find_unused}
             devices = [device] if device.type == "cuda" else None
             self.loss = DistributedDataParallel(Losses(model), device_ids=devices, **options)
 
     def compile(self) -> None:
-        """Let torch.compile make the losses of one process faster, from the second step on."""
+        """Compile the losses; steps are faster from the second one on."""
         self.loss = torch.compile(self.loss)
 
     def synchronised(self, enabled: bool) -> AbstractContextManager[Any]:
-        """Whether the gradients of the steps inside are averaged now, or later with those of other steps."""
+        """Average the gradients of the steps inside now, or later with those of other steps."""
         if self.is_sharded:
-            self.model.set_requires_gradient_sync(enabled)
+            sharded: Any = self.model
+            sharded.set_requires_gradient_sync(enabled)
         if isinstance(self.loss, DistributedDataParallel) and not enabled:
             return self.loss.no_sync()
         return nullcontext()
 
-    def whole(self, model: Any) -> Any:
-        """The model, or an average of it, as a module that this process can run by itself."""
+    def whole(self, model: nn.Module) -> nn.Module:
+        """The model, or an average of it, as a module that this process can run alone."""
         if self.plain is None:
             self.group.share_buffers(model)
             return model
@@ -73,8 +81,8 @@ class Parallel:
         return self.plain
 
 
-def shard_model(model: Any) -> None:
-    """Shard weights in place; each group is put together when it is used."""
+def shard_model(model: nn.Module) -> None:
+    """Shard weights in place; each group is gathered when it is used."""
     from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
     for name in SHARDED:
@@ -86,7 +94,7 @@ def shard_model(model: Any) -> None:
 
 
 def gathered(value: Any) -> Any:
-    """A nested state with every sharded tensor put together; every process calls it."""
+    """A nested state with every sharded tensor gathered; every process calls it."""
     if isinstance(value, Mapping):
         return {key: gathered(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -105,5 +113,5 @@ def sharded_like(value: Tensor, example: Tensor) -> Tensor:
 
 
 def is_sharded(value: Any) -> bool:
-    """Whether this is a tensor of which each process holds a part."""
+    """Return whether this is a tensor of which each process holds a part."""
     return isinstance(value, Tensor) and hasattr(value, "full_tensor")

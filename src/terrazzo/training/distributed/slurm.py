@@ -1,4 +1,4 @@
-"""Batch files for SLURM: one task for each GPU, which find each other by the environment that srun sets."""
+"""Batch files for SLURM: one task per GPU; tasks find each other by the environment that srun sets."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from terrazzo.system.files import make_folder, write_atomically
+from terrazzo.system.files import make_folder, write_whole
 
 TEMPLATE = """\
 #!/bin/bash
@@ -20,8 +20,8 @@ TEMPLATE = """\
 #SBATCH --open-mode=append
 #SBATCH --signal=TERM@120
 #SBATCH --requeue
-# Add what your cluster asks for: #SBATCH --partition=..., --account=..., and the line that activates your environment.
-# Before its time is over the job gets a SIGTERM, saves its state and is submitted again; it resumes then.
+# Add what your cluster requires: #SBATCH --partition=..., --account=..., and the line that activates your environment.
+# Before its time is over, the job receives SIGTERM, saves its state and is requeued to resume.
 set -uo pipefail
 srun {command}
 status=$?
@@ -47,5 +47,5 @@ def write_batch_file(
         command=shlex.join(["terrazzo", *arguments]),
     )
     path = folder / "train.sbatch"
-    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_whole(path, text)
     return path

@@ -1,1 +1,1 @@
-"""What a run reports: logs, progress, trackers, pictures, profiles."""
+"""Reports of a run: logs, progress, trackers, pictures, profiles."""

@@ -1,4 +1,4 @@
-"""What a run writes down: a text log, a JSON-lines log, pictures, and a progress bar."""
+"""The logs of a run: text, JSON lines, pictures, and a progress bar."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from rich.table import Table
 
 import terrazzo
 from terrazzo.errors import UserError
-from terrazzo.system.files import make_folder, write_atomically
+from terrazzo.system.files import make_folder, write_atomically, write_whole
 from terrazzo.training.monitoring.run_record import RunRecord
 from terrazzo.training.monitoring.trackers import Tracker, trouble
 
-# scores that are no percentages
+# scores that are not percentages
 EXACT = ("loss", "temperature", "d1", "d2", "d3", "abs_rel", "sq_rel", "rmse", "rmse_log", "log10", "silog")
 
 
 class RunLog:
     """`log.txt`, `metrics.jsonl` and `pictures/` in a work dir, trackers, and the console.
 
-    Nothing at all in a process that `writes` not.
+    A process with `writes=False` logs nothing.
     """
 
     def __init__(self, work_dir: Path, quiet: bool = False, writes: bool = True) -> None:
@@ -50,36 +50,36 @@ class RunLog:
         self._run: RunRecord | None = None
 
     def begin(self, step: int, total: int, trackers: Callable[[], list[Tracker]]) -> None:
-        """The loop begins: the run is on record, and its trackers are opened."""
+        """Record that the loop begins, and open the trackers."""
         if self.writes:
             self.trackers = trackers()
             self._run = RunRecord(self.work_dir, step, total)
 
     def end(self, state: str, step: int) -> None:
-        """The loop is over: the run is "finished", "stopped" or "failed" after a step."""
+        """Record that the loop is over: the run has "finished", "stopped" or "failed" after a step."""
         self._call_trackers(lambda tracker: tracker.close(state))
         self.trackers = []
         if self._run is not None:
-            with suppress(UserError):  # a full disk, which is told of elsewhere
+            with suppress(UserError):  # a full disk, which is reported elsewhere
                 self._run.end(state, step)
 
     def info(self, text: str) -> None:
-        """A line on the console and in the text log."""
+        """Log text on the console and in the file."""
         self.console.print(text, markup=False)
         self.write(text)
 
     def write(self, text: str) -> None:
-        """A line in the text log alone."""
+        """Log text in the file only."""
         stamp = time.strftime("%Y-%m-%d %H:%M:%S")
         self._write(self._text, "".join(f"{stamp}  {line}\n" for line in text.splitlines()))
 
     def record(self, step: int, mode: str, values: Mapping[str, Any]) -> None:
-        """One object in the JSON-lines log."""
+        """Add one object to the JSON-lines log."""
         self._write(self._records, json.dumps({"step": step, "mode": mode, **values}) + "\n")
         self._call_trackers(lambda tracker: tracker.scalars(step, mode, values))
 
     def picture(self, step: int, picture: np.ndarray) -> None:
-        """An RGB picture (H, W, 3) of a validation, as `pictures/step_000500.png`."""
+        """Save an RGB picture (H, W, 3) of a validation as `pictures/step_000500.png`."""
         folder = self.work_dir / "pictures"
         try:
             make_folder(folder)
@@ -90,14 +90,14 @@ class RunLog:
         self._call_trackers(lambda tracker: tracker.picture(step, picture))
 
     def _call_trackers(self, call: Callable[[Tracker], None]) -> None:
-        """Call each tracker; one that fails is told of once and left out from then on."""
+        """Call each tracker; one that fails is reported once and dropped."""
         for tracker in list(self.trackers):
             if (problem := trouble(tracker, call)) is not None:
                 self.trackers.remove(tracker)
-                self.info(f"warning: {tracker.name} is left out from here on: {problem}")
+                self.info(f"warning: tracking with {tracker.name} ends here: {problem}")
 
     def forget_after(self, step: int) -> None:
-        """Drop lines and pictures of later steps: a resumed run does them again, a fresh one (0) has none yet."""
+        """Drop lines and pictures of later steps, which a resumed run repeats; a new run (0) has none."""
         if not self.writes:
             return
         for path in (self.work_dir / "pictures").glob("step_*.png"):
@@ -106,12 +106,11 @@ class RunLog:
                 path.unlink(missing_ok=True)
         self._records.close()
         lines = self.metrics_path.read_text(encoding="utf-8").splitlines(keepends=True)
-        text = "".join(line for line in lines if step_of(line) <= step)
-        write_atomically(self.metrics_path, lambda path: path.write_text(text, encoding="utf-8"))
+        write_whole(self.metrics_path, "".join(line for line in lines if step_of(line) <= step))
         self._records = self.metrics_path.open("a", encoding="utf-8")
 
     def _write(self, file: TextIO, text: str) -> None:
-        """Write and flush; a log that cannot be written (a full disk) ends no training, and is told of once."""
+        """Write and flush; a log that cannot be written (a full disk) does not end training, and is reported once."""
         try:
             file.write(text)
             file.flush()
@@ -122,12 +121,12 @@ class RunLog:
 
     def close(self) -> None:
         for file in (self._text, self._records):
-            with suppress(OSError):  # what a full disk did not take has been told of
+            with suppress(OSError):  # a full disk has been reported
                 file.close()
 
 
 def step_of(line: str) -> float:
-    """The step of a JSON line; infinity for one that was cut off."""
+    """The step of a JSON line; infinity for an incomplete one."""
     try:
         return json.loads(line)["step"]
     except ValueError:
@@ -148,7 +147,7 @@ def environment(device: torch.device) -> str:
 
 
 def class_table(result: Mapping[str, Any]) -> Table:
-    """The per-class scores; a class that never occurs shows as absent."""
+    """A table of the per-class scores; a class that never occurs is absent."""
     per_class = result["per_class"]
     scores = list(next(iter(per_class.values())))
     table = Table(title=None)
@@ -184,7 +183,7 @@ def as_text(table: Table) -> str:
 
 
 def progress_bar(console: Console, columns: Sequence[str] = ()) -> Progress:
-    """A live bar with time left, and `columns` of named fields behind it."""
+    """A live progress bar, followed by `columns` of named fields."""
     parts = [TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.completed}/{task.total}")]
     return Progress(*parts, *(TextColumn(column) for column in columns), console=console, transient=True)
 

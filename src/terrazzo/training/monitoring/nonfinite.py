@@ -1,4 +1,4 @@
-"""Losses and gradients that are no numbers: found in the step in which they arise."""
+"""Losses and gradients that are not finite, found in the step in which they arise."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from terrazzo.training.monitoring.log import RunLog
 
 
 class NonFiniteGuard:
-    """Looks at every step's loss and gradients; up to `allowed` bad steps are left out, the next one ends the run."""
+    """Checks every step's loss and gradients; up to `allowed` bad steps are skipped, the next one ends the run."""
 
     def __init__(self, model: nn.Module, allowed: int, log: RunLog, group: ProcessGroup) -> None:
         self.model, self.allowed, self.log, self.group = model, allowed, log, group
         self.skipped = 0
 
     def accepts(self, broken: list[str], step: int, rate: float, batch: Batch, replay: Callable[[Batch], Any]) -> bool:
-        """Whether nothing is broken in any process; a bad step is counted, and told of.
+        """Return whether all values are finite in every process; a bad step is counted and logged.
 
-        `broken` names what is no number here. `replay` runs the forward pass once more, to find where it begins.
-        Raises UserError for one bad step too many.
+        `broken` names the values of this process that are not. `replay` repeats the forward pass, to find the first
+        module concerned. Raises UserError for one bad step too many.
         """
         if not self.group.any(bool(broken)):
             return True
@@ -34,19 +34,19 @@ class NonFiniteGuard:
         files = ", ".join(str(sample.image_path) for sample in batch.samples)
         what = ", ".join(broken[:3]) or "in another process"
         origin = first_broken(self.model, lambda: replay(batch)) if broken else None
-        place = f"; the first tensor that is no number comes out of {origin}" if origin else ""
-        told = f"NaN or Inf at step {step} ({what}{place}; learning rate {rate:.3g}; batch: {files})"
+        source = f"; the first tensor that is not finite comes out of {origin}" if origin else ""
+        found = f"NaN or Inf at step {step} ({what}{source}; learning rate {rate:.3g}; batch: {files})"
         if self.skipped > self.allowed:
             raise UserError(
-                f"{told}. Lower the learning rate, clip gradients (optim_wrapper.clip_grad), look at these files; "
-                f"`skip_nan: N` leaves out up to N such steps"
+                f"{found}. Lower the learning rate, clip gradients (optim_wrapper.clip_grad), check these files; "
+                "`skip_nan: N` skips up to N such steps"
             )
-        self.log.info(f"warning: {told}: step left out, {self.skipped} of at most {self.allowed}")
+        self.log.info(f"warning: {found}: step skipped, {self.skipped} of at most {self.allowed}")
         return False
 
 
 def broken_losses(losses: Mapping[str, Tensor], total: Tensor) -> list[str]:
-    """The losses that are no finite numbers, with their values; `total` is their sum, which a sound step asks alone."""
+    """The losses that are not finite, with their values; a step whose sum (`total`) is finite has none."""
     if bool(total.isfinite()):
         return []
     names = [name for name, value in losses.items() if "loss" in name and not bool(value.isfinite())]
@@ -54,7 +54,7 @@ def broken_losses(losses: Mapping[str, Tensor], total: Tensor) -> list[str]:
 
 
 def broken_gradients(model: nn.Module) -> list[str]:
-    """The parameters whose gradients are no finite numbers."""
+    """The parameters whose gradients are not finite."""
     gradients = {name: value.grad for name, value in model.named_parameters() if value.grad is not None}
     if not gradients or bool(get_total_norm(gradients.values()).isfinite()):
         return []
@@ -63,7 +63,7 @@ def broken_gradients(model: nn.Module) -> list[str]:
 
 @torch.no_grad()
 def first_broken(model: nn.Module, replay: Callable[[], Any]) -> str | None:
-    """The first module whose output is not finite when `replay` runs the model; None where every output is."""
+    """The first module whose output is not finite when `replay` runs the model; None if every output is finite."""
     found: list[str] = []
 
     def look(name: str) -> Any:

@@ -15,17 +15,17 @@ CAPTIONS = ("image", "label", "prediction")
 
 
 class ValidationPictures:
-    """Keeps `count` of a validation's samples as it predicts them, spread over all `length` of them."""
+    """Pictures of `count` of a validation's samples, spread over all `length` of them."""
 
     def __init__(self, count: int, length: int) -> None:
-        self.wanted = {place * length // count for place in range(count)}
+        self.wanted = {index * length // count for index in range(count)}
         self.seen = 0
         self.rows: list[list[np.ndarray]] = []
         self.colours: dict[str, Sequence[int]] = {}  # of the classes that may occur
         self.present: set[int] = set()
 
     def add(self, batch: Batch, maps: list[Tensor], classes: Sequence[str], palette: Sequence[Sequence[int]]) -> None:
-        """Take what is still wanted of a batch's predictions (H, W): classes, or depth."""
+        """Keep the samples of a batch that are to be shown; predictions (H, W) are classes or depth."""
         numbers = range(self.seen, self.seen + len(maps))
         self.seen += len(maps)
         if self.wanted.isdisjoint(numbers):
@@ -43,7 +43,7 @@ class ValidationPictures:
             self.rows.append(compared(stored_picture(sample), pair, palette))
 
     def draw(self) -> np.ndarray | None:
-        """The grid as an RGB picture; None where nothing was predicted."""
+        """The grid as an RGB picture; None if nothing was predicted."""
         if not self.rows:
             return None
         shown = {name: colour for index, (name, colour) in enumerate(self.colours.items()) if index in self.present}

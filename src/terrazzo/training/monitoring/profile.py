@@ -1,4 +1,4 @@
-"""Where the time of training steps goes: parts of a step by the clock, operators by torch's profiler."""
+"""The time of training steps: parts of a step by the clock, operators by torch's profiler."""
 
 from __future__ import annotations
 
@@ -9,19 +9,16 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
-from terrazzo.system.files import write_atomically
+from terrazzo.system.files import write_whole
 from terrazzo.training.monitoring.log import RunLog
 
-if TYPE_CHECKING:
-    from terrazzo.training.trainer import Trainer
-
-WARMUP = 3  # steps before the clock starts: memory is allocated, algorithms are chosen
-OPERATOR_STEPS = 3  # after those by the clock, for torch's profiler slows them down
+WARMUP = 3  # steps before the clock starts, in which memory is allocated and algorithms are chosen
+OPERATOR_STEPS = 3  # after the timed ones, since torch's profiler slows them down
 MOST_OPERATORS = 5
 PARTS = (  # in the order of a step
     "waiting for data", "transfer to the device", "preprocessing", "backbone", "neck", "decode head",
@@ -50,7 +47,7 @@ class ProfileReport:
     hint: str
 
     def text(self) -> str:
-        """The report in words."""
+        """The report as text."""
         lines = [
             f"profile of {self.steps} steps: {self.seconds:.3f} s a step, {self.images_per_second:.3g} images/s",
             *(f"  {100 * spent / self.seconds:5.1f} %  {spent:8.4f} s  {part}" for part, spent in self.parts.items()),
@@ -61,29 +58,25 @@ class ProfileReport:
         return "\n".join([*lines, self.hint])
 
 
-def make_profile(trainer: Trainer, steps: int) -> StepProfile:
-    """The profile of a run's first process; a compiled model is one part."""
-    assert trainer.experiment.train is not None
-    return StepProfile(
-        steps if trainer.group.is_main else 0,
-        nn.Module() if trainer.settings.compile else trainer.model,
-        trainer.device,
-        trainer.order.batch_size,
-        {"workers": trainer.experiment.train.num_workers, "precision": trainer.precision.name or "float32"},
-        trainer.log,
-    )
-
-
 class StepProfile:
     """Times the parts of `steps` steps after a warm-up, then reports to the log and to `profile.json`.
 
-    With 0 steps it does nothing at all. `facts` are "workers" and "precision", for the hint.
+    With 0 steps it does nothing. A step has `images`; `workers` and `precision` are for the hint.
     """
 
     def __init__(
-        self, steps: int, model: Any, device: torch.device, images: int, facts: Mapping[str, Any], log: RunLog
+        self,
+        steps: int,
+        model: nn.Module,
+        log: RunLog,
+        *,
+        device: torch.device,
+        images: int,
+        workers: int,
+        precision: str | None,
     ) -> None:
-        self.steps, self.device, self.images, self.facts, self.log = steps, device, images, facts, log
+        self.steps, self.log, self.device, self.images = steps, log, device, images
+        self.workers, self.precision = workers, precision or "float32"
         self.spent: dict[str, float] = defaultdict(float)
         self.open: list[tuple[str, float, float]] = []  # name, start, and time in parts within it
         self.done = self.timed = 0
@@ -101,7 +94,7 @@ class StepProfile:
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """What happens inside is counted under a name; the parts within it under theirs alone."""
+        """Count the time inside under a name; nested parts are counted under their own names only."""
         if not self.is_on:
             yield
             return
@@ -110,7 +103,7 @@ class StepProfile:
         self.leave()
 
     def enter(self, name: str) -> None:
-        """A part begins; what the model does between steps, in a validation, is none."""
+        """Begin a part; between steps, in a validation, the model's parts are not counted."""
         if self.began is None and name != PARTS[0]:
             return
         if self.began is None and self.timed == self.steps:
@@ -120,7 +113,7 @@ class StepProfile:
         self.open.append((name, now, 0.0))
 
     def leave(self) -> None:
-        """The innermost part is over."""
+        """End the innermost part."""
         if not self.open:
             return
         name, started, within = self.open.pop()
@@ -131,13 +124,13 @@ class StepProfile:
             self.open[-1] = parent, start, inner + spent
 
     def now(self) -> float:
-        """The clock, with all that was asked of the device done."""
+        """The clock, read when the device has finished its work."""
         if self.device.type != "cpu":
             torch.accelerator.synchronize()
         return time.perf_counter()
 
     def end_of_step(self) -> None:
-        """A step is over; what follows until the next one is not counted."""
+        """End a step; time until the next one is not counted."""
         if not self.is_on:
             return
         self.done += 1
@@ -157,7 +150,7 @@ class StepProfile:
             self.finish()
 
     def finish(self) -> None:
-        """Report what has been seen, and watch no longer."""
+        """Report what has been measured, and stop measuring."""
         if self.hooks is None:
             return
         self.hooks.remove()
@@ -170,18 +163,17 @@ class StepProfile:
         parts["everything else"] = max(0.0, seconds - sum(parts.values()))
         parts = {name: parts[name] for name in PARTS if name in parts}
         shares = {name: spent / seconds for name, spent in parts.items()}
-        advice = hint(shares, self.device.type, self.facts["workers"], self.facts["precision"])
+        advice = hint(shares, self.device.type, self.workers, self.precision)
         report = ProfileReport(
             self.timed, seconds, self.images / seconds, parts, most_expensive(self.operators, self.watched), advice
         )
         path = self.log.work_dir / "profile.json"
-        text = json.dumps(asdict(report), indent=1) + "\n"
-        write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        write_whole(path, json.dumps(asdict(report), indent=1) + "\n")
         self.log.info(f"{report.text()}\nprofile: {path}")
 
 
 class ModelHooks:
-    """Tells a profile when backbone, neck, heads and losses of a model begin and end."""
+    """Hooks that time the backbone, neck, heads and losses of a model in a profile."""
 
     def __init__(self, model: Any, profile: StepProfile) -> None:
         self.profile = profile
@@ -199,14 +191,14 @@ class ModelHooks:
                 self.watch(module, "losses")
 
     def watch(self, module: nn.Module, name: str) -> None:
-        """The calls of a module."""
+        """Time the calls of a module."""
         self.handles += [
             module.register_forward_pre_hook(lambda *_: self.profile.enter(name)),
             module.register_forward_hook(lambda *_: self.profile.leave()),
         ]
 
     def watch_losses(self, head: Any, name: str) -> None:
-        """The calls of a head's `loss`, which runs the head."""
+        """Time the calls of a head's `loss`, which runs the head."""
         own = head.loss
 
         def loss(*args: Any, **kwargs: Any) -> Any:
@@ -224,7 +216,7 @@ class ModelHooks:
 
 
 def start_profiler(device: torch.device) -> Any:
-    """torch's profiler, running."""
+    """Start torch's profiler."""
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or it reports its own start and end
     activities = [torch.profiler.ProfilerActivity.CPU]
     if device.type == "cuda":
@@ -235,7 +227,7 @@ def start_profiler(device: torch.device) -> Any:
 
 
 def add_operators(operators: dict[str, tuple[float, int]], profiler: Any, device: torch.device) -> None:
-    """Add the time that each operator took itself, on the device, and its calls."""
+    """Add each operator's own time on the device, and its calls."""
     key = "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"
     for event in profiler.key_averages():
         if event.key.startswith("aten::"):
@@ -251,7 +243,7 @@ def most_expensive(operators: Mapping[str, tuple[float, int]], steps: int) -> li
 
 
 def hint(shares: Mapping[str, float], device: str, workers: int, precision: str, cores: int | None = None) -> str:
-    """What would make steps faster, from the shares of a step's parts."""
+    """Advice on making steps faster, from the shares of a step's parts."""
     cores = cores or os.cpu_count() or 1
 
     def percent(*names: str) -> int:
@@ -267,10 +259,10 @@ def hint(shares: Mapping[str, float], device: str, workers: int, precision: str,
             )
         return (
             f"hint: waiting for data takes {data} % with as many workers as cores ({workers}): store the images "
-            "smaller or decoded, or leave out expensive transforms"
+            "smaller or decoded, or remove expensive transforms"
         )
     if moved >= 20:
-        return f"hint: bringing batches to the device and normalising them takes {moved} %: take smaller crops"
+        return f"hint: moving batches to the device and normalising them takes {moved} %: take smaller crops"
     if percent("optimizer") >= 30:
         return (
             f"hint: the optimizer takes {percent('optimizer')} %: take a larger batch, or accumulate gradients "

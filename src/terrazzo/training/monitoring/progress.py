@@ -1,4 +1,4 @@
-"""The live line of a training run, and the averages that it shows."""
+"""The progress bar of a training run, and the averages that it shows."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Meter:
         self.started = time.monotonic()
 
     def wait_for(self, batches: Iterator[T]) -> T:
-        """The next batch, its waiting time counted."""
+        """Return the next batch, and count the time spent waiting for it."""
         started = time.monotonic()
         batch = next(batches)
         self.waited += time.monotonic() - started
@@ -37,7 +37,7 @@ class Meter:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """What happens inside takes no time of the steps."""
+        """Exclude the time spent inside from the time of the steps."""
         started = time.monotonic()
         try:
             yield
@@ -45,7 +45,7 @@ class Meter:
             self.started += time.monotonic() - started
 
     def add(self, losses: Mapping[str, Tensor]) -> None:
-        """Count one step's losses; their sum goes under "loss"."""
+        """Add one step's losses, and their sum as "loss"."""
         self.steps += 1
         values = {name: value.detach() for name, value in losses.items()}
         values["loss"] = sum(value for name, value in values.items() if "loss" in name)  # type: ignore[assignment]
@@ -68,9 +68,9 @@ class Meter:
 
 
 def pace(meter: Meter, images: int, device: torch.device) -> dict[str, float]:
-    """How fast steps of so many images go: "seconds" a step, images a second, the share of waiting for data.
+    """The pace of steps with so many images: "seconds" a step, images a second, the share of waiting for data.
 
-    On a GPU also the most "memory" that was held, in MiB.
+    On a GPU also the peak "memory", in MiB.
     """
     seconds = meter.seconds_per_step
     values = {"seconds": seconds, "images_per_second": images / seconds, "data_share": meter.waiting_share}
@@ -80,7 +80,7 @@ def pace(meter: Meter, images: int, device: torch.device) -> dict[str, float]:
 
 
 def pace_text(values: Mapping[str, float]) -> str:
-    """The same in words."""
+    """The pace as text."""
     text = f"{values['seconds']:.3f} s/step  data {100 * values['data_share']:.0f}%"
     text += f"  {values['images_per_second']:.3g} images/s"
     return text + (f"  {values['memory']:.0f} MiB" if "memory" in values else "")
@@ -123,7 +123,7 @@ class StepProgress:
 
     @contextmanager
     def validating(self, total: int) -> Iterator[Callable[[int], None]]:
-        """A second bar for a validation; what it gives is called with the number of batches done."""
+        """Show a second bar for a validation; the function it yields takes the number of batches done."""
         task = self.bar.add_task("val", total=total, loss="-", rate="-", pace="", left="-")
         try:
             yield lambda done: self.bar.update(task, completed=done)

@@ -1,4 +1,4 @@
-"""Runs as their work dirs tell of them: curves, best scores, states, and what their configs do not share."""
+"""Runs read from their work dirs: curves, best scores, states, and the differences of their configs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from terrazzo.training.monitoring.run_record import NAME, read_record
 from terrazzo.training.monitoring.trackers import flat
 
 DEEPEST = 4  # folders below one that is searched for runs
-OF_NO_RUN = ("work_dir", "resume")  # sections that say nothing of what was trained
+NOT_TRAINED = ("work_dir", "resume")  # sections that do not describe what was trained
 ABSENT = "not set"
 
 
@@ -44,21 +44,21 @@ class PastRun:
         return [(step, value) for step, value in found if value is not None]
 
 
-def open_runs(places: Sequence[str | Path]) -> list[PastRun]:
-    """The runs in folders, and in folders below them. Raises UserError for a place without any."""
+def open_runs(paths: Sequence[str | Path]) -> list[PastRun]:
+    """The runs in folders, and in folders below them. Raises UserError for a path without any."""
     folders: list[Path] = []
-    for place in map(Path, places):
-        place = place.parent if place.name == "metrics.jsonl" else place
-        found = sorted(find_runs(place, DEEPEST)) if place.is_dir() else []
+    for path in map(Path, paths):
+        root = path.parent if path.name == "metrics.jsonl" else path
+        found = sorted(find_runs(root, DEEPEST)) if root.is_dir() else []
         if not found:
-            why = "holds no run (a metrics.jsonl)" if place.is_dir() else "is no folder"
-            raise UserError(f"{place} {why}: give the --work-dir of a run, or a folder of such folders")
+            why = "contains no run (a metrics.jsonl)" if root.is_dir() else "is not a folder"
+            raise UserError(f"{root} {why}: give the --work-dir of a run, or a folder of such folders")
         folders += [folder for folder in found if folder not in folders]
     return [read_run(folder, name) for folder, name in zip(folders, short_names(folders), strict=True)]
 
 
 def find_runs(folder: Path, depth: int) -> Iterator[Path]:
-    """The folder itself, if it is a work dir, else those below it; a run that never began is none."""
+    """The folder itself if it is a work dir, else those below it; a run that never began does not count."""
     metrics = folder / "metrics.jsonl"
     if metrics.is_file() and (metrics.stat().st_size or (folder / NAME).is_file()):
         yield folder
@@ -69,7 +69,7 @@ def find_runs(folder: Path, depth: int) -> Iterator[Path]:
 
 
 def short_names(folders: Sequence[Path]) -> list[str]:
-    """The last parts of the paths: as many as tell them apart."""
+    """The last parts of the paths, as many as distinguish them."""
     paths = [folder.resolve() for folder in folders]
     for count in range(1, max((len(path.parts) for path in paths), default=1) + 1):
         names = ["/".join(path.parts[-count:]) for path in paths]
@@ -79,7 +79,7 @@ def short_names(folders: Sequence[Path]) -> list[str]:
 
 
 def read_run(folder: Path, name: str) -> PastRun:
-    """What a work dir says; a run that wrote no `run.json` has the state "unknown"."""
+    """Read a work dir; a run without `run.json` has the state "unknown"."""
     records = read_records(folder / "metrics.jsonl")
     config = read_yaml(folder / "config.yaml")
     record = read_record(folder)
@@ -107,20 +107,20 @@ def read_run(folder: Path, name: str) -> PastRun:
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
-    """The lines of a metrics.jsonl; one that was cut off is left out."""
+    """The lines of a metrics.jsonl; an incomplete one is skipped."""
     lines = path.read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines if line.endswith("}")]
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The config of a work dir; empty where there is none."""
+    """The config of a work dir; empty if there is none."""
     if not path.is_file():
         return {}
     return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
 
 
 def wanted_metric(config: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> tuple[str, bool]:
-    """The metric that a run was judged by, and whether less of it is better."""
+    """The metric that decided which weights were best, and whether less of it is better."""
     checkpoint = (config.get("default_hooks") or {}).get("checkpoint") or {}
     wanted = checkpoint.get("save_best")
     wanted = wanted[0] if isinstance(wanted, list) and wanted else wanted
@@ -132,7 +132,7 @@ def wanted_metric(config: Mapping[str, Any], records: Sequence[Mapping[str, Any]
 
 
 def differences(runs: Sequence[PastRun]) -> dict[str, list[Any]]:
-    """Config keys whose values are not the same in all runs, with the value of each run."""
+    """Config keys whose values differ between runs, with the value of each run."""
     flattened = [dict(leaves(run.config)) for run in runs]
     keys = dict.fromkeys(key for values in flattened for key in values)
     found = {key: [values.get(key, ABSENT) for values in flattened] for key in keys}
@@ -143,7 +143,7 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """Dotted keys and values of a config's sections; a list without mappings is one value."""
     if isinstance(value, dict) and value:
         for key, inner in value.items():
-            if path or (key in SECTIONS and key not in OF_NO_RUN):
+            if path or (key in SECTIONS and key not in NOT_TRAINED):
                 yield from leaves(inner, f"{path}.{key}".lstrip("."))
     elif isinstance(value, list) and any(isinstance(item, (dict, list)) for item in value):
         for index, inner in enumerate(value):
@@ -153,7 +153,7 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def chosen_keys(runs: Sequence[PastRun], keys: Sequence[str]) -> list[tuple[str, str]]:
-    """(mode, key) of each curve that `keys` ask for: `loss` means those of training and validation, `val.loss` one.
+    """(mode, key) of each curve in `keys`: `loss` means those of training and validation, `val.loss` only one.
 
     Raises UserError for a key that no run has.
     """

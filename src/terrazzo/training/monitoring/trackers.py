@@ -1,6 +1,6 @@
-"""Where curves and pictures go beside the work dir: TensorBoard, Weights & Biases, MLflow, a CSV file.
+"""Trackers of curves and pictures beside the work dir: TensorBoard, Weights & Biases, MLflow, a CSV file.
 
-Nothing leaves the machine unless the user's environment says so: W&B writes offline runs, MLflow a file of its own.
+Nothing leaves the machine unless the user's environment asks for it: W&B writes offline runs, MLflow a local file.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ import numpy as np
 
 from terrazzo.config.monitoring import TrackerSettings
 from terrazzo.errors import UserError
-from terrazzo.system.files import write_atomically
+from terrazzo.system.files import write_atomically, write_whole
 
-Say = Callable[[str], None]
+Info = Callable[[str], None]
 MODULES = {
     "tensorboard": ("tensorboard",),
     "wandb": ("wandb",),
-    "mlflow": ("mlflow", "sqlalchemy", "alembic"),  # the last two: what its file of its own is written with
+    "mlflow": ("mlflow", "sqlalchemy", "alembic"),  # the last two write its local file
     "csv": (),
 }
-# what the packages read when they are imported: they report nothing of themselves, and do not talk about their tables
+# read by the packages at import: no telemetry, and no messages about their database tables
 SILENCE = {
     "WANDB_ERROR_REPORTING": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
 }
-IDENTITIES = "trackers.json"  # the names that trackers gave a run, for resuming it
+IDENTITIES = "trackers.json"  # the ids that trackers gave a run, for resuming it
 
 
 class Tracker(Protocol):
-    """What a run tells of itself; an error in any of these ends the tracker and not the run."""
+    """A receiver of a run's results; an error in any of its methods ends the tracker and not the run."""
 
     name: str
 
@@ -69,11 +69,11 @@ def import_packages(trackers: Sequence[TrackerSettings]) -> None:
 
 
 def open_trackers(
-    trackers: Sequence[TrackerSettings], work_dir: Path, config: Mapping[str, Any], step: int, say: Say
+    trackers: Sequence[TrackerSettings], work_dir: Path, config: Mapping[str, Any], step: int, info: Info
 ) -> list[Tracker]:
-    """The trackers of a run that goes on after `step` (0: a fresh one); each says where it writes.
+    """Open the trackers of a run that continues after `step` (0: a new one); each logs where it writes.
 
-    Raises UserError for one that does not start.
+    Raises UserError for one that fails to start.
     """
     identities = Identities(work_dir, fresh=step == 0)
     opened: list[Tracker] = []
@@ -83,26 +83,26 @@ def open_trackers(
         run: dict[str, Any] = {"name": work_dir.name, "config": config, "identities": identities}
         try:
             if settings.name == "tensorboard":
-                opened.append(TensorboardTracker(say, step=step, **options))
+                opened.append(TensorboardTracker(info, step=step, **options))
             elif settings.name == "wandb":
-                opened.append(WandbTracker(say, **run, **options))
+                opened.append(WandbTracker(info, **run, **options))
             elif settings.name == "mlflow":
-                opened.append(MlflowTracker(say, **run, **options))
+                opened.append(MlflowTracker(info, **run, **options))
             else:
-                opened.append(CsvTracker(say, work_dir))
-        except Exception as problem:  # of a library of others, such as a server that is not there
+                opened.append(CsvTracker(info, work_dir))
+        except Exception as problem:  # of the tracker's library, such as an unreachable server
             for tracker in opened:
                 with suppress(Exception):
                     tracker.close("failed")
             reason = f"{type(problem).__name__}: {problem}"
             raise UserError(
-                f"cannot start tracking with {settings.name} ({reason}): mend that, or leave it out"
+                f"cannot start tracking with {settings.name} ({reason}): fix that, or remove it from `track`"
             ) from None
     return opened
 
 
 def flat(values: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of a record under one name each: `mIoU`, `IoU.road`; what is absent is left out."""
+    """The numbers of a record by name: `mIoU`, `IoU.road`; absent ones are omitted."""
     numbers = {key: float(value) for key, value in values.items() if is_number(value)}
     for name, scores in (values.get("per_class") or {}).items():
         numbers |= {f"{score}.{name}": float(value) for score, value in scores.items() if is_number(value)}
@@ -114,7 +114,7 @@ def is_number(value: Any) -> bool:
 
 
 def trouble(tracker: Tracker, call: Callable[[Tracker], None]) -> str | None:
-    """Call a tracker; what went wrong, whatever a library of others raises, or None."""
+    """Call a tracker, and return what went wrong in its library, or None."""
     try:
         call(tracker)
     except Exception as problem:
@@ -134,7 +134,7 @@ class Identities:
 
     def keep(self, tracker: str, identity: str) -> None:
         self.known[tracker] = identity
-        write_atomically(self.path, lambda path: path.write_text(json.dumps(self.known), encoding="utf-8"))
+        write_whole(self.path, json.dumps(self.known))
 
 
 class CsvTracker:
@@ -142,11 +142,11 @@ class CsvTracker:
 
     name = "csv"
 
-    def __init__(self, say: Say, folder: Path) -> None:
+    def __init__(self, info: Info, folder: Path) -> None:
         self.source, self.path = folder / "metrics.jsonl", folder / "metrics.csv"
         self.columns: list[str] = []
         self.write_all()
-        say(f"csv: {self.path}")
+        info(f"csv: {self.path}")
 
     def scalars(self, step: int, mode: str, values: Mapping[str, Any]) -> None:
         row = {"step": step, "mode": mode, **flat(values)}
@@ -157,7 +157,7 @@ class CsvTracker:
             self.write_all()
 
     def write_all(self) -> None:
-        """The whole table anew, from the records so far."""
+        """Rewrite the whole table from the records so far."""
         records = [json.loads(line) for line in self.source.read_text(encoding="utf-8").splitlines()]
         rows = [flat(record) | {"step": record["step"], "mode": record["mode"]} for record in records]
         self.columns = list(dict.fromkeys(["step", "mode", *(name for row in rows for name in row)]))
@@ -182,12 +182,12 @@ class TensorboardTracker:
 
     name = "tensorboard"
 
-    def __init__(self, say: Say, folder: Path, step: int) -> None:
+    def __init__(self, info: Info, folder: Path, step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self.folder = folder / "tensorboard"
         self.writer: Any = SummaryWriter(str(self.folder), purge_step=step + 1 if step else None)
-        say(f"tensorboard: {self.folder}; to look at it: tensorboard --logdir {self.folder}")
+        info(f"tensorboard: {self.folder}; to look at it: tensorboard --logdir {self.folder}")
 
     def scalars(self, step: int, mode: str, values: Mapping[str, Any]) -> None:
         for name, value in flat(values).items():
@@ -202,13 +202,13 @@ class TensorboardTracker:
 
 
 class WandbTracker:
-    """A run of Weights & Biases: offline, in `wandb/`, unless WANDB_MODE says otherwise."""
+    """A run of Weights & Biases: offline, in `wandb/`, unless WANDB_MODE is set."""
 
     name = "wandb"
 
     def __init__(
         self,
-        say: Say,
+        info: Info,
         folder: Path,
         name: str,
         config: Mapping[str, Any],
@@ -226,10 +226,9 @@ class WandbTracker:
         self.run: Any = wandb.init(**{**options, **(init_kwargs or {}), "mode": mode})
         identities.keep("wandb", str(self.run.id))
         if mode == "offline":
-            place = folder / "wandb"
-            say(f"wandb: offline, in {place}; `wandb sync` sends a run, WANDB_MODE=online sends it as it goes")
+            info(f"wandb: offline, in {folder / 'wandb'}; `wandb sync` sends a run, WANDB_MODE=online sends it live")
         else:
-            say(f"wandb: WANDB_MODE is {mode}")
+            info(f"wandb: WANDB_MODE is {mode}")
 
     def scalars(self, step: int, mode: str, values: Mapping[str, Any]) -> None:
         self.run.log({f"{mode}/{name.replace('.', '/', 1)}": value for name, value in flat(values).items()}, step=step)
@@ -242,13 +241,13 @@ class WandbTracker:
 
 
 class MlflowTracker:
-    """A run of MLflow in `mlflow.db` and `mlflow/` of the work dir, or where MLFLOW_TRACKING_URI says."""
+    """A run of MLflow in `mlflow.db` and `mlflow/` of the work dir, or at MLFLOW_TRACKING_URI."""
 
     name = "mlflow"
 
     def __init__(
         self,
-        say: Say,
+        info: Info,
         folder: Path,
         name: str,
         config: Mapping[str, Any],
@@ -261,16 +260,18 @@ class MlflowTracker:
     ) -> None:
         from mlflow.tracking import MlflowClient
 
-        place = os.environ.get("MLFLOW_TRACKING_URI")
+        address = os.environ.get("MLFLOW_TRACKING_URI")
         artifacts = None
-        if place is None:
-            place = f"sqlite:///{(folder / 'mlflow.db').resolve()}"
+        if address is None:
+            address = f"sqlite:///{(folder / 'mlflow.db').resolve()}"
             artifacts = (folder / "mlflow").resolve().as_uri()
             if tracking_uri is not None:
-                say(f"mlflow: nothing is sent to {tracking_uri}, the tracking_uri of the config, unless "
-                    f"MLFLOW_TRACKING_URI={tracking_uri} is set")  # fmt: skip
-        say(f"mlflow: {place}")
-        self.client: Any = MlflowClient(tracking_uri=place)
+                info(
+                    f"mlflow: nothing is sent to {tracking_uri}, the tracking_uri of the config, unless "
+                    f"MLFLOW_TRACKING_URI={tracking_uri} is set"
+                )
+        info(f"mlflow: {address}")
+        self.client: Any = MlflowClient(tracking_uri=address)
         self.run_id = identities.known.get("mlflow")
         if self.run_id is None:
             experiment = exp_name or "terrazzo"
@@ -303,5 +304,5 @@ class MlflowTracker:
 
 
 def allowed(name: str) -> str:
-    """A name with the characters that MLflow takes."""
+    """The name with only the characters that MLflow accepts."""
     return re.sub(r"[^\w\-. /:]", "_", name)

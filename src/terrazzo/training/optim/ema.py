@@ -1,4 +1,4 @@
-"""Averages of the weights, which are scored and saved in place of the trained ones."""
+"""Averages of the weights, which are scored and saved instead of the trained ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from terrazzo.config.experiment import Averaging
 class EMA:
     """A copy of the model whose weights follow it slowly: average += momentum * (weight - average).
 
-    The first updates follow faster, by 9 / (9 + n) at the n-th, so that the random start does not weigh on a short run.
+    The first updates follow faster, by 9 / (9 + n) at the n-th, so that the random start has no weight in a short run.
     With kind "swa" it is the plain mean of the weights (Izmailov et al., UAI 2018). Up to update `begin` it is a copy.
     """
 
@@ -22,7 +22,7 @@ class EMA:
         self.average = copy.deepcopy(model).requires_grad_(False)
 
     def share(self, count: int) -> float:
-        """How much of the weights the `count`-th update takes, from 1."""
+        """The share of the weights in the `count`-th update, counted from 1."""
         number = count - self.begin
         if number < 1:
             return 1.0

@@ -1,4 +1,4 @@
-"""What our own optimizers share."""
+"""The base of our own optimizers."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch.optim import Optimizer
 
 
 class GroupOptimizer(Optimizer):
-    """An optimizer that updates one group of parameters after the other."""
+    """An optimizer that updates its groups of parameters one by one."""
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """One update of every parameter that has a gradient."""
+        """Update every parameter that has a gradient."""
         loss = None
         if closure is not None:
             with torch.enable_grad():

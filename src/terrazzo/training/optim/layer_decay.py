@@ -1,4 +1,4 @@
-"""Learning rates that fall from the head down to the first layers (layer-wise decay; Clark et al., ELECTRA, 2020)."""
+"""Learning rates that decrease from the head to the first layers (layer-wise decay; Clark et al., ELECTRA, 2020)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TYPES = ("layer_wise", "stage_wise")
 
 
 def decayed_groups(model: nn.Module, options: dict[str, Any], paramwise: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """One group for each depth, with and without weight decay; one-dimensional weights have none.
+    """One group per depth, with and without weight decay; one-dimensional weights have none.
 
     `paramwise` has `num_layers`, `decay_rate` and `decay_type` ("layer_wise", "stage_wise"). Raises UserError.
     """
@@ -42,18 +42,18 @@ def decayed_groups(model: nn.Module, options: dict[str, Any], paramwise: dict[st
 
 
 def depth(name: str, last: int, by_stage: bool) -> int:
-    """How far from the input a weight is: 0 is what meets the image, `last` the head."""
+    """A weight's distance from the input: 0 for what reads the image, `last` for the head."""
     if not name.startswith("backbone."):
         return last
-    place = name.removeprefix("backbone.")
-    if place.startswith(("cls_token", "mask_token", "pos_embed", "patch_embed", "rel_pos_bias")):
+    inner = name.removeprefix("backbone.")
+    if inner.startswith(("cls_token", "mask_token", "pos_embed", "patch_embed", "rel_pos_bias")):
         return 0
-    if found := re.match(r"layers\.(\d+)\.", place):
+    if found := re.match(r"layers\.(\d+)\.", inner):
         return int(found[1]) + 1
-    if found := re.match(r"downsample_layers\.(\d+)\.", place):
+    if found := re.match(r"downsample_layers\.(\d+)\.", inner):
         stage = int(found[1])
         return 0 if by_stage or stage == 0 else last - 1 if stage == 3 else stage + 1
-    if found := re.match(r"stages\.(\d+)\.(\d+)\.", place):
+    if found := re.match(r"stages\.(\d+)\.(\d+)\.", inner):
         stage, block = int(found[1]), int(found[2])
         if by_stage or stage < 2:
             return stage + 1

@@ -15,7 +15,7 @@ TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Precision:
-    """float32, or autocast to bf16 or fp16 (with scaled gradients); "auto" chooses what the device is best at."""
+    """float32, or autocast to bf16 or fp16 (with scaled gradients); "auto" chooses the better one for the device."""
 
     def __init__(self, device: torch.device, amp: str | bool | None) -> None:
         if amp is True or amp == "auto":
@@ -39,7 +39,7 @@ class Precision:
         self.scaler.scale(loss).backward()
 
     def update(self, optimizer: Optimizer, model: nn.Module, clip: dict[str, Any] | None) -> None:
-        """Clip the gradients as a config's `clip_grad` says, then step."""
+        """Clip the gradients according to a config's `clip_grad`, then step."""
         if clip:
             self.scaler.unscale_(optimizer)
             options = dict(clip)

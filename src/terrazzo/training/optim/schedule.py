@@ -1,4 +1,4 @@
-"""Learning-rate schedules in closed form: the rate at a step depends on the step alone."""
+"""Learning-rate schedules in closed form: the rate depends only on the step."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def linear(length: int, *, start_factor: float = 1 / 3, end_factor: float = 1.0)
 
 
 def constant(length: int, *, factor: float = 1 / 3) -> Curve:
-    """A factor that falls away at the end."""
+    """A factor that ends with the interval."""
     return lambda rate, t: rate * factor if t < length - 1 else rate
 
 
@@ -65,7 +65,7 @@ def cosine_restart(
 ) -> Curve:
     """Half a cosine for each of `periods`, from `restart_weights` times the rate (Loshchilov and Hutter, ICLR 2017)."""
     if len(periods) != len(restart_weights):
-        raise UserError("CosineRestartLR: periods and restart_weights must be of one length")
+        raise UserError("CosineRestartLR: periods and restart_weights must have the same length")
     ends = list(itertools.accumulate(periods))
 
     def curve(rate: float, t: int) -> float:
@@ -216,7 +216,7 @@ class Plateau:
 
     @classmethod
     def from_spec(cls, spec: Mapping[str, Any], where: str) -> Plateau:
-        """From a config's entry. Raises UserError for an argument that it does not have."""
+        """Read a config's entry. Raises UserError for an unknown argument."""
         known = [item.name for item in fields(cls) if item.init]
         options = {key: value for key, value in spec.items() if key not in IGNORED_KEYS}
         for key in options:
@@ -225,10 +225,10 @@ class Plateau:
         return cls(**options)
 
     def note(self, result: Mapping[str, Any]) -> None:
-        """Take notice of a validation. Raises UserError where the metric is not among its results."""
+        """Count a validation. Raises UserError if the metric is not among its results."""
         name = self.monitor.rpartition("/")[2]
         if result.get(name) is None:
-            raise UserError(f"{PLATEAU}.monitor: validation gives no '{name}', but {', '.join(map(str, result))}")
+            raise UserError(f"{PLATEAU}.monitor: validation has no '{name}', but {', '.join(map(str, result))}")
         value = float(result[name])
         if self.best is None or self._is_better(value, self.best):
             self.best, self.waited = value, 0
@@ -245,7 +245,7 @@ class Plateau:
 
 
 class Schedule:
-    """Curves one after the other or on top of each other, each on its interval of steps (or epochs).
+    """Curves in sequence or on top of each other, each on its interval of steps (or epochs).
 
     `specs` are a config's `param_scheduler`; `base_rates` are the groups' rates in the config. Raises UserError for an
     unknown type or argument. A curve ends on the step before `end`; with `include_end=True`, on that step.
@@ -256,9 +256,9 @@ class Schedule:
     ) -> None:
         self.base_rates = list(base_rates)
         self.steps_per_epoch = steps_per_epoch
-        places = [(dict(spec), f"param_scheduler.{i}") for i, spec in enumerate(specs)]
-        self.plateaus = [Plateau.from_spec(spec, where) for spec, where in places if kind_of(spec) == PLATEAU]
-        self.parts = [self._part(spec, where, max_steps) for spec, where in places if kind_of(spec) != PLATEAU]
+        entries = [(dict(spec), f"param_scheduler.{i}") for i, spec in enumerate(specs)]
+        self.plateaus = [Plateau.from_spec(spec, where) for spec, where in entries if kind_of(spec) == PLATEAU]
+        self.parts = [self._part(spec, where, max_steps) for spec, where in entries if kind_of(spec) != PLATEAU]
 
     def _part(self, options: dict[str, Any], where: str, max_steps: int) -> tuple[int, int, Curve]:
         """(first step, steps per unit, curve)."""
@@ -296,12 +296,12 @@ class Schedule:
         return rates
 
     def note(self, result: Mapping[str, Any]) -> None:
-        """Take notice of a validation's metrics, which schedules that wait for progress go by."""
+        """Count a validation's metrics, on which `ReduceOnPlateauLR` depends."""
         for plateau in self.plateaus:
             plateau.note(result)
 
     def state(self) -> list[tuple[float, float | None, int, int]]:
-        """What the schedule has learnt from validations."""
+        """The part of the schedule that depends on validations."""
         return [(plateau.scale, plateau.best, plateau.waited, plateau.resting) for plateau in self.plateaus]
 
     def load_state(self, state: Sequence[Any]) -> None:

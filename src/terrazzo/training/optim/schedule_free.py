@@ -13,10 +13,10 @@ from terrazzo.training.optim.group_optimizer import GroupOptimizer
 
 
 class AdamWScheduleFree(GroupOptimizer):
-    """Gradients are taken between the fast iterate and its running average, and the average is what is used.
+    """AdamW whose gradients are taken between the fast iterate and its running average; the average is the result.
 
-    While training, parameters hold the point where gradients are taken; `eval()` puts the average there and `train()`
-    the point back. The learning rate stays constant after `warmup_steps`.
+    While training, parameters hold the point where gradients are taken; `eval()` replaces it by the average and
+    `train()` restores it. The learning rate stays constant after `warmup_steps`.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class AdamWScheduleFree(GroupOptimizer):
 
 @contextmanager
 def averaged(optimizer: Optimizer) -> Iterator[None]:
-    """Inside, parameters hold what is to be used; afterwards they are to the bit what they were."""
+    """Let parameters hold the average inside; afterwards they are restored to the bit."""
     if not isinstance(optimizer, AdamWScheduleFree):
         yield
         return

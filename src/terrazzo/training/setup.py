@@ -1,0 +1,232 @@
+"""The setup of a training run: from a config to the state that the loop starts with."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from terrazzo.config.auto_scale_lr import record_base_batch_size, scale_learning_rate
+from terrazzo.config.config import Config
+from terrazzo.config.experiment import Experiment, LoaderSettings, OptimizerSettings, RunSettings, make_experiment
+from terrazzo.data.build import open_dataset
+from terrazzo.data.checks.run import check_before_training
+from terrazzo.data.pairs import PairingError
+from terrazzo.errors import UserError
+from terrazzo.evaluation.evaluate import classes_of, evaluation_loader
+from terrazzo.models.build import build_model
+from terrazzo.models.checkpoint import load_checkpoint
+from terrazzo.models.protocols import as_segmentor
+from terrazzo.system.files import write_whole
+from terrazzo.system.process_group import SINGLE_PROCESS, ProcessGroup
+from terrazzo.training.best import Best
+from terrazzo.training.checkpoints import Checkpoints
+from terrazzo.training.class_balance import make_order, set_class_weights
+from terrazzo.training.distributed.parallel import Parallel, shard_model
+from terrazzo.training.intervals import Intervals
+from terrazzo.training.memory import move_to_device
+from terrazzo.training.monitoring import run_header
+from terrazzo.training.monitoring.log import RunLog, environment
+from terrazzo.training.monitoring.nonfinite import NonFiniteGuard
+from terrazzo.training.monitoring.trackers import import_packages
+from terrazzo.training.optim.build import build_optimizer
+from terrazzo.training.optim.ema import EMA
+from terrazzo.training.optim.precision import Precision
+from terrazzo.training.optim.schedule import Schedule
+from terrazzo.training.pretrained import load_pretrained
+from terrazzo.training.saving import resume as continue_from
+from terrazzo.training.state import TrainingState
+from terrazzo.training.stopping import Patience, SessionLimit
+
+
+def setup(
+    config: Config,
+    log: RunLog,
+    device: torch.device,
+    *,
+    pretrained: str | None = None,
+    resume: bool = False,
+    check: bool = True,
+    group: ProcessGroup = SINGLE_PROCESS,
+    max_steps: int | None = None,
+) -> TrainingState:
+    """Build a run's state; see `train` for the options. Raises UserError for a config or data at fault."""
+    # The typed settings, with the learning rate for this number of images per step
+    config = record_base_batch_size(config)
+    experiment = make_experiment(config)
+    loader, updates, settings = training_settings(experiment)
+    import_packages(experiment.watch.trackers)
+    optimizer, rate_note = scale_learning_rate(config, updates, loader.batch_size * updates.accumulate * group.size)
+    updates = replace(updates, optimizer=optimizer)
+
+    # The model and the data, which agree on the classes
+    torch.manual_seed(settings.seed)
+    model = build_model(experiment.model)
+    cost = run_header.inference_cost(model, config) if group.is_main else ""
+    data = open_data(experiment, classes_of(as_segmentor(model)), log, group, check)
+    set_class_weights(model, data["train"], log)
+
+    # The weights to start from, unless a saved state has them
+    checkpoints = Checkpoints(log.work_dir, settings.keep_checkpoints)
+    saved = checkpoints.newest_state() if resume else None
+    if saved is None:
+        load_weights(model, experiment, pretrained, data["train"].classes, log)
+    move_to_device(model, settings, device, log.info)
+
+    # The state, at the start or where the run was saved
+    limit = SessionLimit(settings.time_limit, max_steps)
+    state = build_state(config, experiment, updates, model, data, limit, checkpoints, log, device, group)
+    torch.manual_seed(settings.seed + group.rank)  # each process draws its own dropout
+    if saved is not None:
+        continue_from(state, saved)
+    elif resume:
+        log.info(f"nothing to resume in {log.work_dir}: starting from scratch")
+    elif checkpoints.earlier:
+        log.info(f"the states of an earlier run in {checkpoints.folder} are deleted when this one saves its first")
+
+    # The files of the work dir
+    log.forget_after(state.step)
+    if group.is_main:
+        write_whole(log.work_dir / "config.yaml", config.dump())
+    log_header(state, cost, rate_note)
+    return state
+
+
+def build_state(
+    config: Config,
+    experiment: Experiment,
+    updates: OptimizerSettings,
+    model: nn.Module,
+    data: Mapping[str, Any],
+    limit: SessionLimit,
+    checkpoints: Checkpoints,
+    log: RunLog,
+    device: torch.device,
+    group: ProcessGroup,
+) -> TrainingState:
+    """Build what a run needs around its model and data."""
+    loader, _, settings = training_settings(experiment)
+
+    # Batches and intervals
+    sampler = make_order(data["train"], loader, settings, log, group)
+    intervals = Intervals(settings, sampler.batches_per_epoch)
+    val_set, val_loader = data.get("val"), None
+    if experiment.val is not None:
+        val_loader = evaluation_loader(val_set, experiment.val, group, device, persistent=True)
+
+    # The average is copied before the weights are sharded, and the optimizer made after
+    ema = make_average(model, settings, intervals.steps_in(settings.unit) / updates.accumulate)
+    parallel = Parallel(model, group, device, shard=settings.shard, find_unused=settings.find_unused_parameters)
+    if ema is not None and parallel.is_sharded:
+        shard_model(ema.average)
+    optimizer = build_optimizer(model, updates.optimizer, updates.paramwise, updates.constructor)
+    if settings.compile:
+        parallel.compile()
+    rates = [parameters["lr"] for parameters in optimizer.param_groups]
+
+    return TrainingState(
+        config=config,
+        experiment=experiment,
+        loader=loader,
+        updates=updates,
+        settings=settings,
+        device=device,
+        group=group,
+        train_set=data["train"],
+        val_set=val_set,
+        sampler=sampler,
+        val_loader=val_loader,
+        model=model,
+        segmentor=as_segmentor(model),
+        parallel=parallel,
+        ema=ema,
+        optimizer=optimizer,
+        precision=Precision(device, updates.amp),
+        schedule=Schedule(updates.schedule, rates, sampler.batches_per_epoch, intervals.total),
+        intervals=intervals,
+        guard=NonFiniteGuard(model, settings.skip_nan, log, group),
+        best=Best(settings),
+        patience=Patience(settings.early_stopping, settings.lower_is_better),
+        limit=limit,
+        log=log,
+        checkpoints=checkpoints,
+    )
+
+
+def training_settings(experiment: Experiment) -> tuple[LoaderSettings, OptimizerSettings, RunSettings]:
+    """The sections that training needs. Raises UserError if one is missing."""
+    if experiment.train is None or experiment.optimizer is None or experiment.run is None:
+        raise UserError("to train, a config needs train_dataloader, optim_wrapper and train_cfg")
+    return experiment.train, experiment.optimizer, experiment.run
+
+
+def open_data(
+    experiment: Experiment, num_classes: int | None, log: RunLog, group: ProcessGroup, check: bool
+) -> dict[str, Any]:
+    """Open the data of "train" and "val"; with `check`, the first process looks at every file of them.
+
+    Raises UserError for data at fault.
+    """
+    counted = num_classes if check and group.is_main else None  # of what is checked; depth has no classes
+    try:
+        with warnings.catch_warnings():
+            if counted is not None:  # the check reports these labels itself
+                warnings.filterwarnings("ignore", message=".*no image of the same name")
+            opened = open_splits(experiment, num_classes)
+    except PairingError:
+        if counted is not None:
+            check_before_training(experiment, counted, log.console, log.info)  # names every file, and a repair
+        raise
+    if counted is not None:
+        check_before_training(experiment, counted, log.console, log.info, opened=opened)
+    group.wait()  # until the first process has looked at all of the data
+    return opened
+
+
+def open_splits(experiment: Experiment, num_classes: int | None) -> dict[str, Any]:
+    """The data sets of "train" and, if the config has one, "val"."""
+    loader, _, settings = training_settings(experiment)
+    opened = {"train": open_dataset(loader, num_classes, "train_dataloader", settings.seed)}
+    if experiment.val is not None:
+        opened["val"] = open_dataset(experiment.val, num_classes, "val_dataloader")
+    return opened
+
+
+def load_weights(
+    model: nn.Module, experiment: Experiment, pretrained: str | None, classes: tuple[str, ...], log: RunLog
+) -> None:
+    """Load the checkpoint that the config starts from, or the pretrained weights of its parts."""
+    if experiment.load_from:
+        log.info(str(load_checkpoint(model, experiment.load_from, classes=classes)))
+    else:
+        log.info(load_pretrained(model, pretrained, experiment.model))
+
+
+def make_average(model: nn.Module, settings: RunSettings, updates_per_unit: float) -> EMA | None:
+    """The average of the weights, if the settings have one; it begins after units of the run's length."""
+    averaging = settings.averaging
+    return EMA(model, averaging, round(averaging.begin * updates_per_unit)) if averaging else None
+
+
+def log_header(state: TrainingState, cost: str, rate_note: str) -> None:
+    """Log what is trained, on what, and for how long."""
+    log, sampler, group = state.log, state.sampler, state.group
+    log.info(environment(state.device))
+    log.info(run_header.model_line(state.model, str(state.precision), cost))
+    log.info(
+        run_header.length_line(
+            group.size,
+            state.parallel.is_sharded,
+            state.loader.batch_size,
+            sampler.batch_size,
+            state.total,
+            sampler.batches_per_epoch,
+        )
+    )
+    if rate_note:
+        log.info(rate_note)
+    log.info(run_header.data_line(state.train_set, state.val_set))
