@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +14,7 @@ from terrazzo.models.layers import (
     DropPath,
     FeedForward,
     PatchEmbed,
+    Spec,
     build_norm,
     drop_path_rates,
     init_transformer,
@@ -25,7 +25,6 @@ from terrazzo.models.layers import (
 from terrazzo.models.layers.patch_embed import pair
 from terrazzo.registry import MODELS
 
-Spec = dict[str, Any]
 Grid = tuple[int, int]
 EXTRA_ROWS = 3  # the table's last rows: class token to patch, patch to class token, class token to itself
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from terrazzo.models.layers import ConvBlock, build_activation, build_conv, build_norm, maybe_checkpoint
+from terrazzo.models.layers import ConvBlock, Spec, build_activation, build_conv, build_norm, maybe_checkpoint
 from terrazzo.registry import MODELS
-
-Spec = dict[str, Any]
 
 
 def activation(act_cfg: Spec, channels: int) -> Spec:
@@ -81,7 +78,7 @@ class ContextGuidedBlock(nn.Module):
             norm_cfg=norm_cfg,
             act_cfg=activation(act_cfg, width),
         )
-        depthwise = {"kernel_size": 3, "groups": width, "bias": False}
+        depthwise: Spec = {"kernel_size": 3, "groups": width, "bias": False}
         self.f_loc = build_conv(conv_cfg, width, width, padding=1, **depthwise)
         self.f_sur = build_conv(conv_cfg, width, width, padding=dilation, dilation=dilation, **depthwise)
         self.bn = build_norm(norm_cfg, 2 * width)
@@ -121,7 +118,7 @@ class CGNet(nn.Module):
     ) -> None:
         super().__init__()
         self.norm_eval = norm_eval
-        style = {"norm_cfg": norm_cfg, "act_cfg": act_cfg}
+        style: Spec = {"norm_cfg": norm_cfg, "act_cfg": act_cfg}
         width = num_channels[0]
         self.stem = nn.Sequential(
             *[

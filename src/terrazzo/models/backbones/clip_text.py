@@ -11,12 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from terrazzo.errors import UserError, nearest
+from terrazzo.models.layers import Spec
 from terrazzo.models.layers.clip import ClipLayer
 from terrazzo.models.layers.clip_prompts import PROMPTS
 from terrazzo.models.layers.clip_tokens import CONTEXT_LENGTH, tokenize
 from terrazzo.registry import DATASETS, MODELS
-
-Spec = dict[str, Any]
 
 BATCH = 256  # sentences encoded at once
 

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from terrazzo.errors import UserError, nearest
 from terrazzo.models.backbones.convnext_weights import NAMINGS
-from terrazzo.models.layers import build_activation, build_norm, maybe_checkpoint
-from terrazzo.models.layers.drop import DropPath
+from terrazzo.models.layers import Spec, build_activation, build_norm, maybe_checkpoint
+from terrazzo.models.layers.drop import DropPath, drop_path_rates
 from terrazzo.models.layers.resize import at_least
-from terrazzo.models.layers.transformer import drop_path_rates
 from terrazzo.registry import MODELS
-
-Spec = dict[str, Any]
 
 # blocks and channels of each stage
 ARCHITECTURES: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {

@@ -9,10 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from terrazzo.models.backbones.ddrnet_weights import DDRNET_NAMINGS
-from terrazzo.models.layers import ConvBlock, build_activation, build_norm, resize
+from terrazzo.models.layers import ConvBlock, Spec, build_activation, build_norm, resize
 from terrazzo.registry import MODELS
 
-Spec = dict[str, Any]
 RELU = {"type": "ReLU", "inplace": True}
 
 
@@ -89,7 +88,7 @@ class DAPPM(nn.Module):
 
         def block(source: int, width: int, size: int, **options: Any) -> ConvBlock:
             order = ("norm", "act", "conv")
-            style = {"norm_cfg": norm_cfg, "act_cfg": act_cfg, "order": order}
+            style: Spec = {"norm_cfg": norm_cfg, "act_cfg": act_cfg, "order": order}
             return ConvBlock(source, width, size, padding=size // 2, **style, **options)
 
         poolings = [nn.AvgPool2d(2**power + 1, 2 ** (power - 1), 2 ** (power - 1)) for power in (2, 3, 4)]
@@ -140,7 +139,7 @@ class DDRNet(nn.Module):
     ) -> None:
         super().__init__()
         self.align_corners = align_corners
-        self.style = {"norm_cfg": norm_cfg, "act_cfg": act_cfg}
+        self.style: Spec = {"norm_cfg": norm_cfg, "act_cfg": act_cfg}
         width = channels
         self.stem = nn.Sequential(
             ConvBlock(in_channels, width, 3, stride=2, padding=1, **self.style),
@@ -157,7 +156,7 @@ class DDRNet(nn.Module):
                 self.blocks(Bottleneck, width * 8, width * 8, 1, stride=2),
             ]
         )
-        linear = self.style | {"act_cfg": None}
+        linear: Spec = self.style | {"act_cfg": None}
         self.compression_1 = ConvBlock(width * 4, width * 2, 1, **linear)
         self.down_1 = ConvBlock(width * 2, width * 4, 3, stride=2, padding=1, **linear)
         self.compression_2 = ConvBlock(width * 8, width * 2, 1, **linear)

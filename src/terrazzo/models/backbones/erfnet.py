@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from terrazzo.models.layers import build_activation, build_conv, build_norm, resize
+from terrazzo.models.layers import Spec, build_activation, build_conv, build_norm, resize
 from terrazzo.registry import MODELS
-
-Spec = dict[str, Any]
 
 
 class Downsampler(nn.Module):
@@ -100,8 +97,8 @@ class ERFNet(nn.Module):
         act_cfg: Spec = {"type": "ReLU"},  # noqa: B006 - never written to
     ) -> None:
         super().__init__()
-        style = {"norm_cfg": {"eps": 1e-3} | norm_cfg, "act_cfg": act_cfg}
-        conv_style = style | {"conv_cfg": conv_cfg}
+        style: Spec = {"norm_cfg": {"eps": 1e-3} | norm_cfg, "act_cfg": act_cfg}
+        conv_style: Spec = style | {"conv_cfg": conv_cfg}
         first, *stages = enc_downsample_channels
         self.encoder = nn.ModuleList([Downsampler(in_channels, first, **conv_style)])
         width = first

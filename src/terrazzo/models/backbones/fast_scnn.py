@@ -11,10 +11,8 @@ from torch import Tensor, nn
 
 from terrazzo.errors import UserError
 from terrazzo.models.backbones.mobilenet_v2 import InvertedResidual
-from terrazzo.models.layers import ConvBlock, DepthwiseSeparableConvBlock, resize
+from terrazzo.models.layers import ConvBlock, DepthwiseSeparableConvBlock, Spec, resize
 from terrazzo.registry import MODELS
-
-Spec = dict[str, Any]
 
 
 class LearningToDownsample(nn.Module):
@@ -85,7 +83,7 @@ class FeatureFusion(nn.Module):
     ) -> None:
         super().__init__()
         self.align_corners = align_corners
-        plain = style | {"act_cfg": None}
+        plain: Spec = style | {"act_cfg": None}
         self.dwconv = ConvBlock(lower_channels, out_channels, 3, padding=1, groups=out_channels, **style)
         self.conv_lower_res = ConvBlock(out_channels, out_channels, 1, **plain)
         self.conv_higher_res = ConvBlock(higher_channels, out_channels, 1, **plain)
@@ -131,7 +129,7 @@ class FastSCNN(nn.Module):
                     f"FastSCNN: {names} are the same map's and must be equal, not {produced} and {consumed}"
                 )
         self.out_indices = out_indices
-        style = {"conv_cfg": conv_cfg, "norm_cfg": norm_cfg, "act_cfg": act_cfg}
+        style: Spec = {"conv_cfg": conv_cfg, "norm_cfg": norm_cfg, "act_cfg": act_cfg}
         self.learning_to_downsample = LearningToDownsample(
             in_channels, downsample_dw_channels, global_in_channels, dw_act_cfg=dw_act_cfg, **style
         )

@@ -12,10 +12,8 @@ from torch import Tensor, nn
 from terrazzo.errors import UserError, nearest
 from terrazzo.models.backbones.hrnet_weights import NAMINGS
 from terrazzo.models.backbones.resnet import BasicBlock, Block, Bottleneck
-from terrazzo.models.layers import Upsample, build_conv, build_norm, norm_name, resize
+from terrazzo.models.layers import Spec, Upsample, build_conv, build_norm, norm_name, resize
 from terrazzo.registry import MODELS
-
-Spec = dict[str, Any]
 
 BLOCKS: dict[str, type[Block]] = {"BASIC": BasicBlock, "BOTTLENECK": Bottleneck}
 
@@ -101,7 +99,7 @@ class HRNet(nn.Module):
     ) -> None:
         super().__init__()
         self.frozen_stages, self.norm_eval = frozen_stages, norm_eval
-        self.style = {"conv_cfg": conv_cfg, "norm_cfg": norm_cfg, "with_cp": with_cp}
+        self.style: Spec = {"conv_cfg": conv_cfg, "norm_cfg": norm_cfg, "with_cp": with_cp}
         self.add_stem(in_channels)
         widths = self.add_first_stage(**stage_spec(extra, "stage1"))
         for number in (2, 3, 4):

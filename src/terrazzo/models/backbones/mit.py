@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from torch import Tensor, nn
 
 from terrazzo.models.backbones.mit_weights import NAMINGS
-from terrazzo.models.layers import build_activation, build_norm, maybe_checkpoint
-from terrazzo.models.layers.drop import DropPath
+from terrazzo.models.layers import Spec, build_activation, build_norm, maybe_checkpoint
+from terrazzo.models.layers.drop import DropPath, drop_path_rates
 from terrazzo.models.layers.efficient_attention import EfficientAttention
-from terrazzo.models.layers.init import init_convolutions
+from terrazzo.models.layers.init import init_convolutions, init_transformer
 from terrazzo.models.layers.patch_embed import PatchEmbed
 from terrazzo.models.layers.tokens import Grid, as_map, as_tokens, lay_for_depthwise
-from terrazzo.models.layers.transformer import drop_path_rates, init_transformer
 from terrazzo.registry import MODELS
-
-Spec = dict[str, Any]
 
 
 class MixFeedForward(nn.Module):

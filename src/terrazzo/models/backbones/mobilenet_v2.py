@@ -8,10 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from terrazzo.models.backbones.mobilenet_v2_weights import NAMINGS
-from terrazzo.models.layers import ConvBlock, maybe_checkpoint
+from terrazzo.models.layers import ConvBlock, Spec, maybe_checkpoint
 from terrazzo.registry import MODELS
-
-Spec = dict[str, Any]
 
 # expansion, channels, number of blocks
 STAGES = ((1, 16, 1), (6, 24, 2), (6, 32, 3), (6, 64, 4), (6, 96, 3), (6, 160, 3), (6, 320, 1))
@@ -82,7 +80,7 @@ class MobileNetV2(nn.Module):
         super().__init__()
         self.out_indices = out_indices
         self.frozen_stages, self.norm_eval = frozen_stages, norm_eval
-        style = {"conv_cfg": conv_cfg, "norm_cfg": norm_cfg, "act_cfg": act_cfg}
+        style: Spec = {"conv_cfg": conv_cfg, "norm_cfg": norm_cfg, "act_cfg": act_cfg}
         width = make_divisible(32 * widen_factor)
         self.conv1 = ConvBlock(in_channels, width, 3, stride=2, padding=1, **style)
         self.stages = [f"layer{number}" for number in range(1, len(STAGES) + 1)]

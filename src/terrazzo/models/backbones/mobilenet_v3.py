@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from torch import Tensor, nn
 
 from terrazzo.errors import UserError
 from terrazzo.models.backbones.mobilenet_v2 import make_divisible
 from terrazzo.models.backbones.mobilenet_v3_weights import NAMINGS
-from terrazzo.models.layers import ConvBlock, maybe_checkpoint
+from terrazzo.models.layers import ConvBlock, Spec, maybe_checkpoint
 from terrazzo.registry import MODELS
-
-Spec = dict[str, Any]
 
 # kernel, hidden channels, channels, squeeze and excitation, activation, stride
 SMALL = (
@@ -86,7 +83,7 @@ class InvertedResidual(nn.Module):
         super().__init__()
         self.with_cp = with_cp
         self.shortcut = stride == 1 and in_channels == out_channels
-        style = {"conv_cfg": conv_cfg, "norm_cfg": norm_cfg}
+        style: Spec = {"conv_cfg": conv_cfg, "norm_cfg": norm_cfg}
         self.expand_conv = None
         if hidden != in_channels:
             self.expand_conv = ConvBlock(in_channels, hidden, 1, act_cfg=act_cfg, **style)
@@ -148,7 +145,7 @@ class MobileNetV3(nn.Module):
         self.out_indices = out_indices
         self.frozen_stages, self.norm_eval = frozen_stages, norm_eval
         width = 16
-        style = {"norm_cfg": norm_cfg, "act_cfg": {"type": "HSwish"}}
+        style: Spec = {"norm_cfg": norm_cfg, "act_cfg": {"type": "HSwish"}}
         self.layer0 = ConvBlock(in_channels, width, 3, stride=2, conv_cfg={"type": "Conv2dAdaptivePadding"}, **style)
         for number, (kernel_size, hidden, channels, excite, act, stride) in enumerate(blocks, start=1):
             if number >= second_dilated:

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from terrazzo.models.backbones.mscan_weights import NAMINGS
-from terrazzo.models.layers import build_activation, build_norm
-from terrazzo.models.layers.drop import DropPath
+from terrazzo.models.layers import Spec, build_activation, build_norm
+from terrazzo.models.layers.drop import DropPath, drop_path_rates
 from terrazzo.models.layers.init import init_convolutions
 from terrazzo.models.layers.patch_embed import pair
 from terrazzo.models.layers.tokens import lay_for_depthwise
-from terrazzo.models.layers.transformer import drop_path_rates
 from terrazzo.registry import MODELS
 
-Spec = dict[str, Any]
 Size = int | Sequence[int]
 
 

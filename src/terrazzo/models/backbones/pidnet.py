@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from terrazzo.models.backbones.ddrnet import DAPPM, RELU, BasicBlock, Bottleneck
 from terrazzo.models.backbones.ddrnet_weights import PIDNET_NAMINGS
-from terrazzo.models.layers import ConvBlock, resize
+from terrazzo.models.layers import ConvBlock, Spec, resize
 from terrazzo.registry import MODELS
-
-Spec = dict[str, Any]
 
 
 class PAPPM(DAPPM):
@@ -95,7 +91,7 @@ class PIDNet(nn.Module):
         super().__init__()
         self.align_corners = align_corners
         self.style = style = {"norm_cfg": norm_cfg, "act_cfg": act_cfg}
-        linear = style | {"act_cfg": None}
+        linear: Spec = style | {"act_cfg": None}
         width = channels
         light = num_stem_blocks == 2
         self.stem = nn.Sequential(

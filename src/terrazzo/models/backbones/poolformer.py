@@ -10,13 +10,10 @@ from torch import Tensor, nn
 
 from terrazzo.errors import UserError, nearest
 from terrazzo.models.backbones.poolformer_weights import NAMINGS
-from terrazzo.models.layers import build_activation, build_norm
-from terrazzo.models.layers.drop import DropPath
+from terrazzo.models.layers import Spec, build_activation, build_norm
+from terrazzo.models.layers.drop import DropPath, drop_path_rates
 from terrazzo.models.layers.tokens import lay_for_depthwise
-from terrazzo.models.layers.transformer import drop_path_rates
 from terrazzo.registry import MODELS
-
-Spec = dict[str, Any]
 
 
 class Architecture(NamedTuple):

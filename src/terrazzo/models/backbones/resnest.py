@@ -8,10 +8,8 @@ from torch import Tensor, nn
 
 from terrazzo.models.backbones.resnet import Block, ResNetV1d
 from terrazzo.models.backbones.resnext import grouped_width
-from terrazzo.models.layers import build_conv, build_norm, norm_name
+from terrazzo.models.layers import Spec, build_conv, build_norm, norm_name
 from terrazzo.registry import MODELS
-
-Spec = dict[str, Any]
 
 
 class SplitAttentionConv(nn.Module):

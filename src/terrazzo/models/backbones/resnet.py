@@ -9,11 +9,9 @@ from torch import Tensor, nn
 
 from terrazzo.errors import UserError
 from terrazzo.models.backbones.resnet_weights import NAMINGS
-from terrazzo.models.layers import build_conv, build_norm, maybe_checkpoint, norm_name
+from terrazzo.models.layers import Spec, build_conv, build_norm, maybe_checkpoint, norm_name
 from terrazzo.models.layers.plugins import build_plugin
 from terrazzo.registry import MODELS
-
-Spec = dict[str, Any]
 
 POSITIONS = ("after_conv1", "after_conv2", "after_conv3")  # where plugins go in a bottleneck
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,10 +11,8 @@ from torch import Tensor, nn
 
 from terrazzo.errors import UserError
 from terrazzo.models.backbones.stdc_weights import NAMINGS
-from terrazzo.models.layers import ConvBlock, resize
+from terrazzo.models.layers import ConvBlock, Spec, resize
 from terrazzo.registry import MODELS
-
-Spec = dict[str, Any]
 
 # strides of the blocks of the last three stages
 ARCHITECTURES: dict[str, tuple[tuple[int, ...], ...]] = {
@@ -94,7 +91,7 @@ class STDCNet(nn.Module):
             raise UserError(f"STDCNet: stdc_type '{stdc_type}' is unknown; it comes as {list(ARCHITECTURES)}")
         if bottleneck_type not in ("add", "cat"):
             raise UserError(f"STDCNet: bottleneck_type '{bottleneck_type}' is unknown; it is 'cat' or 'add'")
-        style = {"norm_cfg": norm_cfg, "act_cfg": act_cfg}
+        style: Spec = {"norm_cfg": norm_cfg, "act_cfg": act_cfg}
         self.stages = nn.ModuleList(
             ConvBlock(source, width, 3, stride=2, padding=1, **style)
             for source, width in zip((in_channels, channels[0]), channels[:2], strict=True)

@@ -11,16 +11,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from terrazzo.models.backbones.swin_weights import NAMINGS
-from terrazzo.models.layers import build_norm, maybe_checkpoint, resize
-from terrazzo.models.layers.drop import DropPath
+from terrazzo.models.layers import Spec, build_norm, maybe_checkpoint, resize
+from terrazzo.models.layers.drop import DropPath, drop_path_rates
+from terrazzo.models.layers.init import init_transformer
 from terrazzo.models.layers.patch_embed import PatchEmbed, pair
 from terrazzo.models.layers.position import resize_learned, resize_position_embedding
 from terrazzo.models.layers.tokens import Grid, as_map
-from terrazzo.models.layers.transformer import FeedForward, drop_path_rates, init_transformer
+from terrazzo.models.layers.transformer import FeedForward
 from terrazzo.models.layers.window import WindowPlan, Windows, per_image, separate
 from terrazzo.registry import MODELS
-
-Spec = dict[str, Any]
 
 
 class WindowAttention(nn.Module):

@@ -10,16 +10,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from terrazzo.models.backbones.twins_weights import NAMINGS
-from terrazzo.models.layers import build_norm
-from terrazzo.models.layers.drop import DropPath
+from terrazzo.models.layers import Spec, build_norm
+from terrazzo.models.layers.drop import DropPath, drop_path_rates
 from terrazzo.models.layers.efficient_attention import EfficientAttention
+from terrazzo.models.layers.init import init_transformer
 from terrazzo.models.layers.patch_embed import PatchEmbed
 from terrazzo.models.layers.tokens import Grid, as_map, as_tokens
-from terrazzo.models.layers.transformer import FeedForward, drop_path_rates, init_transformer
+from terrazzo.models.layers.transformer import FeedForward
 from terrazzo.models.layers.window import WindowPlan, per_image, separate
 from terrazzo.registry import MODELS
-
-Spec = dict[str, Any]
 
 
 class PositionEncoding(nn.Module):

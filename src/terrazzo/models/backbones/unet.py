@@ -9,10 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from terrazzo.errors import UserError, nearest
-from terrazzo.models.layers import ConvBlock, Upsample, build_activation, build_norm, maybe_checkpoint, resize
+from terrazzo.models.layers import ConvBlock, Spec, Upsample, build_activation, build_norm, maybe_checkpoint, resize
 from terrazzo.registry import MODELS
-
-Spec = dict[str, Any]
 
 
 class ConvStage(nn.Module):
@@ -170,7 +168,7 @@ class UNet(nn.Module):
     ) -> None:
         super().__init__()
         self.norm_eval = norm_eval
-        style = {"conv_cfg": conv_cfg, "norm_cfg": norm_cfg, "act_cfg": act_cfg, "with_cp": with_cp}
+        style: Spec = {"conv_cfg": conv_cfg, "norm_cfg": norm_cfg, "act_cfg": act_cfg, "with_cp": with_cp}
         self.encoder = nn.ModuleList()
         self.decoder = nn.ModuleList()
         for index in range(num_stages):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +11,7 @@ from terrazzo.errors import UserError
 from terrazzo.models.backbones.vit_weights import NAMINGS
 from terrazzo.models.layers import (
     PatchEmbed,
+    Spec,
     TransformerEncoderLayer,
     build_norm,
     drop_path_rates,
@@ -23,7 +23,6 @@ from terrazzo.models.layers import (
 from terrazzo.models.layers.patch_embed import pair
 from terrazzo.registry import MODELS
 
-Spec = dict[str, Any]
 Output = Tensor | tuple[Tensor, Tensor]
 
 

@@ -11,9 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from terrazzo.errors import UserError
+from terrazzo.models.layers import Spec
 from terrazzo.registry import MODELS
-
-Spec = dict[str, Any]
 
 
 @MODELS.register

@@ -10,10 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from terrazzo.models.heads.base import DecodeHead, Features
-from terrazzo.models.layers import build_activation, build_norm
+from terrazzo.models.layers import Spec, build_activation, build_norm
 from terrazzo.registry import MODELS
-
-Spec = dict[str, Any]
 
 
 class DynamicConvolution(nn.Module):

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from terrazzo.models.heads.base import DecodeHead, Features
-from terrazzo.models.layers import build_norm
+from terrazzo.models.layers import Spec, build_norm
 from terrazzo.models.losses.cross_entropy import CrossEntropyLoss
 from terrazzo.registry import MODELS
 
@@ -38,7 +38,7 @@ class EncodingModule(nn.Module):
     """Scale the channels by what the encoding says about the whole image."""
 
     def __init__(
-        self, channels: int, num_codes: int, conv_block: Callable[..., nn.Module], norm_cfg: dict[str, Any] | None
+        self, channels: int, num_codes: int, conv_block: Callable[..., nn.Module], norm_cfg: Spec | None
     ) -> None:
         super().__init__()
         self.encoding_project = conv_block(channels, channels, 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -13,13 +12,12 @@ from terrazzo.models.layers import (
     ConvBlock,
     FeedForward,
     MultiheadAttention,
+    Spec,
     build_activation,
     build_norm,
     resize,
 )
 from terrazzo.registry import MODELS
-
-Spec = dict[str, Any]
 
 
 @MODELS.register
@@ -117,7 +115,7 @@ class KernelUpdateHead(nn.Module):
         self.kernel_update_conv = MODELS.build(kernel_updator_cfg, "kernel_updator_cfg")
         self.feat_transform = None
         if feat_transform_cfg is not None:
-            options = {"kernel_size": 1, "stride": feat_gather_stride, "padding": feat_gather_stride // 2}
+            options: Spec = {"kernel_size": 1, "stride": feat_gather_stride, "padding": feat_gather_stride // 2}
             self.feat_transform = ConvBlock(in_channels, in_channels, **(options | feat_transform_cfg))
         self.ffn = None
         if with_ffn:

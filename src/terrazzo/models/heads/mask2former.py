@@ -9,13 +9,11 @@ from torch import Tensor, nn
 
 from terrazzo.models.heads.base import Features
 from terrazzo.models.heads.mask_classification import MaskClassificationHead
-from terrazzo.models.layers import resize
+from terrazzo.models.layers import Spec, resize
 from terrazzo.models.layers.query_decoder import QueryDecoder, from_config
 from terrazzo.models.layers.sine_position import SinePositions
 from terrazzo.models.losses.set_criterion import PointSetCriterion, Prediction
 from terrazzo.registry import MODELS
-
-Spec = dict[str, Any]
 
 
 @MODELS.register

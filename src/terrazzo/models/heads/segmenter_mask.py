@@ -9,10 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from terrazzo.models.heads.base import DecodeHead, Features
-from terrazzo.models.layers import TransformerEncoderLayer, build_norm, drop_path_rates, init_transformer, to_map
+from terrazzo.models.layers import Spec, TransformerEncoderLayer, build_norm, drop_path_rates, init_transformer, to_map
 from terrazzo.registry import MODELS
-
-Spec = dict[str, Any]
 
 
 @MODELS.register

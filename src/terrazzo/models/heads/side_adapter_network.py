@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from terrazzo.models.layers import (
     ConvBlock,
     PatchEmbed,
+    Spec,
     TransformerEncoderLayer,
     init_transformer,
     resize,
@@ -21,8 +22,6 @@ from terrazzo.models.layers import (
     to_map,
 )
 from terrazzo.models.layers.norm import LayerNorm2d
-
-Spec = dict[str, Any]
 
 
 class Perceptron(nn.Module):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from terrazzo.errors import UserError
 from terrazzo.models.heads.base import Features
 from terrazzo.models.layers import resize
+from terrazzo.models.layers.init import init_truncated
 from terrazzo.models.losses.base import SegmentationLoss
 from terrazzo.models.losses.silog import SiLogLoss
 from terrazzo.registry import MODELS
@@ -26,6 +27,7 @@ class VPDDepthHead(nn.Module):
 
     num_classes = out_channels = 1
     threshold = None
+    ignore_index = 255
 
     def __init__(
         self,
@@ -75,15 +77,15 @@ class VPDDepthHead(nn.Module):
         )
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-                nn.init.trunc_normal_(layer.weight, std=0.02)
-                if layer.bias is not None:
-                    nn.init.zeros_(layer.bias)
+                init_truncated(layer)
 
     def gathered(self, inputs: Features) -> Tensor:
         """The four maps as one (N, feature_dim, h, w), at the third one's size."""
         first, second, third, last = inputs
-        like = {"like": third, "align_corners": self.align_corners}
-        maps = [resize(self.first(first), **like), resize(self.second(second), **like), third, resize(last, **like)]
+        maps = [
+            resize(x, like=third, align_corners=self.align_corners)
+            for x in (self.first(first), self.second(second), third, last)
+        ]
         x = self.gather(torch.cat(maps, dim=1))
         return x[..., : x.shape[2] - self.border[0], : x.shape[3] - self.border[1]]
 
@@ -96,7 +98,8 @@ class VPDDepthHead(nn.Module):
         """Depth (N, 1, h, w) for an image of `size`, at the head's own resolution."""
         return self(inputs)
 
-    def loss(self, inputs: Features, labels: Tensor, *, depth: Tensor, **targets: Tensor) -> dict[str, Tensor]:
-        """The loss on measured depth (N, H, W), zero where there is none; labels are not read."""
+    def loss(self, inputs: Features, labels: Tensor, **targets: Tensor) -> dict[str, Tensor]:
+        """The loss on the target `depth` (N, H, W), zero where nothing was measured; labels are not read."""
+        depth = targets["depth"]
         predicted = resize(self(inputs), depth.shape[-2:], align_corners=self.align_corners)
         return {self.loss_decode.loss_name: self.loss_decode(predicted, depth)}

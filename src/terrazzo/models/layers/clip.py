@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor, nn
 
 from terrazzo.models.layers.norm import build_norm
+from terrazzo.models.layers.spec import Spec
 from terrazzo.models.layers.transformer import FeedForward, MultiheadAttention
-
-Spec = dict[str, Any]
 
 
 class ClipLayer(nn.Module):

@@ -34,7 +34,8 @@ def byte_characters() -> dict[int, str]:
 def vocabulary() -> tuple[dict[tuple[str, str], int], dict[str, int]]:
     """The rank of each merge, and the number of each token."""
     packed = resources.files(__package__).joinpath("clip_merges.txt.gz").read_bytes()
-    merges = [tuple(line.split()) for line in gzip.decompress(packed).decode().splitlines()]
+    lines = gzip.decompress(packed).decode().splitlines()
+    merges = [(first, second) for first, second in map(str.split, lines)]
     letters = list(byte_characters().values())
     tokens = [*letters, *(f"{letter}</w>" for letter in letters), *map("".join, merges)]
     tokens += ["<|startoftext|>", "<|endoftext|>"]

@@ -9,16 +9,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from terrazzo.errors import UserError
+from terrazzo.models.layers.init import init_zeros
 
 
 class DeformConv2d(nn.Conv2d):
     """A convolution whose taps move by offsets that `conv_offset` predicts (Dai et al., ICCV 2017).
 
     Offsets (N, deform_groups * taps * 2, Ho, Wo) are pairs (vertical, horizontal) in pixels; each of the groups moves
-    its own part of the channels. What lies outside the map is zero. It starts as a plain convolution. Raises UserError
+    its part of the channels. Outside the map all values are zero. It starts as a plain convolution. Raises UserError
     where the channels do not divide into `deform_groups`.
     """
 
+    kernel_size: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
     values_per_tap = 2
 
     def __init__(self, *args: Any, deform_groups: int = 1, **kwargs: Any) -> None:
@@ -35,8 +40,7 @@ class DeformConv2d(nn.Conv2d):
             self.padding,
             self.dilation,
         )
-        nn.init.zeros_(self.conv_offset.weight)
-        nn.init.zeros_(self.conv_offset.bias)
+        init_zeros(self.conv_offset)
 
     def forward(self, input: Tensor) -> Tensor:
         return self.convolve(self.sample(input, self.conv_offset(input)))
@@ -44,7 +48,7 @@ class DeformConv2d(nn.Conv2d):
     def sample(self, x: Tensor, offset: Tensor) -> Tensor:
         """Every tap's value at every output position: (N, deform_groups, C / deform_groups, taps, Ho, Wo)."""
         batch, _, height, width = x.shape
-        offset = offset.to(torch.promote_types(x.dtype, torch.float32))  # half floats cannot tell far pixels apart
+        offset = offset.to(torch.promote_types(x.dtype, torch.float32))  # half floats cannot distinguish far pixels
         offset = offset.reshape(-1, self.taps, 2, *offset.shape[2:])  # N * deform_groups, taps, 2, Ho, Wo
         rows, columns = self.positions(offset)
         vertical = (2 * (offset[:, :, 0] + rows) + 1) / height - 1

@@ -8,10 +8,9 @@ from torch import Tensor, nn
 
 from terrazzo.models.layers.norm import build_norm
 from terrazzo.models.layers.resize import at_least
+from terrazzo.models.layers.spec import Spec
 from terrazzo.models.layers.tokens import Grid, as_map, as_tokens
 from terrazzo.models.layers.transformer import MultiheadAttention
-
-Spec = dict[str, Any]
 
 
 class EfficientAttention(MultiheadAttention):

@@ -9,12 +9,11 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from terrazzo.errors import UserError, nearest
-
-Spec = dict[str, Any]
+from terrazzo.models.layers.spec import Spec
 
 
 class BatchNorm2d(nn.BatchNorm2d):
-    """Batch norm; raises UserError for a single value per channel in training, of which there are no statistics."""
+    """Batch norm; raises UserError for a single value per channel in training, which has no statistics."""
 
     def forward(self, input: Tensor) -> Tensor:
         if self.training and input.numel() == self.num_features:
@@ -49,11 +48,12 @@ class SyncBatchNorm(BatchNorm2d):
 
     @torch.no_grad()
     def _update_running(self, mean: Tensor, variance: Tensor) -> None:
-        if self.track_running_stats:
-            self.num_batches_tracked += 1
-            momentum = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
-            self.running_mean.lerp_(mean, momentum)
-            self.running_var.lerp_(variance, momentum)
+        if self.num_batches_tracked is None or self.running_mean is None or self.running_var is None:
+            return  # without track_running_stats
+        self.num_batches_tracked += 1
+        momentum = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean, momentum)
+        self.running_var.lerp_(variance, momentum)
 
 
 class AllReduce(torch.autograd.Function):

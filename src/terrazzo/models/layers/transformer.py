@@ -1,11 +1,9 @@
-"""What the transformer families share: attention, feed-forward network, encoder layer.
+"""Parts of all transformer families: attention, feed-forward network, encoder layer.
 
 Attention and feed-forward return the residual branch only; the caller adds it.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,12 +12,11 @@ from terrazzo.models.layers.activation import build_activation
 from terrazzo.models.layers.checkpointing import maybe_checkpoint
 from terrazzo.models.layers.drop import DropPath
 from terrazzo.models.layers.norm import build_norm
-
-Spec = dict[str, Any]
+from terrazzo.models.layers.spec import Spec
 
 
 class DotProductAttention(nn.MultiheadAttention):
-    """The parameters of torch's multi-head attention, batch first, fused; the answer is the output alone.
+    """The parameters of torch's multi-head attention, batch first, fused; returns the output alone.
 
     `mask` is as in `scaled_dot_product_attention`: True where attention is allowed, or a float added to the scores;
     it broadcasts to (N, heads, L, S).
@@ -29,9 +26,9 @@ class DotProductAttention(nn.MultiheadAttention):
         self, query: Tensor, key: Tensor | None = None, value: Tensor | None = None, *, mask: Tensor | None = None
     ) -> Tensor:
         """Query (N, L, C); key and value (N, S, C), by default the query and the key."""
-        heads = [self.split_heads(x) for x in self.project(query, key, value)]
+        query, key, value = (self.split_heads(x) for x in self.project(query, key, value))
         dropout = self.dropout if self.training else 0.0
-        out = F.scaled_dot_product_attention(*heads, attn_mask=mask, dropout_p=dropout)  # N, heads, L, C / heads
+        out = F.scaled_dot_product_attention(query, key, value, mask, dropout)  # N, heads, L, C / heads
         return self.out_proj(out.transpose(1, 2).flatten(2))
 
     def project(self, query: Tensor, key: Tensor | None, value: Tensor | None) -> tuple[Tensor, ...]:
@@ -149,17 +146,3 @@ class TransformerEncoderLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return maybe_checkpoint(self.residuals, x, enabled=self.with_cp)
-
-
-def drop_path_rates(rate: float, depth: int) -> list[float]:
-    """Stochastic depth of each of `depth` layers, growing evenly from 0 to `rate`."""
-    return [rate * index / max(depth - 1, 1) for index in range(depth)]
-
-
-def init_transformer(module: nn.Module, std: float = 0.02) -> None:
-    """Start every linear layer inside at a truncated normal of deviation `std` and a zero bias, as ViT does."""
-    for layer in module.modules():
-        if isinstance(layer, nn.Linear):
-            nn.init.trunc_normal_(layer.weight, std=std)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from terrazzo.models.losses.base import SegmentationLoss, class_weights, one_hot, reduce
@@ -14,21 +13,23 @@ from terrazzo.registry import MODELS
 
 
 def depth_inside(masks: Tensor) -> Tensor:
-    """How far each pixel of a mask is from its outside: booleans (..., H, W) -> float distances, 0 outside.
+    """Return the distance of each pixel of a mask from its outside: booleans (..., H, W) -> floats, 0 outside.
 
-    A mask that fills the image has no outside, and is 0 throughout.
+    A mask that fills the image is 0 throughout.
     """
+    from scipy.ndimage import distance_transform_edt  # slow to import, and used in training only
+
     arrays = masks.flatten(0, -3).cpu().numpy()
     depths = [np.zeros(mask.shape) if mask.all() else distance_transform_edt(mask) for mask in arrays]
     return torch.from_numpy(np.stack(depths)).to(masks.device, torch.float32).view(masks.shape)
 
 
-@MODELS.register(aliases=("HuasdorffDisstanceLoss",))  # the name that configs know it by
+@MODELS.register(aliases=("HuasdorffDisstanceLoss",))  # as spelled in published configs
 class HausdorffDistanceLoss(SegmentationLoss):
-    """Squared errors, weighed by how deep they lie in the predicted and in the true object (Karimi et al., TMI 2019).
+    """Squared errors, weighted by their depth in the predicted and in the true object (Karimi et al., TMI 2019).
 
     Class 0 is background and has no term; the sum over the others is divided by the number of all classes. A class of
-    the number `ignore_index` is left out.
+    the number `ignore_index` is skipped.
     """
 
     def __init__(

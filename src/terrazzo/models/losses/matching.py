@@ -1,4 +1,4 @@
-"""Which query is which of an image's segments: the cheapest one-to-one matching (Carion et al., ECCV 2020)."""
+"""The cheapest one-to-one matching of queries and the segments of an image (Carion et al., ECCV 2020)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from terrazzo.errors import UserError
@@ -18,7 +17,7 @@ Match = tuple[Tensor, Tensor]  # indices of the matched queries, ascending, and 
 class MatchCost(nn.Module):
     """The cost (Q, T) of giving each of T segments to each of Q queries.
 
-    Scores (Q, K + 1) and masks (Q, P) are logits, labels (T,) and targets (T, P) say what the segments are.
+    Scores (Q, K + 1) and masks (Q, P) are logits; labels (T,) and targets (T, P) describe the segments.
     """
 
     def __init__(self, *, weight: float = 1.0) -> None:
@@ -106,6 +105,8 @@ class HungarianAssigner(nn.Module):
     @torch.no_grad()
     def assign(self, scores: Tensor, masks: Tensor, labels: Tensor, targets: Tensor) -> Match:
         """Scores (Q, K + 1), masks (Q, P), labels (T,), targets (T, P); min(Q, T) queries get a segment."""
+        from scipy.optimize import linear_sum_assignment  # slow to import, and used in training only
+
         scores, masks, targets = scores.float(), masks.float(), targets.float()
         costs = [cost(scores, masks, labels, targets) for cost in self.match_costs]
         queries, segments = linear_sum_assignment(torch.stack(costs).sum(0).cpu().numpy())
