@@ -28,7 +28,7 @@ class SpatialPath(nn.Module):
 
 
 class AttentionRefinement(nn.Module):
-    """A convolution whose channels are weighed by their global averages."""
+    """A convolution whose channels are weighted by their global averages."""
 
     def __init__(self, in_channels: int, out_channels: int, **style: Any) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class ContextPath(nn.Module):
 
 
 class FeatureFusion(nn.Module):
-    """Concatenate two maps, mix them, and add the mixture weighed by its global averages."""
+    """Concatenate two maps, mix them, and add the mixture weighted by its global averages."""
 
     def __init__(self, in_channels: int, out_channels: int, **style: Any) -> None:
         super().__init__()

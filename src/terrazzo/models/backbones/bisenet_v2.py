@@ -129,7 +129,7 @@ class SemanticBranch(nn.Module):
 
 
 class BilateralGuidedAggregation(nn.Module):
-    """Each branch, at both resolutions, weighs the other's features."""
+    """Weight the features of each branch by the other, at both resolutions."""
 
     def __init__(self, channels: int, *, align_corners: bool, **style: Any) -> None:
         super().__init__()

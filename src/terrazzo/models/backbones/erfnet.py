@@ -77,7 +77,7 @@ class ERFNet(nn.Module):
     """ERFNet (Romera et al., T-ITS 2018), encoder and decoder -> one map at 1/2.
 
     The encoder's last stage repeats `enc_non_bottleneck_dilations` until it has its number of blocks. Norms
-    have an eps of 1e-3, as in the paper's code, unless `norm_cfg` says otherwise.
+    have an eps of 1e-3, as in the paper's code, unless `norm_cfg` sets it.
     """
 
     def __init__(
@@ -99,6 +99,8 @@ class ERFNet(nn.Module):
         super().__init__()
         style: Spec = {"norm_cfg": {"eps": 1e-3} | norm_cfg, "act_cfg": act_cfg}
         conv_style: Spec = style | {"conv_cfg": conv_cfg}
+
+        # encoder: a downsampling, then residual blocks
         first, *stages = enc_downsample_channels
         self.encoder = nn.ModuleList([Downsampler(in_channels, first, **conv_style)])
         width = first
@@ -115,6 +117,8 @@ class ERFNet(nn.Module):
                         **conv_style,
                     )
                 )
+
+        # decoder: an upsampling, then residual blocks
         self.decoder = nn.ModuleList()
         for index, channels in enumerate(dec_upsample_channels):
             self.decoder.append(Upsampler(width, channels, **style))

@@ -35,6 +35,10 @@ class LearningToDownsample(nn.Module):
 class GlobalFeatureExtractor(nn.Module):
     """Three groups of inverted residuals and a pooling pyramid."""
 
+    bottleneck1: nn.Sequential
+    bottleneck2: nn.Sequential
+    bottleneck3: nn.Sequential
+
     def __init__(
         self,
         in_channels: int,
@@ -120,14 +124,18 @@ class FastSCNN(nn.Module):
         dw_act_cfg: Spec | None = None,
     ) -> None:
         super().__init__()
+
+        # channels of the parts
         for names, produced, consumed in (
             ("global_in_channels and higher_in_channels", global_in_channels, higher_in_channels),
             ("global_out_channels and lower_in_channels", global_out_channels, lower_in_channels),
         ):
             if produced != consumed:
                 raise UserError(
-                    f"FastSCNN: {names} are the same map's and must be equal, not {produced} and {consumed}"
+                    f"FastSCNN: {names} belong to the same map and must be equal, not {produced} and {consumed}"
                 )
+
+        # parts
         self.out_indices = out_indices
         style: Spec = {"conv_cfg": conv_cfg, "norm_cfg": norm_cfg, "act_cfg": act_cfg}
         self.learning_to_downsample = LearningToDownsample(

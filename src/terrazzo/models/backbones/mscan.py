@@ -48,7 +48,7 @@ class Downsampling(nn.Module):
 
 
 class SpatialGate(nn.Module):
-    """Weigh each place and channel by what strip convolutions of several lengths see around it.
+    """Weight each position and channel by strip convolutions of several lengths around it.
 
     The first kernel is square; each later one is a pair (1, length) followed by its transpose.
     """
@@ -155,6 +155,8 @@ class MSCAN(nn.Module):
     ) -> None:
         super().__init__()
         self.num_stages = num_stages
+
+        # stages: embedding, blocks, norm
         rates = iter(drop_path_rates(drop_path_rate, sum(depths)))
         for stage in range(num_stages):
             width = embed_dims[stage]

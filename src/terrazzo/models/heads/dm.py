@@ -15,7 +15,7 @@ from terrazzo.registry import MODELS
 
 
 class DynamicConvolution(nn.Module):
-    """A depthwise convolution whose `size` x `size` filters are pooled from each image itself."""
+    """A depthwise convolution whose `size` x `size` filters are pooled from each image."""
 
     def __init__(
         self,

@@ -51,7 +51,7 @@ class Mask2FormerHead(MaskClassificationHead):
         self.add_query_heads(feat_channels, out_channels)
 
     def read(self, inputs: Features) -> tuple[list[Tensor], list[Tensor]]:
-        """The normed queries (N, Q, C) and their masks (N, Q, h, w), before the first layer and after each."""
+        """Return the normed queries (N, Q, C) and their masks (N, Q, h, w), before the first layer and after each."""
         mask_features, maps = self.pixel_decoder(self.select(inputs))
         levels = []
         for project, x, level in zip(self.decoder_input_projs, maps, self.level_embed.weight, strict=True):
@@ -64,14 +64,14 @@ class Mask2FormerHead(MaskClassificationHead):
         masks = [self.masks(queries[0], mask_features)]
         for index, layer in enumerate(decoder.layers):
             tokens, positions, level = levels[index % len(levels)]
-            seen = self.where(masks[-1], level)
+            seen = self.attention_mask(masks[-1], level)
             query = layer(query, tokens, query_pos=query_pos, memory_pos=positions, mask=seen)
             queries.append(decoder.post_norm(query))
             masks.append(self.masks(queries[-1], mask_features))
         return queries, masks
 
-    def where(self, masks: Tensor, level: Tensor) -> Tensor:
-        """Where in a level each query may look (N, 1, Q, h * w): in its mask, or everywhere if that is empty."""
+    def attention_mask(self, masks: Tensor, level: Tensor) -> Tensor:
+        """Return where in a level each query may attend (N, 1, Q, h * w): in its mask, or anywhere if that is empty."""
         inside = resize(masks.detach(), like=level).flatten(2) >= 0
         return (inside | ~inside.any(-1, keepdim=True)).unsqueeze(1)
 

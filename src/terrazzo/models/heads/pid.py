@@ -33,10 +33,10 @@ class PIDHead(DecodeHead):
     """PIDNet head (Xu et al., CVPR 2023): classify the fused map, and in training the detail and boundary branches.
 
     `loss_decode` is four losses: of the detail branch, of the fused map, of the boundary map (labels are edges), and of
-    the fused map where the boundary branch is sure of an edge. Raises UserError otherwise.
+    the fused map where the boundary branch finds an edge. Raises UserError otherwise.
     """
 
-    sure = 0.8  # probability above which a pixel counts as an edge
+    edge_probability = 0.8  # above which a pixel counts as an edge
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class PIDHead(DecodeHead):
         maps = (self.p_cls_seg(self.p_head(detail)), self(inputs), self.d_cls_seg(self.d_head(boundary)))
         size = labels.shape[-2:]
         p_logits, i_logits, d_logits = [resize(x, size, align_corners=self.align_corners) for x in maps]
-        at_edges = torch.where(d_logits[:, 0].sigmoid() > self.sure, labels, self.ignore_index)
+        at_edges = torch.where(d_logits[:, 0].sigmoid() > self.edge_probability, labels, self.ignore_index)
         detail_loss, fused_loss, boundary_loss, edge_loss = self.criteria
         return {
             "loss_sem_p": detail_loss(p_logits, labels, ignore_index=self.ignore_index),

@@ -43,6 +43,8 @@ class VPDDepthHead(nn.Module):
         loss_decode: SegmentationLoss | None = None,
     ) -> None:
         super().__init__()
+
+        # settings
         if len(num_deconv_filters) != num_deconv_layers:
             raise UserError(f"VPDDepthHead: give num_deconv_filters {num_deconv_layers} values, one a layer")
         first, second, third, last = in_channels
@@ -50,6 +52,8 @@ class VPDDepthHead(nn.Module):
         self.border = (fmap_border, fmap_border) if isinstance(fmap_border, int) else tuple(fmap_border)
         self.align_corners = align_corners
         self.loss_decode = SiLogLoss() if loss_decode is None else loss_decode
+
+        # gathering at the size of the third map
         self.first = nn.Sequential(
             nn.Conv2d(first, first, 3, stride=2, padding=1),
             nn.GroupNorm(16, first),
@@ -60,6 +64,8 @@ class VPDDepthHead(nn.Module):
         self.gather = nn.Sequential(
             nn.Conv2d(first + second + third + last, feature_dim, 1), nn.GroupNorm(16, feature_dim), nn.ReLU()
         )
+
+        # doublings of the size, and the depth
         widths = [feature_dim, *num_deconv_filters]
         self.deconvolutions = nn.Sequential(
             *[
@@ -75,6 +81,8 @@ class VPDDepthHead(nn.Module):
         self.depth = nn.Sequential(
             nn.Conv2d(embed_dim, embed_dim, 3, padding=1), nn.ReLU(), nn.Conv2d(embed_dim, 1, 3, padding=1)
         )
+
+        # weights
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
                 init_truncated(layer)

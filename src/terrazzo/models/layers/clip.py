@@ -1,4 +1,4 @@
-"""A layer of CLIP's transformers, with the parameter names that published checkpoints have outside a ViT."""
+"""A layer of CLIP's transformers, with the parameter names of published checkpoints outside a ViT."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class DeformConv2d(nn.Conv2d):
         return self.convolve(self.sample(input, self.conv_offset(input)))
 
     def sample(self, x: Tensor, offset: Tensor) -> Tensor:
-        """Every tap's value at every output position: (N, deform_groups, C / deform_groups, taps, Ho, Wo)."""
+        """Return the value of each tap at each output position: (N, deform_groups, C / deform_groups, taps, Ho, Wo)."""
         batch, _, height, width = x.shape
         offset = offset.to(torch.promote_types(x.dtype, torch.float32))  # half floats cannot distinguish far pixels
         offset = offset.reshape(-1, self.taps, 2, *offset.shape[2:])  # N * deform_groups, taps, 2, Ho, Wo
@@ -59,7 +59,7 @@ class DeformConv2d(nn.Conv2d):
         return values.to(x.dtype).reshape(batch, self.deform_groups, -1, *grid.shape[1:4])
 
     def positions(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Row (taps, Ho, 1) and column (taps, 1, Wo) of each tap before it moves."""
+        """Return the row (taps, Ho, 1) and column (taps, 1, Wo) of each tap before it moves."""
         lines = []
         for axis, length in enumerate(like.shape[3:]):
             steps = torch.arange(length, dtype=like.dtype, device=like.device) * self.stride[axis] - self.padding[axis]
@@ -70,7 +70,7 @@ class DeformConv2d(nn.Conv2d):
         return rows, columns.repeat(self.kernel_size[0], 1).unsqueeze(1)
 
     def convolve(self, values: Tensor) -> Tensor:
-        """Weigh and add the taps' values -> (N, out_channels, Ho, Wo)."""
+        """Add the weighted values of the taps -> (N, out_channels, Ho, Wo)."""
         height, width = values.shape[-2:]
         columns = values.reshape(len(values), self.groups, -1, height * width)  # N, groups, C / groups * taps, Ho * Wo
         output = self.weight.reshape(self.groups, self.out_channels // self.groups, -1) @ columns
@@ -79,7 +79,7 @@ class DeformConv2d(nn.Conv2d):
 
 
 class ModulatedDeformConv2d(DeformConv2d):
-    """Deformable convolution whose taps are also weighed by a predicted mask (Zhu et al., CVPR 2019)."""
+    """Deformable convolution whose taps are also weighted by a predicted mask (Zhu et al., CVPR 2019)."""
 
     values_per_tap = 3  # all offsets, then all masks
 

@@ -59,10 +59,10 @@ class MultiScaleDeformableAttention(nn.Module):
             init_zeros(projection)
             nn.init.xavier_uniform_(projection.weight)
 
-    def forward(self, query: Tensor, value: Tensor, places: Tensor, sizes: Sizes) -> Tensor:
-        """Query (N, L, C) at places (L, 2), x and y in 0..1; value (N, S, C), the levels of `sizes` concatenated."""
-        heads, levels, points = self.num_heads, self.num_levels, self.num_points
-        shape = (heads, levels, points)
+    def forward(self, query: Tensor, value: Tensor, points: Tensor, sizes: Sizes) -> Tensor:
+        """Query (N, L, C) at points (L, 2), x and y in 0..1; value (N, S, C), the levels of `sizes` concatenated."""
+        heads = self.num_heads
+        shape = (heads, self.num_levels, self.num_points)
         offsets = self.sampling_offsets(query).unflatten(-1, (*shape, 2))  # N, L, heads, levels, points, 2
         weights = self.attention_weights(query).unflatten(-1, (heads, -1)).softmax(-1).unflatten(-1, shape[1:])
         maps = self.value_proj(value).split([height * width for height, width in sizes], dim=1)
@@ -70,7 +70,7 @@ class MultiScaleDeformableAttention(nn.Module):
         for level, (height, width) in enumerate(sizes):
             x = maps[level].unflatten(-1, (heads, -1)).permute(0, 2, 3, 1)  # N, heads, C / heads, h * w
             x = x.flatten(0, 1).unflatten(-1, (height, width))
-            moved = places[:, None, None] + offsets[:, :, :, level] / offsets.new_tensor([width, height])
+            moved = points[:, None, None] + offsets[:, :, :, level] / offsets.new_tensor([width, height])
             grid = (2 * moved - 1).transpose(1, 2).flatten(0, 1)  # N * heads, L, points, 2
             sampled = F.grid_sample(x, grid, align_corners=False)  # N * heads, C / heads, L, points
             parts.append((sampled * weights[:, :, :, level].transpose(1, 2).flatten(0, 1).unsqueeze(1)).sum(-1))
@@ -94,8 +94,8 @@ class DeformableEncoderLayer(nn.Module):
         width = self.self_attn.output_proj.out_features
         self.norms = nn.ModuleList(build_norm(norm_cfg, width) for _ in range(2))
 
-    def forward(self, x: Tensor, positions: Tensor, places: Tensor, sizes: Sizes) -> Tensor:
-        x = self.norms[0](x + self.self_attn(x + positions, x, places, sizes))
+    def forward(self, x: Tensor, positions: Tensor, points: Tensor, sizes: Sizes) -> Tensor:
+        x = self.norms[0](x + self.self_attn(x + positions, x, points, sizes))
         return self.norms[1](x + self.ffn(x))
 
 
@@ -110,9 +110,9 @@ class DeformableEncoder(nn.Module):
 
     def forward(self, x: Tensor, positions: Tensor, sizes: Sizes) -> Tensor:
         """Tokens (N, S, C) of all levels, concatenated, and their positions (1, S, C)."""
-        places = torch.cat([pixel_centres(size, x) for size in sizes])
+        points = torch.cat([pixel_centres(size, x) for size in sizes])
         for layer in self.layers:
-            x = layer(x, positions, places, sizes)
+            x = layer(x, positions, points, sizes)
         return x
 
 

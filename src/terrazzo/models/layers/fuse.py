@@ -68,7 +68,7 @@ def saves_work(conv: _ConvNd, x: Tensor, size: Sequence[int]) -> bool:
 def convolve_resized(
     parts: Sequence[tuple[Tensor, Tensor]], conv: _ConvNd, size: Sequence[int], align_corners: bool
 ) -> Tensor:
-    """The sum of `conv` with these weights, without bias, over maps (N, C, h, w) resized to `size`; channels last.
+    """Sum `conv` with these weights, without bias, over maps (N, C, h, w) resized to `size`; channels last.
 
     Each tap of the kernel reads the resized map elsewhere: its products are resized by separate matrices.
     """

@@ -19,7 +19,7 @@ MODES = ("embedded_gaussian", "dot_product")
 class NonLocal(nn.Module):
     """Each position reads all others and adds what it read to itself (Wang et al., CVPR 2018).
 
-    `mode` weighs positions by a softmax over their similarities ("embedded_gaussian"; divided by the root of the
+    `mode` weights positions by a softmax over their similarities ("embedded_gaussian"; divided by the root of the
     channels with `use_scale`), or by the similarities over the number of positions ("dot_product"). Raises UserError
     for another mode.
     """

@@ -57,7 +57,7 @@ class SyncBatchNorm(BatchNorm2d):
 
 
 class AllReduce(torch.autograd.Function):
-    """The sum over all processes; so is its gradient."""
+    """The sum over all processes; its gradient is summed likewise."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:
@@ -98,12 +98,12 @@ NORMS: dict[str, tuple[type[nn.Module], str]] = {
 
 
 def norm_name(norm_cfg: Spec) -> str:
-    """The attribute name that a norm of this type has in published checkpoints: `bn`, `gn`, `ln` or `in`."""
+    """Return the attribute name of a norm of this type in published checkpoints: `bn`, `gn`, `ln` or `in`."""
     return _look_up(norm_cfg)[1]
 
 
 def build_norm(norm_cfg: Spec, channels: int) -> nn.Module:
-    """A norm layer for `channels`; `requires_grad: False` freezes its weights. Raises UserError for an unknown type."""
+    """Build a norm for `channels`; `requires_grad: False` freezes its weights. Raises UserError for an unknown type."""
     layer, _ = _look_up(norm_cfg)
     options = {key: value for key, value in norm_cfg.items() if key not in ("type", "requires_grad", "num_groups")}
     options.setdefault("eps", 1e-5)

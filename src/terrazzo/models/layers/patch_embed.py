@@ -25,7 +25,7 @@ def pair(value: int | Sequence[int]) -> tuple[int, int]:
 class PatchEmbed(nn.Module):
     """Project each kernel-sized patch (N, C, H, W) to a token -> tokens (N, h * w, embed_dims), their grid (h, w).
 
-    `padding` is a number, or "corner" (pad on the right and below) or "same" (on both sides) so that every pixel is in
+    `padding` is a number, or "corner" (pad on the right and below) or "same" (on both sides), to have every pixel in
     a patch. Raises UserError for another word.
     """
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 class SinePositions(nn.Module):
     """Rows and columns of a map as sines and cosines (Carion et al., ECCV 2020) -> (1, h * w, 2 * num_feats).
 
-    `normalize` scales both axes to `scale`, so that maps of any size cover the same range.
+    `normalize` scales both axes to `scale`: maps of any size cover the same range.
     """
 
     def __init__(

@@ -5,6 +5,8 @@ Attention and feed-forward return the residual branch only; the caller adds it.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -49,7 +51,7 @@ class DotProductAttention(nn.MultiheadAttention):
         return x.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)
 
 
-class MultiheadAttention(nn.Module):
+class AttentionBranch(nn.Module):
     """Attention with the parameter names `attn.*` of published checkpoints, output dropout and stochastic depth."""
 
     def __init__(
@@ -67,11 +69,20 @@ class MultiheadAttention(nn.Module):
         self.proj_drop = nn.Dropout(proj_drop)
         self.drop_path = DropPath(drop_path)
 
-    def forward(
+    def attend(
         self, query: Tensor, key: Tensor | None = None, value: Tensor | None = None, *, mask: Tensor | None = None
     ) -> Tensor:
         """Query (N, L, C); key and value (N, S, C), by default the query and the key."""
         return self.drop_path(self.proj_drop(self.attn(query, key, value, mask=mask)))
+
+
+class MultiheadAttention(AttentionBranch):
+    """Attention of queries to keys, or of one sequence to itself."""
+
+    def forward(
+        self, query: Tensor, key: Tensor | None = None, value: Tensor | None = None, *, mask: Tensor | None = None
+    ) -> Tensor:
+        return self.attend(query, key, value, mask=mask)
 
 
 class FeedForward(nn.Module):
@@ -146,3 +157,28 @@ class TransformerEncoderLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return maybe_checkpoint(self.residuals, x, enabled=self.with_cp)
+
+
+class PreNormLayer(nn.Module):
+    """Attention and a feed-forward network, each a residual branch after a norm, with the names of hierarchical models.
+
+    `layout` is what attention needs besides the tokens: their grid, or their windows.
+    """
+
+    def __init__(
+        self, embed_dims: int, attn: nn.Module, ffn: nn.Module, *, norm_cfg: Spec, with_cp: bool = False
+    ) -> None:
+        super().__init__()
+        self.with_cp = with_cp
+        self.norm1 = build_norm(norm_cfg, embed_dims)
+        self.attn = attn
+        self.norm2 = build_norm(norm_cfg, embed_dims)
+        self.ffn = ffn
+
+    def residuals(self, x: Tensor, layout: Any) -> Tensor:
+        x = x + self.attn(self.norm1(x), layout)
+        return x + self.ffn(self.norm2(x))
+
+    def forward(self, x: Tensor, layout: Any) -> Tensor:
+        """Tokens (N, L, C) -> tokens."""
+        return maybe_checkpoint(self.residuals, x, layout, enabled=self.with_cp)

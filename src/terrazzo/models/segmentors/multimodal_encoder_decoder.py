@@ -56,7 +56,7 @@ class MultimodalEncoderDecoder(EncoderDecoder):
         classes = self.text_encoder()  # K + 1, D
         if len(classes) != self.decode_head.num_classes + 1:
             raise UserError(
-                f"the text encoder knows {len(classes) - 1} classes, but model.decode_head.num_classes is "
+                f"the text encoder has {len(classes) - 1} classes, but model.decode_head.num_classes is "
                 f"{self.decode_head.num_classes}; make them equal, or name the classes in model.text_encoder.vocabulary"
             )
         return images, self.image_encoder(small), classes
