@@ -42,6 +42,7 @@ class LogitsHead(nn.Module):
 
     `in_index` chooses the input maps: one, several as a list (`input_transform="multiple_select"`), or several resized
     to the first and concatenated ("resize_concat"). With `out_channels=1` two classes share one foreground score.
+    Raises UserError where `in_index` and `input_transform` do not fit.
     """
 
     def __init__(
@@ -64,6 +65,11 @@ class LogitsHead(nn.Module):
         align_corners: bool = False,
     ) -> None:
         super().__init__()
+        if isinstance(in_index, int) != (input_transform is None):
+            raise UserError(
+                f"{type(self).__name__}: in_index={in_index} does not fit input_transform={input_transform!r}: give "
+                "one number without a transform, or a list with 'multiple_select' or 'resize_concat'"
+            )
         self.in_index = in_index
         self.input_transform = input_transform
         if input_transform == "resize_concat":
