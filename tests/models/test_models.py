@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -215,3 +218,12 @@ def test_binary_heads_warn_of_a_default_threshold_and_hint_at_the_other_form():
         model = tz.build_model(spec | {"decode_head": head | {"out_channels": 1}})
     assert model.decode_head.threshold == 0.3
     assert model.eval()(torch.zeros(1, 3, 64, 64)).shape == (1, 1, 64, 64)
+
+
+def test_no_model_type_loads_the_compiler_or_scipy():
+    code = (
+        "import sys; from terrazzo.registry import MODELS; MODELS.load(); "
+        "print(*(name for name in ('torch._dynamo', 'scipy') if name in sys.modules))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == ""

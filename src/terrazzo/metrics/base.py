@@ -1,4 +1,4 @@
-"""What a metric sees of an image, and what a metric is."""
+"""The base of metrics, and the record of an image that they see."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Seen:
 
 
 class Metric:
-    """Takes images one by one and keeps counts alone; registered under the name that configs and --eval use.
+    """A score that sees images one by one and keeps only counts; registered under the name in configs and --eval.
 
-    `compute` gives the data set's scores by name; under "per_class" a list over the classes for each score, None where
-    a class has none. Shares are in percent. `sums` names the attributes (arrays, numbers) that several processes, each
-    with a part of the images, add up.
+    `compute` returns the scores of the data set by name; under "per_class" a list over the classes for each score, None
+    where a class has none. Fractions are in percent. `sums` names the attributes (arrays, numbers) that several
+    processes, each with a part of the images, add up.
     """
 
     sums: tuple[str, ...] = ()
@@ -43,11 +43,11 @@ class Metric:
 
 
 def percent(value: Any) -> float | None:
-    """A fraction as percent, None where it is not defined."""
+    """Return a fraction as a percentage, None where it is undefined."""
     number = float(value)
     return None if number != number else 100 * number
 
 
 def percents(values: Any) -> list[float | None]:
-    """Fractions as percents."""
+    """Return fractions as percentages."""
     return [percent(value) for value in values]

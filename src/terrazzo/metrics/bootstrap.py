@@ -1,4 +1,4 @@
-"""How much scores owe to the choice of test images: intervals by resampling them (Efron, 1979)."""
+"""Confidence intervals of scores by resampling the test images (Efron, 1979)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from terrazzo.metrics.base import Seen, percent
 from terrazzo.metrics.confusion import class_scores, mean, scores_of
 
-AT_ONCE = 64  # resampled data sets that are scored together
+AT_ONCE = 64  # resampled data sets scored together
 
 
 class Bootstrap:
@@ -25,7 +25,7 @@ class Bootstrap:
         self.images.append(np.stack([counts.diagonal(), counts.sum(1), counts.sum(0)]).astype(np.int32))
 
     def compute(self, groups: Sequence[str], beta: float = 1.0) -> dict[str, Any]:
-        """(low, high) in percent of aAcc and the groups' means, and of each class's scores under "per_class"."""
+        """Return (low, high) in percent of aAcc and the groups' means, and of each class's scores under "per_class"."""
         images = np.stack(self.images).reshape(len(self.images), -1).astype(np.float64)  # n, 3 K
         rng, shown = np.random.default_rng(self.seed), scores_of(groups)
         drawn: dict[str, list[np.ndarray]] = {score: [] for score in ("aAcc", *shown)}
@@ -47,7 +47,7 @@ class Bootstrap:
 
 
 def interval(values: np.ndarray) -> tuple[float | None, float | None]:
-    """The middle 95 % of what is defined of some fractions, in percent."""
+    """Return the middle 95 % of the defined values of some fractions, in percent."""
     defined = values[~np.isnan(values)]
     if not len(defined):
         return None, None

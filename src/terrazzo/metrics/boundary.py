@@ -1,4 +1,4 @@
-"""Scores of the pixels near the borders of classes."""
+"""Scores of the pixels near class borders."""
 
 from __future__ import annotations
 
@@ -77,13 +77,13 @@ class TrimapIoU(Metric):
 
 
 def as_arrays(seen: Seen) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Labels, prediction, and where they count."""
+    """Return labels, prediction, and the mask of valid pixels."""
     labels = seen.labels.cpu().numpy()
     return labels, seen.prediction.cpu().numpy(), labels != IGNORED
 
 
 def rim(classes: np.ndarray, valid: np.ndarray, distance: int, margin: bool) -> np.ndarray:
-    """Where a square of `distance` to each side holds another class, or with `margin` reaches out of the image."""
+    """Return where a square of `distance` to each side contains another class, or with `margin` leaves the image."""
     kind, top = (np.uint8, 255) if int(classes[valid].max(initial=0)) < 254 else (np.uint16, 65535)
     codes = classes.astype(kind) + kind(1)
     square = cv2.getStructuringElement(cv2.MORPH_RECT, (2 * distance + 1, 2 * distance + 1))

@@ -1,4 +1,4 @@
-"""Whether a model is as sure as it is right."""
+"""Calibration: the confidence of a model against its accuracy."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from terrazzo.models.probabilities import probabilities
 from terrazzo.registry import METRICS
 
 BINS = 15
-SAMPLED = 1024  # pixels of an image that temperatures are tried on
+SAMPLED = 1024  # pixels of an image on which temperatures are tried
 TEMPERATURES = np.geomspace(0.1, 10, 61)
 
 
 @METRICS.register(name="calibration")
 class Calibration(Metric):
-    """Expected calibration error over all pixels, and the temperature that would make it small (Guo et al., ICML 2017).
+    """Expected calibration error over all pixels, and the temperature that would minimise it (Guo et al., ICML 2017).
 
     The temperature minimises the cross-entropy of the logits divided by it, on pixels drawn from each image.
     """
@@ -30,17 +30,17 @@ class Calibration(Metric):
 
     def __init__(self, classes: Sequence[str]) -> None:
         super().__init__(classes)
-        self.bins = np.zeros((3, BINS))  # pixels, sum of confidences, right ones
+        self.bins = np.zeros((3, BINS))  # pixels, sum of confidences, correct pixels
         self.fitted = np.zeros((len(TEMPERATURES), 3, BINS))  # the same on drawn pixels, for each temperature
         self.losses = np.zeros(len(TEMPERATURES))
         self.drawn = self.images = 0
 
     def update(self, seen: Seen) -> None:
         labels, prediction = seen.labels.flatten().long(), seen.prediction.flatten().long()
-        places = torch.nonzero(labels != 255).flatten()
+        labelled = torch.nonzero(labels != 255).flatten()
         rng = np.random.default_rng(self.images)
-        chosen = rng.choice(len(places), min(SAMPLED, len(places)), replace=False)
-        drawn = places[torch.from_numpy(np.sort(chosen)).to(places.device)]
+        chosen = rng.choice(len(labelled), min(SAMPLED, len(labelled)), replace=False)
+        drawn = labelled[torch.from_numpy(np.sort(chosen)).to(labelled.device)]
         samples, start = [], 0
         for logits in seen.logits():
             stop = start + len(logits)
@@ -79,21 +79,21 @@ class Calibration(Metric):
 
 
 def binned(confidence: Tensor, right: Tensor) -> np.ndarray:
-    """Pixels, sum of confidences and right ones (3, BINS); a bin holds its upper end."""
+    """Return pixels, sum of confidences and correct pixels (3, BINS); a bin includes its upper end."""
     index = (confidence * BINS).ceil().long().clamp(1, BINS) - 1
     parts = (None, confidence.double(), right.double())
     return np.stack([torch.bincount(index, weights, BINS).double().cpu().numpy() for weights in parts])
 
 
 def calibration_error(bins: np.ndarray) -> float:
-    """The mean distance of confidence and accuracy, as a fraction; NaN without a pixel."""
+    """Return the mean distance of confidence and accuracy, as a fraction; NaN without a pixel."""
     counts, confidences, hits = bins
     return float(np.abs(confidences - hits).sum() / counts.sum()) if counts.sum() else np.nan
 
 
-def lowest_point(places: np.ndarray, values: np.ndarray) -> float:
-    """The exponential of where a parabola through the lowest of some values and its neighbours is lowest."""
+def lowest_point(positions: np.ndarray, values: np.ndarray) -> float:
+    """Return the exponential of the minimum of a parabola through the lowest value and its neighbours."""
     best = int(np.clip(values.argmin(), 1, len(values) - 2))
-    curve = np.polyfit(places[best - 1 : best + 2] - places[best], values[best - 1 : best + 2], 2)
+    curve = np.polyfit(positions[best - 1 : best + 2] - positions[best], values[best - 1 : best + 2], 2)
     shift = -curve[1] / (2 * curve[0]) if curve[0] > 0 else 0.0
-    return float(np.exp(np.clip(places[best] + shift, places[0], places[-1])))
+    return float(np.exp(np.clip(positions[best] + shift, positions[0], positions[-1])))

@@ -14,7 +14,7 @@ from terrazzo.errors import UserError
 from terrazzo.metrics.base import Metric, Seen, percent
 from terrazzo.registry import METRICS
 
-# what the data set stores for each of the 19 classes
+# the stored value of each of the 19 classes
 IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 SHOWN = {
     "averageScoreClasses": "official_IoU",
@@ -26,7 +26,7 @@ SHOWN = {
 
 @METRICS.register(name="cityscapes")
 class CityscapesScript(Metric):
-    """What the package `cityscapesscripts` says of the predictions, kept as files until then.
+    """The scores of the package `cityscapesscripts`, computed from prediction files in a temporary folder.
 
     It reads `*_gtFine_labelIds.png` beside the labels, and `*_instanceIds.png` for the iIoU. Raises UserError where the
     package or these files are missing, and for other classes than the 19.
@@ -35,7 +35,7 @@ class CityscapesScript(Metric):
     def __init__(self, classes: Sequence[str]) -> None:
         super().__init__(classes)
         if len(classes) != len(IDS):
-            raise UserError(f"the metric cityscapes is for its {len(IDS)} classes, but there are {len(classes)}")
+            raise UserError(f"the metric cityscapes needs its {len(IDS)} classes, but there are {len(classes)}")
         script()
         self.folder = tempfile.TemporaryDirectory(prefix="terrazzo-")
         self.pairs: list[tuple[str, str]] = []  # files of predictions and of labels
@@ -49,7 +49,7 @@ class CityscapesScript(Metric):
 
     def compute(self) -> dict[str, Any]:
         official = script()
-        possible = hasattr(np, "in1d")  # the script calls it, and newer NumPy has it no more
+        possible = hasattr(np, "in1d")  # the script calls it, but newer NumPy lacks it
         instances = possible and all(
             Path(truth.replace("_labelIds", "_instanceIds")).exists() for _, truth in self.pairs
         )
@@ -61,7 +61,7 @@ class CityscapesScript(Metric):
 
 
 def script() -> Any:
-    """The module of the package. Raises UserError where it is not installed."""
+    """Import the official script. Raises UserError where it is not installed."""
     try:
         from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling
     except ImportError:
@@ -70,7 +70,7 @@ def script() -> Any:
 
 
 def label_ids(path: Path | None) -> Path:
-    """The file of ids beside a label file of train ids."""
+    """Return the file of ids for a label file of train ids."""
     name = "" if path is None else path.name
     found = None if path is None else path.with_name(name.replace("_labelTrainIds", "_labelIds"))
     if found is None or not name.endswith(("_labelTrainIds.png", "_labelIds.png")) or not found.exists():

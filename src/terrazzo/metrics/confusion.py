@@ -12,14 +12,14 @@ from torch import Tensor
 from terrazzo.errors import UserError
 from terrazzo.metrics.base import percent
 
-Array = Any  # of NumPy
+Array = np.ndarray
 
 # metric group in configs -> the per-class scores that it shows
 GROUPS = {"mIoU": ("IoU", "Acc"), "mDice": ("Dice", "Acc"), "mFscore": ("Fscore", "Precision", "Recall")}
 
 
 class ConfusionMatrix:
-    """Counts of (label, prediction) pairs, K x K whatever the number of images; 255 in a label is left out."""
+    """Counts of (label, prediction) pairs, K x K for any number of images; 255 in a label is ignored."""
 
     sums = ("counts",)
 
@@ -58,7 +58,7 @@ class ConfusionMatrix:
 
 
 def count_pairs(predictions: Tensor, labels: Tensor, num_classes: int, ignore_index: int = 255) -> Tensor:
-    """Pixels of each (label, prediction), K x K; predictions are below K. Raises UserError for a label that is not."""
+    """Count pixels of each (label, prediction), K x K; predictions are below K. Raises UserError for other labels."""
     labels = labels.flatten().to(predictions.device)
     rows = max(num_classes, 256 if labels.dtype == torch.uint8 else int(labels.max()) + 1)
     pairs = labels.to(torch.int32) * num_classes
@@ -74,7 +74,7 @@ def count_pairs(predictions: Tensor, labels: Tensor, num_classes: int, ignore_in
 
 
 def class_scores(hits: Array, labelled: Array, predicted: Array, beta: float = 1.0) -> dict[str, Array]:
-    """Fractions of each class (..., K) from its pixels that are right, labelled and predicted; NaN where undefined.
+    """Return fractions of each class (..., K) from its correct, labelled and predicted pixels; NaN where undefined.
 
     "aAcc" (...) is over all classes.
     """
@@ -92,12 +92,12 @@ def class_scores(hits: Array, labelled: Array, predicted: Array, beta: float = 1
 
 
 def mean(values: Array) -> Array:
-    """The mean over the last axis of what is defined; NaN where nothing is."""
+    """Return the mean over the defined values of the last axis; NaN where there are none."""
     defined = ~np.isnan(values)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(defined, values, 0).sum(-1) / defined.sum(-1)
 
 
 def scores_of(groups: Sequence[str]) -> list[str]:
-    """The per-class scores of some groups."""
+    """Return the per-class scores of some groups."""
     return list(dict.fromkeys(score for group in groups for score in GROUPS[group]))

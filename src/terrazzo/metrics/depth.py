@@ -19,8 +19,8 @@ CROPS = {"nyu_crop": (slice(45, 471), slice(41, 601))}  # rows, columns of 480x6
 class DepthErrors:
     """Means over images of the usual depth scores (Eigen et al., NeurIPS 2014), on pixels whose depth is in a range.
 
-    `d1` to `d3` are the shares of pixels that are off by less than a factor of 1.25, its square, its cube; `rmse` is in
-    the unit of the depth. Raises UserError for an unknown score or crop.
+    `d1` to `d3` are the fractions of pixels off by less than a factor of 1.25, its square, its cube; `rmse` is in the
+    unit of the depth. Raises UserError for an unknown score or crop.
     """
 
     sums = ("totals", "images")
@@ -37,7 +37,7 @@ class DepthErrors:
             if score not in DEPTH_SCORES:
                 raise UserError(f"no depth metric is called '{score}'{nearest(score, DEPTH_SCORES)}")
         if crop_type is not None and crop_type not in CROPS:
-            raise UserError(f"DepthMetric: crop_type '{crop_type}' is unknown; there is {', '.join(CROPS)}")
+            raise UserError(f"DepthMetric: crop_type '{crop_type}' is unknown; use {', '.join(CROPS)}")
         self.shown = tuple(depth_metrics or DEPTH_SCORES)
         self.lowest, self.highest, self.crop = min_depth_eval, max_depth_eval, crop_type
         self.totals, self.images = np.zeros(len(DEPTH_SCORES)), 0
@@ -55,13 +55,13 @@ class DepthErrors:
             self.images += 1
 
     def compute(self) -> dict[str, Any]:
-        """The scores as they are, not in percent; None without a measured pixel."""
+        """Return the scores, not in percent; None without a measured pixel."""
         means = dict(zip(DEPTH_SCORES, self.totals / max(1, self.images), strict=True))
         return {score: float(means[score]) if self.images else None for score in self.shown}
 
 
 def depth_scores(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """The scores of some pixels, in the order of DEPTH_SCORES."""
+    """Return the scores of some pixels, in the order of DEPTH_SCORES."""
     ratio = np.maximum(truth / found, found / truth)
     error, logs = found - truth, np.log(found) - np.log(truth)
     return np.array(

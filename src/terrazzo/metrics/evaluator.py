@@ -1,4 +1,4 @@
-"""All metrics of an evaluation together."""
+"""Evaluators: all metrics of an evaluation together."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Evaluator:
         image_path: Path | None = None,
         label_path: Path | None = None,
     ) -> Seen:
-        """Count one image, and return what was seen of it."""
+        """Count one image, and return what metrics see of it."""
         counts = self.confusion.update(prediction, labels)
         seen = Seen(prediction, labels, counts, logits, image_path, label_path)
         for metric in self.others:
@@ -75,7 +75,7 @@ class Evaluator:
 
     @property
     def parts(self) -> list[Any]:
-        """What holds sums."""
+        """The objects that hold sums."""
         return [self.confusion, *self.others]
 
     @property
@@ -95,7 +95,7 @@ class DepthEvaluator:
         options = [{key: value for key, value in spec.items() if key != "type"} for spec in metrics]
         wrong = [spec["type"] for spec in metrics if spec["type"] != "depth"]
         if wrong:
-            raise UserError(f"{wrong[0]} is a metric of class maps, and this model estimates depth: take depth")
+            raise UserError(f"{wrong[0]} is a metric of class maps, and this model estimates depth: use depth")
         self.errors = DepthErrors(**options[0])
         self.parts = [self.errors]
 

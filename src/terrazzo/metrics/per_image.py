@@ -1,4 +1,4 @@
-"""IoU image by image, where a data set's IoU is ruled by large objects and large images."""
+"""IoU image by image; the IoU of a data set is dominated by large objects and large images."""
 
 from __future__ import annotations
 
@@ -49,6 +49,6 @@ class PerImageIoU(Metric):
 
 
 def image_iou(seen: Seen) -> np.ndarray:
-    """IoU of each class (K) in one image, as a fraction; NaN for those neither labelled nor predicted."""
+    """Return the IoU of each class (K) in one image, as a fraction; NaN for those neither labelled nor predicted."""
     counts = seen.counts.cpu().numpy()
     return class_scores(counts.diagonal(), counts.sum(1), counts.sum(0))["IoU"]

@@ -1,4 +1,4 @@
-"""Which threshold suits a model with one foreground score."""
+"""The best threshold of a model with one foreground score."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ThresholdSearch(Metric):
                 )
             own = labels[start : start + len(logits)]
             start += len(logits)
-            passed = torch.bucketize(logits[:, 0].sigmoid(), edges)  # as many thresholds are below the probability
+            passed = torch.bucketize(logits[:, 0].sigmoid(), edges)  # the number of thresholds below the probability
             for value in (0, 1):
                 counts = torch.bincount(passed[own == value], minlength=len(THRESHOLDS) + 1)
                 self.counts[value] += counts.cpu().numpy()

@@ -10,7 +10,7 @@ from torch import nn
 from terrazzo.config.experiment import LoaderSettings, RunSettings
 from terrazzo.data.checks.balance import measure_balance
 from terrazzo.data.loaders import RareClassOrder, TrainingOrder
-from terrazzo.models.heads.base import DecodeHead
+from terrazzo.models.heads.base import LogitsHead
 from terrazzo.models.losses.set_criterion import SetCriterion
 from terrazzo.system.process_group import SINGLE_PROCESS, ProcessGroup
 from terrazzo.training.monitoring.log import RunLog
@@ -40,7 +40,7 @@ def set_class_weights(model: nn.Module, dataset: Any, log: RunLog) -> None:
     weights = measure_balance(dataset, log.console).median_frequency_weights()
     log.info(f"class_weight auto: {listed(dataset.classes, weights)}")
     for owner in model.modules():
-        one_channel = isinstance(owner, DecodeHead) and owner.out_channels == 1
+        one_channel = isinstance(owner, LogitsHead) and owner.out_channels == 1
         for loss in filter(is_waiting, owner.modules() if one_channel else ()):
             loss.class_weight = [weights[1] / weights[0]]  # type: ignore[assignment]
         if isinstance(owner, SetCriterion) and is_waiting(owner.loss_cls):

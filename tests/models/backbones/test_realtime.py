@@ -108,7 +108,7 @@ def test_lraspp_pools_what_is_smaller_than_its_window() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("MobileNetV3", {"arch": "tiny"}, "small or large, not 'tiny'"),
+        ("MobileNetV3", {"arch": "tiny"}, "'tiny' is unknown: use small or large"),
         ("FastSCNN", {"higher_in_channels": 32}, "must be equal, not 64 and 32"),
         ("ICNet", {"backbone_cfg": RESNET}, "deep stem, such as ResNetV1c"),
     ],

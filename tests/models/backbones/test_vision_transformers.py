@@ -139,7 +139,7 @@ def test_dpt_reads_the_class_token_out(readout):
 def test_unknown_options_are_errors():
     with pytest.raises(UserError, match="ignore, add, project"):
         MODELS.build(MODEL_PARTS["dpt"][2] | {"readout_type": "mean"})
-    with pytest.raises(UserError, match="may hold 4, 2, 1"):
+    with pytest.raises(UserError, match="may contain only 4, 2, 1"):
         MODELS.build({"type": "Feature2Pyramid", "embed_dim": 4, "rescales": [8]})
 
 

@@ -205,3 +205,14 @@ def test_most_points_are_drawn_where_two_classes_are_close():
 def test_a_cascade_says_when_its_heads_are_not_as_many_as_its_stages():
     with pytest.raises(UserError, match="num_stages=3"):
         MODELS.build({**POINT, "num_stages": 3})
+
+
+def test_a_cascade_needs_two_heads():
+    with pytest.raises(UserError, match="two heads or more"):
+        MODELS.build({**POINT, "num_stages": 1, "decode_head": POINT["decode_head"][:1]})
+
+
+@pytest.mark.parametrize("change", [{"in_index": [0, 1]}, {"input_transform": "multiple_select"}])
+def test_a_list_of_maps_needs_a_transform_and_one_map_none(change):
+    with pytest.raises(UserError, match=r"FCNHead: in_index=.* does not fit input_transform"):
+        MODELS.build({"type": "FCNHead", "in_channels": 8, "channels": 8, "num_classes": 3, **change})

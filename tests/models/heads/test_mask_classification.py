@@ -289,7 +289,7 @@ def test_text_is_encoded_once_for_given_weights(monkeypatch):
     torch.testing.assert_close(encoder()[:-1], -first[:-1])
     assert len(calls) == 2
     encoder.load_state_dict(encoder.state_dict())
-    assert encoder.kept is None
+    assert encoder.cached is None
 
 
 def test_san_names_its_losses_and_trains_only_the_side_network():

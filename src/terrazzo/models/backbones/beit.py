@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,7 @@ from terrazzo.models.layers import (
     DropPath,
     FeedForward,
     PatchEmbed,
+    Spec,
     build_norm,
     drop_path_rates,
     init_transformer,
@@ -25,16 +26,15 @@ from terrazzo.models.layers import (
 from terrazzo.models.layers.patch_embed import pair
 from terrazzo.registry import MODELS
 
-Spec = dict[str, Any]
 Grid = tuple[int, int]
 EXTRA_ROWS = 3  # the table's last rows: class token to patch, patch to class token, class token to itself
 
 
 def relative_position_index(grid: Grid, device: torch.device | None = None) -> Tensor:
-    """Row of the bias table for each pair of tokens (1 + h * w, 1 + h * w), the class token first."""
+    """Return the row of the bias table for each pair of tokens (1 + h * w, 1 + h * w), the class token first."""
     height, width = grid
-    places = torch.arange(height * width, device=device)
-    rows, columns = places // width, places % width
+    positions = torch.arange(height * width, device=device)
+    rows, columns = positions // width, positions % width
     down = rows[:, None] - rows[None] + height - 1  # from 0 to 2 * height - 2
     right = columns[:, None] - columns[None] + width - 1
     index = F.pad(down * (2 * width - 1) + right, (1, 0, 1, 0))
@@ -44,7 +44,7 @@ def relative_position_index(grid: Grid, device: torch.device | None = None) -> T
 
 
 def resize_table(table: Tensor, source: Grid, grid: Grid) -> Tensor:
-    """The bias table (rows, heads) learned on the `source` grid, stretched to `grid`; the extra rows stay."""
+    """Stretch the bias table (rows, heads) from the `source` grid to `grid`; the extra rows stay."""
     height, width = (2 * length - 1 for length in source)
     offsets = table[:-EXTRA_ROWS].T.unflatten(1, (height, width)).unsqueeze(0)  # 1, heads, 2h - 1, 2w - 1
     offsets = resize(offsets, [2 * length - 1 for length in grid], mode="bicubic")
@@ -52,8 +52,12 @@ def resize_table(table: Tensor, source: Grid, grid: Grid) -> Tensor:
 
 
 class BEiTAttention(nn.Module):
-    """Self-attention with a learned bias for each relative position; `bias` is that of query, key and value:
-    True, False, or "qv_bias" for a key without one."""
+    """Self-attention with a learned bias for each relative position.
+
+    `bias` is that of query, key and value: True, False, or "qv_bias" for a key without one.
+    """
+
+    relative_position_index: Tensor
 
     def __init__(
         self, embed_dims: int, num_heads: int, grid: Grid, *, bias: bool | str, attn_drop: float = 0.0
@@ -72,7 +76,7 @@ class BEiTAttention(nn.Module):
         self.proj = nn.Linear(embed_dims, embed_dims)
 
     def resize_weight(self, name: str, value: Tensor) -> Tensor | None:
-        """The table of a square grid of another size, for this one; None for any other weight."""
+        """Resize the table of a square grid of another size; return None for any other weight."""
         if name != "relative_position_bias_table" or value.ndim != 2:
             return None
         side = math.isqrt(max(len(value) - EXTRA_ROWS, 0))
@@ -82,13 +86,13 @@ class BEiTAttention(nn.Module):
 
     def position_bias(self, grid: Grid, index: Tensor) -> Tensor:
         """(heads, L, L), added to the scores."""
-        table = self.relative_position_bias_table
+        table: Tensor = self.relative_position_bias_table
         if grid != self.grid:
             table = resize_table(table, self.grid, grid)
         return table[index].permute(2, 0, 1)
 
     def forward(self, x: Tensor, grid: Grid, index: Tensor) -> Tensor:
-        bias = self.qkv.bias
+        bias: Tensor | None = self.qkv.bias
         if self.with_qv_bias:
             bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
         qkv = F.linear(x, self.qkv.weight, bias).unflatten(-1, (3, self.num_heads, -1))
@@ -101,6 +105,9 @@ class BEiTAttention(nn.Module):
 
 class BEiTLayer(nn.Module):
     """A pre-norm transformer layer whose branches have learned scales."""
+
+    gamma_1: Tensor | None
+    gamma_2: Tensor | None
 
     def __init__(
         self,
@@ -130,15 +137,15 @@ class BEiTLayer(nn.Module):
         self.drop_path = DropPath(drop_path_rate)
 
     def residuals(self, x: Tensor, grid: Grid, index: Tensor) -> Tensor:
-        x = x + self.drop_path(scaled(self.attn(self.ln1(x), grid, index), self.gamma_1))
-        return x + self.drop_path(scaled(self.ffn(self.ln2(x)), self.gamma_2))
+        x = x + self.drop_path(scale_channels(self.attn(self.ln1(x), grid, index), self.gamma_1))
+        return x + self.drop_path(scale_channels(self.ffn(self.ln2(x)), self.gamma_2))
 
     def forward(self, x: Tensor, grid: Grid, index: Tensor) -> Tensor:
         return maybe_checkpoint(self.residuals, x, grid, index, enabled=self.with_cp)
 
 
-def scaled(x: Tensor, gamma: Tensor | None) -> Tensor:
-    """`x` with each channel times its `gamma`, where there is one."""
+def scale_channels(x: Tensor, gamma: Tensor | None) -> Tensor:
+    """Multiply each channel of `x` by its `gamma`, if any."""
     return x if gamma is None else gamma * x
 
 
@@ -152,7 +159,7 @@ class BEiT(nn.Module):
 
     namings = BEIT_NAMINGS
 
-    full_bias = False  # of query, key and value, whatever `qv_bias` says
+    full_bias = False  # of query, key and value, regardless of `qv_bias`
 
     def __init__(
         self,
@@ -178,10 +185,14 @@ class BEiT(nn.Module):
         with_cp: bool = False,
     ) -> None:
         super().__init__()
+
+        # grid of patches and outputs
         height, width = pair(img_size)
         self.grid = (height // patch_size, width // patch_size)
         chosen = [out_indices] if isinstance(out_indices, int) else out_indices
         self.out_indices = [index % num_layers for index in chosen]
+
+        # embedding
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dims))
         self.patch_embed = PatchEmbed(
             in_channels=in_channels,
@@ -190,7 +201,9 @@ class BEiT(nn.Module):
             padding="corner",
             norm_cfg=norm_cfg if patch_norm else None,
         )
-        self.layers = nn.ModuleList(
+
+        # layers
+        layers = [
             BEiTLayer(
                 embed_dims,
                 num_heads,
@@ -206,18 +219,14 @@ class BEiT(nn.Module):
                 with_cp=with_cp,
             )
             for rate in drop_path_rates(drop_path_rate, num_layers)
-        )
+        ]
+        self.layers = nn.ModuleList(layers)
         self.ln1 = build_norm(norm_cfg, embed_dims) if final_norm else None
+
+        # weights
         nn.init.trunc_normal_(self.cls_token, std=0.02)
         init_transformer(self)
-        self.shrink_branches()
-
-    @torch.no_grad()
-    def shrink_branches(self) -> None:
-        """Divide the last weights of each branch by the square root of twice the layer's number (BEiT, appendix)."""
-        for number, layer in enumerate(self.layers, start=1):
-            for linear in (layer.attn.proj, [m for m in layer.ffn.modules() if isinstance(m, nn.Linear)][-1]):
-                linear.weight.div_((2 * number) ** 0.5)
+        shrink_branches(layers)
 
     def embed(self, patches: Tensor, grid: Grid) -> Tensor:
         """The layers' input (N, 1 + h * w, C) from the patches (N, h * w, C)."""
@@ -226,7 +235,7 @@ class BEiT(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         patches, grid = self.patch_embed(images)
         if grid == self.grid:
-            index = self.layers[0].attn.relative_position_index
+            index = cast("BEiTLayer", self.layers[0]).attn.relative_position_index
         else:
             index = relative_position_index(grid, images.device)
         x = self.embed(patches, grid)
@@ -238,3 +247,11 @@ class BEiT(nn.Module):
             if number in self.out_indices:
                 outputs.append(to_map(x[:, 1:], grid))
         return tuple(outputs)
+
+
+@torch.no_grad()
+def shrink_branches(layers: Sequence[BEiTLayer]) -> None:
+    """Divide the last weights of each branch by the square root of twice the layer's number (BEiT, appendix)."""
+    for number, layer in enumerate(layers, start=1):
+        for linear in (layer.attn.proj, [m for m in layer.ffn.modules() if isinstance(m, nn.Linear)][-1]):
+            linear.weight.div_((2 * number) ** 0.5)

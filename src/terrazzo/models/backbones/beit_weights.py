@@ -22,8 +22,8 @@ MARK = r"blocks\.0\.attn\.qkv\.weight"
 SHARED = "rel_pos_bias.relative_position_bias_table"  # one table for all layers, as in pretraining
 
 
-def each_its_table(weights: Weights, original: Weights) -> Weights:
-    """A table that all layers share, given to each of them."""
+def copy_shared_table(weights: Weights, original: Weights) -> Weights:
+    """Copy the table that all layers share to each of them."""
     if SHARED in original:
         for name in [name for name in weights if name.endswith(".attn.qkv.weight")]:
             table = name.replace("qkv.weight", "relative_position_bias_table")
@@ -32,8 +32,8 @@ def each_its_table(weights: Weights, original: Weights) -> Weights:
 
 
 def split_bias(weights: Weights, original: Weights) -> Weights:
-    """A bias of query, key and value, of which the key's changes no attention: two biases."""
-    weights = each_its_table(weights, original)
+    """Split the bias of query, key and value into two: the key's has no effect on attention."""
+    weights = copy_shared_table(weights, original)
     for name in [name for name in weights if name.endswith(".attn.qkv.bias")]:
         query, _, value = weights.pop(name).chunk(3)
         owner = name.removesuffix("qkv.bias")
@@ -41,9 +41,9 @@ def split_bias(weights: Weights, original: Weights) -> Weights:
     return weights
 
 
-def whole_bias(weights: Weights, original: Weights) -> Weights:
-    """Two biases of query and value as one of query, key and value."""
-    weights = each_its_table(weights, original)
+def join_bias(weights: Weights, original: Weights) -> Weights:
+    """Join the biases of query and value into one of query, key and value."""
+    weights = copy_shared_table(weights, original)
     for name in [name for name in weights if re.search(r"\.attn\.q_bias$", name)]:
         owner = name.removesuffix("q_bias")
         query, value = weights.pop(name), weights.pop(f"{owner}v_bias")
@@ -52,4 +52,4 @@ def whole_bias(weights: Weights, original: Weights) -> Weights:
 
 
 BEIT_NAMINGS = (Naming("BEiT's release or timm", mark=MARK, rules=RULES, drop=DROP, finish=split_bias),)
-MAE_NAMINGS = (Naming("MAE's release or timm", mark=MARK, rules=RULES, drop=DROP, finish=whole_bias),)
+MAE_NAMINGS = (Naming("MAE's release or timm", mark=MARK, rules=RULES, drop=DROP, finish=join_bias),)

@@ -8,10 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from terrazzo.models.layers import ConvBlock, resize
+from terrazzo.models.layers import ConvBlock, Spec, resize
 from terrazzo.registry import MODELS
-
-Spec = dict[str, Any]
 
 
 class SpatialPath(nn.Module):
@@ -30,7 +28,7 @@ class SpatialPath(nn.Module):
 
 
 class AttentionRefinement(nn.Module):
-    """A convolution whose channels are weighed by their global averages."""
+    """A convolution whose channels are weighted by their global averages."""
 
     def __init__(self, in_channels: int, out_channels: int, **style: Any) -> None:
         super().__init__()
@@ -69,7 +67,7 @@ class ContextPath(nn.Module):
 
 
 class FeatureFusion(nn.Module):
-    """Concatenate two maps, mix them, and add the mixture weighed by its global averages."""
+    """Concatenate two maps, mix them, and add the mixture weighted by its global averages."""
 
     def __init__(self, in_channels: int, out_channels: int, **style: Any) -> None:
         super().__init__()
@@ -107,7 +105,7 @@ class BiSeNetV1(nn.Module):
     ) -> None:
         super().__init__()
         self.out_indices = out_indices
-        style = {"conv_cfg": conv_cfg, "norm_cfg": norm_cfg, "act_cfg": act_cfg}
+        style: Spec = {"conv_cfg": conv_cfg, "norm_cfg": norm_cfg, "act_cfg": act_cfg}
         self.context_path = ContextPath(backbone_cfg, context_channels, **style)
         self.spatial_path = SpatialPath(in_channels, spatial_channels, **style)
         self.ffm = FeatureFusion(spatial_channels[-1] + context_channels[0], out_channels, **style)

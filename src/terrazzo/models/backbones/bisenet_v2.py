@@ -9,10 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from terrazzo.models.layers import ConvBlock, DepthwiseSeparableConvBlock, build_norm, resize
+from terrazzo.models.layers import ConvBlock, DepthwiseSeparableConvBlock, Spec, build_norm, resize
 from terrazzo.registry import MODELS
-
-Spec = dict[str, Any]
 
 
 class DetailBranch(nn.Module):
@@ -63,7 +61,7 @@ class GatherExpansion(nn.Module):
     ) -> None:
         super().__init__()
         hidden = in_channels * expansion
-        depthwise = {"kernel_size": 3, "padding": 1, "groups": in_channels} | style
+        depthwise: Spec = {"kernel_size": 3, "padding": 1, "groups": in_channels} | style
         self.conv1 = ConvBlock(in_channels, in_channels, 3, padding=1, act_cfg=act_cfg, **style)
         self.shortcut = None
         if stride == 1:
@@ -131,12 +129,12 @@ class SemanticBranch(nn.Module):
 
 
 class BilateralGuidedAggregation(nn.Module):
-    """Each branch, at both resolutions, weighs the other's features."""
+    """Weight the features of each branch by the other, at both resolutions."""
 
     def __init__(self, channels: int, *, align_corners: bool, **style: Any) -> None:
         super().__init__()
         self.align_corners = align_corners
-        plain = style | {"act_cfg": None}
+        plain: Spec = style | {"act_cfg": None}
         pointwise = plain | {"pw_norm_cfg": None}
         self.detail_dwconv = nn.Sequential(DepthwiseSeparableConvBlock(channels, channels, 3, padding=1, **pointwise))
         self.detail_down = nn.Sequential(
@@ -174,7 +172,7 @@ class BiSeNetV2(nn.Module):
     ) -> None:
         super().__init__()
         self.out_indices = out_indices
-        style = {"conv_cfg": conv_cfg, "norm_cfg": norm_cfg, "act_cfg": act_cfg}
+        style: Spec = {"conv_cfg": conv_cfg, "norm_cfg": norm_cfg, "act_cfg": act_cfg}
         self.detail = DetailBranch(in_channels, detail_channels, **style)
         self.semantic = SemanticBranch(in_channels, semantic_channels, expansion=semantic_expansion_ratio, **style)
         self.bga = BilateralGuidedAggregation(bga_channels, align_corners=align_corners, **style)

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from terrazzo.models.layers import ConvBlock, build_activation, build_conv, build_norm, maybe_checkpoint
+from terrazzo.models.backbones.base import FreezableBackbone
+from terrazzo.models.layers import ConvBlock, Spec, build_activation, build_conv, build_norm, maybe_checkpoint
 from terrazzo.registry import MODELS
-
-Spec = dict[str, Any]
 
 
 def activation(act_cfg: Spec, channels: int) -> Spec:
-    """`act_cfg`, with one slope a channel for PReLU."""
+    """Return `act_cfg`, with a slope for each channel where it is a PReLU."""
     return act_cfg | {"num_parameters": channels} if act_cfg["type"] == "PReLU" else act_cfg
 
 
@@ -27,7 +25,7 @@ class NormActivation(nn.Sequential):
 
 
 class GlobalContext(nn.Module):
-    """Weigh each channel by two linear layers on the global averages."""
+    """Weight each channel by two linear layers on the global averages."""
 
     def __init__(self, channels: int, reduction: int, *, with_cp: bool) -> None:
         super().__init__()
@@ -40,15 +38,15 @@ class GlobalContext(nn.Module):
             nn.Sigmoid(),
         )
 
-    def weigh(self, x: Tensor) -> Tensor:
+    def scale_channels(self, x: Tensor) -> Tensor:
         return x * self.fc(self.avg_pool(x).flatten(1))[:, :, None, None]
 
     def forward(self, x: Tensor) -> Tensor:
-        return maybe_checkpoint(self.weigh, x, enabled=self.with_cp)
+        return maybe_checkpoint(self.scale_channels, x, enabled=self.with_cp)
 
 
 class ContextGuidedBlock(nn.Module):
-    """Local features and their surroundings, joined and weighed by the global context.
+    """Local features and their surroundings, joined and weighted by the global context.
 
     The downsampling block has no shortcut and squeezes the joint features back to `out_channels`.
     """
@@ -81,7 +79,7 @@ class ContextGuidedBlock(nn.Module):
             norm_cfg=norm_cfg,
             act_cfg=activation(act_cfg, width),
         )
-        depthwise = {"kernel_size": 3, "groups": width, "bias": False}
+        depthwise: Spec = {"kernel_size": 3, "groups": width, "bias": False}
         self.f_loc = build_conv(conv_cfg, width, width, padding=1, **depthwise)
         self.f_sur = build_conv(conv_cfg, width, width, padding=dilation, dilation=dilation, **depthwise)
         self.bn = build_norm(norm_cfg, 2 * width)
@@ -102,8 +100,13 @@ class ContextGuidedBlock(nn.Module):
 
 
 @MODELS.register
-class CGNet(nn.Module):
+class CGNet(FreezableBackbone):
     """CGNet (Wu et al., TIP 2021) -> the maps at 1/2, 1/4 and 1/8; the first two contain the shrunken image."""
+
+    level1: nn.ModuleList
+    level2: nn.ModuleList
+    norm_prelu_1: NormActivation
+    norm_prelu_2: NormActivation
 
     def __init__(
         self,
@@ -121,7 +124,9 @@ class CGNet(nn.Module):
     ) -> None:
         super().__init__()
         self.norm_eval = norm_eval
-        style = {"norm_cfg": norm_cfg, "act_cfg": act_cfg}
+        style: Spec = {"norm_cfg": norm_cfg, "act_cfg": act_cfg}
+
+        # stem: three convolutions, the first of them strided
         width = num_channels[0]
         self.stem = nn.Sequential(
             *[
@@ -138,9 +143,13 @@ class CGNet(nn.Module):
                 for index in range(3)
             ]
         )
+
+        # the shrunken image joins the features
         self.halve = nn.AvgPool2d(3, stride=2, padding=1)
         width += in_channels
         self.norm_prelu_0 = NormActivation(width, **style)
+
+        # levels: a downsampling block, then plain ones
         for level in (1, 2):
             channels = num_channels[level]
             blocks = [
@@ -160,26 +169,19 @@ class CGNet(nn.Module):
             width = 2 * channels + (in_channels if level == 1 else 0)
             self.add_module(f"norm_prelu_{level}", NormActivation(width, **style))
 
-    def train(self, mode: bool = True) -> CGNet:
-        super().train(mode)
-        if mode and self.norm_eval:
-            for module in self.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.eval()
-        return self
-
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         half = self.halve(x)
         quarter = self.halve(half)
         fine = self.norm_prelu_0(torch.cat([self.stem(x), half], dim=1))
-        first, last = self.run(self.level1, fine)
+        first, last = first_and_last(self.level1, fine)
         middle = self.norm_prelu_1(torch.cat([last, first, quarter], dim=1))
-        coarse = self.norm_prelu_2(torch.cat(self.run(self.level2, middle), dim=1))
+        coarse = self.norm_prelu_2(torch.cat(first_and_last(self.level2, middle), dim=1))
         return fine, middle, coarse
 
-    def run(self, level: nn.ModuleList, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The outputs of a level's first and last block."""
-        first = x = level[0](x)
-        for block in list(level)[1:]:
-            x = block(x)
-        return first, x
+
+def first_and_last(level: nn.ModuleList, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Apply the blocks of a level, and return the outputs of the first and of the last."""
+    first = x = level[0](x)
+    for block in level[1:].children():
+        x = block(x)
+    return first, x

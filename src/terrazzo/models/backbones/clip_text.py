@@ -11,18 +11,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from terrazzo.errors import UserError, nearest
+from terrazzo.models.layers import Spec
 from terrazzo.models.layers.clip import ClipLayer
 from terrazzo.models.layers.clip_prompts import PROMPTS
 from terrazzo.models.layers.clip_tokens import CONTEXT_LENGTH, tokenize
 from terrazzo.registry import DATASETS, MODELS
 
-Spec = dict[str, Any]
-
 BATCH = 256  # sentences encoded at once
 
 
 def class_names(dataset_name: str) -> list[str]:
-    """The classes of a data set by its type or a short name, without the background. Raises UserError if unknown."""
+    """Return the classes of a data set, by type or short name, without the background. Raises UserError if unknown."""
     names: dict[str, Any] = {}
     for kind in DATASETS:
         spec = DATASETS.get(kind)
@@ -61,18 +60,23 @@ class CLIPTextEncoder(nn.Module):
         act_cfg: Spec = {"type": "QuickGELU"},  # noqa: B006 - never written to
     ) -> None:
         super().__init__()
+
+        # classes and the sentences around them
         if dataset_name is None and vocabulary is None:
             raise UserError("CLIPTextEncoder needs the class names: give dataset_name or vocabulary")
         if isinstance(templates, str):
             if templates not in PROMPTS:
-                raise UserError(f"text_encoder.templates: '{templates}' is none of {', '.join(PROMPTS)}, nor a list")
+                raise UserError(f"text_encoder.templates: '{templates}' is unknown: use {', '.join(PROMPTS)} or a list")
             templates = PROMPTS[templates]
         self.dataset_name, self.vocabulary, self.templates = dataset_name, vocabulary, templates
         self.context_length = context_length
         self.cache_feature = cache_feature
-        self.kept: Tensor | None = None
-        self.kept_for: Any = None
 
+        # embeddings of the last weights
+        self.cached: Tensor | None = None
+        self.cached_for: Any = None
+
+        # network
         self.positional_embedding = nn.Parameter(torch.empty(context_length, embed_dims))
         self.text_projection = nn.Parameter(torch.empty(embed_dims, output_dims))
         self.logit_scale = nn.Parameter(torch.full((), math.log(1 / 0.07)))
@@ -84,6 +88,8 @@ class CLIPTextEncoder(nn.Module):
             ClipLayer(embed_dims, num_heads, mlp_ratio, act_cfg=act_cfg, norm_cfg=norm_cfg) for _ in range(num_layers)
         )
         self.ln_final = nn.LayerNorm(embed_dims, eps=norm_cfg.get("eps", 1e-5))
+
+        # weights: only "no object" is trained
         nn.init.normal_(self.positional_embedding, std=0.01)
         nn.init.normal_(self.text_projection, std=embed_dims**-0.5)
         nn.init.normal_(self.token_embedding.weight, std=0.02)
@@ -92,8 +98,15 @@ class CLIPTextEncoder(nn.Module):
         self.register_load_state_dict_post_hook(CLIPTextEncoder.forget)
 
     def forget(self, *_: Any) -> None:
-        """Drop the kept embeddings: other weights have been loaded."""
-        self.kept = self.kept_for = None
+        """Drop the cached embeddings after other weights are loaded."""
+        self.cached = self.cached_for = None
+
+    def class_names(self) -> Sequence[str]:
+        """The vocabulary, or the classes of the data set."""
+        if self.vocabulary is not None:
+            return self.vocabulary
+        assert self.dataset_name is not None  # as the constructor demands
+        return class_names(self.dataset_name)
 
     def encode(self, tokens: Tensor) -> Tensor:
         """Tokens (N, L) -> embeddings (N, output_dims), each read at the end token."""
@@ -107,27 +120,27 @@ class CLIPTextEncoder(nn.Module):
 
     @torch.no_grad()
     def encode_classes(self) -> Tensor:
-        """The mean embedding of each class over all sentences (K, output_dims), of length 1."""
-        names = class_names(self.dataset_name) if self.vocabulary is None else self.vocabulary  # type: ignore[arg-type]
+        """Return the mean embedding of each class over all sentences (K, output_dims), of length 1."""
+        names = self.class_names()
         sentences = [template.format(name) for name in names for template in self.templates]
         batches = [sentences[first : first + BATCH] for first in range(0, len(sentences), BATCH)]
-        # attention is causal: what follows the end of the longest sentence is never read
+        # attention is causal: nothing after the end of the longest sentence is read
         tokens = [tokenize(batch, self.context_length).to(self.logit_scale.device) for batch in batches]
         embeddings = torch.cat([F.normalize(self.encode(batch), dim=-1) for batch in tokens])
         return F.normalize(embeddings.unflatten(0, (len(names), -1)).mean(1), dim=-1)
 
     def class_embeddings(self) -> Tensor:
-        """The classes' embeddings, kept for as long as the weights stay as they are."""
+        """The embeddings of the classes, cached until the weights change."""
         if not self.cache_feature:
             return self.encode_classes()
-        if torch.compiler.is_compiling():  # a traced graph holds them, or else computes them
-            return self.encode_classes() if self.kept is None else self.kept
+        if torch.compiler.is_compiling():  # a traced graph contains or computes them
+            return self.encode_classes() if self.cached is None else self.cached
         frozen = [weight for name, weight in self.named_parameters() if name != "bg_embed"]
         weights = [(weight.data_ptr(), weight._version) for weight in frozen]
-        if self.kept is None or weights != self.kept_for:
+        if self.cached is None or weights != self.cached_for:
             with torch.inference_mode(False):  # they may be used in training later
-                self.kept, self.kept_for = self.encode_classes(), weights
-        return self.kept
+                self.cached, self.cached_for = self.encode_classes(), weights
+        return self.cached
 
     def forward(self) -> Tensor:
         embeddings = self.class_embeddings()

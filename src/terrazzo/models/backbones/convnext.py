@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from terrazzo.errors import UserError, nearest
+from terrazzo.models.backbones.base import FreezableBackbone
 from terrazzo.models.backbones.convnext_weights import NAMINGS
-from terrazzo.models.layers import build_activation, build_norm, maybe_checkpoint
-from terrazzo.models.layers.drop import DropPath
+from terrazzo.models.layers import Spec, build_activation, build_norm, maybe_checkpoint
+from terrazzo.models.layers.drop import DropPath, drop_path_rates
+from terrazzo.models.layers.init import init_truncated
 from terrazzo.models.layers.resize import at_least
-from terrazzo.models.layers.transformer import drop_path_rates
 from terrazzo.registry import MODELS
-
-Spec = dict[str, Any]
 
 # blocks and channels of each stage
 ARCHITECTURES: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
@@ -103,7 +101,7 @@ class ConvNeXtBlock(nn.Module):
 
 
 @MODELS.register
-class ConvNeXt(nn.Module):
+class ConvNeXt(FreezableBackbone):
     """ConvNeXt (Liu et al., CVPR 2022) -> the normalised maps of `out_indices`, or their averages (N, C).
 
     `arch` is a name, or a dict of `depths` and `channels`. Raises UserError for an unknown name.
@@ -129,11 +127,15 @@ class ConvNeXt(nn.Module):
         with_cp: bool = False,
     ) -> None:
         super().__init__()
+
+        # architecture
         depths, widths = architecture(arch)
         self.stem_patch_size = stem_patch_size
         self.frozen_stages, self.gap_before_final_norm = frozen_stages, gap_before_final_norm
         indices = [out_indices] if isinstance(out_indices, int) else out_indices
         self.out_indices = [index % len(depths) for index in indices]
+
+        # stages: downsampling, then blocks
         self.downsample_layers = nn.ModuleList()
         self.stages = nn.ModuleList()
         rates = iter(drop_path_rates(drop_path_rate, sum(depths)))
@@ -159,25 +161,21 @@ class ConvNeXt(nn.Module):
                 for _ in range(depth)
             ]
             self.stages.append(nn.Sequential(*blocks))
+
+        # norms of the outputs
         for index in self.out_indices:
             self.add_module(f"norm{index}", build_norm(norm_cfg, widths[index]))
+
+        # weights
         for module in self.modules():
             if isinstance(module, (nn.Conv2d, nn.Linear)):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                nn.init.zeros_(module.bias)
+                init_truncated(module)
         self.freeze()
 
-    def freeze(self) -> None:
-        """Stop gradients of the first `frozen_stages` stages."""
+    def frozen_parts(self) -> Iterable[nn.Module]:
+        """The first `frozen_stages` stages."""
         for index in range(self.frozen_stages):
-            for module in (self.downsample_layers[index], self.stages[index]):
-                module.eval()
-                module.requires_grad_(False)
-
-    def train(self, mode: bool = True) -> ConvNeXt:
-        super().train(mode)
-        self.freeze()
-        return self
+            yield from (self.downsample_layers[index], self.stages[index])
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         outputs = []
@@ -194,7 +192,7 @@ class ConvNeXt(nn.Module):
 
 
 def architecture(arch: str | dict[str, Sequence[int]]) -> tuple[Sequence[int], Sequence[int]]:
-    """Depths and channels of a named architecture, or those that a dict gives."""
+    """Return depths and channels of a named architecture, or those of a dict."""
     if isinstance(arch, dict):
         if set(arch) != {"depths", "channels"}:
             raise UserError(f"ConvNeXt: an arch dict has the keys depths and channels, not {', '.join(arch)}")

@@ -9,15 +9,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from terrazzo.models.backbones.ddrnet_weights import DDRNET_NAMINGS
-from terrazzo.models.layers import ConvBlock, build_activation, build_norm, resize
+from terrazzo.models.layers import ConvBlock, Spec, build_activation, build_norm, resize
+from terrazzo.models.layers.init import init_kaiming
 from terrazzo.registry import MODELS
 
-Spec = dict[str, Any]
 RELU = {"type": "ReLU", "inplace": True}
 
 
-class BasicBlock(nn.Module):
-    """Two 3x3 convolutions with a shortcut; `activate` applies the activation after the sum."""
+class ResidualBlock(nn.Module):
+    """The base of residual blocks; `activate` applies the activation after the sum."""
 
     expansion = 1
 
@@ -33,42 +33,45 @@ class BasicBlock(nn.Module):
         act_cfg: Spec,
     ) -> None:
         super().__init__()
-        self.conv1 = ConvBlock(in_channels, channels, 3, stride, padding=1, norm_cfg=norm_cfg, act_cfg=act_cfg)
-        self.conv2 = ConvBlock(channels, channels, 3, padding=1, norm_cfg=norm_cfg, act_cfg=None)
+        self.add_layers(in_channels, channels, stride, norm_cfg=norm_cfg, act_cfg=act_cfg)
         self.downsample = downsample
         self.activate = build_activation(act_cfg) if activate else nn.Identity()
 
+    def add_layers(self, in_channels: int, channels: int, stride: int, *, norm_cfg: Spec, act_cfg: Spec) -> None:
+        """Add the convolutions of the residual branch."""
+        raise NotImplementedError
+
+    def residual(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
-        return self.activate(self.conv2(self.conv1(x)) + shortcut)
+        return self.activate(self.residual(x) + shortcut)
 
 
-class Bottleneck(nn.Module):
-    """1x1, 3x3 and 1x1 to twice the width, with a shortcut and no activation after the sum."""
+class BasicBlock(ResidualBlock):
+    """Two 3x3 convolutions."""
+
+    def add_layers(self, in_channels: int, channels: int, stride: int, *, norm_cfg: Spec, act_cfg: Spec) -> None:
+        self.conv1 = ConvBlock(in_channels, channels, 3, stride, padding=1, norm_cfg=norm_cfg, act_cfg=act_cfg)
+        self.conv2 = ConvBlock(channels, channels, 3, padding=1, norm_cfg=norm_cfg, act_cfg=None)
+
+    def residual(self, x: Tensor) -> Tensor:
+        return self.conv2(self.conv1(x))
+
+
+class Bottleneck(ResidualBlock):
+    """1x1, 3x3 and 1x1 to twice the width."""
 
     expansion = 2
 
-    def __init__(
-        self,
-        in_channels: int,
-        channels: int,
-        *,
-        stride: int = 1,
-        downsample: nn.Module | None = None,
-        activate: bool = False,
-        norm_cfg: Spec,
-        act_cfg: Spec,
-    ) -> None:
-        super().__init__()
+    def add_layers(self, in_channels: int, channels: int, stride: int, *, norm_cfg: Spec, act_cfg: Spec) -> None:
         self.conv1 = ConvBlock(in_channels, channels, 1, norm_cfg=norm_cfg, act_cfg=act_cfg)
         self.conv2 = ConvBlock(channels, channels, 3, stride, padding=1, norm_cfg=norm_cfg, act_cfg=act_cfg)
         self.conv3 = ConvBlock(channels, channels * self.expansion, 1, norm_cfg=norm_cfg, act_cfg=None)
-        self.downsample = downsample
-        self.activate = build_activation(act_cfg) if activate else nn.Identity()
 
-    def forward(self, x: Tensor) -> Tensor:
-        shortcut = x if self.downsample is None else self.downsample(x)
-        return self.activate(self.conv3(self.conv2(self.conv1(x))) + shortcut)
+    def residual(self, x: Tensor) -> Tensor:
+        return self.conv3(self.conv2(self.conv1(x)))
 
 
 class DAPPM(nn.Module):
@@ -89,7 +92,7 @@ class DAPPM(nn.Module):
 
         def block(source: int, width: int, size: int, **options: Any) -> ConvBlock:
             order = ("norm", "act", "conv")
-            style = {"norm_cfg": norm_cfg, "act_cfg": act_cfg, "order": order}
+            style: Spec = {"norm_cfg": norm_cfg, "act_cfg": act_cfg, "order": order}
             return ConvBlock(source, width, size, padding=size // 2, **style, **options)
 
         poolings = [nn.AvgPool2d(2**power + 1, 2 ** (power - 1), 2 ** (power - 1)) for power in (2, 3, 4)]
@@ -113,7 +116,7 @@ class DAPPM(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         fine, coarse = self.pool(x)
         branches = [fine]
-        for process, pooled in zip(self.processes, coarse, strict=True):  # type: ignore[call-overload]
+        for process, pooled in zip(self.processes.children(), coarse, strict=True):
             branches.append(process(pooled + branches[-1]))
         return self.compression(torch.cat(branches, dim=1)) + self.shortcut(x)
 
@@ -140,7 +143,9 @@ class DDRNet(nn.Module):
     ) -> None:
         super().__init__()
         self.align_corners = align_corners
-        self.style = {"norm_cfg": norm_cfg, "act_cfg": act_cfg}
+        self.style: Spec = {"norm_cfg": norm_cfg, "act_cfg": act_cfg}
+
+        # stem to 1/8
         width = channels
         self.stem = nn.Sequential(
             ConvBlock(in_channels, width, 3, stride=2, padding=1, **self.style),
@@ -150,6 +155,8 @@ class DDRNet(nn.Module):
             self.blocks(BasicBlock, width, width * 2, 2, stride=2),
             nn.ReLU(),
         )
+
+        # context branch
         self.context_branch_layers = nn.ModuleList(
             [
                 self.blocks(BasicBlock, width * 2, width * 4, 2, stride=2),
@@ -157,7 +164,9 @@ class DDRNet(nn.Module):
                 self.blocks(Bottleneck, width * 8, width * 8, 1, stride=2),
             ]
         )
-        linear = self.style | {"act_cfg": None}
+
+        # exchange between the branches
+        linear: Spec = self.style | {"act_cfg": None}
         self.compression_1 = ConvBlock(width * 4, width * 2, 1, **linear)
         self.down_1 = ConvBlock(width * 2, width * 4, 3, stride=2, padding=1, **linear)
         self.compression_2 = ConvBlock(width * 8, width * 2, 1, **linear)
@@ -165,6 +174,8 @@ class DDRNet(nn.Module):
             ConvBlock(width * 2, width * 4, 3, stride=2, padding=1, **self.style),
             ConvBlock(width * 4, width * 8, 3, stride=2, padding=1, **linear),
         )
+
+        # detail branch and pooling
         self.spatial_branch_layers = nn.ModuleList(
             [
                 self.blocks(BasicBlock, width * 2, width * 2, 2),
@@ -174,13 +185,15 @@ class DDRNet(nn.Module):
         )
         self.spp = DAPPM(width * 16, ppm_channels, width * 4, **self.style)
 
-    def blocks(self, block: type[nn.Module], in_channels: int, channels: int, count: int, stride: int = 1) -> nn.Module:
+    def blocks(
+        self, block: type[ResidualBlock], in_channels: int, channels: int, count: int, stride: int = 1
+    ) -> nn.Module:
         """A chain of blocks, activated between them and not after the last."""
         width = channels * block.expansion
         downsample = None
         if stride != 1 or in_channels != width:
             conv = nn.Conv2d(in_channels, width, 1, stride=stride, bias=False)
-            nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+            init_kaiming(conv)
             downsample = nn.Sequential(conv, build_norm(self.style["norm_cfg"], width))
         layers = [
             block(
@@ -205,12 +218,12 @@ class DDRNet(nn.Module):
         detail, context = self.exchange(detail, context, self.down_2, self.compression_2)
         detail = self.spatial_branch_layers[2](F.relu(detail))  # N, 4 * channels, H/8, W/8
         context = self.spp(self.context_branch_layers[2](F.relu(context)))  # N, 4 * channels, H/64, W/64
-        return half_way, detail + self.resize(context, detail)
+        return half_way, detail + self.match_size(context, detail)
 
     def exchange(self, detail: Tensor, context: Tensor, down: nn.Module, compress: nn.Module) -> tuple[Tensor, Tensor]:
-        """Each branch plus what the other gives it at its own size and width."""
-        upwards = self.resize(compress(F.relu(context)), detail)
+        """Each branch plus the other, brought to its size and width."""
+        upwards = self.match_size(compress(F.relu(context)), detail)
         return detail + upwards, context + down(F.relu(detail))
 
-    def resize(self, x: Tensor, like: Tensor) -> Tensor:
+    def match_size(self, x: Tensor, like: Tensor) -> Tensor:
         return resize(x, like=like, align_corners=self.align_corners)

@@ -8,7 +8,7 @@ KINDS = ("conv", "bn")
 
 
 def absorb_bias(weights: Weights, original: Weights) -> Weights:
-    """A bias just before a batch norm, which ours does not have: taken off the running mean."""
+    """Subtract the bias before a batch norm, which our convolution lacks, from the running mean."""
     for name in [name for name in weights if name.startswith("stem.") and name.endswith(".conv.bias")]:
         mean = name.replace(".conv.bias", ".bn.running_mean")
         weights[mean] = weights[mean] - weights.pop(name)
@@ -16,7 +16,7 @@ def absorb_bias(weights: Weights, original: Weights) -> Weights:
 
 
 def pair(pattern: str, replacement: str) -> Rule:
-    """A convolution and its norm as numbers 0 and 1, the pattern's last group."""
+    """Rename a convolution and its norm, numbered 0 and 1 by the last group of the pattern."""
     return pattern, lambda match: match.expand(replacement).format(KINDS[int(match[match.lastindex])])
 
 

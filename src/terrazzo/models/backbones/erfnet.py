@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from terrazzo.models.layers import build_activation, build_conv, build_norm, resize
+from terrazzo.models.layers import Spec, build_activation, build_conv, build_norm, resize
 from terrazzo.registry import MODELS
-
-Spec = dict[str, Any]
 
 
 class Downsampler(nn.Module):
@@ -80,7 +77,7 @@ class ERFNet(nn.Module):
     """ERFNet (Romera et al., T-ITS 2018), encoder and decoder -> one map at 1/2.
 
     The encoder's last stage repeats `enc_non_bottleneck_dilations` until it has its number of blocks. Norms
-    have an eps of 1e-3, as in the paper's code, unless `norm_cfg` says otherwise.
+    have an eps of 1e-3, as in the paper's code, unless `norm_cfg` sets it.
     """
 
     def __init__(
@@ -100,8 +97,10 @@ class ERFNet(nn.Module):
         act_cfg: Spec = {"type": "ReLU"},  # noqa: B006 - never written to
     ) -> None:
         super().__init__()
-        style = {"norm_cfg": {"eps": 1e-3} | norm_cfg, "act_cfg": act_cfg}
-        conv_style = style | {"conv_cfg": conv_cfg}
+        style: Spec = {"norm_cfg": {"eps": 1e-3} | norm_cfg, "act_cfg": act_cfg}
+        conv_style: Spec = style | {"conv_cfg": conv_cfg}
+
+        # encoder: a downsampling, then residual blocks
         first, *stages = enc_downsample_channels
         self.encoder = nn.ModuleList([Downsampler(in_channels, first, **conv_style)])
         width = first
@@ -118,6 +117,8 @@ class ERFNet(nn.Module):
                         **conv_style,
                     )
                 )
+
+        # decoder: an upsampling, then residual blocks
         self.decoder = nn.ModuleList()
         for index, channels in enumerate(dec_upsample_channels):
             self.decoder.append(Upsampler(width, channels, **style))

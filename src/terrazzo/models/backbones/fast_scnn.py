@@ -11,10 +11,8 @@ from torch import Tensor, nn
 
 from terrazzo.errors import UserError
 from terrazzo.models.backbones.mobilenet_v2 import InvertedResidual
-from terrazzo.models.layers import ConvBlock, DepthwiseSeparableConvBlock, resize
+from terrazzo.models.layers import ConvBlock, DepthwiseSeparableConvBlock, Spec, resize
 from terrazzo.registry import MODELS
-
-Spec = dict[str, Any]
 
 
 class LearningToDownsample(nn.Module):
@@ -36,6 +34,10 @@ class LearningToDownsample(nn.Module):
 
 class GlobalFeatureExtractor(nn.Module):
     """Three groups of inverted residuals and a pooling pyramid."""
+
+    bottleneck1: nn.Sequential
+    bottleneck2: nn.Sequential
+    bottleneck3: nn.Sequential
 
     def __init__(
         self,
@@ -85,7 +87,7 @@ class FeatureFusion(nn.Module):
     ) -> None:
         super().__init__()
         self.align_corners = align_corners
-        plain = style | {"act_cfg": None}
+        plain: Spec = style | {"act_cfg": None}
         self.dwconv = ConvBlock(lower_channels, out_channels, 3, padding=1, groups=out_channels, **style)
         self.conv_lower_res = ConvBlock(out_channels, out_channels, 1, **plain)
         self.conv_higher_res = ConvBlock(higher_channels, out_channels, 1, **plain)
@@ -122,16 +124,20 @@ class FastSCNN(nn.Module):
         dw_act_cfg: Spec | None = None,
     ) -> None:
         super().__init__()
+
+        # channels of the parts
         for names, produced, consumed in (
             ("global_in_channels and higher_in_channels", global_in_channels, higher_in_channels),
             ("global_out_channels and lower_in_channels", global_out_channels, lower_in_channels),
         ):
             if produced != consumed:
                 raise UserError(
-                    f"FastSCNN: {names} are the same map's and must be equal, not {produced} and {consumed}"
+                    f"FastSCNN: {names} belong to the same map and must be equal, not {produced} and {consumed}"
                 )
+
+        # parts
         self.out_indices = out_indices
-        style = {"conv_cfg": conv_cfg, "norm_cfg": norm_cfg, "act_cfg": act_cfg}
+        style: Spec = {"conv_cfg": conv_cfg, "norm_cfg": norm_cfg, "act_cfg": act_cfg}
         self.learning_to_downsample = LearningToDownsample(
             in_channels, downsample_dw_channels, global_in_channels, dw_act_cfg=dw_act_cfg, **style
         )

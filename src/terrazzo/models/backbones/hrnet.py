@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import reduce
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from terrazzo.errors import UserError, nearest
+from terrazzo.models.backbones.base import FreezableBackbone
 from terrazzo.models.backbones.hrnet_weights import NAMINGS
-from terrazzo.models.backbones.resnet import BasicBlock, Block, Bottleneck
-from terrazzo.models.layers import Upsample, build_conv, build_norm, norm_name, resize
+from terrazzo.models.backbones.resnet import BasicBlock, Block, Bottleneck, zero_last_norms
+from terrazzo.models.layers import Spec, Upsample, build_conv, build_norm, norm_name, resize
+from terrazzo.models.layers.init import init_kaiming
 from terrazzo.registry import MODELS
-
-Spec = dict[str, Any]
 
 BLOCKS: dict[str, type[Block]] = {"BASIC": BasicBlock, "BOTTLENECK": Bottleneck}
 
@@ -23,7 +25,7 @@ BLOCKS: dict[str, type[Block]] = {"BASIC": BasicBlock, "BOTTLENECK": Bottleneck}
 def conv_norm(in_channels: int, out_channels: int, size: int, stride: int, style: Spec) -> list[nn.Module]:
     """A bias-free convolution and its norm."""
     conv = build_conv(style["conv_cfg"], in_channels, out_channels, size, stride=stride, padding=size // 2, bias=False)
-    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+    init_kaiming(conv)
     return [conv, build_norm(style["norm_cfg"], out_channels)]
 
 
@@ -31,8 +33,8 @@ def residual_blocks(block: type[Block], in_channels: int, channels: int, count: 
     """`count` residual blocks at one resolution, the first with a projected shortcut where the width changes."""
     width = channels * block.expansion
     downsample = None if in_channels == width else nn.Sequential(*conv_norm(in_channels, width, 1, 1, style))
-    first = block(in_channels, channels, downsample=downsample, **style)  # type: ignore[call-arg]
-    return nn.Sequential(first, *(block(width, channels, **style) for _ in range(count - 1)))  # type: ignore[call-arg]
+    first = block(in_channels, channels, downsample=downsample, **style)
+    return nn.Sequential(first, *(block(width, channels, **style) for _ in range(count - 1)))
 
 
 class Fusion(nn.Module):
@@ -71,17 +73,18 @@ class Fusion(nn.Module):
             return maps
         fused = []
         for like, paths in zip(maps, self.fuse_layers, strict=False):
-            # an odd size comes back one larger from a doubling: fit it
-            fused.append(F.relu(sum(resize(path(x), like=like) for path, x in zip(paths, maps, strict=True))))
+            # an odd size is one larger after halving and doubling: fit it
+            parts = [resize(path(x), like=like) for path, x in zip(paths.children(), maps, strict=True)]
+            fused.append(F.relu(reduce(torch.add, parts)))
         return fused
 
 
 @MODELS.register
-class HRNet(nn.Module):
+class HRNet(FreezableBackbone):
     """HRNetV2 (Wang et al., TPAMI 2020): parallel resolutions that exchange features throughout -> one map of each.
 
     `extra` describes `stage1` to `stage4`, each with `num_modules`, `num_branches`, `block` ("BASIC" or "BOTTLENECK"),
-    `num_blocks` and `num_channels`. Without `multiscale_output` only the finest map comes out.
+    `num_blocks` and `num_channels`. Without `multiscale_output` only the finest map is returned.
     """
 
     namings = NAMINGS
@@ -101,7 +104,7 @@ class HRNet(nn.Module):
     ) -> None:
         super().__init__()
         self.frozen_stages, self.norm_eval = frozen_stages, norm_eval
-        self.style = {"conv_cfg": conv_cfg, "norm_cfg": norm_cfg, "with_cp": with_cp}
+        self.style: Spec = {"conv_cfg": conv_cfg, "norm_cfg": norm_cfg, "with_cp": with_cp}
         self.add_stem(in_channels)
         widths = self.add_first_stage(**stage_spec(extra, "stage1"))
         for number in (2, 3, 4):
@@ -109,9 +112,7 @@ class HRNet(nn.Module):
             all_outputs = multiscale_output or number < 4
             widths = self.add_stage(number, widths, all_outputs=all_outputs, **spec)
         if zero_init_residual:
-            for module in self.modules():
-                if isinstance(module, Block):
-                    nn.init.zeros_(getattr(module, module.norms[2 if module.expansion == 4 else 1]).weight)
+            zero_last_norms(self)
         self.freeze()
 
     def add_stem(self, in_channels: int) -> None:
@@ -174,25 +175,15 @@ class HRNet(nn.Module):
                 layers.append(nn.Sequential(*conv_norm(widths[index], target, 3, 1, self.style), nn.ReLU(inplace=True)))
         return nn.ModuleList(layers)
 
-    def freeze(self) -> None:
-        """Stop gradients and running statistics of the stem and the first `frozen_stages` stages."""
+    def frozen_parts(self) -> Iterable[nn.Module]:
+        """The stem (from 0 on) and the first `frozen_stages` stages, each with the transition after it."""
         if self.frozen_stages < 0:
             return
-        frozen = ["conv1", self.norms[0], "conv2", self.norms[1]]
+        names = ["conv1", self.norms[0], "conv2", self.norms[1]]
         for number in range(1, self.frozen_stages + 1):
-            frozen += ["layer1" if number == 1 else f"stage{number}"]
-            frozen += [f"transition{number}"] if number < 4 else []
-        for name in frozen:
-            getattr(self, name).eval().requires_grad_(False)
-
-    def train(self, mode: bool = True) -> HRNet:
-        super().train(mode)
-        self.freeze()
-        if mode and self.norm_eval:
-            for module in self.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.eval()
-        return self
+            names += ["layer1" if number == 1 else f"stage{number}"]
+            names += [f"transition{number}"] if number < 4 else []
+        yield from (getattr(self, name) for name in names)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         for number, name in enumerate(self.norms, 1):
@@ -206,9 +197,9 @@ class HRNet(nn.Module):
 
 
 def stage_spec(extra: dict[str, Spec], name: str) -> Spec:
-    """One stage's settings with its block as a class. Raises UserError where they are absent or do not fit."""
+    """Return a stage's settings with its block as a class. Raises UserError where they are absent or do not fit."""
     if name not in extra:
-        raise UserError(f"HRNet: extra needs stage1 to stage4, and has no '{name}'")
+        raise UserError(f"HRNet: extra needs stage1 to stage4, but has no '{name}'")
     spec = dict(extra[name])
     branches, kind = spec.pop("num_branches"), spec["block"]
     if kind not in BLOCKS:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from terrazzo.errors import UserError
-from terrazzo.models.layers import ConvBlock, resize
+from terrazzo.models.layers import ConvBlock, Spec, resize
 from terrazzo.registry import MODELS
-
-Spec = dict[str, Any]
 
 
 @MODELS.register
@@ -41,7 +38,7 @@ class ICNet(nn.Module):
     ) -> None:
         super().__init__()
         self.align_corners = align_corners
-        style = {"conv_cfg": conv_cfg, "norm_cfg": norm_cfg, "act_cfg": act_cfg}
+        style: Spec = {"conv_cfg": conv_cfg, "norm_cfg": norm_cfg, "act_cfg": act_cfg}
         middle, deep = layer_channels
         self.backbone = MODELS.build(backbone_cfg, "backbone.backbone_cfg")
         if not hasattr(self.backbone, "stem"):

@@ -31,7 +31,7 @@ class MAE(BEiT):
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
 
     def resize_weight(self, name: str, value: Tensor) -> Tensor | None:
-        """Positions learned at another image size, for this one; None for any other weight."""
+        """Resize positions learned at another image size; return None for any other weight."""
         return resize_learned(value, self.grid, extra_tokens=1) if name == "pos_embed" else None
 
     def embed(self, patches: Tensor, grid: Grid) -> Tensor:

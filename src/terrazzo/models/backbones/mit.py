@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from torch import Tensor, nn
 
 from terrazzo.models.backbones.mit_weights import NAMINGS
-from terrazzo.models.layers import build_activation, build_norm, maybe_checkpoint
-from terrazzo.models.layers.drop import DropPath
+from terrazzo.models.layers import Spec, build_activation, build_norm
+from terrazzo.models.layers.drop import DropPath, drop_path_rates
 from terrazzo.models.layers.efficient_attention import EfficientAttention
-from terrazzo.models.layers.init import init_convolutions
+from terrazzo.models.layers.init import init_convolutions, init_transformer
 from terrazzo.models.layers.patch_embed import PatchEmbed
 from terrazzo.models.layers.tokens import Grid, as_map, as_tokens, lay_for_depthwise
-from terrazzo.models.layers.transformer import drop_path_rates, init_transformer
+from terrazzo.models.layers.transformer import PreNormLayer
 from terrazzo.registry import MODELS
-
-Spec = dict[str, Any]
 
 
 class MixFeedForward(nn.Module):
-    """Feed-forward network with a 3x3 depthwise convolution, which tells where a token is."""
+    """Feed-forward network with a 3x3 depthwise convolution, which encodes the position of a token."""
 
     def __init__(self, embed_dims: int, channels: int, *, act_cfg: Spec, drop: float, drop_path: float) -> None:
         super().__init__()
@@ -40,49 +37,12 @@ class MixFeedForward(nn.Module):
         return self.drop_path(as_tokens(self.layers(lay_for_depthwise(as_map(x, grid)))))
 
 
-class MixTransformerLayer(nn.Module):
-    """Pre-norm: efficient attention, then the mixing feed-forward network."""
+class MixTransformerLayer(PreNormLayer):
+    """Efficient attention, then the mixing feed-forward network; both read the grid."""
 
-    def __init__(
-        self,
-        embed_dims: int,
-        num_heads: int,
-        feedforward_channels: int,
-        *,
-        drop_rate: float,
-        attn_drop_rate: float,
-        drop_path_rate: float,
-        qkv_bias: bool,
-        sr_ratio: int,
-        act_cfg: Spec,
-        norm_cfg: Spec,
-        with_cp: bool,
-    ) -> None:
-        super().__init__()
-        self.with_cp = with_cp
-        self.norm1 = build_norm(norm_cfg, embed_dims)
-        self.attn = EfficientAttention(
-            embed_dims,
-            num_heads,
-            attn_drop=attn_drop_rate,
-            proj_drop=drop_rate,
-            drop_path=drop_path_rate,
-            qkv_bias=qkv_bias,
-            sr_ratio=sr_ratio,
-            norm_cfg=norm_cfg,
-        )
-        self.norm2 = build_norm(norm_cfg, embed_dims)
-        self.ffn = MixFeedForward(
-            embed_dims, feedforward_channels, act_cfg=act_cfg, drop=drop_rate, drop_path=drop_path_rate
-        )
-
-    def residuals(self, x: Tensor, grid: Grid) -> Tensor:
-        x = x + self.attn(self.norm1(x), grid)
-        return x + self.ffn(self.norm2(x), grid)
-
-    def forward(self, x: Tensor, grid: Grid) -> Tensor:
-        """Tokens (N, h * w, C) of the grid (h, w) -> tokens."""
-        return maybe_checkpoint(self.residuals, x, grid, enabled=self.with_cp)
+    def residuals(self, x: Tensor, layout: Grid) -> Tensor:
+        x = x + self.attn(self.norm1(x), layout)
+        return x + self.ffn(self.norm2(x), layout)
 
 
 @MODELS.register
@@ -117,6 +77,8 @@ class MixVisionTransformer(nn.Module):
     ) -> None:
         super().__init__()
         self.out_indices = out_indices
+
+        # stages: patch embedding, layers, norm
         rates = iter(drop_path_rates(drop_path_rate, sum(num_layers)))
         self.layers = nn.ModuleList()
         width = in_channels
@@ -131,32 +93,34 @@ class MixVisionTransformer(nn.Module):
                 padding=patch // 2,
                 norm_cfg=norm_cfg,
             )
-            blocks = nn.ModuleList(
-                MixTransformerLayer(
+            blocks = nn.ModuleList()
+            for _ in range(num_layers[stage]):
+                drops: Spec = {"drop_path": next(rates)}
+                attn = EfficientAttention(
                     channels,
                     num_heads[stage],
-                    int(mlp_ratio * channels),
-                    drop_rate=drop_rate,
-                    attn_drop_rate=attn_drop_rate,
-                    drop_path_rate=next(rates),
+                    attn_drop=attn_drop_rate,
+                    proj_drop=drop_rate,
                     qkv_bias=qkv_bias,
                     sr_ratio=sr_ratios[stage],
-                    act_cfg=act_cfg,
                     norm_cfg=norm_cfg,
-                    with_cp=with_cp,
+                    **drops,
                 )
-                for _ in range(num_layers[stage])
-            )
+                ffn = MixFeedForward(channels, int(mlp_ratio * channels), act_cfg=act_cfg, drop=drop_rate, **drops)
+                blocks.append(MixTransformerLayer(channels, attn, ffn, norm_cfg=norm_cfg, with_cp=with_cp))
             self.layers.append(nn.ModuleList([embed, blocks, build_norm(norm_cfg, channels)]))
             width = channels
+
+        # weights
         init_transformer(self)
         init_convolutions(self)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         outputs = []
-        for index, (embed, blocks, norm) in enumerate(self.layers):
+        for index, stage in enumerate(self.layers):
+            embed, blocks, norm = stage.children()
             x, grid = embed(x)
-            for block in blocks:
+            for block in blocks.children():
                 x = block(x, grid)
             x = as_map(norm(x), grid)
             if index in self.out_indices:

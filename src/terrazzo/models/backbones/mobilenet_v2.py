@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
+from terrazzo.models.backbones.base import FreezableBackbone
 from terrazzo.models.backbones.mobilenet_v2_weights import NAMINGS
-from terrazzo.models.layers import ConvBlock, maybe_checkpoint
+from terrazzo.models.layers import ConvBlock, Spec, maybe_checkpoint
 from terrazzo.registry import MODELS
-
-Spec = dict[str, Any]
 
 # expansion, channels, number of blocks
 STAGES = ((1, 16, 1), (6, 24, 2), (6, 32, 3), (6, 64, 4), (6, 96, 3), (6, 160, 3), (6, 320, 1))
@@ -59,7 +58,7 @@ class InvertedResidual(nn.Module):
 
 
 @MODELS.register
-class MobileNetV2(nn.Module):
+class MobileNetV2(FreezableBackbone):
     """MobileNetV2 (Sandler et al., CVPR 2018) -> the maps of the stages in `out_indices`."""
 
     namings = NAMINGS
@@ -82,7 +81,7 @@ class MobileNetV2(nn.Module):
         super().__init__()
         self.out_indices = out_indices
         self.frozen_stages, self.norm_eval = frozen_stages, norm_eval
-        style = {"conv_cfg": conv_cfg, "norm_cfg": norm_cfg, "act_cfg": act_cfg}
+        style: Spec = {"conv_cfg": conv_cfg, "norm_cfg": norm_cfg, "act_cfg": act_cfg}
         width = make_divisible(32 * widen_factor)
         self.conv1 = ConvBlock(in_channels, width, 3, stride=2, padding=1, **style)
         self.stages = [f"layer{number}" for number in range(1, len(STAGES) + 1)]
@@ -104,17 +103,11 @@ class MobileNetV2(nn.Module):
                 width = channels
             self.add_module(self.stages[index], nn.Sequential(*blocks))
 
-    def train(self, mode: bool = True) -> MobileNetV2:
-        super().train(mode)
+    def frozen_parts(self) -> Iterable[nn.Module]:
+        """`conv1` (from 0 on) and the first `frozen_stages` stages."""
         if self.frozen_stages >= 0:
-            for module in [self.conv1] + [getattr(self, name) for name in self.stages[: self.frozen_stages]]:
-                module.eval()
-                module.requires_grad_(False)
-        if mode and self.norm_eval:
-            for module in self.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.eval()
-        return self
+            yield self.conv1
+            yield from (getattr(self, name) for name in self.stages[: self.frozen_stages])
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         x = self.conv1(x)

@@ -7,19 +7,19 @@ import re
 from terrazzo.models.naming import Naming
 
 COUNTS = (1, 2, 3, 4, 3, 3, 1)  # blocks of each stage
-PLACES = [f"layer{stage}.{block}" for stage, count in enumerate(COUNTS, 1) for block in range(count)]
+BLOCKS = [f"layer{stage}.{block}" for stage, count in enumerate(COUNTS, 1) for block in range(count)]
 KINDS = ("conv", "bn")
 
 
 def block_name(match: re.Match[str]) -> str:
     """`features.N.conv.` of the N-th block, counted from 1."""
-    return f"{PLACES[int(match[1]) - 1]}.conv."
+    return f"{BLOCKS[int(match[1]) - 1]}.conv."
 
 
 def last_of(match: re.Match[str]) -> str:
-    """The projection, whose convolution and norm are not in a sequence of their own."""
-    place = 1 if match[1] == "layer1.0" else 2  # the first block has no expansion
-    return f"{match[1]}.conv.{place}.{KINDS[int(match[2]) - place]}."
+    """The projection, whose convolution and norm are not in a separate sequence."""
+    position = 1 if match[1] == "layer1.0" else 2  # the first block has no expansion
+    return f"{match[1]}.conv.{position}.{KINDS[int(match[2]) - position]}."
 
 
 NAMINGS = (

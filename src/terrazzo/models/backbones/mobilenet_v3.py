@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from torch import Tensor, nn
 
 from terrazzo.errors import UserError
+from terrazzo.models.backbones.base import FreezableBackbone
 from terrazzo.models.backbones.mobilenet_v2 import make_divisible
 from terrazzo.models.backbones.mobilenet_v3_weights import NAMINGS
-from terrazzo.models.layers import ConvBlock, maybe_checkpoint
+from terrazzo.models.layers import ConvBlock, Spec, maybe_checkpoint
 from terrazzo.registry import MODELS
-
-Spec = dict[str, Any]
 
 # kernel, hidden channels, channels, squeeze and excitation, activation, stride
 SMALL = (
@@ -46,12 +44,12 @@ LARGE = (
     (5, 960, 160, True, "HSwish", 1),
     (5, 960, 160, True, "HSwish", 1),
 )
-# blocks, channels of the last convolution, the blocks (from 1) where dilations of 2 and 4 take the place of a stride
+# blocks, channels of the last convolution, the blocks (from 1) where dilations of 2 and 4 replace a stride
 ARCHITECTURES = {"small": (SMALL, 576, 4, 9), "large": (LARGE, 960, 7, 13)}
 
 
 class SqueezeExcitation(nn.Module):
-    """Weigh each channel by two pointwise convolutions on the global averages (Hu et al., CVPR 2018)."""
+    """Weight each channel by two pointwise convolutions on the global averages (Hu et al., CVPR 2018)."""
 
     def __init__(self, channels: int, *, ratio: int = 4, conv_cfg: Spec | None) -> None:
         super().__init__()
@@ -86,7 +84,7 @@ class InvertedResidual(nn.Module):
         super().__init__()
         self.with_cp = with_cp
         self.shortcut = stride == 1 and in_channels == out_channels
-        style = {"conv_cfg": conv_cfg, "norm_cfg": norm_cfg}
+        style: Spec = {"conv_cfg": conv_cfg, "norm_cfg": norm_cfg}
         self.expand_conv = None
         if hidden != in_channels:
             self.expand_conv = ConvBlock(in_channels, hidden, 1, act_cfg=act_cfg, **style)
@@ -119,7 +117,7 @@ class InvertedResidual(nn.Module):
 
 
 @MODELS.register
-class MobileNetV3(nn.Module):
+class MobileNetV3(FreezableBackbone):
     """MobileNetV3 (Howard et al., ICCV 2019) at an output stride of 8 -> the maps of the layers in `out_indices`.
 
     Layer 0 is the stem, the last one the closing convolution; `reduction_factor` narrows the blocks of dilation 4.
@@ -142,14 +140,20 @@ class MobileNetV3(nn.Module):
         with_cp: bool = False,
     ) -> None:
         super().__init__()
+
+        # architecture
         if arch not in ARCHITECTURES:
-            raise UserError(f"MobileNetV3: arch is {' or '.join(ARCHITECTURES)}, not '{arch}'")
+            raise UserError(f"MobileNetV3: arch '{arch}' is unknown: use {' or '.join(ARCHITECTURES)}")
         blocks, last_channels, first_dilated, second_dilated = ARCHITECTURES[arch]
         self.out_indices = out_indices
         self.frozen_stages, self.norm_eval = frozen_stages, norm_eval
+
+        # stem
         width = 16
-        style = {"norm_cfg": norm_cfg, "act_cfg": {"type": "HSwish"}}
+        style: Spec = {"norm_cfg": norm_cfg, "act_cfg": {"type": "HSwish"}}
         self.layer0 = ConvBlock(in_channels, width, 3, stride=2, conv_cfg={"type": "Conv2dAdaptivePadding"}, **style)
+
+        # blocks
         for number, (kernel_size, hidden, channels, excite, act, stride) in enumerate(blocks, start=1):
             if number >= second_dilated:
                 hidden, channels = hidden // reduction_factor, channels // reduction_factor
@@ -169,18 +173,14 @@ class MobileNetV3(nn.Module):
             )
             self.add_module(f"layer{number}", block)
             width = channels
+
+        # closing convolution
         self.add_module(f"layer{len(blocks) + 1}", ConvBlock(width, last_channels, 1, conv_cfg=conv_cfg, **style))
         self.layers = [f"layer{number}" for number in range(len(blocks) + 2)]
 
-    def train(self, mode: bool = True) -> MobileNetV3:
-        super().train(mode)
-        for name in self.layers[: self.frozen_stages + 1]:
-            getattr(self, name).eval().requires_grad_(False)
-        if mode and self.norm_eval:
-            for module in self.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.eval()
-        return self
+    def frozen_parts(self) -> Iterable[nn.Module]:
+        """The layers up to number `frozen_stages`."""
+        return (getattr(self, name) for name in self.layers[: self.frozen_stages + 1])
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         outputs = []

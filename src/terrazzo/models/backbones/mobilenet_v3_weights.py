@@ -11,7 +11,7 @@ CONVOLUTIONS = ("expand_conv", "depthwise_conv", "linear_conv")  # a block witho
 
 
 def by_role(weights: Weights, original: Weights) -> Weights:
-    """`layerN.block.M`, which counts a block's parts, by what the part does."""
+    """Rename `layerN.block.M`, the M-th part of a block, by the role of the part."""
     parts: dict[str, set[int]] = {}
     for name in weights:
         if match := re.match(r"(layer\d+)\.block\.(\d)\.[01]\.", name):

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from terrazzo.models.backbones.mscan_weights import NAMINGS
-from terrazzo.models.layers import build_activation, build_norm
-from terrazzo.models.layers.drop import DropPath
+from terrazzo.models.layers import Spec, build_activation, build_norm
+from terrazzo.models.layers.drop import DropPath, drop_path_rates
 from terrazzo.models.layers.init import init_convolutions
 from terrazzo.models.layers.patch_embed import pair
 from terrazzo.models.layers.tokens import lay_for_depthwise
-from terrazzo.models.layers.transformer import drop_path_rates
 from terrazzo.registry import MODELS
 
-Spec = dict[str, Any]
 Size = int | Sequence[int]
 
 
@@ -51,7 +48,7 @@ class Downsampling(nn.Module):
 
 
 class SpatialGate(nn.Module):
-    """Weigh each place and channel by what strip convolutions of several lengths see around it.
+    """Weight each position and channel by strip convolutions of several lengths around it.
 
     The first kernel is square; each later one is a pair (1, length) followed by its transpose.
     """
@@ -158,6 +155,8 @@ class MSCAN(nn.Module):
     ) -> None:
         super().__init__()
         self.num_stages = num_stages
+
+        # stages: embedding, blocks, norm
         rates = iter(drop_path_rates(drop_path_rate, sum(depths)))
         for stage in range(num_stages):
             width = embed_dims[stage]

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from terrazzo.models.backbones.ddrnet import DAPPM, RELU, BasicBlock, Bottleneck
+from terrazzo.models.backbones.ddrnet import DAPPM, RELU, BasicBlock, Bottleneck, ResidualBlock
 from terrazzo.models.backbones.ddrnet_weights import PIDNET_NAMINGS
-from terrazzo.models.layers import ConvBlock, resize
+from terrazzo.models.layers import ConvBlock, Spec, resize
 from terrazzo.registry import MODELS
-
-Spec = dict[str, Any]
 
 
 class PAPPM(DAPPM):
@@ -94,8 +90,11 @@ class PIDNet(nn.Module):
     ) -> None:
         super().__init__()
         self.align_corners = align_corners
-        self.style = style = {"norm_cfg": norm_cfg, "act_cfg": act_cfg}
-        linear = style | {"act_cfg": None}
+        style: Spec = {"norm_cfg": norm_cfg, "act_cfg": act_cfg}
+        self.style = style
+        linear: Spec = style | {"act_cfg": None}
+
+        # stem to 1/8
         width = channels
         light = num_stem_blocks == 2
         self.stem = nn.Sequential(
@@ -106,6 +105,8 @@ class PIDNet(nn.Module):
             self.blocks(BasicBlock, width, width * 2, num_stem_blocks, stride=2),
             nn.ReLU(),
         )
+
+        # context branch and detail branch
         self.i_branch_layers = nn.ModuleList(
             [
                 self.blocks(BasicBlock, width * 2, width * 4, num_branch_blocks, stride=2),
@@ -120,10 +121,14 @@ class PIDNet(nn.Module):
                 self.blocks(Bottleneck, width * 2, width * 2, 1),
             ]
         )
+
+        # fusion of context into detail
         self.compression_1 = ConvBlock(width * 4, width * 2, 1, **linear)
         self.compression_2 = ConvBlock(width * 8, width * 2, 1, **linear)
         self.pag_1 = PagFM(width * 2, width, align_corners=align_corners, norm_cfg=norm_cfg)
         self.pag_2 = PagFM(width * 2, width, align_corners=align_corners, norm_cfg=norm_cfg)
+
+        # boundary branch, pooling and fusion
         boundary = width if light else width * 2
         self.d_branch_layers = nn.ModuleList(
             [
@@ -138,7 +143,7 @@ class PIDNet(nn.Module):
         self.dfm = (LightBag if light else Bag)(width * 4, **style)
 
     def block(
-        self, block: type[nn.Module], in_channels: int, channels: int, stride: int = 1, activate: bool = False
+        self, block: type[ResidualBlock], in_channels: int, channels: int, stride: int = 1, activate: bool = False
     ) -> nn.Module:
         """One residual block, its shortcut projected where the shape changes."""
         width = channels * block.expansion
@@ -147,7 +152,9 @@ class PIDNet(nn.Module):
             downsample = ConvBlock(in_channels, width, 1, stride, norm_cfg=self.style["norm_cfg"], act_cfg=None)
         return block(in_channels, channels, stride=stride, downsample=downsample, activate=activate, **self.style)
 
-    def blocks(self, block: type[nn.Module], in_channels: int, channels: int, count: int, stride: int = 1) -> nn.Module:
+    def blocks(
+        self, block: type[ResidualBlock], in_channels: int, channels: int, count: int, stride: int = 1
+    ) -> nn.Module:
         """A chain of blocks; basic ones are activated between them, and not after the last."""
         width = channels * block.expansion
         layers = [self.block(block, in_channels, channels, stride, activate=block is BasicBlock and count > 1)]
@@ -159,18 +166,18 @@ class PIDNet(nn.Module):
         context = F.relu(self.i_branch_layers[0](stem))  # 1/16
         detail = self.pag_1(self.p_branch_layers[0](stem), self.compression_1(context))
         boundary = self.d_branch_layers[0](stem)
-        boundary = boundary + self.resize(self.diff_1(context), boundary)
+        boundary = boundary + self.match_size(self.diff_1(context), boundary)
         half_way = detail
 
         context = F.relu(self.i_branch_layers[1](context))  # 1/32
         detail = self.pag_2(self.p_branch_layers[1](F.relu(detail)), self.compression_2(context))
         boundary = self.d_branch_layers[1](F.relu(boundary))
-        boundary = boundary + self.resize(self.diff_2(context), boundary)
+        boundary = boundary + self.match_size(self.diff_2(context), boundary)
 
         context = self.spp(self.i_branch_layers[2](context))  # 1/64
         detail = self.p_branch_layers[2](F.relu(detail))
         edges = self.d_branch_layers[2](F.relu(boundary))
-        return half_way, boundary, self.dfm(detail, self.resize(context, detail), edges)
+        return half_way, boundary, self.dfm(detail, self.match_size(context, detail), edges)
 
-    def resize(self, x: Tensor, like: Tensor) -> Tensor:
+    def match_size(self, x: Tensor, like: Tensor) -> Tensor:
         return resize(x, like=like, align_corners=self.align_corners)

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from terrazzo.errors import UserError, nearest
+from terrazzo.models.backbones.base import FreezableBackbone
 from terrazzo.models.backbones.poolformer_weights import NAMINGS
-from terrazzo.models.layers import build_activation, build_norm
-from terrazzo.models.layers.drop import DropPath
+from terrazzo.models.layers import Spec, build_activation, build_norm
+from terrazzo.models.layers.drop import DropPath, drop_path_rates
+from terrazzo.models.layers.init import init_truncated
 from terrazzo.models.layers.tokens import lay_for_depthwise
-from terrazzo.models.layers.transformer import drop_path_rates
 from terrazzo.registry import MODELS
-
-Spec = dict[str, Any]
 
 
 class Architecture(NamedTuple):
@@ -63,7 +62,7 @@ class FeedForward(nn.Module):
 
 
 class PoolFormerBlock(nn.Module):
-    """Pre-norm: average pooling (less the input) in the place of attention, then the feed-forward network."""
+    """Pre-norm: average pooling (less the input) instead of attention, then the feed-forward network."""
 
     def __init__(
         self,
@@ -94,12 +93,12 @@ class PoolFormerBlock(nn.Module):
 
 
 @MODELS.register
-class PoolFormer(nn.Module):
+class PoolFormer(FreezableBackbone):
     """PoolFormer (Yu et al., CVPR 2022) -> the normalised maps of `out_indices`.
 
     `arch` is a name, or a dict of `layers`, `embed_dims`, `mlp_ratios` and `layer_scale_init_value`. The network's
-    stages are numbered 0, 2, 4, 6, with the downsampling between them. With `frozen_stages` from 0 on, the patch
-    embedding is frozen, then so many parts of the network. Raises UserError for an unknown name.
+    stages are numbered 0, 2, 4, 6, with the downsampling between them. `frozen_stages` freezes the patch
+    embedding (from 0 on) and so many parts of the network. Raises UserError for an unknown name.
     """
 
     namings = NAMINGS
@@ -124,11 +123,15 @@ class PoolFormer(nn.Module):
         frozen_stages: int = 0,
     ) -> None:
         super().__init__()
+
+        # architecture
         if isinstance(arch, str) and arch not in ARCHITECTURES:
             raise UserError(f"PoolFormer: no arch is called '{arch}'{nearest(arch, ARCHITECTURES)}")
         layers, widths, ratios, scale = ARCHITECTURES[arch] if isinstance(arch, str) else Architecture(**arch)
         self.frozen_stages = frozen_stages
         self.patch_embed = PatchEmbedding(in_channels, widths[0], in_patch_size, in_stride, in_pad)
+
+        # stages, with a downsampling before each but the first
         self.network = nn.ModuleList()
         rates = iter(drop_path_rates(drop_path_rate, sum(layers)))
         for stage, depth in enumerate(layers):
@@ -149,30 +152,25 @@ class PoolFormer(nn.Module):
                 for _ in range(depth)
             ]
             self.network.append(nn.Sequential(*blocks))
+
+        # norms of the outputs
         indices = [out_indices] if isinstance(out_indices, int) else out_indices
         self.out_indices = [index % len(self.network) for index in indices]
         for index in self.out_indices:
             self.add_module(f"norm{index}", build_norm(norm_cfg, widths[(index + 1) // 2]))
+
+        # weights
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                nn.init.zeros_(module.bias)
+                init_truncated(module)
         self.freeze()
 
-    def freeze(self) -> None:
-        """Stop gradients of the patch embedding (from 0 on) and of the first `frozen_stages` parts and their norms."""
-        if self.frozen_stages < 0:
-            return
-        frozen: list[nn.Module] = [self.patch_embed, *self.network[: self.frozen_stages]]
-        frozen += [getattr(self, f"norm{index}") for index in self.out_indices if index < self.frozen_stages]
-        for module in frozen:
-            module.eval()
-            module.requires_grad_(False)
-
-    def train(self, mode: bool = True) -> PoolFormer:
-        super().train(mode)
-        self.freeze()
-        return self
+    def frozen_parts(self) -> Iterable[nn.Module]:
+        """The patch embedding (from 0 on) and the first `frozen_stages` parts and their norms."""
+        if self.frozen_stages >= 0:
+            yield self.patch_embed
+            yield from self.network[: self.frozen_stages].children()
+            yield from (getattr(self, f"norm{index}") for index in self.out_indices if index < self.frozen_stages)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         # torch 2.13 crashes in the backward pass of a group norm whose input is channels-last and needs no gradient

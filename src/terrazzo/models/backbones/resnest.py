@@ -8,14 +8,13 @@ from torch import Tensor, nn
 
 from terrazzo.models.backbones.resnet import Block, ResNetV1d
 from terrazzo.models.backbones.resnext import grouped_width
-from terrazzo.models.layers import build_conv, build_norm, norm_name
+from terrazzo.models.layers import Spec, build_conv, build_norm, norm_name
+from terrazzo.models.layers.init import init_kaiming
 from terrazzo.registry import MODELS
-
-Spec = dict[str, Any]
 
 
 class SplitAttentionConv(nn.Module):
-    """A grouped 3x3 convolution to `radix` splits, which are added up with weights that their sum's mean decides."""
+    """A grouped 3x3 convolution to `radix` splits, which are added with weights computed from the mean of their sum."""
 
     def __init__(
         self,
@@ -50,16 +49,16 @@ class SplitAttentionConv(nn.Module):
         self.fc1 = build_conv(None, channels, inner, 1, groups=groups)
         self.add_module(self.norms[1], build_norm(norm_cfg, inner))
         self.fc2 = build_conv(None, inner, splits, 1, groups=groups)
-        nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
+        init_kaiming(self.conv)
 
     def forward(self, x: Tensor) -> Tensor:
         splits = self.relu(getattr(self, self.norms[0])(self.conv(x)))
         splits = splits.unflatten(1, (self.radix, -1))  # N, radix, C, H, W
         mean = splits.sum(1).mean((2, 3), keepdim=True)  # N, C, 1, 1
         gate = self.fc2(self.relu(getattr(self, self.norms[1])(self.fc1(mean))))
-        return (splits * self.weigh(gate)).sum(1)
+        return (splits * self.split_weights(gate)).sum(1)
 
-    def weigh(self, gate: Tensor) -> Tensor:
+    def split_weights(self, gate: Tensor) -> Tensor:
         """(N, radix * C, 1, 1), grouped before split -> (N, radix, C, 1, 1) that sum to 1 over the splits."""
         gate = gate.unflatten(1, (self.groups, self.radix, -1)).transpose(1, 2)  # N, radix, groups, C / groups, 1, 1
         return (gate.softmax(1) if self.radix > 1 else gate.sigmoid()).flatten(2, 3)
@@ -80,30 +79,29 @@ class SplitAttentionBottleneck(Block):
         radix: int,
         reduction_factor: int,
         avg_down_stride: bool,
-        stride: int = 1,
-        dilation: int = 1,
-        style: str = "pytorch",
-        downsample: nn.Module | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        self.groups, self.base_width, self.radix = groups, base_width, radix
+        self.reduction_factor, self.avg_down_stride = reduction_factor, avg_down_stride
+        super().__init__(in_channels, channels, **kwargs)
+
+    def add_layers(self, in_channels: int, channels: int, stride: int, dilation: int, style: str) -> None:
         first, second = (1, stride) if style == "pytorch" else (stride, 1)
-        pooled = avg_down_stride and second > 1
-        width = grouped_width(channels, groups, base_width)
+        pooled = self.avg_down_stride and second > 1
+        width = grouped_width(channels, self.groups, self.base_width)
         self.add_conv(1, in_channels, width, 1, stride=first)
         self.conv2 = SplitAttentionConv(
             width,
             stride=1 if pooled else second,
             dilation=dilation,
-            groups=groups,
-            radix=radix,
-            reduction_factor=reduction_factor,
+            groups=self.groups,
+            radix=self.radix,
+            reduction_factor=self.reduction_factor,
             conv_cfg=self.conv_cfg,
             norm_cfg=self.norm_cfg,
         )
         self.avd_layer = nn.AvgPool2d(3, second, padding=1) if pooled else nn.Identity()
         self.add_conv(3, width, channels * self.expansion, 1)
-        self.downsample = downsample
 
     def residual(self, x: Tensor) -> Tensor:
         x = self.relu(self.conv_norm(1, x))
@@ -132,7 +130,7 @@ class ResNeSt(ResNetV1d):
         avg_down_stride: bool = True,
         **kwargs: Any,
     ) -> None:
-        self.attention = {
+        self.attention: Spec = {
             "groups": groups,
             "base_width": base_width * 64 / base_channels,
             "radix": radix,
@@ -142,4 +140,4 @@ class ResNeSt(ResNetV1d):
         super().__init__(base_channels=base_channels, **kwargs)
 
     def make_block(self, in_channels: int, channels: int, **options: Any) -> Block:
-        return self.block(in_channels, channels, **self.attention, **options)
+        return SplitAttentionBottleneck(in_channels, channels, **self.attention, **options)

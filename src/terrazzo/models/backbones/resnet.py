@@ -2,36 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
 from terrazzo.errors import UserError
+from terrazzo.models.backbones.base import FreezableBackbone
 from terrazzo.models.backbones.resnet_weights import NAMINGS
-from terrazzo.models.layers import build_conv, build_norm, maybe_checkpoint, norm_name
+from terrazzo.models.layers import Spec, build_conv, build_norm, maybe_checkpoint, norm_name
+from terrazzo.models.layers.init import init_kaiming, init_zeros
 from terrazzo.models.layers.plugins import build_plugin
 from terrazzo.registry import MODELS
-
-Spec = dict[str, Any]
 
 POSITIONS = ("after_conv1", "after_conv2", "after_conv3")  # where plugins go in a bottleneck
 
 
 class Block(nn.Module):
-    """What both residual blocks share: norms under numbered names and the shortcut.
+    """The base of residual blocks: norms under numbered names and the shortcut; a subclass adds layers.
 
-    Raises UserError where `dcn` or `plugins` meet a block that is no plain bottleneck.
+    Raises UserError where `dcn` or `plugins` are given for a block that is not a plain bottleneck.
     """
 
     expansion = 1
-    extensible = False  # takes `dcn` and `plugins`
-
-    downsample: nn.Module | None
+    extensible = False  # accepts `dcn` and `plugins`
 
     def __init__(
         self,
+        in_channels: int,
+        channels: int,
         *,
+        stride: int = 1,
+        dilation: int = 1,
+        style: str = "pytorch",
+        downsample: nn.Module | None = None,
         conv_cfg: Spec | None,
         norm_cfg: Spec,
         with_cp: bool,
@@ -47,13 +51,19 @@ class Block(nn.Module):
         self.dcn, self.plugins = dcn, plugins
         self.norms = [f"{norm_name(norm_cfg)}{number}" for number in (1, 2, 3)]
         self.relu = nn.ReLU(inplace=True)
+        self.add_layers(in_channels, channels, stride, dilation, style)
+        self.downsample = downsample
+
+    def add_layers(self, in_channels: int, channels: int, stride: int, dilation: int, style: str) -> None:
+        """Add the layers of the residual branch."""
+        raise NotImplementedError
 
     def add_conv(
         self, number: int, in_channels: int, out_channels: int, size: int, dcn: Spec | None = None, **options: Any
     ) -> None:
         """`conv{number}` without a bias, deformable with `dcn`, and the norm after it."""
         conv = build_conv(dcn or self.conv_cfg, in_channels, out_channels, size, bias=False, **options)
-        nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+        init_kaiming(conv)
         self.add_module(f"conv{number}", conv)
         self.add_module(self.norms[number - 1], build_norm(self.norm_cfg, out_channels))
 
@@ -73,21 +83,9 @@ class Block(nn.Module):
 class BasicBlock(Block):
     """Two 3x3 convolutions."""
 
-    def __init__(
-        self,
-        in_channels: int,
-        channels: int,
-        *,
-        stride: int = 1,
-        dilation: int = 1,
-        style: str = "pytorch",
-        downsample: nn.Module | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
+    def add_layers(self, in_channels: int, channels: int, stride: int, dilation: int, style: str) -> None:
         self.add_conv(1, in_channels, channels, 3, stride=stride, padding=dilation, dilation=dilation)
         self.add_conv(2, channels, channels, 3, padding=1)
-        self.downsample = downsample
 
     def residual(self, x: Tensor) -> Tensor:
         return self.conv_norm(2, self.relu(self.conv_norm(1, x)))
@@ -99,18 +97,7 @@ class Bottleneck(Block):
     expansion = 4
     extensible = True
 
-    def __init__(
-        self,
-        in_channels: int,
-        channels: int,
-        *,
-        stride: int = 1,
-        dilation: int = 1,
-        style: str = "pytorch",
-        downsample: nn.Module | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
+    def add_layers(self, in_channels: int, channels: int, stride: int, dilation: int, style: str) -> None:
         first, second = (1, stride) if style == "pytorch" else (stride, 1)
         width = self.width(channels)
         self.add_conv(1, in_channels, width, 1, stride=first)
@@ -126,7 +113,6 @@ class Bottleneck(Block):
             groups=self.groups(),
         )
         self.add_conv(3, width, channels * self.expansion, 1)
-        self.downsample = downsample
         self.plugged = {
             position: self.add_plugins(position, channels)
             for position, channels in zip(POSITIONS, (width, width, channels * self.expansion), strict=True)
@@ -139,7 +125,7 @@ class Bottleneck(Block):
         return {key: value for key, value in self.dcn.items() if key != "fallback_on_stride"}
 
     def add_plugins(self, position: str, channels: int) -> list[str]:
-        """The names of the layers that the config puts there, in its order."""
+        """Add the layers that the config puts at a position, and return their names in its order."""
         names = []
         for plugin in self.plugins:
             if plugin["position"] == position:
@@ -167,13 +153,22 @@ class Bottleneck(Block):
         return self.plug("after_conv3", self.conv_norm(3, x))
 
 
+def zero_last_norms(module: nn.Module) -> None:
+    """Start the residual branch of every block inside at zero."""
+    for block in module.modules():
+        if isinstance(block, Block):
+            init_zeros(getattr(block, block.norms[2 if block.expansion == 4 else 1]))
+
+
 def stage_plugins(plugins: Sequence[Spec], index: int, num_stages: int) -> list[Spec]:
-    """The plugins of one stage; those without `stages` go into all. Raises UserError for a wrong position or length."""
+    """Return the plugins of one stage; those without `stages` go into all. Raises UserError for wrong ones."""
     for plugin in plugins:
         if plugin.get("position") not in POSITIONS:
             raise UserError(f"plugins: position is one of {', '.join(POSITIONS)}, not {plugin.get('position')!r}")
         if len(plugin.get("stages") or range(num_stages)) != num_stages:
-            raise UserError(f"plugins: stages says yes or no for each of the {num_stages} stages: {plugin['stages']}")
+            raise UserError(
+                f"plugins: stages needs a yes or no for each of the {num_stages} stages, not {plugin['stages']}"
+            )
     return [plugin for plugin in plugins if not plugin.get("stages") or plugin["stages"][index]]
 
 
@@ -187,7 +182,7 @@ ARCHITECTURES: dict[int, tuple[type[Block], tuple[int, ...]]] = {
 
 
 @MODELS.register
-class ResNet(nn.Module):
+class ResNet(FreezableBackbone):
     """ResNet (He et al., CVPR 2016) -> the maps of `out_indices`.
 
     Dilated stages keep their resolution (`strides`, `dilations`); with `contract_dilation` a stage's first block has
@@ -229,8 +224,10 @@ class ResNet(nn.Module):
         zero_init_residual: bool = True,
     ) -> None:
         super().__init__()
+
+        # architecture
         if depth not in self.architectures:
-            raise UserError(f"{type(self).__name__} has no depth {depth}; it comes as {list(self.architectures)}")
+            raise UserError(f"{type(self).__name__} has no depth {depth}; available are {list(self.architectures)}")
         self.block, counts = self.architectures[depth]
         self.style, self.avg_down, self.with_cp = style, avg_down, with_cp
         self.contract_dilation = contract_dilation
@@ -238,8 +235,12 @@ class ResNet(nn.Module):
         self.out_indices = out_indices
         self.frozen_stages, self.norm_eval = frozen_stages, norm_eval
         self.deep_stem = deep_stem
+
+        # stem
         self.add_stem(in_channels, stem_channels)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+
+        # stages
         self.stages: list[str] = []
         width = stem_channels
         for index in range(num_stages):
@@ -253,14 +254,16 @@ class ResNet(nn.Module):
             self.add_module(f"layer{index + 1}", stage)
             self.stages.append(f"layer{index + 1}")
             width = channels * self.block.expansion
+
+        # weights
         if zero_init_residual:
-            self.zero_last_norms()
+            zero_last_norms(self)
         self.freeze()
 
     def conv(self, *args: Any, **options: Any) -> nn.Module:
         """A bias-free convolution."""
         conv = build_conv(self.conv_cfg, *args, bias=False, **options)
-        nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+        init_kaiming(conv)
         return conv
 
     def add_stem(self, in_channels: int, channels: int) -> None:
@@ -327,30 +330,11 @@ class ResNet(nn.Module):
         layers += [self.conv(in_channels, out_channels, 1, stride=stride), build_norm(self.norm_cfg, out_channels)]
         return nn.Sequential(*layers)
 
-    def zero_last_norms(self) -> None:
-        """Start every residual branch at zero."""
-        for module in self.modules():
-            if isinstance(module, Block):
-                last = getattr(module, module.norms[2 if module.expansion == 4 else 1])
-                nn.init.zeros_(last.weight)
-
-    def freeze(self) -> None:
-        """Stop gradients and running statistics of the stem and the first `frozen_stages` stages."""
-        if self.frozen_stages < 0:
-            return
-        stem = [self.stem] if self.deep_stem else [self.conv1, getattr(self, self.norm1)]
-        for module in stem + [getattr(self, name) for name in self.stages[: self.frozen_stages]]:
-            module.eval()
-            module.requires_grad_(False)
-
-    def train(self, mode: bool = True) -> ResNet:
-        super().train(mode)
-        self.freeze()
-        if mode and self.norm_eval:
-            for module in self.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.eval()
-        return self
+    def frozen_parts(self) -> Iterable[nn.Module]:
+        """The stem (from 0 on) and the first `frozen_stages` stages."""
+        if self.frozen_stages >= 0:
+            yield from [self.stem] if self.deep_stem else [self.conv1, getattr(self, self.norm1)]
+            yield from (getattr(self, name) for name in self.stages[: self.frozen_stages])
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         x = self.stem(x) if self.deep_stem else self.relu(getattr(self, self.norm1)(self.conv1(x)))

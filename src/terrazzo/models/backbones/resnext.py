@@ -23,7 +23,7 @@ class GroupedBottleneck(Bottleneck):
 
 
 def grouped_width(channels: int, groups: int, base_width: float) -> int:
-    """Channels of a grouped 3x3 convolution; one group is a plain bottleneck."""
+    """Return the channels of a grouped 3x3 convolution; one group is a plain bottleneck."""
     return channels if groups == 1 else int(channels * base_width / 64) * groups
 
 
@@ -42,4 +42,4 @@ class ResNeXt(ResNet):
         super().__init__(base_channels=base_channels, **kwargs)
 
     def make_block(self, in_channels: int, channels: int, **options: Any) -> Block:
-        return self.block(in_channels, channels, groups=self.groups, base_width=self.base_width, **options)
+        return GroupedBottleneck(in_channels, channels, groups=self.groups, base_width=self.base_width, **options)

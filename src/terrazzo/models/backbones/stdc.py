@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from terrazzo.errors import UserError
+from terrazzo.models.backbones.bisenet_v1 import AttentionRefinement
 from terrazzo.models.backbones.stdc_weights import NAMINGS
-from terrazzo.models.layers import ConvBlock, resize
+from terrazzo.models.layers import ConvBlock, Spec, resize
 from terrazzo.registry import MODELS
-
-Spec = dict[str, Any]
 
 # strides of the blocks of the last three stages
 ARCHITECTURES: dict[str, tuple[tuple[int, ...], ...]] = {
@@ -25,7 +23,7 @@ ARCHITECTURES: dict[str, tuple[tuple[int, ...], ...]] = {
 
 
 class STDCModule(nn.Module):
-    """A chain of ever narrower convolutions, whose outputs are concatenated; "add" also adds the input."""
+    """A chain of ever narrower convolutions with concatenated outputs; "add" also adds the input."""
 
     def __init__(
         self,
@@ -40,7 +38,8 @@ class STDCModule(nn.Module):
     ) -> None:
         super().__init__()
         self.add = fusion_type == "add"
-        style, linear = {"norm_cfg": norm_cfg, "act_cfg": act_cfg}, {"norm_cfg": norm_cfg, "act_cfg": None}
+        style: Spec = {"norm_cfg": norm_cfg, "act_cfg": act_cfg}
+        linear: Spec = {"norm_cfg": norm_cfg, "act_cfg": None}
         half = out_channels // 2
         # half, a quarter, an eighth ...; the last two are equal, so that the sum is out_channels
         widths = [out_channels >> min(index + 1, num_convs - 1) for index in range(num_convs)]
@@ -59,9 +58,10 @@ class STDCModule(nn.Module):
                 )
 
     def forward(self, x: Tensor) -> Tensor:
-        first = self.layers[0](x)
+        head, *rest = self.layers
+        first = head(x)
         chain = [self.downsample(first)]
-        for layer in self.layers[1:]:  # type: ignore[attr-defined]
+        for layer in rest:
             chain.append(layer(chain[-1]))
         if self.add:
             return torch.cat(chain, dim=1) + self.skip(x)
@@ -91,10 +91,10 @@ class STDCNet(nn.Module):
     ) -> None:
         super().__init__()
         if stdc_type not in ARCHITECTURES:
-            raise UserError(f"STDCNet: stdc_type '{stdc_type}' is unknown; it comes as {list(ARCHITECTURES)}")
+            raise UserError(f"STDCNet: stdc_type '{stdc_type}' is unknown; available are {list(ARCHITECTURES)}")
         if bottleneck_type not in ("add", "cat"):
-            raise UserError(f"STDCNet: bottleneck_type '{bottleneck_type}' is unknown; it is 'cat' or 'add'")
-        style = {"norm_cfg": norm_cfg, "act_cfg": act_cfg}
+            raise UserError(f"STDCNet: bottleneck_type '{bottleneck_type}' is unknown; use 'cat' or 'add'")
+        style: Spec = {"norm_cfg": norm_cfg, "act_cfg": act_cfg}
         self.stages = nn.ModuleList(
             ConvBlock(source, width, 3, stride=2, padding=1, **style)
             for source, width in zip((in_channels, channels[0]), channels[:2], strict=True)
@@ -124,25 +124,8 @@ class STDCNet(nn.Module):
         return (*outputs[2:-1], self.final_conv(x))
 
 
-class AttentionRefinement(nn.Module):
-    """A 3x3 convolution whose channels are weighed by their means."""
-
-    def __init__(self, in_channels: int, out_channels: int, *, norm_cfg: Spec) -> None:
-        super().__init__()
-        self.conv_layer = ConvBlock(in_channels, out_channels, 3, padding=1, norm_cfg=norm_cfg)
-        self.atten_conv_layer = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1),
-            ConvBlock(out_channels, out_channels, 1, norm_cfg=norm_cfg, act_cfg=None),
-            nn.Sigmoid(),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.conv_layer(x)
-        return x * self.atten_conv_layer(x)
-
-
 class FeatureFusion(nn.Module):
-    """Fuse detail and context, and add the fused map once more, its channels weighed by their means."""
+    """Fuse detail and context, and add the fused map once more, its channels weighted by their means."""
 
     def __init__(self, in_channels: int, out_channels: int, *, scale_factor: int = 4, norm_cfg: Spec) -> None:
         super().__init__()
@@ -188,18 +171,19 @@ class STDCContextPathNet(nn.Module):
             ConvBlock(out_channels, out_channels, 3, padding=1, norm_cfg=norm_cfg) for _ in last_in_channels
         )
         self.conv_avg = ConvBlock(last_in_channels[0], out_channels, 1, norm_cfg=norm_cfg)
-        self.ffm = FeatureFusion(**({"norm_cfg": norm_cfg} | ffm_cfg))
+        fusion: Spec = {"norm_cfg": norm_cfg} | ffm_cfg
+        self.ffm = FeatureFusion(**fusion)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         maps = self.backbone(x)  # 1/8, 1/16, 1/32
         detail, coarsest = maps[0], maps[-1]
-        context = self.resize(self.conv_avg(F.adaptive_avg_pool2d(coarsest, 1)), coarsest)
+        context = self.match_size(self.conv_avg(F.adaptive_avg_pool2d(coarsest, 1)), coarsest)
         contexts = []
         for level, (arm, conv) in enumerate(zip(self.arms, self.convs, strict=True)):
             context = arm(maps[-1 - level]) + context
-            context = conv(self.resize(context, maps[-2 - level]))
+            context = conv(self.match_size(context, maps[-2 - level]))
             contexts.append(context)
         return (detail, *contexts, self.ffm(detail, context))
 
-    def resize(self, x: Tensor, like: Tensor) -> Tensor:
+    def match_size(self, x: Tensor, like: Tensor) -> Tensor:
         return resize(x, like=like, mode=self.upsample_mode, align_corners=bool(self.align_corners))

@@ -8,17 +8,17 @@ from terrazzo.models.naming import Naming, Weights
 
 
 def into_stages(weights: Weights, original: Weights) -> Weights:
-    """`features.N` in one row, of which a block with a stride begins a stage, as stages of blocks."""
+    """Group `features.N` into stages, each of which begins with a strided block."""
     begins = {int(match[1]) for name in weights if (match := re.match(r"features\.(\d+)\.downsample\.", name))}
 
-    def place(match: re.Match[str]) -> str:
+    def stage_name(match: re.Match[str]) -> str:
         index = int(match[1])
         if index < min(begins):
             return f"stages.{index}."
         begin = max(start for start in begins if start <= index)
         return f"stages.{min(begins) + sorted(begins).index(begin)}.{index - begin}."
 
-    return {re.sub(r"^features\.(\d+)\.", place, name): value for name, value in weights.items()}
+    return {re.sub(r"^features\.(\d+)\.", stage_name, name): value for name, value in weights.items()}
 
 
 NAMINGS = (

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from terrazzo.models.backbones.base import FreezableBackbone
 from terrazzo.models.backbones.swin_weights import NAMINGS
-from terrazzo.models.layers import build_norm, maybe_checkpoint, resize
-from terrazzo.models.layers.drop import DropPath
+from terrazzo.models.layers import Spec, build_norm, resize
+from terrazzo.models.layers.drop import DropPath, drop_path_rates
+from terrazzo.models.layers.init import init_transformer
 from terrazzo.models.layers.patch_embed import PatchEmbed, pair
 from terrazzo.models.layers.position import resize_learned, resize_position_embedding
 from terrazzo.models.layers.tokens import Grid, as_map
-from terrazzo.models.layers.transformer import FeedForward, drop_path_rates, init_transformer
+from terrazzo.models.layers.transformer import FeedForward, PreNormLayer
 from terrazzo.models.layers.window import WindowPlan, Windows, per_image, separate
 from terrazzo.registry import MODELS
-
-Spec = dict[str, Any]
+from terrazzo.system.arithmetic import ceil_div
 
 
 class WindowAttention(nn.Module):
@@ -41,8 +42,8 @@ class WindowAttention(nn.Module):
         self.num_heads, self.scale = num_heads, qk_scale
         offsets = 2 * window_size - 1
         self.relative_position_bias_table = nn.Parameter(torch.zeros(offsets**2, num_heads))
-        places = torch.arange(window_size)
-        offset = places[:, None] - places[None, :] + window_size - 1  # from place j to place i, counted from 0
+        positions = torch.arange(window_size)
+        offset = positions[:, None] - positions[None, :] + window_size - 1  # from j to i, counted from 0
         index = offset[:, None, :, None] * offsets + offset[None, :, None, :]
         self.register_buffer("relative_position_index", index.reshape(window_size**2, window_size**2))
         self.qkv = nn.Linear(embed_dims, embed_dims * 3, bias=qkv_bias)
@@ -54,7 +55,7 @@ class WindowAttention(nn.Module):
     relative_position_index: Tensor
 
     def resize_weight(self, name: str, value: Tensor) -> Tensor | None:
-        """The table of windows of another size, for these; None for any other weight."""
+        """Resize the table of windows of another size; return None for any other weight."""
         if name != "relative_position_bias_table" or value.ndim != 2:
             return None
         source, own = (math.isqrt(rows) for rows in (len(value), len(self.relative_position_bias_table)))
@@ -64,19 +65,19 @@ class WindowAttention(nn.Module):
         return resize(table, (own, own), mode="bicubic")[0].flatten(1).T
 
     def scores(self, mask: Tensor | None, images: int) -> Tensor:
-        """What is added to the scores: the bias (1, heads, L, L), or bias and mask of each window of `images` maps."""
+        """Return what is added to the scores: the bias (1, heads, L, L), or bias and mask of all windows."""
         bias = self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)
         if mask is None:
             return bias.contiguous().unsqueeze(0)
         return per_image(mask + bias, images)
 
     def forward(self, x: Tensor, windows: Windows) -> Tensor:
-        """Tokens (N, H * W, C) -> tokens. Only real tokens are projected, so a padded place costs next to nothing."""
+        """Tokens (N, H * W, C) -> tokens. Only real tokens are projected, so padding costs next to nothing."""
         qkv = windows.split(self.qkv(windows.extend(x)))  # N * windows, L, 3 * C
-        heads = qkv.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        query, key, value = qkv.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         scores = self.scores(windows.mask, x.shape[0])
         dropout = self.attn_drop.p if self.training else 0.0
-        out = F.scaled_dot_product_attention(*heads, attn_mask=scores, dropout_p=dropout, scale=self.scale)
+        out = F.scaled_dot_product_attention(query, key, value, scores, dropout, scale=self.scale)
         return self.proj_drop(self.proj(windows.join(out.transpose(1, 2).flatten(2))))
 
 
@@ -92,52 +93,6 @@ class WindowAttentionBranch(nn.Module):
         return self.drop(self.w_msa(x, windows))
 
 
-class SwinBlock(nn.Module):
-    """Pre-norm: window attention, then the feed-forward network."""
-
-    def __init__(
-        self,
-        embed_dims: int,
-        num_heads: int,
-        feedforward_channels: int,
-        *,
-        window_size: int,
-        qkv_bias: bool,
-        qk_scale: float | None,
-        drop_rate: float,
-        attn_drop_rate: float,
-        drop_path_rate: float,
-        act_cfg: Spec,
-        norm_cfg: Spec,
-        with_cp: bool,
-    ) -> None:
-        super().__init__()
-        self.with_cp = with_cp
-        self.norm1 = build_norm(norm_cfg, embed_dims)
-        self.attn = WindowAttentionBranch(
-            embed_dims,
-            num_heads,
-            window_size=window_size,
-            drop_path_rate=drop_path_rate,
-            qkv_bias=qkv_bias,
-            qk_scale=qk_scale,
-            attn_drop_rate=attn_drop_rate,
-            proj_drop_rate=drop_rate,
-        )
-        self.norm2 = build_norm(norm_cfg, embed_dims)
-        self.ffn = FeedForward(
-            embed_dims, feedforward_channels, act_cfg=act_cfg, drop=drop_rate, drop_path=drop_path_rate
-        )
-
-    def residuals(self, x: Tensor, windows: Windows) -> Tensor:
-        x = x + self.attn(self.norm1(x), windows)
-        return x + self.ffn(self.norm2(x))
-
-    def forward(self, x: Tensor, windows: Windows) -> Tensor:
-        """Tokens (N, H * W, C) -> tokens."""
-        return maybe_checkpoint(self.residuals, x, windows, enabled=self.with_cp)
-
-
 class PatchMerging(nn.Module):
     """Join 2x2 neighbours and project: tokens and their grid -> fewer tokens, their grid.
 
@@ -151,7 +106,7 @@ class PatchMerging(nn.Module):
         self.reduction = nn.Linear(4 * in_channels, out_channels, bias=False)
 
     def forward(self, x: Tensor, grid: Grid) -> tuple[Tensor, Grid]:
-        bottom, right = (max((-(-side // self.stride) - 1) * self.stride + 2 - side, 0) for side in grid)
+        bottom, right = (max((ceil_div(side, self.stride) - 1) * self.stride + 2 - side, 0) for side in grid)
         x = x.unflatten(1, grid)
         if bottom or right:
             x = F.pad(x, (0, 0, 0, right, 0, bottom))
@@ -162,7 +117,7 @@ class PatchMerging(nn.Module):
 
 
 class SwinStage(nn.Module):
-    """Blocks whose windows are shifted every second time; `downsample` leads to the next stage."""
+    """Blocks, every second one with shifted windows; `downsample` leads to the next stage."""
 
     def __init__(
         self,
@@ -172,45 +127,54 @@ class SwinStage(nn.Module):
         *,
         drop_path_rates: Sequence[float],
         window_size: int,
+        qkv_bias: bool,
+        qk_scale: float | None,
+        drop_rate: float,
+        attn_drop_rate: float,
+        act_cfg: Spec,
+        norm_cfg: Spec,
+        with_cp: bool,
         downsample: nn.Module | None,
-        **options: Any,
     ) -> None:
         super().__init__()
         self.window_size = window_size
         self.plain = WindowPlan(window_size)
         self.shifted = WindowPlan(window_size, window_size // 2, self.shift_mask)
-        self.blocks = nn.ModuleList(
-            SwinBlock(
+        self.blocks = nn.ModuleList()
+        for rate in drop_path_rates:
+            attn = WindowAttentionBranch(
                 embed_dims,
                 num_heads,
-                feedforward_channels,
                 window_size=window_size,
                 drop_path_rate=rate,
-                **options,
+                qkv_bias=qkv_bias,
+                qk_scale=qk_scale,
+                attn_drop_rate=attn_drop_rate,
+                proj_drop_rate=drop_rate,
             )
-            for index, rate in enumerate(drop_path_rates)
-        )
+            ffn = FeedForward(embed_dims, feedforward_channels, act_cfg=act_cfg, drop=drop_rate, drop_path=rate)
+            self.blocks.append(PreNormLayer(embed_dims, attn, ffn, norm_cfg=norm_cfg, with_cp=with_cp))
         self.downsample = downsample
 
     def shift_mask(self, grid: Grid, device: torch.device, dtype: torch.dtype) -> Tensor:
-        """A penalty where two places of a shifted window are neighbours only by the cyclic shift."""
+        """Return a penalty where two positions of a shifted window are neighbours only by the cyclic shift."""
         bands = []  # per side: 0 in the windows before the last, then 1, and 2 in what came from the other end
         for side in grid:
             side += -side % self.window_size
-            places = torch.arange(side, device=device)
-            bands.append((places >= side - self.window_size).long() + (places >= side - self.window_size // 2))
+            positions = torch.arange(side, device=device)
+            bands.append((positions >= side - self.window_size).long() + (positions >= side - self.window_size // 2))
         return separate(3 * bands[0][:, None] + bands[1], self.window_size, -100.0, dtype)
 
-    def forward(self, x: Tensor, grid: Grid) -> Tensor:
-        """Tokens (N, H * W, C) of the grid (H, W) -> tokens."""
+    def forward(self, x: Tensor, grid: Grid) -> tuple[Tensor, Tensor, Grid]:
+        """Tokens (N, H * W, C) of the grid (H, W) -> tokens, and the next stage's tokens and grid."""
         plans = [plan(grid, x) for plan in (self.plain, self.shifted)]
         for index, block in enumerate(self.blocks):
             x = block(x, plans[index % 2])
-        return x
+        return x, *((x, grid) if self.downsample is None else self.downsample(x, grid))
 
 
 @MODELS.register
-class SwinTransformer(nn.Module):
+class SwinTransformer(FreezableBackbone):
     """Swin Transformer (Liu et al., ICCV 2021) -> the normalised maps of `out_indices`.
 
     Images of any size: maps are padded to whole windows; absolute position embeddings, where used, are resized.
@@ -245,6 +209,8 @@ class SwinTransformer(nn.Module):
     ) -> None:
         super().__init__()
         self.out_indices, self.frozen_stages = out_indices, frozen_stages
+
+        # embedding
         patch_norm_cfg = norm_cfg if patch_norm else None
         self.patch_embed = PatchEmbed(
             in_channels=in_channels,
@@ -261,6 +227,8 @@ class SwinTransformer(nn.Module):
             self.absolute_pos_embed = nn.Parameter(torch.zeros(1, height * width, embed_dims))
             nn.init.trunc_normal_(self.absolute_pos_embed, std=0.02)
         self.drop_after_pos = nn.Dropout(drop_rate)
+
+        # stages
         rates = drop_path_rates(drop_path_rate, sum(depths))
         self.stages = nn.ModuleList()
         for index, depth in enumerate(depths):
@@ -284,30 +252,29 @@ class SwinTransformer(nn.Module):
                 with_cp=with_cp,
             )
             self.stages.append(stage)
+
+        # norms of the outputs
         for index in out_indices:
             self.add_module(f"norm{index}", build_norm(norm_cfg, embed_dims * 2**index))
+
+        # weights
         init_transformer(self)
         self.freeze()
 
+    def frozen_parts(self) -> Iterable[nn.Module]:
+        """The patch embedding (from 0 on) and the first `frozen_stages` stages and their norms."""
+        if self.frozen_stages >= 0:
+            yield from (self.patch_embed, self.drop_after_pos)
+            yield from self.stages[: self.frozen_stages].children()
+            yield from (getattr(self, f"norm{index}") for index in self.out_indices if index < self.frozen_stages)
+
     def freeze(self) -> None:
-        """Stop gradients and dropout of the patch embedding (from 0 on) and of the first `frozen_stages` stages."""
-        if self.frozen_stages < 0:
-            return
-        frozen: list[nn.Module] = [self.patch_embed, self.drop_after_pos, *self.stages[: self.frozen_stages]]
-        frozen += [getattr(self, f"norm{index}") for index in self.out_indices if index < self.frozen_stages]
-        for module in frozen:
-            module.eval()
-            module.requires_grad_(False)
-        if self.absolute_pos_embed is not None:
+        super().freeze()
+        if self.frozen_stages >= 0 and self.absolute_pos_embed is not None:
             self.absolute_pos_embed.requires_grad_(False)
 
-    def train(self, mode: bool = True) -> SwinTransformer:
-        super().train(mode)
-        self.freeze()
-        return self
-
     def resize_weight(self, name: str, value: Tensor) -> Tensor | None:
-        """Positions learned at another image size, for this one; None for any other weight."""
+        """Resize positions learned at another image size; return None for any other weight."""
         return resize_learned(value, self.pretrain_grid, extra_tokens=0) if name == "absolute_pos_embed" else None
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
@@ -319,9 +286,8 @@ class SwinTransformer(nn.Module):
         x = self.drop_after_pos(tokens)
         outputs = []
         for index, stage in enumerate(self.stages):
-            x = stage(x, grid)
+            output, x, next_grid = stage(x, grid)
             if index in self.out_indices:
-                outputs.append(as_map(getattr(self, f"norm{index}")(x), grid))
-            if stage.downsample is not None:
-                x, grid = stage.downsample(x, grid)
+                outputs.append(as_map(getattr(self, f"norm{index}")(output), grid))
+            grid = next_grid
         return tuple(outputs)

@@ -6,8 +6,8 @@ from terrazzo.models.naming import Naming, Weights, shifted
 
 
 def neighbours_last(weights: Weights, original: Weights) -> Weights:
-    """Patch merging joins neighbours as they come down the columns, each with all its channels; ours run over channels
-    first, then over the neighbours row by row."""
+    """Reorder patch merging: there neighbours follow each other column by column, each with all its channels; here the
+    channels come first, each with its neighbours row by row."""
     return {
         name: value.unflatten(-1, (2, 2, -1)).transpose(-1, -3).flatten(-3) if ".downsample." in name else value
         for name, value in weights.items()

@@ -11,7 +11,7 @@ from terrazzo.models.layers.norm import NORMS
 from terrazzo.models.naming import Naming
 from terrazzo.registry import MODELS
 
-# `features_only` writes a numbered part of a network as one name: stages_0 for stages.0
+# `features_only` joins the name and number of a part: stages_0 for stages.0
 FLAT = (r"^([a-z]+)\.(\d+)\.", r"timm_model.\1_\2.")
 OWN = (r"^(?!timm_model\.)", "timm_model.")
 
@@ -21,7 +21,7 @@ class TIMMBackbone(nn.Module):
     """A timm model as a backbone -> its maps (`features_only`), or its last map; further arguments go to timm.
 
     Raises UserError where timm is not installed or does not know the model, and for an unknown norm. Weights come from
-    checkpoints: timm downloads nothing here.
+    checkpoints: timm does not download any.
     """
 
     namings = tuple(Naming("timm", mark=r"(?!timm_model\.).+", rules=rules) for rules in ((OWN,), (FLAT, OWN)))
@@ -39,7 +39,7 @@ class TIMMBackbone(nn.Module):
         super().__init__()
         timm = import_timm()
         if not timm.is_model(model_name):
-            raise UserError(f"TIMMBackbone: timm has no model '{model_name}'; `timm.list_models()` names them")
+            raise UserError(f"TIMMBackbone: timm has no model '{model_name}'; see `timm.list_models()`")
         if norm_layer is not None:
             if norm_layer not in NORMS:
                 raise UserError(f"TIMMBackbone: no norm_layer is called '{norm_layer}'{nearest(norm_layer, NORMS)}")
@@ -55,9 +55,9 @@ class TIMMBackbone(nn.Module):
 
 
 def import_timm() -> Any:
-    """The timm module. Raises UserError where it is not installed."""
+    """Import timm. Raises UserError where it is not installed."""
     try:
         import timm
     except ImportError as error:
-        raise UserError('TIMMBackbone needs timm, which is an extra: pip install "terrazzo[timm]"') from error
+        raise UserError('TIMMBackbone needs timm, an extra: pip install "terrazzo[timm]"') from error
     return timm

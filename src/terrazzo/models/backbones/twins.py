@@ -10,16 +10,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from terrazzo.models.backbones.twins_weights import NAMINGS
-from terrazzo.models.layers import build_norm
-from terrazzo.models.layers.drop import DropPath
+from terrazzo.models.layers import Spec, build_norm
+from terrazzo.models.layers.drop import DropPath, drop_path_rates
 from terrazzo.models.layers.efficient_attention import EfficientAttention
+from terrazzo.models.layers.init import init_transformer
 from terrazzo.models.layers.patch_embed import PatchEmbed
 from terrazzo.models.layers.tokens import Grid, as_map, as_tokens
-from terrazzo.models.layers.transformer import FeedForward, drop_path_rates, init_transformer
+from terrazzo.models.layers.transformer import FeedForward, PreNormLayer
 from terrazzo.models.layers.window import WindowPlan, per_image, separate
 from terrazzo.registry import MODELS
-
-Spec = dict[str, Any]
 
 
 class PositionEncoding(nn.Module):
@@ -35,7 +34,7 @@ class PositionEncoding(nn.Module):
 
 
 class LocalAttention(nn.Module):
-    """Attention within windows; what pads the map to whole windows is seen by no token of the map."""
+    """Attention within windows; no token of the map attends to the padding that completes them."""
 
     def __init__(
         self,
@@ -60,7 +59,7 @@ class LocalAttention(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def padding_mask(self, grid: Grid, device: torch.device, dtype: torch.dtype) -> Tensor | None:
-        """A penalty between places in the map and out of it; None where whole windows fit."""
+        """Return a penalty between positions inside and outside the map; None where whole windows fit."""
         bottom, right = (-side % self.window_size for side in grid)
         if not bottom and not right:
             return None
@@ -71,35 +70,11 @@ class LocalAttention(nn.Module):
         """Tokens (N, h * w, C) -> the residual branch."""
         windows = self.windows(grid, x)
         qkv = windows.split(self.qkv(windows.extend(x)))  # N * windows, L, 3 * C
-        heads = qkv.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        query, key, value = qkv.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         mask = None if windows.mask is None else per_image(windows.mask, x.shape[0])
         dropout = self.attn_drop.p if self.training else 0.0
-        out = F.scaled_dot_product_attention(*heads, attn_mask=mask, dropout_p=dropout, scale=self.scale)
+        out = F.scaled_dot_product_attention(query, key, value, mask, dropout, scale=self.scale)
         return self.drop_path(self.proj_drop(self.proj(windows.join(out.transpose(1, 2).flatten(2)))))
-
-
-class TwinsLayer(nn.Module):
-    """Pre-norm: an attention, then the feed-forward network."""
-
-    def __init__(
-        self,
-        attn: nn.Module,
-        embed_dims: int,
-        feedforward_channels: int,
-        *,
-        norm_cfg: Spec,
-        **options: Any,
-    ) -> None:
-        super().__init__()
-        self.norm1 = build_norm(norm_cfg, embed_dims)
-        self.attn = attn
-        self.norm2 = build_norm(norm_cfg, embed_dims)
-        self.ffn = FeedForward(embed_dims, feedforward_channels, **options)
-
-    def forward(self, x: Tensor, grid: Grid) -> Tensor:
-        """Tokens (N, h * w, C) -> tokens."""
-        x = x + self.attn(self.norm1(x), grid)
-        return x + self.ffn(self.norm2(x))
 
 
 @MODELS.register
@@ -135,6 +110,8 @@ class PCPVT(nn.Module):
         self.patch_embeds = nn.ModuleList()
         self.layers = nn.ModuleList()
         self.position_encodings = nn.ModuleList(PositionEncoding(width) for width in embed_dims)
+
+        # stages: patch embedding, then layers
         rates = iter(drop_path_rates(drop_path_rate, sum(depths)))
         for stage, depth in enumerate(depths):
             width = embed_dims[stage]
@@ -149,7 +126,7 @@ class PCPVT(nn.Module):
             self.patch_embeds.append(embed)
             layers = nn.ModuleList()
             for index in range(depth):
-                drops = {"drop_path": next(rates)}
+                drops: Spec = {"drop_path": next(rates)}
                 attn = self.make_attention(
                     stage,
                     index,
@@ -163,8 +140,11 @@ class PCPVT(nn.Module):
                     **drops,
                 )
                 hidden = int(mlp_ratios[stage] * width)
-                layers.append(TwinsLayer(attn, width, hidden, norm_cfg=norm_cfg, drop=drop_rate, **drops))
+                ffn = FeedForward(width, hidden, drop=drop_rate, **drops)
+                layers.append(PreNormLayer(width, attn, ffn, norm_cfg=norm_cfg))
             self.layers.append(layers)
+
+        # norms of the outputs
         if norm_after_stage:
             self.norm_list = nn.ModuleList(build_norm(norm_cfg, width) for width in embed_dims)
         self.norm_after_stage = norm_after_stage
@@ -180,7 +160,7 @@ class PCPVT(nn.Module):
             zip(self.patch_embeds, self.layers, self.position_encodings, strict=True)
         ):
             tokens, grid = embed(x)
-            for index, layer in enumerate(layers):
+            for index, layer in enumerate(layers.children()):
                 tokens = layer(tokens, grid)
                 if index == 0:
                     tokens = encode(tokens, grid)
@@ -194,12 +174,12 @@ class PCPVT(nn.Module):
 
 @MODELS.register
 class SVT(PCPVT):
-    """Twins-SVT: layers attend in turn within windows and to a shrunken map."""
+    """Twins-SVT: layers attend alternately within windows and to a shrunken map."""
 
     def __init__(
         self,
         *,
-        windiow_sizes: Sequence[int] = (7, 7, 7, 7),  # spelt so in published configs
+        windiow_sizes: Sequence[int] = (7, 7, 7, 7),  # as spelled in published configs
         norm_after_stage: bool = True,
         **kwargs: Any,
     ) -> None:

@@ -6,7 +6,7 @@ from terrazzo.models.naming import Naming, Weights
 
 
 def by_attention(weights: Weights, original: Weights) -> Weights:
-    """The output projection of an attention to the shrunken map, which is torch's here; that within windows is not."""
+    """Rename the output projection of attention to the shrunken map, which is torch's here, unlike that in windows."""
     renamed = {}
     for name, value in weights.items():
         owner, found, leaf = name.partition(".attn.proj.")

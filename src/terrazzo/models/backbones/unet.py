@@ -9,10 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from terrazzo.errors import UserError, nearest
-from terrazzo.models.layers import ConvBlock, Upsample, build_activation, build_norm, maybe_checkpoint, resize
+from terrazzo.models.backbones.base import FreezableBackbone
+from terrazzo.models.layers import ConvBlock, Spec, Upsample, build_activation, build_norm, maybe_checkpoint, resize
 from terrazzo.registry import MODELS
-
-Spec = dict[str, Any]
 
 
 class ConvStage(nn.Module):
@@ -51,7 +50,7 @@ class ConvStage(nn.Module):
 
 
 class InterpConv(nn.Module):
-    """Interpolate, then convolve (or the other way round with `conv_first`)."""
+    """Interpolate, then convolve (or the reverse with `conv_first`)."""
 
     def __init__(
         self,
@@ -98,7 +97,7 @@ class DeconvModule(nn.Module):
                 f"DeconvModule: kernel_size {kernel_size} must be scale_factor {scale_factor} plus an even number"
             )
         padding = (kernel_size - scale_factor) // 2
-        self.deconv_upsamping = nn.Sequential(  # spelt as in the published checkpoints
+        self.deconv_upsamping = nn.Sequential(  # as spelled in published checkpoints
             nn.ConvTranspose2d(in_channels, out_channels, kernel_size, scale_factor, padding),
             build_norm(norm_cfg, out_channels),
             build_activation(act_cfg),
@@ -143,7 +142,7 @@ class UpStage(nn.Module):
 
 
 @MODELS.register
-class UNet(nn.Module):
+class UNet(FreezableBackbone):
     """UNet (Ronneberger et al., MICCAI 2015) -> the coarsest map and every decoder map, ending with the finest.
 
     Stage i > 0 halves the map by a stride of 2, or by max pooling where `downsamples[i - 1]`.
@@ -170,9 +169,11 @@ class UNet(nn.Module):
     ) -> None:
         super().__init__()
         self.norm_eval = norm_eval
-        style = {"conv_cfg": conv_cfg, "norm_cfg": norm_cfg, "act_cfg": act_cfg, "with_cp": with_cp}
+        style: Spec = {"conv_cfg": conv_cfg, "norm_cfg": norm_cfg, "act_cfg": act_cfg, "with_cp": with_cp}
         self.encoder = nn.ModuleList()
         self.decoder = nn.ModuleList()
+
+        # stage i of the encoder, and the decoder stage that brings its map to the size of the one before
         for index in range(num_stages):
             channels = base_channels * 2**index
             stage: list[nn.Module] = []
@@ -203,14 +204,6 @@ class UNet(nn.Module):
             )
             self.encoder.append(nn.Sequential(*stage))
             in_channels = channels
-
-    def train(self, mode: bool = True) -> UNet:
-        super().train(mode)
-        if mode and self.norm_eval:
-            for module in self.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.eval()
-        return self
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         skips = []

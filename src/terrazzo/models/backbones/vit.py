@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +11,7 @@ from terrazzo.errors import UserError
 from terrazzo.models.backbones.vit_weights import NAMINGS
 from terrazzo.models.layers import (
     PatchEmbed,
+    Spec,
     TransformerEncoderLayer,
     build_norm,
     drop_path_rates,
@@ -23,7 +23,6 @@ from terrazzo.models.layers import (
 from terrazzo.models.layers.patch_embed import pair
 from terrazzo.registry import MODELS
 
-Spec = dict[str, Any]
 Output = Tensor | tuple[Tensor, Tensor]
 
 
@@ -72,6 +71,8 @@ class VisionTransformer(nn.Module):
         frozen_exclude: Sequence[str] = ("all",),
     ) -> None:
         super().__init__()
+
+        # grid of patches and outputs
         if output_cls_token and not with_cls_token:
             raise UserError("VisionTransformer: output_cls_token=True needs with_cls_token=True")
         height, width = pair(img_size)
@@ -82,6 +83,7 @@ class VisionTransformer(nn.Module):
         chosen = [out_indices] if isinstance(out_indices, int) else out_indices
         self.out_indices = [index % num_layers for index in chosen]
 
+        # embedding
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dims))
         self.pos_embed = nn.Parameter(torch.zeros(1, self.grid[0] * self.grid[1] + 1, embed_dims))
         self.patch_embed = PatchEmbed(
@@ -93,6 +95,8 @@ class VisionTransformer(nn.Module):
             norm_cfg=norm_cfg if patch_norm else None,
         )
         self.drop_after_pos = nn.Dropout(drop_rate)
+
+        # layers
         self.ln_pre = build_norm(norm_cfg, embed_dims) if pre_norm else None
         self.layers = nn.ModuleList(
             TransformerEncoderLayer(
@@ -111,6 +115,8 @@ class VisionTransformer(nn.Module):
             for rate in drop_path_rates(drop_path_rate, num_layers)
         )
         self.ln1 = build_norm(norm_cfg, embed_dims) if final_norm else None
+
+        # weights
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
         nn.init.trunc_normal_(self.cls_token, std=0.02)
         init_transformer(self)
@@ -124,7 +130,7 @@ class VisionTransformer(nn.Module):
             parameter.requires_grad = any(word in name for word in words)
 
     def resize_weight(self, name: str, value: Tensor) -> Tensor | None:
-        """Positions learned at another image size, for this one; None for any other weight."""
+        """Resize positions learned at another image size; return None for any other weight."""
         if name != "pos_embed":
             return None
         return resize_learned(value, self.grid, extra_tokens=1, mode=self.interpolate_mode)
@@ -137,7 +143,7 @@ class VisionTransformer(nn.Module):
         return self.drop_after_pos(tokens + positions), grid
 
     def output(self, tokens: Tensor, grid: tuple[int, int]) -> Output:
-        """The patches as a map, with the class token where wished."""
+        """The patches as a map, with the class token if `output_cls_token`."""
         if not self.with_cls_token:
             return to_map(tokens, grid)
         features = to_map(tokens[:, 1:], grid)

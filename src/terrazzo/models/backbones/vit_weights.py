@@ -20,7 +20,7 @@ UNUSED = r"head\.|head_dist\.|heads\.|fc_norm\.|pre_logits\.|dist_token$|mask_to
 
 
 def without_distillation(weights: Weights, original: Weights) -> Weights:
-    """DeiT's distillation token has a position of its own, after the class token's."""
+    """Drop the position of DeiT's distillation token, which follows the class token's."""
     if "dist_token" in original:
         positions = weights["pos_embed"]
         weights["pos_embed"] = torch.cat([positions[:, :1], positions[:, 2:]], dim=1)

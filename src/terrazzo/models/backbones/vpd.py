@@ -11,16 +11,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from terrazzo.errors import UserError
+from terrazzo.models.layers import Spec
 from terrazzo.registry import MODELS
-
-Spec = dict[str, Any]
 
 
 @MODELS.register
 class VPD(nn.Module):
     """VPD (Zhao et al., ICCV 2023): images (N, 3, H, W) in -1..1 -> the U-Net's maps at strides 8, 16, 32 and 64.
 
-    The networks are those of the package `diffusers`, as large as `diffusion_cfg` says; the autoencoder is frozen.
+    The networks are those of the package `diffusers`, of the sizes in `diffusion_cfg`; the autoencoder is frozen.
     `class_embed_path` is a file with text embeddings (classes, width) that the U-Net attends to, all of them or, with
     `class_embed_select`, one for each image: the mean where no category is given. Images smaller than `pad_shape` are
     padded on the right and below. Raises UserError without `diffusers` or without the file.
@@ -39,7 +38,7 @@ class VPD(nn.Module):
     ) -> None:
         super().__init__()
         if (unet_cfg or {}).get("use_attn"):
-            raise UserError("VPD: attention maps are not among its outputs; set unet_cfg.use_attn=False")
+            raise UserError("VPD: it does not output attention maps; set unet_cfg.use_attn=False")
         params = diffusion_cfg["params"]
         self.scale_factor = params["scale_factor"]
         self.pad_shape = (pad_shape, pad_shape) if isinstance(pad_shape, int) else pad_shape
@@ -59,7 +58,7 @@ class VPD(nn.Module):
     class_embeddings: Tensor
 
     def context(self, count: int, category: Tensor | None) -> Tensor:
-        """What the U-Net attends to (N, tokens, width); `category` (N,) selects an embedding for each image."""
+        """Return what the U-Net attends to (N, tokens, width); `category` (N,) selects an embedding for each image."""
         chosen = self.class_embeddings
         if self.select:
             index = torch.full((count,), -1, device=chosen.device) if category is None else category
@@ -94,7 +93,7 @@ def first_tensor(output: Any) -> Tensor:
 
 
 def map_sources(unet: Any) -> list[nn.Module]:
-    """The U-Net's layers whose outputs are the maps, from coarse to fine: the second of each level, the last of all."""
+    """Return the U-Net's layers whose outputs are the maps, from coarse to fine: the second of each, the last level."""
     *coarser, finest = unet.up_blocks
     return [
         *[block.attentions[1] if hasattr(block, "attentions") else block.resnets[1] for block in coarser],
@@ -103,7 +102,7 @@ def map_sources(unet: Any) -> list[nn.Module]:
 
 
 def build_unet(options: Spec) -> Any:
-    """The U-Net that an `unet_config` describes, with attention at the levels of `attention_resolutions`."""
+    """Build the U-Net that an `unet_config` describes, with attention at the levels of `attention_resolutions`."""
     levels = range(len(options["channel_mult"]))
     crossed = [2**level in options["attention_resolutions"] for level in levels]
     return diffusers().UNet2DConditionModel(
@@ -111,7 +110,7 @@ def build_unet(options: Spec) -> Any:
         out_channels=options["out_channels"],
         block_out_channels=[options["model_channels"] * factor for factor in options["channel_mult"]],
         layers_per_block=options["num_res_blocks"],
-        attention_head_dim=options["num_heads"],  # the number of heads, under the name that it has there
+        attention_head_dim=options["num_heads"],  # despite its name, the number of heads
         cross_attention_dim=options["context_dim"],
         down_block_types=["CrossAttnDownBlock2D" if cross else "DownBlock2D" for cross in crossed],
         up_block_types=["CrossAttnUpBlock2D" if cross else "UpBlock2D" for cross in reversed(crossed)],
@@ -119,7 +118,7 @@ def build_unet(options: Spec) -> Any:
 
 
 def build_autoencoder(options: Spec) -> Any:
-    """The encoder that a `first_stage_config` describes."""
+    """Build the encoder that a `first_stage_config` describes."""
     shape = options["ddconfig"]
     count = len(shape["ch_mult"])
     autoencoder = diffusers().AutoencoderKL(
@@ -131,12 +130,12 @@ def build_autoencoder(options: Spec) -> Any:
         down_block_types=["DownEncoderBlock2D"] * count,
         up_block_types=["UpDecoderBlock2D"] * count,
     )
-    del autoencoder.decoder, autoencoder.post_quant_conv  # nothing is ever decoded
+    del autoencoder.decoder, autoencoder.post_quant_conv  # nothing is decoded
     return autoencoder
 
 
 def diffusers() -> Any:
-    """The package, asked for by the only backbone that needs it."""
+    """Import the package. Raises UserError where it is not installed."""
     try:
         import diffusers as package
     except ImportError as error:
@@ -145,7 +144,7 @@ def diffusers() -> Any:
 
 
 def read_embeddings(path: str) -> Tensor:
-    """Text embeddings (classes, width) of a file."""
+    """Read text embeddings (classes, width) from a file."""
     if not Path(path).is_file():
         raise UserError(
             f"model.backbone.class_embed_path: '{path}' is not a file; download the text embeddings and give their path"

@@ -28,7 +28,7 @@ class PyramidPool(nn.Module):
 
 
 class PyramidAttention(nn.Module):
-    """A map reads samples of another one, at several scales of its own, and is fused with the sum of what it read."""
+    """Attention of a map, at several scales, to samples of another; the sum of what it read is fused with it."""
 
     def __init__(self, stages: Sequence[SelfAttention], bottleneck: nn.Module) -> None:
         super().__init__()

@@ -15,7 +15,7 @@ from terrazzo.registry import MODELS
 
 
 class AdaptiveContext(nn.Module):
-    """Each position weighs the cells of a pooled grid by itself and the whole image's mean."""
+    """Weights of each position for the cells of a pooled grid, from its features and the mean of the image."""
 
     def __init__(
         self, grid: int, fusion: bool, in_channels: int, channels: int, conv_block: Callable[..., nn.Module]

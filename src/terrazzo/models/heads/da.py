@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from terrazzo.models.heads.base import DecodeHead, Features
-from terrazzo.models.layers.self_attention import Scale, SelfAttention
+from terrazzo.models.layers.self_attention import MapAttention, Scale
 from terrazzo.registry import MODELS
 
 
-class PositionAttention(SelfAttention):
+class PositionAttention(MapAttention):
     """Each position reads all others."""
 
     def __init__(self, in_channels: int, channels: int) -> None:
@@ -24,8 +24,8 @@ class PositionAttention(SelfAttention):
         )
         self.gamma = Scale()
 
-    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
-        return self.gamma(super().forward(x, x)) + x
+    def forward(self, x: Tensor) -> Tensor:
+        return self.gamma(self.read(x, x)) + x
 
 
 class ChannelAttention(nn.Module):
@@ -43,7 +43,7 @@ class ChannelAttention(nn.Module):
 
 @MODELS.register
 class DAHead(DecodeHead):
-    """DANet head (Fu et al., CVPR 2019): position and channel attention side by side, each with a loss of its own."""
+    """DANet head (Fu et al., CVPR 2019): position and channel attention side by side, each with its own loss."""
 
     def __init__(self, *, pam_channels: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)

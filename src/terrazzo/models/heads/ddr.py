@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from terrazzo.errors import UserError
 from terrazzo.models.heads.base import DecodeHead, Features
-from terrazzo.models.layers import build_activation, build_norm, resize
+from terrazzo.models.layers import Spec, build_activation, build_norm, resize
 from terrazzo.models.losses.accuracy import accuracy
 from terrazzo.registry import MODELS
 
@@ -23,23 +23,24 @@ class DDRHead(DecodeHead):
     def __init__(
         self,
         *,
-        norm_cfg: dict[str, Any] = {"type": "BN"},  # noqa: B006 - never written to
-        act_cfg: dict[str, Any] = {"type": "ReLU", "inplace": True},  # noqa: B006 - never written to
+        norm_cfg: Spec = {"type": "BN"},  # noqa: B006 - never written to
+        act_cfg: Spec = {"type": "ReLU", "inplace": True},  # noqa: B006 - never written to
         **kwargs: Any,
     ) -> None:
         super().__init__(norm_cfg=norm_cfg, act_cfg=act_cfg, **kwargs)
-        if not isinstance(self.loss_decode, nn.ModuleList) or len(self.loss_decode) != 2:
+        if len(self.criteria) != 2:
             raise UserError("DDRHead: loss_decode needs a list of two losses: fused map, detail branch")
-        self.head = self.refine(self.in_channels)
-        self.aux_head = self.refine(self.in_channels // 2)
+        style: Spec = {"norm_cfg": norm_cfg, "act_cfg": act_cfg}
+        self.head = self.refine(self.in_channels, **style)
+        self.aux_head = self.refine(self.in_channels // 2, **style)
         self.aux_cls_seg = nn.Conv2d(self.channels, self.out_channels, 1)
 
-    def refine(self, in_channels: int) -> nn.Sequential:
+    def refine(self, in_channels: int, *, norm_cfg: Spec, act_cfg: Spec) -> nn.Sequential:
         """Norm, activation and 3x3 convolution, then norm and activation again."""
         return nn.Sequential(
             self.conv_block(in_channels, self.channels, 3, padding=1, order=("norm", "act", "conv")),
-            build_norm(self.norm_cfg, self.channels),
-            build_activation(self.act_cfg),
+            build_norm(norm_cfg, self.channels),
+            build_activation(act_cfg),
         )
 
     def features(self, inputs: Features) -> Tensor:
@@ -50,7 +51,7 @@ class DDRHead(DecodeHead):
         size = labels.shape[-2:]
         context = resize(self(inputs), size, align_corners=self.align_corners)
         spatial = resize(self.aux_cls_seg(self.aux_head(detail)), size, align_corners=self.align_corners)
-        context_loss, spatial_loss = self.loss_decode
+        context_loss, spatial_loss = self.criteria
         return {
             "loss_context": context_loss(context, labels, ignore_index=self.ignore_index),
             "loss_spatial": spatial_loss(spatial, labels, ignore_index=self.ignore_index),

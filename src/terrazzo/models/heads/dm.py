@@ -10,14 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from terrazzo.models.heads.base import DecodeHead, Features
-from terrazzo.models.layers import build_activation, build_norm
+from terrazzo.models.layers import Spec, build_activation, build_norm
 from terrazzo.registry import MODELS
-
-Spec = dict[str, Any]
 
 
 class DynamicConvolution(nn.Module):
-    """A depthwise convolution whose `size` x `size` filters are pooled from each image itself."""
+    """A depthwise convolution whose `size` x `size` filters are pooled from each image."""
 
     def __init__(
         self,

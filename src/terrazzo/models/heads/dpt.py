@@ -9,22 +9,21 @@ import torch
 from torch import Tensor, nn
 
 from terrazzo.errors import UserError
-from terrazzo.models.heads.base import DecodeHead
-from terrazzo.models.layers import ConvBlock, resize
+from terrazzo.models.heads.base import DecodeHead, Features
+from terrazzo.models.layers import ConvBlock, Spec, resize
 from terrazzo.registry import MODELS
 
-Spec = dict[str, Any]
 READOUTS = ("ignore", "add", "project")
 
 
 class ReassembleBlocks(nn.Module):
-    """Pairs (map, class token) of four layers -> maps at strides 4, 8, 16 and 32; `readout_type` says what becomes of
-    the class token."""
+    """Pairs (map, class token) of four layers -> maps at strides 4, 8, 16 and 32; `readout_type` decides how the
+    class token is used."""
 
     def __init__(self, in_channels: int, channels: Sequence[int], readout_type: str) -> None:
         super().__init__()
         if readout_type not in READOUTS:
-            raise UserError(f"DPTHead: readout_type '{readout_type}' is none of {', '.join(READOUTS)}")
+            raise UserError(f"DPTHead: readout_type '{readout_type}' is unknown: use one of {', '.join(READOUTS)}")
         self.readout_type = readout_type
         self.projects = nn.ModuleList(ConvBlock(in_channels, width, 1, act_cfg=None) for width in channels)
         self.resize_layers = nn.ModuleList(
@@ -41,7 +40,7 @@ class ReassembleBlocks(nn.Module):
             )
 
     def read_out(self, index: int, x: Tensor, token: Tensor) -> Tensor:
-        """The class token (N, C) worked into the map (N, C, h, w)."""
+        """Merge the class token (N, C) into the map (N, C, h, w)."""
         if self.readout_type == "ignore":
             return x
         token = token[:, :, None, None].expand_as(x)
@@ -62,7 +61,7 @@ class ResidualConvUnit(nn.Module):
 
     def __init__(self, channels: int, norm_cfg: Spec | None, act_cfg: Spec) -> None:
         super().__init__()
-        style = {"norm_cfg": norm_cfg, "act_cfg": act_cfg, "inplace": False, "order": ("act", "conv", "norm")}
+        style: Spec = {"norm_cfg": norm_cfg, "act_cfg": act_cfg, "inplace": False, "order": ("act", "conv", "norm")}
         self.conv1 = ConvBlock(channels, channels, 3, padding=1, bias=False, **style)
         self.conv2 = ConvBlock(channels, channels, 3, padding=1, bias=False, **style)
 
@@ -71,7 +70,7 @@ class ResidualConvUnit(nn.Module):
 
 
 class FeatureFusionBlock(nn.Module):
-    """Add a level to the coarser ones, refine, double the size; the coarsest block has nothing to add."""
+    """Add a level to the coarser ones, refine, double the size; the coarsest block adds nothing."""
 
     def __init__(self, channels: int, norm_cfg: Spec | None, act_cfg: Spec, *, coarsest: bool) -> None:
         super().__init__()
@@ -100,7 +99,6 @@ class DPTHead(DecodeHead):
         embed_dims: int = 768,
         post_process_channels: Sequence[int] = (96, 192, 384, 768),
         readout_type: str = "ignore",
-        patch_size: int = 16,  # the resizing layers follow from the four strides
         expand_channels: bool = False,
         act_cfg: Spec = {"type": "ReLU"},  # noqa: B006 - never written to
         norm_cfg: Spec | None = {"type": "BN"},  # noqa: B006 - never written to
@@ -118,7 +116,8 @@ class DPTHead(DecodeHead):
         )
         self.project = self.conv_block(self.channels, self.channels, 3, padding=1)
 
-    def features(self, inputs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    def features(self, inputs: Features) -> Tensor:
+        """Pairs (map, class token) -> (N, channels, h, w)."""
         levels = self.reassemble_blocks(self.select(inputs))
         *finer, coarsest = [conv(x) for conv, x in zip(self.convs, levels, strict=True)]
         first, *blocks = self.fusion_blocks

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from terrazzo.models.heads.base import DecodeHead, Features
-from terrazzo.models.layers import build_norm
+from terrazzo.models.layers import Spec, build_norm
 from terrazzo.models.losses.cross_entropy import CrossEntropyLoss
 from terrazzo.registry import MODELS
 
@@ -26,7 +26,7 @@ class Encoding(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         pixels = x.flatten(2)  # N, C, P
-        # squared distance |p|^2 - 2 p c + |c|^2, so that no (P, codes, C) array is needed
+        # squared distance |p|^2 - 2 p c + |c|^2: no (P, codes, C) array is needed
         distance = pixels.square().sum(1).unsqueeze(1) + self.codewords.square().sum(1).unsqueeze(1)
         distance = distance - 2 * (self.codewords @ pixels)  # N, codes, P
         shares = (self.scale.unsqueeze(1) * distance).softmax(1)
@@ -35,10 +35,10 @@ class Encoding(nn.Module):
 
 
 class EncodingModule(nn.Module):
-    """Scale the channels by what the encoding says about the whole image."""
+    """Scale the channels by the encoding of the whole image."""
 
     def __init__(
-        self, channels: int, num_codes: int, conv_block: Callable[..., nn.Module], norm_cfg: dict[str, Any] | None
+        self, channels: int, num_codes: int, conv_block: Callable[..., nn.Module], norm_cfg: Spec | None
     ) -> None:
         super().__init__()
         self.encoding_project = conv_block(channels, channels, 1)
@@ -101,6 +101,6 @@ class EncHead(DecodeHead):
         if self.use_se_loss:
             classes = torch.arange(self.num_classes, device=labels.device)
             present = (labels.flatten(1).unsqueeze(2) == classes).any(1)  # N, K
-            # a yes or no for each class of each image
+            # one binary label for each class of each image
             losses["loss_se"] = self.loss_se_decode(self.se_layer(code).view(-1, 1), present.long().view(-1))
         return losses

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from terrazzo.models.heads.base import DecodeHead, Features
-from terrazzo.models.layers import ConvBlock
+from terrazzo.models.layers import ConvBlock, Spec
 from terrazzo.models.layers.fuse import fuse_levels
 from terrazzo.registry import MODELS, check_arguments
 
@@ -20,7 +20,7 @@ class MatrixDecomposition(nn.Module):
     """Non-negative matrix factorisation by multiplicative updates (Hamburger: Geng et al., ICLR 2021).
 
     The map's channels, in `MD_S` groups, are approximated by `MD_R` bases, which start at random: in training from the
-    global generator, in evaluation always the same; with `rand_init=False` from a stored draw.
+    global generator, in evaluation always at the same draw; with `rand_init=False` at a stored draw.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class MatrixDecomposition(nn.Module):
         MD_R: int = 64,
         train_steps: int = 6,
         eval_steps: int = 7,
-        inv_t: float = 100,  # published configs give it, and the factorisation has always run at 1
+        inv_t: float = 100,  # published configs set it, but the factorisation has always run at 1
         rand_init: bool = True,
     ) -> None:
         super().__init__()
@@ -39,9 +39,11 @@ class MatrixDecomposition(nn.Module):
         self.train_steps, self.eval_steps = train_steps, eval_steps
         if not rand_init:
             self.register_buffer("bases", F.normalize(torch.rand(MD_S, channels // MD_S, MD_R), dim=1))
-        self.drawn: dict[Any, Tensor] = {}  # for the last batch size
+        self.cached: dict[Any, Tensor] = {}  # for the last batch size
 
-    def start(self, x: Tensor, images: int) -> Tensor:
+    bases: Tensor
+
+    def initial_bases(self, x: Tensor, images: int) -> Tensor:
         """The bases (images * groups, D, rank) before the first update for x (images * groups, D, N), of length 1."""
         if hasattr(self, "bases"):
             return self.bases.repeat(images, 1, 1)
@@ -51,10 +53,10 @@ class MatrixDecomposition(nn.Module):
         if torch.compiler.is_compiling():  # a traced graph holds its bases
             return F.normalize(fixed_draw(shape), dim=1).to(x.device)
         key = (shape, x.device)
-        if key not in self.drawn:
+        if key not in self.cached:
             with torch.inference_mode(False):  # they may be used with gradients later
-                self.drawn = {key: F.normalize(fixed_draw(shape), dim=1).to(x.device)}
-        return self.drawn[key]
+                self.cached = {key: F.normalize(fixed_draw(shape), dim=1).to(x.device)}
+        return self.cached[key]
 
     def forward(self, x: Tensor) -> Tensor:
         """Non-negative (N, C, H, W) -> its reconstruction; in single precision, where the products are safe."""
@@ -66,7 +68,7 @@ class MatrixDecomposition(nn.Module):
     def factorise(self, x: Tensor) -> Tensor:
         images, channels, height, width = x.shape
         matrix = x.reshape(images * self.groups, channels // self.groups, height * width)  # D, N
-        bases = self.start(matrix, images).to(matrix.dtype)  # D, R
+        bases = self.initial_bases(matrix, images).to(matrix.dtype)  # D, R
         coefficients = (matrix.mT @ bases).softmax(dim=-1)  # N, R
         for _ in range(self.train_steps if self.training else self.eval_steps):
             coefficients = update(coefficients, matrix.mT @ bases, bases)
@@ -96,7 +98,7 @@ def update(factor: Tensor, product: Tensor, other: Tensor) -> Tensor:
 class Hamburger(nn.Module):
     """The factorisation ("ham") between two 1x1 convolutions ("bread"), with a shortcut."""
 
-    def __init__(self, channels: int, ham_kwargs: dict[str, Any], norm_cfg: dict[str, Any] | None) -> None:
+    def __init__(self, channels: int, ham_kwargs: Spec, norm_cfg: Spec | None) -> None:
         super().__init__()
         check_arguments(MatrixDecomposition, {"channels": channels} | ham_kwargs, "ham_kwargs", "decode_head")
         self.ham_in = ConvBlock(channels, channels, 1, norm_cfg=None, act_cfg=None)
@@ -111,7 +113,7 @@ class Hamburger(nn.Module):
 class LightHamHead(DecodeHead):
     """SegNeXt's head (Guo et al., NeurIPS 2022): levels squeezed together at the finest one's size, then Hamburger."""
 
-    def __init__(self, *, ham_channels: int = 512, ham_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+    def __init__(self, *, ham_channels: int = 512, ham_kwargs: Spec | None = None, **kwargs: Any) -> None:
         super().__init__(**({"input_transform": "multiple_select"} | kwargs))
         assert isinstance(self.in_channels, Sequence)
         self.squeeze = self.conv_block(sum(self.in_channels), ham_channels, 1)

@@ -10,11 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from terrazzo.models.heads.base import DecodeHead, Features
-from terrazzo.models.layers.self_attention import SelfAttention
+from terrazzo.models.layers.self_attention import MapAttention
 from terrazzo.registry import MODELS
+from terrazzo.system.arithmetic import ceil_div
 
 
-class Relation(SelfAttention):
+class Relation(MapAttention):
     """Attention among the positions of each of many small maps."""
 
     def __init__(self, in_channels: int, channels: int, conv_block: Callable[..., nn.Module]) -> None:
@@ -25,8 +26,8 @@ class Relation(SelfAttention):
         )
         self.output_project = conv_block(in_channels, in_channels, 1)
 
-    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
-        return self.output_project(super().forward(x, x))
+    def forward(self, x: Tensor) -> Tensor:
+        return self.output_project(self.read(x, x))
 
 
 @MODELS.register
@@ -45,21 +46,22 @@ class ISAHead(DecodeHead):
         x = self.in_conv(self.select(inputs))
         batch, channels, height, width = x.shape
         local_height, local_width = self.down_factor
-        rows, columns = -(-height // local_height), -(-width // local_width)  # of blocks
+        rows, columns = ceil_div(height, local_height), ceil_div(width, local_width)  # of blocks
         below, right = rows * local_height - height, columns * local_width - width
         top, left = below // 2, right // 2
         context = F.pad(x, (left, right - left, top, below - top))
 
-        # positions at the same place of every block
+        # attention among the same position of every block
         context = context.view(batch, channels, rows, local_height, columns, local_width)
         context = context.permute(0, 3, 5, 1, 2, 4).reshape(-1, channels, rows, columns)
         context = self.global_relation(context)
 
-        # positions of the same block
+        # attention within each block
         context = context.view(batch, local_height, local_width, channels, rows, columns)
         context = context.permute(0, 4, 5, 3, 1, 2).reshape(-1, channels, local_height, local_width)
         context = self.local_relation(context)
 
+        # back to one map, without the padding
         context = context.view(batch, rows, columns, channels, local_height, local_width)
         context = context.permute(0, 3, 1, 4, 2, 5).reshape(batch, channels, rows * local_height, -1)
         context = context[:, :, top : top + height, left : left + width]

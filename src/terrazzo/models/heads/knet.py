@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -13,20 +12,19 @@ from terrazzo.models.layers import (
     ConvBlock,
     FeedForward,
     MultiheadAttention,
+    Spec,
     build_activation,
     build_norm,
     resize,
 )
 from terrazzo.registry import MODELS
 
-Spec = dict[str, Any]
-
 
 @MODELS.register
 class KernelUpdator(nn.Module):
     """A kernel and the feature of its mask, each gated by their product, become the new kernel.
 
-    `gate_norm_act` puts a norm and an activation before the gates, `activate_out` an activation on what they weigh.
+    `gate_norm_act` puts a norm and an activation before the gates, `activate_out` an activation on what they scale.
     """
 
     def __init__(
@@ -108,29 +106,37 @@ class KernelUpdateHead(nn.Module):
     ) -> None:
         super().__init__()
         if conv_kernel_size != 1:
-            raise UserError(f"KernelUpdateHead: kernels start as a 1x1 classifier, conv_kernel_size={conv_kernel_size}")
+            raise UserError(f"KernelUpdateHead: conv_kernel_size must be 1, not {conv_kernel_size}")
         self.num_classes = num_classes
         self.mask_stride = mask_transform_stride // feat_gather_stride
         self.output_stride = mask_transform_stride
+
+        # attention and update of the kernels
         self.attention = MultiheadAttention(in_channels, num_heads, attn_drop=dropout)
         self.attention_norm = build_norm({"type": "LN"}, in_channels)
         self.kernel_update_conv = MODELS.build(kernel_updator_cfg, "kernel_updator_cfg")
         self.feat_transform = None
         if feat_transform_cfg is not None:
-            options = {"kernel_size": 1, "stride": feat_gather_stride, "padding": feat_gather_stride // 2}
+            options: Spec = {"kernel_size": 1, "stride": feat_gather_stride, "padding": feat_gather_stride // 2}
             self.feat_transform = ConvBlock(in_channels, in_channels, **(options | feat_transform_cfg))
+
+        # feed-forward network
         self.ffn = None
         if with_ffn:
             self.ffn = FeedForward(
                 in_channels, feedforward_channels, num_fcs=num_ffn_fcs, act_cfg=ffn_act_cfg, drop=dropout
             )
             self.ffn_norm = build_norm({"type": "LN"}, in_channels)
+
+        # masks
         self.mask_fcs = nn.ModuleList()
         for _ in range(num_mask_fcs):
             self.mask_fcs.append(nn.Linear(in_channels, in_channels, bias=False))
             self.mask_fcs.append(build_norm({"type": "LN"}, in_channels))
             self.mask_fcs.append(build_activation(act_cfg))
         self.fc_mask = nn.Linear(in_channels, out_channels)
+
+        # weights
         for parameter in self.parameters():
             if parameter.ndim > 1:
                 nn.init.xavier_uniform_(parameter)

@@ -27,7 +27,7 @@ class WindowPool(nn.Module):
 
 @MODELS.register
 class LRASPPHead(DecodeHead):
-    """MobileNetV3's head (Howard et al., ICCV 2019): the coarse map weighed by a pooled gate, then refined.
+    """MobileNetV3's head (Howard et al., ICCV 2019): the coarse map weighted by a pooled gate, then refined.
 
     `branch_channels` are the widths of the finer maps, which are all but the last of the inputs.
     """

@@ -9,13 +9,11 @@ from torch import Tensor, nn
 
 from terrazzo.models.heads.base import Features
 from terrazzo.models.heads.mask_classification import MaskClassificationHead
-from terrazzo.models.layers import resize
+from terrazzo.models.layers import Spec, resize
 from terrazzo.models.layers.query_decoder import QueryDecoder, from_config
 from terrazzo.models.layers.sine_position import SinePositions
 from terrazzo.models.losses.set_criterion import PointSetCriterion, Prediction
 from terrazzo.registry import MODELS
-
-Spec = dict[str, Any]
 
 
 @MODELS.register
@@ -34,7 +32,7 @@ class Mask2FormerHead(MaskClassificationHead):
         positional_encoding: Spec,
         num_transformer_feat_level: int = 3,
         enforce_decoder_input_project: bool = False,
-        strides: Sequence[int] | None = None,
+        strides: Sequence[int] | None = None,  # set by published configs; sampling points are relative to each map
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -53,7 +51,7 @@ class Mask2FormerHead(MaskClassificationHead):
         self.add_query_heads(feat_channels, out_channels)
 
     def read(self, inputs: Features) -> tuple[list[Tensor], list[Tensor]]:
-        """The normed queries (N, Q, C) and their masks (N, Q, h, w), before the first layer and after each."""
+        """Return the normed queries (N, Q, C) and their masks (N, Q, h, w), before the first layer and after each."""
         mask_features, maps = self.pixel_decoder(self.select(inputs))
         levels = []
         for project, x, level in zip(self.decoder_input_projs, maps, self.level_embed.weight, strict=True):
@@ -66,14 +64,14 @@ class Mask2FormerHead(MaskClassificationHead):
         masks = [self.masks(queries[0], mask_features)]
         for index, layer in enumerate(decoder.layers):
             tokens, positions, level = levels[index % len(levels)]
-            seen = self.where(masks[-1], level)
+            seen = self.attention_mask(masks[-1], level)
             query = layer(query, tokens, query_pos=query_pos, memory_pos=positions, mask=seen)
             queries.append(decoder.post_norm(query))
             masks.append(self.masks(queries[-1], mask_features))
         return queries, masks
 
-    def where(self, masks: Tensor, level: Tensor) -> Tensor:
-        """Where in a level each query may look (N, 1, Q, h * w): in its mask, or everywhere if that is empty."""
+    def attention_mask(self, masks: Tensor, level: Tensor) -> Tensor:
+        """Return where in a level each query may attend (N, 1, Q, h * w): in its mask, or anywhere if that is empty."""
         inside = resize(masks.detach(), like=level).flatten(2) >= 0
         return (inside | ~inside.any(-1, keepdim=True)).unsqueeze(1)
 

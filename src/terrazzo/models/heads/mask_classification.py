@@ -1,14 +1,14 @@
-"""What MaskFormer and Mask2Former share: queries that each answer with a class and a mask."""
+"""The base of MaskFormer and Mask2Former: queries that each predict a class and a mask."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from torch import Tensor, nn
 
 from terrazzo.errors import UserError
 from terrazzo.models.heads.base import Features
+from terrazzo.models.layers import Spec
 from terrazzo.models.losses.mask_set import SetLoss
 from terrazzo.models.losses.set_criterion import (
     Prediction,
@@ -17,8 +17,6 @@ from terrazzo.models.losses.set_criterion import (
     semantic_logits,
 )
 from terrazzo.registry import MODELS
-
-Spec = dict[str, Any]
 
 
 class MaskClassificationHead(nn.Module):
@@ -53,7 +51,7 @@ class MaskClassificationHead(nn.Module):
         self.num_classes = self.out_channels = num_classes
         self.num_queries = num_queries
         self.in_index = range(len(in_channels)) if in_index is None else in_index
-        self.align_corners = align_corners
+        self.align_corners, self.ignore_index = align_corners, ignore_index
         self.pixel_decoder = MODELS.build(
             pixel_decoder,
             "pixel_decoder",
@@ -72,7 +70,7 @@ class MaskClassificationHead(nn.Module):
         )
 
     def add_query_heads(self, feat_channels: int, out_channels: int) -> None:
-        """What turns a query into class scores and into the weights of its mask."""
+        """Add the layers that turn a query into class scores and into the weights of its mask."""
         self.cls_embed = nn.Linear(feat_channels, self.num_classes + 1)
         self.mask_embed = nn.Sequential(
             nn.Linear(feat_channels, feat_channels),
@@ -91,11 +89,11 @@ class MaskClassificationHead(nn.Module):
         return [inputs[index] for index in self.in_index]
 
     def layers(self, inputs: Features) -> list[Prediction]:
-        """What the queries answer after each layer of the decoder."""
+        """The predictions of the queries after each layer of the decoder."""
         raise NotImplementedError
 
     def forward(self, inputs: Features) -> Prediction:
-        """The answer of the last layer."""
+        """The prediction of the last layer."""
         raise NotImplementedError
 
     def predict(self, inputs: Features, size: Sequence[int]) -> Tensor:
@@ -106,7 +104,5 @@ class MaskClassificationHead(nn.Module):
         """Losses of every layer; labels (N, H, W). Raises UserError without an assigner in `train_cfg`."""
         if self.criterion is None:
             raise UserError(f"{type(self).__name__} needs train_cfg.assigner to be trained")
-        *earlier, last = self.criterion(self.layers(inputs), labels)
-        for index, losses in enumerate(earlier):
-            last |= {f"d{index}.{name}": value for name, value in losses.items()}
-        return last
+        predictions = self.layers(inputs)
+        return self.criterion.layer_losses(predictions, labels, range(len(predictions) - 1))

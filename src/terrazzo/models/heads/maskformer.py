@@ -9,12 +9,11 @@ from torch import Tensor, nn
 
 from terrazzo.models.heads.base import Features
 from terrazzo.models.heads.mask_classification import MaskClassificationHead
+from terrazzo.models.layers import Spec
 from terrazzo.models.layers.query_decoder import QueryDecoder, from_config
 from terrazzo.models.layers.sine_position import SinePositions
 from terrazzo.models.losses.set_criterion import Prediction
 from terrazzo.registry import MODELS
-
-Spec = dict[str, Any]
 
 
 @MODELS.register
@@ -60,14 +59,14 @@ class MaskFormerHead(MaskClassificationHead):
         mask_features, memory = self.pixel_decoder(self.select(inputs))
         return mask_features, self.decode(self.decoder_input_proj(memory))
 
-    def answer(self, query: Tensor, mask_features: Tensor) -> Prediction:
+    def classify(self, query: Tensor, mask_features: Tensor) -> Prediction:
         query = self.transformer_decoder.post_norm(query)
         return self.cls_embed(query), self.masks(query, mask_features)
 
     def forward(self, inputs: Features) -> Prediction:
         mask_features, queries = self.read(inputs)
-        return self.answer(queries[-1], mask_features)
+        return self.classify(queries[-1], mask_features)
 
     def layers(self, inputs: Features) -> list[Prediction]:
         mask_features, queries = self.read(inputs)
-        return [self.answer(query, mask_features) for query in queries]
+        return [self.classify(query, mask_features) for query in queries]

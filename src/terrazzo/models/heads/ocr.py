@@ -9,19 +9,19 @@ from torch import Tensor, nn
 
 from terrazzo.models.heads.base import Features
 from terrazzo.models.heads.cascade import CascadeHead
-from terrazzo.models.layers.self_attention import SelfAttention
+from terrazzo.models.layers.self_attention import MapAttention
 from terrazzo.registry import MODELS
 
 
-class ObjectContext(SelfAttention):
+class ObjectContext(MapAttention):
     """Each pixel reads the object regions and is fused with what it read."""
 
-    def __init__(self, *, bottleneck: nn.Module, **projections: nn.Module) -> None:
+    def __init__(self, *, bottleneck: nn.Module, **projections: Any) -> None:
         super().__init__(**projections)
         self.bottleneck = bottleneck
 
     def forward(self, query: Tensor, key: Tensor) -> Tensor:
-        return self.bottleneck(torch.cat([super().forward(query, key), query], dim=1))
+        return self.bottleneck(torch.cat([self.read(query, key), query], dim=1))
 
 
 @MODELS.register

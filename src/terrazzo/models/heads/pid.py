@@ -9,11 +9,9 @@ from torch import Tensor, nn
 
 from terrazzo.errors import UserError
 from terrazzo.models.heads.base import DecodeHead, Features
-from terrazzo.models.layers import ConvBlock, build_activation, build_norm, resize
+from terrazzo.models.layers import ConvBlock, Spec, build_activation, build_norm, resize
 from terrazzo.models.losses.accuracy import accuracy
 from terrazzo.registry import MODELS
-
-Spec = dict[str, Any]
 
 
 class Refine(nn.Module):
@@ -35,10 +33,10 @@ class PIDHead(DecodeHead):
     """PIDNet head (Xu et al., CVPR 2023): classify the fused map, and in training the detail and boundary branches.
 
     `loss_decode` is four losses: of the detail branch, of the fused map, of the boundary map (labels are edges), and of
-    the fused map where the boundary branch is sure of an edge. Raises UserError otherwise.
+    the fused map where the boundary branch finds an edge. Raises UserError otherwise.
     """
 
-    sure = 0.8  # probability above which a pixel counts as an edge
+    edge_probability = 0.8  # above which a pixel counts as an edge
 
     def __init__(
         self,
@@ -48,11 +46,11 @@ class PIDHead(DecodeHead):
         **kwargs: Any,
     ) -> None:
         super().__init__(norm_cfg=norm_cfg, act_cfg=act_cfg, **kwargs)
-        if not isinstance(self.loss_decode, nn.ModuleList) or len(self.loss_decode) != 4:
+        if len(self.criteria) != 4:
             raise UserError(
                 "PIDHead: loss_decode needs a list of four losses: detail branch, fused map, boundary, edges"
             )
-        style = {"norm_cfg": norm_cfg, "act_cfg": act_cfg}
+        style: Spec = {"norm_cfg": norm_cfg, "act_cfg": act_cfg}
         half, quarter = self.in_channels // 2, self.in_channels // 4
         self.i_head = Refine(self.in_channels, self.channels, **style)
         self.p_head = Refine(half, self.channels, **style)
@@ -74,8 +72,8 @@ class PIDHead(DecodeHead):
         maps = (self.p_cls_seg(self.p_head(detail)), self(inputs), self.d_cls_seg(self.d_head(boundary)))
         size = labels.shape[-2:]
         p_logits, i_logits, d_logits = [resize(x, size, align_corners=self.align_corners) for x in maps]
-        at_edges = torch.where(d_logits[:, 0].sigmoid() > self.sure, labels, self.ignore_index)
-        detail_loss, fused_loss, boundary_loss, edge_loss = self.loss_decode
+        at_edges = torch.where(d_logits[:, 0].sigmoid() > self.edge_probability, labels, self.ignore_index)
+        detail_loss, fused_loss, boundary_loss, edge_loss = self.criteria
         return {
             "loss_sem_p": detail_loss(p_logits, labels, ignore_index=self.ignore_index),
             "loss_sem_i": fused_loss(i_logits, labels, ignore_index=self.ignore_index),

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from terrazzo.models.heads.base import Features
 from terrazzo.models.heads.cascade import CascadeHead
-from terrazzo.models.layers import ConvBlock, resize
+from terrazzo.models.layers import ConvBlock, Spec, resize
+from terrazzo.models.layers.init import init_normal
 from terrazzo.models.layers.points import draw_points, sample_points, uncertainty
 from terrazzo.models.losses.accuracy import accuracy
 from terrazzo.registry import MODELS
@@ -18,10 +19,10 @@ from terrazzo.registry import MODELS
 
 @MODELS.register
 class PointHead(CascadeHead):
-    """PointRend head (Kirillov et al., CVPR 2020): classify the points where the earlier head is least sure.
+    """PointRend head (Kirillov et al., CVPR 2020): classify the points where the earlier head is least certain.
 
-    In training the points are drawn at random, most of them the least sure of a larger draw (`train_cfg`). Otherwise
-    the earlier logits are doubled in size a few times, with new values for their least sure points each time
+    In training the points are drawn at random, most of them the least certain of a larger draw (`train_cfg`). Otherwise
+    the earlier logits are doubled in size a few times, with new values for their least certain points each time
     (`test_cfg`).
     """
 
@@ -30,12 +31,12 @@ class PointHead(CascadeHead):
         *,
         num_fcs: int = 3,
         coarse_pred_each_layer: bool = True,
-        conv_cfg: dict[str, Any] | None = {"type": "Conv1d"},  # noqa: B006 - never written to
-        norm_cfg: dict[str, Any] | None = None,
-        act_cfg: dict[str, Any] | None = {"type": "ReLU"},  # noqa: B006 - never written to
+        conv_cfg: Spec | None = {"type": "Conv1d"},  # noqa: B006 - never written to
+        norm_cfg: Spec | None = None,
+        act_cfg: Spec | None = {"type": "ReLU"},  # noqa: B006 - never written to
         **kwargs: Any,
     ) -> None:
-        styles = {"conv_cfg": conv_cfg, "norm_cfg": norm_cfg, "act_cfg": act_cfg}
+        styles: Spec = {"conv_cfg": conv_cfg, "norm_cfg": norm_cfg, "act_cfg": act_cfg}
         super().__init__(**({"input_transform": "multiple_select"} | kwargs | styles))
         self.coarse_pred_each_layer = coarse_pred_each_layer
         widths = self.in_channels if isinstance(self.in_channels, Sequence) else [self.in_channels]
@@ -45,14 +46,13 @@ class PointHead(CascadeHead):
             self.fcs.append(ConvBlock(width, self.channels, 1, **styles))
             width = self.channels + (self.out_channels if coarse_pred_each_layer else 0)
         self.fc_seg = nn.Conv1d(width, self.out_channels, 1)
-        nn.init.normal_(self.fc_seg.weight, std=0.001)
-        nn.init.zeros_(self.fc_seg.bias)
+        init_normal(self.fc_seg, std=0.001)
         del self.conv_seg
         if self.dropout is not None:
             self.dropout = nn.Dropout(self.dropout.p)  # of points, not of maps
         self.configure({}, {})
 
-    def configure(self, train_cfg: dict[str, Any], test_cfg: dict[str, Any]) -> None:
+    def configure(self, train_cfg: Spec, test_cfg: Spec) -> None:
         self.num_points = train_cfg.get("num_points", 2048)
         self.oversample_ratio = train_cfg.get("oversample_ratio", 3)
         self.importance_sample_ratio = train_cfg.get("importance_sample_ratio", 0.75)
@@ -89,16 +89,11 @@ class PointHead(CascadeHead):
             refined = refined.flatten(2).scatter(2, index, logits).view_as(refined)
         return refined
 
-    def loss(  # type: ignore[override]
-        self, inputs: Features, labels: Tensor, *, previous: Tensor, **targets: Tensor
-    ) -> dict[str, Tensor]:
+    def loss(self, inputs: Features, labels: Tensor, *, previous: Tensor, **targets: Tensor) -> dict[str, Tensor]:
         ratios = self.oversample_ratio, self.importance_sample_ratio
         points = draw_points(previous, self.num_points, *ratios, align_corners=self.align_corners)
         logits = self.classify_points(self.fine_maps(inputs), previous, points)  # N, K, P
         labels = sample_points(labels.unsqueeze(1).float(), points, mode="nearest").squeeze(1).long()
-        losses: dict[str, Tensor] = {}
-        for criterion in self.loss_decode if isinstance(self.loss_decode, nn.ModuleList) else [self.loss_decode]:
-            name = f"point{criterion.loss_name}"
-            losses[name] = losses.get(name, 0) + criterion(logits, labels, ignore_index=self.ignore_index)
+        losses = {f"point{name}": value for name, value in self.named_losses(logits, labels).items()}
         losses["acc_point"] = accuracy(logits, labels, self.ignore_index, self.threshold or 0.5)
         return losses

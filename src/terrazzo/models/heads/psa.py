@@ -12,6 +12,7 @@ from terrazzo.errors import UserError
 from terrazzo.models.heads.base import DecodeHead, Features
 from terrazzo.models.layers import resize
 from terrazzo.registry import MODELS
+from terrazzo.system.arithmetic import ceil_div
 
 TYPES = ("collect", "distribute", "bi-direction")
 
@@ -20,7 +21,7 @@ def absolute_masks(masks: Tensor, mask_size: Sequence[int]) -> Tensor:
     """Masks over relative offsets as masks over absolute positions.
 
     (N, mask height * mask width, H, W), of which the middle belongs to the position itself -> (N, H * W, H, W), zero
-    where a position lies outside of the mask.
+    where a position is outside the mask.
     """
     offsets, inside = [], []
     for length, mask_length in zip(masks.shape[2:], mask_size, strict=True):
@@ -36,10 +37,10 @@ def absolute_masks(masks: Tensor, mask_size: Sequence[int]) -> Tensor:
 
 @MODELS.register
 class PSAHead(DecodeHead):
-    """PSANet head (Zhao et al., ECCV 2018): each position predicts how it weighs all others, by their relative place.
+    """PSANet head (Zhao et al., ECCV 2018): each position predicts weights for all others, by their offsets.
 
     It collects from the others, distributes to them, or both ("bi-direction"). With `compact` the masks are over
-    absolute positions, so that `mask_size` is the size of the shrunk map. What is read is divided by
+    absolute positions, and `mask_size` is the size of the shrunk map. What is read is divided by
     `normalization_factor` (None: the number of cells of a mask). Raises UserError for another `psa_type`.
     """
 
@@ -56,7 +57,7 @@ class PSAHead(DecodeHead):
     ) -> None:
         super().__init__(**kwargs)
         if psa_type not in TYPES:
-            raise UserError(f"PSAHead has no psa_type '{psa_type}'; it is one of {', '.join(TYPES)}")
+            raise UserError(f"PSAHead has no psa_type '{psa_type}'; use one of {', '.join(TYPES)}")
         self.mask_size, self.psa_type, self.compact = mask_size, psa_type, compact
         self.shrink_factor, self.psa_softmax = shrink_factor, psa_softmax
         self.normalization_factor = normalization_factor or mask_size[0] * mask_size[1]
@@ -81,17 +82,17 @@ class PSAHead(DecodeHead):
         height, width = x.shape[2:]
         factor = self.shrink_factor
         corners = self.keeps_corners(x)
-        size = [-(-length // factor) if corners else max(length // factor, 1) for length in (height, width)]
+        size = [ceil_div(length, factor) if corners else max(length // factor, 1) for length in (height, width)]
         return resize(x, size, align_corners=corners)
 
     def keeps_corners(self, x: Tensor) -> bool:
-        """Corners stay corners in resizing where neither side is a multiple of the factor."""
+        """Return True where neither side is a multiple of the factor: resizing then aligns corners."""
         if self.shrink_factor == 1:
             return self.align_corners
         return all(length % self.shrink_factor for length in x.shape[2:])
 
     def attend(self, x: Tensor, attention: nn.Module, distribute: bool) -> Tensor:
-        """What each position of `x` (N, C, h, w) gets from the others."""
+        """Return what each position of `x` (N, C, h, w) receives from the others."""
         x = self.shrink(x)
         masks = attention(x)
         if not self.compact:

@@ -9,10 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from terrazzo.models.heads.base import DecodeHead, Features
-from terrazzo.models.layers import TransformerEncoderLayer, build_norm, drop_path_rates, init_transformer, to_map
+from terrazzo.models.layers import Spec, TransformerEncoderLayer, build_norm, drop_path_rates, init_transformer, to_map
 from terrazzo.registry import MODELS
-
-Spec = dict[str, Any]
 
 
 @MODELS.register
@@ -39,6 +37,8 @@ class SegmenterMaskTransformerHead(DecodeHead):
     ) -> None:
         super().__init__(**kwargs)
         del self.conv_seg  # the masks are the logits
+
+        # layers
         self.cls_emb = nn.Parameter(torch.zeros(1, self.num_classes, embed_dims))
         self.layers = nn.ModuleList(
             TransformerEncoderLayer(
@@ -55,11 +55,15 @@ class SegmenterMaskTransformerHead(DecodeHead):
             )
             for rate in drop_path_rates(drop_path_rate, num_layers)
         )
+
+        # projections and norms
         self.dec_proj = nn.Linear(self.in_channels, embed_dims)
         self.patch_proj = nn.Linear(embed_dims, embed_dims, bias=False)
         self.classes_proj = nn.Linear(embed_dims, embed_dims, bias=False)
         self.decoder_norm = build_norm(norm_cfg, embed_dims)
         self.mask_norm = build_norm(norm_cfg, self.num_classes)
+
+        # weights
         init_transformer(self, std=init_std)
         nn.init.trunc_normal_(self.cls_emb, std=init_std)
         for projection in (self.patch_proj, self.classes_proj):

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from terrazzo.models.heads.base import DecodeHead, Features
-from terrazzo.models.layers import Upsample, build_norm
+from terrazzo.models.layers import Spec, Upsample, build_norm
 from terrazzo.registry import MODELS
 
 
@@ -20,7 +20,7 @@ class SETRUPHead(DecodeHead):
     def __init__(
         self,
         *,
-        norm_layer: dict[str, Any] = {"type": "LN", "eps": 1e-6},  # noqa: B006 - never written to
+        norm_layer: Spec = {"type": "LN", "eps": 1e-6},  # noqa: B006 - never written to
         num_convs: int = 1,
         up_scale: int = 4,
         kernel_size: int = 3,

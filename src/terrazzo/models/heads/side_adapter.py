@@ -1,4 +1,4 @@
-"""SAN: a side network that finds masks and tells CLIP where to look."""
+"""SAN: a side network that finds masks and guides the attention of CLIP to them."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from torch import Tensor, nn
 
 from terrazzo.errors import UserError
 from terrazzo.models.heads.side_adapter_network import SideAdapterNetwork
+from terrazzo.models.layers import Spec
 from terrazzo.models.layers.clip import ClipLayer
 from terrazzo.models.layers.norm import build_norm
 from terrazzo.models.layers.query_decoder import from_config
 from terrazzo.models.losses.set_criterion import PointSetCriterion, Prediction, build_criterion, semantic_logits
 from terrazzo.registry import MODELS
 
-Spec = dict[str, Any]
 Inputs = tuple[Tensor, Sequence[tuple[Tensor, Tensor]], Tensor]  # images, (map, class token) pairs, class embeddings
 
-HIDDEN = -100.0  # added to the score of a token that is not to be read
+HIDDEN = -100.0  # added to the score of a token that must not be read
 
 
 class BiasedRecognition(nn.Module):
     """CLIP's last layers with a copy of the class token for each mask, which reads only its mask's patches.
 
     The map and class token of CLIP's layers before, and attention biases (N, heads, Q, h, w) -> embeddings (N, Q, D) of
-    length 1. Nothing here is trained but parameters whose names contain a word of `frozen_exclude`.
+    length 1. Only parameters whose names contain a word of `frozen_exclude` are trained.
     """
 
     def __init__(
@@ -61,11 +61,11 @@ class BiasedRecognition(nn.Module):
             parameter.requires_grad = "all" in frozen_exclude or any(word in name for word in frozen_exclude)
 
     def scores(self, bias: Tensor, grid: Sequence[int]) -> Tensor:
-        """What is added to the attention scores (N, heads, L, L) of mask tokens, class token and patches."""
+        """Return what is added to the attention scores (N, heads, L, L) of mask tokens, class token and patches."""
         count, patches = self.count, grid[0] * grid[1]
         bias = F.adaptive_max_pool2d(bias.flatten(1, 2), tuple(grid)).unflatten(1, bias.shape[1:3]).flatten(3)
         hidden = bias.new_full((count, count), HIDDEN).fill_diagonal_(0.0)
-        others = bias.new_full((1 + patches, count), HIDDEN)  # no one else reads a mask token
+        others = bias.new_full((1 + patches, count), HIDDEN)  # nothing else reads a mask token
         own = torch.cat([hidden, bias.new_full((count, 1), HIDDEN)], dim=1).expand(*bias.shape[:2], -1, -1)
         rest = F.pad(others, (0, 1 + patches)).expand(*bias.shape[:2], -1, -1)
         return torch.cat([torch.cat([own, bias], dim=3), rest], dim=2)
@@ -106,7 +106,7 @@ class SideAdapterCLIPHead(nn.Module):
     ) -> None:
         super().__init__()
         self.num_classes = self.out_channels = num_classes
-        self.align_corners = align_corners
+        self.align_corners, self.ignore_index = align_corners, ignore_index
         self.deep_supervision_idxs = deep_supervision_idxs
         self.side_adapter_network = from_config(SideAdapterNetwork, san_cfg, "san_cfg")
         self.rec_with_attnbias = from_config(BiasedRecognition, maskgen_cfg, "maskgen_cfg")
@@ -118,7 +118,7 @@ class SideAdapterCLIPHead(nn.Module):
             **set_losses(loss_decode),
         )
 
-    def answers(self, inputs: Inputs, layers: Sequence[int]) -> list[Prediction]:
+    def predictions(self, inputs: Inputs, layers: Sequence[int]) -> list[Prediction]:
         """Class scores and masks from the side network's state after each of `layers`."""
         images, clip, classes = inputs
         features, class_token = clip[-1]
@@ -130,7 +130,7 @@ class SideAdapterCLIPHead(nn.Module):
         return predictions
 
     def forward(self, inputs: Inputs) -> Prediction:
-        return self.answers(inputs, [self.side_adapter_network.depth])[0]
+        return self.predictions(inputs, [self.side_adapter_network.depth])[0]
 
     def predict(self, inputs: Inputs, size: Sequence[int]) -> Tensor:
         """Logits (N, K, H, W) at the image's `size`."""
@@ -141,10 +141,7 @@ class SideAdapterCLIPHead(nn.Module):
         if self.criterion is None:
             raise UserError("SideAdapterCLIPHead needs train_cfg.assigner to be trained")
         layers = [*self.deep_supervision_idxs, self.side_adapter_network.depth]
-        *earlier, last = self.criterion(self.answers(inputs, layers), labels)
-        for index, losses in zip(self.deep_supervision_idxs, earlier, strict=True):
-            last |= {f"d{index}.{name}": value for name, value in losses.items()}
-        return last
+        return self.criterion.layer_losses(self.predictions(inputs, layers), labels, self.deep_supervision_idxs)
 
 
 def set_losses(specs: Sequence[Spec]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from terrazzo.models.layers import (
     ConvBlock,
     PatchEmbed,
+    Spec,
     TransformerEncoderLayer,
     init_transformer,
     resize,
@@ -21,8 +22,6 @@ from terrazzo.models.layers import (
     to_map,
 )
 from terrazzo.models.layers.norm import LayerNorm2d
-
-Spec = dict[str, Any]
 
 
 class Perceptron(nn.Module):
@@ -89,11 +88,15 @@ class SideAdapterNetwork(nn.Module):
         img_size: int = 640,
     ) -> None:
         super().__init__()
+
+        # positions and queries
         self.depth, self.fusion_index = cfg_encoder["num_encode_layer"], list(fusion_index)
         self.grid = (img_size // patch_size,) * 2
         self.pos_embed = nn.Parameter(torch.zeros(1, self.grid[0] * self.grid[1], embed_dims))
         self.query_pos_embed = nn.Parameter(torch.zeros(1, num_queries, embed_dims))
         self.query_embed = nn.Parameter(torch.zeros(1, num_queries, embed_dims))
+
+        # layers, and what adds the maps of CLIP
         self.patch_embed = PatchEmbed(
             in_channels=in_channels, embed_dims=embed_dims, kernel_size=patch_size, padding=0, bias=patch_bias
         )
@@ -113,13 +116,17 @@ class SideAdapterNetwork(nn.Module):
             )
             for _ in self.fusion_index
         )
+
+        # masks
         self.mask_decoder = MaskDecoder(embed_dims, **cfg_decoder)
+
+        # weights
         init_transformer(self)
         for embedding in (self.pos_embed, self.query_embed, self.query_pos_embed):
             nn.init.trunc_normal_(embedding, std=0.02)
 
     def resize_weight(self, name: str, value: Tensor) -> Tensor | None:
-        """Positions learned at another image size, for this one; None for any other weight."""
+        """Resize positions learned at another image size; return None for any other weight."""
         return resize_learned(value, self.grid, extra_tokens=0) if name == "pos_embed" else None
 
     def fuse(self, index: int, x: Tensor, maps: Sequence[Tensor], grid: tuple[int, int]) -> Tensor:

@@ -21,6 +21,7 @@ class STDCHead(FCNHead):
     """
 
     strides = (1, 2, 4)
+    laplacian_kernel: Tensor
 
     def __init__(self, *, boundary_threshold: float = 0.1, **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from terrazzo.errors import UserError
 from terrazzo.models.heads.base import Features
 from terrazzo.models.layers import resize
+from terrazzo.models.layers.init import init_truncated
 from terrazzo.models.losses.base import SegmentationLoss
 from terrazzo.models.losses.silog import SiLogLoss
 from terrazzo.registry import MODELS
@@ -26,6 +27,7 @@ class VPDDepthHead(nn.Module):
 
     num_classes = out_channels = 1
     threshold = None
+    ignore_index = 255
 
     def __init__(
         self,
@@ -41,6 +43,8 @@ class VPDDepthHead(nn.Module):
         loss_decode: SegmentationLoss | None = None,
     ) -> None:
         super().__init__()
+
+        # settings
         if len(num_deconv_filters) != num_deconv_layers:
             raise UserError(f"VPDDepthHead: give num_deconv_filters {num_deconv_layers} values, one a layer")
         first, second, third, last = in_channels
@@ -48,6 +52,8 @@ class VPDDepthHead(nn.Module):
         self.border = (fmap_border, fmap_border) if isinstance(fmap_border, int) else tuple(fmap_border)
         self.align_corners = align_corners
         self.loss_decode = SiLogLoss() if loss_decode is None else loss_decode
+
+        # gathering at the size of the third map
         self.first = nn.Sequential(
             nn.Conv2d(first, first, 3, stride=2, padding=1),
             nn.GroupNorm(16, first),
@@ -58,6 +64,8 @@ class VPDDepthHead(nn.Module):
         self.gather = nn.Sequential(
             nn.Conv2d(first + second + third + last, feature_dim, 1), nn.GroupNorm(16, feature_dim), nn.ReLU()
         )
+
+        # doublings of the size, and the depth
         widths = [feature_dim, *num_deconv_filters]
         self.deconvolutions = nn.Sequential(
             *[
@@ -73,17 +81,19 @@ class VPDDepthHead(nn.Module):
         self.depth = nn.Sequential(
             nn.Conv2d(embed_dim, embed_dim, 3, padding=1), nn.ReLU(), nn.Conv2d(embed_dim, 1, 3, padding=1)
         )
+
+        # weights
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-                nn.init.trunc_normal_(layer.weight, std=0.02)
-                if layer.bias is not None:
-                    nn.init.zeros_(layer.bias)
+                init_truncated(layer)
 
     def gathered(self, inputs: Features) -> Tensor:
         """The four maps as one (N, feature_dim, h, w), at the third one's size."""
         first, second, third, last = inputs
-        like = {"like": third, "align_corners": self.align_corners}
-        maps = [resize(self.first(first), **like), resize(self.second(second), **like), third, resize(last, **like)]
+        maps = [
+            resize(x, like=third, align_corners=self.align_corners)
+            for x in (self.first(first), self.second(second), third, last)
+        ]
         x = self.gather(torch.cat(maps, dim=1))
         return x[..., : x.shape[2] - self.border[0], : x.shape[3] - self.border[1]]
 
@@ -96,7 +106,8 @@ class VPDDepthHead(nn.Module):
         """Depth (N, 1, h, w) for an image of `size`, at the head's own resolution."""
         return self(inputs)
 
-    def loss(self, inputs: Features, labels: Tensor, *, depth: Tensor, **targets: Tensor) -> dict[str, Tensor]:
-        """The loss on measured depth (N, H, W), zero where there is none; labels are not read."""
+    def loss(self, inputs: Features, labels: Tensor, **targets: Tensor) -> dict[str, Tensor]:
+        """The loss on the target `depth` (N, H, W), zero where nothing was measured; labels are not read."""
+        depth = targets["depth"]
         predicted = resize(self(inputs), depth.shape[-2:], align_corners=self.align_corners)
         return {self.loss_decode.loss_name: self.loss_decode(predicted, depth)}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from terrazzo.errors import UserError, nearest
+from terrazzo.models.layers.spec import Spec
 
 
 class QuickGELU(nn.Module):
@@ -19,7 +19,7 @@ class QuickGELU(nn.Module):
 
 
 class ScaledHardSigmoid(nn.Module):
-    """min(max((x + bias) / divisor, lower), upper): mobile networks' gate."""
+    """The gate of mobile networks: min(max((x + bias) / divisor, min_value), max_value)."""
 
     def __init__(self, bias: float = 3.0, divisor: float = 6.0, min_value: float = 0.0, max_value: float = 1.0) -> None:
         super().__init__()
@@ -48,8 +48,8 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 }
 
 
-def build_activation(act_cfg: dict[str, Any]) -> nn.Module:
-    """An activation; in place where it can be. Raises UserError for an unknown type."""
+def build_activation(act_cfg: Spec) -> nn.Module:
+    """Build an activation, in place where it can be. Raises UserError for an unknown type."""
     kind = act_cfg["type"]
     if kind not in ACTIVATIONS:
         raise UserError(f"act_cfg: no activation is called '{kind}'{nearest(str(kind), ACTIVATIONS)}")

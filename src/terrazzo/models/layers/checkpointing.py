@@ -1,4 +1,4 @@
-"""Trading time for memory: recompute activations in the backward pass."""
+"""Recomputing activations in the backward pass, to save memory."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.utils.checkpoint
 
 
 def maybe_checkpoint(function: Callable[..., Any], *inputs: Any, enabled: bool) -> Any:
     """Call `function`; with `enabled` (a config's `with_cp`) its activations are recomputed in the backward pass."""
     if enabled and torch.is_grad_enabled():
-        return torch.utils.checkpoint.checkpoint(function, *inputs, use_reentrant=False)
+        from torch.utils.checkpoint import checkpoint  # it may load the compiler
+
+        return checkpoint(function, *inputs, use_reentrant=False)
     return function(*inputs)

@@ -1,15 +1,12 @@
-"""A layer of CLIP's transformers, with the parameter names that published checkpoints have outside a ViT."""
+"""A layer of CLIP's transformers, with the parameter names of published checkpoints outside a ViT."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from torch import Tensor, nn
 
 from terrazzo.models.layers.norm import build_norm
+from terrazzo.models.layers.spec import Spec
 from terrazzo.models.layers.transformer import FeedForward, MultiheadAttention
-
-Spec = dict[str, Any]
 
 
 class ClipLayer(nn.Module):

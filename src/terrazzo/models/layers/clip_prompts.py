@@ -16,7 +16,7 @@ VILD = (
     *(f"There is a {size} {{}} in the scene." for size in SIZES),
 )
 
-# CLIP's sentences for ImageNet (Radford et al., ICML 2021): most of them with "a" and with "the"
+# CLIP's sentences for ImageNet (Radford et al., ICML 2021), most of them with both "a" and "the"
 PICTURES = (
     *("photo", "bad photo", "good photo", "bright photo", "dark photo", "blurry photo", "cropped photo"),
     *("close-up photo", "pixelated photo", "low resolution photo", "jpeg corrupted photo", "black and white photo"),

@@ -1,6 +1,7 @@
 """CLIP's tokens: byte pairs (Sennrich et al., ACL 2016) of lower-cased text.
 
-`clip_merges.txt.gz` holds the merges that CLIP was trained with (Radford et al., ICML 2021; MIT licence beside it).
+`clip_merges.txt.gz` holds the merges that CLIP was trained with (Radford et al., ICML 2021), under the MIT licence
+in the same folder.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ WORDS = re.compile(r"'s|'t|'re|'ve|'m|'ll|'d|[^\W\d_]+|\d|(?:[^\s\w]|_)+", re.IG
 
 @cache
 def byte_characters() -> dict[int, str]:
-    """A printable character for each byte: itself where it has one, else one from 256 on."""
+    """Return a printable character for each byte: its own, or one from 256 on."""
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [byte for byte in range(256) if byte not in printable]
     return {byte: chr(byte) for byte in printable} | {byte: chr(256 + index) for index, byte in enumerate(others)}
@@ -32,9 +33,10 @@ def byte_characters() -> dict[int, str]:
 
 @cache
 def vocabulary() -> tuple[dict[tuple[str, str], int], dict[str, int]]:
-    """The rank of each merge, and the number of each token."""
+    """Return the rank of each merge and the number of each token."""
     packed = resources.files(__package__).joinpath("clip_merges.txt.gz").read_bytes()
-    merges = [tuple(line.split()) for line in gzip.decompress(packed).decode().splitlines()]
+    lines = gzip.decompress(packed).decode().splitlines()
+    merges = [(first, second) for first, second in map(str.split, lines)]
     letters = list(byte_characters().values())
     tokens = [*letters, *(f"{letter}</w>" for letter in letters), *map("".join, merges)]
     tokens += ["<|startoftext|>", "<|endoftext|>"]
@@ -43,7 +45,7 @@ def vocabulary() -> tuple[dict[tuple[str, str], int], dict[str, int]]:
 
 @cache
 def split_word(word: str) -> tuple[str, ...]:
-    """The tokens of a word: neighbours merge, the earliest learned pair first, until no pair is known."""
+    """Split a word into tokens: neighbours merge, the earliest learned pair first, until no pair is known."""
     ranks, _ = vocabulary()
     letters = [byte_characters()[byte] for byte in word.encode()]
     parts = [*letters[:-1], f"{letters[-1]}</w>"]
@@ -62,7 +64,7 @@ def split_word(word: str) -> tuple[str, ...]:
 
 
 def tokenize(texts: Sequence[str], context_length: int = CONTEXT_LENGTH) -> Tensor:
-    """Token numbers (N, length of the longest), zero after the end token. Raises UserError for a text too long."""
+    """Return token numbers (N, length of the longest), zero after the end token. Raises UserError for a long text."""
     rows = [token_numbers(text) for text in texts]
     length = max(map(len, rows))
     if length > context_length:
@@ -72,7 +74,7 @@ def tokenize(texts: Sequence[str], context_length: int = CONTEXT_LENGTH) -> Tens
 
 
 def token_numbers(text: str) -> list[int]:
-    """The token numbers of a text, from the start token to the end token."""
+    """Return the token numbers of a text, from the start token to the end token."""
     _, numbers = vocabulary()
     clean = " ".join(html.unescape(html.unescape(text)).split()).lower()
     parts = [part for word in WORDS.findall(clean) for part in split_word(word)]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from terrazzo.errors import UserError
+from terrazzo.models.layers.init import init_zeros
 
 
 class ContextBlock(nn.Module):
@@ -20,7 +21,7 @@ class ContextBlock(nn.Module):
     ) -> None:
         super().__init__()
         if pooling_type not in ("att", "avg"):
-            raise UserError(f"pooling_type='{pooling_type}': it is 'att' (attention) or 'avg' (the mean)")
+            raise UserError(f"pooling_type='{pooling_type}' is unknown: use 'att' (attention) or 'avg' (the mean)")
         if not fusion_types or not set(fusion_types) <= {"channel_add", "channel_mul"}:
             raise UserError(f"fusion_types={fusion_types!r}: name 'channel_add', 'channel_mul' or both")
         width = int(channels * ratio)
@@ -31,8 +32,7 @@ class ContextBlock(nn.Module):
     def transform(self, channels: int, width: int) -> nn.Sequential:
         """A bottleneck on the context vector, which starts at zero."""
         last = nn.Conv2d(width, channels, 1)
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
+        init_zeros(last)
         return nn.Sequential(nn.Conv2d(channels, width, 1), nn.LayerNorm([width, 1, 1]), nn.ReLU(inplace=True), last)
 
     def pool(self, x: Tensor) -> Tensor:

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 from terrazzo.errors import UserError, nearest
 from terrazzo.models.layers.activation import build_activation
 from terrazzo.models.layers.deform_conv import DeformConv2d, ModulatedDeformConv2d
+from terrazzo.models.layers.init import zero_bias
 from terrazzo.models.layers.norm import build_norm, norm_name
+from terrazzo.models.layers.spec import Spec
+from terrazzo.system.arithmetic import ceil_div
 
-Spec = dict[str, Any]
+
+def missing_pixels(conv: nn.Conv2d, x: Tensor, axis: int) -> int:
+    """Return how many rows (axis 0) or columns (1) the map `x` lacks for an output of ceil(size / stride)."""
+    size, stride = x.shape[2 + axis], conv.stride[axis]
+    extent = (conv.kernel_size[axis] - 1) * conv.dilation[axis] + 1
+    return max((ceil_div(size, stride) - 1) * stride + extent - size, 0)
 
 
 class AdaptivePaddingConv2d(nn.Conv2d):
@@ -27,14 +35,12 @@ class AdaptivePaddingConv2d(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:
         pads = []
         for axis in (1, 0):  # width first, as F.pad wants it
-            size = input.shape[2 + axis]
-            extent = (self.kernel_size[axis] - 1) * self.dilation[axis] + 1
-            missing = max((math.ceil(size / self.stride[axis]) - 1) * self.stride[axis] + extent - size, 0)
+            missing = missing_pixels(self, input, axis)
             pads += [missing // 2, missing - missing // 2]
         return super().forward(F.pad(input, pads))
 
 
-CONVS: dict[str, type[nn.Module]] = {
+CONVS: dict[str, Callable[..., _ConvNd]] = {
     "Conv1d": nn.Conv1d,
     "Conv2d": nn.Conv2d,
     "Conv": nn.Conv2d,
@@ -45,8 +51,8 @@ CONVS: dict[str, type[nn.Module]] = {
 }
 
 
-def build_conv(conv_cfg: Spec | None, *args: Any, **kwargs: Any) -> nn.Module:
-    """A convolution of the type that `conv_cfg` names; None is Conv2d. Raises UserError for an unknown type."""
+def build_conv(conv_cfg: Spec | None, *args: Any, **kwargs: Any) -> _ConvNd:
+    """Build a convolution of the type that `conv_cfg` names; None is Conv2d. Raises UserError for an unknown type."""
     options = dict(conv_cfg or {"type": "Conv2d"})
     kind = options.pop("type")
     if kind not in CONVS:
@@ -87,18 +93,18 @@ class ConvBlock(nn.Module):
             self.add_module(self.norm_name, build_norm(norm_cfg, out_channels if after else in_channels))
         self.activate = None
         if act_cfg is not None:
-            # PReLU and the smooth ones have no in-place form; build_activation leaves the flag out for them
+            # PReLU and the smooth ones have no in-place form: build_activation drops the flag for them
             self.activate = build_activation({"inplace": inplace, **act_cfg})
-        nonlinearity, slope = "relu", 0.0
+        nonlinearity: Literal["relu", "leaky_relu"] = "relu"
+        slope = 0.0
         if act_cfg is not None and act_cfg["type"] == "LeakyReLU":
             nonlinearity, slope = "leaky_relu", act_cfg.get("negative_slope", 0.01)
         nn.init.kaiming_normal_(self.conv.weight, a=slope, mode="fan_out", nonlinearity=nonlinearity)
-        if self.conv.bias is not None:
-            nn.init.zeros_(self.conv.bias)
+        zero_bias(self.conv.bias)
 
     @property
     def norm(self) -> nn.Module | None:
-        """The norm layer under whatever name it has."""
+        """The norm layer, whatever its name."""
         return getattr(self, self.norm_name) if self.norm_name else None
 
     def forward(self, x: Tensor) -> Tensor:

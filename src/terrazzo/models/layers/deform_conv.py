@@ -9,16 +9,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from terrazzo.errors import UserError
+from terrazzo.models.layers.init import init_zeros
 
 
 class DeformConv2d(nn.Conv2d):
     """A convolution whose taps move by offsets that `conv_offset` predicts (Dai et al., ICCV 2017).
 
     Offsets (N, deform_groups * taps * 2, Ho, Wo) are pairs (vertical, horizontal) in pixels; each of the groups moves
-    its own part of the channels. What lies outside the map is zero. It starts as a plain convolution. Raises UserError
+    its part of the channels. Outside the map all values are zero. It starts as a plain convolution. Raises UserError
     where the channels do not divide into `deform_groups`.
     """
 
+    kernel_size: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
     values_per_tap = 2
 
     def __init__(self, *args: Any, deform_groups: int = 1, **kwargs: Any) -> None:
@@ -35,16 +40,15 @@ class DeformConv2d(nn.Conv2d):
             self.padding,
             self.dilation,
         )
-        nn.init.zeros_(self.conv_offset.weight)
-        nn.init.zeros_(self.conv_offset.bias)
+        init_zeros(self.conv_offset)
 
     def forward(self, input: Tensor) -> Tensor:
         return self.convolve(self.sample(input, self.conv_offset(input)))
 
     def sample(self, x: Tensor, offset: Tensor) -> Tensor:
-        """Every tap's value at every output position: (N, deform_groups, C / deform_groups, taps, Ho, Wo)."""
+        """Return the value of each tap at each output position: (N, deform_groups, C / deform_groups, taps, Ho, Wo)."""
         batch, _, height, width = x.shape
-        offset = offset.to(torch.promote_types(x.dtype, torch.float32))  # half floats cannot tell far pixels apart
+        offset = offset.to(torch.promote_types(x.dtype, torch.float32))  # half floats cannot distinguish far pixels
         offset = offset.reshape(-1, self.taps, 2, *offset.shape[2:])  # N * deform_groups, taps, 2, Ho, Wo
         rows, columns = self.positions(offset)
         vertical = (2 * (offset[:, :, 0] + rows) + 1) / height - 1
@@ -55,7 +59,7 @@ class DeformConv2d(nn.Conv2d):
         return values.to(x.dtype).reshape(batch, self.deform_groups, -1, *grid.shape[1:4])
 
     def positions(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Row (taps, Ho, 1) and column (taps, 1, Wo) of each tap before it moves."""
+        """Return the row (taps, Ho, 1) and column (taps, 1, Wo) of each tap before it moves."""
         lines = []
         for axis, length in enumerate(like.shape[3:]):
             steps = torch.arange(length, dtype=like.dtype, device=like.device) * self.stride[axis] - self.padding[axis]
@@ -66,7 +70,7 @@ class DeformConv2d(nn.Conv2d):
         return rows, columns.repeat(self.kernel_size[0], 1).unsqueeze(1)
 
     def convolve(self, values: Tensor) -> Tensor:
-        """Weigh and add the taps' values -> (N, out_channels, Ho, Wo)."""
+        """Add the weighted values of the taps -> (N, out_channels, Ho, Wo)."""
         height, width = values.shape[-2:]
         columns = values.reshape(len(values), self.groups, -1, height * width)  # N, groups, C / groups * taps, Ho * Wo
         output = self.weight.reshape(self.groups, self.out_channels // self.groups, -1) @ columns
@@ -75,7 +79,7 @@ class DeformConv2d(nn.Conv2d):
 
 
 class ModulatedDeformConv2d(DeformConv2d):
-    """Deformable convolution whose taps are also weighed by a predicted mask (Zhu et al., CVPR 2019)."""
+    """Deformable convolution whose taps are also weighted by a predicted mask (Zhu et al., CVPR 2019)."""
 
     values_per_tap = 3  # all offsets, then all masks
 

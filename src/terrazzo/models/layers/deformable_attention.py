@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from functools import reduce
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from terrazzo.models.layers.init import init_zeros
 from terrazzo.models.layers.norm import build_norm
 from terrazzo.models.layers.query_decoder import build_feed_forward, from_config
+from terrazzo.models.layers.spec import Spec
 
-Spec = dict[str, Any]
 Sizes = Sequence[tuple[int, int]]  # height and width of each level
 
 
 class MultiScaleDeformableAttention(nn.Module):
-    """Each query reads a few points of every level (Deformable DETR, Zhu et al., ICLR 2021)."""
+    """Attention of each query to a few points of every level (Deformable DETR, Zhu et al., ICLR 2021)."""
 
     def __init__(
         self,
@@ -41,10 +42,10 @@ class MultiScaleDeformableAttention(nn.Module):
         self.value_proj = nn.Linear(embed_dims, width)
         self.output_proj = nn.Linear(width, embed_dims)
         self.dropout = nn.Dropout(dropout)
-        self.start()
+        self.init_weights()
 
-    def start(self) -> None:
-        """Every head looks in a direction of its own, its points ever farther away, with equal weights."""
+    def init_weights(self) -> None:
+        """Point every head in its own direction, its points ever farther away, with equal weights."""
         angle = torch.arange(self.num_heads, dtype=torch.float32) * (2 * math.pi / self.num_heads)
         direction = torch.stack([angle.cos(), angle.sin()], dim=-1)
         direction = direction / direction.abs().amax(-1, keepdim=True)  # heads, 2
@@ -53,28 +54,27 @@ class MultiScaleDeformableAttention(nn.Module):
         with torch.no_grad():
             self.sampling_offsets.bias.copy_(offsets.expand(-1, self.num_levels, -1, -1).flatten())
         nn.init.zeros_(self.sampling_offsets.weight)
-        nn.init.zeros_(self.attention_weights.weight)
-        nn.init.zeros_(self.attention_weights.bias)
+        init_zeros(self.attention_weights)
         for projection in (self.value_proj, self.output_proj):
+            init_zeros(projection)
             nn.init.xavier_uniform_(projection.weight)
-            nn.init.zeros_(projection.bias)
 
-    def forward(self, query: Tensor, value: Tensor, places: Tensor, sizes: Sizes) -> Tensor:
-        """Query (N, L, C) at places (L, 2), x and y in 0..1; value (N, S, C), its levels of `sizes` in a row."""
-        heads, levels, points = self.num_heads, self.num_levels, self.num_points
-        shape = (heads, levels, points)
+    def forward(self, query: Tensor, value: Tensor, points: Tensor, sizes: Sizes) -> Tensor:
+        """Query (N, L, C) at points (L, 2), x and y in 0..1; value (N, S, C), the levels of `sizes` concatenated."""
+        heads = self.num_heads
+        shape = (heads, self.num_levels, self.num_points)
         offsets = self.sampling_offsets(query).unflatten(-1, (*shape, 2))  # N, L, heads, levels, points, 2
         weights = self.attention_weights(query).unflatten(-1, (heads, -1)).softmax(-1).unflatten(-1, shape[1:])
         maps = self.value_proj(value).split([height * width for height, width in sizes], dim=1)
-        read: Tensor | float = 0.0
+        parts = []  # each N * heads, C / heads, L
         for level, (height, width) in enumerate(sizes):
             x = maps[level].unflatten(-1, (heads, -1)).permute(0, 2, 3, 1)  # N, heads, C / heads, h * w
             x = x.flatten(0, 1).unflatten(-1, (height, width))
-            moved = places[:, None, None] + offsets[:, :, :, level] / offsets.new_tensor([width, height])
+            moved = points[:, None, None] + offsets[:, :, :, level] / offsets.new_tensor([width, height])
             grid = (2 * moved - 1).transpose(1, 2).flatten(0, 1)  # N * heads, L, points, 2
             sampled = F.grid_sample(x, grid, align_corners=False)  # N * heads, C / heads, L, points
-            read = read + (sampled * weights[:, :, :, level].transpose(1, 2).flatten(0, 1).unsqueeze(1)).sum(-1)
-        output = read.unflatten(0, (-1, heads)).flatten(1, 2).transpose(1, 2)  # N, L, C
+            parts.append((sampled * weights[:, :, :, level].transpose(1, 2).flatten(0, 1).unsqueeze(1)).sum(-1))
+        output = reduce(torch.add, parts).unflatten(0, (-1, heads)).flatten(1, 2).transpose(1, 2)  # N, L, C
         return self.dropout(self.output_proj(output))
 
 
@@ -94,30 +94,30 @@ class DeformableEncoderLayer(nn.Module):
         width = self.self_attn.output_proj.out_features
         self.norms = nn.ModuleList(build_norm(norm_cfg, width) for _ in range(2))
 
-    def forward(self, x: Tensor, positions: Tensor, places: Tensor, sizes: Sizes) -> Tensor:
-        x = self.norms[0](x + self.self_attn(x + positions, x, places, sizes))
+    def forward(self, x: Tensor, positions: Tensor, points: Tensor, sizes: Sizes) -> Tensor:
+        x = self.norms[0](x + self.self_attn(x + positions, x, points, sizes))
         return self.norms[1](x + self.ffn(x))
 
 
 class DeformableEncoder(nn.Module):
-    """Layers in which the places of a pyramid's levels read each other."""
+    """Layers of attention among all pixels of a pyramid."""
 
     def __init__(self, *, num_layers: int, layer_cfg: Spec) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(DeformableEncoderLayer(**layer_cfg) for _ in range(num_layers))
-        self.embed_dims = self.layers[0].self_attn.output_proj.out_features
-        self.num_levels = self.layers[0].self_attn.num_levels
+        layers = [DeformableEncoderLayer(**layer_cfg) for _ in range(num_layers)]
+        self.layers = nn.ModuleList(layers)
+        self.num_levels = layers[0].self_attn.num_levels
 
     def forward(self, x: Tensor, positions: Tensor, sizes: Sizes) -> Tensor:
-        """Tokens (N, S, C) of all levels in a row, their positions (1, S, C)."""
-        places = torch.cat([pixel_centres(size, x) for size in sizes])
+        """Tokens (N, S, C) of all levels, concatenated, and their positions (1, S, C)."""
+        points = torch.cat([pixel_centres(size, x) for size in sizes])
         for layer in self.layers:
-            x = layer(x, positions, places, sizes)
+            x = layer(x, positions, points, sizes)
         return x
 
 
 def pixel_centres(size: tuple[int, int], like: Tensor) -> Tensor:
-    """The centre of each pixel of a map, row by row (h * w, 2): x and y in 0..1."""
+    """Return the centre of each pixel of a map, row by row (h * w, 2): x and y in 0..1."""
     rows, columns = [(torch.arange(length, dtype=like.dtype, device=like.device) + 0.5) / length for length in size]
     rows, columns = torch.meshgrid(rows, columns, indexing="ij")
     return torch.stack([columns, rows], dim=-1).flatten(0, 1)

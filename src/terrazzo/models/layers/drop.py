@@ -18,3 +18,8 @@ class DropPath(nn.Module):
         keep = 1 - self.drop_prob
         mask = x.new_empty(x.shape[0], *[1] * (x.ndim - 1)).bernoulli_(keep)
         return x * mask / keep
+
+
+def drop_path_rates(rate: float, depth: int) -> list[float]:
+    """Return the stochastic depth of each of `depth` layers, growing evenly from 0 to `rate`."""
+    return [rate * index / max(depth - 1, 1) for index in range(depth)]

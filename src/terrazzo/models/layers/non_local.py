@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from terrazzo.errors import UserError
 from terrazzo.models.layers.conv import ConvBlock
+from terrazzo.models.layers.init import init_normal, init_zeros
 from terrazzo.models.layers.self_attention import attend
+from terrazzo.models.layers.spec import Spec
 
 MODES = ("embedded_gaussian", "dot_product")
 
@@ -17,7 +19,7 @@ MODES = ("embedded_gaussian", "dot_product")
 class NonLocal(nn.Module):
     """Each position reads all others and adds what it read to itself (Wang et al., CVPR 2018).
 
-    `mode` weighs positions by a softmax over their similarities ("embedded_gaussian"; divided by the root of the
+    `mode` weights positions by a softmax over their similarities ("embedded_gaussian"; divided by the root of the
     channels with `use_scale`), or by the similarities over the number of positions ("dot_product"). Raises UserError
     for another mode.
     """
@@ -29,12 +31,12 @@ class NonLocal(nn.Module):
         reduction: int = 2,
         use_scale: bool = True,
         mode: str = "embedded_gaussian",
-        conv_cfg: dict[str, Any] | None = None,
-        norm_cfg: dict[str, Any] | None = None,
+        conv_cfg: Spec | None = None,
+        norm_cfg: Spec | None = None,
     ) -> None:
         super().__init__()
         if mode not in MODES:
-            raise UserError(f"mode='{mode}' is no way to weigh positions; it is one of {', '.join(MODES)}")
+            raise UserError(f"mode='{mode}' is unknown: use one of {', '.join(MODES)}")
         width = max(channels // reduction, 1)
         self.mode = mode
         self.scale = width**-0.5 if use_scale else 1.0
@@ -43,12 +45,11 @@ class NonLocal(nn.Module):
         self.theta = ConvBlock(channels, width, 1, conv_cfg=conv_cfg, act_cfg=None)
         self.phi = ConvBlock(channels, width, 1, conv_cfg=conv_cfg, act_cfg=None)
         for block in (self.g, self.theta, self.phi):
-            nn.init.normal_(block.conv.weight, std=0.01)
-        last = self.conv_out.norm if norm_cfg is not None else self.conv_out.conv
-        nn.init.zeros_(last.weight)  # the block starts as the identity
+            init_normal(block.conv, std=0.01)
+        init_zeros(self.conv_out.norm or self.conv_out.conv)  # the block starts as the identity
 
     def read(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """What each position (N, C, H, W) reads."""
+        """Return what each position reads (N, C, H, W)."""
         if self.mode == "embedded_gaussian":
             return attend(query, key, value, self.scale)
         query, key, values = (x.flatten(2) for x in (query, key, value))
@@ -70,8 +71,7 @@ class DisentangledNonLocal(NonLocal):
         super().__init__(channels, **kwargs)
         self.scale = self.scale / temperature
         self.conv_mask = nn.Conv2d(channels, 1, 1)
-        nn.init.normal_(self.conv_mask.weight, std=0.01)
-        nn.init.zeros_(self.conv_mask.bias)
+        init_normal(self.conv_mask, std=0.01)
 
     def context(self, x: Tensor) -> Tensor:
         query, key, value = self.theta(x), self.phi(x), self.g(x)

@@ -9,12 +9,11 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from terrazzo.errors import UserError, nearest
-
-Spec = dict[str, Any]
+from terrazzo.models.layers.spec import Spec
 
 
 class BatchNorm2d(nn.BatchNorm2d):
-    """Batch norm; raises UserError for a single value per channel in training, of which there are no statistics."""
+    """Batch norm; raises UserError for a single value per channel in training, which has no statistics."""
 
     def forward(self, input: Tensor) -> Tensor:
         if self.training and input.numel() == self.num_features:
@@ -49,15 +48,16 @@ class SyncBatchNorm(BatchNorm2d):
 
     @torch.no_grad()
     def _update_running(self, mean: Tensor, variance: Tensor) -> None:
-        if self.track_running_stats:
-            self.num_batches_tracked += 1
-            momentum = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
-            self.running_mean.lerp_(mean, momentum)
-            self.running_var.lerp_(variance, momentum)
+        if self.num_batches_tracked is None or self.running_mean is None or self.running_var is None:
+            return  # without track_running_stats
+        self.num_batches_tracked += 1
+        momentum = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean, momentum)
+        self.running_var.lerp_(variance, momentum)
 
 
 class AllReduce(torch.autograd.Function):
-    """The sum over all processes; so is its gradient."""
+    """The sum over all processes; its gradient is summed likewise."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:
@@ -98,12 +98,12 @@ NORMS: dict[str, tuple[type[nn.Module], str]] = {
 
 
 def norm_name(norm_cfg: Spec) -> str:
-    """The attribute name that a norm of this type has in published checkpoints: `bn`, `gn`, `ln` or `in`."""
+    """Return the attribute name of a norm of this type in published checkpoints: `bn`, `gn`, `ln` or `in`."""
     return _look_up(norm_cfg)[1]
 
 
 def build_norm(norm_cfg: Spec, channels: int) -> nn.Module:
-    """A norm layer for `channels`; `requires_grad: False` freezes its weights. Raises UserError for an unknown type."""
+    """Build a norm for `channels`; `requires_grad: False` freezes its weights. Raises UserError for an unknown type."""
     layer, _ = _look_up(norm_cfg)
     options = {key: value for key, value in norm_cfg.items() if key not in ("type", "requires_grad", "num_groups")}
     options.setdefault("eps", 1e-5)

@@ -1,20 +1,21 @@
-"""From an image or a map to a sequence of tokens."""
+"""The projection of an image or a map to tokens."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from terrazzo.errors import UserError
+from terrazzo.models.layers.conv import missing_pixels
 from terrazzo.models.layers.norm import build_norm
+from terrazzo.models.layers.spec import Spec
+from terrazzo.models.layers.tokens import as_tokens
 
 
 def pair(value: int | Sequence[int]) -> tuple[int, int]:
-    """A number or two of them as (height, width)."""
+    """Return one number, or two, as (height, width)."""
     if isinstance(value, int):
         return value, value
     height, width = value
@@ -24,7 +25,7 @@ def pair(value: int | Sequence[int]) -> tuple[int, int]:
 class PatchEmbed(nn.Module):
     """Project each kernel-sized patch (N, C, H, W) to a token -> tokens (N, h * w, embed_dims), their grid (h, w).
 
-    `padding` is a number, or "corner" (pad on the right and below) or "same" (on both sides) so that every pixel is in
+    `padding` is a number, or "corner" (pad on the right and below) or "same" (on both sides), to have every pixel in
     a patch. Raises UserError for another word.
     """
 
@@ -38,7 +39,7 @@ class PatchEmbed(nn.Module):
         padding: int | Sequence[int] | str = "corner",
         dilation: int | Sequence[int] = 1,
         bias: bool = True,
-        norm_cfg: dict[str, Any] | None = None,
+        norm_cfg: Spec | None = None,
     ) -> None:
         super().__init__()
         if isinstance(padding, str) and padding not in ("corner", "same"):
@@ -57,12 +58,9 @@ class PatchEmbed(nn.Module):
 
     def pad(self, x: Tensor) -> Tensor:
         """The map (N, C, H, W), enlarged until the last patches are whole."""
-        conv = self.projection
         pads: list[int] = []
         for axis in (1, 0):  # width first, as F.pad wants it
-            size = x.shape[2 + axis]
-            extent = (conv.kernel_size[axis] - 1) * conv.dilation[axis] + 1
-            missing = max((math.ceil(size / conv.stride[axis]) - 1) * conv.stride[axis] + extent - size, 0)
+            missing = missing_pixels(self.projection, x, axis)
             before = missing // 2 if self.adaptive_padding == "same" else 0
             pads += [before, missing - before]
         return F.pad(x, pads) if any(pads) else x
@@ -72,5 +70,5 @@ class PatchEmbed(nn.Module):
             x = self.pad(x)
         x = self.projection(x)  # N, embed_dims, h, w
         grid = (x.shape[2], x.shape[3])
-        tokens = x.flatten(2).transpose(1, 2)
+        tokens = as_tokens(x)
         return (tokens if self.norm is None else self.norm(tokens)), grid

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from torch import nn
 
 from terrazzo.errors import UserError, nearest
 from terrazzo.models.layers.context_block import ContextBlock
 from terrazzo.models.layers.non_local import NonLocal
+from terrazzo.models.layers.spec import Spec
 from terrazzo.registry import check_arguments
 
-# type name -> (how to make one for some channels, its attribute name in a block)
+# type name -> (constructor, attribute name in a block)
 PLUGINS: dict[str, tuple[Callable[..., nn.Module], str]] = {
     "ContextBlock": (ContextBlock, "context_block"),
     "NonLocal2d": (NonLocal, "nonlocal_block"),
 }
 
 
-def build_plugin(cfg: dict[str, Any], channels: int) -> tuple[str, nn.Module]:
-    """A layer that keeps `channels`, and its attribute name; `postfix` tells several of a type apart.
+def build_plugin(cfg: Spec, channels: int) -> tuple[str, nn.Module]:
+    """Return the attribute name, which `postfix` makes unique, and a layer that keeps `channels`.
 
     Raises UserError for an unknown type or argument.
     """

@@ -1,4 +1,4 @@
-"""Values of maps at points, and drawing points where logits are least sure."""
+"""Sampling of maps at points, and drawing points where logits are least certain."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from torch import Tensor
 
 
 def sample_points(x: Tensor, points: Tensor, mode: str = "bilinear", align_corners: bool = False) -> Tensor:
-    """The values of maps (N, C, H, W) at points (N, P, 2), x and y in 0..1 -> (N, C, P), zero outside."""
+    """Return the values of maps (N, C, H, W) at points (N, P, 2), x and y in 0..1 -> (N, C, P), zero outside."""
     return F.grid_sample(x, 2 * points.unsqueeze(2) - 1, mode=mode, align_corners=align_corners).squeeze(3)
 
 
 def uncertainty(logits: Tensor) -> Tensor:
-    """How close the two best classes of (N, K, ...), or a mask's logit (N, 1, ...) and zero, are: at most 0."""
+    """Return minus the margin of the two best classes (N, K, ...), or of a mask's logit (N, 1, ...): at most 0."""
     if logits.shape[1] == 1:
         return -logits[:, 0].abs()
     best = logits.topk(2, dim=1).values
@@ -24,9 +24,9 @@ def uncertainty(logits: Tensor) -> Tensor:
 def draw_points(
     logits: Tensor, count: int, oversample_ratio: float, importance_ratio: float, align_corners: bool = False
 ) -> Tensor:
-    """Points (N, count, 2) for logits (N, K, H, W) as PointRend draws them (Kirillov et al., CVPR 2020).
+    """Draw points (N, count, 2) for logits (N, K, H, W) as PointRend does (Kirillov et al., CVPR 2020).
 
-    The part `importance_ratio` are the least sure among `oversample_ratio` times as many; the others are from anywhere.
+    A share of `importance_ratio` is the least certain of `oversample_ratio` times as many; the rest is uniform.
     """
     points = torch.rand(len(logits), int(count * oversample_ratio), 2, device=logits.device)
     values = sample_points(logits, points.to(logits.dtype), align_corners=align_corners)

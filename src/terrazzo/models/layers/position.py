@@ -14,7 +14,7 @@ from terrazzo.models.layers.resize import resize
 def resize_position_embedding(
     embedding: Tensor, source: Sequence[int], grid: Sequence[int], *, extra_tokens: int = 1, mode: str = "bicubic"
 ) -> Tensor:
-    """Embedding (1, extra_tokens + h * w, C) learned on the `source` grid (h, w) -> for `grid`; extra tokens stay."""
+    """Resize an embedding (1, extra_tokens + h * w, C) from the `source` grid (h, w) to `grid`; extra tokens stay."""
     if tuple(source) == tuple(grid):
         return embedding
     extra, patches = embedding[:, :extra_tokens], embedding[:, extra_tokens:]
@@ -24,14 +24,14 @@ def resize_position_embedding(
 
 
 def to_map(tokens: Tensor, grid: Sequence[int]) -> Tensor:
-    """Tokens (N, h * w, C) as a contiguous map (N, C, h, w)."""
+    """Return tokens (N, h * w, C) as a contiguous map (N, C, h, w)."""
     return tokens.transpose(1, 2).unflatten(2, tuple(grid)).contiguous()
 
 
 def resize_learned(
     embedding: Tensor, grid: Sequence[int], *, extra_tokens: int, mode: str = "bicubic"
 ) -> Tensor | None:
-    """Embedding (1, extra_tokens + n * n, C) of another square image -> for `grid`; None where it is no such one."""
+    """Resize an embedding (1, extra_tokens + n * n, C) of any square image to `grid`; None for any other shape."""
     side = math.isqrt(max(embedding.shape[1] - extra_tokens, 0)) if embedding.ndim == 3 else 0
     if side == 0 or side**2 + extra_tokens != embedding.shape[1]:
         return None

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import TypeVar
 
 from torch import Tensor, nn
 
 from terrazzo.models.layers.norm import build_norm
+from terrazzo.models.layers.spec import Spec
 from terrazzo.models.layers.transformer import FeedForward, MultiheadAttention
 from terrazzo.registry import IGNORED_KEYS, check_arguments
 
-Spec = dict[str, Any]
+T = TypeVar("T")
 
 
 def build_attention(
@@ -23,7 +25,7 @@ def build_attention(
     dropout_layer: Spec | None = None,
     batch_first: bool = True,
 ) -> MultiheadAttention:
-    """Attention as a `*_attn_cfg` describes it; `dropout` stands for both kinds, tensors are batch first always."""
+    """Build attention from a `*_attn_cfg`; `dropout` sets both rates, and tensors are always batch first."""
     if dropout is not None:
         attn_drop = proj_drop = dropout
     return MultiheadAttention(
@@ -41,7 +43,7 @@ def build_feed_forward(
     dropout_layer: Spec | None = None,
     add_identity: bool = True,
 ) -> FeedForward:
-    """A feed-forward network as an `ffn_cfg` describes it; its owner adds the input."""
+    """Build a feed-forward network from an `ffn_cfg`; its owner adds the input."""
     return FeedForward(
         embed_dims,
         feedforward_channels,
@@ -53,12 +55,12 @@ def build_feed_forward(
 
 
 def drop_probability(dropout_layer: Spec | None) -> float:
-    """The rate of a `dropout_layer` such as `{"type": "DropPath", "drop_prob": 0.1}`."""
+    """Return the rate of a `dropout_layer` such as `{"type": "DropPath", "drop_prob": 0.1}`."""
     return 0.0 if dropout_layer is None else dropout_layer.get("drop_prob", 0.0)
 
 
-def from_config(builder: Any, config: Spec, where: str) -> Any:
-    """Call `builder` with a config's keys. Raises UserError for a key that it does not take."""
+def from_config(builder: Callable[..., T], config: Spec, where: str) -> T:
+    """Call `builder` with the keys of a config. Raises UserError for a key that it does not accept."""
     config = {key: value for key, value in config.items() if key not in IGNORED_KEYS}
     check_arguments(builder, config, where, "")
     return builder(**config)
@@ -95,21 +97,21 @@ class QueryDecoderLayer(nn.Module):
         memory_pos: Tensor,
         mask: Tensor | None = None,
     ) -> Tensor:
-        """Query (N, Q, C), memory (N, L, C) -> (N, Q, C); `mask` (N, 1, Q, L) is True where a query may look."""
+        """Query (N, Q, C), memory (N, L, C) -> (N, Q, C); `mask` (N, 1, Q, L) is True where a query may attend."""
         if self.cross_first:
-            query = self.look(query, memory, query_pos, memory_pos, mask, self.norms[0])
-            query = self.talk(query, query_pos, self.norms[1])
+            query = self.attend_to_map(query, memory, query_pos, memory_pos, mask, self.norms[0])
+            query = self.attend_to_each_other(query, query_pos, self.norms[1])
         else:
-            query = self.talk(query, query_pos, self.norms[0])
-            query = self.look(query, memory, query_pos, memory_pos, mask, self.norms[1])
+            query = self.attend_to_each_other(query, query_pos, self.norms[0])
+            query = self.attend_to_map(query, memory, query_pos, memory_pos, mask, self.norms[1])
         return self.norms[2](query + self.ffn(query))
 
-    def talk(self, query: Tensor, query_pos: Tensor, norm: nn.Module) -> Tensor:
+    def attend_to_each_other(self, query: Tensor, query_pos: Tensor, norm: nn.Module) -> Tensor:
         """The queries attend to each other."""
         located = query + query_pos
         return norm(query + self.self_attn(located, located, query))
 
-    def look(
+    def attend_to_map(
         self,
         query: Tensor,
         memory: Tensor,
@@ -123,7 +125,7 @@ class QueryDecoderLayer(nn.Module):
 
 
 class QueryDecoder(nn.Module):
-    """`num_layers` decoder layers, and the norm that every reading of their queries goes through."""
+    """`num_layers` decoder layers, and the norm applied to their queries before each output."""
 
     def __init__(
         self,
@@ -135,8 +137,9 @@ class QueryDecoder(nn.Module):
         cross_first: bool = False,
     ) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(QueryDecoderLayer(**layer_cfg, cross_first=cross_first) for _ in range(num_layers))
-        self.embed_dims = self.layers[0].self_attn.attn.embed_dim
+        layers = [QueryDecoderLayer(**layer_cfg, cross_first=cross_first) for _ in range(num_layers)]
+        self.layers = nn.ModuleList(layers)
+        self.embed_dims = layers[0].self_attn.attn.embed_dim
         self.post_norm = build_norm(post_norm_cfg, self.embed_dims)
         for parameter in self.layers.parameters():
             if parameter.ndim > 1:

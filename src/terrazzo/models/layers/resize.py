@@ -27,7 +27,7 @@ def resize(
 
 
 def at_least(x: Tensor, size: int) -> Tensor:
-    """A map (N, C, H, W) with zeros on the right and below where a side is shorter than `size`."""
+    """Pad a map (N, C, H, W) with zeros on the right and below where a side is shorter than `size`."""
     height, width = (max(size - length, 0) for length in x.shape[2:])
     return F.pad(x, (0, width, 0, height)) if height or width else x
 

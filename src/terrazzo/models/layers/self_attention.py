@@ -17,17 +17,17 @@ def attend(query: Tensor, key: Tensor, value: Tensor, scale: float | None = None
 
     `key` (N, C, ...) and `value` (N, D, ...) share their positions; `scale` is 1 / sqrt(C) unless given.
     """
-    sequences = [positions(x) for x in (query, key, value)]
+    queries, keys, values = positions(query), positions(key), positions(value)
     if query.shape[1] == value.shape[1]:  # the kernels that never hold all similarities want packed sequences
-        sequences = [x.contiguous() for x in sequences]
-    context = F.scaled_dot_product_attention(*sequences, scale=scale)
+        queries, keys, values = queries.contiguous(), keys.contiguous(), values.contiguous()
+    context = F.scaled_dot_product_attention(queries, keys, values, scale=scale)
     return context.squeeze(1).transpose(1, 2).unflatten(2, query.shape[2:])
 
 
-class SelfAttention(nn.Module):
-    """Attention of one map's positions over another's, from the given projections.
+class MapAttention(nn.Module):
+    """Attention of the positions of one map to those of another, from the given projections.
 
-    `key_pool` thins out keys and values; `scale` multiplies the similarities (1 / sqrt(channels) unless given).
+    `key_pool` reduces keys and values; `scale` multiplies the similarities (1 / sqrt(channels) unless given).
     """
 
     def __init__(
@@ -50,8 +50,8 @@ class SelfAttention(nn.Module):
         self.query_pool = query_pool
         self.scale = scale
 
-    def forward(self, query: Tensor, key: Tensor) -> Tensor:
-        """Maps (N, *, H, W) and (N, *, h, w) -> what the first one reads from the second."""
+    def read(self, query: Tensor, key: Tensor) -> Tensor:
+        """Return what a map (N, *, H, W) reads from another (N, *, h, w)."""
         query = self.query_project(query)
         if self.query_pool is not None:
             query = self.query_pool(query)
@@ -60,6 +60,13 @@ class SelfAttention(nn.Module):
             key, value = self.key_pool(key), self.key_pool(value)
         context = attend(query, key, value, self.scale)
         return context if self.out_project is None else self.out_project(context)
+
+
+class SelfAttention(MapAttention):
+    """Attention as a module of two maps, the one that reads and the one that is read."""
+
+    def forward(self, query: Tensor, key: Tensor) -> Tensor:
+        return self.read(query, key)
 
 
 class Scale(nn.Module):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 class SinePositions(nn.Module):
     """Rows and columns of a map as sines and cosines (Carion et al., ECCV 2020) -> (1, h * w, 2 * num_feats).
 
-    `normalize` scales both axes to `scale`, so that maps of any size cover the same range.
+    `normalize` scales both axes to `scale`: maps of any size cover the same range.
     """
 
     def __init__(
@@ -29,12 +29,12 @@ class SinePositions(nn.Module):
         self.normalize, self.scale, self.eps, self.offset = normalize, scale, eps, offset
 
     def axis(self, length: int, like: Tensor) -> Tensor:
-        """Each place of an axis (length, num_feats)."""
-        places = torch.arange(1, length + 1, dtype=like.dtype, device=like.device)
+        """The encoding of each position along an axis (length, num_feats)."""
+        steps = torch.arange(1, length + 1, dtype=like.dtype, device=like.device)
         if self.normalize:
-            places = (places + self.offset) / (length + self.eps) * self.scale
+            steps = (steps + self.offset) / (length + self.eps) * self.scale
         exponents = 2 * torch.arange((self.num_feats + 1) // 2, dtype=like.dtype, device=like.device) / self.num_feats
-        angles = places[:, None] / self.temperature**exponents  # length, num_feats / 2
+        angles = steps[:, None] / self.temperature**exponents  # length, num_feats / 2
         return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)[:, : self.num_feats]
 
     def forward(self, x: Tensor) -> Tensor:

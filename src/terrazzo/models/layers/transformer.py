@@ -1,4 +1,4 @@
-"""What the transformer families share: attention, feed-forward network, encoder layer.
+"""Parts of all transformer families: attention, feed-forward network, encoder layer.
 
 Attention and feed-forward return the residual branch only; the caller adds it.
 """
@@ -14,12 +14,11 @@ from terrazzo.models.layers.activation import build_activation
 from terrazzo.models.layers.checkpointing import maybe_checkpoint
 from terrazzo.models.layers.drop import DropPath
 from terrazzo.models.layers.norm import build_norm
-
-Spec = dict[str, Any]
+from terrazzo.models.layers.spec import Spec
 
 
 class DotProductAttention(nn.MultiheadAttention):
-    """The parameters of torch's multi-head attention, batch first, fused; the answer is the output alone.
+    """The parameters of torch's multi-head attention, batch first, fused; returns the output alone.
 
     `mask` is as in `scaled_dot_product_attention`: True where attention is allowed, or a float added to the scores;
     it broadcasts to (N, heads, L, S).
@@ -29,9 +28,9 @@ class DotProductAttention(nn.MultiheadAttention):
         self, query: Tensor, key: Tensor | None = None, value: Tensor | None = None, *, mask: Tensor | None = None
     ) -> Tensor:
         """Query (N, L, C); key and value (N, S, C), by default the query and the key."""
-        heads = [self.split_heads(x) for x in self.project(query, key, value)]
+        query, key, value = (self.split_heads(x) for x in self.project(query, key, value))
         dropout = self.dropout if self.training else 0.0
-        out = F.scaled_dot_product_attention(*heads, attn_mask=mask, dropout_p=dropout)  # N, heads, L, C / heads
+        out = F.scaled_dot_product_attention(query, key, value, mask, dropout)  # N, heads, L, C / heads
         return self.out_proj(out.transpose(1, 2).flatten(2))
 
     def project(self, query: Tensor, key: Tensor | None, value: Tensor | None) -> tuple[Tensor, ...]:
@@ -52,7 +51,7 @@ class DotProductAttention(nn.MultiheadAttention):
         return x.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)
 
 
-class MultiheadAttention(nn.Module):
+class AttentionBranch(nn.Module):
     """Attention with the parameter names `attn.*` of published checkpoints, output dropout and stochastic depth."""
 
     def __init__(
@@ -70,11 +69,20 @@ class MultiheadAttention(nn.Module):
         self.proj_drop = nn.Dropout(proj_drop)
         self.drop_path = DropPath(drop_path)
 
-    def forward(
+    def attend(
         self, query: Tensor, key: Tensor | None = None, value: Tensor | None = None, *, mask: Tensor | None = None
     ) -> Tensor:
         """Query (N, L, C); key and value (N, S, C), by default the query and the key."""
         return self.drop_path(self.proj_drop(self.attn(query, key, value, mask=mask)))
+
+
+class MultiheadAttention(AttentionBranch):
+    """Attention of queries to keys, or of one sequence to itself."""
+
+    def forward(
+        self, query: Tensor, key: Tensor | None = None, value: Tensor | None = None, *, mask: Tensor | None = None
+    ) -> Tensor:
+        return self.attend(query, key, value, mask=mask)
 
 
 class FeedForward(nn.Module):
@@ -151,15 +159,26 @@ class TransformerEncoderLayer(nn.Module):
         return maybe_checkpoint(self.residuals, x, enabled=self.with_cp)
 
 
-def drop_path_rates(rate: float, depth: int) -> list[float]:
-    """Stochastic depth of each of `depth` layers, growing evenly from 0 to `rate`."""
-    return [rate * index / max(depth - 1, 1) for index in range(depth)]
+class PreNormLayer(nn.Module):
+    """Attention and a feed-forward network, each a residual branch after a norm, with the names of hierarchical models.
 
+    `layout` is what attention needs besides the tokens: their grid, or their windows.
+    """
 
-def init_transformer(module: nn.Module, std: float = 0.02) -> None:
-    """Start every linear layer inside at a truncated normal of deviation `std` and a zero bias, as ViT does."""
-    for layer in module.modules():
-        if isinstance(layer, nn.Linear):
-            nn.init.trunc_normal_(layer.weight, std=std)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
+    def __init__(
+        self, embed_dims: int, attn: nn.Module, ffn: nn.Module, *, norm_cfg: Spec, with_cp: bool = False
+    ) -> None:
+        super().__init__()
+        self.with_cp = with_cp
+        self.norm1 = build_norm(norm_cfg, embed_dims)
+        self.attn = attn
+        self.norm2 = build_norm(norm_cfg, embed_dims)
+        self.ffn = ffn
+
+    def residuals(self, x: Tensor, layout: Any) -> Tensor:
+        x = x + self.attn(self.norm1(x), layout)
+        return x + self.ffn(self.norm2(x))
+
+    def forward(self, x: Tensor, layout: Any) -> Tensor:
+        """Tokens (N, L, C) -> tokens."""
+        return maybe_checkpoint(self.residuals, x, layout, enabled=self.with_cp)

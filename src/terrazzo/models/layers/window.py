@@ -1,4 +1,4 @@
-"""Attention within windows: how a map's tokens go into windows and back, and who may see whom in them."""
+"""Windows of attention: the order of a map's tokens in them and back, and masks between their tokens."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from terrazzo.models.layers.tokens import Grid
 class Windows:
     """Tokens (N, L, C) of one grid to windows (N * count, size * size, C), row by row, and back, one copy each.
 
-    `order` tells each place of a window its token: a number from 0 to L - 1, or L where the window reaches out of the
-    map. `mask` (count, 1, size * size, size * size) is added to the scores, where there is one.
+    `order` holds the token at each position of each window, from 0 to L - 1, or L where the window reaches out of the
+    map. `mask` (count, 1, size * size, size * size), if any, is added to the scores.
     """
 
     length: int
@@ -28,55 +28,55 @@ class Windows:
     count: int
 
     def extend(self, tokens: Tensor) -> Tensor:
-        """Tokens with a zero one at the end, which fills the windows that reach out of the map; without, if none do."""
+        """Append a zero token, which fills the windows that reach out of the map, where any do."""
         return F.pad(tokens, (0, 0, 0, 1)) if self.length < len(self.order) else tokens
 
     def split(self, tokens: Tensor) -> Tensor:
-        """Extended tokens -> windows."""
+        """Turn extended tokens into windows."""
         windows = tokens.index_select(1, self.order)
         return windows.reshape(-1, len(self.order) // self.count, tokens.shape[-1])
 
     def join(self, windows: Tensor) -> Tensor:
-        """Windows -> tokens (N, L, C)."""
+        """Turn windows into tokens (N, L, C)."""
         return windows.reshape(-1, len(self.order), windows.shape[-1]).index_select(1, self.inverse)
 
 
 def to_windows(x: Tensor, size: int) -> Tensor:
-    """A map (H, W) -> (windows, size * size), row by row; `size` divides both sides."""
+    """Split a map (H, W) into (windows, size * size), row by row; `size` divides both sides."""
     height, width = x.shape
     return x.reshape(height // size, size, width // size, size).transpose(1, 2).reshape(-1, size * size)
 
 
 def plan_windows(grid: Grid, size: int, shift: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """`order` and `inverse` of the windows of a grid, padded on the right and below, then shifted up and left."""
+    """Return `order` and `inverse` of a grid's windows: padded on the right and below, then shifted up and left."""
     length = grid[0] * grid[1]
     bottom, right = (-side % size for side in grid)
     tokens = torch.arange(length, device=device).reshape(grid)
     tokens = F.pad(tokens, (0, right, 0, bottom), value=length).roll((-shift, -shift), (0, 1))
     order = to_windows(tokens, size).flatten()
-    places = torch.arange(order.numel(), device=device)
-    inverse = places.new_zeros(length + 1).scatter(0, order, places)[:length]
+    positions = torch.arange(order.numel(), device=device)
+    inverse = positions.new_zeros(length + 1).scatter(0, order, positions)[:length]
     return order, inverse
 
 
 def separate(regions: Tensor, size: int, penalty: float, dtype: torch.dtype) -> Tensor:
-    """Region numbers (H, W) -> (windows, 1, L, L): 0 where two places of a window share a region, else `penalty`."""
+    """Turn region numbers (H, W) into (windows, 1, L, L): 0 where two positions share a region, else `penalty`."""
     windows = to_windows(regions, size)
     same = windows.unsqueeze(1) == windows.unsqueeze(2)
     return torch.where(same, 0.0, penalty).to(dtype).unsqueeze(1)
 
 
 def per_image(scores: Tensor, images: int) -> Tensor:
-    """Scores (count, ...) of one map's windows -> of the windows of `images` maps (images * count, ...)."""
+    """Repeat the scores (count, ...) of one map's windows for `images` maps (images * count, ...)."""
     return scores.expand(images, *scores.shape).flatten(0, 1)
 
 
 class WindowPlan:
-    """Makes the `Windows` of a grid and keeps those of the last one; `make_mask` gets (padded grid, device, dtype)."""
+    """The `Windows` of a grid, cached for the last one; `make_mask` is called with (grid, device, dtype)."""
 
     def __init__(self, size: int, shift: int = 0, make_mask: Callable[..., Tensor | None] | None = None) -> None:
         self.size, self.shift, self.make_mask = size, shift, make_mask
-        self.kept: dict[Any, Windows] = {}
+        self.cached: dict[Any, Windows] = {}
 
     def make(self, grid: Grid, device: torch.device, dtype: torch.dtype) -> Windows:
         order, inverse = plan_windows(grid, self.size, self.shift, device)
@@ -88,7 +88,7 @@ class WindowPlan:
         key = (grid, x.device, x.dtype)
         if torch.compiler.is_compiling():  # a traced graph keeps nothing between calls
             return self.make(*key)
-        if key not in self.kept:
+        if key not in self.cached:
             with torch.inference_mode(False):  # they may be used in training later
-                self.kept = {key: self.make(*key)}
-        return self.kept[key]
+                self.cached = {key: self.make(*key)}
+        return self.cached[key]

@@ -8,7 +8,7 @@ from torch import Tensor
 
 @torch.no_grad()
 def accuracy(logits: Tensor, labels: Tensor, ignore_index: int = 255, threshold: float = 0.3) -> Tensor:
-    """Percent of the labelled pixels whose class is right; one channel of logits is a foreground score."""
+    """Return the percentage of labelled pixels classified correctly; one channel of logits is a foreground score."""
     valid = labels != ignore_index
     if logits.shape[1] == 1:
         right = (logits[:, 0].sigmoid() > threshold) == labels.bool()

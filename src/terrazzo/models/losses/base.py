@@ -1,4 +1,4 @@
-"""What all losses share: weighting and averaging of a loss map."""
+"""The base of all losses; weighting and averaging of a loss map."""
 
 from __future__ import annotations
 
@@ -19,17 +19,19 @@ class SegmentationLoss(nn.Module):
         self.loss_weight = loss_weight
         self.loss_name = loss_name
 
-    def forward(self, logits: Tensor, labels: Tensor, *, weight: Tensor | None = None, ignore_index: int = 255) -> Any:
-        """`weight` (N, H, W) scales each pixel; pixels of `ignore_index` count for nothing."""
+    def forward(
+        self, logits: Tensor, labels: Tensor, *, weight: Tensor | None = None, ignore_index: int = 255
+    ) -> Tensor:
+        """`weight` (N, H, W) scales each pixel; pixels of `ignore_index` are ignored."""
         raise NotImplementedError
 
     def pixel_losses(self, logits: Tensor, labels: Tensor, ignore_index: int) -> Tensor:
-        """The loss of each pixel (N, H, W), by which samplers find the hard ones: cross-entropy, whatever the loss."""
+        """The loss of each pixel (N, H, W), for samplers of hard pixels: cross-entropy, unless overridden."""
         return F.cross_entropy(logits, labels, reduction="none", ignore_index=ignore_index)
 
 
 def reduce(values: Tensor, weight: Tensor | None, reduction: str, divisor: Tensor | float | None = None) -> Tensor:
-    """Weigh a loss map, then average it (over `divisor` where given), sum it, or leave it ("none")."""
+    """Weight a loss map, then average it (over `divisor` where given), sum it, or return it ("none")."""
     if weight is not None:
         values = values * weight
     if reduction == "none":
@@ -41,14 +43,14 @@ def reduce(values: Tensor, weight: Tensor | None, reduction: str, divisor: Tenso
 
 
 def one_hot(labels: Tensor, num_classes: int, ignore_index: int) -> tuple[Tensor, Tensor]:
-    """Labels (N, H, W) as (N, K, H, W) floats that are all zero where ignored, and the mask (N, H, W) of the others."""
+    """Return labels (N, H, W) as (N, K, H, W) floats, zero where ignored, and the mask (N, H, W) of valid pixels."""
     valid = (labels >= 0) & (labels != ignore_index)
     hot = F.one_hot(torch.where(valid, labels, 0).long(), num_classes).movedim(-1, 1)
     return hot * valid.unsqueeze(1), valid
 
 
 def class_weights(values: Any, like: Tensor) -> Tensor | None:
-    """A list of class weights as a tensor on the device of `like`."""
+    """Return class weights as a tensor on the device of `like`."""
     if isinstance(values, str):
-        raise UserError(f"class_weight={values!r} is worked out when training starts; elsewhere give a list of numbers")
+        raise UserError(f"class_weight={values!r} is computed when training starts; elsewhere give a list of numbers")
     return None if values is None else torch.as_tensor(values, dtype=like.dtype, device=like.device)

@@ -14,7 +14,7 @@ from terrazzo.registry import MODELS
 class BoundaryLoss(SegmentationLoss):
     """Binary cross-entropy in which edges and the rest have the same total weight (PIDNet, Xu et al., CVPR 2023).
 
-    Logits (N, 1, H, W); labels (N, H, W) are 1 at edges and 0 elsewhere; any other value weighs nothing.
+    Logits (N, 1, H, W); labels (N, H, W) are 1 at edges and 0 elsewhere; any other value is ignored.
     """
 
     def __init__(self, *, loss_weight: float = 1.0, loss_name: str = "loss_boundary") -> None:

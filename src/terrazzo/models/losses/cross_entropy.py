@@ -17,7 +17,7 @@ from terrazzo.registry import MODELS
 class CrossEntropyLoss(SegmentationLoss):
     """Cross-entropy with class weights.
 
-    The mean is over all pixels, or over the ones not ignored with `avg_non_ignore`. With class weights it divides by
+    The mean is over all pixels, or with `avg_non_ignore` over those not ignored. With class weights it divides by
     the sum of the pixels' weights, or by their number with `weight_average="pixels"`.
     """
 
@@ -35,7 +35,7 @@ class CrossEntropyLoss(SegmentationLoss):
     ) -> None:
         super().__init__(loss_weight=loss_weight, loss_name=loss_name)
         if use_sigmoid and use_mask:
-            raise UserError("CrossEntropyLoss: use_sigmoid and use_mask exclude each other; set one of them")
+            raise UserError("CrossEntropyLoss: use_sigmoid and use_mask are mutually exclusive; set one of them")
         self.compute = self.masks if use_mask else self.sigmoid if use_sigmoid else self.softmax
         self.reduction = reduction
         self.class_weight = class_weight
@@ -66,7 +66,7 @@ class CrossEntropyLoss(SegmentationLoss):
         return reduce(values, weight, reduction, self.divisor(labels, per_class, ignore_index))
 
     def divisor(self, labels: Tensor, per_class: Tensor | None, ignore_index: int) -> Tensor | int:
-        """What the sum of the pixels' losses is divided by for their mean, with softmax."""
+        """Return the divisor of the sum of the pixels' losses for their mean, with softmax."""
         valid = labels != ignore_index
         if per_class is not None and self.weight_average == "weights":
             return (per_class[torch.where(valid, labels, 0)] * valid).sum()

@@ -11,6 +11,14 @@ from terrazzo.models.losses.base import SegmentationLoss, class_weights, one_hot
 from terrazzo.registry import MODELS
 
 
+def dice_overlap(predicted: Tensor, truth: Tensor, eps: float, *, naive: bool) -> Tensor:
+    """Return the Dice overlap (M,) of masks (M, P) with their truth; `naive` omits the squares of the sizes."""
+    overlap = 2 * (predicted * truth).sum(1)
+    if naive:
+        return (overlap + eps) / (predicted.sum(1) + truth.sum(1) + eps)
+    return overlap / (predicted.square().sum(1) + truth.square().sum(1) + 2 * eps)
+
+
 @MODELS.register
 class DiceLoss(SegmentationLoss):
     """1 - Dice overlap.
@@ -53,7 +61,7 @@ class DiceLoss(SegmentationLoss):
         return self.loss_weight * self.compute(logits, labels, weight, ignore_index)
 
     def joint(self, logits: Tensor, labels: Tensor, weight: Tensor | None, ignore_index: int) -> Tensor:
-        """An ignored pixel has no label, so that it counts only by what is predicted there."""
+        """An ignored pixel has no label: only its prediction counts."""
         predicted = logits
         if self.activate:
             predicted = logits.sigmoid() if self.use_sigmoid or logits.shape[1] == 1 else logits.softmax(1)
@@ -67,12 +75,7 @@ class DiceLoss(SegmentationLoss):
         if weight is not None:
             predicted, hot = predicted * weight.unsqueeze(1), hot * weight.unsqueeze(1)
         predicted, hot = predicted.flatten(1), hot.flatten(1).to(predicted.dtype)
-        overlap = (predicted * hot).sum(1)
-        if self.naive_dice:
-            dice = (2 * overlap + self.eps) / (predicted.sum(1) + hot.sum(1) + self.eps)
-        else:
-            dice = 2 * overlap / (predicted.square().sum(1) + hot.square().sum(1) + 2 * self.eps)
-        return reduce(1 - dice, None, self.reduction)
+        return reduce(1 - dice_overlap(predicted, hot, self.eps, naive=self.naive_dice), None, self.reduction)
 
     def per_class(self, logits: Tensor, labels: Tensor, weight: Tensor | None, ignore_index: int) -> Tensor:
         """An ignored pixel counts as the last class, and only in the denominator."""

@@ -13,8 +13,8 @@ from terrazzo.models.losses.base import SegmentationLoss, class_weights, one_hot
 from terrazzo.registry import MODELS
 
 
-def sigmoid_focal(logits: Tensor, targets: Tensor, gamma: float, alpha: Tensor | float) -> Tensor:
-    """Binary cross-entropy of each element, scaled by (1 - p)^gamma; positives weigh alpha, negatives 1 - alpha."""
+def sigmoid_focal(logits: Tensor, targets: Tensor, gamma: float, alpha: Tensor) -> Tensor:
+    """Binary cross-entropy of each element, scaled by (1 - p)^gamma, and by alpha (positives) or 1 - alpha."""
     probability = logits.sigmoid()
     missing = probability * (1 - targets) + (1 - probability) * targets  # what p lacks to be right
     balance = alpha * targets + (1 - alpha) * (1 - targets)
@@ -42,7 +42,7 @@ class FocalLoss(SegmentationLoss):
     ) -> None:
         super().__init__(loss_weight=loss_weight, loss_name=loss_name)
         if not use_sigmoid:
-            raise UserError("FocalLoss: only the sigmoid form exists; leave use_sigmoid out")
+            raise UserError("FocalLoss: only the sigmoid form exists; omit use_sigmoid")
         self.gamma, self.alpha = gamma, alpha
         self.reduction = reduction
         self.class_weight = class_weight
@@ -57,11 +57,10 @@ class FocalLoss(SegmentationLoss):
         elif labels.ndim < logits.ndim:
             targets, _ = one_hot(labels, logits.shape[1], ignore_index)
         by_class = (-1, *[1] * (logits.ndim - 2))
-        alpha = class_weights(self.alpha, logits)
+        alpha = torch.as_tensor(self.alpha, dtype=logits.dtype, device=logits.device)
+        alpha = alpha.view(by_class) if alpha.ndim else alpha
         per_class = class_weights(self.class_weight, logits)
-        values = sigmoid_focal(
-            logits, targets.to(logits.dtype), self.gamma, alpha.view(by_class) if alpha.ndim else alpha
-        )
+        values = sigmoid_focal(logits, targets.to(logits.dtype), self.gamma, alpha)
         if per_class is not None:
             values = values * per_class.view(by_class)
         counted = valid if weight is None else valid * weight

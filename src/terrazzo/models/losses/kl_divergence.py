@@ -13,7 +13,7 @@ from terrazzo.registry import MODELS
 class KLDivLoss(SegmentationLoss):
     """KL divergence of the predicted distribution from a teacher's (Hinton et al., 2015), both at a `temperature`.
 
-    Labels are the teacher's logits (N, K, H, W), or a class map (N, H, W), which is certain of its classes. "mean" is
+    Labels are the teacher's logits (N, K, H, W), or a class map (N, H, W), taken as certain. "mean" is
     over everything; "sum" is the sum of an image, averaged over the images.
     """
 

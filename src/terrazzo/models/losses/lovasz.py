@@ -31,8 +31,8 @@ class LovaszLoss(SegmentationLoss):
     """Lovász-softmax ("multi_class") or Lovász hinge ("binary") loss (Berman et al., CVPR 2018).
 
     `classes` averages over the classes "present" in the labels, over "all", or over a list of them. It works on the
-    pixels of the batch together, or on each image (`per_image`), reduced by `reduction`. Pixels of weight 0 are left
-    out. Raises UserError for an unknown `loss_type` and where "binary" meets more than one channel.
+    pixels of the batch together, or on each image (`per_image`), reduced by `reduction`. Pixels of weight 0 are
+    skipped. Raises UserError for an unknown `loss_type` and where "binary" meets more than one channel.
     """
 
     def __init__(
@@ -48,9 +48,9 @@ class LovaszLoss(SegmentationLoss):
     ) -> None:
         super().__init__(loss_weight=loss_weight, loss_name=loss_name)
         if loss_type not in ("binary", "multi_class"):
-            raise UserError(f"LovaszLoss: loss_type '{loss_type}' is unknown; it is 'multi_class' or 'binary'")
+            raise UserError(f"LovaszLoss: loss_type '{loss_type}' is unknown; use 'multi_class' or 'binary'")
         if isinstance(classes, str) and classes not in ("all", "present"):
-            raise UserError(f"LovaszLoss: classes '{classes}' is unknown; it is 'present', 'all' or a list of classes")
+            raise UserError(f"LovaszLoss: classes '{classes}' is unknown; use 'present', 'all' or a list of classes")
         self.loss_type = loss_type
         self.classes = classes
         self.per_image = per_image
@@ -80,11 +80,11 @@ class LovaszLoss(SegmentationLoss):
     def softmax(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Logits (P, K), labels (P,): the mean over classes; 0 where no class counts."""
         probability = logits.softmax(1)
-        chosen = self.classes
-        if chosen == "present":
-            chosen = labels.unique().tolist()
-        elif chosen == "all":
-            chosen = range(logits.shape[1])
+        chosen: Sequence[int]
+        if isinstance(self.classes, str):
+            chosen = labels.unique().tolist() if self.classes == "present" else range(logits.shape[1])
+        else:
+            chosen = self.classes
         per_class = class_weights(self.class_weight, logits)
         total = probability.sum() * 0
         for index in chosen:

@@ -1,6 +1,6 @@
-"""The losses of mask classification, averaged over a number that their caller knows.
+"""The losses of mask classification, averaged over a number that the caller gives.
 
-They carry the scope of published configs: `mmdet.DiceLoss` is another loss than `DiceLoss`.
+Their type names have the scope of published configs: `mmdet.DiceLoss` is not the same loss as `DiceLoss`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from terrazzo.errors import UserError
 from terrazzo.models.losses.base import class_weights, reduce
+from terrazzo.models.losses.dice import dice_overlap
 from terrazzo.registry import MODELS
 
 
@@ -63,7 +64,7 @@ class SetCrossEntropyLoss(SetLoss):
 
 @MODELS.register(name="mmdet.DiceLoss")
 class SetDiceLoss(SetLoss):
-    """1 - Dice overlap of each mask (M, ...) with its binary target; `naive_dice` leaves the squares out."""
+    """1 - Dice overlap of each mask (M, ...) with its binary target; `naive_dice` omits the squares."""
 
     def __init__(
         self,
@@ -83,10 +84,7 @@ class SetDiceLoss(SetLoss):
     def values(self, logits: Tensor, targets: Tensor) -> Tensor:
         predicted = (logits.sigmoid() if self.activate else logits).flatten(1)
         targets = targets.flatten(1).to(predicted.dtype)
-        overlap = 2 * (predicted * targets).sum(1)
-        if self.naive_dice:
-            return 1 - (overlap + self.eps) / (predicted.sum(1) + targets.sum(1) + self.eps)
-        return 1 - overlap / (predicted.square().sum(1) + targets.square().sum(1) + 2 * self.eps)
+        return 1 - dice_overlap(predicted, targets, self.eps, naive=self.naive_dice)
 
 
 @MODELS.register(name="mmdet.FocalLoss")
@@ -104,7 +102,7 @@ class SetFocalLoss(SetLoss):
     ) -> None:
         super().__init__(reduction=reduction, loss_weight=loss_weight)
         if not use_sigmoid:
-            raise UserError("mmdet.FocalLoss: there is only the form with use_sigmoid=True")
+            raise UserError("mmdet.FocalLoss: only the form with use_sigmoid=True exists")
         self.gamma, self.alpha = gamma, alpha
 
     def values(self, logits: Tensor, targets: Tensor) -> Tensor:
@@ -115,7 +113,7 @@ class SetFocalLoss(SetLoss):
 
 
 def mean_over_processes(value: Tensor) -> Tensor:
-    """A number averaged over all processes of a distributed run."""
+    """Average a number over all processes of a distributed run."""
     if not (dist.is_available() and dist.is_initialized()):
         return value
     total = value.clone()
@@ -124,12 +122,12 @@ def mean_over_processes(value: Tensor) -> Tensor:
 
 
 def segments(labels: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
-    """The classes (T,) in a label map (H, W), ascending, and their masks (T, H, W) as floats."""
+    """Return the classes (T,) of a label map (H, W), ascending, and their masks (T, H, W) as floats."""
     classes = labels.unique()
     classes = classes[classes != ignore_index]
     return classes, (labels == classes[:, None, None]).float()
 
 
 def no_loss(logits: Tensor) -> Tensor:
-    """Zero, with a gradient of zero for all that `logits` came from."""
+    """Return zero, with a zero gradient for everything that `logits` depends on."""
     return logits.sum() * 0.0

@@ -24,7 +24,7 @@ class OHEMPixelSampler:
 
     @torch.no_grad()
     def sample(self, logits: Tensor, labels: Tensor, loss_map: Callable[[], Tensor], ignore_index: int) -> Tensor:
-        """Weights (N, H, W) of 0 and 1; `loss_map()` gives the pixels' losses (N, H, W)."""
+        """Return weights (N, H, W) of 0 and 1; `loss_map()` gives the losses of the pixels (N, H, W)."""
         valid = labels != ignore_index
         weight = torch.zeros(labels.shape, dtype=logits.dtype, device=logits.device)
         count = int(valid.sum())
@@ -37,6 +37,13 @@ class OHEMPixelSampler:
             weight[valid] = chosen
             return weight
         probability = logits.softmax(1).gather(1, torch.where(valid, labels, 0).unsqueeze(1)).squeeze(1)[valid]
-        limit = probability.kthvalue(min(kept, count - 1) + 1).values.clamp(min=self.thresh)
-        weight[valid] = (probability < limit).to(weight.dtype)
+        weight[valid] = hardest(probability, kept, self.thresh).to(weight.dtype)
         return weight
+
+
+def hardest(probability: Tensor, min_kept: int, threshold: float) -> Tensor:
+    """Return the mask of pixels (P,) whose label's probability is below `threshold`, of at least `min_kept`."""
+    if len(probability) == 0:
+        return probability.bool()
+    limit = probability.kthvalue(min(min_kept, len(probability) - 1) + 1).values.clamp(min=threshold)
+    return probability < limit

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from terrazzo.models.losses.base import SegmentationLoss, class_weights
+from terrazzo.models.losses.ohem import hardest
 from terrazzo.registry import MODELS
 
 
@@ -44,13 +45,6 @@ class OhemCrossEntropy(SegmentationLoss):
         if weight is not None:
             values = values * weight[valid]
         with torch.no_grad():
-            hard = self.hardest(logits.softmax(1).gather(1, target.unsqueeze(1)).squeeze(1)[valid])
+            probability = logits.softmax(1).gather(1, target.unsqueeze(1)).squeeze(1)[valid]
+            hard = hardest(probability, self.min_kept, self.thres)
         return self.loss_weight * values[hard].sum() / hard.sum().clamp(min=1)
-
-    def hardest(self, probability: Tensor) -> Tensor:
-        """Mask of the labelled pixels that count, by the probability of their label (both one-dimensional)."""
-        count = len(probability)
-        if count == 0:
-            return probability.bool()
-        limit = probability.kthvalue(min(self.min_kept, count - 1) + 1).values.clamp(min=self.thres)
-        return probability < limit

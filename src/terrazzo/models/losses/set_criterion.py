@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from terrazzo.errors import UserError
+from terrazzo.models.layers import Spec
 from terrazzo.models.layers.points import draw_points, sample_points
 from terrazzo.models.layers.resize import resize
 from terrazzo.models.losses.mask_set import SetLoss, mean_over_processes, no_loss, segments
@@ -42,9 +43,13 @@ class SetCriterion(nn.Module):
         self.loss_cls, self.loss_mask, self.loss_dice = loss_cls, loss_mask, loss_dice
         self.assigner, self.sampler = assigner, sampler
 
+    @property
+    def class_weight(self) -> Sequence[float] | None:
+        return getattr(self.loss_cls, "class_weight", None)
+
     def forward(self, predictions: Sequence[Prediction], labels: Tensor) -> list[dict[str, Tensor]]:
         """The losses of each prediction; labels (N, H, W). Raises UserError for class weights of another number."""
-        weights = self.loss_cls.class_weight
+        weights = self.class_weight
         if weights is not None and len(weights) != self.num_classes + 1:
             raise UserError(
                 f"class_weight of the class loss has {len(weights)} values for {self.num_classes} classes and "
@@ -52,6 +57,15 @@ class SetCriterion(nn.Module):
             )
         images = [segments(label, self.ignore_index) for label in labels]
         return [self.compare(scores, masks, images) for scores, masks in predictions]
+
+    def layer_losses(
+        self, predictions: Sequence[Prediction], labels: Tensor, numbers: Sequence[int]
+    ) -> dict[str, Tensor]:
+        """The losses of all layers by name, those of all but the last as "d7.loss_cls", by the layers' `numbers`."""
+        *earlier, last = self(predictions, labels)
+        for number, losses in zip(numbers, earlier, strict=True):
+            last |= {f"d{number}.{name}": value for name, value in losses.items()}
+        return last
 
     def compare(self, scores: Tensor, masks: Tensor, images: Sequence[Segments]) -> dict[str, Tensor]:
         """The losses of one prediction."""
@@ -90,7 +104,7 @@ class SetCriterion(nn.Module):
     def class_loss(self, scores: Tensor, classes: Tensor) -> Tensor:
         """Cross-entropy of all queries, averaged by their class weights."""
         classes = classes.flatten()
-        weights = scores.new_tensor(self.loss_cls.class_weight or [1.0] * (self.num_classes + 1))
+        weights = scores.new_tensor(self.class_weight or [1.0] * (self.num_classes + 1))
         return self.loss_cls(scores.flatten(0, 1), classes, average=weights[classes].sum())
 
 
@@ -124,8 +138,8 @@ class PointSetCriterion(SetCriterion):
         return self.loss_mask(sampled, targets, average=count * self.num_points), loss_dice
 
 
-def build_criterion(criterion: type[SetCriterion], train_cfg: dict[str, Any], **options: Any) -> SetCriterion | None:
-    """The criterion whose `train_cfg` names the assigner; None without one, for a model that is not to be trained."""
+def build_criterion(criterion: type[SetCriterion], train_cfg: Spec, **options: Any) -> SetCriterion | None:
+    """Build the criterion whose `train_cfg` names the assigner; None without one, for a model that is not trained."""
     if "assigner" not in train_cfg:
         return None
     extra = {key: value for key, value in train_cfg.items() if key not in ("assigner", "sampler")}

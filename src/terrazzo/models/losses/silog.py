@@ -14,7 +14,7 @@ class SiLogLoss(SegmentationLoss):
     """Scale-invariant error of the logarithms of depths (Eigen et al., NeurIPS 2014), its root for each image.
 
     Predicted depths (N, 1, H, W) and measured ones (N, H, W), in the same unit; pixels without a measurement (at most
-    `eps`) count for nothing.
+    `eps`) are ignored.
     """
 
     def __init__(

@@ -16,7 +16,7 @@ from terrazzo.registry import MODELS
 class TverskyLoss(SegmentationLoss):
     """1 - Tversky index (Salehi et al., MLMI 2017) of each class in each image, averaged.
 
-    The index is TP / (TP + alpha * FP + beta * FN), softly counted. A class of the number `ignore_index` is left out.
+    The index is TP / (TP + alpha * FP + beta * FN), softly counted. A class of the number `ignore_index` is skipped.
     Raises UserError unless alpha + beta is 1.
     """
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from terrazzo.models.layers import ConvBlock, resize
+from terrazzo.models.layers import ConvBlock, Spec, resize
 from terrazzo.models.layers.deformable_attention import DeformableEncoder
+from terrazzo.models.layers.init import zero_bias
 from terrazzo.models.layers.query_decoder import from_config
 from terrazzo.models.layers.sine_position import SinePositions
 from terrazzo.registry import MODELS
-
-Spec = dict[str, Any]
 
 
 @MODELS.register
@@ -34,7 +32,6 @@ class MSDeformAttnPixelDecoder(nn.Module):
         encoder: Spec,
         positional_encoding: Spec,
         num_outs: int = 3,
-        strides: Sequence[int] | None = None,  # places are relative to their map: no stride is needed
         norm_cfg: Spec = {"type": "GN", "num_groups": 32},  # noqa: B006 - never written to
         act_cfg: Spec = {"type": "ReLU"},  # noqa: B006 - never written to
     ) -> None:
@@ -43,10 +40,11 @@ class MSDeformAttnPixelDecoder(nn.Module):
         encoder_layers = from_config(DeformableEncoder, encoder, "encoder")
         levels = encoder_layers.num_levels
         finer, coarser = in_channels[:-levels], in_channels[-levels:]
-        self.input_convs = nn.ModuleList(
+        input_convs = [
             ConvBlock(channels, feat_channels, 1, bias=True, norm_cfg=norm_cfg, act_cfg=None)
             for channels in reversed(coarser)
-        )
+        ]
+        self.input_convs = nn.ModuleList(input_convs)
         self.encoder = encoder_layers
         self.positional_encoding = from_config(SinePositions, positional_encoding, "positional_encoding")
         self.level_encoding = nn.Embedding(levels, feat_channels)
@@ -57,13 +55,13 @@ class MSDeformAttnPixelDecoder(nn.Module):
             ConvBlock(feat_channels, feat_channels, 3, padding=1, norm_cfg=norm_cfg, act_cfg=act_cfg) for _ in finer
         )
         self.mask_feature = nn.Conv2d(feat_channels, out_channels, 1)
-        for conv in self.input_convs:
-            nn.init.xavier_uniform_(conv.conv.weight)
+        for block in input_convs:
+            nn.init.xavier_uniform_(block.conv.weight)
         nn.init.kaiming_uniform_(self.mask_feature.weight, a=1)
-        nn.init.zeros_(self.mask_feature.bias)
+        zero_bias(self.mask_feature.bias)
 
     def encode(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Maps from coarse to fine, after their places have read each other."""
+        """Apply attention among all pixels of the maps, which are ordered from coarse to fine."""
         maps = [conv(x) for conv, x in zip(self.input_convs, maps, strict=True)]
         sizes = [(x.shape[2], x.shape[3]) for x in maps]
         positions = [self.positional_encoding(x) + self.level_encoding.weight[level] for level, x in enumerate(maps)]

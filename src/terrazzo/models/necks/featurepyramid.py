@@ -1,15 +1,14 @@
-"""Neck that makes a pyramid of the maps of a plain transformer by learned upsampling."""
+"""A neck that turns the maps of a plain transformer into a pyramid by learned upsampling."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from terrazzo.errors import UserError
-from terrazzo.models.layers import build_norm
+from terrazzo.models.layers import Spec, build_norm
 from terrazzo.registry import MODELS
 
 
@@ -25,7 +24,7 @@ class Feature2Pyramid(nn.Module):
         *,
         embed_dim: int,
         rescales: Sequence[float] = (4, 2, 1, 0.5),
-        norm_cfg: dict[str, Any] = {"type": "SyncBN", "requires_grad": True},  # noqa: B006 - never written to
+        norm_cfg: Spec = {"type": "SyncBN", "requires_grad": True},  # noqa: B006 - never written to
     ) -> None:
         super().__init__()
         self.rescales = rescales
@@ -40,7 +39,7 @@ class Feature2Pyramid(nn.Module):
             elif scale == 2:
                 self.upsample_2x = nn.Sequential(nn.ConvTranspose2d(embed_dim, embed_dim, 2, 2))
             elif scale not in (1, 0.5, 0.25):
-                raise UserError(f"Feature2Pyramid: rescales={list(rescales)} may hold 4, 2, 1, 0.5 and 0.25 only")
+                raise UserError(f"Feature2Pyramid: rescales={list(rescales)} may contain only 4, 2, 1, 0.5 and 0.25")
 
     def rescale(self, x: Tensor, scale: float) -> Tensor:
         if scale > 1:

@@ -8,10 +8,8 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from terrazzo.models.layers import ConvBlock, resize
+from terrazzo.models.layers import ConvBlock, Spec, resize
 from terrazzo.registry import MODELS
-
-Spec = dict[str, Any]
 
 
 class CascadeFeatureFusion(nn.Module):
@@ -46,7 +44,7 @@ class ICNeck(nn.Module):
     ) -> None:
         super().__init__()
         full, half, quarter = in_channels
-        style = {"conv_cfg": conv_cfg, "norm_cfg": norm_cfg, "act_cfg": act_cfg, "align_corners": align_corners}
+        style: Spec = {"conv_cfg": conv_cfg, "norm_cfg": norm_cfg, "act_cfg": act_cfg, "align_corners": align_corners}
         self.cff_24 = CascadeFeatureFusion(quarter, half, out_channels, **style)
         self.cff_12 = CascadeFeatureFusion(out_channels, full, out_channels, **style)
 

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from terrazzo.models.layers import ConvBlock, DepthwiseSeparableConvBlock, resize
+from terrazzo.models.layers import ConvBlock, DepthwiseSeparableConvBlock, Spec, resize
 from terrazzo.registry import MODELS
-
-Spec = dict[str, Any]
 
 
 @MODELS.register
 class JPU(nn.Module):
-    """FastFCN's neck (Wu et al., 2019): a dilated backbone's last map from an undilated one's last maps.
+    """FastFCN's neck (Wu et al., 2019): the last map of a dilated backbone, from the last maps of an undilated one.
 
     The maps from `start_level` on are brought to the finest's size and concatenated, and parallel dilated convolutions
-    replace the last one; the others go through as they are.
+    replace the last one; the others pass unchanged.
     """
 
     def __init__(
@@ -38,7 +35,7 @@ class JPU(nn.Module):
         super().__init__()
         self.align_corners = align_corners
         self.levels = range(start_level, len(in_channels) if end_level == -1 else end_level)
-        style = {"conv_cfg": conv_cfg, "norm_cfg": norm_cfg, "act_cfg": act_cfg}
+        style: Spec = {"conv_cfg": conv_cfg, "norm_cfg": norm_cfg, "act_cfg": act_cfg}
         self.conv_layers = nn.ModuleList(
             nn.Sequential(ConvBlock(in_channels[level], mid_channels, 3, padding=1, **style)) for level in self.levels
         )

@@ -7,10 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from terrazzo.models.layers import ConvBlock, build_norm
+from terrazzo.models.layers import ConvBlock, Spec, build_norm
 from terrazzo.registry import MODELS
-
-Spec = dict[str, Any]
 
 
 class MultiLevelAggregation(nn.Module):

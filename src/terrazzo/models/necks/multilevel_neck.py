@@ -1,16 +1,13 @@
-"""Neck that gives the maps of a plain transformer different scales."""
+"""A neck that rescales the maps of a plain transformer."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from torch import Tensor, nn
 
-from terrazzo.models.layers import ConvBlock, resize
+from terrazzo.models.layers import ConvBlock, Spec, resize
 from terrazzo.registry import MODELS
-
-Spec = dict[str, Any]
 
 
 @MODELS.register
@@ -28,10 +25,11 @@ class MultiLevelNeck(nn.Module):
     ) -> None:
         super().__init__()
         self.scales = scales
-        style = {"norm_cfg": norm_cfg, "act_cfg": act_cfg}
-        self.lateral_convs = nn.ModuleList(ConvBlock(width, out_channels, 1, **style) for width in in_channels)
-        self.convs = nn.ModuleList(ConvBlock(out_channels, out_channels, 3, padding=1, **style) for _ in scales)
-        for block in [*self.lateral_convs, *self.convs]:
+        style: Spec = {"norm_cfg": norm_cfg, "act_cfg": act_cfg}
+        laterals = [ConvBlock(width, out_channels, 1, **style) for width in in_channels]
+        convs = [ConvBlock(out_channels, out_channels, 3, padding=1, **style) for _ in scales]
+        self.lateral_convs, self.convs = nn.ModuleList(laterals), nn.ModuleList(convs)
+        for block in (*laterals, *convs):
             nn.init.xavier_uniform_(block.conv.weight)
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -42,7 +40,7 @@ class MultiLevelNeck(nn.Module):
 
 
 def rescale(x: Tensor, scale: float) -> Tensor:
-    """`x` resized by a factor, to one pixel at least."""
+    """Resize `x` by a factor, to at least one pixel."""
     if min(x.shape[-2:]) * scale < 1:
         return resize(x, [max(1, int(length * scale)) for length in x.shape[-2:]])
     return resize(x, scale_factor=scale)

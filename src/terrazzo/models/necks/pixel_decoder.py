@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from torch import Tensor, nn
 
-from terrazzo.models.layers import ConvBlock, resize
+from terrazzo.models.layers import ConvBlock, Spec, resize
+from terrazzo.models.layers.init import zero_bias
 from terrazzo.registry import MODELS
-
-Spec = dict[str, Any]
 
 
 @MODELS.register
@@ -18,7 +16,7 @@ class PixelDecoder(nn.Module):
     """Pixel decoder (Cheng et al., NeurIPS 2021): a feature pyramid with nearest upsampling, from coarse to fine.
 
     The maps of a backbone (fine to coarse) -> mask features (N, out_channels, h, w) at the first one's size, and the
-    last map as it came, which the queries read.
+    last map unchanged, which the queries read.
     """
 
     def __init__(
@@ -41,7 +39,7 @@ class PixelDecoder(nn.Module):
         self.last_feat_conv = ConvBlock(last, feat_channels, 3, padding=1, norm_cfg=norm_cfg, act_cfg=act_cfg)
         self.mask_feature = nn.Conv2d(feat_channels, out_channels, 3, padding=1)
         nn.init.kaiming_uniform_(self.mask_feature.weight, a=1)
-        nn.init.zeros_(self.mask_feature.bias)
+        zero_bias(self.mask_feature.bias)
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         *finer, last = inputs

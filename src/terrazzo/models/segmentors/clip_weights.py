@@ -1,4 +1,4 @@
-"""Names of CLIP's weights, whose image encoder stands in two parts of the side adapter's model."""
+"""Names of CLIP's weights, whose image encoder is split over two parts of the side adapter's model."""
 
 from __future__ import annotations
 
@@ -7,20 +7,25 @@ import re
 from terrazzo.models.naming import Naming, Rule, Weights
 
 HEAD = "decode_head.rec_with_attnbias"
-# a layer's parts in a ViT of ours, and in the layers that are CLIP's own
+# parts of a layer in our ViT, and in CLIP's separate layers
 PLAIN = {"norm1": "ln1", "norm2": "ln2", "attn": "attn.attn", "fc1": "ffn.layers.0.0", "fc2": "ffn.layers.1"}
-OWN = {"norm1": "norms.0", "norm2": "norms.1", "attn": "attentions.0.attn", "fc1": "ffns.0.layers.0.0",
-    "fc2": "ffns.0.layers.1"}  # fmt: skip
-# a layer's parts in the two releases
+OWN = {
+    "norm1": "norms.0",
+    "norm2": "norms.1",
+    "attn": "attentions.0.attn",
+    "fc1": "ffns.0.layers.0.0",
+    "fc2": "ffns.0.layers.1",
+}
+# parts of a layer in the two releases
 OPENAI = {"ln_1": "norm1", "ln_2": "norm2", "attn": "attn", "mlp.c_fc": "fc1", "mlp.c_proj": "fc2"}
 TRANSFORMERS = {"layer_norm1": "norm1", "layer_norm2": "norm2", "self_attn": "attn", "mlp.fc1": "fc1", "mlp.fc2": "fc2"}
 
 
 def layer_rule(pattern: str, parts: dict[str, str], image_layers: int | None) -> Rule:
-    """`pattern` comes before a layer's number; the image encoder's first layers and its rest go to two places."""
+    """Rename layers numbered after `pattern`; the first `image_layers` are the image encoder's, the rest the head's."""
     leaves = "|".join(map(re.escape, parts))
 
-    def place(match: re.Match[str]) -> str:
+    def new_name(match: re.Match[str]) -> str:
         number, part = int(match[1]), parts[match[2]]
         if image_layers is None:
             return f"text_encoder.transformer.{number}.{OWN[part]}."
@@ -28,17 +33,17 @@ def layer_rule(pattern: str, parts: dict[str, str], image_layers: int | None) ->
             return f"image_encoder.layers.{number}.{PLAIN[part]}."
         return f"{HEAD}.layers.{number - image_layers}.{OWN[part]}."
 
-    return rf"^{pattern}\.(\d+)\.({leaves})\.", place
+    return rf"^{pattern}\.(\d+)\.({leaves})\.", new_name
 
 
-def turn_projections(weights: Weights, original: Weights) -> Weights:
-    """CLIP multiplies from the other side than a linear layer does."""
+def transpose_projection(weights: Weights, original: Weights) -> Weights:
+    """Transpose CLIP's image projection, a matrix there, into a linear layer."""
     name = f"{HEAD}.proj.weight"
     return weights | {name: weights[name].T.contiguous()}
 
 
-def turn_text_projection(weights: Weights, original: Weights) -> Weights:
-    """transformers keeps as a linear layer what is a matrix in CLIP."""
+def transpose_text_projection(weights: Weights, original: Weights) -> Weights:
+    """Transpose the text projection, a linear layer in transformers, into CLIP's matrix."""
     name = "text_encoder.text_projection"
     return weights | {name: weights[name].T.contiguous()}
 
@@ -51,8 +56,10 @@ IMAGE: tuple[Rule, ...] = (
     (r"^visual\.ln_post\.", f"{HEAD}.ln_post."),
     (r"^visual\.proj$", f"{HEAD}.proj.weight"),
 )
-TEXT: tuple[Rule, ...] = ((r"^(positional_embedding$|text_projection$|logit_scale$|token_embedding\.|ln_final\.)",
-    r"text_encoder.\1"),)  # fmt: skip
+TEXT: Rule = (
+    r"^(positional_embedding$|text_projection$|logit_scale$|token_embedding\.|ln_final\.)",
+    r"text_encoder.\1",
+)
 TRANSFORMERS_NAMES: tuple[Rule, ...] = (
     (r"^vision_model\.embeddings\.class_embedding$", "image_encoder.cls_token"),
     (r"^vision_model\.embeddings\.position_embedding\.weight$", "image_encoder.pos_embed"),
@@ -70,8 +77,7 @@ TRANSFORMERS_NAMES: tuple[Rule, ...] = (
 
 
 def clip_namings(image_layers: int) -> tuple[Naming, ...]:
-    """Names of OpenAI's release (open_clip's are the same) and of transformers, where the image encoder keeps so many
-    layers."""
+    """Names of OpenAI's release (and open_clip) and of transformers, for an image encoder of `image_layers`."""
     return (
         Naming(
             "OpenAI's CLIP",
@@ -80,10 +86,10 @@ def clip_namings(image_layers: int) -> tuple[Naming, ...]:
                 *IMAGE,
                 layer_rule(r"visual\.transformer\.resblocks", OPENAI, image_layers),
                 layer_rule(r"transformer\.resblocks", OPENAI, None),
-                *TEXT,
+                TEXT,
             ),
             drop=r"(input_resolution|context_length|vocab_size|attn_mask)$",
-            finish=turn_projections,
+            finish=transpose_projection,
         ),
         Naming(
             "CLIP of transformers",
@@ -94,6 +100,6 @@ def clip_namings(image_layers: int) -> tuple[Naming, ...]:
                 *TRANSFORMERS_NAMES,
             ),
             drop=r".*\.position_ids$",
-            finish=turn_text_projection,
+            finish=transpose_text_projection,
         ),
     )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from terrazzo.models.heads.base import DecodeHead
-from terrazzo.models.layers import resize
+from terrazzo.models.heads.base import DecodeHead, Head
+from terrazzo.models.layers import Spec, resize
 from terrazzo.models.layers.tokens import lay_for_inference
 from terrazzo.models.preprocess import Preprocess
 from terrazzo.registry import MODELS
@@ -23,18 +23,19 @@ class EncoderDecoder(nn.Module):
     is what `terrazzo.inference` reads (`mode`, `crop_size`, `stride`).
     """
 
-    target = "label"  # what the model is trained on and judged by
+    target = "label"  # of training and evaluation
+    decode_head: Head
 
     def __init__(
         self,
         *,
         backbone: nn.Module,
-        decode_head: DecodeHead,
+        decode_head: Head,
         neck: nn.Module | None = None,
         auxiliary_head: DecodeHead | Sequence[DecodeHead] | None = None,
         data_preprocessor: Preprocess | None = None,
-        train_cfg: dict[str, Any] | None = None,
-        test_cfg: dict[str, Any] | None = None,
+        train_cfg: Spec | None = None,
+        test_cfg: Spec | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -49,7 +50,7 @@ class EncoderDecoder(nn.Module):
         self.test_cfg = test_cfg or {"mode": "whole"}
 
     @property
-    def final_head(self) -> DecodeHead:
+    def final_head(self) -> Head:
         """The head whose logits are the model's."""
         return self.decode_head
 
@@ -58,7 +59,7 @@ class EncoderDecoder(nn.Module):
         """Each auxiliary head under the prefix of its losses."""
         head = getattr(self, "auxiliary_head", None)
         if isinstance(head, nn.ModuleList):
-            return {f"aux_{index}": item for index, item in enumerate(head)}  # type: ignore[misc]
+            return {f"aux_{index}": cast("DecodeHead", item) for index, item in enumerate(head)}
         return {} if head is None else {"aux": head}
 
     def encode(self, images: Tensor) -> Any:

@@ -7,7 +7,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from terrazzo.errors import UserError
-from terrazzo.models.layers import resize
+from terrazzo.models.backbones.clip_text import CLIPTextEncoder
+from terrazzo.models.backbones.vit import VisionTransformer
+from terrazzo.models.heads.base import Head
+from terrazzo.models.layers import Spec, resize
 from terrazzo.models.naming import Naming
 from terrazzo.models.preprocess import Preprocess
 from terrazzo.models.segmentors.clip_weights import clip_namings
@@ -27,14 +30,14 @@ class MultimodalEncoderDecoder(EncoderDecoder):
     def __init__(
         self,
         *,
-        image_encoder: nn.Module,
-        text_encoder: nn.Module,
-        decode_head: nn.Module,
+        image_encoder: VisionTransformer,
+        text_encoder: CLIPTextEncoder,
+        decode_head: Head,
         asymetric_input: bool = True,
         encoder_resolution: float | None = None,
         data_preprocessor: Preprocess | None = None,
-        train_cfg: dict[str, Any] | None = None,
-        test_cfg: dict[str, Any] | None = None,
+        train_cfg: Spec | None = None,
+        test_cfg: Spec | None = None,
     ) -> None:
         nn.Module.__init__(self)  # its parts have other names than a backbone's
         self.image_encoder = image_encoder
@@ -53,7 +56,7 @@ class MultimodalEncoderDecoder(EncoderDecoder):
         classes = self.text_encoder()  # K + 1, D
         if len(classes) != self.decode_head.num_classes + 1:
             raise UserError(
-                f"the text encoder knows {len(classes) - 1} classes, but model.decode_head.num_classes is "
+                f"the text encoder has {len(classes) - 1} classes, but model.decode_head.num_classes is "
                 f"{self.decode_head.num_classes}; make them equal, or name the classes in model.text_encoder.vocabulary"
             )
         return images, self.image_encoder(small), classes
