@@ -57,7 +57,7 @@ def write_files(folder: Path) -> None:
 
 
 def terrazzo_step(folder: Path, task: str) -> Any:
-    from terrazzo.data.dataset import build_dataset
+    from terrazzo.data.build import build_dataset
     from terrazzo.data.loaders import own_tensor, to_tensor
     from terrazzo.data.workers import keep_freed_memory
     from terrazzo.sample import Target

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from terrazzo.config.custom_imports import check_custom
+from terrazzo.config.datasets import DataTree, data_tree, folders
 from terrazzo.config.duration import seconds
 from terrazzo.config.evaluators import EvaluatorSettings, evaluator_settings
 from terrazzo.config.monitoring import DEFAULT_PICTURES, WatchSettings, watch_settings
@@ -105,7 +106,7 @@ AMP_DTYPES = {"bf16": "bfloat16", "fp16": "float16"}  # our names of the precisi
 class LoaderSettings:
     """Where samples come from, and how many at a time."""
 
-    dataset: dict[str, Any]
+    dataset: DataTree
     batch_size: int = 1
     num_workers: int = 0
     shuffle: bool = False
@@ -255,7 +256,7 @@ def loader_settings(config: Mapping[str, Any], name: str) -> LoaderSettings | No
     if isinstance(sampler, str):
         sampler = {"type": sampler}
     return LoaderSettings(
-        dataset=section["dataset"],
+        dataset=data_tree(section["dataset"], f"{name}.dataset"),
         batch_size=whole_number(section, "batch_size", 1, name),
         num_workers=whole_number(section, "num_workers", 0, name, least=0),
         shuffle=bool(sampler.get("shuffle", True)),
@@ -397,13 +398,9 @@ def warn_of_hook(section: str, kind: str) -> None:
 
 
 def class_names(loaders: Iterable[LoaderSettings | None]) -> tuple[tuple[str, ...], list[list[int]]]:
-    """Classes and palette that the data sections name themselves; empty where they come from a declaration."""
+    """The classes and palette that the data sections name; empty where they come from a declaration."""
     for loader in loaders:
-        spec: Any = loader.dataset if loader else None
-        while isinstance(spec, Mapping):
-            meta = spec.get("metainfo") or {}
-            if meta.get("classes"):
-                return tuple(meta["classes"]), [list(colour) for colour in meta.get("palette") or ()]
-            inner = spec.get("dataset") or spec.get("datasets")
-            spec = inner[0] if isinstance(inner, (list, tuple)) and inner else inner
+        first = next(folders(loader.dataset)) if loader else None
+        if first is not None and first.class_names:
+            return first.class_names, [list(colour) for colour in (first.metainfo or {}).get("palette") or ()]
     return (), []

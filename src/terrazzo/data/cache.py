@@ -17,6 +17,7 @@ import numpy as np
 
 from terrazzo.errors import UserError, nearest
 from terrazzo.hub.cache import home
+from terrazzo.system.processes import is_alive
 from terrazzo.transforms.stored import read_size
 
 KINDS = ("ram", "disk")
@@ -172,16 +173,3 @@ def leave_dead(folder: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
         with suppress(OSError):
             folder.rmdir()
-
-
-def is_alive(process: int) -> bool:
-    """Whether a process of this number runs."""
-    if os.name != "posix":  # where there is no harmless signal
-        return process == os.getpid()
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
-from terrazzo.data.dataset import Failure
+from terrazzo.data.dataset import LoadError
 from terrazzo.data.workers import Watched, start_worker, worker_count, worker_died
 from terrazzo.errors import UserError
 from terrazzo.sample import Batch, Sample, Target
@@ -21,7 +21,7 @@ from terrazzo.sample import Batch, Sample, Target
 Position = tuple[int, int]  # epoch, index
 
 
-class TrainingOrder(Sampler[list[Position]]):
+class TrainingSampler(Sampler[list[Position]]):
     """The batches of a whole training run, a fresh permutation each epoch, from `start` (epoch, sample in it) on.
 
     Without `drop_last`, `by_epoch` ends each epoch with a smaller batch; otherwise batches run on across epochs. With
@@ -96,7 +96,7 @@ class TrainingOrder(Sampler[list[Position]]):
             waiting = waiting[self.batch_size :]
 
 
-class RareClassOrder(TrainingOrder):
+class RareClassSampler(TrainingSampler):
     """Training batches in which rare classes are frequent (rare class sampling; DAFormer, Hoyer et al., CVPR 2022).
 
     For every place of an epoch a class is drawn by `chances`, then an image that shows it (`shown`: images, classes);
@@ -117,8 +117,8 @@ class RareClassOrder(TrainingOrder):
         return [(number * self.length + place, int(shown[int(share * len(shown))])) for place, shown, share in images]
 
 
-def collate(samples: Sequence[Any]) -> Batch | Failure:
-    """Stack samples, smaller ones padded on the right and below. One that could not be read makes it a Failure.
+def collate(samples: Sequence[Any]) -> Batch | LoadError:
+    """Stack samples, smaller ones padded on the right and below. One that could not be read makes it a LoadError.
 
     The views that test-time augmentation makes of one image, a list, become a batch of theirs.
     """
@@ -126,7 +126,7 @@ def collate(samples: Sequence[Any]) -> Batch | Failure:
         return collate_views(samples[0])
     read = [sample for sample in samples if isinstance(sample, Sample)]
     if len(read) < len(samples):
-        return next(sample for sample in samples if isinstance(sample, Failure))
+        return next(sample for sample in samples if isinstance(sample, LoadError))
     sizes = [sample.size for sample in read]
     height, width = max(size[0] for size in sizes), max(size[1] for size in sizes)
     tensors = [padded(to_tensor(sample.image), height, width, 0) for sample in read]
@@ -134,19 +134,19 @@ def collate(samples: Sequence[Any]) -> Batch | Failure:
         tensors = [tensor.float() for tensor in tensors]
     if len({len(tensor) for tensor in tensors}) > 1:
         listed = ", ".join(f"{sample.image_path} has {len(one)}" for sample, one in zip(read, tensors, strict=True))
-        return Failure(f"images of different numbers of bands ({listed}): name those to use with `bands`")
+        return LoadError(f"images of different numbers of bands ({listed}): name those to use with `bands`")
     images = torch.stack(tensors)
     targets = {}
     for name in read[0].targets:
         maps = [target_tensor(sample.targets[name], sample.size, height, width) for sample in read]
         if len({one.shape for one in maps}) > 1:
             files = ", ".join(str(sample.image_path) for sample in read)
-            return Failure(f"targets '{name}' of different sizes do not fit in one batch ({files}): set batch_size=1")
+            return LoadError(f"targets '{name}' of different sizes do not fit in one batch ({files}): set batch_size=1")
         targets[name] = torch.stack(maps)
     return Batch(images, targets, [without_arrays(sample) for sample in read], sizes)
 
 
-def collate_views(views: list[Sample]) -> Batch | Failure:
+def collate_views(views: list[Sample]) -> Batch | LoadError:
     """Stack the views of one image, with the targets of the first alone."""
     batch = collate([replace(view, targets={}) for view in views])
     if isinstance(batch, Batch):
@@ -215,14 +215,14 @@ def make_loader(
 
 
 def checked(loader: DataLoader) -> Iterator[Batch]:
-    """The batches; a Failure among them is raised as the UserError that it stands for, the workers ended first.
+    """The batches; a LoadError among them is raised as the UserError that it stands for, the workers ended first.
 
     Raises UserError too for a worker that has died, naming the file that it was reading.
     """
     batches, at_end = iter(loader), False
     try:
         for batch in batches:
-            if isinstance(batch, Failure):
+            if isinstance(batch, LoadError):
                 raise UserError(batch.message)
             yield batch
         at_end = True

@@ -1,4 +1,4 @@
-"""What a data set holds: sizes, means and deviations of the bands, classes; one pass over the files, in parallel."""
+"""Sizes, means and deviations of the bands, and classes of a data set: one pass over the files, in parallel."""
 
 from __future__ import annotations
 
@@ -13,16 +13,10 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from terrazzo.data.dataset import SegmentationDataset, leaves
+from terrazzo.data.dataset import SegmentationDataset
+from terrazzo.data.wrappers import Dataset
 from terrazzo.errors import UserError
 from terrazzo.sample import Sample
-
-# steps of a pipeline that make the values which the preprocessor normalises; they stand before any that is random
-LOADERS = (
-    "LoadImageFromFile", "InferencerLoader", "LoadSingleRSImageFromFile", "LoadMultipleRSImageFromFile",
-    "LoadBiomedicalImageFromFile", "LoadBiomedicalData", "ConcatCDInput",
-)  # fmt: skip
-VALUES = ("Rerange", "RGB2Gray", "CLAHE", "AdjustGamma")
 
 
 @dataclass
@@ -117,9 +111,9 @@ class Statistics:
         return found
 
 
-def survey(dataset: Any, split: str = "data", console: Console | None = None) -> Statistics:
+def survey(dataset: Dataset, split: str = "data", console: Console | None = None) -> Statistics:
     """The statistics of a data set, or of all those inside its wrappers. Raises UserError naming a broken file."""
-    items = [(leaf, index) for leaf in leaves(dataset) for index in range(len(leaf))]
+    items = [(leaf, index) for leaf in dataset.leaves() for index in range(len(leaf))]
     result = Statistics(classes=tuple(dataset.classes))
     with ThreadPoolExecutor(max(1, min(8, os.cpu_count() or 1))) as pool:
         work = pool.map(lambda item: look_at(*item), items)
@@ -143,11 +137,11 @@ def look_at(leaf: SegmentationDataset, index: int) -> tuple[tuple[int, int], Mom
 
 
 def loaded(leaf: SegmentationDataset, index: int) -> Sample:
-    """An image in the values that the preprocessor sees, before anything random. Raises UserError without a loader."""
-    sample, rng = leaf.start(index), np.random.default_rng(0)
-    for step in leaf.pipeline.transforms:
-        if type(step).__name__ in (*LOADERS, *VALUES):
-            sample = step(sample, rng)
+    """Return an image in the values that the preprocessor sees, before anything random.
+
+    Raises UserError for a pipeline that reads no image.
+    """
+    sample = leaf.pipeline.image_values()(leaf.start(index), np.random.default_rng(0))
     if sample.image is None:
         raise UserError("the pipeline loads no image: it needs LoadImageFromFile")
     return sample

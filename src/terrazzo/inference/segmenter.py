@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from terrazzo.config.custom_imports import import_custom
+from terrazzo.config.datasets import folders
 from terrazzo.config.experiment import make_experiment
 from terrazzo.config.load import load_config
 from terrazzo.data.build import class_names
@@ -32,13 +33,7 @@ from terrazzo.system.painting import as_picture, overlay
 from terrazzo.system.palette import default_palette
 from terrazzo.transforms import Compose
 from terrazzo.transforms.loading import LoadImageFromFile
-
-LOADING = ("LoadImageFromFile", "InferencerLoader", "LoadSingleRSImageFromFile")
-# steps of a test pipeline that read files or pack; what remains (resizing, padding) applies to an image at hand
-READING = (
-    "LoadImageFromFile", "LoadAnnotations", "PackSegInputs", "InferencerLoader", "LoadImageFromNDArray",
-    "LoadDepthAnnotation", "GenerateEdge", "LoadSingleRSImageFromFile",
-)  # fmt: skip
+from terrazzo.transforms.reading import as_stored
 
 
 class Prediction:
@@ -106,19 +101,15 @@ class Segmenter:
         model: Any,
         classes: Sequence[str],
         palette: Sequence[Sequence[int]],
-        pipeline: Sequence[Mapping[str, Any]] = (),
+        pipeline: Sequence[Any] = (),
         device: torch.device | None = None,
     ) -> None:
         self.device = device or choose_device()
         self.model = model.to(self.device).eval()
         self.classes, self.palette = list(classes), [list(colour) for colour in palette]
-        steps = [(str(step.get("type", "")).rpartition(".")[2], dict(step)) for step in pipeline]
-        loading = next((step for kind, step in steps if kind in LOADING), {})
-        if loading.get("type") == "LoadSingleRSImageFromFile":
-            loading = {"bands": "all"}
-        chosen = {key: loading[key] for key in ("color_type", "imdecode_backend", "bands") if key in loading}
-        self.loader = LoadImageFromFile(**chosen)
-        self.pipeline = Compose([step for kind, step in steps if kind not in READING])
+        whole = Compose(pipeline)
+        self.reader = as_stored(whole.reader("image") or LoadImageFromFile())
+        self.pipeline = whole.after_reading()
 
     def __call__(self, source: Any) -> Any:
         if isinstance(source, (str, Path)) and Path(source).is_dir():
@@ -130,10 +121,14 @@ class Segmenter:
     def read(self, source: Any) -> tuple[np.ndarray, Path | None]:
         """An image (H, W, C) as the model was trained on, RGB uint8 in most cases, and the path it came from."""
         if isinstance(source, (str, Path)):
-            return self.loader.read(source), Path(source)
-        if self.loader.bands is not None:
-            return as_bands(source, None if self.loader.bands == "all" else len(self.loader.bands)), None
-        if self.loader.color_type.startswith("grayscale") and isinstance(source, (np.ndarray, Image.Image)):
+            image = self.reader(Sample(image_path=Path(source)), np.random.default_rng(0)).image
+            assert image is not None
+            return image, Path(source)
+        bands = getattr(self.reader, "bands", None)
+        if bands is not None:
+            return as_bands(source, None if bands == "all" else len(bands)), None
+        color_type = getattr(self.reader, "color_type", "color")
+        if color_type.startswith("grayscale") and isinstance(source, (np.ndarray, Image.Image)):
             return cv2.cvtColor(as_rgb(source), cv2.COLOR_RGB2GRAY)[..., None], None
         return as_rgb(source), None
 
@@ -237,7 +232,7 @@ def from_checkpoint(checkpoint: Checkpoint, device: torch.device, config: Mappin
         classes = saved_classes
         palette = saved_palette if len(saved_palette) == count else [list(colour) for colour in default_palette(count)]
     loader = experiment.test or experiment.val
-    pipeline = loader.dataset.get("pipeline", ()) if loader else ()
+    pipeline = next(folders(loader.dataset)).pipeline if loader else ()
     return Segmenter(model, classes, palette, pipeline, device)
 
 

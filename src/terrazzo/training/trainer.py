@@ -22,7 +22,7 @@ from terrazzo.data.checks.run import check_before_training
 from terrazzo.data.loaders import checked, make_loader
 from terrazzo.errors import UserError
 from terrazzo.evaluation.evaluate import classes_of, evaluation_loader, make_evaluator
-from terrazzo.evaluation.scoring import LOADERS, run_evaluation
+from terrazzo.evaluation.scoring import run_evaluation
 from terrazzo.evaluation.validation_loss import total_loss
 from terrazzo.inference.segmenter import describe
 from terrazzo.models.build import build_model
@@ -54,6 +54,7 @@ from terrazzo.training.run import Interrupted, Run
 from terrazzo.training.signals import StopSignal
 from terrazzo.training.state import collect_state, is_finite, restore_state, set_random_state
 from terrazzo.training.stopping import Budget, Patience
+from terrazzo.transforms.compose import reading_types
 
 
 class Trainer:
@@ -270,7 +271,8 @@ class Trainer:
         target = self.model.target
         if target not in targets:
             raise UserError(
-                f"the training pipeline has no {LOADERS[target]}, so there is nothing to learn from: add it"
+                f"no step of the training pipeline reads a {target}, so there is nothing to learn from: add one "
+                f"({', '.join(reading_types(target))})"
             )
         labels = targets.pop("label").long() if "label" in targets else targets["depth"]
         with told_of_small(images), self.precision.autocast(), self.profile.part("rest of the forward pass"):
@@ -321,7 +323,7 @@ class Trainer:
         settings, classes = self.experiment.val_evaluator, self.val_set.classes
         evaluator = make_evaluator(model, settings, classes, device=self.device)
         count = self.experiment.watch.pictures if self.world.is_main else 0
-        pictures = ValidationPictures(count, -(-len(self.val_set) // self.world.size))
+        pictures = ValidationPictures(count, -(-len(self.val_set) // self.world.size), self.val_set.read_image)
         with progress.validating(len(loader)) as show:
 
             def on_progress(done: int, total: int) -> None:

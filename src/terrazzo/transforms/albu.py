@@ -11,15 +11,18 @@ import numpy as np
 from terrazzo.errors import UserError, nearest
 from terrazzo.registry import TRANSFORMS
 from terrazzo.sample import Sample
-from terrazzo.transforms.base import image_of
+from terrazzo.transforms.base import Step, image_of
 from terrazzo.transforms.colour import as_bytes
 
 
 @TRANSFORMS.register
 @dataclass(frozen=True)
-class Albu:
+class Albu(Step):
     """Runs the transforms of albumentations given as specs on the image and all targets (a target of three axes is an
     image to it, one of two a mask)."""
+
+    random = True
+    moves_pixels = True
 
     transforms: Sequence[Any]
     keymap: dict[str, str] | None = None  # for MMSegmentation's result keys, which have no part here

@@ -1,4 +1,4 @@
-"""What the transforms share: their call, the loop over an image's targets, and reading pairs from configs."""
+"""The call and the roles of transforms, the loop over an image's targets, and pairs in configs."""
 
 from __future__ import annotations
 
@@ -16,6 +16,51 @@ class Transform(Protocol):
     """Changes a sample, drawing whatever it needs from `rng`; never writes into the arrays it was given."""
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Any: ...
+
+
+class Reader(Protocol):
+    """A transform that loads something of a sample from its files."""
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample: ...
+
+
+class Step:
+    """A transform that declares what it does, for all that ask a pipeline; subclasses override what is different."""
+
+    reads: str | tuple[str, ...] = ()  # what it loads from files: "image", "label", "depth", ...
+    needs: str | tuple[str, ...] = ()  # targets that another step must have loaded
+    random: bool = False  # draws random numbers
+    moves_pixels: bool = False  # changes the image's size, or where its pixels are
+    packs: bool = False  # only prepares arrays for the batch
+
+
+@dataclasses.dataclass(frozen=True)
+class Role:
+    """What a step declares; one that declares nothing may be random and may move pixels."""
+
+    reads: tuple[str, ...]
+    needs: tuple[str, ...]
+    random: bool
+    moves_pixels: bool
+    packs: bool
+    is_declared: bool
+
+
+def role_of(step: Any) -> Role:
+    """The role of any callable, from those attributes of `Step` that it has."""
+    return Role(
+        reads=as_names(getattr(step, "reads", ())),
+        needs=as_names(getattr(step, "needs", ())),
+        random=bool(getattr(step, "random", True)),
+        moves_pixels=bool(getattr(step, "moves_pixels", True)),
+        packs=bool(getattr(step, "packs", False)),
+        is_declared=any(hasattr(step, name) for name in ("reads", "needs", "random", "moves_pixels", "packs")),
+    )
+
+
+def as_names(value: Any) -> tuple[str, ...]:
+    """One name or several as a tuple; None stands for none."""
+    return (value,) if isinstance(value, str) else tuple(value or ())
 
 
 def for_each_map(

@@ -12,7 +12,7 @@ import numpy as np
 from terrazzo.errors import UserError
 from terrazzo.registry import TRANSFORMS
 from terrazzo.sample import Sample
-from terrazzo.transforms.base import as_pair, for_each_map, image_of
+from terrazzo.transforms.base import Step, as_pair, for_each_map, image_of
 from terrazzo.transforms.geometry import Box, crop, pad, resize_crop
 from terrazzo.transforms.resize import Resizing, record_resize
 
@@ -46,12 +46,15 @@ def is_varied(label: np.ndarray, most: float, ignore_index: int) -> bool:
 
 @TRANSFORMS.register
 @dataclass(frozen=True)
-class RandomCrop:
+class RandomCrop(Step):
     """A rectangle of `crop_size` (height, width) from anywhere in the image, or all of an edge that is shorter.
 
     With `cat_max_ratio` below one it tries up to ten times for a crop with two classes or more of which none covers
     more than that part.
     """
+
+    random = True
+    moves_pixels = True
 
     crop_size: Any
     cat_max_ratio: float = 1.0
@@ -91,8 +94,11 @@ class RandomCrop:
 
 
 @dataclass(frozen=True)
-class ResizeCrop:
+class ResizeCrop(Step):
     """A resize and the random crop after it in one step, which resamples the crop only; Compose makes it of the two."""
+
+    random = True
+    moves_pixels = True
 
     resize: Resizing
     random_crop: RandomCrop
@@ -119,12 +125,14 @@ class ResizeCrop:
 
 @TRANSFORMS.register
 @dataclass(frozen=True)
-class Pad:
+class Pad(Step):
     """Fills at the right and the bottom up to `size` (width, height), a multiple of `size_divisor`, or a square.
 
     `pad_val` is the image's value (one, or one a channel in RGB order), or {"img": ..., "seg": ...}; targets other
     than the label take their own fill. `sample.meta["padding"]` is (left, top, right, bottom) in pixels.
     """
+
+    moves_pixels = True
 
     size: Any = None
     size_divisor: int | None = None
@@ -167,8 +175,10 @@ def record_padding(sample: Sample, right: int, bottom: int) -> Sample:
 
 @TRANSFORMS.register
 @dataclass(frozen=True)
-class CenterCrop:
+class CenterCrop(Step):
     """The middle of the image, `crop_size` (width, height); `auto_pad` first enlarges an image that is smaller."""
+
+    moves_pixels = True
 
     crop_size: Any
     auto_pad: bool = False

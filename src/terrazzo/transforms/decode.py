@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import struct
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -13,7 +12,7 @@ from PIL import Image, ImageOps
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from terrazzo.errors import UserError, nearest
-from terrazzo.transforms.png import read_png
+from terrazzo.transforms.labels import fit_type
 
 PNG = b"\x89PNG\r\n\x1a\n"
 NUMPY = b"\x93NUMPY"
@@ -83,8 +82,6 @@ def decode_image(data: bytes, color_type: str = "color", backend: str = "cv2", n
         raise UserError(f"imdecode_backend '{backend}' is none of {', '.join(BACKENDS)}{nearest(backend, BACKENDS)}")
     if backend == "tifffile":
         return channels_last(decode_tiff(data, name))
-    if backend == "cv2" and not color_type.startswith("grayscale") and (picture := read_png(data)) is not None:
-        return picture if color_type == "unchanged" or picture.shape[2] == 3 else np.repeat(picture, 3, axis=2)
     image = _decode_cv2(data, color_type) if backend != "pillow" else None
     if image is None:
         return _decode_pillow(data, color_type, name)
@@ -130,38 +127,7 @@ def _as_indices(label: np.ndarray, path: Path) -> np.ndarray:
         return label.astype(np.uint8)
     if label.dtype == np.uint8:
         return label
-    return _fit(np.where(label < 0, 255, label) if label.dtype.kind in "if" else label)
-
-
-def _fit(label: np.ndarray) -> np.ndarray:
-    return label.astype(np.uint8 if label.max(initial=0) <= 255 else np.int32)
-
-
-def map_label(
-    label: np.ndarray,
-    reduce_zero_label: bool = False,
-    label_map: dict[Any, int] | None = None,
-    ignore: tuple[int, ...] | list[int] = (),
-) -> np.ndarray:
-    """Stored label values to training classes: reduce_zero_label (0 is ignored, the rest minus one), then `label_map`.
-
-    The stored values in `ignore` become 255 whatever the other two say; 255 stays 255, and so does what `label_map`
-    sends below zero.
-    """
-    if not (reduce_zero_label or label_map or len(ignore)):
-        return label
-    values = np.arange(256 if label.dtype == np.uint8 else max(256, int(label.max(initial=0)) + 1))
-    table = values.copy()
-    if reduce_zero_label:
-        table = values - 1
-        table[[0, 255]] = 255
-    reduced = table.copy()
-    for old, new in (label_map or {}).items():
-        table[reduced == int(old)] = new if new >= 0 else 255
-    table[[value for value in ignore if value < len(table)]] = 255
-    if label.dtype == np.uint8 and table.max() <= 255:
-        return cv2.LUT(label, table.astype(np.uint8))
-    return _fit(table[label])
+    return fit_type(np.where(label < 0, 255, label) if label.dtype.kind in "if" else label)
 
 
 def _decode_cv2(data: bytes, color_type: str) -> np.ndarray | None:

@@ -11,7 +11,7 @@ import numpy as np
 from terrazzo.errors import UserError
 from terrazzo.registry import TRANSFORMS
 from terrazzo.sample import Sample
-from terrazzo.transforms.base import as_pair, check_probability, image_of
+from terrazzo.transforms.base import Step, as_pair, check_probability, image_of
 from terrazzo.transforms.geometry import Box
 
 TRIES = 10  # for a rectangle that fits into the image
@@ -49,12 +49,14 @@ def noise(image: np.ndarray, shape: tuple[int, ...], rng: np.random.Generator) -
 
 @TRANSFORMS.register
 @dataclass(frozen=True)
-class RandomCutOut:
+class RandomCutOut(Step):
     """With `prob` covers `n_holes` (a number or a range) rectangles (DeVries and Taylor, 2017).
 
     A hole is `cutout_shape` (width, height) in pixels or `cutout_ratio` of the image's, or drawn from several of
     either; the label is covered too where `seg_fill_in` is given.
     """
+
+    random = True
 
     prob: float
     n_holes: Any
@@ -87,8 +89,10 @@ class RandomCutOut:
 
 @TRANSFORMS.register
 @dataclass(frozen=True)
-class RandomErasing:
+class RandomErasing(Step):
     """With `prob` covers one rectangle of random area and aspect with noise or a value (Zhong et al., AAAI 2020)."""
+
+    random = True
 
     prob: float = 0.5
     area_ratio: Sequence[float] = (0.02, 0.4)

@@ -11,6 +11,7 @@ import numpy as np
 from terrazzo.errors import UserError
 from terrazzo.registry import TRANSFORMS
 from terrazzo.sample import Sample, Target
+from terrazzo.transforms.base import Step
 
 
 def class_edges(label: np.ndarray, width: int, ignore_index: int = 255) -> np.ndarray:
@@ -26,8 +27,10 @@ def class_edges(label: np.ndarray, width: int, ignore_index: int = 255) -> np.nd
 
 @TRANSFORMS.register
 @dataclass(frozen=True)
-class GenerateEdge:
+class GenerateEdge(Step):
     """Makes the target `edge` (H, W) of 0 and 1 from the label's class boundaries."""
+
+    needs = "label"
 
     edge_width: int = 3
     ignore_index: int = 255
@@ -41,8 +44,10 @@ class GenerateEdge:
 
 @TRANSFORMS.register
 @dataclass(frozen=True)
-class PackSegInputs:
+class PackSegInputs(Step):
     """Contiguous arrays of types that torch knows; which meta entries to keep is not a question here, all stay."""
+
+    packs = True
 
     meta_keys: Sequence[str] | None = None
 

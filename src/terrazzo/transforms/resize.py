@@ -11,12 +11,14 @@ import numpy as np
 from terrazzo.errors import UserError
 from terrazzo.registry import TRANSFORMS
 from terrazzo.sample import Sample
-from terrazzo.transforms.base import as_pair, for_each_map, image_of
+from terrazzo.transforms.base import Step, as_pair, for_each_map, image_of
 from terrazzo.transforms.geometry import fitted_size, interpolation_code, resize, scaled
 
 
-class Resizing:
+class Resizing(Step):
     """A transform that resamples the image and its targets to `target_size`."""
+
+    moves_pixels = True
 
     interpolation: str
 
@@ -86,6 +88,8 @@ class ResizeShortestEdge(Resizing):
 @dataclass(frozen=True)
 class _RandomSize(Resizing):
     """Draws a scale and leaves the rest to the transform called `resize_type`."""
+
+    random = True
 
     resize_type: str = "Resize"
     keep_ratio: bool = False
@@ -165,8 +169,10 @@ class ResizeToMultiple(Resizing):
 
 @TRANSFORMS.register
 @dataclass(frozen=True)
-class SegRescale:
+class SegRescale(Step):
     """Resamples the targets, not the image, by `scale_factor`."""
+
+    moves_pixels = True
 
     scale_factor: float = 1
 

@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 from terrazzo.errors import UserError
 from terrazzo.registry import TRANSFORMS
 from terrazzo.sample import Sample
-from terrazzo.transforms.base import as_pair, check_probability, image_of
+from terrazzo.transforms.base import Step, as_pair, check_probability, image_of
 from terrazzo.transforms.flip import swap_classes
 
 
@@ -35,8 +35,11 @@ def as_triple(value: Any, what: str) -> tuple[int, int, int]:
 
 @TRANSFORMS.register
 @dataclass(frozen=True)
-class BioMedical3DRandomCrop:
+class BioMedical3DRandomCrop(Step):
     """A box of `crop_shape` (Z, Y, X); with `keep_foreground` around a random voxel of a class other than 0."""
+
+    random = True
+    moves_pixels = True
 
     crop_shape: Any
     keep_foreground: bool = True
@@ -62,8 +65,10 @@ class BioMedical3DRandomCrop:
 
 @TRANSFORMS.register
 @dataclass(frozen=True)
-class BioMedical3DPad:
+class BioMedical3DPad(Step):
     """Fills at the end of each axis up to `pad_shape` (Z, Y, X)."""
+
+    moves_pixels = True
 
     pad_shape: Any
     pad_val: float = 0.0
@@ -81,8 +86,11 @@ class BioMedical3DPad:
 
 @TRANSFORMS.register
 @dataclass(frozen=True)
-class BioMedical3DRandomFlip:
+class BioMedical3DRandomFlip(Step):
     """Mirrors each of `axes` (0 is Z, 1 is Y, 2 is X) with `prob`; the classes of `swap_label_pairs` then swap."""
+
+    random = True
+    moves_pixels = True
 
     prob: float
     axes: Sequence[int]
@@ -109,8 +117,10 @@ class BioMedical3DRandomFlip:
 
 @TRANSFORMS.register
 @dataclass(frozen=True)
-class BioMedicalGaussianNoise:
+class BioMedicalGaussianNoise(Step):
     """With `prob` adds noise of `mean` and of a deviation drawn from [0, std]."""
+
+    random = True
 
     prob: float = 0.1
     mean: float = 0.0
@@ -129,8 +139,10 @@ class BioMedicalGaussianNoise:
 
 @TRANSFORMS.register
 @dataclass(frozen=True)
-class BioMedicalGaussianBlur:
+class BioMedicalGaussianBlur(Step):
     """With `prob`, and then `prob_per_channel`, blurs channels by a sigma (in voxels) from `sigma_range`."""
+
+    random = True
 
     prob: float = 0.2
     prob_per_channel: float = 0.5
@@ -161,11 +173,13 @@ class BioMedicalGaussianBlur:
 
 @TRANSFORMS.register
 @dataclass(frozen=True)
-class BioMedicalRandomGamma:
+class BioMedicalRandomGamma(Step):
     """With `prob` applies a gamma from `gamma_range` to the values scaled to [0, 1], and scales them back.
 
     `invert_image` works on the negative; `retain_stats` restores the mean and deviation from before.
     """
+
+    random = True
 
     prob: float = 0.5
     gamma_range: Any = (0.5, 2)

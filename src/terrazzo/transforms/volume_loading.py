@@ -11,6 +11,7 @@ import numpy as np
 from terrazzo.errors import UserError
 from terrazzo.registry import TRANSFORMS
 from terrazzo.sample import Sample, Target
+from terrazzo.transforms.base import Step
 from terrazzo.transforms.loading import check_local
 
 
@@ -70,8 +71,10 @@ def set_volume(sample: Sample, volume: np.ndarray) -> Sample:
 
 @TRANSFORMS.register
 @dataclass(frozen=True)
-class LoadBiomedicalImageFromFile:
+class LoadBiomedicalImageFromFile(Step):
     """Reads `sample.image_path` as a volume (C, Z, Y, X)."""
+
+    reads = "image"
 
     decode_backend: str = "nifti"
     to_xyz: bool = False
@@ -88,8 +91,10 @@ class LoadBiomedicalImageFromFile:
 
 @TRANSFORMS.register
 @dataclass(frozen=True)
-class LoadBiomedicalAnnotation:
+class LoadBiomedicalAnnotation(Step):
     """Reads `sample.label_path` as the target `label` (Z, Y, X)."""
+
+    reads = "label"
 
     decode_backend: str = "nifti"
     to_xyz: bool = False
@@ -107,7 +112,7 @@ class LoadBiomedicalAnnotation:
 
 @TRANSFORMS.register
 @dataclass(frozen=True)
-class LoadBiomedicalData:
+class LoadBiomedicalData(Step):
     """Reads `sample.image_path` (C, Z, Y, X), whose last channel is the label when `with_seg`."""
 
     with_seg: bool = False
@@ -117,6 +122,10 @@ class LoadBiomedicalData:
 
     def __post_init__(self) -> None:
         check_local(self.backend_args)
+
+    @property
+    def reads(self) -> tuple[str, ...]:  # type: ignore[override]
+        return ("image", "label") if self.with_seg else ("image",)
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         volume = read_volume(sample.image_path, self.decode_backend, self.to_xyz)

@@ -37,11 +37,11 @@ from support.tiny import (
 )
 from terrazzo.cli.main import main
 from terrazzo.config.edit import edited
+from terrazzo.data.build import build_dataset
 from terrazzo.data.checks import survey
 from terrazzo.data.checks.balance import Balance, measure_balance
 from terrazzo.data.checks.finding import KINDS
-from terrazzo.data.dataset import build_dataset
-from terrazzo.data.loaders import RareClassOrder
+from terrazzo.data.loaders import RareClassSampler
 from terrazzo.errors import UserError
 from terrazzo.registry import MODELS
 
@@ -674,7 +674,7 @@ def test_auto_class_weights_need_training():
 def test_rare_classes_are_drawn_more_often():
     shown = np.zeros((50, 3), bool)
     shown[:, 0], shown[:10, 1], shown[3, 2] = True, True, True
-    order = RareClassOrder(50, 5, shown, np.array([0.2, 0.3, 0.5]), seed=1)
+    order = RareClassSampler(50, 5, shown, np.array([0.2, 0.3, 0.5]), seed=1)
     drawn = [index for number in range(40) for _, index in order.epoch(number)]
     assert drawn.count(3) / len(drawn) == pytest.approx(0.5 + 0.03 + 0.004, abs=0.03)
     epochs = [epoch for number in range(3) for epoch, _ in order.epoch(number)]
@@ -685,10 +685,10 @@ def test_rare_classes_are_drawn_more_often():
 def test_a_rare_class_order_can_start_anywhere(by_epoch):
     shown = np.array([[True, False], [True, True], [False, True], [True, False], [True, False]])
     options = {"seed": 3, "by_epoch": by_epoch}
-    order = RareClassOrder(5, 2, shown, np.array([0.4, 0.6]), **options)
+    order = RareClassSampler(5, 2, shown, np.array([0.4, 0.6]), **options)
     whole = list(itertools.islice(order, 12))
     for seen in range(1, 9):
-        rest = RareClassOrder(5, 2, shown, np.array([0.4, 0.6]), start=order.position(seen), **options)
+        rest = RareClassSampler(5, 2, shown, np.array([0.4, 0.6]), start=order.position(seen), **options)
         assert list(itertools.islice(rest, 12 - seen)) == whole[seen:]
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from terrazzo.errors import UserError
 from terrazzo.transforms.decode import JPEG, decode_image, read_bytes, read_label
+from terrazzo.transforms.labels import value_counts
 
 LOOK = 32  # edge of the small grey picture by which images are compared
 MOST_COLOURS = 64  # of a colour label that are kept
@@ -79,16 +80,6 @@ def stored_label_facts(path: Path, backend: str) -> LabelFacts:
 def is_lossy(data: bytes) -> bool:
     """Whether a file is a JPEG, or a WebP that is compressed like one."""
     return data.startswith(JPEG) or (data.startswith(b"RIFF") and data[8:16] == b"WEBPVP8 ")
-
-
-def value_counts(label: np.ndarray) -> dict[int, int]:
-    """The values of a label with their number of pixels."""
-    if label.dtype == np.uint8:
-        counts = np.bincount(label.ravel(), minlength=256)
-        values = counts.nonzero()[0]
-        return {int(value): int(counts[value]) for value in values}
-    values, counts = np.unique(label, return_counts=True)
-    return {int(value): int(count) for value, count in zip(values, counts, strict=True)}
 
 
 def colours_of(data: bytes, path: Path) -> dict[tuple[int, ...], int]:

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from terrazzo.data.checks.finding import Finding, some, such_as
-from terrazzo.data.checks.survey import Entry, Part, Split
+from terrazzo.data.checks.survey import DatasetSurvey, Entry, SplitSurvey
 
 USUAL_SHARE = 0.8  # of the images that have one size: from here on another size is odd
 SMALLEST_EDGE = 16  # pixels
 LARGEST_ASPECT = 8.0  # longer edge over shorter one
 
 
-def file_findings(split: Split) -> Iterator[Finding]:
+def file_findings(split: SplitSurvey) -> Iterator[Finding]:
     """What is wrong with the files of a split, without a look at what its labels mean."""
     for part in split.parts:
         yield from unreadable(split, part)
@@ -24,7 +24,7 @@ def file_findings(split: Split) -> Iterator[Finding]:
     yield from odd_sizes(split)
 
 
-def unreadable(split: Split, part: Part) -> Iterator[Finding]:
+def unreadable(split: SplitSurvey, part: DatasetSurvey) -> Iterator[Finding]:
     for what in ("image", "label"):
         errors: dict[Path, tuple[Path, str]] = {}  # file -> image of the pair, what is wrong
         for entry in part.entries:
@@ -47,7 +47,7 @@ def unreadable(split: Split, part: Part) -> Iterator[Finding]:
             )
 
 
-def other_sizes(split: Split, part: Part) -> Iterator[Finding]:
+def other_sizes(split: SplitSurvey, part: DatasetSurvey) -> Iterator[Finding]:
     wrong = [entry for entry in part.entries if size_differs(entry)]
     if not wrong:
         return
@@ -78,7 +78,7 @@ def size_differs(entry: Entry) -> bool:
     return entry.seen.shape[: len(entry.marked.shape)] != entry.marked.shape
 
 
-def colour_masks(split: Split, part: Part) -> Iterator[Finding]:
+def colour_masks(split: SplitSurvey, part: DatasetSurvey) -> Iterator[Finding]:
     coloured = [entry for entry in part.entries if entry.marked is not None and entry.marked.colours]
     masks = [entry for entry in coloured if entry.marked is not None and not entry.marked.lossy]
     if not masks:
@@ -107,7 +107,7 @@ def colour_masks(split: Split, part: Part) -> Iterator[Finding]:
     )
 
 
-def lossy_masks(split: Split, part: Part) -> Iterator[Finding]:
+def lossy_masks(split: SplitSurvey, part: DatasetSurvey) -> Iterator[Finding]:
     masks = [entry for entry in part.entries if entry.marked is not None and entry.marked.lossy]
     files = tuple(entry.label for entry in masks if entry.label is not None)
     if files:
@@ -126,7 +126,7 @@ def lossy_masks(split: Split, part: Part) -> Iterator[Finding]:
         )
 
 
-def odd_sizes(split: Split) -> Iterator[Finding]:
+def odd_sizes(split: SplitSurvey) -> Iterator[Finding]:
     """Advice on images that differ from nearly all the others, on tiny ones, and on narrow strips."""
     shapes = {entry.image: entry.seen.shape[:2] for entry in split.entries if entry.seen and len(entry.seen.shape) == 3}
     if not shapes:

@@ -9,7 +9,7 @@ import numpy as np
 
 from terrazzo.data.checks.facts import LOOK
 from terrazzo.data.checks.finding import Finding
-from terrazzo.data.checks.survey import Entry, Split
+from terrazzo.data.checks.survey import Entry, SplitSurvey
 
 # How alike two images look, from 0 to 1. Among 468 CamVid frames and 40 retina photographs, frames in a row reach 0.97,
 # different photographs of one kind at most 0.93; recompressed, rescaled and brighter copies 0.97 to 1.
@@ -21,7 +21,7 @@ FOURTH = 4
 BLOCK = 1024  # images compared at once
 
 
-def overlap_findings(train: Split, other: Split) -> Iterator[Finding]:
+def overlap_findings(train: SplitSurvey, other: SplitSurvey) -> Iterator[Finding]:
     """Images of `other` that are training images, exactly or nearly."""
     known = {entry.seen.digest: entry for entry in train.entries if entry.seen and entry.seen.digest}
     pairs = [(entry, known[entry.seen.digest]) for entry in other.entries if entry.seen and entry.seen.digest in known]
@@ -43,7 +43,7 @@ def overlap_findings(train: Split, other: Split) -> Iterator[Finding]:
         )
 
 
-def copies(train: Split, other: Split, pairs: Sequence[tuple[Entry, Entry]]) -> Finding:
+def copies(train: SplitSurvey, other: SplitSurvey, pairs: Sequence[tuple[Entry, Entry]]) -> Finding:
     first, twin = pairs[0]
     is_same = first.image.resolve() == twin.image.resolve()
     how = f"{first.image} is in both" if is_same else f"{first.image} is {twin.image}"
