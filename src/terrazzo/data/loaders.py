@@ -17,6 +17,7 @@ from terrazzo.data.dataset import LoadError
 from terrazzo.data.workers import Watched, start_worker, worker_count, worker_died
 from terrazzo.errors import UserError
 from terrazzo.sample import Batch, Sample, Target
+from terrazzo.system.arithmetic import ceil_div
 
 Position = tuple[int, int]  # epoch, index
 
@@ -53,7 +54,7 @@ class TrainingSampler(Sampler[list[Position]]):
     def batches_from(self, sample: int) -> int:
         """Batches that an epoch has left when `sample` of its samples have been seen; a whole one has at least one."""
         left = self.length - sample
-        count = left // self.batch_size if self.by_epoch and self.drop_last else -(-left // self.batch_size)
+        count = left // self.batch_size if self.by_epoch and self.drop_last else ceil_div(left, self.batch_size)
         return max(count, int(sample == 0))
 
     def position(self, batches: int) -> Position:

@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from terrazzo.errors import UserError, nearest
 from terrazzo.models.build import build_model
 from terrazzo.registry import MODELS
+from terrazzo.system.values import as_pair
 
 KINDS = ("backbones", "necks", "heads", "losses", "segmentors")
 OWN = "own"  # the kind of what stands outside of this package
@@ -198,9 +199,9 @@ def crop_size(config: Mapping[str, Any]) -> tuple[int, int]:
     model = config.get("model", config)
     for preprocessor in (model.get("data_preprocessor"), config.get("data_preprocessor")):
         if preprocessor and preprocessor.get("size"):
-            return as_pair(preprocessor["size"])
+            return as_pair(preprocessor["size"], "data_preprocessor.size")
     cropped = find_crop(config.get("train_dataloader"))
-    return as_pair(cropped if cropped is not None else config.get("crop_size") or DEFAULT_SIZE)
+    return as_pair(cropped if cropped is not None else config.get("crop_size") or DEFAULT_SIZE, "crop_size")
 
 
 def find_crop(spec: Any) -> Any:
@@ -212,11 +213,6 @@ def find_crop(spec: Any) -> Any:
     if isinstance(spec, (list, tuple)):
         return next((found for item in spec if (found := find_crop(item)) is not None), None)
     return None
-
-
-def as_pair(size: int | Sequence[int]) -> tuple[int, int]:
-    """One length for both sides, or (height, width)."""
-    return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
 def list_types(kind: str | None = None) -> dict[str, dict[str, str]]:

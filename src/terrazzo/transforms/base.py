@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
 
 from terrazzo.errors import UserError
 from terrazzo.sample import Sample
+from terrazzo.system.values import as_pair
 
 
 class Transform(Protocol):
@@ -84,15 +85,6 @@ def image_of(sample: Sample, user: object) -> np.ndarray:
     if sample.image is None:
         raise UserError(f"{type(user).__name__} needs an image: put LoadImageFromFile before it in the pipeline")
     return sample.image
-
-
-def as_pair(value: Any, what: str) -> tuple[Any, Any]:
-    """A number twice, or a sequence of two as a tuple. Raises UserError otherwise."""
-    if isinstance(value, (int, float)):
-        return value, value
-    if isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 2:
-        return value[0], value[1]
-    raise UserError(f"{what} must be a number or two numbers, not {value!r}")
 
 
 def symmetric_range(value: Any, what: str) -> tuple[float, float]:

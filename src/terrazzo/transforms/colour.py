@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -40,7 +41,8 @@ def shift_levels(image: np.ndarray, offset: float) -> np.ndarray:
     """`level + offset`, rounded down and kept between 0 and 255, of a uint8 image."""
     flat = image.reshape(len(image), -1)
     steps = math.floor(offset)
-    moved = cv2.add(flat, (steps, 0, 0, 0)) if steps > 0 else cv2.subtract(flat, (-steps, 0, 0, 0))  # not cv2.add: slow
+    scalar: Any = (abs(steps), 0, 0, 0)  # OpenCV's type hints lack it
+    moved = cv2.add(flat, scalar) if steps > 0 else cv2.subtract(flat, scalar)  # cv2.add of less than zero is slow
     return moved.reshape(image.shape)
 
 

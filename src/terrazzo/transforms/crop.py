@@ -6,33 +6,24 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import cv2
 import numpy as np
 
 from terrazzo.errors import UserError
 from terrazzo.registry import TRANSFORMS
 from terrazzo.sample import Sample
-from terrazzo.transforms.base import Step, as_pair, for_each_map, image_of
+from terrazzo.system.arithmetic import ceil_div
+from terrazzo.system.values import as_pair
+from terrazzo.transforms.base import Step, for_each_map, image_of
 from terrazzo.transforms.geometry import Box, crop, pad, resize_crop
+from terrazzo.transforms.labels import value_counts
 from terrazzo.transforms.resize import Resizing, record_resize
 
 TRIES = 10  # for a crop whose largest class is small enough
 GLANCE = 8  # every so many pixels are enough to guess the largest class
 
 
-def class_counts(label: np.ndarray, ignore_index: int) -> np.ndarray:
-    """How many pixels each class has that occurs in the label, ignored pixels left out."""
-    if label.dtype == np.uint8:
-        counts = cv2.calcHist([np.ascontiguousarray(label)], [0], None, [256], [0, 256]).reshape(-1)
-        if 0 <= ignore_index < 256:
-            counts[ignore_index] = 0
-        return counts[counts > 0]
-    classes, counts = np.unique(label, return_counts=True)
-    return counts[classes != ignore_index]
-
-
 def is_varied(label: np.ndarray, most: float, ignore_index: int) -> bool:
-    """Whether two classes or more occur in the label and none covers `most` of its counted pixels."""
+    """Return True if two classes or more occur in the label and none covers `most` of its counted pixels."""
     if label.dtype == np.uint8 and 0 <= ignore_index < 256 and label.size:
         few = np.bincount(label[::GLANCE, ::GLANCE].ravel(), minlength=256)
         few[ignore_index] = 0
@@ -40,8 +31,8 @@ def is_varied(label: np.ndarray, most: float, ignore_index: int) -> bool:
         counted = label.size - np.count_nonzero(label == ignore_index)
         if largest and (counted - largest) / counted < most:  # so no other class can cover too much
             return bool(largest < counted and largest / counted < most)
-    counts = class_counts(label, ignore_index)
-    return len(counts) > 1 and bool(counts.max() / counts.sum() < most)
+    counts = [count for value, count in value_counts(label).items() if value != ignore_index]
+    return len(counts) > 1 and max(counts) / sum(counts) < most
 
 
 @TRANSFORMS.register
@@ -110,6 +101,7 @@ class ResizeCrop(Step):
         tried: dict[Box, np.ndarray] = {}  # the label in the last box
 
         def label_in(box: Box) -> np.ndarray:
+            assert label is not None
             tried.clear()
             tried[box] = resize_crop(label, size, box, "nearest")
             return tried[box]
@@ -162,7 +154,7 @@ class Pad(Step):
         if self.pad_to_square:
             width = height = max(height, width)
         if self.size_divisor is not None:
-            width, height = (-(-edge // self.size_divisor) * self.size_divisor for edge in (width, height))
+            width, height = (ceil_div(edge, self.size_divisor) * self.size_divisor for edge in (width, height))
         return width, height
 
 

@@ -11,7 +11,8 @@ import numpy as np
 from terrazzo.errors import UserError
 from terrazzo.registry import TRANSFORMS
 from terrazzo.sample import Sample
-from terrazzo.transforms.base import Step, as_pair, check_probability, image_of
+from terrazzo.system.values import as_pair
+from terrazzo.transforms.base import Step, check_probability, image_of
 from terrazzo.transforms.geometry import Box
 
 TRIES = 10  # for a rectangle that fits into the image

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 IGNORED = 255
+LARGEST_EXACT = 2**24  # pixels that a histogram of float32 counts exactly
 
 
 def fit_type(label: np.ndarray) -> np.ndarray:
@@ -20,7 +21,10 @@ def fit_type(label: np.ndarray) -> np.ndarray:
 def value_counts(label: np.ndarray) -> dict[int, int]:
     """The values of a label with their number of pixels, in ascending order."""
     if label.dtype == np.uint8:
-        counts = cv2.calcHist([np.ascontiguousarray(label).reshape(1, -1)], [0], None, [256], [0, 256]).reshape(-1)
+        if label.ndim == 2 and label.size < LARGEST_EXACT:  # several times faster than NumPy
+            counts = cv2.calcHist([np.ascontiguousarray(label)], [0], None, [256], [0, 256]).reshape(-1)
+        else:
+            counts = np.bincount(label.ravel(), minlength=256)
         return {int(value): int(counts[value]) for value in counts.nonzero()[0]}
     values, counts = np.unique(label, return_counts=True)
     return {int(value): int(count) for value, count in zip(values, counts, strict=True)}

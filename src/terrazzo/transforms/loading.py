@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -153,8 +153,11 @@ class LoadAnnotations(Step):
 
     def mapping_with(self, mapping: LabelMapping) -> LabelMapping:
         """Return the mapping of a data set with the values that are set here in place of its own."""
-        own = {"reduce_zero_label": self.reduce_zero_label, "label_map": self.label_map}
-        return replace(mapping, **{key: value for key, value in own.items() if value is not None})
+        return LabelMapping(
+            mapping.reduce_zero_label if self.reduce_zero_label is None else self.reduce_zero_label,
+            mapping.label_map if self.label_map is None else self.label_map,
+            mapping.ignore,
+        )
 
     def read(self, sample: Sample, files: StoredFiles) -> np.ndarray:
         """Return the label's stored values, or classes where a label format gives them."""

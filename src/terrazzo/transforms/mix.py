@@ -15,7 +15,8 @@ import numpy as np
 from terrazzo.errors import UserError
 from terrazzo.registry import TRANSFORMS
 from terrazzo.sample import Sample
-from terrazzo.transforms.base import Step, as_pair, check_probability, copy_sample, for_each_map, image_of
+from terrazzo.system.values import as_pair
+from terrazzo.transforms.base import Step, check_probability, copy_sample, for_each_map, image_of
 from terrazzo.transforms.geometry import crop, pad, resize, scaled
 
 

@@ -11,7 +11,8 @@ import numpy as np
 from terrazzo.errors import UserError
 from terrazzo.registry import TRANSFORMS
 from terrazzo.sample import Sample
-from terrazzo.transforms.base import Step, as_pair, image_of
+from terrazzo.system.values import as_pair
+from terrazzo.transforms.base import Step, image_of
 from terrazzo.transforms.colour import (
     as_bytes,
     equalise_locally,

@@ -11,7 +11,9 @@ import numpy as np
 from terrazzo.errors import UserError
 from terrazzo.registry import TRANSFORMS
 from terrazzo.sample import Sample
-from terrazzo.transforms.base import Step, as_pair, for_each_map, image_of
+from terrazzo.system.arithmetic import ceil_div
+from terrazzo.system.values import as_pair
+from terrazzo.transforms.base import Step, for_each_map, image_of
 from terrazzo.transforms.geometry import fitted_size, interpolation_code, resize, scaled
 
 
@@ -164,7 +166,7 @@ class ResizeToMultiple(Resizing):
 
     def target_size(self, height: int, width: int, rng: np.random.Generator) -> tuple[int, int]:
         step = self.size_divisor
-        return -(-width // step) * step, -(-height // step) * step
+        return ceil_div(width, step) * step, ceil_div(height, step) * step
 
 
 @TRANSFORMS.register

@@ -11,7 +11,8 @@ import numpy as np
 from terrazzo.errors import UserError
 from terrazzo.registry import TRANSFORMS
 from terrazzo.sample import Sample
-from terrazzo.transforms.base import as_pair, copy_sample
+from terrazzo.system.values import as_pair
+from terrazzo.transforms.base import copy_sample
 from terrazzo.transforms.compose import Branching, Compose
 
 

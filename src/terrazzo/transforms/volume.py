@@ -12,7 +12,8 @@ from scipy.ndimage import gaussian_filter
 from terrazzo.errors import UserError
 from terrazzo.registry import TRANSFORMS
 from terrazzo.sample import Sample
-from terrazzo.transforms.base import Step, as_pair, check_probability, image_of
+from terrazzo.system.values import as_pair
+from terrazzo.transforms.base import Step, check_probability, image_of
 from terrazzo.transforms.flip import swap_classes
 
 

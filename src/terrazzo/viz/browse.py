@@ -78,7 +78,7 @@ def write_page(dataset: Dataset, split: str, path: Path, count: int, seed: int) 
         "classes shown": f"{len(present)} of {len(classes)}",
         "seed": seed,
     }
-    table = [
+    table: list[dict[str, str | float | None]] = [
         {
             "class": classes[index],
             "% of stored pixels": float(shares[0][index]),

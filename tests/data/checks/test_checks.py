@@ -37,10 +37,13 @@ from support.tiny import (
 )
 from terrazzo.cli.main import main
 from terrazzo.config.edit import edited
-from terrazzo.data.build import build_dataset
+from terrazzo.config.experiment import make_experiment
+from terrazzo.data.build import build_dataset, open_dataset
 from terrazzo.data.checks import survey
 from terrazzo.data.checks.balance import Balance, measure_balance
 from terrazzo.data.checks.finding import KINDS
+from terrazzo.data.checks.run import check_experiment
+from terrazzo.data.dataset import SegmentationDataset
 from terrazzo.data.loaders import RareClassSampler
 from terrazzo.errors import UserError
 from terrazzo.registry import MODELS
@@ -722,3 +725,14 @@ def test_samplers_of_a_whole_config(streets, tmp_path, sampler):
     values = tiny_config(streets, steps=1)
     values["train_dataloader"]["sampler"] = sampler
     assert "rare-class sampling" in fit(values, tmp_path / "run").log_path.read_text()
+
+
+def test_data_that_is_open_is_not_opened_again(streets, monkeypatch):
+    experiment = make_experiment(tiny_config(streets))
+    opened = {name: open_dataset(getattr(experiment, name), 3, f"{name}_dataloader") for name in ("train", "val")}
+    plain = check_experiment(experiment)
+    monkeypatch.setattr(SegmentationDataset, "__init__", None)
+    report = check_experiment(experiment, only=("train", "val"), opened=opened)
+    assert [split.name for split in report.splits] == ["train", "val"]
+    assert [len(split.entries) for split in report.splits] == [len(split.entries) for split in plain.splits]
+    assert report.findings == plain.findings

@@ -50,9 +50,9 @@ class CocoLabels(LabelFormat):
         except (KeyError, TypeError) as error:
             raise UserError(f"{self.file} is no COCO file of images, annotations and categories ({error})") from error
         self.own_classes = tuple(self.categories.values())
-        self.by_name: dict[str, list[str]] = defaultdict(list)
+        self.same_name: dict[str, list[str]] = defaultdict(list)
         for name in self.images:
-            self.by_name[Path(name).name].append(name)
+            self.same_name[Path(name).name].append(name)
 
     def find(self, images: Sequence[Path], folder: Path) -> list[Path]:
         names = [self.name_of(path.relative_to(folder)) for path in images]
@@ -69,7 +69,7 @@ class CocoLabels(LabelFormat):
         """The `file_name` of an image given below its folder: the same path, or the only one of that name."""
         if image.as_posix() in self.images:
             return image.as_posix()
-        same = self.by_name.get(image.name, [])
+        same = self.same_name.get(image.name, [])
         return same[0] if len(same) == 1 else None
 
     def read(self, path: Path, image: Path | None, size: tuple[int, int]) -> np.ndarray:

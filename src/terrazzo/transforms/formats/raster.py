@@ -25,9 +25,9 @@ class Patch(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """What covers some pixels with a class."""
+    """A class and the pixels that it covers."""
 
-    index: int
+    class_index: int
     patch: Patch
 
 
