@@ -42,7 +42,7 @@ def open_dataset(settings: LoaderSettings, num_classes: int | None, where: str, 
 
 
 def open_tree(tree: DataTree, seed: int = 0) -> Dataset:
-    """Open a data set, or several wrapped. Raises UserError for what is not there, naming the key path."""
+    """Open a data set, or several wrapped. Raises UserError for missing files and unknown keys."""
     if isinstance(tree, FolderData):
         return open_folder(tree, seed)
     parts = [open_tree(part, seed) for part in tree.parts]

@@ -22,7 +22,7 @@ from terrazzo.transforms.stored import read_size
 
 KINDS = ("ram", "disk")
 MEMORY, MEMINFO, GROUP = Path("/dev/shm"), Path("/proc/meminfo"), Path("/sys/fs/cgroup")
-PROBED = 32  # images whose sizes tell how much space all will take
+PROBED = 32  # images by whose sizes the space for all is estimated
 GIB = 2**30
 
 
@@ -34,20 +34,20 @@ class DecodedCache:
     is_full: bool = False
 
     def get(self, path: Path, variant: str, read: Callable[[], np.ndarray]) -> np.ndarray:
-        """The array that `read` makes of the file at `path`, read-only; made and kept at the first call."""
-        place = self.place(path, variant)
-        if place is None:
+        """Return the array that `read` gives for the file at `path`, read-only; it is kept at the first call."""
+        stored = self.path_of(path, variant)
+        if stored is None:
             return read()
         try:
-            return np.load(place, mmap_mode="r", allow_pickle=False).view(np.ndarray)
+            return np.load(stored, mmap_mode="r", allow_pickle=False).view(np.ndarray)
         except (OSError, ValueError, EOFError):  # not there yet, or not whole
             array = read()
         if not self.is_full:
-            self.keep(place, array)
+            self.keep(stored, array)
         return array
 
-    def place(self, path: Path, variant: str) -> Path | None:
-        """Where the array of a file as it is now belongs; None if there is no such file."""
+    def path_of(self, path: Path, variant: str) -> Path | None:
+        """Return the path for the array of a file as it is now, None if there is no such file."""
         try:
             found = path.stat()
         except OSError:
@@ -55,19 +55,19 @@ class DecodedCache:
         name = hashlib.sha256(f"{path.absolute()}\n{variant}".encode()).hexdigest()[:32]
         return self.folder / name[:2] / f"{name}-{found.st_size:x}-{found.st_mtime_ns:x}.npy"
 
-    def keep(self, place: Path, array: np.ndarray) -> None:
-        """Write an array whole or not at all, in place of that of an older file; warns where the space is used up."""
-        temporary = place.with_name(f".{place.name}.{os.getpid()}.tmp")
+    def keep(self, stored: Path, array: np.ndarray) -> None:
+        """Write an array whole or not at all, replacing that of an older file; warn where the disk is full."""
+        temporary = stored.with_name(f".{stored.name}.{os.getpid()}.tmp")
         try:
-            place.parent.mkdir(parents=True, exist_ok=True)
+            stored.parent.mkdir(parents=True, exist_ok=True)
             with temporary.open("wb") as file:
                 np.save(file, array, allow_pickle=False)
-            older = [path for path in place.parent.glob(f"{place.name[:32]}-*.npy") if path != place]
-            temporary.replace(place)
+            older = [path for path in stored.parent.glob(f"{stored.name[:32]}-*.npy") if path != stored]
+            temporary.replace(stored)
         except OSError as problem:
             self.is_full = True
             warnings.warn(
-                f"no more decoded images are kept in {self.folder}: {problem.strerror or problem}; reading goes on "
+                f"no more decoded images are kept in {self.folder}: {problem.strerror or problem}; reading continues "
                 "without",
                 stacklevel=2,
             )
@@ -156,14 +156,14 @@ def enter(folder: Path) -> None:
 
 
 def leave(folder: Path, process: int) -> None:
-    """Take this process's mark away, and the folder with the last one."""
+    """Remove the marker of this process, and the folder with the last one."""
     if process == os.getpid():  # not in a process forked from it
         (folder / f"user-{process}").unlink(missing_ok=True)
         leave_dead(folder)
 
 
 def leave_dead(folder: Path) -> None:
-    """Take the marks of ended processes away; without any mark, the folder's content."""
+    """Remove the markers of ended processes; without any marker, the folder's content."""
     markers = list(folder.glob("user-*"))
     alive = [marker for marker in markers if is_alive(int(marker.name.removeprefix("user-")))]
     for marker in set(markers) - set(alive):

@@ -93,7 +93,7 @@ class SegmentationDataset:
             self.pairs = [self.pairs[index] for index in chosen]
             self.companions = {key: [paths[index] for index in chosen] for key, paths in self.companions.items()}
 
-        # the classes, and what label values stand for
+        # the classes, and the meaning of label values
         self.classes = tuple(metainfo.get("classes") or data.used_labels or declared)
         self.palette = [list(colour) for colour in metainfo.get("palette") or spec.palette]
         subset = subset_map(declared, self.classes)
@@ -133,7 +133,7 @@ class SegmentationDataset:
         return [self]
 
     def start(self, index: int) -> Sample:
-        """Return a sample before its files are read: its paths, and what is known of the image."""
+        """Return a sample before its files are read: its paths, and known facts of the image."""
         image, label = self.pairs[index]
         meta: dict[str, Any] = {key: paths[index] for key, paths in self.companions.items()}
         if self.spec.describe is not None:
@@ -208,14 +208,14 @@ class SegmentationDataset:
             lossy = "JPEG has changed them: save labels as PNG. " if path.suffix.lower() in (".jpg", ".jpeg") else ""
             raise UserError(
                 f"{path} has label values outside the {size} classes 0-{size - 1}: {listed} ({share:.2g}% of its "
-                f"pixels). {lossy}Map them with `label_map: {{{values[0]}: CLASS}}`, leave them out with "
+                f"pixels). {lossy}Map them with `label_map: {{{values[0]}: CLASS}}`, skip them with "
                 f"`ignore: [{values[0]}]`, or add the missing classes."
             )
         return np.bincount(label[label < size], minlength=size)
 
 
 def without_names(label_map: dict[Any, Any] | None, ignore: Sequence[Any]) -> tuple[dict[Any, int], list[int]]:
-    """Return `label_map` and `ignore` without the names that a label format has resolved: what they set for values."""
+    """Return `label_map` and `ignore` without names, which a label format has resolved."""
     values = {old: new for old, new in (label_map or {}).items() if str(old).isdecimal()}
     return values, [value for value in ignore if not isinstance(value, str)]
 

@@ -1,4 +1,4 @@
-"""Batches: which samples come when, and how they are stacked."""
+"""Batches: the order of samples, and how they are stacked."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ Position = tuple[int, int]  # epoch, index
 
 
 class TrainingSampler(Sampler[list[Position]]):
-    """The batches of a whole training run, a fresh permutation each epoch, from `start` (epoch, sample in it) on.
+    """The batches of a whole training run, a new permutation each epoch, beginning at `start` (epoch, sample in it).
 
-    Without `drop_last`, `by_epoch` ends each epoch with a smaller batch; otherwise batches run on across epochs. With
+    Without `drop_last`, `by_epoch` ends each epoch with a smaller batch; otherwise batches continue across epochs. With
     several processes, each takes every `world`-th sample of a batch, and an uneven last one is filled up.
     """
 
@@ -48,7 +48,7 @@ class TrainingSampler(Sampler[list[Position]]):
 
     @property
     def batches_per_epoch(self) -> int:
-        """Batches in one epoch (rounded up where batches run on across epochs)."""
+        """Batches in one epoch (rounded up where batches continue across epochs)."""
         return self.batches_from(0)
 
     def batches_from(self, sample: int) -> int:
@@ -58,7 +58,7 @@ class TrainingSampler(Sampler[list[Position]]):
         return max(count, int(sample == 0))
 
     def position(self, batches: int) -> Position:
-        """Where the run is after `batches` more than `start`: (epoch, sample in it)."""
+        """Return the position `batches` after `start`: (epoch, sample in it)."""
         epoch, sample = self.start
         if not self.by_epoch:
             epochs, sample = divmod(sample + batches * self.batch_size, self.length)
@@ -100,8 +100,8 @@ class TrainingSampler(Sampler[list[Position]]):
 class RareClassSampler(TrainingSampler):
     """Training batches in which rare classes are frequent (rare class sampling; DAFormer, Hoyer et al., CVPR 2022).
 
-    For every place of an epoch a class is drawn by `chances`, then an image that shows it (`shown`: images, classes);
-    images without any class are never drawn. Every draw has an epoch number of its own, so that an image that comes
+    For every position of an epoch a class is drawn by `chances`, then an image that shows it (`shown`: images,
+    classes); images without any class are never drawn. Every draw has its own epoch number, so that an image drawn
     twice is cropped twice.
     """
 
@@ -113,15 +113,17 @@ class RareClassSampler(TrainingSampler):
     def epoch(self, number: int) -> list[Position]:
         rng = np.random.default_rng([self.seed, number])
         classes = rng.choice(len(self.chances), size=self.length, p=self.chances)
-        places = enumerate(zip(classes, rng.random(self.length), strict=True))
-        images = ((place, self.images[index], share) for place, (index, share) in places)
-        return [(number * self.length + place, int(shown[int(share * len(shown))])) for place, shown, share in images]
+        draws = enumerate(zip(classes, rng.random(self.length), strict=True))
+        images = ((position, self.images[index], share) for position, (index, share) in draws)
+        return [
+            (number * self.length + position, int(shown[int(share * len(shown))])) for position, shown, share in images
+        ]
 
 
 def collate(samples: Sequence[Any]) -> Batch | LoadError:
     """Stack samples, smaller ones padded on the right and below. One that could not be read makes it a LoadError.
 
-    The views that test-time augmentation makes of one image, a list, become a batch of theirs.
+    The views that test-time augmentation makes from one image, a list, become a separate batch.
     """
     if isinstance(samples[0], list):
         return collate_views(samples[0])
@@ -210,13 +212,13 @@ def make_loader(
         collate_fn=collate,
         pin_memory=pin_memory,
         worker_init_fn=start_worker,
-        generator=torch.Generator(),  # else every pass would draw from the generator that dropout uses
+        generator=torch.Generator(),  # otherwise every pass would draw from the generator that dropout uses
         **options,
     )
 
 
 def checked(loader: DataLoader) -> Iterator[Batch]:
-    """The batches; a LoadError among them is raised as the UserError that it stands for, the workers ended first.
+    """The batches; a LoadError among them is raised as a UserError, after the workers have ended.
 
     Raises UserError too for a worker that has died, naming the file that it was reading.
     """

@@ -20,7 +20,7 @@ SPLITS = ("train", "val", "test")
 
 
 def load_for_data(source: Any, overrides: dict[str, Any] | None = None, *, trust: bool = False) -> Config:
-    """A config to look at its data with: a short form may lack mean and std, which are to be found out."""
+    """Load a config for its data alone: a short form may lack mean and std, which statistics are to find."""
     overrides = dict(overrides or {})
     written = load_config(source, overrides, upgrade=False, trust=trust)
     if short.is_short(written) and not {"mean", "std"} & set(written):

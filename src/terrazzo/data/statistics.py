@@ -29,7 +29,7 @@ class Moments:
 
     @classmethod
     def of(cls, image: np.ndarray) -> Moments:
-        """Those of an image (..., C); NaN is left out."""
+        """Return those of an image (..., C), without NaN."""
         pixels = image.reshape(-1, image.shape[-1])
         known = np.isfinite(pixels) if pixels.dtype.kind == "f" else np.ones(pixels.shape[1], bool)[None]
         count = np.broadcast_to(known, pixels.shape).sum(axis=0)
@@ -71,7 +71,7 @@ class Statistics:
     shown: np.ndarray | None = None  # images that show each class
 
     def add(self, size: tuple[int, int], moments: Moments, counts: np.ndarray | None, ignored: int) -> None:
-        """Count one image in."""
+        """Add one image."""
         self.images += 1
         self.sizes[size] += 1
         self.moments = moments if self.moments is None else self.moments + moments
@@ -148,7 +148,7 @@ def loaded(leaf: SegmentationDataset, index: int) -> Sample:
 
 
 def config_lines(statistics: Statistics, config: Mapping[str, Any], is_short: bool) -> list[str]:
-    """What to write into the config for these means and deviations: lines of the short form, or a model's section."""
+    """Return the lines of config with these means and deviations: of the short form, or of a model's section."""
     preprocessor = config["model"].get("data_preprocessor") or config.get("data_preprocessor") or {}
     values: list[Sequence[float]] = [statistics.mean, statistics.std]
     if len(statistics.mean) == 3 and not is_short and not preprocessor.get("bgr_to_rgb", False):

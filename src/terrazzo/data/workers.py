@@ -37,10 +37,10 @@ class Watched(TorchDataset[Any]):
     def __getitem__(self, position: Any) -> Any:
         worker = get_worker_info()
         assert worker is not None, "only worker processes read a watched data set"
-        place = self.reading[worker.id]
-        place[0], place[1] = os.getpid(), as_position(position)[1]
+        slot = self.reading[worker.id]
+        slot[0], slot[1] = os.getpid(), as_position(position)[1]
         sample = self.dataset[position]
-        place[1] = IDLE
+        slot[1] = IDLE
         return sample
 
     def files_of(self, processes: set[int]) -> list[Path]:
@@ -56,10 +56,10 @@ def worker_died(problem: RuntimeError, dataset: Any) -> UserError:
     named = re.search(r"\(pids?(?:\(s\))? ([\d, ]+)\)", reason)
     processes = {int(number) for number in re.findall(r"\d+", named.group(1))} if named else set()
     files = dataset.files_of(processes) if isinstance(dataset, Watched) else []
-    place = f" while it read {' and '.join(map(str, files))}" if files else ""
+    during = f" while it read {' and '.join(map(str, files))}" if files else ""
     look = "; if it is always the same file, it is damaged or too large" if files else ""
     return UserError(
-        f"a loader worker was killed{place} ({reason}), most often because memory ran out: lower num_workers "
+        f"a loader worker was killed{during} ({reason}), most often because memory ran out: lower num_workers "
         f"(`workers`){look}"
     )
 

@@ -114,8 +114,8 @@ class RepeatDataset(Wrapper):
 class ClassBalancedDataset(Wrapper):
     """Images that show rare classes several times over (repeat factor sampling; Gupta et al., LVIS, CVPR 2019).
 
-    A class that a share f of the images shows asks for sqrt(`oversample_thr` / f) times, at least one; an image comes
-    as often as the rarest of its classes asks for, rounded up.
+    A class that a share f of the images shows requires sqrt(`oversample_thr` / f) times, at least one; an image is
+    repeated as often as the rarest of its classes requires, rounded up.
     """
 
     def __init__(self, dataset: Dataset, oversample_thr: float) -> None:

@@ -18,14 +18,16 @@ from terrazzo.transforms.colour import as_bytes
 @TRANSFORMS.register
 @dataclass(frozen=True)
 class Albu(Step):
-    """Runs the transforms of albumentations given as specs on the image and all targets (a target of three axes is an
-    image to it, one of two a mask)."""
+    """Run transforms of albumentations, given as specs, on the image and all targets.
+
+    A target of three axes is an image to it, one of two axes a mask.
+    """
 
     random = True
     moves_pixels = True
 
     transforms: Sequence[Any]
-    keymap: dict[str, str] | None = None  # for MMSegmentation's result keys, which have no part here
+    keymap: dict[str, str] | None = None  # for MMSegmentation's result keys; without effect
     additional_targets: dict[str, str] | None = None
     update_pad_shape: bool = False
     bgr_to_rgb: bool = True
@@ -54,7 +56,7 @@ class Albu(Step):
             except ImportError as error:
                 raise UserError(
                     "Albu needs albumentations, which is not installed: pip install 'albumentations==2.0.8' (the "
-                    "last MIT release), or take the Albu step out of the pipeline"
+                    "last MIT release), or remove the Albu step from the pipeline"
                 ) from error
             steps = [build(albumentations, spec) for spec in self.transforms]
             self._built[kinds] = albumentations.Compose(steps, additional_targets=dict(kinds))
@@ -62,7 +64,7 @@ class Albu(Step):
 
 
 def build(albumentations: Any, spec: dict[str, Any]) -> Any:
-    """A transform of albumentations from its spec; nested `transforms` are built first."""
+    """Build a transform of albumentations from its spec; nested `transforms` are built first."""
     options = {key: value for key, value in spec.items() if key != "type"}
     if "transforms" in options:
         options["transforms"] = [build(albumentations, inner) for inner in options["transforms"]]

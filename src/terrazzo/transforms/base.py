@@ -26,9 +26,9 @@ class Reader(Protocol):
 
 
 class Step:
-    """A transform that declares what it does, for all that ask a pipeline; subclasses override what is different."""
+    """A transform that declares its role, for consumers of a pipeline; subclasses override what differs."""
 
-    reads: str | tuple[str, ...] = ()  # what it loads from files: "image", "label", "depth", ...
+    reads: str | tuple[str, ...] = ()  # loaded from files: "image", "label", "depth", ...
     needs: str | tuple[str, ...] = ()  # targets that another step must have loaded
     random: bool = False  # draws random numbers
     moves_pixels: bool = False  # changes the image's size, or where its pixels are
@@ -37,7 +37,7 @@ class Step:
 
 @dataclasses.dataclass(frozen=True)
 class Role:
-    """What a step declares; one that declares nothing may be random and may move pixels."""
+    """The role of a step; one that declares nothing may be random and may move pixels."""
 
     reads: tuple[str, ...]
     needs: tuple[str, ...]
@@ -60,7 +60,7 @@ def role_of(step: Any) -> Role:
 
 
 def as_names(value: Any) -> tuple[str, ...]:
-    """One name or several as a tuple; None stands for none."""
+    """Return one name, several, or None as a tuple."""
     return (value,) if isinstance(value, str) else tuple(value or ())
 
 
@@ -75,26 +75,26 @@ def for_each_map(
 
 
 def copy_sample(sample: Sample) -> Sample:
-    """A sample that shares the arrays and nothing else."""
+    """Return a copy of a sample that shares nothing but the arrays."""
     targets = {name: dataclasses.replace(target) for name, target in sample.targets.items()}
     return dataclasses.replace(sample, targets=targets, meta=dict(sample.meta))
 
 
 def image_of(sample: Sample, user: object) -> np.ndarray:
-    """The sample's image. Raises UserError where no loader stands before `user` in the pipeline."""
+    """Return the sample's image. Raises UserError where no loader precedes `user` in the pipeline."""
     if sample.image is None:
         raise UserError(f"{type(user).__name__} needs an image: put LoadImageFromFile before it in the pipeline")
     return sample.image
 
 
-def symmetric_range(value: Any, what: str) -> tuple[float, float]:
-    """`x` as (-x, x), a pair as it is."""
+def symmetric_range(value: Any, name: str) -> tuple[float, float]:
+    """Return `x` as (-x, x), a pair unchanged."""
     if isinstance(value, (int, float)):
         return -abs(value), abs(value)
-    return as_pair(value, what)
+    return as_pair(value, name)
 
 
-def check_probability(value: float, what: str) -> None:
+def check_probability(value: float, name: str) -> None:
     """Raise UserError for a number outside [0, 1]."""
     if not 0 <= value <= 1:
-        raise UserError(f"{what} is a probability between 0 and 1, not {value!r}")
+        raise UserError(f"{name} is a probability between 0 and 1, not {value!r}")

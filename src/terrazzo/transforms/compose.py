@@ -1,4 +1,4 @@
-"""Pipelines: transforms one after the other, and what a pipeline can be asked."""
+"""Pipelines: transforms one after the other, and questions about their roles."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def build_steps(transforms: Sequence[Any]) -> list[Any]:
 
 
 class Branching(Step):
-    """A step that runs pipelines of its own; its role follows from theirs."""
+    """A step that runs inner pipelines; its role follows from theirs."""
 
     pipelines: list[Compose]
 
@@ -86,15 +86,15 @@ class Compose(Step):
             for pipeline in pipelines:
                 yield from pipeline.leaves()
 
-    def reader(self, what: str) -> Reader | None:
+    def reader(self, kind: str) -> Reader | None:
         """Return the first step that reads "image", "label", "depth"... from a file, None where there is none.
 
-        A step that stands first and declares nothing reads the image, where no other one does.
+        A first step that declares nothing reads the image, where no other one does.
         """
         for step in self.leaves():
-            if what in role_of(step).reads:
+            if kind in role_of(step).reads:
                 return step
-        if what == "image" and self.transforms and not role_of(self.transforms[0]).is_declared:
+        if kind == "image" and self.transforms and not role_of(self.transforms[0]).is_declared:
             return self.transforms[0]
         return None
 
@@ -111,7 +111,7 @@ class Compose(Step):
         return Compose([step for step in self.transforms if step is not reader and works_on(step, ("image",))])
 
     def image_values(self) -> Compose:
-        """Return what gives the values that a model's preprocessor sees: reading, and steps that change values alone.
+        """Return the pipeline up to the values that a model's preprocessor sees: reading, and changes of values alone.
 
         Steps that draw random numbers or move pixels are not among them.
         """
@@ -182,7 +182,6 @@ def as_pipeline(transforms: Any) -> Compose:
     return Compose(transforms if isinstance(transforms, (list, tuple)) else [transforms])
 
 
-def reading_types(what: str) -> list[str]:
+def reading_types(kind: str) -> list[str]:
     """The names of the registered transforms that read "image", "label", "depth"... from files."""
-    kinds = {name: TRANSFORMS.get(name) for name in TRANSFORMS}
-    return [name for name, kind in kinds.items() if getattr(kind, "reads", None) == what]
+    return [name for name in TRANSFORMS if getattr(TRANSFORMS.get(name), "reads", None) == kind]

@@ -1,4 +1,4 @@
-"""Cutting out a part of the image, and enlarging it by a border."""
+"""Cropping and padding."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def is_varied(label: np.ndarray, most: float, ignore_index: int) -> bool:
 @TRANSFORMS.register
 @dataclass(frozen=True)
 class RandomCrop(Step):
-    """A rectangle of `crop_size` (height, width) from anywhere in the image, or all of an edge that is shorter.
+    """Crop a random rectangle of `crop_size` (height, width); an edge that is shorter is kept whole.
 
     With `cat_max_ratio` below one it tries up to ten times for a crop with two classes or more of which none covers
     more than that part.
@@ -65,7 +65,7 @@ class RandomCrop(Step):
     def draw_box(
         self, height: int, width: int, rng: np.random.Generator, label_in: Callable[[Box], np.ndarray] | None
     ) -> Box:
-        """A box for an image of height x width whose label within a box is `label_in(box)`."""
+        """Draw a box for an image of height x width whose label within a box is `label_in(box)`."""
         crop_height, crop_width = as_pair(self.crop_size, "RandomCrop's crop_size")
         crop_height, crop_width = min(crop_height, height), min(crop_width, width)
 
@@ -86,7 +86,7 @@ class RandomCrop(Step):
 
 @dataclass(frozen=True)
 class ResizeCrop(Step):
-    """A resize and the random crop after it in one step, which resamples the crop only; Compose makes it of the two."""
+    """A resize and the random crop after it in one step, which resamples the crop only; Compose joins the two."""
 
     random = True
     moves_pixels = True
@@ -118,7 +118,7 @@ class ResizeCrop(Step):
 @TRANSFORMS.register
 @dataclass(frozen=True)
 class Pad(Step):
-    """Fills at the right and the bottom up to `size` (width, height), a multiple of `size_divisor`, or a square.
+    """Fill at the right and the bottom up to `size` (width, height), a multiple of `size_divisor`, or a square.
 
     `pad_val` is the image's value (one, or one a channel in RGB order), or {"img": ..., "seg": ...}; targets other
     than the label take their own fill. `sample.meta["padding"]` is (left, top, right, bottom) in pixels.
@@ -168,7 +168,7 @@ def record_padding(sample: Sample, right: int, bottom: int) -> Sample:
 @TRANSFORMS.register
 @dataclass(frozen=True)
 class CenterCrop(Step):
-    """The middle of the image, `crop_size` (width, height); `auto_pad` first enlarges an image that is smaller."""
+    """Crop the middle of the image, `crop_size` (width, height); `auto_pad` first enlarges an image that is smaller."""
 
     moves_pixels = True
 

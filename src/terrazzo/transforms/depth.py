@@ -15,9 +15,9 @@ from terrazzo.transforms.base import Step, check_probability, image_of
 @TRANSFORMS.register
 @dataclass(frozen=True)
 class RandomDepthMix(Step):
-    """With `prob` replaces a vertical strip of the image by its depth (Ishii and Yamashita, CutDepth, 2021).
+    """With `prob` replace a vertical strip of the image by its depth (Ishii and Yamashita, CutDepth, 2021).
 
-    The strip starts anywhere and spans up to `mix_scale_ratio` of what is right of its start.
+    The strip starts anywhere and spans up to `mix_scale_ratio` of the width to the right of its start.
     """
 
     needs = "depth"

@@ -42,7 +42,7 @@ def cover(sample: Sample, boxes: Sequence[Box], fill: Any, label_fill: int | Non
 
 
 def noise(image: np.ndarray, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-    """Even noise over the range of the image's values; from 0 to 255 for 8 bits."""
+    """Return uniform noise over the range of the image's values; from 0 to 255 for 8 bits."""
     if image.dtype == np.uint8:
         return rng.integers(0, 256, shape)
     return rng.uniform(float(np.nanmin(image)), float(np.nanmax(image)), shape)
@@ -51,7 +51,7 @@ def noise(image: np.ndarray, shape: tuple[int, ...], rng: np.random.Generator) -
 @TRANSFORMS.register
 @dataclass(frozen=True)
 class RandomCutOut(Step):
-    """With `prob` covers `n_holes` (a number or a range) rectangles (DeVries and Taylor, 2017).
+    """With `prob` cover `n_holes` (a number or a range) rectangles (DeVries and Taylor, 2017).
 
     A hole is `cutout_shape` (width, height) in pixels or `cutout_ratio` of the image's, or drawn from several of
     either; the label is covered too where `seg_fill_in` is given.
@@ -91,7 +91,7 @@ class RandomCutOut(Step):
 @TRANSFORMS.register
 @dataclass(frozen=True)
 class RandomErasing(Step):
-    """With `prob` covers one rectangle of random area and aspect with noise or a value (Zhong et al., AAAI 2020)."""
+    """With `prob` cover one rectangle of random area and aspect with noise or a value (Zhong et al., AAAI 2020)."""
 
     random = True
 

@@ -1,4 +1,4 @@
-"""Mirroring and turning."""
+"""Mirroring and rotating."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from terrazzo.transforms.geometry import FLIPS, flip, rotate
 @TRANSFORMS.register
 @dataclass(frozen=True)
 class RandomFlip(Step):
-    """Mirrors with `prob`, in one of the directions `horizontal`, `vertical`, `diagonal` (both at once).
+    """Mirror with `prob`, in one of the directions `horizontal`, `vertical`, `diagonal` (both at once).
 
     Several directions share one probability equally, or have one each. `swap_seg_labels` lists pairs of classes
-    (left arm, right arm...) that change places when the image is mirrored from left to right.
+    (left arm, right arm...) that are swapped when the image is mirrored from left to right.
     """
 
     random = True
@@ -73,7 +73,7 @@ def swap_classes(label: np.ndarray, pairs: Sequence[Any]) -> np.ndarray:
 @TRANSFORMS.register
 @dataclass(frozen=True)
 class RandomRotate(Step):
-    """Turns clockwise by an angle drawn from `degree` (a range, or x for -x to x) with probability `prob`."""
+    """Rotate clockwise by an angle drawn from `degree` (a range, or x for -x to x) with probability `prob`."""
 
     random = True
     moves_pixels = True
@@ -116,7 +116,7 @@ def turn(
 @TRANSFORMS.register
 @dataclass(frozen=True)
 class RandomRotFlip(Step):
-    """Turns by quarters and mirrors with `flip_prob`, and turns by an angle from `degree` with `rotate_prob`."""
+    """Rotate by quarter turns and mirror with `flip_prob`, and rotate by an angle from `degree` with `rotate_prob`."""
 
     random = True
     moves_pixels = True

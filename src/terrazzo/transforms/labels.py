@@ -32,10 +32,10 @@ def value_counts(label: np.ndarray) -> dict[int, int]:
 
 @dataclass(frozen=True)
 class LabelMapping:
-    """How stored label values become classes: `reduce_zero_label` (0 is ignored, the rest minus one), then `label_map`.
+    """From stored label values to classes: `reduce_zero_label` (0 is ignored, the rest minus one), then `label_map`.
 
-    The stored values in `ignore` become 255 whatever the other two say; 255 stays 255 unless `label_map` names it, and
-    what `label_map` sends below zero becomes 255 too.
+    The stored values in `ignore` become 255 in any case; 255 stays 255 unless `label_map` names it, and a class below
+    zero in `label_map` becomes 255 too.
     """
 
     reduce_zero_label: bool = False

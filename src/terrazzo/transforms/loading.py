@@ -30,7 +30,7 @@ def check_local(backend_args: dict[str, Any] | None) -> None:
 
 
 def are_bands(value: Any) -> bool:
-    """Whether a value is a list of band numbers."""
+    """Return True for a list of band numbers."""
     return isinstance(value, (list, tuple)) and bool(value) and all(type(band) is int and band > 0 for band in value)
 
 
@@ -152,7 +152,7 @@ class LoadAnnotations(Step):
         return sample
 
     def mapping_with(self, mapping: LabelMapping) -> LabelMapping:
-        """Return the mapping of a data set with the values that are set here in place of its own."""
+        """Return the mapping of a data set with the values that are set here instead."""
         return LabelMapping(
             mapping.reduce_zero_label if self.reduce_zero_label is None else self.reduce_zero_label,
             mapping.label_map if self.label_map is None else self.label_map,

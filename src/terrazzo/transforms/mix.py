@@ -17,7 +17,7 @@ from terrazzo.registry import TRANSFORMS
 from terrazzo.sample import Sample
 from terrazzo.system.values import as_pair
 from terrazzo.transforms.base import Step, check_probability, copy_sample, for_each_map, image_of
-from terrazzo.transforms.geometry import crop, pad, resize, scaled
+from terrazzo.transforms.geometry import crop, pad, resize, scaled_length
 
 
 class Mixing(Step):
@@ -78,12 +78,12 @@ class RandomMosaic(Mixing):
             target.array = joined([quarter.targets[name].array for quarter in quarters])
         return sample
 
-    def _quarter(self, sample: Sample, place: int, center: tuple[int, int]) -> Sample:
-        """The sample cut or padded to its place (top left, top right, bottom left, bottom right)."""
+    def _quarter(self, sample: Sample, corner: int, center: tuple[int, int]) -> Sample:
+        """Return the sample cut or padded to its corner (top left, top right, bottom left, bottom right)."""
         height, width = as_pair(self.img_scale, "RandomMosaic's img_scale")
         factor = min(height / sample.size[0], width / sample.size[1])
-        size = (scaled(sample.size[1], factor), scaled(sample.size[0], factor))
-        at_bottom, at_right = divmod(place, 2)
+        size = (scaled_length(sample.size[1], factor), scaled_length(sample.size[0], factor))
+        at_bottom, at_right = divmod(corner, 2)
         room = (2 * height - center[0] if at_bottom else center[0], 2 * width - center[1] if at_right else center[1])
 
         def place_map(array: np.ndarray, interpolation: str, fill: float) -> np.ndarray:
@@ -104,7 +104,7 @@ class RandomMosaic(Mixing):
 
 
 def paste(sample: Sample, other: Sample, mask: np.ndarray) -> Sample:
-    """The pixels of `other` where `mask` (H, W) holds, in the image and in every target; both samples of one size."""
+    """Paste the pixels of `other` where `mask` (H, W) holds, in image and targets; both samples are of one size."""
     image = image_of(sample, paste).copy()
     image[mask] = image_of(other, paste)[mask]
     sample.image = image
@@ -115,7 +115,7 @@ def paste(sample: Sample, other: Sample, mask: np.ndarray) -> Sample:
 
 
 def partner_of_same_size(sample: Sample, other: Sample, user: object) -> tuple[Sample, np.ndarray]:
-    """The other sample resized to the first one's size, and its label. Raises UserError for a sample without one."""
+    """Return the other sample at the first one's size, and its label. Raises UserError for a sample without one."""
     size = (sample.size[1], sample.size[0])
     for_each_map(other, lambda array, interpolation, _: resize(array, size, interpolation))
     if other.label is None or sample.label is None:

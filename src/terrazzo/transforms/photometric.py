@@ -1,4 +1,4 @@
-"""Transforms of an image's values; the targets stay as they are."""
+"""Transforms of an image's values; the targets are unchanged."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from terrazzo.transforms.colour import (
 class PhotoMetricDistortion(Step):
     """Random brightness, contrast, saturation and hue, each with probability one half (Liu et al., SSD, ECCV 2016).
 
-    Contrast comes before or after saturation and hue, at random. Saturation and hue need three channels; other
-    images are spared them.
+    Contrast comes before or after saturation and hue, at random. Saturation and hue are
+    changed in images of three channels alone.
     """
 
     random = True
@@ -115,7 +115,7 @@ class CLAHE(Step):
 @TRANSFORMS.register
 @dataclass(frozen=True)
 class Rerange(Step):
-    """Stretches the image's range of values to [min_value, max_value], as float32."""
+    """Stretch the image's range of values to [min_value, max_value], as float32."""
 
     min_value: float = 0
     max_value: float = 255

@@ -1,4 +1,4 @@
-"""What a data set knows of its files, and the steps of a pipeline that read them with it."""
+"""Reading steps of a pipeline, bound to a data set: its label mapping, label format and cache."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from terrazzo.transforms.labels import LabelMapping
 
 
 class Cache(Protocol):
-    """Keeps what was decoded from files; `variant` distinguishes different readings of one file."""
+    """A store of arrays decoded from files; `variant` distinguishes different readings of one file."""
 
     def get(self, path: Path, variant: str, read: Callable[[], np.ndarray]) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
 class StoredFiles:
-    """How a data set stores its images and labels."""
+    """The way in which a data set stores its images and labels."""
 
     mapping: LabelMapping = field(default_factory=LabelMapping)
     label_format: LabelFormat | None = None
@@ -39,7 +39,7 @@ UNKNOWN_FILES = StoredFiles()
 
 @dataclass(frozen=True)
 class BoundStep(Step):
-    """A step that reads files, with what the data set knows of them.
+    """A step that reads files, bound to the data set that stores them.
 
     A step with a method `load(sample, files)` takes that into account itself; the labels of any other one are mapped to
     classes after it has read them.
@@ -68,7 +68,7 @@ class BoundStep(Step):
 
 
 def bind(step: Any, files: StoredFiles) -> Any:
-    """A step with what a data set knows of its files, or the step itself where that makes no difference."""
+    """Return a step bound to a data set, or the step itself where that makes no difference."""
     reads = role_of(step).reads
     maps_labels = "label" in reads and (hasattr(step, "load") or not files.mapping.is_identity)
     keeps_images = "image" in reads and hasattr(step, "load") and files.cache is not None
@@ -81,7 +81,7 @@ def unbound(step: Any) -> Any:
 
 
 def as_stored(step: Any) -> Any:
-    """A step that reads images, without the conversion to float32 that it may make."""
+    """Return a step that reads images without the conversion to float32 that it may make."""
     if getattr(step, "to_float32", False) and is_dataclass(step) and not isinstance(step, type):
         return replace(step, to_float32=False)
     return step

@@ -18,20 +18,20 @@ from terrazzo.transforms.flip import swap_classes
 
 
 def volume_of(sample: Sample, user: object) -> np.ndarray:
-    """The sample's volume. Raises UserError for anything but (C, Z, Y, X)."""
+    """Return the sample's volume. Raises UserError for anything but (C, Z, Y, X)."""
     volume = image_of(sample, user)
     if volume.ndim != 4:
         raise UserError(f"{type(user).__name__} works on volumes (C, Z, Y, X); {sample.image_path} is {volume.shape}")
     return volume
 
 
-def as_triple(value: Any, what: str) -> tuple[int, int, int]:
-    """A number three times, or three numbers as a tuple."""
+def as_triple(value: Any, name: str) -> tuple[int, int, int]:
+    """Return a number three times, or three numbers as a tuple."""
     if isinstance(value, int):
         return value, value, value
     if isinstance(value, Sequence) and len(value) == 3:
         return value[0], value[1], value[2]
-    raise UserError(f"{what} must be a number or three (Z, Y, X), not {value!r}")
+    raise UserError(f"{name} must be a number or three (Z, Y, X), not {value!r}")
 
 
 @TRANSFORMS.register
@@ -67,7 +67,7 @@ class BioMedical3DRandomCrop(Step):
 @TRANSFORMS.register
 @dataclass(frozen=True)
 class BioMedical3DPad(Step):
-    """Fills at the end of each axis up to `pad_shape` (Z, Y, X)."""
+    """Fill at the end of each axis up to `pad_shape` (Z, Y, X)."""
 
     moves_pixels = True
 
@@ -88,7 +88,7 @@ class BioMedical3DPad(Step):
 @TRANSFORMS.register
 @dataclass(frozen=True)
 class BioMedical3DRandomFlip(Step):
-    """Mirrors each of `axes` (0 is Z, 1 is Y, 2 is X) with `prob`; the classes of `swap_label_pairs` then swap."""
+    """Mirror each of `axes` (0 is Z, 1 is Y, 2 is X) with `prob`; the classes of `swap_label_pairs` then swap."""
 
     random = True
     moves_pixels = True
@@ -119,7 +119,7 @@ class BioMedical3DRandomFlip(Step):
 @TRANSFORMS.register
 @dataclass(frozen=True)
 class BioMedicalGaussianNoise(Step):
-    """With `prob` adds noise of `mean` and of a deviation drawn from [0, std]."""
+    """With `prob` add noise of `mean` and of a deviation drawn from [0, std]."""
 
     random = True
 
@@ -141,7 +141,7 @@ class BioMedicalGaussianNoise(Step):
 @TRANSFORMS.register
 @dataclass(frozen=True)
 class BioMedicalGaussianBlur(Step):
-    """With `prob`, and then `prob_per_channel`, blurs channels by a sigma (in voxels) from `sigma_range`."""
+    """With `prob`, and then `prob_per_channel`, blur channels by a sigma (in voxels) from `sigma_range`."""
 
     random = True
 
@@ -175,7 +175,7 @@ class BioMedicalGaussianBlur(Step):
 @TRANSFORMS.register
 @dataclass(frozen=True)
 class BioMedicalRandomGamma(Step):
-    """With `prob` applies a gamma from `gamma_range` to the values scaled to [0, 1], and scales them back.
+    """With `prob` apply a gamma from `gamma_range` to the values scaled to [0, 1], and scale them back.
 
     `invert_image` works on the negative; `retain_stats` restores the mean and deviation from before.
     """

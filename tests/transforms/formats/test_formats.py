@@ -377,7 +377,7 @@ def test_an_unknown_colour(tmp_path):
     picture[:4] = (1, 2, 3)
     picture[4, :6] = (9, 9, 9)
     save_image(tmp_path / "labels/train/a.png", picture)
-    expect(tmp_path, "rgb", ["train/a.png", "[1, 2, 3] (10% of its pixels)", "1 further", "10% in all", "nearest"])
+    expect(tmp_path, "rgb", ["train/a.png", "[1, 2, 3] (10% of its pixels)", "1 further", "10% in total", "nearest"])
     label = train_set(tmp_path, {"type": "rgb", "other": "nearest"})[0].label
     assert (label[:5] == 0).all()
     assert (train_set(tmp_path, {"type": "rgb", "other": "ignore"})[0].label[:4] == 255).all()
@@ -392,7 +392,7 @@ def test_an_unknown_colour(tmp_path):
         (broken_coco(segmentation=[[1, 2]]), ["annotation 1 of a.png"]),
         (broken_coco(segmentation=[[1, 2, 3]]), ["annotation 1 of a.png", "broken segmentation"]),
         (broken_coco(segmentation={"size": [4, 4], "counts": [5]}), ["annotation 1", "4x4"]),
-        ({"images": []}, ["train.json", "no COCO file", "categories"]),
+        ({"images": []}, ["train.json", "not a COCO file", "categories"]),
         ("{", ["cannot read", "train.json"]),
     ],
 )
@@ -439,7 +439,7 @@ def test_broken_yolo_files(tmp_path, text, words):
 @pytest.mark.parametrize(
     ("shape", "words"),
     [
-        ({"label": "pole", "points": TREE}, ["a.json has the label 'pole'", "none of the classes"]),
+        ({"label": "pole", "points": TREE}, ["a.json has the label 'pole'", "not one of the classes"]),
         ({"label": "tree", "points": TREE[:2], "shape_type": "line"}, ["a.json, shape 1 ('tree')", "line of 2 points"]),
         ({"label": "tree"}, ["a.json", "points"]),
     ],
@@ -466,7 +466,7 @@ def test_a_label_of_another_size(tmp_path):
         ({"type": "coco", "order": "size"}, ["'area'", "'file'", "'size'"]),
         ({"type": "coco", "other": "skip"}, ["error, ignore, background", "'skip'"]),
         ({"type": "rgb", "colours": [[0, 0, 0]]}, ["4 classes and 1 colours"]),
-        ({"type": "rgb", "colours": {"field": [0, 0]}}, ["label_format.colours.field", "no colour"]),
+        ({"type": "rgb", "colours": {"field": [0, 0]}}, ["label_format.colours.field", "not a colour"]),
         ({"type": "rgb", "colours": "no.csv"}, ["no colour table", "no.csv"]),
         ("cvat", ["no labelmap.txt"]),
         (5, ["label_format must name a format", "labelme"]),

@@ -1,4 +1,4 @@
-"""How often each class occurs: the finding on it, class weights, and what rare-class sampling draws from."""
+"""The frequency of each class: findings on it, class weights, and the chances of rare-class sampling."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Balance:
         return [round(float(weight), 4) for weight in weights]
 
     def rare_class_chances(self, temperature: float) -> np.ndarray:
-        """How probable it is that a class is drawn: softmax of (1 - frequency) / temperature.
+        """Return the probability that each class is drawn: softmax of (1 - frequency) / temperature.
 
         DAFormer's rare class sampling (Hoyer et al., CVPR 2022); a class without a pixel is never drawn.
         """
@@ -92,7 +92,7 @@ def balance_findings(split: SplitSurvey) -> Iterator[Finding]:
 
 
 def is_unknown(entry: Entry) -> bool:
-    """Whether it is not known which classes a label shows."""
+    """Return True if it is unknown which classes a label shows."""
     return entry.marked is not None and (bool(entry.marked.error) or entry.marked.lossy or not entry.marked.counts)
 
 
@@ -107,7 +107,7 @@ def missing_classes(split: SplitSurvey, part: DatasetSurvey, totals: np.ndarray)
             "error" if training else "advice",
             split.name,
             f"class '{name}' ({index}) has no pixel in the {len(split.entries)} {split.name} labels: {effect}",
-            f"add labels that show '{name}', or take it out of the classes",
+            f"add labels that show '{name}', or remove it from the classes",
             class_name=name,
             values=(index,),
             where=part.where,

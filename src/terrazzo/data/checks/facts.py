@@ -1,4 +1,4 @@
-"""What the check keeps of an image or a label file, so that it is read only once."""
+"""The facts that the check keeps of an image or a label file, so that it is read only once."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def small_look(image: np.ndarray) -> np.ndarray:
 
 
 def stored_label_facts(path: Path, backend: str) -> LabelFacts:
-    """The facts of a label file of class indices, or of colours where that is what it holds."""
+    """The facts of a label file of class indices, or of its colours where it holds those."""
     data = read_bytes(path)
     try:
         label = read_label(path, backend)
@@ -78,7 +78,7 @@ def stored_label_facts(path: Path, backend: str) -> LabelFacts:
 
 
 def is_lossy(data: bytes) -> bool:
-    """Whether a file is a JPEG, or a WebP that is compressed like one."""
+    """Return True for a file that is a JPEG, or a WebP that is compressed like one."""
     return data.startswith(JPEG) or (data.startswith(b"RIFF") and data[8:16] == b"WEBPVP8 ")
 
 
@@ -97,7 +97,7 @@ def colours_of(data: bytes, path: Path) -> dict[tuple[int, ...], int]:
 
 
 def as_record(facts: ImageFacts | LabelFacts) -> dict[str, Any]:
-    """Facts as JSON can hold them; `look` is left to the caller."""
+    """Facts as JSON can hold them; except `look`."""
     if isinstance(facts, ImageFacts):
         return {"shape": list(facts.shape), "digest": facts.digest}
     return {

@@ -1,4 +1,4 @@
-"""Findings on files: damaged ones, sizes, and labels that are no class maps."""
+"""Findings on files: damaged ones, sizes, and labels that are not class maps."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LARGEST_ASPECT = 8.0  # longer edge over shorter one
 
 
 def file_findings(split: SplitSurvey) -> Iterator[Finding]:
-    """What is wrong with the files of a split, without a look at what its labels mean."""
+    """Yield the mistakes in the files of a split, whatever its labels mean."""
     for part in split.parts:
         yield from unreadable(split, part)
         yield from other_sizes(split, part)
@@ -72,7 +72,7 @@ def other_sizes(split: SplitSurvey, part: DatasetSurvey) -> Iterator[Finding]:
 
 
 def size_differs(entry: Entry) -> bool:
-    """Whether a label does not cover its image."""
+    """Return True if a label does not cover its image."""
     if entry.seen is None or entry.marked is None or not entry.seen.shape or not entry.marked.shape:
         return False
     return entry.seen.shape[: len(entry.marked.shape)] != entry.marked.shape
@@ -119,7 +119,7 @@ def lossy_masks(split: SplitSurvey, part: DatasetSurvey) -> Iterator[Finding]:
             f"labels stored as JPEG, {such_as(files)}: compression has changed their values"
             + (f" ({len(values)} different ones, such as {some(values)})" if values else "")
             + "; save labels as PNG",
-            "export the labels again as PNG; what compression changed cannot be told from what was drawn",
+            "export the labels again as PNG; changes by compression cannot be distinguished from what was drawn",
             values=tuple(values),
             files=files,
             where=part.where,
@@ -142,7 +142,7 @@ def odd_sizes(split: SplitSurvey) -> Iterator[Finding]:
             "advice",
             split.name,
             f"{len(odd)} of {len(shapes)} images are of an odd size: {listed}{common}",
-            "look whether they belong here",
+            "check that they belong here",
             files=tuple(odd),
             where=split.parts[0].where,
         )

@@ -31,7 +31,7 @@ MOST_TEXT = 300  # characters of a repair in a message
 
 @dataclass(frozen=True)
 class CheckReport:
-    """The splits as surveyed and what was found, errors first."""
+    """The surveyed splits and all findings, errors first."""
 
     splits: list[SplitSurvey]
     findings: list[Finding]
@@ -78,14 +78,14 @@ def check_experiment(
 
 
 def has_class_weights(spec: Any) -> bool:
-    """Whether a part of a model weighs classes."""
+    """Return True if a part of a model weights classes."""
     if isinstance(spec, Mapping):
         return spec.get("class_weight") is not None or any(map(has_class_weights, spec.values()))
     return isinstance(spec, (list, tuple)) and any(map(has_class_weights, spec))
 
 
 def class_count(model: Mapping[str, Any]) -> int | None:
-    """How many classes a model's last decode head has, where the config says so."""
+    """Return the number of classes of a model's last decode head, where the config sets it."""
     head = model.get("decode_head")
     head = head[-1] if isinstance(head, (list, tuple)) and head else head
     return head.get("num_classes") if isinstance(head, Mapping) else None
@@ -147,7 +147,7 @@ def check_labels(dataset: Dataset, split: str, console: Console | None = None) -
 
 
 def stop_at_errors(report: CheckReport, ending: str = "") -> None:
-    """Raise UserError with the first of the errors and its repair, if there is one; `ending` says what else to do."""
+    """Raise UserError with the first of the errors and its repair, if there is one; `ending` closes the message."""
     if not report.errors:
         return
     first, *others = report.errors

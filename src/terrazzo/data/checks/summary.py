@@ -1,4 +1,4 @@
-"""What was checked, in a few lines: images, sizes and classes of each split."""
+"""A summary of the checked data: images, sizes and classes of each split."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every file of every split, read once: what the findings are made from."""
+"""Every file of every split, read once: the facts behind the findings."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class DatasetSurvey:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Class names; empty where nothing says how many there are."""
+        """Class names; empty where nothing sets how many there are."""
         return self.dataset.classes
 
     @property

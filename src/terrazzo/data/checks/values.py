@@ -1,4 +1,4 @@
-"""Findings on label values: what they are, against what the classes say they should be."""
+"""Findings on label values, compared with those that the classes allow."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from terrazzo.data.checks.finding import Finding, percent, some, such_as
 from terrazzo.data.checks.survey import DatasetSurvey, SplitSurvey
 
 IGNORED = 255
-MOST_VALUES = 32  # outside the classes that a repair ignores; more are no few labels too many
+MOST_VALUES = 32  # outside the classes that a repair ignores; more are not a few stray labels
 MANY_VALUES = 16  # values outside the classes from which on they look like those of a compressed or smoothed mask
 FEW_PIXELS = 0.2  # the share of the pixels that such values have at most
 
@@ -64,7 +64,7 @@ def gather(part: DatasetSurvey) -> Values:
 
 
 def value_findings(split: SplitSurvey, in_use: Set[int]) -> Iterator[Finding]:
-    """What is wrong with the values of a split; `in_use` are the stored values of all splits."""
+    """Yield the mistakes in the values of a split; `in_use` are the stored values of all splits."""
     for part in split.parts:
         values = gather(part)
         if not values.stored:
@@ -133,7 +133,7 @@ def shifted(split: SplitSurvey, values: Values) -> Finding | None:
     mapping = values.part.mapping
     plain = not mapping.reduce_zero_label and not mapping.label_map
     changes = {"reduce_zero_label": True} if plain else {}
-    last = f", {size} lies outside the {size} classes 0-{size - 1}" if values.classes else ""
+    last = f", {size} is outside the {size} classes 0-{size - 1}" if values.classes else ""
     return finding(
         split,
         values,
@@ -197,7 +197,7 @@ def outside_classes(split: SplitSurvey, values: Values) -> Finding | None:
         values,
         "value-outside-classes",
         f"{subject} label values outside the {size} classes 0-{size - 1}: {some(outside, 8)} ({share}). Map them with "
-        f"`label_map: {{{first}: CLASS}}`, leave them out with `ignore: [{first}]`, or add the missing classes{hint}",
+        f"`label_map: {{{first}: CLASS}}`, skip them with `ignore: [{first}]`, or add the missing classes{hint}",
         outside,
         files,
         "map them with label_map, or make the labels again",

@@ -1,4 +1,4 @@
-"""What a label format is, and which class the names in its files stand for."""
+"""Label formats, and the class that a name in their files stands for."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LABEL_FORMATS = Registry("label format", "terrazzo.transforms.formats")
 
 @dataclass(frozen=True)
 class ClassNames:
-    """The classes in their order, and what becomes of other names: renamed, ignored, or `other`.
+    """The classes in their order, and the treatment of other names: renamed, ignored, or `other`.
 
     `other` is `error`, `ignore` or `background`, the latter two for every name that is not in `classes`.
     """
@@ -49,9 +49,9 @@ class ClassNames:
             return self.background
         if self.other == "error":
             raise UserError(
-                f"{where} has the label '{name}', which is none of the classes {', '.join(self.classes)}"
+                f"{where} has the label '{name}', which is not one of the classes {', '.join(self.classes)}"
                 f"{nearest(name, self.classes)} Add it to the classes, rename it with `label_map: {{{name}: CLASS}}`, "
-                f"leave its pixels out with `ignore: [{name}]`, or all such labels with `other: ignore` (or background)"
+                f"skip its pixels with `ignore: [{name}]`, or all such labels with `other: ignore` (or background)"
                 " in the label_format"
             )
         return self.background if self.other == "background" else IGNORED
@@ -61,8 +61,8 @@ class LabelFormat:
     """Reads files of one form as class maps. `root` is the folder (or the one file) of a split's labels."""
 
     suffixes: tuple[str, ...] = ()
-    by_name = True  # whether the files say which class is which, so that classes can be left out or reordered
-    is_index = False  # whether one file holds the labels of many images
+    by_name = True  # the files name their classes, so that these can be omitted or reordered
+    is_index = False  # one file holds the labels of many images
     own_classes: tuple[str, ...] = ()  # where the files name them, in their order
     names: ClassNames
     palette: Sequence[Sequence[int]] = ()
@@ -86,7 +86,7 @@ def make_label_format(
 ) -> LabelFormat:
     """A label format by its name, or by a dict of `type` and options. Raises UserError for an unknown one.
 
-    Without `classes`, they are what the files say, after `background`.
+    Without `classes`, they are those that the files name, after `background`.
     """
     options = dict(spec) if isinstance(spec, Mapping) else {"type": spec}
     kind = options.pop("type", None)
@@ -106,7 +106,7 @@ def make_label_format(
     renamed = {str(old): new for old, new in (label_map or {}).items() if isinstance(old, str) and not old.isdecimal()}
     unknown = [new for new in renamed.values() if isinstance(new, str) and new not in names]
     if unknown:
-        raise UserError(f"label_map: '{unknown[0]}' is none of the classes{nearest(unknown[0], names)}")
+        raise UserError(f"label_map: '{unknown[0]}' is not one of the classes{nearest(unknown[0], names)}")
     made.names = ClassNames(tuple(names), renamed, [name for name in ignore if isinstance(name, str)], other)
     made.palette = palette
     return made
@@ -121,8 +121,8 @@ def with_background(classes: Sequence[str]) -> tuple[str, ...]:
 def search_upwards(root: Path, names: Sequence[str], levels: int = 3) -> Path | None:
     """The first file of one of these names in a folder or a few of those above it."""
     folder = root if root.is_dir() else root.parent
-    for place in (folder, *folder.absolute().parents[:levels]):
+    for candidate in (folder, *folder.absolute().parents[:levels]):
         for name in names:
-            if (place / name).is_file():
-                return place / name
+            if (candidate / name).is_file():
+                return candidate / name
     return None

@@ -20,9 +20,9 @@ from terrazzo.transforms.labels import IGNORED
 class CocoLabels(LabelFormat):
     """Polygons and run lengths of a COCO file (Lin et al., ECCV 2014); `root` is the file, or a folder with one.
 
-    Smaller things lie over larger ones, or with `order: file` later ones over earlier ones. A polygon inside another
+    Smaller things cover larger ones, or with `order: file` later ones earlier ones. A polygon inside another
     one of the same thing is a hole unless `holes` is false, as pycocotools has it. `crowd` is `class`, or `ignore` for
-    regions marked as crowds. The label of an image has a path of its own: FILE.json/IMAGE.
+    regions marked as crowds. The label of an image has its own path: FILE.json/IMAGE.
     """
 
     suffixes = (".json",)
@@ -48,7 +48,9 @@ class CocoLabels(LabelFormat):
                     )
                 self.annotations[annotation["image_id"]].append(annotation)
         except (KeyError, TypeError) as error:
-            raise UserError(f"{self.file} is no COCO file of images, annotations and categories ({error})") from error
+            raise UserError(
+                f"{self.file} is not a COCO file of images, annotations and categories ({error})"
+            ) from error
         self.own_classes = tuple(self.categories.values())
         self.same_name: dict[str, list[str]] = defaultdict(list)
         for name in self.images:
@@ -94,7 +96,7 @@ class CocoLabels(LabelFormat):
     def patch(self, segmentation: Any, size: tuple[int, int], where: str) -> Patch:
         """A thing's pixels. Raises UserError for one without an outline."""
         if not segmentation:
-            raise UserError(f"{where} has no segmentation; a box alone makes no label: leave it out of the file")
+            raise UserError(f"{where} has no segmentation; a box alone is not a label: remove it from the file")
         try:
             if isinstance(segmentation, dict):
                 return Patch(0, 0, run_lengths(segmentation["counts"], *map(int, segmentation["size"])))

@@ -22,7 +22,7 @@ VOC_BORDER = (224, 224, 192)
 UNKNOWN = -1
 
 
-def as_colour(value: Any, what: str) -> Colour:
+def as_colour(value: Any, name: str) -> Colour:
     """`[r, g, b]`, `r,g,b` or `#rrggbb`. Raises UserError for anything else."""
     try:
         if isinstance(value, str) and value.startswith("#"):
@@ -32,16 +32,16 @@ def as_colour(value: Any, what: str) -> Colour:
     except (TypeError, ValueError):
         numbers = []
     if len(numbers) != 3 or not all(0 <= number <= 255 for number in numbers):
-        raise UserError(f"{what}: {value!r} is no colour such as [128, 64, 128] or '#804080'")
+        raise UserError(f"{name}: {value!r} is not a colour such as [128, 64, 128] or '#804080'")
     return numbers[0], numbers[1], numbers[2]
 
 
 def voc_colour(index: int) -> Colour:
     """The colour of a class in PASCAL VOC: the bits of its number, three at a time, from the highest bit down."""
     channels = [0, 0, 0]
-    for place in range(8):
+    for bit in range(8):
         for channel in range(3):
-            channels[channel] |= (index >> (3 * place + channel) & 1) << (7 - place)
+            channels[channel] |= (index >> (3 * bit + channel) & 1) << (7 - bit)
     return channels[0], channels[1], channels[2]
 
 
@@ -73,7 +73,7 @@ def read_colour_table(path: Path) -> dict[str, Colour]:
         if len(numbers) >= 3 and words:
             table[" ".join(words)] = as_colour(numbers[-3:], f"{path}, line {number + 1}")
         elif cells and number > 0:
-            raise UserError(f"{path}, line {number + 1}: '{' '.join(cells)}' is no name with red, green and blue")
+            raise UserError(f"{path}, line {number + 1}: '{' '.join(cells)}' is not a name with red, green and blue")
     return table
 
 
@@ -143,7 +143,7 @@ class ColourLabels(LabelFormat):
             return np.array([index for _, index in table])[nearest][inverse]
         most = int(counts.argmax())
         share, all_shares = 100 * counts[most] / total, 100 * len(codes) / total
-        further = f" and {len(different) - 1} further ones, {all_shares:.2g}% in all," if len(different) > 1 else ""
+        further = f" and {len(different) - 1} further ones, {all_shares:.2g}% in total," if len(different) > 1 else ""
         raise UserError(
             f"{path} has the colour {colours[most].tolist()} ({share:.2g}% of its pixels){further} which no class has. "
             "Add it to the colours; for masks saved as JPEG or with smooth edges: `label_format: {type: rgb, other: "
@@ -153,7 +153,7 @@ class ColourLabels(LabelFormat):
 
 @LABEL_FORMATS.register(name="cvat")
 class CvatMasks(ColourLabels):
-    """CVAT's "segmentation mask" export: colours as its labelmap.txt says, beside the masks or a folder above."""
+    """CVAT's "segmentation mask" export: colours as in its labelmap.txt, beside the masks or a folder above."""
 
     def __init__(self, root: Path) -> None:
         found = search_upwards(root, [LABEL_MAP])

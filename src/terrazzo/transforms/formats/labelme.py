@@ -19,9 +19,9 @@ from terrazzo.transforms.formats.raster import Patch, Shape, check_order, disc, 
 
 @LABEL_FORMATS.register(name="labelme")
 class LabelmeLabels(LabelFormat):
-    """Polygons, rectangles, circles and masks; later ones lie over earlier ones, or with `order: area` smaller ones.
+    """Polygons, rectangles, circles and masks; later ones cover earlier ones, or with `order: area` larger ones.
 
-    A shape labelled `_background_` cuts a hole, `__ignore__` leaves its pixels out.
+    A shape labelled `_background_` cuts a hole, `__ignore__` ignores its pixels.
     """
 
     suffixes = (".json",)
@@ -41,7 +41,7 @@ class LabelmeLabels(LabelFormat):
         except (KeyError, TypeError, IndexError, ValueError) as error:
             if isinstance(error, UserError):
                 raise
-            raise UserError(f"{path} is no file of Labelme's with shapes and the image's size ({error!r})") from error
+            raise UserError(f"{path} is not a Labelme file with shapes and the image's size ({error!r})") from error
         return paint(shapes, own, self.names.background, self.order)
 
 

@@ -1,7 +1,7 @@
 """From outlines and run lengths to pixels.
 
-A pixel in column c and row r covers x from c to c + 1 and y from r to r + 1; it belongs to a shape that its middle lies
-in, so that shapes with a common border neither overlap nor leave a gap.
+A pixel in column c and row r covers x from c to c + 1 and y from r to r + 1; it belongs to the shape that
+contains its middle, so that shapes with a common border neither overlap nor leave a gap.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ ORDERS = ("area", "file")
 
 
 class Patch(NamedTuple):
-    """A mask (h, w) whose corner lies at row `top` and column `left` of the image."""
+    """A mask (h, w) whose corner is at row `top` and column `left` of the image."""
 
     top: int
     left: int
@@ -75,15 +75,15 @@ def polygon(points: Any, size: tuple[int, int]) -> Patch:
 
 
 def rings(outlines: Sequence[Any], size: tuple[int, int], holes: bool = True) -> Patch:
-    """The pixels of one thing of several outlines; one that lies wholly inside the others is a hole if `holes`."""
+    """The pixels of one thing of several outlines; one that is entirely inside the others is a hole if `holes`."""
     mask = np.zeros(size, bool)
     patches = [polygon(outline, size) for outline in outlines]
     for top, left, part in sorted(patches, key=lambda patch: -int(patch.mask.sum())):
-        place = mask[top : top + part.shape[0], left : left + part.shape[1]]
-        if holes and part.any() and place[part].all():
-            place[part] = False
+        region = mask[top : top + part.shape[0], left : left + part.shape[1]]
+        if holes and part.any() and region[part].all():
+            region[part] = False
         else:
-            place |= part
+            region |= part
     return Patch(0, 0, mask)
 
 

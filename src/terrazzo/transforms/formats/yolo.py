@@ -40,7 +40,7 @@ def names_in(path: Path) -> tuple[str, ...]:
 
 @LABEL_FORMATS.register(name="yolo")
 class YoloLabels(LabelFormat):
-    """Polygons; smaller ones lie over larger ones, or with `order: file` later ones over earlier ones.
+    """Polygons; smaller ones cover larger ones, or with `order: file` later ones cover earlier ones.
 
     The files hold numbers; `names` lists what they stand for. Without it a data.yaml or classes.txt near the labels
     does, else they number the classes without the background. An empty file means that nothing is on the image.
