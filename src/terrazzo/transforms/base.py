@@ -14,7 +14,7 @@ from terrazzo.system.values import as_pair
 
 
 class Transform(Protocol):
-    """Changes a sample, drawing whatever it needs from `rng`; never writes into the arrays it was given."""
+    """Change a sample, drawing whatever it needs from `rng`; never write into the arrays it was given."""
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Any: ...
 

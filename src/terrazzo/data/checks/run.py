@@ -161,7 +161,7 @@ def stop_at_errors(report: CheckReport, ending: str = "") -> None:
 
 
 def data_lines(changes: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Changes as lines of YAML."""
+    """Return changes as lines of YAML."""
     return [f"{prefix}{key}: {as_yaml(value)}" for key, value in changes.items()]
 
 

@@ -58,7 +58,7 @@ class ClassNames:
 
 
 class LabelFormat:
-    """Reads files of one form as class maps. `root` is the folder (or the one file) of a split's labels."""
+    """A reader of files of one form as class maps. `root` is the folder (or the one file) of a split's labels."""
 
     suffixes: tuple[str, ...] = ()
     by_name = True  # the files name their classes, so that these can be omitted or reordered
