@@ -1,19 +1,17 @@
 """Training samples of Cityscapes' pipeline: terrazzo and MMSegmentation's transforms, step by step in turn.
 
-    python benchmarks/data.py --peer-python PEER/bin/python [--pairs 15] [--tasks loaded opencv fast ram disk]
+    python benchmarks/data.py --peer-python PEER/bin/python [--pairs 15] [--tasks loaded opencv ram disk]
 
 2048x1024 PNGs of about 2.3 MB are read, resized by 0.5 to 2, cropped to 512x1024 with `cat_max_ratio`, mirrored,
 distorted in brightness and colours, and packed as tensors. Both sides are processes of their own with one thread and
 the same files; a step is two samples of each file, and who goes first alternates. The ratio is the median over the
-pairs of the peer's time by terrazzo's. Tasks: `loaded` starts from decoded arrays on both sides; for `opencv` and
-`fast` terrazzo decodes with OpenCV and with what `pip install 'terrazzo[fast]'` brings, for `ram` and `disk` it has a
-filled cache. The peer decodes as it always does.
+pairs of the peer's time by terrazzo's. Tasks: `loaded` starts from decoded arrays on both sides; for `opencv` terrazzo
+decodes with OpenCV, for `ram` and `disk` it has a filled cache. The peer decodes as it always does.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import os
 import random
 import sys
@@ -27,7 +25,7 @@ import numpy as np
 import torch
 from turns import answer, in_turn, ratio
 
-TASKS = ("loaded", "opencv", "fast", "ram", "disk")
+TASKS = ("loaded", "opencv", "ram", "disk")
 FILES, DRAWS = 4, 2  # a step is so many draws of each file
 LOADING = [{"type": "LoadImageFromFile"}, {"type": "LoadAnnotations"}]
 AUGMENTING = [
@@ -57,15 +55,13 @@ def write_files(folder: Path) -> None:
 
 
 def terrazzo_step(folder: Path, task: str) -> Any:
-    from terrazzo.data.dataset import build_dataset
+    from terrazzo.data.build import build_dataset
     from terrazzo.data.loaders import own_tensor, to_tensor
     from terrazzo.data.workers import keep_freed_memory
     from terrazzo.sample import Target
-    from terrazzo.transforms import Compose, png
+    from terrazzo.transforms import Compose
 
     keep_freed_memory()  # as in every loader worker
-    if task != "fast":
-        png.installed = lambda name: False
     spec = {"type": "BaseSegDataset", "data_root": str(folder), "metainfo": {"classes": [str(k) for k in range(19)]}}
     spec |= {"data_prefix": {"img_path": "images", "seg_map_path": "labels"}}
     spec |= {"cache": task} if task in ("ram", "disk") else {}
@@ -144,10 +140,7 @@ def main() -> None:
         os.environ["TERRAZZO_HOME"] = f"{folder}/home"
         write_files(Path(folder))
         for task in args.tasks:
-            if task == "fast" and not importlib.util.find_spec("pyspng"):
-                print("| fast | needs pip install 'terrazzo[fast]' |")
-            else:
-                print(compare(Path(folder), task, args.peer_python, args.pairs), flush=True)
+            print(compare(Path(folder), task, args.peer_python, args.pairs), flush=True)
     return None
 
 

@@ -23,7 +23,7 @@ class Target:
 
 @dataclass
 class Sample:
-    """An image and its targets; `meta` records what was done to it (flip, scale) so that it can be undone."""
+    """An image and its targets; `meta` holds facts of the image: further paths, how it was changed (flip)."""
 
     image: np.ndarray | None = None  # H, W, C in RGB order; None until loaded
     targets: dict[str, Target] = field(default_factory=dict)  # "label", "edge", "depth", ...

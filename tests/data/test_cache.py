@@ -15,9 +15,9 @@ import torch
 from support.tiny import dataset_config, environment, make_streets, save_image, street
 from terrazzo import load_config
 from terrazzo.data import cache as caching
+from terrazzo.data.build import build_dataset
 from terrazzo.data.cache import DecodedCache
-from terrazzo.data.dataset import build_dataset
-from terrazzo.data.loaders import TrainingOrder, checked, make_loader
+from terrazzo.data.loaders import TrainingSampler, checked, make_loader
 from terrazzo.errors import UserError
 from terrazzo.transforms import loading
 
@@ -40,7 +40,7 @@ def kept(places: Path) -> list[Path]:
 
 
 def samples(dataset, workers: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    order = [positions for positions, _ in zip(TrainingOrder(len(dataset), 2, seed=5), range(7), strict=False)]
+    order = [positions for positions, _ in zip(TrainingSampler(len(dataset), 2, seed=5), range(7), strict=False)]
     return [(batch.image, batch.targets["label"]) for batch in checked(make_loader(dataset, order, workers))]
 
 
@@ -109,7 +109,7 @@ def test_a_full_disk_ends_the_cache_and_not_the_training(streets, monkeypatch):
     monkeypatch.setattr(caching.np, "save", full)
     with pytest.warns(UserWarning, match="no more decoded images are kept in .*No space left"):
         sample = dataset[0]
-    assert sample.image is not None and not list(dataset.cache.folder.rglob("*.tmp"))
+    assert sample.image is not None and not list(dataset.files.cache.folder.rglob("*.tmp"))
 
 
 def test_an_unknown_kind_is_refused(streets):

@@ -13,8 +13,9 @@ import torch
 from PIL import Image
 
 from support.tiny import CLASSES, dataset_config, make_streets, save_image, save_label, street
-from terrazzo.data.dataset import SegmentationDataset, build_dataset
-from terrazzo.data.loaders import TrainingOrder, make_loader
+from terrazzo.data.build import build_dataset
+from terrazzo.data.dataset import SegmentationDataset
+from terrazzo.data.loaders import TrainingSampler, make_loader
 from terrazzo.data.pairs import held_out
 from terrazzo.data.spec import declare
 from terrazzo.errors import UserError
@@ -165,7 +166,7 @@ def augmented(root: Path, seed: int = 0) -> SegmentationDataset:
 
 
 def batches(dataset, workers: int, count: int = 9) -> list:
-    loader = iter(make_loader(dataset, TrainingOrder(len(dataset), 2, seed=5), workers))
+    loader = iter(make_loader(dataset, TrainingSampler(len(dataset), 2, seed=5), workers))
     found = [next(loader) for _ in range(count)]
     if workers:
         loader._shutdown_workers()
@@ -187,7 +188,7 @@ def test_every_epoch_and_every_seed_draws_anew(streets):
     np.testing.assert_array_equal(dataset[3, 0].image, dataset[3, 0].image)
     others = [augmented(streets, seed=1)[epoch, 0].image for epoch in range(8)]
     assert any(not np.array_equal(one, other) for one, other in zip(crops, others, strict=True))
-    first, second = (order.epoch(number) for order in [TrainingOrder(20, 4)] for number in (0, 1))
+    first, second = (order.epoch(number) for order in [TrainingSampler(20, 4)] for number in (0, 1))
     assert sorted(index for _, index in first) == list(range(20)) == sorted(index for _, index in second)
     assert [index for _, index in first] != [index for _, index in second]
 
@@ -197,25 +198,25 @@ def test_every_epoch_and_every_seed_draws_anew(streets):
 @pytest.mark.parametrize(("length", "batch"), [(6, 2), (7, 2), (7, 3), (3, 8), (1, 1), (5, 5)])
 def test_an_order_can_start_anywhere(length, batch, by_epoch, drop_last):
     options = {"seed": 2, "by_epoch": by_epoch, "drop_last": drop_last}
-    order = TrainingOrder(length, batch, **options)
+    order = TrainingSampler(length, batch, **options)
     whole = list(itertools.islice(order, 12))
     for seen in range(1, 10):
-        rest = TrainingOrder(length, batch, start=order.position(seen), **options)
+        rest = TrainingSampler(length, batch, start=order.position(seen), **options)
         assert list(itertools.islice(rest, 12 - seen)) == whole[seen:]
         assert rest.position(5) == order.position(seen + 5)
 
 
 @pytest.mark.parametrize("by_epoch", [False, True])
 def test_an_order_goes_on_with_batches_of_another_size(by_epoch):
-    before = TrainingOrder(10, 4, by_epoch=by_epoch)
+    before = TrainingSampler(10, 4, by_epoch=by_epoch)
     seen = [index for batch in itertools.islice(before, 1) for _, index in batch]
-    after = TrainingOrder(10, 3, by_epoch=by_epoch, start=before.position(1))
+    after = TrainingSampler(10, 3, by_epoch=by_epoch, start=before.position(1))
     seen += [index for batch in itertools.islice(after, after.batches_from(4)) for _, index in batch]
     assert sorted(seen) == list(range(10))
 
 
 def test_an_uneven_last_batch_gives_every_process_as_many():
-    orders = [TrainingOrder(7, 2, by_epoch=True, rank=rank, world=2) for rank in (0, 1)]
+    orders = [TrainingSampler(7, 2, by_epoch=True, rank=rank, world=2) for rank in (0, 1)]
     sizes = [[len(batch) for batch in itertools.islice(order, 2)] for order in orders]
     assert sizes == [[2, 2], [2, 2]]
 
@@ -225,19 +226,19 @@ def test_an_uneven_last_batch_gives_every_process_as_many():
     [(False, False, [3, 3, 3, 3, 3]), (True, False, [3, 3, 1, 3, 3]), (True, True, [3, 3, 3, 3, 3])],
 )
 def test_what_happens_at_the_end_of_an_epoch(by_epoch, drop_last, sizes):
-    generator = iter(TrainingOrder(7, 3, by_epoch=by_epoch, drop_last=drop_last))
+    generator = iter(TrainingSampler(7, 3, by_epoch=by_epoch, drop_last=drop_last))
     assert [len(next(generator)) for _ in range(5)] == sizes
 
 
 def test_iterations_see_every_image_equally_often():
-    generator = iter(TrainingOrder(7, 3))
+    generator = iter(TrainingSampler(7, 3))
     drawn = [index for _ in range(14) for _, index in next(generator)]
     assert [drawn.count(index) for index in range(7)] == [6] * 7
 
 
 def test_processes_share_a_batch_without_overlap():
-    orders = [iter(TrainingOrder(12, 2, rank=rank, world=2)) for rank in (0, 1)]
-    whole = iter(TrainingOrder(12, 4))
+    orders = [iter(TrainingSampler(12, 2, rank=rank, world=2)) for rank in (0, 1)]
+    whole = iter(TrainingSampler(12, 4))
     for _ in range(6):
         parts = [next(order) for order in orders]
         assert sorted(parts[0] + parts[1]) == sorted(next(whole))

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from support.tiny import dataset_config, fit, make_streets, records, tiny_config
-from terrazzo.data.dataset import SegmentationDataset, build_dataset
+from terrazzo.data.build import build_dataset
+from terrazzo.data.dataset import SegmentationDataset
 from terrazzo.data.loaders import checked, make_loader
 from terrazzo.data.workers import worker_died
 from terrazzo.data.wrappers import RepeatDataset
@@ -45,7 +46,7 @@ def test_the_file_that_a_worker_died_on_is_named(streets, how, repeated):
     if repeated:
         dataset = RepeatDataset(dataset, times=2)
     order = [[(0, 1), (0, 2)], [(0, 3), (0, 4)], [(0, 5)]]
-    with pytest.raises(UserError, match=r"worker was ended from outside while it read .*03\.png .*lower num_workers"):
+    with pytest.raises(UserError, match=r"worker was killed while it read .*03\.png .*lower num_workers"):
         list(checked(make_loader(dataset, order, 2)))
 
 

@@ -23,6 +23,7 @@ from terrazzo.evaluation.submission import FORMS, SubmissionWriter
 from terrazzo.metrics import Evaluator
 from terrazzo.metrics.cityscapes import IDS
 from terrazzo.sample import Batch, Sample
+from terrazzo.transforms import read_image
 from terrazzo.viz.matrix import matrix_picture
 
 
@@ -92,7 +93,7 @@ def test_all_metrics_and_files_of_one_run(run, config, best, tmp_path):
 def test_a_gallery_keeps_the_worst(tmp_path):
     evaluator, gallery = Evaluator([{"type": "mIoU"}], CLASSES), None
     palette = [[1, 2, 3], [4, 5, 6], [7, 8, 9]]
-    gallery = Gallery(tmp_path, CLASSES, palette, count=2)
+    gallery = Gallery(tmp_path, CLASSES, palette, lambda sample: read_image(sample.image_path), count=2)
     for index, wrong in enumerate([3, 20, 0, 11]):
         image, label = street(index)
         path = save_image(tmp_path / f"{index}.png", image)

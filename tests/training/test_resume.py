@@ -29,7 +29,7 @@ from support.tiny import (
     write_config,
 )
 from terrazzo.data.dataset import SegmentationDataset
-from terrazzo.data.loaders import TrainingOrder
+from terrazzo.data.loaders import TrainingSampler
 from terrazzo.errors import UserError
 from terrazzo.training import validation
 
@@ -137,7 +137,7 @@ def test_past_batches_are_not_read_again(streets, tmp_path, monkeypatch, workers
     monkeypatch.setattr(SegmentationDataset, "__getitem__", counting)
     fit(config, tmp_path / "run", resume=True)
     positions = [tuple(map(int, line.split())) for line in read.read_text().splitlines()]
-    order = iter(TrainingOrder(6, 2, seed=3))
+    order = iter(TrainingSampler(6, 2, seed=3))
     past = [position for _ in range(4) for position in next(order)]
     coming = [position for _ in range(2) for position in next(order)]
     assert set(coming) <= set(positions)

@@ -101,7 +101,7 @@ def test_what_cannot_be_read_is_named(tmp_path, name, image, bands, words):
 
 
 def test_an_array_read_as_a_picture_asks_for_bands(tmp_path):
-    with pytest.raises(UserError, match=r"a.npy is an array and no picture: name the bands"):
+    with pytest.raises(UserError, match=r"a.npy is an array, not a picture: name the bands"):
         read_image(write(tmp_path / "a.npy", BANDS))
 
 

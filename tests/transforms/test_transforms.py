@@ -17,8 +17,9 @@ from terrazzo.registry import TRANSFORMS
 from terrazzo.sample import Sample, Target
 from terrazzo.transforms import Compose, read_image, read_label
 from terrazzo.transforms.crop import ResizeCrop, is_varied
-from terrazzo.transforms.decode import map_label
 from terrazzo.transforms.geometry import crop, resize, resize_crop
+from terrazzo.transforms.labels import LabelMapping
+from terrazzo.transforms.reading import StoredFiles, bind
 
 FACTS = json.loads((GOLDEN / "transforms.json").read_text())["cases"]
 
@@ -171,10 +172,10 @@ def test_a_coloured_label_is_an_error_that_says_what_to_do(tmp_path):
 
 def test_label_values_are_reduced_then_mapped_then_ignored():
     stored = np.array([[0, 1, 2, 3, 11, 255]], np.uint8)
-    assert map_label(stored, reduce_zero_label=True).tolist() == [[255, 0, 1, 2, 10, 255]]
-    assert map_label(stored, True, {1: 7, 2: -1}).tolist() == [[255, 0, 7, 255, 10, 255]]
-    assert map_label(stored, ignore=[11]).tolist() == [[0, 1, 2, 3, 255, 255]]
-    assert map_label(stored.astype(np.int32) * 10, label_map={110: 4}, ignore=[30]).tolist() == [
+    assert LabelMapping(reduce_zero_label=True).apply(stored).tolist() == [[255, 0, 1, 2, 10, 255]]
+    assert LabelMapping(True, {1: 7, 2: -1}).apply(stored).tolist() == [[255, 0, 7, 255, 10, 255]]
+    assert LabelMapping(ignore=[11]).apply(stored).tolist() == [[0, 1, 2, 3, 255, 255]]
+    assert LabelMapping(label_map={110: 4}, ignore=[30]).apply(stored.astype(np.int32) * 10).tolist() == [
         [0, 10, 20, 255, 4, 2550]
     ]
 
@@ -184,8 +185,9 @@ def test_loading_follows_the_dataset_and_checks_the_sizes(tmp_path):
     Image.fromarray(synthetic_label()).save(tmp_path / "a_label.png")
     load = Compose([{"type": "LoadImageFromFile"}, {"type": "LoadAnnotations"}])
     paths = {"image_path": tmp_path / "a.png", "label_path": tmp_path / "a_label.png"}
-    sample = load(Sample(**paths, meta={"reduce_zero_label": True}), np.random.default_rng(0))
-    assert np.array_equal(sample.label, map_label(synthetic_label(), True))
+    files = StoredFiles(LabelMapping(reduce_zero_label=True))
+    sample = load.mapped(lambda step: bind(step, files))(Sample(**paths), np.random.default_rng(0))
+    assert np.array_equal(sample.label, files.mapping.apply(synthetic_label()))
     assert sample.original_size == (97, 131)
     Image.fromarray(synthetic_label(50, 60)).save(tmp_path / "a_label.png")
     with pytest.raises(UserError, match=r"a_label\.png is 60x50 but its image .*a\.png is 131x97"):
@@ -222,7 +224,7 @@ def test_compose_fuses_resize_and_crop_without_changing_the_result(seed):
         {"type": "RandomFlip", "prob": 0.5},
     ]
     fused = Compose(specs)
-    assert isinstance(fused._steps[0], ResizeCrop)
+    assert isinstance(fused.transforms[0], ResizeCrop)
     apart, rng = make_sample(), np.random.default_rng(seed)
     for spec in specs:
         apart = TRANSFORMS.build(spec)(apart, rng)
@@ -421,8 +423,7 @@ def mixed(spec, sizes=((97, 131),) * 4, seed=0):
     transform, rng = TRANSFORMS.build(spec), np.random.default_rng(seed)
     samples = [make_sample(*size, seed=10 * k) for k, size in enumerate(sizes)]
     indices = transform.get_indices(len(sizes), rng)
-    samples[0].meta["mix_samples"] = [samples[index] for index in indices]
-    return transform(samples[0], rng)
+    return transform(samples[0], rng, [samples[index] for index in indices])
 
 
 def test_mosaic_joins_four_images_of_different_sizes_around_a_point():
@@ -430,7 +431,6 @@ def test_mosaic_joins_four_images_of_different_sizes_around_a_point():
     for seed in range(10):
         sample = mixed(spec, [(97, 131), (40, 200), (200, 40), (97, 131)], seed)
         assert sample.size == (128, 160) and sample.label.shape == (128, 160)
-        assert "mix_samples" not in sample.meta
         assert (sample.label != 255).mean() > 0.2
 
 
@@ -445,8 +445,7 @@ def test_class_mix_pastes_half_of_the_other_classes():
     sample = make_sample()
     other = make_sample(seed=5)
     other.targets["label"].array = np.arange(131, dtype=np.uint8)[None].repeat(97, 0) % 4 + 100
-    sample.meta["mix_samples"] = [other]
-    result = run({"type": "ClassMix", "prob": 1.0}, sample)
+    result = TRANSFORMS.build({"type": "ClassMix", "prob": 1.0})(sample, np.random.default_rng(0), [other])
     pasted = result.label >= 100
     pasted &= result.label != 255
     assert len(np.unique(result.label[pasted])) == 2
@@ -460,8 +459,8 @@ def test_copy_paste_takes_whole_regions_of_the_chosen_classes():
     label[10:30, 10:30] = 50
     label[60:90, 60:90] = 60
     other.targets["label"].array = label
-    sample.meta["mix_samples"] = [other]
-    result = run({"type": "CopyPaste", "prob": 1.0, "classes": [50]}, sample)
+    paste = TRANSFORMS.build({"type": "CopyPaste", "prob": 1.0, "classes": [50]})
+    result = paste(sample, np.random.default_rng(0), [other])
     assert np.array_equal(result.label == 50, label == 50)
     assert np.array_equal(result.image[10:30, 10:30], other.image[10:30, 10:30])
 

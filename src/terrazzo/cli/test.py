@@ -89,6 +89,10 @@ def run(args: argparse.Namespace) -> int:
     show = make_folder(Path(args.show_dir)) if args.show_dir else None
     writer = PredictionWriter(show, None if args.format_only else outputs.out, args.opacity)
 
+    def on_start(dataset: Any, *settings: Any) -> None:
+        writer.read_image = dataset.read_image
+        outputs.start(dataset, *settings)
+
     def on_prediction(*prediction: Any) -> None:
         writer.write(*prediction)
         outputs.write(*prediction)
@@ -108,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
             weights=args.weights,
             bootstrap=args.bootstrap,
             score=not args.format_only,
-            on_start=outputs.start,
+            on_start=on_start,
             on_prediction=on_prediction,
             on_seen=outputs.see,
             on_progress=lambda done, total: bar.update(task, completed=done, total=total),
@@ -132,15 +136,15 @@ class PredictionWriter:
 
     def __init__(self, show: Path | None, out: Path | None, opacity: float) -> None:
         self.show, self.out, self.opacity = show, out, opacity
+        self.read_image: Any = None  # the test set's, once it is open
         self.names = OutputNames(*(folder for folder in (show, out) if folder is not None))
 
     def write(self, batch: Any, maps: list[Any], classes: Any, palette: Any) -> None:
         """Write the predictions of one batch, named after the image files."""
         from PIL import Image
 
-        from terrazzo.system.painting import overlay
+        from terrazzo.system.painting import as_picture, overlay
         from terrazzo.viz import add_legend
-        from terrazzo.viz.grid import stored_picture
 
         for sample, prediction in zip(batch.samples, maps, strict=True):
             labels = prediction.cpu().numpy()
@@ -150,7 +154,7 @@ class PredictionWriter:
                 continue
             name = f"{stem}.png"
             if self.show is not None:
-                painted = overlay(stored_picture(sample), labels, palette, self.opacity)
+                painted = overlay(as_picture(self.read_image(sample)), labels, palette, self.opacity)
                 painted = add_legend(painted, labels, classes, palette)
                 save_picture(self.show / name, painted)
             if self.out is not None:

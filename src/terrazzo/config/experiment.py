@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from terrazzo.config.custom_imports import check_custom
+from terrazzo.config.datasets import DataTree, data_tree, folders
 from terrazzo.config.duration import seconds
 from terrazzo.config.evaluators import EvaluatorSettings, evaluator_settings
 from terrazzo.config.ignored import drop_ignored
@@ -34,7 +35,7 @@ AVERAGES = {
 class LoaderSettings:
     """The source of samples, and how they are batched."""
 
-    dataset: dict[str, Any]
+    dataset: DataTree
     batch_size: int = 1
     num_workers: int = 0
     shuffle: bool = False
@@ -160,7 +161,7 @@ def loader_settings(config: Mapping[str, Any], name: str) -> LoaderSettings | No
     if isinstance(sampler, str):
         sampler = {"type": sampler}
     return LoaderSettings(
-        dataset=section["dataset"],
+        dataset=data_tree(section["dataset"], f"{name}.dataset"),
         batch_size=whole_number(section, "batch_size", 1, name),
         num_workers=whole_number(section, "num_workers", 0, name, least=0),
         shuffle=bool(sampler.get("shuffle", True)),
@@ -278,13 +279,9 @@ def hook_settings(hooks: Iterable[Mapping[str, Any]], by_epoch: bool) -> dict[st
 
 
 def class_names(loaders: Iterable[LoaderSettings | None]) -> tuple[tuple[str, ...], list[list[int]]]:
-    """Classes and palette that the data sections name themselves; empty where they come from a declaration."""
+    """The classes and palette that the data sections name; empty where they come from a declaration."""
     for loader in loaders:
-        spec: Any = loader.dataset if loader else None
-        while isinstance(spec, Mapping):
-            meta = spec.get("metainfo") or {}
-            if meta.get("classes"):
-                return tuple(meta["classes"]), [list(colour) for colour in meta.get("palette") or ()]
-            inner = spec.get("dataset") or spec.get("datasets")
-            spec = inner[0] if isinstance(inner, (list, tuple)) and inner else inner
+        first = next(folders(loader.dataset)) if loader else None
+        if first is not None and first.class_names:
+            return first.class_names, [list(colour) for colour in (first.metainfo or {}).get("palette") or ()]
     return (), []

@@ -1,26 +1,70 @@
-"""Loaders for an experiment, and its class names."""
+"""From an experiment's data to opened data sets, and its class names."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from terrazzo.config.datasets import (
+    ClassBalancedData,
+    ConcatenatedData,
+    DataTree,
+    FolderData,
+    RepeatedData,
+    data_tree,
+    folders,
+)
 from terrazzo.config.experiment import Experiment, LoaderSettings
-from terrazzo.data.dataset import SegmentationDataset, build_dataset, leaves
+from terrazzo.data.dataset import SegmentationDataset, check_known
+from terrazzo.data.wrappers import (
+    ClassBalancedDataset,
+    ConcatDataset,
+    Dataset,
+    MultiImageMixDataset,
+    RepeatDataset,
+)
 from terrazzo.errors import UserError
 from terrazzo.registry import DATASETS
 from terrazzo.system.palette import default_palette
 
 
-def open_dataset(settings: LoaderSettings, num_classes: int | None, where: str, seed: int = 0) -> Any:
-    """The data set of a loader, its classes agreeing with the model's; None is a model of something else.
+def open_dataset(settings: LoaderSettings, num_classes: int | None, where: str, seed: int = 0) -> Dataset:
+    """Open the data set of a loader, its classes agreeing with the model's; None is a model of something else.
 
     Raises UserError where they do not agree.
     """
-    dataset = build_dataset(settings.dataset, f"{where}.dataset", seed=seed)
-    for leaf in leaves(dataset):
+    dataset = open_tree(settings.dataset, seed)
+    leaves = dataset.leaves()
+    for leaf in leaves:
         agree_on_classes(leaf, num_classes, where)
-    dataset.classes, dataset.palette = leaves(dataset)[0].classes, leaves(dataset)[0].palette
+    dataset.classes, dataset.palette = leaves[0].classes, leaves[0].palette
     return dataset
+
+
+def open_tree(tree: DataTree, seed: int = 0) -> Dataset:
+    """Open a data set, or several wrapped. Raises UserError for missing files and unknown keys."""
+    if isinstance(tree, FolderData):
+        return open_folder(tree, seed)
+    parts = [open_tree(part, seed) for part in tree.parts]
+    if isinstance(tree, ConcatenatedData):
+        return ConcatDataset(parts)
+    if isinstance(tree, RepeatedData):
+        return RepeatDataset(parts[0], tree.times)
+    if isinstance(tree, ClassBalancedData):
+        return ClassBalancedDataset(parts[0], tree.oversample_thr)
+    return MultiImageMixDataset(parts[0], tree.pipeline, tree.skip_type_keys, seed)
+
+
+def open_folder(data: FolderData, seed: int = 0) -> SegmentationDataset:
+    """Open a data set on disk."""
+    declared = DATASETS.get(data.type, data.where)
+    check_known(data)
+    return SegmentationDataset(declared, data, seed)
+
+
+def build_dataset(section: Mapping[str, Any], where: str = "dataset", seed: int = 0) -> Dataset:
+    """Open the data set that a config section describes."""
+    return open_tree(data_tree(section, where), seed)
 
 
 def agree_on_classes(dataset: SegmentationDataset, num_classes: int | None, where: str) -> None:
@@ -41,13 +85,11 @@ def class_names(experiment: Experiment, num_classes: int) -> tuple[list[str], li
     """Class names and palette as the config or the declared data set gives them, else numbers and default colours."""
     classes, palette = list(experiment.classes), list(experiment.palette)
     loader = experiment.test or experiment.val or experiment.train
-    spec: Any = loader.dataset if loader else {}
-    while isinstance(spec, dict) and not classes:
-        if str(spec.get("type", "")) in DATASETS:
-            declared = DATASETS.get(spec["type"])
+    if loader is not None and not classes:
+        kind = next(folders(loader.dataset)).type
+        if kind in DATASETS:
+            declared = DATASETS.get(kind)
             classes, palette = list(declared.classes), [list(colour) for colour in declared.palette]
-        inner = spec.get("dataset") or spec.get("datasets")
-        spec = inner[0] if isinstance(inner, (list, tuple)) and inner else inner
     if len(classes) != num_classes:
         classes, palette = [str(index) for index in range(num_classes)], []
     return classes, palette or [list(colour) for colour in default_palette(num_classes)]

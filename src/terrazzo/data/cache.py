@@ -23,7 +23,7 @@ from terrazzo.transforms.stored import read_size
 
 KINDS = ("ram", "disk")
 MEMORY, MEMINFO, GROUP = Path("/dev/shm"), Path("/proc/meminfo"), Path("/sys/fs/cgroup")
-PROBED = 32  # images whose sizes tell how much space all will take
+PROBED = 32  # images by whose sizes the space for all is estimated
 GIB = 2**30
 
 
@@ -35,20 +35,20 @@ class DecodedCache:
     is_full: bool = False
 
     def get(self, path: Path, variant: str, read: Callable[[], np.ndarray]) -> np.ndarray:
-        """The array that `read` makes of the file at `path`, read-only; made and kept at the first call."""
-        place = self.place(path, variant)
-        if place is None:
+        """Return the array that `read` gives for the file at `path`, read-only; it is kept at the first call."""
+        stored = self.path_of(path, variant)
+        if stored is None:
             return read()
         try:
-            return np.load(place, mmap_mode="r", allow_pickle=False).view(np.ndarray)
+            return np.load(stored, mmap_mode="r", allow_pickle=False).view(np.ndarray)
         except (OSError, ValueError, EOFError):  # not there yet, or not whole
             array = read()
         if not self.is_full:
-            self.keep(place, array)
+            self.keep(stored, array)
         return array
 
-    def place(self, path: Path, variant: str) -> Path | None:
-        """Where the array of a file as it is now belongs; None if there is no such file."""
+    def path_of(self, path: Path, variant: str) -> Path | None:
+        """Return the path for the array of a file as it is now, None if there is no such file."""
         try:
             found = path.stat()
         except OSError:
@@ -155,14 +155,14 @@ def enter(folder: Path) -> None:
 
 
 def leave(folder: Path, process: int) -> None:
-    """Take this process's mark away, and the folder with the last one."""
+    """Remove the marker of this process, and the folder with the last one."""
     if process == os.getpid():  # not in a process forked from it
         (folder / f"user-{process}").unlink(missing_ok=True)
         leave_dead(folder)
 
 
 def leave_dead(folder: Path) -> None:
-    """Take the marks of ended processes away; without any mark, the folder's content."""
+    """Remove the markers of ended processes; without any marker, the folder's content."""
     markers = list(folder.glob("user-*"))
     alive = [marker for marker in markers if is_alive(int(marker.name.removeprefix("user-")))]
     for marker in set(markers) - set(alive):

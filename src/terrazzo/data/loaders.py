@@ -1,4 +1,4 @@
-"""Batches: which samples come when, and how they are stacked."""
+"""Batches: the order of samples, and how they are stacked."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
-from terrazzo.data.dataset import Failure
+from terrazzo.data.dataset import LoadError
 from terrazzo.data.workers import Watched, start_worker, worker_count, worker_died
 from terrazzo.errors import UserError
 from terrazzo.sample import Batch, Sample, Target
+from terrazzo.system.arithmetic import ceil_div
 
 Position = tuple[int, int]  # epoch, index
 
 
-class TrainingOrder(Sampler[list[Position]]):
-    """The batches of a whole training run, a fresh permutation each epoch, from `start` (epoch, sample in it) on.
+class TrainingSampler(Sampler[list[Position]]):
+    """The batches of a whole training run, a new permutation each epoch, beginning at `start` (epoch, sample in it).
 
-    Without `drop_last`, `by_epoch` ends each epoch with a smaller batch; otherwise batches run on across epochs. With
+    Without `drop_last`, `by_epoch` ends each epoch with a smaller batch; otherwise batches continue across epochs. With
     several processes, each takes every `world`-th sample of a batch, and an uneven last one is filled up.
     """
 
@@ -47,17 +48,17 @@ class TrainingOrder(Sampler[list[Position]]):
 
     @property
     def batches_per_epoch(self) -> int:
-        """Batches in one epoch (rounded up where batches run on across epochs)."""
+        """Batches in one epoch (rounded up where batches continue across epochs)."""
         return self.batches_from(0)
 
     def batches_from(self, sample: int) -> int:
         """Batches that an epoch has left when `sample` of its samples have been seen; a whole one has at least one."""
         left = self.length - sample
-        count = left // self.batch_size if self.by_epoch and self.drop_last else -(-left // self.batch_size)
+        count = left // self.batch_size if self.by_epoch and self.drop_last else ceil_div(left, self.batch_size)
         return max(count, int(sample == 0))
 
     def position(self, batches: int) -> Position:
-        """Where the run is after `batches` more than `start`: (epoch, sample in it)."""
+        """Return the position `batches` after `start`: (epoch, sample in it)."""
         epoch, sample = self.start
         if not self.by_epoch:
             epochs, sample = divmod(sample + batches * self.batch_size, self.length)
@@ -96,11 +97,11 @@ class TrainingOrder(Sampler[list[Position]]):
             waiting = waiting[self.batch_size :]
 
 
-class RareClassOrder(TrainingOrder):
+class RareClassSampler(TrainingSampler):
     """Training batches in which rare classes are frequent (rare class sampling; DAFormer, Hoyer et al., CVPR 2022).
 
-    For every place of an epoch a class is drawn by `chances`, then an image that shows it (`shown`: images, classes);
-    images without any class are never drawn. Every draw has an epoch number of its own, so that an image that comes
+    For every position of an epoch a class is drawn by `chances`, then an image that shows it (`shown`: images,
+    classes); images without any class are never drawn. Every draw has its own epoch number, so that an image drawn
     twice is cropped twice.
     """
 
@@ -112,21 +113,23 @@ class RareClassOrder(TrainingOrder):
     def epoch(self, number: int) -> list[Position]:
         rng = np.random.default_rng([self.seed, number])
         classes = rng.choice(len(self.chances), size=self.length, p=self.chances)
-        places = enumerate(zip(classes, rng.random(self.length), strict=True))
-        images = ((place, self.images[index], share) for place, (index, share) in places)
-        return [(number * self.length + place, int(shown[int(share * len(shown))])) for place, shown, share in images]
+        draws = enumerate(zip(classes, rng.random(self.length), strict=True))
+        images = ((position, self.images[index], share) for position, (index, share) in draws)
+        return [
+            (number * self.length + position, int(shown[int(share * len(shown))])) for position, shown, share in images
+        ]
 
 
-def collate(samples: Sequence[Any]) -> Batch | Failure:
-    """Stack samples, smaller ones padded on the right and below. One that could not be read makes it a Failure.
+def collate(samples: Sequence[Any]) -> Batch | LoadError:
+    """Stack samples, smaller ones padded on the right and below. One that could not be read makes it a LoadError.
 
-    The views that test-time augmentation makes of one image, a list, become a batch of theirs.
+    The views that test-time augmentation makes from one image, a list, become a separate batch.
     """
     if isinstance(samples[0], list):
         return collate_views(samples[0])
     read = [sample for sample in samples if isinstance(sample, Sample)]
     if len(read) < len(samples):
-        return next(sample for sample in samples if isinstance(sample, Failure))
+        return next(sample for sample in samples if isinstance(sample, LoadError))
     sizes = [sample.size for sample in read]
     height, width = max(size[0] for size in sizes), max(size[1] for size in sizes)
     tensors = [padded(to_tensor(sample.image), height, width, 0) for sample in read]
@@ -134,19 +137,19 @@ def collate(samples: Sequence[Any]) -> Batch | Failure:
         tensors = [tensor.float() for tensor in tensors]
     if len({len(tensor) for tensor in tensors}) > 1:
         listed = ", ".join(f"{sample.image_path} has {len(one)}" for sample, one in zip(read, tensors, strict=True))
-        return Failure(f"images of different numbers of bands ({listed}): name those to use with `bands`")
+        return LoadError(f"images of different numbers of bands ({listed}): name those to use with `bands`")
     images = torch.stack(tensors)
     targets = {}
     for name in read[0].targets:
         maps = [target_tensor(sample.targets[name], sample.size, height, width) for sample in read]
         if len({one.shape for one in maps}) > 1:
             files = ", ".join(str(sample.image_path) for sample in read)
-            return Failure(f"targets '{name}' of different sizes do not fit in one batch ({files}): set batch_size=1")
+            return LoadError(f"targets '{name}' of different sizes do not fit in one batch ({files}): set batch_size=1")
         targets[name] = torch.stack(maps)
     return Batch(images, targets, [without_arrays(sample) for sample in read], sizes)
 
 
-def collate_views(views: list[Sample]) -> Batch | Failure:
+def collate_views(views: list[Sample]) -> Batch | LoadError:
     """Stack the views of one image, with the targets of the first alone."""
     batch = collate([replace(view, targets={}) for view in views])
     if isinstance(batch, Batch):
@@ -209,20 +212,20 @@ def make_loader(
         collate_fn=collate,
         pin_memory=pin_memory,
         worker_init_fn=start_worker,
-        generator=torch.Generator(),  # else every pass would draw from the generator that dropout uses
+        generator=torch.Generator(),  # otherwise every pass would draw from the generator that dropout uses
         **options,
     )
 
 
 def checked(loader: DataLoader) -> Iterator[Batch]:
-    """The batches; a Failure among them is raised as the UserError that it stands for, the workers ended first.
+    """The batches; a LoadError among them is raised as a UserError, after the workers have ended.
 
     Raises UserError too for a worker that has died, naming the file that it was reading.
     """
     batches, at_end = iter(loader), False
     try:
         for batch in batches:
-            if isinstance(batch, Failure):
+            if isinstance(batch, LoadError):
                 raise UserError(batch.message)
             yield batch
         at_end = True

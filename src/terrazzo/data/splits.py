@@ -7,18 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from terrazzo.config.config import Config
-from terrazzo.config.experiment import LoaderSettings, make_experiment
+from terrazzo.config.datasets import same_files
+from terrazzo.config.experiment import make_experiment
 from terrazzo.config.load import load_config
 from terrazzo.config.short_form import expand as short
 from terrazzo.data.build import open_dataset
 from terrazzo.data.discovery.data_root import locate
+from terrazzo.data.wrappers import Dataset
 from terrazzo.errors import UserError
 
 SPLITS = ("train", "val", "test")
 
 
 def load_for_data(source: Any, overrides: dict[str, Any] | None = None, *, trust: bool = False) -> Config:
-    """A config to look at its data with: a short form may lack mean and std, which are to be found out."""
+    """Load a config for its data alone: a short form may lack mean and std, which statistics are to find."""
     overrides = dict(overrides or {})
     written = load_config(source, overrides, upgrade=False, trust=trust)
     if short.is_short(written) and not {"mean", "std"} & set(written):
@@ -28,8 +30,8 @@ def load_for_data(source: Any, overrides: dict[str, Any] | None = None, *, trust
 
 def open_splits(
     config: Config, splits: Sequence[str] = (), *, data_root: str | Path | None = None, seed: int = 0
-) -> dict[str, Any]:
-    """The data sets of `splits` by name, by default of all that a config has; `test` is left out where it is `val`.
+) -> dict[str, Dataset]:
+    """Open the data sets of `splits` by name, by default of all that a config has; `test` is omitted where it is `val`.
 
     Raises UserError for a split that the config does not have.
     """
@@ -39,7 +41,8 @@ def open_splits(
     config = locate(config, data_root, splits or SPLITS)
     experiment = make_experiment(config)
     settings = {split: getattr(experiment, split) for split in splits or SPLITS}
-    if not splits and settings["val"] and settings["test"] and same_files(settings["val"], settings["test"]):
+    val, test = settings.get("val"), settings.get("test")
+    if not splits and val and test and same_files(val.dataset, test.dataset):
         del settings["test"]
     for split in splits:
         if settings[split] is None:
@@ -50,14 +53,8 @@ def open_splits(
     }
 
 
-def same_files(one: LoaderSettings, other: LoaderSettings) -> bool:
-    """Whether two splits are the same data set, whatever their pipelines."""
-    first, second = ({key: value for key, value in x.dataset.items() if key != "pipeline"} for x in (one, other))
-    return first == second
-
-
 def num_classes(model: dict[str, Any]) -> int:
-    """The number of classes of a model section. Raises UserError where it does not say it."""
+    """The number of classes of a model section. Raises UserError where it does not have it."""
     head = model.get("decode_head")
     head = head[-1] if isinstance(head, (list, tuple)) and head else head
     if not isinstance(head, dict) or not isinstance(head.get("num_classes"), int):

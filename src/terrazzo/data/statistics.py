@@ -1,4 +1,4 @@
-"""What a data set holds: sizes, means and deviations of the bands, classes; one pass over the files, in parallel."""
+"""Sizes, means and deviations of the bands, and classes of a data set: one pass over the files, in parallel."""
 
 from __future__ import annotations
 
@@ -13,16 +13,10 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from terrazzo.data.dataset import SegmentationDataset, leaves
+from terrazzo.data.dataset import SegmentationDataset
+from terrazzo.data.wrappers import Dataset
 from terrazzo.errors import UserError
 from terrazzo.sample import Sample
-
-# steps of a pipeline that make the values which the preprocessor normalises; they stand before any that is random
-LOADERS = (
-    "LoadImageFromFile", "InferencerLoader", "LoadSingleRSImageFromFile", "LoadMultipleRSImageFromFile",
-    "LoadBiomedicalImageFromFile", "LoadBiomedicalData", "ConcatCDInput",
-)  # fmt: skip
-VALUES = ("Rerange", "RGB2Gray", "CLAHE", "AdjustGamma")
 
 
 @dataclass
@@ -35,7 +29,7 @@ class Moments:
 
     @classmethod
     def of(cls, image: np.ndarray) -> Moments:
-        """Those of an image (..., C); NaN is left out."""
+        """Return those of an image (..., C), without NaN."""
         pixels = image.reshape(-1, image.shape[-1])
         known = np.isfinite(pixels) if pixels.dtype.kind == "f" else np.ones(pixels.shape[1], bool)[None]
         count = np.broadcast_to(known, pixels.shape).sum(axis=0)
@@ -77,7 +71,7 @@ class Statistics:
     shown: np.ndarray | None = None  # images that show each class
 
     def add(self, size: tuple[int, int], moments: Moments, counts: np.ndarray | None, ignored: int) -> None:
-        """Count one image in."""
+        """Add one image."""
         self.images += 1
         self.sizes[size] += 1
         self.moments = moments if self.moments is None else self.moments + moments
@@ -117,9 +111,9 @@ class Statistics:
         return found
 
 
-def survey(dataset: Any, split: str = "data", console: Console | None = None) -> Statistics:
+def survey(dataset: Dataset, split: str = "data", console: Console | None = None) -> Statistics:
     """The statistics of a data set, or of all those inside its wrappers. Raises UserError naming a broken file."""
-    items = [(leaf, index) for leaf in leaves(dataset) for index in range(len(leaf))]
+    items = [(leaf, index) for leaf in dataset.leaves() for index in range(len(leaf))]
     result = Statistics(classes=tuple(dataset.classes))
     with ThreadPoolExecutor(max(1, min(8, os.cpu_count() or 1))) as pool:
         work = pool.map(lambda item: look_at(*item), items)
@@ -143,18 +137,18 @@ def look_at(leaf: SegmentationDataset, index: int) -> tuple[tuple[int, int], Mom
 
 
 def loaded(leaf: SegmentationDataset, index: int) -> Sample:
-    """An image in the values that the preprocessor sees, before anything random. Raises UserError without a loader."""
-    sample, rng = leaf.start(index), np.random.default_rng(0)
-    for step in leaf.pipeline.transforms:
-        if type(step).__name__ in (*LOADERS, *VALUES):
-            sample = step(sample, rng)
+    """Return an image in the values that the preprocessor sees, before anything random.
+
+    Raises UserError for a pipeline that reads no image.
+    """
+    sample = leaf.pipeline.image_values()(leaf.start(index), np.random.default_rng(0))
     if sample.image is None:
         raise UserError("the pipeline loads no image: it needs LoadImageFromFile")
     return sample
 
 
 def config_lines(statistics: Statistics, config: Mapping[str, Any], is_short: bool) -> list[str]:
-    """What to write into the config for these means and deviations: lines of the short form, or a model's section."""
+    """Return the lines of config with these means and deviations: of the short form, or of a model's section."""
     preprocessor = config["model"].get("data_preprocessor") or config.get("data_preprocessor") or {}
     values: list[Sequence[float]] = [statistics.mean, statistics.std]
     if len(statistics.mean) == 3 and not is_short and not any(map(preprocessor.get, ("bgr_to_rgb", "rgb_to_bgr"))):

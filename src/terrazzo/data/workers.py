@@ -1,4 +1,4 @@
-"""The processes that read samples ahead: how they behave, and what is said when one of them dies."""
+"""The processes that read samples ahead: how they behave, and the message when one of them dies."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from typing import Any
 
 import cv2
 import torch
-from torch.utils.data import Dataset, get_worker_info
+from torch.utils.data import Dataset as TorchDataset
+from torch.utils.data import get_worker_info
 
-from terrazzo.data.wrappers import as_position, origins
+from terrazzo.data.wrappers import Dataset, as_position
 from terrazzo.errors import UserError
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
@@ -22,10 +23,10 @@ KEPT_MEMORY, LARGEST_KEPT_BLOCK = 512 * 2**20, 32 * 2**20  # bytes; the second i
 IDLE = -1
 
 
-class Watched(Dataset[Any]):
+class Watched(TorchDataset[Any]):
     """A data set that notes, where all processes see it, which sample each of its worker processes is reading."""
 
-    def __init__(self, dataset: Any, workers: int) -> None:
+    def __init__(self, dataset: Dataset, workers: int) -> None:
         self.dataset = dataset
         self.classes, self.palette = dataset.classes, dataset.palette
         self.reading = torch.full((workers, 2), IDLE, dtype=torch.int64).share_memory_()  # process id, index
@@ -36,35 +37,35 @@ class Watched(Dataset[Any]):
     def __getitem__(self, position: Any) -> Any:
         worker = get_worker_info()
         assert worker is not None, "only worker processes read a watched data set"
-        place = self.reading[worker.id]
-        place[0], place[1] = os.getpid(), as_position(position)[1]
+        slot = self.reading[worker.id]
+        slot[0], slot[1] = os.getpid(), as_position(position)[1]
         sample = self.dataset[position]
-        place[1] = IDLE
+        slot[1] = IDLE
         return sample
 
     def files_of(self, processes: set[int]) -> list[Path]:
         """The images that these processes were reading."""
-        found = origins(self.dataset)
+        found = self.dataset.origins()
         indices = [index for process, index in self.reading.tolist() if process in processes and index != IDLE]
         return [leaf.pairs[inner][0] for leaf, inner in (found[index] for index in indices)]
 
 
 def worker_died(problem: RuntimeError, dataset: Any) -> UserError:
-    """What to say of an error of torch's about a worker that is gone."""
+    """Return the error to report in place of one of torch's about a worker that is gone."""
     reason = str(problem).splitlines()[0]
-    told = re.search(r"\(pids?(?:\(s\))? ([\d, ]+)\)", reason)
-    processes = {int(number) for number in re.findall(r"\d+", told.group(1))} if told else set()
+    named = re.search(r"\(pids?(?:\(s\))? ([\d, ]+)\)", reason)
+    processes = {int(number) for number in re.findall(r"\d+", named.group(1))} if named else set()
     files = dataset.files_of(processes) if isinstance(dataset, Watched) else []
-    place = f" while it read {' and '.join(map(str, files))}" if files else ""
+    during = f" while it read {' and '.join(map(str, files))}" if files else ""
     look = "; if it is always the same file, it is damaged or too large" if files else ""
     return UserError(
-        f"a loader worker was ended from outside{place} ({reason}), most often for want of memory: lower num_workers "
+        f"a loader worker was killed{during} ({reason}), most often because memory ran out: lower num_workers "
         f"(`workers`){look}"
     )
 
 
 def start_worker(_: int) -> None:
-    """A loader worker uses one thread, and leaves it to the main process what an interrupt means."""
+    """Make a loader worker use one thread, and leave interrupts to the main process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "alarm"):  # a SIGTERM to all processes leaves a minute to serve the last step, and to save
         signal.signal(signal.SIGTERM, lambda *_: signal.alarm(60))
@@ -82,5 +83,5 @@ def keep_freed_memory() -> None:
 
 
 def worker_count(wanted: int) -> int:
-    """At most one worker a core."""
+    """Return the number of workers: at most one per core."""
     return max(0, min(wanted, os.cpu_count() or 1))

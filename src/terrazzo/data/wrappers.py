@@ -1,61 +1,92 @@
-"""Data sets made of others: joined, repeated, balanced, mixed."""
+"""Data sets built from others: joined, repeated, balanced, mixed."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from terrazzo.errors import UserError
 from terrazzo.sample import Sample
-from terrazzo.transforms import Compose
+from terrazzo.transforms.compose import Compose, build_steps
+from terrazzo.transforms.mix import Mixing
+
+if TYPE_CHECKING:
+    from terrazzo.data.dataset import LoadError, SegmentationDataset
 
 Position = tuple[int, int]  # epoch, index
 MIXING_STREAM = 1  # keeps a mixture's random numbers apart from those of the samples that go into it
 
 
+class Dataset(Protocol):
+    """Samples by (epoch, index), with the classes that their labels have."""
+
+    classes: tuple[str, ...]
+    palette: list[list[int]]
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, position: int | Position) -> Sample | list[Sample] | LoadError: ...
+
+    def origins(self) -> list[tuple[SegmentationDataset, int]]:
+        """The data set on disk and the index in it of every sample."""
+        ...
+
+    def leaves(self) -> list[SegmentationDataset]:
+        """The data sets on disk."""
+        ...
+
+    def read_image(self, sample: Sample) -> np.ndarray:
+        """Return the image of one of its samples as it is stored."""
+        ...
+
+
 def as_position(position: int | Position) -> Position:
-    """(epoch, index); a mere index is of epoch 0."""
+    """Return (epoch, index); a mere index is of epoch 0."""
     return position if isinstance(position, tuple) else (0, position)
 
 
 class Wrapper:
     """A data set that reads its samples from `parts`, whose classes are those of the first."""
 
-    def __init__(self, parts: Sequence[Any]) -> None:
+    def __init__(self, parts: Sequence[Dataset]) -> None:
         self.parts = list(parts)
         self.classes, self.palette = self.parts[0].classes, self.parts[0].palette
 
-    def origins(self) -> list[tuple[Any, int]]:
+    def origins(self) -> list[tuple[SegmentationDataset, int]]:
         """The data set on disk and the index in it that each sample comes from."""
-        return [origin for part in self.parts for origin in origins(part)]
+        return [origin for part in self.parts for origin in part.origins()]
+
+    def leaves(self) -> list[SegmentationDataset]:
+        """The data sets on disk."""
+        return [leaf for part in self.parts for leaf in part.leaves()]
+
+    def read_image(self, sample: Sample) -> np.ndarray:
+        """Return the image of one of the samples as it is stored."""
+        return next(leaf for leaf in self.leaves() if sample.image_path in leaf.images).read_image(sample)
 
     def __len__(self) -> int:
         return sum(len(part) for part in self.parts)
 
-
-def origins(dataset: Any) -> list[tuple[Any, int]]:
-    """The data set on disk and the index in it of every sample, through any wrappers."""
-    return dataset.origins() if isinstance(dataset, Wrapper) else [(dataset, index) for index in range(len(dataset))]
+    def __getitem__(self, position: int | Position) -> Sample | list[Sample] | LoadError:
+        raise NotImplementedError
 
 
 class ConcatDataset(Wrapper):
     """Several data sets one after the other."""
 
-    def __init__(self, datasets: Sequence[Any]) -> None:
-        if not datasets:
-            raise UserError("ConcatDataset: `datasets` is empty")
+    def __init__(self, datasets: Sequence[Dataset]) -> None:
         super().__init__(datasets)
         self.starts = np.cumsum([0, *(len(dataset) for dataset in datasets)])
 
-    def locate(self, index: int) -> tuple[Any, int]:
-        """The data set of an index and the index inside it."""
+    def locate(self, index: int) -> tuple[Dataset, int]:
+        """Return the data set of an index and the index inside it."""
         which = int(np.searchsorted(self.starts, index, side="right")) - 1
         return self.parts[which], index - int(self.starts[which])
 
-    def __getitem__(self, position: int | Position) -> Any:
+    def __getitem__(self, position: int | Position) -> Sample | list[Sample] | LoadError:
         epoch, index = as_position(position)
         dataset, inner = self.locate(index)
         return dataset[epoch, inner]
@@ -64,17 +95,17 @@ class ConcatDataset(Wrapper):
 class RepeatDataset(Wrapper):
     """A data set `times` over; every repetition draws its own randomness."""
 
-    def __init__(self, dataset: Any, times: int) -> None:
+    def __init__(self, dataset: Dataset, times: int) -> None:
         super().__init__([dataset])
         self.dataset, self.times = dataset, times
 
-    def origins(self) -> list[tuple[Any, int]]:
-        return origins(self.dataset) * self.times
+    def origins(self) -> list[tuple[SegmentationDataset, int]]:
+        return self.dataset.origins() * self.times
 
     def __len__(self) -> int:
         return self.times * len(self.dataset)
 
-    def __getitem__(self, position: int | Position) -> Any:
+    def __getitem__(self, position: int | Position) -> Sample | list[Sample] | LoadError:
         epoch, index = as_position(position)
         repetition, inner = divmod(index, len(self.dataset))
         return self.dataset[epoch * self.times + repetition, inner]
@@ -83,13 +114,11 @@ class RepeatDataset(Wrapper):
 class ClassBalancedDataset(Wrapper):
     """Images that show rare classes several times over (repeat factor sampling; Gupta et al., LVIS, CVPR 2019).
 
-    A class that a share f of the images shows asks for sqrt(`oversample_thr` / f) times, at least one; an image comes
-    as often as the rarest of its classes asks for, rounded up.
+    A class that a share f of the images shows requires sqrt(`oversample_thr` / f) times, at least one; an image is
+    repeated as often as the rarest of its classes requires, rounded up.
     """
 
-    def __init__(self, dataset: Any, oversample_thr: float) -> None:
-        if not 0 < oversample_thr <= 1:
-            raise UserError(f"ClassBalancedDataset: oversample_thr is a share of the images, not {oversample_thr}")
+    def __init__(self, dataset: Dataset, oversample_thr: float) -> None:
         super().__init__([dataset])
         self.dataset = dataset
         shown = shown_classes(dataset)  # images, classes
@@ -99,22 +128,23 @@ class ClassBalancedDataset(Wrapper):
         self.repetitions = np.concatenate([np.arange(count) for count in times])
         self.most = int(times.max())
 
-    def origins(self) -> list[tuple[Any, int]]:
-        inner = origins(self.dataset)
+    def origins(self) -> list[tuple[SegmentationDataset, int]]:
+        inner = self.dataset.origins()
         return [inner[index] for index in self.indices]
 
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, position: int | Position) -> Any:
+    def __getitem__(self, position: int | Position) -> Sample | list[Sample] | LoadError:
         epoch, index = as_position(position)
         return self.dataset[epoch * self.most + int(self.repetitions[index]), int(self.indices[index])]
 
 
-def shown_classes(dataset: Any) -> np.ndarray:
-    """Whether each image (rows) shows each class (columns), from the label files. Raises UserError without labels."""
-    paths = [(leaf, leaf.pairs[index][1]) for leaf, index in origins(dataset)]
-    if any(path is None for _, path in paths):
+def shown_classes(dataset: Dataset) -> np.ndarray:
+    """Mark the classes (columns) that each image (row) shows, by its label file. Raises UserError without labels."""
+    labels = [(leaf, leaf.pairs[index][1]) for leaf, index in dataset.origins()]
+    paths = [(leaf, path) for leaf, path in labels if path is not None]
+    if len(paths) < len(labels):
         raise UserError("ClassBalancedDataset needs labels: data_prefix has no seg_map_path")
     different = list(dict.fromkeys(paths))
     with ThreadPoolExecutor() as pool:
@@ -125,41 +155,36 @@ def shown_classes(dataset: Any) -> np.ndarray:
 class MultiImageMixDataset(Wrapper):
     """A data set whose samples go through a second `pipeline`, where transforms may mix several of them.
 
-    `skip_type_keys` names transforms of the pipeline to leave out.
+    `skip_type_keys` names transforms of the pipeline to skip.
     """
 
     def __init__(
-        self, dataset: Any, pipeline: Sequence[Any], skip_type_keys: Sequence[str] | None = None, seed: int = 0
+        self, dataset: Dataset, pipeline: Sequence[Any], skip_type_keys: Sequence[str] = (), seed: int = 0
     ) -> None:
         super().__init__([dataset])
         self.dataset, self.seed = dataset, seed
-        stages: list[list[Any]] = [[]]  # a transform that mixes begins a new one
-        for transform in Compose(pipeline).transforms:
-            if type(transform).__name__ in (skip_type_keys or ()):
+        stages: list[tuple[Mixing | None, list[Any]]] = [(None, [])]  # a transform that mixes begins a new one
+        for transform in build_steps(pipeline):
+            if type(transform).__name__ in skip_type_keys:
                 continue
-            if hasattr(transform, "get_indices"):
-                stages.append([])
-            stages[-1].append(transform)
-        self.stages = [Compose(stage) for stage in stages if stage]
+            if isinstance(transform, Mixing):
+                stages.append((transform, []))
+            else:
+                stages[-1][1].append(transform)
+        self.stages = [(mixing, Compose(steps)) for mixing, steps in stages]
 
-    def __getitem__(self, position: int | Position) -> Any:
+    def __getitem__(self, position: int | Position) -> Sample | list[Sample] | LoadError:
         epoch, index = as_position(position)
         rng = np.random.default_rng([self.seed, epoch, index, MIXING_STREAM])
-        sample = self.dataset[epoch, index]
-        for stage in self.stages:
-            first = stage.transforms[0]
-            if isinstance(sample, Sample) and hasattr(first, "get_indices"):
-                partners = [self.dataset[epoch, other] for other in first.get_indices(len(self.dataset), rng)]
-                failures = [partner for partner in partners if not isinstance(partner, Sample)]
-                if failures:
-                    return failures[0]
-                sample.meta["mix_samples"] = partners
+        sample: Any = self.dataset[epoch, index]
+        for mixing, pipeline in self.stages:
             if not isinstance(sample, Sample):
                 return sample
-            sample = stage(sample, rng)
+            if mixing is not None:
+                others = [self.dataset[epoch, other] for other in mixing.get_indices(len(self.dataset), rng)]
+                partners = [other for other in others if isinstance(other, Sample)]
+                if len(partners) < len(others):
+                    return next(other for other in others if not isinstance(other, Sample))
+                sample = mixing(sample, rng, partners)
+            sample = pipeline(sample, rng)
         return sample
-
-
-WRAPPERS: dict[str, Any] = {
-    kind.__name__: kind for kind in (ConcatDataset, RepeatDataset, ClassBalancedDataset, MultiImageMixDataset)
-}

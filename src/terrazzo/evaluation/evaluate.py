@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
+from terrazzo.config.datasets import with_pipeline
 from terrazzo.config.evaluators import EvaluatorSettings, checked_metric
 from terrazzo.config.experiment import LoaderSettings, make_experiment
 from terrazzo.config.load import load_config
 from terrazzo.data.build import open_dataset
 from terrazzo.data.checks.run import check_labels
-from terrazzo.data.dataset import with_pipeline
 from terrazzo.data.discovery.data_root import locate
 from terrazzo.data.loaders import make_loader
 from terrazzo.errors import UserError

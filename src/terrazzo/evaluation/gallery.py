@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
@@ -18,7 +18,6 @@ from terrazzo.metrics.per_image import image_iou
 from terrazzo.sample import Sample
 from terrazzo.system.files import write_whole
 from terrazzo.system.painting import as_picture, colour_map, error_map
-from terrazzo.transforms.loading import LoadImageFromFile
 from terrazzo.viz.report import STYLE, swatch
 
 PARTS = ("image", "label", "prediction", "errors")
@@ -39,8 +38,14 @@ class Gallery:
     """Pictures of the `count` images with the lowest mean IoU; the page shows the worst first."""
 
     def __init__(
-        self, folder: Path, classes: Sequence[str], palette: Sequence[Sequence[int]], count: int = 100
+        self,
+        folder: Path,
+        classes: Sequence[str],
+        palette: Sequence[Sequence[int]],
+        read_image: Callable[[Sample], np.ndarray],
+        count: int = 100,
     ) -> None:
+        self.read_image = read_image
         self.folder, self.classes, self.palette, self.count = folder, list(classes), palette, count
         self.pictures = folder / "pictures"
         self.pictures.mkdir(parents=True, exist_ok=True)
@@ -67,8 +72,7 @@ class Gallery:
 
     def draw(self, number: int, sample: Sample, seen: Seen) -> None:
         """Write the four pictures of an image."""
-        loader = sample.meta.get("loader", LoadImageFromFile())
-        image = as_picture(loader.read(sample.image_path))
+        image = as_picture(self.read_image(sample))
         labels, prediction = seen.labels.cpu().numpy(), seen.prediction.cpu().numpy()
         pictures = (
             image,

@@ -11,7 +11,6 @@ import cv2
 import numpy as np
 from torch import Tensor
 
-from terrazzo.data.dataset import leaves
 from terrazzo.errors import UserError
 from terrazzo.evaluation.gallery import Gallery
 from terrazzo.evaluation.submission import SubmissionWriter
@@ -47,9 +46,9 @@ class Outputs:
             folder = self.out or (make_folder(Path(output_dir)) if output_dir else None)
             if folder is None:
                 raise UserError("a submission needs a folder to be written to: --out D, or test_evaluator.output_dir")
-            self.submission = SubmissionWriter(leaves(dataset)[0].name, folder)
+            self.submission = SubmissionWriter(dataset.leaves()[0].spec.name, folder)
         elif evaluator.target == "label" and self.gallery_folder is not None:
-            self.gallery = Gallery(self.gallery_folder, dataset.classes, dataset.palette)
+            self.gallery = Gallery(self.gallery_folder, dataset.classes, dataset.palette, dataset.read_image)
         if (self.confusion or self.gallery_folder) and getattr(evaluator, "target", "") != "label":
             raise UserError("a confusion matrix and a gallery need class maps that are scored")
 

@@ -21,11 +21,11 @@ from terrazzo.models.layers import resize
 from terrazzo.models.protocols import Segmentor
 from terrazzo.sample import Batch, Sample
 from terrazzo.system.process_group import SINGLE_PROCESS, ProcessGroup, summed
+from terrazzo.transforms.compose import reading_types
 
 OnPrediction = Callable[[Batch, list[Tensor], Sequence[str], Sequence[Sequence[int]]], None]
 OnSeen = Callable[[Sample, Seen], None]
 OnProgress = Callable[[int, int], None]
-LOADERS = {"label": "LoadAnnotations", "depth": "LoadDepthAnnotation"}
 
 
 @torch.inference_mode()
@@ -56,8 +56,9 @@ def run_evaluation(
             batch = first_view(batch) if tta else batch
             if evaluator is not None and evaluator.target not in batch.targets:
                 raise UserError(
-                    f"the evaluation pipeline has no {LOADERS[evaluator.target]}, so there is nothing to compare with: "
-                    "add it, or use `terrazzo predict` to see predictions alone"
+                    f"no step of the evaluation pipeline reads a {evaluator.target}, so there is nothing to compare "
+                    f"with: add one ({', '.join(reading_types(evaluator.target))}), or use `terrazzo predict` to see "
+                    "predictions alone"
                 )
             if isinstance(evaluator, DepthEvaluator):
                 maps = [depth_map(scores) for scores in scored]

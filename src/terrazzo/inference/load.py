@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from terrazzo.config.custom_imports import import_custom
+from terrazzo.config.datasets import folders
 from terrazzo.config.experiment import make_experiment
 from terrazzo.config.load import load_config
 from terrazzo.data.build import class_names
@@ -75,6 +76,6 @@ def from_checkpoint(checkpoint: Checkpoint, device: torch.device, config: Mappin
         classes = saved_classes
         palette = saved_palette if len(saved_palette) == count else [list(colour) for colour in default_palette(count)]
     loader = experiment.test or experiment.val
-    pipeline = loader.dataset.get("pipeline", ()) if loader else ()
+    pipeline = next(folders(loader.dataset)).pipeline if loader else ()
     runtime = TorchRuntime(model, classes, palette, bands=input_channels(experiment.model), device=device)
     return Segmenter(runtime, pipeline)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,7 @@ from terrazzo.sample import Sample
 from terrazzo.system.painting import as_picture, overlay
 from terrazzo.transforms import Compose
 from terrazzo.transforms.loading import LoadImageFromFile
-
-LOADING = ("LoadImageFromFile", "InferencerLoader", "LoadSingleRSImageFromFile")
-# steps of a test pipeline that read files or pack; what remains (resizing, padding) applies to an image at hand
-READING = (
-    "LoadImageFromFile", "LoadAnnotations", "PackSegInputs", "InferencerLoader", "LoadImageFromNDArray",
-    "LoadDepthAnnotation", "GenerateEdge", "LoadSingleRSImageFromFile",
-)  # fmt: skip
+from terrazzo.transforms.reading import as_stored
 
 
 class Prediction:
@@ -89,16 +83,12 @@ class Segmenter:
     def __init__(
         self,
         runtime: Runtime,
-        pipeline: Sequence[Mapping[str, Any]] = (),
+        pipeline: Sequence[Any] = (),
     ) -> None:
         self.runtime = runtime
-        steps = [(str(step.get("type", "")).rpartition(".")[2], dict(step)) for step in pipeline]
-        loading = next((step for kind, step in steps if kind in LOADING), {})
-        if loading.get("type") == "LoadSingleRSImageFromFile":
-            loading = {"bands": "all"}
-        chosen = {key: loading[key] for key in ("color_type", "imdecode_backend", "bands") if key in loading}
-        self.loader = LoadImageFromFile(**chosen)
-        self.pipeline = Compose([step for kind, step in steps if kind not in READING])
+        whole = Compose(pipeline)
+        self.reader = as_stored(whole.reader("image") or LoadImageFromFile())
+        self.pipeline = whole.after_reading()
 
     @property
     def classes(self) -> list[str]:
@@ -130,10 +120,14 @@ class Segmenter:
     def read(self, source: Any) -> tuple[np.ndarray, Path | None]:
         """An image (H, W, C) as the model was trained on, RGB uint8 in most cases, and the path it came from."""
         if isinstance(source, (str, Path)):
-            return self.loader.read(source), Path(source)
-        if self.loader.bands is not None:
-            return as_bands(source, None if self.loader.bands == "all" else len(self.loader.bands)), None
-        if self.loader.color_type.startswith("grayscale") and isinstance(source, (np.ndarray, Image.Image)):
+            image = self.reader(Sample(image_path=Path(source)), np.random.default_rng(0)).image
+            assert image is not None
+            return image, Path(source)
+        bands = getattr(self.reader, "bands", None)
+        if bands is not None:
+            return as_bands(source, None if bands == "all" else len(bands)), None
+        color_type = getattr(self.reader, "color_type", "color")
+        if color_type.startswith("grayscale") and isinstance(source, (np.ndarray, Image.Image)):
             return cv2.cvtColor(as_rgb(source), cv2.COLOR_RGB2GRAY)[..., None], None
         return as_rgb(source), None
 

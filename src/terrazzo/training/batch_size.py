@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from terrazzo.config.experiment import Experiment
 from terrazzo.data.build import open_dataset
-from terrazzo.data.dataset import Failure
+from terrazzo.data.dataset import LoadError
 from terrazzo.data.loaders import collate
 from terrazzo.errors import UserError
 from terrazzo.evaluation.evaluate import classes_of
@@ -58,7 +58,7 @@ def find_batch_size(experiment: Experiment, device: torch.device) -> int:
 
 
 def does_step(
-    model: nn.Module, optimizer: Optimizer, precision: Precision, batch: Batch | Failure, device: torch.device
+    model: nn.Module, optimizer: Optimizer, precision: Precision, batch: Batch | LoadError, device: torch.device
 ) -> bool:
     """Return whether a training step on a batch fits into memory, which is freed again."""
     if not isinstance(batch, Batch):

@@ -9,7 +9,8 @@ from torch import nn
 
 from terrazzo.config.experiment import LoaderSettings, RunSettings
 from terrazzo.data.checks.balance import measure_balance
-from terrazzo.data.loaders import RareClassOrder, TrainingOrder
+from terrazzo.data.loaders import RareClassSampler, TrainingSampler
+from terrazzo.data.wrappers import Dataset
 from terrazzo.models.heads.base import LogitsHead
 from terrazzo.models.losses.set_criterion import SetCriterion
 from terrazzo.system.process_group import SINGLE_PROCESS, ProcessGroup
@@ -19,18 +20,18 @@ NO_OBJECT = 0.1  # weight of "no object" among the classes of masks (MaskFormer,
 
 
 def make_order(
-    dataset: Any, loader: LoaderSettings, settings: RunSettings, log: RunLog, group: ProcessGroup = SINGLE_PROCESS
-) -> TrainingOrder:
+    dataset: Dataset, loader: LoaderSettings, settings: RunSettings, log: RunLog, group: ProcessGroup = SINGLE_PROCESS
+) -> TrainingSampler:
     """The order of training samples by the loader's sampler."""
     length, by_epoch = len(dataset), settings.unit == "epoch"
     options: dict[str, Any] = {"seed": settings.seed, "by_epoch": by_epoch, "drop_last": loader.drop_last}
     options |= {"rank": group.rank, "world": group.size}
     if loader.rare_classes is None:
-        return TrainingOrder(length, loader.batch_size, shuffle=loader.shuffle, **options)
+        return TrainingSampler(length, loader.batch_size, shuffle=loader.shuffle, **options)
     balance = measure_balance(dataset, log.console)
     chances = balance.rare_class_chances(loader.rare_classes)
     log.info(f"rare-class sampling: {listed(dataset.classes, chances)}")
-    return RareClassOrder(length, loader.batch_size, balance.pixels > 0, chances, **options)
+    return RareClassSampler(length, loader.batch_size, balance.pixels > 0, chances, **options)
 
 
 def set_class_weights(model: nn.Module, dataset: Any, log: RunLog) -> None:

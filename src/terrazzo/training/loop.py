@@ -6,7 +6,6 @@ from torch import Tensor
 
 from terrazzo.data.loaders import checked, make_loader
 from terrazzo.errors import UserError
-from terrazzo.evaluation.scoring import LOADERS
 from terrazzo.evaluation.validation_loss import total_loss
 from terrazzo.models.small_images import explain_small_inputs
 from terrazzo.sample import Batch
@@ -20,6 +19,7 @@ from terrazzo.training.saving import save
 from terrazzo.training.signals import StopSignal
 from terrazzo.training.state import TrainingState
 from terrazzo.training.validation import is_time_to_validate, validate
+from terrazzo.transforms.compose import reading_types
 
 
 def fit(state: TrainingState, profile: StepProfile, stop: StopSignal, progress: StepProgress) -> None:
@@ -100,7 +100,8 @@ def compute_losses(state: TrainingState, batch: Batch, profile: StepProfile) -> 
         images, targets = model.preprocess.pad(model.preprocess(batch.image), batch.targets, batch.sizes)
     if model.target not in targets:
         raise UserError(
-            f"the training pipeline has no {LOADERS[model.target]}, so there is nothing to learn from: add it"
+            f"no step of the training pipeline reads a {model.target}, so there is nothing to learn from: add one "
+            f"({', '.join(reading_types(model.target))})"
         )
     labels = targets.pop("label").long() if "label" in targets else targets["depth"]
     with explain_small_inputs(images), state.precision.autocast(), profile.part("rest of the forward pass"):

@@ -12,7 +12,8 @@ from torch.utils.data import DataLoader
 
 from terrazzo.config.config import Config
 from terrazzo.config.experiment import Experiment, LoaderSettings, OptimizerSettings, RunSettings
-from terrazzo.data.loaders import TrainingOrder
+from terrazzo.data.loaders import TrainingSampler
+from terrazzo.data.wrappers import Dataset
 from terrazzo.models.protocols import Segmentor
 from terrazzo.system.process_group import ProcessGroup
 from terrazzo.training.best import Best
@@ -41,9 +42,9 @@ class TrainingState:
     group: ProcessGroup
 
     # data
-    train_set: Any
-    val_set: Any  # None without validation
-    sampler: TrainingOrder
+    train_set: Dataset
+    val_set: Dataset | None  # None without validation
+    sampler: TrainingSampler
     val_loader: DataLoader | None
 
     # the model, and what updates it

@@ -24,14 +24,14 @@ def is_time_to_validate(state: TrainingState) -> bool:
 
 def validate(state: TrainingState, stop: StopSignal, progress: StepProgress) -> None:
     """Score the model (its average, with EMA) on the validation set, and keep the best weights."""
-    assert state.val_loader is not None
+    assert state.val_loader is not None and state.val_set is not None
     started, log, loader, alone = time.monotonic(), state.log, state.val_loader, state.group.size == 1
 
     # Prediction and scores
     model = as_segmentor(state.model_to_use())
     evaluator = make_evaluator(model, state.experiment.val_evaluator, state.val_set.classes, device=state.device)
     count = state.experiment.watch.pictures if state.group.is_main else 0
-    pictures = ValidationPictures(count, ceil_div(len(state.val_set), state.group.size))
+    pictures = ValidationPictures(count, ceil_div(len(state.val_set), state.group.size), state.val_set.read_image)
     with progress.validating(len(loader)) as show:
 
         def on_progress(done: int, total: int) -> None:

@@ -11,18 +11,23 @@ import numpy as np
 from terrazzo.errors import UserError, nearest
 from terrazzo.registry import TRANSFORMS
 from terrazzo.sample import Sample
-from terrazzo.transforms.base import image_of
+from terrazzo.transforms.base import Step, image_of
 from terrazzo.transforms.colour import as_bytes
 
 
 @TRANSFORMS.register
 @dataclass(frozen=True)
-class Albu:
-    """Runs the transforms of albumentations given as specs on the image and all targets (a target of three axes is an
-    image to it, one of two a mask)."""
+class Albu(Step):
+    """Run transforms of albumentations, given as specs, on the image and all targets.
+
+    A target of three axes is an image to it, one of two axes a mask.
+    """
+
+    random = True
+    moves_pixels = True
 
     transforms: Sequence[Any]
-    keymap: dict[str, str] | None = None  # for MMSegmentation's result keys, which have no part here
+    keymap: dict[str, str] | None = None  # for MMSegmentation's result keys; without effect
     additional_targets: dict[str, str] | None = None
     update_pad_shape: bool = False
     bgr_to_rgb: bool = True
@@ -51,7 +56,7 @@ class Albu:
             except ImportError as error:
                 raise UserError(
                     "Albu needs albumentations, which is not installed: pip install 'albumentations==2.0.8' (the "
-                    "last MIT release), or take the Albu step out of the pipeline"
+                    "last MIT release), or remove the Albu step from the pipeline"
                 ) from error
             steps = [build(albumentations, spec) for spec in self.transforms]
             self._built[kinds] = albumentations.Compose(steps, additional_targets=dict(kinds))
@@ -59,7 +64,7 @@ class Albu:
 
 
 def build(albumentations: Any, spec: dict[str, Any]) -> Any:
-    """A transform of albumentations from its spec; nested `transforms` are built first."""
+    """Build a transform of albumentations from its spec; nested `transforms` are built first."""
     options = {key: value for key, value in spec.items() if key != "type"}
     if "transforms" in options:
         options["transforms"] = [build(albumentations, inner) for inner in options["transforms"]]

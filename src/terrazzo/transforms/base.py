@@ -1,4 +1,4 @@
-"""What the transforms share: their call, the loop over an image's targets, and reading pairs from configs."""
+"""The call and the roles of transforms, the loop over an image's targets, and pairs in configs."""
 
 from __future__ import annotations
 
@@ -14,9 +14,54 @@ from terrazzo.system.arithmetic import as_pair
 
 
 class Transform(Protocol):
-    """Changes a sample, drawing whatever it needs from `rng`; never writes into the arrays it was given."""
+    """Change a sample, drawing whatever it needs from `rng`; never write into the arrays it was given."""
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Any: ...
+
+
+class Reader(Protocol):
+    """A transform that loads something of a sample from its files."""
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample: ...
+
+
+class Step:
+    """A transform that declares its role, for consumers of a pipeline; subclasses override what differs."""
+
+    reads: str | tuple[str, ...] = ()  # loaded from files: "image", "label", "depth", ...
+    needs: str | tuple[str, ...] = ()  # targets that another step must have loaded
+    random: bool = False  # draws random numbers
+    moves_pixels: bool = False  # changes the image's size, or where its pixels are
+    packs: bool = False  # only prepares arrays for the batch
+
+
+@dataclasses.dataclass(frozen=True)
+class Role:
+    """The role of a step; one that declares nothing may be random and may move pixels."""
+
+    reads: tuple[str, ...]
+    needs: tuple[str, ...]
+    random: bool
+    moves_pixels: bool
+    packs: bool
+    is_declared: bool
+
+
+def role_of(step: Any) -> Role:
+    """The role of any callable, from those attributes of `Step` that it has."""
+    return Role(
+        reads=as_names(getattr(step, "reads", ())),
+        needs=as_names(getattr(step, "needs", ())),
+        random=bool(getattr(step, "random", True)),
+        moves_pixels=bool(getattr(step, "moves_pixels", True)),
+        packs=bool(getattr(step, "packs", False)),
+        is_declared=any(hasattr(step, name) for name in ("reads", "needs", "random", "moves_pixels", "packs")),
+    )
+
+
+def as_names(value: Any) -> tuple[str, ...]:
+    """Return one name, several, or None as a tuple."""
+    return (value,) if isinstance(value, str) else tuple(value or ())
 
 
 def for_each_map(
@@ -30,26 +75,26 @@ def for_each_map(
 
 
 def copy_sample(sample: Sample) -> Sample:
-    """A sample that shares the arrays and nothing else."""
+    """Return a copy of a sample that shares nothing but the arrays."""
     targets = {name: dataclasses.replace(target) for name, target in sample.targets.items()}
     return dataclasses.replace(sample, targets=targets, meta=dict(sample.meta))
 
 
 def image_of(sample: Sample, user: object) -> np.ndarray:
-    """The sample's image. Raises UserError where no loader stands before `user` in the pipeline."""
+    """Return the sample's image. Raises UserError where no loader precedes `user` in the pipeline."""
     if sample.image is None:
         raise UserError(f"{type(user).__name__} needs an image: put LoadImageFromFile before it in the pipeline")
     return sample.image
 
 
-def symmetric_range(value: Any, what: str) -> tuple[float, float]:
-    """`x` as (-x, x), a pair as it is."""
+def symmetric_range(value: Any, name: str) -> tuple[float, float]:
+    """Return `x` as (-x, x), a pair unchanged."""
     if isinstance(value, (int, float)):
         return -abs(value), abs(value)
-    return as_pair(value, what)
+    return as_pair(value, name)
 
 
-def check_probability(value: float, what: str) -> None:
+def check_probability(value: float, name: str) -> None:
     """Raise UserError for a number outside [0, 1]."""
     if not 0 <= value <= 1:
-        raise UserError(f"{what} is a probability between 0 and 1, not {value!r}")
+        raise UserError(f"{name} is a probability between 0 and 1, not {value!r}")

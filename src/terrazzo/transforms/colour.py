@@ -1,9 +1,10 @@
-"""What pixels are worth: brightness, contrast, saturation, hue, contrast equalisation; on whole numbers."""
+"""Pixel values: brightness, contrast, saturation, hue, contrast equalisation; in whole numbers."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,16 +16,16 @@ TRUNCATING = 2**-14 - 0.5  # makes OpenCV's rounding to the nearest whole number
 
 
 def clipped(levels: np.ndarray) -> np.ndarray:
-    """Real levels as a table of bytes."""
+    """Return real levels as a table of bytes."""
     return np.clip(levels, 0, 255).astype(np.uint8)
 
 
 def as_bytes(image: np.ndarray) -> np.ndarray:
-    """The image as uint8, real numbers clipped. Raises UserError for integers of another scale than 0 to 255."""
+    """Return the image as uint8, real numbers clipped. Raises UserError for integers of another scale than 0 to 255."""
     if image.dtype.kind in "iu" and image.dtype != np.uint8:
         raise UserError(
-            f"brightness, contrast and colours are changed in 8-bit images, and this one is {image.dtype}: take "
-            "PhotoMetricDistortion, AdjustGamma and CLAHE out of the pipeline"
+            f"brightness, contrast and colours are changed in 8-bit images, and this one is {image.dtype}: remove "
+            "PhotoMetricDistortion, AdjustGamma and CLAHE from the pipeline"
         )
     return image if image.dtype == np.uint8 else clipped(image)
 
@@ -40,12 +41,13 @@ def shift_levels(image: np.ndarray, offset: float) -> np.ndarray:
     """`level + offset`, rounded down and kept between 0 and 255, of a uint8 image."""
     flat = image.reshape(len(image), -1)
     steps = math.floor(offset)
-    moved = cv2.add(flat, (steps, 0, 0, 0)) if steps > 0 else cv2.subtract(flat, (-steps, 0, 0, 0))  # not cv2.add: slow
+    scalar: Any = (abs(steps), 0, 0, 0)  # OpenCV's type hints lack it
+    moved = cv2.add(flat, scalar) if steps > 0 else cv2.subtract(flat, scalar)  # cv2.add of less than zero is slow
     return moved.reshape(image.shape)
 
 
 def scale_levels(image: np.ndarray, factor: float) -> np.ndarray:
-    """`level * factor` of a uint8 image, rounded down (but for a product just below a whole number) and at most 255."""
+    """`level * factor` of a uint8 image, rounded down (unless just below a whole number) and at most 255."""
     flat = image.reshape(len(image), -1)
     return cv2.convertScaleAbs(flat, alpha=factor, beta=TRUNCATING).reshape(image.shape)
 

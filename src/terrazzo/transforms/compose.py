@@ -1,34 +1,143 @@
-"""A pipeline: transforms one after the other."""
+"""Pipelines: transforms one after the other, and questions about their roles."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from terrazzo.registry import TRANSFORMS
 from terrazzo.sample import Sample
-from terrazzo.transforms.base import check_probability
-from terrazzo.transforms.crop import fuse
+from terrazzo.transforms.base import Reader, Step, check_probability, role_of
+from terrazzo.transforms.crop import ResizeCrop, fuse
+
+
+def build_steps(transforms: Sequence[Any]) -> list[Any]:
+    """Return the transforms, those that are given as specs built."""
+    return [
+        TRANSFORMS.build(dict(transform), f"pipeline.{index}") if isinstance(transform, dict) else transform
+        for index, transform in enumerate(transforms)
+    ]
+
+
+class Branching(Step):
+    """A step that runs inner pipelines; its role follows from theirs."""
+
+    pipelines: list[Compose]
+
+    @property
+    def random(self) -> bool:  # type: ignore[override]
+        return any(pipeline.random for pipeline in self.pipelines)
+
+    @property
+    def moves_pixels(self) -> bool:  # type: ignore[override]
+        return any(pipeline.moves_pixels for pipeline in self.pipelines)
+
+    @property
+    def packs(self) -> bool:  # type: ignore[override]
+        return all(pipeline.packs for pipeline in self.pipelines)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(map(repr, self.pipelines))})"
+
+    def mapped(self, function: Callable[[Any], Any]) -> Branching:
+        """Return the step with `function` applied to every step inside."""
+        changed = copy.copy(self)
+        changed.pipelines = [pipeline.mapped(function) for pipeline in self.pipelines]
+        return changed
 
 
 @TRANSFORMS.register
-class Compose:
-    """Applies `transforms` (specs or built ones) in turn; with one that yields several samples it gives a list."""
+class Compose(Step):
+    """Apply `transforms` (specs or built ones) in order; a step that yields several samples makes the result a list.
+
+    A resize and the random crop after it become one step; `transforms` are the steps as they run.
+    """
 
     def __init__(self, transforms: Sequence[Any]) -> None:
-        self.transforms = [
-            TRANSFORMS.build(dict(transform), f"pipeline.{index}") if isinstance(transform, dict) else transform
-            for index, transform in enumerate(transforms)
-        ]
-        self._steps = fuse(self.transforms)
+        self.transforms = fuse(build_steps(transforms))
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Any:
-        return apply_all(self._steps, sample, rng)
+        return apply_all(self.transforms, sample, rng)
 
     def __repr__(self) -> str:
         return f"Compose({self.transforms})"
+
+    @property
+    def random(self) -> bool:  # type: ignore[override]
+        return any(role_of(step).random for step in self.transforms)
+
+    @property
+    def moves_pixels(self) -> bool:  # type: ignore[override]
+        return any(role_of(step).moves_pixels for step in self.transforms)
+
+    @property
+    def packs(self) -> bool:  # type: ignore[override]
+        return bool(self.transforms) and all(role_of(step).packs for step in self.transforms)
+
+    def leaves(self) -> Iterator[Any]:
+        """The steps, those inside other steps included."""
+        for step in self.transforms:
+            pipelines = step.pipelines if isinstance(step, Branching) else [step] if isinstance(step, Compose) else ()
+            if not pipelines:
+                yield step
+            for pipeline in pipelines:
+                yield from pipeline.leaves()
+
+    def reader(self, kind: str) -> Reader | None:
+        """Return the first step that reads "image", "label", "depth"... from a file, None where there is none.
+
+        A first step that declares nothing reads the image, where no other one does.
+        """
+        for step in self.leaves():
+            if kind in role_of(step).reads:
+                return step
+        if kind == "image" and self.transforms and not role_of(self.transforms[0]).is_declared:
+            return self.transforms[0]
+        return None
+
+    def as_written(self) -> list[Any]:
+        """The steps as the config lists them, none joined."""
+        joined = (
+            (step.resize, step.random_crop) if isinstance(step, ResizeCrop) else (step,) for step in self.transforms
+        )
+        return [step for steps in joined for step in steps]
+
+    def after_reading(self) -> Compose:
+        """Return the pipeline for an image at hand: without steps that read, pack, or need more than the image."""
+        reader = self.reader("image")
+        return Compose([step for step in self.transforms if step is not reader and works_on(step, ("image",))])
+
+    def image_values(self) -> Compose:
+        """Return the pipeline up to the values that a model's preprocessor sees: reading, and changes of values alone.
+
+        Steps that draw random numbers or move pixels are not among them.
+        """
+        reader = self.reader("image")
+        known = ("image", *role_of(reader).reads)
+
+        def is_plain(step: Any) -> bool:
+            return works_on(step, known) and not (role_of(step).random or role_of(step).moves_pixels)
+
+        first = [] if reader is None else [reader]
+        return Compose([*first, *(step for step in self.transforms if step is not reader and is_plain(step))])
+
+    def mapped(self, function: Callable[[Any], Any]) -> Compose:
+        """Return the pipeline with `function` applied to every step, those inside other steps included."""
+        return Compose(
+            [
+                step.mapped(function) if isinstance(step, (Branching, Compose)) else function(step)
+                for step in self.transforms
+            ]
+        )
+
+
+def works_on(step: Any, targets: Sequence[str]) -> bool:
+    """Return True for a step that neither reads nor packs, and needs nothing but these targets."""
+    role = role_of(step)
+    return not (role.reads or role.packs) and set(role.needs) <= set(targets)
 
 
 def apply_all(steps: Sequence[Any], sample: Any, rng: np.random.Generator) -> Any:
@@ -41,20 +150,24 @@ def apply_all(steps: Sequence[Any], sample: Any, rng: np.random.Generator) -> An
 
 
 @TRANSFORMS.register
-class RandomApply:
-    """Applies `transforms` with probability `prob`, else nothing."""
+class RandomApply(Branching):
+    """Apply `transforms` with probability `prob`, else nothing."""
+
+    random = True
 
     def __init__(self, transforms: Any, prob: float = 0.5) -> None:
         check_probability(prob, "RandomApply's prob")
-        self.compose, self.prob = as_pipeline(transforms), prob
+        self.pipelines, self.prob = [as_pipeline(transforms)], prob
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Any:
-        return self.compose(sample, rng) if rng.random() < self.prob else sample
+        return self.pipelines[0](sample, rng) if rng.random() < self.prob else sample
 
 
 @TRANSFORMS.register
-class RandomChoice:
-    """Applies one of `transforms`, each a transform or a list of them, with probabilities `prob` (equal when None)."""
+class RandomChoice(Branching):
+    """Apply one of `transforms`, each a transform or a list of them, with probabilities `prob` (equal when None)."""
+
+    random = True
 
     def __init__(self, transforms: Sequence[Any], prob: Sequence[float] | None = None) -> None:
         self.pipelines = [as_pipeline(choice) for choice in transforms]
@@ -65,5 +178,10 @@ class RandomChoice:
 
 
 def as_pipeline(transforms: Any) -> Compose:
-    """One transform or several as a pipeline."""
+    """Return one transform or several as a pipeline."""
     return Compose(transforms if isinstance(transforms, (list, tuple)) else [transforms])
+
+
+def reading_types(kind: str) -> list[str]:
+    """The names of the registered transforms that read "image", "label", "depth"... from files."""
+    return [name for name in TRANSFORMS if getattr(TRANSFORMS.get(name), "reads", None) == kind]

@@ -1,4 +1,4 @@
-"""Cutting out a part of the image, and enlarging it by a border."""
+"""Cropping and padding."""
 
 from __future__ import annotations
 
@@ -6,33 +6,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import cv2
 import numpy as np
 
 from terrazzo.errors import UserError
 from terrazzo.registry import TRANSFORMS
 from terrazzo.sample import Sample
-from terrazzo.transforms.base import as_pair, for_each_map, image_of
+from terrazzo.system.arithmetic import as_pair, ceil_div
+from terrazzo.transforms.base import Step, for_each_map, image_of
 from terrazzo.transforms.geometry import Box, crop, pad, resize_crop
+from terrazzo.transforms.labels import value_counts
 from terrazzo.transforms.resize import Resizing, record_resize
 
 TRIES = 10  # for a crop whose largest class is small enough
 GLANCE = 8  # every so many pixels are enough to guess the largest class
 
 
-def class_counts(label: np.ndarray, ignore_index: int) -> np.ndarray:
-    """How many pixels each class has that occurs in the label, ignored pixels left out."""
-    if label.dtype == np.uint8:
-        counts = cv2.calcHist([np.ascontiguousarray(label)], [0], None, [256], [0, 256]).reshape(-1)
-        if 0 <= ignore_index < 256:
-            counts[ignore_index] = 0
-        return counts[counts > 0]
-    classes, counts = np.unique(label, return_counts=True)
-    return counts[classes != ignore_index]
-
-
 def is_varied(label: np.ndarray, most: float, ignore_index: int) -> bool:
-    """Whether two classes or more occur in the label and none covers `most` of its counted pixels."""
+    """Return True if two classes or more occur in the label and none covers `most` of its counted pixels."""
     if label.dtype == np.uint8 and 0 <= ignore_index < 256 and label.size:
         few = np.bincount(label[::GLANCE, ::GLANCE].ravel(), minlength=256)
         few[ignore_index] = 0
@@ -40,18 +30,21 @@ def is_varied(label: np.ndarray, most: float, ignore_index: int) -> bool:
         counted = label.size - np.count_nonzero(label == ignore_index)
         if largest and (counted - largest) / counted < most:  # so no other class can cover too much
             return bool(largest < counted and largest / counted < most)
-    counts = class_counts(label, ignore_index)
-    return len(counts) > 1 and bool(counts.max() / counts.sum() < most)
+    counts = [count for value, count in value_counts(label).items() if value != ignore_index]
+    return len(counts) > 1 and max(counts) / sum(counts) < most
 
 
 @TRANSFORMS.register
 @dataclass(frozen=True)
-class RandomCrop:
-    """A rectangle of `crop_size` (height, width) from anywhere in the image, or all of an edge that is shorter.
+class RandomCrop(Step):
+    """Crop a random rectangle of `crop_size` (height, width); an edge that is shorter is kept whole.
 
     With `cat_max_ratio` below one it tries up to ten times for a crop with two classes or more of which none covers
     more than that part.
     """
+
+    random = True
+    moves_pixels = True
 
     crop_size: Any
     cat_max_ratio: float = 1.0
@@ -71,7 +64,7 @@ class RandomCrop:
     def draw_box(
         self, height: int, width: int, rng: np.random.Generator, label_in: Callable[[Box], np.ndarray] | None
     ) -> Box:
-        """A box for an image of height x width whose label within a box is `label_in(box)`."""
+        """Draw a box for an image of height x width whose label within a box is `label_in(box)`."""
         crop_height, crop_width = as_pair(self.crop_size, "RandomCrop's crop_size")
         crop_height, crop_width = min(crop_height, height), min(crop_width, width)
 
@@ -91,8 +84,11 @@ class RandomCrop:
 
 
 @dataclass(frozen=True)
-class ResizeCrop:
-    """A resize and the random crop after it in one step, which resamples the crop only; Compose makes it of the two."""
+class ResizeCrop(Step):
+    """A resize and the random crop after it in one step, which resamples the crop only; Compose joins the two."""
+
+    random = True
+    moves_pixels = True
 
     resize: Resizing
     random_crop: RandomCrop
@@ -104,6 +100,7 @@ class ResizeCrop:
         tried: dict[Box, np.ndarray] = {}  # the label in the last box
 
         def label_in(box: Box) -> np.ndarray:
+            assert label is not None
             tried.clear()
             tried[box] = resize_crop(label, size, box, "nearest")
             return tried[box]
@@ -119,12 +116,14 @@ class ResizeCrop:
 
 @TRANSFORMS.register
 @dataclass(frozen=True)
-class Pad:
-    """Fills at the right and the bottom up to `size` (width, height), a multiple of `size_divisor`, or a square.
+class Pad(Step):
+    """Fill at the right and the bottom up to `size` (width, height), a multiple of `size_divisor`, or a square.
 
     `pad_val` is the image's value (one, or one a channel in RGB order), or {"img": ..., "seg": ...}; targets other
     than the label take their own fill. `sample.meta["padding"]` is (left, top, right, bottom) in pixels.
     """
+
+    moves_pixels = True
 
     size: Any = None
     size_divisor: int | None = None
@@ -154,7 +153,7 @@ class Pad:
         if self.pad_to_square:
             width = height = max(height, width)
         if self.size_divisor is not None:
-            width, height = (-(-edge // self.size_divisor) * self.size_divisor for edge in (width, height))
+            width, height = (ceil_div(edge, self.size_divisor) * self.size_divisor for edge in (width, height))
         return width, height
 
 
@@ -167,8 +166,10 @@ def record_padding(sample: Sample, right: int, bottom: int) -> Sample:
 
 @TRANSFORMS.register
 @dataclass(frozen=True)
-class CenterCrop:
-    """The middle of the image, `crop_size` (width, height); `auto_pad` first enlarges an image that is smaller."""
+class CenterCrop(Step):
+    """Crop the middle of the image, `crop_size` (width, height); `auto_pad` first enlarges an image that is smaller."""
+
+    moves_pixels = True
 
     crop_size: Any
     auto_pad: bool = False

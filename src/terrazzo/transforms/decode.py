@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import struct
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -13,7 +12,7 @@ from PIL import Image, ImageOps
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from terrazzo.errors import UserError, nearest
-from terrazzo.transforms.png import read_png
+from terrazzo.transforms.labels import fit_type
 
 PNG = b"\x89PNG\r\n\x1a\n"
 NUMPY = b"\x93NUMPY"
@@ -33,7 +32,7 @@ BACKENDS = ("cv2", "pillow", "tifffile", "turbojpeg")
 
 
 def read_image(path: Path | str, color_type: str = "color", backend: str = "cv2") -> np.ndarray:
-    """An image file as (H, W, C): RGB uint8 for `color`, one channel for `grayscale`, as stored for `unchanged`.
+    """Read an image file as (H, W, C): RGB uint8 for `color`, one channel for `grayscale`, as stored for `unchanged`.
 
     EXIF orientation is honoured except by `unchanged` and `*_ignore_orientation`. Raises UserError for a file that is
     missing, damaged or truncated, and for one that is neither grey nor RGB.
@@ -45,9 +44,9 @@ def read_image(path: Path | str, color_type: str = "color", backend: str = "cv2"
 
 
 def check_is_picture(data: bytes, name: str) -> None:
-    """Raise UserError for a TIFF or array that a reader of pictures would take apart wrongly, or not at all."""
+    """Raise UserError for a TIFF or array that a reader of pictures would decode wrongly, or not at all."""
     if data.startswith(NUMPY):
-        raise UserError(f"{name} is an array and no picture: name the bands to read, such as `bands: [1, 2, 3]`")
+        raise UserError(f"{name} is an array, not a picture: name the bands to read, such as `bands: [1, 2, 3]`")
     if not data.startswith(TIFF):
         return
     tags = ImageFileDirectory_v2(data[: 16 if 43 in data[2:4] else 8])  # BigTIFF has a longer header
@@ -63,12 +62,12 @@ def check_is_picture(data: bytes, name: str) -> None:
         kind = f"{samples} bands of {bits} bits" if samples > 1 else "one band of real numbers"
         listed = list(range(1, min(samples, 3) + 1))
         raise UserError(
-            f"{name} has {kind}, which is no 8-bit picture: name the bands to read, such as `bands: {listed}`"
+            f"{name} has {kind}, which is not an 8-bit picture: name the bands to read, such as `bands: {listed}`"
         )
 
 
 def read_bytes(path: Path | str) -> bytes:
-    """The content of a file. Raises UserError where there is none to read."""
+    """Return the content of a file. Raises UserError where it cannot be read."""
     try:
         return Path(path).read_bytes()
     except OSError as error:
@@ -76,15 +75,15 @@ def read_bytes(path: Path | str) -> bytes:
 
 
 def decode_image(data: bytes, color_type: str = "color", backend: str = "cv2", name: str = "image") -> np.ndarray:
-    """The bytes of an image file as (H, W, C), see `read_image`; `name` stands in the error message."""
+    """Decode the bytes of an image file as (H, W, C), see `read_image`; `name` is for the error message."""
     if color_type not in CV2_FLAGS:
-        raise UserError(f"color_type '{color_type}' is none of {', '.join(CV2_FLAGS)}{nearest(color_type, CV2_FLAGS)}")
+        raise UserError(
+            f"color_type '{color_type}' is not one of {', '.join(CV2_FLAGS)}{nearest(color_type, CV2_FLAGS)}"
+        )
     if backend not in BACKENDS:
-        raise UserError(f"imdecode_backend '{backend}' is none of {', '.join(BACKENDS)}{nearest(backend, BACKENDS)}")
+        raise UserError(f"imdecode_backend '{backend}' is not one of {', '.join(BACKENDS)}{nearest(backend, BACKENDS)}")
     if backend == "tifffile":
         return channels_last(decode_tiff(data, name))
-    if backend == "cv2" and not color_type.startswith("grayscale") and (picture := read_png(data)) is not None:
-        return picture if color_type == "unchanged" or picture.shape[2] == 3 else np.repeat(picture, 3, axis=2)
     image = _decode_cv2(data, color_type) if backend != "pillow" else None
     if image is None:
         return _decode_pillow(data, color_type, name)
@@ -94,7 +93,7 @@ def decode_image(data: bytes, color_type: str = "color", backend: str = "cv2", n
 
 
 def read_label(path: Path | str, backend: str = "pillow") -> np.ndarray:
-    """A label file (png, tif, bmp, gif, npy...) as (H, W) class indices, uint8 where they fit, else int32.
+    """Read a label file (png, tif, bmp, gif, npy...) as (H, W) class indices, uint8 where they fit, else int32.
 
     A palette image is read as its indices. Raises UserError for a damaged file and for one that holds colours.
     """
@@ -112,12 +111,12 @@ def read_label(path: Path | str, backend: str = "pillow") -> np.ndarray:
 
 
 def _is_grey_png(data: bytes) -> bool:
-    """Whether OpenCV gives the stored values: a grey PNG of 8 or 16 bits."""
+    """Return True for a grey PNG of 8 or 16 bits, whose stored values OpenCV gives."""
     return data.startswith(PNG) and len(data) > 25 and data[25] == 0 and data[24] >= 8
 
 
 def _as_indices(label: np.ndarray, path: Path) -> np.ndarray:
-    while label.ndim > 2 and 1 in (label.shape[0], label.shape[-1]):  # a band or page of its own, but no row
+    while label.ndim > 2 and 1 in (label.shape[0], label.shape[-1]):  # a single band or page, but not a row
         label = label[..., 0] if label.shape[-1] == 1 else label[0]
     if label.ndim == 3 and all(np.array_equal(label[..., 0], label[..., k]) for k in range(1, min(3, label.shape[2]))):
         label = label[..., 0]
@@ -130,38 +129,7 @@ def _as_indices(label: np.ndarray, path: Path) -> np.ndarray:
         return label.astype(np.uint8)
     if label.dtype == np.uint8:
         return label
-    return _fit(np.where(label < 0, 255, label) if label.dtype.kind in "if" else label)
-
-
-def _fit(label: np.ndarray) -> np.ndarray:
-    return label.astype(np.uint8 if label.max(initial=0) <= 255 else np.int32)
-
-
-def map_label(
-    label: np.ndarray,
-    reduce_zero_label: bool = False,
-    label_map: dict[Any, int] | None = None,
-    ignore: tuple[int, ...] | list[int] = (),
-) -> np.ndarray:
-    """Stored label values to training classes: reduce_zero_label (0 is ignored, the rest minus one), then `label_map`.
-
-    The stored values in `ignore` become 255 whatever the other two say; 255 stays 255, and so does what `label_map`
-    sends below zero.
-    """
-    if not (reduce_zero_label or label_map or len(ignore)):
-        return label
-    values = np.arange(256 if label.dtype == np.uint8 else max(256, int(label.max(initial=0)) + 1))
-    table = values.copy()
-    if reduce_zero_label:
-        table = values - 1
-        table[[0, 255]] = 255
-    reduced = table.copy()
-    for old, new in (label_map or {}).items():
-        table[reduced == int(old)] = new if new >= 0 else 255
-    table[[value for value in ignore if value < len(table)]] = 255
-    if label.dtype == np.uint8 and table.max() <= 255:
-        return cv2.LUT(label, table.astype(np.uint8))
-    return _fit(table[label])
+    return fit_type(np.where(label < 0, 255, label) if label.dtype.kind in "if" else label)
 
 
 def _decode_cv2(data: bytes, color_type: str) -> np.ndarray | None:
@@ -189,7 +157,7 @@ def _decode_pillow(data: bytes, color_type: str, name: str) -> np.ndarray:
 
 
 def open_pillow(data: bytes, name: str, mode: str | None = None, upright: bool = False) -> np.ndarray:
-    """Decode with Pillow; `mode` converts the colours, `upright` turns the image as its EXIF entry says."""
+    """Decode with Pillow; `mode` converts the colours, `upright` turns the image by its EXIF entry."""
     try:
         with Image.open(io.BytesIO(data)) as image:
             image.load()

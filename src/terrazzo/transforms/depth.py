@@ -9,16 +9,19 @@ import numpy as np
 from terrazzo.errors import UserError
 from terrazzo.registry import TRANSFORMS
 from terrazzo.sample import Sample
-from terrazzo.transforms.base import check_probability, image_of
+from terrazzo.transforms.base import Step, check_probability, image_of
 
 
 @TRANSFORMS.register
 @dataclass(frozen=True)
-class RandomDepthMix:
-    """With `prob` replaces a vertical strip of the image by its depth (Ishii and Yamashita, CutDepth, 2021).
+class RandomDepthMix(Step):
+    """With `prob` replace a vertical strip of the image by its depth (Ishii and Yamashita, CutDepth, 2021).
 
-    The strip starts anywhere and spans up to `mix_scale_ratio` of what is right of its start.
+    The strip starts anywhere and spans up to `mix_scale_ratio` of the width to the right of its start.
     """
+
+    needs = "depth"
+    random = True
 
     prob: float = 0.25
     mix_scale_ratio: float = 0.75

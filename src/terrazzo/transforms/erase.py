@@ -11,7 +11,8 @@ import numpy as np
 from terrazzo.errors import UserError
 from terrazzo.registry import TRANSFORMS
 from terrazzo.sample import Sample
-from terrazzo.transforms.base import as_pair, check_probability, image_of
+from terrazzo.system.arithmetic import as_pair
+from terrazzo.transforms.base import Step, check_probability, image_of
 from terrazzo.transforms.geometry import Box
 
 TRIES = 10  # for a rectangle that fits into the image
@@ -41,7 +42,7 @@ def cover(sample: Sample, boxes: Sequence[Box], fill: Any, label_fill: int | Non
 
 
 def noise(image: np.ndarray, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-    """Even noise over the range of the image's values; from 0 to 255 for 8 bits."""
+    """Return uniform noise over the range of the image's values; from 0 to 255 for 8 bits."""
     if image.dtype == np.uint8:
         return rng.integers(0, 256, shape)
     return rng.uniform(float(np.nanmin(image)), float(np.nanmax(image)), shape)
@@ -49,12 +50,14 @@ def noise(image: np.ndarray, shape: tuple[int, ...], rng: np.random.Generator) -
 
 @TRANSFORMS.register
 @dataclass(frozen=True)
-class RandomCutOut:
-    """With `prob` covers `n_holes` (a number or a range) rectangles (DeVries and Taylor, 2017).
+class RandomCutOut(Step):
+    """With `prob` cover `n_holes` (a number or a range) rectangles (DeVries and Taylor, 2017).
 
     A hole is `cutout_shape` (width, height) in pixels or `cutout_ratio` of the image's, or drawn from several of
     either; the label is covered too where `seg_fill_in` is given.
     """
+
+    random = True
 
     prob: float
     n_holes: Any
@@ -87,8 +90,10 @@ class RandomCutOut:
 
 @TRANSFORMS.register
 @dataclass(frozen=True)
-class RandomErasing:
-    """With `prob` covers one rectangle of random area and aspect with noise or a value (Zhong et al., AAAI 2020)."""
+class RandomErasing(Step):
+    """With `prob` cover one rectangle of random area and aspect with noise or a value (Zhong et al., AAAI 2020)."""
+
+    random = True
 
     prob: float = 0.5
     area_ratio: Sequence[float] = (0.02, 0.4)

@@ -1,4 +1,4 @@
-"""Mirroring and turning."""
+"""Mirroring and rotating."""
 
 from __future__ import annotations
 
@@ -11,18 +11,21 @@ import numpy as np
 from terrazzo.errors import UserError
 from terrazzo.registry import TRANSFORMS
 from terrazzo.sample import Sample
-from terrazzo.transforms.base import check_probability, for_each_map, symmetric_range
+from terrazzo.transforms.base import Step, check_probability, for_each_map, symmetric_range
 from terrazzo.transforms.geometry import FLIPS, flip, rotate
 
 
 @TRANSFORMS.register
 @dataclass(frozen=True)
-class RandomFlip:
-    """Mirrors with `prob`, in one of the directions `horizontal`, `vertical`, `diagonal` (both at once).
+class RandomFlip(Step):
+    """Mirror with `prob`, in one of the directions `horizontal`, `vertical`, `diagonal` (both at once).
 
     Several directions share one probability equally, or have one each. `swap_seg_labels` lists pairs of classes
-    (left arm, right arm...) that change places when the image is mirrored from left to right.
+    (left arm, right arm...) that are swapped when the image is mirrored from left to right.
     """
+
+    random = True
+    moves_pixels = True
 
     prob: Any = 0.5
     direction: Any = "horizontal"
@@ -69,8 +72,11 @@ def swap_classes(label: np.ndarray, pairs: Sequence[Any]) -> np.ndarray:
 
 @TRANSFORMS.register
 @dataclass(frozen=True)
-class RandomRotate:
-    """Turns clockwise by an angle drawn from `degree` (a range, or x for -x to x) with probability `prob`."""
+class RandomRotate(Step):
+    """Rotate clockwise by an angle drawn from `degree` (a range, or x for -x to x) with probability `prob`."""
+
+    random = True
+    moves_pixels = True
 
     prob: float
     degree: Any
@@ -109,8 +115,11 @@ def turn(
 
 @TRANSFORMS.register
 @dataclass(frozen=True)
-class RandomRotFlip:
-    """Turns by quarters and mirrors with `flip_prob`, and turns by an angle from `degree` with `rotate_prob`."""
+class RandomRotFlip(Step):
+    """Rotate by quarter turns and mirror with `flip_prob`, and rotate by an angle from `degree` with `rotate_prob`."""
+
+    random = True
+    moves_pixels = True
 
     rotate_prob: float = 0.5
     flip_prob: float = 0.5

@@ -1,4 +1,4 @@
-"""The last steps of a pipeline: more targets from those there are, and tidy arrays for the batch."""
+"""The last steps of a pipeline: targets derived from others, and contiguous arrays for the batch."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import numpy as np
 from terrazzo.errors import UserError
 from terrazzo.registry import TRANSFORMS
 from terrazzo.sample import Sample, Target
+from terrazzo.transforms.base import Step
 
 
 def class_edges(label: np.ndarray, width: int, ignore_index: int = 255) -> np.ndarray:
-    """1 where two classes meet, thickened to `width`, 0 elsewhere; an ignored pixel bounds nothing."""
+    """Return 1 where two classes meet, thickened to `width`, 0 elsewhere; an ignored pixel bounds nothing."""
     values = label if label.dtype == np.uint8 else label.astype(np.float32)
     around = np.ones((3, 3), np.uint8)
     counts = label != ignore_index
@@ -26,8 +27,10 @@ def class_edges(label: np.ndarray, width: int, ignore_index: int = 255) -> np.nd
 
 @TRANSFORMS.register
 @dataclass(frozen=True)
-class GenerateEdge:
-    """Makes the target `edge` (H, W) of 0 and 1 from the label's class boundaries."""
+class GenerateEdge(Step):
+    """Make the target `edge` (H, W) of 0 and 1 from the label's class boundaries."""
+
+    needs = "label"
 
     edge_width: int = 3
     ignore_index: int = 255
@@ -41,8 +44,10 @@ class GenerateEdge:
 
 @TRANSFORMS.register
 @dataclass(frozen=True)
-class PackSegInputs:
-    """Contiguous arrays of types that torch knows; which meta entries to keep is not a question here, all stay."""
+class PackSegInputs(Step):
+    """Make arrays contiguous and of types that torch knows; `meta` is kept whole, whatever `meta_keys` are."""
+
+    packs = True
 
     meta_keys: Sequence[str] | None = None
 

@@ -1,4 +1,4 @@
-"""Where pixels go: resizing, cropping, flipping, padding and rotating arrays of (H, W) or (H, W, C)."""
+"""Geometry of arrays of (H, W) or (H, W, C): resizing, cropping, flipping, padding and rotating."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ MISALIGNMENT = 1 / 64  # of a source pixel, as much as an affine warp's coordina
 
 
 def interpolation_code(name: str) -> int:
-    """OpenCV's number for an interpolation. Raises UserError for an unknown name."""
+    """Return OpenCV's number for an interpolation. Raises UserError for an unknown name."""
     if name not in INTERPOLATIONS:
-        raise UserError(f"interpolation '{name}' is none of {', '.join(INTERPOLATIONS)}")
+        raise UserError(f"interpolation '{name}' is not one of {', '.join(INTERPOLATIONS)}")
     return INTERPOLATIONS[name]
 
 
-def scaled(length: float, factor: float) -> int:
-    """A length times a factor, rounded half up."""
+def scaled_length(length: float, factor: float) -> int:
+    """Return a length times a factor, rounded half up."""
     return int(length * factor + 0.5)
 
 
 def fitted_size(height: int, width: int, scale: Sequence[float]) -> tuple[int, int]:
-    """(width, height) of the largest copy of an image whose edges fit the longer and the shorter edge of `scale`."""
+    """Return (width, height) of the largest copy of an image that fits the longer and the shorter edge of `scale`."""
     factor = min(max(scale) / max(height, width), min(scale) / min(height, width))
-    return scaled(width, factor), scaled(height, factor)
+    return scaled_length(width, factor), scaled_length(height, factor)
 
 
 def resize(array: np.ndarray, size: tuple[int, int], interpolation: str = "bilinear") -> np.ndarray:
@@ -57,7 +57,7 @@ def resize(array: np.ndarray, size: tuple[int, int], interpolation: str = "bilin
 
 
 def crop(array: np.ndarray, box: Box) -> np.ndarray:
-    """A view of the rectangle `box`."""
+    """Return a view of the rectangle `box`."""
     top, left, bottom, right = box
     return array[top:bottom, left:right]
 
@@ -101,9 +101,9 @@ def resize_crop(array: np.ndarray, size: tuple[int, int], box: Box, interpolatio
 
 
 def _grid_start(start: int, step: float) -> tuple[int, int]:
-    """The last target position up to `start` that lies on a source pixel's edge, and that source pixel.
+    """Return the last target position up to `start` that falls on a source pixel's edge, and that source pixel.
 
-    From `start` on, a resize that begins there takes what one of the whole takes, shifted by less than MISALIGNMENT.
+    From `start` on, a resize that begins there samples like one of the whole, shifted by less than MISALIGNMENT.
     """
     border = math.ceil(max(0.0, 0.5 / step - 0.5))  # positions whose left neighbour a resize from here does not see
     edges = np.arange(max(0, start - border), -1, -1) * step
@@ -123,7 +123,7 @@ def _warp_crop(array: np.ndarray, size: tuple[int, int], box: Box) -> np.ndarray
 def warp(
     array: np.ndarray, matrix: np.ndarray, size: tuple[int, int], flags: int, border: int, fill: float = 0
 ) -> np.ndarray:
-    """cv2.warpAffine for any number of channels and any dtype; `size` is (width, height)."""
+    """Apply cv2.warpAffine to any number of channels and any dtype; `size` is (width, height)."""
 
     def warp_some(part: np.ndarray) -> np.ndarray:
         return cv2.warpAffine(part, matrix, size, flags=flags, borderMode=border, borderValue=(fill,) * 4)

@@ -12,9 +12,11 @@ import numpy as np
 from terrazzo.errors import UserError
 from terrazzo.registry import TRANSFORMS
 from terrazzo.sample import Sample, Target
-from terrazzo.transforms.cached import read_through
-from terrazzo.transforms.decode import map_label, read_image, read_label
+from terrazzo.transforms.base import Step
+from terrazzo.transforms.decode import read_image, read_label
 from terrazzo.transforms.formats.base import make_label_format
+from terrazzo.transforms.labels import LabelMapping
+from terrazzo.transforms.reading import UNKNOWN_FILES, StoredFiles
 from terrazzo.transforms.stored import read_stored
 
 
@@ -28,7 +30,7 @@ def check_local(backend_args: dict[str, Any] | None) -> None:
 
 
 def are_bands(value: Any) -> bool:
-    """Whether a value is a list of band numbers."""
+    """Return True for a list of band numbers."""
     return isinstance(value, (list, tuple)) and bool(value) and all(type(band) is int and band > 0 for band in value)
 
 
@@ -41,11 +43,13 @@ def set_image(sample: Sample, image: np.ndarray) -> Sample:
 
 @TRANSFORMS.register
 @dataclass(frozen=True)
-class LoadImageFromFile:
-    """Reads `sample.image_path`: RGB uint8, or float32 with `to_float32`. Raises UserError naming a damaged file.
+class LoadImageFromFile(Step):
+    """Read `sample.image_path` as RGB uint8, or float32 with `to_float32`. Raises UserError naming a damaged file.
 
     `bands`, numbered from 1, or "all", are read as they are stored instead: of 8 or 16 bits or real numbers.
     """
+
+    reads = "image"
 
     to_float32: bool = False
     color_type: str = "color"
@@ -60,14 +64,17 @@ class LoadImageFromFile:
             raise UserError(f"LoadImageFromFile: bands must be numbers from 1, such as [3, 2, 1], not {self.bands!r}")
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        if sample.image_path is None:
-            raise UserError("LoadImageFromFile needs a sample with an image_path")
-        sample.meta["loader"] = self
+        return self.load(sample, UNKNOWN_FILES)
+
+    def load(self, sample: Sample, files: StoredFiles) -> Sample:
+        """Read the image, through the cache of its data set."""
         path = sample.image_path
-        return set_image(sample, read_through(sample, path, repr(self), lambda: self.read(path)))
+        if path is None:
+            raise UserError("LoadImageFromFile needs a sample with an image_path")
+        return set_image(sample, files.read_through(path, repr(self), lambda: self.read(path)))
 
     def read(self, path: Path | str) -> np.ndarray:
-        """The image (H, W, C) that a sample of this path would have."""
+        """Return the image (H, W, C) that a sample of this path would have."""
         if self.bands is not None:
             image = read_stored(path, None if isinstance(self.bands, str) else self.bands)
         else:
@@ -77,8 +84,10 @@ class LoadImageFromFile:
 
 @TRANSFORMS.register(aliases=("LoadImageFromNDArray",))
 @dataclass(frozen=True)
-class InferencerLoader:
-    """Keeps an image that the caller has put into the sample, else reads `sample.image_path`."""
+class InferencerLoader(Step):
+    """Keep an image that the caller has put into the sample, else read `sample.image_path`."""
+
+    reads = "image"
 
     to_float32: bool = False
     color_type: str = "color"
@@ -87,24 +96,30 @@ class InferencerLoader:
     backend_args: dict[str, Any] | None = None
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        return self.load(sample, UNKNOWN_FILES)
+
+    def load(self, sample: Sample, files: StoredFiles) -> Sample:
+        """Read the image, through the cache of its data set."""
         if sample.image is None:
             loader = LoadImageFromFile(
                 self.to_float32, self.color_type, self.imdecode_backend, self.bands, self.backend_args
             )
-            return loader(sample, rng)
+            return loader.load(sample, files)
         image = sample.image if sample.image.ndim == 3 else np.repeat(sample.image[..., None], 3, axis=2)
         return set_image(sample, image.astype(np.float32) if self.to_float32 else image)
 
 
 @TRANSFORMS.register
 @dataclass(frozen=True)
-class LoadAnnotations:
-    """Reads `sample.label_path` into the target `label` (H, W), class indices with 255 for ignored pixels.
+class LoadAnnotations(Step):
+    """Read `sample.label_path` into the target `label` (H, W), class indices with 255 for ignored pixels.
 
-    What is None here comes from the dataset through `sample.meta`: `reduce_zero_label`, `label_map`, and `ignore`
-    (stored values that do not count). `label_format` names the form of files that hold no class indices, see
-    `terrazzo.transforms.formats`. Raises UserError for a label of another size than the image's.
+    `reduce_zero_label` and `label_map` replace those of the data set. `label_format` names the form of files that do
+    not hold class indices, see `terrazzo.transforms.formats`. Raises UserError for a label of another size than the
+    image's.
     """
+
+    reads = "label"
 
     reduce_zero_label: bool | None = None
     label_map: dict[int, int] | None = None
@@ -118,31 +133,36 @@ class LoadAnnotations:
         check_local(self.backend_args or self.file_client_args)
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        if sample.label_path is None:
+        return self.load(sample, UNKNOWN_FILES)
+
+    def load(self, sample: Sample, files: StoredFiles) -> Sample:
+        """Read the label and map it to classes, as its data set has it; class indices go through the cache."""
+        path, mapping = sample.label_path, self.mapping_with(files.mapping)
+        if path is None:
             raise UserError(f"LoadAnnotations needs a label_path; the sample of {sample.image_path} has none")
-        if sample.meta.get("label_format") is None and self.label_format is None:
-            values = [repr(value) for value in (self.imdecode_backend, *self.mapping(sample))]
-            label = read_through(sample, sample.label_path, f"label {values}", lambda: self.mapped(sample))
-        else:
-            label = self.mapped(sample)
-        check_same_size(label, sample, sample.label_path)
+
+        def read() -> np.ndarray:
+            return mapping.apply(self.read(sample, files))
+
+        is_indices = files.label_format is None and self.label_format is None
+        variant = f"label {self.imdecode_backend} {mapping}"
+        label = files.read_through(path, variant, read) if is_indices else read()
+        check_same_size(label, sample, path)
         sample.targets["label"] = Target(label)
         return sample
 
-    def mapping(self, sample: Sample) -> tuple[bool, dict[int, int] | None, Sequence[int]]:
-        """`reduce_zero_label`, `label_map` and `ignore` for a sample."""
-        reduce = sample.meta.get("reduce_zero_label") if self.reduce_zero_label is None else self.reduce_zero_label
-        label_map = sample.meta.get("label_map") if self.label_map is None else self.label_map
-        return bool(reduce), label_map, sample.meta.get("ignore") or ()
+    def mapping_with(self, mapping: LabelMapping) -> LabelMapping:
+        """Return the mapping of a data set with the values that are set here instead."""
+        return LabelMapping(
+            mapping.reduce_zero_label if self.reduce_zero_label is None else self.reduce_zero_label,
+            mapping.label_map if self.label_map is None else self.label_map,
+            mapping.ignore,
+        )
 
-    def mapped(self, sample: Sample) -> np.ndarray:
-        """The label as training classes."""
-        return map_label(self.read(sample), *self.mapping(sample))
-
-    def read(self, sample: Sample) -> np.ndarray:
-        """The label's stored values, or classes where a label format gives them."""
+    def read(self, sample: Sample, files: StoredFiles) -> np.ndarray:
+        """Return the label's stored values, or classes where a label format gives them."""
         assert sample.label_path is not None
-        reader = sample.meta.get("label_format")
+        reader = files.label_format
         if reader is None and self.label_format is not None:
             reader = make_label_format(self.label_format, sample.label_path.parent)
         if reader is None:
@@ -152,8 +172,10 @@ class LoadAnnotations:
 
 @TRANSFORMS.register
 @dataclass(frozen=True)
-class LoadDepthAnnotation:
-    """Reads the file `sample.meta["depth_path"]` into the target `depth` (H, W), times `depth_rescale_factor`."""
+class LoadDepthAnnotation(Step):
+    """Read the file `sample.meta["depth_path"]` into the target `depth` (H, W), times `depth_rescale_factor`."""
+
+    reads = "depth"
 
     decode_backend: str = "cv2"
     to_float32: bool = True

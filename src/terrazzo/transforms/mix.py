@@ -1,7 +1,6 @@
 """Transforms that mix several samples.
 
-Whoever runs the pipeline (MultiImageMixDataset) calls `get_indices(length, rng)`, loads those samples and leaves them
-in `sample.meta["mix_samples"]`; the transform takes them from there.
+MultiImageMixDataset calls `get_indices(length, rng)`, loads those samples and passes them as `partners`.
 """
 
 from __future__ import annotations
@@ -16,31 +15,36 @@ import numpy as np
 from terrazzo.errors import UserError
 from terrazzo.registry import TRANSFORMS
 from terrazzo.sample import Sample
-from terrazzo.transforms.base import as_pair, check_probability, copy_sample, for_each_map, image_of
-from terrazzo.transforms.geometry import crop, pad, resize, scaled
+from terrazzo.system.arithmetic import as_pair
+from terrazzo.transforms.base import Step, check_probability, copy_sample, for_each_map, image_of
+from terrazzo.transforms.geometry import crop, pad, resize, scaled_length
 
 
-class Mixing:
-    """A transform that needs `partners` other samples of the dataset."""
+class Mixing(Step):
+    """A transform that needs `count` other samples of the data set, its partners."""
 
-    partners = 1
+    random = True
+    moves_pixels = True
+    count = 1
 
     def get_indices(self, length: int, rng: np.random.Generator) -> list[int]:
-        """The other samples it wants from a dataset of `length`."""
-        return [int(index) for index in rng.integers(length, size=self.partners)]
+        """Return the indices of the partners it wants from a data set of `length`."""
+        return [int(index) for index in rng.integers(length, size=self.count)]
 
-    def take_partners(self, sample: Sample) -> list[Sample]:
-        """Copies of the samples that `get_indices` asked for. Raises UserError where nobody provided them."""
-        others = sample.meta.pop("mix_samples", None)
-        if others is None or len(others) < self.partners:
+    def copies(self, partners: Sequence[Sample]) -> list[Sample]:
+        """Return copies of the partners. Raises UserError where there are fewer than `get_indices` asked for."""
+        if len(partners) < self.count:
             raise UserError(f"{type(self).__name__} mixes several images: wrap the dataset in MultiImageMixDataset")
-        return [copy_sample(other) for other in others]
+        return [copy_sample(partner) for partner in partners]
+
+    def __call__(self, sample: Sample, rng: np.random.Generator, partners: Sequence[Sample] = ()) -> Sample:
+        raise NotImplementedError
 
 
 @TRANSFORMS.register
 @dataclass(frozen=True)
 class RandomMosaic(Mixing):
-    """With `prob` sets four images around a random point (Bochkovskiy et al., YOLOv4, 2020).
+    """With `prob` set four images around a random point (Bochkovskiy et al., YOLOv4, 2020).
 
     Each is fitted into `img_scale` (height, width); the mosaic is twice as high and wide, its point drawn from
     `center_ratio_range` times `img_scale`.
@@ -52,13 +56,13 @@ class RandomMosaic(Mixing):
     pad_val: float = 0
     seg_pad_val: float = 255
 
-    partners = 3
+    count = 3
 
     def __post_init__(self) -> None:
         check_probability(self.prob, "RandomMosaic's prob")
 
-    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        others = self.take_partners(sample)
+    def __call__(self, sample: Sample, rng: np.random.Generator, partners: Sequence[Sample] = ()) -> Sample:
+        others = self.copies(partners)
         if rng.random() >= self.prob:
             return sample
         height, width = as_pair(self.img_scale, "RandomMosaic's img_scale")
@@ -74,12 +78,12 @@ class RandomMosaic(Mixing):
             target.array = joined([quarter.targets[name].array for quarter in quarters])
         return sample
 
-    def _quarter(self, sample: Sample, place: int, center: tuple[int, int]) -> Sample:
-        """The sample cut or padded to its place (top left, top right, bottom left, bottom right)."""
+    def _quarter(self, sample: Sample, corner: int, center: tuple[int, int]) -> Sample:
+        """Return the sample cut or padded to its corner (top left, top right, bottom left, bottom right)."""
         height, width = as_pair(self.img_scale, "RandomMosaic's img_scale")
         factor = min(height / sample.size[0], width / sample.size[1])
-        size = (scaled(sample.size[1], factor), scaled(sample.size[0], factor))
-        at_bottom, at_right = divmod(place, 2)
+        size = (scaled_length(sample.size[1], factor), scaled_length(sample.size[0], factor))
+        at_bottom, at_right = divmod(corner, 2)
         room = (2 * height - center[0] if at_bottom else center[0], 2 * width - center[1] if at_right else center[1])
 
         def place_map(array: np.ndarray, interpolation: str, fill: float) -> np.ndarray:
@@ -100,7 +104,7 @@ class RandomMosaic(Mixing):
 
 
 def paste(sample: Sample, other: Sample, mask: np.ndarray) -> Sample:
-    """The pixels of `other` where `mask` (H, W) holds, in the image and in every target; both samples of one size."""
+    """Paste the pixels of `other` where `mask` (H, W) holds, in image and targets; both samples are of one size."""
     image = image_of(sample, paste).copy()
     image[mask] = image_of(other, paste)[mask]
     sample.image = image
@@ -111,7 +115,7 @@ def paste(sample: Sample, other: Sample, mask: np.ndarray) -> Sample:
 
 
 def partner_of_same_size(sample: Sample, other: Sample, user: object) -> tuple[Sample, np.ndarray]:
-    """The other sample resized to the first one's size, and its label. Raises UserError for a sample without one."""
+    """Return the other sample at the first one's size, and its label. Raises UserError for a sample without one."""
     size = (sample.size[1], sample.size[0])
     for_each_map(other, lambda array, interpolation, _: resize(array, size, interpolation))
     if other.label is None or sample.label is None:
@@ -122,7 +126,7 @@ def partner_of_same_size(sample: Sample, other: Sample, user: object) -> tuple[S
 @TRANSFORMS.register
 @dataclass(frozen=True)
 class ClassMix(Mixing):
-    """With `prob` pastes half of the classes of another image, at random (Olsson et al., WACV 2021)."""
+    """With `prob` paste half of the classes of another image, at random (Olsson et al., WACV 2021)."""
 
     prob: float = 0.5
     ignore_index: int = 255
@@ -130,8 +134,8 @@ class ClassMix(Mixing):
     def __post_init__(self) -> None:
         check_probability(self.prob, "ClassMix's prob")
 
-    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        other = self.take_partners(sample)[0]
+    def __call__(self, sample: Sample, rng: np.random.Generator, partners: Sequence[Sample] = ()) -> Sample:
+        other = self.copies(partners)[0]
         if rng.random() >= self.prob:
             return sample
         other, label = partner_of_same_size(sample, other, self)
@@ -143,7 +147,7 @@ class ClassMix(Mixing):
 @TRANSFORMS.register
 @dataclass(frozen=True)
 class CopyPaste(Mixing):
-    """With `prob` pastes up to `max_objects` connected regions of another image (Ghiasi et al., CVPR 2021).
+    """With `prob` paste up to `max_objects` connected regions of another image (Ghiasi et al., CVPR 2021).
 
     Regions are of the classes `classes` (all when None) and of `min_area` pixels or more.
     """
@@ -157,8 +161,8 @@ class CopyPaste(Mixing):
     def __post_init__(self) -> None:
         check_probability(self.prob, "CopyPaste's prob")
 
-    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        other = self.take_partners(sample)[0]
+    def __call__(self, sample: Sample, rng: np.random.Generator, partners: Sequence[Sample] = ()) -> Sample:
+        other = self.copies(partners)[0]
         if rng.random() >= self.prob:
             return sample
         other, label = partner_of_same_size(sample, other, self)

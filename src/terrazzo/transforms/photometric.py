@@ -1,4 +1,4 @@
-"""Transforms of an image's values; the targets stay as they are."""
+"""Transforms of an image's values; the targets are unchanged."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import numpy as np
 from terrazzo.errors import UserError
 from terrazzo.registry import TRANSFORMS
 from terrazzo.sample import Sample
-from terrazzo.transforms.base import as_pair, image_of
+from terrazzo.system.arithmetic import as_pair
+from terrazzo.transforms.base import Step, image_of
 from terrazzo.transforms.colour import (
     as_bytes,
     equalise_locally,
@@ -27,12 +28,14 @@ from terrazzo.transforms.colour import (
 
 @TRANSFORMS.register
 @dataclass(frozen=True)
-class PhotoMetricDistortion:
+class PhotoMetricDistortion(Step):
     """Random brightness, contrast, saturation and hue, each with probability one half (Liu et al., SSD, ECCV 2016).
 
-    Contrast comes before or after saturation and hue, at random. Saturation and hue need three channels; other
-    images are spared them.
+    Contrast comes before or after saturation and hue, at random. Saturation and hue are
+    changed in images of three channels alone.
     """
+
+    random = True
 
     brightness_delta: float = 32
     contrast_range: Sequence[float] = (0.5, 1.5)
@@ -62,7 +65,7 @@ class PhotoMetricDistortion:
 
 @TRANSFORMS.register
 @dataclass(frozen=True)
-class Normalize:
+class Normalize(Step):
     """(image - mean) / std as float32; `to_rgb=False` gives BGR, in which order mean and std then are."""
 
     mean: Sequence[float]
@@ -81,7 +84,7 @@ class Normalize:
 
 @TRANSFORMS.register
 @dataclass(frozen=True)
-class AdjustGamma:
+class AdjustGamma(Step):
     """Gamma correction: 255 * (level / 255) ** (1 / gamma)."""
 
     gamma: float = 1.0
@@ -97,7 +100,7 @@ class AdjustGamma:
 
 @TRANSFORMS.register
 @dataclass(frozen=True)
-class CLAHE:
+class CLAHE(Step):
     """Contrast-limited adaptive histogram equalisation of each channel on a grid of `tile_grid_size`."""
 
     clip_limit: float = 40.0
@@ -111,8 +114,8 @@ class CLAHE:
 
 @TRANSFORMS.register
 @dataclass(frozen=True)
-class Rerange:
-    """Stretches the image's range of values to [min_value, max_value], as float32."""
+class Rerange(Step):
+    """Stretch the image's range of values to [min_value, max_value], as float32."""
 
     min_value: float = 0
     max_value: float = 255
@@ -128,7 +131,7 @@ class Rerange:
 
 @TRANSFORMS.register
 @dataclass(frozen=True)
-class RGB2Gray:
+class RGB2Gray(Step):
     """A weighted sum of the channels as float32, in `out_channels` equal channels (as many as before when None).
 
     The first weight is that of blue, as in MMSegmentation, whose arrays are BGR.

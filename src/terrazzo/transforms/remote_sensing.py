@@ -10,36 +10,50 @@ import numpy as np
 from terrazzo.errors import UserError
 from terrazzo.registry import TRANSFORMS
 from terrazzo.sample import Sample, Target
-from terrazzo.transforms.base import image_of
+from terrazzo.transforms.base import Step, image_of
 from terrazzo.transforms.loading import LoadImageFromFile
+from terrazzo.transforms.reading import UNKNOWN_FILES, StoredFiles
 from terrazzo.transforms.stored import read_stored
 
 
 @TRANSFORMS.register
 @dataclass(frozen=True)
-class LoadSingleRSImageFromFile:
-    """Reads all bands of `sample.image_path` (H, W, C)."""
+class LoadSingleRSImageFromFile(Step):
+    """Read all bands of `sample.image_path` (H, W, C)."""
+
+    reads = "image"
 
     to_float32: bool = True
+    bands = "all"
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        return self.load(sample, UNKNOWN_FILES)
+
+    def load(self, sample: Sample, files: StoredFiles) -> Sample:
+        """Read the image, through the cache of its data set."""
         if sample.image_path is None:
             raise UserError("LoadSingleRSImageFromFile needs a sample with an image_path")
-        return LoadImageFromFile(self.to_float32, bands="all")(sample, rng)
+        return LoadImageFromFile(self.to_float32, bands=self.bands).load(sample, files)
 
 
 @TRANSFORMS.register
 @dataclass(frozen=True)
-class LoadMultipleRSImageFromFile:
-    """Reads two images: `sample.image_path`, and `sample.meta["image_path2"]` into the target `image2` (H, W, C)."""
+class LoadMultipleRSImageFromFile(Step):
+    """Read two images: `sample.image_path`, and `sample.meta["image_path2"]` into the target `image2` (H, W, C)."""
+
+    reads = ("image", "image2")
 
     to_float32: bool = True
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        return self.load(sample, UNKNOWN_FILES)
+
+    def load(self, sample: Sample, files: StoredFiles) -> Sample:
+        """Read both images, the first through the cache of its data set."""
         second_path = sample.meta.get("image_path2")
         if second_path is None:
             raise UserError(f"LoadMultipleRSImageFromFile needs meta['image_path2'] beside {sample.image_path}")
-        sample = LoadSingleRSImageFromFile(self.to_float32)(sample, rng)
+        sample = LoadSingleRSImageFromFile(self.to_float32).load(sample, files)
         second = read_stored(second_path)
         if second.shape != image_of(sample, self).shape:
             raise UserError(f"{sample.image_path} and {second_path} form a pair but differ in size")
@@ -50,8 +64,10 @@ class LoadMultipleRSImageFromFile:
 
 @TRANSFORMS.register
 @dataclass(frozen=True)
-class ConcatCDInput:
-    """Joins the second image to the first along the channels: (H, W, 2 C)."""
+class ConcatCDInput(Step):
+    """Join the second image to the first along the channels: (H, W, 2 C)."""
+
+    needs = "image2"
 
     input_keys: Sequence[str] = ("img", "img2")
 

@@ -1,4 +1,4 @@
-"""Transforms that change an image's size; each first says the size, so that a crop can be fused with it."""
+"""Transforms that change an image's size; each computes the size first, so that a crop can be fused with it."""
 
 from __future__ import annotations
 
@@ -11,17 +11,20 @@ import numpy as np
 from terrazzo.errors import UserError
 from terrazzo.registry import TRANSFORMS
 from terrazzo.sample import Sample
-from terrazzo.transforms.base import as_pair, for_each_map, image_of
-from terrazzo.transforms.geometry import fitted_size, interpolation_code, resize, scaled
+from terrazzo.system.arithmetic import as_pair, ceil_div
+from terrazzo.transforms.base import Step, for_each_map, image_of
+from terrazzo.transforms.geometry import fitted_size, interpolation_code, resize, scaled_length
 
 
-class Resizing:
+class Resizing(Step):
     """A transform that resamples the image and its targets to `target_size`."""
+
+    moves_pixels = True
 
     interpolation: str
 
     def target_size(self, height: int, width: int, rng: np.random.Generator) -> tuple[int, int]:
-        """(width, height) for an image of height x width."""
+        """Return (width, height) for an image of height x width."""
         raise NotImplementedError
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
@@ -48,8 +51,8 @@ class Resize(Resizing):
     scale: Any = None
     scale_factor: Any = None
     keep_ratio: bool = False
-    clip_object_border: bool = True  # means something to detection only
-    backend: str = "cv2"  # resampling is OpenCV's whatever this says
+    clip_object_border: bool = True  # for detection only
+    backend: str = "cv2"  # resampling is always OpenCV's
     interpolation: str = "bilinear"
 
     def __post_init__(self) -> None:
@@ -62,7 +65,7 @@ class Resize(Resizing):
             scale = as_pair(self.scale, "Resize's scale")
         else:
             factors = as_pair(self.scale_factor, "Resize's scale_factor")
-            scale = (scaled(width, factors[0]), scaled(height, factors[1]))
+            scale = (scaled_length(width, factors[0]), scaled_length(height, factors[1]))
         return fitted_size(height, width, scale) if self.keep_ratio else (int(scale[0]), int(scale[1]))
 
 
@@ -80,12 +83,14 @@ class ResizeShortestEdge(Resizing):
         factor = min(as_pair(self.scale, "ResizeShortestEdge's scale")) / min(height, width)
         if self.max_size:
             factor = min(factor, self.max_size / max(height, width))
-        return scaled(width, factor), scaled(height, factor)
+        return scaled_length(width, factor), scaled_length(height, factor)
 
 
 @dataclass(frozen=True)
 class _RandomSize(Resizing):
-    """Draws a scale and leaves the rest to the transform called `resize_type`."""
+    """Draw a scale and leave the rest to the transform called `resize_type`."""
+
+    random = True
 
     resize_type: str = "Resize"
     keep_ratio: bool = False
@@ -160,19 +165,21 @@ class ResizeToMultiple(Resizing):
 
     def target_size(self, height: int, width: int, rng: np.random.Generator) -> tuple[int, int]:
         step = self.size_divisor
-        return -(-width // step) * step, -(-height // step) * step
+        return ceil_div(width, step) * step, ceil_div(height, step) * step
 
 
 @TRANSFORMS.register
 @dataclass(frozen=True)
-class SegRescale:
-    """Resamples the targets, not the image, by `scale_factor`."""
+class SegRescale(Step):
+    """Resample the targets, not the image, by `scale_factor`."""
+
+    moves_pixels = True
 
     scale_factor: float = 1
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         for target in sample.targets.values():
             height, width = target.array.shape[:2]
-            size = (scaled(width, self.scale_factor), scaled(height, self.scale_factor))
+            size = (scaled_length(width, self.scale_factor), scaled_length(height, self.scale_factor))
             target.array = resize(target.array, size, target.interpolation)
         return sample

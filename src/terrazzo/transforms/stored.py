@@ -26,7 +26,7 @@ KEPT = ("uint8", "uint16", "int16", "float32")  # types that are resampled as th
 
 
 def read_stored(path: Path | str, bands: Sequence[int] | None = None) -> np.ndarray:
-    """An image as (H, W, C) in the file's own scale: the `bands`, numbered from 1 as in GDAL, or all of them.
+    """Read an image as (H, W, C) in the file's own scale: the `bands`, numbered from 1 as in GDAL, or all of them.
 
     GeoTIFF is read by rasterio or tifffile where installed; a pixel without data in any band becomes NaN. An array of
     a .npy file is (H, W), (H, W, C), or (C, H, W) if that makes the channels the shortest axis. Raises UserError for a
@@ -49,7 +49,7 @@ def read_stored(path: Path | str, bands: Sequence[int] | None = None) -> np.ndar
 
 
 def select(image: np.ndarray, bands: Sequence[int], path: Path) -> np.ndarray:
-    """Some bands of an image, numbered from 1. Raises UserError for a number that it does not have."""
+    """Return some bands of an image, numbered from 1. Raises UserError for a number that it does not have."""
     count = image.shape[2]
     for band in bands:
         if not 1 <= band <= count:
@@ -60,7 +60,7 @@ def select(image: np.ndarray, bands: Sequence[int], path: Path) -> np.ndarray:
 
 
 def array_image(array: np.ndarray, path: Path) -> np.ndarray:
-    """An array as (H, W, C). Raises UserError for one of other dimensions, or of no numbers."""
+    """Return an array as (H, W, C). Raises UserError for one of other dimensions, or of no numbers."""
     if array.ndim not in (2, 3) or array.dtype.kind not in "biuf":
         raise UserError(
             f"{path} holds an array {array.shape} of {array.dtype}; an image is (H, W) or (H, W, C) numbers"
@@ -71,7 +71,7 @@ def array_image(array: np.ndarray, path: Path) -> np.ndarray:
 
 
 def read_tiff(path: Path) -> np.ndarray:
-    """All bands of a TIFF by what is installed: rasterio, tifffile, or Pillow for one to four bands of 8 bits."""
+    """Read all bands of a TIFF by what is installed: rasterio, tifffile, or Pillow for one to four bands of 8 bits."""
     if find_spec("rasterio") and path.is_file():
         return read_raster(path)
     data = read_bytes(path)
@@ -87,7 +87,7 @@ def read_tiff(path: Path) -> np.ndarray:
 
 
 def read_raster(path: Path) -> np.ndarray:
-    """A raster file as (H, W, C), NaN where it says that there is no data."""
+    """Read a raster file as (H, W, C), NaN where it marks pixels without data."""
     import rasterio
     from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
@@ -107,7 +107,7 @@ def read_raster(path: Path) -> np.ndarray:
 
 
 def read_size(path: Path | str) -> tuple[int, int]:
-    """Height and width of an image as it is loaded, from its header where that tells them. Raises UserError."""
+    """Return height and width of an image as it is loaded, from its header where possible. Raises UserError."""
     path = Path(path)
     if path.suffix.lower() not in (".npy", *TIFF_SUFFIXES):
         try:

@@ -11,31 +11,35 @@ import numpy as np
 from terrazzo.errors import UserError
 from terrazzo.registry import TRANSFORMS
 from terrazzo.sample import Sample
-from terrazzo.transforms.base import as_pair, check_probability, image_of
+from terrazzo.system.arithmetic import as_pair
+from terrazzo.transforms.base import Step, check_probability, image_of
 from terrazzo.transforms.flip import swap_classes
 
 
 def volume_of(sample: Sample, user: object) -> np.ndarray:
-    """The sample's volume. Raises UserError for anything but (C, Z, Y, X)."""
+    """Return the sample's volume. Raises UserError for anything but (C, Z, Y, X)."""
     volume = image_of(sample, user)
     if volume.ndim != 4:
         raise UserError(f"{type(user).__name__} works on volumes (C, Z, Y, X); {sample.image_path} is {volume.shape}")
     return volume
 
 
-def as_triple(value: Any, what: str) -> tuple[int, int, int]:
-    """A number three times, or three numbers as a tuple."""
+def as_triple(value: Any, name: str) -> tuple[int, int, int]:
+    """Return a number three times, or three numbers as a tuple."""
     if isinstance(value, int):
         return value, value, value
     if isinstance(value, Sequence) and len(value) == 3:
         return value[0], value[1], value[2]
-    raise UserError(f"{what} must be a number or three (Z, Y, X), not {value!r}")
+    raise UserError(f"{name} must be a number or three (Z, Y, X), not {value!r}")
 
 
 @TRANSFORMS.register
 @dataclass(frozen=True)
-class BioMedical3DRandomCrop:
+class BioMedical3DRandomCrop(Step):
     """A box of `crop_shape` (Z, Y, X); with `keep_foreground` around a random voxel of a class other than 0."""
+
+    random = True
+    moves_pixels = True
 
     crop_shape: Any
     keep_foreground: bool = True
@@ -61,8 +65,10 @@ class BioMedical3DRandomCrop:
 
 @TRANSFORMS.register
 @dataclass(frozen=True)
-class BioMedical3DPad:
-    """Fills at the end of each axis up to `pad_shape` (Z, Y, X)."""
+class BioMedical3DPad(Step):
+    """Fill at the end of each axis up to `pad_shape` (Z, Y, X)."""
+
+    moves_pixels = True
 
     pad_shape: Any
     pad_val: float = 0.0
@@ -80,8 +86,11 @@ class BioMedical3DPad:
 
 @TRANSFORMS.register
 @dataclass(frozen=True)
-class BioMedical3DRandomFlip:
-    """Mirrors each of `axes` (0 is Z, 1 is Y, 2 is X) with `prob`; the classes of `swap_label_pairs` then swap."""
+class BioMedical3DRandomFlip(Step):
+    """Mirror each of `axes` (0 is Z, 1 is Y, 2 is X) with `prob`; the classes of `swap_label_pairs` then swap."""
+
+    random = True
+    moves_pixels = True
 
     prob: float
     axes: Sequence[int]
@@ -108,8 +117,10 @@ class BioMedical3DRandomFlip:
 
 @TRANSFORMS.register
 @dataclass(frozen=True)
-class BioMedicalGaussianNoise:
-    """With `prob` adds noise of `mean` and of a deviation drawn from [0, std]."""
+class BioMedicalGaussianNoise(Step):
+    """With `prob` add noise of `mean` and of a deviation drawn from [0, std]."""
+
+    random = True
 
     prob: float = 0.1
     mean: float = 0.0
@@ -128,8 +139,10 @@ class BioMedicalGaussianNoise:
 
 @TRANSFORMS.register
 @dataclass(frozen=True)
-class BioMedicalGaussianBlur:
-    """With `prob`, and then `prob_per_channel`, blurs channels by a sigma (in voxels) from `sigma_range`."""
+class BioMedicalGaussianBlur(Step):
+    """With `prob`, and then `prob_per_channel`, blur channels by a sigma (in voxels) from `sigma_range`."""
+
+    random = True
 
     prob: float = 0.2
     prob_per_channel: float = 0.5
@@ -162,11 +175,13 @@ class BioMedicalGaussianBlur:
 
 @TRANSFORMS.register
 @dataclass(frozen=True)
-class BioMedicalRandomGamma:
-    """With `prob` applies a gamma from `gamma_range` to the values scaled to [0, 1], and scales them back.
+class BioMedicalRandomGamma(Step):
+    """With `prob` apply a gamma from `gamma_range` to the values scaled to [0, 1], and scale them back.
 
     `invert_image` works on the negative; `retain_stats` restores the mean and deviation from before.
     """
+
+    random = True
 
     prob: float = 0.5
     gamma_range: Any = (0.5, 2)

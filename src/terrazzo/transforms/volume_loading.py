@@ -11,11 +11,12 @@ import numpy as np
 from terrazzo.errors import UserError
 from terrazzo.registry import TRANSFORMS
 from terrazzo.sample import Sample, Target
+from terrazzo.transforms.base import Step
 from terrazzo.transforms.loading import check_local
 
 
 def read_volume(path: Path | str | None, backend: str, to_xyz: bool = False) -> np.ndarray:
-    """A volume as (C, Z, Y, X), or (C, X, Y, Z) with `to_xyz`; `nifti` needs nibabel, `numpy` reads .npy."""
+    """Read a volume as (C, Z, Y, X), or (C, X, Y, Z) with `to_xyz`; `nifti` needs nibabel, `numpy` reads .npy."""
     if path is None:
         raise UserError("a volume is to be loaded from a sample without a path")
     if not Path(path).exists():
@@ -43,7 +44,7 @@ def read_volume(path: Path | str | None, backend: str, to_xyz: bool = False) -> 
 
 
 def read_nifti(path: Path | str) -> np.ndarray:
-    """The values of a NIfTI file in their own scale, X first. Raises ValueError for what is none."""
+    """Read the values of a NIfTI file in their own scale, X first. Raises ValueError for another file."""
     nibabel = import_nibabel(path)
     try:
         return np.asarray(nibabel.load(path).get_fdata())
@@ -52,7 +53,7 @@ def read_nifti(path: Path | str) -> np.ndarray:
 
 
 def import_nibabel(path: Path | str) -> Any:
-    """The nibabel package. Raises UserError with the command that installs it."""
+    """Import the nibabel package. Raises UserError with the command that installs it."""
     try:
         import nibabel
     except ImportError as error:
@@ -61,7 +62,7 @@ def import_nibabel(path: Path | str) -> Any:
 
 
 def set_volume(sample: Sample, volume: np.ndarray) -> Sample:
-    """Put a volume into the sample; `sample.meta["layout"]` tells the collation that channels come first."""
+    """Put a volume into the sample; `sample.meta["layout"]` records that channels come first."""
     sample.image = volume
     sample.original_size = (volume.shape[-2], volume.shape[-1])
     sample.meta["layout"] = "CZYX"
@@ -70,8 +71,10 @@ def set_volume(sample: Sample, volume: np.ndarray) -> Sample:
 
 @TRANSFORMS.register
 @dataclass(frozen=True)
-class LoadBiomedicalImageFromFile:
-    """Reads `sample.image_path` as a volume (C, Z, Y, X)."""
+class LoadBiomedicalImageFromFile(Step):
+    """Read `sample.image_path` as a volume (C, Z, Y, X)."""
+
+    reads = "image"
 
     decode_backend: str = "nifti"
     to_xyz: bool = False
@@ -88,12 +91,14 @@ class LoadBiomedicalImageFromFile:
 
 @TRANSFORMS.register
 @dataclass(frozen=True)
-class LoadBiomedicalAnnotation:
-    """Reads `sample.label_path` as the target `label` (Z, Y, X)."""
+class LoadBiomedicalAnnotation(Step):
+    """Read `sample.label_path` as the target `label` (Z, Y, X)."""
+
+    reads = "label"
 
     decode_backend: str = "nifti"
     to_xyz: bool = False
-    to_float32: bool = True  # labels are integers here whatever this says
+    to_float32: bool = True  # without effect: labels are integers
     backend_args: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
@@ -107,8 +112,8 @@ class LoadBiomedicalAnnotation:
 
 @TRANSFORMS.register
 @dataclass(frozen=True)
-class LoadBiomedicalData:
-    """Reads `sample.image_path` (C, Z, Y, X), whose last channel is the label when `with_seg`."""
+class LoadBiomedicalData(Step):
+    """Read `sample.image_path` (C, Z, Y, X), whose last channel is the label when `with_seg`."""
 
     with_seg: bool = False
     decode_backend: str = "numpy"
@@ -117,6 +122,10 @@ class LoadBiomedicalData:
 
     def __post_init__(self) -> None:
         check_local(self.backend_args)
+
+    @property
+    def reads(self) -> tuple[str, ...]:  # type: ignore[override]
+        return ("image", "label") if self.with_seg else ("image",)
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         volume = read_volume(sample.image_path, self.decode_backend, self.to_xyz)

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
-from terrazzo.data.dataset import Failure
+from terrazzo.data.dataset import LoadError
 from terrazzo.data.statistics import loaded
-from terrazzo.data.wrappers import origins
+from terrazzo.data.wrappers import Dataset, MultiImageMixDataset
 from terrazzo.errors import UserError
 from terrazzo.sample import Sample
 from terrazzo.system.painting import as_picture, overlay
+from terrazzo.transforms.base import role_of
 from terrazzo.viz.layout import INK, PAPER, font, legend, side_by_side
 from terrazzo.viz.report import write_report
 
@@ -39,11 +39,11 @@ def choose(length: int, count: int, seed: int) -> list[int]:
     return sorted(np.random.default_rng(seed).permutation(length)[:count].tolist())
 
 
-def look(dataset: Any, index: int) -> View:
+def look(dataset: Dataset, index: int) -> View:
     """A sample as stored and as the pipeline gives it. Raises UserError where it cannot be read."""
-    leaf, inner = origins(dataset)[index]
+    leaf, inner = dataset.origins()[index]
     before, after = loaded(leaf, inner), dataset[0, index]
-    if isinstance(after, Failure):
+    if isinstance(after, LoadError):
         raise UserError(after.message)
     after = after[0] if isinstance(after, list) else after
     path = leaf.pairs[inner][1]
@@ -60,7 +60,7 @@ def picture(sample: Sample) -> np.ndarray:
     return as_picture(image)
 
 
-def write_page(dataset: Any, split: str, path: Path, count: int, seed: int) -> Path:
+def write_page(dataset: Dataset, split: str, path: Path, count: int, seed: int) -> Path:
     """Draw `count` samples into a page that holds all it shows, and beside it a PNG, whose path is returned."""
     views = [look(dataset, index) for index in choose(len(dataset), count, seed)]
     classes, palette = list(dataset.classes), [tuple(colour) for colour in dataset.palette]
@@ -78,7 +78,7 @@ def write_page(dataset: Any, split: str, path: Path, count: int, seed: int) -> P
         "classes shown": f"{len(present)} of {len(classes)}",
         "seed": seed,
     }
-    table = [
+    table: list[dict[str, str | float | None]] = [
         {
             "class": classes[index],
             "% of stored pixels": float(shares[0][index]),
@@ -128,15 +128,14 @@ def shares_of(labels: Sequence[np.ndarray | None], count: int) -> np.ndarray:
     return 100 * pixels / max(1, pixels.sum())
 
 
-def transform_names(dataset: Any) -> list[str]:
+def transform_names(dataset: Dataset) -> list[str]:
     """The transforms between reading and packing, those of a mixture last."""
-    leaf = origins(dataset)[0][0]
-    steps = [
-        *leaf.pipeline.transforms,
-        *(step for stage in getattr(dataset, "stages", ()) for step in stage.transforms),
-    ]
-    names = [type(step).__name__ for step in steps]
-    return [name for name in names if not name.startswith(("Load", "Pack"))]
+    first = dataset.leaves()[0].pipeline
+    steps = [step for step in first.as_written() if step is not first.reader("image")]
+    if isinstance(dataset, MultiImageMixDataset):
+        for mixing, pipeline in dataset.stages:
+            steps += [*([] if mixing is None else [mixing]), *pipeline.as_written()]
+    return [type(step).__name__ for step in steps if not (role_of(step).reads or role_of(step).packs)]
 
 
 def shown(image: np.ndarray) -> np.ndarray:

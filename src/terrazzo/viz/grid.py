@@ -3,22 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import cv2
 import numpy as np
 
-from terrazzo.sample import Sample
-from terrazzo.system.painting import as_picture, colour_map
-from terrazzo.transforms.loading import LoadImageFromFile
+from terrazzo.system.painting import colour_map
 from terrazzo.viz.layout import PAPER, legend, side_by_side
-
-
-def stored_picture(sample: Sample) -> np.ndarray:
-    """A sample's image as it is stored, as RGB uint8 (H, W, 3)."""
-    assert sample.image_path is not None
-    loader = replace(sample.meta.get("loader", LoadImageFromFile()), to_float32=False)
-    return as_picture(loader.read(sample.image_path))
 
 
 def depth_colours(depth: np.ndarray) -> np.ndarray:

@@ -37,11 +37,14 @@ from support.tiny import (
 )
 from terrazzo.cli.main import main
 from terrazzo.config.edit import edited
+from terrazzo.config.experiment import make_experiment
+from terrazzo.data.build import build_dataset, open_dataset
 from terrazzo.data.checks import survey
 from terrazzo.data.checks.balance import Balance, measure_balance
 from terrazzo.data.checks.finding import KINDS
-from terrazzo.data.dataset import build_dataset
-from terrazzo.data.loaders import RareClassOrder
+from terrazzo.data.checks.run import check_experiment
+from terrazzo.data.dataset import SegmentationDataset
+from terrazzo.data.loaders import RareClassSampler
 from terrazzo.errors import UserError
 from terrazzo.registry import MODELS
 
@@ -674,7 +677,7 @@ def test_auto_class_weights_need_training():
 def test_rare_classes_are_drawn_more_often():
     shown = np.zeros((50, 3), bool)
     shown[:, 0], shown[:10, 1], shown[3, 2] = True, True, True
-    order = RareClassOrder(50, 5, shown, np.array([0.2, 0.3, 0.5]), seed=1)
+    order = RareClassSampler(50, 5, shown, np.array([0.2, 0.3, 0.5]), seed=1)
     drawn = [index for number in range(40) for _, index in order.epoch(number)]
     assert drawn.count(3) / len(drawn) == pytest.approx(0.5 + 0.03 + 0.004, abs=0.03)
     epochs = [epoch for number in range(3) for epoch, _ in order.epoch(number)]
@@ -685,10 +688,10 @@ def test_rare_classes_are_drawn_more_often():
 def test_a_rare_class_order_can_start_anywhere(by_epoch):
     shown = np.array([[True, False], [True, True], [False, True], [True, False], [True, False]])
     options = {"seed": 3, "by_epoch": by_epoch}
-    order = RareClassOrder(5, 2, shown, np.array([0.4, 0.6]), **options)
+    order = RareClassSampler(5, 2, shown, np.array([0.4, 0.6]), **options)
     whole = list(itertools.islice(order, 12))
     for seen in range(1, 9):
-        rest = RareClassOrder(5, 2, shown, np.array([0.4, 0.6]), start=order.position(seen), **options)
+        rest = RareClassSampler(5, 2, shown, np.array([0.4, 0.6]), start=order.position(seen), **options)
         assert list(itertools.islice(rest, 12 - seen)) == whole[seen:]
 
 
@@ -722,3 +725,14 @@ def test_samplers_of_a_whole_config(streets, tmp_path, sampler):
     values = tiny_config(streets, steps=1)
     values["train_dataloader"]["sampler"] = sampler
     assert "rare-class sampling" in fit(values, tmp_path / "run").log_path.read_text()
+
+
+def test_data_that_is_open_is_not_opened_again(streets, monkeypatch):
+    experiment = make_experiment(tiny_config(streets))
+    opened = {name: open_dataset(getattr(experiment, name), 3, f"{name}_dataloader") for name in ("train", "val")}
+    plain = check_experiment(experiment)
+    monkeypatch.setattr(SegmentationDataset, "__init__", None)
+    report = check_experiment(experiment, only=("train", "val"), opened=opened)
+    assert [split.name for split in report.splits] == ["train", "val"]
+    assert [len(split.entries) for split in report.splits] == [len(split.entries) for split in plain.splits]
+    assert report.findings == plain.findings

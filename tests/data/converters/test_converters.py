@@ -18,10 +18,10 @@ from scipy.io import savemat
 
 from support.paths import shared
 from terrazzo.cli.main import main
+from terrazzo.data.build import build_dataset
 from terrazzo.data.converters.arrays import cut, indices_of, windows
 from terrazzo.data.converters.base import CONVERTERS
 from terrazzo.data.converters.run import convert
-from terrazzo.data.dataset import build_dataset
 from terrazzo.data.spec import dataset_spec
 from terrazzo.errors import UserError
 from terrazzo.transforms import read_label

@@ -13,7 +13,7 @@ import yaml
 from PIL import Image
 
 from support.paths import GOLDEN
-from terrazzo.data.dataset import build_dataset, leaves
+from terrazzo.data.build import build_dataset
 from terrazzo.data.spec import dataset_spec, declare
 from terrazzo.errors import UserError
 from terrazzo.registry import DATASETS
@@ -259,7 +259,7 @@ def shown(dataset) -> Counter:
 def test_concat_and_repeat(folder):
     both = {"type": "ConcatDataset", "datasets": [folder, folder | {"indices": [3]}]}
     dataset = build_dataset({"type": "RepeatDataset", "times": 2, "dataset": both})
-    assert len(dataset) == 22 and len(leaves(dataset)) == 2
+    assert len(dataset) == 22 and len(dataset.leaves()) == 2
     assert shown(dataset)["3.png"] == 4
 
 

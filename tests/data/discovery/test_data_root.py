@@ -11,7 +11,7 @@ import pytest
 import terrazzo as tz
 from support.tiny import CLASSES, COLOURS, make_streets, save_image, save_label, street
 from terrazzo.cli.main import main
-from terrazzo.data.dataset import build_dataset
+from terrazzo.data.build import build_dataset
 from terrazzo.data.discovery.data_root import data_sets, locate
 from terrazzo.errors import UserError
 from terrazzo.training.train import run_name

@@ -16,7 +16,8 @@ from PIL import Image
 import terrazzo as tz
 from support.tiny import save_image, save_label
 from terrazzo.config.load import load_config
-from terrazzo.data.dataset import Failure, SegmentationDataset, build_dataset
+from terrazzo.data.build import build_dataset
+from terrazzo.data.dataset import LoadError, SegmentationDataset
 from terrazzo.errors import UserError
 from terrazzo.registry import TRANSFORMS
 from terrazzo.sample import Sample
@@ -202,7 +203,7 @@ def test_every_format_gives_the_same_class_map(tmp_path, write):
     dataset = train_set(tmp_path, write(tmp_path))
     assert len(dataset) == 1
     np.testing.assert_array_equal(dataset[0].label, LABEL)
-    assert "label_format" not in dataset[0].meta, "it would travel with every batch"
+    assert not dataset[0].meta, "it would travel with every batch"
     counts = dataset.check_label(dataset.pairs[0][1])
     assert counts.tolist() == np.bincount(LABEL.ravel()).tolist(), "what checks and balancing see"
 
@@ -363,7 +364,7 @@ def expect(root: Path, spec: Any, words: list[str], **data: Any) -> None:
     """That opening or reading the data fails with these words."""
     try:
         failure = train_set(root, spec, **data)[0]
-        assert isinstance(failure, Failure), "nothing was wrong"
+        assert isinstance(failure, LoadError), "nothing was wrong"
         message = failure.message
     except UserError as error:
         message = str(error)

@@ -1,1 +1,1 @@
-"""The pre-flight check: what is wrong with a data set, found before the first step."""
+"""The pre-flight check: mistakes in a data set, found before the first step."""

@@ -1,4 +1,4 @@
-"""How often each class occurs: the finding on it, class weights, and what rare-class sampling draws from."""
+"""The frequency of each class: findings on it, class weights, and the chances of rare-class sampling."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import numpy as np
 from rich.console import Console
 
 from terrazzo.data.checks.finding import Finding, percent, some
-from terrazzo.data.checks.survey import Entry, Part, Split, read_all
-from terrazzo.data.dataset import leaves
-from terrazzo.data.wrappers import origins
+from terrazzo.data.checks.survey import DatasetSurvey, Entry, SplitSurvey, read_all
+from terrazzo.data.wrappers import Dataset
 from terrazzo.errors import UserError
 
 IMBALANCE = 200  # the largest class has so many times the pixels of a rare one
@@ -45,7 +44,7 @@ class Balance:
         return [round(float(weight), 4) for weight in weights]
 
     def rare_class_chances(self, temperature: float) -> np.ndarray:
-        """How probable it is that a class is drawn: softmax of (1 - frequency) / temperature.
+        """Return the probability that each class is drawn: softmax of (1 - frequency) / temperature.
 
         DAFormer's rare class sampling (Hoyer et al., CVPR 2022); a class without a pixel is never drawn.
         """
@@ -55,7 +54,7 @@ class Balance:
         return chances / max(chances.sum(), 1e-300)
 
 
-def pixels_by_class(part: Part) -> np.ndarray:
+def pixels_by_class(part: DatasetSurvey) -> np.ndarray:
     """Pixels of each class in each entry (entries, classes); a label that could not be read has none."""
     table = np.zeros((len(part.entries), len(part.classes)), np.int64)
     for row, entry in zip(table, part.entries, strict=True):
@@ -66,19 +65,19 @@ def pixels_by_class(part: Part) -> np.ndarray:
     return table
 
 
-def measure_balance(dataset: Any, console: Console | None = None) -> Balance:
+def measure_balance(dataset: Dataset, console: Console | None = None) -> Balance:
     """The balance of an opened data set, through any wrappers. Raises UserError where a label cannot be read."""
-    parts = [Part("", leaf, [Entry(*pair) for pair in leaf.pairs]) for leaf in dict.fromkeys(leaves(dataset))]
-    read_all([Split("train", parts)], images=False, console=console)
+    parts = [DatasetSurvey.of(leaf) for leaf in dict.fromkeys(dataset.leaves())]
+    read_all([SplitSurvey("train", parts)], images=False, console=console)
     for entry in (entry for part in parts for entry in part.entries):
         if entry.marked is None or entry.marked.error or not entry.marked.counts:
             reason = entry.marked.error if entry.marked is not None else ""
             raise UserError(f"the classes of {entry.label or entry.image} cannot be counted. {reason}".rstrip())
     tables = {id(part.dataset): pixels_by_class(part) for part in parts}
-    return Balance(np.stack([tables[id(leaf)][index] for leaf, index in origins(dataset)]))
+    return Balance(np.stack([tables[id(leaf)][index] for leaf, index in dataset.origins()]))
 
 
-def balance_findings(split: Split) -> Iterator[Finding]:
+def balance_findings(split: SplitSurvey) -> Iterator[Finding]:
     """Classes without a pixel, and classes with far fewer than others."""
     parts = [part for part in split.parts if any(entry.label is not None for entry in part.entries)]
     if not parts or not parts[0].classes:
@@ -93,11 +92,11 @@ def balance_findings(split: Split) -> Iterator[Finding]:
 
 
 def is_unknown(entry: Entry) -> bool:
-    """Whether it is not known which classes a label shows."""
+    """Return True if it is unknown which classes a label shows."""
     return entry.marked is not None and (bool(entry.marked.error) or entry.marked.lossy or not entry.marked.counts)
 
 
-def missing_classes(split: Split, part: Part, totals: np.ndarray) -> Iterator[Finding]:
+def missing_classes(split: SplitSurvey, part: DatasetSurvey, totals: np.ndarray) -> Iterator[Finding]:
     missing = [index for index in range(len(totals)) if not totals[index]]
     training = split.name == "train"
     for index in missing:
@@ -108,7 +107,7 @@ def missing_classes(split: Split, part: Part, totals: np.ndarray) -> Iterator[Fi
             "error" if training else "advice",
             split.name,
             f"class '{name}' ({index}) has no pixel in the {len(split.entries)} {split.name} labels: {effect}",
-            f"add labels that show '{name}', or take it out of the classes",
+            f"add labels that show '{name}', or remove it from the classes",
             class_name=name,
             values=(index,),
             where=part.where,
@@ -116,20 +115,19 @@ def missing_classes(split: Split, part: Part, totals: np.ndarray) -> Iterator[Fi
         )
 
 
-def without_classes(part: Part, missing: Sequence[int]) -> dict[str, Any]:
+def without_classes(part: DatasetSurvey, missing: Sequence[int]) -> dict[str, Any]:
     """The change that takes classes out of a short form (`label_map` comes after reduce_zero_label)."""
     kept = [index for index in range(len(part.classes)) if index not in missing]
-    mapping = part.mapping()
     if len(kept) < 2:
         return {}
-    old = dict(mapping["label_map"] or {})
+    old = dict(part.mapping.label_map or {})
     new = {int(value): kept.index(index) if index in kept else 255 for value, index in old.items()}
     new |= {index: kept.index(index) for index in kept if index not in new}
     changed = {value: index for value, index in new.items() if value != index}
     return {"classes": [part.classes[index] for index in kept], **({"label_map": changed} if changed else {})}
 
 
-def leaving_out(part: Part, missing: Sequence[int]) -> dict[str, Any]:
+def leaving_out(part: DatasetSurvey, missing: Sequence[int]) -> dict[str, Any]:
     """The change that takes classes out: by number, or by name where the labels' format knows names."""
     form = part.dataset.label_format
     if form is None:
@@ -140,7 +138,7 @@ def leaving_out(part: Part, missing: Sequence[int]) -> dict[str, Any]:
     return {"classes": kept, "ignore": [*form.names.ignored, *(part.classes[index] for index in missing)]}
 
 
-def imbalance(split: Split, classes: Sequence[str], totals: np.ndarray) -> Iterator[Finding]:
+def imbalance(split: SplitSurvey, classes: Sequence[str], totals: np.ndarray) -> Iterator[Finding]:
     largest = int(totals.argmax())
     rare = [int(index) for index in np.argsort(totals) if 0 < totals[index] * IMBALANCE < totals[largest]]
     if rare:

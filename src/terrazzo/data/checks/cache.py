@@ -12,7 +12,7 @@ from pathlib import Path
 from terrazzo.data.checks.facts import ImageFacts, LabelFacts, as_record, image_from_record, label_from_record
 
 FORMAT = 1  # of the records; another one forgets them
-Key = tuple[Path, str]  # a file, and what reads it
+Key = tuple[Path, str]  # a file, and the way it is read
 Facts = ImageFacts | LabelFacts
 Stamp = tuple[int, int]  # size, and time of change in nanoseconds
 

@@ -1,4 +1,4 @@
-"""What the check keeps of an image or a label file, so that it is read only once."""
+"""The facts that the check keeps of an image or a label file, so that it is read only once."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from terrazzo.errors import UserError
 from terrazzo.transforms.decode import JPEG, decode_image, read_bytes, read_label
+from terrazzo.transforms.labels import value_counts
 
 LOOK = 32  # edge of the small grey picture by which images are compared
 MOST_COLOURS = 64  # of a colour label that are kept
@@ -64,7 +65,7 @@ def small_look(image: np.ndarray) -> np.ndarray:
 
 
 def stored_label_facts(path: Path, backend: str) -> LabelFacts:
-    """The facts of a label file of class indices, or of colours where that is what it holds."""
+    """The facts of a label file of class indices, or of its colours where it holds those."""
     data = read_bytes(path)
     try:
         label = read_label(path, backend)
@@ -77,18 +78,8 @@ def stored_label_facts(path: Path, backend: str) -> LabelFacts:
 
 
 def is_lossy(data: bytes) -> bool:
-    """Whether a file is a JPEG, or a WebP that is compressed like one."""
+    """Return True for a file that is a JPEG, or a WebP that is compressed like one."""
     return data.startswith(JPEG) or (data.startswith(b"RIFF") and data[8:16] == b"WEBPVP8 ")
-
-
-def value_counts(label: np.ndarray) -> dict[int, int]:
-    """The values of a label with their number of pixels."""
-    if label.dtype == np.uint8:
-        counts = np.bincount(label.ravel(), minlength=256)
-        values = counts.nonzero()[0]
-        return {int(value): int(counts[value]) for value in values}
-    values, counts = np.unique(label, return_counts=True)
-    return {int(value): int(count) for value, count in zip(values, counts, strict=True)}
 
 
 def colours_of(data: bytes, path: Path) -> dict[tuple[int, ...], int]:
@@ -106,7 +97,7 @@ def colours_of(data: bytes, path: Path) -> dict[tuple[int, ...], int]:
 
 
 def as_record(facts: ImageFacts | LabelFacts) -> dict[str, Any]:
-    """Facts as JSON can hold them; `look` is left to the caller."""
+    """Facts as JSON can hold them; except `look`."""
     if isinstance(facts, ImageFacts):
         return {"shape": list(facts.shape), "digest": facts.digest}
     return {

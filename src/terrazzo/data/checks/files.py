@@ -1,4 +1,4 @@
-"""Findings on files: damaged ones, sizes, and labels that are no class maps."""
+"""Findings on files: damaged ones, sizes, and labels that are not class maps."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from terrazzo.data.checks.finding import Finding, some, such_as
-from terrazzo.data.checks.survey import Entry, Part, Split
+from terrazzo.data.checks.survey import DatasetSurvey, Entry, SplitSurvey
 
 USUAL_SHARE = 0.8  # of the images that have one size: from here on another size is odd
 SMALLEST_EDGE = 16  # pixels
 LARGEST_ASPECT = 8.0  # longer edge over shorter one
 
 
-def file_findings(split: Split) -> Iterator[Finding]:
-    """What is wrong with the files of a split, without a look at what its labels mean."""
+def file_findings(split: SplitSurvey) -> Iterator[Finding]:
+    """Yield the mistakes in the files of a split, whatever its labels mean."""
     for part in split.parts:
         yield from unreadable(split, part)
         yield from other_sizes(split, part)
@@ -24,7 +24,7 @@ def file_findings(split: Split) -> Iterator[Finding]:
     yield from odd_sizes(split)
 
 
-def unreadable(split: Split, part: Part) -> Iterator[Finding]:
+def unreadable(split: SplitSurvey, part: DatasetSurvey) -> Iterator[Finding]:
     for what in ("image", "label"):
         errors: dict[Path, tuple[Path, str]] = {}  # file -> image of the pair, what is wrong
         for entry in part.entries:
@@ -47,7 +47,7 @@ def unreadable(split: Split, part: Part) -> Iterator[Finding]:
             )
 
 
-def other_sizes(split: Split, part: Part) -> Iterator[Finding]:
+def other_sizes(split: SplitSurvey, part: DatasetSurvey) -> Iterator[Finding]:
     wrong = [entry for entry in part.entries if size_differs(entry)]
     if not wrong:
         return
@@ -72,13 +72,13 @@ def other_sizes(split: Split, part: Part) -> Iterator[Finding]:
 
 
 def size_differs(entry: Entry) -> bool:
-    """Whether a label does not cover its image."""
+    """Return True if a label does not cover its image."""
     if entry.seen is None or entry.marked is None or not entry.seen.shape or not entry.marked.shape:
         return False
     return entry.seen.shape[: len(entry.marked.shape)] != entry.marked.shape
 
 
-def colour_masks(split: Split, part: Part) -> Iterator[Finding]:
+def colour_masks(split: SplitSurvey, part: DatasetSurvey) -> Iterator[Finding]:
     coloured = [entry for entry in part.entries if entry.marked is not None and entry.marked.colours]
     masks = [entry for entry in coloured if entry.marked is not None and not entry.marked.lossy]
     if not masks:
@@ -107,7 +107,7 @@ def colour_masks(split: Split, part: Part) -> Iterator[Finding]:
     )
 
 
-def lossy_masks(split: Split, part: Part) -> Iterator[Finding]:
+def lossy_masks(split: SplitSurvey, part: DatasetSurvey) -> Iterator[Finding]:
     masks = [entry for entry in part.entries if entry.marked is not None and entry.marked.lossy]
     files = tuple(entry.label for entry in masks if entry.label is not None)
     if files:
@@ -119,14 +119,14 @@ def lossy_masks(split: Split, part: Part) -> Iterator[Finding]:
             f"labels stored as JPEG, {such_as(files)}: compression has changed their values"
             + (f" ({len(values)} different ones, such as {some(values)})" if values else "")
             + "; save labels as PNG",
-            "export the labels again as PNG; what compression changed cannot be told from what was drawn",
+            "export the labels again as PNG; changes by compression cannot be distinguished from what was drawn",
             values=tuple(values),
             files=files,
             where=part.where,
         )
 
 
-def odd_sizes(split: Split) -> Iterator[Finding]:
+def odd_sizes(split: SplitSurvey) -> Iterator[Finding]:
     """Advice on images that differ from nearly all the others, on tiny ones, and on narrow strips."""
     shapes = {entry.image: entry.seen.shape[:2] for entry in split.entries if entry.seen and len(entry.seen.shape) == 3}
     if not shapes:
@@ -142,7 +142,7 @@ def odd_sizes(split: Split) -> Iterator[Finding]:
             "advice",
             split.name,
             f"{len(odd)} of {len(shapes)} images are of an odd size: {listed}{common}",
-            "look whether they belong here",
+            "check that they belong here",
             files=tuple(odd),
             where=split.parts[0].where,
         )

@@ -1,4 +1,4 @@
-"""What a check has found: one problem, where it is, and the line of config that repairs it."""
+"""A finding of a check: one problem, its location, and the line of config that repairs it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Literal
 MOST_FILES = 5  # that a finding names
 Severity = Literal["error", "advice"]
 
-# kind -> what it means
+# kind -> its meaning
 KINDS: dict[str, str] = {
     "empty-split": "a split without an image, or whose folder or list is not there",
     "unpaired": "images without a label, or labels without an image",
@@ -36,7 +36,7 @@ KINDS: dict[str, str] = {
 class Finding:
     """One problem. `changes` are keys of the data section (or of `section`) with the values that repair it.
 
-    `files` are all files concerned; what is shown are the first five of them.
+    `files` are all files concerned; the first five of them are shown.
     """
 
     kind: str
@@ -47,7 +47,7 @@ class Finding:
     class_name: str | None = None
     values: tuple[int, ...] = ()
     files: tuple[Path, ...] = ()
-    where: str = ""  # dotted place of the data set in the config
+    where: str = ""  # dotted key of the data set in the config
     changes: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

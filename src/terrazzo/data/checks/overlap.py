@@ -1,4 +1,4 @@
-"""Findings on images that stand in two splits."""
+"""Findings on images that are in two splits."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import numpy as np
 
 from terrazzo.data.checks.facts import LOOK
 from terrazzo.data.checks.finding import Finding
-from terrazzo.data.checks.survey import Entry, Split
+from terrazzo.data.checks.survey import Entry, SplitSurvey
 
 # How alike two images look, from 0 to 1. Among 468 CamVid frames and 40 retina photographs, frames in a row reach 0.97,
 # different photographs of one kind at most 0.93; recompressed, rescaled and brighter copies 0.97 to 1.
 ALIKE = 0.945
-# Copies of small or noisy pictures come out lower, but stand out: none of the others is nearly as close.
+# Copies of small or noisy pictures come out lower, but clearly apart: none of the others is nearly as close.
 STANDS_OUT = 0.6
 CLOSER = 0.3  # the distance from 1, in that of the fourth in the row
 FOURTH = 4
 BLOCK = 1024  # images compared at once
 
 
-def overlap_findings(train: Split, other: Split) -> Iterator[Finding]:
+def overlap_findings(train: SplitSurvey, other: SplitSurvey) -> Iterator[Finding]:
     """Images of `other` that are training images, exactly or nearly."""
     known = {entry.seen.digest: entry for entry in train.entries if entry.seen and entry.seen.digest}
     pairs = [(entry, known[entry.seen.digest]) for entry in other.entries if entry.seen and entry.seen.digest in known]
@@ -43,7 +43,7 @@ def overlap_findings(train: Split, other: Split) -> Iterator[Finding]:
         )
 
 
-def copies(train: Split, other: Split, pairs: Sequence[tuple[Entry, Entry]]) -> Finding:
+def copies(train: SplitSurvey, other: SplitSurvey, pairs: Sequence[tuple[Entry, Entry]]) -> Finding:
     first, twin = pairs[0]
     is_same = first.image.resolve() == twin.image.resolve()
     how = f"{first.image} is in both" if is_same else f"{first.image} is {twin.image}"
@@ -56,7 +56,7 @@ def copies(train: Split, other: Split, pairs: Sequence[tuple[Entry, Entry]]) -> 
         "error",
         other.name,
         f"{len(pairs)} of {len(other.entries)} {other.name} images are exact copies of training images: {how}. Scores "
-        "on them would say nothing",
+        "on them would mean nothing",
         "take the copies out of the training data",
         files=tuple(entry.image for entry, _ in pairs),
         where=part.where,
@@ -82,7 +82,7 @@ def near_duplicates(train: Sequence[Entry], other: Sequence[Entry]) -> list[tupl
 
 
 def is_near(row: np.ndarray) -> bool:
-    """Whether the most alike of several images is nearly the same one."""
+    """Return True if the most alike of several images is nearly the same one."""
     best = float(row.max())
     if best > ALIKE or best < STANDS_OUT or len(row) < FOURTH:
         return best > ALIKE
@@ -90,7 +90,7 @@ def is_near(row: np.ndarray) -> bool:
 
 
 def look_features(entries: Sequence[Entry]) -> np.ndarray:
-    """Unit vectors of local contrast (entries, LOOK * LOOK), whose products say how alike images are.
+    """Unit vectors of local contrast (entries, LOOK * LOOK), whose products measure how alike images are.
 
     Brightness and contrast fall out; flat surfaces count for little.
     """

@@ -1,4 +1,4 @@
-"""The lines of a config that repair what was found, and writing them."""
+"""The lines of a config that repair findings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Literal
 from terrazzo.config.reading.markup import one_line_yaml
 from terrazzo.data.checks.finding import MOST_FILES, Finding
 
-# how a config says what it says: in the short form, in the 1.x vocabulary, or in the 0.x one
+# the vocabulary of a config: the short form, 1.x, or 0.x
 Form = Literal["short", "full", "old"]
 
 
@@ -28,7 +28,7 @@ def fix_lines(finding: Finding, form: Form) -> dict[str, Any]:
 
 
 def fix_text(finding: Finding, form: Form) -> str:
-    """The line of config that repairs a finding, else what else to do."""
+    """Return the line of config that repairs a finding, else other advice."""
     lines = fix_lines(finding, form)
     return "; ".join(f"{key}: {one_line_yaml(value)}" for key, value in lines.items()) or finding.advice
 
@@ -62,7 +62,7 @@ def as_object(finding: Finding, form: Form) -> dict[str, Any]:
 
 
 def as_text(finding: Finding, form: Form) -> str:
-    """A finding as lines for people: what, where, and the repair."""
+    """Return a finding as lines for people: the problem, its files, and the repair."""
     lines = [f"{finding.severity}: {finding.kind} ({finding.split}): {finding.message}"]
     lines += [f"    {path}" for path in finding.files[:MOST_FILES]]
     if len(finding.files) > MOST_FILES:
@@ -80,7 +80,7 @@ def written_form(values: Mapping[str, Any]) -> Form:
 
 
 def palette_too(lines: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Lines for a short form of `values` whose palette loses the colours of the classes that go."""
+    """Lines for a short form of `values` whose palette loses the colours of the removed classes."""
     data = values.get("data") or {}
     if "data.classes" not in lines or not data.get("palette"):
         return lines

@@ -9,28 +9,28 @@ from typing import Any
 
 from rich.console import Console
 
+from terrazzo.config.datasets import DataTree, data_tree, same_files
 from terrazzo.config.experiment import Experiment
 from terrazzo.config.reading.markup import one_line_yaml
 from terrazzo.data.checks.balance import balance_findings
 from terrazzo.data.checks.files import file_findings
 from terrazzo.data.checks.finding import KINDS, Finding
 from terrazzo.data.checks.overlap import overlap_findings
-from terrazzo.data.checks.survey import Entry, Part, Split, open_split, read_all
+from terrazzo.data.checks.survey import DatasetSurvey, SplitSurvey, open_split, read_all, split_of
 from terrazzo.data.checks.values import gather, value_findings
-from terrazzo.data.dataset import leaves
 from terrazzo.data.discovery.finder import find_layout
 from terrazzo.data.discovery.label_facts import encoded_label_facts
+from terrazzo.data.wrappers import Dataset
 from terrazzo.errors import UserError
 
 MOST_TEXT = 300  # characters of a repair in a message
-IRRELEVANT = ("pipeline", "test_mode", "indices")  # to which files a data set has
 
 
 @dataclass(frozen=True)
-class Report:
-    """The splits as surveyed and what was found, errors first."""
+class CheckReport:
+    """The surveyed splits and all findings, errors first."""
 
-    splits: list[Split]
+    splits: list[SplitSurvey]
     findings: list[Finding]
 
     @property
@@ -44,71 +44,68 @@ def check_experiment(
     num_classes: int | None = None,
     *,
     only: Sequence[str] = ("train", "val", "test"),
+    opened: Mapping[str, Dataset] | None = None,
     console: Console | None = None,
-    opened: Mapping[str, Any] | None = None,
-) -> Report:
-    """Check the splits of an experiment, of which some are `opened`. Raises UserError for mistakes in the config."""
-    specs: dict[str, Mapping[str, Any]] = {}
+) -> CheckReport:
+    """Check the splits of an experiment, opening those that are not in `opened`.
+
+    Raises UserError for mistakes in the config itself.
+    """
+    opened = opened or {}
+    trees: dict[str, DataTree] = {}
     for name in only:
         loader = getattr(experiment, name)
         if loader is not None and not any(
-            same_files(loader.dataset, spec) for spec in specs.values() if name == "test"
+            same_files(loader.dataset, tree) for tree in trees.values() if name == "test"
         ):
-            specs[name] = loader.dataset
-    if not specs:
+            trees[name] = loader.dataset
+    if not trees:
         raise UserError("the config names no data: it has none of train_dataloader, val_dataloader, test_dataloader")
     count = num_classes if num_classes is not None else class_count(experiment.model)
-    report = check_specs(specs, count, console, opened)
+    report = check_splits(
+        [
+            split_of(name, opened[name]) if name in opened else open_split(name, tree, count)
+            for name, tree in trees.items()
+        ],
+        console,
+    )
     if has_class_weights(experiment.model) or (experiment.train and experiment.train.rare_classes):
-        return Report(report.splits, [finding for finding in report.findings if finding.kind != "imbalance"])
+        return CheckReport(report.splits, [finding for finding in report.findings if finding.kind != "imbalance"])
     return report
 
 
 def has_class_weights(spec: Any) -> bool:
-    """Whether a part of a model weighs classes."""
+    """Return True if a part of a model weights classes."""
     if isinstance(spec, Mapping):
         return spec.get("class_weight") is not None or any(map(has_class_weights, spec.values()))
     return isinstance(spec, (list, tuple)) and any(map(has_class_weights, spec))
 
 
-def same_files(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two data sections name the same images and labels."""
-    stripped = [{key: value for key, value in spec.items() if key not in IRRELEVANT} for spec in (one, other)]
-    return stripped[0] == stripped[1]
-
-
 def class_count(model: Mapping[str, Any]) -> int | None:
-    """How many classes a model's last decode head has, where the config says so."""
+    """Return the number of classes of a model's last decode head, where the config sets it."""
     head = model.get("decode_head")
     head = head[-1] if isinstance(head, (list, tuple)) and head else head
     return head.get("num_classes") if isinstance(head, Mapping) else None
 
 
 def check_specs(
-    specs: Mapping[str, Mapping[str, Any]],
-    num_classes: int | None,
-    console: Console | None = None,
-    opened: Mapping[str, Any] | None = None,
-) -> Report:
-    """Check splits by their data sections, and the data sets that are `opened`."""
-    opened = opened or {}
-    splits = [
-        open_split(name, spec, num_classes, f"{name}_dataloader.dataset", opened.get(name))
-        for name, spec in specs.items()
-    ]
-    read_all(splits, console=console)
-    return make_report(splits)
+    specs: Mapping[str, Mapping[str, Any]], num_classes: int | None, console: Console | None = None
+) -> CheckReport:
+    """Check splits by their data sections."""
+    trees = {name: data_tree(spec, f"{name}_dataloader.dataset") for name, spec in specs.items()}
+    return check_splits([open_split(name, tree, num_classes) for name, tree in trees.items()], console)
 
 
-def make_report(splits: list[Split]) -> Report:
-    """All findings on splits that have been read."""
+def check_splits(splits: list[SplitSurvey], console: Console | None = None, *, images: bool = True) -> CheckReport:
+    """Read all files of the splits (without `images`, labels alone), and report the findings."""
+    read_all(splits, images=images, console=console)
     found = list(findings_on(splits))
     kinds, names = list(KINDS), [split.name for split in splits]
     found.sort(key=lambda one: (one.severity != "error", names.index(one.split), kinds.index(one.kind)))
-    return Report(splits, found)
+    return CheckReport(splits, found)
 
 
-def findings_on(splits: Sequence[Split]) -> Iterator[Finding]:
+def findings_on(splits: Sequence[SplitSurvey]) -> Iterator[Finding]:
     in_use = {value for split in splits for part in split.parts for value in gather(part).stored}
     for split in splits:
         yield from split.findings
@@ -128,25 +125,26 @@ def check_before_training(
     num_classes: int,
     console: Console | None,
     say: Callable[[str], None],
-    opened: Mapping[str, Any] | None = None,
+    opened: Mapping[str, Dataset] | None = None,
 ) -> None:
-    """Check training and validation data, `opened` or not, and log what is found. Raises UserError for an error."""
-    report = check_experiment(experiment, num_classes, only=("train", "val"), console=console, opened=opened)
+    """Check training and validation data and report the findings; `opened` are the splits that are open already.
+
+    Raises UserError with the first of the errors.
+    """
+    report = check_experiment(experiment, num_classes, only=("train", "val"), opened=opened, console=console)
     for finding in report.findings if len(report.findings) > 1 or not report.errors else ():
         say(f"data check, {finding.severity}: {finding.message}")
-    stop_at_errors(report, " `terrazzo data check` tells more; --no-check trains all the same.")
+    stop_at_errors(report, " `terrazzo data check` shows more; --no-check trains all the same.")
 
 
-def check_labels(dataset: Any, split: str, console: Console | None = None) -> None:
+def check_labels(dataset: Dataset, split: str, console: Console | None = None) -> None:
     """Raise UserError for the first thing that is wrong with the labels of an opened data set."""
-    parts = [Part("", leaf, [Entry(*pair) for pair in leaf.pairs]) for leaf in leaves(dataset)]
-    surveyed = Split(split, parts)
-    read_all([surveyed], images=False, console=console)
-    stop_at_errors(make_report([surveyed]))
+    surveyed = SplitSurvey(split, [DatasetSurvey.of(leaf) for leaf in dataset.leaves()])
+    stop_at_errors(check_splits([surveyed], console, images=False))
 
 
-def stop_at_errors(report: Report, ending: str = "") -> None:
-    """Raise UserError with the first of the errors and its repair, if there is one; `ending` says what else to do."""
+def stop_at_errors(report: CheckReport, ending: str = "") -> None:
+    """Raise UserError with the first of the errors and its repair, if there is one; `ending` closes the message."""
     if not report.errors:
         return
     first, *others = report.errors
@@ -160,7 +158,7 @@ def stop_at_errors(report: Report, ending: str = "") -> None:
 
 
 def data_lines(changes: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Changes as lines of YAML."""
+    """Return changes as lines of YAML."""
     return [f"{prefix}{key}: {one_line_yaml(value)}" for key, value in changes.items()]
 
 

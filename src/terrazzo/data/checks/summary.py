@@ -1,4 +1,4 @@
-"""What was checked, in a few lines: images, sizes and classes of each split."""
+"""A summary of the checked data: images, sizes and classes of each split."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from rich.table import Table
 
 from terrazzo.data.checks.balance import pixels_by_class
 from terrazzo.data.checks.finding import percent
-from terrazzo.data.checks.survey import Split
+from terrazzo.data.checks.survey import SplitSurvey
 
 MOST_CLASSES = 40  # in the table
 
 
-def summary(splits: Sequence[Split]) -> str:
+def summary(splits: Sequence[SplitSurvey]) -> str:
     """Images and sizes of each split, and a table of the shares of the classes."""
     lines = []
     for split in splits:
@@ -28,7 +28,7 @@ def summary(splits: Sequence[Split]) -> str:
     return "\n".join(filter(None, [*lines, class_shares(splits)]))
 
 
-def class_shares(splits: Sequence[Split]) -> str:
+def class_shares(splits: Sequence[SplitSurvey]) -> str:
     """A table: the share of each class in the pixels, and in how many images it is."""
     tables = [(split.name, part) for split in splits for part in split.parts[:1] if part.classes]
     if not tables:

@@ -1,4 +1,4 @@
-"""Findings on label values: what they are, against what the classes say they should be."""
+"""Findings on label values, compared with those that the classes allow."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from terrazzo.data.checks.finding import Finding, percent, some, such_as
-from terrazzo.data.checks.survey import Part, Split
+from terrazzo.data.checks.survey import DatasetSurvey, SplitSurvey
 
 IGNORED = 255
-MOST_VALUES = 32  # outside the classes that a repair ignores; more are no few labels too many
+MOST_VALUES = 32  # outside the classes that a repair ignores; more are not a few stray labels
 MANY_VALUES = 16  # values outside the classes from which on they look like those of a compressed or smoothed mask
 FEW_PIXELS = 0.2  # the share of the pixels that such values have at most
 
@@ -21,7 +21,7 @@ FEW_PIXELS = 0.2  # the share of the pixels that such values have at most
 class Values:
     """The label values of a part: as stored, as mapped, and in which files."""
 
-    part: Part
+    part: DatasetSurvey
     stored: Counter[int]
     mapped: dict[int, int]  # stored value -> class, 255: ignored
     files: dict[int, list[Path]]  # stored value -> label files
@@ -47,7 +47,7 @@ class Values:
         return tuple(dict.fromkeys(path for value in values for path in self.files[value]))
 
 
-def gather(part: Part) -> Values:
+def gather(part: DatasetSurvey) -> Values:
     """The values of all labels that could be read as class indices without loss."""
     stored: Counter[int] = Counter()
     files: dict[int, list[Path]] = {}
@@ -59,12 +59,12 @@ def gather(part: Part) -> Values:
         sets.append((entry.label, entry.marked.counts.keys()))
         for value in entry.marked.counts:
             files.setdefault(value, []).append(entry.label)
-    mapped = dict(zip(stored, part.mapped(list(stored)), strict=True))
+    mapped = dict(zip(stored, part.mapping.classes_of(list(stored)), strict=True))
     return Values(part, stored, mapped, files, sets)
 
 
-def value_findings(split: Split, in_use: Set[int]) -> Iterator[Finding]:
-    """What is wrong with the values of a split; `in_use` are the stored values of all splits."""
+def value_findings(split: SplitSurvey, in_use: Set[int]) -> Iterator[Finding]:
+    """Yield the mistakes in the values of a split; `in_use` are the stored values of all splits."""
     for part in split.parts:
         values = gather(part)
         if not values.stored:
@@ -82,7 +82,7 @@ def value_findings(split: Split, in_use: Set[int]) -> Iterator[Finding]:
             yield from ignored(split, values)
 
 
-def binary_255(split: Split, values: Values) -> Finding | None:
+def binary_255(split: SplitSurvey, values: Values) -> Finding | None:
     """Masks of 0 and 255 where there are two classes; some of the files may have 0 and 1."""
     white = [path for path, inside in values.sets if IGNORED in inside]
     mixed = any({1, IGNORED} <= inside for _, inside in values.sets)
@@ -99,17 +99,17 @@ def binary_255(split: Split, values: Values) -> Finding | None:
         f"never be learnt from them ({percent(values.stored[IGNORED], values.pixels)} of the pixels)",
         [0, IGNORED],
         white,
-        label_map={**(values.part.mapping()["label_map"] or {}), IGNORED: 1},
+        label_map={**(values.part.mapping.label_map or {}), IGNORED: 1},
     )
 
 
-def needless_reduce(split: Split, values: Values, in_use: Set[int]) -> Finding | None:
+def needless_reduce(split: SplitSurvey, values: Values, in_use: Set[int]) -> Finding | None:
     """reduce_zero_label where 0 is a class: nearly all of 0 to K-1 are in use, and nothing is left for the last one."""
     size = values.classes
-    if not size or not values.part.mapping()["reduce_zero_label"] or 0 not in values.stored:
+    if not size or not values.part.mapping.reduce_zero_label or 0 not in values.stored:
         return None
     used = {value for value in in_use if value != IGNORED}
-    if max(used) != size - 1 or len(used) < 0.8 * size or values.part.mapping()["label_map"]:
+    if max(used) != size - 1 or len(used) < 0.8 * size or values.part.mapping.label_map:
         return None
     return finding(
         split,
@@ -124,16 +124,16 @@ def needless_reduce(split: Split, values: Values, in_use: Set[int]) -> Finding |
     )
 
 
-def shifted(split: Split, values: Values) -> Finding | None:
+def shifted(split: SplitSurvey, values: Values) -> Finding | None:
     """Values 1 to K for K classes, or (where the number of classes is not known) no label 0."""
     new = {value for value in values.mapped.values() if value != IGNORED}
     size = values.classes or max(new, default=0)
     if not new or min(new) == 0 or max(new) != size or (min(new) > 1 and not values.classes):
         return None
-    mapping = values.part.mapping()
-    plain = not mapping["reduce_zero_label"] and not mapping["label_map"]
+    mapping = values.part.mapping
+    plain = not mapping.reduce_zero_label and not mapping.label_map
     changes = {"reduce_zero_label": True} if plain else {}
-    last = f", {size} lies outside the {size} classes 0-{size - 1}" if values.classes else ""
+    last = f", {size} is outside the {size} classes 0-{size - 1}" if values.classes else ""
     return finding(
         split,
         values,
@@ -147,7 +147,7 @@ def shifted(split: Split, values: Values) -> Finding | None:
     )
 
 
-def smoothed(split: Split, values: Values) -> Finding | None:
+def smoothed(split: SplitSurvey, values: Values) -> Finding | None:
     """Many values outside the classes on few pixels, as JPEG or smooth resizing makes them."""
     outside = values.outside()
     pixels = sum(values.stored[value] for value in outside)
@@ -167,7 +167,7 @@ def smoothed(split: Split, values: Values) -> Finding | None:
     )
 
 
-def outside_classes(split: Split, values: Values) -> Finding | None:
+def outside_classes(split: SplitSurvey, values: Values) -> Finding | None:
     outside = values.outside()
     if not outside:
         return None
@@ -181,23 +181,23 @@ def outside_classes(split: Split, values: Values) -> Finding | None:
     else:
         share = percent(pixels, values.pixels) + " of all pixels"
         subject = f"{len(files)} labels, such as {files[0]}, have"
-    changes: dict[str, Any] = {"ignore": sorted({*(values.part.mapping()["ignore"] or ()), *outside})}
+    changes: dict[str, Any] = {"ignore": sorted({*values.part.mapping.ignore, *outside})}
     hint = ""
     ranked = sorted(values.stored)
-    if len(ranked) == size and not values.part.mapping()["label_map"] and values.stored[first] > 0.01 * values.pixels:
+    if len(ranked) == size and not values.part.mapping.label_map and values.stored[first] > 0.01 * values.pixels:
         changes = {"label_map": {value: index for index, value in enumerate(ranked) if value != index}}
     elif len(outside) > MOST_VALUES:
         wrong = set(files)
         changes = values.part.without(entry.image for entry in values.part.entries if entry.label in wrong)
         hint = "; so many values may be numbers of single things, or of another data set's classes"
-    elif outside == [size] and not values.part.mapping()["reduce_zero_label"]:
+    elif outside == [size] and not values.part.mapping.reduce_zero_label:
         hint = f"; 0 to {size} are {size + 1} values: if 0 means 'no class', set `reduce_zero_label: true`"
     return finding(
         split,
         values,
         "value-outside-classes",
         f"{subject} label values outside the {size} classes 0-{size - 1}: {some(outside, 8)} ({share}). Map them with "
-        f"`label_map: {{{first}: CLASS}}`, leave them out with `ignore: [{first}]`, or add the missing classes{hint}",
+        f"`label_map: {{{first}: CLASS}}`, skip them with `ignore: [{first}]`, or add the missing classes{hint}",
         outside,
         files,
         "map them with label_map, or make the labels again",
@@ -205,7 +205,7 @@ def outside_classes(split: Split, values: Values) -> Finding | None:
     )
 
 
-def ignored(split: Split, values: Values) -> Iterator[Finding]:
+def ignored(split: SplitSurvey, values: Values) -> Iterator[Finding]:
     """A split, or many of its pixels or files, where nothing counts."""
     counted = values.counted()
     blank = [path for path, inside in values.sets if all(values.mapped[value] == IGNORED for value in inside)]
@@ -240,22 +240,29 @@ def ignored(split: Split, values: Values) -> Iterator[Finding]:
 
 def give_meaning(values: Values) -> dict[str, Any]:
     """The change that lets stored values count again, where settings alone ignore them."""
-    mapping = values.part.mapping()
+    mapping = values.part.mapping
     real = {value for value in values.stored if value != IGNORED}
     if not real or max(real) >= values.classes:
         return {}
     changes: dict[str, Any] = {}
-    if mapping["reduce_zero_label"]:
+    if mapping.reduce_zero_label:
         changes["reduce_zero_label"] = False
-    if mapping["ignore"]:
-        changes["ignore"] = [value for value in mapping["ignore"] if value not in real]
-    if mapping["label_map"]:
+    if mapping.ignore:
+        changes["ignore"] = [value for value in mapping.ignore if value not in real]
+    if mapping.label_map:
         changes["label_map"] = {}
     return changes
 
 
 def finding(
-    split: Split, values: Values, kind: str, text: str, which: list[int], files: Any, advice: str = "", **changes: Any
+    split: SplitSurvey,
+    values: Values,
+    kind: str,
+    text: str,
+    which: list[int],
+    files: Any,
+    advice: str = "",
+    **changes: Any,
 ) -> Finding:
     """An error in the values of a part."""
     return Finding(
@@ -267,5 +274,5 @@ def finding(
         values=tuple(which),
         files=tuple(files),
         where=values.part.where,
-        changes={values.part.place_of(key): value for key, value in changes.items()},
+        changes={values.part.key_of(key): value for key, value in changes.items()},
     )

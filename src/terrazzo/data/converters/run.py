@@ -19,9 +19,9 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
+from terrazzo.data.build import build_dataset
 from terrazzo.data.converters.base import CONVERTERS, Converter, Job, Options
 from terrazzo.data.converters.raw import Missing, Raw
-from terrazzo.data.dataset import build_dataset
 from terrazzo.data.spec import DatasetSpec, dataset_spec
 from terrazzo.errors import UserError
 from terrazzo.system.files import write_atomically, write_whole

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from torch import Tensor
 
 from terrazzo.evaluation.scoring import as_seen, own_maps
-from terrazzo.sample import Batch
-from terrazzo.viz.grid import compared, picture_grid, stored_picture
+from terrazzo.sample import Batch, Sample
+from terrazzo.system.painting import as_picture
+from terrazzo.viz.grid import compared, picture_grid
 
 CAPTIONS = ("image", "label", "prediction")
 
 
 class ValidationPictures:
-    """Pictures of `count` of a validation's samples, spread over all `length` of them."""
+    """Pictures of `count` of a validation's samples, spread over all `length` of them.
 
-    def __init__(self, count: int, length: int) -> None:
+    `read_image` is that of the validation set.
+    """
+
+    def __init__(self, count: int, length: int, read_image: Callable[[Sample], np.ndarray]) -> None:
+        self.read_image = read_image
         self.wanted = {index * length // count for index in range(count)}
         self.seen = 0
         self.rows: list[list[np.ndarray]] = []
@@ -40,7 +45,7 @@ class ValidationPictures:
             pair = [as_seen(target, prediction.shape).cpu().numpy(), prediction.cpu().numpy()]
             if not is_depth:
                 self.present.update(*(np.unique(labels).tolist() for labels in pair))
-            self.rows.append(compared(stored_picture(sample), pair, palette))
+            self.rows.append(compared(as_picture(self.read_image(sample)), pair, palette))
 
     def draw(self) -> np.ndarray | None:
         """The grid as an RGB picture; None if nothing was predicted."""

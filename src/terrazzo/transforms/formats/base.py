@@ -12,8 +12,8 @@ import numpy as np
 
 from terrazzo.errors import UserError, nearest
 from terrazzo.registry import Registry, check_arguments
+from terrazzo.transforms.labels import IGNORED
 
-IGNORED = 255
 BACKGROUND = ("background", "_background_", "__background__")
 OTHER = ("error", "ignore", "background")
 LABEL_FORMATS = Registry("label format", "terrazzo.transforms.formats")

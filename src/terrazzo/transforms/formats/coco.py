@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from terrazzo.errors import UserError
-from terrazzo.transforms.formats.base import IGNORED, LABEL_FORMATS, LabelFormat
+from terrazzo.transforms.formats.base import LABEL_FORMATS, LabelFormat
 from terrazzo.transforms.formats.raster import Patch, Shape, check_order, paint, rings, run_lengths
+from terrazzo.transforms.labels import IGNORED
 
 
 @LABEL_FORMATS.register(name="coco")

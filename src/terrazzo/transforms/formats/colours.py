@@ -12,7 +12,8 @@ import numpy as np
 
 from terrazzo.errors import UserError
 from terrazzo.transforms.decode import PNG, decode_image, read_bytes, read_label
-from terrazzo.transforms.formats.base import IGNORED, LABEL_FORMATS, ClassNames, LabelFormat, search_upwards
+from terrazzo.transforms.formats.base import LABEL_FORMATS, ClassNames, LabelFormat, search_upwards
+from terrazzo.transforms.labels import IGNORED
 
 Colour = tuple[int, int, int]
 PICTURES = (".png", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".jpg", ".jpeg")

@@ -1,0 +1,189 @@
+"""The data of a split as a tree: folders of images and labels, joined, repeated, balanced or mixed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from terrazzo.errors import UserError
+from terrazzo.registry import SCOPE_KEY, check_arguments
+
+WITHOUT_EFFECT = ("lazy_init", "force_apply", "ignore_keys")  # of wrappers
+
+
+@dataclass(frozen=True)
+class FolderData:
+    """Images and labels on disk; what is None is as the data set called `type` declares it.
+
+    `metainfo` gives other `classes` (a subset is remapped by name) and `palette`. `ignore` are stored label values that
+    do not count; the order is `reduce_zero_label`, `label_map`, `ignore`. `exclude` are ends of paths of images that
+    are skipped. `cache` keeps decoded images and labels, see `terrazzo.data.cache`.
+    """
+
+    type: str = "BaseSegDataset"
+    pipeline: Sequence[Any] = ()
+    data_root: str | Path = ""
+    data_prefix: Mapping[str, str] | None = None
+    ann_file: str | Path = ""
+    img_suffix: str | Sequence[str] | None = None
+    seg_map_suffix: str | Sequence[str] | None = None
+    img_suffix2: str | Sequence[str] | None = None
+    depth_map_suffix: str | Sequence[str] | None = None
+    metainfo: Mapping[str, Any] | None = None
+    reduce_zero_label: bool | None = None
+    label_map: dict[Any, Any] | None = None
+    ignore: Sequence[Any] = ()
+    label_format: Any = None
+    holdout: dict[str, Any] | None = None
+    exclude: str | Sequence[str] = ()
+    used_labels: Sequence[str] = ()
+    ignore_index: int = 255
+    indices: int | Sequence[int] | None = None
+    test_mode: bool = False
+    max_refetch: int = 0
+    lazy_init: bool = False
+    serialize_data: bool = True
+    filter_cfg: dict[str, Any] | None = None
+    backend_args: dict[str, Any] | None = None
+    cache: str | None = None
+    unknown: Mapping[str, Any] = field(default_factory=dict)  # an error when the data set is opened
+    where: str = field(default="", compare=False)  # the key path in the config
+
+    @property
+    def parts(self) -> tuple[DataTree, ...]:
+        """None inside."""
+        return ()
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes that the config names; empty where they come from the declaration."""
+        return tuple((self.metainfo or {}).get("classes") or ())
+
+
+@dataclass(frozen=True)
+class ConcatenatedData:
+    """Several data sets one after the other."""
+
+    parts: tuple[DataTree, ...]
+    where: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True)
+class WrappedData:
+    """A tree around one other."""
+
+    data: DataTree
+
+    @property
+    def parts(self) -> tuple[DataTree, ...]:
+        """The data set inside."""
+        return (self.data,)
+
+
+@dataclass(frozen=True)
+class RepeatedData(WrappedData):
+    """A data set `times` over."""
+
+    times: int
+    where: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True)
+class ClassBalancedData(WrappedData):
+    """A data set whose images with rare classes come several times."""
+
+    oversample_thr: float
+    where: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True)
+class MixedData(WrappedData):
+    """A data set whose samples go through a second pipeline, in which several may be mixed."""
+
+    pipeline: Sequence[Any]
+    skip_type_keys: Sequence[str] = ()
+    where: str = field(default="", compare=False)
+
+
+DataTree = FolderData | ConcatenatedData | RepeatedData | ClassBalancedData | MixedData
+FOLDER_KEYS = {one.name for one in dataclasses.fields(FolderData)} - {"type", "unknown", "where"}
+
+
+def data_tree(section: Mapping[str, Any], where: str = "dataset") -> DataTree:
+    """Return the tree of a data section. Raises UserError naming the key at fault.
+
+    A key that a data set on disk does not know is an error only when that is opened: to use a model needs no data.
+    """
+    if not isinstance(section, Mapping):
+        raise UserError(f"{where} is a data set with a `type`, not {section!r}")
+    options = {key: value for key, value in section.items() if key not in ("type", SCOPE_KEY)}
+    kind = str(section.get("type", FolderData.type))
+    make = WRAPPERS.get(kind.rpartition(".")[2])
+    if make is None:
+        known = {key: value for key, value in options.items() if key in FOLDER_KEYS}
+        unknown = {key: value for key, value in options.items() if key not in FOLDER_KEYS}
+        return FolderData(kind, **known, unknown=unknown, where=where)
+    options = {key: value for key, value in options.items() if key not in WITHOUT_EFFECT}
+    check_arguments(make, {"where": where, **options}, kind, where)
+    return make(where, **options)
+
+
+def concatenated(where: str, datasets: Sequence[Mapping[str, Any]]) -> ConcatenatedData:
+    if not datasets:
+        raise UserError(f"{where}: ConcatDataset: `datasets` is empty")
+    parts = (data_tree(part, f"{where}.datasets.{index}") for index, part in enumerate(datasets))
+    return ConcatenatedData(tuple(parts), where)
+
+
+def repeated(where: str, dataset: Mapping[str, Any], times: int) -> RepeatedData:
+    return RepeatedData(data_tree(dataset, f"{where}.dataset"), times, where)
+
+
+def class_balanced(where: str, dataset: Mapping[str, Any], oversample_thr: float) -> ClassBalancedData:
+    if not 0 < oversample_thr <= 1:
+        raise UserError(f"{where}: ClassBalancedDataset: oversample_thr is a share of the images, not {oversample_thr}")
+    return ClassBalancedData(data_tree(dataset, f"{where}.dataset"), oversample_thr, where)
+
+
+def mixed(
+    where: str, dataset: Mapping[str, Any], pipeline: Sequence[Any], skip_type_keys: Sequence[str] | None = None
+) -> MixedData:
+    return MixedData(data_tree(dataset, f"{where}.dataset"), tuple(pipeline), tuple(skip_type_keys or ()), where)
+
+
+WRAPPERS: dict[str, Callable[..., DataTree]] = {
+    "ConcatDataset": concatenated,
+    "RepeatDataset": repeated,
+    "ClassBalancedDataset": class_balanced,
+    "MultiImageMixDataset": mixed,
+}
+
+
+def folders(tree: DataTree) -> Iterator[FolderData]:
+    """The data sets on disk inside a tree."""
+    if isinstance(tree, FolderData):
+        yield tree
+    for part in tree.parts:
+        yield from folders(part)
+
+
+def changed_folders(tree: DataTree, change: Callable[[FolderData], FolderData]) -> DataTree:
+    """Return the tree with `change` applied to each of its data sets on disk."""
+    if isinstance(tree, FolderData):
+        return change(tree)
+    if isinstance(tree, ConcatenatedData):
+        return dataclasses.replace(tree, parts=tuple(changed_folders(part, change) for part in tree.parts))
+    return dataclasses.replace(tree, data=changed_folders(tree.data, change))
+
+
+def with_pipeline(tree: DataTree, pipeline: Sequence[Any]) -> DataTree:
+    """Return the tree with another pipeline in each of its data sets on disk."""
+    return changed_folders(tree, lambda data: dataclasses.replace(data, pipeline=tuple(pipeline)))
+
+
+def same_files(one: DataTree, other: DataTree) -> bool:
+    """Return True if two trees name the same images and labels, whatever their pipelines."""
+    return with_pipeline(one, ()) == with_pipeline(other, ())
