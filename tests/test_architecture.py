@@ -25,7 +25,7 @@ FLOORS = (
 )  # fmt: skip
 # the single modules beside these folders are the first floor; `__init__` forwards to all, `__main__` starts the cli
 DOORS = ("__init__", "__main__")
-CORE = {"torch", "numpy", "scipy", "PIL", "yaml", "safetensors", "rich", "cv2"}
+CORE = {"torch", "numpy", "scipy", "PIL", "yaml", "safetensors", "rich", "cv2", "matplotlib"}
 
 
 def name_of(path: Path) -> str:
@@ -178,7 +178,7 @@ def test_help_is_fast():
     assert seconds(sys.executable, "-m", "terrazzo", "--help") < 0.6 + bare
 
 
-HEAVY = {"torch", "numpy", "cv2", "scipy", "PIL", "rich", "yaml", "safetensors"}
+HEAVY = {"torch", "numpy", "cv2", "scipy", "PIL", "rich", "yaml", "safetensors", "matplotlib"}
 
 
 @pytest.mark.parametrize("statement", ["import terrazzo", "import terrazzo.cli.main as m; m.make_parser('train')"])

@@ -1,11 +1,10 @@
-"""A page of the images that a model is worst at."""
+"""A page of the images that a model segments worst."""
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from terrazzo.sample import Sample
 from terrazzo.system.files import write_whole
 from terrazzo.system.painting import as_picture, colour_map, error_map
 from terrazzo.transforms.loading import LoadImageFromFile
-from terrazzo.viz.report import STYLE, swatch
+from terrazzo.viz.page import html_page, legend_list, picture_rows
 
 PARTS = ("image", "label", "prediction", "errors")
 LARGEST = 640  # pixels of a picture's longer side
@@ -27,7 +26,7 @@ LARGEST = 640  # pixels of a picture's longer side
 
 @dataclass(order=True)
 class Entry:
-    """An image on the page; the best one is the smallest, so that a heap gives it up first."""
+    """An image on the page; the best one is the smallest, so that a heap drops it first."""
 
     order: float
     number: int
@@ -36,7 +35,7 @@ class Entry:
 
 
 class Gallery:
-    """Keeps pictures of the `count` images with the lowest mean IoU of their own; the page shows the worst first."""
+    """Pictures of the `count` images with the lowest mean IoU of their own; the page shows the worst first."""
 
     def __init__(
         self, folder: Path, classes: Sequence[str], palette: Sequence[Sequence[int]], count: int = 100
@@ -48,7 +47,7 @@ class Gallery:
         self.seen = 0
 
     def add(self, sample: Sample, seen: Seen) -> None:
-        """Take an image in, if it is among the worst so far."""
+        """Add an image if it is among the worst so far."""
         iou = image_iou(seen)
         score = float(mean(iou))
         if np.isnan(score):
@@ -66,7 +65,7 @@ class Gallery:
             self.remove(heapq.heappop(self.entries).number)
 
     def draw(self, number: int, sample: Sample, seen: Seen) -> None:
-        """The four pictures of an image."""
+        """Write the four pictures of an image."""
         loader = sample.meta.get("loader", LoadImageFromFile())
         image = as_picture(loader.read(sample.image_path))
         labels, prediction = seen.labels.cpu().numpy(), seen.prediction.cpu().numpy()
@@ -90,37 +89,26 @@ class Gallery:
             self.path(number, part).unlink()
 
     def write(self) -> Path:
-        """The page, `index.html`, which shows the pictures beside it."""
-        legend = "".join(
-            f"<li>{swatch(colour)}{escape(name)}</li>" for name, colour in zip(self.classes, self.palette, strict=True)
+        """Write the page, `index.html`, which shows the pictures beside it."""
+        subtitle = (
+            f"{len(self.entries)} of {self.seen} images, by the mean IoU of the classes in each. "
+            "Errors are red, ignored pixels black."
         )
-        rows = "\n".join(self.row(entry) for entry in sorted(self.entries, reverse=True))
-        page = (
-            '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-            '<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>Worst first</title>\n'
-            f"<style>{STYLE}</style>\n</head>\n<body>\n<main>\n<h1>Worst first</h1>\n"
-            f'<p class="subtitle">{len(self.entries)} of {self.seen} images, by the mean IoU of the classes in each. '
-            "Errors are red, ignored pixels black.</p>\n"
-            f'<ul class="legend">{legend}</ul>\n<div class="pictures">\n{rows}\n</div>\n'
-            "<footer>Written by terrazzo.</footer>\n</main>\n</body>\n</html>\n"
-        )
+        legend = legend_list(zip(self.classes, self.palette, strict=True))
+        rows = picture_rows(self.cells(entry) for entry in sorted(self.entries, reverse=True))
         path = self.folder / "index.html"
-        write_whole(path, page)
+        write_whole(path, html_page("Worst first", [legend, rows], subtitle))
         return path
 
-    def row(self, entry: Entry) -> str:
-        """An image's four pictures."""
+    def cells(self, entry: Entry) -> list[tuple[str, str]]:
+        """The captions and addresses of an image's four pictures."""
         captions = (entry.title, "label", "prediction", f"lowest: {entry.worst}")
-        figures = "".join(
-            f'<figure><img loading="lazy" src="pictures/{self.path(entry.number, part).name}" alt="{part}">'
-            f"<figcaption>{escape(caption)}</figcaption></figure>"
-            for part, caption in zip(PARTS, captions, strict=True)
-        )
-        return f'<div class="card">{figures}</div>'
+        sources = [f"pictures/{self.path(entry.number, part).name}" for part in PARTS]
+        return list(zip(captions, sources, strict=True))
 
 
 def smaller(picture: np.ndarray, smooth: bool) -> np.ndarray:
-    """A picture of at most LARGEST pixels to a side."""
+    """Shrink a picture to at most LARGEST pixels along each side."""
     scale = LARGEST / max(picture.shape[:2])
     if scale >= 1:
         return picture
