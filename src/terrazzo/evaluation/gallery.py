@@ -20,7 +20,7 @@ from terrazzo.system.painting import as_picture, colour_map, error_map
 from terrazzo.transforms.loading import LoadImageFromFile
 from terrazzo.viz.page import html_page, legend_list, picture_rows
 
-PARTS = ("image", "label", "prediction", "errors")
+VIEWS = ("image", "label", "prediction", "errors")
 LARGEST = 640  # pixels of a picture's longer side
 
 
@@ -35,7 +35,7 @@ class Entry:
 
 
 class Gallery:
-    """Pictures of the `count` images with the lowest mean IoU of their own; the page shows the worst first."""
+    """Pictures of the `count` images with the lowest mean IoU per image; the page shows the worst first."""
 
     def __init__(
         self, folder: Path, classes: Sequence[str], palette: Sequence[Sequence[int]], count: int = 100
@@ -75,18 +75,18 @@ class Gallery:
             colour_map(prediction, self.palette),
             error_map(labels, prediction, image),
         )
-        for part, picture in zip(PARTS, pictures, strict=True):
-            small = smaller(picture, smooth=part in ("image", "errors"))
-            path = self.path(number, part)
+        for view, picture in zip(VIEWS, pictures, strict=True):
+            small = smaller(picture, smooth=view in ("image", "errors"))
+            path = self.path(number, view)
             data = cv2.imencode(path.suffix, np.ascontiguousarray(small[..., ::-1]))[1].tobytes()
             write_whole(path, data)
 
-    def path(self, number: int, part: str) -> Path:
-        return self.pictures / f"{number:06d}_{part}.{'jpg' if part in ('image', 'errors') else 'png'}"
+    def path(self, number: int, view: str) -> Path:
+        return self.pictures / f"{number:06d}_{view}.{'jpg' if view in ('image', 'errors') else 'png'}"
 
     def remove(self, number: int) -> None:
-        for part in PARTS:
-            self.path(number, part).unlink()
+        for view in VIEWS:
+            self.path(number, view).unlink()
 
     def write(self) -> Path:
         """Write the page, `index.html`, which shows the pictures beside it."""
@@ -103,7 +103,7 @@ class Gallery:
     def cells(self, entry: Entry) -> list[tuple[str, str]]:
         """The captions and addresses of an image's four pictures."""
         captions = (entry.title, "label", "prediction", f"lowest: {entry.worst}")
-        sources = [f"pictures/{self.path(entry.number, part).name}" for part in PARTS]
+        sources = [f"pictures/{self.path(entry.number, view).name}" for view in VIEWS]
         return list(zip(captions, sources, strict=True))
 
 

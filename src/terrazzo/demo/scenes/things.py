@@ -169,30 +169,30 @@ def draw_car(stage: Stage, model: int, x: float, z: float, heading: float, paint
 
 
 # of an upright figure: the name of a colour, its brightness, a line's width (0: filled), points (across, up, swing)
-Part = tuple[str, float, float, Array]
+Piece = tuple[str, float, float, Array]
 
 
-def part(name: str, points: str | Array, bright: float = 1.0, width: float = 0.0) -> Part:
+def piece(name: str, points: str | Array, bright: float = 1.0, width: float = 0.0) -> Piece:
     spots = table(points) if isinstance(points, str) else points
     return name, bright, width, np.pad(spots, ((0, 0), (0, 3 - spots.shape[1])))
 
 
 BODY = (
-    part("leg", "0 .49 -.1, .02 .27 -.6, 0 .03 -1, .045 .025 -1", 0.78, 0.085),
-    part("leg", "0 .49 .1, .02 .27 .6, 0 .03 1, .045 .025 1", 1.0, 0.085),
-    part("top", "-.08 .79 0, -.1 .62 .36, -.06 .48 .9", 0.75, 0.06),
-    part("top", "-.115 .8, -.08 .83, .08 .83, .115 .8, .09 .47, -.09 .47"),
-    part("top", ".1 .79 0, .13 .63 -.27, .09 .5 -.9", 1.06, 0.062),
-    part("skin", ".09 .49 -.9, .09 .47 -.9", 1.0, 0.055),
-    part("skin", "0 .82, 0 .87", 0.85, 0.06),
-    part("skin", oval(0.01, 0.925, 0.062, 0.074)),
-    part("hair", oval(-0.004, 0.942, 0.068, 0.07, -2, 182)),
+    piece("leg", "0 .49 -.1, .02 .27 -.6, 0 .03 -1, .045 .025 -1", 0.78, 0.085),
+    piece("leg", "0 .49 .1, .02 .27 .6, 0 .03 1, .045 .025 1", 1.0, 0.085),
+    piece("top", "-.08 .79 0, -.1 .62 .36, -.06 .48 .9", 0.75, 0.06),
+    piece("top", "-.115 .8, -.08 .83, .08 .83, .115 .8, .09 .47, -.09 .47"),
+    piece("top", ".1 .79 0, .13 .63 -.27, .09 .5 -.9", 1.06, 0.062),
+    piece("skin", ".09 .49 -.9, .09 .47 -.9", 1.0, 0.055),
+    piece("skin", "0 .82, 0 .87", 0.85, 0.06),
+    piece("skin", oval(0.01, 0.925, 0.062, 0.074)),
+    piece("hair", oval(-0.004, 0.942, 0.068, 0.07, -2, 182)),
 )
 EXTRAS = (  # a coat, long hair, a head from behind, a bag
-    part("top", "-.085 .62, -.14 .33, .14 .33, .085 .62", 0.92),
-    part("hair", "-.055 .94, -.06 .83", 1.0, 0.05),
-    part("hair", oval(0, 0.93, 0.066, 0.074)),
-    part("bag", ".1 .52, .2 .52, .21 .38, .09 .38"),
+    piece("top", "-.085 .62, -.14 .33, .14 .33, .085 .62", 0.92),
+    piece("hair", "-.055 .94, -.06 .83", 1.0, 0.05),
+    piece("hair", oval(0, 0.93, 0.066, 0.074)),
+    piece("bag", ".1 .52, .2 .52, .21 .38, .09 .38"),
 )
 CLOTHES = colours("c63e3a 345c98 ecc452 48846e 3c3e4a e2ded4 965c8c e28448 6e8cb0 785e48 d4788c 566040")
 TROUSERS = colours("2e3448 46484e 5c5246 3a547c 24242a 968870")
@@ -201,26 +201,26 @@ SIGN_NAMES = ("pole", "red", "white", "blue", "yellow", "green", "black", "dim")
 SIGN_COLOURS = dict(zip(SIGN_NAMES, colours("94969a ce2a28 f4f2ec 285cb2 f0b82c 28b46e 26282c 464a50"), strict=True))
 DISC, TRIANGLE, SQUARE = oval(0, 0, 1, 1), table("-1.05 -.66, 1.05 -.66, 0 1.1"), table("-1 -1, -1 1, 1 1, 1 -1") * 0.9
 TOP, MIDDLE, BOTTOM = (oval(0, up, 0.25, 0.25) for up in (0.6, 0, -0.6))
-BOX = part("black", "-.4 -1, -.4 1, .4 1, .4 -1")
-STEM = part("white", "-.35 -.6, -.35 .65, -.12 .65, -.12 -.6")
+BOX = piece("black", "-.4 -1, -.4 1, .4 1, .4 -1")
+STEM = piece("white", "-.35 -.6, -.35 .65, -.12 .65, -.12 -.6")
 SIGNS = (
-    (part("red", DISC), part("white", "-.66 -.16, -.66 .16, .66 .16, .66 -.16")),
-    (part("red", DISC), part("white", DISC * 0.74)),
-    (part("red", TRIANGLE), part("white", TRIANGLE * 0.62)),
-    (part("red", -TRIANGLE), part("white", -TRIANGLE * 0.62)),
-    (part("blue", DISC), part("white", "-.1 -.6, -.1 .1, -.4 .1, 0 .62, .4 .1, .1 .1, .1 -.6")),
-    (part("blue", SQUARE), part("white", oval(0, 0.27, 0.44, 0.4)), part("blue", oval(0, 0.27, 0.2, 0.17)), STEM),
-    (part("white", "0 -1.1, 1.1 0, 0 1.1, -1.1 0"), part("yellow", "0 -.8, .8 0, 0 .8, -.8 0")),
-    (BOX, part("red", TOP, 2), part("dim", MIDDLE), part("dim", BOTTOM)),
-    (BOX, part("dim", TOP), part("dim", MIDDLE), part("green", BOTTOM, 2)),
+    (piece("red", DISC), piece("white", "-.66 -.16, -.66 .16, .66 .16, .66 -.16")),
+    (piece("red", DISC), piece("white", DISC * 0.74)),
+    (piece("red", TRIANGLE), piece("white", TRIANGLE * 0.62)),
+    (piece("red", -TRIANGLE), piece("white", -TRIANGLE * 0.62)),
+    (piece("blue", DISC), piece("white", "-.1 -.6, -.1 .1, -.4 .1, 0 .62, .4 .1, .1 .1, .1 -.6")),
+    (piece("blue", SQUARE), piece("white", oval(0, 0.27, 0.44, 0.4)), piece("blue", oval(0, 0.27, 0.2, 0.17)), STEM),
+    (piece("white", "0 -1.1, 1.1 0, 0 1.1, -1.1 0"), piece("yellow", "0 -.8, .8 0, 0 .8, -.8 0")),
+    (BOX, piece("red", TOP, 2), piece("dim", MIDDLE), piece("dim", BOTTOM)),
+    (BOX, piece("dim", TOP), piece("dim", MIDDLE), piece("green", BOTTOM, 2)),
 )
 
 
 def draw_figure(
-    stage: Stage, parts: tuple[Part, ...], spot: Array, size: float, kind: str, tones: dict[str, Array], stride: float
+    stage: Stage, pieces: tuple[Piece, ...], spot: Array, size: float, kind: str, tones: dict[str, Array], stride: float
 ) -> None:
-    """Parts above a `spot` (x, y, z), `size` metres to their unit, mirrored if negative; arms and legs swing."""
-    names, bright, widths, shapes = zip(*parts, strict=True)
+    """Pieces above a `spot` (x, y, z), `size` metres to their unit, mirrored if negative; arms and legs swing."""
+    names, bright, widths, shapes = zip(*pieces, strict=True)
     points, scale = np.concatenate(shapes), abs(size) * stage.focal / spot[2]
     across = np.sign(size) * (points[:, 0] + stride * points[:, 2])
     pixels = stage.project(spot) + scale * np.stack([across, -points[:, 1]], -1)
@@ -238,9 +238,9 @@ def draw_person(stage: Stage, x: float, z: float) -> None:
     size = 1.25 * (rng.uniform(1.55, 1.85) if rng.random() > 0.15 else rng.uniform(1.0, 1.3)) * rng.choice([-1, 1])
     books = {"top": CLOTHES, "leg": TROUSERS, "skin": SKINS, "hair": HAIRS, "bag": CLOTHES}
     tones = {name: book[rng.integers(len(book))] for name, book in books.items()}
-    parts = (*BODY, *(extra for extra in EXTRAS if rng.random() < 0.3))
+    pieces = (*BODY, *(extra for extra in EXTRAS if rng.random() < 0.3))
     stage.paint(stage.project(spot + np.insert(oval(0, 0, 0.3, 0.3), 1, 0.0, axis=1)), stage.shade(DARK * 1.8, UP, z))
-    draw_figure(stage, parts, spot, size, "person", tones, rng.uniform(0.03, 0.13))
+    draw_figure(stage, pieces, spot, size, "person", tones, rng.uniform(0.03, 0.13))
 
 
 def draw_sign(stage: Stage, x: float, z: float) -> None:
