@@ -16,7 +16,7 @@ import terrazzo as tz
 from terrazzo.demo.scenes import CLASSES, PALETTE, draw_scene
 from terrazzo.viz import legend, overlay, side_by_side
 
-SMALL = (160, 224)  # height and width of what the network has learnt
+SMALL = (160, 224)  # height and width of the training scenes
 SCALE = 2  # how much larger the pictures are
 GAP = 8
 
@@ -25,13 +25,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Draw the picture of the README.")
     parser.add_argument("weights", help="best.safetensors of a demo")
     parser.add_argument("out", help="the PNG to write")
-    parser.add_argument("--scenes", type=int, nargs="+", default=[14, 9, 21], help="their numbers")
+    parser.add_argument("--scenes", type=int, nargs="+", default=[10, 22, 4], help="their numbers")
     args = parser.parse_args()
     segmenter = tz.load(args.weights)
     images, painted = [], []
     large = (SMALL[0] * SCALE, SMALL[1] * SCALE)
     for number in args.scenes:
-        drawn, _ = draw_scene(np.random.default_rng((2024, number)), (2 * large[0], 2 * large[1]), "simple")
+        drawn, _ = draw_scene(np.random.default_rng((2024, number)), (2 * large[0], 2 * large[1]))
         probabilities = segmenter(shrunk(drawn, SMALL)).probs.transpose(1, 2, 0)
         labels = cv2.resize(probabilities, large[::-1], interpolation=cv2.INTER_CUBIC).argmax(-1)
         images.append(cv2.bilateralFilter(shrunk(drawn, large), 7, 20, 3))  # without grain the file is small

@@ -25,7 +25,7 @@ FLOORS = (
 )  # fmt: skip
 # the single modules beside these folders are the first floor; `__init__` forwards to all, `__main__` starts the cli
 DOORS = ("__init__", "__main__")
-CORE = {"torch", "numpy", "scipy", "PIL", "yaml", "safetensors", "rich", "cv2", "pydantic"}
+CORE = {"torch", "numpy", "scipy", "PIL", "yaml", "safetensors", "rich", "cv2", "pydantic", "matplotlib"}
 
 
 def name_of(path: Path) -> str:
@@ -178,7 +178,7 @@ def test_help_is_fast():
     assert seconds(sys.executable, "-m", "terrazzo", "--help") < 0.6 + bare
 
 
-HEAVY = {"torch", "numpy", "cv2", "scipy", "PIL", "rich", "yaml", "safetensors", "pydantic"}
+HEAVY = {"torch", "numpy", "cv2", "scipy", "PIL", "rich", "yaml", "safetensors", "pydantic", "matplotlib"}
 
 
 def imported_by(statement: str, names: set[str]) -> str:

@@ -24,7 +24,6 @@ from terrazzo.metrics import Evaluator
 from terrazzo.metrics.cityscapes import IDS
 from terrazzo.sample import Batch, Sample
 from terrazzo.transforms import read_image
-from terrazzo.viz.matrix import matrix_picture
 
 
 @pytest.fixture(scope="module")
@@ -104,12 +103,6 @@ def test_a_gallery_keeps_the_worst(tmp_path):
     page = gallery.write().read_text()
     assert re.findall(r"<figcaption>[\d.]+ (\d).png", page) == ["1", "3"], "the worst comes first"
     assert len(list((tmp_path / "pictures").iterdir())) == 8, "what is not shown is gone"
-
-
-@pytest.mark.parametrize("classes", [3, 60])
-def test_a_matrix_as_a_picture(classes):
-    picture = matrix_picture(np.eye(classes), [f"class {index}" for index in range(classes)])
-    assert picture.ndim == 3 and picture.shape[0] == picture.shape[1] > 14 * classes
 
 
 # Thresholds

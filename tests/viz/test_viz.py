@@ -25,6 +25,8 @@ from terrazzo.viz import (
     side_by_side,
     write_report,
 )
+from terrazzo.viz.chart import COLOURS
+from terrazzo.viz.matrix import matrix_picture
 from terrazzo.viz.report import data_uri
 
 PALETTE = [(200, 0, 0), (0, 200, 0), (0, 0, 200)]
@@ -131,31 +133,50 @@ def test_side_by_side_brings_pictures_to_one_height(image):
         side_by_side([image, image], ["before"])
 
 
-def marks(svg: str) -> list[str]:
+def texts_of(svg: str) -> list[str]:
     return [text.text or "" for text in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
+
+
+def tooltips_of(svg: str) -> list[str]:
+    return [title.text or "" for title in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}title")]
+
+
+def markers_of(svg: str) -> list[tuple[float, float]]:
+    """Where the markers of points are drawn."""
+    found = re.findall(r'<g><title>.*?<use [^>]*x="([-\d.]+)" y="([-\d.]+)"', svg, re.DOTALL)
+    return [(float(x), float(y)) for x, y in found]
 
 
 def test_chart_has_labels_ticks_and_a_line_for_each_series():
     svg = line_chart({"a": [(0, 1.0), (100, 3.0)], "b": [(0, 2.0), (100, 0.5)]}, "Loss", "iteration", "loss")
-    texts = marks(svg)
+    texts = texts_of(svg)
     assert {"Loss", "iteration", "loss", "a", "b"} <= set(texts)
     assert {"0", "20", "100"} <= set(texts) and {"0.5", "1", "3"} <= set(texts)
-    assert svg.count('stroke-width="2"') == 2 and svg.count("<circle") == 4
+    assert tooltips_of(svg) == ["a: 1 at 0", "a: 3 at 100", "b: 2 at 0", "b: 0.5 at 100"]
+    assert COLOURS[0] in svg and COLOURS[1] in svg and COLOURS[2] not in svg
+
+
+def test_charts_take_the_colour_of_the_page_and_are_always_the_same():
+    svg = line_chart({"a": [(0, 1), (5, 7)]}, "t", "x", "y")
+    assert svg.startswith("<svg") and "currentColor" in svg
+    assert set(re.findall(r"#[0-9a-f]{6}", svg)) == {COLOURS[0]}, "no colour but the line's"
+    assert svg == line_chart({"a": [(0, 1), (5, 7)]}, "t", "x", "y")
+    assert not re.search(r"<metadata|\d{4}-\d\d-\d\d", svg)
 
 
 def test_lines_stay_inside_the_axes_and_run_upwards():
     svg = line_chart({"a": [(0, 1), (5, 7), (9, 10)]}, "t", "x", "y", width=400, height=300)
-    spots = [(float(x), float(y)) for x, y in re.findall(r'cx="([\d.]+)" cy="([\d.]+)"', svg)]
-    assert all(0 < x < 400 and 0 < y < 300 for x, y in spots)
+    spots = markers_of(svg)
+    assert len(spots) == 3 and all(0 < x < 400 and 0 < y < 300 for x, y in spots)
     assert [x for x, _ in spots] == sorted(x for x, _ in spots)
     assert [y for _, y in spots] == sorted((y for _, y in spots), reverse=True)
 
 
 def test_logarithmic_axis_spaces_factors_evenly():
     svg = line_chart({"lr": [(0, 1e-4), (1, 1e-3), (2, 1e-2), (3, 0.0)]}, "t", "x", "y", log=True)
-    rows = [float(y) for y in re.findall(r'cy="([\d.]+)"', svg)]
+    rows = [y for _, y in markers_of(svg)]
     assert len(rows) == 3 and rows[0] - rows[1] == pytest.approx(rows[1] - rows[2], abs=0.2)
-    assert {"1e-4", "0.001", "0.01"} <= set(marks(svg))
+    assert {"0.0001", "0.001", "0.01"} <= set(texts_of(svg))
 
 
 @pytest.mark.parametrize(
@@ -171,8 +192,40 @@ def test_charts_of_odd_series_are_still_drawn(points, log):
 
 def test_long_series_are_thinned_and_text_is_escaped():
     svg = line_chart({"<b>": [(x, x % 7) for x in range(50_000)]}, "a & b", "x", "y")
-    assert len(svg) < 20_000
-    assert {"<b>", "a & b"} <= set(marks(svg))
+    assert len(svg) < 30_000
+    assert {"<b>", "a & b"} <= set(texts_of(svg))
+
+
+def test_a_legend_takes_further_rows():
+    series = {f"a run with quite a long name {number}": [(0, 1.0), (1, 2.0)] for number in range(5)}
+    svg = line_chart(series, "Loss", "step", "loss")
+    spots = re.findall(r'x="([\d.]+)" y="([\d.]+)"[^>]*>a run with', svg)
+    assert len(spots) == 5 and len({y for _, y in spots}) == 3
+    assert all(float(x) < 300 for x, _ in spots)
+
+
+STRANGE = ["建筑", "طريق", "дорога", "$x_1$", '<b> & "c"', "_private", "\N{CACTUS}"]
+
+
+@pytest.mark.filterwarnings("error")
+def test_names_in_any_script_are_drawn_without_a_warning():
+    svg = line_chart({name: [(0, 1), (1, 2)] for name in STRANGE}, "图表 $^2$", "шаг", "損失")
+    assert {*STRANGE, "图表 $^2$", "шаг", "損失"} <= set(texts_of(svg))
+    assert f"{STRANGE[4]}: 2 at 1" in tooltips_of(svg)
+    assert matrix_picture(np.eye(len(STRANGE)), STRANGE).ndim == 3
+
+
+@pytest.mark.parametrize("count", [2, 19, 150])
+def test_a_matrix_as_a_picture(count):
+    counts = np.eye(count)
+    counts[0] = 0  # a class without pixels
+    picture = matrix_picture(counts, [f"class {index}" for index in range(count)])
+    height, width = picture.shape[:2]
+    assert height > 18 * count and width > 18 * count
+    dark = (picture.astype(int).sum(-1) < 250) & (picture[..., 2].astype(int) - picture[..., 0] > 60)
+    rows, columns = np.nonzero(dark)
+    assert np.corrcoef(rows, columns)[0, 1] > (0.95 if count > 2 else -1), "the diagonal runs down to the right"
+    assert rows.mean() > height / 2 and columns.mean() > width / 2
 
 
 class Page(HTMLParser):
@@ -214,7 +267,7 @@ def test_report_holds_everything_itself_and_escapes(tmp_path, image, labels):
     page = Page(text)
     assert "script" not in page.tags and page.tags.count("svg") == 1 and page.tags.count("img") == 3
     assert all(source.startswith("data:image/") for source in page.sources)
-    assert "url(" not in text and "@import" not in text
+    assert not re.search(r"url\((?!#)|@import", text), "nothing comes from outside the page"
     assert {"Run <1>", "<script>alert(1)</script>", "a & b", "91.23", "99.00", "–"} <= set(page.texts)
     assert "prefers-color-scheme: dark" in text
 
@@ -232,6 +285,7 @@ def test_pictures_with_flat_colours_are_embedded_exactly():
     np.testing.assert_array_equal(stored[..., ::-1], colours)
 
 
-def test_pictures_do_not_need_torch():
-    code = "import sys; from terrazzo.viz import legend, line_chart, overlay; sys.exit('torch' in sys.modules)"
+def test_pictures_need_neither_torch_nor_matplotlib_before_one_is_drawn():
+    code = "import sys; from terrazzo.viz import chart, curves, legend, line_chart, matrix, overlay, write_report; "
+    code += "sys.exit(bool({'torch', 'matplotlib'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

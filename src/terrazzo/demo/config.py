@@ -9,22 +9,22 @@ from terrazzo.demo.scenes import CLASSES, PALETTE
 
 CHANNELS = 16  # of the first stage; each further stage has twice as many at half the size
 CONVOLUTIONS = (1, 1, 2, 2, 2)  # in each stage on the way down; one on the way up
-# rare and thin classes count more, so that they are learnt early
+# rare and thin classes count more, so that they are learned early
 CLASS_WEIGHT = {"road": 0.9, "pavement": 1.2, "building": 0.9, "car": 1.1, "person": 2.0, "sign": 1.5}
 
-Part = dict[str, Any]
+Section = dict[str, Any]
 
 
-def demo_config(data: Path, iterations: int, seed: int, crop: tuple[int, int]) -> Part:
-    """What `terrazzo train` needs to know, in the 1.x vocabulary, for scenes that `write_scenes` wrote to `data`."""
-    read: list[Part] = [{"type": "LoadImageFromFile"}, {"type": "LoadAnnotations"}]
-    augmented: list[Part] = [
+def demo_config(data: Path, iterations: int, seed: int, crop: tuple[int, int]) -> Section:
+    """Return the config, in the 1.x vocabulary, for scenes that `write_scenes` wrote to `data`."""
+    read: list[Section] = [{"type": "LoadImageFromFile"}, {"type": "LoadAnnotations"}]
+    augmented: list[Section] = [
         *read,
         {"type": "RandomCrop", "crop_size": list(crop), "cat_max_ratio": 1.0},
         {"type": "RandomFlip", "prob": 0.5},
         {"type": "PackSegInputs"},
     ]
-    plain: list[Part] = [*read, {"type": "PackSegInputs"}]
+    plain: list[Section] = [*read, {"type": "PackSegInputs"}]
     warmup = max(1, iterations // 20)
     return {
         "model": model(crop),
@@ -52,8 +52,8 @@ def demo_config(data: Path, iterations: int, seed: int, crop: tuple[int, int]) -
     }
 
 
-def model(crop: tuple[int, int]) -> Part:
-    """A small UNet (Ronneberger et al., MICCAI 2015) that starts at half the image's size, with random weights."""
+def model(crop: tuple[int, int]) -> Section:
+    """Return a small UNet (Ronneberger et al., MICCAI 2015) that starts at half the image's size, from scratch."""
     stages = len(CONVOLUTIONS)
     return {
         "type": "EncoderDecoder",
@@ -98,8 +98,8 @@ def model(crop: tuple[int, int]) -> Part:
     }
 
 
-def loader(data: Path, split: str, pipeline: list[Part], batch: int, shuffle: bool = False) -> Part:
-    """One split's data section; the training set runs on without end."""
+def loader(data: Path, split: str, pipeline: list[Section], batch: int, shuffle: bool = False) -> Section:
+    """Return the dataloader section of one split; the training set repeats without end."""
     return {
         "batch_size": batch,
         "num_workers": 1,

@@ -1,4 +1,4 @@
-"""The demo: draw street scenes, train a small network on them, test it, and lay out a page of what came of it."""
+"""The demo: draw street scenes, train a small network on them, test it, and write a page with the results."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ import numpy as np
 from rich.console import Console
 
 from terrazzo.demo.config import demo_config
-from terrazzo.demo.scenes import CLASSES, PALETTE, write_scenes
+from terrazzo.demo.dataset import write_scenes
+from terrazzo.demo.scenes import CLASSES, PALETTE
 from terrazzo.errors import UserError
 from terrazzo.evaluation.evaluate import evaluate
 from terrazzo.inference.load import load
@@ -27,14 +28,14 @@ from terrazzo.training.train import train
 from terrazzo.viz import line_chart, write_report
 
 ITERATIONS = 1400
-MARK = "demo.json"  # the file that says that a folder is a demo's, and which scenes it holds
+MARK = "demo.json"  # the file that marks a folder as a demo's and records which scenes it holds
 OUTPUTS = ("log.txt", "metrics.jsonl", "best.safetensors", "last.safetensors", "report.html")
 PICTURES = 6
 
 
 @dataclass(frozen=True)
 class Scenes:
-    """The demo's data set: how many scenes of which size."""
+    """The demo's dataset: the number of scenes and their size."""
 
     train: int = 480
     val: int = 32
@@ -46,7 +47,7 @@ class Scenes:
 
 @dataclass(frozen=True)
 class Demo:
-    """What a demo leaves behind."""
+    """The results of a demo."""
 
     report: Path
     weights: Path
@@ -61,9 +62,9 @@ def run_demo(
     iterations: int = ITERATIONS,
     scenes: Scenes | None = None,
 ) -> Demo:
-    """Draw, train, test and report in `work_dir`; scenes that an earlier demo drew there are used again.
+    """Draw, train, test and report in `work_dir`; reuse the scenes that an earlier demo drew there.
 
-    Raises UserError for a folder with the files of something else than a demo.
+    Raise UserError for a folder that holds files other than a demo's.
     """
     started = time.monotonic()
     console = Console(highlight=False, soft_wrap=True)
@@ -74,7 +75,7 @@ def run_demo(
 
     heading(console, 1, f"{scenes.train} street scenes to learn from, {scenes.val} to validate, {scenes.test} to test")
     if drawn:
-        console.print(f"those in {data} are used again", markup=False)
+        console.print(f"reusing those in {data}", markup=False)
     else:
         draw(console, data, scenes)
         write_whole(folder / MARK, json.dumps(asdict(scenes)))
@@ -89,35 +90,33 @@ def run_demo(
     weights = outcome.best or outcome.last
 
     heading(console, 3, "test it on scenes that it has never seen")
-    result = test(console, config, weights, device)
+    result = test_network(console, config, weights, device)
 
-    heading(console, 4, "lay out the report")
+    heading(console, 4, "write the report")
     segmenter = load(weights, device=device)
     report = write_page(folder, scenes, segmenter, result, time.monotonic() - started)
     seconds = time.monotonic() - started
     console.print(f"report: {report}", markup=False)
-    console.print(f"\nmIoU {result['mIoU']:.2f} on {scenes.test} test scenes, after {duration(seconds)} in all")
+    console.print(f"\nmIoU {result['mIoU']:.2f} on {scenes.test} test scenes, after {duration(seconds)}")
     console.print(what_next(folder, weights), markup=False)
     return Demo(report, weights, result, seconds)
 
 
 def heading(console: Console, number: int, text: str) -> None:
-    """What the step does that comes next."""
+    """Print the number of the next step and its task."""
     console.print(f"\n[bold]{number}/4  {text}[/bold]")
 
 
 def clear(folder: Path, scenes: Scenes) -> bool:
-    """Remove what an earlier demo wrote to the folder; whether its scenes are the wanted ones and stay.
+    """Remove the files of an earlier demo; return True where it drew the same scenes, which then stay.
 
-    Raises UserError for a folder with files of the demo's names that no demo wrote.
+    Raise UserError for a folder with files of these names that no demo wrote.
     """
     mark = folder / MARK
     if not mark.exists():
         foreign = [name for name in ("data", *OUTPUTS) if (folder / name).exists()]
         if foreign:
-            raise UserError(
-                f"{folder} holds {', '.join(foreign)} of something else than a demo: choose another --work-dir"
-            )
+            raise UserError(f"{folder} holds {', '.join(foreign)}, which no demo wrote: choose another --work-dir")
         return False
     for name in OUTPUTS:
         (folder / name).unlink(missing_ok=True)
@@ -134,23 +133,16 @@ def clear(folder: Path, scenes: Scenes) -> bool:
 
 def draw(console: Console, data: Path, scenes: Scenes) -> None:
     """Draw the scenes on all cores, under a progress bar."""
+    counts = {"train": scenes.train, "val": scenes.val, "test": scenes.test}
+    size, processes = (scenes.height, scenes.width), min(8, os.cpu_count() or 1)
     with progress_bar(console) as bar:
-        task = bar.add_task("draw", total=None)
-        write_scenes(
-            data,
-            scenes.train,
-            scenes.val,
-            (scenes.height, scenes.width),
-            scenes.seed,
-            lambda done, total: bar.update(task, completed=done, total=total),
-            test=scenes.test,
-            style="simple",
-            processes=min(8, os.cpu_count() or 1),
-        )
+        task = bar.add_task("draw", total=sum(counts.values()))
+        for done in write_scenes(data, counts, size, scenes.seed, processes):
+            bar.update(task, completed=done)
 
 
-def test(console: Console, config: dict[str, Any], weights: Path, device: str | None) -> dict[str, Any]:
-    """Scores of the trained weights on the test scenes, printed as a table."""
+def test_network(console: Console, config: dict[str, Any], weights: Path, device: str | None) -> dict[str, Any]:
+    """Score the trained weights on the test scenes and print a table."""
     with progress_bar(console) as bar:
         task = bar.add_task("test", total=None)
         result = evaluate(
@@ -165,7 +157,7 @@ def test(console: Console, config: dict[str, Any], weights: Path, device: str | 
 
 
 def write_page(folder: Path, scenes: Scenes, segmenter: Segmenter, result: dict[str, Any], seconds: float) -> Path:
-    """`report.html`: results, curves, the per-class table, and scenes beside their labels and predictions."""
+    """Write `report.html`: results, curves, a table of classes, and scenes beside their labels and predictions."""
     chosen = [(image, read_label(label)) for image, label in richest(folder / "data", scenes.test)]
     segmenter(chosen[0][0])  # the first call warms up
     begun = time.monotonic()
@@ -176,10 +168,10 @@ def write_page(folder: Path, scenes: Scenes, segmenter: Segmenter, result: dict[
     table = [{"class": name, **scores} for name, scores in result["per_class"].items()]
     return write_report(
         folder / "report.html",
-        "Street scenes, learnt in minutes",
+        "Street scenes, learned in minutes",
         [
             ("mIoU on test scenes", f"{result['mIoU']:.1f}"),
-            ("pixels right", f"{result['aAcc']:.1f} %"),
+            ("correct pixels", f"{result['aAcc']:.1f} %"),
             ("time, drawing included", duration(seconds)),
             ("parameters", f"{parameters / 1e6:.2f} M"),
             ("images a second", f"{rate:.0f} on {segmenter.device}"),
@@ -194,31 +186,31 @@ def write_page(folder: Path, scenes: Scenes, segmenter: Segmenter, result: dict[
 
 
 def richest(data: Path, count: int) -> list[tuple[Path, Path]]:
-    """Image and label paths of the test scenes that show the most classes."""
+    """Return the image and label paths of the test scenes that show the most classes."""
     pairs = [(data / "images/test" / f"{n:04d}.png", data / "labels/test" / f"{n:04d}.png") for n in range(count)]
     pairs.sort(key=lambda pair: -len(np.unique(read_label(pair[1]))))
     return pairs[:PICTURES]
 
 
 def read_label(path: Path) -> np.ndarray:
-    """A class map (H, W) as stored."""
+    """Return a class map (H, W) as stored."""
     return np.asarray(cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED))
 
 
 def pictures_of(prediction: Prediction, label: np.ndarray) -> list[tuple[str, np.ndarray]]:
-    """Image, label and prediction with their captions."""
+    """Return image, label and prediction with their captions."""
     counted = label != 255
-    right = 100 * float((prediction.labels == label)[counted].mean())
+    correct = 100 * float((prediction.labels == label)[counted].mean())
     return [
         ("image", prediction.image),
-        ("label (black does not count)", colour_map(label, PALETTE)),
+        ("label (black is ignored)", colour_map(label, PALETTE)),
         ("prediction", colour_map(prediction.labels, PALETTE)),
-        (f"prediction over the image, {right:.1f} % right", prediction.overlay(0.55)),
+        (f"prediction over the image, {correct:.1f} % correct", prediction.overlay(0.55)),
     ]
 
 
 def curves(path: Path) -> list[str]:
-    """Charts of the loss and the mIoU from a run's `metrics.jsonl`."""
+    """Draw charts of the loss and the mIoU from a run's `metrics.jsonl`."""
     records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
     def points(mode: str, key: str) -> Sequence[tuple[float, float]]:
@@ -231,13 +223,13 @@ def curves(path: Path) -> list[str]:
 
 
 def what_next(folder: Path, weights: Path) -> str:
-    """Commands to try, and the shortest config for data of one's own."""
+    """Return the commands to try next, and the shortest config for the user's own data."""
     return f"""
 Next:
   look at the curves and pictures      open {folder / "report.html"} in a browser
-  segment an image of yours            terrazzo predict IMAGE --model {weights}
+  segment your own image               terrazzo predict IMAGE --model {weights}
   score the network again              terrazzo test {folder / "config.yaml"} {weights}
-  train on data of your own            terrazzo train mine.yaml, where mine.yaml says
+  train on your own data               terrazzo train mine.yaml, where mine.yaml is
 
     recipe: bisenetv2
     data:

@@ -1,11 +1,10 @@
-"""A page of the images with the lowest scores."""
+"""A page of the images that a model segments worst."""
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,9 @@ from terrazzo.metrics.per_image import image_iou
 from terrazzo.sample import Sample
 from terrazzo.system.files import write_whole
 from terrazzo.system.painting import as_picture, colour_map, error_map
-from terrazzo.viz.report import STYLE, swatch
+from terrazzo.viz.page import html_page, legend_list, picture_rows
 
-PARTS = ("image", "label", "prediction", "errors")
+VIEWS = ("image", "label", "prediction", "errors")
 LARGEST = 640  # pixels of a picture's longer side
 
 
@@ -35,7 +34,7 @@ class Entry:
 
 
 class Gallery:
-    """Pictures of the `count` images with the lowest mean IoU; the page shows the worst first."""
+    """Pictures of the `count` images with the lowest mean IoU per image; the page shows the worst first."""
 
     def __init__(
         self,
@@ -80,51 +79,40 @@ class Gallery:
             colour_map(prediction, self.palette),
             error_map(labels, prediction, image),
         )
-        for part, picture in zip(PARTS, pictures, strict=True):
-            small = smaller(picture, smooth=part in ("image", "errors"))
-            path = self.path(number, part)
+        for view, picture in zip(VIEWS, pictures, strict=True):
+            small = smaller(picture, smooth=view in ("image", "errors"))
+            path = self.path(number, view)
             data = cv2.imencode(path.suffix, np.ascontiguousarray(small[..., ::-1]))[1].tobytes()
             write_whole(path, data)
 
-    def path(self, number: int, part: str) -> Path:
-        return self.pictures / f"{number:06d}_{part}.{'jpg' if part in ('image', 'errors') else 'png'}"
+    def path(self, number: int, view: str) -> Path:
+        return self.pictures / f"{number:06d}_{view}.{'jpg' if view in ('image', 'errors') else 'png'}"
 
     def remove(self, number: int) -> None:
-        for part in PARTS:
-            self.path(number, part).unlink()
+        for view in VIEWS:
+            self.path(number, view).unlink()
 
     def write(self) -> Path:
         """Write the page, `index.html`, which shows the pictures beside it."""
-        legend = "".join(
-            f"<li>{swatch(colour)}{escape(name)}</li>" for name, colour in zip(self.classes, self.palette, strict=True)
+        subtitle = (
+            f"{len(self.entries)} of {self.seen} images, by the mean IoU of the classes in each. "
+            "Errors are red, ignored pixels black."
         )
-        rows = "\n".join(self.row(entry) for entry in sorted(self.entries, reverse=True))
-        page = (
-            '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-            '<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>Worst first</title>\n'
-            f"<style>{STYLE}</style>\n</head>\n<body>\n<main>\n<h1>Worst first</h1>\n"
-            f'<p class="subtitle">{len(self.entries)} of {self.seen} images, by the mean IoU of the classes in each. '
-            "Errors are red, ignored pixels black.</p>\n"
-            f'<ul class="legend">{legend}</ul>\n<div class="pictures">\n{rows}\n</div>\n'
-            "<footer>Written by terrazzo.</footer>\n</main>\n</body>\n</html>\n"
-        )
+        legend = legend_list(zip(self.classes, self.palette, strict=True))
+        rows = picture_rows(self.cells(entry) for entry in sorted(self.entries, reverse=True))
         path = self.folder / "index.html"
-        write_whole(path, page)
+        write_whole(path, html_page("Worst first", [legend, rows], subtitle))
         return path
 
-    def row(self, entry: Entry) -> str:
-        """An image's four pictures."""
+    def cells(self, entry: Entry) -> list[tuple[str, str]]:
+        """The captions and addresses of an image's four pictures."""
         captions = (entry.title, "label", "prediction", f"lowest: {entry.worst}")
-        figures = "".join(
-            f'<figure><img loading="lazy" src="pictures/{self.path(entry.number, part).name}" alt="{part}">'
-            f"<figcaption>{escape(caption)}</figcaption></figure>"
-            for part, caption in zip(PARTS, captions, strict=True)
-        )
-        return f'<div class="card">{figures}</div>'
+        sources = [f"pictures/{self.path(entry.number, view).name}" for view in VIEWS]
+        return list(zip(captions, sources, strict=True))
 
 
 def smaller(picture: np.ndarray, smooth: bool) -> np.ndarray:
-    """The picture with at most LARGEST pixels to a side."""
+    """Shrink a picture to at most LARGEST pixels along each side."""
     scale = LARGEST / max(picture.shape[:2])
     if scale >= 1:
         return picture

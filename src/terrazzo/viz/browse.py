@@ -1,4 +1,4 @@
-"""A page of a data set's samples, as stored and as training sees them."""
+"""A page of a dataset's samples, as stored and as training sees them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from terrazzo.data.dataset import LoadError
 from terrazzo.data.statistics import loaded
@@ -17,7 +17,8 @@ from terrazzo.errors import UserError
 from terrazzo.sample import Sample
 from terrazzo.system.painting import as_picture, overlay
 from terrazzo.transforms.base import role_of
-from terrazzo.viz.layout import INK, PAPER, font, legend, side_by_side
+from terrazzo.viz.chart import as_pixels, new_figure, plotting
+from terrazzo.viz.layout import PAPER, legend, side_by_side
 from terrazzo.viz.report import write_report
 
 CAPTIONS = ("as stored", "its labels", "after transforms", "its labels")
@@ -26,7 +27,7 @@ WIDEST = 640  # of a picture on the page
 
 
 @dataclass
-class View:
+class SampleView:
     """A sample before and after its transforms: RGB pictures and class maps (H, W), None without labels."""
 
     name: str
@@ -34,13 +35,13 @@ class View:
     labels: tuple[np.ndarray | None, np.ndarray | None]
 
 
-def choose(length: int, count: int, seed: int) -> list[int]:
-    """Which samples to show: in the order of the data set, the same for the same seed."""
+def choose_samples(length: int, count: int, seed: int) -> list[int]:
+    """Draw the indices of samples to show, in the order of the dataset; the same for the same seed."""
     return sorted(np.random.default_rng(seed).permutation(length)[:count].tolist())
 
 
-def look(dataset: Dataset, index: int) -> View:
-    """A sample as stored and as the pipeline gives it. Raises UserError where it cannot be read."""
+def view_sample(dataset: Dataset, index: int) -> SampleView:
+    """Return a sample as stored and as the pipeline gives it. Raise UserError where it cannot be read."""
     leaf, inner = dataset.origins()[index]
     before, after = loaded(leaf, inner), dataset[0, index]
     if isinstance(after, LoadError):
@@ -48,11 +49,11 @@ def look(dataset: Dataset, index: int) -> View:
     after = after[0] if isinstance(after, list) else after
     path = leaf.pairs[inner][1]
     stored = leaf.read_label(path) if path is not None else None
-    return View(leaf.pairs[inner][0].name, (picture(before), picture(after)), (stored, after.label))
+    return SampleView(leaf.pairs[inner][0].name, (picture(before), picture(after)), (stored, after.label))
 
 
 def picture(sample: Sample) -> np.ndarray:
-    """A sample's image as RGB uint8; the middle slice of a volume."""
+    """Return a sample's image as RGB uint8; the middle slice of a volume."""
     image = sample.image
     assert image is not None
     if image.ndim == 4:
@@ -61,11 +62,11 @@ def picture(sample: Sample) -> np.ndarray:
 
 
 def write_page(dataset: Dataset, split: str, path: Path, count: int, seed: int) -> Path:
-    """Draw `count` samples into a page that holds all it shows, and beside it a PNG, whose path is returned."""
-    views = [look(dataset, index) for index in choose(len(dataset), count, seed)]
+    """Draw `count` samples into a page that needs no other file and into a PNG beside it; return the PNG's path."""
+    views = [view_sample(dataset, index) for index in choose_samples(len(dataset), count, seed)]
     classes, palette = list(dataset.classes), [tuple(colour) for colour in dataset.palette]
-    shares = [shares_of([view.labels[place] for view in views], len(classes)) for place in (0, 1)]
-    rows = [row(view, palette) for view in views]
+    shares = [class_shares([view.labels[stage] for view in views], len(classes)) for stage in (0, 1)]
+    rows = [captioned_pictures(view, palette) for view in views]
     present = [index for index in range(len(classes)) if shares[0][index] or shares[1][index]]
     colours = {classes[index]: palette[index] for index in present}
     image = path.with_suffix(".png")
@@ -93,7 +94,7 @@ def write_page(dataset: Dataset, split: str, path: Path, count: int, seed: int) 
         [(name, str(value)) for name, value in summary.items()],
         table=table,
         pictures=[
-            [(caption, shown(cell)) for caption, cell in captioned(view.name, cells)]
+            [(caption, page_sized(cell)) for caption, cell in with_name(view.name, cells)]
             for view, cells in zip(views, rows, strict=True)
         ],
         subtitle="transforms: " + (", ".join(transform_names(dataset)) or "none"),
@@ -102,25 +103,25 @@ def write_page(dataset: Dataset, split: str, path: Path, count: int, seed: int) 
     return image
 
 
-def captioned(name: str, cells: Sequence[tuple[str, np.ndarray]]) -> list[tuple[str, np.ndarray]]:
-    """The pictures of a sample, its name before the first caption."""
+def with_name(name: str, cells: Sequence[tuple[str, np.ndarray]]) -> list[tuple[str, np.ndarray]]:
+    """Put a sample's name before the caption of its first picture."""
     (first, picture), *others = cells
     return [(f"{name}, {first}", picture), *others]
 
 
-def row(view: View, palette: Sequence[Sequence[int]]) -> list[tuple[str, np.ndarray]]:
-    """Captions and pictures of a sample."""
+def captioned_pictures(view: SampleView, palette: Sequence[Sequence[int]]) -> list[tuple[str, np.ndarray]]:
+    """Return the captions and pictures of a sample."""
     cells = []
-    for place, (image, label) in enumerate(zip(view.pictures, view.labels, strict=True)):
-        cells.append((CAPTIONS[2 * place], image))
+    for stage, (image, label) in enumerate(zip(view.pictures, view.labels, strict=True)):
+        cells.append((CAPTIONS[2 * stage], image))
         if label is not None:
             label = label[label.shape[0] // 2] if label.ndim == 3 else label
-            cells.append((CAPTIONS[2 * place + 1], overlay(image, label, palette, OPACITY)))
+            cells.append((CAPTIONS[2 * stage + 1], overlay(image, label, palette, OPACITY)))
     return cells
 
 
-def shares_of(labels: Sequence[np.ndarray | None], count: int) -> np.ndarray:
-    """Percent of each class among the pixels that count."""
+def class_shares(labels: Sequence[np.ndarray | None], count: int) -> np.ndarray:
+    """Return the percentage of each class among the pixels that are not ignored."""
     pixels = np.zeros(count, np.int64)
     for label in labels:
         if label is not None:
@@ -138,8 +139,8 @@ def transform_names(dataset: Dataset) -> list[str]:
     return [type(step).__name__ for step in steps if not (role_of(step).reads or role_of(step).packs)]
 
 
-def shown(image: np.ndarray) -> np.ndarray:
-    """A picture no wider than the page needs."""
+def page_sized(image: np.ndarray) -> np.ndarray:
+    """Shrink a picture that is wider than WIDEST."""
     height, width = image.shape[:2]
     if width <= WIDEST:
         return image
@@ -154,7 +155,7 @@ def draw_sheet(
     height: int = 240,
     gap: int = 12,
 ) -> np.ndarray:
-    """All samples one below the other, then the legend and the histogram of the classes."""
+    """Draw all samples one below the other, then the legend and the histogram of the classes."""
     strips = []
     for cells in rows:
         captions, images = zip(*cells, strict=True)
@@ -176,23 +177,22 @@ def draw_sheet(
 def histogram(
     colours: Mapping[str, Sequence[int]], shares: Sequence[np.ndarray], width: int, line: int = 30
 ) -> np.ndarray:
-    """For each class a bar of its share of the stored pixels, and below it a paler one of that after transforms."""
-    letters = font(14)
-    strip = Image.new("RGB", (width, line * (len(colours) + 1)), PAPER)
-    draw = ImageDraw.Draw(strip)
-    left = 24 + max(int(letters.getlength(name)) for name in colours)
-    most = max(1e-9, *(float(share.max()) for share in shares))
-    scale = (width - left - 120) / most
-    title = "share of the pixels: as stored, and paler after transforms"
-    draw.text((0, line / 2), title, fill=INK, font=letters, anchor="lm")
-    for place, (name, colour) in enumerate(colours.items()):
-        top = (place + 1) * line
-        before, after = (float(share[place]) for share in shares)
-        draw.text((left - 12, top + line / 2), name, fill=INK, font=letters, anchor="rm")
-        solid = tuple(int(channel) for channel in colour)
-        pale = tuple(int(channel + (255 - channel) * 0.55) for channel in colour)
-        draw.rectangle((left, top + 4, left + scale * before, top + 14), fill=solid, outline=(150, 150, 150))
-        draw.rectangle((left, top + 15, left + scale * after, top + 25), fill=pale, outline=(150, 150, 150))
-        place_of_text = (left + scale * max(before, after) + 8, top + line / 2)
-        draw.text(place_of_text, f"{before:.2f}%  {after:.2f}%", fill=INK, font=letters, anchor="lm")
-    return np.array(strip)
+    """Draw for each class a bar of its share of the stored pixels and, paler, one of its share after transforms."""
+    names = list(colours)
+    solid = np.array(list(colours.values())) / 255
+    rows = np.arange(len(names))
+    with plotting():
+        figure = new_figure(width, line * (len(names) + 1.5))
+        axes = figure.subplots()
+        for offset, share, fill in ((-0.19, shares[0], solid), (0.19, shares[1], solid * 0.45 + 0.55)):
+            axes.barh(rows + offset, share, 0.36, color=fill, edgecolor="#969696", linewidth=0.6)
+        for row, (before, after) in enumerate(zip(*shares, strict=True)):
+            axes.text(max(before, after), row, f"  {before:.2f}%  {after:.2f}%", va="center")
+        axes.set_yticks(rows, names)
+        axes.set_xticks([])
+        axes.invert_yaxis()
+        axes.margins(x=0.15, y=0.02)
+        axes.tick_params(length=0)
+        axes.spines["bottom"].set_visible(False)
+        axes.set_title("share of the pixels: as stored, and paler after transforms", loc="left", fontsize=11)
+        return as_pixels(figure, scale=1)

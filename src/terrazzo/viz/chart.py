@@ -1,20 +1,55 @@
-"""Line charts: as SVG text for a page, in its own text colour so that they suit light and dark; and as pixels."""
+"""Line charts: as SVG in the text colour of the page around them, so that they suit light and dark, and as pictures."""
 
 from __future__ import annotations
 
+import io
 import math
-from collections.abc import Mapping, Sequence
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from html import escape
 from itertools import pairwise
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from PIL import Image
 
-from terrazzo.viz.shapes import Dot, Line, Shape, Text, as_picture, as_svg
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Points = Sequence[tuple[float, float]]
 
 COLOURS = ("#3b82f6", "#f97316", "#10b981", "#e11d48", "#a855f7", "#ca8a04", "#06b6d4", "#ec4899")
+INK = "#20242a"
+UNITS_PER_INCH = 72  # of an SVG; sizes of figures and of text are given in its units
 MOST_POINTS = 400  # of a series; longer ones are averaged
-LEFT, RIGHT, TOP, BOTTOM = 66, 18, 58, 50
+MOST_MARKERS = 40  # of a series; longer ones are plain lines
+CHARACTERS = 74  # that a legend's line holds in a chart of the usual width
+FAMILY = "DejaVu Sans"  # bundled with matplotlib; the next ones add scripts where they are installed
+FAMILIES = (
+    *("Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC", "WenQuanYi Micro Hei", "WenQuanYi Zen Hei"),
+    *("Microsoft YaHei", "SimHei", "PingFang SC", "Hiragino Sans", "Arial Unicode MS", "Noto Sans", "Nirmala UI"),
+)
+SETTINGS = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "terrazzo",
+    "text.parse_math": False,
+    "font.size": 11,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "grid.color": INK,
+    "grid.alpha": 0.15,
+    "legend.frameon": False,
+    "legend.title_fontsize": 14,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+}
 
 
 def line_chart(
@@ -26,145 +61,116 @@ def line_chart(
     width: int = 480,
     height: int = 300,
 ) -> str:
-    """An SVG element that plots series of (x, y); `log` makes the y axis logarithmic.
+    """Return an SVG element that plots series of (x, y); `log` makes the y axis logarithmic.
 
-    Points that are not finite are left out, and on a logarithmic axis those not above zero.
+    Points that are not finite are skipped, and on a logarithmic axis those not above zero.
     """
-    return as_svg(_shapes(series, title, x_label, y_label, log, width, height), title, width, height)
+    with plotting():
+        figure = new_figure(width, height)
+        draw_lines(figure.subplots(), series, title, x_label, y_label, log)
+        return as_svg(figure, title)
 
 
-def line_picture(
-    series: Mapping[str, Points],
-    title: str,
-    x_label: str,
-    y_label: str,
-    log: bool = False,
-    width: int = 480,
-    height: int = 300,
-) -> np.ndarray:
-    """The same chart as RGB pixels (2 * height, 2 * width, 3), on white."""
-    return as_picture(_shapes(series, title, x_label, y_label, log, width, height), width, height)
+@contextmanager
+def plotting() -> Iterator[None]:
+    """Matplotlib's own defaults and SETTINGS, whatever the user's are; no warnings about scripts without a font."""
+    from matplotlib import style
+    from matplotlib.font_manager import fontManager
+
+    installed = set(fontManager.get_font_names())
+    families = [FAMILY, *(name for name in FAMILIES if name in installed)]
+    with style.context(["default", SETTINGS | {"font.family": families}]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="(?s).*(Glyph|glyph)")
+        yield
 
 
-def _shapes(
-    series: Mapping[str, Points], title: str, x_label: str, y_label: str, log: bool, width: int, height: int
-) -> list[Shape]:
-    """Title, legend, axes and lines."""
-    kept = {name: _thinned([p for p in points if _drawable(p, log)]) for name, points in series.items()}
-    xs = [x for points in kept.values() for x, _ in points]
-    ys = [y for points in kept.values() for _, y in points]
-    spots = _legend_spots(list(kept), width)
-    top = TOP + max((y for _, y in spots), default=0)
-    x_axis = _Axis(xs, LEFT, width - RIGHT, count=6)
-    y_axis = _Axis(ys, height - BOTTOM, top, count=5, log=log)
-    shapes: list[Shape] = [
-        Text(LEFT, 20, title, size=15),
-        *_grid(x_axis, y_axis, width, height, top),
-        Text((LEFT + width - RIGHT) / 2, height - 10, x_label, "middle", 0.75),
-        Text(14, (top + height - BOTTOM) / 2, y_label, "middle", 0.75, upright=True),
-    ]
-    if not xs:
-        shapes.append(Text((LEFT + width - RIGHT) / 2, (top + height - BOTTOM) / 2, "no data", "middle", 0.5))
-    for index, ((name, points), (left, down)) in enumerate(zip(kept.items(), spots, strict=True)):
+def new_figure(width: float, height: float, layout: Literal["constrained"] | None = "constrained") -> Figure:
+    """An empty figure that belongs to no window, its size in units of an SVG. Call it, draw and save in `plotting`."""
+    from matplotlib.figure import Figure
+
+    return Figure((width / UNITS_PER_INCH, height / UNITS_PER_INCH), layout=layout)
+
+
+def draw_lines(
+    axes: Axes, series: Mapping[str, Points], title: str, x_label: str, y_label: str, log: bool = False
+) -> None:
+    """Draw series as lines, the short ones with a marker at each point, under the title and the legend."""
+    if log:
+        axes.set_yscale("log")
+    lines, drawn = [], 0
+    for index, (name, points) in enumerate(series.items()):
+        kept = thinned([point for point in points if drawable(point, log)])
         colour = COLOURS[index % len(COLOURS)]
-        shapes.append(Line([(left, 36 + down), (left + 14, 36 + down)], colour, 4))
-        shapes.append(Text(left + 20, 40 + down, name, opacity=0.85))
-        shapes += _line(name, [(x_axis.at(x), y_axis.at(y)) for x, y in points], points, colour)
-    return shapes
+        lines += axes.plot([x for x, _ in kept], [y for _, y in kept], color=colour, linewidth=2)
+        drawn += len(kept)
+        for x, y in kept if len(kept) <= MOST_MARKERS else ():
+            axes.plot(x, y, "o", color=colour, markersize=5, gid=f"{TOOLTIP}{name}: {y:.4g} at {x:g}")
+    if not drawn:
+        axes.text(0.5, 0.5, "no data", ha="center", alpha=0.5, transform=axes.transAxes)
+
+    label_axes(axes, log)
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    columns = max(1, CHARACTERS // (5 + max(map(len, series), default=1)))
+    legend = axes.legend(
+        lines, list(series), title=title, ncols=min(columns, max(1, len(series))), alignment="left",
+        loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2, borderpad=0.2, handlelength=1.2,
+    )  # fmt: skip
+    legend.get_title().set_fontweight("bold")
 
 
-def _legend_spots(names: Sequence[str], width: int) -> list[tuple[float, float]]:
-    """Where the names of a legend stand: left edge, and distance below the first row."""
-    spots: list[tuple[float, float]] = []
-    left, down = float(LEFT), 0.0
-    for name in names:
-        length = 40 + 6.8 * len(name)
-        if left > LEFT and left + length - 14 > width:
-            left, down = float(LEFT), down + 16
-        spots.append((left, down))
-        left += length
-    return spots
+def label_axes(axes: Axes, log: bool) -> None:
+    """Few round ticks with short labels, and lines across at those of the y axis."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+    for axis, count in ((axes.xaxis, 7), (axes.yaxis, 6)):
+        axis.set_major_locator(MaxNLocator(count, steps=[1, 2, 2.5, 5, 10]))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: short_number(value)))
+    if log:
+        low, high = axes.get_ylim()
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 1000 else (1,), numticks=8))
+        axes.yaxis.set_minor_locator(NullLocator())
+    axes.grid(axis="y")
 
 
-class _Axis:
-    """Where a value lies between two pixels, and the round values to mark."""
-
-    def __init__(self, values: list[float], start: float, stop: float, count: int, log: bool = False) -> None:
-        self.start, self.stop, self.log = start, stop, log
-        low, high = (min(values), max(values)) if values else ((0.1, 1.0) if log else (0.0, 1.0))
-        if low == high:
-            low, high = (low / 2, high * 2) if log else (low - (abs(low) or 1) * 0.1, high + (abs(high) or 1) * 0.1)
-        if log:
-            self.ticks = _log_ticks(low, high)
-        else:
-            step = _round_step((high - low) / count)
-            first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-            self.ticks = [step * index for index in range(first, last + 1)]
-        self.low, self.high = min(low, self.ticks[0]), max(high, self.ticks[-1])
-
-    def at(self, value: float) -> float:
-        if self.log:
-            share = math.log(value / self.low) / math.log(self.high / self.low)
-        else:
-            share = (value - self.low) / (self.high - self.low)
-        return self.start + (self.stop - self.start) * share
-
-
-def _round_step(step: float) -> float:
-    power = 10.0 ** math.floor(math.log10(step))
-    return next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= step * (1 - 1e-9))
-
-
-def _log_ticks(low: float, high: float) -> list[float]:
-    """Powers of ten, with twos and fives between them where there are few."""
-    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-    factors = (1, 2, 5) if last - first <= 2 else (1,)
-    stride = max(1, math.ceil((last - first) / 7))
-    ticks = [f * 10.0**power for power in range(first, last + 1, stride) for f in factors]
-    below = max((tick for tick in ticks if tick <= low * 1.0001), default=ticks[0])
-    above = min((tick for tick in ticks if tick >= high * 0.9999), default=ticks[-1])
-    return [tick for tick in ticks if below <= tick <= above]
-
-
-def _label(value: float) -> str:
-    if value and abs(value) < 1e-3:
-        return f"{value:.0e}".replace("e-0", "e-")
+def short_number(value: float) -> str:
+    """A tick's value, with k for thousands and M for millions."""
     if abs(value) >= 1e6:
         return f"{value / 1e6:.4g}M"
-    return f"{value / 1e3:.4g}k" if abs(value) >= 1e4 else f"{value:.4g}"
+    return f"{value / 1e3:.4g}k" if abs(value) >= 1e4 else f"{value:.4g}".replace("e-0", "e-")
 
 
-def _grid(x_axis: _Axis, y_axis: _Axis, width: int, height: int, top: float) -> list[Shape]:
-    shapes: list[Shape] = []
-    floor, right = height - BOTTOM, width - RIGHT
-    for tick in y_axis.ticks:
-        y = y_axis.at(tick)
-        shapes.append(Line([(LEFT, y), (right, y)], opacity=0.12))
-        shapes.append(Text(LEFT - 8, y + 4, _label(tick), "end", 0.75))
-    for tick in x_axis.ticks:
-        x = x_axis.at(tick)
-        shapes.append(Line([(x, floor), (x, floor + 5)], opacity=0.5))
-        shapes.append(Text(x, floor + 19, _label(tick), "middle", 0.75))
-    return [*shapes, Line([(LEFT, top), (LEFT, floor), (right, floor)], opacity=0.5)]
+TOOLTIP = "tooltip "  # begins the id of what shows the rest of the id to a pointer
 
 
-def _line(name: str, spots: list[tuple[float, float]], points: Points, colour: str) -> list[Shape]:
-    """The line, and for a short series a dot at each point that shows its values to a pointer."""
-    if not spots:
-        return []
-    dots = [
-        Dot(x, y, 3, colour, f"{name}: {value:.4g} at {step:g}")
-        for (x, y), (step, value) in zip(spots, points, strict=True)
-    ]
-    return [Line(spots, colour, 2), *(dots if len(dots) <= 40 else [])]
+def as_svg(figure: Figure, label: str) -> str:
+    """Return an SVG element as wide as its container, in the text colour and typeface of the page; deterministic."""
+    written = io.StringIO()
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    figure.savefig(written, format="svg", transparent=True, metadata=nothing)
+    svg = written.getvalue()
+    svg = svg[svg.index("<svg") :]
+    head = f'role="img" aria-label="{escape(label)}" style="width:100%;height:auto"'
+    svg = re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', lambda _: head, svg, count=1)
+    svg = re.sub(rf"""<g id=(["']){TOOLTIP}(.*?)\1>""", r"<g><title>\2</title>", svg)
+    svg = re.sub(r' id="[\w.]+_\d+"', "", svg)  # a page has several charts, but each id once
+    svg = re.sub(rf"'{FAMILY}'[^;\"]*", "system-ui, sans-serif", svg)
+    return svg.replace(INK, "currentColor")
 
 
-def _drawable(point: tuple[float, float], log: bool) -> bool:
+def as_pixels(figure: Figure, scale: float = 2, tight: bool = False) -> np.ndarray:
+    """Return RGB pixels, `scale` per unit of the figure; `tight` fits the margins to what is drawn there."""
+    written = io.BytesIO()
+    figure.savefig(written, format="png", dpi=scale * UNITS_PER_INCH, bbox_inches="tight" if tight else None)
+    return np.array(Image.open(written).convert("RGB"))
+
+
+def drawable(point: tuple[float, float], log: bool) -> bool:
     return math.isfinite(point[0]) and math.isfinite(point[1]) and (point[1] > 0 or not log)
 
 
-def _thinned(points: Points) -> Points:
-    """At most MOST_POINTS points: means of neighbours."""
+def thinned(points: Points) -> Points:
+    """Reduce points to at most MOST_POINTS means of neighbours."""
     if len(points) <= MOST_POINTS:
         return points
     edges = [round(index * len(points) / MOST_POINTS) for index in range(MOST_POINTS + 1)]

@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
-from terrazzo.viz.chart import Points, line_chart, line_picture
+from terrazzo.system.arithmetic import ceil_div
+from terrazzo.viz.chart import Points, as_pixels, draw_lines, line_chart, new_figure, plotting
 from terrazzo.viz.report import write_report
 
 COLUMNS = 2
-MOST_ROUND = 3  # charts that stand in one column
+MOST_IN_ONE_COLUMN = 3  # charts; more are drawn in COLUMNS
+WIDTH, HEIGHT = 480, 300
 
 
 @dataclass(frozen=True)
@@ -26,15 +27,17 @@ class Curves:
 
 
 def write_picture(path: Path, charts: Sequence[Curves]) -> None:
-    """All charts as a PNG, two beside each other where there are many."""
-    pictures = [line_picture(chart.series, chart.title, "step", chart.value) for chart in charts]
-    columns = COLUMNS if len(pictures) > MOST_ROUND else 1
-    pictures += [np.full_like(pictures[0], 255)] * (-len(pictures) % columns)
-    rows = [np.concatenate(pictures[start : start + columns], axis=1) for start in range(0, len(pictures), columns)]
-    Image.fromarray(np.concatenate(rows)).save(path, "png")
+    """Write all charts as a PNG, two side by side where there are many."""
+    columns = COLUMNS if len(charts) > MOST_IN_ONE_COLUMN else 1
+    rows = ceil_div(len(charts), columns)
+    with plotting():
+        figure = new_figure(WIDTH * columns, HEIGHT * rows)
+        for index, chart in enumerate(charts, 1):
+            draw_lines(figure.add_subplot(rows, columns, index), chart.series, chart.title, "step", chart.value)
+        Image.fromarray(as_pixels(figure)).save(path, "png")
 
 
 def write_page(path: Path, charts: Sequence[Curves], summary: Sequence[tuple[str, str]]) -> None:
-    """All charts as one HTML file, under a summary of (run, result)."""
+    """Write all charts as one HTML file, under a summary of (run, result)."""
     svgs = [line_chart(chart.series, chart.title, "step", chart.value) for chart in charts]
     write_report(path, "Runs" if len(summary) > 1 else "Run", summary, svgs)

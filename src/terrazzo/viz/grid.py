@@ -12,7 +12,7 @@ from terrazzo.viz.layout import PAPER, legend, side_by_side
 
 
 def depth_colours(depth: np.ndarray) -> np.ndarray:
-    """Depth (H, W) in colours from near (blue) to far (red), RGB."""
+    """Return depth (H, W) in colours from near (blue) to far (red), RGB."""
     span = np.ptp(depth) if depth.size else 0
     steps = np.uint8(255 * (depth - depth.min()) / max(span, 1e-9))
     return np.ascontiguousarray(cv2.applyColorMap(steps, cv2.COLORMAP_TURBO)[..., ::-1])
@@ -21,7 +21,7 @@ def depth_colours(depth: np.ndarray) -> np.ndarray:
 def compared(
     picture: np.ndarray, maps: Sequence[np.ndarray], palette: Sequence[Sequence[int]], height: int = 240
 ) -> list[np.ndarray]:
-    """A picture (H, W, 3) and class or depth maps beside it in colours, at most `height` pixels high."""
+    """Return a picture (H, W, 3) and its class or depth maps in colours, all at most `height` pixels high."""
     scale = min(1.0, height / picture.shape[0])
     size = max(1, round(picture.shape[0] * scale)), max(1, round(picture.shape[1] * scale))
     small = [at_size(one, size) for one in maps]
@@ -30,7 +30,7 @@ def compared(
 
 
 def at_size(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A map at another size, by the nearest pixel."""
+    """Resize a map by the nearest pixel."""
     rows, columns = ((np.arange(new) + 0.5) * old / new for new, old in zip(size, labels.shape, strict=True))
     return labels[rows.astype(np.intp)][:, columns.astype(np.intp)]
 
@@ -41,7 +41,7 @@ def picture_grid(
     colours: Mapping[str, Sequence[int]],
     gap: int = 8,
 ) -> np.ndarray:
-    """Rows of RGB pictures with captions over the first one, and a legend of class names and colours below."""
+    """Stack rows of RGB pictures, captions over the first one, and a legend of class names and colours below."""
     strips = [side_by_side(row, () if index else captions, gap) for index, row in enumerate(rows)]
     width = max(480, *(strip.shape[1] for strip in strips))
     if colours:

@@ -1,4 +1,4 @@
-"""Pictures beside each other, and the legend that says which colour is which class."""
+"""Pictures side by side, and the legend of classes and their colours."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ INK = (32, 36, 42)
 
 
 def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """The typeface of all pictures, so many pixels high."""
+    """Return the typeface of all pictures, `size` pixels high."""
     return ImageFont.load_default(size)
 
 
 def _text_size(extent: int) -> int:
-    """A readable size for a picture that is so many pixels long."""
+    """Return a readable text size for a picture that is `extent` pixels long."""
     return int(np.clip(round(extent / 30), 12, 40))
 
 
@@ -32,7 +32,7 @@ def legend(
     position: Literal["right", "below"] = "right",
     size: int | None = None,
 ) -> np.ndarray:
-    """A swatch and a name for each class: a strip `length` high to stand at the right, or as wide to stand below.
+    """Draw a swatch and a name for each class: a strip `length` pixels high for the right side, or as wide for below.
 
     Names take further columns or rows where one is not enough. `size` is the text's, in pixels.
     """
@@ -73,7 +73,7 @@ def add_legend(
     position: Literal["right", "below"] = "right",
     ignore_index: int = 255,
 ) -> np.ndarray:
-    """The picture with a legend of the classes that occur in `labels`, at the right or below."""
+    """Return the picture with a legend of the classes that occur in `labels`, at the right or below."""
     if len(classes) != len(palette):
         raise UserError(f"{len(classes)} class names and {len(palette)} colours; give one colour for each class")
     present = [int(index) for index in np.unique(labels) if index != ignore_index]
@@ -85,7 +85,7 @@ def add_legend(
 
 
 def side_by_side(pictures: Sequence[np.ndarray], captions: Sequence[str] = (), gap: int = 8) -> np.ndarray:
-    """RGB pictures in a row, brought to the first one's height, with captions above them where given."""
+    """Return RGB pictures in a row, resized to the first one's height, with captions above them where given."""
     if captions and len(captions) != len(pictures):
         raise UserError(f"{len(pictures)} pictures and {len(captions)} captions; give one for each picture, or none")
     height = pictures[0].shape[0]

@@ -7,17 +7,15 @@ import io
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw
 
-from terrazzo.viz.layout import INK, PAPER, font
+from terrazzo.viz.chart import INK, as_pixels, new_figure, plotting
 
-FAINT = (222, 226, 232)
-DEEP = (24, 78, 160)
 NUMBERED = 40  # classes up to which cells show their numbers
+DARK = 0.3  # share from which a cell's number is written in white
 
 
 def matrix_csv(counts: np.ndarray, classes: Sequence[str]) -> str:
-    """Pixels by label (rows) and prediction (columns), as CSV with a head."""
+    """Return pixels by label (rows) and prediction (columns), as CSV with a header."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["label \\ prediction", *classes])
@@ -26,29 +24,33 @@ def matrix_csv(counts: np.ndarray, classes: Sequence[str]) -> str:
 
 
 def matrix_picture(counts: np.ndarray, classes: Sequence[str]) -> np.ndarray:
-    """RGB picture: each row a label, its cells the percentage of its pixels predicted as each class."""
+    """Return an RGB picture: each row a label, its cells the percentage of its pixels predicted as each class."""
+    from matplotlib.colors import PowerNorm
+
     with np.errstate(invalid="ignore"):
         shares = np.nan_to_num(counts / counts.sum(1, keepdims=True))
-    cell, size = (44, 15) if len(classes) <= NUMBERED else (14, 11)
-    letters = font(size)
-    margin = int(max(letters.getlength(name) for name in classes)) + 24
-    side = cell * len(classes)
-    middles = [cell * (index + 0.5) for index in range(len(classes))]
-    sheet = Image.new("RGB", (margin + side + 16, margin + side + 16), PAPER)
-    rows, columns = (Image.new("RGB", (margin, side), PAPER) for _ in range(2))
-    for middle, name in zip(middles, classes, strict=True):
-        ImageDraw.Draw(rows).text((margin - 10, middle), name, fill=INK, font=letters, anchor="rm")
-        ImageDraw.Draw(columns).text((10, middle), name, fill=INK, font=letters, anchor="lm")
-    sheet.paste(rows, (0, margin))
-    sheet.paste(columns.rotate(90, expand=True), (margin, 0))
-    draw = ImageDraw.Draw(sheet)
-    for row, column in np.ndindex(shares.shape):
-        share = float(shares[row, column])
-        corner = margin + cell * column, margin + cell * row
-        box = (*corner, corner[0] + cell - 2, corner[1] + cell - 2)
-        colour = tuple(round(light + (deep - light) * share**0.5) for light, deep in zip(FAINT, DEEP, strict=True))
-        draw.rectangle(box, fill=colour)
-        if len(classes) <= NUMBERED and share >= 0.005:
-            place = margin + middles[column] - 1, margin + middles[row] - 1
-            draw.text(place, f"{100 * share:.0f}", fill=PAPER if share > 0.15 else INK, font=letters, anchor="mm")
-    return np.array(sheet)
+    count = len(classes)
+    cell = 24 if count <= NUMBERED else 9
+    with plotting():
+        figure = new_figure(cell * count, cell * count, layout=None)
+        axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
+        lines = 1 if count <= NUMBERED else 0.3
+        axes.pcolormesh(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1), edgecolors="white", linewidth=lines)
+        axes.invert_yaxis()
+        axes.spines[:].set_visible(False)
+
+        # class names along the top and the left
+        middles, size = np.arange(count) + 0.5, 9 if count <= NUMBERED else 7
+        axes.set_xticks(middles, classes, rotation=90, fontsize=size)
+        axes.set_yticks(middles, classes, fontsize=size)
+        axes.tick_params(top=True, labeltop=True, bottom=False, labelbottom=False, length=0)
+        axes.set_xlabel("predicted", fontsize=12, fontweight="bold")
+        axes.set_ylabel("actual", fontsize=12, fontweight="bold")
+        axes.xaxis.set_label_position("top")
+
+        # percentages of half a percent and more
+        for row, column in np.argwhere(shares >= 0.005) if count <= NUMBERED else ():
+            share = float(shares[row, column])
+            colour = "white" if share > DARK else INK
+            axes.text(column + 0.5, row + 0.5, f"{100 * share:.0f}", ha="center", va="center", fontsize=8, color=colour)
+        return as_pixels(figure, tight=True)

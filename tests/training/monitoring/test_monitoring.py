@@ -28,7 +28,6 @@ from terrazzo.training.monitoring.profile import StepProfile, hint
 from terrazzo.training.monitoring.progress import Meter, pace, pace_text
 from terrazzo.training.monitoring.run_record import read_record
 from terrazzo.training.monitoring.runs import open_runs, wanted_metric
-from terrazzo.viz.chart import line_chart, line_picture
 from terrazzo.viz.grid import compared, picture_grid
 
 
@@ -482,13 +481,3 @@ def test_a_folder_without_runs_is_told_of(tmp_path, capsys, command):
     assert f"{tmp_path} contains no run" in capsys.readouterr().err
     assert called(*command, tmp_path / "nothing") == 1
     assert "is not a folder" in capsys.readouterr().err
-
-
-def test_a_legend_takes_further_rows(tmp_path):
-    names = [f"a run with quite a long name {number}" for number in range(4)]
-    series = {name: [(0, 1.0), (1, 2.0)] for name in names}
-    svg = line_chart(series, "Loss", "step", "loss")
-    shown = [line for line in svg.splitlines() if line.startswith("<text") and "a run with" in line]
-    rows = {re.search(r'y="([\d.]+)"', line)[1] for line in shown}
-    assert len(rows) == 4
-    assert line_picture(series, "Loss", "step", "loss").shape == (600, 960, 3)

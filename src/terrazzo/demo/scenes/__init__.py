@@ -1,6 +1,6 @@
-"""Street scenes drawn by rule, with exact labels: what `terrazzo demo` learns from."""
+"""Street scenes drawn by rule, with exact labels: the images that `terrazzo demo` learns from."""
 
-from terrazzo.demo.scenes.canvas import CLASSES, PALETTE
-from terrazzo.demo.scenes.scene import IGNORED, draw_scene, write_scenes
+from terrazzo.demo.scenes.stage import CLASSES, IGNORED, PALETTE
+from terrazzo.demo.scenes.street import draw_scene
 
-__all__ = ["CLASSES", "IGNORED", "PALETTE", "draw_scene", "write_scenes"]
+__all__ = ["CLASSES", "IGNORED", "PALETTE", "draw_scene"]

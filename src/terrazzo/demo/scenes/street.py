@@ -1,216 +1,165 @@
-"""The street itself, drawn from far to near: sky, ground with its markings, and houses."""
+"""A street put together from its sky, ground and things."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
 
 import cv2
 import numpy as np
 
-from terrazzo.demo.scenes.canvas import BUILDING, PAVEMENT, ROAD, SKY, SUPERSAMPLING, TREE, Colour, Stage, clip_near
+from terrazzo.demo.scenes import things
+from terrazzo.demo.scenes.stage import IGNORED, SUPERSAMPLING, Array, Stage, colours, rectangles
 
-FACADES: tuple[Colour, ...] = (
-    (238, 222, 192), (208, 128, 96), (172, 92, 74), (228, 184, 112), (166, 182, 156), (146, 170, 190), (230, 176, 164),
-    (182, 178, 170), (240, 236, 228), (112, 122, 136), (216, 168, 80), (104, 150, 148), (196, 150, 118),
-    (214, 200, 178),
-)  # fmt: skip
-ROOFS: tuple[Colour, ...] = ((92, 98, 112), (182, 98, 70), (122, 88, 68), (138, 70, 56))
-AWNINGS: tuple[Colour, ...] = ((196, 58, 52), (40, 110, 92), (44, 84, 140), (222, 166, 50), (120, 60, 96))
-SHUTTERS: tuple[Colour, ...] = ((62, 104, 92), (86, 112, 142), (128, 66, 54), (90, 96, 104), (208, 200, 184))
-PAVINGS: tuple[Colour, ...] = ((190, 182, 172), (176, 176, 178), (204, 188, 168), (182, 168, 160))
-BRICKS: tuple[Colour, ...] = ((216, 168, 140), (206, 156, 126), (222, 182, 148), (200, 160, 140))
-ASPHALTS: tuple[Colour, ...] = ((122, 124, 130), (132, 130, 132), (110, 114, 122), (140, 134, 128))
-CREAM: Colour = (246, 242, 232)
+BRICKS, ASPHALTS = colours("d8a88c ce9c7e deb694 c8a08c"), colours("7a7c82 848284 6e727a 8c8680")
+WHITE, YELLOW, CLOUD, SUN, RED = colours("eeece2 f0c454 fffcf6 fff4d6 ffb08c")
+SMALLEST = 24  # pixels; smaller patches of a class are IGNORED
+REACH = 24  # metres within which there are cars and trees
+NOWHERE = 1e3  # metres; z of a crossing that a street lacks
 
 
-@dataclass(frozen=True)
-class Layout:
-    """The plan of a street in metres: x of the kerbs and house fronts, z of what crosses it and of its end."""
-
-    road: float  # half the road's width
-    fronts: tuple[float, float]  # x of the house fronts, left and right
-    lanes: int  # in each direction
-    parking: float  # width of the parking strip on either side, or 0
-    crossing: float | None  # z of the near kerb of a street that crosses
-    crossing_width: float
-    zebra: float | None  # z of the near edge of a zebra crossing
-    end: float
-    keep_right: bool
-    brick: bool  # pavements of brick instead of stone
-
-
-def draw_sky(stage: Stage) -> None:
-    """A gradient with clouds and, where the sun stands before the camera, its glow."""
-    canvas, light, rng = stage.canvas, stage.light, stage.rng
-    height, width = canvas.height, canvas.width
-    horizon = stage.camera.horizon / SUPERSAMPLING
-    rows = np.clip(np.arange(height) / horizon, 0, 1) * (len(light.sky) - 1)
-    tones = np.array(light.sky)
-    gradient = np.stack([np.interp(rows, np.arange(len(tones)), tones[:, c]) for c in range(3)], -1)
-    sky = np.repeat(gradient[:, None], width, axis=1).astype(np.float32)
-
-    bodies, tops = np.zeros((height, width), np.uint8), np.zeros((height, width), np.uint8)
-    for _ in range(rng.binomial(9, light.clouds)):
-        x, y = rng.uniform(-0.1, 1.1) * width, horizon * rng.beta(1.4, 1.6)
-        size = rng.uniform(0.03, 0.075) * width * (0.4 + 0.8 * (1 - y / horizon))
-        puffs = int(rng.integers(4, 9))
-        for offset, lift, radius in zip(
-            np.linspace(-1, 1, puffs), rng.uniform(0, 0.5, puffs), rng.uniform(0.5, 1, puffs), strict=True
-        ):
-            reach = size * radius * (1.15 - abs(offset) * 0.7)
-            middle = (round(x + offset * size * 0.34 * puffs), round(y - lift * size * (1 - abs(offset))))
-            cv2.ellipse(bodies, middle, (round(reach), round(reach * 0.62)), 0, 0, 360, 255, -1)
-            middle = (middle[0], round(middle[1] - 0.22 * reach))
-            cv2.ellipse(tops, middle, (round(reach * 0.8), round(reach * 0.4)), 0, 0, 360, 255, -1)
-    soft = width / 110
-    lit, base = np.array(light.sky[-1]) * 0.35 + np.array((255, 252, 246)) * 0.65, np.array(light.sky[-1]) * 0.93
-    low_sun = 1 - light.towards_sun[1]
-    lit = lit * (1 - 0.35 * low_sun * (light.lamps > 0)) + np.array((255, 176, 140)) * 0.35 * low_sun * (
-        light.lamps > 0
-    )
-    for mask, tone, strength in ((bodies, base, 0.7), (tops, lit, 0.85)):
-        alpha = cv2.GaussianBlur(mask, (0, 0), soft).astype(np.float32)[..., None] * (strength / 255)
-        sky += (tone.astype(np.float32) - sky) * alpha
-
-    x, y, z = light.towards_sun
-    if z > 0.3 and sum(light.sun) > 0.5:
-        column = stage.camera.centre + stage.camera.focal * x / z
-        row = stage.camera.horizon - stage.camera.focal * y / z
-        ys, xs = np.mgrid[:height, :width].astype(np.float32)
-        distance = np.hypot(xs - column / SUPERSAMPLING, ys - row / SUPERSAMPLING)[..., None] / width
-        sky += (np.array((255, 244, 214), np.float32) - sky) * (0.75 * np.exp(-distance / 0.16))
-        sky += (255 - sky) * np.clip((0.032 - distance) / 0.008, 0, 1)
-        stage.glows.append((column, row, 0.5 * canvas.picture.shape[1], (120, 96, 56)))
-    canvas.picture[:] = cv2.resize(
-        np.clip(sky, 0, 255).astype(np.uint8), canvas.label.shape[::-1], interpolation=cv2.INTER_LINEAR
-    )
-    canvas.label[:] = SKY
+def draw_scene(rng: np.random.Generator, size: tuple[int, int] = (192, 256)) -> tuple[Array, Array]:
+    """Draw a street: image (H, W, 3) RGB and label (H, W), both uint8; the label indexes CLASSES or is IGNORED."""
+    street = Street(rng, *size)
+    street.draw_sky()
+    street.draw_ground()
+    street.plan_houses()
+    street.plan_cars()
+    street.plan_pavements()
+    street.cast_shadows(street.shadows)
+    for _, draw in sorted(street.plan, key=lambda planned: -planned[0]):
+        draw()
+    image, label = street.developed()
+    for kind in np.unique(label):
+        _, patches, facts, _ = cv2.connectedComponentsWithStats((label == kind).astype(np.uint8), connectivity=8)
+        small = facts[:, cv2.CC_STAT_AREA] < SMALLEST
+        label[small[patches] & (patches > 0)] = IGNORED
+    return image, label
 
 
-def draw_backdrop(stage: Stage) -> None:
-    """Hazy roofs or tree tops along the horizon."""
-    rng, camera = stage.rng, stage.camera
-    width, far = stage.canvas.picture.shape[1], 160.0
-    trees = rng.random() < 0.4
-    column = -0.05 * width
-    tones = (96, 128, 92) if trees else (150, 144, 140)
-    while column < 1.05 * width:
-        step = width * rng.uniform(0.02, 0.07)
-        top = camera.horizon - width * (rng.uniform(0.02, 0.035) if trees else rng.uniform(0.02, 0.085))
-        tone = stage.light.shade(tuple(np.array(tones) * rng.uniform(0.85, 1.1)), (0, 0.3, -0.9), far)
-        if trees:
-            stage.canvas.ellipse((column, camera.horizon), (step, camera.horizon - top), tone, TREE)
-        else:
-            left, right, low = column, column + step + 2, camera.horizon + 3
-            stage.canvas.polygons(np.array([(left, low), (left, top), (right, top), (right, low)]), tone, BUILDING)
-        column += step
+class Street(Stage):
+    """A street along z, in metres."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        rng = self.rng
+        self.parking = 2.1 * (rng.random() < 0.3)  # width
+        self.road, self.right_hand = rng.uniform(2.9, 3.4) + self.parking, int(rng.choice((1, -1), p=(0.7, 0.3)))
+        self.fronts = (-1, -self.road - rng.uniform(3.4, 5.6)), (1, self.road + rng.uniform(3.4, 5.6))  # sides, x
+        start = rng.uniform(12, 16) if rng.random() < 0.5 else NOWHERE
+        self.crossing, self.end = (start, start + rng.uniform(6.5, 9)), rng.uniform(36, 60)
+        self.zebra = NOWHERE if rng.random() > 0.6 else rng.uniform(6, 22) if start == NOWHERE else start - 4.5
+        self.tall, self.busy = rng.uniform(0, 1), rng.uniform(0.2, 1.0)
+        self.x = rng.uniform(-0.28, 0.6) * self.road * self.right_hand
+        self.plan: list[tuple[float, Callable[[], None]]] = []  # distance, and how to draw what is there
+        self.shadows: list[tuple[Array, float, float]] = []  # outline, heights of foot and top
 
-def draw_ground(stage: Stage, plan: Layout) -> None:
-    """Pavement, road, kerbs, markings, in strips that fade into the haze."""
-    rng = stage.rng
-    stone = np.array(stage.choice(BRICKS if plan.brick else PAVINGS))
-    asphalt = np.array(stage.choice(ASPHALTS))
-    kerb, edges = tuple(stone * 1.12), np.concatenate([[1.0], np.geomspace(3, 500, 20)])
-    near, far = edges[-2::-1], edges[:0:-1]
-    stage.canvas.label[int(stage.camera.horizon) :] = PAVEMENT
-    stage.carpet(-400, 400, near, far, tuple(stone), PAVEMENT)
-    stage.carpet(-plan.road - 0.16, plan.road + 0.16, near, far, kerb, PAVEMENT)
-    stage.carpet(-plan.road, plan.road, near, far, tuple(asphalt), ROAD)
-    if plan.parking:
-        for left in (-plan.road, plan.road - plan.parking):
-            stage.carpet(left, left + plan.parking, near, far, tuple(asphalt * 1.09))
-    _paving_joints(stage, plan, tuple(stone * 0.9))
-    if plan.crossing is not None:
-        start, stop, lane = plan.crossing, plan.crossing + plan.crossing_width, plan.road - 0.05
-        stage.carpet(-90, 90, start - 0.16, stop + 0.16, kerb, PAVEMENT)
-        stage.carpet(-90, 90, start, stop, tuple(asphalt), ROAD)
-        stage.carpet(-lane, lane, start - 1, stop + 1, tuple(asphalt), ROAD)
-    _wear(stage, plan, asphalt)
-    _markings(stage, plan, rng)
+    def plan_houses(self) -> None:
+        """Houses along both sides, with gaps at the crossing, and across the end."""
+        before, rng = self.crossing[0] - 2.5, self.rng
+        for side, front in self.fronts:
+            z, corner, back = rng.uniform(-6, 1), False, np.array((side * 11.0, 0.0))
+            while z < self.end:
+                near, far = max(z, 1.5), min(z + rng.uniform(7, 16), self.end)
+                near_crossing, far = z < before <= far, before if z < before < far else far
+                if far - near > 2:
+                    start, end, house = (front, near), (front, far), things.House(rng, self.tall)
+                    self.plan.append((far, partial(things.draw_house, self, house, start, end, back, corner)))
+                    self.shadows.append((np.array([start, end, end + back, start + back]), 0, house.height))
+                z, corner = self.crossing[1] + 2.5 if near_crossing else far, near_crossing
+        for left, right in pairwise(np.arange(-60, 61, 12) + rng.uniform(0, 10)):
+            house, z = things.House(rng, self.tall), self.end + 8
+            self.plan.append((z + 1, partial(things.draw_house, self, house, (left, z), (right, z), np.array((0, 9)))))
 
+    def plan_cars(self) -> None:
+        """Cars in both lanes, parked, and in the crossing street."""
+        rng, road, parking, middle = self.rng, self.road, self.parking, sum(self.crossing) / 2
 
-def _paving_joints(stage: Stage, plan: Layout, tone: Colour) -> None:
-    for side, front in zip((-1, 1), plan.fronts, strict=True):
-        inner, outer = sorted((side * (plan.road + 0.16), front + side * 3))
-        z, x = np.arange(2.0, 16, 1.1), np.arange(inner + 1.0, outer, 1.3)
-        stage.carpet(inner, outer, z, z + 0.05, tone)
-        stage.carpet(x, x + 0.04, 1.5, 18, tone)
+        def add(x: float, z: float, heading: float) -> float:
+            model, paint = int(rng.choice(len(things.MODELS), p=(0.5, 0.34, 0.16))), rng.choice(things.PAINTS)
+            half, cos, sin = things.MODELS[model][0] / 2, np.cos(heading), np.sin(heading)
+            outline = rectangles(-0.85, 0.85, -0.94 * half, 0.94 * half)[0, :, :2] @ np.array([[cos, -sin], [sin, cos]])
+            self.shadows.append((np.add(outline, (x, z + half)), 0, 1.4))
+            draw = partial(things.draw_car, self, model, x, z + half, heading, paint)
+            self.plan.append((z + half * (1 - abs(cos)), draw))
+            return float(z + 2 * half)
 
-
-def _wear(stage: Stage, plan: Layout, asphalt: np.ndarray) -> None:
-    """Mended patches and manhole covers."""
-    rng = stage.rng
-    for _ in range(rng.integers(1, 5)):
-        x, z = rng.uniform(-plan.road + 0.8, plan.road - 1.5), rng.uniform(4, 26)
-        w, d = rng.uniform(0.6, 1.6), rng.uniform(1.2, 5)
-        tone = tuple(asphalt * rng.choice([0.86, 0.92, 1.08]))
-        stage.ground([(x, z), (x + 0.05, z + d), (x + w, z + d), (x + w - 0.08, z)], tone)
-    for _ in range(rng.integers(0, 3)):
-        x, z = rng.uniform(-plan.road + 1, plan.road - 1), rng.uniform(5, 18)
-        angles = np.linspace(0, 2 * np.pi, 17)[:-1]
-        for radius, factor in ((0.36, 0.62), (0.29, 0.8)):
-            rim = [(x + radius * np.cos(a), z + radius * np.sin(a)) for a in angles]
-            stage.ground(rim, tuple(asphalt * factor))
-
-
-def _markings(stage: Stage, plan: Layout, rng: np.random.Generator) -> None:
-    paint: Colour = (238, 236, 226)
-    middle = (240, 196, 84) if rng.random() < 0.3 else paint
-
-    def along(x: float, dash: float, gap: float, half: float, tone: Colour) -> None:
-        z = np.arange(1.0 - rng.uniform(0, dash + gap), min(plan.end, 110), dash + gap)
-        for start, stop in stops:
-            z = z[(z + dash < start) | (z > stop)]
-        stage.carpet(x - half, x + half, np.maximum(z, 0.8), z + dash, tone)
-
-    stops = []
-    if plan.crossing is not None:
-        stops.append((plan.crossing - 1.5, plan.crossing + plan.crossing_width + 1.5))
-    if plan.zebra is not None:
-        stops.append((plan.zebra - 1.5, plan.zebra + 4))
-    if rng.random() < 0.35:
-        along(-0.14, 2, 0.0, 0.06, middle)
-        along(0.14, 2, 0.0, 0.06, middle)
-    else:
-        along(0.0, 3, 4.5, 0.09, middle)
-    lane = (plan.road - plan.parking) / plan.lanes
-    for index in range(1, plan.lanes):
         for side in (-1, 1):
-            along(side * lane * index, 2.5, 4.5, 0.08, paint)
-    for side in (-1, 1):
-        if plan.parking:
-            along(side * (plan.road - plan.parking), 0.7, 0.7, 0.05, paint)
-        elif rng.random() < 0.6:
-            along(side * (plan.road - 0.35), 2, 0.0, 0.06, paint)
-    if plan.zebra is not None:
-        x = np.arange(-plan.road + 0.4, plan.road - 0.4, 1.05)
-        stage.carpet(x, x + 0.55, plan.zebra, plan.zebra + 3, paint)
-        side = 1 if plan.keep_right else -1
-        left, right = sorted((side * 0.15, side * (plan.road - 0.4)))
-        stage.carpet(left, right, plan.zebra - 1.4, plan.zebra - 1.1, paint)
+            heading, lane = np.pi * (side != self.right_hand), side * (road - parking) / 2
+            rows = [(lane, rng.uniform(7, 21), self.busy, 4.0, 22.0)]
+            rows += [(side * (road - 1.02), rng.uniform(4, 9), 0.6, 0.7, 1.6)] * bool(parking)
+            for x, z, share, least, most in rows:
+                while z < REACH:
+                    taken = rng.random() < share and (x == lane or abs(z - middle) > 11)
+                    z = add(x + rng.normal(0, 0.1), z, heading + rng.normal(0, 0.02)) if taken else z + 3
+                    z += rng.uniform(least, most)
+        for z, heading in ((self.crossing[0] - 0.5, -np.pi / 2), (self.crossing[1] - 4.5, np.pi / 2)):
+            if rng.random() < 0.6 * self.busy and middle < NOWHERE:
+                add(rng.uniform(-14, 14), z, heading * self.right_hand)
 
+    def plan_pavements(self) -> None:
+        """Trees, signs and people, some of them on the zebra."""
+        rng, road, season = self.rng, self.road, things.SEASONS[int(self.rng.choice(3, p=(0.72, 0.16, 0.12)))]
+        crowd = [(x, self.zebra + rng.uniform(0.4, 2.6)) for x in rng.uniform(-road, road, rng.poisson(1.3))]
+        for side, front in self.fronts:
+            kerb, post, leaf = side * (road + 0.9), side * (road + 0.5), rng.choice(season)
+            for z in np.arange(rng.uniform(5, 14), REACH, rng.uniform(7, 14)) if rng.random() < 0.6 else ():
+                if abs(z - sum(self.crossing) / 2) > 7:
+                    tall, tone = rng.uniform(4.5, 7.5), leaf * rng.uniform(0.88, 1.1)
+                    self.plan.append((z, partial(things.draw_tree, self, kerb, z, tall, tone)))
+                    self.shadows.append((things.oval(kerb, z, 0.12, 0.12), 0, tall / 2))
+                    self.shadows.append((things.oval(kerb, z, 0.3 * tall, 0.3 * tall), 0.5 * tall, 0.8 * tall))
+            for z in rng.choice((6.5, 9, 11.5), rng.integers(0, 2) + (side == self.right_hand), replace=False):
+                self.plan.append((z, partial(things.draw_sign, self, post, z)))
+                self.shadows.append((things.oval(post, z, 0.1, 0.1), 0, 2.5))
+            spots, width = rng.random((rng.poisson(3.5 * (1 + 2 * self.busy)), 2)), abs(front) - road - 1.2
+            crowd += [(side * (road + 0.7 + across * width), 4.5 + 5.5 * far**1.7) for across, far in spots]
+        self.plan += [(z, partial(things.draw_person, self, x, z)) for x, z in crowd]
+        self.shadows += [(things.oval(x, z, 0.2, 0.2), 0, 1.9) for x, z in crowd]
 
-def cast_shadows(stage: Stage, shapes: list[np.ndarray]) -> None:
-    """Darken the ground under shapes (N, 3) that lie on it, once however many overlap."""
-    canvas, light = stage.canvas, stage.light
-    if light.shadow <= 0 or not shapes:
-        return
-    top = max(0, int(stage.camera.horizon) - 2)
-    mask = np.zeros(canvas.label.shape, np.uint8)
-    for shape in shapes:
-        clipped = _clip_shape(stage, shape)
-        if clipped is not None:
-            cv2.fillPoly(mask, [clipped], 1)
-    keep = (1 - light.shadow * np.array([1.0, 0.94, 0.82]))[None, None]
-    below = canvas.picture[top:]
-    dark = cv2.multiply(below, np.broadcast_to(keep, below.shape).astype(np.float32), dtype=cv2.CV_8U)
-    cv2.copyTo(dark, mask[top:], below)
+    def draw_sky(self) -> None:
+        """A gradient with soft clouds and, where the sun is ahead, its glow."""
+        size, rows = (self.width, self.height), np.clip(np.arange(self.height) * SUPERSAMPLING / self.horizon, 0, 1)
+        gradient = [np.interp(rows, np.linspace(0, 1, len(self.sky)), tones) for tones in self.sky.T]
+        film = np.stack(gradient, -1, dtype=np.float32)[:, None].repeat(self.width, 1)
+        cells = (self.rng.random(count, np.float32) for count in ((9, 6), (18, 14), (40, 36)))
+        octaves = [cv2.resize(values, size, interpolation=cv2.INTER_CUBIC) for values in cells]
+        noise = np.tensordot((0.6, 0.28, 0.12), octaves, 1)
+        warm = 0.35 * (1 - self.to_sun[1]) * (self.lamps > 0)
+        cover = np.clip((noise - 0.86 + 0.4 * self.clouds) * 5, 0, 0.85)[..., None] * (self.clouds > 0)
+        film += ((self.sky[-1] * 0.35 + CLOUD * 0.65) * (1 - warm) + RED * warm - film) * cover
+        if self.to_sun[2] > 0.8:
+            ahead = np.array((self.centre, self.horizon)) + self.focal * self.to_sun[:2] * (1, -1) / self.to_sun[2]
+            self.glows += [(ahead, share * self.focal, SUN * bright) for share, bright in ((0.5, 0.45), (0.1, 1))]
+        cv2.resize(np.clip(film, 0, 255).astype(np.uint8), self.label.shape[::-1], dst=self.picture)
 
+    def draw_ground(self) -> None:
+        """Pavements, road, kerbs and markings, in strips that fade into the haze."""
+        rng, road, (start, stop), edges = self.rng, self.road, self.crossing, np.geomspace(2, 400, 12)
+        stone, asphalt = rng.choice(BRICKS), rng.choice(ASPHALTS)
+        kerb = stone * 1.12
+        for half, colour, kind in ((400, stone, "pavement"), (road + 0.16, kerb, "pavement"), (road, asphalt, "road")):
+            self.carpet(-half, half, edges[:-1], edges[1:], colour, kind)
+        for side, front in self.fronts:
+            inner, outer = sorted((side * (road + 0.16), front + side * 3))
+            joints, lines = np.arange(2.0, 16, 1.1), np.arange(inner + 1.0, outer, 1.3)
+            self.carpet(inner, outer, joints, joints + 0.05, stone * 0.9)
+            self.carpet(lines, lines + 0.04, 1.5, 18, stone * 0.9)
+        self.carpet(-90, 90, start - 0.16, stop + 0.16, kerb, "pavement")
+        self.carpet(-90, 90, start, stop, asphalt, "road")
+        self.carpet(0.05 - road, road - 0.05, start - 1, stop + 1, asphalt, "road")
+        x, z = rng.uniform(0.8 - road, road - 1.5, 3), rng.uniform(4, 26, 3)
+        self.carpet(x, x + 1.2, z, z + 3, asphalt * rng.choice([0.88, 1.08]))  # mended patches
 
-def _clip_shape(stage: Stage, shape: np.ndarray) -> np.ndarray | None:
-    """A ground polygon as integer pixels, or None where it lies behind the camera."""
-    clipped = clip_near(shape)
-    if len(clipped) < 3:
-        return None
-    return stage.camera.project(clipped).astype(np.int32)
+        # lines that leave the crossing and the zebra free
+        middle = [(0.14, 2, 0, 0.06), (-0.14, 2, 0, 0.06)] if rng.random() < 0.35 else [(0.0, 3, 4.5, 0.09)]
+        sides = [(road - self.parking, 0.7, 0.7, 0.05)] if self.parking else [(road - 0.35, 2, 0, 0.06)]
+        tone = YELLOW if rng.random() < 0.3 else WHITE
+        for x, dash, gap, half in [*middle, *sides, *((-x, *rest) for x, *rest in sides)]:
+            z = np.arange(1 - rng.uniform(0, dash + gap), self.end, dash + gap)
+            for first, last in ((self.zebra - 1.5, self.zebra + 4), (start - 1.5, stop + 1.5)):
+                z = z[(z + dash < first) | (z > last)]
+            self.carpet(x - half, x + half, np.maximum(z, 0.8), z + dash, tone if abs(x) < 0.2 else WHITE)
+        x = np.arange(0.4 - road, road - 0.4, 1.05)
+        self.carpet(x, x + 0.55, self.zebra, self.zebra + 3, WHITE)
