@@ -251,4 +251,4 @@ def test_the_largest_batch_is_that_of_a_real_training_step(streets, monkeypatch)
 def test_memory_without_an_end_is_not_searched(streets, tmp_path):
     config = write_config(tmp_path / "config.yaml", tiny_config(streets))
     refused = terrazzo("train", config, "--find-batch", "--device", "cpu")
-    assert refused.returncode == 1 and "--find-batch needs a GPU" in refused.stderr
+    assert refused.returncode == 1 and "--find-batch measures the memory of a GPU" in refused.stderr
