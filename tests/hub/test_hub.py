@@ -414,7 +414,7 @@ def test_a_segmentor_without_a_backbone_takes_the_whole(tmp_path):
 
 
 def test_training_starts_from_cached_weights_of_another_release(tmp_path, cache):
-    import foreign_weights as foreign
+    from support import foreign_weights as foreign
 
     streets = make_streets(tmp_path / "data")
     config = tiny_config(streets, steps=1)
