@@ -15,6 +15,7 @@ import yaml
 
 from terrazzo.config.reading.files import read_config
 from terrazzo.config.reading.markup import one_line_yaml
+from terrazzo.config.reading.section import lookup
 from terrazzo.errors import UserError
 
 MARK = "# set by `terrazzo data check --fix`"
@@ -66,30 +67,21 @@ def holds(path: Path, candidate: str, text: str, key: str, value: Any) -> bool:
         finally:
             trial.unlink(missing_ok=True)
     old, new = values
-    keys = key.split(".")
-    if normal(value_at(new, keys)) != normal(value):
+    if normal(lookup(new, key)) != normal(value):
         return False
     if path.suffix.lower() == ".py":
-        return without(new, keys[-1]) == without(old, keys[-1])
-    return without(forget(new, keys), "") == without(forget(old, keys), "")
+        name = key.rpartition(".")[2]
+        return without(new, name) == without(old, name)
+    return without(forget(new, key), "") == without(forget(old, key), "")
 
 
-def forget(values: Any, keys: list[str]) -> Any:
-    """Return values without a key."""
+def forget(values: Any, key: str) -> Any:
+    """Return values without a dotted key."""
     values = copy.deepcopy(values)
-    owner = value_at(values, keys[:-1])
+    path, _, last = key.rpartition(".")
+    owner = lookup(values, path) if path else values
     if isinstance(owner, dict):
-        owner.pop(keys[-1], None)
-    return values
-
-
-def value_at(values: Any, keys: list[str]) -> Any:
-    """Return the value at a path of keys and indices; None where there is none."""
-    try:
-        for key in keys:
-            values = values[int(key)] if isinstance(values, (list, tuple)) else values[key]
-    except (KeyError, IndexError, ValueError, TypeError):
-        return None
+        owner.pop(last, None)
     return values
 
 

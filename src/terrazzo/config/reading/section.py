@@ -117,6 +117,18 @@ def plain(value: Any) -> Any:
     return value
 
 
+def lookup(value: Any, key: str, default: Any = None) -> Any:
+    """The value of a dotted key, whose numbers are indices of lists; `default` if there is no such key."""
+    for part in key.split("."):
+        if isinstance(value, (list, tuple)) and part.isdecimal() and int(part) < len(value):
+            value = value[int(part)]
+        elif isinstance(value, Mapping) and part in value:
+            value = value[part]
+        else:
+            return default
+    return value
+
+
 def find_origin(value: Any, parts: list[str]) -> str | None:
     """The origin of a dotted key, else of the nearest key around it; keys may contain dots.
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
-from terrazzo.config.reading.section import Section
+from terrazzo.config.reading.section import Section, lookup
 from terrazzo.config.short_form.data import KEPT
 from terrazzo.config.short_form.messages import origin_of
 
@@ -101,14 +101,14 @@ def with_origins(expanded: Any, written: Mapping[str, Any], path: str = "") -> A
     return section
 
 
-def step_name(item: Any, index: int) -> str:
+def step_name(item: Any, index: int | str) -> str:
     """Return how a list's item is called in a path: by its type, else by its index."""
     return str(item.get("type", index) if isinstance(item, Mapping) else index)
 
 
 def line_of(path: str, written: Mapping[str, Any]) -> str | None:
     """Return the line of the first key given among those that set an expanded key."""
-    return next((origin_of(written, key) for key in sources(path) if is_given(written, key)), None)
+    return next((origin_of(written, key) for key in sources(path) if lookup(written, key) is not None), None)
 
 
 def sources(path: str) -> tuple[str, ...]:
@@ -118,17 +118,9 @@ def sources(path: str) -> tuple[str, ...]:
 
 def sources_of(expanded: Mapping[str, Any], key: str) -> tuple[str, ...]:
     """Return the keys of the short form that set a dotted key, given with the indices of steps and hooks."""
-    value: Any = expanded
-    names = []
-    for part in key.split("."):
-        is_item = isinstance(value, (list, tuple)) and part.isdecimal() and int(part) < len(value)
-        value = value[int(part)] if is_item else value.get(part) if isinstance(value, Mapping) else None
-        names.append(step_name(value, int(part)) if is_item else part)
-    return sources(".".join(names))
-
-
-def is_given(written: Mapping[str, Any], key: str) -> bool:
-    value: Any = written
-    for part in key.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    return value is not None
+    parts = key.split(".")
+    paths = (".".join(parts[:count]) for count in range(1, len(parts) + 1))
+    pairs = zip(parts, paths, strict=True)
+    return sources(
+        ".".join(step_name(lookup(expanded, path), part) if part.isdecimal() else part for part, path in pairs)
+    )

@@ -158,7 +158,7 @@ def read_names(path: str, where: str) -> list[str]:
 
 def new_pipeline(spec: Section, where: str, training: bool, upgraded: Upgraded) -> Any:
     """Upgrade the pipeline of a data set; the preprocessing that it contains is added to `upgraded`."""
-    steps = spec.get("pipeline")
+    steps: Any = spec.get("pipeline")
     if not is_pipeline(steps):
         return steps
     if training:
