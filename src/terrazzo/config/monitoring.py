@@ -5,12 +5,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from terrazzo.errors import UserError, nearest
 
-# names in `track` and --track -> the type among `vis_backends`
-TRACKERS = {
+Tracker = Literal["tensorboard", "wandb", "mlflow", "csv"]  # names in `track` and --track
+# name -> the type among `vis_backends`
+TRACKERS: dict[Tracker, str] = {
     "tensorboard": "TensorboardVisBackend",
     "wandb": "WandbVisBackend",
     "mlflow": "MLflowVisBackend",

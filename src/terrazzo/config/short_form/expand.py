@@ -15,7 +15,7 @@ from terrazzo.config.sections import SECTIONS, VARIABLES
 from terrazzo.config.short_form.data import data_problems, dataset
 from terrazzo.config.short_form.images import ImageKind, image_kind, image_problems, set_in_channels
 from terrazzo.config.short_form.messages import Problem, problems_of, report
-from terrazzo.config.short_form.origins import with_origins
+from terrazzo.config.short_form.origins import UNCHANGED, with_origins
 from terrazzo.config.v0.upgrade import is_old, upgrade_config
 from terrazzo.errors import UserError
 from terrazzo.recipes.compose import tta_pipeline
@@ -24,7 +24,6 @@ from terrazzo.recipes.parts import IMAGENET
 if TYPE_CHECKING:
     from terrazzo.config.short_form.schema import DataKeys, ShortForm
 
-SWITCHES = ("compile", "channels_last", "activation_checkpointing", "find_unused_parameters")
 SHARED = ("model", "custom_imports")  # sections of both, with the same keys
 DEFAULT_LENGTH = 20000
 
@@ -70,7 +69,7 @@ def expand(values: Mapping[str, Any], path: Path | None = None) -> Section:
         "val_evaluator": {"type": "IoUMetric", "iou_metrics": ["mIoU"]},
         "test_evaluator": {"type": "IoUMetric", "iou_metrics": ["mIoU"]},
         **training_sections(form, optimizer_section(form, parts["optimizer"])),
-        **given(form, ("custom_imports", "track", "val_pictures")),
+        **given(form, UNCHANGED),
     }
     return with_origins(expanded, values)
 
@@ -230,7 +229,6 @@ def training_sections(form: ShortForm, optimizer: Mapping[str, Any]) -> dict[str
     val_interval = form.val_interval or max(1, length // 20)
 
     settings: dict[str, Any] = {
-        **given(form, SWITCHES),
         "optim_wrapper": wrapper,
         "param_scheduler": [
             {"type": "LinearLR", "start_factor": 0.1, "begin": 0, "end": warmup, **unit},
