@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import copy
 import json
 import os
 import warnings
@@ -15,7 +14,8 @@ import yaml
 
 from terrazzo.config.reading.files import read_config
 from terrazzo.config.reading.markup import one_line_yaml
-from terrazzo.config.reading.section import lookup
+from terrazzo.config.reading.merge import apply_overrides
+from terrazzo.config.reading.section import DELETE_KEY, lookup
 from terrazzo.errors import UserError
 
 MARK = "# set by `terrazzo data check --fix`"
@@ -72,17 +72,11 @@ def holds(path: Path, candidate: str, text: str, key: str, value: Any) -> bool:
     if path.suffix.lower() == ".py":
         name = key.rpartition(".")[2]
         return without(new, name) == without(old, name)
-    return without(forget(new, key), "") == without(forget(old, key), "")
-
-
-def forget(values: Any, key: str) -> Any:
-    """Return values without a dotted key."""
-    values = copy.deepcopy(values)
-    path, _, last = key.rpartition(".")
-    owner = lookup(values, path) if path else values
-    if isinstance(owner, dict):
-        owner.pop(last, None)
-    return values
+    whole = {**value, DELETE_KEY: True} if isinstance(value, Mapping) else value
+    try:
+        return normal(new) == normal(apply_overrides(old, {key: whole}))
+    except UserError:  # the key cannot be set in these values
+        return False
 
 
 def normal(value: Any) -> Any:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import linecache
 from fnmatch import fnmatchcase
-from pathlib import Path
 
 from terrazzo.config.config import Config
 from terrazzo.config.reading.section import lookup, plain
@@ -249,8 +249,5 @@ def known_keys(config: Config | None) -> list[str]:
 def quoted_line(origin: str) -> str:
     """Return the line at `file:line`, after a colon; nothing where there is no such file."""
     path, _, line = origin.rpartition(":")
-    if not line.isdecimal() or not Path(path).is_file():
-        return ""
-    lines = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
-    text = lines[int(line) - 1].strip() if 0 < int(line) <= len(lines) else ""
+    text = linecache.getline(path, int(line)).strip() if line.isdecimal() else ""
     return f":  {text}" if text else ""

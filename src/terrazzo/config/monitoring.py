@@ -21,10 +21,7 @@ TRACKERS: dict[Tracker, str] = {
 OPTIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "LocalVisBackend": ((), ("save_dir", "img_save_dir", "config_save_file", "scalar_save_file")),
     "TensorboardVisBackend": (("save_dir",), ()),
-    "WandbVisBackend": (
-        ("save_dir", "init_kwargs"),
-        ("define_metric_cfg", "commit", "log_code_name", "watch_kwargs"),
-    ),
+    "WandbVisBackend": (("save_dir", "init_kwargs"), ("define_metric_cfg", "commit", "log_code_name", "watch_kwargs")),
     "MLflowVisBackend": (
         ("save_dir", "exp_name", "run_name", "tags", "params", "tracking_uri"),
         ("artifact_suffix", "tracked_config_keys"),

@@ -178,14 +178,12 @@ class Evaluator(ExpressionEvaluator):
                 raise Refused("has something other than `from ... import ...` within read_base()")
             base = self.import_base(statement)
             for alias in statement.names:
-                self.take_base_names(base, alias)
-
-    def take_base_names(self, base: Section, alias: ast.alias) -> None:
-        if alias.name == "*":
-            self.imported -= set(base)
-            self.names.absorb(base)
-        elif alias.name in base:
-            self.names.put(alias.asname or alias.name, base[alias.name], base.origin_of(alias.name))
-            self.imported.discard(alias.asname or alias.name)
-        else:
-            raise NameError(f"the base file has no variable '{alias.name}'{nearest(alias.name, base)}")
+                taken = Section()
+                if alias.name == "*":
+                    taken.absorb(base)
+                elif alias.name in base:
+                    taken.put(alias.asname or alias.name, base[alias.name], base.origin_of(alias.name))
+                else:
+                    raise NameError(f"the base file has no variable '{alias.name}'{nearest(alias.name, base)}")
+                self.imported -= set(taken)
+                self.names.absorb(taken)
