@@ -10,7 +10,7 @@ from terrazzo import recipes
 from terrazzo.config.classes import set_classes
 from terrazzo.config.experiment import AMP_DTYPES
 from terrazzo.config.reading.merge import merge
-from terrazzo.config.reading.section import DELETE_KEY, Section
+from terrazzo.config.reading.section import DELETE_KEY, Section, convert
 from terrazzo.config.sections import SECTIONS, VARIABLES
 from terrazzo.config.short_form.data import data_problems, dataset
 from terrazzo.config.short_form.images import ImageKind, image_kind, image_problems, set_in_channels
@@ -108,19 +108,14 @@ def contradictions(form: ShortForm) -> Iterator[Problem]:
         yield Problem("class_weight", text)
 
 
-def with_changes(model: Mapping[str, Any], changes: Mapping[str, Any]) -> Section:
+def with_changes(model: Mapping[str, Any], changes: dict[str, Any]) -> Section:
     """Return the recipe's model with the user's keys over it; a part of another type replaces the recipe's."""
-    marked = Section()
-    marked.absorb(changes)
-    for key, value in changes.items():
+    marked = convert(changes, Section)
+    for key, value in marked.items():
         part = model.get(key)
-        if not isinstance(part, Mapping) or not isinstance(value, Mapping):
-            continue
-        if value.get("type") not in (None, part.get("type")):
-            replacement = Section()
-            replacement.absorb(value)
-            replacement[DELETE_KEY] = True
-            marked.put(key, replacement, marked.origin_of(key))
+        both = isinstance(part, dict) and isinstance(value, dict)
+        if both and value.get("type") not in (None, part.get("type")):
+            value[DELETE_KEY] = True
     return merge(model, marked, "model")
 
 

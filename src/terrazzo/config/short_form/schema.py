@@ -65,14 +65,12 @@ class DataKeys(Keys):
         "Folder of the validation images, a file that lists their names, or the share of the training images to hold "
         "out, such as 0.2 (default: val)."
     )
-    test: t.Split | None = key(
-        "Folder of the test images, or a file that lists their names (default: the validation set)."
-    )
+    test: t.Split | None = key("Folder of the test images, or a file that lists their names (default: those of `val`).")
     classes: t.Classes = key("Class names, in the order of the label values.", ...)
     palette: t.Palette | None = key("A colour [red, green, blue] for each class.")
     ignore: t.LabelValues | None = key("Label values whose pixels do not count; names of classes in a `label_format`.")
     label_map: t.LabelMap | None = key(
-        "Stored label value (or name, in a `label_format`) to class; 255 ignores its pixels."
+        "Stored label value (or name, in a `label_format`) to class, or to 255: ignored."
     )
     reduce_zero_label: t.Switch | None = key("Ignore label 0 and lower the other label values by one.")
     bands: t.Bands | None = key("Bands to read from TIFF or .npy images, numbered from 1; needs `mean` and `std`.")
@@ -104,17 +102,15 @@ class ShortForm(Keys):
     lr: t.Rate | None = key(
         "Learning rate (default: the recipe's); it rises over the first twentieth of the run and falls to 0 afterwards."
     )
-    pretrained: t.Weights | None = key(
-        "Weights that the backbone starts from: a file, a name in the local cache, or none."
-    )
+    pretrained: t.Weights | None = key("Weights that the backbone starts from: a file, a name in the cache, or none.")
     batch: t.Batch = key("Images in a training step, on each device.", 8)
     iterations: t.Count | None = key("Training steps of the whole run (default: 20000).")
     epochs: t.Count | None = key("Epochs of the whole run, instead of `iterations`.")
     val_interval: t.Count | None = key(
-        "Steps between validations, or epochs if `epochs` is set (default: a twentieth of the run)."
+        "Steps, or epochs if `epochs` is set, between validations (default: 1/20 of the run)."
     )
     checkpoint_interval: t.Count | None = key(
-        "Steps between checkpoints, or epochs if `epochs` is set (default: `val_interval`)."
+        "Steps between checkpoints, or epochs with `epochs` (default: `val_interval`)."
     )
     log_interval: t.Count = key("Steps between lines of the log.", 50)
     resize: t.Size | None = key(
@@ -125,22 +121,16 @@ class ShortForm(Keys):
         "Height x width of the crops that training sees, such as 360x480.", [512, 512], examples=["512x512"]
     )
     in_channels: t.Channels | None = key(
-        "Channels of the images: 3 (default), 1 for greyscale, more for images with as many bands."
+        "Channels of the images: 3 (default), 1 for greyscale, or the number of bands."
     )
-    mean: t.PerChannel | None = key(
-        "Mean of each channel (`terrazzo data stats` computes it), or none: values stay as they are."
-    )
+    mean: t.PerChannel | None = key("Mean of each channel, as `terrazzo data stats` computes it, or none: no scaling.")
     std: t.PerChannel | None = key("Standard deviation of each channel (`terrazzo data stats` computes it), or none.")
-    class_weight: t.ClassWeights | None = key(
-        "Weight of each class in the loss, or auto: from how often each class occurs."
-    )
+    class_weight: t.ClassWeights | None = key("Weight of each class in the loss; auto: from how often each occurs.")
     rare_class_sampling: t.Temperature = key(
         "Show images with rare classes more often; a number sets the temperature (true: 0.01).", False
     )
     amp: t.Precision = key("Mixed precision: true (the best type of the device), bf16 or fp16.", False)
-    ema: t.EmaShare = key(
-        "Score and save a moving average of the weights, which keeps this share (true: 0.999).", False
-    )
+    ema: t.EmaShare = key("Score and save a moving average of the weights that keeps this share (true: 0.999).", False)
     swa: t.SwaShare = key("Score and save the mean of the weights from this share of the run on (true: 0.75).", False)
     early_stopping: Annotated[
         EarlyStopping | None,
@@ -148,16 +138,14 @@ class ShortForm(Keys):
         t.Expected("a number of validations, or a mapping of patience and min_delta"),
     ] = key("End training after this many validations without a better score.")
     time_limit: t.Duration | None = key(
-        "Longest time of a session, such as 11h30m; the run is saved then and can be resumed."
+        "Longest time of a session, such as 11h30m; the run is then saved, to be resumed."
     )
     skip_nan: t.CountFromZero | None = key(
-        "Steps that may be skipped because their loss or gradient is not finite (default: 0)."
+        "Steps that may be skipped because loss or gradient is not finite (default: 0)."
     )
     workers: t.Workers = key("Processes that read and augment images, for each device.", 4)
     seed: t.Seed = key("Seed of all random numbers; makes a run repeatable.", 0)
-    deterministic: t.Switch = key(
-        "Use only algorithms that give the same bits in every run, which may be slower.", False
-    )
+    deterministic: t.Switch = key("Use only algorithms that give the same bits in every run: may be slower.", False)
     compile: t.Switch | None = key("Run training steps through torch.compile.")
     channels_last: t.Switch | None = key("Store channels last in memory, which suits convolutions in mixed precision.")
     activation_checkpointing: t.Switch | None = key(
@@ -165,15 +153,13 @@ class ShortForm(Keys):
     )
     fsdp: t.Switch = key("Shard weights, gradients and optimizer states among the devices.", False)
     find_unused_parameters: t.Switch | None = key(
-        "Let several devices train a model in which some parameters get no gradient."
+        "Let several devices train a model with parameters that get no gradient."
     )
     custom_imports: t.CustomImports | None = key(
         "Your own modules, which register models: {imports: [names]}; imported with --trust-config only."
     )
     track: t.Trackers | None = key("Where curves and pictures are sent besides the work dir: one tracker or several.")
-    val_pictures: t.Pictures | None = key(
-        "Validation samples that are painted at every validation (default: 4; 0: none)."
-    )
+    val_pictures: t.Pictures | None = key("Validation samples painted at every validation (default: 4; 0: none).")
 
 
 class PlainSchema(GenerateJsonSchema):

@@ -86,12 +86,8 @@ def read_duration(value: Any) -> Any:
 
 NUMBER = BeforeValidator(read_number)
 Count = Annotated[int, Field(ge=1), NUMBER, Expected("a whole number of at least 1")]
-Batch = Annotated[
-    int, Field(ge=1, le=MAX_BATCH), NUMBER, Expected(f"a whole number of at least 1 and at most {MAX_BATCH}")
-]
-Channels = Annotated[
-    int, Field(ge=1, le=MAX_CHANNELS), NUMBER, Expected(f"a whole number of at least 1 and at most {MAX_CHANNELS}")
-]
+Batch = Annotated[int, Field(ge=1, le=MAX_BATCH), NUMBER, Expected(f"a whole number from 1 to {MAX_BATCH}")]
+Channels = Annotated[int, Field(ge=1, le=MAX_CHANNELS), NUMBER, Expected(f"a whole number from 1 to {MAX_CHANNELS}")]
 Pictures = Annotated[int, Field(ge=0, le=MAX_PICTURES), NUMBER, Expected(f"a whole number from 0 to {MAX_PICTURES}")]
 Workers = Annotated[int, Field(ge=0, le=MAX_WORKERS), NUMBER, Expected(f"a whole number from 0 to {MAX_WORKERS}")]
 CountFromZero = Annotated[int, Field(ge=0), NUMBER, Expected("a whole number of at least 0")]
@@ -108,12 +104,9 @@ EmaShare = Annotated[
     Strict | Share, Expected("true, false, or the share of the old average that is kept (0 to 1, such as 0.999)")
 ]
 SwaShare = Annotated[
-    Strict | Share,
-    Expected("true, false, or the share of the run after which weights are averaged (0 to 1, such as 0.75)"),
+    Strict | Share, Expected("true, false, or the share of the run to average weights after (0 to 1, such as 0.75)")
 ]
-Temperature = Annotated[
-    Strict | Annotated[float, Field(ge=0), NUMBER], Expected("true, false, or a temperature above 0, such as 0.01")
-]
+Temperature = Annotated[Strict | Rate, Expected("true, false, or a temperature above 0, such as 0.01")]
 Duration = Annotated[
     str | int | float,
     PlainValidator(read_duration),
@@ -216,7 +209,7 @@ ClassWeights = Annotated[
 
 # Parts of the model and of the run
 
-Changes = Annotated[Mapping[str, Any], PlainValidator(only(Mapping)), WithJsonSchema({"type": "object"})]  # with lines
+Changes = Annotated[dict[str, Any], PlainValidator(only(dict)), WithJsonSchema({"type": "object"})]  # with lines
 ModelChanges = Annotated[
     Changes, Expected("a mapping of keys to change in the recipe's model, such as {backbone: {depth: 18}}")
 ]
