@@ -29,7 +29,6 @@ MODEL_MEANINGS: dict[str, tuple[str | None, dict[str, Any]]] = {
     "DiceLoss": (None, {"formula": "per_class"}),
     "CrossEntropyLoss": ("class_weight", {"weight_average": "pixels"}),
 }
-SCOPES = {"mmcls.": "mmpretrain."}
 
 # Top-level sections of 0.x -> what they are now
 RENAMED = {
@@ -196,9 +195,8 @@ def upgrade_model(spec: Any) -> Any:
     upgraded |= {key: upgrade_model(value) for key, value in spec.items()}
     kind = upgraded.get("type")
     if isinstance(kind, str):
-        for old, new in SCOPES.items():
-            if kind.startswith(old):
-                upgraded["type"] = new + kind.removeprefix(old)
+        if kind.startswith("mmcls."):  # a package that was renamed
+            upgraded["type"] = kind.replace("mmcls.", "mmpretrain.", 1)
         needed, meaning = MODEL_MEANINGS.get(kind, (None, {}))
         for key, value in meaning.items():
             if key not in upgraded and (needed is None or upgraded.get(needed) is not None):
