@@ -26,12 +26,8 @@ FindType = Callable[[str], Any]  # from a name to a registered type, or None
 
 # name there -> (module, name, note on differences) here; heads, backbones and losses are in the registry
 COUNTERPARTS: dict[str, tuple[str, str, str]] = {
-    "MODELS": ("terrazzo.registry", "MODELS", ""),
-    "HEADS": ("terrazzo.registry", "MODELS", ""),
-    "BACKBONES": ("terrazzo.registry", "MODELS", ""),
-    "NECKS": ("terrazzo.registry", "MODELS", ""),
-    "LOSSES": ("terrazzo.registry", "MODELS", ""),
-    "SEGMENTORS": ("terrazzo.registry", "MODELS", ""),
+    **dict.fromkeys(
+        ("MODELS", "HEADS", "BACKBONES", "NECKS", "LOSSES", "SEGMENTORS"), ("terrazzo.registry", "MODELS", "")),
     "DATASETS": ("terrazzo.registry", "DATASETS", ""),
     "METRICS": ("terrazzo.registry", "METRICS", ""),
     "PIPELINES": ("terrazzo.registry", "TRANSFORMS", "a transform is called with (sample, rng): see terrazzo.sample"),
@@ -71,9 +67,8 @@ COUNTERPARTS: dict[str, tuple[str, str, str]] = {
     "point_sample": (f"{LAYERS}.points", "sample_points", "points are in 0..1"),
     "accuracy": ("terrazzo.models.losses.accuracy", "accuracy", ""),
     "kaiming_init": ("torch.nn.init", "kaiming_normal_", "it takes a weight, not a module"),
-    "constant_init": ("torch.nn.init", "constant_", "it takes a weight, not a module"),
-    "normal_init": ("torch.nn.init", "normal_", "it takes a weight, not a module"),
-    "trunc_normal_init": ("torch.nn.init", "trunc_normal_", "it takes a weight, not a module"),
+    **{f"{name}_init": ("torch.nn.init", f"{name}_", "it takes a weight, not a module")
+       for name in ("constant", "normal", "trunc_normal")},
     "trunc_normal_": ("torch.nn.init", "trunc_normal_", ""),
 }  # fmt: skip
 # further patterns in the lines of such a module -> their replacements

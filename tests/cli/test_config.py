@@ -7,8 +7,8 @@ import pytest
 
 from terrazzo import recipes
 from terrazzo.cli.main import main
-from terrazzo.config import read_config
 from terrazzo.config.load import load_config
+from terrazzo.config.reading.files import read_config
 from terrazzo.config.write import as_python
 
 OLD_FILE = """\

@@ -16,7 +16,7 @@ from support.tiny import CLASSES, model_config, save_label, street
 from support.transforms import EVERY_KIND
 from terrazzo import recipes
 from terrazzo.cli.main import main
-from terrazzo.config.short_form.images import set_in_channels
+from terrazzo.config.short_form.data import set_in_channels
 from terrazzo.errors import UserError
 from terrazzo.registry import TRANSFORMS
 from terrazzo.sample import Sample, Target

@@ -43,7 +43,7 @@ def overrides(args: argparse.Namespace) -> dict[str, Any]:
 
 def override(text: str) -> tuple[str, Any]:
     """One of `--cfg-options`."""
-    from terrazzo.config import parse_override
+    from terrazzo.config.reading.merge import parse_override
     from terrazzo.errors import UserError
 
     try:

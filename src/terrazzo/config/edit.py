@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import copy
 import json
 import os
 import warnings
@@ -15,6 +14,8 @@ import yaml
 
 from terrazzo.config.reading.files import read_config
 from terrazzo.config.reading.markup import one_line_yaml
+from terrazzo.config.reading.merge import apply_overrides
+from terrazzo.config.reading.section import DELETE_KEY, lookup
 from terrazzo.errors import UserError
 
 MARK = "# set by `terrazzo data check --fix`"
@@ -66,31 +67,16 @@ def holds(path: Path, candidate: str, text: str, key: str, value: Any) -> bool:
         finally:
             trial.unlink(missing_ok=True)
     old, new = values
-    keys = key.split(".")
-    if normal(value_at(new, keys)) != normal(value):
+    if normal(lookup(new, key)) != normal(value):
         return False
     if path.suffix.lower() == ".py":
-        return without(new, keys[-1]) == without(old, keys[-1])
-    return without(forget(new, keys), "") == without(forget(old, keys), "")
-
-
-def forget(values: Any, keys: list[str]) -> Any:
-    """Return values without a key."""
-    values = copy.deepcopy(values)
-    owner = value_at(values, keys[:-1])
-    if isinstance(owner, dict):
-        owner.pop(keys[-1], None)
-    return values
-
-
-def value_at(values: Any, keys: list[str]) -> Any:
-    """Return the value at a path of keys and indices; None where there is none."""
+        name = key.rpartition(".")[2]
+        return without(new, name) == without(old, name)
+    whole = {**value, DELETE_KEY: True} if isinstance(value, Mapping) else value
     try:
-        for key in keys:
-            values = values[int(key)] if isinstance(values, (list, tuple)) else values[key]
-    except (KeyError, IndexError, ValueError, TypeError):
-        return None
-    return values
+        return normal(new) == normal(apply_overrides(old, {key: whole}))
+    except UserError:  # the key cannot be set in these values
+        return False
 
 
 def normal(value: Any) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from terrazzo.config.sections import check_keys
 from terrazzo.errors import UserError, nearest
 from terrazzo.registry import METRICS
 
@@ -53,17 +54,15 @@ def metric_specs(evaluator: Mapping[str, Any], where: str) -> list[dict[str, Any
     kind = str(evaluator.get("type", "IoUMetric")).rpartition(".")[2]
     if kind not in KEYS:
         return [checked_metric(dict(evaluator), f"{where}.type")]
-    for key in evaluator:
-        if key not in (*SHARED_KEYS, *KEYS[kind]):
-            raise UserError(f"{where} has no key '{key}'{nearest(str(key), (*SHARED_KEYS, *KEYS[kind]))}")
+    check_keys(evaluator, (*SHARED_KEYS, *KEYS[kind]), where)
     if kind == "CityscapesMetric":
         return [{"type": "cityscapes"}]
     if kind == "DepthMetric":
         options = {key: evaluator[key] for key in KEYS[kind][:4] if key in evaluator}
         return [{"type": "depth", **options}]
     wanted = evaluator.get("iou_metrics") or ["mIoU"]
-    wanted = list(wanted) if isinstance(wanted, (list, tuple)) else [wanted]
-    specs = [dict(item) if isinstance(item, Mapping) else {"type": item} for item in wanted]
+    items = wanted if isinstance(wanted, (list, tuple)) else [wanted]
+    specs = [dict(item) if isinstance(item, Mapping) else {"type": item} for item in items]
     return [checked_metric(spec, f"{where}.iou_metrics") for spec in specs]
 
 

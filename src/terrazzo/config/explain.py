@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import linecache
 from fnmatch import fnmatchcase
-from pathlib import Path
-from typing import Any
 
 from terrazzo.config.config import Config
-from terrazzo.config.reading.section import Section, plain
+from terrazzo.config.reading.section import lookup, plain
 from terrazzo.config.short_form.expand import is_short
 from terrazzo.config.short_form.origins import sources_of
 from terrazzo.config.v0.upgrade import RENAMED, RENAMED_INSIDE
@@ -187,7 +186,7 @@ def explain(key: str, config: Config | None = None, written: Config | None = Non
     old = RENAMED.get(key) or RENAMED_INSIDE.get(key.rpartition(".")[2])
     text = about(key) or (f"The 0.x name of {old}." if old else None)
     short = written if written is not None and is_short(written) else None
-    holder = next((one for one in (config, short) if one is not None and has(one, key)), None)
+    holder = next((one for one in (config, short) if one and lookup(one, key, NOWHERE) is not NOWHERE), None)
     if text is None and holder is None:
         raise UserError(f"no config key is called '{key}'{nearest(key, known_keys(config))}")
     lines = [f"{key}: {text or 'a variable of the file, or an argument of the type that it belongs to.'}"]
@@ -247,28 +246,8 @@ def known_keys(config: Config | None) -> list[str]:
     return sorted(known)
 
 
-def has(config: Config, key: str) -> bool:
-    return lookup(config, key) is not NOWHERE
-
-
-def lookup(config: Config, key: str) -> Any:
-    """Return the value of a dotted key; NOWHERE if there is no such key."""
-    value: Any = config._values
-    for part in key.split("."):
-        if isinstance(value, (list, tuple)) and part.isdecimal() and int(part) < len(value):
-            value = value[int(part)]
-        elif isinstance(value, Section) and part in value:
-            value = value[part]
-        else:
-            return NOWHERE
-    return value
-
-
 def quoted_line(origin: str) -> str:
     """Return the line at `file:line`, after a colon; nothing where there is no such file."""
     path, _, line = origin.rpartition(":")
-    if not line.isdecimal() or not Path(path).is_file():
-        return ""
-    lines = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
-    text = lines[int(line) - 1].strip() if 0 < int(line) <= len(lines) else ""
+    text = linecache.getline(path, int(line)).strip() if line.isdecimal() else ""
     return f":  {text}" if text else ""

@@ -9,7 +9,7 @@ from typing import Any
 
 from terrazzo.config.config import Config
 from terrazzo.config.custom_imports import import_custom
-from terrazzo.config.reading.files import read_config
+from terrazzo.config.reading.files import SUFFIXES, read_config
 from terrazzo.config.reading.merge import COMMAND_LINE, apply_overrides
 from terrazzo.config.reading.section import Section, convert
 from terrazzo.config.sections import SECTIONS
@@ -18,8 +18,6 @@ from terrazzo.config.v0.upgrade import OWN, RENAMED, is_old, is_old_key, upgrade
 from terrazzo.errors import UserError
 from terrazzo.recipes import RecipeRecord
 from terrazzo.recipes.compose import expand_recipe, is_family
-
-SUFFIXES = (".py", ".yaml", ".yml", ".json")
 
 
 def load_config(

@@ -5,12 +5,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from terrazzo.errors import UserError, nearest
 
-# names in `track` and --track -> the type among `vis_backends`
-TRACKERS = {
+Tracker = Literal["tensorboard", "wandb", "mlflow", "csv"]  # names in `track` and --track
+# name -> the type among `vis_backends`
+TRACKERS: dict[Tracker, str] = {
     "tensorboard": "TensorboardVisBackend",
     "wandb": "WandbVisBackend",
     "mlflow": "MLflowVisBackend",
@@ -20,10 +21,7 @@ TRACKERS = {
 OPTIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "LocalVisBackend": ((), ("save_dir", "img_save_dir", "config_save_file", "scalar_save_file")),
     "TensorboardVisBackend": (("save_dir",), ()),
-    "WandbVisBackend": (
-        ("save_dir", "init_kwargs"),
-        ("define_metric_cfg", "commit", "log_code_name", "watch_kwargs"),
-    ),
+    "WandbVisBackend": (("save_dir", "init_kwargs"), ("define_metric_cfg", "commit", "log_code_name", "watch_kwargs")),
     "MLflowVisBackend": (
         ("save_dir", "exp_name", "run_name", "tags", "params", "tracking_uri"),
         ("artifact_suffix", "tracked_config_keys"),

@@ -32,17 +32,23 @@ def find_cached(name: str) -> Path:
 
     A file from a cache is compared with the sha256 in its name, once. Raises UserError naming the cache searched.
     """
-    if is_file(name):
-        return Path(name)
-    for path in candidates(name):
-        if path.is_file():
-            check(path)
-            return path
+    if path := cached(name):
+        return path
     raise UserError(
         f"the pretrained weights '{name}' are neither a file nor in the cache ({cache_folder()}), and nothing is "
         f"downloaded automatically: `terrazzo weights get {name}` downloads them; or give --pretrained PATH, or "
         "--pretrained none to start from random weights"
     )
+
+
+def cached(name: str) -> Path | None:
+    """The file for a path, or a verified one from the caches; None if there is neither."""
+    if is_file(name):
+        return Path(name)
+    path = next((path for path in candidates(name) if path.is_file()), None)
+    if path is not None:
+        check(path)
+    return path
 
 
 def is_file(name: str) -> bool:

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import terrazzo
 from terrazzo.errors import UserError
-from terrazzo.hub.cache import cache_folder, candidates, check, home, is_file, remember, sha256
+from terrazzo.hub.cache import cache_folder, cached, home, remember, sha256
 from terrazzo.hub.names import OPEN_MMLAB, addresses, digits, file_name, is_address
 from terrazzo.system.files import make_folder, rename_durably
 
@@ -36,12 +36,8 @@ def get_weights(
     Mirrors are tried before the published address, those given here first. Raises UserError where no address has the
     file, where its sha256 is not the one in its name, and where it is not cached when offline.
     """
-    if is_file(name):
-        return Path(name)
-    for path in candidates(name):
-        if path.is_file():
-            check(path)
-            return path
+    if path := cached(name):
+        return path
     forbidden = next((variable for variable in OFFLINE if is_on(variable)), "--offline" if offline else None)
     if forbidden:
         raise UserError(f"'{name}' is not in the cache ({cache_folder()}), and {forbidden} forbids downloading it")

@@ -11,7 +11,7 @@ from terrazzo.recipes import datasets
 from terrazzo.recipes import names_v0 as older
 from terrazzo.recipes import names_v1 as official
 from terrazzo.recipes.methods import all_families, find_method
-from terrazzo.recipes.parts import IMAGENET, Spec, ohem, sgd
+from terrazzo.recipes.parts import Spec, ohem, preprocessor, sgd
 from terrazzo.recipes.plan import Plan
 from terrazzo.recipes.published import RecipeInfo, RecipeRecord, describe
 from terrazzo.recipes.words import Words, parse
@@ -40,7 +40,7 @@ def start(words: Words, data: datasets.Data) -> Plan:
     plan.iterations = words.iterations or plan.iterations
     plan.batch = words.batch or (2 if data.light else 4)
     plan.workers = 2 if data.light and plan.batch == 2 else 4
-    plan.preprocessor = {"type": "SegDataPreProcessor", **IMAGENET, "pad_val": 0, "seg_pad_val": 255, "size": plan.crop}
+    plan.preprocessor = preprocessor(plan.crop)
     plan.train_pipeline = datasets.train_pipeline(data, words.read_crop or words.crop)
     plan.test_pipeline = datasets.test_pipeline(data, words.read_crop or words.crop)
     plan.optimizer = plan.usual_optimizer()

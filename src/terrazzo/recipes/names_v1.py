@@ -103,9 +103,8 @@ GRIDS = (
 SPELLINGS = {"cityscapes": "deeplabv3_r50-d8_4xb2-40k_dsdl-cityscapes-512x1024",
     "voc": "deeplabv3_r50-d8_4xb4-20k_dsdl-voc-512x512",
     "fpn_poolformer_s36_8x4_512x512_40k_ade20k": "fpn_poolformer_s36_8xb4-40k_ade20k-512x512",
-    "pidnet-l_2xb6-120k_1024x1024-cityscapes": "pidnet-l_2xb6-120k_cityscapes-1024x1024",
-    "pidnet-m_2xb6-120k_1024x1024-cityscapes": "pidnet-m_2xb6-120k_cityscapes-1024x1024",
-    "pidnet-s_2xb6-120k_1024x1024-cityscapes": "pidnet-s_2xb6-120k_cityscapes-1024x1024",
+    **{f"pidnet-{size}_2xb6-120k_1024x1024-cityscapes": f"pidnet-{size}_2xb6-120k_cityscapes-1024x1024"
+       for size in "sml"},
     "pspnet_r50-d32_rsb_4xb2-adamw-80k_cityscapes-512x1024": "pspnet_r50-d32-rsb_4xb2-adamw-80k_cityscapes-512x1024",
     "resnest_s101-d8_pspnet_4xb2-80k_cityscapes512x1024": "resnest_s101-d8_pspnet_4xb2-80k_cityscapes-512x1024",
     "setr_vit-l-mla_8xb1-160k_ade20k-512x512": "setr_vit-l_mla_8xb1-160k_ade20k-512x512",

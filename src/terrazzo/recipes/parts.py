@@ -22,6 +22,10 @@ batch_norm = partial(part, "SyncBN", requires_grad=True)
 ohem = partial(part, "OHEMPixelSampler")
 
 
+def preprocessor(crop: list[int]) -> Spec:
+    return part("SegDataPreProcessor", **IMAGENET, pad_val=0, seg_pad_val=255, size=crop)
+
+
 def cross_entropy(weight: float = 1.0, **options: Any) -> Spec:
     return {"type": "CrossEntropyLoss", "use_sigmoid": False, "loss_weight": weight} | options
 

@@ -121,11 +121,6 @@ class Plan:
         """Chen et al., arXiv 1706.05587."""
         return self.head("ASPPHead", channels, index, width, **({"dilations": [1, 12, 24, 36]} | options))
 
-    def separable_aspp_head(self, channels: int, low: int, low_width: int, width: int, **options: Any) -> Spec:
-        """Chen et al., ECCV 2018; `low` channels of the first stage are reduced to `low_width`."""
-        options = {"dilations": [1, 12, 24, 36], "c1_in_channels": low, "c1_channels": low_width} | options
-        return self.head("DepthwiseSeparableASPPHead", channels, 3, width, **options)
-
     def encoding_head(self, channels: list[int], indices: list[int]) -> Spec:
         """Zhang et al., CVPR 2018."""
         options = {"num_codes": 32, "use_se_loss": True, "add_lateral": False}

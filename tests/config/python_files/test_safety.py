@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from terrazzo.config import read_config
+from terrazzo.config.reading.files import read_config
 from terrazzo.errors import UserError
 
 SECONDS = 5.0  # generous for a busy machine: each case takes well under one
@@ -406,7 +406,7 @@ def test_reading_imports_no_torch(tmp_path):
     """Nor anything else that is slow to import."""
     (tmp_path / "config.json").write_text(json.dumps({"a": 1}))
     code = (
-        "import sys; from terrazzo.config import read_config; read_config('config.json');"
+        "import sys; from terrazzo.config.reading.files import read_config; read_config('config.json');"
         "print([m for m in ('torch', 'numpy', 'cv2', 'scipy') if m in sys.modules])"
     )
     assert (

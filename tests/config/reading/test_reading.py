@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from support.paths import shared
-from terrazzo.config import Config, apply_overrides, parse_override, read_config
+from terrazzo.config.config import Config
+from terrazzo.config.reading.files import read_config
+from terrazzo.config.reading.merge import apply_overrides, parse_override
 from terrazzo.errors import UserError
 
 

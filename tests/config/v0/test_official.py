@@ -10,7 +10,7 @@ import torch
 import terrazzo as tz
 from support import golden_models
 from support.golden_configs import configs, twins
-from terrazzo.config import Config
+from terrazzo.config.config import Config
 from terrazzo.config.experiment import make_experiment
 from terrazzo.config.v0.upgrade import is_old, upgrade_config, upgrade_model
 from terrazzo.transforms.compose import Compose

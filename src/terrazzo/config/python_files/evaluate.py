@@ -4,26 +4,13 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable
-from typing import Any
 
-from terrazzo.config.python_files.expressions import BASE_KEY, MISTAKES, ExpressionEvaluator
-from terrazzo.config.python_files.limits import MAX_NESTING, Refused, check_key, weigh
+from terrazzo.config.python_files.expressions import BASE_KEY, ExpressionEvaluator
+from terrazzo.config.python_files.limits import WORDS, Refused, check_key, weigh
 from terrazzo.config.python_files.operations import in_place, iterate
 from terrazzo.config.reading.section import ImportedName, Section
 from terrazzo.errors import nearest
 
-STATEMENT_WORDS: dict[type, str] = {
-    ast.While: "uses a `while` loop",
-    ast.FunctionDef: "defines a function",
-    ast.AsyncFunctionDef: "defines a function",
-    ast.ClassDef: "defines a class",
-    ast.Import: "imports a module",
-    ast.ImportFrom: "imports a module",
-    ast.With: "uses `with` for something other than read_base()",
-    ast.Try: "uses `try`",
-    ast.Raise: "raises an exception",
-    ast.Global: "uses `global`",
-}
 TYPE_SCOPES = ("mmdet", "mmpretrain", "mmcls")  # 1.x files write `mmdet.DiceLoss`, which differs from `DiceLoss`
 
 
@@ -83,20 +70,7 @@ class Evaluator(ExpressionEvaluator):
 
     def execute(self, node: ast.stmt) -> None:
         """Interpret a statement. Raises UserError with the file and the line."""
-        self.nesting += 1
-        try:
-            self.budget.spend()
-            if self.nesting > MAX_NESTING:
-                raise Refused("is nested too deeply")
-            handler: Callable[[Any], None] | None = getattr(self, f"do_{type(node).__name__}", None)
-            if handler is None:
-                kind = type(node).__name__
-                raise Refused(STATEMENT_WORDS.get(type(node), f"uses a statement that configs cannot ({kind})"))
-            handler(node)
-        except (Refused, *MISTAKES) as error:
-            raise self.blame(error, node) from None
-        finally:
-            self.nesting -= 1
+        self.interpret(node, "do", "a statement")
 
     def execute_all(self, body: list[ast.stmt]) -> None:
         for statement in body:
@@ -129,9 +103,7 @@ class Evaluator(ExpressionEvaluator):
             self.assign(target, in_place(kind, value, self.evaluate(node.value), self.budget))
             return
         owner = self.evaluate(target.value)
-        key = (
-            self.evaluate(target.slice) if isinstance(target, ast.Subscript) else self.attribute_key(owner, target.attr)
-        )
+        key = self.key_of(owner, target)
         value = in_place(kind, self.item(owner, key), self.evaluate(node.value), self.budget)
         self.set_item(owner, key, value, target)
 
@@ -140,14 +112,11 @@ class Evaluator(ExpressionEvaluator):
             if isinstance(target, ast.Name):
                 self.lookup(target.id)
                 self.names.pop(target.id)
-            elif isinstance(target, ast.Subscript):
+            elif isinstance(target, (ast.Subscript, ast.Attribute)):
                 owner = self.evaluate(target.value)
-                key = self.evaluate(target.slice)
+                key = self.key_of(owner, target)
                 check_key(key, self.budget)
                 del owner[key]
-            elif isinstance(target, ast.Attribute):
-                owner = self.evaluate(target.value)
-                del owner[self.attribute_key(owner, target.attr)]
             else:
                 raise Refused("deletes something that configs cannot")
 
@@ -186,7 +155,7 @@ class Evaluator(ExpressionEvaluator):
     def do_ImportFrom(self, node: ast.ImportFrom) -> None:
         module = node.module or ""
         if node.level or not self.may_name(module) or any(alias.name == "*" for alias in node.names):
-            raise Refused(STATEMENT_WORDS[ast.ImportFrom])
+            raise Refused(WORDS[ast.ImportFrom])
         scope = module.split(".")[0]
         prefix = f"{scope}." if scope in TYPE_SCOPES else ""
         for alias in node.names:
@@ -196,27 +165,25 @@ class Evaluator(ExpressionEvaluator):
     def do_Import(self, node: ast.Import) -> None:
         for alias in node.names:
             if not self.may_name(alias.name):
-                raise Refused(STATEMENT_WORDS[ast.Import])
+                raise Refused(WORDS[ast.Import])
             name = alias.asname or alias.name.split(".")[0]
             self.bind(name, ImportedName(alias.name.split(".")[-1]), node)
             self.imported.add(name)
 
     def do_With(self, node: ast.With) -> None:
         if self.import_base is None or not is_read_base(node):
-            raise Refused(STATEMENT_WORDS[ast.With])
+            raise Refused(WORDS[ast.With])
         for statement in node.body:
             if not isinstance(statement, ast.ImportFrom):
                 raise Refused("has something other than `from ... import ...` within read_base()")
             base = self.import_base(statement)
             for alias in statement.names:
-                self.take_base_names(base, alias)
-
-    def take_base_names(self, base: Section, alias: ast.alias) -> None:
-        if alias.name == "*":
-            self.imported -= set(base)
-            self.names.absorb(base)
-        elif alias.name in base:
-            self.names.put(alias.asname or alias.name, base[alias.name], base.origin_of(alias.name))
-            self.imported.discard(alias.asname or alias.name)
-        else:
-            raise NameError(f"the base file has no variable '{alias.name}'{nearest(alias.name, base)}")
+                taken = Section()
+                if alias.name == "*":
+                    taken.absorb(base)
+                elif alias.name in base:
+                    taken.put(alias.asname or alias.name, base[alias.name], base.origin_of(alias.name))
+                else:
+                    raise NameError(f"the base file has no variable '{alias.name}'{nearest(alias.name, base)}")
+                self.imported -= set(taken)
+                self.names.absorb(taken)

@@ -11,6 +11,7 @@ from terrazzo.config.python_files.limits import (
     MAX_ITEMS,
     MAX_KEYS,
     MAX_NESTING,
+    WORDS,
     ComputeBudget,
     Refused,
     check,
@@ -34,21 +35,8 @@ from terrazzo.errors import UserError, nearest
 
 BASE_KEY = "_base_"
 MISTAKES = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    NameError,
-    RecursionError,
-    TypeError,
-    ValueError,
-)
-EXPRESSION_WORDS: dict[type, str] = {
-    ast.Lambda: "defines a function (lambda)",
-    ast.NamedExpr: "uses `:=`",
-    ast.Await: "uses `await`",
-    ast.Yield: "uses `yield`",
-}
+    ArithmeticError, AssertionError, AttributeError, LookupError, NameError, RecursionError, TypeError, ValueError,
+)  # fmt: skip
 
 
 class ExpressionEvaluator:
@@ -67,21 +55,29 @@ class ExpressionEvaluator:
         if isinstance(error, UserError):
             return error
         if isinstance(error, Refused):
-            return refused(self.path, line, self.lines, str(error))
+            text = f"the config {error}; configs are evaluated by a safe subset of Python"
+            return UserError(
+                f"{show_line(self.path, line, self.lines, text)}\n"
+                "Rewrite it in plain values, or, if you trust its author, run it as Python: --trust-config (trust=True)"
+            )
         text = f"no key or item {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
         return UserError(show_line(self.path, line, self.lines, text))
 
     def evaluate(self, node: ast.expr) -> Any:
         """The value of an expression. Raises UserError with the file and the line."""
+        return self.interpret(node, "get", "an expression")
+
+    def interpret(self, node: ast.AST, prefix: str, kind: str) -> Any:
+        """Call the method of this class, `PREFIX_TYPE`, that handles a node. Raises UserError."""
         self.nesting += 1
         try:
             self.budget.spend()
             if self.nesting > MAX_NESTING:
                 raise Refused("is nested too deeply")
-            handler: Callable[[Any], Any] | None = getattr(self, f"get_{type(node).__name__}", None)
+            name = type(node).__name__
+            handler: Callable[[Any], Any] | None = getattr(self, f"{prefix}_{name}", None)
             if handler is None:
-                kind = type(node).__name__
-                raise Refused(EXPRESSION_WORDS.get(type(node), f"uses an expression that configs cannot ({kind})"))
+                raise Refused(WORDS.get(type(node), f"uses {kind} that configs cannot ({name})"))
             return handler(node)
         except (Refused, *MISTAKES) as error:
             raise self.blame(error, node) from None
@@ -330,11 +326,9 @@ class ExpressionEvaluator:
             self.bind(target.id, value, target)
         elif isinstance(target, (ast.Tuple, ast.List)):
             self.unpack(target.elts, iterate(value, self.budget))
-        elif isinstance(target, ast.Subscript):
-            self.set_item(self.evaluate(target.value), self.evaluate(target.slice), value, target)
-        elif isinstance(target, ast.Attribute):
+        elif isinstance(target, (ast.Subscript, ast.Attribute)):
             owner = self.evaluate(target.value)
-            self.set_item(owner, self.attribute_key(owner, target.attr), value, target)
+            self.set_item(owner, self.key_of(owner, target), value, target)
         else:
             raise Refused("assigns to something that configs cannot")
 
@@ -378,6 +372,12 @@ class ExpressionEvaluator:
         else:
             raise TypeError(f"a value of type {type(owner).__name__} has no items that can be set")
 
+    def key_of(self, owner: Any, target: ast.Subscript | ast.Attribute) -> Any:
+        """The key that `owner[key]` or `owner.key` names."""
+        if isinstance(target, ast.Subscript):
+            return self.evaluate(target.slice)
+        return self.attribute_key(owner, target.attr)
+
     def attribute_key(self, owner: Any, name: str) -> str:
         """The key of `owner.name`: attributes are keys of dicts; no other value has any."""
         if name.startswith("_"):
@@ -392,11 +392,3 @@ def show_line(path: Path, number: int, lines: list[str], text: str) -> str:
     line = lines[number - 1].rstrip() if 0 < number <= len(lines) else ""
     line = line if len(line) <= 160 else line[:157] + "..."
     return f"{path}:{number}: {text}\n    {number} | {line}"
-
-
-def refused(path: Path, number: int, lines: list[str], reason: str) -> UserError:
-    """The error for something outside the safe subset, with the way out."""
-    return UserError(
-        show_line(path, number, lines, f"the config {reason}; configs are evaluated by a safe subset of Python")
-        + "\nRewrite it in plain values, or, if you trust its author, run it as Python: --trust-config (trust=True)."
-    )

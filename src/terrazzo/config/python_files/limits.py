@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from typing import Any
 
 MAX_STEPS = 150_000  # evaluated nodes, copied items and the like; the largest official config takes 14,000
@@ -19,6 +20,25 @@ MAX_FILES = 300  # base files of one config, each counted as often as it is read
 
 SCALARS = (str, int, float, bool, type(None))
 CONTAINERS = (list, tuple, dict, set)
+
+
+# what a message says that a config does, for the nodes of a syntax tree that are refused
+WORDS: dict[type, str] = {
+    ast.Lambda: "defines a function (lambda)",
+    ast.NamedExpr: "uses `:=`",
+    ast.Await: "uses `await`",
+    ast.Yield: "uses `yield`",
+    ast.While: "uses a `while` loop",
+    ast.FunctionDef: "defines a function",
+    ast.AsyncFunctionDef: "defines a function",
+    ast.ClassDef: "defines a class",
+    ast.Import: "imports a module",
+    ast.ImportFrom: "imports a module",
+    ast.With: "uses `with` for something other than read_base()",
+    ast.Try: "uses `try`",
+    ast.Raise: "raises an exception",
+    ast.Global: "uses `global`",
+}
 
 
 class Refused(Exception):

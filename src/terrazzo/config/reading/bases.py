@@ -24,16 +24,11 @@ DATA = (
 )  # fmt: skip
 # file of `_base_/models` -> the model's words in recipe names, where they differ
 MODELS = {
-    "bisenetv2": "bisenetv2_fcn",
-    "cgnet": "cgnet_fcn",
-    "deeplabv3_unet_s5-d16": "unet-s5-d16_deeplabv3",
-    "fcn_unet_s5-d16": "unet-s5-d16_fcn",
+    **{name: f"{name}_fcn" for name in ("bisenetv2", "cgnet")},
+    **{f"{head}_unet_s5-d16": f"unet-s5-d16_{head}" for head in ("deeplabv3", "fcn", "pspnet")},
     "lraspp_m-v3-d8": "mobilenet-v3-d8_lraspp",
-    "pspnet_unet_s5-d16": "unet-s5-d16_pspnet",
     "segmenter_vit-b16_mask": "segmenter_vit-b_mask",
-    "setr_mla": "setr_vit-l_mla",
-    "setr_naive": "setr_vit-l_naive",
-    "setr_pup": "setr_vit-l_pup",
+    **{f"setr_{head}": f"setr_vit-l_{head}" for head in ("mla", "naive", "pup")},
     "stdc": "stdc1",
     "twins_pcpvt-s_fpn": "twins_pcpvt-s_fpn_fpnhead",
     "twins_pcpvt-s_upernet": "twins_pcpvt-s_uperhead",
@@ -44,11 +39,9 @@ MODELS = {
 }
 # file of `_base_/datasets` -> the data set's word in recipe names, where they differ
 DATASETS = {
-    "chase_db1": "chase-db1",
     "mapillary_v1_65": "mapillary_v1",
-    "pascal_context": "pascal-context",
-    "pascal_context_59": "pascal-context-59",
     "pascal_voc12_aug": "voc12aug",
+    **{name: name.replace("_", "-") for name in ("chase_db1", "pascal_context", "pascal_context_59")},
 }
 
 

@@ -26,6 +26,12 @@ class Section(dict):
         """The location at which a key was set, "file:line", or None."""
         return self._origins.get(key)
 
+    def take(self, other: Section, key: Any, name: str | None = None) -> None:
+        """Copy a key of another section, and its origin, to a dotted key of this one if that is given."""
+        group, _, last = (name or "").rpartition(".")
+        target = self.setdefault(group, Section()) if group else self
+        target.put(last or key, other[key], other.origin_of(key))
+
     def absorb(self, other: Mapping[Any, Any], origin: str | None = None) -> None:
         """`dict.update` that copies the origins of another section too."""
         for key, value in other.items():
@@ -108,6 +114,18 @@ def plain(value: Any) -> Any:
         return [plain(item) for item in value]
     if isinstance(value, tuple):
         return tuple(plain(item) for item in value)
+    return value
+
+
+def lookup(value: Any, key: str, default: Any = None) -> Any:
+    """The value of a dotted key, whose numbers are indices of lists; `default` if there is no such key."""
+    for part in key.split("."):
+        if isinstance(value, (list, tuple)) and part.isdecimal() and int(part) < len(value):
+            value = value[int(part)]
+        elif isinstance(value, Mapping) and part in value:
+            value = value[part]
+        else:
+            return default
     return value
 
 

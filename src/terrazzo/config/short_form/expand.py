@@ -10,21 +10,26 @@ from terrazzo import recipes
 from terrazzo.config.classes import set_classes
 from terrazzo.config.experiment import AMP_DTYPES
 from terrazzo.config.reading.merge import merge
-from terrazzo.config.reading.section import DELETE_KEY, Section
+from terrazzo.config.reading.section import DELETE_KEY, Section, convert
 from terrazzo.config.sections import SECTIONS, VARIABLES
-from terrazzo.config.short_form.data import data_problems, dataset
-from terrazzo.config.short_form.images import ImageKind, image_kind, image_problems, set_in_channels
+from terrazzo.config.short_form.data import (
+    ImageKind,
+    data_problems,
+    dataset,
+    image_kind,
+    image_problems,
+    set_in_channels,
+)
 from terrazzo.config.short_form.messages import Problem, problems_of, report
-from terrazzo.config.short_form.origins import with_origins
+from terrazzo.config.short_form.origins import UNCHANGED, with_origins
 from terrazzo.config.v0.upgrade import is_old, upgrade_config
 from terrazzo.errors import UserError
 from terrazzo.recipes.compose import tta_pipeline
-from terrazzo.recipes.parts import IMAGENET
+from terrazzo.recipes.parts import preprocessor
 
 if TYPE_CHECKING:
     from terrazzo.config.short_form.schema import DataKeys, ShortForm
 
-SWITCHES = ("compile", "channels_last", "activation_checkpointing", "find_unused_parameters")
 SHARED = ("model", "custom_imports")  # sections of both, with the same keys
 DEFAULT_LENGTH = 20000
 
@@ -70,7 +75,7 @@ def expand(values: Mapping[str, Any], path: Path | None = None) -> Section:
         "val_evaluator": {"type": "IoUMetric", "iou_metrics": ["mIoU"]},
         "test_evaluator": {"type": "IoUMetric", "iou_metrics": ["mIoU"]},
         **training_sections(form, optimizer_section(form, parts["optimizer"])),
-        **given(form, ("custom_imports", "track", "val_pictures")),
+        **given(form, UNCHANGED),
     }
     return with_origins(expanded, values)
 
@@ -109,35 +114,24 @@ def contradictions(form: ShortForm) -> Iterator[Problem]:
         yield Problem("class_weight", text)
 
 
-def with_changes(model: Mapping[str, Any], changes: Mapping[str, Any]) -> Section:
+def with_changes(model: Mapping[str, Any], changes: dict[str, Any]) -> Section:
     """Return the recipe's model with the user's keys over it; a part of another type replaces the recipe's."""
-    marked = Section()
-    marked.absorb(changes)
-    for key, value in changes.items():
+    marked = convert(changes, Section)
+    for key, value in marked.items():
         part = model.get(key)
-        if not isinstance(part, Mapping) or not isinstance(value, Mapping):
-            continue
-        if value.get("type") not in (None, part.get("type")):
-            replacement = Section()
-            replacement.absorb(value)
-            replacement[DELETE_KEY] = True
-            marked.put(key, replacement, marked.origin_of(key))
+        if isinstance(part, dict) and isinstance(value, dict) and value.get("type") not in (None, part.get("type")):
+            value[DELETE_KEY] = True
     return merge(model, marked, "model")
 
 
 def optimizer_section(form: ShortForm, usual: Mapping[str, Any]) -> Section:
     """Return the optimizer's arguments; one of another type does not take the recipe's."""
     section, changes = Section(), form.optimizer or {}
-    if "type" not in changes:
-        section.absorb(usual)
-    section.absorb(changes)
+    for part in (changes,) if "type" in changes else (usual, changes):
+        section.absorb(part)
     if form.lr is not None:
         section.put("lr", form.lr, None)
     return section
-
-
-def preprocessor(crop: list[int]) -> dict[str, Any]:
-    return {"type": "SegDataPreProcessor", **IMAGENET, "pad_val": 0, "seg_pad_val": 255, "size": crop}
 
 
 def recipe_parts(name: str, classes: list[str], crop: list[int]) -> dict[str, Any]:
@@ -154,14 +148,10 @@ def recipe_parts(name: str, classes: list[str], crop: list[int]) -> dict[str, An
 
 def set_class_weight(spec: Any, weights: str | list[float]) -> None:
     """Give every cross-entropy of a model the class weights; `auto` is computed when training starts."""
-    if isinstance(spec, (list, tuple)):
-        for item in spec:
-            set_class_weight(item, weights)
-    elif isinstance(spec, Section):
-        if spec.get("type") == "CrossEntropyLoss":
-            spec.put("class_weight", weights if isinstance(weights, str) else list(weights), None)
-        for value in spec.values():
-            set_class_weight(value, weights)
+    if isinstance(spec, Section) and spec.get("type") == "CrossEntropyLoss":
+        spec.put("class_weight", weights if isinstance(weights, str) else list(weights), None)
+    for part in spec.values() if isinstance(spec, dict) else spec if isinstance(spec, (list, tuple)) else ():
+        set_class_weight(part, weights)
 
 
 def loaders(form: ShortForm, images: ImageKind, path: Path | None) -> dict[str, Any]:
@@ -230,7 +220,6 @@ def training_sections(form: ShortForm, optimizer: Mapping[str, Any]) -> dict[str
     val_interval = form.val_interval or max(1, length // 20)
 
     settings: dict[str, Any] = {
-        **given(form, SWITCHES),
         "optim_wrapper": wrapper,
         "param_scheduler": [
             {"type": "LinearLR", "start_factor": 0.1, "begin": 0, "end": warmup, **unit},

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel, ValidationError
     from pydantic.fields import FieldInfo
 
-    from terrazzo.config.short_form.types import Expected, Within
+    from terrazzo.config.short_form.types import Expected
 
 LONGEST_VALUE = 100  # characters of a value in a message
 
@@ -68,7 +68,7 @@ def section_of(field: FieldInfo) -> type[BaseModel] | None:
     return next((kind for kind in candidates if hasattr(kind, "model_fields")), None)
 
 
-def expectations(field: FieldInfo) -> Iterator[Expected | Within]:
+def expectations(field: FieldInfo) -> Iterator[Expected]:
     """Yield what the type of a key accepts, from its outermost annotation inwards."""
     waiting = [*field.metadata, field.annotation]
     while waiting:

@@ -6,11 +6,27 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
-from terrazzo.config.reading.section import Section
+from terrazzo.config.reading.section import Section, lookup
 from terrazzo.config.short_form.data import KEPT
 from terrazzo.config.short_form.messages import origin_of
 
+# keys that the expanded config has under the same name
+UNCHANGED = (
+    "compile", "channels_last", "activation_checkpointing", "find_unused_parameters", "custom_imports", "track",
+    "val_pictures",
+)  # fmt: skip
 LENGTH = ("iterations", "epochs")
+SPLITS = {"train": ("data.train",), "val": ("data.val",), "test": ("data.test", "data.val")}
+FILES = {"ann_file": (), "data_prefix.img_path": ("data.images",), "data_prefix.seg_map_path": ("data.labels",)}
+DATASET = {
+    "data_root": "root",
+    "metainfo.classes": "classes",
+    "metainfo.palette": "palette",
+    "ignore": "ignore",
+    "exclude": "exclude",
+    "holdout": "val",
+    **{name: key for key, name in KEPT.items()},
+}
 # pattern of an expanded key (steps and hooks by their type) -> keys that set it: of the first match, the first given
 SOURCES: dict[str, tuple[str, ...]] = {
     "model.data_preprocessor.size": ("crop",),
@@ -29,22 +45,12 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "train_dataloader.drop_last": LENGTH,
     "train_dataloader.sampler.type": ("rare_class_sampling", *LENGTH),
     "train_dataloader.sampler.temperature": ("rare_class_sampling",),
-    "*.dataset.data_root": ("data.root",),
-    "*.dataset.metainfo.classes": ("data.classes",),
-    "*.dataset.metainfo.palette": ("data.palette",),
-    "*.dataset.ignore": ("data.ignore",),
-    "*.dataset.exclude": ("data.exclude",),
-    **{f"*.dataset.{name}": (f"data.{key}",) for key, name in KEPT.items()},
-    "*.dataset.holdout": ("data.val",),
-    "train_dataloader.dataset.ann_file": ("data.train",),
-    "val_dataloader.dataset.ann_file": ("data.val",),
-    "test_dataloader.dataset.ann_file": ("data.test", "data.val"),
-    "train_dataloader.dataset.data_prefix.img_path": ("data.images", "data.train"),
-    "val_dataloader.dataset.data_prefix.img_path": ("data.images", "data.val"),
-    "test_dataloader.dataset.data_prefix.img_path": ("data.images", "data.test", "data.val"),
-    "train_dataloader.dataset.data_prefix.seg_map_path": ("data.labels", "data.train"),
-    "val_dataloader.dataset.data_prefix.seg_map_path": ("data.labels", "data.val"),
-    "test_dataloader.dataset.data_prefix.seg_map_path": ("data.labels", "data.test", "data.val"),
+    **{f"*.dataset.{name}": (f"data.{key}",) for name, key in DATASET.items()},
+    **{
+        f"{split}_dataloader.dataset.{name}": (*folder, *keys)
+        for split, keys in SPLITS.items()
+        for name, folder in FILES.items()
+    },
     "*LoadImageFromFile.color_type": ("in_channels",),
     "*LoadImageFromFile.bands": ("data.bands", "in_channels"),
     "*pipeline.Resize.*": ("resize",),
@@ -55,31 +61,20 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "optim_wrapper.dtype": ("amp",),
     "optim_wrapper.optimizer.lr": ("lr", "recipe"),
     "optim_wrapper.optimizer.*": ("recipe",),
-    "param_scheduler.*.begin": LENGTH,
-    "param_scheduler.*.end": LENGTH,
-    "param_scheduler.*.by_epoch": LENGTH,
-    "param_scheduler.*.convert_to_iter_based": LENGTH,
+    **{f"param_scheduler.*.{key}": LENGTH for key in ("begin", "end", "by_epoch", "convert_to_iter_based")},
     "train_cfg.type": LENGTH,
     "train_cfg.max_iters": ("iterations",),
     "train_cfg.max_epochs": ("epochs",),
     "train_cfg.val_interval": ("val_interval", *LENGTH),
-    "train_cfg.time_limit": ("time_limit",),
-    "train_cfg.skip_nan": ("skip_nan",),
+    **{f"train_cfg.{key}": (key,) for key in ("time_limit", "skip_nan")},
     "default_hooks.logger.interval": ("log_interval",),
     "default_hooks.checkpoint.interval": ("checkpoint_interval", "val_interval", *LENGTH),
     "default_hooks.checkpoint.by_epoch": LENGTH,
-    "randomness.seed": ("seed",),
-    "randomness.deterministic": ("deterministic",),
+    **{f"randomness.{key}": (key,) for key in ("seed", "deterministic")},
     "strategy*": ("fsdp",),
     "custom_hooks.EMAHook.*": ("ema", "swa"),
     "custom_hooks.EarlyStoppingHook.*": ("early_stopping",),
-    "compile": ("compile",),
-    "channels_last": ("channels_last",),
-    "activation_checkpointing": ("activation_checkpointing",),
-    "find_unused_parameters": ("find_unused_parameters",),
-    "custom_imports": ("custom_imports",),
-    "track": ("track",),
-    "val_pictures": ("val_pictures",),
+    **{key: (key,) for key in UNCHANGED},
 }
 
 
@@ -101,14 +96,14 @@ def with_origins(expanded: Any, written: Mapping[str, Any], path: str = "") -> A
     return section
 
 
-def step_name(item: Any, index: int) -> str:
+def step_name(item: Any, index: int | str) -> str:
     """Return how a list's item is called in a path: by its type, else by its index."""
     return str(item.get("type", index) if isinstance(item, Mapping) else index)
 
 
 def line_of(path: str, written: Mapping[str, Any]) -> str | None:
     """Return the line of the first key given among those that set an expanded key."""
-    return next((origin_of(written, key) for key in sources(path) if is_given(written, key)), None)
+    return next((origin_of(written, key) for key in sources(path) if lookup(written, key) is not None), None)
 
 
 def sources(path: str) -> tuple[str, ...]:
@@ -118,17 +113,9 @@ def sources(path: str) -> tuple[str, ...]:
 
 def sources_of(expanded: Mapping[str, Any], key: str) -> tuple[str, ...]:
     """Return the keys of the short form that set a dotted key, given with the indices of steps and hooks."""
-    value: Any = expanded
-    names = []
-    for part in key.split("."):
-        is_item = isinstance(value, (list, tuple)) and part.isdecimal() and int(part) < len(value)
-        value = value[int(part)] if is_item else value.get(part) if isinstance(value, Mapping) else None
-        names.append(step_name(value, int(part)) if is_item else part)
-    return sources(".".join(names))
-
-
-def is_given(written: Mapping[str, Any], key: str) -> bool:
-    value: Any = written
-    for part in key.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    return value is not None
+    parts = key.split(".")
+    paths = (".".join(parts[:count]) for count in range(1, len(parts) + 1))
+    pairs = zip(parts, paths, strict=True)
+    return sources(
+        ".".join(step_name(lookup(expanded, path), part) if part.isdecimal() else part for part, path in pairs)
+    )

@@ -17,10 +17,15 @@ FILE = Path(__file__).with_name("schema.json")  # what `json_schema` returns, fo
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
+def key(about: str, default: Any = None, **more: Any) -> Any:
+    """A key of the short form: what it does, and its default; `...` makes it required."""
+    return Field(default, description=about, **more)
+
+
 class Keys(BaseModel):
     """A section of the short form; an empty key counts as omitted unless it is one of `never_empty`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     never_empty: ClassVar[frozenset[str]] = frozenset()
 
     @model_validator(mode="before")
@@ -35,8 +40,8 @@ class Keys(BaseModel):
 class EarlyStopping(Keys):
     """When training ends before its last step."""
 
-    patience: t.Count = Field(5, description="Validations without a better score after which training ends.")
-    min_delta: t.Number = Field(0.0, description="The gain over the best score that counts as better.")
+    patience: t.Count = key("Validations without a better score after which training ends.", 5)
+    min_delta: t.Number = key("The gain over the best score that counts as better.", 0.0)
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: Any, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
@@ -48,49 +53,35 @@ class DataKeys(Keys):
 
     never_empty = frozenset({"root", "images", "labels", "classes"})
 
-    root: t.FolderName = Field(".", description="Folder of the data set, relative to this file.")
-    images: t.FolderName = Field(
-        "images",
-        description="Folder of the images below `root`, with a folder for each split; `{split}` inserts its name.",
+    root: t.FolderName = key("Folder of the data set, relative to this file.", ".")
+    images: t.FolderName = key(
+        "Folder of the images below `root`, with a folder for each split; `{split}` inserts its name.", "images"
     )
-    labels: t.FolderName = Field(
-        "labels",
-        description="Folder of the labels below `root`, laid out as the images; a COCO file for `label_format: coco`.",
+    labels: t.FolderName = key(
+        "Folder of the labels below `root`, laid out as the images; a COCO file for `label_format: coco`.", "labels"
     )
-    train: t.Split | None = Field(
-        None, description="Folder of the training images, or a file that lists their names (default: train)."
+    train: t.Split | None = key("Folder of the training images, or a file that lists their names (default: train).")
+    val: t.ValidationSplit | None = key(
+        "Folder of the validation images, a file that lists their names, or the share of the training images to hold "
+        "out, such as 0.2 (default: val)."
     )
-    val: t.ValidationSplit | None = Field(
-        None,
-        description="Folder of the validation images, a file that lists their names, or the share of the training "
-        "images to hold out, such as 0.2 (default: val).",
+    test: t.Split | None = key("Folder of the test images, or a file that lists their names (default: those of `val`).")
+    classes: t.Classes = key("Class names, in the order of the label values.", ...)
+    palette: t.Palette | None = key("A colour [red, green, blue] for each class.")
+    ignore: t.LabelValues | None = key("Label values whose pixels do not count; names of classes in a `label_format`.")
+    label_map: t.LabelMap | None = key(
+        "Stored label value (or name, in a `label_format`) to class, or to 255: ignored."
     )
-    test: t.Split | None = Field(
-        None, description="Folder of the test images, or a file that lists their names (default: the validation set)."
+    reduce_zero_label: t.Switch | None = key("Ignore label 0 and lower the other label values by one.")
+    bands: t.Bands | None = key("Bands to read from TIFF or .npy images, numbered from 1; needs `mean` and `std`.")
+    label_format: t.LabelFormat | None = key(
+        "Format of labels that are not images of class numbers: coco, cvat, labelme, rgb, voc or yolo, or a mapping of "
+        "its `type` and options."
     )
-    classes: t.Classes = Field(description="Class names, in the order of the label values.")
-    palette: t.Palette | None = Field(None, description="A colour [red, green, blue] for each class.")
-    ignore: t.LabelValues | None = Field(
-        None, description="Label values whose pixels do not count; names of classes in a `label_format`."
-    )
-    label_map: t.LabelMap | None = Field(
-        None, description="Stored label value (or name, in a `label_format`) to class; 255 ignores its pixels."
-    )
-    reduce_zero_label: t.Switch | None = Field(
-        None, description="Ignore label 0 and lower the other label values by one."
-    )
-    bands: t.Bands | None = Field(
-        None, description="Bands to read from TIFF or .npy images, numbered from 1; needs `mean` and `std`."
-    )
-    label_format: t.LabelFormat | None = Field(
-        None,
-        description="Format of labels that are not images of class numbers: coco, cvat, labelme, rgb, voc or yolo, or "
-        "a mapping of its `type` and options.",
-    )
-    image_suffix: t.Suffix | None = Field(None, description="End of the image files' names, such as .jpg.")
-    label_suffix: t.Suffix | None = Field(None, description="End of the label files' names, such as _mask.png.")
-    exclude: t.Names | None = Field(None, description="Ends of the paths of images to skip.")
-    cache: t.Storage | None = Field(None, description="Where decoded images and labels are kept between epochs.")
+    image_suffix: t.Suffix | None = key("End of the image files' names, such as .jpg.")
+    label_suffix: t.Suffix | None = key("End of the label files' names, such as _mask.png.")
+    exclude: t.Names | None = key("Ends of the paths of images to skip.")
+    cache: t.Storage | None = key("Where decoded images and labels are kept between epochs.")
 
 
 class ShortForm(Keys):
@@ -98,107 +89,77 @@ class ShortForm(Keys):
 
     never_empty = frozenset({"recipe", "data", "crop", "ratio_range"})
 
-    recipe: Annotated[str, t.Expected("a family or a recipe of `terrazzo recipe list`")] = Field(
-        description="A family of networks, such as fastscnn or segformer, or a name from `terrazzo recipe list`."
+    recipe: Annotated[str, t.Expected("a family or a recipe of `terrazzo recipe list`")] = key(
+        "A family of networks, such as fastscnn or segformer, or a name from `terrazzo recipe list`.", ...
     )
-    data: Annotated[DataKeys, t.Expected("a section with root, images, labels and classes")] = Field(
-        description="Where images and labels are stored, and the classes."
+    data: Annotated[DataKeys, t.Expected("a section with root, images, labels and classes")] = key(
+        "Where images and labels are stored, and the classes.", ...
     )
-    model: t.ModelChanges | None = Field(
-        None, description="Keys to change in the recipe's model, as the 1.x vocabulary names them."
+    model: t.ModelChanges | None = key("Keys to change in the recipe's model, as the 1.x vocabulary names them.")
+    optimizer: t.OptimizerChanges | None = key(
+        "Keys to change in the recipe's optimizer; another `type` starts without the recipe's keys."
     )
-    optimizer: t.OptimizerChanges | None = Field(
-        None, description="Keys to change in the recipe's optimizer; another `type` starts without the recipe's keys."
+    lr: t.Rate | None = key(
+        "Learning rate (default: the recipe's); it rises over the first twentieth of the run and falls to 0 afterwards."
     )
-    lr: t.Rate | None = Field(
-        None,
-        description="Learning rate (default: the recipe's); it rises over the first twentieth of the run and falls "
-        "to 0 afterwards.",
+    pretrained: t.Weights | None = key("Weights that the backbone starts from: a file, a name in the cache, or none.")
+    batch: t.Batch = key("Images in a training step, on each device.", 8)
+    iterations: t.Count | None = key("Training steps of the whole run (default: 20000).")
+    epochs: t.Count | None = key("Epochs of the whole run, instead of `iterations`.")
+    val_interval: t.Count | None = key(
+        "Steps, or epochs if `epochs` is set, between validations (default: 1/20 of the run)."
     )
-    pretrained: t.Weights | None = Field(
-        None, description="Weights that the backbone starts from: a file, a name in the local cache, or none."
+    checkpoint_interval: t.Count | None = key(
+        "Steps between checkpoints, or epochs with `epochs` (default: `val_interval`)."
     )
-    batch: t.Batch = Field(8, description="Images in a training step, on each device.")
-    iterations: t.Count | None = Field(None, description="Training steps of the whole run (default: 20000).")
-    epochs: t.Count | None = Field(None, description="Epochs of the whole run, instead of `iterations`.")
-    val_interval: t.Count | None = Field(
-        None,
-        description="Steps between validations, or epochs if `epochs` is set (default: a twentieth of the run).",
+    log_interval: t.Count = key("Steps between lines of the log.", 50)
+    resize: t.Size | None = key(
+        "Height x width that images are scaled to fit into, such as 540x720, in training, validation and prediction."
     )
-    checkpoint_interval: t.Count | None = Field(
-        None, description="Steps between checkpoints, or epochs if `epochs` is set (default: `val_interval`)."
+    ratio_range: t.RatioRange = key("Training images are scaled by a random factor between these two.", [0.5, 2.0])
+    crop: t.Size = key(
+        "Height x width of the crops that training sees, such as 360x480.", [512, 512], examples=["512x512"]
     )
-    log_interval: t.Count = Field(50, description="Steps between lines of the log.")
-    resize: t.Size | None = Field(
-        None,
-        description="Height x width that images are scaled to fit into, such as 540x720, in training, validation and "
-        "prediction.",
+    in_channels: t.Channels | None = key(
+        "Channels of the images: 3 (default), 1 for greyscale, or the number of bands."
     )
-    ratio_range: t.RatioRange = Field(
-        [0.5, 2.0], description="Training images are scaled by a random factor between these two."
+    mean: t.PerChannel | None = key("Mean of each channel, as `terrazzo data stats` computes it, or none: no scaling.")
+    std: t.PerChannel | None = key("Standard deviation of each channel (`terrazzo data stats` computes it), or none.")
+    class_weight: t.ClassWeights | None = key("Weight of each class in the loss; auto: from how often each occurs.")
+    rare_class_sampling: t.Temperature = key(
+        "Show images with rare classes more often; a number sets the temperature (true: 0.01).", False
     )
-    crop: t.Size = Field(
-        [512, 512], description="Height x width of the crops that training sees, such as 360x480.", examples=["512x512"]
-    )
-    in_channels: t.Channels | None = Field(
-        None, description="Channels of the images: 3 (default), 1 for greyscale, more for images with as many bands."
-    )
-    mean: t.PerChannel | None = Field(
-        None, description="Mean of each channel (`terrazzo data stats` computes it), or none: values stay as they are."
-    )
-    std: t.PerChannel | None = Field(
-        None, description="Standard deviation of each channel (`terrazzo data stats` computes it), or none."
-    )
-    class_weight: t.ClassWeights | None = Field(
-        None, description="Weight of each class in the loss, or auto: from how often each class occurs."
-    )
-    rare_class_sampling: t.Temperature = Field(
-        False, description="Show images with rare classes more often; a number sets the temperature (true: 0.01)."
-    )
-    amp: t.Precision = Field(False, description="Mixed precision: true (the best type of the device), bf16 or fp16.")
-    ema: t.EmaShare = Field(
-        False, description="Score and save a moving average of the weights, which keeps this share (true: 0.999)."
-    )
-    swa: t.SwaShare = Field(
-        False, description="Score and save the mean of the weights from this share of the run on (true: 0.75)."
-    )
+    amp: t.Precision = key("Mixed precision: true (the best type of the device), bf16 or fp16.", False)
+    ema: t.EmaShare = key("Score and save a moving average of the weights that keeps this share (true: 0.999).", False)
+    swa: t.SwaShare = key("Score and save the mean of the weights from this share of the run on (true: 0.75).", False)
     early_stopping: Annotated[
         EarlyStopping | None,
         BeforeValidator(t.read_stopping_rule),
         t.Expected("a number of validations, or a mapping of patience and min_delta"),
-    ] = Field(None, description="End training after this many validations without a better score.")
-    time_limit: t.Duration | None = Field(
-        None, description="Longest time of a session, such as 11h30m; the run is saved then and can be resumed."
+    ] = key("End training after this many validations without a better score.")
+    time_limit: t.Duration | None = key(
+        "Longest time of a session, such as 11h30m; the run is then saved, to be resumed."
     )
-    skip_nan: t.CountFromZero | None = Field(
-        None, description="Steps that may be skipped because their loss or gradient is not finite (default: 0)."
+    skip_nan: t.CountFromZero | None = key(
+        "Steps that may be skipped because loss or gradient is not finite (default: 0)."
     )
-    workers: t.Workers = Field(4, description="Processes that read and augment images, for each device.")
-    seed: t.Seed = Field(0, description="Seed of all random numbers; makes a run repeatable.")
-    deterministic: t.Switch = Field(
-        False, description="Use only algorithms that give the same bits in every run, which may be slower."
+    workers: t.Workers = key("Processes that read and augment images, for each device.", 4)
+    seed: t.Seed = key("Seed of all random numbers; makes a run repeatable.", 0)
+    deterministic: t.Switch = key("Use only algorithms that give the same bits in every run: may be slower.", False)
+    compile: t.Switch | None = key("Run training steps through torch.compile.")
+    channels_last: t.Switch | None = key("Store channels last in memory, which suits convolutions in mixed precision.")
+    activation_checkpointing: t.Switch | None = key(
+        "Compute activations of the backbone again in the backward pass: less memory, more time."
     )
-    compile: t.Switch | None = Field(None, description="Run training steps through torch.compile.")
-    channels_last: t.Switch | None = Field(
-        None, description="Store channels last in memory, which suits convolutions in mixed precision."
+    fsdp: t.Switch = key("Shard weights, gradients and optimizer states among the devices.", False)
+    find_unused_parameters: t.Switch | None = key(
+        "Let several devices train a model with parameters that get no gradient."
     )
-    activation_checkpointing: t.Switch | None = Field(
-        None, description="Compute activations of the backbone again in the backward pass: less memory, more time."
+    custom_imports: t.CustomImports | None = key(
+        "Your own modules, which register models: {imports: [names]}; imported with --trust-config only."
     )
-    fsdp: t.Switch = Field(False, description="Shard weights, gradients and optimizer states among the devices.")
-    find_unused_parameters: t.Switch | None = Field(
-        None, description="Let several devices train a model in which some parameters get no gradient."
-    )
-    custom_imports: t.CustomImports | None = Field(
-        None,
-        description="Your own modules, which register models: {imports: [names]}; imported with --trust-config only.",
-    )
-    track: t.Trackers | None = Field(
-        None, description="Where curves and pictures are sent besides the work dir: one tracker or several."
-    )
-    val_pictures: t.Pictures | None = Field(
-        None, description="Validation samples that are painted at every validation (default: 4; 0: none)."
-    )
+    track: t.Trackers | None = key("Where curves and pictures are sent besides the work dir: one tracker or several.")
+    val_pictures: t.Pictures | None = key("Validation samples painted at every validation (default: 4; 0: none).")
 
 
 class PlainSchema(GenerateJsonSchema):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, GetCoreSchemaHandler, PlainValidator, WithJsonSchema
+from pydantic import BeforeValidator, Field, PlainValidator, StrictInt, StrictStr, WithJsonSchema
 
 from terrazzo.config.duration import seconds
-from terrazzo.config.monitoring import TRACKERS
+from terrazzo.config.monitoring import TRACKERS, Tracker
 from terrazzo.errors import UserError
 
 # bounds of numbers that cost memory, far above what is useful
@@ -29,28 +29,22 @@ class Expected:
     words: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Within:
-    """A number within bounds, also one written as a text: YAML 1.1 reads `1e-3` as a text."""
-
-    least: float | None = None
-    most: float | None = None
-    above: float | None = None
-    below: float | None = None
-    text: str = ""
-    words: tuple[str, ...] = ()
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> Any:
-        bounds = Field(ge=self.least, le=self.most, gt=self.above, lt=self.below)
-        finite = Field(allow_inf_nan=False) if source is float else Field()
-        return handler.generate_schema(Annotated[source, bounds, finite, BeforeValidator(read_number)])
-
-
 # Readers raise ValueError for what they cannot read; the message comes from `Expected`
 
 
+def only(*kinds: type) -> Callable[[Any], Any]:
+    """Return a reader that takes values of these types as they are."""
+
+    def read(value: Any) -> Any:
+        if not isinstance(value, kinds):
+            raise ValueError
+        return value
+
+    return read
+
+
 def read_number(value: Any) -> Any:
-    """Return a number as it is, and a text as the number that it spells."""
+    """Return a number as it is, and a text as the number that it spells: YAML 1.1 reads `1e-3` as a text."""
     if isinstance(value, bool):
         raise ValueError
     return float(value) if isinstance(value, str) else value
@@ -64,51 +58,14 @@ def read_size(value: Any) -> list[Any]:
     return sides * 2 if len(sides) == 1 else sides
 
 
-def read_name(value: Any) -> str:
-    """Return a name as text: YAML reads some names (`no`, `1`) as values of other types."""
-    if not isinstance(value, (str, int, float)):
-        raise ValueError
-    return str(value)
-
-
-def read_path(value: Any) -> str:
-    if not isinstance(value, (str, os.PathLike)):
-        raise ValueError
-    return os.fspath(value)
-
-
 def read_list(value: Any) -> Any:
     """Return a list or tuple as it is, and a single value as a list of one."""
     return value if isinstance(value, (list, tuple)) else [value]
 
 
-def read_sequence(value: Any) -> Any:
-    """Return a list or tuple: a set has no order."""
-    if not isinstance(value, (list, tuple)):
-        raise ValueError
-    return value
-
-
-def read_changes(value: Any) -> Mapping[str, Any]:
-    """Return a mapping itself: it knows the lines of its keys."""
-    if not isinstance(value, Mapping):
-        raise ValueError
-    return value
-
-
 def read_stopping_rule(value: Any) -> Any:
     """Return the rule that a number of validations stands for; `false` and 0 mean no rule."""
     return value if isinstance(value, Mapping) else {"patience": value} if value else None
-
-
-def read_label_value(value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, (int, str)):
-        raise ValueError
-    return value
-
-
-def read_label_map(value: Any) -> Any:
-    return {read_label_value(old): read_label_value(new) for old, new in read_changes(value).items()}
 
 
 def read_label_format(value: Any) -> Any:
@@ -118,35 +75,28 @@ def read_label_format(value: Any) -> Any:
 
 
 def read_duration(value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        raise ValueError
     try:
-        seconds(value)
+        seconds(only(str, int, float)(value))
     except UserError:
         raise ValueError from None
     return value
 
 
-def read_trackers(value: Any) -> Any:
-    if not all(isinstance(name, str) and name in TRACKERS for name in read_list(value)):
-        raise ValueError
-    return value
-
-
 # Numbers and switches
 
-Count = Annotated[int, Within(least=1, text="a whole number of at least 1")]
-Batch = Annotated[int, Within(1, MAX_BATCH, text=f"a whole number of at least 1 and at most {MAX_BATCH}")]
-Channels = Annotated[int, Within(1, MAX_CHANNELS, text=f"a whole number of at least 1 and at most {MAX_CHANNELS}")]
-Pictures = Annotated[int, Within(0, MAX_PICTURES, text=f"a whole number from 0 to {MAX_PICTURES}")]
-Workers = Annotated[int, Within(0, MAX_WORKERS, text=f"a whole number from 0 to {MAX_WORKERS}")]
-CountFromZero = Annotated[int, Within(0, text="a whole number of at least 0")]
-Seed = Annotated[int, Within(0, 2**63 - 1, text="a whole number from 0 to 2**63 - 1")]
-Number = Annotated[float, Within(text="a number")]
-Rate = Annotated[float, Within(0, text="a number of at least 0, such as 1e-3")]
-Side = Annotated[int, Within(1, MAX_SIDE)]
-Factor = Annotated[float, Within(above=0)]
-Share = Annotated[float, Within(0, below=1)]
+NUMBER = BeforeValidator(read_number)
+Count = Annotated[int, Field(ge=1), NUMBER, Expected("a whole number of at least 1")]
+Batch = Annotated[int, Field(ge=1, le=MAX_BATCH), NUMBER, Expected(f"a whole number from 1 to {MAX_BATCH}")]
+Channels = Annotated[int, Field(ge=1, le=MAX_CHANNELS), NUMBER, Expected(f"a whole number from 1 to {MAX_CHANNELS}")]
+Pictures = Annotated[int, Field(ge=0, le=MAX_PICTURES), NUMBER, Expected(f"a whole number from 0 to {MAX_PICTURES}")]
+Workers = Annotated[int, Field(ge=0, le=MAX_WORKERS), NUMBER, Expected(f"a whole number from 0 to {MAX_WORKERS}")]
+CountFromZero = Annotated[int, Field(ge=0), NUMBER, Expected("a whole number of at least 0")]
+Seed = Annotated[int, Field(ge=0, le=2**63 - 1), NUMBER, Expected("a whole number from 0 to 2**63 - 1")]
+Number = Annotated[float, NUMBER, Expected("a number")]
+Rate = Annotated[float, Field(ge=0), NUMBER, Expected("a number of at least 0, such as 1e-3")]
+Side = Annotated[int, Field(ge=1, le=MAX_SIDE), NUMBER]
+Factor = Annotated[float, Field(gt=0), NUMBER]
+Share = Annotated[float, Field(ge=0, lt=1), NUMBER]
 Strict = Annotated[bool, Field(strict=True)]  # beside numbers: 1 is not true
 Switch = Annotated[bool, Expected("true or false")]
 Precision = Annotated[bool | Literal["bf16", "fp16"], Expected("true, false, bf16 or fp16", ("bf16", "fp16"))]
@@ -154,12 +104,9 @@ EmaShare = Annotated[
     Strict | Share, Expected("true, false, or the share of the old average that is kept (0 to 1, such as 0.999)")
 ]
 SwaShare = Annotated[
-    Strict | Share,
-    Expected("true, false, or the share of the run after which weights are averaged (0 to 1, such as 0.75)"),
+    Strict | Share, Expected("true, false, or the share of the run to average weights after (0 to 1, such as 0.75)")
 ]
-Temperature = Annotated[
-    Strict | Annotated[float, Within(0)], Expected("true, false, or a temperature above 0, such as 0.01")
-]
+Temperature = Annotated[Strict | Rate, Expected("true, false, or a temperature above 0, such as 0.01")]
 Duration = Annotated[
     str | int | float,
     PlainValidator(read_duration),
@@ -169,16 +116,17 @@ Duration = Annotated[
 
 # Names and paths
 
+PATH = BeforeValidator(lambda value: os.fspath(only(str, os.PathLike)(value)))
 NAME = {"type": ["string", "number", "boolean"]}
-Weights = Annotated[str, BeforeValidator(read_path), Expected("a file or a name of weights, or none")]
-FolderName = Annotated[str, BeforeValidator(read_path), Expected("the path of a folder")]
-Split = Annotated[str, BeforeValidator(read_path), Expected("the name of a folder, or of a file that lists names")]
+Weights = Annotated[str, PATH, Expected("a file or a name of weights, or none")]
+FolderName = Annotated[str, PATH, Expected("the path of a folder")]
+Split = Annotated[str, PATH, Expected("the name of a folder, or of a file that lists names")]
 ValidationSplit = Annotated[
-    Annotated[str, BeforeValidator(read_path)] | Annotated[float, Within(above=0, below=1)],
+    Annotated[str, PATH] | Annotated[float, Field(gt=0, lt=1), NUMBER],
     Field(union_mode="left_to_right"),
     Expected("the name of a folder, of a file that lists names, or a share between 0 and 1, such as 0.2"),
 ]
-Name = Annotated[str, BeforeValidator(read_name), WithJsonSchema(NAME)]
+Name = Annotated[str, BeforeValidator(str), BeforeValidator(only(str, int, float)), WithJsonSchema(NAME)]
 Suffix = Annotated[str | list[str], Expected("the end of a file's name, such as .png, or a list of them")]
 Names = Annotated[
     list[Name],
@@ -189,17 +137,10 @@ Names = Annotated[
 Classes = Annotated[
     list[Name],
     Field(min_length=1),
-    BeforeValidator(read_sequence),
+    BeforeValidator(only(list, tuple)),
     Expected("the list of class names in the order of the label values"),
 ]
-Trackers = Annotated[
-    str | list[str],
-    PlainValidator(read_trackers),
-    WithJsonSchema(
-        {"anyOf": [{"enum": list(TRACKERS)}, {"type": "array", "items": {"enum": list(TRACKERS)}}]},
-    ),
-    Expected(f"one or several of {', '.join(TRACKERS)}", tuple(TRACKERS)),
-]
+Trackers = Annotated[Tracker | list[Tracker], Expected(f"one or several of {', '.join(TRACKERS)}", tuple(TRACKERS))]
 Storage = Annotated[Literal["ram", "disk"], Expected("ram or disk", ("ram", "disk"))]
 
 # Images and labels
@@ -227,21 +168,20 @@ RatioRange = Annotated[
 ]
 PerChannel = Annotated[Literal["none"] | list[Number], Expected("a list of numbers, one for each channel, or none")]
 Bands = Annotated[
-    list[Annotated[int, Within(1, MAX_CHANNELS)]],
+    list[Annotated[int, Field(ge=1, le=MAX_CHANNELS), NUMBER]],
     Field(min_length=1, max_length=MAX_CHANNELS),
     Expected(f"a list of band numbers from 1 (to {MAX_CHANNELS}), such as [3, 2, 1, 7]"),
 ]
-Colour = Annotated[list[Annotated[int, Within(0, 255)]], Field(min_length=3, max_length=3)]
+Colour = Annotated[list[Annotated[int, Field(ge=0, le=255), NUMBER]], Field(min_length=3, max_length=3)]
 Palette = Annotated[list[Colour], Expected("a list of colours [red, green, blue], each from 0 to 255, one a class")]
 LabelValues = Annotated[
-    list[Annotated[int | str, PlainValidator(read_label_value)]],
+    list[StrictInt | StrictStr],
     BeforeValidator(read_list),
     WithJsonSchema({"anyOf": [LABEL, {"type": "array", "items": LABEL}]}),
     Expected("a list of label values"),
 ]
 LabelMap = Annotated[
-    dict[Any, Any],
-    PlainValidator(read_label_map),
+    dict[StrictInt | StrictStr, StrictInt | StrictStr],
     WithJsonSchema({"type": "object", "additionalProperties": LABEL}),
     Expected("a mapping from label values to classes, such as {7: 1}"),
 ]
@@ -263,28 +203,17 @@ LabelFormat = Annotated[
     Expected(f"the name of a format ({', '.join(FORMATS)}), or a mapping such as {{type: coco, holes: false}}"),
 ]
 ClassWeights = Annotated[
-    Literal["auto"] | list[Annotated[float, Within(0)]],
+    Literal["auto"] | list[Annotated[float, Field(ge=0), NUMBER]],
     Expected("`auto` or a list of numbers of at least 0, one for each class", ("auto",)),
 ]
 
 # Parts of the model and of the run
 
-CHANGES = WithJsonSchema({"type": "object"})
+Changes = Annotated[dict[str, Any], PlainValidator(only(dict)), WithJsonSchema({"type": "object"})]  # with lines
 ModelChanges = Annotated[
-    Mapping[str, Any],
-    PlainValidator(read_changes),
-    CHANGES,
-    Expected("a mapping of keys to change in the recipe's model, such as {backbone: {depth: 18}}"),
+    Changes, Expected("a mapping of keys to change in the recipe's model, such as {backbone: {depth: 18}}")
 ]
 OptimizerChanges = Annotated[
-    Mapping[str, Any],
-    PlainValidator(read_changes),
-    CHANGES,
-    Expected("a mapping of keys to change in the recipe's optimizer, such as {type: AdamW, lr: 0.001}"),
+    Changes, Expected("a mapping of keys to change in the recipe's optimizer, such as {type: AdamW, lr: 0.001}")
 ]
-CustomImports = Annotated[
-    Mapping[str, Any],
-    PlainValidator(read_changes),
-    CHANGES,
-    Expected("a mapping such as {imports: [my_head]}, the names of modules"),
-]
+CustomImports = Annotated[Changes, Expected("a mapping such as {imports: [my_head]}, the names of modules")]

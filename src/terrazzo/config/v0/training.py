@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 from typing import Any
 
 from terrazzo.config.reading.section import Section
 from terrazzo.config.sections import check_keys, warn_about_hook
-from terrazzo.config.v0.pipeline import bare_type, origin_of, section_at
+from terrazzo.config.v0.pipeline import bare_type, new_step
 from terrazzo.errors import UserError, nearest
 
 RUNNER_KEYS = ("type", "max_iters", "max_epochs")
@@ -42,8 +41,7 @@ CHECKPOINT_DROPPED = ("type", "create_symlink", "sync_buffer", "meta", "priority
 # hook of log_config -> backend, and the new names of its arguments, except those that set its interval
 LOGGERS: dict[str, tuple[str, dict[str, str]]] = {
     "TensorboardLoggerHook": ("TensorboardVisBackend", {"log_dir": "save_dir"}),
-    "WandbLoggerHook": ("WandbVisBackend", {"init_kwargs": "init_kwargs"}),
-    "MMSegWandbHook": ("WandbVisBackend", {"init_kwargs": "init_kwargs"}),
+    **dict.fromkeys(("WandbLoggerHook", "MMSegWandbHook"), ("WandbVisBackend", {"init_kwargs": "init_kwargs"})),
     "MlflowLoggerHook": ("MLflowVisBackend", {"exp_name": "exp_name", "tags": "tags", "params": "params"}),
     "ClearMLLoggerHook": ("ClearMLVisBackend", {"init_kwargs": "init_kwargs"}),
     "NeptuneLoggerHook": ("NeptuneVisBackend", {"init_kwargs": "init_kwargs"}),
@@ -51,85 +49,79 @@ LOGGERS: dict[str, tuple[str, dict[str, str]]] = {
 }
 WARMUPS = {"linear": "LinearLR", "constant": "ConstantLR", "exp": "ExponentialWarmupLR"}
 WARMUP_KEYS = ("warmup", "warmup_iters", "warmup_ratio", "warmup_by_epoch")
-# policy -> its own keys
-POLICIES: dict[str, tuple[str, ...]] = {
-    "fixed": (),
-    "step": ("step", "gamma", "min_lr"),
-    "exp": ("gamma",),
-    "poly": ("power", "min_lr"),
-    "inv": ("gamma", "power"),
-    "cosineannealing": ("min_lr", "min_lr_ratio"),
-    "flatcosineannealing": ("start_percent", "min_lr", "min_lr_ratio"),
-    "linearannealing": ("min_lr", "min_lr_ratio"),
-    "cosinerestart": ("periods", "restart_weights", "min_lr", "min_lr_ratio"),
-    "cyclic": ("target_ratio", "cyclic_times", "step_ratio_up", "anneal_strategy", "gamma"),
-    "onecycle": (
-        "max_lr",
-        "total_steps",
-        "pct_start",
-        "anneal_strategy",
-        "div_factor",
-        "final_div_factor",
-        "three_phase",
-    ),
-}
+LOWEST = ("min_lr", "min_lr_ratio")
+# policy -> scheduler, the policy's own keys, and the scheduler's values where they are not given
+POLICIES: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {
+    "fixed": ("", (), {}),
+    "step": ("StepLR", ("step", "gamma", "min_lr"), {"gamma": 0.1}),
+    "exp": ("ExponentialLR", ("gamma",), {}),
+    "poly": ("PolyLR", ("power", "min_lr"), {"power": 1.0, "eta_min": 0.0}),
+    "inv": ("InverseLR", ("gamma", "power"), {}),
+    "cosineannealing": ("CosineAnnealingLR", LOWEST, {"eta_min": 0.0}),
+    "flatcosineannealing": ("CosineAnnealingLR", ("start_percent", *LOWEST), {"eta_min": 0.0}),
+    "linearannealing": ("PolyLR", LOWEST, {"eta_min": 0.0}),
+    "cosinerestart": (
+        "CosineRestartLR", ("periods", "restart_weights", *LOWEST), {"restart_weights": [1], "eta_min": 0.0}),
+    "cyclic": ("CyclicLR", ("target_ratio", "cyclic_times", "step_ratio_up", "anneal_strategy", "gamma"), {}),
+    "onecycle": ("OneCycleLR", ("max_lr", "total_steps", "pct_start", "anneal_strategy", "div_factor",
+                                "final_div_factor", "three_phase"), {}),
+}  # fmt: skip
+CURVE_KEYS = {"min_lr": "eta_min", "min_lr_ratio": "eta_min_ratio", "max_lr": "eta_max", "step": "step_size"}
 
 
 class Length:
     """The length of a run, from `runner` or the older `total_iters` and `total_epochs`."""
 
-    def __init__(self, values: Mapping[str, Any]) -> None:
-        runner = values.get("runner") or {}
+    def __init__(self, values: Section) -> None:
+        runner = values.get("runner") or Section()
         check_keys(runner, RUNNER_KEYS, "runner")
         self.count: int | None = None
         self.by_epoch = "epoch" in str(runner.get("type", "")).lower()
         self.origin: str | None = None
-        for section, key, by_epoch in (
-            (runner, "max_iters", False), (runner, "max_epochs", True),
-            (values, "total_iters", False), (values, "total_epochs", True),
-        ):  # fmt: skip
-            if section.get(key) is not None and self.count is None:
-                self.count, self.by_epoch, self.origin = int(section[key]), by_epoch, origin_of(section, key)
+        for section, prefix in ((values, "total"), (runner, "max")):  # the runner's overrides the older keys
+            for unit in ("epochs", "iters"):
+                if section.get(key := f"{prefix}_{unit}") is not None:
+                    self.count, self.by_epoch, self.origin = int(section[key]), unit == "epochs", section.origin_of(key)
 
     def loop(self) -> Section:
         """`train_cfg` without validation."""
         kind, name = ("EpochBasedTrainLoop", "max_epochs") if self.by_epoch else ("IterBasedTrainLoop", "max_iters")
-        return section_at(self.origin, type=kind, **{name: self.count})
+        return Section({"type": kind, name: self.count})
 
 
-def upgrade_optimizer(values: Mapping[str, Any]) -> Section:
+def upgrade_optimizer(values: Section) -> Section:
     """`optim_wrapper` from `optimizer`, `optimizer_config` and `fp16`."""
     old = values["optimizer"]
-    hook = values.get("optimizer_config") or {}
+    hook = values.get("optimizer_config") or Section()
     check_keys(hook, OPTIMIZER_HOOK_KEYS, "optimizer_config")
     kind = bare_type(hook) or "OptimizerHook"
     if kind not in OPTIMIZER_HOOKS:
         raise UserError(f"optimizer_config: no hook is called '{kind}'{nearest(kind, OPTIMIZER_HOOKS)}")
     half = values.get("fp16")
     mixed = "Fp16" in kind or bool(hook.get("use_fp16")) or half is not None
-    origin = origin_of(values, "optimizer")
-    wrapper = section_at(origin, type="AmpOptimWrapper" if mixed else "OptimWrapper")
+    wrapper = Section(type="AmpOptimWrapper" if mixed else "OptimWrapper")
     optimizer = Section()
     for key, value in old.items():
-        target = wrapper if key in ("paramwise_cfg", "constructor") else optimizer
-        if value is not None or target is optimizer:
-            target.put(key, value, origin_of(old, key))
-    wrapper.put("optimizer", optimizer, origin)
+        if key not in ("paramwise_cfg", "constructor"):
+            optimizer.take(old, key)
+        elif value is not None:
+            wrapper.take(old, key)
+    wrapper["optimizer"] = optimizer
     if hook.get("grad_clip"):
-        wrapper.put("clip_grad", hook["grad_clip"], origin_of(hook, "grad_clip"))
+        wrapper.take(hook, "grad_clip", "clip_grad")
     for key in ("cumulative_iters", "update_interval"):
         if hook.get(key, 1) != 1:
-            wrapper.put("accumulative_counts", hook[key], origin_of(hook, key))
+            wrapper.take(hook, key, "accumulative_counts")
     if mixed:
         check_keys(half or {}, ("loss_scale", "distributed"), "fp16")
-        source = hook if "loss_scale" in hook else half or {}
-        wrapper.put(
-            "loss_scale", source.get("loss_scale", 512.0), origin_of(source, "loss_scale") or origin_of(hook, "type")
-        )
+        wrapper.put("loss_scale", 512.0, hook.origin_of("type"))
+        for section in (half, hook):
+            if section and "loss_scale" in section:
+                wrapper.take(section, "loss_scale")
     return wrapper
 
 
-def upgrade_schedule(config: Mapping[str, Any], length: Length) -> list[Section]:
+def upgrade_schedule(config: Section, length: Length) -> list[Section]:
     """`param_scheduler` from `lr_config`: the policy from step 0 on, and the warm-up as a factor on top of it.
 
     Raises UserError for an unknown policy or key.
@@ -137,162 +129,108 @@ def upgrade_schedule(config: Mapping[str, Any], length: Length) -> list[Section]
     policy = str(config.get("policy") or bare_type(config).removesuffix("LrUpdaterHook")).lower()
     if policy not in POLICIES:
         raise UserError(f"lr_config: no policy is called '{policy}'{nearest(policy, POLICIES)}")
-    check_keys(config, ("policy", "type", "by_epoch", *WARMUP_KEYS, *POLICIES[policy]), f"lr_config ({policy})")
+    check_keys(config, ("policy", "type", "by_epoch", *WARMUP_KEYS, *POLICIES[policy][1]), f"lr_config ({policy})")
     by_epoch = bool(config.get("by_epoch", length.by_epoch))
     if policy in ("cyclic", "onecycle"):
         by_epoch = False
     elif by_epoch and not length.by_epoch:
         warnings.warn("lr_config: by_epoch=True in a run counted in iterations left the learning rate as it was in 0.x")
         return []
-    return [part for part in (decay(policy, config, length, by_epoch), warmup(config)) if part is not None]
+    curves = [] if policy == "fixed" else [decay(policy, config, length, by_epoch)]
+    return [*curves, *([] if config.get("warmup") is None else [warmup(config)])]
 
 
-def decay(policy: str, config: Mapping[str, Any], length: Length, by_epoch: bool) -> Section | None:
+def decay(policy: str, config: Section, length: Length, by_epoch: bool) -> Section:
     """The scheduler of a policy, over the whole run."""
-    if policy == "fixed":
-        return None
-    origin = origin_of(config, "policy") or origin_of(config, "type")
-    curve = CURVES[policy](config)
-    part = section_at(origin, type=curve.pop("type"))
-    for key, (value, source) in curve.items():
-        if value is not None:
-            part.put(key, value, origin_of(config, source) or origin)
+    # the curve
+    scheduler, keys, defaults = POLICIES[policy]
+    names = CURVE_KEYS
+    if policy == "step" and "step" not in config:
+        raise UserError("lr_config (step) needs `step`: an interval, or the list of its steps")
+    if policy == "step" and not isinstance(config["step"], int):
+        scheduler, names = "MultiStepLR", names | {"step": "milestones"}
+    part = Section(type=scheduler)
+    for key in keys:
+        if key != "start_percent" and config.get(key) is not None:
+            part.take(config, key, names.get(key))
+    for key, value in defaults.items():
+        part.setdefault(key, value)
+    if "eta_min_ratio" in part:
+        del part["eta_min"]
+
+    # the steps over which it runs
     inclusive = policy in ("poly", "linearannealing")  # their final value is reached one step after the last
-    iterations_of_epochs = length.by_epoch and not by_epoch
-    begin: float = 0
-    if policy == "flatcosineannealing":
-        begin = (length.count or 0) * config.get("start_percent", 0.75)
-    part.put("begin", begin if iterations_of_epochs else round(begin), origin_of(config, "start_percent") or origin)
+    steps_of_epochs = length.by_epoch and not by_epoch
+    begin = (length.count or 0) * config.get("start_percent", 0.75) if policy == "flatcosineannealing" else 0
+    part.put("begin", begin if steps_of_epochs else round(begin), config.origin_of("start_percent"))
     if length.count is not None:
-        part.put("end", length.count + (inclusive and not iterations_of_epochs), length.origin)
-    part.put("by_epoch", by_epoch or iterations_of_epochs, origin_of(config, "by_epoch") or origin)
-    if iterations_of_epochs:
-        part.put("convert_to_iter_based", True, origin)
-        if inclusive:
-            part.put("include_end", True, origin)
+        part.put("end", length.count + (inclusive and not steps_of_epochs), length.origin)
+    part.put("by_epoch", by_epoch or steps_of_epochs, config.origin_of("by_epoch"))
+    if steps_of_epochs:
+        part.absorb({"convert_to_iter_based": True} | ({"include_end": True} if inclusive else {}))
     return part
 
 
-Values = dict[str, Any]
-
-
-def _lowest(config: Mapping[str, Any]) -> Values:
-    if "min_lr_ratio" in config:
-        return {"eta_min_ratio": (config["min_lr_ratio"], "min_lr_ratio")}
-    return {"eta_min": (config.get("min_lr") or 0.0, "min_lr")}
-
-
-def _step(config: Mapping[str, Any]) -> Values:
-    gamma = {"gamma": (config.get("gamma", 0.1), "gamma"), "eta_min": (config.get("min_lr"), "min_lr")}
-    if "step" not in config:
-        raise UserError("lr_config (step) needs `step`: an interval, or the list of its steps")
-    if isinstance(config["step"], int):
-        return {"type": "StepLR", "step_size": (config["step"], "step"), **gamma}
-    return {"type": "MultiStepLR", "milestones": (list(config["step"]), "step"), **gamma}
-
-
-def _same(kind: str, **names: str) -> Any:
-    """A curve that takes the policy's keys as they are, or under other names."""
-
-    def curve(config: Mapping[str, Any]) -> Values:
-        taken = {names.get(key, key): (config[key], key) for key in config if key in POLICIES_OF[kind]}
-        return {"type": kind, **taken}
-
-    return curve
-
-
-POLICIES_OF = {
-    "ExponentialLR": POLICIES["exp"],
-    "InverseLR": POLICIES["inv"],
-    "CyclicLR": POLICIES["cyclic"],
-    "OneCycleLR": POLICIES["onecycle"],
-}
-CURVES: dict[str, Any] = {
-    "step": _step,
-    "exp": _same("ExponentialLR"),
-    "poly": lambda config: {"type": "PolyLR", "power": (config.get("power", 1.0), "power"), **_lowest(config)},
-    "inv": _same("InverseLR"),
-    "cosineannealing": lambda config: {"type": "CosineAnnealingLR", **_lowest(config)},
-    "flatcosineannealing": lambda config: {"type": "CosineAnnealingLR", **_lowest(config)},
-    "linearannealing": lambda config: {"type": "PolyLR", **_lowest(config)},
-    "cosinerestart": lambda config: {
-        "type": "CosineRestartLR",
-        "periods": (list(config["periods"]), "periods"),
-        "restart_weights": (list(config.get("restart_weights", [1])), "restart_weights"),
-        **_lowest(config),
-    },
-    "cyclic": _same("CyclicLR"),
-    "onecycle": _same("OneCycleLR", max_lr="eta_max"),
-}
-
-
-def warmup(config: Mapping[str, Any]) -> Section | None:
+def warmup(config: Section) -> Section:
     """The scheduler of a warm-up: a factor on the rate that reaches 1 at step `warmup_iters`."""
-    kind = config.get("warmup")
-    if kind is None:
-        return None
+    kind, count = config["warmup"], int(config.get("warmup_iters") or 0)
     if kind not in WARMUPS:
         raise UserError(f"lr_config.warmup: '{kind}' is none of {', '.join(WARMUPS)}")
-    count = int(config.get("warmup_iters") or 0)
     if count < 1:
         raise UserError("lr_config: a warm-up needs warmup_iters, a positive number")
-    part = section_at(origin_of(config, "warmup"), type=WARMUPS[kind])
     factor = "factor" if kind == "constant" else "start_factor"
-    part.put(factor, config.get("warmup_ratio", 0.1), origin_of(config, "warmup_ratio") or origin_of(config, "warmup"))
-    part.put("begin", 0, origin_of(config, "warmup"))
-    if config.get("warmup_by_epoch"):
-        part.put("end", count, origin_of(config, "warmup_iters"))
-        part.absorb(
-            section_at(
-                origin_of(config, "warmup_by_epoch"), by_epoch=True, convert_to_iter_based=True, include_end=True
-            )
-        )
-    else:
-        part.put("end", count + 1, origin_of(config, "warmup_iters"))
-        part.put("by_epoch", False, origin_of(config, "warmup"))
+    part = Section()
+    part.absorb({"type": WARMUPS[kind], factor: 0.1, "begin": 0}, config.origin_of("warmup"))
+    if "warmup_ratio" in config:
+        part.take(config, "warmup_ratio", factor)
+    by_epoch = bool(config.get("warmup_by_epoch"))
+    part.put("end", count if by_epoch else count + 1, config.origin_of("warmup_iters"))
+    part.put("by_epoch", by_epoch, config.origin_of("warmup_by_epoch") or config.origin_of("warmup"))
+    if by_epoch:
+        part.absorb({"convert_to_iter_based": True, "include_end": True}, config.origin_of("warmup_by_epoch"))
     return part
 
 
-def upgrade_evaluation(config: Mapping[str, Any], loop: Section, checkpoint: Section) -> Section:
+def upgrade_evaluation(config: Section, loop: Section, checkpoint: Section) -> Section:
     """Move `evaluation` into the loop and the checkpoint hook, and return its metrics as an evaluator."""
     check_keys(config, EVALUATION, "evaluation")
-    evaluator = section_at(origin_of(config, "metric"), type="IoUMetric", iou_metrics=["mIoU"])
+    evaluator = Section(type="IoUMetric", iou_metrics=["mIoU"])
     for key, value in config.items():
         section, _, name = (EVALUATION[key] or "").rpartition(".")
-        origin = origin_of(config, key)
         if section == "train_cfg":
-            loop.put(name, value, origin)
+            loop.take(config, key, name)
         elif section == "val_evaluator":
-            evaluator.put(name, [value] if isinstance(value, str) else list(value), origin)
+            evaluator.put(name, [value] if isinstance(value, str) else list(value), config.origin_of(key))
         elif section and value is not None:
-            checkpoint.put(name, value, origin)
+            checkpoint.take(config, key, name)
     return evaluator
 
 
-def upgrade_checkpoint(config: Mapping[str, Any], length: Length, origin: str | None) -> Section:
+def upgrade_checkpoint(config: Section, length: Length) -> Section:
     """`default_hooks.checkpoint` from `checkpoint_config`."""
     check_keys(config, CHECKPOINT_KEYS, "checkpoint_config")
-    hook = section_at(origin, type="CheckpointHook", by_epoch=length.by_epoch)
-    for key, value in config.items():
+    hook = Section(type="CheckpointHook", by_epoch=length.by_epoch)
+    for key in config:
         if key not in CHECKPOINT_DROPPED:
-            hook.put(key, value, origin_of(config, key))
+            hook.take(config, key)
     return hook
 
 
-def upgrade_log(config: Mapping[str, Any], length: Length, sections: Section) -> Section:
+def upgrade_log(config: Section, length: Length, sections: Section) -> Section:
     """`default_hooks.logger` from `log_config`; its trackers go into `vis_backends`."""
     check_keys(config, ("interval", "hooks"), "log_config")
-    logger = section_at(origin_of(config, "interval"), type="LoggerHook", interval=config.get("interval", 50))
+    logger = Section()
+    logger.absorb({"type": "LoggerHook", "interval": config.get("interval", 50)}, config.origin_of("interval"))
     if not length.by_epoch:
-        logger.put("log_metric_by_epoch", False, origin_of(config, "interval"))
+        logger["log_metric_by_epoch"] = False
     for hook in config.get("hooks") or ():
         kind = bare_type(hook)
         if kind in LOGGERS:
             backend, names = LOGGERS[kind]
-            tracker = section_at(origin_of(hook, "type"), type=backend)
+            tracker = new_step(hook, backend)
             for old, new in names.items():
                 if hook.get(old):
-                    tracker.put(new, hook[old], origin_of(hook, old))
+                    tracker.take(hook, old, new)
             sections["vis_backends"].append(tracker)
         elif kind != "TextLoggerHook":
             warn_about_hook("log_config.hooks", kind)
@@ -308,22 +246,16 @@ def sort_hooks(values: Section) -> list[Section]:
     homes = {"CheckpointHook": "checkpoint_config", "EvalHook": "evaluation", "DistEvalHook": "evaluation"}
     for hook in values.get("custom_hooks") or ():
         kind = bare_type(hook)
-        if kind in homes or kind in LOGGERS:
-            home = homes.get(kind, "log_config")
-            section = Section()
-            section.absorb(values.get(home) or {})
+        home = "log_config" if kind in LOGGERS else homes.get(kind)
+        if home is not None:
+            section = (values.get(home) or Section()).copy()
             if home == "log_config":
-                section.put("hooks", [*(section.get("hooks") or ()), hook], origin_of(hook, "type"))
+                section.put("hooks", [*(section.get("hooks") or ()), hook], hook.origin_of("type"))
             else:
-                section.absorb({key: value for key, value in hook.items() if key not in ("type", "priority")})
-            values.put(home, section, origin_of(hook, "type"))
-            continue
-        if kind == "EMAHook":
-            average = section_at(origin_of(hook, "type"), type="EMAHook")
-            average.put(
-                "momentum", hook.get("momentum", 0.0002), origin_of(hook, "momentum") or origin_of(hook, "type")
-            )
-            kept.append(average)
+                section.absorb(hook)
+            values.put(home, section, hook.origin_of("type"))
+        elif kind == "EMAHook":
+            kept.append(new_step(hook, "EMAHook", ["momentum"], momentum=0.0002))
         else:
             warn_about_hook("custom_hooks", kind)
     return kept

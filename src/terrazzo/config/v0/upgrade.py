@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,16 +9,9 @@ from typing import Any
 
 from terrazzo.config.reading.merge import merge
 from terrazzo.config.reading.section import Section, convert, plain
-from terrazzo.config.sections import SECTIONS
+from terrazzo.config.sections import SECTIONS, is_typo
 from terrazzo.config.v0.data import Upgraded, upgrade_data
-from terrazzo.config.v0.pipeline import (
-    is_pipeline,
-    join_preprocessors,
-    origin_of,
-    section_at,
-    upgrade_pipeline,
-    upgrade_test_pipeline,
-)
+from terrazzo.config.v0.pipeline import is_pipeline, join_preprocessors, upgrade_pipeline, upgrade_test_pipeline
 from terrazzo.config.v0.training import (
     Length,
     sort_hooks,
@@ -37,7 +29,6 @@ MODEL_MEANINGS: dict[str, tuple[str | None, dict[str, Any]]] = {
     "DiceLoss": (None, {"formula": "per_class"}),
     "CrossEntropyLoss": ("class_weight", {"weight_average": "pixels"}),
 }
-SCOPES = {"mmcls.": "mmpretrain."}
 
 # Top-level sections of 0.x -> what they are now
 RENAMED = {
@@ -73,16 +64,8 @@ RENAMED_INSIDE = {
     "flip_ratio": "prob",
 }
 GONE = (
-    "workflow",
-    "gpu_ids",
-    "gpus",
-    "device",
-    "diff_seed",
-    "local_rank",
-    "no_validate",
-    "launcher",
-    "momentum_config",
-)
+    "workflow", "gpu_ids", "gpus", "device", "diff_seed", "local_rank", "no_validate", "launcher", "momentum_config",
+)  # fmt: skip
 KEPT = (
     "model", "custom_hooks", "custom_imports", "log_level", "load_from", "work_dir", "find_unused_parameters",
     "default_scope", "resume",
@@ -133,30 +116,34 @@ def upgrade_config(values: Mapping[str, Any], path: str | Path | None = None) ->
 
 def upgraded_sections(old: Section) -> Section:
     """Every section of the new config."""
+    # data and model
     hooks = sort_hooks(old)
     length = Length(old)
-    upgraded = upgrade_data(old.get("data") or {}, length.by_epoch)
-    preprocessor = join_preprocessors(upgraded.for_training, upgraded.for_test)
+    upgraded = upgrade_data(old.get("data") or Section(), length.by_epoch)
     new = variables(old, upgraded)
     if "model" in old:
-        new.put("model", whole_model(old, preprocessor, upgraded), origin_of(old, "model"))
+        new.put("model", whole_model(old, upgraded), old.origin_of("model"))
     new.absorb(upgraded.sections)
     if upgraded.augmented:
-        new.put("tta_pipeline", upgraded.augmented, origin_of(old, "data"))
+        new.put("tta_pipeline", upgraded.augmented, old.origin_of("data"))
+
+    # what both vocabularies have
     new.absorb(DEFAULTS)
     new["vis_backends"] = plain(DEFAULTS["vis_backends"])
     for name in KEPT:
         if name in old and name not in ("model", "custom_hooks"):
-            new.put(name, old[name], origin_of(old, name))
+            new.take(old, name)
     if hooks:
-        new.put("custom_hooks", hooks, origin_of(old, "custom_hooks"))
+        new.put("custom_hooks", hooks, old.origin_of("custom_hooks"))
     if new.get("custom_imports"):
         new["custom_imports"]["imports"] = new_imports(new["custom_imports"].get("imports"))
+
+    # the run, and sections that 0.x did not have
     add_run(old, new, length)
-    add_environment(old, new, length)
-    for name, value in old.items():  # sections that 0.x did not have
+    add_environment(old, new)
+    for name in old:
         if name in SECTIONS and name not in {*new, *RENAMED, *GONE, *KEPT}:
-            new.put(name, value, origin_of(old, name))
+            new.take(old, name)
     return new
 
 
@@ -167,34 +154,33 @@ def variables(old: Section, upgraded: Upgraded) -> Section:
     for name, value in old.items():
         if name in known or name in SECTIONS:
             continue
-        if difflib.get_close_matches(name, sorted(known), 1, cutoff=0.87):
+        if is_typo(name, sorted(known)):
             warnings.warn(f"the config's top-level name '{name}' is taken as a variable{nearest(name, known, 1)}")
         if is_pipeline(value) and name.startswith("train"):
             value, _ = upgrade_pipeline(value, name)
         elif is_pipeline(value) and name.startswith(("test", "val")):
             value, _, _ = upgrade_test_pipeline(value, name, upgraded.annotations)
-        new.put(name, value, origin_of(old, name))
+        new.put(name, value, old.origin_of(name))
     return new
 
 
-def whole_model(old: Section, preprocessor: Section, upgraded: Upgraded) -> Section:
+def whole_model(old: Section, upgraded: Upgraded) -> Section:
     """The model with its preprocessing, and with the `train_cfg` and `test_cfg` that early files had beside it."""
-    model = upgrade_model(old["model"])
-    whole = Section()
+    model, whole = upgrade_model(old["model"]), Section()
+    preprocessor = join_preprocessors([*upgraded.for_training, *upgraded.for_test])
     for key in model:
-        whole.put(key, model[key], origin_of(model, key))
+        whole.take(model, key)
         if key == "type" and (upgraded.for_training or upgraded.for_test):
-            whole.put("data_preprocessor", preprocessor, origin_of(preprocessor, "type"))
+            whole.put("data_preprocessor", preprocessor, preprocessor.origin_of("mean"))
     if "data_preprocessor" in model:  # by an override
-        whole.put(
-            "data_preprocessor", merge(preprocessor, model["data_preprocessor"]), origin_of(model, "data_preprocessor")
-        )
+        merged = merge(preprocessor, model["data_preprocessor"])
+        whole.put("data_preprocessor", merged, model.origin_of("data_preprocessor"))
     own = (model.get("backbone") or {}).get("init_cfg") or {}
-    if own.get("type") == "Pretrained" and "pretrained" in whole:
-        del whole["pretrained"]  # inherited with another backbone: a file that set both meant the backbone's own
+    if own.get("type") == "Pretrained":
+        whole.pop("pretrained", None)  # inherited with another backbone: a file that set both meant the backbone's own
     for key in ("train_cfg", "test_cfg"):
         if old.get(key) is not None and key not in model:
-            whole.put(key, old[key], origin_of(old, key))
+            whole.take(old, key)
     return whole
 
 
@@ -205,17 +191,16 @@ def upgrade_model(spec: Any) -> Any:
     if not isinstance(spec, dict):
         return spec
     upgraded = Section()
-    for key, value in spec.items():
-        upgraded.put(key, upgrade_model(value), origin_of(spec, key))
+    upgraded.absorb(spec)
+    upgraded |= {key: upgrade_model(value) for key, value in spec.items()}
     kind = upgraded.get("type")
     if isinstance(kind, str):
-        for old, new in SCOPES.items():
-            if kind.startswith(old):
-                upgraded["type"] = new + kind.removeprefix(old)
+        if kind.startswith("mmcls."):  # a package that was renamed
+            upgraded["type"] = kind.replace("mmcls.", "mmpretrain.", 1)
         needed, meaning = MODEL_MEANINGS.get(kind, (None, {}))
         for key, value in meaning.items():
             if key not in upgraded and (needed is None or upgraded.get(needed) is not None):
-                upgraded.put(key, value, origin_of(spec, needed or "type"))
+                upgraded.put(key, value, upgraded.origin_of(needed or "type"))
     return upgraded
 
 
@@ -228,59 +213,62 @@ def new_imports(imports: Any) -> Any:
 
 def add_run(old: Section, new: Section, length: Length) -> None:
     """Optimizer, schedule, length, validation, checkpoints and logs."""
+    # optimizer and schedule
     if isinstance(old.get("optimizer"), dict):
-        new.put("optim_wrapper", upgrade_optimizer(old), origin_of(old, "optimizer"))
+        new.put("optim_wrapper", upgrade_optimizer(old), old.origin_of("optimizer"))
     if old.get("lr_config"):
-        schedule = upgrade_schedule(old["lr_config"], length)
-        new.put("param_scheduler", schedule, origin_of(old, "lr_config"))
+        new.put("param_scheduler", upgrade_schedule(old["lr_config"], length), old.origin_of("lr_config"))
+
+    # length and validation
     evaluation = old.get("evaluation") or Section()
     saving = old.get("checkpoint_config") or Section()
-    loop = length.loop()
-    checkpoint = upgrade_checkpoint(saving, length, origin_of(old, "checkpoint_config"))
+    loop, checkpoint = length.loop(), upgrade_checkpoint(saving, length)
     evaluator = upgrade_evaluation(evaluation, loop, checkpoint)
     if length.count is not None:
         usual = saving.get("interval") or (1 if length.by_epoch else 1000)
         loop.setdefault("val_interval", 1 if evaluation else usual)
         new.put("train_cfg", loop, length.origin)
+    origin = old.origin_of("evaluation") or old.origin_of("data")
     for split, kind in (("val", "ValLoop"), ("test", "TestLoop")):
         if f"{split}_dataloader" in new:
-            origin = origin_of(old, "evaluation") or origin_of(old, "data")
             new.put(f"{split}_evaluator", convert(evaluator, Section), origin)
-            new.put(f"{split}_cfg", section_at(origin, type=kind), origin)
-    origin = origin_of(old, "log_config")
-    logger = upgrade_log(old.get("log_config") or {}, length, new)
+            new.put(f"{split}_cfg", Section(type=kind), origin)
+
+    # logs and checkpoints
     hooks = Section(
         timer={"type": "IterTimerHook"},
-        logger=logger,
+        logger=upgrade_log(old.get("log_config") or Section(), length, new),
         param_scheduler={"type": "ParamSchedulerHook"},
-        checkpoint=checkpoint,
         sampler_seed={"type": "DistSamplerSeedHook"},
         visualization={"type": "SegVisualizationHook"},
     )
-    new.put("default_hooks", hooks, origin)
-    new.put("log_processor", section_at(origin, by_epoch=length.by_epoch), origin)
+    hooks.put("checkpoint", checkpoint, old.origin_of("checkpoint_config"))
+    new.put("default_hooks", hooks, old.origin_of("log_config"))
+    new.put("log_processor", Section(by_epoch=length.by_epoch), old.origin_of("log_config"))
 
 
-def add_environment(old: Section, new: Section, length: Length) -> None:
+def add_environment(old: Section, new: Section) -> None:
     """Devices, seeds, and the state that a run starts from."""
-    processes = section_at(origin_of(old, "mp_start_method"), mp_start_method=old.get("mp_start_method", "fork"))
-    processes.put("opencv_num_threads", old.get("opencv_num_threads", 0), origin_of(old, "opencv_num_threads"))
-    environment = section_at(origin_of(old, "cudnn_benchmark"), cudnn_benchmark=bool(old.get("cudnn_benchmark", False)))
-    environment.put("mp_cfg", processes, origin_of(old, "mp_start_method"))
-    environment.put("dist_cfg", old.get("dist_params") or {"backend": "nccl"}, origin_of(old, "dist_params"))
-    new.put("env_cfg", environment, origin_of(old, "dist_params"))
-    new.put("visualizer", Section(type="SegLocalVisualizer", vis_backends=new["vis_backends"], name="visualizer"), None)
-    randomness = Section()
+    processes = Section(mp_start_method="fork", opencv_num_threads=0)
+    environment = Section(cudnn_benchmark=False, mp_cfg=processes, dist_cfg={"backend": "nccl"})
+    for section, key, name in (
+        (environment, "cudnn_benchmark", "cudnn_benchmark"),
+        (environment, "dist_params", "dist_cfg"),
+        (processes, "mp_start_method", "mp_start_method"),
+        (processes, "opencv_num_threads", "opencv_num_threads"),
+    ):
+        if old.get(key) is not None:
+            section.take(old, key, name)
+    new.put("env_cfg", environment, old.origin_of("dist_params"))
+    new["visualizer"] = Section(type="SegLocalVisualizer", vis_backends=new["vis_backends"], name="visualizer")
     for key in ("seed", "deterministic"):
         if old.get(key) is not None:
-            randomness.put(key, old[key], origin_of(old, key))
-    if randomness:
-        new.put("randomness", randomness, origin_of(old, "seed") or origin_of(old, "deterministic"))
+            new.take(old, key, f"randomness.{key}")
     new.setdefault("load_from", None)
     new.setdefault("resume", bool(old.get("auto_resume")))
     if old.get("resume_from"):
-        new.put("load_from", old["resume_from"], origin_of(old, "resume_from"))
-        new.put("resume", True, origin_of(old, "resume_from"))
+        new.take(old, "resume_from", "load_from")
+        new.put("resume", True, old.origin_of("resume_from"))
     if any(step[0] != "train" for step in old.get("workflow") or ()):
         warnings.warn("workflow: only training is run; train_cfg.val_interval sets the validation")
     if old.get("momentum_config"):

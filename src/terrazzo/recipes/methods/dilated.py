@@ -41,8 +41,10 @@ def stride_sixteen(body: Backbone) -> Spec:
 
 
 def separable_head(plan: Plan, body: Backbone) -> Spec:
-    width = {"low": body.channels[0], "low_width": body.low_width, "width": body.width}
-    return plan.separable_aspp_head(body.channels[3], **width, **stride_sixteen(body))
+    """Chen et al., ECCV 2018; the first stage is reduced to `low_width` channels."""
+    options = {"dilations": [1, 12, 24, 36], "c1_in_channels": body.channels[0], "c1_channels": body.low_width}
+    options |= stride_sixteen(body)
+    return plan.head("DepthwiseSeparableASPPHead", body.channels[3], 3, body.width, **options)
 
 
 HEADS: dict[str, Head] = {
