@@ -16,10 +16,8 @@ from safetensors.torch import save_file
 import terrazzo as tz
 from support import foreign_weights as foreign
 from support.tiny import CLASSES, MEAN, STD, model_config
-from terrazzo.checkpoints.average import average
-from terrazzo.checkpoints.convert import convert
 from terrazzo.checkpoints.inspect import inspect_checkpoint, looks_like
-from terrazzo.checkpoints.publish import publish
+from terrazzo.checkpoints.rewrite import average, convert, publish
 from terrazzo.cli.main import main
 from terrazzo.errors import UserError
 from terrazzo.models.checkpoint import read_checkpoint

@@ -40,8 +40,7 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from terrazzo.errors import UserError
-    from terrazzo.inference.embedded import NOTE
-    from terrazzo.inference.load import load
+    from terrazzo.inference.load import NOTE, load
     from terrazzo.system.files import make_folder
     from terrazzo.training.monitoring.log import progress_bar
 

@@ -20,7 +20,7 @@ from terrazzo.data.discovery.data_root import locate
 from terrazzo.data.loaders import make_loader
 from terrazzo.errors import UserError
 from terrazzo.evaluation.scoring import OnPrediction, OnProgress, OnSeen, run_evaluation
-from terrazzo.inference.tta import augmented_steps
+from terrazzo.inference.predict import augmented_steps
 from terrazzo.metrics import DepthEvaluator, Evaluator
 from terrazzo.models.build import build_model
 from terrazzo.models.checkpoint import load_checkpoint, read_checkpoint

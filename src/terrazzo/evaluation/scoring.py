@@ -13,9 +13,7 @@ from torch import Tensor
 from terrazzo.data.loaders import checked
 from terrazzo.errors import UserError
 from terrazzo.evaluation.validation_loss import batch_losses
-from terrazzo.inference.predict import predict_batch
-from terrazzo.inference.scores import Scores
-from terrazzo.inference.tta import first_view, predict_views
+from terrazzo.inference.predict import Scores, first_view, predict_batch, predict_views
 from terrazzo.metrics import DepthEvaluator, Evaluator, Seen
 from terrazzo.models.layers import resize
 from terrazzo.models.protocols import Segmentor

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from terrazzo.inference.argmax import LogitsGeometry, own_logits
-from terrazzo.inference.scores import Scores, View
+from terrazzo.inference.predict import Scores, View
 from terrazzo.models.heads.base import DecodeHead
 from terrazzo.models.layers import resize
 from terrazzo.models.losses.base import class_weights

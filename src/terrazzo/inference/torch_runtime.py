@@ -10,9 +10,8 @@ import numpy as np
 import torch
 
 from terrazzo.data.loaders import to_tensor
-from terrazzo.inference.predict import logits_geometry, raw_logits
+from terrazzo.inference.predict import Scores, logits_geometry, raw_logits
 from terrazzo.inference.runtime import Placement
-from terrazzo.inference.scores import Scores
 from terrazzo.system.devices import choose_device
 
 

@@ -19,7 +19,7 @@ from terrazzo.evaluation.validation_loss import total_loss
 from terrazzo.models.build import build_model
 from terrazzo.models.protocols import as_segmentor
 from terrazzo.sample import Batch
-from terrazzo.training.memory import move_to_device
+from terrazzo.training.device import move_to_device
 from terrazzo.training.optim.build import build_optimizer
 from terrazzo.training.optim.precision import Precision
 from terrazzo.training.setup import training_settings

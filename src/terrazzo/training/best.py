@@ -1,4 +1,4 @@
-"""The best validation so far."""
+"""The best validation so far, and the validations since the last progress."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from terrazzo.config.experiment import RunSettings
 
 
 class Best:
-    """The best score so far of the metric that a run's settings name."""
+    """The best score so far of the metric that a run's settings name, and the progress that early stopping counts."""
 
     def __init__(self, settings: RunSettings) -> None:
         self.settings = settings
         self.score: float | None = None
+        self.last_progress: float | None = None  # the last score that exceeded the one before by `min_delta`
+        self.waited = 0  # validations since then
 
     def of(self, result: Mapping[str, Any]) -> float | None:
         """The score that decides: the metric of the settings, or else the first mean."""
@@ -21,11 +23,23 @@ class Best:
         first = next((name for name in result if name.startswith("m")), next(iter(result)))
         return result[wanted if wanted in result else first]
 
-    def improves(self, score: float | None) -> bool:
-        """Return whether a score beats the best one; if so it becomes the best."""
-        if score is None:
-            return False
-        lower = self.settings.lower_is_better
-        better = self.score is None or (score < self.score if lower else score > self.score)
-        self.score = score if better else self.score
-        return better
+    def note(self, score: float | None) -> bool:
+        """Count a validation's score, and return whether it is the best one."""
+        rule = self.settings.early_stopping
+        if self._exceeds(score, self.last_progress, rule.min_delta if rule else 0.0):
+            self.last_progress, self.waited = score, 0
+        else:
+            self.waited += 1
+        is_best = self._exceeds(score, self.score)
+        self.score = score if is_best else self.score
+        return is_best
+
+    def _exceeds(self, score: float | None, other: float | None, margin: float = 0.0) -> bool:
+        sign = -1 if self.settings.lower_is_better else 1
+        return score is not None and (other is None or sign * (score - other) > margin)
+
+    @property
+    def patience_is_over(self) -> bool:
+        """True when early stopping ends the run."""
+        rule = self.settings.early_stopping
+        return rule is not None and self.waited >= rule.patience

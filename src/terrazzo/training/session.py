@@ -4,26 +4,40 @@ from __future__ import annotations
 
 import shlex
 from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from terrazzo.errors import UserError
 from terrazzo.training.loop import fit
 from terrazzo.training.monitoring.profile import StepProfile
 from terrazzo.training.monitoring.progress import StepProgress
-from terrazzo.training.monitoring.trackers import Tracker, open_trackers
-from terrazzo.training.run import Interrupted, Run
+from terrazzo.training.monitoring.trackers import open_trackers
 from terrazzo.training.saving import save
-from terrazzo.training.signals import StopSignal
-from terrazzo.training.snapshot import is_finite
 from terrazzo.training.state import TrainingState
+from terrazzo.training.stopping import Interrupted, SessionEnd
 
 
-def run_session(state: TrainingState, profile: StepProfile) -> Run:
+@dataclass
+class Run:
+    """The files and scores that a training run leaves behind."""
+
+    best: Path | None
+    last: Path
+    metrics: dict[str, Any]  # of the last validation
+    log_path: Path
+    finished: bool = True
+    work_dir: Path = field(default_factory=Path)
+
+
+def run_session(state: TrainingState, profile: StepProfile, max_steps: int | None = None) -> Run:
     """Train until the run ends or is stopped; a run that fails or is interrupted is saved first."""
-    log = state.log
-    log.begin(state.step, state.total, lambda: trackers_of(state))
-    with StopSignal() as stop, StepProgress(log.console, state.total, state.step) as progress:
+    log, trackers, config = state.log, state.experiment.watch.trackers, state.config.to_dict()
+    log.begin(state.step, state.total, lambda: open_trackers(trackers, log.work_dir, config, state.step, log.info))
+    end = SessionEnd(state.settings.time_limit, max_steps)
+    with end, StepProgress(log.console, state.total, state.step) as progress:
         try:
-            fit(state, profile, stop, progress)
+            fit(state, profile, end, progress)
         except Interrupted:
             profile.finish()
             save(state)
@@ -41,17 +55,10 @@ def run_session(state: TrainingState, profile: StepProfile) -> Run:
     return result
 
 
-def trackers_of(state: TrainingState) -> list[Tracker]:
-    """Open the trackers that the config names."""
-    trackers = state.experiment.watch.trackers
-    if not trackers:
-        return []
-    return open_trackers(trackers, state.log.work_dir, state.config.to_dict(), state.step, state.log.info)
-
-
 def rescue(state: TrainingState) -> None:
     """Save a failing run, unless its weights are broken or saving is what fails."""
-    if state.step > state.saved_step and state.group.size == 1 and is_finite(state.model):
+    can_save = state.step > state.saved_step and state.group.size == 1
+    if can_save and all(bool(value.isfinite().all()) for value in state.model.state_dict().values()):
         with suppress(UserError):
             save(state)
     if state.saved_step:

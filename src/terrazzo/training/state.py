@@ -24,7 +24,6 @@ from terrazzo.training.monitoring.nonfinite import NonFiniteGuard
 from terrazzo.training.optim.ema import EMA
 from terrazzo.training.optim.precision import Precision
 from terrazzo.training.optim.schedule import Schedule
-from terrazzo.training.stopping import Patience, SessionLimit
 
 
 @dataclass
@@ -55,12 +54,10 @@ class TrainingState:
     precision: Precision
     schedule: Schedule
 
-    # what happens when, and when it ends
+    # what happens when
     intervals: Intervals
     guard: NonFiniteGuard
     best: Best
-    patience: Patience
-    limit: SessionLimit
 
     # where results go
     log: RunLog

@@ -1,44 +1,48 @@
-"""Early ends of a run or a session: time or steps used up, or no more progress."""
+"""The end of a session before that of the run: by a limit, or on request."""
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
-from dataclasses import dataclass, field
-
-from terrazzo.config.experiment import EarlyStopping
+from typing import Any
 
 
-@dataclass
-class SessionLimit:
-    """The most that one session may take: `seconds`, and `steps` since it started."""
+class Interrupted(Exception):
+    """The session stops before the run's end."""
 
-    seconds: float | None = None
-    steps: int | None = None
-    started: float = field(default_factory=time.monotonic)
 
-    def is_reached(self, steps: int) -> bool:
+class SessionEnd:
+    """A context in which SIGINT and SIGTERM set `requested`; a second one ends the process as usual.
+
+    A session also ends after `seconds` or `steps`.
+    """
+
+    def __init__(self, seconds: float | None = None, steps: int | None = None) -> None:
+        self.seconds, self.steps = seconds, steps
+        self.started = time.monotonic()
+        self.requested = False
+        self._previous: dict[int, Any] = {}
+
+    def is_due(self, steps: int) -> bool:
         """Return whether a session that has done `steps` steps has to stop now."""
         late = self.seconds is not None and time.monotonic() - self.started >= self.seconds
-        return late or (self.steps is not None and steps >= self.steps)
+        return self.requested or late or (self.steps is not None and steps >= self.steps)
 
+    def __enter__(self) -> SessionEnd:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._request)
+        return self
 
-class Patience:
-    """A counter of validations without progress."""
+    def __exit__(self, *_: object) -> None:
+        self._restore()
 
-    def __init__(self, rule: EarlyStopping | None, lower_is_better: bool) -> None:
-        self.rule, self.sign = rule, -1 if lower_is_better else 1
-        self.best: float | None = None
-        self.waited = 0
+    def _request(self, *_: object) -> None:
+        self.requested = True
+        self._restore()
 
-    def note(self, score: float | None) -> None:
-        """Count a validation's score."""
-        least = self.rule.min_delta if self.rule else 0.0
-        if score is not None and (self.best is None or self.sign * (score - self.best) > least):
-            self.best, self.waited = score, 0
-        else:
-            self.waited += 1
-
-    @property
-    def is_over(self) -> bool:
-        """True when the rule's patience is exhausted."""
-        return self.rule is not None and self.waited >= self.rule.patience
+    def _restore(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous = {}

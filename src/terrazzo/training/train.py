@@ -18,11 +18,10 @@ from terrazzo.errors import UserError
 from terrazzo.system.devices import choose_device
 from terrazzo.system.files import make_folder
 from terrazzo.system.process_group import cause, joined
-from terrazzo.training.algorithms import chosen_algorithms
+from terrazzo.training.device import chosen_algorithms
 from terrazzo.training.monitoring.log import RunLog
 from terrazzo.training.monitoring.profile import StepProfile
-from terrazzo.training.run import Run
-from terrazzo.training.session import run_session
+from terrazzo.training.session import Run, run_session
 from terrazzo.training.setup import setup
 from terrazzo.training.state import TrainingState
 
@@ -63,18 +62,9 @@ def train(
         try:
             log.info(f"log: {log.path}")
             settings = locate(settings, data_root)
-            state = setup(
-                settings,
-                log,
-                chosen,
-                pretrained=pretrained,
-                resume=resume,
-                check=check,
-                group=group,
-                max_steps=max_steps,
-            )
+            state = setup(settings, log, chosen, pretrained=pretrained, resume=resume, check=check, group=group)
             with chosen_algorithms(state.settings):
-                return run_session(state, make_profile(state, profile))
+                return run_session(state, make_profile(state, profile), max_steps)
         except UserError as problem:
             log.write(f"error: {problem}")
             raise
@@ -106,7 +96,7 @@ def precision_overrides(amp: str | bool | None) -> dict[str, Any]:
     """The config keys for the argument `amp`. Raises UserError for an unknown value."""
     if amp is None:
         return {}
-    if amp is not True and amp is not False and amp not in ("auto", *AMP_DTYPES):
+    if not isinstance(amp, bool) and amp not in ("auto", *AMP_DTYPES):
         raise UserError(f"amp '{amp}' is neither bf16 nor fp16")
     kind = "AmpOptimWrapper" if amp else "OptimWrapper"
     return {"optim_wrapper.type": kind, "optim_wrapper.dtype": AMP_DTYPES.get(str(amp))}

@@ -26,8 +26,7 @@ from terrazzo.errors import UserError
 from terrazzo.training.monitoring import trackers
 from terrazzo.training.monitoring.profile import StepProfile, hint
 from terrazzo.training.monitoring.progress import Meter, pace, pace_text
-from terrazzo.training.monitoring.run_record import read_record
-from terrazzo.training.monitoring.runs import open_runs, wanted_metric
+from terrazzo.training.monitoring.runs import open_runs, read_record, wanted_metric
 from terrazzo.viz.chart import line_chart, line_picture
 from terrazzo.viz.grid import compared, picture_grid
 

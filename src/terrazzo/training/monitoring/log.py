@@ -5,9 +5,6 @@ from __future__ import annotations
 import io
 import json
 import math
-import os
-import platform
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -15,17 +12,15 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
-import torch
 from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
-import terrazzo
 from terrazzo.errors import UserError
 from terrazzo.system.files import make_folder, write_atomically, write_whole
-from terrazzo.training.monitoring.run_record import RunRecord
-from terrazzo.training.monitoring.trackers import Tracker, trouble
+from terrazzo.training.monitoring.runs import RunRecord
+from terrazzo.training.monitoring.trackers import Tracker
 
 # scores that are not percentages
 EXACT = ("loss", "temperature", "d1", "d2", "d3", "abs_rel", "sq_rel", "rmse", "rmse_log", "log10", "silog")
@@ -92,9 +87,11 @@ class RunLog:
     def _call_trackers(self, call: Callable[[Tracker], None]) -> None:
         """Call each tracker; one that fails is reported once and dropped."""
         for tracker in list(self.trackers):
-            if (problem := trouble(tracker, call)) is not None:
+            try:
+                call(tracker)
+            except Exception as problem:  # of its library
                 self.trackers.remove(tracker)
-                self.info(f"warning: tracking with {tracker.name} ends here: {problem}")
+                self.info(f"warning: tracking with {tracker.name} ends here: {type(problem).__name__}: {problem}")
 
     def forget_after(self, step: int) -> None:
         """Drop lines and pictures of later steps, which a resumed run repeats; a new run (0) has none."""
@@ -131,19 +128,6 @@ def step_of(line: str) -> float:
         return json.loads(line)["step"]
     except ValueError:
         return math.inf
-
-
-def environment(device: torch.device) -> str:
-    """Versions and hardware, one line each."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
-    return "\n".join(
-        [
-            f"terrazzo {terrazzo.__version__}, torch {torch.__version__}, Python {platform.python_version()}",
-            f"{platform.platform()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
-            f"device {device} ({name})",
-            f"command: {' '.join(sys.argv)}",
-        ]
-    )
 
 
 def class_table(result: Mapping[str, Any]) -> Table:
