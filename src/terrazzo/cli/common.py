@@ -13,7 +13,8 @@ PIPE_WIDTH = 240  # of tables that are not printed to a terminal
 
 def add_config_options(parser: argparse.ArgumentParser) -> None:
     """`--cfg-options`, `--trust-config` and `--device`."""
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "--cfg-options",
         nargs="+",
         default=[],
@@ -21,10 +22,8 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="set config keys: a.b=c a.0.b='[1,2]'",
     )
-    parser.add_argument(
-        "--trust-config", action="store_true", help="run a .py config as a program instead of reading it safely"
-    )
-    parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: the best one here)")
+    add("--trust-config", action="store_true", help="run a .py config as a program instead of reading it safely")
+    add("--device", help="cpu, cuda, cuda:1, mps (default: the best one here)")
 
 
 def add_weights_option(parser: argparse.ArgumentParser) -> None:

@@ -9,14 +9,13 @@ from terrazzo.cli.common import add_config_options, count, overrides
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", help="a config file (.py, .yaml, .json) or a recipe name")
-    parser.add_argument("--count", type=count, default=12, metavar="N", help="samples to show (default 12)")
-    parser.add_argument("--split", default="train", metavar="NAME", help="train, val or test (default train)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the samples and their transforms (default 0)")
-    parser.add_argument(
-        "--out", default="browse.html", metavar="PAGE", help="the page; a PNG of the same name is written beside it"
-    )
-    parser.add_argument("--data-root", metavar="D", help="folder of the data, if not that of the config")
+    add = parser.add_argument
+    add("config", help="a config file (.py, .yaml, .json) or a recipe name")
+    add("--count", type=count, default=12, metavar="N", help="samples to show (default 12)")
+    add("--split", default="train", metavar="NAME", help="train, val or test (default train)")
+    add("--seed", type=int, default=0, help="seed of the samples and their transforms (default 0)")
+    add("--out", default="browse.html", metavar="PAGE", help="the page; a PNG of the same name is written beside it")
+    add("--data-root", metavar="D", help="folder of the data, if not that of the config")
     add_config_options(parser)
 
 

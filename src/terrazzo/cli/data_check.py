@@ -15,10 +15,11 @@ MOST_OF_A_KIND = 4  # findings of one kind in a split that are printed; --json h
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", help="a config file, a recipe name, or a folder of images and labels")
-    parser.add_argument("--data-root", metavar="D", help="folder of the data, if not that of the config")
-    parser.add_argument("--json", action="store_true", help="print only the findings, as JSON")
-    parser.add_argument("--fix", action="store_true", help="write the lines that fix the findings into the config")
+    add = parser.add_argument
+    add("config", help="a config file, a recipe name, or a folder of images and labels")
+    add("--data-root", metavar="D", help="folder of the data, if not that of the config")
+    add("--json", action="store_true", help="print only the findings, as JSON")
+    add("--fix", action="store_true", help="write the lines that fix the findings into the config")
     add_config_options(parser)
 
 

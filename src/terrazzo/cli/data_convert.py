@@ -13,13 +13,14 @@ from terrazzo.data.spec import dataset_spec
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME", help="the data set, see below")
-    parser.add_argument("raw", metavar="RAW", help="its download: a folder of archives or of their contents; only read")
-    parser.add_argument("out", metavar="OUT", help="folder for the result; files already in it are kept")
-    parser.add_argument("--workers", type=int, help="processes (default: one per core)")
-    parser.add_argument("--link", action="store_true", help="link unchanged files instead of copying them")
-    parser.add_argument("--tile", type=int, metavar="PIXELS", help="edge of the tiles into which large images are cut")
-    parser.add_argument("--stride", type=int, metavar="PIXELS", help="step between tiles")
+    add = parser.add_argument
+    add("name", metavar="NAME", help="the data set, see below")
+    add("raw", metavar="RAW", help="its download: a folder of archives or of their contents; only read")
+    add("out", metavar="OUT", help="folder for the result; files already in it are kept")
+    add("--workers", type=int, help="processes (default: one per core)")
+    add("--link", action="store_true", help="link unchanged files instead of copying them")
+    add("--tile", type=int, metavar="PIXELS", help="edge of the tiles into which large images are cut")
+    add("--stride", type=int, metavar="PIXELS", help="step between tiles")
     listed = [f"  {name}: {CONVERTERS.get(name).needs}" for name in CONVERTERS]
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = "contents of RAW:\n" + "\n".join(listed)

@@ -7,10 +7,11 @@ from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", metavar="DIR", help="a folder with images and labels, in any common layout")
-    parser.add_argument("--out", metavar="FILE", help="the config to write (default: <DIR's name>.yaml)")
-    parser.add_argument("--recipe", default="fastscnn", metavar="R", help="a family or recipe (default: fastscnn)")
-    parser.add_argument("--force", action="store_true", help="replace an existing config")
+    add = parser.add_argument
+    add("folder", metavar="DIR", help="a folder with images and labels, in any common layout")
+    add("--out", metavar="FILE", help="the config to write (default: <DIR's name>.yaml)")
+    add("--recipe", default="fastscnn", metavar="R", help="a family or recipe (default: fastscnn)")
+    add("--force", action="store_true", help="replace an existing config")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -10,10 +10,11 @@ from terrazzo.cli.common import add_config_options, overrides, print_table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", help="a config file (.py, .yaml, .json) or a recipe name")
-    parser.add_argument("--split", nargs="+", default=[], metavar="NAME", help="train, val, test (default: all)")
-    parser.add_argument("--data-root", metavar="D", help="folder of the data, if not that of the config")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    add = parser.add_argument
+    add("config", help="a config file (.py, .yaml, .json) or a recipe name")
+    add("--split", nargs="+", default=[], metavar="NAME", help="train, val, test (default: all)")
+    add("--data-root", metavar="D", help="folder of the data, if not that of the config")
+    add("--json", action="store_true", help="print JSON instead of tables")
     add_config_options(parser)
 
 

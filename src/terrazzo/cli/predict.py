@@ -15,25 +15,19 @@ VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "sources",
-        nargs="+",
-        metavar="IMAGE|FOLDER|VIDEO",
-        help="images, patterns, folder trees",
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add("sources", nargs="+", metavar="IMAGE|FOLDER|VIDEO", help="images, patterns, folder trees")
+    add(
         "--model",
         metavar="M",
         help="a self-contained .safetensors file, or a checkpoint with --config (default: ours for street scenes)",
     )
-    parser.add_argument("--config", metavar="C", help="the config or recipe of a checkpoint that contains none")
-    parser.add_argument(
-        "--out", default="predictions", metavar="D", help="the folder for the results (default: predictions)"
-    )
-    parser.add_argument("--opacity", type=opacity, default=0.5, help="of the class colours: 0 to 1 (default 0.5)")
-    parser.add_argument("--trust-config", action="store_true", help="import the modules in the model's custom_imports")
+    add("--config", metavar="C", help="the config or recipe of a checkpoint that contains none")
+    add("--out", default="predictions", metavar="D", help="the folder for the results (default: predictions)")
+    add("--opacity", type=opacity, default=0.5, help="of the class colours: 0 to 1 (default 0.5)")
+    add("--trust-config", action="store_true", help="import the modules in the model's custom_imports")
     add_weights_option(parser)
-    parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: the best available)")
+    add("--device", help="cpu, cuda, cuda:1, mps (default: the best available)")
 
 
 def run(args: argparse.Namespace) -> int:

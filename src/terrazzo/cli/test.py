@@ -6,59 +6,31 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from terrazzo.cli.common import (
-    OutputNames,
-    add_config_options,
-    add_weights_option,
-    count,
-    opacity,
-    overrides,
-    save_picture,
-)
+from terrazzo.cli import common
+from terrazzo.cli.common import count, opacity, overrides
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", help="a config file (.py, .yaml, .json) or a recipe name")
-    parser.add_argument("checkpoint", nargs="?", help="weights: .safetensors or .pth")
-    parser.add_argument(
-        "--ensemble", nargs="+", default=[], metavar="C", help="checkpoints to average, with CHECKPOINT"
-    )
-    parser.add_argument(
-        "--eval",
-        nargs="+",
-        metavar="METRIC",
-        help="mIoU, mDice, mFscore, boundary, trimap, per-image, calibration, cityscapes, depth (default: those of "
-        "the config)",
-    )
-    parser.add_argument(
-        "--bootstrap",
-        nargs="?",
-        type=count,
-        const=1000,
-        default=0,
-        metavar="N",
-        help="95%% intervals of the scores from N resampled test sets (1000)",
-    )
-    parser.add_argument(
-        "--threshold-search", action="store_true", help="find the best threshold of a model with one foreground score"
-    )
-    parser.add_argument("--confusion", metavar="F.csv", help="write the confusion matrix, and its picture beside it")
-    parser.add_argument("--gallery", metavar="D", help="write a page of the images with the worst scores")
-    parser.add_argument("--show-dir", metavar="D", help="write each image with its predicted classes painted over it")
-    parser.add_argument("--opacity", type=opacity, default=0.5, help="of the paint in --show-dir: 0 to 1 (default 0.5)")
-    parser.add_argument("--data-root", metavar="D", help="location of the data, instead of the config's")
-    parser.add_argument("--out", metavar="D", help="write predicted class maps and metrics.json to this folder")
-    parser.add_argument(
-        "--format-only",
-        action="store_true",
-        help="write a submission for the data set's server to --out, without scoring",
-    )
-    parser.add_argument(
-        "--gpus", type=count, default=1, metavar="N", help="score in N processes, each a share of the images"
-    )
-    parser.add_argument("--tta", action="store_true", help="average over the views of the config's tta_pipeline")
-    add_weights_option(parser)
-    add_config_options(parser)
+    add = parser.add_argument
+    add("config", help="a config file (.py, .yaml, .json) or a recipe name")
+    add("checkpoint", nargs="?", help="weights: .safetensors or .pth")
+    add("--ensemble", nargs="+", default=[], metavar="C", help="checkpoints to average, with CHECKPOINT")
+    metrics = "mIoU, mDice, mFscore, boundary, trimap, per-image, calibration, cityscapes, depth"
+    add("--eval", nargs="+", metavar="METRIC", help=f"{metrics} (default: those of the config)")
+    about = "95%% intervals of the scores from N resampled test sets (1000)"
+    add("--bootstrap", nargs="?", type=count, const=1000, default=0, metavar="N", help=about)
+    add("--threshold-search", action="store_true", help="find the best threshold of a model with one foreground score")
+    add("--confusion", metavar="F.csv", help="write the confusion matrix, and its picture beside it")
+    add("--gallery", metavar="D", help="write a page of the images with the worst scores")
+    add("--show-dir", metavar="D", help="write each image with its predicted classes painted over it")
+    add("--opacity", type=opacity, default=0.5, help="of the paint in --show-dir: 0 to 1 (default 0.5)")
+    add("--data-root", metavar="D", help="location of the data, instead of the config's")
+    add("--out", metavar="D", help="write predicted class maps and metrics.json to this folder")
+    add("--format-only", action="store_true", help="write a submission for the data set's server to --out, unscored")
+    add("--gpus", type=count, default=1, metavar="N", help="score in N processes, each a share of the images")
+    add("--tta", action="store_true", help="average over the views of the config's tta_pipeline")
+    common.add_weights_option(parser)
+    common.add_config_options(parser)
     parser.set_defaults(usage_error=parser.error)
 
 
@@ -132,7 +104,7 @@ class PredictionWriter:
 
     def __init__(self, show: Path | None, out: Path | None, opacity: float) -> None:
         self.show, self.out, self.opacity = show, out, opacity
-        self.names = OutputNames(*(folder for folder in (show, out) if folder is not None))
+        self.names = common.OutputNames(*(folder for folder in (show, out) if folder is not None))
 
     def write(self, batch: Any, maps: list[Any], classes: Any, palette: Any) -> None:
         """Write the predictions of one batch, named after the image files."""
@@ -152,7 +124,7 @@ class PredictionWriter:
             if self.show is not None:
                 painted = overlay(stored_picture(sample), labels, palette, self.opacity)
                 painted = add_legend(painted, labels, classes, palette)
-                save_picture(self.show / name, painted)
+                common.save_picture(self.show / name, painted)
             if self.out is not None:
                 Image.fromarray(labels.astype("uint8" if len(classes) <= 256 else "uint16")).save(self.out / name)
 
@@ -163,6 +135,6 @@ class PredictionWriter:
         from terrazzo.viz.grid import depth_colours
 
         if self.show is not None:
-            save_picture(self.show / f"{stem}.png", depth_colours(depth))
+            common.save_picture(self.show / f"{stem}.png", depth_colours(depth))
         if self.out is not None:
             np.save(self.out / f"{stem}.npy", depth)

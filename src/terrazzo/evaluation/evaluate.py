@@ -20,11 +20,11 @@ from terrazzo.data.discovery.data_root import locate
 from terrazzo.data.loaders import make_loader
 from terrazzo.errors import UserError
 from terrazzo.evaluation.scoring import OnPrediction, OnProgress, OnSeen, run_evaluation
-from terrazzo.inference.predict import augmented_steps
 from terrazzo.metrics import DepthEvaluator, Evaluator
 from terrazzo.models.build import build_model
 from terrazzo.models.checkpoint import load_checkpoint, read_checkpoint
 from terrazzo.models.protocols import Segmentor, as_segmentor
+from terrazzo.registry import METRICS
 from terrazzo.system.devices import choose_device
 from terrazzo.system.process_group import SINGLE_PROCESS, ProcessGroup, joined
 
@@ -73,8 +73,15 @@ def evaluate(
     if settings is None:
         raise UserError("the config has no test_dataloader")
     if tta:
-        steps = augmented_steps(experiment.tta_pipeline, experiment.tta_model)
-        settings = replace(settings, batch_size=1, dataset=with_pipeline(settings.dataset, steps))
+        if not experiment.tta_pipeline:
+            raise UserError(
+                "--tta: the config has no `tta_pipeline`; give it one: LoadImageFromFile, then TestTimeAug with a list "
+                "of choices for each further step"
+            )
+        if experiment.tta_model.rpartition(".")[2] != "SegTTAModel":
+            raise UserError(f"tta_model: '{experiment.tta_model}' is unknown; use SegTTAModel, the mean of the views")
+        dataset = with_pipeline(settings.dataset, list(experiment.tta_pipeline))
+        settings = replace(settings, batch_size=1, dataset=dataset)
 
     # Models, data and metrics
     paths = [checkpoint] if isinstance(checkpoint, (str, Path)) else list(checkpoint)
@@ -140,7 +147,10 @@ def make_evaluator(
 ) -> Evaluator | DepthEvaluator:
     """The metrics that an evaluator's settings name, for the model's target."""
     if model.target == "depth":
-        return DepthEvaluator([spec for spec in settings.metrics if spec != {"type": "mIoU"}] or [{"type": "depth"}])
+        specs = [spec for spec in settings.metrics if spec != {"type": "mIoU"}] or [{"type": "depth"}]
+        if wrong := [spec["type"] for spec in specs if spec["type"] != "depth"]:
+            raise UserError(f"{wrong[0]} is a metric of class maps, and this model estimates depth: use depth")
+        return METRICS.build(specs[0], "evaluator")
     return Evaluator(settings.metrics, classes, beta=settings.beta, bootstrap=bootstrap, device=device)
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from terrazzo.errors import UserError
 from terrazzo.inference.argmax import LogitsGeometry, class_map, decide, own_logits
 from terrazzo.inference.modes import infer
 from terrazzo.inference.runtime import Placement
@@ -66,43 +65,35 @@ def predict_batch(models: Sequence[Any], batch: Batch) -> list[Scores]:
 
 def batch_views(model: Any, batch: Batch) -> list[View]:
     """Each image's logits; images of different sizes are run one by one."""
-    if len(set(batch.sizes)) == 1:
-        runs = [batch.image]
-    else:
-        runs = [
-            image[None, :, :height, :width] for image, (height, width) in zip(batch.image, batch.sizes, strict=True)
-        ]
-    samples, views = iter(batch.samples), []
+    sizes, views = batch.sizes, []
+    runs = [batch.image]
+    if len(set(sizes)) > 1:
+        runs = [own[None, :, :height, :width] for own, (height, width) in zip(batch.image, sizes, strict=True)]
+    samples = iter(batch.samples)
     for images in runs:
-        logits, input_size = raw_logits(model, images)
-        placements = [Placement.of(next(samples), images.shape[-2:]) for _ in logits]
-        views += [
-            (own, logits_geometry(own, input_size, placement, model))
-            for own, placement in zip(logits, placements, strict=True)
-        ]
+        views += image_views(model, images, [Placement.of(next(samples), images.shape[-2:]) for _ in images])
     return views
 
 
-def raw_logits(model: Any, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
-    """Logits (N, K, h, w) of raw RGB images (N, C, H, W), and the size of the padded images."""
+def image_views(model: Any, images: Tensor, placements: Sequence[Placement]) -> list[View]:
+    """The logits of each raw RGB image (N, C, H, W), which has a stored image at its placement."""
     padded = model.preprocess.pad_for_test(model.preprocess(images))
-    logits = infer(model, padded)
+    logits = infer(model, padded)  # N, K, h, w
     if logits.device.type not in ("cpu", "cuda"):  # which lack operators of the following steps
         logits = logits.cpu()
-    return logits, (padded.shape[2], padded.shape[3])
-
-
-def logits_geometry(logits: Tensor, input_size: tuple[int, int], placement: Placement, model: Any) -> LogitsGeometry:
-    """The way from logits (K, h, w) to the stored image's."""
-    return LogitsGeometry(
-        head_size=(logits.shape[1], logits.shape[2]),
-        input_size=input_size,
-        own_size=placement.size,
-        window=placement.window,
-        flip=placement.flip,
-        align_corners=model.final_head.align_corners,
-        device=logits.device,
+    geometries = (
+        LogitsGeometry(
+            head_size=(logits.shape[2], logits.shape[3]),
+            input_size=(padded.shape[2], padded.shape[3]),
+            own_size=placement.size,
+            window=placement.window,
+            flip=placement.flip,
+            align_corners=model.final_head.align_corners,
+            device=logits.device,
+        )
+        for placement in placements
     )
+    return list(zip(logits, geometries, strict=True))
 
 
 @torch.inference_mode()
@@ -115,17 +106,3 @@ def first_view(batch: Batch) -> Batch:
     """The batch reduced to its first view, whose targets are the image's."""
     height, width = batch.sizes[0]
     return replace(batch, image=batch.image[:1, :, :height, :width], samples=batch.samples[:1], sizes=batch.sizes[:1])
-
-
-def augmented_steps(pipeline: Sequence[Any], kind: str) -> list[Any]:
-    """A config's `tta_pipeline`. Raises UserError if there is none, or if `tta_model` is not the mean of the views."""
-    if not pipeline:
-        raise UserError(
-            "--tta: the config has no `tta_pipeline`; give it one: LoadImageFromFile, then TestTimeAug with a list of "
-            "choices for each further step"
-        )
-    if kind.rpartition(".")[2] != "SegTTAModel":
-        raise UserError(
-            f"tta_model: '{kind}' is unknown; there is only SegTTAModel, the mean of the views' probabilities"
-        )
-    return list(pipeline)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from terrazzo.data.loaders import to_tensor
-from terrazzo.inference.predict import Scores, logits_geometry, raw_logits
+from terrazzo.inference.predict import Scores, image_views
 from terrazzo.inference.runtime import Placement
 from terrazzo.system.devices import choose_device
 
@@ -37,11 +37,7 @@ class TorchRuntime:
     def infer(self, images: np.ndarray, placements: Sequence[Placement]) -> list[TorchScores]:
         """The scores of images (N, H, W, C) as the pipeline returns them. Raises UserError for too small ones."""
         pixels = torch.stack([to_tensor(image) for image in images]).to(self.device)
-        logits, input_size = raw_logits(self.model, pixels)
-        return [
-            TorchScores(Scores(((own, logits_geometry(own, input_size, placement, self.model)),), self.threshold))
-            for own, placement in zip(logits, placements, strict=True)
-        ]
+        return [TorchScores(Scores((view,), self.threshold)) for view in image_views(self.model, pixels, placements)]
 
 
 @dataclass(frozen=True)

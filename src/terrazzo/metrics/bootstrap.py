@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from terrazzo.metrics.base import Seen, percent
-from terrazzo.metrics.confusion import class_scores, mean, scores_of
+from terrazzo.metrics.confusion import class_scores, summary, totals
 
 AT_ONCE = 64  # resampled data sets scored together
 
@@ -21,29 +21,20 @@ class Bootstrap:
         self.images: list[np.ndarray] = []  # each 3, K: right, labelled, predicted
 
     def update(self, seen: Seen) -> None:
-        counts = seen.counts.cpu().numpy()
-        self.images.append(np.stack([counts.diagonal(), counts.sum(1), counts.sum(0)]).astype(np.int32))
+        self.images.append(np.stack(totals(seen.counts)).astype(np.int32))
 
     def compute(self, groups: Sequence[str], beta: float = 1.0) -> dict[str, Any]:
         """Return (low, high) in percent of aAcc and the groups' means, and of each class's scores under "per_class"."""
         images = np.stack(self.images).reshape(len(self.images), -1).astype(np.float64)  # n, 3 K
-        rng, shown = np.random.default_rng(self.seed), scores_of(groups)
-        drawn: dict[str, list[np.ndarray]] = {score: [] for score in ("aAcc", *shown)}
+        rng = np.random.default_rng(self.seed)
+        drawn: list[dict[str, np.ndarray]] = []
         for first in range(0, self.draws, AT_ONCE):
             count = min(AT_ONCE, self.draws - first)
             times = rng.multinomial(len(images), np.full(len(images), 1 / len(images)), size=count)  # count, n
             sums = (times @ images).reshape(count, 3, -1)
-            scores = class_scores(sums[:, 0], sums[:, 1], sums[:, 2], beta)
-            for score, parts in drawn.items():
-                parts.append(scores[score])
-        values = {score: np.concatenate(parts) for score, parts in drawn.items()}  # draws[, K]
-        result: dict[str, Any] = {"aAcc": interval(values["aAcc"])}
-        result |= {f"m{score}": interval(mean(values[score])) for score in shown}
-        result["per_class"] = {
-            name: {score: interval(values[score][:, index]) for score in shown}
-            for index, name in enumerate(self.classes)
-        }
-        return result
+            drawn.append(class_scores(sums[:, 0], sums[:, 1], sums[:, 2], beta))
+        scores = {name: np.concatenate([part[name] for part in drawn]) for name in drawn[0]}  # draws[, K]
+        return summary(scores, groups, self.classes, interval)
 
 
 def interval(values: np.ndarray) -> tuple[float | None, float | None]:

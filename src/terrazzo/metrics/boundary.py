@@ -9,10 +9,8 @@ import cv2
 import numpy as np
 
 from terrazzo.metrics.base import Metric, Seen, percent, percents
-from terrazzo.metrics.confusion import class_scores, mean
+from terrazzo.metrics.confusion import IGNORED, class_scores, mean, totals
 from terrazzo.registry import METRICS
-
-IGNORED = 255
 
 
 @METRICS.register(name="boundary")
@@ -70,7 +68,7 @@ class TrimapIoU(Metric):
         result: dict[str, Any] = {}
         per_class = {}
         for width, counts in zip(self.widths, self.counts, strict=True):
-            iou = class_scores(counts.diagonal(), counts.sum(1), counts.sum(0))["IoU"]
+            iou = class_scores(*totals(counts))["IoU"]
             result[f"mTrimapIoU@{width}px"] = percent(mean(iou))
             per_class[f"TrimapIoU@{width}px"] = percents(iou)
         return result | {"per_class": per_class}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from terrazzo.errors import UserError
 from terrazzo.metrics.base import percent
 
 Array = np.ndarray
+IGNORED = 255  # in labels
 
 # metric group in configs -> the per-class scores that it shows
 GROUPS = {"mIoU": ("IoU", "Acc"), "mDice": ("Dice", "Acc"), "mFscore": ("Fscore", "Precision", "Recall")}
@@ -23,14 +24,13 @@ class ConfusionMatrix:
 
     sums = ("counts",)
 
-    def __init__(self, num_classes: int, ignore_index: int = 255, device: Any = "cpu") -> None:
+    def __init__(self, num_classes: int, device: Any = "cpu") -> None:
         self.num_classes = num_classes
-        self.ignore_index = ignore_index
         self.counts = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=device)  # label, prediction
 
     def update(self, predictions: Tensor, labels: Tensor) -> Tensor:
         """Count class maps of one shape and return their own counts, K x K. Raises UserError for a label outside."""
-        counts = count_pairs(predictions, labels, self.num_classes, self.ignore_index)
+        counts = count_pairs(predictions, labels, self.num_classes)
         self.counts += counts.to(self.counts.device)
         return counts
 
@@ -38,17 +38,8 @@ class ConfusionMatrix:
         self, groups: Sequence[str] = ("mIoU",), classes: Sequence[str] = (), beta: float = 1.0
     ) -> dict[str, Any]:
         """Scores in percent: aAcc, the groups' means, and `per_class`; a class that never occurs is None."""
-        shown = scores_of(groups)
-        counts = self.counts.cpu().numpy()
-        hits, labelled, predicted = counts.diagonal(), counts.sum(1), counts.sum(0)
-        scores = class_scores(hits, labelled, predicted, beta)
-        names = list(classes) or [str(index) for index in range(self.num_classes)]
-        result: dict[str, Any] = {"aAcc": percent(scores["aAcc"])}
-        result |= {f"m{score}": percent(mean(scores[score])) for score in shown}
-        result["per_class"] = {
-            name: {score: percent(scores[score][index]) for score in shown} for index, name in enumerate(names)
-        }
-        return result
+        scores = class_scores(*totals(self.counts), beta)
+        return summary(scores, groups, classes or [str(index) for index in range(self.num_classes)], percent)
 
     @property
     def single_class(self) -> int | None:
@@ -57,20 +48,26 @@ class ConfusionMatrix:
         return present[0] if len(present) == 1 else None
 
 
-def count_pairs(predictions: Tensor, labels: Tensor, num_classes: int, ignore_index: int = 255) -> Tensor:
+def count_pairs(predictions: Tensor, labels: Tensor, num_classes: int) -> Tensor:
     """Count pixels of each (label, prediction), K x K; predictions are below K. Raises UserError for other labels."""
     labels = labels.flatten().to(predictions.device)
     rows = max(num_classes, 256 if labels.dtype == torch.uint8 else int(labels.max()) + 1)
     pairs = labels.to(torch.int32) * num_classes
     pairs += predictions.flatten()
     counts = torch.bincount(pairs, minlength=rows * num_classes).view(rows, num_classes)
-    if ignore_index < rows:
-        counts[ignore_index] = 0
+    if rows > IGNORED:
+        counts[IGNORED] = 0
     outside = counts[num_classes:].sum(1).nonzero()
     if len(outside):
         worst = num_classes + int(outside[-1])
         raise UserError(f"a label has the value {worst}, outside the {num_classes} classes")
     return counts[:num_classes]
+
+
+def totals(counts: Any) -> tuple[Array, Array, Array]:
+    """Return the correct, labelled and predicted pixels (K) of each class from counts (K, K) on any device."""
+    counts = np.asarray(counts.cpu() if isinstance(counts, Tensor) else counts)
+    return counts.diagonal(), counts.sum(1), counts.sum(0)
 
 
 def class_scores(hits: Array, labelled: Array, predicted: Array, beta: float = 1.0) -> dict[str, Array]:
@@ -98,6 +95,14 @@ def mean(values: Array) -> Array:
         return np.where(defined, values, 0).sum(-1) / defined.sum(-1)
 
 
-def scores_of(groups: Sequence[str]) -> list[str]:
-    """Return the per-class scores of some groups."""
-    return list(dict.fromkeys(score for group in groups for score in GROUPS[group]))
+def summary(
+    scores: Mapping[str, Array], groups: Sequence[str], classes: Sequence[str], shown: Callable[[Array], Any]
+) -> dict[str, Any]:
+    """Return aAcc and the groups' means, and under "per_class" their scores of each class, each as `shown` makes it."""
+    names = list(dict.fromkeys(score for group in groups for score in GROUPS[group]))
+    result: dict[str, Any] = {"aAcc": shown(scores["aAcc"])}
+    result |= {f"m{name}": shown(mean(scores[name])) for name in names}
+    result["per_class"] = {
+        own: {name: shown(scores[name][..., index]) for name in names} for index, own in enumerate(classes)
+    }
+    return result

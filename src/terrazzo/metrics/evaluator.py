@@ -12,7 +12,6 @@ from terrazzo.errors import UserError
 from terrazzo.metrics.base import Metric, Seen
 from terrazzo.metrics.bootstrap import Bootstrap
 from terrazzo.metrics.confusion import GROUPS, ConfusionMatrix
-from terrazzo.metrics.depth import DepthErrors
 from terrazzo.registry import METRICS
 
 
@@ -83,24 +82,3 @@ class Evaluator:
         """The class that every pixel was predicted as, if there is just one."""
         index = self.confusion.single_class
         return None if index is None else self.classes[index]
-
-
-class DepthEvaluator:
-    """The depth scores of a depth estimator."""
-
-    target = "depth"
-    single_class = None
-
-    def __init__(self, metrics: Sequence[Mapping[str, Any]]) -> None:
-        options = [{key: value for key, value in spec.items() if key != "type"} for spec in metrics]
-        wrong = [spec["type"] for spec in metrics if spec["type"] != "depth"]
-        if wrong:
-            raise UserError(f"{wrong[0]} is a metric of class maps, and this model estimates depth: use depth")
-        self.errors = DepthErrors(**options[0])
-        self.parts = [self.errors]
-
-    def update(self, prediction: Tensor, depth: Tensor) -> None:
-        self.errors.update(prediction, depth)
-
-    def compute(self) -> dict[str, Any]:
-        return self.errors.compute()

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from terrazzo.metrics.base import Metric, Seen, percent, percents
-from terrazzo.metrics.confusion import class_scores, mean
+from terrazzo.metrics.confusion import class_scores, mean, totals
 from terrazzo.registry import METRICS
 
 
@@ -50,5 +50,4 @@ class PerImageIoU(Metric):
 
 def image_iou(seen: Seen) -> np.ndarray:
     """Return the IoU of each class (K) in one image, as a fraction; NaN for those neither labelled nor predicted."""
-    counts = seen.counts.cpu().numpy()
-    return class_scores(counts.diagonal(), counts.sum(1), counts.sum(0))["IoU"]
+    return class_scores(*totals(seen.counts))["IoU"]

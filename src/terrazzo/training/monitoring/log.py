@@ -89,7 +89,7 @@ class RunLog:
         for tracker in list(self.trackers):
             try:
                 call(tracker)
-            except Exception as problem:  # of its library
+            except Exception as problem:  # noqa: PERF203 - of its library
                 self.trackers.remove(tracker)
                 self.info(f"warning: tracking with {tracker.name} ends here: {type(problem).__name__}: {problem}")
 
