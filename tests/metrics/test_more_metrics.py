@@ -322,7 +322,7 @@ def test_what_two_processes_saw_adds_up(monkeypatch):
             evaluator.update(*maps, lambda values=values: iter([values]))
         halves.append(evaluator)
     waiting = [getattr(part, name) for part in halves[1].parts for name in part.sums]
-    monkeypatch.setattr(scoring, "summed", lambda value, group: value + torch.as_tensor(waiting.pop(0)))
+    monkeypatch.setattr(ProcessGroup, "sum", lambda group, value: value + torch.as_tensor(waiting.pop(0)))
     scoring.add_up(halves[0], ProcessGroup(size=2))
     found, expected = halves[0].compute(), scored(pairs, *names)
     assert found["per_class"] == expected["per_class"]

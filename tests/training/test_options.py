@@ -27,8 +27,8 @@ from terrazzo.config.experiment import Averaging, make_experiment
 from terrazzo.errors import UserError
 from terrazzo.training import loop
 from terrazzo.training.batch_size import find_batch_size, largest
-from terrazzo.training.best import Best
 from terrazzo.training.device import checkpoint_activations, move_to_device
+from terrazzo.training.milestones import Best
 from terrazzo.training.monitoring.nonfinite import first_broken
 from terrazzo.training.optim.ema import EMA
 from terrazzo.training.optim.precision import Precision

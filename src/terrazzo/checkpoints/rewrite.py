@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +39,10 @@ def publish(
     """
     path = writable(Path(target), force=True)
     checkpoint = read_checkpoint(source, weights)
-    meta = description(checkpoint, paths=False)
     values = {name: halved(name, value) for name, value in checkpoint.weights.items()} if half else checkpoint.weights
     temporary = path.with_name(f".{path.stem}.publish{path.suffix}")
     try:
-        save(temporary, values, meta)
+        written = save(temporary, values, description(checkpoint, paths=False))
         stem = path.name.removesuffix(path.suffix)
         old = digits(path.name)
         stem = stem[: -len(old) - 1] if old else stem
@@ -50,7 +50,7 @@ def publish(
         rename_durably(temporary, final)
     finally:
         temporary.unlink(missing_ok=True)
-    return Written(final, len(checkpoint.weights), self_contained="config" in meta)
+    return replace(written, path=final)
 
 
 def halved(name: str, value: Tensor) -> Tensor:
@@ -79,33 +79,27 @@ def average(
         if sums:
             check_same(sums, checkpoint, sources[0])
         for name, value in checkpoint.weights.items():
-            if not value.is_floating_point():
-                sums[name] = value
-            else:
-                sums[name] = sums[name] + value.double() if name in sums else value.double()
+            if value.is_floating_point():
+                value = sums[name] + value.double() if name in sums else value.double()
+            sums[name] = value
     mean = {
         name: (total / len(sources)).to(checkpoint.weights[name].dtype) if total.is_floating_point() else total
         for name, total in sums.items()
     }
     meta = {key: value for key, value in description(checkpoint).items() if key not in ("metrics", "best_score")}
-    save(path, mean, meta | {"averaged": [Path(source).name for source in sources]})
-    return Written(path, len(mean), self_contained="config" in meta)
+    return save(path, mean, meta | {"averaged": [Path(source).name for source in sources]})
 
 
 def check_same(sums: Mapping[str, Tensor], checkpoint: Checkpoint, first: str | Path) -> None:
     """Raise UserError where a checkpoint's names or shapes differ from those of the first."""
-    differing = sorted(set(sums) ^ set(checkpoint.weights))
+    own, wanted = (
+        {name: tuple(value.shape) for name, value in values.items()} for values in (checkpoint.weights, sums)
+    )
+    differing = sorted(name for name in own | wanted if own.get(name) != wanted.get(name))
     if differing:
-        raise UserError(
-            f"{checkpoint.path} cannot be averaged with {first}: only one of them has {', '.join(differing[:5])}"
-            + (f" and {len(differing) - 5} more" if len(differing) > 5 else "")
-        )
-    for name, value in checkpoint.weights.items():
-        if value.shape != sums[name].shape:
-            raise UserError(
-                f"{checkpoint.path} cannot be averaged with {first}: {name} is {tuple(value.shape)} there and "
-                f"{tuple(sums[name].shape)} here"
-            )
+        shapes = [f"{name} is {own.get(name, 'absent')} and {wanted.get(name, 'absent')}" for name in differing[:5]]
+        more = f", and {len(differing) - 5} more" if len(differing) > 5 else ""
+        raise UserError(f"{checkpoint.path} cannot be averaged with {first}: {', '.join(shapes)}{more}")
 
 
 def convert(
@@ -125,9 +119,7 @@ def convert(
     path = writable(Path(target), force, [source])
     checkpoint = read_checkpoint(source, weights)
     if config is None:
-        meta = description(checkpoint)
-        save(path, checkpoint.weights, meta)
-        return Written(path, len(checkpoint.weights), self_contained="config" in meta)
+        return save(path, checkpoint.weights, description(checkpoint))
     values = load_config(config, trust=trust).to_dict()
     model = build_model(values)
     report = load_checkpoint(model, checkpoint)
@@ -137,5 +129,4 @@ def convert(
     if complete:
         loaded |= {name: value for name, value in own.items() if is_constant(name)}
     meta = known(checkpoint) | (describe(values, *legend_of(checkpoint)) if complete else {})
-    save(path, loaded, meta)
-    return Written(path, len(loaded), report, complete)
+    return replace(save(path, loaded, meta), report=report)

@@ -82,7 +82,7 @@ def plain(value: Any) -> Any:
     return value if isinstance(value, (str, int, float, bool)) else None
 
 
-def save(path: Path, weights: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
+def save(path: Path, weights: Mapping[str, Tensor], meta: Mapping[str, Any]) -> Written:
     """Write weights and their description as safetensors or as torch.save does, according to the path's suffix."""
     tensors = {name: value.detach().contiguous().clone() for name, value in weights.items()}
     if path.suffix == ".safetensors":
@@ -92,6 +92,7 @@ def save(path: Path, weights: Mapping[str, Tensor], meta: Mapping[str, Any]) -> 
         values = {key: from_json(value) if isinstance(value, str) else value for key, value in meta.items()}
         values["dataset_meta"] = {key: values.pop(key) for key in ("classes", "palette") if key in values}  # as in 1.x
         write_atomically(path, lambda temporary: save_pickle(temporary, {"meta": values, "state_dict": tensors}))
+    return Written(path, len(tensors), self_contained="config" in meta)
 
 
 def save_pickle(path: Path, content: Mapping[str, Any]) -> None:

@@ -75,10 +75,9 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, number
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(
-            column, justify="right" if column in numbers else "left", no_wrap=column != columns[-1], overflow="fold"
-        )
+    for name in columns:
+        side: Any = "right" if name in numbers else "left"
+        table.add_column(name, justify=side, no_wrap=name != columns[-1], overflow="fold")
     for row in rows:
         table.add_row(*row)
     console = Console(highlight=False, markup=False)
@@ -103,12 +102,3 @@ class OutputNames:
                 break
         self.taken.add(stem)
         return stem
-
-
-def save_picture(path: Path, picture: Any) -> None:
-    """Write an RGB array (H, W, 3) as a PNG. Raises UserError if the file cannot be written."""
-    import cv2
-
-    from terrazzo.system.files import write_whole
-
-    write_whole(path, cv2.imencode(".png", picture[..., ::-1])[1].tobytes())

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from terrazzo.cli.common import OutputNames, add_weights_option, opacity, save_picture
+from terrazzo.cli.common import OutputNames, add_weights_option, opacity
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 
@@ -106,6 +106,7 @@ def is_wanted(file: Path, root: Path, out: Path, suffixes: Sequence[str]) -> boo
 
 def predict_image(segmenter: Any, path: Path, folder: Path, stem: str, opacity: float) -> None:
     """Write the class map in its colours, `STEM.png`, and the overlay with a legend, `STEM_overlay.png`."""
+    from terrazzo.system.painting import save_picture
     from terrazzo.viz import add_legend
 
     prediction = segmenter(path)
@@ -136,9 +137,7 @@ def predict_video(segmenter: Any, path: Path, target: Path, opacity: float, bar:
                 size = painted.shape[1], painted.shape[0]
                 writer = cv2.VideoWriter(str(unfinished), cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
                 if not writer.isOpened():
-                    raise UserError(
-                        f"cannot write the video {target}: OpenCV finds no mp4 encoder, or cannot create the file"
-                    )
+                    raise UserError(f"cannot write the video {target}: no mp4 encoder, or no permission")
             writer.write(painted[..., ::-1])
             bar.advance(task)
         if writer is None:

@@ -110,7 +110,7 @@ class PredictionWriter:
         """Write the predictions of one batch, named after the image files."""
         from PIL import Image
 
-        from terrazzo.system.painting import overlay
+        from terrazzo.system.painting import overlay, save_picture
         from terrazzo.viz import add_legend
         from terrazzo.viz.grid import stored_picture
 
@@ -124,7 +124,7 @@ class PredictionWriter:
             if self.show is not None:
                 painted = overlay(stored_picture(sample), labels, palette, self.opacity)
                 painted = add_legend(painted, labels, classes, palette)
-                common.save_picture(self.show / name, painted)
+                save_picture(self.show / name, painted)
             if self.out is not None:
                 Image.fromarray(labels.astype("uint8" if len(classes) <= 256 else "uint16")).save(self.out / name)
 
@@ -132,9 +132,10 @@ class PredictionWriter:
         """Write depth in colours from near (blue) to far (red), and as an array."""
         import numpy as np
 
+        from terrazzo.system.painting import save_picture
         from terrazzo.viz.grid import depth_colours
 
         if self.show is not None:
-            common.save_picture(self.show / f"{stem}.png", depth_colours(depth))
+            save_picture(self.show / f"{stem}.png", depth_colours(depth))
         if self.out is not None:
             np.save(self.out / f"{stem}.npy", depth)

@@ -85,15 +85,17 @@ def print_batch_size(args: argparse.Namespace, settings: dict[str, Any]) -> int:
     from terrazzo.data.discovery.data_root import locate
     from terrazzo.errors import UserError
     from terrazzo.system.devices import choose_device
-    from terrazzo.training.batch_size import advice, find_batch_size
+    from terrazzo.training.batch_size import find_batch_size
     from terrazzo.training.train import precision_overrides
 
     config = load_config(args.config, settings | precision_overrides(args.amp), trust=args.trust_config)
     experiment, device = make_experiment(locate(config, args.data_root)), choose_device(args.device)
     if device.type != "cuda":
         raise UserError(f"--find-batch measures the memory of a GPU; this is {device}")
-    found = find_batch_size(experiment, device)
-    print(advice(found, experiment.train.batch_size if experiment.train else 0))
+    found, planned = find_batch_size(experiment, device), experiment.train.batch_size if experiment.train else 0
+    print(f"up to {found} images of this config fit into one step on this device (the config has {planned}); to leave")
+    spare = f"train_dataloader.batch_size={max(1, int(0.9 * found))}"
+    print(f"some memory free: --cfg-options {spare} --auto-scale-lr")
     return 0
 
 
@@ -101,7 +103,7 @@ def write_job(args: argparse.Namespace) -> int:
     """Write a batch file for `sbatch`."""
     from pathlib import Path
 
-    from terrazzo.training.distributed.slurm import write_batch_file
+    from terrazzo.training.distributed.launch import write_batch_file
     from terrazzo.training.train import run_name
 
     folder = Path(args.work_dir or Path("runs") / run_name(args.config))

@@ -8,7 +8,7 @@ from terrazzo.config.experiment import Experiment, LoaderSettings
 from terrazzo.data.dataset import SegmentationDataset, build_dataset, leaves
 from terrazzo.errors import UserError
 from terrazzo.registry import DATASETS
-from terrazzo.system.palette import default_palette
+from terrazzo.system.painting import default_palette
 
 
 def open_dataset(settings: LoaderSettings, num_classes: int | None, where: str, seed: int = 0) -> Any:

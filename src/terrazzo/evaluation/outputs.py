@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from torch import Tensor
 
@@ -19,6 +18,7 @@ from terrazzo.metrics import Seen
 from terrazzo.metrics.cityscapes import IDS
 from terrazzo.sample import Batch, Sample
 from terrazzo.system.files import make_folder, write_whole
+from terrazzo.system.painting import save_picture
 from terrazzo.viz.chart import line_chart
 from terrazzo.viz.matrix import matrix_csv, matrix_picture
 
@@ -65,14 +65,12 @@ class SubmissionWriter:
             if name in self.written:
                 raise UserError(f"{sample.image_path} and {self.written[name]} would both be written as {name}")
             self.written[name] = sample.image_path
-            encoded = self.encode(prediction.cpu().numpy(), palette)
-            data = cv2.imencode(self.form.ending[-4:], encoded)[1].tobytes()
-            write_whole(self.folder / name, data)
+            save_picture(self.folder / name, self.encode(prediction.cpu().numpy(), palette))
 
     def encode(self, labels: np.ndarray, palette: Sequence[Sequence[int]]) -> np.ndarray:
-        """The class map as stored, colours as BGR."""
+        """The class map as stored."""
         if self.form.colours:
-            return np.array(palette, np.uint8)[labels][..., ::-1]
+            return np.array(palette, np.uint8)[labels]
         if self.form.values is not None:
             return np.array(self.form.values, np.uint8)[labels]
         values = labels.astype(np.int32) + self.form.offset
@@ -141,10 +139,8 @@ class Outputs:
         """Write the matrix as a table and as a picture."""
         counts, classes = self.evaluator.confusion.counts.cpu().numpy(), self.evaluator.classes
         write_whole(path, matrix_csv(counts, classes))
-        picture = path.with_suffix(".png")
-        data = cv2.imencode(".png", np.ascontiguousarray(matrix_picture(counts, classes)[..., ::-1]))[1].tobytes()
-        write_whole(picture, data)
-        return path, picture
+        save_picture(path.with_suffix(".png"), matrix_picture(counts, classes))
+        return path, path.with_suffix(".png")
 
 
 def write_reliability(path: Path, result: dict[str, Any]) -> Path:

@@ -13,13 +13,13 @@ from terrazzo.config.experiment import make_experiment
 from terrazzo.config.load import load_config
 from terrazzo.data.build import class_names
 from terrazzo.errors import UserError
+from terrazzo.inference.predict import TorchRuntime
 from terrazzo.inference.saved_config import saved_config
 from terrazzo.inference.segmenter import Segmenter
-from terrazzo.inference.torch_runtime import TorchRuntime
 from terrazzo.models.build import build_model, input_channels
 from terrazzo.models.checkpoint import Checkpoint, legend_of, load_checkpoint, read_checkpoint
 from terrazzo.system.devices import choose_device
-from terrazzo.system.palette import default_palette
+from terrazzo.system.painting import default_palette
 
 STREET = Path(__file__).resolve().parents[1] / "weights" / "street.safetensors"
 CARD = STREET.with_suffix(".md")
@@ -44,9 +44,7 @@ def load(
     chosen = choose_device(device)
     if source is None:
         if checkpoint is not None:
-            raise UserError(
-                f"give {checkpoint} alone, tz.load('{checkpoint}'), or after its config: tz.load(config, ...)"
-            )
+            raise UserError(f"give {checkpoint} alone, tz.load('{checkpoint}'), or after its config")
         source = STREET
     if isinstance(source, (str, Path)) and Path(source).suffix in (".safetensors", ".pth", ".pt"):
         saved = read_checkpoint(source, weights)
@@ -64,10 +62,7 @@ def load(
 def from_checkpoint(checkpoint: Checkpoint, device: torch.device, config: Mapping[str, Any] | None) -> Segmenter:
     """A Segmenter from a checkpoint and a config, the one it contains or another."""
     if config is None:
-        raise UserError(
-            f"{checkpoint.path} contains weights without a config: use tz.load(config, checkpoint="
-            f"'{checkpoint.path}'), on the command line --config CONFIG"
-        )
+        raise UserError(f"{checkpoint.path} contains weights without a config: give it one (--config CONFIG)")
     experiment = make_experiment(config)
     model: Any = build_model(experiment.model)
     load_checkpoint(model, checkpoint, strict=True)

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from terrazzo.errors import UserError
 from terrazzo.metrics.base import Metric, Seen
-from terrazzo.metrics.bootstrap import Bootstrap
-from terrazzo.metrics.confusion import GROUPS, ConfusionMatrix
+from terrazzo.metrics.confusion import GROUPS, Bootstrap, ConfusionMatrix
 from terrazzo.registry import METRICS
 
 

@@ -30,10 +30,7 @@ class ThresholdSearch(Metric):
         labels, start = seen.labels.flatten(), 0
         for logits in seen.logits():
             if logits.shape[1] != 1:
-                raise UserError(
-                    "a threshold is searched for models with one foreground score (num_classes=2, out_channels=1); "
-                    f"this one has {logits.shape[1]}"
-                )
+                raise UserError(f"a threshold needs a model with out_channels=1; this one has {logits.shape[1]}")
             own = labels[start : start + len(logits)]
             start += len(logits)
             passed = torch.bucketize(logits[:, 0].sigmoid(), edges)  # the number of thresholds below the probability

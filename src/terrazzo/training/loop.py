@@ -6,18 +6,17 @@ from torch import Tensor
 
 from terrazzo.data.loaders import checked, make_loader
 from terrazzo.errors import UserError
-from terrazzo.evaluation.scoring import LOADERS
-from terrazzo.evaluation.validation_loss import total_loss
+from terrazzo.evaluation.scoring import LOADERS, total_loss
 from terrazzo.models.small_images import explain_small_inputs
 from terrazzo.sample import Batch
 from terrazzo.system.arithmetic import ceil_div
+from terrazzo.training.milestones import Interrupted, SessionEnd
 from terrazzo.training.monitoring.nonfinite import broken_gradients, broken_losses
 from terrazzo.training.monitoring.profile import StepProfile
 from terrazzo.training.monitoring.progress import Meter, StepProgress, pace, pace_text
 from terrazzo.training.optim.optimizers import averaged
 from terrazzo.training.saving import save
 from terrazzo.training.state import TrainingState
-from terrazzo.training.stopping import Interrupted, SessionEnd
 from terrazzo.training.validation import is_time_to_validate, validate
 
 
@@ -102,9 +101,7 @@ def compute_losses(state: TrainingState, batch: Batch, profile: StepProfile) -> 
     with profile.part("preprocessing"):
         images, targets = model.preprocess.pad(model.preprocess(batch.image), batch.targets, batch.sizes)
     if model.target not in targets:
-        raise UserError(
-            f"the training pipeline has no {LOADERS[model.target]}, so there is nothing to learn from: add it"
-        )
+        raise UserError(f"the training pipeline has no {LOADERS[model.target]}, so there is nothing to learn from")
     labels = targets.pop("label").long() if "label" in targets else targets["depth"]
     with explain_small_inputs(images), state.precision.autocast(), profile.part("rest of the forward pass"):
         return state.parallel.loss(images, labels, **targets)

@@ -10,12 +10,12 @@ from typing import Any
 
 from terrazzo.errors import UserError
 from terrazzo.training.loop import fit
+from terrazzo.training.milestones import Interrupted, SessionEnd
 from terrazzo.training.monitoring.profile import StepProfile
 from terrazzo.training.monitoring.progress import StepProgress
 from terrazzo.training.monitoring.trackers import open_trackers
 from terrazzo.training.saving import save
 from terrazzo.training.state import TrainingState
-from terrazzo.training.stopping import Interrupted, SessionEnd
 
 
 @dataclass

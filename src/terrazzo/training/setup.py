@@ -23,12 +23,11 @@ from terrazzo.models.checkpoint import load_checkpoint
 from terrazzo.models.protocols import as_segmentor
 from terrazzo.system.files import write_whole
 from terrazzo.system.process_group import SINGLE_PROCESS, ProcessGroup
-from terrazzo.training.best import Best
 from terrazzo.training.checkpoints import Checkpoints
 from terrazzo.training.class_balance import make_order, set_class_weights
 from terrazzo.training.device import move_to_device
 from terrazzo.training.distributed.parallel import Parallel, shard_model
-from terrazzo.training.intervals import Intervals
+from terrazzo.training.milestones import Best, Intervals
 from terrazzo.training.monitoring.log import RunLog
 from terrazzo.training.monitoring.nonfinite import NonFiniteGuard
 from terrazzo.training.monitoring.run_header import inference_cost, run_header

@@ -15,10 +15,9 @@ from terrazzo.config.experiment import Experiment, LoaderSettings, OptimizerSett
 from terrazzo.data.loaders import TrainingOrder
 from terrazzo.models.protocols import Segmentor
 from terrazzo.system.process_group import ProcessGroup
-from terrazzo.training.best import Best
 from terrazzo.training.checkpoints import Checkpoints
 from terrazzo.training.distributed.parallel import Parallel
-from terrazzo.training.intervals import Intervals
+from terrazzo.training.milestones import Best, Intervals
 from terrazzo.training.monitoring.log import RunLog
 from terrazzo.training.monitoring.nonfinite import NonFiniteGuard
 from terrazzo.training.optim.ema import EMA

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from terrazzo.config.config import Config
 from terrazzo.config.experiment import AMP_DTYPES
@@ -23,7 +22,6 @@ from terrazzo.training.monitoring.log import RunLog
 from terrazzo.training.monitoring.profile import StepProfile
 from terrazzo.training.session import Run, run_session
 from terrazzo.training.setup import setup
-from terrazzo.training.state import TrainingState
 
 
 def train(
@@ -64,7 +62,7 @@ def train(
             settings = locate(settings, data_root)
             state = setup(settings, log, chosen, pretrained=pretrained, resume=resume, check=check, group=group)
             with chosen_algorithms(state.settings):
-                return run_session(state, make_profile(state, profile), max_steps)
+                return run_session(state, StepProfile(profile, state), max_steps)
         except UserError as problem:
             log.write(f"error: {problem}")
             raise
@@ -76,20 +74,6 @@ def train(
             raise
         finally:
             log.info(f"log: {log.path}")
-            log.close()
-
-
-def make_profile(state: TrainingState, steps: int) -> StepProfile:
-    """The profile of the first process; a compiled model is one part."""
-    return StepProfile(
-        steps if state.group.is_main else 0,
-        nn.Module() if state.settings.compile else state.model,
-        state.log,
-        device=state.device,
-        images=state.sampler.batch_size,
-        workers=state.loader.num_workers,
-        precision=state.precision.name,
-    )
 
 
 def precision_overrides(amp: str | bool | None) -> dict[str, Any]:

@@ -13,11 +13,11 @@ from terrazzo.evaluation.scoring import as_seen, own_maps, run_evaluation
 from terrazzo.models.protocols import as_segmentor
 from terrazzo.sample import Batch
 from terrazzo.system.arithmetic import ceil_div
+from terrazzo.training.milestones import Interrupted, SessionEnd
 from terrazzo.training.monitoring.log import as_text, class_table, duration, summary
 from terrazzo.training.monitoring.progress import StepProgress
 from terrazzo.training.saving import save_weights
 from terrazzo.training.state import TrainingState
-from terrazzo.training.stopping import Interrupted, SessionEnd
 from terrazzo.viz.grid import compared, picture_grid, stored_picture
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from terrazzo.system.files import write_whole
-from terrazzo.training.monitoring.log import RunLog
+from terrazzo.training.state import TrainingState
 
 WARMUP = 3  # steps before the clock starts, in which memory is allocated and algorithms are chosen
 OPERATOR_STEPS = 3  # after the timed ones, since torch's profiler slows them down
@@ -30,24 +30,13 @@ PARTS = (  # in the order of a step
 class StepProfile:
     """Times the parts of `steps` steps after a warm-up, then reports to the log and to `profile.json`.
 
-    With 0 steps it does nothing. A step has `images`; `workers` and `precision` are for the hint.
+    Without steps, and in other processes than the first, it does nothing. A compiled model is one part.
     """
 
-    def __init__(
-        self,
-        steps: int,
-        model: nn.Module,
-        log: RunLog,
-        *,
-        device: torch.device,
-        images: int,
-        workers: int,
-        precision: str | None,
-    ) -> None:
-        self.steps, self.log, self.device, self.images = steps, log, device, images
-        self.workers, self.precision = workers, precision or "float32"
+    def __init__(self, steps: int, state: TrainingState) -> None:
+        self.steps, self.state, self.device = steps, state, state.device
         self.spent: dict[str, float] = defaultdict(float)
-        self.open: list[tuple[str, float, float]] = []  # name, start, and time in parts within it
+        self.open: list[tuple[str, float]] = []  # name and start of each part
         self.done = self.timed = 0
         self.began: float | None = None
         self.total = 0.0
@@ -55,10 +44,10 @@ class StepProfile:
         self.watched = 0  # steps seen by torch's profiler
         self.profiler: Any = None
         self.operators: dict[str, tuple[float, int]] = {}  # time and calls of each
-        self.is_on = steps > 0
+        self.is_on = steps > 0 and state.group.is_main
         self.restore: list[Callable[[], Any]] = []  # calls that remove what times the model
-        if self.is_on:
-            self.watch(model)
+        if self.is_on and not state.settings.compile:
+            self.watch(state.model)
 
     def watch(self, model: Any) -> None:
         """Time the model's backbone, neck, heads and losses."""
@@ -71,7 +60,8 @@ class StepProfile:
                 self.restore += [before.remove, after.remove]
         for name in ("decode_head", "auxiliary_head"):
             found = getattr(model, name, None)
-            for head in found if isinstance(found, nn.ModuleList) else filter(None, [found]):
+            heads: Any = found if isinstance(found, nn.ModuleList) else filter(None, [found])
+            for head in heads:
                 head.loss = self.timed_call(head.loss, name.replace("_", " "))
                 self.restore.append(partial(delattr, head, "loss"))
 
@@ -102,18 +92,17 @@ class StepProfile:
             self.profiler = start_profiler(self.device)
         now = self.now()
         self.began = now if self.began is None else self.began
-        self.open.append((name, now, 0.0))
+        self.open.append((name, now))
 
     def leave(self) -> None:
         """End the innermost part."""
         if not self.open:
             return
-        name, started, within = self.open.pop()
+        name, started = self.open.pop()
         spent = self.now() - started
-        self.spent[name] += spent - within
+        self.spent[name] += spent
         if self.open:
-            parent, start, inner = self.open[-1]
-            self.open[-1] = parent, start, inner + spent
+            self.spent[self.open[-1][0]] -= spent
 
     def now(self) -> float:
         """The clock, read when the device has finished its work."""
@@ -149,7 +138,7 @@ class StepProfile:
         for restore in self.restore:
             restore()
         if not self.timed:
-            self.log.info(f"profile: the run is too short, the clock starts after {WARMUP} steps")
+            self.state.log.info(f"profile: the run is too short, the clock starts after {WARMUP} steps")
             return
         seconds = self.total / self.timed
         parts = {name: spent / self.timed for name, spent in self.parts.items()}
@@ -158,16 +147,19 @@ class StepProfile:
         report = {
             "steps": self.timed,
             "seconds": seconds,
-            "images_per_second": self.images / seconds,
+            "images_per_second": self.state.sampler.batch_size / seconds,
             "parts": parts,
             "operators": most_expensive(self.operators, self.watched),
             "hint": hint(
-                {name: spent / seconds for name, spent in parts.items()}, self.device.type, self.workers, self.precision
+                {name: spent / seconds for name, spent in parts.items()},
+                self.device.type,
+                self.state.loader.num_workers,
+                self.state.precision.name or "float32",
             ),
         }
-        path = self.log.work_dir / "profile.json"
+        path = self.state.log.work_dir / "profile.json"
         write_whole(path, json.dumps(report, indent=1) + "\n")
-        self.log.info(f"{as_text(report)}\nprofile: {path}")
+        self.state.log.info(f"{as_text(report)}\nprofile: {path}")
 
 
 def as_text(report: Mapping[str, Any]) -> str:

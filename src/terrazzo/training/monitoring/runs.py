@@ -138,8 +138,10 @@ def short_names(folders: Sequence[Path]) -> list[str]:
 
 def read_run(folder: Path, name: str) -> PastRun:
     """Read a work dir; a run without `run.json` has the state "unknown"."""
-    records = read_records(folder / "metrics.jsonl")
-    config = read_yaml(folder / "config.yaml")
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    records = [json.loads(line) for line in lines if line.endswith("}")]  # the last one may be incomplete
+    written = folder / "config.yaml"
+    config = (yaml.safe_load(written.read_text(encoding="utf-8")) if written.is_file() else None) or {}
     record = read_record(folder)
     metric, lower = wanted_metric(config, records)
     scores = [
@@ -162,19 +164,6 @@ def read_run(folder: Path, name: str) -> PastRun:
         config=config,
         records=records,
     )
-
-
-def read_records(path: Path) -> list[dict[str, Any]]:
-    """The lines of a metrics.jsonl; an incomplete one is skipped."""
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines if line.endswith("}")]
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The config of a work dir; empty if there is none."""
-    if not path.is_file():
-        return {}
-    return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
 
 
 def wanted_metric(config: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> tuple[str, bool]:

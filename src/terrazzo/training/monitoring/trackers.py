@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import importlib
+import io
 import json
 import os
 import re
@@ -23,7 +24,7 @@ from PIL import Image
 
 from terrazzo.config.monitoring import TrackerSettings
 from terrazzo.errors import UserError
-from terrazzo.system.files import write_atomically, write_whole
+from terrazzo.system.files import write_whole
 
 # read by the packages at import: no telemetry, and no messages about their database tables
 SILENCE = {
@@ -97,14 +98,11 @@ class CsvTracker(Tracker):
         records = [json.loads(line) for line in self.source.read_text(encoding="utf-8").splitlines()]
         rows = [flat(record) | {"step": record["step"], "mode": record["mode"]} for record in records]
         self.columns = list(dict.fromkeys(["step", "mode", *(name for row in rows for name in row)]))
-
-        def write(path: Path) -> None:
-            with path.open("w", encoding="utf-8", newline="") as file:
-                writer = csv.DictWriter(file, self.columns)
-                writer.writeheader()
-                writer.writerows(rows)
-
-        write_atomically(self.path, write)
+        table = io.StringIO()
+        writer = csv.DictWriter(table, self.columns)
+        writer.writeheader()
+        writer.writerows(rows)
+        write_whole(self.path, table.getvalue())
 
 
 class TensorboardTracker(Tracker):
