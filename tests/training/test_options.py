@@ -30,7 +30,7 @@ from terrazzo.training.batch_size import find_batch_size, largest
 from terrazzo.training.device import checkpoint_activations, move_to_device
 from terrazzo.training.milestones import Best
 from terrazzo.training.monitoring.nonfinite import first_broken
-from terrazzo.training.optim.ema import EMA
+from terrazzo.training.optim.optimizers import EMA
 from terrazzo.training.optim.precision import Precision
 from terrazzo.training.optim.schedule import Schedule
 

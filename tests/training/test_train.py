@@ -29,7 +29,7 @@ from terrazzo.data.build import open_dataset
 from terrazzo.errors import UserError
 from terrazzo.training.monitoring.progress import Meter
 from terrazzo.training.optim.build import build_optimizer
-from terrazzo.training.optim.ema import EMA
+from terrazzo.training.optim.optimizers import EMA
 
 
 @pytest.fixture(scope="module")

@@ -35,6 +35,11 @@ def add_weights_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def picked(args: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """The arguments that a function takes under the same names."""
+    return {name: getattr(args, name) for name in names}
+
+
 def overrides(args: argparse.Namespace) -> dict[str, Any]:
     """`--cfg-options` as dotted keys and values."""
     return dict(args.cfg_options)

@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
-from terrazzo.cli.common import add_config_options, count, overrides, print_table
+from terrazzo.cli.common import add_config_options, count, overrides, picked, print_table
 from terrazzo.data.converters.base import CONVERTERS
 from terrazzo.data.converters.run import convert as convert_data
 from terrazzo.data.spec import dataset_spec
@@ -226,16 +226,8 @@ def add_convert(parser: argparse.ArgumentParser) -> None:
 
 def convert(args: argparse.Namespace) -> int:
     """Convert, then report the images of each split and how a config names them."""
-    report = convert_data(
-        args.name,
-        args.raw,
-        args.out,
-        workers=args.workers,
-        link=args.link,
-        tile=args.tile,
-        stride=args.stride,
-        console=Console(stderr=True),
-    )
+    options = picked(args, "workers", "link", "tile", "stride")
+    report = convert_data(args.name, args.raw, args.out, console=Console(stderr=True), **options)
     for note in report.notes:
         print(f"note: {note}")
     dataset = dataset_spec(CONVERTERS.get(args.name).dataset)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from terrazzo.cli import common
-from terrazzo.cli.common import count, opacity, overrides
+from terrazzo.cli.common import count, opacity, overrides, picked
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -72,13 +72,8 @@ def run(args: argparse.Namespace) -> int:
             checkpoints,
             overrides=overrides(args),
             metrics=args.eval,
-            threshold_search=args.threshold_search,
-            device=args.device,
             trust=args.trust_config,
-            data_root=args.data_root,
-            tta=args.tta,
-            weights=args.weights,
-            bootstrap=args.bootstrap,
+            **picked(args, "threshold_search", "device", "data_root", "tta", "weights", "bootstrap"),
             score=not args.format_only,
             on_start=outputs.start,
             on_prediction=on_prediction,

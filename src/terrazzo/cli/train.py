@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from terrazzo.cli.common import add_config_options, count, overrides
+from terrazzo.cli.common import add_config_options, count, overrides, picked
 
 # options of the command line that set a key of the config
 KEYS = {
@@ -61,20 +61,8 @@ def run(args: argparse.Namespace) -> int:
         settings["strategy"] = {"type": "FSDPStrategy"}
     if args.find_batch:
         return print_batch_size(args, settings)
-    outcome = train(
-        args.config,
-        work_dir=args.work_dir,
-        resume=args.resume,
-        overrides=settings,
-        max_steps=args.max_steps,
-        amp=args.amp,
-        pretrained=args.pretrained,
-        device=args.device,
-        trust=args.trust_config,
-        data_root=args.data_root,
-        check=not args.no_check,
-        profile=args.profile,
-    )
+    same = picked(args, "work_dir", "resume", "max_steps", "amp", "pretrained", "device", "data_root", "profile")
+    outcome = train(args.config, overrides=settings, trust=args.trust_config, check=not args.no_check, **same)
     return 0 if outcome.finished else 1
 
 

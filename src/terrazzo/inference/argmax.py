@@ -15,6 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+FLIPS = {"horizontal": (False, True), "vertical": (True, False), "diagonal": (True, True)}  # of rows, of columns
+STRIP = 2**18  # pixels of the output that are decided together
+CHUNK = 2**17  # logits that are interpolated together
+DEFAULT_THRESHOLD = 0.3
+
 
 @dataclass(frozen=True)
 class InterpolationWeights:
@@ -71,11 +76,8 @@ def bilinear(source: int, size: int, align_corners: bool, device: torch.device |
     return InterpolationWeights(torch.stack([first, second], 1), torch.stack([1 - share, share], 1))
 
 
-FLIPS = {"horizontal": (False, True), "vertical": (True, False), "diagonal": (True, True)}  # of rows, of columns
-STRIP = 2**18  # pixels of the output that are decided together
-CHUNK = 2**17  # logits that are interpolated together
-DEFAULT_THRESHOLD = 0.3
 Axes = tuple[InterpolationWeights, InterpolationWeights]  # rows, columns
+Resizings = tuple[InterpolationWeights, InterpolationWeights, InterpolationWeights]
 
 
 @dataclass(frozen=True)
@@ -95,37 +97,17 @@ class LogitsGeometry:
     device: torch.device | str = "cpu"
 
     @cached_property
-    def inner(self) -> Axes:
-        """Rows and columns of the window of the input, on the logits."""
+    def axes(self) -> tuple[Resizings, Resizings]:
+        """Of rows and of columns: the window on the logits, the stored image on the window, and it on the logits."""
         top, left, bottom, right = self.window or (0, 0, *self.input_size)
         flips = FLIPS[self.flip] if self.flip else (False, False)
-        weights = []
+        found = []
         for axis, (start, stop) in enumerate(((top, bottom), (left, right))):
             whole = bilinear(self.head_size[axis], self.input_size[axis], self.align_corners, self.device)
-            kept = whole.part(start, stop)
-            weights.append(kept.flip() if flips[axis] else kept)
-        return weights[0], weights[1]
-
-    @cached_property
-    def outer(self) -> Axes:
-        """Rows and columns of the stored image, on the window."""
-        rows, columns = (
-            bilinear(len(inner), size, self.align_corners, self.device)
-            for inner, size in zip(self.inner, self.own_size, strict=True)
-        )
-        return rows, columns
-
-    @cached_property
-    def both(self) -> Axes:
-        """Rows and columns of the stored image, on the logits."""
-        rows, columns = (outer.after(inner) for outer, inner in zip(self.outer, self.inner, strict=True))
-        return rows, columns
-
-    def strips(self) -> Iterator[tuple[int, int]]:
-        """The first row, and one past the last, of each strip of the stored image."""
-        height, width = self.own_size
-        step = max(1, STRIP // width)
-        return ((first, min(first + step, height)) for first in range(0, height, step))
+            inner = whole.part(start, stop).flip() if flips[axis] else whole.part(start, stop)
+            outer = bilinear(len(inner), self.own_size[axis], self.align_corners, self.device)
+            found.append((inner, outer, outer.after(inner)))
+        return found[0], found[1]
 
 
 def class_map(logits: Tensor, geometry: LogitsGeometry, threshold: float | None = None) -> Tensor:
@@ -136,9 +118,11 @@ def class_map(logits: Tensor, geometry: LogitsGeometry, threshold: float | None 
     """
     dtype = torch.uint8 if len(logits) <= 255 else torch.int16
     result = torch.empty(geometry.own_size, dtype=dtype, device=logits.device)
-    (inner_rows, inner_columns), (outer_rows, outer_columns) = geometry.inner, geometry.outer
-    rows, columns = geometry.both
-    for start, stop in geometry.strips():
+    (inner_rows, outer_rows, rows), (inner_columns, outer_columns, columns) = geometry.axes
+    height, width = geometry.own_size
+    step = max(1, STRIP // width)
+    for start in range(0, height, step):
+        stop = min(start + step, height)
         first, last = outer_rows.part(start, stop).span()
         top, bottom = inner_rows.part(first, last).span()
         strip = logits[:, top:bottom]
@@ -223,7 +207,7 @@ def decide(values: Tensor, threshold: float | None = None, axis: int = 1) -> Ten
 
 def own_logits(logits: Tensor, geometry: LogitsGeometry) -> Iterator[Tensor]:
     """Logits (p, K) of the stored image's pixels, row after row, a strip at a time."""
-    rows, columns = geometry.both
+    rows, columns = (axis[2] for axis in geometry.axes)
     step = max(1, CHUNK // (len(logits) * len(columns)))
     for start in range(0, len(rows), step):
         part = rows.part(start, start + step)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from terrazzo.inference.predict import TorchRuntime
 from terrazzo.inference.saved_config import saved_config
 from terrazzo.inference.segmenter import Segmenter
 from terrazzo.models.build import build_model, input_channels
-from terrazzo.models.checkpoint import Checkpoint, legend_of, load_checkpoint, read_checkpoint
+from terrazzo.models.checkpoint import legend_of, load_checkpoint, read_checkpoint
 from terrazzo.system.devices import choose_device
 from terrazzo.system.painting import default_palette
 
@@ -46,33 +45,33 @@ def load(
         if checkpoint is not None:
             raise UserError(f"give {checkpoint} alone, tz.load('{checkpoint}'), or after its config")
         source = STREET
+
+    # The file, and the config in it or beside it
     if isinstance(source, (str, Path)) and Path(source).suffix in (".safetensors", ".pth", ".pt"):
         saved = read_checkpoint(source, weights)
-        own = saved_config(saved)
-        if trust and own is not None:
-            import_custom(own)
-        return from_checkpoint(saved, chosen, own)
-    config = load_config(source, trust=trust)
-    if checkpoint is None:
-        name = source if isinstance(source, (str, Path)) else "this"
-        raise UserError(f"{name} is a config: give its weights too, tz.load(config, checkpoint='best.safetensors')")
-    return from_checkpoint(read_checkpoint(checkpoint, weights), chosen, config)
+        config = saved_config(saved)
+        if config is None:
+            raise UserError(f"{saved.path} contains weights without a config: tz.load(config, file) or --config C")
+        if trust:
+            import_custom(config)
+    else:
+        config = load_config(source, trust=trust)
+        if checkpoint is None:
+            name = source if isinstance(source, (str, Path)) else "this"
+            raise UserError(f"{name} is a config: give its weights too, tz.load(config, checkpoint='best.safetensors')")
+        saved = read_checkpoint(checkpoint, weights)
 
-
-def from_checkpoint(checkpoint: Checkpoint, device: torch.device, config: Mapping[str, Any] | None) -> Segmenter:
-    """A Segmenter from a checkpoint and a config, the one it contains or another."""
-    if config is None:
-        raise UserError(f"{checkpoint.path} contains weights without a config: give it one (--config CONFIG)")
+    # The model, its classes and its pipeline
     experiment = make_experiment(config)
     model: Any = build_model(experiment.model)
-    load_checkpoint(model, checkpoint, strict=True)
+    load_checkpoint(model, saved, strict=True)
     count = model.final_head.num_classes
     classes, palette = class_names(experiment, count)
-    saved_classes, saved_palette = legend_of(checkpoint)
+    saved_classes, saved_palette = legend_of(saved)
     if len(saved_classes) == count:
         classes = saved_classes
         palette = saved_palette if len(saved_palette) == count else [list(colour) for colour in default_palette(count)]
     loader = experiment.test or experiment.val
     pipeline = loader.dataset.get("pipeline", ()) if loader else ()
-    runtime = TorchRuntime(model, classes, palette, bands=input_channels(experiment.model), device=device)
+    runtime = TorchRuntime(model, classes, palette, bands=input_channels(experiment.model), device=chosen)
     return Segmenter(runtime, pipeline)

@@ -17,6 +17,7 @@ IGNORED = 255  # in labels
 
 # metric group in configs -> the per-class scores that it shows
 GROUPS = {"mIoU": ("IoU", "Acc"), "mDice": ("Dice", "Acc"), "mFscore": ("Fscore", "Precision", "Recall")}
+AT_ONCE = 64  # resampled data sets scored together
 
 
 class ConfusionMatrix:
@@ -108,14 +109,11 @@ def summary(
     return result
 
 
-AT_ONCE = 64  # resampled data sets scored together
-
-
 class Bootstrap:
     """95 % intervals of the scores of a confusion matrix; keeps three numbers a class for each image."""
 
-    def __init__(self, classes: Sequence[str], draws: int, seed: int = 0) -> None:
-        self.classes, self.draws, self.seed = list(classes), draws, seed
+    def __init__(self, classes: Sequence[str], draws: int) -> None:
+        self.classes, self.draws = list(classes), draws
         self.images: list[np.ndarray] = []  # each 3, K: right, labelled, predicted
 
     def update(self, seen: Seen) -> None:
@@ -124,7 +122,7 @@ class Bootstrap:
     def compute(self, groups: Sequence[str], beta: float = 1.0) -> dict[str, Any]:
         """Return (low, high) in percent of aAcc and the groups' means, and of each class's scores under "per_class"."""
         images = np.stack(self.images).reshape(len(self.images), -1).astype(np.float64)  # n, 3 K
-        rng = np.random.default_rng(self.seed)
+        rng = np.random.default_rng(0)
         drawn: list[dict[str, np.ndarray]] = []
         for first in range(0, self.draws, AT_ONCE):
             count = min(AT_ONCE, self.draws - first)

@@ -42,12 +42,8 @@ class DepthEvaluator:
             raise UserError(f"DepthMetric: crop_type '{crop_type}' is unknown; use {', '.join(CROPS)}")
         self.shown = tuple(depth_metrics or DEPTH_SCORES)
         self.lowest, self.highest, self.crop = min_depth_eval, max_depth_eval, crop_type
+        self.parts = [self]  # what holds sums
         self.totals, self.images = np.zeros(len(DEPTH_SCORES)), 0
-
-    @property
-    def parts(self) -> list[Any]:
-        """The objects that hold sums."""
-        return [self]
 
     def update(self, prediction: Tensor, depth: Tensor) -> None:
         """Count one image's estimated and measured depth (H, W), zero where nothing was measured."""

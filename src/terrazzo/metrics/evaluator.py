@@ -38,6 +38,7 @@ class Evaluator:
             raise UserError("depth is a metric of depth estimators, and this model gives classes")
         self.others: list[Metric] = [METRICS.build(spec, "evaluator", classes=self.classes) for spec in others]
         self.confusion = ConfusionMatrix(len(self.classes), device=device)
+        self.parts: list[Any] = [self.confusion, *self.others]  # what holds sums
         self.bootstrap = Bootstrap(self.classes, bootstrap) if bootstrap else None
 
     def update(
@@ -70,11 +71,6 @@ class Evaluator:
         if self.bootstrap is not None:
             result["intervals"] = self.bootstrap.compute(self.groups, self.beta)
         return result | {"per_class": per_class}
-
-    @property
-    def parts(self) -> list[Any]:
-        """The objects that hold sums."""
-        return [self.confusion, *self.others]
 
     @property
     def single_class(self) -> str | None:

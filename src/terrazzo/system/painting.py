@@ -20,6 +20,8 @@ FIRST = (
     (31, 119, 180), (255, 127, 14), (44, 160, 44), (214, 39, 40), (148, 103, 189), (140, 86, 75), (227, 119, 194),
     (127, 127, 127), (188, 189, 34), (23, 190, 207), (255, 215, 80), (0, 63, 92), (173, 255, 180), (120, 0, 60),
 )  # fmt: skip
+IGNORED = (0, 0, 0)
+WRONG = (226, 48, 42)
 
 
 @cache
@@ -42,10 +44,6 @@ def _farthest(count: int) -> tuple[tuple[int, int, int], ...]:
 def default_palette(num_classes: int) -> Palette:
     """Distinct RGB colours, always the same; fewer classes get the first ones."""
     return list(_farthest(num_classes))
-
-
-IGNORED = (0, 0, 0)
-WRONG = (226, 48, 42)
 
 
 def colour_map(labels: np.ndarray, palette: Sequence[Sequence[int]], ignore_index: int = 255) -> np.ndarray:

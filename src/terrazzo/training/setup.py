@@ -33,7 +33,7 @@ from terrazzo.training.monitoring.nonfinite import NonFiniteGuard
 from terrazzo.training.monitoring.run_header import inference_cost, run_header
 from terrazzo.training.monitoring.trackers import import_packages
 from terrazzo.training.optim.build import build_optimizer
-from terrazzo.training.optim.ema import EMA
+from terrazzo.training.optim.optimizers import EMA
 from terrazzo.training.optim.precision import Precision
 from terrazzo.training.optim.schedule import Schedule
 from terrazzo.training.pretrained import load_pretrained

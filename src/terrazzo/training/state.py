@@ -20,7 +20,7 @@ from terrazzo.training.distributed.parallel import Parallel
 from terrazzo.training.milestones import Best, Intervals
 from terrazzo.training.monitoring.log import RunLog
 from terrazzo.training.monitoring.nonfinite import NonFiniteGuard
-from terrazzo.training.optim.ema import EMA
+from terrazzo.training.optim.optimizers import EMA
 from terrazzo.training.optim.precision import Precision
 from terrazzo.training.optim.schedule import Schedule
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shlex
 import traceback
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +21,15 @@ from terrazzo.system.devices import choose_device
 from terrazzo.system.files import make_folder
 from terrazzo.system.process_group import cause, joined
 from terrazzo.training.device import chosen_algorithms
+from terrazzo.training.loop import fit
+from terrazzo.training.milestones import Interrupted, SessionEnd
 from terrazzo.training.monitoring.log import RunLog
 from terrazzo.training.monitoring.profile import StepProfile
-from terrazzo.training.session import Run, run_session
+from terrazzo.training.monitoring.progress import StepProgress
+from terrazzo.training.monitoring.trackers import open_trackers
+from terrazzo.training.saving import save
 from terrazzo.training.setup import setup
+from terrazzo.training.state import TrainingState
 
 
 def train(
@@ -94,3 +102,62 @@ def run_name(config: Any) -> str:
         return "run"
     path = Path(config)
     return path.stem if path.suffix.lower() in SUFFIXES else path.name
+
+
+@dataclass
+class Run:
+    """The files and scores that a training run leaves behind."""
+
+    best: Path | None
+    last: Path
+    metrics: dict[str, Any]  # of the last validation
+    log_path: Path
+    finished: bool = True
+    work_dir: Path = field(default_factory=Path)
+
+
+def run_session(state: TrainingState, profile: StepProfile, max_steps: int | None = None) -> Run:
+    """Train until the run ends or is stopped; a run that fails or is interrupted is saved first."""
+    log, trackers, config = state.log, state.experiment.watch.trackers, state.config.to_dict()
+    log.begin(state.step, state.total, lambda: open_trackers(trackers, log.work_dir, config, state.step, log.info))
+    end = SessionEnd(state.settings.time_limit, max_steps)
+    with end, StepProgress(log.console, state.total, state.step) as progress:
+        try:
+            fit(state, profile, end, progress)
+        except Interrupted:
+            profile.finish()
+            save(state)
+            log.end("stopped", state.step)
+            log.info(f"stopped at step {state.step} of {state.total}, state saved; to continue: {command(state)}")
+            return outcome(state, finished=False)
+        except Exception:
+            rescue(state)
+            log.end("failed", state.step)
+            raise
+    profile.finish()
+    log.end("finished", state.step)
+    result = outcome(state)
+    log.info(f"weights: {result.last}" + (f", best: {result.best}" if result.best else ""))
+    return result
+
+
+def rescue(state: TrainingState) -> None:
+    """Save a failing run, unless its weights are broken or saving is what fails."""
+    can_save = state.step > state.saved_step and state.group.size == 1
+    if can_save and all(bool(value.isfinite().all()) for value in state.model.state_dict().values()):
+        with suppress(UserError):
+            save(state)
+    if state.saved_step:
+        state.log.info(f"the state of step {state.saved_step} is saved; to continue from it: {command(state)}")
+
+
+def command(state: TrainingState) -> str:
+    """The command that continues this run; the work dir's config includes every option of the command line."""
+    config, folder = (shlex.quote(str(path)) for path in (state.log.work_dir / "config.yaml", state.log.work_dir))
+    return f"terrazzo train {config} --work-dir {folder} --resume"
+
+
+def outcome(state: TrainingState, finished: bool = True) -> Run:
+    """The run's files and scores."""
+    best = state.checkpoints.best if state.checkpoints.best.exists() else None
+    return Run(best, state.checkpoints.last, state.metrics, state.log.path, finished, state.log.work_dir)

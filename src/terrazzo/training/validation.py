@@ -20,6 +20,8 @@ from terrazzo.training.saving import save_weights
 from terrazzo.training.state import TrainingState
 from terrazzo.viz.grid import compared, picture_grid, stored_picture
 
+CAPTIONS = ("image", "label", "prediction")
+
 
 def is_time_to_validate(state: TrainingState) -> bool:
     """Return whether a validation is due at this step and has not been done yet."""
@@ -72,9 +74,6 @@ def validate(state: TrainingState, end: SessionEnd, progress: StepProgress) -> N
     state.schedule.note(result)
     if state.best.note(state.best.of(result)):
         save_weights(state, state.checkpoints.best)
-
-
-CAPTIONS = ("image", "label", "prediction")
 
 
 class ValidationPictures:

@@ -6,7 +6,7 @@ import io
 import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -154,10 +154,10 @@ def as_text(table: Table) -> str:
     return text.getvalue()
 
 
-def progress_bar(console: Console, columns: Sequence[str] = ()) -> Progress:
-    """A live progress bar, followed by `columns` of named fields."""
+def progress_bar(console: Console, fields: str = "") -> Progress:
+    """A live progress bar, followed by a text of named fields."""
     parts = [TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.completed}/{task.total}")]
-    return Progress(*parts, *(TextColumn(column) for column in columns), console=console, transient=True)
+    return Progress(*parts, TextColumn(fields), console=console, transient=True)
 
 
 def duration(seconds: float) -> str:

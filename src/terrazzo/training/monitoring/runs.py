@@ -25,6 +25,9 @@ from terrazzo.system.processes import is_alive
 from terrazzo.training.monitoring.trackers import flat
 
 NAME = "run.json"
+DEEPEST = 4  # folders below one that is searched for runs
+NOT_TRAINED = ("work_dir", "resume")  # sections that do not describe what was trained
+ABSENT = "not set"
 
 
 class RunRecord:
@@ -71,11 +74,6 @@ def read_record(work_dir: Path) -> dict[str, Any]:
         if values["host"] == platform.node() and not is_alive(values["process"]):
             values["state"] = "killed"
     return values
-
-
-DEEPEST = 4  # folders below one that is searched for runs
-NOT_TRAINED = ("work_dir", "resume")  # sections that do not describe what was trained
-ABSENT = "not set"
 
 
 @dataclass(frozen=True)
@@ -154,13 +152,11 @@ def read_run(folder: Path, name: str) -> PastRun:
         name=name,
         state=record.get("state", "unknown"),
         step=max(last, record.get("step", 0)),
-        total=record.get("total"),
         metric=metric,
         lower_is_better=lower,
         best=best[0],
         best_step=best[1],
-        seconds=record.get("seconds"),
-        started=record.get("started"),
+        **{key: record.get(key) for key in ("total", "seconds", "started")},
         config=config,
         records=records,
     )

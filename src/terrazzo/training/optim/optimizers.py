@@ -1,36 +1,33 @@
-"""Our own optimizers: Muon with AdamW, and AdamW without a schedule."""
+"""Our own optimizers (Muon with AdamW, AdamW without a schedule), and averages of the weights."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
+
+from terrazzo.config.experiment import Averaging
+
+QUINTIC = (3.4445, -4.7750, 2.0315)  # coefficients of the iteration, chosen for its slope at zero
 
 
 class GroupOptimizer(Optimizer):
     """An optimizer that updates its groups of parameters one by one."""
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Update every parameter that has a gradient."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
         for group in self.param_groups:
             self.update(group)
-        return loss
 
     def update(self, group: dict[str, Any]) -> None:
         """Update the parameters of one group."""
         raise NotImplementedError
-
-
-QUINTIC = (3.4445, -4.7750, 2.0315)  # coefficients of the iteration, chosen for its slope at zero
 
 
 class MuonWithAdamW(GroupOptimizer):
@@ -179,3 +176,32 @@ def averaged(optimizer: Optimizer) -> Iterator[None]:
         with torch.no_grad():
             for parameter, point in zip(parameters, points, strict=True):
                 parameter.copy_(point)
+
+
+class EMA:
+    """A copy of the model whose weights follow it slowly: average += momentum * (weight - average).
+
+    The first updates follow faster, by 9 / (9 + n) at the n-th, so that the random start has no weight in a short run.
+    With kind "swa" it is the plain mean of the weights (Izmailov et al., UAI 2018). Up to update `begin` it is a copy.
+    """
+
+    def __init__(self, model: nn.Module, settings: Averaging, begin: int = 0) -> None:
+        self.settings, self.begin = settings, begin
+        self.average = copy.deepcopy(model).requires_grad_(False)
+
+    def share(self, count: int) -> float:
+        """The share of the weights in the `count`-th update, counted from 1."""
+        number = count - self.begin
+        if number < 1:
+            return 1.0
+        return 1 / number if self.settings.kind == "swa" else max(self.settings.momentum, 9 / (9 + number))
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, count: int) -> None:
+        """Move the average towards the model for the `count`-th time, from 1; integer buffers are copied."""
+        share = self.share(count)
+        for average, value in zip(self.average.state_dict().values(), model.state_dict().values(), strict=True):
+            if average.dtype.is_floating_point:
+                average.lerp_(value, share)
+            else:
+                average.copy_(value)

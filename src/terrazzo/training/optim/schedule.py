@@ -7,7 +7,6 @@ import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from torch.optim import Optimizer
@@ -18,13 +17,10 @@ from terrazzo.registry import check_arguments
 Curve = Callable[[float, int], float]  # (rate on entering, step since the beginning) -> rate
 
 
-def poly(
-    rate: float, t: int, length: int, *, power: float = 1.0, eta_min: float = 0.0, eta_min_ratio: float | None = None
-) -> float:
+def poly(rate: float, t: int, length: int, *, power: float = 1.0, eta_min: float = 0.0) -> float:
     """From the rate on entering down to `eta_min`, as (1 - t / T) ** power."""
-    lowest = eta_min if eta_min_ratio is None else rate * eta_min_ratio
     total = max(1, length - 1)
-    return (rate - lowest) * (1 - min(t, total) / total) ** power + lowest
+    return (rate - eta_min) * (1 - min(t, total) / total) ** power + eta_min
 
 
 def linear(rate: float, t: int, length: int, *, start_factor: float = 1 / 3, end_factor: float = 1.0) -> float:
@@ -38,18 +34,9 @@ def constant(rate: float, t: int, length: int, *, factor: float = 1 / 3) -> floa
     return rate * factor if t < length - 1 else rate
 
 
-def cosine(
-    rate: float,
-    t: int,
-    length: int,
-    *,
-    T_max: int | None = None,
-    eta_min: float = 0.0,
-    eta_min_ratio: float | None = None,
-) -> float:
+def cosine(rate: float, t: int, length: int, *, T_max: int | None = None, eta_min: float = 0.0) -> float:
     """Half a cosine from the rate on entering to `eta_min` (Loshchilov and Hutter, ICLR 2017)."""
-    lowest = eta_min if eta_min_ratio is None else rate * eta_min_ratio
-    return lowest + (rate - lowest) * (1 + math.cos(math.pi * min(t, length - 1) / (T_max or length))) / 2
+    return eta_min + (rate - eta_min) * (1 + math.cos(math.pi * min(t, length - 1) / (T_max or length))) / 2
 
 
 def exponential_warmup(rate: float, t: int, length: int, *, start_factor: float) -> float:
@@ -66,16 +53,14 @@ def cosine_restart(
     periods: Sequence[int],
     restart_weights: Sequence[float] = (1,),
     eta_min: float = 0.0,
-    eta_min_ratio: float | None = None,
 ) -> float:
     """Half a cosine for each of `periods`, from `restart_weights` times the rate (Loshchilov and Hutter, ICLR 2017)."""
     if len(periods) != len(restart_weights):
         raise UserError("CosineRestartLR: periods and restart_weights must have the same length")
     ends = list(itertools.accumulate(periods))
     which = min(bisect.bisect_right(ends, t), len(ends) - 1)
-    lowest = eta_min if eta_min_ratio is None else rate * eta_min_ratio
     share = min((t - ends[which] + periods[which]) / periods[which], 1)
-    return lowest + restart_weights[which] * (rate - lowest) * (1 + math.cos(math.pi * share)) / 2
+    return eta_min + restart_weights[which] * (rate - eta_min) * (1 + math.cos(math.pi * share)) / 2
 
 
 def step(
@@ -251,8 +236,13 @@ class Schedule:
             end = FOREVER if kind in ("StepLR", "MultiStepLR", "ExponentialLR") else max(1, max_steps // unit)
         end += bool(options.pop("include_end", False))
         options["length"] = max(1, end - begin)
+        ratio = options.pop("eta_min_ratio", None)  # of the rate on entering
+        options |= {"eta_min": 0.0} if ratio is not None else {}
         check_arguments(CURVES[kind], {"rate": 1.0, "t": 0} | options, kind, where)
-        curve = partial(CURVES[kind], **options)
+
+        def curve(rate: float, t: int) -> float:
+            return CURVES[kind](rate, t, **(options if ratio is None else options | {"eta_min": rate * ratio}))
+
         curve(1.0, 0)  # raises UserError for values that do not fit together
         return begin * unit, unit, curve
 
