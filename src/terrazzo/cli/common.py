@@ -8,6 +8,8 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from terrazzo.errors import UserError
+
 PIPE_WIDTH = 240  # of tables that are not printed to a terminal
 
 
@@ -48,7 +50,6 @@ def overrides(args: argparse.Namespace) -> dict[str, Any]:
 def override(text: str) -> tuple[str, Any]:
     """One of `--cfg-options`."""
     from terrazzo.config import parse_override
-    from terrazzo.errors import UserError
 
     try:
         return parse_override(text)

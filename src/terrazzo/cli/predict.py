@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from terrazzo.cli.common import OutputNames, add_weights_option, opacity
+from terrazzo.errors import UserError
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 
@@ -33,7 +34,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from terrazzo.errors import UserError
     from terrazzo.inference.load import NOTE, load
     from terrazzo.system.files import make_folder
     from terrazzo.training.monitoring.log import progress_bar
@@ -75,7 +75,6 @@ def expand(sources: Sequence[str], out: Path) -> list[tuple[Path, Path]]:
     UserError for a missing source, and for a folder without images.
     """
     from terrazzo.data.spec import IMAGE_SUFFIXES
-    from terrazzo.errors import UserError
 
     known = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
     found: list[tuple[Path, Path]] = []
@@ -118,8 +117,6 @@ def predict_image(segmenter: Any, path: Path, folder: Path, stem: str, opacity: 
 def predict_video(segmenter: Any, path: Path, target: Path, opacity: float, bar: Any) -> None:
     """Write the overlay frame by frame. Raises UserError for a video that cannot be read or written."""
     import cv2
-
-    from terrazzo.errors import UserError
 
     capture = cv2.VideoCapture(str(path))
     rate = capture.get(cv2.CAP_PROP_FPS) or 25.0

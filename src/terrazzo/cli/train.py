@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from terrazzo.cli.common import add_config_options, count, overrides, picked
+from terrazzo.errors import UserError
 
 # options of the command line that set a key of the config
 KEYS = {
@@ -71,7 +72,6 @@ def print_batch_size(args: argparse.Namespace, settings: dict[str, Any]) -> int:
     from terrazzo.config.experiment import make_experiment
     from terrazzo.config.load import load_config
     from terrazzo.data.discovery.data_root import locate
-    from terrazzo.errors import UserError
     from terrazzo.system.devices import choose_device
     from terrazzo.training.batch_size import find_batch_size
     from terrazzo.training.train import precision_overrides

@@ -63,12 +63,9 @@ def evaluate(
     chosen = choose_device(device)
     experiment = make_experiment(locate(load_config(config, overrides, trust=trust), data_root, ("test",)))
     evaluator_settings = experiment.test_evaluator
-    if metrics:
-        named = tuple(checked_metric({"type": name}, "--eval") for name in metrics)
-        evaluator_settings = replace(evaluator_settings, metrics=named)
-    if threshold_search:
-        named = *evaluator_settings.metrics, {"type": "threshold"}
-        evaluator_settings = replace(evaluator_settings, metrics=named)
+    named = tuple(checked_metric({"type": name}, "--eval") for name in metrics or ()) or evaluator_settings.metrics
+    named += ({"type": "threshold"},) if threshold_search else ()
+    evaluator_settings = replace(evaluator_settings, metrics=named)
     settings = experiment.test or experiment.val
     if settings is None:
         raise UserError("the config has no test_dataloader")

@@ -49,11 +49,7 @@ class ProcessGroup:
 
     def any(self, flag: bool) -> bool:
         """Return whether the flag is set in any process; every process calls it at the same point."""
-        if self.size == 1:
-            return flag
-        votes = torch.tensor([int(flag)])
-        dist.all_reduce(votes, op=dist.ReduceOp.MAX, group=self.control)
-        return bool(votes.item())
+        return flag if self.size == 1 else bool(self.sum(torch.tensor([int(flag)])).item())
 
     def sum(self, values: Tensor) -> Tensor:
         """The sum of every process's tensor, on the CPU."""
