@@ -44,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
     from terrazzo.training.distributed.launch import launch
     from terrazzo.training.monitoring.log import as_text, class_table, progress_bar, summary
 
+    # Options that do not go together
     checkpoints = [*([args.checkpoint] if args.checkpoint else []), *args.ensemble]
     if not checkpoints:
         args.usage_error("give a CHECKPOINT, or several with --ensemble")
@@ -55,6 +56,8 @@ def run(args: argparse.Namespace) -> int:
         args.usage_error(f"--{single[0].replace('_', '-')} needs every image in one process: omit --gpus")
     if args.gpus > 1 and found is None:
         return launch(args.gpus, args.arguments, cpu=args.device == "cpu")
+
+    # The evaluation, and the files that it writes
     is_main = found is None or found[1].is_main
     console = Console(highlight=False, soft_wrap=True, quiet=not is_main)
     outputs = Outputs(args.out, args.confusion, args.gallery)
@@ -81,6 +84,8 @@ def run(args: argparse.Namespace) -> int:
             on_progress=lambda done, total: bar.update(task, completed=done, total=total),
             on_report=lambda report: bar.console.print(str(report), markup=False),
         )
+
+    # Its results
     if "per_class" in result:
         console.print(as_text(class_table(result)), markup=False)
     if result:
