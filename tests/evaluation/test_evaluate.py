@@ -11,7 +11,7 @@ import torch
 import terrazzo as tz
 from support.tiny import CLASSES, fit, make_streets, model_config, save_image, save_label, street, tiny_config
 from terrazzo.errors import UserError
-from terrazzo.evaluation.validation_loss import total_loss
+from terrazzo.evaluation.scoring import total_loss
 from terrazzo.inference.modes import gaussian_window, infer, slide, window_starts
 from terrazzo.metrics import ConfusionMatrix
 

@@ -13,11 +13,10 @@ from torch import Tensor
 
 import terrazzo as tz
 from support.tiny import environment, model_config
-from terrazzo.evaluation.validation_loss import validation_loss
+from terrazzo.evaluation.scoring import validation_loss
 from terrazzo.inference import argmax
-from terrazzo.inference.argmax import LogitsGeometry, class_map, own_logits
-from terrazzo.inference.interpolation import bilinear
-from terrazzo.inference.scores import Scores
+from terrazzo.inference.argmax import LogitsGeometry, bilinear, class_map, own_logits
+from terrazzo.inference.predict import Scores
 
 AXES = {None: [], "horizontal": [-1], "vertical": [-2], "diagonal": [-2, -1]}
 

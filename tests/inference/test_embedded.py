@@ -12,7 +12,7 @@ import terrazzo as tz
 from support.paths import REPOSITORY
 from support.tiny import terrazzo
 from terrazzo.errors import UserError
-from terrazzo.inference.embedded import CARD, STREET
+from terrazzo.inference.load import CARD, STREET
 
 CLASSES = ["sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist"]
 

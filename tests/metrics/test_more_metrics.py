@@ -17,7 +17,7 @@ from terrazzo.errors import UserError
 from terrazzo.evaluation import scoring
 from terrazzo.metrics import Evaluator, Metric
 from terrazzo.metrics.cityscapes import IDS
-from terrazzo.metrics.depth import DepthErrors
+from terrazzo.metrics.depth import DepthEvaluator
 from terrazzo.registry import METRICS
 from terrazzo.system.process_group import ProcessGroup
 from terrazzo.training.monitoring.log import summary
@@ -260,7 +260,7 @@ DEPTH = json.loads((GOLDEN / "depth.json").read_text())["cases"]
 
 @pytest.mark.parametrize("case", DEPTH, ids=lambda case: "-".join(case["options"]) or "plain")
 def test_depth_equal_to_golden(case):
-    errors, random = DepthErrors(**case["options"]), np.random.Generator(np.random.PCG64(5))
+    errors, random = DepthEvaluator(**case["options"]), np.random.Generator(np.random.PCG64(5))
     for _ in range(2):
         truth = random.uniform(0, 12, (480, 640))
         truth[random.random((480, 640)) < 0.2] = 0
@@ -274,7 +274,7 @@ def test_depth_equal_to_golden(case):
 )
 def test_mistakes_about_depth(options, message):
     with pytest.raises(UserError, match=message):
-        DepthErrors(**options)
+        DepthEvaluator(**options)
 
 
 # All together
@@ -322,7 +322,7 @@ def test_what_two_processes_saw_adds_up(monkeypatch):
             evaluator.update(*maps, lambda values=values: iter([values]))
         halves.append(evaluator)
     waiting = [getattr(part, name) for part in halves[1].parts for name in part.sums]
-    monkeypatch.setattr(scoring, "summed", lambda value, group: value + torch.as_tensor(waiting.pop(0)))
+    monkeypatch.setattr(ProcessGroup, "sum", lambda group, value: value + torch.as_tensor(waiting.pop(0)))
     scoring.add_up(halves[0], ProcessGroup(size=2))
     found, expected = halves[0].compute(), scored(pairs, *names)
     assert found["per_class"] == expected["per_class"]

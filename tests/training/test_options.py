@@ -27,12 +27,12 @@ from terrazzo.config.experiment import Averaging, make_experiment
 from terrazzo.errors import UserError
 from terrazzo.training import loop
 from terrazzo.training.batch_size import find_batch_size, largest
-from terrazzo.training.memory import checkpoint_activations, move_to_device
+from terrazzo.training.device import checkpoint_activations, move_to_device
 from terrazzo.training.monitoring.nonfinite import first_broken
 from terrazzo.training.optim.ema import EMA
 from terrazzo.training.optim.precision import Precision
 from terrazzo.training.optim.schedule import Schedule
-from terrazzo.training.stopping import Patience
+from terrazzo.training.stopping import Best
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +42,8 @@ def streets(tmp_path_factory) -> Path:
 
 def scores(monkeypatch, values: list[float]) -> None:
     """Let validations give these scores, whatever the model predicts."""
-    original, coming = Patience.note, iter(values)
-    monkeypatch.setattr(Patience, "note", lambda self, score: original(self, next(coming)))
+    original, coming = Best.note, iter(values)
+    monkeypatch.setattr(Best, "note", lambda self, score: original(self, next(coming)))
 
 
 @pytest.mark.parametrize(

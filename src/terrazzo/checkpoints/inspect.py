@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from terrazzo.checkpoints.writing import known
+from terrazzo.checkpoints.publish import known
 from terrazzo.errors import UserError
 from terrazzo.hub.cache import sha256
 from terrazzo.inference.saved_config import saved_config

@@ -35,9 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.action == "inspect":
         return inspect(args)
-    from terrazzo.checkpoints.average import average
-    from terrazzo.checkpoints.convert import convert
-    from terrazzo.checkpoints.publish import publish
+    from terrazzo.checkpoints.publish import average, convert, publish
 
     options = {"weights": args.weights, "force": args.force}
     if args.action == "publish":

@@ -8,12 +8,15 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from terrazzo.errors import UserError
+
 PIPE_WIDTH = 240  # of tables that are not printed to a terminal
 
 
 def add_config_options(parser: argparse.ArgumentParser) -> None:
     """`--cfg-options`, `--trust-config` and `--device`."""
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "--cfg-options",
         nargs="+",
         default=[],
@@ -21,10 +24,8 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="set config keys: a.b=c a.0.b='[1,2]'",
     )
-    parser.add_argument(
-        "--trust-config", action="store_true", help="run a .py config as a program instead of reading it safely"
-    )
-    parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: the best one here)")
+    add("--trust-config", action="store_true", help="run a .py config as a program instead of reading it safely")
+    add("--device", help="cpu, cuda, cuda:1, mps (default: the best one here)")
 
 
 def add_weights_option(parser: argparse.ArgumentParser) -> None:
@@ -36,6 +37,11 @@ def add_weights_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def picked(args: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """The arguments that a function takes under the same names."""
+    return {name: getattr(args, name) for name in names}
+
+
 def overrides(args: argparse.Namespace) -> dict[str, Any]:
     """`--cfg-options` as dotted keys and values."""
     return dict(args.cfg_options)
@@ -44,7 +50,6 @@ def overrides(args: argparse.Namespace) -> dict[str, Any]:
 def override(text: str) -> tuple[str, Any]:
     """One of `--cfg-options`."""
     from terrazzo.config.reading.merge import parse_override
-    from terrazzo.errors import UserError
 
     try:
         return parse_override(text)
@@ -76,10 +81,9 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, number
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(
-            column, justify="right" if column in numbers else "left", no_wrap=column != columns[-1], overflow="fold"
-        )
+    for name in columns:
+        side: Any = "right" if name in numbers else "left"
+        table.add_column(name, justify=side, no_wrap=name != columns[-1], overflow="fold")
     for row in rows:
         table.add_row(*row)
     console = Console(highlight=False, markup=False)
@@ -104,12 +108,3 @@ class OutputNames:
                 break
         self.taken.add(stem)
         return stem
-
-
-def save_picture(path: Path, picture: Any) -> None:
-    """Write an RGB array (H, W, 3) as a PNG. Raises UserError if the file cannot be written."""
-    import cv2
-
-    from terrazzo.system.files import write_whole
-
-    write_whole(path, cv2.imencode(".png", picture[..., ::-1])[1].tobytes())

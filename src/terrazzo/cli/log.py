@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from terrazzo.errors import UserError
+
 DEFAULT_KEYS = ["loss", "mIoU", "lr"]
 
 
@@ -23,7 +25,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from terrazzo.errors import UserError
     from terrazzo.system.files import make_folder, write_atomically
     from terrazzo.training.monitoring.runs import chosen_keys, open_runs
     from terrazzo.viz.curves import Curves, write_page, write_picture

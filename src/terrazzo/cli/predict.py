@@ -9,39 +9,32 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from terrazzo.cli.common import OutputNames, add_weights_option, opacity, save_picture
+from terrazzo.cli.common import OutputNames, add_weights_option, opacity
+from terrazzo.errors import UserError
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "sources",
-        nargs="+",
-        metavar="IMAGE|FOLDER|VIDEO",
-        help="images, patterns, folder trees",
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add("sources", nargs="+", metavar="IMAGE|FOLDER|VIDEO", help="images, patterns, folder trees")
+    add(
         "--model",
         metavar="M",
         help="a self-contained .safetensors file, or a checkpoint with --config (default: ours for street scenes)",
     )
-    parser.add_argument("--config", metavar="C", help="the config or recipe of a checkpoint that contains none")
-    parser.add_argument(
-        "--out", default="predictions", metavar="D", help="the folder for the results (default: predictions)"
-    )
-    parser.add_argument("--opacity", type=opacity, default=0.5, help="of the class colours: 0 to 1 (default 0.5)")
-    parser.add_argument("--trust-config", action="store_true", help="import the modules in the model's custom_imports")
+    add("--config", metavar="C", help="the config or recipe of a checkpoint that contains none")
+    add("--out", default="predictions", metavar="D", help="the folder for the results (default: predictions)")
+    add("--opacity", type=opacity, default=0.5, help="of the class colours: 0 to 1 (default 0.5)")
+    add("--trust-config", action="store_true", help="import the modules in the model's custom_imports")
     add_weights_option(parser)
-    parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: the best available)")
+    add("--device", help="cpu, cuda, cuda:1, mps (default: the best available)")
 
 
 def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from terrazzo.errors import UserError
-    from terrazzo.inference.embedded import NOTE
-    from terrazzo.inference.load import load
+    from terrazzo.inference.load import NOTE, load
     from terrazzo.system.files import make_folder
     from terrazzo.training.monitoring.log import progress_bar
 
@@ -82,7 +75,6 @@ def expand(sources: Sequence[str], out: Path) -> list[tuple[Path, Path]]:
     UserError for a missing source, and for a folder without images.
     """
     from terrazzo.data.spec import IMAGE_SUFFIXES
-    from terrazzo.errors import UserError
 
     known = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
     found: list[tuple[Path, Path]] = []
@@ -113,6 +105,7 @@ def is_wanted(file: Path, root: Path, out: Path, suffixes: Sequence[str]) -> boo
 
 def predict_image(segmenter: Any, path: Path, folder: Path, stem: str, opacity: float) -> None:
     """Write the class map in its colours, `STEM.png`, and the overlay with a legend, `STEM_overlay.png`."""
+    from terrazzo.system.painting import save_picture
     from terrazzo.viz import add_legend
 
     prediction = segmenter(path)
@@ -124,8 +117,6 @@ def predict_image(segmenter: Any, path: Path, folder: Path, stem: str, opacity: 
 def predict_video(segmenter: Any, path: Path, target: Path, opacity: float, bar: Any) -> None:
     """Write the overlay frame by frame. Raises UserError for a video that cannot be read or written."""
     import cv2
-
-    from terrazzo.errors import UserError
 
     capture = cv2.VideoCapture(str(path))
     rate = capture.get(cv2.CAP_PROP_FPS) or 25.0
@@ -143,9 +134,7 @@ def predict_video(segmenter: Any, path: Path, target: Path, opacity: float, bar:
                 size = painted.shape[1], painted.shape[0]
                 writer = cv2.VideoWriter(str(unfinished), cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
                 if not writer.isOpened():
-                    raise UserError(
-                        f"cannot write the video {target}: OpenCV finds no mp4 encoder, or cannot create the file"
-                    )
+                    raise UserError(f"cannot write the video {target}: no mp4 encoder, or no permission")
             writer.write(painted[..., ::-1])
             bar.advance(task)
         if writer is None:

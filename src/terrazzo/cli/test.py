@@ -6,59 +6,31 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from terrazzo.cli.common import (
-    OutputNames,
-    add_config_options,
-    add_weights_option,
-    count,
-    opacity,
-    overrides,
-    save_picture,
-)
+from terrazzo.cli import common
+from terrazzo.cli.common import count, opacity, overrides, picked
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", help="a config file (.py, .yaml, .json) or a recipe name")
-    parser.add_argument("checkpoint", nargs="?", help="weights: .safetensors or .pth")
-    parser.add_argument(
-        "--ensemble", nargs="+", default=[], metavar="C", help="checkpoints to average, with CHECKPOINT"
-    )
-    parser.add_argument(
-        "--eval",
-        nargs="+",
-        metavar="METRIC",
-        help="mIoU, mDice, mFscore, boundary, trimap, per-image, calibration, cityscapes, depth (default: those of "
-        "the config)",
-    )
-    parser.add_argument(
-        "--bootstrap",
-        nargs="?",
-        type=count,
-        const=1000,
-        default=0,
-        metavar="N",
-        help="95%% intervals of the scores from N resampled test sets (1000)",
-    )
-    parser.add_argument(
-        "--threshold-search", action="store_true", help="find the best threshold of a model with one foreground score"
-    )
-    parser.add_argument("--confusion", metavar="F.csv", help="write the confusion matrix, and its picture beside it")
-    parser.add_argument("--gallery", metavar="D", help="write a page of the images with the worst scores")
-    parser.add_argument("--show-dir", metavar="D", help="write each image with its predicted classes painted over it")
-    parser.add_argument("--opacity", type=opacity, default=0.5, help="of the paint in --show-dir: 0 to 1 (default 0.5)")
-    parser.add_argument("--data-root", metavar="D", help="location of the data, instead of the config's")
-    parser.add_argument("--out", metavar="D", help="write predicted class maps and metrics.json to this folder")
-    parser.add_argument(
-        "--format-only",
-        action="store_true",
-        help="write a submission for the data set's server to --out, without scoring",
-    )
-    parser.add_argument(
-        "--gpus", type=count, default=1, metavar="N", help="score in N processes, each a share of the images"
-    )
-    parser.add_argument("--tta", action="store_true", help="average over the views of the config's tta_pipeline")
-    add_weights_option(parser)
-    add_config_options(parser)
+    add = parser.add_argument
+    add("config", help="a config file (.py, .yaml, .json) or a recipe name")
+    add("checkpoint", nargs="?", help="weights: .safetensors or .pth")
+    add("--ensemble", nargs="+", default=[], metavar="C", help="checkpoints to average, with CHECKPOINT")
+    metrics = "mIoU, mDice, mFscore, boundary, trimap, per-image, calibration, cityscapes, depth"
+    add("--eval", nargs="+", metavar="METRIC", help=f"{metrics} (default: those of the config)")
+    about = "95%% intervals of the scores from N resampled test sets (1000)"
+    add("--bootstrap", nargs="?", type=count, const=1000, default=0, metavar="N", help=about)
+    add("--threshold-search", action="store_true", help="find the best threshold of a model with one foreground score")
+    add("--confusion", metavar="F.csv", help="write the confusion matrix, and its picture beside it")
+    add("--gallery", metavar="D", help="write a page of the images with the worst scores")
+    add("--show-dir", metavar="D", help="write each image with its predicted classes painted over it")
+    add("--opacity", type=opacity, default=0.5, help="of the paint in --show-dir: 0 to 1 (default 0.5)")
+    add("--data-root", metavar="D", help="location of the data, instead of the config's")
+    add("--out", metavar="D", help="write predicted class maps and metrics.json to this folder")
+    add("--format-only", action="store_true", help="write a submission for the data set's server to --out, unscored")
+    add("--gpus", type=count, default=1, metavar="N", help="score in N processes, each a share of the images")
+    add("--tta", action="store_true", help="average over the views of the config's tta_pipeline")
+    common.add_weights_option(parser)
+    common.add_config_options(parser)
     parser.set_defaults(usage_error=parser.error)
 
 
@@ -72,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
     from terrazzo.training.distributed.launch import launch
     from terrazzo.training.monitoring.log import as_text, class_table, progress_bar, summary
 
+    # Options that do not go together
     checkpoints = [*([args.checkpoint] if args.checkpoint else []), *args.ensemble]
     if not checkpoints:
         args.usage_error("give a CHECKPOINT, or several with --ensemble")
@@ -83,6 +56,8 @@ def run(args: argparse.Namespace) -> int:
         args.usage_error(f"--{single[0].replace('_', '-')} needs every image in one process: omit --gpus")
     if args.gpus > 1 and found is None:
         return launch(args.gpus, args.arguments, cpu=args.device == "cpu")
+
+    # The evaluation, and the files that it writes
     is_main = found is None or found[1].is_main
     console = Console(highlight=False, soft_wrap=True, quiet=not is_main)
     outputs = Outputs(args.out, args.confusion, args.gallery)
@@ -104,13 +79,8 @@ def run(args: argparse.Namespace) -> int:
             checkpoints,
             overrides=overrides(args),
             metrics=args.eval,
-            threshold_search=args.threshold_search,
-            device=args.device,
             trust=args.trust_config,
-            data_root=args.data_root,
-            tta=args.tta,
-            weights=args.weights,
-            bootstrap=args.bootstrap,
+            **picked(args, "threshold_search", "device", "data_root", "tta", "weights", "bootstrap"),
             score=not args.format_only,
             on_start=on_start,
             on_prediction=on_prediction,
@@ -118,6 +88,8 @@ def run(args: argparse.Namespace) -> int:
             on_progress=lambda done, total: bar.update(task, completed=done, total=total),
             on_report=lambda report: bar.console.print(str(report), markup=False),
         )
+
+    # Its results
     if "per_class" in result:
         console.print(as_text(class_table(result)), markup=False)
     if result:
@@ -137,13 +109,13 @@ class PredictionWriter:
     def __init__(self, show: Path | None, out: Path | None, opacity: float) -> None:
         self.show, self.out, self.opacity = show, out, opacity
         self.read_image: Any = None  # the test set's, once it is open
-        self.names = OutputNames(*(folder for folder in (show, out) if folder is not None))
+        self.names = common.OutputNames(*(folder for folder in (show, out) if folder is not None))
 
     def write(self, batch: Any, maps: list[Any], classes: Any, palette: Any) -> None:
         """Write the predictions of one batch, named after the image files."""
         from PIL import Image
 
-        from terrazzo.system.painting import as_picture, overlay
+        from terrazzo.system.painting import as_picture, overlay, save_picture
         from terrazzo.viz import add_legend
 
         for sample, prediction in zip(batch.samples, maps, strict=True):
@@ -164,6 +136,7 @@ class PredictionWriter:
         """Write depth in colours from near (blue) to far (red), and as an array."""
         import numpy as np
 
+        from terrazzo.system.painting import save_picture
         from terrazzo.viz.grid import depth_colours
 
         if self.show is not None:

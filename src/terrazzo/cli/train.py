@@ -6,62 +6,42 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from terrazzo.cli.common import add_config_options, count, overrides
+from terrazzo.cli.common import add_config_options, count, overrides, picked
+from terrazzo.errors import UserError
+
+# options of the command line that set a key of the config
+KEYS = {
+    "auto_scale_lr": "auto_scale_lr.enable",
+    "time_limit": "train_cfg.time_limit",
+    "deterministic": "randomness.deterministic",
+    "compile": "compile",
+    "channels_last": "channels_last",
+    "track": "track",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", help="a config file (.py, .yaml, .json) or a recipe name")
-    parser.add_argument("--work-dir", help="where logs and weights go (default: runs/<the config's name>)")
-    parser.add_argument("--resume", action="store_true", help="continue the newest state in the work dir, if any")
-    parser.add_argument(
-        "--amp",
-        nargs="?",
-        const="auto",
-        choices=["auto", "bf16", "fp16"],
-        help="mixed precision; without a value, the type is chosen",
-    )
-    parser.add_argument("--data-root", metavar="D", help="location of the data, instead of the config's")
-    parser.add_argument(
-        "--auto-scale-lr", action="store_true", help="scale the learning rate with the images of a step"
-    )
-    parser.add_argument("--pretrained", metavar="PATH|none", help="weights of the backbone, or none")
-    parser.add_argument("--no-check", action="store_true", help="start without checking all of the data")
-    parser.add_argument(
-        "--gpus", type=count, default=1, metavar="N", help="train in N processes, one per GPU of this machine"
-    )
-    parser.add_argument(
-        "--max-restarts",
-        type=int,
-        default=0,
-        metavar="N",
-        help="with --gpus: how often a failed run is restarted and resumed",
-    )
-    parser.add_argument(
-        "--find-batch", action="store_true", help="find the number of images that fit into a step, and stop"
-    )
-    parser.add_argument(
-        "--slurm", type=count, nargs="?", const=1, metavar="NODES", help="write a batch file for SLURM and stop"
-    )
-    parser.add_argument("--fsdp", action="store_true", help="shard weights and moments among the devices")
-    parser.add_argument("--time-limit", metavar="T", help="save and stop after this time: 90 (seconds), 55m, 1h30m")
-    parser.add_argument("--max-steps", type=count, metavar="N", help="save and stop after N steps of this session")
-    parser.add_argument("--deterministic", action="store_true", help="the same bits on every run, also on a GPU")
-    parser.add_argument(
-        "--channels-last", action="store_true", help="lay out images with their channels together, for mixed precision"
-    )
-    parser.add_argument("--compile", action="store_true", help="speed up steps with torch.compile")
-    parser.add_argument(
-        "--track", nargs="+", metavar="T", help="also write curves and pictures for tensorboard, wandb, mlflow, csv"
-    )
-    parser.add_argument(
-        "--profile",
-        nargs="?",
-        type=count,
-        const=20,
-        default=0,
-        metavar="N",
-        help="report the time of N steps by their parts",
-    )
+    add = parser.add_argument
+    add("config", help="a config file (.py, .yaml, .json) or a recipe name")
+    add("--work-dir", help="where logs and weights go (default: runs/<the config's name>)")
+    add("--resume", action="store_true", help="continue the newest state in the work dir, if any")
+    add("--amp", nargs="?", const="auto", choices=["auto", "bf16", "fp16"], help="mixed precision (default type: auto)")
+    add("--data-root", metavar="D", help="location of the data, instead of the config's")
+    add("--auto-scale-lr", action="store_true", help="scale the learning rate with the images of a step")
+    add("--pretrained", metavar="PATH|none", help="weights of the backbone, or none")
+    add("--no-check", action="store_true", help="start without checking all of the data")
+    add("--gpus", type=count, default=1, metavar="N", help="train in N processes, one per GPU of this machine")
+    add("--max-restarts", type=int, default=0, metavar="N", help="with --gpus: how often a failed run is resumed")
+    add("--find-batch", action="store_true", help="find the number of images that fit into a step, and stop")
+    add("--slurm", type=count, nargs="?", const=1, metavar="NODES", help="write a batch file for SLURM and stop")
+    add("--fsdp", action="store_true", help="shard weights and moments among the devices")
+    add("--time-limit", metavar="T", help="save and stop after this time: 90 (seconds), 55m, 1h30m")
+    add("--max-steps", type=count, metavar="N", help="save and stop after N steps of this session")
+    add("--deterministic", action="store_true", help="the same bits on every run, also on a GPU")
+    add("--channels-last", action="store_true", help="lay out images with their channels together, for mixed precision")
+    add("--compile", action="store_true", help="speed up steps with torch.compile")
+    add("--track", nargs="+", metavar="T", help="also write curves and pictures for tensorboard, wandb, mlflow, csv")
+    add("--profile", nargs="?", type=count, const=20, default=0, metavar="N", help="report the time of N steps by part")
     add_config_options(parser)
 
 
@@ -74,34 +54,16 @@ def run(args: argparse.Namespace) -> int:
         return write_job(args)
     if args.gpus > 1 and launched() is None:
         return launch(args.gpus, args.arguments, restarts=args.max_restarts, cpu=args.device == "cpu")
-    settings = overrides(args) | ({"auto_scale_lr.enable": True} if args.auto_scale_lr else {})
-    if args.time_limit is not None:
-        settings["train_cfg.time_limit"] = args.time_limit
-    if args.deterministic:
-        settings["randomness.deterministic"] = True
-    for switch in ("compile", "channels_last"):
-        if getattr(args, switch):
-            settings[switch] = True
+    settings = overrides(args)
+    for flag, key in KEYS.items():
+        if getattr(args, flag):
+            settings[key] = getattr(args, flag)
     if args.fsdp:
         settings["strategy"] = {"type": "FSDPStrategy"}
-    if args.track:
-        settings["track"] = args.track
     if args.find_batch:
         return print_batch_size(args, settings)
-    outcome = train(
-        args.config,
-        work_dir=args.work_dir,
-        resume=args.resume,
-        overrides=settings,
-        max_steps=args.max_steps,
-        amp=args.amp,
-        pretrained=args.pretrained,
-        device=args.device,
-        trust=args.trust_config,
-        data_root=args.data_root,
-        check=not args.no_check,
-        profile=args.profile,
-    )
+    same = picked(args, "work_dir", "resume", "max_steps", "amp", "pretrained", "device", "data_root", "profile")
+    outcome = train(args.config, overrides=settings, trust=args.trust_config, check=not args.no_check, **same)
     return 0 if outcome.finished else 1
 
 
@@ -110,17 +72,18 @@ def print_batch_size(args: argparse.Namespace, settings: dict[str, Any]) -> int:
     from terrazzo.config.experiment import make_experiment
     from terrazzo.config.load import load_config
     from terrazzo.data.discovery.data_root import locate
-    from terrazzo.errors import UserError
     from terrazzo.system.devices import choose_device
-    from terrazzo.training.batch_size import advice, find_batch_size
+    from terrazzo.training.batch_size import find_batch_size
     from terrazzo.training.train import precision_overrides
 
     config = load_config(args.config, settings | precision_overrides(args.amp), trust=args.trust_config)
     experiment, device = make_experiment(locate(config, args.data_root)), choose_device(args.device)
     if device.type != "cuda":
         raise UserError(f"--find-batch measures the memory of a GPU; this is {device}")
-    found = find_batch_size(experiment, device)
-    print(advice(found, experiment.train.batch_size if experiment.train else 0))
+    found, planned = find_batch_size(experiment, device), experiment.train.batch_size if experiment.train else 0
+    print(f"up to {found} images of this config fit into one step on this device (the config has {planned}); to leave")
+    spare = f"train_dataloader.batch_size={max(1, int(0.9 * found))}"
+    print(f"some memory free: --cfg-options {spare} --auto-scale-lr")
     return 0
 
 
@@ -128,7 +91,7 @@ def write_job(args: argparse.Namespace) -> int:
     """Write a batch file for `sbatch`."""
     from pathlib import Path
 
-    from terrazzo.training.distributed.slurm import write_batch_file
+    from terrazzo.training.distributed.launch import write_batch_file
     from terrazzo.training.train import run_name
 
     folder = Path(args.work_dir or Path("runs") / run_name(args.config))
@@ -145,12 +108,10 @@ def without_options(arguments: Sequence[str], names: Sequence[str]) -> list[str]
     kept: list[str] = []
     dropping = False
     for argument in arguments:
-        is_option = argument.startswith("--")
-        if is_option:
+        if argument.startswith("--"):
             dropping = argument.partition("=")[0] in names
-        takes_value = dropping and not is_option
         if not dropping:
             kept.append(argument)
-        elif takes_value or "=" in argument or argument == "--resume":
-            dropping = False
+        elif not argument.startswith("--") or "=" in argument or argument == "--resume":
+            dropping = False  # the option is complete
     return kept

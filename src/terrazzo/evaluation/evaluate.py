@@ -20,11 +20,11 @@ from terrazzo.data.discovery.data_root import locate
 from terrazzo.data.loaders import make_loader
 from terrazzo.errors import UserError
 from terrazzo.evaluation.scoring import OnPrediction, OnProgress, OnSeen, run_evaluation
-from terrazzo.inference.tta import augmented_steps
 from terrazzo.metrics import DepthEvaluator, Evaluator
 from terrazzo.models.build import build_model
 from terrazzo.models.checkpoint import load_checkpoint, read_checkpoint
 from terrazzo.models.protocols import Segmentor, as_segmentor
+from terrazzo.registry import METRICS
 from terrazzo.system.devices import choose_device
 from terrazzo.system.process_group import SINGLE_PROCESS, ProcessGroup, joined
 
@@ -63,18 +63,22 @@ def evaluate(
     chosen = choose_device(device)
     experiment = make_experiment(locate(load_config(config, overrides, trust=trust), data_root, ("test",)))
     evaluator_settings = experiment.test_evaluator
-    if metrics:
-        named = tuple(checked_metric({"type": name}, "--eval") for name in metrics)
-        evaluator_settings = replace(evaluator_settings, metrics=named)
-    if threshold_search:
-        named = *evaluator_settings.metrics, {"type": "threshold"}
-        evaluator_settings = replace(evaluator_settings, metrics=named)
+    named = tuple(checked_metric({"type": name}, "--eval") for name in metrics or ()) or evaluator_settings.metrics
+    named += ({"type": "threshold"},) if threshold_search else ()
+    evaluator_settings = replace(evaluator_settings, metrics=named)
     settings = experiment.test or experiment.val
     if settings is None:
         raise UserError("the config has no test_dataloader")
     if tta:
-        steps = augmented_steps(experiment.tta_pipeline, experiment.tta_model)
-        settings = replace(settings, batch_size=1, dataset=with_pipeline(settings.dataset, steps))
+        if not experiment.tta_pipeline:
+            raise UserError(
+                "--tta: the config has no `tta_pipeline`; give it one: LoadImageFromFile, then TestTimeAug with a list "
+                "of choices for each further step"
+            )
+        if experiment.tta_model.rpartition(".")[2] != "SegTTAModel":
+            raise UserError(f"tta_model: '{experiment.tta_model}' is unknown; use SegTTAModel, the mean of the views")
+        views = with_pipeline(settings.dataset, list(experiment.tta_pipeline))
+        settings = replace(settings, batch_size=1, dataset=views)
 
     # Models, data and metrics
     paths = [checkpoint] if isinstance(checkpoint, (str, Path)) else list(checkpoint)
@@ -140,7 +144,10 @@ def make_evaluator(
 ) -> Evaluator | DepthEvaluator:
     """The metrics that an evaluator's settings name, for the model's target."""
     if model.target == "depth":
-        return DepthEvaluator([spec for spec in settings.metrics if spec != {"type": "mIoU"}] or [{"type": "depth"}])
+        specs = [spec for spec in settings.metrics if spec != {"type": "mIoU"}] or [{"type": "depth"}]
+        if wrong := [spec["type"] for spec in specs if spec["type"] != "depth"]:
+            raise UserError(f"{wrong[0]} is a metric of class maps, and this model estimates depth: use depth")
+        return METRICS.build(specs[0], "evaluator")
     return Evaluator(settings.metrics, classes, beta=settings.beta, bootstrap=bootstrap, device=device)
 
 

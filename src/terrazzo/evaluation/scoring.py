@@ -1,26 +1,28 @@
-"""The loop of an evaluation: images in, predictions to callbacks, scores out."""
+"""The loop of an evaluation: images in, predictions to callbacks, scores and losses out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from terrazzo.data.loaders import checked
 from terrazzo.errors import UserError
-from terrazzo.evaluation.validation_loss import batch_losses
-from terrazzo.inference.predict import predict_batch
-from terrazzo.inference.scores import Scores
-from terrazzo.inference.tta import first_view, predict_views
+from terrazzo.inference.argmax import LogitsGeometry, own_logits
+from terrazzo.inference.predict import Scores, View, first_view, predict_batch, predict_views
 from terrazzo.metrics import DepthEvaluator, Evaluator, Seen
+from terrazzo.models.heads.base import DecodeHead
 from terrazzo.models.layers import resize
+from terrazzo.models.losses.base import class_weights
+from terrazzo.models.losses.cross_entropy import CrossEntropyLoss
 from terrazzo.models.protocols import Segmentor
 from terrazzo.sample import Batch, Sample
-from terrazzo.system.process_group import SINGLE_PROCESS, ProcessGroup, summed
+from terrazzo.system.process_group import SINGLE_PROCESS, ProcessGroup
 from terrazzo.transforms.compose import reading_types
 
 OnPrediction = Callable[[Batch, list[Tensor], Sequence[str], Sequence[Sequence[int]]], None]
@@ -89,7 +91,7 @@ def run_evaluation(
         add_up(evaluator, group)
     result = {} if evaluator is None else evaluator.compute()
     if with_loss and isinstance(evaluator, Evaluator):
-        total, count = summed(torch.tensor([sum(losses), len(losses)], dtype=torch.float64), group)
+        total, count = group.sum(torch.tensor([sum(losses), len(losses)], dtype=torch.float64))
         result["loss"] = float(total / count)
     return result
 
@@ -106,11 +108,10 @@ def add_up(evaluator: Evaluator | DepthEvaluator, group: ProcessGroup) -> None:
             )
         for name in part.sums:
             value = getattr(part, name)
-            if isinstance(value, Tensor):
-                setattr(part, name, summed(value, group))
-            else:
-                total = summed(torch.from_numpy(np.asarray(value)), group).numpy()
-                setattr(part, name, total if isinstance(value, np.ndarray) else total.item())
+            total: Any = group.sum(value if isinstance(value, Tensor) else torch.from_numpy(np.asarray(value)))
+            if not isinstance(value, Tensor):
+                total = total.numpy() if isinstance(value, np.ndarray) else total.item()
+            setattr(part, name, total)
 
 
 def depth_map(scores: Scores) -> Tensor:
@@ -147,3 +148,61 @@ def in_eval_mode(models: Sequence[Segmentor]) -> Iterator[None]:
     finally:
         for model, mode in zip(models, training, strict=True):
             model.train(mode)
+
+
+def batch_losses(model: Segmentor, batch: Batch, scored: list[Scores]) -> list[Tensor]:
+    """The loss of each image of a batch, for which the model has predicted `scored`."""
+    labels = batch.targets["label"]
+    if labels.shape[-2:] != batch.image.shape[-2:]:
+        labels = resize(labels[:, None].float(), batch.image.shape[-2:], mode="nearest")[:, 0]
+    return [
+        validation_loss(model.final_head, scores.views[0], own[:height, :width])
+        for scores, own, (height, width) in zip(scored, labels, batch.sizes, strict=True)
+    ]
+
+
+def validation_loss(head: DecodeHead, view: View, labels: Tensor) -> Tensor:
+    """The decode head's loss on one image's labels (H, W); plain cross-entropy if the head computes its loss otherwise.
+
+    A softmax cross-entropy is summed over strips of the image; other losses take its logits at full size.
+    """
+    logits, geometry = view
+    size = labels.shape[0], labels.shape[1]
+    at_labels = replace(geometry, window=(0, 0, *size), flip=None, own_size=size)
+    labels = labels.long()
+    if type(head).loss is not DecodeHead.loss or type(head).losses is not DecodeHead.losses:
+        criteria: list[Any] = [CrossEntropyLoss(avg_non_ignore=True)]
+        sampler = None
+    else:
+        losses, sampler = head.loss_decode, head.sampler
+        criteria = list(losses) if isinstance(losses, nn.ModuleList) else [losses]
+    if sampler is None and all(is_softmax(criterion) for criterion in criteria):
+        return strip_losses(criteria, logits, at_labels, labels, head.ignore_index)
+    whole = resize(logits[None], at_labels.input_size, align_corners=head.align_corners)[..., : size[0], : size[1]]
+    return total_loss(head.losses(whole, labels[None]))
+
+
+def is_softmax(criterion: Any) -> bool:
+    """Return whether a loss is the mean of the pixels' softmax cross-entropy."""
+    plain = isinstance(criterion, CrossEntropyLoss) and criterion.reduction == "mean"
+    return plain and criterion.compute == criterion.softmax
+
+
+def strip_losses(
+    criteria: list[Any], logits: Tensor, at_labels: LogitsGeometry, labels: Tensor, ignore_index: int
+) -> Tensor:
+    """The sum of softmax cross-entropies, each the mean over the image, computed strip by strip."""
+    sums = logits.new_zeros(len(criteria), dtype=torch.float32)
+    waiting = labels.flatten()
+    for values in own_logits(logits, at_labels):  # p, K
+        own, waiting = waiting[: len(values)], waiting[len(values) :]
+        for index, criterion in enumerate(criteria):
+            sums[index] += criterion(values, own, ignore_index=ignore_index, reduction="sum")
+    divisors = [c.divisor(labels, class_weights(c.class_weight, logits), ignore_index) for c in criteria]
+    least = torch.finfo(torch.float32).eps
+    return torch.stack([total / (divisor + least) for total, divisor in zip(sums, divisors, strict=True)]).sum()
+
+
+def total_loss(losses: Mapping[str, Tensor]) -> Tensor:
+    """The sum of the entries whose name contains "loss"."""
+    return torch.stack([value for name, value in losses.items() if "loss" in name]).sum()

@@ -15,13 +15,69 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from terrazzo.inference.interpolation import InterpolationWeights, bilinear
-
 FLIPS = {"horizontal": (False, True), "vertical": (True, False), "diagonal": (True, True)}  # of rows, of columns
 STRIP = 2**18  # pixels of the output that are decided together
 CHUNK = 2**17  # logits that are interpolated together
 DEFAULT_THRESHOLD = 0.3
+
+
+@dataclass(frozen=True)
+class InterpolationWeights:
+    """Row i of a resized axis is the sum of `weight[i, t]` times source row `index[i, t]`; the weights sum to one."""
+
+    index: Tensor  # n, t int64
+    weight: Tensor  # n, t float32
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @property
+    def width(self) -> int:
+        """Source lines that one output line reads: 1 without resizing, 2 for one resizing, 3 or more for two."""
+        return self.index.shape[1]
+
+    def part(self, start: int, stop: int, first: int = 0) -> InterpolationWeights:
+        """Output lines `start` to `stop`, of a source that begins at line `first`."""
+        return InterpolationWeights(self.index[start:stop] - first, self.weight[start:stop])
+
+    def flip(self) -> InterpolationWeights:
+        """The same with the output reversed."""
+        return InterpolationWeights(self.index.flip(0), self.weight.flip(0))
+
+    def span(self) -> tuple[int, int]:
+        """The source lines that are read: first, and one past the last."""
+        return int(self.index.min()), int(self.index.max()) + 1
+
+    def after(self, inner: InterpolationWeights) -> InterpolationWeights:
+        """These weights on a source that is itself the output of `inner`: two resizings as one."""
+        index = inner.index[self.index].flatten(1)
+        weight = (inner.weight[self.index] * self.weight[..., None]).flatten(1)
+        first = index.min(1, keepdim=True).values
+        offsets = index - first
+        width = int(offsets.max()) + 1
+        dense = weight.new_zeros(len(index), width).scatter_add_(1, offsets, weight)
+        last = index.max(1, keepdim=True).values
+        return InterpolationWeights(torch.minimum(first + torch.arange(width, device=index.device), last), dense)
+
+
+def bilinear(source: int, size: int, align_corners: bool, device: torch.device | str = "cpu") -> InterpolationWeights:
+    """The weights of `F.interpolate(mode="bilinear")` from `source` to `size` lines."""
+    index = torch.arange(size, dtype=torch.float32, device=device)
+    if source == size:
+        return InterpolationWeights(torch.arange(size, device=device)[:, None], torch.ones(size, 1, device=device))
+    if align_corners:
+        scale = (source - 1) / (size - 1) if size > 1 else 0.0
+        position = index * torch.tensor(scale, dtype=torch.float32)
+    else:
+        position = ((index + 0.5) * torch.tensor(source / size, dtype=torch.float32) - 0.5).clamp(min=0)
+    first = position.long().clamp(max=source - 1)
+    second = (first + 1).clamp(max=source - 1)
+    share = (position - first).clamp(0, 1)
+    return InterpolationWeights(torch.stack([first, second], 1), torch.stack([1 - share, share], 1))
+
+
 Axes = tuple[InterpolationWeights, InterpolationWeights]  # rows, columns
+Resizings = tuple[InterpolationWeights, InterpolationWeights, InterpolationWeights]
 
 
 @dataclass(frozen=True)
@@ -41,37 +97,17 @@ class LogitsGeometry:
     device: torch.device | str = "cpu"
 
     @cached_property
-    def inner(self) -> Axes:
-        """Rows and columns of the window of the input, on the logits."""
+    def axes(self) -> tuple[Resizings, Resizings]:
+        """Of rows and of columns: the window on the logits, the stored image on the window, and it on the logits."""
         top, left, bottom, right = self.window or (0, 0, *self.input_size)
         flips = FLIPS[self.flip] if self.flip else (False, False)
-        weights = []
+        found = []
         for axis, (start, stop) in enumerate(((top, bottom), (left, right))):
             whole = bilinear(self.head_size[axis], self.input_size[axis], self.align_corners, self.device)
-            kept = whole.part(start, stop)
-            weights.append(kept.flip() if flips[axis] else kept)
-        return weights[0], weights[1]
-
-    @cached_property
-    def outer(self) -> Axes:
-        """Rows and columns of the stored image, on the window."""
-        rows, columns = (
-            bilinear(len(inner), size, self.align_corners, self.device)
-            for inner, size in zip(self.inner, self.own_size, strict=True)
-        )
-        return rows, columns
-
-    @cached_property
-    def both(self) -> Axes:
-        """Rows and columns of the stored image, on the logits."""
-        rows, columns = (outer.after(inner) for outer, inner in zip(self.outer, self.inner, strict=True))
-        return rows, columns
-
-    def strips(self) -> Iterator[tuple[int, int]]:
-        """The first row, and one past the last, of each strip of the stored image."""
-        height, width = self.own_size
-        step = max(1, STRIP // width)
-        return ((first, min(first + step, height)) for first in range(0, height, step))
+            inner = whole.part(start, stop).flip() if flips[axis] else whole.part(start, stop)
+            outer = bilinear(len(inner), self.own_size[axis], self.align_corners, self.device)
+            found.append((inner, outer, outer.after(inner)))
+        return found[0], found[1]
 
 
 def class_map(logits: Tensor, geometry: LogitsGeometry, threshold: float | None = None) -> Tensor:
@@ -82,9 +118,11 @@ def class_map(logits: Tensor, geometry: LogitsGeometry, threshold: float | None 
     """
     dtype = torch.uint8 if len(logits) <= 255 else torch.int16
     result = torch.empty(geometry.own_size, dtype=dtype, device=logits.device)
-    (inner_rows, inner_columns), (outer_rows, outer_columns) = geometry.inner, geometry.outer
-    rows, columns = geometry.both
-    for start, stop in geometry.strips():
+    (inner_rows, outer_rows, rows), (inner_columns, outer_columns, columns) = geometry.axes
+    height, width = geometry.own_size
+    step = max(1, STRIP // width)
+    for start in range(0, height, step):
+        stop = min(start + step, height)
         first, last = outer_rows.part(start, stop).span()
         top, bottom = inner_rows.part(first, last).span()
         strip = logits[:, top:bottom]
@@ -169,7 +207,7 @@ def decide(values: Tensor, threshold: float | None = None, axis: int = 1) -> Ten
 
 def own_logits(logits: Tensor, geometry: LogitsGeometry) -> Iterator[Tensor]:
     """Logits (p, K) of the stored image's pixels, row after row, a strip at a time."""
-    rows, columns = geometry.both
+    rows, columns = (axis[2] for axis in geometry.axes)
     step = max(1, CHUNK // (len(logits) * len(columns)))
     for start in range(0, len(rows), step):
         part = rows.part(start, start + step)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +13,17 @@ from terrazzo.config.experiment import make_experiment
 from terrazzo.config.load import load_config
 from terrazzo.data.build import class_names
 from terrazzo.errors import UserError
-from terrazzo.inference.embedded import STREET
+from terrazzo.inference.predict import TorchRuntime
 from terrazzo.inference.saved_config import saved_config
 from terrazzo.inference.segmenter import Segmenter
-from terrazzo.inference.torch_runtime import TorchRuntime
 from terrazzo.models.build import build_model, input_channels
-from terrazzo.models.checkpoint import Checkpoint, legend_of, load_checkpoint, read_checkpoint
+from terrazzo.models.checkpoint import legend_of, load_checkpoint, read_checkpoint
 from terrazzo.system.devices import choose_device
-from terrazzo.system.palette import default_palette
+from terrazzo.system.painting import default_palette
+
+STREET = Path(__file__).resolve().parents[1] / "weights" / "street.safetensors"
+CARD = STREET.with_suffix(".md")
+NOTE = f"model: street scenes, the 11 classes of CamVid; for non-commercial use: {CARD}"
 
 
 def load(
@@ -42,40 +44,35 @@ def load(
     chosen = choose_device(device)
     if source is None:
         if checkpoint is not None:
-            raise UserError(
-                f"give {checkpoint} alone, tz.load('{checkpoint}'), or after its config: tz.load(config, ...)"
-            )
+            raise UserError(f"give {checkpoint} alone, tz.load('{checkpoint}'), or after its config")
         source = STREET
+
+    # The file, and the config in it or beside it
     if isinstance(source, (str, Path)) and Path(source).suffix in (".safetensors", ".pth", ".pt"):
         saved = read_checkpoint(source, weights)
-        own = saved_config(saved)
-        if trust and own is not None:
-            import_custom(own)
-        return from_checkpoint(saved, chosen, own)
-    config = load_config(source, trust=trust)
-    if checkpoint is None:
-        name = source if isinstance(source, (str, Path)) else "this"
-        raise UserError(f"{name} is a config: give its weights too, tz.load(config, checkpoint='best.safetensors')")
-    return from_checkpoint(read_checkpoint(checkpoint, weights), chosen, config)
+        config = saved_config(saved)
+        if config is None:
+            raise UserError(f"{saved.path} contains weights without a config: tz.load(config, file) or --config C")
+        if trust:
+            import_custom(config)
+    else:
+        config = load_config(source, trust=trust)
+        if checkpoint is None:
+            name = source if isinstance(source, (str, Path)) else "this"
+            raise UserError(f"{name} is a config: give its weights too, tz.load(config, checkpoint='best.safetensors')")
+        saved = read_checkpoint(checkpoint, weights)
 
-
-def from_checkpoint(checkpoint: Checkpoint, device: torch.device, config: Mapping[str, Any] | None) -> Segmenter:
-    """A Segmenter from a checkpoint and a config, the one it contains or another."""
-    if config is None:
-        raise UserError(
-            f"{checkpoint.path} contains weights without a config: use tz.load(config, checkpoint="
-            f"'{checkpoint.path}'), on the command line --config CONFIG"
-        )
+    # The model, its classes and its pipeline
     experiment = make_experiment(config)
     model: Any = build_model(experiment.model)
-    load_checkpoint(model, checkpoint, strict=True)
+    load_checkpoint(model, saved, strict=True)
     count = model.final_head.num_classes
     classes, palette = class_names(experiment, count)
-    saved_classes, saved_palette = legend_of(checkpoint)
+    saved_classes, saved_palette = legend_of(saved)
     if len(saved_classes) == count:
         classes = saved_classes
         palette = saved_palette if len(saved_palette) == count else [list(colour) for colour in default_palette(count)]
     loader = experiment.test or experiment.val
     pipeline = next(folders(loader.dataset)).pipeline if loader else ()
-    runtime = TorchRuntime(model, classes, palette, bands=input_channels(experiment.model), device=device)
+    runtime = TorchRuntime(model, classes, palette, bands=input_channels(experiment.model), device=chosen)
     return Segmenter(runtime, pipeline)

@@ -19,16 +19,11 @@ def infer(model: Any, images: Tensor, test_cfg: dict[str, Any] | None = None) ->
     A whole pass returns them at the head's own size, windows at the images'. Raises UserError for another mode, and for
     images too small for the model.
     """
-    with explain_small_inputs(images):
-        return infer_in_mode(model, images, test_cfg)
-
-
-def infer_in_mode(model: Any, images: Tensor, test_cfg: dict[str, Any] | None) -> Tensor:
-    """Logits in the mode of `test_cfg`, or of the model's own."""
     test_cfg = test_cfg or model.test_cfg
     mode = test_cfg.get("mode", "whole")
     if mode == "whole":
-        return model.decode(images)
+        with explain_small_inputs(images):
+            return model.decode(images)
     if mode not in ("slide", "slide_flip"):
         raise UserError(f"test_cfg: mode '{mode}' is neither 'whole' nor 'slide' nor 'slide_flip'")
     for key in ("crop_size", "stride"):
@@ -39,7 +34,8 @@ def infer_in_mode(model: Any, images: Tensor, test_cfg: dict[str, Any] | None) -
         raise UserError(f"test_cfg: blending '{blending}' is neither 'uniform' nor 'gaussian'")
     on_window = model if mode == "slide" else with_mirror(model)
     options = {"gaussian": blending == "gaussian", "windows_at_once": test_cfg.get("windows_at_once", 4)}
-    return slide(on_window, images, test_cfg["crop_size"], test_cfg["stride"], **options)
+    with explain_small_inputs(images):
+        return slide(on_window, images, test_cfg["crop_size"], test_cfg["stride"], **options)
 
 
 def window_starts(length: int, crop: int, stride: int) -> list[int]:

@@ -1,18 +1,62 @@
-"""From a loaded batch to the scores of its images."""
+"""From a loaded batch, or views of one image, to the scores of its images at their stored size."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from terrazzo.inference.argmax import LogitsGeometry
+from terrazzo.data.loaders import to_tensor
+from terrazzo.inference.argmax import LogitsGeometry, class_map, decide, own_logits
 from terrazzo.inference.modes import infer
 from terrazzo.inference.runtime import Placement
-from terrazzo.inference.scores import Scores, View
+from terrazzo.models.probabilities import probabilities
 from terrazzo.sample import Batch
+from terrazzo.system.devices import choose_device
+
+View = tuple[Tensor, LogitsGeometry]  # logits (K, h, w), and their relation to the stored image
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Logits of one image: of one pass, or of several models or augmented views, whose probabilities are averaged."""
+
+    views: tuple[View, ...]
+    threshold: float | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the stored image."""
+        return self.views[0][1].own_size
+
+    def labels(self) -> Tensor:
+        """The class map (H, W), uint8 where the classes fit."""
+        if len(self.views) == 1:
+            return class_map(*self.views[0], self.threshold)
+        parts = [decide(values, self.threshold) for values in self.logits()]
+        dtype = torch.uint8 if len(self.views[0][0]) <= 255 else torch.int16
+        return torch.cat(parts).view(self.size).to(dtype)
+
+    def logits(self) -> Iterator[Tensor]:
+        """Logits (p, K) of the image's pixels, row after row in chunks; for several views those of their mean."""
+        if len(self.views) == 1:
+            yield from own_logits(*self.views[0])
+            return
+        for parts in zip(*(own_logits(*view) for view in self.views), strict=True):
+            if parts[0].shape[1] == 1:
+                mean = torch.stack([part.sigmoid() for part in parts]).mean(0)
+                yield mean.logit(eps=1e-7)
+            else:
+                mean = torch.stack([part.softmax(1) for part in parts]).mean(0)
+                yield mean.clamp(min=torch.finfo(mean.dtype).tiny).log()
+
+    def probabilities(self) -> Tensor:
+        """Class probabilities (K, H, W); one channel becomes background and foreground."""
+        return torch.cat([probabilities(part) for part in self.logits()]).T.reshape(-1, *self.size)
 
 
 @torch.inference_mode()
@@ -24,40 +68,84 @@ def predict_batch(models: Sequence[Any], batch: Batch) -> list[Scores]:
 
 def batch_views(model: Any, batch: Batch) -> list[View]:
     """Each image's logits; images of different sizes are run one by one."""
-    if len(set(batch.sizes)) == 1:
-        runs = [batch.image]
-    else:
-        runs = [
-            image[None, :, :height, :width] for image, (height, width) in zip(batch.image, batch.sizes, strict=True)
-        ]
-    samples, views = iter(batch.samples), []
+    sizes, views = batch.sizes, []
+    runs = [batch.image]
+    if len(set(sizes)) > 1:
+        runs = [own[None, :, :height, :width] for own, (height, width) in zip(batch.image, sizes, strict=True)]
+    samples = iter(batch.samples)
     for images in runs:
-        logits, input_size = raw_logits(model, images)
-        placements = [Placement.of(next(samples), images.shape[-2:]) for _ in logits]
-        views += [
-            (own, logits_geometry(own, input_size, placement, model))
-            for own, placement in zip(logits, placements, strict=True)
-        ]
+        views += image_views(model, images, [Placement.of(next(samples), images.shape[-2:]) for _ in images])
     return views
 
 
-def raw_logits(model: Any, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
-    """Logits (N, K, h, w) of raw RGB images (N, C, H, W), and the size of the padded images."""
+def image_views(model: Any, images: Tensor, placements: Sequence[Placement]) -> list[View]:
+    """The logits of each raw RGB image (N, C, H, W), which has a stored image at its placement."""
     padded = model.preprocess.pad_for_test(model.preprocess(images))
-    logits = infer(model, padded)
+    logits = infer(model, padded)  # N, K, h, w
     if logits.device.type not in ("cpu", "cuda"):  # which lack operators of the following steps
         logits = logits.cpu()
-    return logits, (padded.shape[2], padded.shape[3])
-
-
-def logits_geometry(logits: Tensor, input_size: tuple[int, int], placement: Placement, model: Any) -> LogitsGeometry:
-    """The way from logits (K, h, w) to the stored image's."""
-    return LogitsGeometry(
-        head_size=(logits.shape[1], logits.shape[2]),
-        input_size=input_size,
-        own_size=placement.size,
-        window=placement.window,
-        flip=placement.flip,
-        align_corners=model.final_head.align_corners,
-        device=logits.device,
+    geometries = (
+        LogitsGeometry(
+            head_size=(logits.shape[2], logits.shape[3]),
+            input_size=(padded.shape[2], padded.shape[3]),
+            own_size=placement.size,
+            window=placement.window,
+            flip=placement.flip,
+            align_corners=model.final_head.align_corners,
+            device=logits.device,
+        )
+        for placement in placements
     )
+    return list(zip(logits, geometries, strict=True))
+
+
+@torch.inference_mode()
+def predict_views(models: Sequence[Any], batch: Batch) -> Scores:
+    """The scores of one image from its views in `batch`: the mean of the models' probabilities."""
+    return Scores(tuple(view for model in models for view in batch_views(model, batch)), models[0].final_head.threshold)
+
+
+def first_view(batch: Batch) -> Batch:
+    """The batch reduced to its first view, whose targets are the image's."""
+    height, width = batch.sizes[0]
+    return replace(batch, image=batch.image[:1, :, :height, :width], samples=batch.samples[:1], sizes=batch.sizes[:1])
+
+
+class TorchRuntime:
+    """A segmentor on a device."""
+
+    def __init__(
+        self,
+        model: Any,
+        classes: Sequence[str],
+        palette: Sequence[Sequence[int]],
+        *,
+        bands: int = 3,
+        device: torch.device | None = None,
+    ) -> None:
+        self.device = device or choose_device()
+        self.model = model.to(self.device).eval()
+        self.classes, self.palette = list(classes), [list(colour) for colour in palette]
+        self.bands = bands
+        self.threshold: float | None = model.final_head.threshold
+
+    @torch.inference_mode()
+    def infer(self, images: np.ndarray, placements: Sequence[Placement]) -> list[TorchScores]:
+        """The scores of images (N, H, W, C) as the pipeline returns them. Raises UserError for too small ones."""
+        pixels = torch.stack([to_tensor(image) for image in images]).to(self.device)
+        return [TorchScores(Scores((view,), self.threshold)) for view in image_views(self.model, pixels, placements)]
+
+
+@dataclass(frozen=True)
+class TorchScores:
+    """Scores of one image as arrays."""
+
+    scores: Scores
+
+    @torch.inference_mode()
+    def labels(self) -> np.ndarray:
+        return self.scores.labels().cpu().numpy()
+
+    @torch.inference_mode()
+    def probabilities(self) -> np.ndarray:
+        return self.scores.probabilities().cpu().numpy()

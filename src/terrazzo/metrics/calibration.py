@@ -1,8 +1,8 @@
-"""Calibration: the confidence of a model against its accuracy."""
+"""Scores of the probabilities: calibration, and the best threshold."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from terrazzo.errors import UserError
 from terrazzo.metrics.base import Metric, Seen, percent
 from terrazzo.models.probabilities import probabilities
 from terrazzo.registry import METRICS
@@ -17,6 +18,7 @@ from terrazzo.registry import METRICS
 BINS = 15
 SAMPLED = 1024  # pixels of an image on which temperatures are tried
 TEMPERATURES = np.geomspace(0.1, 10, 61)
+THRESHOLDS = tuple(round(0.01 * step, 2) for step in range(1, 100))
 
 
 @METRICS.register(name="calibration")
@@ -41,14 +43,12 @@ class Calibration(Metric):
         rng = np.random.default_rng(self.images)
         chosen = rng.choice(len(labelled), min(SAMPLED, len(labelled)), replace=False)
         drawn = labelled[torch.from_numpy(np.sort(chosen)).to(labelled.device)]
-        samples, start = [], 0
-        for logits in seen.logits():
-            stop = start + len(logits)
-            confidence = probabilities(logits).gather(1, prediction[start:stop, None])[:, 0]
-            valid = labels[start:stop] != 255
-            self.bins += binned(confidence[valid], (prediction[start:stop] == labels[start:stop])[valid])
-            samples.append(logits[drawn[(drawn >= start) & (drawn < stop)] - start])
-            start = stop
+        samples = []
+        for logits, own in strips(seen):
+            found, truth = prediction[own], labels[own]
+            confidence = probabilities(logits).gather(1, found[:, None])[:, 0]
+            self.bins += binned(confidence[truth != 255], (found == truth)[truth != 255])
+            samples.append(logits[drawn[(drawn >= own.start) & (drawn < own.stop)] - own.start])
         self.try_temperatures(torch.cat(samples), labels[drawn], prediction[drawn])
         self.images += 1
 
@@ -78,6 +78,14 @@ class Calibration(Metric):
         }
 
 
+def strips(seen: Seen) -> Iterator[tuple[Tensor, slice]]:
+    """Yield the logits (p, K) of an image strip by strip, with the positions of their pixels."""
+    start = 0
+    for logits in seen.logits():
+        yield logits, slice(start, start + len(logits))
+        start += len(logits)
+
+
 def binned(confidence: Tensor, right: Tensor) -> np.ndarray:
     """Return pixels, sum of confidences and correct pixels (3, BINS); a bin includes its upper end."""
     index = (confidence * BINS).ceil().long().clamp(1, BINS) - 1
@@ -97,3 +105,33 @@ def lowest_point(positions: np.ndarray, values: np.ndarray) -> float:
     curve = np.polyfit(positions[best - 1 : best + 2] - positions[best], values[best - 1 : best + 2], 2)
     shift = -curve[1] / (2 * curve[0]) if curve[0] > 0 else 0.0
     return float(np.exp(np.clip(positions[best] + shift, positions[0], positions[-1])))
+
+
+@METRICS.register(name="threshold")
+class ThresholdSearch(Metric):
+    """The threshold from 0.01 to 0.99 with the highest IoU of the foreground. Raises UserError for other models."""
+
+    sums = ("counts",)
+
+    def __init__(self, classes: Sequence[str]) -> None:
+        super().__init__(classes)
+        self.counts = np.zeros((2, len(THRESHOLDS) + 1), np.int64)  # background, foreground; thresholds passed
+
+    def update(self, seen: Seen) -> None:
+        edges = torch.tensor(THRESHOLDS, device=seen.labels.device)
+        labels = seen.labels.flatten()
+        for logits, pixels in strips(seen):
+            if logits.shape[1] != 1:
+                raise UserError(f"a threshold needs a model with out_channels=1; this one has {logits.shape[1]}")
+            own = labels[pixels]
+            passed = torch.bucketize(logits[:, 0].sigmoid(), edges)  # the number of thresholds below the probability
+            for value in (0, 1):
+                counts = torch.bincount(passed[own == value], minlength=len(THRESHOLDS) + 1)
+                self.counts[value] += counts.cpu().numpy()
+
+    def compute(self) -> dict[str, Any]:
+        above = self.counts[:, ::-1].cumsum(1)[:, ::-1][:, 1:]  # pixels above each threshold
+        with np.errstate(invalid="ignore"):
+            iou = above[1] / (self.counts[1].sum() + above[0])
+        best = int(np.nan_to_num(iou, nan=-1).argmax())
+        return {"best_threshold": THRESHOLDS[best], "best_threshold_IoU": percent(iou[best])}

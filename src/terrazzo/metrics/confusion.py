@@ -1,8 +1,8 @@
-"""The confusion matrix of a data set and every score that follows from it."""
+"""The confusion matrix of a data set, every score that follows from it, and their confidence intervals."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,12 +10,14 @@ import torch
 from torch import Tensor
 
 from terrazzo.errors import UserError
-from terrazzo.metrics.base import percent
+from terrazzo.metrics.base import Seen, percent
 
 Array = np.ndarray
+IGNORED = 255  # in labels
 
 # metric group in configs -> the per-class scores that it shows
 GROUPS = {"mIoU": ("IoU", "Acc"), "mDice": ("Dice", "Acc"), "mFscore": ("Fscore", "Precision", "Recall")}
+AT_ONCE = 64  # resampled data sets scored together
 
 
 class ConfusionMatrix:
@@ -23,14 +25,13 @@ class ConfusionMatrix:
 
     sums = ("counts",)
 
-    def __init__(self, num_classes: int, ignore_index: int = 255, device: Any = "cpu") -> None:
+    def __init__(self, num_classes: int, device: Any = "cpu") -> None:
         self.num_classes = num_classes
-        self.ignore_index = ignore_index
         self.counts = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=device)  # label, prediction
 
     def update(self, predictions: Tensor, labels: Tensor) -> Tensor:
         """Count class maps of one shape and return their own counts, K x K. Raises UserError for a label outside."""
-        counts = count_pairs(predictions, labels, self.num_classes, self.ignore_index)
+        counts = count_pairs(predictions, labels, self.num_classes)
         self.counts += counts.to(self.counts.device)
         return counts
 
@@ -38,17 +39,8 @@ class ConfusionMatrix:
         self, groups: Sequence[str] = ("mIoU",), classes: Sequence[str] = (), beta: float = 1.0
     ) -> dict[str, Any]:
         """Scores in percent: aAcc, the groups' means, and `per_class`; a class that never occurs is None."""
-        shown = scores_of(groups)
-        counts = self.counts.cpu().numpy()
-        hits, labelled, predicted = counts.diagonal(), counts.sum(1), counts.sum(0)
-        scores = class_scores(hits, labelled, predicted, beta)
-        names = list(classes) or [str(index) for index in range(self.num_classes)]
-        result: dict[str, Any] = {"aAcc": percent(scores["aAcc"])}
-        result |= {f"m{score}": percent(mean(scores[score])) for score in shown}
-        result["per_class"] = {
-            name: {score: percent(scores[score][index]) for score in shown} for index, name in enumerate(names)
-        }
-        return result
+        scores = class_scores(*totals(self.counts), beta)
+        return summary(scores, groups, classes or [str(index) for index in range(self.num_classes)], percent)
 
     @property
     def single_class(self) -> int | None:
@@ -57,20 +49,26 @@ class ConfusionMatrix:
         return present[0] if len(present) == 1 else None
 
 
-def count_pairs(predictions: Tensor, labels: Tensor, num_classes: int, ignore_index: int = 255) -> Tensor:
+def count_pairs(predictions: Tensor, labels: Tensor, num_classes: int) -> Tensor:
     """Count pixels of each (label, prediction), K x K; predictions are below K. Raises UserError for other labels."""
     labels = labels.flatten().to(predictions.device)
     rows = max(num_classes, 256 if labels.dtype == torch.uint8 else int(labels.max()) + 1)
     pairs = labels.to(torch.int32) * num_classes
     pairs += predictions.flatten()
     counts = torch.bincount(pairs, minlength=rows * num_classes).view(rows, num_classes)
-    if ignore_index < rows:
-        counts[ignore_index] = 0
+    if rows > IGNORED:
+        counts[IGNORED] = 0
     outside = counts[num_classes:].sum(1).nonzero()
     if len(outside):
         worst = num_classes + int(outside[-1])
         raise UserError(f"a label has the value {worst}, outside the {num_classes} classes")
     return counts[:num_classes]
+
+
+def totals(counts: Any) -> tuple[Array, Array, Array]:
+    """Return the correct, labelled and predicted pixels (K) of each class from counts (K, K) on any device."""
+    counts = np.asarray(counts.cpu() if isinstance(counts, Tensor) else counts)
+    return counts.diagonal(), counts.sum(1), counts.sum(0)
 
 
 def class_scores(hits: Array, labelled: Array, predicted: Array, beta: float = 1.0) -> dict[str, Array]:
@@ -98,6 +96,47 @@ def mean(values: Array) -> Array:
         return np.where(defined, values, 0).sum(-1) / defined.sum(-1)
 
 
-def scores_of(groups: Sequence[str]) -> list[str]:
-    """Return the per-class scores of some groups."""
-    return list(dict.fromkeys(score for group in groups for score in GROUPS[group]))
+def summary(
+    scores: Mapping[str, Array], groups: Sequence[str], classes: Sequence[str], shown: Callable[[Array], Any]
+) -> dict[str, Any]:
+    """Return aAcc and the groups' means, and under "per_class" their scores of each class, each as `shown` makes it."""
+    names = list(dict.fromkeys(score for group in groups for score in GROUPS[group]))
+    result: dict[str, Any] = {"aAcc": shown(scores["aAcc"])}
+    result |= {f"m{name}": shown(mean(scores[name])) for name in names}
+    result["per_class"] = {
+        own: {name: shown(scores[name][..., index]) for name in names} for index, own in enumerate(classes)
+    }
+    return result
+
+
+class Bootstrap:
+    """95 % intervals of the scores of a confusion matrix; keeps three numbers a class for each image."""
+
+    def __init__(self, classes: Sequence[str], draws: int) -> None:
+        self.classes, self.draws = list(classes), draws
+        self.images: list[np.ndarray] = []  # each 3, K: right, labelled, predicted
+
+    def update(self, seen: Seen) -> None:
+        self.images.append(np.stack(totals(seen.counts)).astype(np.int32))
+
+    def compute(self, groups: Sequence[str], beta: float = 1.0) -> dict[str, Any]:
+        """Return (low, high) in percent of aAcc and the groups' means, and of each class's scores under "per_class"."""
+        images = np.stack(self.images).reshape(len(self.images), -1).astype(np.float64)  # n, 3 K
+        rng = np.random.default_rng(0)
+        drawn: list[dict[str, np.ndarray]] = []
+        for first in range(0, self.draws, AT_ONCE):
+            count = min(AT_ONCE, self.draws - first)
+            times = rng.multinomial(len(images), np.full(len(images), 1 / len(images)), size=count)  # count, n
+            sums = (times @ images).reshape(count, 3, -1)
+            drawn.append(class_scores(sums[:, 0], sums[:, 1], sums[:, 2], beta))
+        scores = {name: np.concatenate([part[name] for part in drawn]) for name in drawn[0]}  # draws[, K]
+        return summary(scores, groups, self.classes, interval)
+
+
+def interval(values: np.ndarray) -> tuple[float | None, float | None]:
+    """Return the middle 95 % of the defined values of some fractions, in percent."""
+    defined = values[~np.isnan(values)]
+    if not len(defined):
+        return None, None
+    low, high = np.quantile(defined, [0.025, 0.975])
+    return percent(low), percent(high)

@@ -16,13 +16,15 @@ CROPS = {"nyu_crop": (slice(45, 471), slice(41, 601))}  # rows, columns of 480x6
 
 
 @METRICS.register(name="depth")
-class DepthErrors:
-    """Means over images of the usual depth scores (Eigen et al., NeurIPS 2014), on pixels whose depth is in a range.
+class DepthEvaluator:
+    """The scores of a depth estimator: means over images of those of Eigen et al. (NeurIPS 2014), on pixels in a range.
 
     `d1` to `d3` are the fractions of pixels off by less than a factor of 1.25, its square, its cube; `rmse` is in the
     unit of the depth. Raises UserError for an unknown score or crop.
     """
 
+    target = "depth"
+    single_class = None
     sums = ("totals", "images")
 
     def __init__(
@@ -40,6 +42,7 @@ class DepthErrors:
             raise UserError(f"DepthMetric: crop_type '{crop_type}' is unknown; use {', '.join(CROPS)}")
         self.shown = tuple(depth_metrics or DEPTH_SCORES)
         self.lowest, self.highest, self.crop = min_depth_eval, max_depth_eval, crop_type
+        self.parts = [self]  # what holds sums
         self.totals, self.images = np.zeros(len(DEPTH_SCORES)), 0
 
     def update(self, prediction: Tensor, depth: Tensor) -> None:

@@ -10,9 +10,7 @@ from torch import Tensor
 
 from terrazzo.errors import UserError
 from terrazzo.metrics.base import Metric, Seen
-from terrazzo.metrics.bootstrap import Bootstrap
-from terrazzo.metrics.confusion import GROUPS, ConfusionMatrix
-from terrazzo.metrics.depth import DepthErrors
+from terrazzo.metrics.confusion import GROUPS, Bootstrap, ConfusionMatrix
 from terrazzo.registry import METRICS
 
 
@@ -40,6 +38,7 @@ class Evaluator:
             raise UserError("depth is a metric of depth estimators, and this model gives classes")
         self.others: list[Metric] = [METRICS.build(spec, "evaluator", classes=self.classes) for spec in others]
         self.confusion = ConfusionMatrix(len(self.classes), device=device)
+        self.parts: list[Any] = [self.confusion, *self.others]  # what holds sums
         self.bootstrap = Bootstrap(self.classes, bootstrap) if bootstrap else None
 
     def update(
@@ -74,33 +73,7 @@ class Evaluator:
         return result | {"per_class": per_class}
 
     @property
-    def parts(self) -> list[Any]:
-        """The objects that hold sums."""
-        return [self.confusion, *self.others]
-
-    @property
     def single_class(self) -> str | None:
         """The class that every pixel was predicted as, if there is just one."""
         index = self.confusion.single_class
         return None if index is None else self.classes[index]
-
-
-class DepthEvaluator:
-    """The depth scores of a depth estimator."""
-
-    target = "depth"
-    single_class = None
-
-    def __init__(self, metrics: Sequence[Mapping[str, Any]]) -> None:
-        options = [{key: value for key, value in spec.items() if key != "type"} for spec in metrics]
-        wrong = [spec["type"] for spec in metrics if spec["type"] != "depth"]
-        if wrong:
-            raise UserError(f"{wrong[0]} is a metric of class maps, and this model estimates depth: use depth")
-        self.errors = DepthErrors(**options[0])
-        self.parts = [self.errors]
-
-    def update(self, prediction: Tensor, depth: Tensor) -> None:
-        self.errors.update(prediction, depth)
-
-    def compute(self) -> dict[str, Any]:
-        return self.errors.compute()

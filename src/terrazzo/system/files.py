@@ -30,7 +30,10 @@ def write_atomically(path: Path, write: Callable[[Path], object], *, flush: bool
         else:
             temporary.replace(path)
     except (OSError, RuntimeError, SafetensorError) as problem:  # torch and safetensors raise the last two
-        reason = getattr(problem, "strerror", None) or _reason(problem, path.parent)
+        # torch does not distinguish a full disk from other failures
+        free = shutil.disk_usage(path.parent).free if path.parent.is_dir() else 0
+        first = f"{str(problem).splitlines()[0]} ({free / 2**20:.0f} MiB free)"
+        reason = getattr(problem, "strerror", None) or first
         raise UserError(f"cannot save {path}: {reason}; free some space or choose another folder") from problem
     finally:
         temporary.unlink(missing_ok=True)
@@ -47,7 +50,13 @@ def rename_durably(source: Path, path: Path) -> None:
     with source.open("rb") as file:
         os.fsync(file.fileno())
     source.replace(path)
-    _sync_folder(path.parent)
+    if os.name != "posix":  # elsewhere a folder cannot be synced
+        return
+    descriptor = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def remove_leftovers(folder: Path, *names: str) -> None:
@@ -55,24 +64,6 @@ def remove_leftovers(folder: Path, *names: str) -> None:
     for name in names:
         for leftover in folder.glob(f".{name}.*.tmp"):
             leftover.unlink(missing_ok=True)
-
-
-def _reason(problem: Exception, folder: Path) -> str:
-    """The first line of an error and the free space: torch does not distinguish a full disk from other failures."""
-    free = shutil.disk_usage(folder).free if folder.is_dir() else 0
-    text = str(problem).splitlines()[0]
-    return f"{text} ({free / 2**20:.0f} MiB free)"
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the rename itself durable on systems where a folder can be synced."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def make_folder(path: Path) -> Path:

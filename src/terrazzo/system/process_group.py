@@ -49,18 +49,18 @@ class ProcessGroup:
 
     def any(self, flag: bool) -> bool:
         """Return whether the flag is set in any process; every process calls it at the same point."""
-        if self.size == 1:
-            return flag
-        votes = torch.tensor([int(flag)])
-        dist.all_reduce(votes, op=dist.ReduceOp.MAX, group=self.control)
-        return bool(votes.item())
+        return flag if self.size == 1 else bool(self.sum(torch.tensor([int(flag)])).item())
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum of every process's tensor, on the CPU."""
+        values = values.detach().cpu()
+        if self.size > 1:
+            dist.all_reduce(values, group=self.control)
+        return values
 
     def mean(self, values: Mapping[str, float]) -> dict[str, float]:
         """Each value's mean over the processes, which hold the same names in the same order."""
-        if self.size == 1:
-            return dict(values)
-        total = torch.tensor(list(values.values()), dtype=torch.float64)
-        dist.all_reduce(total, group=self.control)
+        total = self.sum(torch.tensor(list(values.values()), dtype=torch.float64))
         return dict(zip(values, (total / self.size).tolist(), strict=True))
 
     def gather(self, value: Any) -> list[Any]:
@@ -139,9 +139,7 @@ def set_address(launcher: str, group: ProcessGroup, environment: Any = os.enviro
         elif group.size == int(environment.get("OMPI_COMM_WORLD_LOCAL_SIZE", environment.get("MPI_LOCALNRANKS", -1))):
             environment["MASTER_ADDR"] = "127.0.0.1"
         else:
-            raise UserError(
-                f"{launcher} does not set the address where the processes meet: set MASTER_ADDR to the first machine"
-            )
+            raise UserError(f"{launcher} sets no address to meet at: set MASTER_ADDR to the first machine")
     if "MASTER_PORT" not in environment:
         environment["MASTER_PORT"] = str(20000 + int(environment.get("SLURM_JOB_ID", 9500)) % 20000)
 
@@ -162,11 +160,3 @@ def cause(problem: Exception) -> str | None:
     if type(problem).__name__.startswith("Dist") or any(word in text for word in ("gloo", "Gloo", "NCCL")):
         return f"lost another process ({text.splitlines()[0][:200]})"
     return None
-
-
-def summed(values: Tensor, group: ProcessGroup) -> Tensor:
-    """The sum of every process's tensor, on the CPU."""
-    values = values.detach().cpu()
-    if group.size > 1:
-        dist.all_reduce(values, group=group.control)
-    return values

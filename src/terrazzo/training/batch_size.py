@@ -6,20 +6,17 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import torch
-from torch import nn
-from torch.optim import Optimizer
 
 from terrazzo.config.experiment import Experiment
 from terrazzo.data.build import open_dataset
-from terrazzo.data.dataset import LoadError
 from terrazzo.data.loaders import collate
 from terrazzo.errors import UserError
 from terrazzo.evaluation.evaluate import classes_of
-from terrazzo.evaluation.validation_loss import total_loss
+from terrazzo.evaluation.scoring import total_loss
 from terrazzo.models.build import build_model
 from terrazzo.models.protocols import as_segmentor
 from terrazzo.sample import Batch
-from terrazzo.training.memory import move_to_device
+from terrazzo.training.device import move_to_device
 from terrazzo.training.optim.build import build_optimizer
 from terrazzo.training.optim.precision import Precision
 from terrazzo.training.setup import training_settings
@@ -45,45 +42,30 @@ def find_batch_size(experiment: Experiment, device: torch.device) -> int:
     model.train()
     optimizer = build_optimizer(model, updates.optimizer, updates.paramwise, updates.constructor)
     precision = Precision(device, updates.amp)
-    samples = open_dataset(replace(loader, num_workers=0), classes_of(as_segmentor(model)), "train_dataloader")
+    segmentor = as_segmentor(model)
+    samples = open_dataset(replace(loader, num_workers=0), classes_of(segmentor), "train_dataloader")
 
     def fits(count: int) -> bool:
         batch = collate([samples[0, index % len(samples)] for index in range(count)])
-        return does_step(model, optimizer, precision, batch, device)
+        if not isinstance(batch, Batch):
+            raise UserError(batch.message)
+        try:
+            batch = batch.to(device)
+            images, targets = segmentor.preprocess.pad(segmentor.preprocess(batch.image), batch.targets, batch.sizes)
+            labels = targets.pop("label").long() if "label" in targets else targets["depth"]
+            with precision.autocast():
+                losses = segmentor.loss(images, labels, **targets)
+            precision.backward(total_loss(losses))
+            precision.update(optimizer, model, None)
+        except torch.OutOfMemoryError:
+            return False
+        finally:
+            optimizer.zero_grad(set_to_none=True)
+            if device.type == "cuda":
+                torch.cuda.empty_cache()
+        return True
 
     found = largest(fits)
     if not found:
         raise UserError("not even one image fits: take a smaller crop or model, --amp or activation_checkpointing")
     return found
-
-
-def does_step(
-    model: nn.Module, optimizer: Optimizer, precision: Precision, batch: Batch | LoadError, device: torch.device
-) -> bool:
-    """Return whether a training step on a batch fits into memory, which is freed again."""
-    if not isinstance(batch, Batch):
-        raise UserError(batch.message)
-    segmentor = as_segmentor(model)
-    try:
-        moved = batch.to(device)
-        images, targets = segmentor.preprocess.pad(segmentor.preprocess(moved.image), moved.targets, moved.sizes)
-        labels = targets.pop("label").long() if "label" in targets else targets["depth"]
-        with precision.autocast():
-            losses = segmentor.loss(images, labels, **targets)
-        precision.backward(total_loss(losses))
-        precision.update(optimizer, model, None)
-    except torch.OutOfMemoryError:
-        return False
-    finally:
-        optimizer.zero_grad(set_to_none=True)
-        if device.type == "cuda":
-            torch.cuda.empty_cache()
-    return True
-
-
-def advice(found: int, planned: int) -> str:
-    """The result as a message, with the options that apply it."""
-    return (
-        f"up to {found} images of this config fit into one step on this device (the config has {planned}); to leave\n"
-        f"some memory free: --cfg-options train_dataloader.batch_size={max(1, int(0.9 * found))} --auto-scale-lr"
-    )

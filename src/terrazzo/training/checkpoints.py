@@ -22,20 +22,12 @@ class Checkpoints:
     """
 
     def __init__(self, work_dir: Path, keep: int | None = 2) -> None:
-        self.work_dir = work_dir
         self.folder = make_folder(work_dir / "checkpoints")
+        self.best, self.last = work_dir / "best.safetensors", work_dir / "last.safetensors"
         self.keep = keep
         self.earlier = self.states()
         remove_leftovers(self.folder, "step_*.pt")
         remove_leftovers(work_dir, "*.safetensors", "config.yaml")
-
-    @property
-    def best(self) -> Path:
-        return self.work_dir / "best.safetensors"
-
-    @property
-    def last(self) -> Path:
-        return self.work_dir / "last.safetensors"
 
     def states(self) -> list[Path]:
         """Saved states, oldest first."""

@@ -1,4 +1,4 @@
-"""The steps after which a run validates and saves."""
+"""The steps after which a run logs, validates and saves."""
 
 from __future__ import annotations
 

@@ -6,23 +6,22 @@ from torch import Tensor
 
 from terrazzo.data.loaders import checked, make_loader
 from terrazzo.errors import UserError
-from terrazzo.evaluation.validation_loss import total_loss
+from terrazzo.evaluation.scoring import total_loss
 from terrazzo.models.small_images import explain_small_inputs
 from terrazzo.sample import Batch
 from terrazzo.system.arithmetic import ceil_div
 from terrazzo.training.monitoring.nonfinite import broken_gradients, broken_losses
 from terrazzo.training.monitoring.profile import StepProfile
 from terrazzo.training.monitoring.progress import Meter, StepProgress, pace, pace_text
-from terrazzo.training.optim.schedule_free import averaged
-from terrazzo.training.run import Interrupted
+from terrazzo.training.optim.optimizers import averaged
 from terrazzo.training.saving import save
-from terrazzo.training.signals import StopSignal
 from terrazzo.training.state import TrainingState
+from terrazzo.training.stopping import Interrupted, SessionEnd
 from terrazzo.training.validation import is_time_to_validate, validate
 from terrazzo.transforms.compose import reading_types
 
 
-def fit(state: TrainingState, profile: StepProfile, stop: StopSignal, progress: StepProgress) -> None:
+def fit(state: TrainingState, profile: StepProfile, end: SessionEnd, progress: StepProgress) -> None:
     """Train from the current step to the last. Raises Interrupted between two steps when the session has to stop."""
     model, optimizer, precision, accumulate = state.model, state.optimizer, state.precision, state.updates.accumulate
     batches = checked(
@@ -36,7 +35,7 @@ def fit(state: TrainingState, profile: StepProfile, stop: StopSignal, progress: 
     model.train()
     if state.step and is_time_to_validate(state):  # the last validation was cut short
         with averaged(optimizer):
-            validate(state, stop, progress)
+            validate(state, end, progress)
     while state.step < state.total:
         # Batch and learning rate
         with profile.part("waiting for data"):
@@ -78,15 +77,19 @@ def fit(state: TrainingState, profile: StepProfile, stop: StopSignal, progress: 
         with meter.paused():
             if is_time_to_validate(state):
                 with averaged(optimizer):
-                    validate(state, stop, progress)
+                    validate(state, end, progress)
             if state.intervals.saves(state.step):
                 save(state)
 
         # The end of the run or of the session
-        if state.patience.is_over and state.step < state.total:
-            end_early(state)
+        if state.best.patience_is_over and state.step < state.total:
+            state.log.info(
+                f"stopped early at step {state.step}: {state.best.waited} validations without a better score than "
+                f"{state.best.last_progress:.2f}"
+            )
+            save(state)
             break
-        ends = stop.requested or state.limit.is_reached(state.step - state.first_step)
+        ends = end.is_due(state.step - state.first_step)
         if (is_update or state.group.size == 1) and state.step < state.total and state.group.any(ends):
             raise Interrupted
 
@@ -124,12 +127,3 @@ def log_losses(state: TrainingState, meter: Meter, progress: StepProgress) -> No
     if not state.log.console.is_terminal:
         state.log.console.print(text.rstrip(), markup=False)
     meter.reset()
-
-
-def end_early(state: TrainingState) -> None:
-    """Log that the run no longer improves, and save it."""
-    state.log.info(
-        f"stopped early at step {state.step}: {state.patience.waited} validations without a better score than "
-        f"{state.patience.best:.2f}"
-    )
-    save(state)

@@ -58,28 +58,19 @@ def load_pretrained(model: nn.Module, name: str | None, config: Mapping[str, Any
 
 def load_start(model: nn.Module, start: Start) -> str:
     """Load one part's weights."""
-    name, part = "model", model
-    if not start.path and hasattr(model, "backbone"):
-        name, part = "backbone", model.get_submodule("backbone")
-    elif start.path:
-        name, part = ".".join(start.path), part_of(model, start)
-    checkpoint = read_checkpoint(find_cached(start.checkpoint))
-    inner = {
-        key.removeprefix(start.prefix): value
-        for key, value in checkpoint.weights.items()
-        if start.prefix and key.startswith(start.prefix)
-    }
-    if inner:
-        checkpoint = replace(checkpoint, weights=inner)
-    return f"{name}: {load_checkpoint(part, checkpoint, adapt_input=start.adapt_input)}"
-
-
-def part_of(model: nn.Module, start: Start) -> nn.Module:
-    """The part at a path of the config: by its name in the model, or else the first of its type below its parent."""
+    # The part: by its name in the model, or else the first of its type below its parent
+    path = start.path or (("backbone",) if hasattr(model, "backbone") else ())
     part = model
-    for key in start.path:
+    for key in path:
         inner = getattr(part, key, None)
         if not isinstance(inner, nn.Module):
             inner = next((module for module in part.modules() if type(module).__name__ == start.kind), part)
         part = inner
-    return part
+
+    # Its weights
+    checkpoint = read_checkpoint(find_cached(start.checkpoint))
+    prefix, weights = start.prefix, checkpoint.weights
+    own = {name.removeprefix(prefix): weights[name] for name in weights if prefix and name.startswith(prefix)}
+    if own:
+        checkpoint = replace(checkpoint, weights=own)
+    return f"{'.'.join(path) or 'model'}: {load_checkpoint(part, checkpoint, adapt_input=start.adapt_input)}"

@@ -7,10 +7,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from terrazzo.errors import UserError
 from terrazzo.inference.saved_config import describe
-from terrazzo.training.optim.schedule_free import averaged
-from terrazzo.training.snapshot import collect_state, restore_state, set_random_state
+from terrazzo.training.distributed.parallel import gathered, sharded_like
+from terrazzo.training.optim.optimizers import averaged
 from terrazzo.training.state import TrainingState
+
+START_OVER = "resume with the config.yaml of the work dir, or train in another --work-dir"
 
 
 def save(state: TrainingState) -> None:
@@ -23,12 +30,22 @@ def save(state: TrainingState) -> None:
         "best_score": state.best.score,
         "metrics": state.metrics,
         "schedule": state.schedule.state(),
-        "patience": (state.patience.best, state.patience.waited),
+        "patience": (state.best.last_progress, state.best.waited),
     }
-    snapshot = collect_state(state.model, state.optimizer, state.precision, state.ema, state.group)
+    tensors = {
+        "model": state.model.state_dict(),
+        "optimizer": state.optimizer.state_dict(),
+        "optimizer_type": type(state.optimizer).__name__,
+        "scaler": state.precision.scaler.state_dict(),
+        "ema": state.ema.average.state_dict() if state.ema is not None else None,
+        "gradients": {name: p.grad for name, p in state.model.named_parameters() if p.grad is not None},
+    }
+    random = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        random["cuda"] = torch.cuda.get_rng_state()
+    snapshot = progress | gathered(tensors) | {"random": state.group.gather(random)}
     if state.group.is_main:
-        path = state.checkpoints.save_state(state.step, progress | snapshot)
-        state.log.write(f"saved {path}")
+        state.log.write(f"saved {state.checkpoints.save_state(state.step, snapshot)}")
     state.saved_step = state.step
     with averaged(state.optimizer):
         save_weights(state, state.checkpoints.last)
@@ -45,11 +62,11 @@ def save_weights(state: TrainingState, path: Path) -> None:
 
 def resume(state: TrainingState, saved: Mapping[str, Any]) -> None:
     """Continue from a saved state, also with another number of devices or batch size."""
-    restore_state(saved, state.model, state.optimizer, state.precision, state.ema)
+    restore_tensors(state, saved)
     state.step, state.validated_step, state.metrics = saved["step"], saved["validated_step"], saved["metrics"]
     state.sampler.start = epoch, sample = tuple(saved["position"])
     state.schedule.load_state(saved["schedule"])
-    state.patience.best, state.patience.waited = saved["patience"]
+    state.best.last_progress, state.best.waited = saved["patience"]
     state.best.score = saved["best_score"] if state.checkpoints.best.exists() else None
 
     # An epoch has another number of steps when its batches have another size
@@ -61,9 +78,55 @@ def resume(state: TrainingState, saved: Mapping[str, Any]) -> None:
 
     state.log.info(f"resumed at step {state.step} of {state.total}")
     if len(saved["random"]) == state.group.size:
-        set_random_state(saved["random"][state.group.rank])
+        random = saved["random"][state.group.rank]
+        torch.set_rng_state(random["cpu"])
+        if torch.cuda.is_available() and "cuda" in random:
+            torch.cuda.set_rng_state(random["cuda"])
     if before != now:
         state.log.info(
             f"a batch now has {now} images instead of {before}: epoch {epoch + 1} continues at its sample "
             f"{sample + 1} of {state.sampler.length}, on {state.group.size} devices"
         )
+
+
+def restore_tensors(state: TrainingState, saved: Mapping[str, Any]) -> None:
+    """Restore weights, moments and gradients. Raises UserError if the model or the optimizer is another one."""
+    kind = type(state.optimizer).__name__
+    if saved["optimizer_type"] != kind:
+        raise UserError(f"the saved state is of the optimizer {saved['optimizer_type']}, not {kind}: {START_OVER}")
+    try:
+        load_weights(state.model, saved["model"])
+        state.optimizer.load_state_dict(sharded_moments(saved["optimizer"], state.optimizer))
+    except (RuntimeError, ValueError, KeyError) as problem:
+        details = " ".join(str(problem).split())
+        raise UserError(f"the saved state does not fit this config ({details[:300]}): {START_OVER}") from None
+    if state.precision.name == "fp16" and saved["scaler"]:
+        state.precision.scaler.load_state_dict(saved["scaler"])
+    if state.ema is not None:
+        load_weights(state.ema.average, saved["ema"] or saved["model"])
+    for name, parameter in state.model.named_parameters():
+        if name in saved["gradients"]:
+            parameter.grad = sharded_like(saved["gradients"][name].to(parameter.device), parameter)
+
+
+def load_weights(model: nn.Module, weights: Mapping[str, Any]) -> None:
+    """Load whole weights into a model that may be sharded."""
+    own = model.state_dict()
+    model.load_state_dict({name: sharded_like(value, own.get(name, value)) for name, value in weights.items()})
+
+
+def sharded_moments(state: Mapping[str, Any], optimizer: Optimizer) -> dict[str, Any]:
+    """An optimizer's whole state, each moment sharded as its parameter is."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+    def like(value: Any, parameter: Tensor) -> Any:
+        is_moment = isinstance(value, Tensor) and value.shape == parameter.shape
+        return sharded_like(value, parameter) if is_moment else value
+
+    return {
+        **state,
+        "state": {
+            index: {name: like(value, parameters[index]) for name, value in entries.items()}
+            for index, entries in state["state"].items()
+        },
+    }

@@ -16,7 +16,6 @@ from terrazzo.data.loaders import TrainingSampler
 from terrazzo.data.wrappers import Dataset
 from terrazzo.models.protocols import Segmentor
 from terrazzo.system.process_group import ProcessGroup
-from terrazzo.training.best import Best
 from terrazzo.training.checkpoints import Checkpoints
 from terrazzo.training.distributed.parallel import Parallel
 from terrazzo.training.intervals import Intervals
@@ -25,7 +24,7 @@ from terrazzo.training.monitoring.nonfinite import NonFiniteGuard
 from terrazzo.training.optim.ema import EMA
 from terrazzo.training.optim.precision import Precision
 from terrazzo.training.optim.schedule import Schedule
-from terrazzo.training.stopping import Patience, SessionLimit
+from terrazzo.training.stopping import Best
 
 
 @dataclass
@@ -56,12 +55,10 @@ class TrainingState:
     precision: Precision
     schedule: Schedule
 
-    # what happens when, and when it ends
+    # what happens when
     intervals: Intervals
     guard: NonFiniteGuard
     best: Best
-    patience: Patience
-    limit: SessionLimit
 
     # where results go
     log: RunLog

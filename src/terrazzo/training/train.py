@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shlex
 import traceback
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from terrazzo.config.config import Config
 from terrazzo.config.experiment import AMP_DTYPES
@@ -18,13 +20,16 @@ from terrazzo.errors import UserError
 from terrazzo.system.devices import choose_device
 from terrazzo.system.files import make_folder
 from terrazzo.system.process_group import cause, joined
-from terrazzo.training.algorithms import chosen_algorithms
+from terrazzo.training.device import chosen_algorithms
+from terrazzo.training.loop import fit
 from terrazzo.training.monitoring.log import RunLog
 from terrazzo.training.monitoring.profile import StepProfile
-from terrazzo.training.run import Run
-from terrazzo.training.session import run_session
+from terrazzo.training.monitoring.progress import StepProgress
+from terrazzo.training.monitoring.trackers import open_trackers
+from terrazzo.training.saving import save
 from terrazzo.training.setup import setup
 from terrazzo.training.state import TrainingState
+from terrazzo.training.stopping import Interrupted, SessionEnd
 
 
 def train(
@@ -63,18 +68,9 @@ def train(
         try:
             log.info(f"log: {log.path}")
             settings = locate(settings, data_root)
-            state = setup(
-                settings,
-                log,
-                chosen,
-                pretrained=pretrained,
-                resume=resume,
-                check=check,
-                group=group,
-                max_steps=max_steps,
-            )
+            state = setup(settings, log, chosen, pretrained=pretrained, resume=resume, check=check, group=group)
             with chosen_algorithms(state.settings):
-                return run_session(state, make_profile(state, profile))
+                return run_session(state, StepProfile(profile, state), max_steps)
         except UserError as problem:
             log.write(f"error: {problem}")
             raise
@@ -86,27 +82,13 @@ def train(
             raise
         finally:
             log.info(f"log: {log.path}")
-            log.close()
-
-
-def make_profile(state: TrainingState, steps: int) -> StepProfile:
-    """The profile of the first process; a compiled model is one part."""
-    return StepProfile(
-        steps if state.group.is_main else 0,
-        nn.Module() if state.settings.compile else state.model,
-        state.log,
-        device=state.device,
-        images=state.sampler.batch_size,
-        workers=state.loader.num_workers,
-        precision=state.precision.name,
-    )
 
 
 def precision_overrides(amp: str | bool | None) -> dict[str, Any]:
     """The config keys for the argument `amp`. Raises UserError for an unknown value."""
     if amp is None:
         return {}
-    if amp is not True and amp is not False and amp not in ("auto", *AMP_DTYPES):
+    if not isinstance(amp, bool) and amp not in ("auto", *AMP_DTYPES):
         raise UserError(f"amp '{amp}' is neither bf16 nor fp16")
     kind = "AmpOptimWrapper" if amp else "OptimWrapper"
     return {"optim_wrapper.type": kind, "optim_wrapper.dtype": AMP_DTYPES.get(str(amp))}
@@ -120,3 +102,62 @@ def run_name(config: Any) -> str:
         return "run"
     path = Path(config)
     return path.stem if path.suffix.lower() in SUFFIXES else path.name
+
+
+@dataclass
+class Run:
+    """The files and scores that a training run leaves behind."""
+
+    best: Path | None
+    last: Path
+    metrics: dict[str, Any]  # of the last validation
+    log_path: Path
+    finished: bool = True
+    work_dir: Path = field(default_factory=Path)
+
+
+def run_session(state: TrainingState, profile: StepProfile, max_steps: int | None = None) -> Run:
+    """Train until the run ends or is stopped; a run that fails or is interrupted is saved first."""
+    log, trackers, config = state.log, state.experiment.watch.trackers, state.config.to_dict()
+    log.begin(state.step, state.total, lambda: open_trackers(trackers, log.work_dir, config, state.step, log.info))
+    end = SessionEnd(state.settings.time_limit, max_steps)
+    with end, StepProgress(log.console, state.total, state.step) as progress:
+        try:
+            fit(state, profile, end, progress)
+        except Interrupted:
+            profile.finish()
+            save(state)
+            log.end("stopped", state.step)
+            log.info(f"stopped at step {state.step} of {state.total}, state saved; to continue: {command(state)}")
+            return outcome(state, finished=False)
+        except Exception:
+            rescue(state)
+            log.end("failed", state.step)
+            raise
+    profile.finish()
+    log.end("finished", state.step)
+    result = outcome(state)
+    log.info(f"weights: {result.last}" + (f", best: {result.best}" if result.best else ""))
+    return result
+
+
+def rescue(state: TrainingState) -> None:
+    """Save a failing run, unless its weights are broken or saving is what fails."""
+    can_save = state.step > state.saved_step and state.group.size == 1
+    if can_save and all(bool(value.isfinite().all()) for value in state.model.state_dict().values()):
+        with suppress(UserError):
+            save(state)
+    if state.saved_step:
+        state.log.info(f"the state of step {state.saved_step} is saved; to continue from it: {command(state)}")
+
+
+def command(state: TrainingState) -> str:
+    """The command that continues this run; the work dir's config includes every option of the command line."""
+    config, folder = (shlex.quote(str(path)) for path in (state.log.work_dir / "config.yaml", state.log.work_dir))
+    return f"terrazzo train {config} --work-dir {folder} --resume"
+
+
+def outcome(state: TrainingState, finished: bool = True) -> Run:
+    """The run's files and scores."""
+    best = state.checkpoints.best if state.checkpoints.best.exists() else None
+    return Run(best, state.checkpoints.last, state.metrics, state.log.path, finished, state.log.work_dir)

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from torch import Tensor
 
 from terrazzo.evaluation.evaluate import make_evaluator
-from terrazzo.evaluation.scoring import run_evaluation
+from terrazzo.evaluation.scoring import as_seen, own_maps, run_evaluation
 from terrazzo.models.protocols import as_segmentor
+from terrazzo.sample import Batch, Sample
 from terrazzo.system.arithmetic import ceil_div
+from terrazzo.system.painting import as_picture
 from terrazzo.training.monitoring.log import as_text, class_table, duration, summary
-from terrazzo.training.monitoring.pictures import ValidationPictures
 from terrazzo.training.monitoring.progress import StepProgress
-from terrazzo.training.run import Interrupted
 from terrazzo.training.saving import save_weights
-from terrazzo.training.signals import StopSignal
 from terrazzo.training.state import TrainingState
+from terrazzo.training.stopping import Interrupted, SessionEnd
+from terrazzo.viz.grid import compared, picture_grid
+
+CAPTIONS = ("image", "label", "prediction")
 
 
 def is_time_to_validate(state: TrainingState) -> bool:
@@ -22,7 +29,7 @@ def is_time_to_validate(state: TrainingState) -> bool:
     return state.intervals.validates(state.step) and state.val_set is not None and state.validated_step < state.step
 
 
-def validate(state: TrainingState, stop: StopSignal, progress: StepProgress) -> None:
+def validate(state: TrainingState, end: SessionEnd, progress: StepProgress) -> None:
     """Score the model (its average, with EMA) on the validation set, and keep the best weights."""
     assert state.val_loader is not None and state.val_set is not None
     started, log, loader, alone = time.monotonic(), state.log, state.val_loader, state.group.size == 1
@@ -36,7 +43,7 @@ def validate(state: TrainingState, stop: StopSignal, progress: StepProgress) -> 
 
         def on_progress(done: int, total: int) -> None:
             show(done)
-            if alone and stop.requested and done < total:
+            if alone and end.requested and done < total:
                 raise Interrupted
 
         result = run_evaluation(
@@ -65,8 +72,43 @@ def validate(state: TrainingState, stop: StopSignal, progress: StepProgress) -> 
         log.picture(state.step, picture)
 
     # What depends on the score
-    score = state.best.of(result)
-    state.patience.note(score)
     state.schedule.note(result)
-    if state.best.improves(score):
+    if state.best.note(state.best.of(result)):
         save_weights(state, state.checkpoints.best)
+
+
+class ValidationPictures:
+    """Pictures of `count` of a validation's samples, spread over all `length` of them."""
+
+    def __init__(self, count: int, length: int, read_image: Callable[[Sample], np.ndarray]) -> None:
+        self.read_image = read_image
+        self.wanted = {index * length // count for index in range(count)}
+        self.seen = 0
+        self.rows: list[list[np.ndarray]] = []
+        self.colours: dict[str, Sequence[int]] = {}  # of the classes that may occur
+        self.present: set[int] = set()
+
+    def add(self, batch: Batch, maps: list[Tensor], classes: Sequence[str], palette: Sequence[Sequence[int]]) -> None:
+        """Keep the samples of a batch that are to be shown; predictions (H, W) are classes or depth."""
+        numbers = range(self.seen, self.seen + len(maps))
+        self.seen += len(maps)
+        if self.wanted.isdisjoint(numbers):
+            return
+        is_depth = maps[0].is_floating_point()
+        if not is_depth:
+            self.colours = dict(zip(classes, palette, strict=True))
+        own = own_maps(batch, "depth" if is_depth else "label")
+        for number, sample, target, prediction in zip(numbers, batch.samples, own, maps, strict=True):
+            if number not in self.wanted:
+                continue
+            pair = [as_seen(target, prediction.shape).cpu().numpy(), prediction.cpu().numpy()]
+            if not is_depth:
+                self.present.update(*(np.unique(labels).tolist() for labels in pair))
+            self.rows.append(compared(as_picture(self.read_image(sample)), pair, palette))
+
+    def draw(self) -> np.ndarray | None:
+        """The grid as an RGB picture; None if nothing was predicted."""
+        if not self.rows:
+            return None
+        shown = {name: colour for index, (name, colour) in enumerate(self.colours.items()) if index in self.present}
+        return picture_grid(self.rows, CAPTIONS, shown)

@@ -26,8 +26,7 @@ from terrazzo.errors import UserError
 from terrazzo.training.monitoring import trackers
 from terrazzo.training.monitoring.profile import StepProfile, hint
 from terrazzo.training.monitoring.progress import Meter, pace, pace_text
-from terrazzo.training.monitoring.run_record import read_record
-from terrazzo.training.monitoring.runs import open_runs, wanted_metric
+from terrazzo.training.monitoring.runs import open_runs, read_record, wanted_metric
 from terrazzo.viz.grid import compared, picture_grid
 
 
@@ -360,8 +359,9 @@ def test_a_run_too_short_for_a_profile_says_so(streets, tmp_path):
 
 def test_parts_within_parts_are_counted_once(monkeypatch):
     clock = iter([0.0, 1.0, 3.0, 6.0])
-    facts = {"device": torch.device("cpu"), "images": 2, "workers": 0, "precision": None}
-    profile = StepProfile(1, torch.nn.Identity(), None, **facts)
+    state: Any = types.SimpleNamespace(device=torch.device("cpu"), model=torch.nn.Identity())
+    state.group, state.settings = types.SimpleNamespace(is_main=True), types.SimpleNamespace(compile=False)
+    profile = StepProfile(1, state)
     monkeypatch.setattr(profile, "now", lambda: next(clock))
     with profile.part("waiting for data"), profile.part("losses"):
         pass

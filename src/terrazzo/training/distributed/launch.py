@@ -1,8 +1,9 @@
-"""Starting a command once per device of this machine, and ending all of them when one fails."""
+"""Starting a command once per device, on this machine or by SLURM, and ending all processes when one fails."""
 
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -10,12 +11,36 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from terrazzo.errors import UserError
+from terrazzo.system.files import make_folder, write_whole
 
 GRACE = 60.0  # seconds for the other processes to end by themselves
+TEMPLATE = """\
+#!/bin/bash
+#SBATCH --job-name={name}
+#SBATCH --nodes={nodes}
+#SBATCH --ntasks-per-node={gpus}
+#SBATCH --gpus-per-node={gpus}
+#SBATCH --cpus-per-task=8
+#SBATCH --time=24:00:00
+#SBATCH --output={folder}/slurm-%j.txt
+#SBATCH --open-mode=append
+#SBATCH --signal=TERM@120
+#SBATCH --requeue
+# Add what your cluster requires: #SBATCH --partition=..., --account=..., and the line that activates your environment.
+# Before its time is over, the job receives SIGTERM, saves its state and is requeued to resume.
+set -uo pipefail
+srun {command}
+status=$?
+if [ $status -ne 0 ] && tail -n 20 {folder}/log.txt | grep -q "state saved; to continue"; then
+    scontrol requeue "$SLURM_JOB_ID"
+fi
+exit $status
+"""
 
 
 def launch(count: int, arguments: Sequence[str], *, restarts: int = 0, cpu: bool = False) -> int:
@@ -24,7 +49,11 @@ def launch(count: int, arguments: Sequence[str], *, restarts: int = 0, cpu: bool
     After a failure all are ended and, up to `restarts` times, started again to resume. Raises UserError for more
     processes than GPUs, unless they run on the CPU.
     """
-    check_devices(count, cpu)
+    import torch
+
+    found = torch.cuda.device_count()
+    if not cpu and 0 < found < count:
+        raise UserError(f"--gpus {count}: this machine has {found} (or use --device cpu)")
     for attempt in range(restarts + 1):
         code, asked_to_stop = run_together(count, arguments, attempt)
         if code in (0, 2) or asked_to_stop:
@@ -32,14 +61,6 @@ def launch(count: int, arguments: Sequence[str], *, restarts: int = 0, cpu: bool
         if attempt < restarts:
             print(f"restarting {count} processes from the newest state ({attempt + 1} of {restarts})", file=sys.stderr)
     return code
-
-
-def check_devices(count: int, cpu: bool) -> None:
-    import torch
-
-    found = torch.cuda.device_count()
-    if not cpu and 0 < found < count:
-        raise UserError(f"--gpus {count}: this machine has {found} (or use --device cpu)")
 
 
 def run_together(count: int, arguments: Sequence[str], attempt: int) -> tuple[int, bool]:
@@ -91,12 +112,6 @@ class Member:
             if self.rank == 0:
                 print(line, end="", file=sys.stderr, flush=True)
 
-    def show(self, known: Collection[str]) -> None:
-        """Print its last lines except the known ones, marked with its rank."""
-        for line in self.lines:
-            if line not in known:
-                print(f"process {self.rank}: {line}", end="", file=sys.stderr)
-
 
 def watch(members: Sequence[Member]) -> int:
     """Wait until all have succeeded, or end all after the first failure; return its exit code."""
@@ -110,8 +125,9 @@ def watch(members: Sequence[Member]) -> int:
     end(members)
     for member in members:
         member.reader.join(timeout=5)
-    if failed.rank:
-        failed.show(known=members[0].lines)
+    for line in failed.lines if failed.rank else ():
+        if line not in members[0].lines:
+            print(f"process {failed.rank}: {line}", end="", file=sys.stderr)
     code = failed.process.returncode
     if code < 0:
         reason = f"was ended by {signal.Signals(-code).name}"
@@ -136,3 +152,18 @@ def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]
+
+
+def write_batch_file(work_dir: Path, arguments: Sequence[str], *, nodes: int = 1, gpus: int = 1) -> Path:
+    """Write `train.sbatch` into a work dir; it runs `terrazzo ARGUMENTS` on `nodes` machines with `gpus` each."""
+    folder = make_folder(work_dir).resolve()
+    text = TEMPLATE.format(
+        name=folder.name,
+        nodes=nodes,
+        gpus=gpus,
+        folder=shlex.quote(str(folder)),
+        command=shlex.join(["terrazzo", *arguments]),
+    )
+    path = folder / "train.sbatch"
+    write_whole(path, text)
+    return path

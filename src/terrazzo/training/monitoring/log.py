@@ -5,27 +5,22 @@ from __future__ import annotations
 import io
 import json
 import math
-import os
-import platform
-import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
-import torch
-from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
-from rich.table import Table
+from rich.table import Column, Table
 
-import terrazzo
 from terrazzo.errors import UserError
-from terrazzo.system.files import make_folder, write_atomically, write_whole
-from terrazzo.training.monitoring.run_record import RunRecord
-from terrazzo.training.monitoring.trackers import Tracker, trouble
+from terrazzo.system.files import make_folder, write_whole
+from terrazzo.system.painting import save_picture
+from terrazzo.training.monitoring.runs import RunRecord
+from terrazzo.training.monitoring.trackers import Tracker
 
 # scores that are not percentages
 EXACT = ("loss", "temperature", "d1", "d2", "d3", "abs_rel", "sq_rel", "rmse", "rmse_log", "log10", "silog")
@@ -39,11 +34,10 @@ class RunLog:
 
     def __init__(self, work_dir: Path, quiet: bool = False, writes: bool = True) -> None:
         self.work_dir = work_dir
-        self.path = work_dir / "log.txt"
-        self.metrics_path = work_dir / "metrics.jsonl"
+        self.path, self.metrics_path = work_dir / "log.txt", work_dir / "metrics.jsonl"
         self.writes = writes
-        self._text: TextIO = self.path.open("a", encoding="utf-8") if writes else io.StringIO()
-        self._records: TextIO = self.metrics_path.open("a", encoding="utf-8") if writes else io.StringIO()
+        if writes:
+            self.metrics_path.touch()
         self.console = Console(quiet=quiet or not writes, soft_wrap=True, highlight=False)
         self._broken = False
         self.trackers: list[Tracker] = []
@@ -71,20 +65,17 @@ class RunLog:
     def write(self, text: str) -> None:
         """Log text in the file only."""
         stamp = time.strftime("%Y-%m-%d %H:%M:%S")
-        self._write(self._text, "".join(f"{stamp}  {line}\n" for line in text.splitlines()))
+        self._write(self.path, "".join(f"{stamp}  {line}\n" for line in text.splitlines()))
 
     def record(self, step: int, mode: str, values: Mapping[str, Any]) -> None:
         """Add one object to the JSON-lines log."""
-        self._write(self._records, json.dumps({"step": step, "mode": mode, **values}) + "\n")
+        self._write(self.metrics_path, json.dumps({"step": step, "mode": mode, **values}) + "\n")
         self._call_trackers(lambda tracker: tracker.scalars(step, mode, values))
 
     def picture(self, step: int, picture: np.ndarray) -> None:
         """Save an RGB picture (H, W, 3) of a validation as `pictures/step_000500.png`."""
-        folder = self.work_dir / "pictures"
         try:
-            make_folder(folder)
-            image = Image.fromarray(picture)
-            write_atomically(folder / f"step_{step:06d}.png", lambda path: image.save(path, "png"))
+            save_picture(make_folder(self.work_dir / "pictures") / f"step_{step:06d}.png", picture)
         except UserError as problem:
             self.info(f"warning: {problem}")
         self._call_trackers(lambda tracker: tracker.picture(step, picture))
@@ -92,9 +83,11 @@ class RunLog:
     def _call_trackers(self, call: Callable[[Tracker], None]) -> None:
         """Call each tracker; one that fails is reported once and dropped."""
         for tracker in list(self.trackers):
-            if (problem := trouble(tracker, call)) is not None:
+            try:
+                call(tracker)
+            except Exception as problem:  # noqa: PERF203 - of its library
                 self.trackers.remove(tracker)
-                self.info(f"warning: tracking with {tracker.name} ends here: {problem}")
+                self.info(f"warning: tracking with {tracker.name} ends here: {type(problem).__name__}: {problem}")
 
     def forget_after(self, step: int) -> None:
         """Drop lines and pictures of later steps, which a resumed run repeats; a new run (0) has none."""
@@ -104,25 +97,20 @@ class RunLog:
             number = path.stem.partition("_")[2]
             if number.isdecimal() and int(number) > step:
                 path.unlink(missing_ok=True)
-        self._records.close()
         lines = self.metrics_path.read_text(encoding="utf-8").splitlines(keepends=True)
         write_whole(self.metrics_path, "".join(line for line in lines if step_of(line) <= step))
-        self._records = self.metrics_path.open("a", encoding="utf-8")
 
-    def _write(self, file: TextIO, text: str) -> None:
-        """Write and flush; a log that cannot be written (a full disk) does not end training, and is reported once."""
+    def _write(self, path: Path, text: str) -> None:
+        """Append to a log; one that cannot be written (a full disk) does not end training, and is reported once."""
+        if not self.writes:
+            return
         try:
-            file.write(text)
-            file.flush()
+            with path.open("a", encoding="utf-8") as file:
+                file.write(text)
         except OSError as problem:
             if not self._broken:
-                self.console.print(f"warning: cannot write to {file.name}: {problem.strerror}", markup=False)
+                self.console.print(f"warning: cannot write to {path}: {problem.strerror}", markup=False)
             self._broken = True
-
-    def close(self) -> None:
-        for file in (self._text, self._records):
-            with suppress(OSError):  # a full disk has been reported
-                file.close()
 
 
 def step_of(line: str) -> float:
@@ -133,27 +121,11 @@ def step_of(line: str) -> float:
         return math.inf
 
 
-def environment(device: torch.device) -> str:
-    """Versions and hardware, one line each."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
-    return "\n".join(
-        [
-            f"terrazzo {terrazzo.__version__}, torch {torch.__version__}, Python {platform.python_version()}",
-            f"{platform.platform()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
-            f"device {device} ({name})",
-            f"command: {' '.join(sys.argv)}",
-        ]
-    )
-
-
 def class_table(result: Mapping[str, Any]) -> Table:
     """A table of the per-class scores; a class that never occurs is absent."""
     per_class = result["per_class"]
     scores = list(next(iter(per_class.values())))
-    table = Table(title=None)
-    table.add_column("class")
-    for score in scores:
-        table.add_column(score, justify="right")
+    table = Table("class", *(Column(score, justify="right") for score in scores))
     for name, values in per_class.items():
         table.add_row(name, *(shown(values.get(score)) for score in scores))
     return table
@@ -182,10 +154,10 @@ def as_text(table: Table) -> str:
     return text.getvalue()
 
 
-def progress_bar(console: Console, columns: Sequence[str] = ()) -> Progress:
-    """A live progress bar, followed by `columns` of named fields."""
+def progress_bar(console: Console, fields: str = "") -> Progress:
+    """A live progress bar, followed by a text of named fields."""
     parts = [TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.completed}/{task.total}")]
-    return Progress(*parts, *(TextColumn(column) for column in columns), console=console, transient=True)
+    return Progress(*parts, TextColumn(fields), console=console, transient=True)
 
 
 def duration(seconds: float) -> str:

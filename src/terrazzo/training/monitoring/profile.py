@@ -6,79 +6,37 @@ import json
 import os
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
 from terrazzo.system.files import write_whole
-from terrazzo.training.monitoring.log import RunLog
+from terrazzo.training.state import TrainingState
 
 WARMUP = 3  # steps before the clock starts, in which memory is allocated and algorithms are chosen
 OPERATOR_STEPS = 3  # after the timed ones, since torch's profiler slows them down
 MOST_OPERATORS = 5
+LOSSES = "terrazzo.models.losses"
 PARTS = (  # in the order of a step
     "waiting for data", "transfer to the device", "preprocessing", "backbone", "neck", "decode head",
     "auxiliary head", "losses", "rest of the forward pass", "backward", "optimizer", "everything else",
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Operator:
-    """One of torch's operators: its share of the time in all operators, and its calls in a step."""
-
-    name: str
-    share: float
-    calls: float
-
-
-@dataclass(frozen=True)
-class ProfileReport:
-    """The time of a step by its parts, in seconds, and the operators that take most."""
-
-    steps: int
-    seconds: float
-    images_per_second: float
-    parts: dict[str, float]
-    operators: list[Operator]
-    hint: str
-
-    def text(self) -> str:
-        """The report as text."""
-        lines = [
-            f"profile of {self.steps} steps: {self.seconds:.3f} s a step, {self.images_per_second:.3g} images/s",
-            *(f"  {100 * spent / self.seconds:5.1f} %  {spent:8.4f} s  {part}" for part, spent in self.parts.items()),
-        ]
-        if self.operators:
-            lines.append("most expensive operators (share of the time in all of them, calls a step):")
-            lines += [f"  {100 * one.share:5.1f} %  {one.calls:6.0f}  {one.name}" for one in self.operators]
-        return "\n".join([*lines, self.hint])
-
-
 class StepProfile:
     """Times the parts of `steps` steps after a warm-up, then reports to the log and to `profile.json`.
 
-    With 0 steps it does nothing. A step has `images`; `workers` and `precision` are for the hint.
+    Without steps, and in other processes than the first, it does nothing. A compiled model is one part.
     """
 
-    def __init__(
-        self,
-        steps: int,
-        model: nn.Module,
-        log: RunLog,
-        *,
-        device: torch.device,
-        images: int,
-        workers: int,
-        precision: str | None,
-    ) -> None:
-        self.steps, self.log, self.device, self.images = steps, log, device, images
-        self.workers, self.precision = workers, precision or "float32"
+    def __init__(self, steps: int, state: TrainingState) -> None:
+        self.steps, self.state, self.device = steps, state, state.device
         self.spent: dict[str, float] = defaultdict(float)
-        self.open: list[tuple[str, float, float]] = []  # name, start, and time in parts within it
+        self.open: list[tuple[str, float]] = []  # name and start of each part
         self.done = self.timed = 0
         self.began: float | None = None
         self.total = 0.0
@@ -86,11 +44,35 @@ class StepProfile:
         self.watched = 0  # steps seen by torch's profiler
         self.profiler: Any = None
         self.operators: dict[str, tuple[float, int]] = {}  # time and calls of each
-        self.hooks = ModelHooks(model, self) if steps else None
+        self.is_on = steps > 0 and state.group.is_main
+        self.restore: list[Callable[[], Any]] = []  # calls that remove what times the model
+        if self.is_on and not state.settings.compile:
+            self.watch(state.model)
 
-    @property
-    def is_on(self) -> bool:
-        return self.hooks is not None
+    def watch(self, model: Any) -> None:
+        """Time the model's backbone, neck, heads and losses."""
+        parts = [(getattr(model, name, None), name) for name in ("backbone", "neck")]
+        own_losses = [module for module in model.modules() if type(module).__module__.startswith(LOSSES)]
+        for module, name in (*parts, *((module, "losses") for module in own_losses)):
+            if isinstance(module, nn.Module):
+                before = module.register_forward_pre_hook(lambda *_, name=name: self.enter(name))
+                after = module.register_forward_hook(lambda *_: self.leave())
+                self.restore += [before.remove, after.remove]
+        for name in ("decode_head", "auxiliary_head"):
+            found = getattr(model, name, None)
+            heads: Any = found if isinstance(found, nn.ModuleList) else filter(None, [found])
+            for head in heads:
+                head.loss = self.timed_call(head.loss, name.replace("_", " "))
+                self.restore.append(partial(delattr, head, "loss"))
+
+    def timed_call(self, call: Callable[..., Any], name: str) -> Callable[..., Any]:
+        """A function whose calls are counted as a part."""
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            with self.part(name):
+                return call(*args, **kwargs)
+
+        return timed
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
@@ -110,18 +92,17 @@ class StepProfile:
             self.profiler = start_profiler(self.device)
         now = self.now()
         self.began = now if self.began is None else self.began
-        self.open.append((name, now, 0.0))
+        self.open.append((name, now))
 
     def leave(self) -> None:
         """End the innermost part."""
         if not self.open:
             return
-        name, started, within = self.open.pop()
+        name, started = self.open.pop()
         spent = self.now() - started
-        self.spent[name] += spent - within
+        self.spent[name] += spent
         if self.open:
-            parent, start, inner = self.open[-1]
-            self.open[-1] = parent, start, inner + spent
+            self.spent[self.open[-1][0]] -= spent
 
     def now(self) -> float:
         """The clock, read when the device has finished its work."""
@@ -151,68 +132,47 @@ class StepProfile:
 
     def finish(self) -> None:
         """Report what has been measured, and stop measuring."""
-        if self.hooks is None:
+        if not self.is_on:
             return
-        self.hooks.remove()
-        self.hooks = None
+        self.is_on = False
+        for restore in self.restore:
+            restore()
         if not self.timed:
-            self.log.info(f"profile: the run is too short, the clock starts after {WARMUP} steps")
+            self.state.log.info(f"profile: the run is too short, the clock starts after {WARMUP} steps")
             return
         seconds = self.total / self.timed
         parts = {name: spent / self.timed for name, spent in self.parts.items()}
         parts["everything else"] = max(0.0, seconds - sum(parts.values()))
         parts = {name: parts[name] for name in PARTS if name in parts}
-        shares = {name: spent / seconds for name, spent in parts.items()}
-        advice = hint(shares, self.device.type, self.workers, self.precision)
-        report = ProfileReport(
-            self.timed, seconds, self.images / seconds, parts, most_expensive(self.operators, self.watched), advice
-        )
-        path = self.log.work_dir / "profile.json"
-        write_whole(path, json.dumps(asdict(report), indent=1) + "\n")
-        self.log.info(f"{report.text()}\nprofile: {path}")
+        report = {
+            "steps": self.timed,
+            "seconds": seconds,
+            "images_per_second": self.state.sampler.batch_size / seconds,
+            "parts": parts,
+            "operators": most_expensive(self.operators, self.watched),
+            "hint": hint(
+                {name: spent / seconds for name, spent in parts.items()},
+                self.device.type,
+                self.state.loader.num_workers,
+                self.state.precision.name or "float32",
+            ),
+        }
+        path = self.state.log.work_dir / "profile.json"
+        write_whole(path, json.dumps(report, indent=1) + "\n")
+        self.state.log.info(f"{as_text(report)}\nprofile: {path}")
 
 
-class ModelHooks:
-    """Hooks that time the backbone, neck, heads and losses of a model in a profile."""
-
-    def __init__(self, model: Any, profile: StepProfile) -> None:
-        self.profile = profile
-        self.handles: list[Any] = []
-        self.heads: list[nn.Module] = []
-        for name in ("backbone", "neck"):
-            if isinstance(module := getattr(model, name, None), nn.Module):
-                self.watch(module, name)
-        for name in ("decode_head", "auxiliary_head"):
-            module = getattr(model, name, None)
-            for head in module if isinstance(module, nn.ModuleList) else filter(None, [module]):
-                self.watch_losses(head, name.replace("_", " "))
-        for module in model.modules():
-            if type(module).__module__.startswith("terrazzo.models.losses"):
-                self.watch(module, "losses")
-
-    def watch(self, module: nn.Module, name: str) -> None:
-        """Time the calls of a module."""
-        self.handles += [
-            module.register_forward_pre_hook(lambda *_: self.profile.enter(name)),
-            module.register_forward_hook(lambda *_: self.profile.leave()),
-        ]
-
-    def watch_losses(self, head: Any, name: str) -> None:
-        """Time the calls of a head's `loss`, which runs the head."""
-        own = head.loss
-
-        def loss(*args: Any, **kwargs: Any) -> Any:
-            with self.profile.part(name):
-                return own(*args, **kwargs)
-
-        head.loss = loss
-        self.heads.append(head)
-
-    def remove(self) -> None:
-        for handle in self.handles:
-            handle.remove()
-        for head in self.heads:
-            del head.loss
+def as_text(report: Mapping[str, Any]) -> str:
+    """The time of a step by its parts, and the operators that take most, as text."""
+    seconds = report["seconds"]
+    lines = [
+        f"profile of {report['steps']} steps: {seconds:.3f} s a step, {report['images_per_second']:.3g} images/s",
+        *(f"  {100 * spent / seconds:5.1f} %  {spent:8.4f} s  {part}" for part, spent in report["parts"].items()),
+    ]
+    if report["operators"]:
+        lines.append("most expensive operators (share of the time in all of them, calls a step):")
+    lines += [f"  {100 * one['share']:5.1f} %  {one['calls']:6.0f}  {one['name']}" for one in report["operators"]]
+    return "\n".join([*lines, report["hint"]])
 
 
 def start_profiler(device: torch.device) -> Any:
@@ -235,11 +195,13 @@ def add_operators(operators: dict[str, tuple[float, int]], profiler: Any, device
             operators[event.key] = spent + getattr(event, key), calls + event.count
 
 
-def most_expensive(operators: Mapping[str, tuple[float, int]], steps: int) -> list[Operator]:
-    """The operators that took most time, over so many steps."""
+def most_expensive(operators: Mapping[str, tuple[float, int]], steps: int) -> list[dict[str, Any]]:
+    """The operators that took most time over so many steps: their shares of it, and their calls in a step."""
     total = sum(spent for spent, _ in operators.values()) or 1.0
-    first = sorted(operators.items(), key=lambda item: -item[1][0])[:MOST_OPERATORS]
-    return [Operator(name.removeprefix("aten::"), spent / total, calls / steps) for name, (spent, calls) in first]
+    return [
+        {"name": name.removeprefix("aten::"), "share": spent / total, "calls": calls / steps}
+        for name, (spent, calls) in sorted(operators.items(), key=lambda item: -item[1][0])[:MOST_OPERATORS]
+    ]
 
 
 def hint(shares: Mapping[str, float], device: str, workers: int, precision: str, cores: int | None = None) -> str:
@@ -250,27 +212,27 @@ def hint(shares: Mapping[str, float], device: str, workers: int, precision: str,
         return round(100 * sum(shares.get(name, 0.0) for name in names))
 
     data, moved = percent("waiting for data"), percent("transfer to the device", "preprocessing")
-    network = percent("backbone", "neck", "decode head", "auxiliary head", "losses", "rest of the forward pass")
-    if data >= 20:
-        if workers < cores:
-            return (
-                f"hint: waiting for data takes {data} %: raise `workers` (train_dataloader.num_workers), now {workers}"
-                f"; this machine has {cores} cores"
-            )
-        return (
-            f"hint: waiting for data takes {data} % with as many workers as cores ({workers}): store the images "
-            "smaller or decoded, or remove expensive transforms"
-        )
-    if moved >= 20:
-        return f"hint: moving batches to the device and normalising them takes {moved} %: take smaller crops"
-    if percent("optimizer") >= 30:
-        return (
-            f"hint: the optimizer takes {percent('optimizer')} %: take a larger batch, or accumulate gradients "
-            "(optim_wrapper.accumulative_counts)"
-        )
-    if percent("losses") >= 30:
-        return f"hint: the losses take {percent('losses')} %: a simpler loss, or a smaller crop, makes steps faster"
-    rest = f"hint: forward pass and backward take {network + percent('backward')} %, data hardly any time: "
-    if device == "cuda" and precision == "float32":
-        return rest + "--amp makes them faster"
-    return rest + "a smaller model or crop makes steps faster"
+    optimizer, losses, network = percent("optimizer"), percent("losses"), percent(*PARTS[3:9])
+    can_use_amp = device == "cuda" and precision == "float32"
+    faster = "--amp makes them faster" if can_use_amp else "a smaller model or crop makes steps faster"
+    advice = (  # the first that applies
+        (
+            data >= 20 and workers < cores,
+            f"waiting for data takes {data} %: raise `workers` (train_dataloader.num_workers), now {workers}; this "
+            f"machine has {cores} cores",
+        ),
+        (
+            data >= 20,
+            f"waiting for data takes {data} % with as many workers as cores ({workers}): store the images smaller or "
+            "decoded, or remove expensive transforms",
+        ),
+        (moved >= 20, f"moving batches to the device and normalising them takes {moved} %: take smaller crops"),
+        (
+            optimizer >= 30,
+            f"the optimizer takes {optimizer} %: take a larger batch, or accumulate gradients "
+            "(optim_wrapper.accumulative_counts)",
+        ),
+        (losses >= 30, f"the losses take {losses} %: a simpler loss, or a smaller crop, makes steps faster"),
+        (True, f"forward pass and backward take {network + percent('backward')} %, data hardly any time: {faster}"),
+    )
+    return f"hint: {next(text for applies, text in advice if applies)}"

@@ -92,12 +92,7 @@ class StepProgress:
     def __init__(self, console: Console, total: int, first: int) -> None:
         self.total, self.first, self.step = total, first, first
         self.started = time.monotonic()
-        fields = (
-            "loss {task.fields[loss]}",
-            "lr {task.fields[rate]}",
-            "{task.fields[pace]}",
-            "left {task.fields[left]}",
-        )
+        fields = "loss {task.fields[loss]} lr {task.fields[rate]} {task.fields[pace]} left {task.fields[left]}"
         self.bar = progress_bar(console, fields)
         self.task = self.bar.add_task("train", total=total, completed=first, loss="-", rate="-", pace="-", left="-")
 

@@ -1,8 +1,11 @@
-"""The header of a run's log: model, cost, batch, length, data."""
+"""The header of a run's log: environment, model, cost, batch, length, data."""
 
 from __future__ import annotations
 
 import copy
+import os
+import platform
+import sys
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -11,33 +14,32 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+import terrazzo
 from terrazzo.models.info import crop_size, measure
+from terrazzo.training.state import TrainingState
 
 
-def model_line(model: nn.Module, precision: str, cost: str) -> str:
-    """The model's type, size, precision and cost."""
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    return f"model {type(model).__name__}, {parameters / 1e6:.2f} M parameters, {precision}{cost}"
-
-
-def length_line(
-    devices: int, is_sharded: bool, batch_size: int, images_per_step: int, steps: int, steps_per_epoch: int
-) -> str:
-    """The images of a step, and the steps of an epoch and of the run."""
-    sharded = " (weights sharded among them)" if is_sharded else ""
+def run_header(state: TrainingState, cost: str, rate_note: str) -> str:
+    """What is trained, on what, and for how long."""
+    device, sampler, data, devices = state.device, state.sampler, state.train_set, state.group.size
+    on_gpu = device.type == "cuda"
+    name = torch.cuda.get_device_name(device) if on_gpu else platform.processor() or platform.machine()
+    parameters = sum(parameter.numel() for parameter in state.model.parameters())
+    sharded = " (weights sharded among them)" if state.parallel.is_sharded else ""
     counted = "1 device" if devices == 1 else f"{devices} devices{sharded}"
-    return (
-        f"{counted}, batch size {batch_size} per device, {images_per_step} in total; "
-        f"{steps} iterations, {steps_per_epoch} per epoch"
-    )
-
-
-def data_line(train_set: Any, val_set: Any) -> str:
-    """The images of each split, and the classes."""
-    sizes = f"{len(train_set)} training images"
-    if val_set is not None:
-        sizes += f", {len(val_set)} validation images"
-    return f"{sizes}; {len(train_set.classes)} classes: {', '.join(train_set.classes)}"
+    validation = f", {len(state.val_set)} validation images" if state.val_set is not None else ""
+    lines = [
+        f"terrazzo {terrazzo.__version__}, torch {torch.__version__}, Python {platform.python_version()}",
+        f"{platform.platform()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
+        f"device {device} ({name})",
+        f"command: {' '.join(sys.argv)}",
+        f"model {type(state.model).__name__}, {parameters / 1e6:.2f} M parameters, {state.precision}{cost}",
+        f"{counted}, batch size {state.loader.batch_size} per device, {sampler.batch_size} in total; "
+        f"{state.total} iterations, {sampler.batches_per_epoch} per epoch",
+        rate_note,
+        f"{len(data)} training images{validation}; {len(data.classes)} classes: {', '.join(data.classes)}",
+    ]
+    return "\n".join(filter(None, lines))
 
 
 def inference_cost(model: nn.Module, config: Mapping[str, Any]) -> str:

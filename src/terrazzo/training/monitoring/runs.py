@@ -1,23 +1,79 @@
-"""Runs read from their work dirs: curves, best scores, states, and the differences of their configs."""
+"""Runs in their work dirs: the record of a running one, and curves, best scores and configs of past ones."""
 
 from __future__ import annotations
 
 import json
+import os
+import platform
+import shlex
+import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+import terrazzo
 from terrazzo.config.sections import SECTIONS
 from terrazzo.errors import UserError, nearest
-from terrazzo.training.monitoring.run_record import NAME, read_record
+from terrazzo.system.files import write_whole
+from terrazzo.system.processes import is_alive
 from terrazzo.training.monitoring.trackers import flat
 
+NAME = "run.json"
 DEEPEST = 4  # folders below one that is searched for runs
 NOT_TRAINED = ("work_dir", "resume")  # sections that do not describe what was trained
 ABSENT = "not set"
+
+
+class RunRecord:
+    """The record of one run, written when its loop begins and when it ends."""
+
+    def __init__(self, work_dir: Path, step: int, total: int) -> None:
+        self.path = work_dir / NAME
+        earlier = read_record(work_dir) if step else {}
+        self.begun = time.time()
+        self.before = float(earlier.get("seconds") or 0)  # in sessions before this one
+        self.values: dict[str, Any] = {
+            "state": "running",
+            "step": step,
+            "total": total,
+            "started": earlier.get("started") or datetime.now().astimezone().isoformat(timespec="seconds"),
+            "seconds": self.before,
+            "resumed": self.begun,
+            "process": os.getpid(),
+            "host": platform.node(),
+            "command": shlex.join(sys.argv),
+            "version": terrazzo.__version__,
+        }
+        self._write()
+
+    def end(self, state: str, step: int) -> None:
+        """Record that the run has finished, stopped or failed after a step."""
+        self.values |= {"state": state, "step": step, "seconds": round(self.before + time.time() - self.begun, 1)}
+        self._write()
+
+    def _write(self) -> None:
+        write_whole(self.path, json.dumps(self.values, indent=1) + "\n")
+
+
+def read_record(work_dir: Path) -> dict[str, Any]:
+    """The content of `run.json`, empty if there is none. A run whose process ended without recording it was killed."""
+    try:
+        values = json.loads((work_dir / NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    if values["state"] == "running":
+        with suppress(OSError):
+            written = (work_dir / "metrics.jsonl").stat().st_mtime
+            values["seconds"] += max(0.0, written - values["resumed"])
+        if values["host"] == platform.node() and not is_alive(values["process"]):
+            values["state"] = "killed"
+    return values
 
 
 @dataclass(frozen=True)
@@ -80,8 +136,10 @@ def short_names(folders: Sequence[Path]) -> list[str]:
 
 def read_run(folder: Path, name: str) -> PastRun:
     """Read a work dir; a run without `run.json` has the state "unknown"."""
-    records = read_records(folder / "metrics.jsonl")
-    config = read_yaml(folder / "config.yaml")
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    records = [json.loads(line) for line in lines if line.endswith("}")]  # the last one may be incomplete
+    written = folder / "config.yaml"
+    config = (yaml.safe_load(written.read_text(encoding="utf-8")) if written.is_file() else None) or {}
     record = read_record(folder)
     metric, lower = wanted_metric(config, records)
     scores = [
@@ -94,29 +152,14 @@ def read_run(folder: Path, name: str) -> PastRun:
         name=name,
         state=record.get("state", "unknown"),
         step=max(last, record.get("step", 0)),
-        total=record.get("total"),
         metric=metric,
         lower_is_better=lower,
         best=best[0],
         best_step=best[1],
-        seconds=record.get("seconds"),
-        started=record.get("started"),
+        **{key: record.get(key) for key in ("total", "seconds", "started")},
         config=config,
         records=records,
     )
-
-
-def read_records(path: Path) -> list[dict[str, Any]]:
-    """The lines of a metrics.jsonl; an incomplete one is skipped."""
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines if line.endswith("}")]
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The config of a work dir; empty if there is none."""
-    if not path.is_file():
-        return {}
-    return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
 
 
 def wanted_metric(config: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> tuple[str, bool]:

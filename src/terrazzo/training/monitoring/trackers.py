@@ -7,42 +7,62 @@ from __future__ import annotations
 
 import csv
 import importlib
+import io
 import json
 import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from terrazzo.config.monitoring import TrackerSettings
 from terrazzo.errors import UserError
-from terrazzo.system.files import write_atomically, write_whole
+from terrazzo.system.files import write_whole
 
-Info = Callable[[str], None]
-MODULES = {
-    "tensorboard": ("tensorboard",),
-    "wandb": ("wandb",),
-    "mlflow": ("mlflow", "sqlalchemy", "alembic"),  # the last two write its local file
-    "csv": (),
-}
 # read by the packages at import: no telemetry, and no messages about their database tables
 SILENCE = {
     "WANDB_ERROR_REPORTING": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
 }
-IDENTITIES = "trackers.json"  # the ids that trackers gave a run, for resuming it
+IDENTITIES = "trackers.json"  # the ids that trackers gave a run
 
 
-class Tracker(Protocol):
+@dataclass(frozen=True)
+class TrackedRun:
+    """A run that continues after `step` (0: a new one); trackers write to `folder`, and report where with `info`."""
+
+    work_dir: Path
+    folder: Path
+    config: dict[str, Any]
+    step: int
+    info: Callable[[str], None]
+
+    @property
+    def identities(self) -> dict[str, str]:
+        """The ids that trackers gave the run."""
+        try:
+            return json.loads((self.work_dir / IDENTITIES).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+
+    def keep(self, tracker: str, identity: str) -> None:
+        """Store the id that a tracker gave the run, for resuming it."""
+        write_whole(self.work_dir / IDENTITIES, json.dumps(self.identities | {tracker: identity}))
+
+
+class Tracker:
     """A receiver of a run's results; an error in any of its methods ends the tracker and not the run."""
 
     name: str
+    packages: tuple[str, ...] = ()
 
     def scalars(self, step: int, mode: str, values: Mapping[str, Any]) -> None:
         """A record of metrics.jsonl."""
@@ -54,99 +74,16 @@ class Tracker(Protocol):
         """The run is finished, stopped or failed."""
 
 
-def import_packages(trackers: Sequence[TrackerSettings]) -> None:
-    """Import the packages of the trackers. Raises UserError, with the line that installs them, where one is missing."""
-    names = [tracker.name for tracker in trackers]
-    for variable, value in SILENCE.items() if names else ():
-        os.environ.setdefault(variable, value)
-    try:
-        for module in (module for name in names for module in MODULES[name]):
-            importlib.import_module(module)
-    except ImportError as problem:
-        raise UserError(
-            f'tracking with {", ".join(names)} needs a package ({problem}): pip install "terrazzo[track]"'
-        ) from None
-
-
-def open_trackers(
-    trackers: Sequence[TrackerSettings], work_dir: Path, config: Mapping[str, Any], step: int, info: Info
-) -> list[Tracker]:
-    """Open the trackers of a run that continues after `step` (0: a new one); each logs where it writes.
-
-    Raises UserError for one that fails to start.
-    """
-    identities = Identities(work_dir, fresh=step == 0)
-    opened: list[Tracker] = []
-    for settings in trackers:
-        options: dict[str, Any] = {"folder": Path(settings.options.get("save_dir") or work_dir), **settings.options}
-        options.pop("save_dir", None)
-        run: dict[str, Any] = {"name": work_dir.name, "config": config, "identities": identities}
-        try:
-            if settings.name == "tensorboard":
-                opened.append(TensorboardTracker(info, step=step, **options))
-            elif settings.name == "wandb":
-                opened.append(WandbTracker(info, **run, **options))
-            elif settings.name == "mlflow":
-                opened.append(MlflowTracker(info, **run, **options))
-            else:
-                opened.append(CsvTracker(info, work_dir))
-        except Exception as problem:  # of the tracker's library, such as an unreachable server
-            for tracker in opened:
-                with suppress(Exception):
-                    tracker.close("failed")
-            reason = f"{type(problem).__name__}: {problem}"
-            raise UserError(
-                f"cannot start tracking with {settings.name} ({reason}): fix that, or remove it from `track`"
-            ) from None
-    return opened
-
-
-def flat(values: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of a record by name: `mIoU`, `IoU.road`; absent ones are omitted."""
-    numbers = {key: float(value) for key, value in values.items() if is_number(value)}
-    for name, scores in (values.get("per_class") or {}).items():
-        numbers |= {f"{score}.{name}": float(value) for score, value in scores.items() if is_number(value)}
-    return numbers
-
-
-def is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
-
-
-def trouble(tracker: Tracker, call: Callable[[Tracker], None]) -> str | None:
-    """Call a tracker, and return what went wrong in its library, or None."""
-    try:
-        call(tracker)
-    except Exception as problem:
-        return f"{type(problem).__name__}: {problem}"
-    return None
-
-
-class Identities:
-    """The names under which trackers know a run, kept in its work dir."""
-
-    def __init__(self, work_dir: Path, fresh: bool) -> None:
-        self.path = work_dir / IDENTITIES
-        self.known: dict[str, str] = {}
-        if not fresh:
-            with suppress(OSError, ValueError):
-                self.known = json.loads(self.path.read_text(encoding="utf-8"))
-
-    def keep(self, tracker: str, identity: str) -> None:
-        self.known[tracker] = identity
-        write_whole(self.path, json.dumps(self.known))
-
-
-class CsvTracker:
+class CsvTracker(Tracker):
     """`metrics.csv`: the records of metrics.jsonl as a table, a column for each value."""
 
     name = "csv"
 
-    def __init__(self, info: Info, folder: Path) -> None:
-        self.source, self.path = folder / "metrics.jsonl", folder / "metrics.csv"
+    def __init__(self, run: TrackedRun) -> None:
+        self.source, self.path = run.work_dir / "metrics.jsonl", run.work_dir / "metrics.csv"
         self.columns: list[str] = []
         self.write_all()
-        info(f"csv: {self.path}")
+        run.info(f"csv: {self.path}")
 
     def scalars(self, step: int, mode: str, values: Mapping[str, Any]) -> None:
         row = {"step": step, "mode": mode, **flat(values)}
@@ -161,37 +98,29 @@ class CsvTracker:
         records = [json.loads(line) for line in self.source.read_text(encoding="utf-8").splitlines()]
         rows = [flat(record) | {"step": record["step"], "mode": record["mode"]} for record in records]
         self.columns = list(dict.fromkeys(["step", "mode", *(name for row in rows for name in row)]))
-
-        def write(path: Path) -> None:
-            with path.open("w", encoding="utf-8", newline="") as file:
-                writer = csv.DictWriter(file, self.columns)
-                writer.writeheader()
-                writer.writerows(rows)
-
-        write_atomically(self.path, write)
-
-    def picture(self, step: int, picture: np.ndarray) -> None:
-        pass
-
-    def close(self, state: str) -> None:
-        pass
+        table = io.StringIO()
+        writer = csv.DictWriter(table, self.columns)
+        writer.writeheader()
+        writer.writerows(rows)
+        write_whole(self.path, table.getvalue())
 
 
-class TensorboardTracker:
+class TensorboardTracker(Tracker):
     """Event files in `tensorboard/`; a resumed run hides what the earlier one wrote of later steps."""
 
     name = "tensorboard"
+    packages = ("tensorboard",)
 
-    def __init__(self, info: Info, folder: Path, step: int) -> None:
+    def __init__(self, run: TrackedRun) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self.folder = folder / "tensorboard"
-        self.writer: Any = SummaryWriter(str(self.folder), purge_step=step + 1 if step else None)
-        info(f"tensorboard: {self.folder}; to look at it: tensorboard --logdir {self.folder}")
+        folder = run.folder / "tensorboard"
+        self.writer: Any = SummaryWriter(str(folder), purge_step=run.step + 1 if run.step else None)
+        run.info(f"tensorboard: {folder}; to look at it: tensorboard --logdir {folder}")
 
     def scalars(self, step: int, mode: str, values: Mapping[str, Any]) -> None:
-        for name, value in flat(values).items():
-            self.writer.add_scalar(f"{mode}/{name.replace('.', '/', 1)}", value, step)
+        for name, value in paths(mode, values).items():
+            self.writer.add_scalar(name, value, step)
         self.writer.flush()
 
     def picture(self, step: int, picture: np.ndarray) -> None:
@@ -201,37 +130,28 @@ class TensorboardTracker:
         self.writer.close()
 
 
-class WandbTracker:
+class WandbTracker(Tracker):
     """A run of Weights & Biases: offline, in `wandb/`, unless WANDB_MODE is set."""
 
     name = "wandb"
+    packages = ("wandb",)
 
-    def __init__(
-        self,
-        info: Info,
-        folder: Path,
-        name: str,
-        config: Mapping[str, Any],
-        identities: Identities,
-        init_kwargs: Mapping[str, Any] | None = None,
-    ) -> None:
+    def __init__(self, run: TrackedRun, init_kwargs: Mapping[str, Any] | None = None) -> None:
         import wandb
 
         self.wandb = wandb
         mode = os.environ.get("WANDB_MODE") or "offline"
-        options = {"project": "terrazzo", "name": name, "dir": str(folder), "config": dict(config)}
+        options = {"project": "terrazzo", "name": run.work_dir.name, "dir": str(run.folder), "config": run.config}
         options["settings"] = wandb.Settings(silent=True, console="off")
-        if identity := identities.known.get("wandb"):
+        if identity := run.identities.get("wandb"):
             options |= {"id": identity, "resume": "allow"}
         self.run: Any = wandb.init(**{**options, **(init_kwargs or {}), "mode": mode})
-        identities.keep("wandb", str(self.run.id))
-        if mode == "offline":
-            info(f"wandb: offline, in {folder / 'wandb'}; `wandb sync` sends a run, WANDB_MODE=online sends it live")
-        else:
-            info(f"wandb: WANDB_MODE is {mode}")
+        run.keep("wandb", str(self.run.id))
+        offline = f"offline, in {run.folder / 'wandb'}; `wandb sync` sends a run, WANDB_MODE=online sends it live"
+        run.info(f"wandb: {offline if mode == 'offline' else f'WANDB_MODE is {mode}'}")
 
     def scalars(self, step: int, mode: str, values: Mapping[str, Any]) -> None:
-        self.run.log({f"{mode}/{name.replace('.', '/', 1)}": value for name, value in flat(values).items()}, step=step)
+        self.run.log(paths(mode, values), step=step)
 
     def picture(self, step: int, picture: np.ndarray) -> None:
         self.run.log({"val/pictures": self.wandb.Image(picture)}, step=step)
@@ -240,19 +160,16 @@ class WandbTracker:
         self.run.finish(exit_code=0 if state == "finished" else 1)
 
 
-class MlflowTracker:
+class MlflowTracker(Tracker):
     """A run of MLflow in `mlflow.db` and `mlflow/` of the work dir, or at MLFLOW_TRACKING_URI."""
 
     name = "mlflow"
+    packages = ("mlflow", "sqlalchemy", "alembic")  # the last two write its local file
 
     def __init__(
         self,
-        info: Info,
-        folder: Path,
-        name: str,
-        config: Mapping[str, Any],
-        identities: Identities,
-        exp_name: str | None = None,
+        run: TrackedRun,
+        exp_name: str = "terrazzo",
         run_name: str | None = None,
         tags: Mapping[str, Any] | None = None,
         params: Mapping[str, Any] | None = None,
@@ -260,42 +177,41 @@ class MlflowTracker:
     ) -> None:
         from mlflow.tracking import MlflowClient
 
+        # The server, or a local file
         address = os.environ.get("MLFLOW_TRACKING_URI")
-        artifacts = None
-        if address is None:
-            address = f"sqlite:///{(folder / 'mlflow.db').resolve()}"
-            artifacts = (folder / "mlflow").resolve().as_uri()
-            if tracking_uri is not None:
-                info(
-                    f"mlflow: nothing is sent to {tracking_uri}, the tracking_uri of the config, unless "
-                    f"MLFLOW_TRACKING_URI={tracking_uri} is set"
-                )
-        info(f"mlflow: {address}")
+        artifacts = (run.folder / "mlflow").resolve().as_uri() if address is None else None
+        if address is None and tracking_uri is not None:
+            run.info(
+                f"mlflow: nothing is sent to {tracking_uri}, the tracking_uri of the config, unless "
+                f"MLFLOW_TRACKING_URI={tracking_uri} is set"
+            )
+        address = address or f"sqlite:///{(run.folder / 'mlflow.db').resolve()}"
+        run.info(f"mlflow: {address}")
+
+        # The run, a new one or one to continue
         self.client: Any = MlflowClient(tracking_uri=address)
-        self.run_id = identities.known.get("mlflow")
-        if self.run_id is None:
-            experiment = exp_name or "terrazzo"
-            found = self.client.get_experiment_by_name(experiment)
-            number = found.experiment_id if found else self.client.create_experiment(experiment, artifacts)
-            own_tags = {key: str(value) for key, value in (tags or {}).items()}
-            self.run_id = self.client.create_run(number, run_name=run_name or name, tags=own_tags).info.run_id
-            for key, value in (params or {}).items():
-                self.client.log_param(self.run_id, key, value)
-            self.client.log_dict(self.run_id, dict(config), "config.json")
-            identities.keep("mlflow", str(self.run_id))
-        else:
+        self.run_id = run.identities.get("mlflow")
+        if self.run_id is not None:
             self.client.update_run(self.run_id, status="RUNNING")
+            return
+        found = self.client.get_experiment_by_name(exp_name)
+        number = found.experiment_id if found else self.client.create_experiment(exp_name, artifacts)
+        own_tags = {key: str(value) for key, value in (tags or {}).items()}
+        self.run_id = self.client.create_run(number, run_name=run_name or run.work_dir.name, tags=own_tags).info.run_id
+        for key, value in (params or {}).items():
+            self.client.log_param(self.run_id, key, value)
+        self.client.log_dict(self.run_id, run.config, "config.json")
+        run.keep("mlflow", str(self.run_id))
 
     def scalars(self, step: int, mode: str, values: Mapping[str, Any]) -> None:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        names = {f"{mode}/{allowed(name.replace('.', '/', 1))}": value for name, value in flat(values).items()}
+        # MLflow accepts only these characters
+        names = {re.sub(r"[^\w\-. /:]", "_", name): value for name, value in paths(mode, values).items()}
         self.client.log_batch(self.run_id, [Metric(name, value, now, step) for name, value in names.items()])
 
     def picture(self, step: int, picture: np.ndarray) -> None:
-        from PIL import Image
-
         self.client.log_image(self.run_id, Image.fromarray(picture), artifact_file=f"pictures/step_{step:06d}.png")
 
     def close(self, state: str) -> None:
@@ -303,6 +219,59 @@ class MlflowTracker:
         self.client.set_terminated(self.run_id, status)
 
 
-def allowed(name: str) -> str:
-    """The name with only the characters that MLflow accepts."""
-    return re.sub(r"[^\w\-. /:]", "_", name)
+TYPES = {kind.name: kind for kind in (CsvTracker, TensorboardTracker, WandbTracker, MlflowTracker)}
+
+
+def import_packages(trackers: Sequence[TrackerSettings]) -> None:
+    """Import the packages of the trackers. Raises UserError, with the line that installs them, where one is missing."""
+    names = [tracker.name for tracker in trackers]
+    for variable, value in SILENCE.items() if names else ():
+        os.environ.setdefault(variable, value)
+    try:
+        for module in (module for name in names for module in TYPES[name].packages):
+            importlib.import_module(module)
+    except ImportError as problem:
+        raise UserError(
+            f'tracking with {", ".join(names)} needs a package ({problem}): pip install "terrazzo[track]"'
+        ) from None
+
+
+def open_trackers(
+    trackers: Sequence[TrackerSettings], work_dir: Path, config: dict[str, Any], step: int, info: Callable[[str], None]
+) -> list[Tracker]:
+    """Open the trackers of a run that continues after `step` (0: a new one); each logs where it writes.
+
+    Raises UserError for one that fails to start.
+    """
+    if not step:
+        (work_dir / IDENTITIES).unlink(missing_ok=True)
+    opened: list[Tracker] = []
+    for settings in trackers:
+        options = dict(settings.options)
+        run = TrackedRun(work_dir, Path(options.pop("save_dir", None) or work_dir), config, step, info)
+        try:
+            opened.append(TYPES[settings.name](run, **options))
+        except Exception as problem:  # of the tracker's library, such as an unreachable server
+            for tracker in opened:
+                with suppress(Exception):
+                    tracker.close("failed")
+            reason = f"{type(problem).__name__}: {problem}"
+            raise UserError(
+                f"cannot start tracking with {settings.name} ({reason}): fix that, or remove it from `track`"
+            ) from None
+    return opened
+
+
+def flat(values: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of a record by name: `mIoU`, `IoU.road`; absent ones are omitted."""
+    found = dict(values)
+    for name, scores in (values.get("per_class") or {}).items():
+        found |= {f"{score}.{name}": value for score, value in scores.items()}
+    return {
+        key: float(value) for key, value in found.items() if isinstance(value, Real) and not isinstance(value, bool)
+    }
+
+
+def paths(mode: str, values: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of a record by the names of their curves: `val/mIoU`, `val/IoU/road`."""
+    return {f"{mode}/{name.replace('.', '/', 1)}": value for name, value in flat(values).items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,9 +12,8 @@ from torch import nn
 from torch.optim import Optimizer
 
 from terrazzo.errors import UserError, nearest
-from terrazzo.training.optim.layer_decay import decayed_groups
-from terrazzo.training.optim.muon import MuonWithAdamW
-from terrazzo.training.optim.schedule_free import AdamWScheduleFree
+from terrazzo.registry import check_arguments
+from terrazzo.training.optim.optimizers import AdamWScheduleFree, MuonWithAdamW
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.LocalResponseNorm)
 CONSTRUCTORS = (
@@ -23,15 +23,10 @@ CONSTRUCTORS = (
     "LearningRateDecayOptimizerConstructor",
     "LayerDecayOptimizerConstructor",
 )
-PARAMWISE_KEYS = (
-    "custom_keys",
-    "bias_lr_mult",
-    "bias_decay_mult",
-    "norm_decay_mult",
-    "dwconv_decay_mult",
-    "flat_decay_mult",
-    "bypass_duplicate",
-)
+MULTIPLIERS = ("bias_lr_mult", "bias_decay_mult", "norm_decay_mult", "dwconv_decay_mult", "flat_decay_mult")
+PARAMWISE_KEYS = ("custom_keys", "bypass_duplicate", *MULTIPLIERS)
+LAYER_DECAY_KEYS = ("num_layers", "decay_rate", "layer_decay_rate", "decay_type")
+DECAY_TYPES = ("layer_wise", "stage_wise")
 
 
 def build_optimizer(
@@ -47,10 +42,7 @@ def build_optimizer(
     if kind not in known_types:
         raise UserError(f"optimizer: neither terrazzo nor torch.optim has a '{kind}'{nearest(kind, known_types)}")
     factory: Any = known_types[kind]
-    known = inspect.signature(factory).parameters
-    for key in options:
-        if key not in known:
-            raise UserError(f"optimizer: {kind} has no argument '{key}'{nearest(key, known)}")
+    check_arguments(factory, {"params": None} | options, f"optimizer: {kind}", "")
     if factory is getattr(torch.optim, "Muon", None):
         check_matrices(model)
     return factory(parameters(model, options, paramwise or {}, constructor), **options)
@@ -84,12 +76,15 @@ def parameters(
     name = str(constructor or CONSTRUCTORS[0]).rpartition(".")[2]
     if name not in CONSTRUCTORS:
         raise UserError(f"optim_wrapper.constructor: none is called '{constructor}'{nearest(name, CONSTRUCTORS)}")
-    if "LayerDecay" in name or "RateDecay" in name:
-        return list(decayed_groups(model, options, paramwise))
-    paramwise = {key: value for key, value in paramwise.items() if key != "force_default_settings"}
+    by_layer = "LayerDecay" in name or "RateDecay" in name
+    if not by_layer:
+        paramwise = {key: value for key, value in paramwise.items() if key != "force_default_settings"}
+    known = LAYER_DECAY_KEYS if by_layer else PARAMWISE_KEYS
     for key in paramwise:
-        if key not in PARAMWISE_KEYS:
-            raise UserError(f"paramwise_cfg has no key '{key}'{nearest(key, PARAMWISE_KEYS)}")
+        if key not in known:
+            raise UserError(f"paramwise_cfg has no key '{key}' with {name}{nearest(key, known)}")
+    if by_layer:
+        return list(decayed_groups(model, options, paramwise))
     if paramwise:
         return list(groups(model, options, paramwise))
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -122,19 +117,54 @@ def multipliers(
     for key in sorted(sorted(custom), key=len, reverse=True):
         if key in name:
             return custom[key].get("lr_mult", 1.0), custom[key].get("decay_mult", 1.0)
-    is_norm = isinstance(module, NORMS)
+    if isinstance(module, NORMS):
+        return 1.0, paramwise.get("norm_decay_mult", 1.0)
     is_depthwise = isinstance(module, nn.Conv2d) and module.in_channels == module.groups > 1
-    rate = decay = 1.0
-    if name.endswith("bias") and not is_norm:
-        rate = paramwise.get("bias_lr_mult", 1.0)
-    if is_norm:
-        decay = paramwise.get("norm_decay_mult", 1.0)
-    elif is_depthwise:
-        decay = paramwise.get("dwconv_decay_mult", 1.0)
-        if name.endswith("bias") and "bias_decay_mult" in paramwise:
-            decay = paramwise["bias_decay_mult"]
-    elif name.endswith("bias"):
-        decay = paramwise.get("bias_decay_mult", 1.0)
-    if parameter.ndim == 1 and "flat_decay_mult" in paramwise and not is_norm and not name.endswith("bias"):
-        decay = paramwise["flat_decay_mult"]
-    return rate, decay
+    decay = paramwise.get("dwconv_decay_mult", 1.0) if is_depthwise else 1.0
+    if name.endswith("bias"):
+        return paramwise.get("bias_lr_mult", 1.0), paramwise.get("bias_decay_mult", decay)
+    return 1.0, paramwise.get("flat_decay_mult", decay) if parameter.ndim == 1 else decay
+
+
+def decayed_groups(model: nn.Module, options: dict[str, Any], paramwise: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """One group per depth, with and without weight decay; one-dimensional weights have none.
+
+    `paramwise` has `num_layers`, `decay_rate` and `decay_type` ("layer_wise", "stage_wise"). Raises UserError.
+    """
+    rate = paramwise.get("decay_rate", paramwise.get("layer_decay_rate"))
+    kind = paramwise.get("decay_type", "layer_wise")
+    if rate is None or "num_layers" not in paramwise:
+        raise UserError("paramwise_cfg needs num_layers and decay_rate with this constructor")
+    if kind not in DECAY_TYPES:
+        raise UserError(f"paramwise_cfg.decay_type: none is called '{kind}'{nearest(str(kind), DECAY_TYPES)}")
+    last = int(paramwise["num_layers"]) + 1
+    members: dict[tuple[int, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            decays = parameter.ndim > 1 and not name.endswith(".bias")
+            members.setdefault((depth(name, last, kind == "stage_wise"), decays), []).append(parameter)
+    for (layer, decays), parameters in members.items():
+        group: dict[str, Any] = {"params": parameters, "lr": options["lr"] * rate ** (last - layer)}
+        if not decays:
+            group["weight_decay"] = 0.0
+        yield group
+
+
+def depth(name: str, last: int, by_stage: bool) -> int:
+    """A weight's distance from the input: 0 for what reads the image, `last` for the head."""
+    if not name.startswith("backbone."):
+        return last
+    inner = name.removeprefix("backbone.")
+    if inner.startswith(("cls_token", "mask_token", "pos_embed", "patch_embed", "rel_pos_bias")):
+        return 0
+    if found := re.match(r"layers\.(\d+)\.", inner):
+        return int(found[1]) + 1
+    if found := re.match(r"downsample_layers\.(\d+)\.", inner):
+        stage = int(found[1])
+        return 0 if by_stage or stage == 0 else last - 1 if stage == 3 else stage + 1
+    if found := re.match(r"stages\.(\d+)\.(\d+)\.", inner):
+        stage, block = int(found[1]), int(found[2])
+        if by_stage or stage < 2:
+            return stage + 1
+        return 3 + block // 3 if stage == 2 else last - 1
+    return last

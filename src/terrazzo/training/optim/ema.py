@@ -1,4 +1,4 @@
-"""Averages of the weights, which are scored and saved instead of the trained ones."""
+"""Averages of the weights, which are scored and saved in place of the trained ones."""
 
 from __future__ import annotations
 

@@ -6,97 +6,86 @@ import bisect
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch.optim import Optimizer
 
 from terrazzo.errors import UserError, nearest
+from terrazzo.registry import check_arguments
 
 Curve = Callable[[float, int], float]  # (rate on entering, step since the beginning) -> rate
 
 
-def poly(length: int, *, power: float = 1.0, eta_min: float = 0.0, eta_min_ratio: float | None = None) -> Curve:
+def poly(rate: float, t: int, length: int, *, power: float = 1.0, eta_min: float = 0.0) -> float:
     """From the rate on entering down to `eta_min`, as (1 - t / T) ** power."""
     total = max(1, length - 1)
-
-    def curve(rate: float, t: int) -> float:
-        lowest = eta_min if eta_min_ratio is None else rate * eta_min_ratio
-        return (rate - lowest) * (1 - min(t, total) / total) ** power + lowest
-
-    return curve
+    return (rate - eta_min) * (1 - min(t, total) / total) ** power + eta_min
 
 
-def linear(length: int, *, start_factor: float = 1 / 3, end_factor: float = 1.0) -> Curve:
+def linear(rate: float, t: int, length: int, *, start_factor: float = 1 / 3, end_factor: float = 1.0) -> float:
     """A factor that grows from `start_factor` to `end_factor`: the usual warm-up."""
     total = max(1, length - 1)
-    return lambda rate, t: rate * (start_factor + (end_factor - start_factor) * min(t, total) / total)
+    return rate * (start_factor + (end_factor - start_factor) * min(t, total) / total)
 
 
-def constant(length: int, *, factor: float = 1 / 3) -> Curve:
+def constant(rate: float, t: int, length: int, *, factor: float = 1 / 3) -> float:
     """A factor that ends with the interval."""
-    return lambda rate, t: rate * factor if t < length - 1 else rate
+    return rate * factor if t < length - 1 else rate
 
 
-def cosine(length: int, *, T_max: int | None = None, eta_min: float = 0.0, eta_min_ratio: float | None = None) -> Curve:
+def cosine(rate: float, t: int, length: int, *, T_max: int | None = None, eta_min: float = 0.0) -> float:
     """Half a cosine from the rate on entering to `eta_min` (Loshchilov and Hutter, ICLR 2017)."""
-    period = T_max or length
-
-    def curve(rate: float, t: int) -> float:
-        lowest = eta_min if eta_min_ratio is None else rate * eta_min_ratio
-        return lowest + (rate - lowest) * (1 + math.cos(math.pi * min(t, length - 1) / period)) / 2
-
-    return curve
+    return eta_min + (rate - eta_min) * (1 + math.cos(math.pi * min(t, length - 1) / (T_max or length))) / 2
 
 
-def exponential_warmup(length: int, *, start_factor: float) -> Curve:
+def exponential_warmup(rate: float, t: int, length: int, *, start_factor: float) -> float:
     """A factor that grows from `start_factor` to 1 by the same ratio at every step."""
     total = max(1, length - 1)
-    return lambda rate, t: rate * start_factor ** (1 - min(t, total) / total)
+    return rate * start_factor ** (1 - min(t, total) / total)
 
 
 def cosine_restart(
+    rate: float,
+    t: int,
     length: int,
     *,
     periods: Sequence[int],
     restart_weights: Sequence[float] = (1,),
     eta_min: float = 0.0,
-    eta_min_ratio: float | None = None,
-) -> Curve:
+) -> float:
     """Half a cosine for each of `periods`, from `restart_weights` times the rate (Loshchilov and Hutter, ICLR 2017)."""
     if len(periods) != len(restart_weights):
         raise UserError("CosineRestartLR: periods and restart_weights must have the same length")
     ends = list(itertools.accumulate(periods))
-
-    def curve(rate: float, t: int) -> float:
-        which = min(bisect.bisect_right(ends, t), len(ends) - 1)
-        lowest = eta_min if eta_min_ratio is None else rate * eta_min_ratio
-        share = min((t - ends[which] + periods[which]) / periods[which], 1)
-        return lowest + restart_weights[which] * (rate - lowest) * (1 + math.cos(math.pi * share)) / 2
-
-    return curve
+    which = min(bisect.bisect_right(ends, t), len(ends) - 1)
+    share = min((t - ends[which] + periods[which]) / periods[which], 1)
+    return eta_min + restart_weights[which] * (rate - eta_min) * (1 + math.cos(math.pi * share)) / 2
 
 
-def step(length: int, *, step_size: int, gamma: float = 0.1, eta_min: float | None = None) -> Curve:
+def step(
+    rate: float, t: int, length: int, *, step_size: int, gamma: float = 0.1, eta_min: float | None = None
+) -> float:
     """`gamma` times the rate after every `step_size` steps, not below `eta_min`."""
-    lowest = -math.inf if eta_min is None else eta_min
-    return lambda rate, t: max(rate * gamma ** (min(t, length - 1) // step_size), lowest)
+    return max(rate * gamma ** (min(t, length - 1) // step_size), -math.inf if eta_min is None else eta_min)
 
 
-def multi_step(length: int, *, milestones: Sequence[int], gamma: float = 0.1, eta_min: float | None = None) -> Curve:
+def multi_step(
+    rate: float, t: int, length: int, *, milestones: Sequence[int], gamma: float = 0.1, eta_min: float | None = None
+) -> float:
     """`gamma` times the rate at each milestone, not below `eta_min`."""
-    lowest = -math.inf if eta_min is None else eta_min
-    return lambda rate, t: max(rate * gamma ** sum(mark <= min(t, length - 1) for mark in milestones), lowest)
+    passed = sum(mark <= min(t, length - 1) for mark in milestones)
+    return max(rate * gamma**passed, -math.inf if eta_min is None else eta_min)
 
 
-def exponential(length: int, *, gamma: float) -> Curve:
+def exponential(rate: float, t: int, length: int, *, gamma: float) -> float:
     """`gamma` times the rate at every step."""
-    return lambda rate, t: rate * gamma ** min(t, length - 1)
+    return rate * gamma ** min(t, length - 1)
 
 
-def inverse(length: int, *, gamma: float, power: float = 1.0) -> Curve:
+def inverse(rate: float, t: int, length: int, *, gamma: float, power: float = 1.0) -> float:
     """The rate over (1 + gamma * t) ** power."""
-    return lambda rate, t: rate * (1 + gamma * t) ** -power
+    return rate * (1 + gamma * t) ** -power
 
 
 def anneal(start: float, end: float, share: float, strategy: str) -> float:
@@ -107,6 +96,8 @@ def anneal(start: float, end: float, share: float, strategy: str) -> float:
 
 
 def one_cycle(
+    rate: float,
+    t: int,
     length: int,
     *,
     eta_max: float,
@@ -116,26 +107,20 @@ def one_cycle(
     div_factor: float = 25.0,
     final_div_factor: float = 1e4,
     three_phase: bool = False,
-) -> Curve:
+) -> float:
     """Up to `eta_max` and down to nearly nothing (Smith and Topin, 2017); the optimizer's own rate does not count."""
     last = (total_steps or length) - 1
     low, lowest = eta_max / div_factor, eta_max / div_factor / final_div_factor
     top = pct_start * (last + 1) - 1
-    marks = (
-        [(0.0, low), (top, eta_max), (2 * top, low), (last, lowest)]
-        if three_phase
-        else [(0.0, low), (top, eta_max), (last, lowest)]
-    )
-
-    def curve(rate: float, t: int) -> float:
-        which = next((i for i in range(1, len(marks)) if t <= marks[i][0]), len(marks) - 1)
-        (begin, start), (end, goal) = marks[which - 1], marks[which]
-        return anneal(start, goal, (min(t, end) - begin) / (end - begin), anneal_strategy)
-
-    return curve
+    marks = [(0.0, low), (top, eta_max), *([(2 * top, low)] if three_phase else []), (last, lowest)]
+    which = next((i for i in range(1, len(marks)) if t <= marks[i][0]), len(marks) - 1)
+    (begin, start), (end, goal) = marks[which - 1], marks[which]
+    return anneal(start, goal, (min(t, end) - begin) / (end - begin), anneal_strategy)
 
 
 def cyclic(
+    rate: float,
+    t: int,
     length: int,
     *,
     target_ratio: Sequence[float] | float = (10, 1e-4),
@@ -143,24 +128,20 @@ def cyclic(
     step_ratio_up: float = 0.4,
     anneal_strategy: str = "cos",
     gamma: float = 1.0,
-) -> Curve:
+) -> float:
     """`cyclic_times` times up to `target_ratio[0]`, down to `target_ratio[1]` of the rate; peaks shrink by `gamma`."""
     ratios = (target_ratio, target_ratio / 1e5) if isinstance(target_ratio, (int, float)) else tuple(target_ratio)
     period = length // cyclic_times
     up = int(step_ratio_up * period)
-
-    def curve(rate: float, t: int) -> float:
-        cycle, t = divmod(t, period)
-        scale = gamma**cycle
-        peak = 1 - scale + ratios[0] * scale
-        if t < up:
-            return anneal(rate, rate * peak, t / up, anneal_strategy)
-        return anneal(rate * peak, rate * ratios[1], (t - up) / (period - up), anneal_strategy)
-
-    return curve
+    cycle, t = divmod(t, period)
+    scale = gamma**cycle
+    peak = 1 - scale + ratios[0] * scale
+    if t < up:
+        return anneal(rate, rate * peak, t / up, anneal_strategy)
+    return anneal(rate * peak, rate * ratios[1], (t - up) / (period - up), anneal_strategy)
 
 
-CURVES: dict[str, Callable[..., Curve]] = {
+CURVES: dict[str, Callable[..., float]] = {
     "PolyLR": poly,
     "PolyLRRatio": poly,
     "LinearLR": linear,
@@ -176,25 +157,9 @@ CURVES: dict[str, Callable[..., Curve]] = {
     "CyclicLR": cyclic,
 }
 FOREVER = 10**9
-IGNORED_KEYS = (
-    "type",
-    "verbose",
-    "last_step",
-    "param_name",
-    "by_epoch",
-    "begin",
-    "end",
-    "eps",
-    "convert_to_iter_based",
-)
-
-
+IGNORED_KEYS = ("verbose", "last_step", "param_name")
+INTERVAL_KEYS = ("by_epoch", "begin", "end", "eps", "convert_to_iter_based")
 PLATEAU = "ReduceOnPlateauLR"
-
-
-def kind_of(spec: Mapping[str, Any]) -> str:
-    """A schedule's name without its scope."""
-    return str(spec.get("type", "")).rpartition(".")[2]
 
 
 @dataclass
@@ -213,16 +178,6 @@ class Plateau:
     best: float | None = field(default=None, init=False)
     waited: int = field(default=0, init=False)
     resting: int = field(default=0, init=False)
-
-    @classmethod
-    def from_spec(cls, spec: Mapping[str, Any], where: str) -> Plateau:
-        """Read a config's entry. Raises UserError for an unknown argument."""
-        known = [item.name for item in fields(cls) if item.init]
-        options = {key: value for key, value in spec.items() if key not in IGNORED_KEYS}
-        for key in options:
-            if key not in known:
-                raise UserError(f"{where}: {PLATEAU} has no argument '{key}'{nearest(key, known)}")
-        return cls(**options)
 
     def note(self, result: Mapping[str, Any]) -> None:
         """Count a validation. Raises UserError if the metric is not among its results."""
@@ -256,16 +211,22 @@ class Schedule:
     ) -> None:
         self.base_rates = list(base_rates)
         self.steps_per_epoch = steps_per_epoch
-        entries = [(dict(spec), f"param_scheduler.{i}") for i, spec in enumerate(specs)]
-        self.plateaus = [Plateau.from_spec(spec, where) for spec, where in entries if kind_of(spec) == PLATEAU]
-        self.parts = [self._part(spec, where, max_steps) for spec, where in entries if kind_of(spec) != PLATEAU]
+        self.plateaus: list[Plateau] = []
+        self.parts: list[tuple[int, int, Curve]] = []  # first step, steps per unit, curve
+        for index, spec in enumerate(specs):
+            options = {key: value for key, value in spec.items() if key not in IGNORED_KEYS}
+            kind, where = str(options.pop("type", "")).rpartition(".")[2], f"param_scheduler.{index}"
+            if kind == PLATEAU:
+                options = {key: value for key, value in options.items() if key not in INTERVAL_KEYS}
+                check_arguments(Plateau, options, kind, where)
+                self.plateaus.append(Plateau(**options))
+            elif kind in CURVES:
+                self.parts.append(self._part(kind, options, where, max_steps))
+            else:
+                raise UserError(f"no schedule is called '{kind}' at {where}{nearest(kind, [*CURVES, PLATEAU])}")
 
-    def _part(self, options: dict[str, Any], where: str, max_steps: int) -> tuple[int, int, Curve]:
-        """(first step, steps per unit, curve)."""
-        kind = kind_of(options)
-        options.pop("type", None)
-        if kind not in CURVES:
-            raise UserError(f"{where}: no schedule is called '{kind}'{nearest(kind, [*CURVES, PLATEAU])}")
+    def _part(self, kind: str, options: dict[str, Any], where: str, max_steps: int) -> tuple[int, int, Curve]:
+        """Read a curve and its interval."""
         by_epoch, convert = options.pop("by_epoch", True), options.pop("convert_to_iter_based", False)
         unit = self.steps_per_epoch if by_epoch else 1
         begin, end = options.pop("begin", 0), options.pop("end", None)
@@ -274,14 +235,16 @@ class Schedule:
         if end is None:
             end = FOREVER if kind in ("StepLR", "MultiStepLR", "ExponentialLR") else max(1, max_steps // unit)
         end += bool(options.pop("include_end", False))
-        for key in ("verbose", "last_step", "param_name"):
-            options.pop(key, None)
-        try:
-            return begin * unit, unit, CURVES[kind](max(1, end - begin), **options)
-        except TypeError as problem:
-            raise UserError(
-                f"{where}: {kind} does not take these arguments: {str(problem).partition('() ')[2]}"
-            ) from None
+        options["length"] = max(1, end - begin)
+        ratio = options.pop("eta_min_ratio", None)  # of the rate on entering
+        options |= {"eta_min": 0.0} if ratio is not None else {}
+        check_arguments(CURVES[kind], {"rate": 1.0, "t": 0} | options, kind, where)
+
+        def curve(rate: float, t: int) -> float:
+            return CURVES[kind](rate, t, **(options if ratio is None else options | {"eta_min": rate * ratio}))
+
+        curve(1.0, 0)  # raises UserError for values that do not fit together
+        return begin * unit, unit, curve
 
     def rates(self, step: int) -> list[float]:
         """The learning rate of each parameter group for optimizer step `step`, counted from 0."""

@@ -1,8 +1,10 @@
-"""A model's memory: device, layout, and activation checkpointing (Chen et al., 2016)."""
+"""A model on its device: torch's algorithms, memory layout, and activation checkpointing (Chen et al., 2016)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -12,6 +14,23 @@ from torch.utils.checkpoint import checkpoint
 
 from terrazzo.config.experiment import RunSettings
 from terrazzo.errors import UserError
+
+
+@contextmanager
+def chosen_algorithms(settings: RunSettings) -> Iterator[None]:
+    """Let torch use the algorithms of the settings inside; most choices concern GPUs only."""
+    cudnn = torch.backends.cudnn
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    searched = cudnn.benchmark
+    if settings.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read by cuBLAS at its first product
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    cudnn.benchmark = settings.cudnn_benchmark and not settings.deterministic
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        cudnn.benchmark = searched
 
 
 def move_to_device(model: nn.Module, settings: RunSettings, device: torch.device, info: Callable[[str], Any]) -> None:
