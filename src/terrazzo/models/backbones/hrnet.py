@@ -13,11 +13,20 @@ from torch import Tensor, nn
 
 from terrazzo.errors import UserError, nearest
 from terrazzo.models.backbones.base import FreezableBackbone
-from terrazzo.models.backbones.hrnet_weights import NAMINGS
 from terrazzo.models.backbones.resnet import BasicBlock, Block, Bottleneck, zero_last_norms
 from terrazzo.models.layers import Spec, Upsample, build_conv, build_norm, norm_name, resize
 from terrazzo.models.layers.init import init_kaiming
+from terrazzo.models.naming import Naming
 from terrazzo.registry import MODELS
+
+NAMINGS = (
+    Naming(
+        "the HRNet release or timm",
+        mark=r"incre_modules\.0\.0\.conv1\.weight",
+        drop=r"incre_modules\.|downsamp_modules\.|final_layer\.|classifier\.",
+    ),
+)
+
 
 BLOCKS: dict[str, type[Block]] = {"BASIC": BasicBlock, "BOTTLENECK": Bottleneck}
 

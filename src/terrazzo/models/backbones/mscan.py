@@ -7,13 +7,22 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from terrazzo.models.backbones.mscan_weights import NAMINGS
 from terrazzo.models.layers import Spec, build_activation, build_norm
-from terrazzo.models.layers.drop import DropPath, drop_path_rates
 from terrazzo.models.layers.init import init_convolutions
-from terrazzo.models.layers.patch_embed import pair
-from terrazzo.models.layers.tokens import lay_for_depthwise
+from terrazzo.models.layers.tokens import lay_for_depthwise, pair
+from terrazzo.models.layers.training import DropPath, drop_path_rates
+from terrazzo.models.naming import Naming
 from terrazzo.registry import MODELS
+
+NAMINGS = (
+    Naming(
+        "the SegNeXt release",
+        mark=r"block1\.0\.mlp\.dwconv\.dwconv\.weight",
+        rules=((r"\.dwconv\.dwconv\.", ".dwconv."),),
+        drop=r"head\.",
+    ),
+)
+
 
 Size = int | Sequence[int]
 

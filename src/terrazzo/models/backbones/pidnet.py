@@ -6,8 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from terrazzo.models.backbones.ddrnet import DAPPM, RELU, BasicBlock, Bottleneck, ResidualBlock
-from terrazzo.models.backbones.ddrnet_weights import PIDNET_NAMINGS
+from terrazzo.models.backbones.ddrnet import DAPPM, PIDNET_NAMINGS, RELU, BasicBlock, Bottleneck, ResidualBlock
 from terrazzo.models.layers import ConvBlock, Spec, resize
 from terrazzo.registry import MODELS
 

@@ -10,12 +10,28 @@ from torch import Tensor, nn
 
 from terrazzo.errors import UserError, nearest
 from terrazzo.models.backbones.base import FreezableBackbone
-from terrazzo.models.backbones.poolformer_weights import NAMINGS
 from terrazzo.models.layers import Spec, build_activation, build_norm
-from terrazzo.models.layers.drop import DropPath, drop_path_rates
 from terrazzo.models.layers.init import init_truncated
 from terrazzo.models.layers.tokens import lay_for_depthwise
+from terrazzo.models.layers.training import DropPath, drop_path_rates
+from terrazzo.models.naming import Naming
 from terrazzo.registry import MODELS
+
+NAMINGS = (
+    Naming("the PoolFormer release", mark=r"norm\.weight", rules=((r"^norm\.", "norm6."),), drop=r"head\."),
+    Naming(
+        "timm",
+        mark=r"stages\.0\.blocks\.0\.layer_scale1\.scale",
+        rules=(
+            (r"^stem\.conv\.", "patch_embed.proj."),
+            (r"^stages\.(\d)\.downsample\.conv\.", lambda match: f"network.{2 * int(match[1]) - 1}.proj."),
+            (r"^stages\.(\d)\.blocks\.", lambda match: f"network.{2 * int(match[1])}."),
+            (r"\.layer_scale([12])\.scale$", r".layer_scale_\1"),
+            (r"^head\.norm\.", "norm6."),
+        ),
+        drop=r"head\.fc\.",
+    ),
+)
 
 
 class Architecture(NamedTuple):

@@ -9,11 +9,33 @@ from torch import Tensor, nn
 
 from terrazzo.errors import UserError
 from terrazzo.models.backbones.base import FreezableBackbone
-from terrazzo.models.backbones.resnet_weights import NAMINGS
 from terrazzo.models.layers import Spec, build_conv, build_norm, maybe_checkpoint, norm_name
+from terrazzo.models.layers.context_block import build_plugin
 from terrazzo.models.layers.init import init_kaiming, init_zeros
-from terrazzo.models.layers.plugins import build_plugin
+from terrazzo.models.naming import Naming
 from terrazzo.registry import MODELS
+
+CLASSIFIER = r"fc\.|head\.|neck\."
+
+NAMINGS = (
+    Naming(
+        "timm or the ResNeSt release (a deep stem)",
+        mark=r"conv1\.0\.weight",
+        rules=((r"^conv1\.", "stem."), (r"^bn1\.", "stem.7.")),
+        drop=CLASSIFIER,
+    ),
+    Naming(
+        "MMPretrain (a deep stem)",
+        mark=r"stem\.0\.conv\.weight",
+        rules=(
+            (r"^stem\.(\d)\.conv\.", lambda match: f"stem.{3 * int(match[1])}."),
+            (r"^stem\.(\d)\.bn\.", lambda match: f"stem.{3 * int(match[1]) + 1}."),
+        ),
+        drop=CLASSIFIER,
+    ),
+    Naming("torchvision or timm", mark=r"fc\.weight", drop=CLASSIFIER),
+)
+
 
 POSITIONS = ("after_conv1", "after_conv2", "after_conv3")  # where plugins go in a bottleneck
 

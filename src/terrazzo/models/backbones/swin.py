@@ -11,17 +11,67 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from terrazzo.models.backbones.base import FreezableBackbone
-from terrazzo.models.backbones.swin_weights import NAMINGS
 from terrazzo.models.layers import Spec, build_norm, resize
-from terrazzo.models.layers.drop import DropPath, drop_path_rates
 from terrazzo.models.layers.init import init_transformer
-from terrazzo.models.layers.patch_embed import PatchEmbed, pair
-from terrazzo.models.layers.position import resize_learned, resize_position_embedding
-from terrazzo.models.layers.tokens import Grid, as_map
+from terrazzo.models.layers.tokens import Grid, PatchEmbed, as_map, pair, resize_learned, resize_position_embedding
+from terrazzo.models.layers.training import DropPath, drop_path_rates
 from terrazzo.models.layers.transformer import FeedForward, PreNormLayer
 from terrazzo.models.layers.window import WindowPlan, Windows, per_image, separate
+from terrazzo.models.naming import Naming, Weights, shifted
 from terrazzo.registry import MODELS
 from terrazzo.system.arithmetic import ceil_div
+
+
+def neighbours_last(weights: Weights, original: Weights) -> Weights:
+    """Reorder patch merging: there neighbours follow each other column by column, each with all its channels; here the
+    channels come first, each with its neighbours row by row."""
+    return {
+        name: value.unflatten(-1, (2, 2, -1)).transpose(-1, -3).flatten(-3) if ".downsample." in name else value
+        for name, value in weights.items()
+    }
+
+
+ATTENTION = (r"\.attn\.(?=relative_position_bias_table|qkv|proj)", ".attn.w_msa.")
+MLP = ((r"\.mlp\.(fc1|0)\.", ".ffn.layers.0.0."), (r"\.mlp\.(fc2|3)\.", ".ffn.layers.1."))
+COMMON = (
+    (r"^patch_embed\.proj\.", "patch_embed.projection."),
+    (r"^layers\.(\d)\.blocks\.", r"stages.\1.blocks."),
+    ATTENTION,
+    *MLP,
+    (r"^norm\.", "norm3."),
+)
+
+NAMINGS = (
+    Naming(
+        "timm",
+        mark=r"layers\.3\.downsample\.reduction\.weight",
+        rules=(shifted(r"^layers\.(\d)\.downsample\.", "stages.{}.downsample.", -1), *COMMON),
+        drop=r"head\.|.*\.attn_mask$",
+        finish=neighbours_last,
+    ),
+    Naming(
+        "Microsoft's release",
+        mark=r"layers\.0\.blocks\.0\.attn\.qkv\.weight",
+        rules=((r"^layers\.(\d)\.downsample\.", r"stages.\1.downsample."), *COMMON),
+        drop=r"head\.|.*\.attn_mask$",
+        finish=neighbours_last,
+    ),
+    Naming(
+        "torchvision",
+        mark=r"features\.1\.0\.attn\.qkv\.weight",
+        rules=(
+            (r"^features\.0\.0\.", "patch_embed.projection."),
+            (r"^features\.0\.2\.", "patch_embed.norm."),
+            (r"^features\.([1357])\.", lambda match: f"stages.{int(match[1]) // 2}.blocks."),
+            (r"^features\.([246])\.", lambda match: f"stages.{int(match[1]) // 2 - 1}.downsample."),
+            ATTENTION,
+            *MLP,
+            (r"^norm\.", "norm3."),
+        ),
+        drop=r"head\.",
+        finish=neighbours_last,
+    ),
+)
 
 
 class WindowAttention(nn.Module):

@@ -1,4 +1,4 @@
-"""The base of all losses; weighting and averaging of a loss map."""
+"""The base of all losses, weighting and averaging of a loss map, and pixel accuracy."""
 
 from __future__ import annotations
 
@@ -54,3 +54,15 @@ def class_weights(values: Any, like: Tensor) -> Tensor | None:
     if isinstance(values, str):
         raise UserError(f"class_weight={values!r} is computed when training starts; elsewhere give a list of numbers")
     return None if values is None else torch.as_tensor(values, dtype=like.dtype, device=like.device)
+
+
+@torch.no_grad()
+def accuracy(logits: Tensor, labels: Tensor, ignore_index: int = 255, threshold: float = 0.3) -> Tensor:
+    """Return the percentage of labelled pixels classified correctly; one channel of logits is a foreground score."""
+    valid = labels != ignore_index
+    if logits.shape[1] == 1:
+        right = (logits[:, 0].sigmoid() > threshold) == labels.bool()
+    else:  # the label's own logit is the highest: much cheaper than an argmax
+        own = logits.gather(1, torch.where(valid, labels, 0).unsqueeze(1)).squeeze(1)
+        right = own >= logits.amax(1)
+    return 100.0 * (right & valid).sum() / valid.sum().clamp(min=1)

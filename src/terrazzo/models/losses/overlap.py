@@ -1,4 +1,4 @@
-"""Dice loss (Milletari et al., 3DV 2016), in the two published definitions."""
+"""Losses of overlap: Dice (Milletari et al., 3DV 2016) in two published definitions, and Tversky."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from terrazzo.errors import UserError
 from terrazzo.models.losses.base import SegmentationLoss, class_weights, one_hot, reduce
 from terrazzo.registry import MODELS
 
@@ -92,3 +93,48 @@ class DiceLoss(SegmentationLoss):
         if self.ignored_class is not None and self.ignored_class < num_classes:
             dice = dice[:, torch.arange(num_classes, device=logits.device) != self.ignored_class]
         return reduce(dice if weights is None else dice * weights, None, self.reduction)
+
+
+@MODELS.register
+class TverskyLoss(SegmentationLoss):
+    """1 - Tversky index (Salehi et al., MLMI 2017) of each class in each image, averaged.
+
+    The index is TP / (TP + alpha * FP + beta * FN), softly counted. A class of the number `ignore_index` is skipped.
+    Raises UserError unless alpha + beta is 1.
+    """
+
+    def __init__(
+        self,
+        *,
+        smooth: float = 1,
+        class_weight: Sequence[float] | None = None,
+        loss_weight: float = 1.0,
+        ignore_index: int = 255,
+        alpha: float = 0.3,
+        beta: float = 0.7,
+        loss_name: str = "loss_tversky",
+    ) -> None:
+        super().__init__(loss_weight=loss_weight, loss_name=loss_name)
+        if abs(alpha + beta - 1) > 1e-6:
+            raise UserError(f"TverskyLoss: alpha={alpha} and beta={beta} must add up to 1")
+        self.smooth, self.alpha, self.beta = smooth, alpha, beta
+        self.class_weight = class_weight
+        self.ignored_class = ignore_index
+
+    def forward(
+        self, logits: Tensor, labels: Tensor, *, weight: Tensor | None = None, ignore_index: int = 255
+    ) -> Tensor:
+        labels = torch.where(labels == self.ignored_class, ignore_index, labels)
+        truth, valid = one_hot(labels, logits.shape[1], ignore_index)
+        counted = (valid if weight is None else valid * weight).unsqueeze(1)
+        probability = logits.softmax(1)
+        hit = (probability * truth * counted).flatten(2).sum(2)  # N, K
+        predicted = (probability * counted).flatten(2).sum(2)
+        actual = (truth * counted).flatten(2).sum(2)
+        size = hit + self.alpha * (predicted - hit) + self.beta * (actual - hit)
+        values = (1 - (hit + self.smooth) / (size + self.smooth)).mean(0)  # K
+        per_class = class_weights(self.class_weight, logits)
+        if per_class is not None:
+            values = values * per_class
+        kept = torch.arange(len(values), device=values.device) != self.ignored_class
+        return self.loss_weight * (values * kept).mean()
