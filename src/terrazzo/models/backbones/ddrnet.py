@@ -34,10 +34,7 @@ STEM = (
     (r"^layer1\.", "stem.2."),
     (r"^layer2\.", "stem.4."),
 )
-BLOCKS = (
-    (r"(?<=\.)conv([123])\.weight$", r"conv\1.conv.weight"),
-    (r"(?<=\.)bn([123])\.", r"conv\1.bn."),
-)
+BLOCKS = ((r"(?<=\.)conv([123])\.weight$", r"conv\1.conv.weight"), (r"(?<=\.)bn([123])\.", r"conv\1.bn."))
 POOLING = (
     (r"^spp\.(scale0|compression|shortcut|scale_process)\.0\.", r"spp.\1.bn."),
     (r"^spp\.(scale0|compression|shortcut|scale_process)\.2\.", r"spp.\1.conv."),
@@ -168,13 +165,7 @@ class DAPPM(nn.Module):
     grouped = False
 
     def __init__(
-        self,
-        in_channels: int,
-        branch_channels: int,
-        out_channels: int,
-        *,
-        norm_cfg: Spec,
-        act_cfg: Spec,
+        self, in_channels: int, branch_channels: int, out_channels: int, *, norm_cfg: Spec, act_cfg: Spec
     ) -> None:
         super().__init__()
 

@@ -29,10 +29,7 @@ def by_attention(weights: Weights, original: Weights) -> Weights:
     return renamed
 
 
-QUERIES = (
-    (r"\.attn\.q\.(\w+)$", r".attn.attn.in_proj_\1#0"),
-    (r"\.attn\.kv\.(\w+)$", r".attn.attn.in_proj_\1#1"),
-)
+QUERIES = ((r"\.attn\.q\.(\w+)$", r".attn.attn.in_proj_\1#0"), (r"\.attn\.kv\.(\w+)$", r".attn.attn.in_proj_\1#1"))
 
 NAMINGS = (
     Naming(

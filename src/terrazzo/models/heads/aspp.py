@@ -50,10 +50,7 @@ class DepthwiseSeparableASPPHead(ASPPHead):
         if c1_in_channels > 0:
             self.c1_bottleneck = self.conv_block(c1_in_channels, c1_channels, 1)
         fused = self.channels + (c1_channels if c1_in_channels > 0 else 0)
-        self.sep_bottleneck = nn.Sequential(
-            self.separable(fused, padding=1),
-            self.separable(self.channels, padding=1),
-        )
+        self.sep_bottleneck = nn.Sequential(self.separable(fused, padding=1), self.separable(self.channels, padding=1))
 
     def separable(self, in_channels: int, **options: Any) -> DepthwiseSeparableConvBlock:
         return DepthwiseSeparableConvBlock(

@@ -173,11 +173,7 @@ class IterativeDecodeHead(nn.Module):
     """
 
     def __init__(
-        self,
-        *,
-        num_stages: int,
-        kernel_generate_head: DecodeHead,
-        kernel_update_head: Sequence[KernelUpdateHead],
+        self, *, num_stages: int, kernel_generate_head: DecodeHead, kernel_update_head: Sequence[KernelUpdateHead]
     ) -> None:
         super().__init__()
         if num_stages != len(kernel_update_head):

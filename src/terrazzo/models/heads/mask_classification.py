@@ -126,11 +126,7 @@ class MaskFormerHead(MaskClassificationHead):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        last, feat_channels, out_channels = (
-            kwargs["in_channels"][-1],
-            kwargs["feat_channels"],
-            kwargs["out_channels"],
-        )
+        last, feat_channels, out_channels = (kwargs["in_channels"][-1], kwargs["feat_channels"], kwargs["out_channels"])
         self.transformer_decoder = from_config(QueryDecoder, transformer_decoder, "transformer_decoder")
         width = self.transformer_decoder.embed_dims
         projected = enforce_decoder_input_project or last != width

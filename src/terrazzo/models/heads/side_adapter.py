@@ -107,10 +107,7 @@ class SideAdapterNetwork(nn.Module):
         )
         self.encode_layers = nn.ModuleList(
             TransformerEncoderLayer(
-                embed_dims,
-                cfg_encoder["num_heads"],
-                int(cfg_encoder["mlp_ratio"] * embed_dims),
-                norm_cfg=norm_cfg,
+                embed_dims, cfg_encoder["num_heads"], int(cfg_encoder["mlp_ratio"] * embed_dims), norm_cfg=norm_cfg
             )
             for _ in range(self.depth)
         )

@@ -8,11 +8,7 @@ from terrazzo.models.layers.resize import Upsample, resize
 from terrazzo.models.layers.spec import Spec
 from terrazzo.models.layers.tokens import PatchEmbed, resize_learned, resize_position_embedding, to_map
 from terrazzo.models.layers.training import DropPath, drop_path_rates, maybe_checkpoint
-from terrazzo.models.layers.transformer import (
-    FeedForward,
-    MultiheadAttention,
-    TransformerEncoderLayer,
-)
+from terrazzo.models.layers.transformer import FeedForward, MultiheadAttention, TransformerEncoderLayer
 
 __all__ = [
     "ConvBlock",

@@ -89,13 +89,7 @@ class QueryDecoderLayer(nn.Module):
         self.norms = nn.ModuleList(build_norm(norm_cfg, self.self_attn.attn.embed_dim) for _ in range(3))
 
     def forward(
-        self,
-        query: Tensor,
-        memory: Tensor,
-        *,
-        query_pos: Tensor,
-        memory_pos: Tensor,
-        mask: Tensor | None = None,
+        self, query: Tensor, memory: Tensor, *, query_pos: Tensor, memory_pos: Tensor, mask: Tensor | None = None
     ) -> Tensor:
         """Query (N, Q, C), memory (N, L, C) -> (N, Q, C); `mask` (N, 1, Q, L) is True where a query may attend."""
         if self.cross_first:
@@ -112,13 +106,7 @@ class QueryDecoderLayer(nn.Module):
         return norm(query + self.self_attn(located, located, query))
 
     def attend_to_map(
-        self,
-        query: Tensor,
-        memory: Tensor,
-        query_pos: Tensor,
-        memory_pos: Tensor,
-        mask: Tensor | None,
-        norm: nn.Module,
+        self, query: Tensor, memory: Tensor, query_pos: Tensor, memory_pos: Tensor, mask: Tensor | None, norm: nn.Module
     ) -> Tensor:
         """The queries attend to the map."""
         return norm(query + self.cross_attn(query + query_pos, memory + memory_pos, memory, mask=mask))

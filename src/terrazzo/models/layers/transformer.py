@@ -144,12 +144,7 @@ class TransformerEncoderLayer(nn.Module):
         )
         self.ln2 = build_norm(norm_cfg, embed_dims)
         self.ffn = FeedForward(
-            embed_dims,
-            feedforward_channels,
-            num_fcs=num_fcs,
-            act_cfg=act_cfg,
-            drop=drop_rate,
-            drop_path=drop_path_rate,
+            embed_dims, feedforward_channels, num_fcs=num_fcs, act_cfg=act_cfg, drop=drop_rate, drop_path=drop_path_rate
         )
 
     def residuals(self, x: Tensor) -> Tensor:

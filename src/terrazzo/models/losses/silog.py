@@ -18,12 +18,7 @@ class SiLogLoss(SegmentationLoss):
     """
 
     def __init__(
-        self,
-        *,
-        reduction: str = "mean",
-        loss_weight: float = 1.0,
-        eps: float = 1e-4,
-        loss_name: str = "loss_silog",
+        self, *, reduction: str = "mean", loss_weight: float = 1.0, eps: float = 1e-4, loss_name: str = "loss_silog"
     ) -> None:
         super().__init__(loss_weight=loss_weight, loss_name=loss_name)
         self.reduction = reduction
