@@ -2,45 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from terrazzo.errors import UserError
-from terrazzo.models.losses.base import SegmentationLoss, class_weights, one_hot, reduce
+from terrazzo.models.losses.base import SegmentationLoss, WeightedLoss, by_class, class_weights, one_hot, reduce
 from terrazzo.registry import MODELS
 
 
 @MODELS.register
-class CrossEntropyLoss(SegmentationLoss):
+class CrossEntropyLoss(WeightedLoss):
     """Cross-entropy with class weights.
 
     The mean is over all pixels, or with `avg_non_ignore` over those not ignored. With class weights it divides by
     the sum of the pixels' weights, or by their number with `weight_average="pixels"`.
     """
 
+    default_name = "loss_ce"
+
     def __init__(
         self,
         *,
         use_sigmoid: bool = False,
         use_mask: bool = False,
-        reduction: str = "mean",
-        class_weight: Sequence[float] | None = None,
         avg_non_ignore: bool = False,
         weight_average: str = "weights",
-        loss_weight: float = 1.0,
-        loss_name: str = "loss_ce",
+        **kwargs: Any,
     ) -> None:
-        super().__init__(loss_weight=loss_weight, loss_name=loss_name)
+        super().__init__(**kwargs)
         if use_sigmoid and use_mask:
             raise UserError("CrossEntropyLoss: use_sigmoid and use_mask are mutually exclusive; set one of them")
         self.compute = self.masks if use_mask else self.sigmoid if use_sigmoid else self.softmax
-        self.reduction = reduction
-        self.class_weight = class_weight
-        self.avg_non_ignore = avg_non_ignore
-        self.weight_average = weight_average
+        self.avg_non_ignore, self.weight_average = avg_non_ignore, weight_average
 
     def forward(
         self,
@@ -98,9 +94,7 @@ class CrossEntropyLoss(SegmentationLoss):
             target, valid = labels, torch.ones_like(labels[:, 0], dtype=torch.bool)
         else:
             target, valid = one_hot(labels, logits.shape[1], ignore_index)
-        per_class = class_weights(self.class_weight, logits)
-        if per_class is not None:
-            per_class = per_class.view(-1, *[1] * (logits.ndim - 2))
+        per_class = by_class(class_weights(self.class_weight, logits), logits)
         values = F.binary_cross_entropy_with_logits(logits, target.to(logits.dtype), per_class, reduction="none")
         counted = valid.unsqueeze(1).expand_as(values)
         weight = counted if weight is None else counted * weight.unsqueeze(1)
@@ -114,16 +108,11 @@ class BoundaryLoss(SegmentationLoss):
     Logits (N, 1, H, W); labels (N, H, W) are 1 at edges and 0 elsewhere; any other value is ignored.
     """
 
-    def __init__(self, *, loss_weight: float = 1.0, loss_name: str = "loss_boundary") -> None:
-        super().__init__(loss_weight=loss_weight, loss_name=loss_name)
+    default_name = "loss_boundary"
 
-    def forward(
-        self, logits: Tensor, labels: Tensor, *, weight: Tensor | None = None, ignore_index: int = 255
-    ) -> Tensor:
+    def measure(self, logits: Tensor, labels: Tensor, weight: Tensor | None, ignore_index: int) -> Tensor:
         edge, rest = labels == 1, labels == 0
         share = edge.sum() / (edge | rest).sum().clamp(min=1)  # of edges among the labelled pixels
         balance = edge * (1 - share) + rest * share
-        if weight is not None:
-            balance = balance * weight
         values = F.binary_cross_entropy_with_logits(logits[:, 0], edge.to(logits.dtype), reduction="none")
-        return self.loss_weight * torch.mean(values * balance)
+        return reduce(values * balance, weight, "mean")

@@ -6,6 +6,7 @@ Their type names have the scope of published configs: `mmdet.DiceLoss` is not th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch.distributed as dist
 import torch.nn.functional as F
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from terrazzo.errors import UserError
 from terrazzo.models.losses.base import class_weights, reduce
-from terrazzo.models.losses.overlap import dice_overlap
+from terrazzo.models.losses.regions import dice_overlap
 from terrazzo.registry import MODELS
 
 
@@ -43,12 +44,11 @@ class SetCrossEntropyLoss(SetLoss):
         *,
         use_sigmoid: bool = False,
         use_mask: bool = False,
-        reduction: str = "mean",
         class_weight: Sequence[float] | None = None,
         ignore_index: int = -100,
-        loss_weight: float = 1.0,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(reduction=reduction, loss_weight=loss_weight)
+        super().__init__(**kwargs)
         if use_mask:
             raise UserError("mmdet.CrossEntropyLoss: use_mask belongs to instance segmentation; set use_sigmoid=True")
         self.use_sigmoid, self.class_weight, self.ignore_index = use_sigmoid, class_weight, ignore_index
@@ -56,9 +56,8 @@ class SetCrossEntropyLoss(SetLoss):
     def values(self, logits: Tensor, targets: Tensor) -> Tensor:
         weights = class_weights(self.class_weight, logits)
         if self.use_sigmoid:
-            return F.binary_cross_entropy_with_logits(
-                logits, targets.to(logits.dtype), pos_weight=weights, reduction="none"
-            )
+            targets = targets.to(logits.dtype)
+            return F.binary_cross_entropy_with_logits(logits, targets, pos_weight=weights, reduction="none")
         return F.cross_entropy(logits, targets, weights, reduction="none", ignore_index=self.ignore_index)
 
 
@@ -71,12 +70,11 @@ class SetDiceLoss(SetLoss):
         *,
         use_sigmoid: bool = True,
         activate: bool = True,
-        reduction: str = "mean",
         naive_dice: bool = False,
-        loss_weight: float = 1.0,
         eps: float = 1e-3,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(reduction=reduction, loss_weight=loss_weight)
+        super().__init__(**kwargs)
         if activate and not use_sigmoid:
             raise UserError("mmdet.DiceLoss: with activate=True it needs use_sigmoid=True")
         self.activate, self.naive_dice, self.eps = activate, naive_dice, eps
@@ -91,16 +89,8 @@ class SetDiceLoss(SetLoss):
 class SetFocalLoss(SetLoss):
     """Focal loss (Lin et al., ICCV 2017) of logits and binary targets of the same shape."""
 
-    def __init__(
-        self,
-        *,
-        use_sigmoid: bool = True,
-        gamma: float = 2.0,
-        alpha: float = 0.25,
-        reduction: str = "mean",
-        loss_weight: float = 1.0,
-    ) -> None:
-        super().__init__(reduction=reduction, loss_weight=loss_weight)
+    def __init__(self, *, use_sigmoid: bool = True, gamma: float = 2.0, alpha: float = 0.25, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         if not use_sigmoid:
             raise UserError("mmdet.FocalLoss: only the form with use_sigmoid=True exists")
         self.gamma, self.alpha = gamma, alpha

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -21,8 +22,7 @@ class OHEMPixelSampler:
     """
 
     def __init__(self, *, thresh: float | None = None, min_kept: int = 100000) -> None:
-        self.thresh = thresh
-        self.min_kept = min_kept
+        self.thresh, self.min_kept = thresh, min_kept
 
     @torch.no_grad()
     def sample(self, logits: Tensor, labels: Tensor, loss_map: Callable[[], Tensor], ignore_index: int) -> Tensor:
@@ -58,6 +58,8 @@ class OhemCrossEntropy(SegmentationLoss):
     Online hard example mining (Shrivastava et al., CVPR 2016) as real-time networks train with it.
     """
 
+    default_name = "loss_ohem"
+
     def __init__(
         self,
         *,
@@ -65,18 +67,13 @@ class OhemCrossEntropy(SegmentationLoss):
         thres: float = 0.7,
         min_kept: int = 100000,
         class_weight: Sequence[float] | None = None,
-        loss_weight: float = 1.0,
-        loss_name: str = "loss_ohem",
+        **kwargs: Any,
     ) -> None:
-        super().__init__(loss_weight=loss_weight, loss_name=loss_name)
-        self.ignore_label = ignore_label
-        self.thres = thres
-        self.min_kept = max(1, min_kept)
-        self.class_weight = class_weight
+        super().__init__(**kwargs)
+        self.ignore_label, self.class_weight = ignore_label, class_weight
+        self.thres, self.min_kept = thres, max(1, min_kept)
 
-    def forward(
-        self, logits: Tensor, labels: Tensor, *, weight: Tensor | None = None, ignore_index: int = 255
-    ) -> Tensor:
+    def measure(self, logits: Tensor, labels: Tensor, weight: Tensor | None, ignore_index: int) -> Tensor:
         valid = (labels != ignore_index) & (labels != self.ignore_label)
         target = torch.where(valid, labels, 0)
         values = F.cross_entropy(logits, target, class_weights(self.class_weight, logits), reduction="none")[valid]
@@ -85,4 +82,4 @@ class OhemCrossEntropy(SegmentationLoss):
         with torch.no_grad():
             probability = logits.softmax(1).gather(1, target.unsqueeze(1)).squeeze(1)[valid]
             hard = hardest(probability, self.min_kept, self.thres)
-        return self.loss_weight * values[hard].sum() / hard.sum().clamp(min=1)
+        return values[hard].sum() / hard.sum().clamp(min=1)
