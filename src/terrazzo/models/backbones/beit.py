@@ -230,7 +230,6 @@ class BEiT(nn.Module):
         patch_norm: bool = False,
         final_norm: bool = False,
         num_fcs: int = 2,
-        norm_eval: bool = False,  # layer norm is the same in training and evaluation
         init_values: float | None = 0.1,
         with_cp: bool = False,
     ) -> None:

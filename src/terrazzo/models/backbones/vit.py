@@ -137,7 +137,6 @@ class VisionTransformer(nn.Module):
         final_norm: bool = False,
         interpolate_mode: str = "bicubic",
         num_fcs: int = 2,
-        norm_eval: bool = False,  # layer norm is the same in training and evaluation
         with_cp: bool = False,
         frozen_exclude: Sequence[str] = ("all",),
     ) -> None:

@@ -181,7 +181,6 @@ class Mask2FormerHead(MaskClassificationHead):
         positional_encoding: Spec,
         num_transformer_feat_level: int = 3,
         enforce_decoder_input_project: bool = False,
-        strides: Sequence[int] | None = None,  # set by published configs; sampling points are relative to each map
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)

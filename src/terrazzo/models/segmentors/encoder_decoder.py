@@ -36,7 +36,6 @@ class EncoderDecoder(nn.Module):
         neck: nn.Module | None = None,
         auxiliary_head: DecodeHead | Sequence[DecodeHead] | None = None,
         data_preprocessor: Preprocess | None = None,
-        train_cfg: Spec | None = None,
         test_cfg: Spec | None = None,
     ) -> None:
         super().__init__()

@@ -134,7 +134,6 @@ class MultimodalEncoderDecoder(EncoderDecoder):
         asymetric_input: bool = True,
         encoder_resolution: float | None = None,
         data_preprocessor: Preprocess | None = None,
-        train_cfg: Spec | None = None,
         test_cfg: Spec | None = None,
     ) -> None:
         nn.Module.__init__(self)  # its parts have other names than a backbone's
