@@ -18,7 +18,8 @@ from terrazzo.registry import MODELS, SCOPE_KEY, check_arguments
 def build_model(config: Any, vocabulary: str | None = None) -> nn.Module:
     """Build a model with random weights from a Config or a model dict; `vocabulary="0.x"` upgrades a bare 0.x dict.
 
-    `pretrained`, `init_cfg` and arguments without an effect here are dropped. Raises UserError for an unknown type or argument.
+    `pretrained`, `init_cfg` and arguments without an effect are dropped. Raises UserError for an unknown type or
+    argument.
     """
     spec = config.to_dict() if hasattr(config, "to_dict") else copy.deepcopy(dict(config))
     check_custom(config)
