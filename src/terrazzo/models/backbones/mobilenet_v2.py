@@ -142,10 +142,4 @@ class MobileNetV2(FreezableBackbone):
             yield from (getattr(self, name) for name in self.stages[: self.frozen_stages])
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        x = self.conv1(x)
-        outputs = []
-        for index, name in enumerate(self.stages):
-            x = getattr(self, name)(x)
-            if index in self.out_indices:
-                outputs.append(x)
-        return tuple(outputs)
+        return self.run_stages(self.conv1(x))

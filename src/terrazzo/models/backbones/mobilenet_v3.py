@@ -210,16 +210,11 @@ class MobileNetV3(FreezableBackbone):
 
         # closing convolution
         self.add_module(f"layer{len(blocks) + 1}", ConvBlock(width, last_channels, 1, conv_cfg=conv_cfg, **style))
-        self.layers = [f"layer{number}" for number in range(len(blocks) + 2)]
+        self.stages = [f"layer{number}" for number in range(len(blocks) + 2)]
 
     def frozen_parts(self) -> Iterable[nn.Module]:
         """The layers up to number `frozen_stages`."""
-        return (getattr(self, name) for name in self.layers[: self.frozen_stages + 1])
+        return (getattr(self, name) for name in self.stages[: self.frozen_stages + 1])
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        outputs = []
-        for index, name in enumerate(self.layers):
-            x = getattr(self, name)(x)
-            if index in self.out_indices:
-                outputs.append(x)
-        return tuple(outputs)
+        return self.run_stages(x)
