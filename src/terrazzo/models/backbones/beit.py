@@ -162,17 +162,12 @@ class BEiTLayer(nn.Module):
     def __init__(
         self,
         embed_dims: int,
-        num_heads: int,
-        feedforward_channels: int,
-        grid: Grid,
+        attn: BEiTAttention,
+        ffn: FeedForward,
         *,
-        bias: bool | str,
-        attn_drop_rate: float,
         drop_path_rate: float,
-        num_fcs: int,
-        act_cfg: Spec,
-        norm_cfg: Spec,
         init_values: float | None,
+        norm_cfg: Spec,
         with_cp: bool,
     ) -> None:
         super().__init__()
@@ -181,9 +176,9 @@ class BEiTLayer(nn.Module):
             scales = None if init_values is None else nn.Parameter(torch.full((embed_dims,), float(init_values)))
             self.register_parameter(name, scales)
         self.ln1 = build_norm(norm_cfg, embed_dims)
-        self.attn = BEiTAttention(embed_dims, num_heads, grid, bias=bias, attn_drop=attn_drop_rate)
+        self.attn = attn
         self.ln2 = build_norm(norm_cfg, embed_dims)
-        self.ffn = FeedForward(embed_dims, feedforward_channels, num_fcs=num_fcs, act_cfg=act_cfg)
+        self.ffn = ffn
         self.drop_path = DropPath(drop_path_rate)
 
     def residuals(self, x: Tensor, grid: Grid, index: Tensor) -> Tensor:
@@ -243,32 +238,17 @@ class BEiT(nn.Module):
 
         # embedding
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dims))
-        self.patch_embed = PatchEmbed(
-            in_channels=in_channels,
-            embed_dims=embed_dims,
-            kernel_size=patch_size,
-            padding="corner",
-            norm_cfg=norm_cfg if patch_norm else None,
-        )
+        patch_norm_cfg = norm_cfg if patch_norm else None
+        self.patch_embed = PatchEmbed(in_channels, embed_dims, patch_size, padding="corner", norm_cfg=patch_norm_cfg)
 
         # layers
-        layers = [
-            BEiTLayer(
-                embed_dims,
-                num_heads,
-                int(mlp_ratio * embed_dims),
-                self.grid,
-                bias=self.full_bias or ("qv_bias" if qv_bias else False),
-                attn_drop_rate=attn_drop_rate,
-                drop_path_rate=rate,
-                num_fcs=num_fcs,
-                act_cfg=act_cfg,
-                norm_cfg=norm_cfg,
-                init_values=init_values,
-                with_cp=with_cp,
-            )
-            for rate in drop_path_rates(drop_path_rate, num_layers)
-        ]
+        bias = self.full_bias or ("qv_bias" if qv_bias else False)
+        options: Spec = {"init_values": init_values, "norm_cfg": norm_cfg, "with_cp": with_cp}
+        layers = []
+        for rate in drop_path_rates(drop_path_rate, num_layers):
+            attn = BEiTAttention(embed_dims, num_heads, self.grid, bias=bias, attn_drop=attn_drop_rate)
+            ffn = FeedForward(embed_dims, int(mlp_ratio * embed_dims), num_fcs=num_fcs, act_cfg=act_cfg)
+            layers.append(BEiTLayer(embed_dims, attn, ffn, drop_path_rate=rate, **options))
         self.layers = nn.ModuleList(layers)
         self.ln1 = build_norm(norm_cfg, embed_dims) if final_norm else None
 

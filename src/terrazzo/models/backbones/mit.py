@@ -119,32 +119,19 @@ class MixVisionTransformer(nn.Module):
         # stages: patch embedding, layers, norm
         rates = iter(drop_path_rates(drop_path_rate, sum(num_layers)))
         self.layers = nn.ModuleList()
+        attention: Spec = {"attn_drop": attn_drop_rate, "proj_drop": drop_rate, "qkv_bias": qkv_bias}
         width = in_channels
         for stage in range(num_stages):
             channels = embed_dims * num_heads[stage]
             patch = patch_sizes[stage]
-            embed = PatchEmbed(
-                in_channels=width,
-                embed_dims=channels,
-                kernel_size=patch,
-                stride=strides[stage],
-                padding=patch // 2,
-                norm_cfg=norm_cfg,
-            )
+            embed = PatchEmbed(width, channels, patch, strides[stage], padding=patch // 2, norm_cfg=norm_cfg)
+            attention |= {"sr_ratio": sr_ratios[stage], "norm_cfg": norm_cfg}
             blocks = nn.ModuleList()
             for _ in range(num_layers[stage]):
-                drops: Spec = {"drop_path": next(rates)}
-                attn = EfficientAttention(
-                    channels,
-                    num_heads[stage],
-                    attn_drop=attn_drop_rate,
-                    proj_drop=drop_rate,
-                    qkv_bias=qkv_bias,
-                    sr_ratio=sr_ratios[stage],
-                    norm_cfg=norm_cfg,
-                    **drops,
-                )
-                ffn = MixFeedForward(channels, int(mlp_ratio * channels), act_cfg=act_cfg, drop=drop_rate, **drops)
+                rate = next(rates)
+                attn = EfficientAttention(channels, num_heads[stage], drop_path=rate, **attention)
+                hidden = int(mlp_ratio * channels)
+                ffn = MixFeedForward(channels, hidden, act_cfg=act_cfg, drop=drop_rate, drop_path=rate)
                 blocks.append(MixTransformerLayer(channels, attn, ffn, norm_cfg=norm_cfg, with_cp=with_cp))
             self.layers.append(nn.ModuleList([embed, blocks, build_norm(norm_cfg, channels)]))
             width = channels

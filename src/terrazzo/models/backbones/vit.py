@@ -157,9 +157,9 @@ class VisionTransformer(nn.Module):
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dims))
         self.pos_embed = nn.Parameter(torch.zeros(1, self.grid[0] * self.grid[1] + 1, embed_dims))
         self.patch_embed = PatchEmbed(
-            in_channels=in_channels,
-            embed_dims=embed_dims,
-            kernel_size=patch_size,
+            in_channels,
+            embed_dims,
+            patch_size,
             padding=patch_pad,
             bias=patch_bias,
             norm_cfg=norm_cfg if patch_norm else None,

@@ -102,9 +102,7 @@ class SideAdapterNetwork(nn.Module):
         self.query_embed = nn.Parameter(torch.zeros(1, num_queries, embed_dims))
 
         # layers, and what adds the maps of CLIP
-        self.patch_embed = PatchEmbed(
-            in_channels=in_channels, embed_dims=embed_dims, kernel_size=patch_size, padding=0, bias=patch_bias
-        )
+        self.patch_embed = PatchEmbed(in_channels, embed_dims, patch_size, padding=0, bias=patch_bias)
         self.encode_layers = nn.ModuleList(
             TransformerEncoderLayer(
                 embed_dims, cfg_encoder["num_heads"], int(cfg_encoder["mlp_ratio"] * embed_dims), norm_cfg=norm_cfg

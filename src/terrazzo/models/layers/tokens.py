@@ -60,11 +60,11 @@ class PatchEmbed(nn.Module):
 
     def __init__(
         self,
-        *,
         in_channels: int = 3,
         embed_dims: int = 768,
         kernel_size: int | Sequence[int] = 16,
         stride: int | Sequence[int] | None = None,
+        *,
         padding: int | Sequence[int] | str = "corner",
         dilation: int | Sequence[int] = 1,
         bias: bool = True,
@@ -74,14 +74,10 @@ class PatchEmbed(nn.Module):
         if isinstance(padding, str) and padding not in ("corner", "same"):
             raise UserError(f"patch padding '{padding}' is unknown: give a number, 'corner' or 'same'")
         self.adaptive_padding = padding if isinstance(padding, str) else None
+        stride = kernel_size if stride is None else stride
+        border = 0 if isinstance(padding, str) else pair(padding)
         self.projection = nn.Conv2d(
-            in_channels,
-            embed_dims,
-            pair(kernel_size),
-            pair(kernel_size if stride is None else stride),
-            0 if isinstance(padding, str) else pair(padding),
-            pair(dilation),
-            bias=bias,
+            in_channels, embed_dims, pair(kernel_size), pair(stride), border, pair(dilation), bias=bias
         )
         self.norm = build_norm(norm_cfg, embed_dims) if norm_cfg is not None else None
 
