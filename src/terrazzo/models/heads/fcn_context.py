@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from terrazzo.models.heads.fcn import FCNHead
+from terrazzo.models.layers import Spec
 from terrazzo.models.layers.context_block import ContextBlock, DisentangledNonLocal, NonLocal
 from terrazzo.models.layers.self_attention import Scale
 from terrazzo.registry import MODELS
@@ -37,14 +38,8 @@ class NLHead(FCNContextHead):
         self, *, reduction: int = 2, use_scale: bool = True, mode: str = "embedded_gaussian", **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        self.nl_block = NonLocal(
-            self.channels,
-            reduction=reduction,
-            use_scale=use_scale,
-            mode=mode,
-            conv_cfg=self.conv_cfg,
-            norm_cfg=self.norm_cfg,
-        )
+        style: Spec = {"conv_cfg": self.conv_cfg, "norm_cfg": self.norm_cfg}
+        self.nl_block = NonLocal(self.channels, reduction=reduction, use_scale=use_scale, mode=mode, **style)
 
     def context(self, x: Tensor) -> Tensor:
         return self.nl_block(x)
@@ -64,15 +59,9 @@ class DNLHead(FCNContextHead):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.dnl_block = DisentangledNonLocal(
-            self.channels,
-            reduction=reduction,
-            use_scale=use_scale,
-            mode=mode,
-            temperature=temperature,
-            conv_cfg=self.conv_cfg,
-            norm_cfg=self.norm_cfg,
-        )
+        options: Spec = {"reduction": reduction, "use_scale": use_scale, "mode": mode, "temperature": temperature}
+        options |= {"conv_cfg": self.conv_cfg, "norm_cfg": self.norm_cfg}
+        self.dnl_block = DisentangledNonLocal(self.channels, **options)
 
     def context(self, x: Tensor) -> Tensor:
         return self.dnl_block(x)

@@ -12,7 +12,7 @@ from terrazzo.errors import UserError
 from terrazzo.models.heads.base import Features
 from terrazzo.models.layers import Spec, resize
 from terrazzo.models.layers.query_decoder import QueryDecoder, from_config
-from terrazzo.models.layers.tokens import SinePositions
+from terrazzo.models.layers.tokens import SinePositions, as_tokens
 from terrazzo.models.losses.mask_set import SetLoss
 from terrazzo.models.losses.set_criterion import (
     PointSetCriterion,
@@ -57,22 +57,11 @@ class MaskClassificationHead(nn.Module):
         self.num_queries = num_queries
         self.in_index = range(len(in_channels)) if in_index is None else in_index
         self.align_corners, self.ignore_index = align_corners, ignore_index
-        self.pixel_decoder = MODELS.build(
-            pixel_decoder,
-            "pixel_decoder",
-            in_channels=in_channels,
-            feat_channels=feat_channels,
-            out_channels=out_channels,
-        )
-        self.criterion = build_criterion(
-            self.criterion_type,
-            train_cfg or {},
-            num_classes=num_classes,
-            loss_cls=loss_cls,
-            loss_mask=loss_mask,
-            loss_dice=loss_dice,
-            ignore_index=ignore_index,
-        )
+        widths: Spec = {"in_channels": in_channels, "feat_channels": feat_channels, "out_channels": out_channels}
+        self.pixel_decoder = MODELS.build(pixel_decoder, "pixel_decoder", **widths)
+        options: Spec = {"loss_cls": loss_cls, "loss_mask": loss_mask, "loss_dice": loss_dice}
+        options |= {"num_classes": num_classes, "ignore_index": ignore_index}
+        self.criterion = build_criterion(self.criterion_type, train_cfg or {}, **options)
 
     def add_query_heads(self, feat_channels: int, out_channels: int) -> None:
         """Add the layers that turn a query into class scores and into the weights of its mask."""
@@ -126,31 +115,27 @@ class MaskFormerHead(MaskClassificationHead):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        last, feat_channels, out_channels = (kwargs["in_channels"][-1], kwargs["feat_channels"], kwargs["out_channels"])
+        last = kwargs["in_channels"][-1]
         self.transformer_decoder = from_config(QueryDecoder, transformer_decoder, "transformer_decoder")
         width = self.transformer_decoder.embed_dims
         projected = enforce_decoder_input_project or last != width
         self.decoder_input_proj = nn.Conv2d(last, width, 1) if projected else nn.Identity()
         self.decoder_pe = from_config(SinePositions, positional_encoding, "positional_encoding")
         self.query_embed = nn.Embedding(self.num_queries, width)
-        self.add_query_heads(feat_channels, out_channels)
-
-    def decode(self, memory: Tensor) -> list[Tensor]:
-        """The queries (N, Q, C) after each layer of the decoder; memory (N, C, h, w)."""
-        decoder = self.transformer_decoder
-        positions = self.decoder_pe(memory)
-        memory = memory.flatten(2).transpose(1, 2)  # N, h * w, C
-        query_pos = self.query_embed.weight.expand(len(memory), -1, -1)
-        query, outputs = torch.zeros_like(query_pos), []
-        for layer in decoder.layers:
-            query = layer(query, memory, query_pos=query_pos, memory_pos=positions)
-            outputs.append(query)
-        return outputs
+        self.add_query_heads(kwargs["feat_channels"], kwargs["out_channels"])
 
     def read(self, inputs: Features) -> tuple[Tensor, list[Tensor]]:
-        """Mask features, and the queries after each layer."""
+        """Mask features, and the queries (N, Q, C) after each layer of the decoder."""
         mask_features, memory = self.pixel_decoder(self.select(inputs))
-        return mask_features, self.decode(self.decoder_input_proj(memory))
+        memory = self.decoder_input_proj(memory)
+        positions = self.decoder_pe(memory)
+        memory = as_tokens(memory)  # N, h * w, C
+        query_pos = self.query_embed.weight.expand(len(memory), -1, -1)
+        query, outputs = torch.zeros_like(query_pos), []
+        for layer in self.transformer_decoder.layers:
+            query = layer(query, memory, query_pos=query_pos, memory_pos=positions)
+            outputs.append(query)
+        return mask_features, outputs
 
     def classify(self, query: Tensor, mask_features: Tensor) -> Prediction:
         query = self.transformer_decoder.post_norm(query)
@@ -203,7 +188,7 @@ class Mask2FormerHead(MaskClassificationHead):
         mask_features, maps = self.pixel_decoder(self.select(inputs))
         levels = []
         for project, x, level in zip(self.decoder_input_projs, maps, self.level_embed.weight, strict=True):
-            tokens = project(x).flatten(2).transpose(1, 2) + level  # N, h * w, C
+            tokens = as_tokens(project(x)) + level  # N, h * w, C
             levels.append((tokens, self.decoder_positional_encoding(x), x))
         decoder = self.transformer_decoder
         query_pos = self.query_embed.weight.expand(len(mask_features), -1, -1)
