@@ -104,10 +104,7 @@ def measure(model: nn.Module, images: Tensor) -> ModelInfo:
         input_shape=tuple(images.shape),  # type: ignore[arg-type]
         output_shape=tuple(logits.shape),
         parts=tuple(find_parts(model, counter)),
-        features=tuple(
-            FeatureMap(name, *x.shape[1:], stride=round(images.shape[2] / x.shape[2], 2))
-            for name, x in maps_of(outputs)
-        ),
+        features=tuple(feature_maps(outputs, images.shape[2])),
         parameters=sum(p.numel() for p in parameters),
         trainable=trainable,
         flops=counter.get_total_flops(),

@@ -119,20 +119,10 @@ class MobileNetV2(FreezableBackbone):
         self.stages = [f"layer{number}" for number in range(1, len(STAGES) + 1)]
         for index, (expansion, channels, count) in enumerate(STAGES):
             channels = make_divisible(channels * widen_factor)
-            blocks = []
-            for block in range(count):
-                blocks.append(
-                    InvertedResidual(
-                        width,
-                        channels,
-                        stride=strides[index] if block == 0 else 1,
-                        expand_ratio=expansion,
-                        dilation=dilations[index] if block == 0 else 1,
-                        with_cp=with_cp,
-                        **style,
-                    )
-                )
-                width = channels
+            options: Spec = {"expand_ratio": expansion, "with_cp": with_cp} | style
+            first = InvertedResidual(width, channels, stride=strides[index], dilation=dilations[index], **options)
+            blocks = [first, *(InvertedResidual(channels, channels, stride=1, **options) for _ in range(count - 1))]
+            width = channels
             self.add_module(self.stages[index], nn.Sequential(*blocks))
 
     def frozen_parts(self) -> Iterable[nn.Module]:

@@ -92,24 +92,17 @@ class QueryDecoderLayer(nn.Module):
         self, query: Tensor, memory: Tensor, *, query_pos: Tensor, memory_pos: Tensor, mask: Tensor | None = None
     ) -> Tensor:
         """Query (N, Q, C), memory (N, L, C) -> (N, Q, C); `mask` (N, 1, Q, L) is True where a query may attend."""
-        if self.cross_first:
-            query = self.attend_to_map(query, memory, query_pos, memory_pos, mask, self.norms[0])
-            query = self.attend_to_each_other(query, query_pos, self.norms[1])
-        else:
-            query = self.attend_to_each_other(query, query_pos, self.norms[0])
-            query = self.attend_to_map(query, memory, query_pos, memory_pos, mask, self.norms[1])
+
+        def read_queries(query: Tensor) -> Tensor:
+            located = query + query_pos
+            return query + self.self_attn(located, located, query)
+
+        def read_map(query: Tensor) -> Tensor:
+            return query + self.cross_attn(query + query_pos, memory + memory_pos, memory, mask=mask)
+
+        first, second = (read_map, read_queries) if self.cross_first else (read_queries, read_map)
+        query = self.norms[1](second(self.norms[0](first(query))))
         return self.norms[2](query + self.ffn(query))
-
-    def attend_to_each_other(self, query: Tensor, query_pos: Tensor, norm: nn.Module) -> Tensor:
-        """The queries attend to each other."""
-        located = query + query_pos
-        return norm(query + self.self_attn(located, located, query))
-
-    def attend_to_map(
-        self, query: Tensor, memory: Tensor, query_pos: Tensor, memory_pos: Tensor, mask: Tensor | None, norm: nn.Module
-    ) -> Tensor:
-        """The queries attend to the map."""
-        return norm(query + self.cross_attn(query + query_pos, memory + memory_pos, memory, mask=mask))
 
 
 class QueryDecoder(nn.Module):

@@ -80,10 +80,7 @@ class AttentionBranch(nn.Module):
 class MultiheadAttention(AttentionBranch):
     """Attention of queries to keys, or of one sequence to itself."""
 
-    def forward(
-        self, query: Tensor, key: Tensor | None = None, value: Tensor | None = None, *, mask: Tensor | None = None
-    ) -> Tensor:
-        return self.attend(query, key, value, mask=mask)
+    forward = AttentionBranch.attend
 
 
 class FeedForward(nn.Module):
