@@ -43,10 +43,10 @@ class LoadReport:
     """The outcome for each tensor of a checkpoint and of a model; `str()` gives a readable summary."""
 
     path: Path
-    loaded: list[str]
     missing: list[str]
     unexpected: list[str]
-    reinitialised: list[str]  # in both, but with different shapes
+    loaded: list[str] = field(default_factory=list)
+    reinitialised: list[str] = field(default_factory=list)  # in both, but with different shapes
     resized: list[str] = field(default_factory=list)  # positions for another image size
     adapted: list[str] = field(default_factory=list)  # first convolutions for another number of channels
     classes: list[str] = field(default_factory=list)  # whose rows were found by name, if the classes differ
@@ -204,10 +204,8 @@ def load_checkpoint(
     found, source = translate(model, checkpoint.weights)
     report = LoadReport(
         checkpoint.path,
-        loaded=[],
         missing=[name for name in own if name not in found],
         unexpected=[name for name in found if name not in own],
-        reinitialised=[],
         source=source,
         kind=checkpoint.kind,
         other=checkpoint.other,

@@ -104,11 +104,10 @@ class ConvNeXtBlock(nn.Module):
         drop_path_rate: float,
         layer_scale_init_value: float,
         with_cp: bool,
-        mlp_ratio: float = 4,
     ) -> None:
         super().__init__()
         self.with_cp, self.linear_pw_conv = with_cp, linear_pw_conv
-        hidden = int(mlp_ratio * channels)
+        hidden = 4 * channels
         self.depthwise_conv = nn.Conv2d(channels, channels, 7, padding=3, groups=channels)
         self.norm = build_norm(norm_cfg, channels)
         self.pointwise_conv1 = self.pointwise(channels, hidden)
@@ -182,6 +181,8 @@ class ConvNeXt(FreezableBackbone):
         # stages: downsampling, then blocks
         self.downsample_layers = nn.ModuleList()
         self.stages = nn.ModuleList()
+        options: Spec = {"norm_cfg": norm_cfg, "act_cfg": act_cfg, "use_grn": use_grn, "with_cp": with_cp}
+        options |= {"linear_pw_conv": linear_pw_conv, "layer_scale_init_value": layer_scale_init_value}
         rates = iter(drop_path_rates(drop_path_rate, sum(depths)))
         for stage, (depth, width) in enumerate(zip(depths, widths, strict=True)):
             if stage == 0:
@@ -191,19 +192,7 @@ class ConvNeXt(FreezableBackbone):
                 previous = widths[stage - 1]
                 shrink = nn.Conv2d(previous, width, 2, stride=2)
                 self.downsample_layers.append(nn.Sequential(build_norm(norm_cfg, previous), shrink))
-            blocks = [
-                ConvNeXtBlock(
-                    width,
-                    norm_cfg=norm_cfg,
-                    act_cfg=act_cfg,
-                    linear_pw_conv=linear_pw_conv,
-                    use_grn=use_grn,
-                    drop_path_rate=next(rates),
-                    layer_scale_init_value=layer_scale_init_value,
-                    with_cp=with_cp,
-                )
-                for _ in range(depth)
-            ]
+            blocks = [ConvNeXtBlock(width, drop_path_rate=next(rates), **options) for _ in range(depth)]
             self.stages.append(nn.Sequential(*blocks))
 
         # norms of the outputs

@@ -110,8 +110,7 @@ class HRNet(FreezableBackbone):
         widths = self.add_first_stage(**stage_spec(extra, "stage1"))
         for number in (2, 3, 4):
             spec = stage_spec(extra, f"stage{number}")
-            all_outputs = multiscale_output or number < 4
-            widths = self.add_stage(number, widths, all_outputs=all_outputs, **spec)
+            widths = self.add_stage(number, widths, all_outputs=multiscale_output or number < 4, **spec)
         if zero_init_residual:
             zero_last_norms(self)
         self.freeze()
@@ -146,16 +145,8 @@ class HRNet(FreezableBackbone):
         """The transition to one more branch and `stage{number}` -> the width of each branch."""
         targets = [width * block.expansion for width in num_channels]
         self.add_module(f"transition{number - 1}", self.make_transition(widths, targets))
-        fusions = [
-            Fusion(
-                block,
-                num_blocks,
-                num_channels,
-                outputs=len(targets) if all_outputs or index < num_modules - 1 else 1,
-                style=self.style,
-            )
-            for index in range(num_modules)
-        ]
+        counts = [len(targets)] * (num_modules - 1) + [len(targets) if all_outputs else 1]
+        fusions = [Fusion(block, num_blocks, num_channels, count, self.style) for count in counts]
         self.add_module(f"stage{number}", nn.Sequential(*fusions))
         return targets
 

@@ -122,18 +122,10 @@ class InvertedResidual(nn.Module):
         self.expand_conv = None
         if hidden != in_channels:
             self.expand_conv = ConvBlock(in_channels, hidden, 1, act_cfg=act_cfg, **style)
-        self.depthwise_conv = ConvBlock(
-            hidden,
-            hidden,
-            kernel_size,
-            stride,
-            padding=dilation * (kernel_size // 2),
-            dilation=dilation,
-            groups=hidden,
-            act_cfg=act_cfg,
-            norm_cfg=norm_cfg,
-            conv_cfg={"type": "Conv2dAdaptivePadding"} if same_padding else conv_cfg,
-        )
+        depthwise: Spec = {"padding": dilation * (kernel_size // 2), "dilation": dilation, "groups": hidden}
+        depthwise |= {"conv_cfg": {"type": "Conv2dAdaptivePadding"} if same_padding else conv_cfg}
+        depthwise |= {"norm_cfg": norm_cfg, "act_cfg": act_cfg}
+        self.depthwise_conv = ConvBlock(hidden, hidden, kernel_size, stride, **depthwise)
         self.se = SqueezeExcitation(hidden, conv_cfg=conv_cfg) if excite else None
         self.linear_conv = ConvBlock(hidden, out_channels, 1, act_cfg=None, **style)
 

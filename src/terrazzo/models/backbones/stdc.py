@@ -132,15 +132,9 @@ class STDCNet(nn.Module):
             for source, width in zip((in_channels, channels[0]), channels[:2], strict=True)
         )
         for source, width, strides in zip(channels[1:], channels[2:], ARCHITECTURES[stdc_type], strict=False):
+            options: Spec = {"num_convs": num_convs, "fusion_type": bottleneck_type} | style
             blocks = [
-                STDCModule(
-                    source if index == 0 else width,
-                    width,
-                    stride=stride,
-                    num_convs=num_convs,
-                    fusion_type=bottleneck_type,
-                    **style,
-                )
+                STDCModule(width if index else source, width, stride=stride, **options)
                 for index, stride in enumerate(strides)
             ]
             self.stages.append(nn.Sequential(*blocks))

@@ -159,11 +159,8 @@ class UNet(FreezableBackbone):
             if index > 0:
                 if strides[index] == 1 and downsamples[index - 1]:
                     stage.append(nn.MaxPool2d(2))
-                upsampled = strides[index] != 1 or downsamples[index - 1]
-                options: Spec = {
-                    "upsample_cfg": upsample_cfg if upsampled else None,
-                    "dilation": dec_dilations[index - 1],
-                }
+                upsample = upsample_cfg if strides[index] != 1 or downsamples[index - 1] else None
+                options: Spec = {"upsample_cfg": upsample, "dilation": dec_dilations[index - 1]}
                 self.decoder.append(UpStage(channels // 2, dec_num_convs[index - 1], **options, **style))
             options = {"stride": strides[index], "dilation": enc_dilations[index]}
             stage.append(ConvStage(in_channels, channels, enc_num_convs[index], **options, **style))

@@ -156,32 +156,19 @@ class VisionTransformer(nn.Module):
         # embedding
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dims))
         self.pos_embed = nn.Parameter(torch.zeros(1, self.grid[0] * self.grid[1] + 1, embed_dims))
+        patch_norm_cfg = norm_cfg if patch_norm else None
         self.patch_embed = PatchEmbed(
-            in_channels,
-            embed_dims,
-            patch_size,
-            padding=patch_pad,
-            bias=patch_bias,
-            norm_cfg=norm_cfg if patch_norm else None,
+            in_channels, embed_dims, patch_size, padding=patch_pad, bias=patch_bias, norm_cfg=patch_norm_cfg
         )
         self.drop_after_pos = nn.Dropout(drop_rate)
 
         # layers
         self.ln_pre = build_norm(norm_cfg, embed_dims) if pre_norm else None
+        options: Spec = {"drop_rate": drop_rate, "attn_drop_rate": attn_drop_rate, "num_fcs": num_fcs}
+        options |= {"qkv_bias": qkv_bias, "act_cfg": act_cfg, "norm_cfg": norm_cfg, "with_cp": with_cp}
+        hidden = int(mlp_ratio * embed_dims)
         self.layers = nn.ModuleList(
-            TransformerEncoderLayer(
-                embed_dims,
-                num_heads,
-                int(mlp_ratio * embed_dims),
-                drop_rate=drop_rate,
-                attn_drop_rate=attn_drop_rate,
-                drop_path_rate=rate,
-                num_fcs=num_fcs,
-                qkv_bias=qkv_bias,
-                act_cfg=act_cfg,
-                norm_cfg=norm_cfg,
-                with_cp=with_cp,
-            )
+            TransformerEncoderLayer(embed_dims, num_heads, hidden, drop_path_rate=rate, **options)
             for rate in drop_path_rates(drop_path_rate, num_layers)
         )
         self.ln1 = build_norm(norm_cfg, embed_dims) if final_norm else None

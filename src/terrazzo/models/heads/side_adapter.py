@@ -103,10 +103,9 @@ class SideAdapterNetwork(nn.Module):
 
         # layers, and what adds the maps of CLIP
         self.patch_embed = PatchEmbed(in_channels, embed_dims, patch_size, padding=0, bias=patch_bias)
+        hidden = int(cfg_encoder["mlp_ratio"] * embed_dims)
         self.encode_layers = nn.ModuleList(
-            TransformerEncoderLayer(
-                embed_dims, cfg_encoder["num_heads"], int(cfg_encoder["mlp_ratio"] * embed_dims), norm_cfg=norm_cfg
-            )
+            TransformerEncoderLayer(embed_dims, cfg_encoder["num_heads"], hidden, norm_cfg=norm_cfg)
             for _ in range(self.depth)
         )
         self.conv_clips = nn.ModuleList(

@@ -44,13 +44,9 @@ def build_feed_forward(
     add_identity: bool = True,
 ) -> FeedForward:
     """Build a feed-forward network from an `ffn_cfg`; its owner adds the input."""
+    drop_path = drop_probability(dropout_layer)
     return FeedForward(
-        embed_dims,
-        feedforward_channels,
-        num_fcs=num_fcs,
-        act_cfg=act_cfg,
-        drop=ffn_drop,
-        drop_path=drop_probability(dropout_layer),
+        embed_dims, feedforward_channels, num_fcs=num_fcs, act_cfg=act_cfg, drop=ffn_drop, drop_path=drop_path
     )
 
 

@@ -131,18 +131,11 @@ class TransformerEncoderLayer(nn.Module):
         super().__init__()
         self.with_cp = with_cp
         self.ln1 = build_norm(norm_cfg, embed_dims)
-        self.attn = MultiheadAttention(
-            embed_dims,
-            num_heads,
-            attn_drop=attn_drop_rate,
-            proj_drop=drop_rate,
-            drop_path=drop_path_rate,
-            qkv_bias=qkv_bias,
-        )
+        drops: Spec = {"attn_drop": attn_drop_rate, "proj_drop": drop_rate, "drop_path": drop_path_rate}
+        self.attn = MultiheadAttention(embed_dims, num_heads, qkv_bias=qkv_bias, **drops)
         self.ln2 = build_norm(norm_cfg, embed_dims)
-        self.ffn = FeedForward(
-            embed_dims, feedforward_channels, num_fcs=num_fcs, act_cfg=act_cfg, drop=drop_rate, drop_path=drop_path_rate
-        )
+        drops = {"drop": drop_rate, "drop_path": drop_path_rate}
+        self.ffn = FeedForward(embed_dims, feedforward_channels, num_fcs=num_fcs, act_cfg=act_cfg, **drops)
 
     def residuals(self, x: Tensor) -> Tensor:
         x = x + self.attn(self.ln1(x))

@@ -34,13 +34,17 @@ class OHEMPixelSampler:
             return weight
         kept = self.min_kept * len(labels)
         if self.thresh is None:
-            chosen = torch.zeros(count, dtype=logits.dtype, device=logits.device)
-            chosen[loss_map()[valid].topk(min(kept, count)).indices] = 1
-            weight[valid] = chosen
-            return weight
-        probability = logits.softmax(1).gather(1, torch.where(valid, labels, 0).unsqueeze(1)).squeeze(1)[valid]
-        weight[valid] = hardest(probability, kept, self.thresh).to(weight.dtype)
+            chosen = torch.zeros(count, dtype=torch.bool, device=logits.device)
+            chosen[loss_map()[valid].topk(min(kept, count)).indices] = True
+        else:
+            chosen = hardest(own_probability(logits, labels, valid), kept, self.thresh)
+        weight[valid] = chosen.to(weight.dtype)
         return weight
+
+
+def own_probability(logits: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
+    """Return the probability of its label (P,) for each pixel of a mask."""
+    return logits.softmax(1).gather(1, torch.where(valid, labels, 0).unsqueeze(1)).squeeze(1)[valid]
 
 
 def hardest(probability: Tensor, min_kept: int, threshold: float) -> Tensor:
@@ -80,6 +84,5 @@ class OhemCrossEntropy(SegmentationLoss):
         if weight is not None:
             values = values * weight[valid]
         with torch.no_grad():
-            probability = logits.softmax(1).gather(1, target.unsqueeze(1)).squeeze(1)[valid]
-            hard = hardest(probability, self.min_kept, self.thres)
+            hard = hardest(own_probability(logits, target, valid), self.min_kept, self.thres)
         return values[hard].sum() / hard.sum().clamp(min=1)
