@@ -49,7 +49,7 @@ COUNTERPARTS: dict[str, tuple[str, str, str]] = {
     "FFN": (LAYERS, "FeedForward", "check its arguments"),
     "MultiheadAttention": (LAYERS, "MultiheadAttention", "check its arguments"),
     "PatchEmbed": (LAYERS, "PatchEmbed", "check its arguments"),
-    "NonLocal2d": (f"{LAYERS}.non_local", "NonLocal", "check its arguments"),
+    "NonLocal2d": (f"{LAYERS}.context_block", "NonLocal", "check its arguments"),
     "Scale": (f"{LAYERS}.self_attention", "Scale", ""),
     "SelfAttentionBlock": (f"{LAYERS}.self_attention", "SelfAttention", "check its arguments"),
     "resize": (LAYERS, "resize", "it is bilinear by default, and its first argument is x"),
@@ -63,9 +63,9 @@ COUNTERPARTS: dict[str, tuple[str, str, str]] = {
     "MultiScaleDeformableAttention": (
         f"{LAYERS}.deformable_attention", "MultiScaleDeformableAttention", "check its arguments",
     ),
-    "CrissCrossAttention": ("terrazzo.models.heads.cc", "CrissCrossAttention", ""),
+    "CrissCrossAttention": ("terrazzo.models.heads.fcn_context", "CrissCrossAttention", ""),
     "point_sample": (f"{LAYERS}.points", "sample_points", "points are in 0..1"),
-    "accuracy": ("terrazzo.models.losses.accuracy", "accuracy", ""),
+    "accuracy": ("terrazzo.models.losses.base", "accuracy", ""),
     "kaiming_init": ("torch.nn.init", "kaiming_normal_", "it takes a weight, not a module"),
     **{f"{name}_init": ("torch.nn.init", f"{name}_", "it takes a weight, not a module")
        for name in ("constant", "normal", "trunc_normal")},

@@ -43,10 +43,10 @@ class LoadReport:
     """The outcome for each tensor of a checkpoint and of a model; `str()` gives a readable summary."""
 
     path: Path
-    loaded: list[str]
     missing: list[str]
     unexpected: list[str]
-    reinitialised: list[str]  # in both, but with different shapes
+    loaded: list[str] = field(default_factory=list)
+    reinitialised: list[str] = field(default_factory=list)  # in both, but with different shapes
     resized: list[str] = field(default_factory=list)  # positions for another image size
     adapted: list[str] = field(default_factory=list)  # first convolutions for another number of channels
     classes: list[str] = field(default_factory=list)  # whose rows were found by name, if the classes differ
@@ -67,9 +67,8 @@ class LoadReport:
             lines.append(f"  names: {self.source}, translated")
         if self.classes or self.new_classes:
             count = len(self.classes) + len(self.new_classes)
-            lines.append(
-                f"  {len(self.classes)} of {count} classes found by name" + listed(self.new_classes, "; new: ")
-            )
+            new = listed(self.new_classes, "; new: ")
+            lines.append(f"  {len(self.classes)} of {count} classes found by name{new}")
         for what, names in (
             ("resized", self.resized),
             ("adapted to the number of input channels", self.adapted),
@@ -126,7 +125,7 @@ def read_checkpoint(path: str | Path, weights: str | None = None) -> Checkpoint:
 
 def meta_of(content: Mapping[Any, Any]) -> dict[str, Any]:
     """The records of a file's run: its `meta`, or the progress in our own states, and MMEngine's best score."""
-    meta = dict(content["meta"]) if is_dict(content, "meta") else {}
+    meta = content["meta"] if isinstance(content.get("meta"), dict) else {}
     kept = {key: content[key] for key in ("step", "epoch", "iter", "metrics", "best_score") if key in content}
     hub = content.get("message_hub")
     runtime = hub.get("runtime_info") if isinstance(hub, dict) else None
@@ -137,15 +136,15 @@ def meta_of(content: Mapping[Any, Any]) -> dict[str, Any]:
 
 def weights_by_kind(content: Mapping[Any, Any]) -> dict[str, Weights]:
     """The sets of weights in a file's content; first the one that its program tests with."""
-    plain = next((content[key] for key in ("state_dict", "model", "module") if is_dict(content, key)), content)
-    weights = tensors(plain)
-    if is_dict(content, "ema_state_dict"):  # MMEngine exchanges the two when it saves
-        return {"ema": weights, "model": tensors(content["ema_state_dict"])}
-    if is_dict(content, "ema"):  # our own states
-        return {"ema": tensors(content["ema"]), "model": weights}
+    inner = {key: value for key, value in content.items() if isinstance(value, dict)}
+    weights = tensors(next((inner[key] for key in ("state_dict", "model", "module") if key in inner), content))
+    if "ema_state_dict" in inner:  # MMEngine exchanges the two when it saves
+        return {"ema": weights, "model": tensors(inner["ema_state_dict"])}
+    if "ema" in inner:  # our own states
+        return {"ema": tensors(inner["ema"]), "model": weights}
     for key in ("state_dict_ema", "model_ema"):
-        if is_dict(content, key):
-            return {"model": weights, "ema": tensors(content[key])}
+        if key in inner:
+            return {"model": weights, "ema": tensors(inner[key])}
     buffers = {f"ema_{name.replace('.', '_')}": name for name in weights}  # the averages of MMCV 1.x
     averages = {buffers[name]: value for name, value in weights.items() if name in buffers}
     if averages:
@@ -154,14 +153,13 @@ def weights_by_kind(content: Mapping[Any, Any]) -> dict[str, Weights]:
     return {"model": weights}
 
 
-def is_dict(content: Mapping[Any, Any], key: str) -> bool:
-    """Report whether a key's value is a dict."""
-    return isinstance(content.get(key), dict)
-
-
 def tensors(content: Mapping[Any, Any]) -> Weights:
-    """The tensors of a dict under their names without wrappers."""
-    found = {strip_wrappers(str(name)): value for name, value in content.items() if isinstance(value, Tensor)}
+    """The tensors of a dict under their names without the prefixes of DataParallel and torch.compile."""
+    found = {
+        str(name).removeprefix("module.").removeprefix("_orig_mod."): value
+        for name, value in content.items()
+        if isinstance(value, Tensor)
+    }
     if any(str(name).startswith("module.") for name in content):
         found.pop("steps", None)  # of the average, not of the model
     return found
@@ -182,13 +180,6 @@ def from_json(text: str) -> Any:
         return json.loads(text)
     except json.JSONDecodeError:
         return text
-
-
-def strip_wrappers(name: str) -> str:
-    """A parameter's name without the prefixes of DataParallel and torch.compile."""
-    for prefix in ("module.", "_orig_mod."):
-        name = name.removeprefix(prefix)
-    return name
 
 
 def load_checkpoint(
@@ -213,10 +204,8 @@ def load_checkpoint(
     found, source = translate(model, checkpoint.weights)
     report = LoadReport(
         checkpoint.path,
-        loaded=[],
         missing=[name for name in own if name not in found],
         unexpected=[name for name in found if name not in own],
-        reinitialised=[],
         source=source,
         kind=checkpoint.kind,
         other=checkpoint.other,
@@ -307,14 +296,9 @@ class ClassRows:
         """The target with the rows of shared classes from the value; None for a tensor without such rows."""
         axis = 1 if name.endswith(".cls_emb") else 0
         more = value.shape[axis] - len(self.known) if value.ndim else -1  # a row for "no object"
-        others = [length for index, length in enumerate(value.shape) if index != axis]
-        if (
-            not CLASS_ROWS.fullmatch(name)
-            or more not in (0, 1)
-            or value.ndim != target.ndim
-            or target.shape[axis] - len(self.names) != more
-            or others != [length for index, length in enumerate(target.shape) if index != axis]
-        ):
+        expected = list(value.shape)
+        expected[axis : axis + 1] = [len(self.names) + more]
+        if not CLASS_ROWS.fullmatch(name) or more not in (0, 1) or list(target.shape) != expected:
             return None
         selected = target.clone()
         pairs = [(row, self.known.index(name)) for row, name in enumerate(self.names) if name in self.known]

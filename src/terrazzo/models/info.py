@@ -104,7 +104,7 @@ def measure(model: nn.Module, images: Tensor) -> ModelInfo:
         input_shape=tuple(images.shape),  # type: ignore[arg-type]
         output_shape=tuple(logits.shape),
         parts=tuple(find_parts(model, counter)),
-        features=tuple(feature_map(name, x, images) for name, x in maps_of(outputs)),
+        features=tuple(feature_maps(outputs, images.shape[2])),
         parameters=sum(p.numel() for p in parameters),
         trainable=trainable,
         flops=counter.get_total_flops(),
@@ -139,17 +139,12 @@ def find_parts(model: nn.Module, counter: FlopCounterMode) -> Iterator[ModelPart
         yield ModelPart(name, " + ".join(types), sum(p.numel() for p in part.parameters()), spent[name])
 
 
-def maps_of(outputs: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
-    """Each map (N, C, H, W) of the encoders' outputs, however they are nested."""
+def feature_maps(outputs: Mapping[str, Any], height: int) -> Iterator[FeatureMap]:
+    """Each map (N, C, H, W) of the encoders' outputs, however they are nested; `height` is the input's."""
     for name, output in outputs.items():
-        for value in tree_leaves(output):
-            if isinstance(value, Tensor) and value.ndim == 4:
-                yield name, value
-
-
-def feature_map(source: str, x: Tensor, images: Tensor) -> FeatureMap:
-    """The description of one map."""
-    return FeatureMap(source, x.shape[1], x.shape[2], x.shape[3], round(images.shape[2] / x.shape[2], 2))
+        for x in tree_leaves(output):
+            if isinstance(x, Tensor) and x.ndim == 4:
+                yield FeatureMap(name, x.shape[1], x.shape[2], x.shape[3], round(height / x.shape[2], 2))
 
 
 class LiveMemory(TorchDispatchMode):

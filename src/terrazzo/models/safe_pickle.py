@@ -12,7 +12,7 @@ import math
 import pickle
 import re
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -82,57 +82,9 @@ class SafeUnpickler(_Unpickler):
         if not (isinstance(function, Skipped) or any(function is known for known in CALLABLE)):
             raise pickle.UnpicklingError(f"it calls {function!r}, which makes neither a tensor nor a container")
 
-    def load_reduce(self) -> None:
-        self.allow(self.stack[-2])
-        super().load_reduce()
-        if isinstance(self.stack[-1], Tensor):
-            refuse_expansion(self.stack[-1])
-
-    def load_newobj(self) -> None:
-        self.allow(self.stack[-2])
-        super().load_newobj()
-
-    def load_newobj_ex(self) -> None:
-        self.allow(self.stack[-3])
-        super().load_newobj_ex()
-
     def _instantiate(self, kind: Any, arguments: Any) -> None:
         self.allow(kind)
         super()._instantiate(kind, arguments)
-
-    def load_build(self) -> None:
-        target = self.stack[-2]
-        if not isinstance(target, (Skipped, collections.OrderedDict)):
-            raise pickle.UnpicklingError(f"it sets attributes of {target!r}")
-        super().load_build()
-
-    def load_setitem(self) -> None:
-        check_key(self.stack[-2])
-        super().load_setitem()
-
-    def load_setitems(self) -> None:
-        for key in self.stack[::2]:
-            check_key(key)
-        super().load_setitems()
-
-    def load_dict(self) -> None:
-        for key in self.stack[::2]:
-            check_key(key)
-        super().load_dict()
-
-    def load_additems(self) -> None:
-        for item in self.stack:
-            check_key(item)
-        super().load_additems()
-
-    def load_frozenset(self) -> None:
-        for item in self.stack:
-            check_key(item)
-        super().load_frozenset()
-
-    def load_binpersid(self) -> None:
-        self.check_storage(self.stack[-1])
-        super().load_binpersid()
 
     def check_storage(self, identity: Any) -> None:
         """Refuse a storage that claims to be longer than its data in the file: torch would read beyond it."""
@@ -142,11 +94,6 @@ class SafeUnpickler(_Unpickler):
         held = self.length if self.sizes is None else self.sizes.get(f"data/{identity[2]}", 0)
         if not 0 <= needed <= held:
             raise pickle.UnpicklingError(f"it has a storage of {needed} bytes, which are not in the file")
-
-    for name in (
-        "reduce", "newobj", "newobj_ex", "build", "setitem", "setitems", "dict", "additems", "frozenset", "binpersid",
-    ):  # fmt: skip
-        dispatch[getattr(pickle, name.upper())[0]] = locals()[f"load_{name}"]
 
     def find_class(self, module: str, name: str) -> Any:
         module = PYTHON_2.get(module, module)
@@ -159,6 +106,18 @@ class SafeUnpickler(_Unpickler):
         raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is neither a tensor nor a container")
 
 
+def check_target(target: Any) -> None:
+    """Refuse an object whose attributes must not be set."""
+    if not isinstance(target, (Skipped, collections.OrderedDict)):
+        raise pickle.UnpicklingError(f"it sets attributes of {target!r}")
+
+
+def check_keys(keys: Iterable[Any]) -> None:
+    """Refuse what a dict or a set must not hold."""
+    for key in keys:
+        check_key(key)
+
+
 def check_key(key: Any, depth: int = 0) -> None:
     """Refuse nested tuples as keys: hashing one whose elements are shared takes exponential time."""
     if not isinstance(key, tuple):
@@ -169,13 +128,44 @@ def check_key(key: Any, depth: int = 0) -> None:
         check_key(item, depth + 1)
 
 
-def refuse_expansion(value: Tensor) -> None:
+def check_expansion(value: Any) -> None:
     """Refuse a tensor that is far larger than its storage: a copy would fill the memory."""
+    if not isinstance(value, Tensor):
+        return
     length = math.prod(value.shape) * value.element_size()
     if length > value.untyped_storage().nbytes() + MOST_EXPANDED:
         raise pickle.UnpicklingError(f"it has a tensor of {length} bytes, which are not in the file")
 
 
+# instructions of a pickle that are checked first, against what is on the stack
+CHECKS: dict[str, Callable[[Any], None]] = {
+    "reduce": lambda unpickler: unpickler.allow(unpickler.stack[-2]),
+    "newobj": lambda unpickler: unpickler.allow(unpickler.stack[-2]),
+    "newobj_ex": lambda unpickler: unpickler.allow(unpickler.stack[-3]),
+    "build": lambda unpickler: check_target(unpickler.stack[-2]),
+    "setitem": lambda unpickler: check_key(unpickler.stack[-2]),
+    "setitems": lambda unpickler: check_keys(unpickler.stack[::2]),
+    "dict": lambda unpickler: check_keys(unpickler.stack[::2]),
+    "additems": lambda unpickler: check_keys(unpickler.stack),
+    "frozenset": lambda unpickler: check_keys(unpickler.stack),
+    "binpersid": lambda unpickler: unpickler.check_storage(unpickler.stack[-1]),
+}
+
+
+def checked(name: str) -> Callable[[Any], None]:
+    """Return the unpickler's method for an instruction, with the check before it."""
+    check, load = CHECKS[name], getattr(_Unpickler, f"load_{name}")
+
+    def run(unpickler: Any) -> None:
+        check(unpickler)
+        load(unpickler)
+        if name == "reduce":
+            check_expansion(unpickler.stack[-1])
+
+    return run
+
+
+SafeUnpickler.dispatch |= {getattr(pickle, name.upper())[0]: checked(name) for name in CHECKS}
 MOST_EXPANDED = 2**28  # bytes
 MOST_MODULES = 100_000  # of a program
 CALLABLE = [*ALLOWED_GLOBALS.values(), Skipped]
@@ -191,20 +181,15 @@ def load_pickle(path: Path) -> Any:
         sizes = record_sizes(path)
         if sizes is not None and "constants.pkl" in sizes:  # torch.load would run it
             return program_weights(path, sizes)
-        return load_with_torch(path, sizes)
+        unpickler = type("Unpickler", (SafeUnpickler,), {"sizes": sizes, "length": path.stat().st_size})
+        module = types.SimpleNamespace(
+            Unpickler=unpickler, load=lambda file, **options: unpickler(file, **options).load(), __name__=__name__
+        )
+        return torch.load(path, map_location="cpu", pickle_module=module, weights_only=False)
     except pickle.UnpicklingError as problem:
         raise UserError(f"{path} is refused as a checkpoint: {problem}. Nothing in it was executed.") from None
     except Exception as problem:  # torch reports a damaged file in a dozen ways, none of them documented
         raise UserError(f"{path} cannot be read as a checkpoint: it is damaged or cut off ({problem})") from None
-
-
-def load_with_torch(path: Path, sizes: dict[str, int] | None) -> Any:
-    """torch.load with the unpickler above."""
-    unpickler = type("Unpickler", (SafeUnpickler,), {"sizes": sizes, "length": path.stat().st_size})
-    module = types.SimpleNamespace(
-        Unpickler=unpickler, load=lambda file, **options: unpickler(file, **options).load(), __name__=__name__
-    )
-    return torch.load(path, map_location="cpu", pickle_module=module, weights_only=False)
 
 
 def record_sizes(path: Path) -> dict[str, int] | None:
@@ -268,15 +253,14 @@ def program_weights(path: Path, sizes: dict[str, int]) -> dict[str, Tensor]:
     unpickler = type("Unpickler", (ProgramUnpickler,), {"sizes": sizes, "reader": reader})
     whole = unpickler(io.BytesIO(reader.get_record("data.pkl"))).load()
     weights: dict[str, Tensor] = {}
-    waiting, seen = [("", whole)], 0
-    while waiting:
+    waiting = [("", whole)]
+    for _ in range(MOST_MODULES + 1):
+        if not waiting:
+            return weights
         prefix, module = waiting.pop()
-        seen += 1
-        if seen > MOST_MODULES:
-            raise pickle.UnpicklingError(f"it has more than {MOST_MODULES} modules")
         for name, value in module.attributes.items() if isinstance(module, ProgramModule) else ():
             if isinstance(value, Tensor):
                 weights[f"{prefix}{name}"] = value
             elif isinstance(value, ProgramModule):
                 waiting.append((f"{prefix}{name}.", value))
-    return weights
+    raise pickle.UnpicklingError(f"it has more than {MOST_MODULES} modules")

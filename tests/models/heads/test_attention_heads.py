@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 
 from terrazzo.errors import UserError
-from terrazzo.models.heads.cc import CrissCrossAttention
 from terrazzo.models.heads.ema import ExpectationMaximisation
 from terrazzo.models.heads.enc import Encoding
+from terrazzo.models.heads.fcn_context import CrissCrossAttention
 from terrazzo.models.heads.psa import absolute_masks
-from terrazzo.models.layers.non_local import NonLocal
+from terrazzo.models.layers.context_block import NonLocal
 from terrazzo.models.layers.points import draw_points, sample_points, uncertainty
 from terrazzo.models.layers.self_attention import attend
 from terrazzo.registry import MODELS

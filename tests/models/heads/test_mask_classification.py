@@ -9,8 +9,7 @@ import torch.nn.functional as F
 import terrazzo as tz
 from terrazzo.errors import UserError
 from terrazzo.models.backbones.clip_text import class_names
-from terrazzo.models.layers.clip_prompts import IMAGENET, VILD
-from terrazzo.models.layers.clip_tokens import tokenize
+from terrazzo.models.layers.clip_tokens import IMAGENET, VILD, tokenize
 from terrazzo.models.layers.deformable_attention import MultiScaleDeformableAttention, pixel_centres
 from terrazzo.models.losses.set_criterion import SetCriterion
 from terrazzo.registry import MODELS

@@ -1,16 +1,17 @@
-"""BEiT: a vision transformer with relative positions."""
+"""BEiT, a vision transformer with relative positions, and MAE's fine-tuned one."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from terrazzo.models.backbones.beit_weights import BEIT_NAMINGS
+from terrazzo.models.backbones.vit import UNUSED
 from terrazzo.models.layers import (
     DropPath,
     FeedForward,
@@ -21,10 +22,59 @@ from terrazzo.models.layers import (
     init_transformer,
     maybe_checkpoint,
     resize,
+    resize_learned,
+    resize_position_embedding,
     to_map,
 )
-from terrazzo.models.layers.patch_embed import pair
+from terrazzo.models.layers.tokens import pair
+from terrazzo.models.naming import Naming, Weights
 from terrazzo.registry import MODELS
+
+RULES = (
+    (r"^patch_embed\.proj\.", "patch_embed.projection."),
+    (r"^blocks\.", "layers."),
+    (r"\.norm([12])\.", r".ln\1."),
+    (r"\.mlp\.fc1\.", ".ffn.layers.0.0."),
+    (r"\.mlp\.fc2\.", ".ffn.layers.1."),
+    (r"^norm\.", "ln1."),
+)
+DROP = rf"{UNUSED}|rel_pos_bias\.|.*\.attn\.k_bias$"
+MARK = r"blocks\.0\.attn\.qkv\.weight"
+SHARED = "rel_pos_bias.relative_position_bias_table"  # one table for all layers, as in pretraining
+
+
+def copy_shared_table(weights: Weights, original: Weights) -> Weights:
+    """Copy the table that all layers share to each of them."""
+    if SHARED in original:
+        for name in [name for name in weights if name.endswith(".attn.qkv.weight")]:
+            table = name.replace("qkv.weight", "relative_position_bias_table")
+            weights[table] = original[SHARED].clone()
+    return weights
+
+
+def split_bias(weights: Weights, original: Weights) -> Weights:
+    """Split the bias of query, key and value into two: the key's has no effect on attention."""
+    weights = copy_shared_table(weights, original)
+    for name in [name for name in weights if name.endswith(".attn.qkv.bias")]:
+        query, _, value = weights.pop(name).chunk(3)
+        owner = name.removesuffix("qkv.bias")
+        weights |= {f"{owner}q_bias": query.clone(), f"{owner}v_bias": value.clone()}
+    return weights
+
+
+def join_bias(weights: Weights, original: Weights) -> Weights:
+    """Join the biases of query and value into one of query, key and value."""
+    weights = copy_shared_table(weights, original)
+    for name in [name for name in weights if re.search(r"\.attn\.q_bias$", name)]:
+        owner = name.removesuffix("q_bias")
+        query, value = weights.pop(name), weights.pop(f"{owner}v_bias")
+        weights[f"{owner}qkv.bias"] = torch.cat([query, torch.zeros_like(query), value])
+    return weights
+
+
+BEIT_NAMINGS = (Naming("BEiT's release or timm", mark=MARK, rules=RULES, drop=DROP, finish=split_bias),)
+MAE_NAMINGS = (Naming("MAE's release or timm", mark=MARK, rules=RULES, drop=DROP, finish=join_bias),)
+
 
 Grid = tuple[int, int]
 EXTRA_ROWS = 3  # the table's last rows: class token to patch, patch to class token, class token to itself
@@ -112,17 +162,12 @@ class BEiTLayer(nn.Module):
     def __init__(
         self,
         embed_dims: int,
-        num_heads: int,
-        feedforward_channels: int,
-        grid: Grid,
+        attn: BEiTAttention,
+        ffn: FeedForward,
         *,
-        bias: bool | str,
-        attn_drop_rate: float,
         drop_path_rate: float,
-        num_fcs: int,
-        act_cfg: Spec,
-        norm_cfg: Spec,
         init_values: float | None,
+        norm_cfg: Spec,
         with_cp: bool,
     ) -> None:
         super().__init__()
@@ -131,9 +176,9 @@ class BEiTLayer(nn.Module):
             scales = None if init_values is None else nn.Parameter(torch.full((embed_dims,), float(init_values)))
             self.register_parameter(name, scales)
         self.ln1 = build_norm(norm_cfg, embed_dims)
-        self.attn = BEiTAttention(embed_dims, num_heads, grid, bias=bias, attn_drop=attn_drop_rate)
+        self.attn = attn
         self.ln2 = build_norm(norm_cfg, embed_dims)
-        self.ffn = FeedForward(embed_dims, feedforward_channels, num_fcs=num_fcs, act_cfg=act_cfg)
+        self.ffn = ffn
         self.drop_path = DropPath(drop_path_rate)
 
     def residuals(self, x: Tensor, grid: Grid, index: Tensor) -> Tensor:
@@ -180,7 +225,6 @@ class BEiT(nn.Module):
         patch_norm: bool = False,
         final_norm: bool = False,
         num_fcs: int = 2,
-        norm_eval: bool = False,  # layer norm is the same in training and evaluation
         init_values: float | None = 0.1,
         with_cp: bool = False,
     ) -> None:
@@ -194,32 +238,17 @@ class BEiT(nn.Module):
 
         # embedding
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dims))
-        self.patch_embed = PatchEmbed(
-            in_channels=in_channels,
-            embed_dims=embed_dims,
-            kernel_size=patch_size,
-            padding="corner",
-            norm_cfg=norm_cfg if patch_norm else None,
-        )
+        patch_norm_cfg = norm_cfg if patch_norm else None
+        self.patch_embed = PatchEmbed(in_channels, embed_dims, patch_size, padding="corner", norm_cfg=patch_norm_cfg)
 
         # layers
-        layers = [
-            BEiTLayer(
-                embed_dims,
-                num_heads,
-                int(mlp_ratio * embed_dims),
-                self.grid,
-                bias=self.full_bias or ("qv_bias" if qv_bias else False),
-                attn_drop_rate=attn_drop_rate,
-                drop_path_rate=rate,
-                num_fcs=num_fcs,
-                act_cfg=act_cfg,
-                norm_cfg=norm_cfg,
-                init_values=init_values,
-                with_cp=with_cp,
-            )
-            for rate in drop_path_rates(drop_path_rate, num_layers)
-        ]
+        bias = self.full_bias or ("qv_bias" if qv_bias else False)
+        options: Spec = {"init_values": init_values, "norm_cfg": norm_cfg, "with_cp": with_cp}
+        layers = []
+        for rate in drop_path_rates(drop_path_rate, num_layers):
+            attn = BEiTAttention(embed_dims, num_heads, self.grid, bias=bias, attn_drop=attn_drop_rate)
+            ffn = FeedForward(embed_dims, int(mlp_ratio * embed_dims), num_fcs=num_fcs, act_cfg=act_cfg)
+            layers.append(BEiTLayer(embed_dims, attn, ffn, drop_path_rate=rate, **options))
         self.layers = nn.ModuleList(layers)
         self.ln1 = build_norm(norm_cfg, embed_dims) if final_norm else None
 
@@ -255,3 +284,28 @@ def shrink_branches(layers: Sequence[BEiTLayer]) -> None:
     for number, layer in enumerate(layers, start=1):
         for linear in (layer.attn.proj, [m for m in layer.ffn.modules() if isinstance(m, nn.Linear)][-1]):
             linear.weight.div_((2 * number) ** 0.5)
+
+
+@MODELS.register
+class MAE(BEiT):
+    """MAE (He et al., CVPR 2022), fine-tuned: BEiT's layers with a full query, key and value bias, and absolute
+    positions too.
+
+    Runs at any size: the position embeddings are interpolated as well.
+    """
+
+    namings = MAE_NAMINGS
+
+    full_bias = True
+
+    def __init__(self, *, embed_dims: int = 768, **kwargs: Any) -> None:
+        super().__init__(embed_dims=embed_dims, **kwargs)
+        self.pos_embed = nn.Parameter(torch.zeros(1, self.grid[0] * self.grid[1] + 1, embed_dims))
+        nn.init.trunc_normal_(self.pos_embed, std=0.02)
+
+    def resize_weight(self, name: str, value: Tensor) -> Tensor | None:
+        """Resize positions learned at another image size; return None for any other weight."""
+        return resize_learned(value, self.grid, extra_tokens=1) if name == "pos_embed" else None
+
+    def embed(self, patches: Tensor, grid: Grid) -> Tensor:
+        return super().embed(patches, grid) + resize_position_embedding(self.pos_embed, self.grid, grid)

@@ -85,8 +85,7 @@ class BiSeNetV1(nn.Module):
     """BiSeNet (Yu et al., ECCV 2018) -> (fused map at 1/8, context at 1/8, context at 1/16).
 
     `backbone_cfg` describes the context path's backbone, which gives four maps; `context_channels` are the width of the
-    context path and the channels of the backbone's last two maps. `align_corners` changes nothing: all resizing here is
-    by the nearest neighbour.
+    context path and the channels of the backbone's last two maps.
     """
 
     def __init__(
@@ -97,7 +96,6 @@ class BiSeNetV1(nn.Module):
         spatial_channels: Sequence[int] = (64, 64, 64, 128),
         context_channels: Sequence[int] = (128, 256, 512),
         out_indices: Sequence[int] = (0, 1, 2),
-        align_corners: bool = False,
         out_channels: int = 256,
         conv_cfg: Spec | None = None,
         norm_cfg: Spec = {"type": "BN", "requires_grad": True},  # noqa: B006 - never written to

@@ -18,21 +18,15 @@ class DetailBranch(nn.Module):
 
     def __init__(self, in_channels: int, widths: Sequence[int], **style: Any) -> None:
         super().__init__()
-        self.detail_branch = nn.ModuleList()
+        self.detail_branch = nn.Sequential()
         for index, channels in enumerate(widths):
-            count = 2 if index == 0 else 3
-            self.detail_branch.append(
-                nn.Sequential(
-                    ConvBlock(in_channels, channels, 3, stride=2, padding=1, **style),
-                    *[ConvBlock(channels, channels, 3, padding=1, **style) for _ in range(count - 1)],
-                )
-            )
+            first = ConvBlock(in_channels, channels, 3, stride=2, padding=1, **style)
+            rest = [ConvBlock(channels, channels, 3, padding=1, **style) for _ in range(2 if index else 1)]
+            self.detail_branch.append(nn.Sequential(first, *rest))
             in_channels = channels
 
     def forward(self, x: Tensor) -> Tensor:
-        for stage in self.detail_branch:
-            x = stage(x)
-        return x
+        return self.detail_branch(x)
 
 
 class StemBlock(nn.Module):
@@ -105,15 +99,10 @@ class SemanticBranch(nn.Module):
         self.stages = ["stage1"]
         for index in range(1, len(widths)):
             count = 4 if index == len(widths) - 1 else 2
+            sources = [widths[index - 1], *[widths[index]] * (count - 1)]
             blocks = [
-                GatherExpansion(
-                    widths[index - 1] if block == 0 else widths[index],
-                    widths[index],
-                    stride=2 if block == 0 else 1,
-                    expansion=expansion,
-                    **style,
-                )
-                for block in range(count)
+                GatherExpansion(source, widths[index], stride=1 if block else 2, expansion=expansion, **style)
+                for block, source in enumerate(sources)
             ]
             self.stages.append(f"stage{index + 1}")
             self.add_module(self.stages[-1], nn.Sequential(*blocks))

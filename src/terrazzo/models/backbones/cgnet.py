@@ -69,16 +69,8 @@ class ContextGuidedBlock(nn.Module):
         self.downsample = downsample
         width = out_channels if downsample else out_channels // 2
         size, stride = (3, 2) if downsample else (1, 1)
-        self.conv1x1 = ConvBlock(
-            in_channels,
-            width,
-            size,
-            stride,
-            padding=size // 2,
-            conv_cfg=conv_cfg,
-            norm_cfg=norm_cfg,
-            act_cfg=activation(act_cfg, width),
-        )
+        style: Spec = {"conv_cfg": conv_cfg, "norm_cfg": norm_cfg, "act_cfg": activation(act_cfg, width)}
+        self.conv1x1 = ConvBlock(in_channels, width, size, stride, padding=size // 2, **style)
         depthwise: Spec = {"kernel_size": 3, "groups": width, "bias": False}
         self.f_loc = build_conv(conv_cfg, width, width, padding=1, **depthwise)
         self.f_sur = build_conv(conv_cfg, width, width, padding=dilation, dilation=dilation, **depthwise)
@@ -128,20 +120,11 @@ class CGNet(FreezableBackbone):
 
         # stem: three convolutions, the first of them strided
         width = num_channels[0]
+        stem: Spec = {"padding": 1, "conv_cfg": conv_cfg} | style | {"act_cfg": activation(act_cfg, width)}
         self.stem = nn.Sequential(
-            *[
-                ConvBlock(
-                    in_channels if index == 0 else width,
-                    width,
-                    3,
-                    stride=2 if index == 0 else 1,
-                    padding=1,
-                    conv_cfg=conv_cfg,
-                    norm_cfg=norm_cfg,
-                    act_cfg=activation(act_cfg, width),
-                )
-                for index in range(3)
-            ]
+            ConvBlock(in_channels, width, 3, stride=2, **stem),
+            ConvBlock(width, width, 3, **stem),
+            ConvBlock(width, width, 3, **stem),
         )
 
         # the shrunken image joins the features
@@ -152,19 +135,10 @@ class CGNet(FreezableBackbone):
         # levels: a downsampling block, then plain ones
         for level in (1, 2):
             channels = num_channels[level]
-            blocks = [
-                ContextGuidedBlock(
-                    width if index == 0 else channels,
-                    channels,
-                    dilation=dilations[level - 1],
-                    reduction=reductions[level - 1],
-                    downsample=index == 0,
-                    conv_cfg=conv_cfg,
-                    with_cp=with_cp,
-                    **style,
-                )
-                for index in range(num_blocks[level - 1])
-            ]
+            options: Spec = {"dilation": dilations[level - 1], "reduction": reductions[level - 1]}
+            options |= {"conv_cfg": conv_cfg, "with_cp": with_cp} | style
+            blocks = [ContextGuidedBlock(width, channels, downsample=True, **options)]
+            blocks += [ContextGuidedBlock(channels, channels, **options) for _ in range(num_blocks[level - 1] - 1)]
             self.add_module(f"level{level}", nn.ModuleList(blocks))
             width = 2 * channels + (in_channels if level == 1 else 0)
             self.add_module(f"norm_prelu_{level}", NormActivation(width, **style))

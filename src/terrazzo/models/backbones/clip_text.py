@@ -12,9 +12,8 @@ from torch import Tensor, nn
 
 from terrazzo.errors import UserError, nearest
 from terrazzo.models.layers import Spec
-from terrazzo.models.layers.clip import ClipLayer
-from terrazzo.models.layers.clip_prompts import PROMPTS
-from terrazzo.models.layers.clip_tokens import CONTEXT_LENGTH, tokenize
+from terrazzo.models.layers.clip_tokens import CONTEXT_LENGTH, PROMPTS, tokenize
+from terrazzo.models.layers.transformer import ClipLayer
 from terrazzo.registry import DATASETS, MODELS
 
 BATCH = 256  # sentences encoded at once

@@ -9,12 +9,56 @@ from torch import Tensor, nn
 
 from terrazzo.errors import UserError, nearest
 from terrazzo.models.backbones.base import FreezableBackbone
-from terrazzo.models.backbones.convnext_weights import NAMINGS
 from terrazzo.models.layers import Spec, build_activation, build_norm, maybe_checkpoint
-from terrazzo.models.layers.drop import DropPath, drop_path_rates
 from terrazzo.models.layers.init import init_truncated
 from terrazzo.models.layers.resize import at_least
+from terrazzo.models.layers.training import DropPath, drop_path_rates
+from terrazzo.models.naming import Naming
 from terrazzo.registry import MODELS
+
+NAMINGS = (
+    Naming(
+        "Meta's release",
+        mark=r"stages\.0\.0\.dwconv\.weight",
+        rules=(
+            (r"\.dwconv\.", ".depthwise_conv."),
+            (r"\.pwconv([12])\.", r".pointwise_conv\1."),
+            (r"^norm\.", "norm3."),
+        ),
+        drop=r"head\.",
+    ),
+    Naming(
+        "timm",
+        mark=r"stages\.0\.blocks\.0\.conv_dw\.weight",
+        rules=(
+            (r"^stem\.", "downsample_layers.0."),
+            (r"^stages\.(\d)\.downsample\.", r"downsample_layers.\1."),
+            (r"^stages\.(\d)\.blocks\.", r"stages.\1."),
+            (r"\.conv_dw\.", ".depthwise_conv."),
+            (r"\.mlp\.fc([12])\.", r".pointwise_conv\1."),
+            (r"\.mlp\.grn\.weight$", ".grn.gamma"),
+            (r"\.mlp\.grn\.bias$", ".grn.beta"),
+            (r"^head\.norm\.", "norm3."),
+        ),
+        drop=r"head\.(fc|pre_logits)\.",
+    ),
+    Naming(
+        "torchvision",
+        mark=r"features\.1\.0\.block\.0\.weight",
+        rules=(
+            (r"^features\.([0246])\.(?=[01]\.)", lambda match: f"downsample_layers.{int(match[1]) // 2}."),
+            (r"^features\.([1357])\.", lambda match: f"stages.{int(match[1]) // 2}."),
+            (r"\.block\.0\.", ".depthwise_conv."),
+            (r"\.block\.2\.", ".norm."),
+            (r"\.block\.3\.", ".pointwise_conv1."),
+            (r"\.block\.5\.", ".pointwise_conv2."),
+            (r"\.layer_scale$", ".gamma"),
+            (r"^classifier\.0\.", "norm3."),
+        ),
+        drop=r"classifier\.2\.",
+    ),
+)
+
 
 # blocks and channels of each stage
 ARCHITECTURES: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
@@ -60,11 +104,10 @@ class ConvNeXtBlock(nn.Module):
         drop_path_rate: float,
         layer_scale_init_value: float,
         with_cp: bool,
-        mlp_ratio: float = 4,
     ) -> None:
         super().__init__()
         self.with_cp, self.linear_pw_conv = with_cp, linear_pw_conv
-        hidden = int(mlp_ratio * channels)
+        hidden = 4 * channels
         self.depthwise_conv = nn.Conv2d(channels, channels, 7, padding=3, groups=channels)
         self.norm = build_norm(norm_cfg, channels)
         self.pointwise_conv1 = self.pointwise(channels, hidden)
@@ -138,6 +181,8 @@ class ConvNeXt(FreezableBackbone):
         # stages: downsampling, then blocks
         self.downsample_layers = nn.ModuleList()
         self.stages = nn.ModuleList()
+        options: Spec = {"norm_cfg": norm_cfg, "act_cfg": act_cfg, "use_grn": use_grn, "with_cp": with_cp}
+        options |= {"linear_pw_conv": linear_pw_conv, "layer_scale_init_value": layer_scale_init_value}
         rates = iter(drop_path_rates(drop_path_rate, sum(depths)))
         for stage, (depth, width) in enumerate(zip(depths, widths, strict=True)):
             if stage == 0:
@@ -147,19 +192,7 @@ class ConvNeXt(FreezableBackbone):
                 previous = widths[stage - 1]
                 shrink = nn.Conv2d(previous, width, 2, stride=2)
                 self.downsample_layers.append(nn.Sequential(build_norm(norm_cfg, previous), shrink))
-            blocks = [
-                ConvNeXtBlock(
-                    width,
-                    norm_cfg=norm_cfg,
-                    act_cfg=act_cfg,
-                    linear_pw_conv=linear_pw_conv,
-                    use_grn=use_grn,
-                    drop_path_rate=next(rates),
-                    layer_scale_init_value=layer_scale_init_value,
-                    with_cp=with_cp,
-                )
-                for _ in range(depth)
-            ]
+            blocks = [ConvNeXtBlock(width, drop_path_rate=next(rates), **options) for _ in range(depth)]
             self.stages.append(nn.Sequential(*blocks))
 
         # norms of the outputs

@@ -109,14 +109,8 @@ class ERFNet(nn.Module):
             width = channels
             dilations = enc_non_bottleneck_dilations if index == len(stages) - 1 else (1,)
             for block in range(enc_stage_non_bottlenecks[index]):
-                self.encoder.append(
-                    NonBottleneck1d(
-                        enc_non_bottleneck_channels[index],
-                        dropout_ratio=dropout_ratio,
-                        dilation=dilations[block % len(dilations)],
-                        **conv_style,
-                    )
-                )
+                options = conv_style | {"dropout_ratio": dropout_ratio, "dilation": dilations[block % len(dilations)]}
+                self.encoder.append(NonBottleneck1d(enc_non_bottleneck_channels[index], **options))
 
         # decoder: an upsampling, then residual blocks
         self.decoder = nn.ModuleList()

@@ -56,16 +56,10 @@ class GlobalFeatureExtractor(nn.Module):
         self.align_corners = align_corners
         widths = (in_channels, *block_channels)
         for index, count in enumerate(num_blocks):
-            blocks = [
-                InvertedResidual(
-                    widths[index] if block == 0 else widths[index + 1],
-                    widths[index + 1],
-                    stride=strides[index] if block == 0 else 1,
-                    expand_ratio=expand_ratio,
-                    **style,
-                )
-                for block in range(count)
-            ]
+            before, width = widths[index : index + 2]
+            options: Spec = style | {"expand_ratio": expand_ratio}
+            blocks = [InvertedResidual(before, width, stride=strides[index], **options)]
+            blocks += [InvertedResidual(width, width, stride=1, **options) for _ in range(count - 1)]
             self.add_module(f"bottleneck{index + 1}", nn.Sequential(*blocks))
         width = widths[-1]
         self.ppm = nn.ModuleList(

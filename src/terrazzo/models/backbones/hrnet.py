@@ -13,26 +13,27 @@ from torch import Tensor, nn
 
 from terrazzo.errors import UserError, nearest
 from terrazzo.models.backbones.base import FreezableBackbone
-from terrazzo.models.backbones.hrnet_weights import NAMINGS
-from terrazzo.models.backbones.resnet import BasicBlock, Block, Bottleneck, zero_last_norms
-from terrazzo.models.layers import Spec, Upsample, build_conv, build_norm, norm_name, resize
-from terrazzo.models.layers.init import init_kaiming
+from terrazzo.models.backbones.resnet import BasicBlock, Block, Bottleneck, conv_norm, zero_last_norms
+from terrazzo.models.layers import Spec, Upsample, norm_name, resize
+from terrazzo.models.naming import Naming
 from terrazzo.registry import MODELS
 
+NAMINGS = (
+    Naming(
+        "the HRNet release or timm",
+        mark=r"incre_modules\.0\.0\.conv1\.weight",
+        drop=r"incre_modules\.|downsamp_modules\.|final_layer\.|classifier\.",
+    ),
+)
+
+
 BLOCKS: dict[str, type[Block]] = {"BASIC": BasicBlock, "BOTTLENECK": Bottleneck}
-
-
-def conv_norm(in_channels: int, out_channels: int, size: int, stride: int, style: Spec) -> list[nn.Module]:
-    """A bias-free convolution and its norm."""
-    conv = build_conv(style["conv_cfg"], in_channels, out_channels, size, stride=stride, padding=size // 2, bias=False)
-    init_kaiming(conv)
-    return [conv, build_norm(style["norm_cfg"], out_channels)]
 
 
 def residual_blocks(block: type[Block], in_channels: int, channels: int, count: int, style: Spec) -> nn.Sequential:
     """`count` residual blocks at one resolution, the first with a projected shortcut where the width changes."""
     width = channels * block.expansion
-    downsample = None if in_channels == width else nn.Sequential(*conv_norm(in_channels, width, 1, 1, style))
+    downsample = None if in_channels == width else nn.Sequential(*conv_norm(style, in_channels, width, 1, 1))
     first = block(in_channels, channels, downsample=downsample, **style)
     return nn.Sequential(first, *(block(width, channels, **style) for _ in range(count - 1)))
 
@@ -59,13 +60,13 @@ class Fusion(nn.Module):
         if source == target:
             return nn.Identity()
         if source > target:
-            layers = conv_norm(widths[source], widths[target], 1, 1, style)
+            layers = conv_norm(style, widths[source], widths[target], 1, 1)
             return nn.Sequential(*layers, Upsample(scale_factor=2 ** (source - target)))
         steps = [
-            nn.Sequential(*conv_norm(widths[source], widths[source], 3, 2, style), nn.ReLU(inplace=True))
+            nn.Sequential(*conv_norm(style, widths[source], widths[source], 3, 2), nn.ReLU(inplace=True))
             for _ in range(target - source - 1)
         ]
-        return nn.Sequential(*steps, nn.Sequential(*conv_norm(widths[source], widths[target], 3, 2, style)))
+        return nn.Sequential(*steps, nn.Sequential(*conv_norm(style, widths[source], widths[target], 3, 2)))
 
     def forward(self, inputs: list[Tensor]) -> list[Tensor]:
         maps = [branch(x) for branch, x in zip(self.branches, inputs, strict=True)]
@@ -109,8 +110,7 @@ class HRNet(FreezableBackbone):
         widths = self.add_first_stage(**stage_spec(extra, "stage1"))
         for number in (2, 3, 4):
             spec = stage_spec(extra, f"stage{number}")
-            all_outputs = multiscale_output or number < 4
-            widths = self.add_stage(number, widths, all_outputs=all_outputs, **spec)
+            widths = self.add_stage(number, widths, all_outputs=multiscale_output or number < 4, **spec)
         if zero_init_residual:
             zero_last_norms(self)
         self.freeze()
@@ -119,7 +119,7 @@ class HRNet(FreezableBackbone):
         """Two strided 3x3 convolutions."""
         self.norms = [f"{norm_name(self.style['norm_cfg'])}{number}" for number in (1, 2)]
         for number, (source, name) in enumerate(zip((in_channels, 64), self.norms, strict=True), 1):
-            conv, norm = conv_norm(source, 64, 3, 2, self.style)
+            conv, norm = conv_norm(self.style, source, 64, 3, 2)
             self.add_module(f"conv{number}", conv)
             self.add_module(name, norm)
         self.relu = nn.ReLU(inplace=True)
@@ -145,16 +145,8 @@ class HRNet(FreezableBackbone):
         """The transition to one more branch and `stage{number}` -> the width of each branch."""
         targets = [width * block.expansion for width in num_channels]
         self.add_module(f"transition{number - 1}", self.make_transition(widths, targets))
-        fusions = [
-            Fusion(
-                block,
-                num_blocks,
-                num_channels,
-                outputs=len(targets) if all_outputs or index < num_modules - 1 else 1,
-                style=self.style,
-            )
-            for index in range(num_modules)
-        ]
+        counts = [len(targets)] * (num_modules - 1) + [len(targets) if all_outputs else 1]
+        fusions = [Fusion(block, num_blocks, num_channels, count, self.style) for count in counts]
         self.add_module(f"stage{number}", nn.Sequential(*fusions))
         return targets
 
@@ -165,14 +157,14 @@ class HRNet(FreezableBackbone):
             if index >= len(widths):
                 chain = [widths[-1]] * (index + 1 - len(widths)) + [target]
                 steps = [
-                    nn.Sequential(*conv_norm(source, width, 3, 2, self.style), nn.ReLU(inplace=True))
+                    nn.Sequential(*conv_norm(self.style, source, width, 3, 2), nn.ReLU(inplace=True))
                     for source, width in itertools.pairwise(chain)
                 ]
                 layers.append(nn.Sequential(*steps))
             elif target == widths[index]:
                 layers.append(nn.Identity())
             else:
-                layers.append(nn.Sequential(*conv_norm(widths[index], target, 3, 1, self.style), nn.ReLU(inplace=True)))
+                layers.append(nn.Sequential(*conv_norm(self.style, widths[index], target, 3, 1), nn.ReLU(inplace=True)))
         return nn.ModuleList(layers)
 
     def frozen_parts(self) -> Iterable[nn.Module]:

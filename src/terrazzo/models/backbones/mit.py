@@ -6,15 +6,53 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from terrazzo.models.backbones.mit_weights import NAMINGS
 from terrazzo.models.layers import Spec, build_activation, build_norm
-from terrazzo.models.layers.drop import DropPath, drop_path_rates
-from terrazzo.models.layers.efficient_attention import EfficientAttention
 from terrazzo.models.layers.init import init_convolutions, init_transformer
-from terrazzo.models.layers.patch_embed import PatchEmbed
-from terrazzo.models.layers.tokens import Grid, as_map, as_tokens, lay_for_depthwise
-from terrazzo.models.layers.transformer import PreNormLayer
+from terrazzo.models.layers.tokens import Grid, PatchEmbed, as_map, as_tokens, lay_for_depthwise
+from terrazzo.models.layers.training import DropPath, drop_path_rates
+from terrazzo.models.layers.transformer import EfficientAttention, PreNormLayer
+from terrazzo.models.naming import Naming, shifted
 from terrazzo.registry import MODELS
+
+NAMINGS = (
+    Naming(
+        "NVIDIA's SegFormer",
+        mark=r"patch_embed1\.proj\.weight",
+        rules=(
+            shifted(r"^patch_embed(\d)\.proj\.", "layers.{}.0.projection.", -1),
+            shifted(r"^patch_embed(\d)\.norm\.", "layers.{}.0.norm.", -1),
+            shifted(r"^block(\d)\.", "layers.{}.1.", -1),
+            shifted(r"^norm(\d)\.", "layers.{}.2.", -1),
+            (r"\.attn\.q\.(\w+)$", r".attn.attn.in_proj_\1#0"),
+            (r"\.attn\.kv\.(\w+)$", r".attn.attn.in_proj_\1#1"),
+            (r"\.attn\.proj\.", ".attn.attn.out_proj."),
+            (r"\.mlp\.fc1\.", ".ffn.layers.0."),
+            (r"\.mlp\.dwconv\.dwconv\.", ".ffn.layers.1."),
+            (r"\.mlp\.fc2\.", ".ffn.layers.4."),
+        ),
+        drop=r"head\.",
+    ),
+    Naming(
+        "transformers",
+        mark=r"patch_embeddings\.0\.proj\.weight",
+        rules=(
+            (r"^patch_embeddings\.(\d)\.proj\.", r"layers.\1.0.projection."),
+            (r"^patch_embeddings\.(\d)\.layer_norm\.", r"layers.\1.0.norm."),
+            (r"^block\.(\d)\.(\d+)\.layer_norm_([12])\.", r"layers.\1.1.\2.norm\3."),
+            (r"^block\.(\d)\.", r"layers.\1.1."),
+            (r"^layer_norm\.(\d)\.", r"layers.\1.2."),
+            (r"\.attention\.self\.query\.(\w+)$", r".attn.attn.in_proj_\1#0"),
+            (r"\.attention\.self\.key\.(\w+)$", r".attn.attn.in_proj_\1#1"),
+            (r"\.attention\.self\.value\.(\w+)$", r".attn.attn.in_proj_\1#2"),
+            (r"\.attention\.self\.sr\.", ".attn.sr."),
+            (r"\.attention\.self\.layer_norm\.", ".attn.norm."),
+            (r"\.attention\.output\.dense\.", ".attn.attn.out_proj."),
+            (r"\.mlp\.dense1\.", ".ffn.layers.0."),
+            (r"\.mlp\.dwconv\.dwconv\.", ".ffn.layers.1."),
+            (r"\.mlp\.dense2\.", ".ffn.layers.4."),
+        ),
+    ),
+)
 
 
 class MixFeedForward(nn.Module):
@@ -81,32 +119,19 @@ class MixVisionTransformer(nn.Module):
         # stages: patch embedding, layers, norm
         rates = iter(drop_path_rates(drop_path_rate, sum(num_layers)))
         self.layers = nn.ModuleList()
+        attention: Spec = {"attn_drop": attn_drop_rate, "proj_drop": drop_rate, "qkv_bias": qkv_bias}
         width = in_channels
         for stage in range(num_stages):
             channels = embed_dims * num_heads[stage]
             patch = patch_sizes[stage]
-            embed = PatchEmbed(
-                in_channels=width,
-                embed_dims=channels,
-                kernel_size=patch,
-                stride=strides[stage],
-                padding=patch // 2,
-                norm_cfg=norm_cfg,
-            )
+            embed = PatchEmbed(width, channels, patch, strides[stage], padding=patch // 2, norm_cfg=norm_cfg)
+            attention |= {"sr_ratio": sr_ratios[stage], "norm_cfg": norm_cfg}
             blocks = nn.ModuleList()
             for _ in range(num_layers[stage]):
-                drops: Spec = {"drop_path": next(rates)}
-                attn = EfficientAttention(
-                    channels,
-                    num_heads[stage],
-                    attn_drop=attn_drop_rate,
-                    proj_drop=drop_rate,
-                    qkv_bias=qkv_bias,
-                    sr_ratio=sr_ratios[stage],
-                    norm_cfg=norm_cfg,
-                    **drops,
-                )
-                ffn = MixFeedForward(channels, int(mlp_ratio * channels), act_cfg=act_cfg, drop=drop_rate, **drops)
+                rate = next(rates)
+                attn = EfficientAttention(channels, num_heads[stage], drop_path=rate, **attention)
+                hidden = int(mlp_ratio * channels)
+                ffn = MixFeedForward(channels, hidden, act_cfg=act_cfg, drop=drop_rate, drop_path=rate)
                 blocks.append(MixTransformerLayer(channels, attn, ffn, norm_cfg=norm_cfg, with_cp=with_cp))
             self.layers.append(nn.ModuleList([embed, blocks, build_norm(norm_cfg, channels)]))
             width = channels

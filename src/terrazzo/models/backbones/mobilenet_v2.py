@@ -2,15 +2,47 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
 from terrazzo.models.backbones.base import FreezableBackbone
-from terrazzo.models.backbones.mobilenet_v2_weights import NAMINGS
 from terrazzo.models.layers import ConvBlock, Spec, maybe_checkpoint
+from terrazzo.models.naming import Naming
 from terrazzo.registry import MODELS
+
+COUNTS = (1, 2, 3, 4, 3, 3, 1)  # blocks of each stage
+BLOCKS = [f"layer{stage}.{block}" for stage, count in enumerate(COUNTS, 1) for block in range(count)]
+KINDS = ("conv", "bn")
+
+
+def block_name(match: re.Match[str]) -> str:
+    """`features.N.conv.` of the N-th block, counted from 1."""
+    return f"{BLOCKS[int(match[1]) - 1]}.conv."
+
+
+def last_of(match: re.Match[str]) -> str:
+    """The projection, whose convolution and norm are not in a separate sequence."""
+    position = 1 if match[1] == "layer1.0" else 2  # the first block has no expansion
+    return f"{match[1]}.conv.{position}.{KINDS[int(match[2]) - position]}."
+
+
+NAMINGS = (
+    Naming(
+        "torchvision",
+        mark=r"features\.1\.conv\.0\.0\.weight",
+        rules=(
+            (r"^features\.0\.([01])\.", lambda match: f"conv1.{KINDS[int(match[1])]}."),
+            (r"^features\.(\d+)\.conv\.", block_name),
+            (r"^(layer\d\.\d)\.conv\.(\d)\.(?=[a-z])", last_of),
+            (r"\.conv\.(\d)\.([01])\.", lambda match: f".conv.{match[1]}.{KINDS[int(match[2])]}."),
+        ),
+        drop=r"features\.18\.|classifier\.",
+    ),
+)
+
 
 # expansion, channels, number of blocks
 STAGES = ((1, 16, 1), (6, 24, 2), (6, 32, 3), (6, 64, 4), (6, 96, 3), (6, 160, 3), (6, 320, 1))
@@ -87,20 +119,10 @@ class MobileNetV2(FreezableBackbone):
         self.stages = [f"layer{number}" for number in range(1, len(STAGES) + 1)]
         for index, (expansion, channels, count) in enumerate(STAGES):
             channels = make_divisible(channels * widen_factor)
-            blocks = []
-            for block in range(count):
-                blocks.append(
-                    InvertedResidual(
-                        width,
-                        channels,
-                        stride=strides[index] if block == 0 else 1,
-                        expand_ratio=expansion,
-                        dilation=dilations[index] if block == 0 else 1,
-                        with_cp=with_cp,
-                        **style,
-                    )
-                )
-                width = channels
+            options: Spec = {"expand_ratio": expansion, "with_cp": with_cp} | style
+            first = InvertedResidual(width, channels, stride=strides[index], dilation=dilations[index], **options)
+            blocks = [first, *(InvertedResidual(channels, channels, stride=1, **options) for _ in range(count - 1))]
+            width = channels
             self.add_module(self.stages[index], nn.Sequential(*blocks))
 
     def frozen_parts(self) -> Iterable[nn.Module]:
@@ -110,10 +132,4 @@ class MobileNetV2(FreezableBackbone):
             yield from (getattr(self, name) for name in self.stages[: self.frozen_stages])
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        x = self.conv1(x)
-        outputs = []
-        for index, name in enumerate(self.stages):
-            x = getattr(self, name)(x)
-            if index in self.out_indices:
-                outputs.append(x)
-        return tuple(outputs)
+        return self.run_stages(self.conv1(x))

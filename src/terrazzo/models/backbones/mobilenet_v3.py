@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from torch import Tensor, nn
@@ -9,9 +10,42 @@ from torch import Tensor, nn
 from terrazzo.errors import UserError
 from terrazzo.models.backbones.base import FreezableBackbone
 from terrazzo.models.backbones.mobilenet_v2 import make_divisible
-from terrazzo.models.backbones.mobilenet_v3_weights import NAMINGS
 from terrazzo.models.layers import ConvBlock, Spec, maybe_checkpoint
+from terrazzo.models.naming import Naming, Weights
 from terrazzo.registry import MODELS
+
+KINDS = ("conv", "bn")
+CONVOLUTIONS = ("expand_conv", "depthwise_conv", "linear_conv")  # a block without the first has no expansion
+
+
+def by_role(weights: Weights, original: Weights) -> Weights:
+    """Rename `layerN.block.M`, the M-th part of a block, by the role of the part."""
+    parts: dict[str, set[int]] = {}
+    for name in weights:
+        if match := re.match(r"(layer\d+)\.block\.(\d)\.[01]\.", name):
+            parts.setdefault(match[1], set()).add(int(match[2]))
+
+    def role(match: re.Match[str]) -> str:
+        order = sorted(parts[match[1]])
+        return f"{match[1]}.{CONVOLUTIONS[order.index(int(match[2])) - len(order)]}.{KINDS[int(match[3])]}."
+
+    return {re.sub(r"(layer\d+)\.block\.(\d)\.([01])\.", role, name): value for name, value in weights.items()}
+
+
+NAMINGS = (
+    Naming(
+        "torchvision",
+        mark=r"features\.1\.block\.0\.0\.weight",
+        rules=(
+            (r"^features\.(\d+)\.([01])\.", lambda match: f"layer{match[1]}.{KINDS[int(match[2])]}."),
+            (r"^features\.", "layer"),
+            (r"\.block\.\d\.fc([12])\.", r".se.conv\1.conv."),
+        ),
+        drop=r"classifier\.",
+        finish=by_role,
+    ),
+)
+
 
 # kernel, hidden channels, channels, squeeze and excitation, activation, stride
 SMALL = (
@@ -88,18 +122,10 @@ class InvertedResidual(nn.Module):
         self.expand_conv = None
         if hidden != in_channels:
             self.expand_conv = ConvBlock(in_channels, hidden, 1, act_cfg=act_cfg, **style)
-        self.depthwise_conv = ConvBlock(
-            hidden,
-            hidden,
-            kernel_size,
-            stride,
-            padding=dilation * (kernel_size // 2),
-            dilation=dilation,
-            groups=hidden,
-            act_cfg=act_cfg,
-            norm_cfg=norm_cfg,
-            conv_cfg={"type": "Conv2dAdaptivePadding"} if same_padding else conv_cfg,
-        )
+        depthwise: Spec = {"padding": dilation * (kernel_size // 2), "dilation": dilation, "groups": hidden}
+        depthwise |= {"conv_cfg": {"type": "Conv2dAdaptivePadding"} if same_padding else conv_cfg}
+        depthwise |= {"norm_cfg": norm_cfg, "act_cfg": act_cfg}
+        self.depthwise_conv = ConvBlock(hidden, hidden, kernel_size, stride, **depthwise)
         self.se = SqueezeExcitation(hidden, conv_cfg=conv_cfg) if excite else None
         self.linear_conv = ConvBlock(hidden, out_channels, 1, act_cfg=None, **style)
 
@@ -176,16 +202,11 @@ class MobileNetV3(FreezableBackbone):
 
         # closing convolution
         self.add_module(f"layer{len(blocks) + 1}", ConvBlock(width, last_channels, 1, conv_cfg=conv_cfg, **style))
-        self.layers = [f"layer{number}" for number in range(len(blocks) + 2)]
+        self.stages = [f"layer{number}" for number in range(len(blocks) + 2)]
 
     def frozen_parts(self) -> Iterable[nn.Module]:
         """The layers up to number `frozen_stages`."""
-        return (getattr(self, name) for name in self.layers[: self.frozen_stages + 1])
+        return (getattr(self, name) for name in self.stages[: self.frozen_stages + 1])
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        outputs = []
-        for index, name in enumerate(self.layers):
-            x = getattr(self, name)(x)
-            if index in self.out_indices:
-                outputs.append(x)
-        return tuple(outputs)
+        return self.run_stages(x)

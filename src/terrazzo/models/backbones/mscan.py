@@ -2,49 +2,42 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from terrazzo.models.backbones.mscan_weights import NAMINGS
 from terrazzo.models.layers import Spec, build_activation, build_norm
-from terrazzo.models.layers.drop import DropPath, drop_path_rates
 from terrazzo.models.layers.init import init_convolutions
-from terrazzo.models.layers.patch_embed import pair
-from terrazzo.models.layers.tokens import lay_for_depthwise
+from terrazzo.models.layers.tokens import lay_for_depthwise, pair
+from terrazzo.models.layers.training import DropPath, drop_path_rates
+from terrazzo.models.naming import Naming
 from terrazzo.registry import MODELS
+
+NAMINGS = (
+    Naming(
+        "the SegNeXt release",
+        mark=r"block1\.0\.mlp\.dwconv\.dwconv\.weight",
+        rules=((r"\.dwconv\.dwconv\.", ".dwconv."),),
+        drop=r"head\.",
+    ),
+)
+
 
 Size = int | Sequence[int]
 
 
-class Stem(nn.Module):
+def stem(in_channels: int, channels: int, *, act_cfg: Spec, norm_cfg: Spec) -> nn.Module:
     """Two strided 3x3 convolutions."""
-
-    def __init__(self, in_channels: int, channels: int, *, act_cfg: Spec, norm_cfg: Spec) -> None:
-        super().__init__()
-        self.proj = nn.Sequential(
-            nn.Conv2d(in_channels, channels // 2, 3, stride=2, padding=1),
-            build_norm(norm_cfg, channels // 2),
-            build_activation(act_cfg),
-            nn.Conv2d(channels // 2, channels, 3, stride=2, padding=1),
-            build_norm(norm_cfg, channels),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.proj(x)
-
-
-class Downsampling(nn.Module):
-    """A strided 3x3 convolution and its norm."""
-
-    def __init__(self, in_channels: int, channels: int, *, norm_cfg: Spec) -> None:
-        super().__init__()
-        self.proj = nn.Conv2d(in_channels, channels, 3, stride=2, padding=1)
-        self.norm = build_norm(norm_cfg, channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.norm(self.proj(x))
+    layers = nn.Sequential(
+        nn.Conv2d(in_channels, channels // 2, 3, stride=2, padding=1),
+        build_norm(norm_cfg, channels // 2),
+        build_activation(act_cfg),
+        nn.Conv2d(channels // 2, channels, 3, stride=2, padding=1),
+        build_norm(norm_cfg, channels),
+    )
+    return nn.Sequential(OrderedDict(proj=layers))
 
 
 class SpatialGate(nn.Module):
@@ -89,12 +82,12 @@ class SpatialAttention(nn.Module):
 
 
 class ConvFeedForward(nn.Module):
-    """1x1, depthwise 3x3, activation, 1x1."""
+    """1x1, depthwise 3x3 (if `depthwise`), activation, 1x1."""
 
-    def __init__(self, channels: int, hidden: int, *, act_cfg: Spec, drop: float) -> None:
+    def __init__(self, channels: int, hidden: int, *, act_cfg: Spec, drop: float, depthwise: bool = True) -> None:
         super().__init__()
         self.fc1 = nn.Conv2d(channels, hidden, 1)
-        self.dwconv = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden)
+        self.dwconv = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden) if depthwise else nn.Identity()
         self.act = build_activation(act_cfg)
         self.fc2 = nn.Conv2d(hidden, channels, 1)
         self.drop = nn.Dropout(drop)
@@ -103,29 +96,20 @@ class ConvFeedForward(nn.Module):
         return self.drop(self.fc2(self.drop(self.act(self.dwconv(self.fc1(x))))))
 
 
-class MSCABlock(nn.Module):
-    """Pre-norm: convolutional attention, then the feed-forward network, each scaled by channel."""
+class ScaledBlock(nn.Module):
+    """Pre-norm: what mixes the positions (`attn`), then the feed-forward network, each scaled by channel."""
 
     def __init__(
-        self,
-        channels: int,
-        *,
-        kernel_sizes: Sequence[Size],
-        paddings: Sequence[Size],
-        mlp_ratio: float,
-        drop_rate: float,
-        drop_path_rate: float,
-        act_cfg: Spec,
-        norm_cfg: Spec,
+        self, channels: int, attn: nn.Module, mlp: nn.Module, *, norm_cfg: Spec, drop_path_rate: float, scale: float
     ) -> None:
         super().__init__()
         self.norm1 = build_norm(norm_cfg, channels)
-        self.attn = SpatialAttention(channels, kernel_sizes, paddings, act_cfg=act_cfg)
+        self.attn = attn
         self.drop_path = DropPath(drop_path_rate)
         self.norm2 = build_norm(norm_cfg, channels)
-        self.mlp = ConvFeedForward(channels, int(channels * mlp_ratio), act_cfg=act_cfg, drop=drop_rate)
-        self.layer_scale_1 = nn.Parameter(torch.full((channels,), 1e-2))
-        self.layer_scale_2 = nn.Parameter(torch.full((channels,), 1e-2))
+        self.mlp = mlp
+        self.layer_scale_1 = nn.Parameter(torch.full((channels,), scale))
+        self.layer_scale_2 = nn.Parameter(torch.full((channels,), scale))
 
     def forward(self, x: Tensor) -> Tensor:
         x = torch.addcmul(x, self.drop_path(self.attn(self.norm1(x))), self.layer_scale_1[:, None, None])
@@ -161,22 +145,15 @@ class MSCAN(nn.Module):
         for stage in range(num_stages):
             width = embed_dims[stage]
             if stage == 0:
-                embed: nn.Module = Stem(in_channels, width, act_cfg=act_cfg, norm_cfg=norm_cfg)
+                embed = stem(in_channels, width, act_cfg=act_cfg, norm_cfg=norm_cfg)
             else:
-                embed = Downsampling(embed_dims[stage - 1], width, norm_cfg=norm_cfg)
-            blocks = nn.ModuleList(
-                MSCABlock(
-                    width,
-                    kernel_sizes=attention_kernel_sizes,
-                    paddings=attention_kernel_paddings,
-                    mlp_ratio=mlp_ratios[stage],
-                    drop_rate=drop_rate,
-                    drop_path_rate=next(rates),
-                    act_cfg=act_cfg,
-                    norm_cfg=norm_cfg,
-                )
-                for _ in range(depths[stage])
-            )
+                conv = nn.Conv2d(embed_dims[stage - 1], width, 3, stride=2, padding=1)
+                embed = nn.Sequential(OrderedDict(proj=conv, norm=build_norm(norm_cfg, width)))
+            blocks = nn.ModuleList()
+            for _ in range(depths[stage]):
+                attn = SpatialAttention(width, attention_kernel_sizes, attention_kernel_paddings, act_cfg=act_cfg)
+                mlp = ConvFeedForward(width, int(width * mlp_ratios[stage]), act_cfg=act_cfg, drop=drop_rate)
+                blocks.append(ScaledBlock(width, attn, mlp, norm_cfg=norm_cfg, drop_path_rate=next(rates), scale=1e-2))
             self.add_module(f"patch_embed{stage + 1}", embed)
             self.add_module(f"block{stage + 1}", blocks)
             self.add_module(f"norm{stage + 1}", nn.LayerNorm(width))

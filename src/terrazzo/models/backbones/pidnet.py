@@ -6,8 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from terrazzo.models.backbones.ddrnet import DAPPM, RELU, BasicBlock, Bottleneck, ResidualBlock
-from terrazzo.models.backbones.ddrnet_weights import PIDNET_NAMINGS
+from terrazzo.models.backbones.ddrnet import DAPPM, PIDNET_NAMINGS, RELU, BasicBlock, Bottleneck, BranchedNet
 from terrazzo.models.layers import ConvBlock, Spec, resize
 from terrazzo.registry import MODELS
 
@@ -66,7 +65,7 @@ class LightBag(nn.Module):
 
 
 @MODELS.register
-class PIDNet(nn.Module):
+class PIDNet(BranchedNet):
     """PIDNet (Xu et al., CVPR 2023): branches for detail (P), context (I) and boundaries (D), fused at 1/8.
 
     -> the detail branch (2 * channels) and the boundary branch (2 * channels) for auxiliary losses, and the fused map
@@ -88,78 +87,43 @@ class PIDNet(nn.Module):
         norm_cfg: Spec = {"type": "BN"},  # noqa: B006 - never written to
         act_cfg: Spec = RELU,
     ) -> None:
-        super().__init__()
-        self.align_corners = align_corners
         style: Spec = {"norm_cfg": norm_cfg, "act_cfg": act_cfg}
-        self.style = style
+        super().__init__(in_channels, channels, num_stem_blocks, align_corners=align_corners, **style)
         linear: Spec = style | {"act_cfg": None}
-
-        # stem to 1/8
-        width = channels
         light = num_stem_blocks == 2
-        self.stem = nn.Sequential(
-            ConvBlock(in_channels, width, 3, stride=2, padding=1, **style),
-            ConvBlock(width, width, 3, stride=2, padding=1, **style),
-            self.blocks(BasicBlock, width, width, num_stem_blocks),
-            nn.ReLU(),
-            self.blocks(BasicBlock, width, width * 2, num_stem_blocks, stride=2),
-            nn.ReLU(),
-        )
+        width, wide = channels * 2, channels * 8
 
         # context branch and detail branch
-        self.i_branch_layers = nn.ModuleList(
-            [
-                self.blocks(BasicBlock, width * 2, width * 4, num_branch_blocks, stride=2),
-                self.blocks(BasicBlock, width * 4, width * 8, num_branch_blocks, stride=2),
-                self.blocks(Bottleneck, width * 8, width * 8, 2, stride=2),
-            ]
+        count = num_branch_blocks
+        self.i_branch_layers = self.branch(
+            [(BasicBlock, width, width * 2, count), (BasicBlock, width * 2, wide, count), (Bottleneck, wide, wide, 2)],
+            stride=2,
         )
-        self.p_branch_layers = nn.ModuleList(
-            [
-                self.blocks(BasicBlock, width * 2, width * 2, num_stem_blocks),
-                self.blocks(BasicBlock, width * 2, width * 2, num_stem_blocks),
-                self.blocks(Bottleneck, width * 2, width * 2, 1),
-            ]
-        )
+        basic = (BasicBlock, width, width, num_stem_blocks)
+        self.p_branch_layers = self.branch([basic, basic, (Bottleneck, width, width, 1)])
 
         # fusion of context into detail
-        self.compression_1 = ConvBlock(width * 4, width * 2, 1, **linear)
-        self.compression_2 = ConvBlock(width * 8, width * 2, 1, **linear)
-        self.pag_1 = PagFM(width * 2, width, align_corners=align_corners, norm_cfg=norm_cfg)
-        self.pag_2 = PagFM(width * 2, width, align_corners=align_corners, norm_cfg=norm_cfg)
+        self.compression_1 = ConvBlock(width * 2, width, 1, **linear)
+        self.compression_2 = ConvBlock(wide, width, 1, **linear)
+        self.pag_1 = PagFM(width, channels, align_corners=align_corners, norm_cfg=norm_cfg)
+        self.pag_2 = PagFM(width, channels, align_corners=align_corners, norm_cfg=norm_cfg)
 
         # boundary branch, pooling and fusion
-        boundary = width if light else width * 2
+        boundary = channels if light else width
         self.d_branch_layers = nn.ModuleList(
             [
-                self.block(BasicBlock, width * 2, boundary),
-                self.blocks(Bottleneck, width, width, 1) if light else self.block(BasicBlock, boundary, boundary),
-                self.blocks(Bottleneck, width * 2, width * 2, 1),
+                self.block(BasicBlock, width, boundary),
+                self.blocks(Bottleneck, boundary, boundary, 1) if light else self.block(BasicBlock, boundary, boundary),
+                self.blocks(Bottleneck, width, width, 1),
             ]
         )
-        self.diff_1 = ConvBlock(width * 4, boundary, 3, padding=1, **linear)
-        self.diff_2 = ConvBlock(width * 8, width * 2, 3, padding=1, **linear)
-        self.spp = (PAPPM if light else DAPPM)(width * 16, ppm_channels, width * 4, **style)
-        self.dfm = (LightBag if light else Bag)(width * 4, **style)
+        self.diff_1 = ConvBlock(width * 2, boundary, 3, padding=1, **linear)
+        self.diff_2 = ConvBlock(wide, width, 3, padding=1, **linear)
+        self.spp = (PAPPM if light else DAPPM)(wide * 2, ppm_channels, width * 2, **style)
+        self.dfm = (LightBag if light else Bag)(width * 2, **style)
 
-    def block(
-        self, block: type[ResidualBlock], in_channels: int, channels: int, stride: int = 1, activate: bool = False
-    ) -> nn.Module:
-        """One residual block, its shortcut projected where the shape changes."""
-        width = channels * block.expansion
-        downsample = None
-        if stride != 1 or in_channels != width:
-            downsample = ConvBlock(in_channels, width, 1, stride, norm_cfg=self.style["norm_cfg"], act_cfg=None)
-        return block(in_channels, channels, stride=stride, downsample=downsample, activate=activate, **self.style)
-
-    def blocks(
-        self, block: type[ResidualBlock], in_channels: int, channels: int, count: int, stride: int = 1
-    ) -> nn.Module:
-        """A chain of blocks; basic ones are activated between them, and not after the last."""
-        width = channels * block.expansion
-        layers = [self.block(block, in_channels, channels, stride, activate=block is BasicBlock and count > 1)]
-        layers += [self.block(block, width, channels, activate=index < count - 1) for index in range(1, count)]
-        return nn.Sequential(*layers)
+    def project(self, in_channels: int, out_channels: int, stride: int) -> nn.Module:
+        return ConvBlock(in_channels, out_channels, 1, stride, norm_cfg=self.style["norm_cfg"], act_cfg=None)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         stem = self.stem(x)  # N, 2 * channels, H/8, W/8
@@ -178,6 +142,3 @@ class PIDNet(nn.Module):
         detail = self.p_branch_layers[2](F.relu(detail))
         edges = self.d_branch_layers[2](F.relu(boundary))
         return half_way, boundary, self.dfm(detail, self.match_size(context, detail), edges)
-
-    def match_size(self, x: Tensor, like: Tensor) -> Tensor:
-        return resize(x, like=like, align_corners=self.align_corners)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -10,12 +11,29 @@ from torch import Tensor, nn
 
 from terrazzo.errors import UserError, nearest
 from terrazzo.models.backbones.base import FreezableBackbone
-from terrazzo.models.backbones.poolformer_weights import NAMINGS
-from terrazzo.models.layers import Spec, build_activation, build_norm
-from terrazzo.models.layers.drop import DropPath, drop_path_rates
+from terrazzo.models.backbones.mscan import ConvFeedForward, ScaledBlock
+from terrazzo.models.layers import Spec, build_norm
 from terrazzo.models.layers.init import init_truncated
 from terrazzo.models.layers.tokens import lay_for_depthwise
+from terrazzo.models.layers.training import drop_path_rates
+from terrazzo.models.naming import Naming
 from terrazzo.registry import MODELS
+
+NAMINGS = (
+    Naming("the PoolFormer release", mark=r"norm\.weight", rules=((r"^norm\.", "norm6."),), drop=r"head\."),
+    Naming(
+        "timm",
+        mark=r"stages\.0\.blocks\.0\.layer_scale1\.scale",
+        rules=(
+            (r"^stem\.conv\.", "patch_embed.proj."),
+            (r"^stages\.(\d)\.downsample\.conv\.", lambda match: f"network.{2 * int(match[1]) - 1}.proj."),
+            (r"^stages\.(\d)\.blocks\.", lambda match: f"network.{2 * int(match[1])}."),
+            (r"\.layer_scale([12])\.scale$", r".layer_scale_\1"),
+            (r"^head\.norm\.", "norm6."),
+        ),
+        drop=r"head\.fc\.",
+    ),
+)
 
 
 class Architecture(NamedTuple):
@@ -36,60 +54,20 @@ ARCHITECTURES = {
 }
 
 
-class PatchEmbedding(nn.Module):
+def patch_embedding(in_channels: int, channels: int, size: int, stride: int, padding: int) -> nn.Sequential:
     """A strided convolution."""
+    return nn.Sequential(OrderedDict(proj=nn.Conv2d(in_channels, channels, size, stride, padding)))
 
-    def __init__(self, in_channels: int, channels: int, patch_size: int, stride: int, padding: int) -> None:
+
+class PoolMixer(nn.Module):
+    """Average pooling less the input, instead of attention."""
+
+    def __init__(self, pool_size: int) -> None:
         super().__init__()
-        self.proj = nn.Conv2d(in_channels, channels, patch_size, stride=stride, padding=padding)
+        self.pool = nn.AvgPool2d(pool_size, stride=1, padding=pool_size // 2, count_include_pad=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.proj(x)
-
-
-class FeedForward(nn.Module):
-    """Two 1x1 convolutions with an activation between them."""
-
-    def __init__(self, channels: int, hidden: int, *, act_cfg: Spec, drop: float) -> None:
-        super().__init__()
-        self.fc1 = nn.Conv2d(channels, hidden, 1)
-        self.act = build_activation(act_cfg)
-        self.fc2 = nn.Conv2d(hidden, channels, 1)
-        self.drop = nn.Dropout(drop)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.drop(self.fc2(self.drop(self.act(self.fc1(x)))))
-
-
-class PoolFormerBlock(nn.Module):
-    """Pre-norm: average pooling (less the input) instead of attention, then the feed-forward network."""
-
-    def __init__(
-        self,
-        channels: int,
-        *,
-        pool_size: int,
-        mlp_ratio: float,
-        norm_cfg: Spec,
-        act_cfg: Spec,
-        drop_rate: float,
-        drop_path_rate: float,
-        layer_scale_init_value: float,
-    ) -> None:
-        super().__init__()
-        self.norm1 = build_norm(norm_cfg, channels)
-        self.token_mixer = nn.AvgPool2d(pool_size, stride=1, padding=pool_size // 2, count_include_pad=False)
-        self.norm2 = build_norm(norm_cfg, channels)
-        self.mlp = FeedForward(channels, int(channels * mlp_ratio), act_cfg=act_cfg, drop=drop_rate)
-        self.drop_path = DropPath(drop_path_rate)
-        self.layer_scale_1 = nn.Parameter(torch.full((channels,), layer_scale_init_value))
-        self.layer_scale_2 = nn.Parameter(torch.full((channels,), layer_scale_init_value))
-
-    def forward(self, x: Tensor) -> Tensor:
-        normed = self.norm1(x)
-        mixed = self.token_mixer(normed) - normed
-        x = torch.addcmul(x, self.drop_path(mixed), self.layer_scale_1[:, None, None])
-        return torch.addcmul(x, self.drop_path(self.mlp(self.norm2(x))), self.layer_scale_2[:, None, None])
+        return self.pool(x) - x
 
 
 @MODELS.register
@@ -129,7 +107,7 @@ class PoolFormer(FreezableBackbone):
             raise UserError(f"PoolFormer: no arch is called '{arch}'{nearest(arch, ARCHITECTURES)}")
         layers, widths, ratios, scale = ARCHITECTURES[arch] if isinstance(arch, str) else Architecture(**arch)
         self.frozen_stages = frozen_stages
-        self.patch_embed = PatchEmbedding(in_channels, widths[0], in_patch_size, in_stride, in_pad)
+        self.patch_embed = patch_embedding(in_channels, widths[0], in_patch_size, in_stride, in_pad)
 
         # stages, with a downsampling before each but the first
         self.network = nn.ModuleList()
@@ -137,20 +115,14 @@ class PoolFormer(FreezableBackbone):
         for stage, depth in enumerate(layers):
             if stage > 0:
                 previous = widths[stage - 1]
-                self.network.append(PatchEmbedding(previous, widths[stage], down_patch_size, down_stride, down_pad))
-            blocks = [
-                PoolFormerBlock(
-                    widths[stage],
-                    pool_size=pool_size,
-                    mlp_ratio=ratios[stage],
-                    norm_cfg=norm_cfg,
-                    act_cfg=act_cfg,
-                    drop_rate=drop_rate,
-                    drop_path_rate=next(rates),
-                    layer_scale_init_value=scale,
+                self.network.append(patch_embedding(previous, widths[stage], down_patch_size, down_stride, down_pad))
+            width, blocks = widths[stage], []
+            for _ in range(depth):
+                mlp = ConvFeedForward(
+                    width, int(width * ratios[stage]), act_cfg=act_cfg, drop=drop_rate, depthwise=False
                 )
-                for _ in range(depth)
-            ]
+                options: Spec = {"norm_cfg": norm_cfg, "drop_path_rate": next(rates), "scale": scale}
+                blocks.append(ScaledBlock(width, PoolMixer(pool_size), mlp, **options))
             self.network.append(nn.Sequential(*blocks))
 
         # norms of the outputs

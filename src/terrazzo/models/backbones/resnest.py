@@ -1,4 +1,4 @@
-"""ResNeSt."""
+"""ResNeXt and ResNeSt: ResNets whose 3x3 convolutions are grouped."""
 
 from __future__ import annotations
 
@@ -6,11 +6,21 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from terrazzo.models.backbones.resnet import Block, ResNetV1d
-from terrazzo.models.backbones.resnext import grouped_width
+from terrazzo.models.backbones.resnet import ARCHITECTURES, Block, ResNet, ResNetV1d, grouped_width
 from terrazzo.models.layers import Spec, build_conv, build_norm, norm_name
 from terrazzo.models.layers.init import init_kaiming
 from terrazzo.registry import MODELS
+
+
+@MODELS.register
+class ResNeXt(ResNet):
+    """ResNeXt (Xie et al., CVPR 2017): ResNet with grouped 3x3 convolutions; `groups=32, base_width=4` is "32x4d"."""
+
+    architectures = {depth: ARCHITECTURES[depth] for depth in (50, 101, 152)}  # noqa: RUF012 - never written to
+
+    def __init__(self, *, groups: int = 1, base_width: int = 4, base_channels: int = 64, **kwargs: Any) -> None:
+        self.block_shape = {"groups": groups, "base_width": base_width * 64 / base_channels}
+        super().__init__(base_channels=base_channels, **kwargs)
 
 
 class SplitAttentionConv(nn.Module):
@@ -33,17 +43,8 @@ class SplitAttentionConv(nn.Module):
         splits = channels * radix
         inner = max(splits // reduction_factor, 32)
         self.norms = [f"{norm_name(norm_cfg)}{number}" for number in (0, 1)]
-        self.conv = build_conv(
-            conv_cfg,
-            channels,
-            splits,
-            3,
-            stride=stride,
-            padding=dilation,
-            dilation=dilation,
-            groups=groups * radix,
-            bias=False,
-        )
+        options: Spec = {"stride": stride, "padding": dilation, "dilation": dilation, "groups": groups * radix}
+        self.conv = build_conv(conv_cfg, channels, splits, 3, bias=False, **options)
         self.add_module(self.norms[0], build_norm(norm_cfg, splits))
         self.relu = nn.ReLU(inplace=True)
         self.fc1 = build_conv(None, channels, inner, 1, groups=groups)
@@ -69,37 +70,25 @@ class SplitAttentionBottleneck(Block):
 
     expansion = 4
 
-    def __init__(
+    def add_layers(
         self,
         in_channels: int,
         channels: int,
+        stride: int,
+        dilation: int,
+        style: str,
         *,
         groups: int,
         base_width: float,
-        radix: int,
-        reduction_factor: int,
         avg_down_stride: bool,
-        **kwargs: Any,
+        **attention: Any,
     ) -> None:
-        self.groups, self.base_width, self.radix = groups, base_width, radix
-        self.reduction_factor, self.avg_down_stride = reduction_factor, avg_down_stride
-        super().__init__(in_channels, channels, **kwargs)
-
-    def add_layers(self, in_channels: int, channels: int, stride: int, dilation: int, style: str) -> None:
         first, second = (1, stride) if style == "pytorch" else (stride, 1)
-        pooled = self.avg_down_stride and second > 1
-        width = grouped_width(channels, self.groups, self.base_width)
+        pooled = avg_down_stride and second > 1
+        width = grouped_width(channels, groups, base_width)
         self.add_conv(1, in_channels, width, 1, stride=first)
-        self.conv2 = SplitAttentionConv(
-            width,
-            stride=1 if pooled else second,
-            dilation=dilation,
-            groups=self.groups,
-            radix=self.radix,
-            reduction_factor=self.reduction_factor,
-            conv_cfg=self.conv_cfg,
-            norm_cfg=self.norm_cfg,
-        )
+        attention |= {"groups": groups, "conv_cfg": self.conv_cfg, "norm_cfg": self.norm_cfg}
+        self.conv2 = SplitAttentionConv(width, stride=1 if pooled else second, dilation=dilation, **attention)
         self.avd_layer = nn.AvgPool2d(3, second, padding=1) if pooled else nn.Identity()
         self.add_conv(3, width, channels * self.expansion, 1)
 
@@ -113,10 +102,8 @@ class ResNeSt(ResNetV1d):
     """ResNeSt (Zhang et al., CVPRW 2022): ResNetV1d with attention over the splits of each 3x3 convolution."""
 
     architectures = {  # noqa: RUF012 - never written to
-        50: (SplitAttentionBottleneck, (3, 4, 6, 3)),
-        101: (SplitAttentionBottleneck, (3, 4, 23, 3)),
-        152: (SplitAttentionBottleneck, (3, 8, 36, 3)),
-        200: (SplitAttentionBottleneck, (3, 24, 36, 3)),
+        depth: (SplitAttentionBottleneck, counts)
+        for depth, counts in ((50, (3, 4, 6, 3)), (101, (3, 4, 23, 3)), (152, (3, 8, 36, 3)), (200, (3, 24, 36, 3)))
     }
 
     def __init__(
@@ -130,7 +117,7 @@ class ResNeSt(ResNetV1d):
         avg_down_stride: bool = True,
         **kwargs: Any,
     ) -> None:
-        self.attention: Spec = {
+        self.block_shape = {
             "groups": groups,
             "base_width": base_width * 64 / base_channels,
             "radix": radix,
@@ -138,6 +125,3 @@ class ResNeSt(ResNetV1d):
             "avg_down_stride": avg_down_stride,
         }
         super().__init__(base_channels=base_channels, **kwargs)
-
-    def make_block(self, in_channels: int, channels: int, **options: Any) -> Block:
-        return SplitAttentionBottleneck(in_channels, channels, **self.attention, **options)

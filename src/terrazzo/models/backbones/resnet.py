@@ -3,17 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import chain, pairwise
 from typing import Any
 
 from torch import Tensor, nn
 
 from terrazzo.errors import UserError
 from terrazzo.models.backbones.base import FreezableBackbone
-from terrazzo.models.backbones.resnet_weights import NAMINGS
 from terrazzo.models.layers import Spec, build_conv, build_norm, maybe_checkpoint, norm_name
+from terrazzo.models.layers.context_block import build_plugin
 from terrazzo.models.layers.init import init_kaiming, init_zeros
-from terrazzo.models.layers.plugins import build_plugin
+from terrazzo.models.naming import Naming
 from terrazzo.registry import MODELS
+
+CLASSIFIER = r"fc\.|head\.|neck\."
+
+NAMINGS = (
+    Naming(
+        "timm or the ResNeSt release (a deep stem)",
+        mark=r"conv1\.0\.weight",
+        rules=((r"^conv1\.", "stem."), (r"^bn1\.", "stem.7.")),
+        drop=CLASSIFIER,
+    ),
+    Naming(
+        "MMPretrain (a deep stem)",
+        mark=r"stem\.0\.conv\.weight",
+        rules=(
+            (r"^stem\.(\d)\.conv\.", lambda match: f"stem.{3 * int(match[1])}."),
+            (r"^stem\.(\d)\.bn\.", lambda match: f"stem.{3 * int(match[1]) + 1}."),
+        ),
+        drop=CLASSIFIER,
+    ),
+    Naming("torchvision or timm", mark=r"fc\.weight", drop=CLASSIFIER),
+)
+
 
 POSITIONS = ("after_conv1", "after_conv2", "after_conv3")  # where plugins go in a bottleneck
 
@@ -41,6 +64,7 @@ class Block(nn.Module):
         with_cp: bool,
         dcn: Spec | None = None,
         plugins: Sequence[Spec] = (),
+        **shape: Any,
     ) -> None:
         super().__init__()
         if (dcn or plugins) and not self.extensible:
@@ -51,11 +75,11 @@ class Block(nn.Module):
         self.dcn, self.plugins = dcn, plugins
         self.norms = [f"{norm_name(norm_cfg)}{number}" for number in (1, 2, 3)]
         self.relu = nn.ReLU(inplace=True)
-        self.add_layers(in_channels, channels, stride, dilation, style)
+        self.add_layers(in_channels, channels, stride, dilation, style, **shape)
         self.downsample = downsample
 
-    def add_layers(self, in_channels: int, channels: int, stride: int, dilation: int, style: str) -> None:
-        """Add the layers of the residual branch."""
+    def add_layers(self, *args: Any, **shape: Any) -> None:
+        """Add the layers of the residual branch, from input channels, channels, stride, dilation and style."""
         raise NotImplementedError
 
     def add_conv(
@@ -92,26 +116,29 @@ class BasicBlock(Block):
 
 
 class Bottleneck(Block):
-    """1x1, 3x3, 1x1; the stride is on the 3x3 ("pytorch" style) or on the first 1x1 ("caffe")."""
+    """1x1, 3x3, 1x1; the stride is on the 3x3 ("pytorch" style) or on the first 1x1 ("caffe").
+
+    The 3x3 convolution may have `groups` of `base_width` channels at 64 channels of the stage.
+    """
 
     expansion = 4
     extensible = True
 
-    def add_layers(self, in_channels: int, channels: int, stride: int, dilation: int, style: str) -> None:
+    def add_layers(
+        self,
+        in_channels: int,
+        channels: int,
+        stride: int,
+        dilation: int,
+        style: str,
+        groups: int = 1,
+        base_width: float = 64,
+    ) -> None:
         first, second = (1, stride) if style == "pytorch" else (stride, 1)
-        width = self.width(channels)
+        width = grouped_width(channels, groups, base_width)
         self.add_conv(1, in_channels, width, 1, stride=first)
-        self.add_conv(
-            2,
-            width,
-            width,
-            3,
-            dcn=self.deformable(second),
-            stride=second,
-            padding=dilation,
-            dilation=dilation,
-            groups=self.groups(),
-        )
+        options: Spec = {"stride": second, "padding": dilation, "dilation": dilation, "groups": groups}
+        self.add_conv(2, width, width, 3, dcn=self.deformable(second), **options)
         self.add_conv(3, width, channels * self.expansion, 1)
         self.plugged = {
             position: self.add_plugins(position, channels)
@@ -139,18 +166,22 @@ class Bottleneck(Block):
             x = getattr(self, name)(x)
         return x
 
-    def width(self, channels: int) -> int:
-        """Channels of the 3x3 convolution."""
-        return channels
-
-    def groups(self) -> int:
-        """Groups of the 3x3 convolution."""
-        return 1
-
     def residual(self, x: Tensor) -> Tensor:
         x = self.plug("after_conv1", self.relu(self.conv_norm(1, x)))
         x = self.plug("after_conv2", self.relu(self.conv_norm(2, x)))
         return self.plug("after_conv3", self.conv_norm(3, x))
+
+
+def grouped_width(channels: int, groups: int, base_width: float) -> int:
+    """Return the channels of a grouped 3x3 convolution; one group is a plain bottleneck."""
+    return channels if groups == 1 else int(channels * base_width / 64) * groups
+
+
+def conv_norm(style: Spec, in_channels: int, out_channels: int, size: int, stride: int = 1) -> list[nn.Module]:
+    """A bias-free convolution, padded by half its size, and its norm."""
+    conv = build_conv(style["conv_cfg"], in_channels, out_channels, size, stride=stride, padding=size // 2, bias=False)
+    init_kaiming(conv)
+    return [conv, build_norm(style["norm_cfg"], out_channels)]
 
 
 def zero_last_norms(module: nn.Module) -> None:
@@ -195,6 +226,7 @@ class ResNet(FreezableBackbone):
     namings = NAMINGS
 
     architectures = ARCHITECTURES
+    block_shape: Spec = {}  # noqa: RUF012 - further arguments of the blocks, never written to
     keeps_specs = ("dcn", "plugins")
 
     def __init__(
@@ -229,30 +261,31 @@ class ResNet(FreezableBackbone):
         if depth not in self.architectures:
             raise UserError(f"{type(self).__name__} has no depth {depth}; available are {list(self.architectures)}")
         self.block, counts = self.architectures[depth]
-        self.style, self.avg_down, self.with_cp = style, avg_down, with_cp
-        self.contract_dilation = contract_dilation
-        self.conv_cfg, self.norm_cfg = conv_cfg, norm_cfg
-        self.out_indices = out_indices
-        self.frozen_stages, self.norm_eval = frozen_stages, norm_eval
-        self.deep_stem = deep_stem
+        self.options: Spec = {"conv_cfg": conv_cfg, "norm_cfg": norm_cfg}
+        self.deep_stem, self.avg_down = deep_stem, avg_down
+        self.out_indices, self.frozen_stages, self.norm_eval = out_indices, frozen_stages, norm_eval
 
         # stem
         self.add_stem(in_channels, stem_channels)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
 
         # stages
-        self.stages: list[str] = []
+        self.stages = [f"layer{number}" for number in range(1, num_stages + 1)]
         width = stem_channels
-        for index in range(num_stages):
-            channels = base_channels * 2**index
-            grid = multi_grid if index == num_stages - 1 else None
-            extras = {
+        for index, name in enumerate(self.stages):
+            block_dilations = [dilations[index]] * counts[index]
+            if multi_grid and index == num_stages - 1:
+                block_dilations = list(multi_grid)[: counts[index]]
+            elif contract_dilation and dilations[index] > 1:
+                block_dilations[0] //= 2
+            options: Spec = {
+                "style": style,
+                "with_cp": with_cp,
                 "dcn": dcn if stage_with_dcn[index] else None,
                 "plugins": stage_plugins(plugins or (), index, num_stages),
             }
-            stage = self.make_stage(width, channels, counts[index], strides[index], dilations[index], grid, extras)
-            self.add_module(f"layer{index + 1}", stage)
-            self.stages.append(f"layer{index + 1}")
+            channels = base_channels * 2**index
+            self.add_module(name, self.make_stage(width, channels, strides[index], block_dilations, **options))
             width = channels * self.block.expansion
 
         # weights
@@ -260,75 +293,37 @@ class ResNet(FreezableBackbone):
             zero_last_norms(self)
         self.freeze()
 
-    def conv(self, *args: Any, **options: Any) -> nn.Module:
-        """A bias-free convolution."""
-        conv = build_conv(self.conv_cfg, *args, bias=False, **options)
-        init_kaiming(conv)
-        return conv
-
     def add_stem(self, in_channels: int, channels: int) -> None:
         """One 7x7 convolution, or three 3x3 ones under `stem`."""
         if self.deep_stem:
-            widths = [in_channels, channels // 2, channels // 2, channels]
-            layers: list[nn.Module] = []
-            for index in range(3):
-                layers += [
-                    self.conv(widths[index], widths[index + 1], 3, stride=2 if index == 0 else 1, padding=1),
-                    build_norm(self.norm_cfg, widths[index + 1]),
-                    nn.ReLU(inplace=True),
-                ]
-            self.stem = nn.Sequential(*layers)
+            widths = pairwise([in_channels, channels // 2, channels // 2, channels])
+            layers = [
+                [*conv_norm(self.options, source, width, 3, stride=1 if index else 2), nn.ReLU(inplace=True)]
+                for index, (source, width) in enumerate(widths)
+            ]
+            self.stem = nn.Sequential(*chain.from_iterable(layers))
             return
-        self.conv1 = self.conv(in_channels, channels, 7, stride=2, padding=3)
-        self.norm1 = f"{norm_name(self.norm_cfg)}1"
-        self.add_module(self.norm1, build_norm(self.norm_cfg, channels))
+        self.norm1 = f"{norm_name(self.options['norm_cfg'])}1"
+        self.conv1, norm = conv_norm(self.options, in_channels, channels, 7, stride=2)
+        self.add_module(self.norm1, norm)
         self.relu = nn.ReLU(inplace=True)
 
     def make_stage(
-        self,
-        in_channels: int,
-        channels: int,
-        count: int,
-        stride: int,
-        dilation: int,
-        grid: Sequence[int] | None,
-        extras: Spec,
+        self, in_channels: int, channels: int, stride: int, dilations: Sequence[int], **options: Any
     ) -> nn.Sequential:
-        """`count` blocks, the first with the stride and a projected shortcut."""
-        dilations = list(grid) if grid else [dilation] * count
-        if not grid and dilation > 1 and self.contract_dilation:
-            dilations[0] = dilation // 2
-        options = {
-            "style": self.style,
-            "conv_cfg": self.conv_cfg,
-            "norm_cfg": self.norm_cfg,
-            "with_cp": self.with_cp,
-            **extras,
-        }
+        """A block for each dilation, the first with the stride and a projected shortcut."""
+        options |= self.options | self.block_shape
         width = channels * self.block.expansion
-        downsample = self.make_shortcut(in_channels, width, stride) if stride != 1 or in_channels != width else None
-        blocks = [
-            self.make_block(
-                in_channels, channels, stride=stride, dilation=dilations[0], downsample=downsample, **options
-            )
-        ]
-        blocks += [
-            self.make_block(width, channels, dilation=dilations[index], downsample=None, **options)
-            for index in range(1, count)
-        ]
-        return nn.Sequential(*blocks)
-
-    def make_block(self, in_channels: int, channels: int, **options: Any) -> Block:
-        return self.block(in_channels, channels, **options)
+        shortcut = self.make_shortcut(in_channels, width, stride) if stride != 1 or in_channels != width else None
+        first = self.block(in_channels, channels, stride=stride, dilation=dilations[0], downsample=shortcut, **options)
+        return nn.Sequential(first, *(self.block(width, channels, dilation=rate, **options) for rate in dilations[1:]))
 
     def make_shortcut(self, in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
         """1x1 convolution and norm, after average pooling in the D variant."""
-        layers: list[nn.Module] = []
-        if self.avg_down:
-            layers.append(nn.AvgPool2d(stride, stride, ceil_mode=True, count_include_pad=False))
-            stride = 1
-        layers += [self.conv(in_channels, out_channels, 1, stride=stride), build_norm(self.norm_cfg, out_channels)]
-        return nn.Sequential(*layers)
+        if not self.avg_down:
+            return nn.Sequential(*conv_norm(self.options, in_channels, out_channels, 1, stride))
+        pool = nn.AvgPool2d(stride, stride, ceil_mode=True, count_include_pad=False)
+        return nn.Sequential(pool, *conv_norm(self.options, in_channels, out_channels, 1))
 
     def frozen_parts(self) -> Iterable[nn.Module]:
         """The stem (from 0 on) and the first `frozen_stages` stages."""
@@ -338,13 +333,7 @@ class ResNet(FreezableBackbone):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         x = self.stem(x) if self.deep_stem else self.relu(getattr(self, self.norm1)(self.conv1(x)))
-        x = self.maxpool(x)
-        outputs = []
-        for index, name in enumerate(self.stages):
-            x = getattr(self, name)(x)
-            if index in self.out_indices:
-                outputs.append(x)
-        return tuple(outputs)
+        return self.run_stages(self.maxpool(x))
 
 
 @MODELS.register

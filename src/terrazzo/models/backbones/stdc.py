@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Sequence
 
 import torch
@@ -11,9 +12,40 @@ from torch import Tensor, nn
 
 from terrazzo.errors import UserError
 from terrazzo.models.backbones.bisenet_v1 import AttentionRefinement
-from terrazzo.models.backbones.stdc_weights import NAMINGS
 from terrazzo.models.layers import ConvBlock, Spec, resize
+from terrazzo.models.naming import Naming, Weights
 from terrazzo.registry import MODELS
+
+
+def into_stages(weights: Weights, original: Weights) -> Weights:
+    """Group `features.N` into stages, each of which begins with a strided block."""
+    begins = {int(match[1]) for name in weights if (match := re.match(r"features\.(\d+)\.downsample\.", name))}
+
+    def stage_name(match: re.Match[str]) -> str:
+        index = int(match[1])
+        if index < min(begins):
+            return f"stages.{index}."
+        begin = max(start for start in begins if start <= index)
+        return f"stages.{min(begins) + sorted(begins).index(begin)}.{index - begin}."
+
+    return {re.sub(r"^features\.(\d+)\.", stage_name, name): value for name, value in weights.items()}
+
+
+NAMINGS = (
+    Naming(
+        "the STDC release",
+        mark=r"features\.2\.conv_list\.0\.conv\.weight",
+        rules=(
+            (r"\.conv_list\.", ".layers."),
+            (r"\.avd_layer\.0\.", ".downsample.conv."),
+            (r"\.avd_layer\.1\.", ".downsample.bn."),
+            (r"^conv_last\.", "final_conv."),
+        ),
+        drop=r"(fc|bn|linear|x2|x4|x8|x16|x32)\.",
+        finish=into_stages,
+    ),
+)
+
 
 # strides of the blocks of the last three stages
 ARCHITECTURES: dict[str, tuple[tuple[int, ...], ...]] = {
@@ -100,15 +132,9 @@ class STDCNet(nn.Module):
             for source, width in zip((in_channels, channels[0]), channels[:2], strict=True)
         )
         for source, width, strides in zip(channels[1:], channels[2:], ARCHITECTURES[stdc_type], strict=False):
+            options: Spec = {"num_convs": num_convs, "fusion_type": bottleneck_type} | style
             blocks = [
-                STDCModule(
-                    source if index == 0 else width,
-                    width,
-                    stride=stride,
-                    num_convs=num_convs,
-                    fusion_type=bottleneck_type,
-                    **style,
-                )
+                STDCModule(width if index else source, width, stride=stride, **options)
                 for index, stride in enumerate(strides)
             ]
             self.stages.append(nn.Sequential(*blocks))

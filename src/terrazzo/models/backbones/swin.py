@@ -11,45 +11,80 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from terrazzo.models.backbones.base import FreezableBackbone
-from terrazzo.models.backbones.swin_weights import NAMINGS
 from terrazzo.models.layers import Spec, build_norm, resize
-from terrazzo.models.layers.drop import DropPath, drop_path_rates
 from terrazzo.models.layers.init import init_transformer
-from terrazzo.models.layers.patch_embed import PatchEmbed, pair
-from terrazzo.models.layers.position import resize_learned, resize_position_embedding
-from terrazzo.models.layers.tokens import Grid, as_map
+from terrazzo.models.layers.tokens import Grid, PatchEmbed, as_map, pair, resize_learned, resize_position_embedding
+from terrazzo.models.layers.training import DropPath, drop_path_rates
 from terrazzo.models.layers.transformer import FeedForward, PreNormLayer
-from terrazzo.models.layers.window import WindowPlan, Windows, per_image, separate
+from terrazzo.models.layers.window import WindowAttention, WindowPlan, Windows, per_image, separate
+from terrazzo.models.naming import Naming, Weights, shifted
 from terrazzo.registry import MODELS
 from terrazzo.system.arithmetic import ceil_div
 
 
-class WindowAttention(nn.Module):
+def neighbours_last(weights: Weights, original: Weights) -> Weights:
+    """Reorder patch merging: there neighbours follow each other column by column, each with all its channels; here the
+    channels come first, each with its neighbours row by row."""
+    return {
+        name: value.unflatten(-1, (2, 2, -1)).transpose(-1, -3).flatten(-3) if ".downsample." in name else value
+        for name, value in weights.items()
+    }
+
+
+ATTENTION = (r"\.attn\.(?=relative_position_bias_table|qkv|proj)", ".attn.w_msa.")
+MLP = ((r"\.mlp\.(fc1|0)\.", ".ffn.layers.0.0."), (r"\.mlp\.(fc2|3)\.", ".ffn.layers.1."))
+COMMON = (
+    (r"^patch_embed\.proj\.", "patch_embed.projection."),
+    (r"^layers\.(\d)\.blocks\.", r"stages.\1.blocks."),
+    ATTENTION,
+    *MLP,
+    (r"^norm\.", "norm3."),
+)
+
+NAMINGS = (
+    Naming(
+        "timm",
+        mark=r"layers\.3\.downsample\.reduction\.weight",
+        rules=(shifted(r"^layers\.(\d)\.downsample\.", "stages.{}.downsample.", -1), *COMMON),
+        drop=r"head\.|.*\.attn_mask$",
+        finish=neighbours_last,
+    ),
+    Naming(
+        "Microsoft's release",
+        mark=r"layers\.0\.blocks\.0\.attn\.qkv\.weight",
+        rules=((r"^layers\.(\d)\.downsample\.", r"stages.\1.downsample."), *COMMON),
+        drop=r"head\.|.*\.attn_mask$",
+        finish=neighbours_last,
+    ),
+    Naming(
+        "torchvision",
+        mark=r"features\.1\.0\.attn\.qkv\.weight",
+        rules=(
+            (r"^features\.0\.0\.", "patch_embed.projection."),
+            (r"^features\.0\.2\.", "patch_embed.norm."),
+            (r"^features\.([1357])\.", lambda match: f"stages.{int(match[1]) // 2}.blocks."),
+            (r"^features\.([246])\.", lambda match: f"stages.{int(match[1]) // 2 - 1}.downsample."),
+            ATTENTION,
+            *MLP,
+            (r"^norm\.", "norm3."),
+        ),
+        drop=r"head\.",
+        finish=neighbours_last,
+    ),
+)
+
+
+class PositionedAttention(WindowAttention):
     """Attention within windows with a learned bias for each relative position."""
 
-    def __init__(
-        self,
-        embed_dims: int,
-        num_heads: int,
-        *,
-        window_size: int,
-        qkv_bias: bool,
-        qk_scale: float | None,
-        attn_drop_rate: float,
-        proj_drop_rate: float,
-    ) -> None:
-        super().__init__()
-        self.num_heads, self.scale = num_heads, qk_scale
+    def __init__(self, embed_dims: int, num_heads: int, *, window_size: int, **options: Any) -> None:
+        super().__init__(embed_dims, num_heads, **options)
         offsets = 2 * window_size - 1
         self.relative_position_bias_table = nn.Parameter(torch.zeros(offsets**2, num_heads))
         positions = torch.arange(window_size)
         offset = positions[:, None] - positions[None, :] + window_size - 1  # from j to i, counted from 0
         index = offset[:, None, :, None] * offsets + offset[None, :, None, :]
         self.register_buffer("relative_position_index", index.reshape(window_size**2, window_size**2))
-        self.qkv = nn.Linear(embed_dims, embed_dims * 3, bias=qkv_bias)
-        self.attn_drop = nn.Dropout(attn_drop_rate)
-        self.proj = nn.Linear(embed_dims, embed_dims)
-        self.proj_drop = nn.Dropout(proj_drop_rate)
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
 
     relative_position_index: Tensor
@@ -65,20 +100,10 @@ class WindowAttention(nn.Module):
         return resize(table, (own, own), mode="bicubic")[0].flatten(1).T
 
     def scores(self, mask: Tensor | None, images: int) -> Tensor:
-        """Return what is added to the scores: the bias (1, heads, L, L), or bias and mask of all windows."""
         bias = self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)
         if mask is None:
-            return bias.contiguous().unsqueeze(0)
+            return bias.contiguous().unsqueeze(0)  # 1, heads, L, L
         return per_image(mask + bias, images)
-
-    def forward(self, x: Tensor, windows: Windows) -> Tensor:
-        """Tokens (N, H * W, C) -> tokens. Only real tokens are projected, so padding costs next to nothing."""
-        qkv = windows.split(self.qkv(windows.extend(x)))  # N * windows, L, 3 * C
-        query, key, value = qkv.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        scores = self.scores(windows.mask, x.shape[0])
-        dropout = self.attn_drop.p if self.training else 0.0
-        out = F.scaled_dot_product_attention(query, key, value, scores, dropout, scale=self.scale)
-        return self.proj_drop(self.proj(windows.join(out.transpose(1, 2).flatten(2))))
 
 
 class WindowAttentionBranch(nn.Module):
@@ -86,11 +111,11 @@ class WindowAttentionBranch(nn.Module):
 
     def __init__(self, embed_dims: int, num_heads: int, *, drop_path_rate: float, **options: Any) -> None:
         super().__init__()
-        self.w_msa = WindowAttention(embed_dims, num_heads, **options)
+        self.w_msa = PositionedAttention(embed_dims, num_heads, **options)
         self.drop = DropPath(drop_path_rate)
 
     def forward(self, x: Tensor, windows: Windows) -> Tensor:
-        return self.drop(self.w_msa(x, windows))
+        return self.drop(self.w_msa.attend(x, windows))
 
 
 class PatchMerging(nn.Module):
@@ -117,24 +142,22 @@ class PatchMerging(nn.Module):
 
 
 class SwinStage(nn.Module):
-    """Blocks, every second one with shifted windows; `downsample` leads to the next stage."""
+    """Blocks, every second one with shifted windows; `downsample` leads to the next stage.
+
+    `attention` and `ffn` are the settings of the two parts of each block, `options` those of the block itself.
+    """
 
     def __init__(
         self,
         embed_dims: int,
         num_heads: int,
-        feedforward_channels: int,
         *,
         drop_path_rates: Sequence[float],
         window_size: int,
-        qkv_bias: bool,
-        qk_scale: float | None,
-        drop_rate: float,
-        attn_drop_rate: float,
-        act_cfg: Spec,
-        norm_cfg: Spec,
-        with_cp: bool,
+        attention: Spec,
+        ffn: Spec,
         downsample: nn.Module | None,
+        **options: Any,
     ) -> None:
         super().__init__()
         self.window_size = window_size
@@ -143,17 +166,10 @@ class SwinStage(nn.Module):
         self.blocks = nn.ModuleList()
         for rate in drop_path_rates:
             attn = WindowAttentionBranch(
-                embed_dims,
-                num_heads,
-                window_size=window_size,
-                drop_path_rate=rate,
-                qkv_bias=qkv_bias,
-                qk_scale=qk_scale,
-                attn_drop_rate=attn_drop_rate,
-                proj_drop_rate=drop_rate,
+                embed_dims, num_heads, window_size=window_size, drop_path_rate=rate, **attention
             )
-            ffn = FeedForward(embed_dims, feedforward_channels, act_cfg=act_cfg, drop=drop_rate, drop_path=rate)
-            self.blocks.append(PreNormLayer(embed_dims, attn, ffn, norm_cfg=norm_cfg, with_cp=with_cp))
+            block = PreNormLayer(embed_dims, attn, FeedForward(embed_dims, drop_path=rate, **ffn), **options)
+            self.blocks.append(block)
         self.downsample = downsample
 
     def shift_mask(self, grid: Grid, device: torch.device, dtype: torch.dtype) -> Tensor:
@@ -213,12 +229,7 @@ class SwinTransformer(FreezableBackbone):
         # embedding
         patch_norm_cfg = norm_cfg if patch_norm else None
         self.patch_embed = PatchEmbed(
-            in_channels=in_channels,
-            embed_dims=embed_dims,
-            kernel_size=patch_size,
-            stride=strides[0],
-            padding="corner",
-            norm_cfg=patch_norm_cfg,
+            in_channels, embed_dims, patch_size, strides[0], padding="corner", norm_cfg=patch_norm_cfg
         )
         self.absolute_pos_embed = None
         if use_abs_pos_embed:
@@ -230,6 +241,8 @@ class SwinTransformer(FreezableBackbone):
 
         # stages
         rates = drop_path_rates(drop_path_rate, sum(depths))
+        attention: Spec = {"qkv_bias": qkv_bias, "qk_scale": qk_scale}
+        attention |= {"attn_drop": attn_drop_rate, "proj_drop": drop_rate}
         self.stages = nn.ModuleList()
         for index, depth in enumerate(depths):
             width = embed_dims * 2**index
@@ -239,15 +252,11 @@ class SwinTransformer(FreezableBackbone):
             stage = SwinStage(
                 width,
                 num_heads[index],
-                int(mlp_ratio * width),
                 drop_path_rates=rates[sum(depths[:index]) :][:depth],
                 window_size=window_size,
+                attention=attention,
+                ffn={"feedforward_channels": int(mlp_ratio * width), "act_cfg": act_cfg, "drop": drop_rate},
                 downsample=downsample,
-                qkv_bias=qkv_bias,
-                qk_scale=qk_scale,
-                drop_rate=drop_rate,
-                attn_drop_rate=attn_drop_rate,
-                act_cfg=act_cfg,
                 norm_cfg=norm_cfg,
                 with_cp=with_cp,
             )
@@ -280,9 +289,8 @@ class SwinTransformer(FreezableBackbone):
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         tokens, grid = self.patch_embed(x)
         if self.absolute_pos_embed is not None:
-            tokens = tokens + resize_position_embedding(
-                self.absolute_pos_embed, self.pretrain_grid, grid, extra_tokens=0
-            )
+            positions = self.absolute_pos_embed
+            tokens = tokens + resize_position_embedding(positions, self.pretrain_grid, grid, extra_tokens=0)
         x = self.drop_after_pos(tokens)
         outputs = []
         for index, stage in enumerate(self.stages):

@@ -30,20 +30,9 @@ class ConvStage(nn.Module):
     ) -> None:
         super().__init__()
         self.with_cp = with_cp
-        self.convs = nn.Sequential(
-            *[
-                ConvBlock(
-                    in_channels if index == 0 else channels,
-                    channels,
-                    3,
-                    stride=stride if index == 0 else 1,
-                    dilation=1 if index == 0 else dilation,
-                    padding=1 if index == 0 else dilation,
-                    **style,
-                )
-                for index in range(count)
-            ]
-        )
+        first = ConvBlock(in_channels, channels, 3, stride=stride, padding=1, **style)
+        dilated: Spec = style | {"padding": dilation, "dilation": dilation}
+        self.convs = nn.Sequential(first, *(ConvBlock(channels, channels, 3, **dilated) for _ in range(count - 1)))
 
     def forward(self, x: Tensor) -> Tensor:
         return maybe_checkpoint(self.convs, x, enabled=self.with_cp)
@@ -111,30 +100,20 @@ UPSAMPLES: dict[str, type[nn.Module]] = {"InterpConv": InterpConv, "DeconvModule
 
 
 class UpStage(nn.Module):
-    """Upsample the coarse map, concatenate the skip connection, convolve."""
+    """Upsample the coarse map of twice the channels, concatenate the skip connection, convolve."""
 
-    def __init__(
-        self,
-        in_channels: int,
-        skip_channels: int,
-        channels: int,
-        count: int,
-        *,
-        upsample_cfg: Spec | None,
-        dilation: int,
-        **style: Any,
-    ) -> None:
+    def __init__(self, channels: int, count: int, *, upsample_cfg: Spec | None, dilation: int, **style: Any) -> None:
         super().__init__()
-        self.conv_block = ConvStage(2 * skip_channels, channels, count, dilation=dilation, **style)
+        self.conv_block = ConvStage(2 * channels, channels, count, dilation=dilation, **style)
         if upsample_cfg is None:
             style.pop("with_cp")
-            self.upsample: nn.Module = ConvBlock(in_channels, skip_channels, 1, **style)
+            self.upsample: nn.Module = ConvBlock(2 * channels, channels, 1, **style)
             return
         options = dict(upsample_cfg)
         kind = options.pop("type")
         if kind not in UPSAMPLES:
             raise UserError(f"UNet: no upsample_cfg is called '{kind}'{nearest(str(kind), UPSAMPLES)}")
-        self.upsample = UPSAMPLES[kind](in_channels, skip_channels, **(style | options))
+        self.upsample = UPSAMPLES[kind](2 * channels, channels, **(style | options))
 
     def forward(self, skip: Tensor, x: Tensor) -> Tensor:
         x = resize(self.upsample(x), like=skip)  # sizes differ by one where the skip's is odd
@@ -180,28 +159,11 @@ class UNet(FreezableBackbone):
             if index > 0:
                 if strides[index] == 1 and downsamples[index - 1]:
                     stage.append(nn.MaxPool2d(2))
-                upsampled = strides[index] != 1 or downsamples[index - 1]
-                self.decoder.append(
-                    UpStage(
-                        channels,
-                        channels // 2,
-                        channels // 2,
-                        dec_num_convs[index - 1],
-                        upsample_cfg=upsample_cfg if upsampled else None,
-                        dilation=dec_dilations[index - 1],
-                        **style,
-                    )
-                )
-            stage.append(
-                ConvStage(
-                    in_channels,
-                    channels,
-                    enc_num_convs[index],
-                    stride=strides[index],
-                    dilation=enc_dilations[index],
-                    **style,
-                )
-            )
+                upsample = upsample_cfg if strides[index] != 1 or downsamples[index - 1] else None
+                options: Spec = {"upsample_cfg": upsample, "dilation": dec_dilations[index - 1]}
+                self.decoder.append(UpStage(channels // 2, dec_num_convs[index - 1], **options, **style))
+            options = {"stride": strides[index], "dilation": enc_dilations[index]}
+            stage.append(ConvStage(in_channels, channels, enc_num_convs[index], **options, **style))
             self.encoder.append(nn.Sequential(*stage))
             in_channels = channels
 

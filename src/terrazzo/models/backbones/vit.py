@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from terrazzo.errors import UserError
-from terrazzo.models.backbones.vit_weights import NAMINGS
 from terrazzo.models.layers import (
     PatchEmbed,
     Spec,
@@ -20,8 +19,80 @@ from terrazzo.models.layers import (
     resize_position_embedding,
     to_map,
 )
-from terrazzo.models.layers.patch_embed import pair
+from terrazzo.models.layers.tokens import pair
+from terrazzo.models.naming import Naming, Weights
 from terrazzo.registry import MODELS
+
+BLOCKS = (
+    (r"^blocks\.", "layers."),
+    (r"\.norm([12])\.", r".ln\1."),
+    (r"\.attn\.qkv\.", ".attn.attn.in_proj_"),
+    (r"\.attn\.proj\.", ".attn.attn.out_proj."),
+    (r"\.mlp\.fc1\.", ".ffn.layers.0.0."),
+    (r"\.mlp\.fc2\.", ".ffn.layers.1."),
+    (r"^norm1?\.", "ln1."),
+)
+# parts of classifiers, of DeiT's distillation and of MAE's and BEiT's pretraining
+UNUSED = r"head\.|head_dist\.|heads\.|fc_norm\.|pre_logits\.|dist_token$|mask_token$|decoder_|neck\.|lm_head\."
+
+
+def without_distillation(weights: Weights, original: Weights) -> Weights:
+    """Drop the position of DeiT's distillation token, which follows the class token's."""
+    if "dist_token" in original:
+        positions = weights["pos_embed"]
+        weights["pos_embed"] = torch.cat([positions[:, :1], positions[:, 2:]], dim=1)
+    return weights
+
+
+NAMINGS = (
+    Naming(
+        "timm, DeiT's or MAE's release",
+        mark=r"blocks\.0\.attn\.qkv\.weight",
+        rules=((r"^patch_embed\.proj\.", "patch_embed.projection."), *BLOCKS, (r"^norm_pre\.", "ln_pre.")),
+        drop=UNUSED,
+        finish=without_distillation,
+    ),
+    Naming(
+        "MMPretrain",
+        mark=r"layers\.0\.attn\.qkv\.weight",
+        rules=(*BLOCKS, (r"^pre_norm\.", "ln_pre.")),
+        drop=UNUSED,
+        finish=without_distillation,
+    ),
+    Naming(
+        "torchvision",
+        mark=r"conv_proj\.weight",
+        rules=(
+            (r"^class_token$", "cls_token"),
+            (r"^conv_proj\.", "patch_embed.projection."),
+            (r"^encoder\.pos_embedding$", "pos_embed"),
+            (r"^encoder\.layers\.encoder_layer_(\d+)\.", r"layers.\1."),
+            (r"\.ln_([12])\.", r".ln\1."),
+            (r"\.self_attention\.", ".attn.attn."),
+            (r"\.mlp\.(linear_1|0)\.", ".ffn.layers.0.0."),
+            (r"\.mlp\.(linear_2|3)\.", ".ffn.layers.1."),
+            (r"^encoder\.ln\.", "ln1."),
+        ),
+        drop=UNUSED,
+    ),
+    Naming(
+        "OpenAI's CLIP",
+        mark=r"class_embedding",
+        rules=(
+            (r"^class_embedding$", "cls_token"),
+            (r"^positional_embedding$", "pos_embed"),
+            (r"^conv1\.", "patch_embed.projection."),
+            (r"^transformer\.resblocks\.", "layers."),
+            (r"\.ln_([12])\.", r".ln\1."),
+            (r"\.attn\.", ".attn.attn."),
+            (r"\.mlp\.c_fc\.", ".ffn.layers.0.0."),
+            (r"\.mlp\.c_proj\.", ".ffn.layers.1."),
+            (r"^ln_post\.", "ln1."),
+        ),
+        drop=r"proj$",
+    ),
+)
+
 
 Output = Tensor | tuple[Tensor, Tensor]
 
@@ -66,7 +137,6 @@ class VisionTransformer(nn.Module):
         final_norm: bool = False,
         interpolate_mode: str = "bicubic",
         num_fcs: int = 2,
-        norm_eval: bool = False,  # layer norm is the same in training and evaluation
         with_cp: bool = False,
         frozen_exclude: Sequence[str] = ("all",),
     ) -> None:
@@ -86,32 +156,19 @@ class VisionTransformer(nn.Module):
         # embedding
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dims))
         self.pos_embed = nn.Parameter(torch.zeros(1, self.grid[0] * self.grid[1] + 1, embed_dims))
+        patch_norm_cfg = norm_cfg if patch_norm else None
         self.patch_embed = PatchEmbed(
-            in_channels=in_channels,
-            embed_dims=embed_dims,
-            kernel_size=patch_size,
-            padding=patch_pad,
-            bias=patch_bias,
-            norm_cfg=norm_cfg if patch_norm else None,
+            in_channels, embed_dims, patch_size, padding=patch_pad, bias=patch_bias, norm_cfg=patch_norm_cfg
         )
         self.drop_after_pos = nn.Dropout(drop_rate)
 
         # layers
         self.ln_pre = build_norm(norm_cfg, embed_dims) if pre_norm else None
+        options: Spec = {"drop_rate": drop_rate, "attn_drop_rate": attn_drop_rate, "num_fcs": num_fcs}
+        options |= {"qkv_bias": qkv_bias, "act_cfg": act_cfg, "norm_cfg": norm_cfg, "with_cp": with_cp}
+        hidden = int(mlp_ratio * embed_dims)
         self.layers = nn.ModuleList(
-            TransformerEncoderLayer(
-                embed_dims,
-                num_heads,
-                int(mlp_ratio * embed_dims),
-                drop_rate=drop_rate,
-                attn_drop_rate=attn_drop_rate,
-                drop_path_rate=rate,
-                num_fcs=num_fcs,
-                qkv_bias=qkv_bias,
-                act_cfg=act_cfg,
-                norm_cfg=norm_cfg,
-                with_cp=with_cp,
-            )
+            TransformerEncoderLayer(embed_dims, num_heads, hidden, drop_path_rate=rate, **options)
             for rate in drop_path_rates(drop_path_rate, num_layers)
         )
         self.ln1 = build_norm(norm_cfg, embed_dims) if final_norm else None

@@ -95,10 +95,7 @@ def first_tensor(output: Any) -> Tensor:
 def map_sources(unet: Any) -> list[nn.Module]:
     """Return the U-Net's layers whose outputs are the maps, from coarse to fine: the second of each, the last level."""
     *coarser, finest = unet.up_blocks
-    return [
-        *[block.attentions[1] if hasattr(block, "attentions") else block.resnets[1] for block in coarser],
-        finest,
-    ]
+    return [*[block.attentions[1] if hasattr(block, "attentions") else block.resnets[1] for block in coarser], finest]
 
 
 def build_unet(options: Spec) -> Any:

@@ -13,8 +13,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from terrazzo.errors import UserError
 from terrazzo.models.layers import ConvBlock, Spec, resize
 from terrazzo.models.layers.init import init_normal
-from terrazzo.models.losses.accuracy import accuracy
-from terrazzo.models.losses.base import SegmentationLoss
+from terrazzo.models.losses.base import SegmentationLoss, accuracy
 from terrazzo.models.losses.cross_entropy import CrossEntropyLoss
 from terrazzo.models.losses.ohem import OHEMPixelSampler
 

@@ -129,11 +129,10 @@ class KernelUpdateHead(nn.Module):
             self.ffn_norm = build_norm({"type": "LN"}, in_channels)
 
         # masks
-        self.mask_fcs = nn.ModuleList()
+        self.mask_fcs = nn.Sequential()
         for _ in range(num_mask_fcs):
-            self.mask_fcs.append(nn.Linear(in_channels, in_channels, bias=False))
-            self.mask_fcs.append(build_norm({"type": "LN"}, in_channels))
-            self.mask_fcs.append(build_activation(act_cfg))
+            linear = nn.Linear(in_channels, in_channels, bias=False)
+            self.mask_fcs.extend([linear, build_norm({"type": "LN"}, in_channels), build_activation(act_cfg)])
         self.fc_mask = nn.Linear(in_channels, out_channels)
 
         # weights
@@ -153,12 +152,9 @@ class KernelUpdateHead(nn.Module):
         kernels = self.attention_norm(kernels + self.attention(kernels))
         if self.ffn is not None:
             kernels = self.ffn_norm(kernels + self.ffn(kernels))
-        filters = kernels
-        for layer in self.mask_fcs:
-            filters = layer(filters)
         if self.mask_stride > 1:
             x = resize(x, scale_factor=1 / self.mask_stride)
-        masks = (self.fc_mask(filters) @ x.flatten(2)).unflatten(2, x.shape[2:])
+        masks = (self.fc_mask(self.mask_fcs(kernels)) @ x.flatten(2)).unflatten(2, x.shape[2:])
         if self.output_stride > 1:
             masks = resize(masks, scale_factor=self.output_stride)
         return masks, kernels
@@ -173,11 +169,7 @@ class IterativeDecodeHead(nn.Module):
     """
 
     def __init__(
-        self,
-        *,
-        num_stages: int,
-        kernel_generate_head: DecodeHead,
-        kernel_update_head: Sequence[KernelUpdateHead],
+        self, *, num_stages: int, kernel_generate_head: DecodeHead, kernel_update_head: Sequence[KernelUpdateHead]
     ) -> None:
         super().__init__()
         if num_stages != len(kernel_update_head):

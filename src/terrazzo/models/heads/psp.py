@@ -1,4 +1,4 @@
-"""Pyramid scene parsing head."""
+"""Pyramid pooling heads: PSPNet and UPerNet."""
 
 from __future__ import annotations
 
@@ -18,14 +18,37 @@ class PSPHead(DecodeHead):
 
     def __init__(self, *, pool_scales: Sequence[int] = (1, 2, 3, 6), **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        width = self.in_channels if isinstance(self.in_channels, int) else self.in_channels[-1]
         self.psp_modules = nn.ModuleList(
-            nn.Sequential(nn.AdaptiveAvgPool2d(grid), self.conv_block(self.in_channels, self.channels, 1))
-            for grid in pool_scales
+            nn.Sequential(nn.AdaptiveAvgPool2d(grid), self.conv_block(width, self.channels, 1)) for grid in pool_scales
         )
-        fused = self.in_channels + len(pool_scales) * self.channels
-        self.bottleneck = self.conv_block(fused, self.channels, 3, padding=1)
+        self.bottleneck = self.conv_block(width + len(pool_scales) * self.channels, self.channels, 3, padding=1)
+
+    def pool(self, x: Tensor) -> Tensor:
+        """A map with its context: (N, in_channels, h, w) -> (N, channels, h, w)."""
+        context = [pool(x) for pool in self.psp_modules]
+        return fuse_levels(self.bottleneck, [x, *context], align_corners=self.align_corners)
 
     def features(self, inputs: Features) -> Tensor:
-        x = self.select(inputs)  # N, in_channels, H, W
-        context = [pool(x) for pool in self.psp_modules]
-        return fuse_levels(self.bottleneck, [x, *context], align_corners=self.align_corners)  # N, channels, H, W
+        return self.pool(self.select(inputs))
+
+
+@MODELS.register
+class UPerHead(PSPHead):
+    """UPerNet head (Xiao et al., ECCV 2018): a pooling pyramid on the coarsest map, then a feature pyramid, fused."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**({"input_transform": "multiple_select"} | kwargs))
+        finer = self.in_channels[:-1]
+        self.lateral_convs = nn.ModuleList(self.conv_block(width, self.channels, 1) for width in finer)
+        self.fpn_convs = nn.ModuleList(self.conv_block(self.channels, self.channels, 3, padding=1) for _ in finer)
+        self.fpn_bottleneck = self.conv_block(len(self.in_channels) * self.channels, self.channels, 3, padding=1)
+
+    def features(self, inputs: Features) -> Tensor:
+        *finer, coarsest = self.select(inputs)
+        maps = [self.pool(coarsest)]
+        for x, lateral in zip(reversed(finer), reversed(self.lateral_convs), strict=True):  # top-down
+            x = lateral(x)
+            maps.insert(0, x + self.resize(maps[0], like=x))
+        maps[:-1] = [conv(x) for conv, x in zip(self.fpn_convs, maps[:-1], strict=True)]
+        return fuse_levels(self.fpn_bottleneck, maps, align_corners=self.align_corners)

@@ -40,19 +40,11 @@ class SegmenterMaskTransformerHead(DecodeHead):
 
         # layers
         self.cls_emb = nn.Parameter(torch.zeros(1, self.num_classes, embed_dims))
+        options: Spec = {"drop_rate": drop_rate, "attn_drop_rate": attn_drop_rate, "num_fcs": num_fcs}
+        options |= {"qkv_bias": qkv_bias, "act_cfg": act_cfg, "norm_cfg": norm_cfg}
+        hidden = int(mlp_ratio * embed_dims)
         self.layers = nn.ModuleList(
-            TransformerEncoderLayer(
-                embed_dims,
-                num_heads,
-                int(mlp_ratio * embed_dims),
-                drop_rate=drop_rate,
-                attn_drop_rate=attn_drop_rate,
-                drop_path_rate=rate,
-                num_fcs=num_fcs,
-                qkv_bias=qkv_bias,
-                act_cfg=act_cfg,
-                norm_cfg=norm_cfg,
-            )
+            TransformerEncoderLayer(embed_dims, num_heads, hidden, drop_path_rate=rate, **options)
             for rate in drop_path_rates(drop_path_rate, num_layers)
         )
 

@@ -1,20 +1,14 @@
 """The layers that several architectures share."""
 
 from terrazzo.models.layers.activation import build_activation
-from terrazzo.models.layers.checkpointing import maybe_checkpoint
 from terrazzo.models.layers.conv import ConvBlock, DepthwiseSeparableConvBlock, build_conv
-from terrazzo.models.layers.drop import DropPath, drop_path_rates
 from terrazzo.models.layers.init import init_transformer
 from terrazzo.models.layers.norm import build_norm, norm_name
-from terrazzo.models.layers.patch_embed import PatchEmbed
-from terrazzo.models.layers.position import resize_learned, resize_position_embedding, to_map
 from terrazzo.models.layers.resize import Upsample, resize
 from terrazzo.models.layers.spec import Spec
-from terrazzo.models.layers.transformer import (
-    FeedForward,
-    MultiheadAttention,
-    TransformerEncoderLayer,
-)
+from terrazzo.models.layers.tokens import PatchEmbed, resize_learned, resize_position_embedding, to_map
+from terrazzo.models.layers.training import DropPath, drop_path_rates, maybe_checkpoint
+from terrazzo.models.layers.transformer import FeedForward, MultiheadAttention, TransformerEncoderLayer
 
 __all__ = [
     "ConvBlock",

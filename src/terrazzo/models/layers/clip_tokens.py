@@ -1,4 +1,4 @@
-"""CLIP's tokens: byte pairs (Sennrich et al., ACL 2016) of lower-cased text.
+"""CLIP's text: sentences around a class name, and tokens, byte pairs (Sennrich et al., ACL 2016) of lower-cased text.
 
 `clip_merges.txt.gz` holds the merges that CLIP was trained with (Radford et al., ICML 2021), under the MIT licence
 in the same folder.
@@ -18,6 +18,40 @@ import torch
 from torch import Tensor
 
 from terrazzo.errors import UserError
+
+SIZES = ("small", "medium", "large")
+
+# ViLD's sentences (Gu et al., ICLR 2022) as open-vocabulary segmentation uses them
+VILD = (
+    "a photo of a {}.",
+    "This is a photo of a {}",
+    "There is a {} in the scene",
+    "There is the {} in the scene",
+    "a photo of a {} in the scene",
+    *(f"a photo of a {size} {{}}." for size in SIZES),
+    *(f"This is a photo of a {size} {{}}." for size in SIZES),
+    *(f"There is a {size} {{}} in the scene." for size in SIZES),
+)
+
+# CLIP's sentences for ImageNet (Radford et al., ICML 2021), most of them with both "a" and "the"
+PICTURES = (
+    *("photo", "bad photo", "good photo", "bright photo", "dark photo", "blurry photo", "cropped photo"),
+    *("close-up photo", "pixelated photo", "low resolution photo", "jpeg corrupted photo", "black and white photo"),
+    *("sculpture", "rendering", "rendition", "tattoo", "drawing", "painting", "sketch", "doodle"),
+)
+LOOKS = ("hard to see", "clean", "dirty", "cool", "nice", "weird", "small", "large")
+MATERIALS = ("embroidered", "plastic", "origami", "toy", "cartoon", "plushie")
+IMAGENET = (
+    *(f"a {picture} of {article} {{}}." for picture in PICTURES for article in ("a", "the")),
+    *(f"a photo of {article} {look} {{}}." for look in LOOKS for article in ("a", "the")),
+    *(f"{article} {material} {{}}." for material in MATERIALS for article in ("a", "the")),
+    *(f"{picture} of {article} {{}}." for picture in ("graffiti", "art", "itap") for article in ("a", "the")),
+    *("a {} in a video game.", "the {} in a video game."),
+    *("a photo of many {}.", "a photo of my {}.", "a photo of one {}.", "itap of my {}."),
+)
+
+PROMPTS = {"vild": VILD, "imagenet": IMAGENET}
+
 
 CONTEXT_LENGTH = 77
 WORDS = re.compile(r"'s|'t|'re|'ve|'m|'ll|'d|[^\W\d_]+|\d|(?:[^\s\w]|_)+", re.IGNORECASE)

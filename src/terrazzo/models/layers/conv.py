@@ -143,26 +143,11 @@ class DepthwiseSeparableConvBlock(nn.Module):
         def own(value: Any, default: Any) -> Any:
             return default if value == "default" else value
 
-        self.depthwise_conv = ConvBlock(
-            in_channels,
-            in_channels,
-            kernel_size,
-            stride,
-            padding,
-            dilation,
-            groups=in_channels,
-            norm_cfg=own(dw_norm_cfg, norm_cfg),
-            act_cfg=own(dw_act_cfg, act_cfg),
-            **options,
-        )
-        self.pointwise_conv = ConvBlock(
-            in_channels,
-            out_channels,
-            1,
-            norm_cfg=own(pw_norm_cfg, norm_cfg),
-            act_cfg=own(pw_act_cfg, act_cfg),
-            **options,
-        )
+        depthwise = options | {"norm_cfg": own(dw_norm_cfg, norm_cfg), "act_cfg": own(dw_act_cfg, act_cfg)}
+        pointwise = options | {"norm_cfg": own(pw_norm_cfg, norm_cfg), "act_cfg": own(pw_act_cfg, act_cfg)}
+        geometry = (kernel_size, stride, padding, dilation)
+        self.depthwise_conv = ConvBlock(in_channels, in_channels, *geometry, groups=in_channels, **depthwise)
+        self.pointwise_conv = ConvBlock(in_channels, out_channels, 1, **pointwise)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.pointwise_conv(self.depthwise_conv(x))

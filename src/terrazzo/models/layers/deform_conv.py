@@ -32,14 +32,9 @@ class DeformConv2d(nn.Conv2d):
             raise UserError(f"deform_groups={deform_groups} does not divide the {self.in_channels} input channels")
         self.deform_groups = deform_groups
         self.taps = self.kernel_size[0] * self.kernel_size[1]
-        self.conv_offset = nn.Conv2d(
-            self.in_channels,
-            deform_groups * self.taps * self.values_per_tap,
-            self.kernel_size,
-            self.stride,
-            self.padding,
-            self.dilation,
-        )
+        offsets = deform_groups * self.taps * self.values_per_tap
+        geometry = (self.kernel_size, self.stride, self.padding, self.dilation)
+        self.conv_offset = nn.Conv2d(self.in_channels, offsets, *geometry)
         init_zeros(self.conv_offset)
 
     def forward(self, input: Tensor) -> Tensor:

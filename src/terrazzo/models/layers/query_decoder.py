@@ -44,13 +44,9 @@ def build_feed_forward(
     add_identity: bool = True,
 ) -> FeedForward:
     """Build a feed-forward network from an `ffn_cfg`; its owner adds the input."""
+    drop_path = drop_probability(dropout_layer)
     return FeedForward(
-        embed_dims,
-        feedforward_channels,
-        num_fcs=num_fcs,
-        act_cfg=act_cfg,
-        drop=ffn_drop,
-        drop_path=drop_probability(dropout_layer),
+        embed_dims, feedforward_channels, num_fcs=num_fcs, act_cfg=act_cfg, drop=ffn_drop, drop_path=drop_path
     )
 
 
@@ -89,39 +85,20 @@ class QueryDecoderLayer(nn.Module):
         self.norms = nn.ModuleList(build_norm(norm_cfg, self.self_attn.attn.embed_dim) for _ in range(3))
 
     def forward(
-        self,
-        query: Tensor,
-        memory: Tensor,
-        *,
-        query_pos: Tensor,
-        memory_pos: Tensor,
-        mask: Tensor | None = None,
+        self, query: Tensor, memory: Tensor, *, query_pos: Tensor, memory_pos: Tensor, mask: Tensor | None = None
     ) -> Tensor:
         """Query (N, Q, C), memory (N, L, C) -> (N, Q, C); `mask` (N, 1, Q, L) is True where a query may attend."""
-        if self.cross_first:
-            query = self.attend_to_map(query, memory, query_pos, memory_pos, mask, self.norms[0])
-            query = self.attend_to_each_other(query, query_pos, self.norms[1])
-        else:
-            query = self.attend_to_each_other(query, query_pos, self.norms[0])
-            query = self.attend_to_map(query, memory, query_pos, memory_pos, mask, self.norms[1])
+
+        def read_queries(query: Tensor) -> Tensor:
+            located = query + query_pos
+            return query + self.self_attn(located, located, query)
+
+        def read_map(query: Tensor) -> Tensor:
+            return query + self.cross_attn(query + query_pos, memory + memory_pos, memory, mask=mask)
+
+        first, second = (read_map, read_queries) if self.cross_first else (read_queries, read_map)
+        query = self.norms[1](second(self.norms[0](first(query))))
         return self.norms[2](query + self.ffn(query))
-
-    def attend_to_each_other(self, query: Tensor, query_pos: Tensor, norm: nn.Module) -> Tensor:
-        """The queries attend to each other."""
-        located = query + query_pos
-        return norm(query + self.self_attn(located, located, query))
-
-    def attend_to_map(
-        self,
-        query: Tensor,
-        memory: Tensor,
-        query_pos: Tensor,
-        memory_pos: Tensor,
-        mask: Tensor | None,
-        norm: nn.Module,
-    ) -> Tensor:
-        """The queries attend to the map."""
-        return norm(query + self.cross_attn(query + query_pos, memory + memory_pos, memory, mask=mask))
 
 
 class QueryDecoder(nn.Module):

@@ -1,4 +1,4 @@
-"""Parts of all transformer families: attention, feed-forward network, encoder layer.
+"""Parts of all transformer families: attention, feed-forward network, encoder layers.
 
 Attention and feed-forward return the residual branch only; the caller adds it.
 """
@@ -11,10 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from terrazzo.models.layers.activation import build_activation
-from terrazzo.models.layers.checkpointing import maybe_checkpoint
-from terrazzo.models.layers.drop import DropPath
 from terrazzo.models.layers.norm import build_norm
+from terrazzo.models.layers.resize import at_least
 from terrazzo.models.layers.spec import Spec
+from terrazzo.models.layers.tokens import Grid, as_map, as_tokens
+from terrazzo.models.layers.training import DropPath, maybe_checkpoint
 
 
 class DotProductAttention(nn.MultiheadAttention):
@@ -79,10 +80,7 @@ class AttentionBranch(nn.Module):
 class MultiheadAttention(AttentionBranch):
     """Attention of queries to keys, or of one sequence to itself."""
 
-    def forward(
-        self, query: Tensor, key: Tensor | None = None, value: Tensor | None = None, *, mask: Tensor | None = None
-    ) -> Tensor:
-        return self.attend(query, key, value, mask=mask)
+    forward = AttentionBranch.attend
 
 
 class FeedForward(nn.Module):
@@ -133,23 +131,11 @@ class TransformerEncoderLayer(nn.Module):
         super().__init__()
         self.with_cp = with_cp
         self.ln1 = build_norm(norm_cfg, embed_dims)
-        self.attn = MultiheadAttention(
-            embed_dims,
-            num_heads,
-            attn_drop=attn_drop_rate,
-            proj_drop=drop_rate,
-            drop_path=drop_path_rate,
-            qkv_bias=qkv_bias,
-        )
+        drops: Spec = {"attn_drop": attn_drop_rate, "proj_drop": drop_rate, "drop_path": drop_path_rate}
+        self.attn = MultiheadAttention(embed_dims, num_heads, qkv_bias=qkv_bias, **drops)
         self.ln2 = build_norm(norm_cfg, embed_dims)
-        self.ffn = FeedForward(
-            embed_dims,
-            feedforward_channels,
-            num_fcs=num_fcs,
-            act_cfg=act_cfg,
-            drop=drop_rate,
-            drop_path=drop_path_rate,
-        )
+        drops = {"drop": drop_rate, "drop_path": drop_path_rate}
+        self.ffn = FeedForward(embed_dims, feedforward_channels, num_fcs=num_fcs, act_cfg=act_cfg, **drops)
 
     def residuals(self, x: Tensor) -> Tensor:
         x = x + self.attn(self.ln1(x))
@@ -182,3 +168,53 @@ class PreNormLayer(nn.Module):
     def forward(self, x: Tensor, layout: Any) -> Tensor:
         """Tokens (N, L, C) -> tokens."""
         return maybe_checkpoint(self.residuals, x, layout, enabled=self.with_cp)
+
+
+class EfficientAttention(AttentionBranch):
+    """Attention whose keys and values come from the map shrunk by `sr_ratio` (PVT, Wang et al., ICCV 2021)."""
+
+    def __init__(
+        self,
+        embed_dims: int,
+        num_heads: int,
+        *,
+        sr_ratio: int = 1,
+        norm_cfg: Spec = {"type": "LN"},  # noqa: B006 - never written to
+        **options: Any,
+    ) -> None:
+        super().__init__(embed_dims, num_heads, **options)
+        self.sr_ratio = sr_ratio
+        if sr_ratio > 1:
+            self.sr = nn.Conv2d(embed_dims, embed_dims, sr_ratio, stride=sr_ratio)
+            self.norm = build_norm(norm_cfg, embed_dims)
+
+    def forward(self, x: Tensor, grid: Grid) -> Tensor:
+        """Tokens (N, h * w, C) of the grid (h, w) -> the residual branch."""
+        if self.sr_ratio == 1:
+            return self.attend(x)
+        return self.attend(x, self.norm(as_tokens(self.sr(at_least(as_map(x, grid), self.sr_ratio)))))
+
+
+class ClipLayer(nn.Module):
+    """Attention and a feed-forward network, each after a norm (Radford et al., ICML 2021)."""
+
+    def __init__(
+        self,
+        embed_dims: int,
+        num_heads: int,
+        mlp_ratio: float = 4,
+        *,
+        qkv_bias: bool = True,
+        act_cfg: Spec = {"type": "QuickGELU"},  # noqa: B006 - never written to
+        norm_cfg: Spec = {"type": "LN"},  # noqa: B006 - never written to
+    ) -> None:
+        super().__init__()
+        width = int(mlp_ratio * embed_dims)
+        self.attentions = nn.ModuleList([MultiheadAttention(embed_dims, num_heads, qkv_bias=qkv_bias)])
+        self.ffns = nn.ModuleList([FeedForward(embed_dims, width, act_cfg=act_cfg)])
+        self.norms = nn.ModuleList(build_norm(norm_cfg, embed_dims) for _ in range(2))
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Tokens (N, L, C); `mask` as in `scaled_dot_product_attention`."""
+        x = x + self.attentions[0](self.norms[0](x), mask=mask)
+        return x + self.ffns[0](self.norms[1](x))

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from terrazzo.models.layers.tokens import Grid
 
@@ -92,3 +92,37 @@ class WindowPlan:
             with torch.inference_mode(False):  # they may be used in training later
                 self.cached = {key: self.make(*key)}
         return self.cached[key]
+
+
+class WindowAttention(nn.Module):
+    """Attention within windows of tokens. Only real tokens are projected, so padding costs next to nothing."""
+
+    def __init__(
+        self,
+        embed_dims: int,
+        num_heads: int,
+        *,
+        qkv_bias: bool,
+        qk_scale: float | None = None,
+        attn_drop: float,
+        proj_drop: float,
+    ) -> None:
+        super().__init__()
+        self.num_heads, self.scale = num_heads, qk_scale
+        self.qkv = nn.Linear(embed_dims, embed_dims * 3, bias=qkv_bias)
+        self.attn_drop = nn.Dropout(attn_drop)
+        self.proj = nn.Linear(embed_dims, embed_dims)
+        self.proj_drop = nn.Dropout(proj_drop)
+
+    def scores(self, mask: Tensor | None, images: int) -> Tensor | None:
+        """Return what is added to the scores of all windows, from the `mask` of one map's."""
+        return None if mask is None else per_image(mask, images)
+
+    def attend(self, x: Tensor, windows: Windows) -> Tensor:
+        """Tokens (N, H * W, C) -> tokens."""
+        qkv = windows.split(self.qkv(windows.extend(x)))  # N * windows, L, 3 * C
+        query, key, value = qkv.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        scores = self.scores(windows.mask, x.shape[0])
+        dropout = self.attn_drop.p if self.training else 0.0
+        out = F.scaled_dot_product_attention(query, key, value, scores, dropout, scale=self.scale)
+        return self.proj_drop(self.proj(windows.join(out.transpose(1, 2).flatten(2))))

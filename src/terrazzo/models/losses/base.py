@@ -1,8 +1,9 @@
-"""The base of all losses; weighting and averaging of a loss map."""
+"""The base of all losses, weighting and averaging of a loss map, and pixel accuracy."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -10,24 +11,40 @@ from torch import Tensor, nn
 
 from terrazzo.errors import UserError
 
+T = TypeVar("T", Tensor, "Tensor | None")
+
 
 class SegmentationLoss(nn.Module):
     """A loss of (logits (N, K, H, W), labels (N, H, W)) -> scalar; `loss_name` is its key in the loss dict."""
 
-    def __init__(self, *, loss_weight: float = 1.0, loss_name: str = "loss") -> None:
+    default_name = "loss"
+
+    def __init__(self, *, loss_weight: float = 1.0, loss_name: str | None = None) -> None:
         super().__init__()
         self.loss_weight = loss_weight
-        self.loss_name = loss_name
+        self.loss_name = loss_name or self.default_name
 
     def forward(
         self, logits: Tensor, labels: Tensor, *, weight: Tensor | None = None, ignore_index: int = 255
     ) -> Tensor:
         """`weight` (N, H, W) scales each pixel; pixels of `ignore_index` are ignored."""
+        return self.loss_weight * self.measure(logits, labels, weight, ignore_index)
+
+    def measure(self, logits: Tensor, labels: Tensor, weight: Tensor | None, ignore_index: int) -> Tensor:
+        """The loss before it is multiplied by `loss_weight`."""
         raise NotImplementedError
 
     def pixel_losses(self, logits: Tensor, labels: Tensor, ignore_index: int) -> Tensor:
         """The loss of each pixel (N, H, W), for samplers of hard pixels: cross-entropy, unless overridden."""
         return F.cross_entropy(logits, labels, reduction="none", ignore_index=ignore_index)
+
+
+class WeightedLoss(SegmentationLoss):
+    """The base of losses with class weights, and with a choice of `reduction`."""
+
+    def __init__(self, *, reduction: str = "mean", class_weight: Sequence[float] | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.reduction, self.class_weight = reduction, class_weight
 
 
 def reduce(values: Tensor, weight: Tensor | None, reduction: str, divisor: Tensor | float | None = None) -> Tensor:
@@ -54,3 +71,20 @@ def class_weights(values: Any, like: Tensor) -> Tensor | None:
     if isinstance(values, str):
         raise UserError(f"class_weight={values!r} is computed when training starts; elsewhere give a list of numbers")
     return None if values is None else torch.as_tensor(values, dtype=like.dtype, device=like.device)
+
+
+def by_class(values: T, logits: Tensor) -> T:
+    """Shape a value of each class (K,) for logits (N, K, ...); one value, or None, as it is."""
+    return values if values is None or values.ndim == 0 else values.view(-1, *[1] * (logits.ndim - 2))
+
+
+@torch.no_grad()
+def accuracy(logits: Tensor, labels: Tensor, ignore_index: int = 255, threshold: float = 0.3) -> Tensor:
+    """Return the percentage of labelled pixels classified correctly; one channel of logits is a foreground score."""
+    valid = labels != ignore_index
+    if logits.shape[1] == 1:
+        right = (logits[:, 0].sigmoid() > threshold) == labels.bool()
+    else:  # the label's own logit is the highest: much cheaper than an argmax
+        own = logits.gather(1, torch.where(valid, labels, 0).unsqueeze(1)).squeeze(1)
+        right = own >= logits.amax(1)
+    return 100.0 * (right & valid).sum() / valid.sum().clamp(min=1)

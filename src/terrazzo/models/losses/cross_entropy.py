@@ -1,46 +1,43 @@
-"""Cross-entropy over pixels: softmax over classes, sigmoid for each class, or binary masks."""
+"""Cross-entropy over pixels: softmax over classes, sigmoid for each class, binary masks, an edge map; focal loss."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from terrazzo.errors import UserError
-from terrazzo.models.losses.base import SegmentationLoss, class_weights, one_hot, reduce
+from terrazzo.models.losses.base import SegmentationLoss, WeightedLoss, by_class, class_weights, one_hot, reduce
 from terrazzo.registry import MODELS
 
 
 @MODELS.register
-class CrossEntropyLoss(SegmentationLoss):
+class CrossEntropyLoss(WeightedLoss):
     """Cross-entropy with class weights.
 
     The mean is over all pixels, or with `avg_non_ignore` over those not ignored. With class weights it divides by
     the sum of the pixels' weights, or by their number with `weight_average="pixels"`.
     """
 
+    default_name = "loss_ce"
+
     def __init__(
         self,
         *,
         use_sigmoid: bool = False,
         use_mask: bool = False,
-        reduction: str = "mean",
-        class_weight: Sequence[float] | None = None,
         avg_non_ignore: bool = False,
         weight_average: str = "weights",
-        loss_weight: float = 1.0,
-        loss_name: str = "loss_ce",
+        **kwargs: Any,
     ) -> None:
-        super().__init__(loss_weight=loss_weight, loss_name=loss_name)
+        super().__init__(**kwargs)
         if use_sigmoid and use_mask:
             raise UserError("CrossEntropyLoss: use_sigmoid and use_mask are mutually exclusive; set one of them")
         self.compute = self.masks if use_mask else self.sigmoid if use_sigmoid else self.softmax
-        self.reduction = reduction
-        self.class_weight = class_weight
-        self.avg_non_ignore = avg_non_ignore
-        self.weight_average = weight_average
+        self.avg_non_ignore, self.weight_average = avg_non_ignore, weight_average
 
     def forward(
         self,
@@ -98,10 +95,66 @@ class CrossEntropyLoss(SegmentationLoss):
             target, valid = labels, torch.ones_like(labels[:, 0], dtype=torch.bool)
         else:
             target, valid = one_hot(labels, logits.shape[1], ignore_index)
-        per_class = class_weights(self.class_weight, logits)
-        if per_class is not None:
-            per_class = per_class.view(-1, *[1] * (logits.ndim - 2))
+        per_class = by_class(class_weights(self.class_weight, logits), logits)
         values = F.binary_cross_entropy_with_logits(logits, target.to(logits.dtype), per_class, reduction="none")
         counted = valid.unsqueeze(1).expand_as(values)
         weight = counted if weight is None else counted * weight.unsqueeze(1)
         return reduce(values, weight, reduction, counted.sum())
+
+
+@MODELS.register
+class BoundaryLoss(SegmentationLoss):
+    """Binary cross-entropy in which edges and the rest have the same total weight (PIDNet, Xu et al., CVPR 2023).
+
+    Logits (N, 1, H, W); labels (N, H, W) are 1 at edges and 0 elsewhere; any other value is ignored.
+    """
+
+    default_name = "loss_boundary"
+
+    def measure(self, logits: Tensor, labels: Tensor, weight: Tensor | None, ignore_index: int) -> Tensor:
+        edge, rest = labels == 1, labels == 0
+        share = edge.sum() / (edge | rest).sum().clamp(min=1)  # of edges among the labelled pixels
+        balance = edge * (1 - share) + rest * share
+        values = F.binary_cross_entropy_with_logits(logits[:, 0], edge.to(logits.dtype), reduction="none")
+        return reduce(values * balance, weight, "mean")
+
+
+def sigmoid_focal(logits: Tensor, targets: Tensor, gamma: float, alpha: Tensor) -> Tensor:
+    """Binary cross-entropy of each element, scaled by (1 - p)^gamma, and by alpha (positives) or 1 - alpha."""
+    probability = logits.sigmoid()
+    missing = probability * (1 - targets) + (1 - probability) * targets  # what p lacks to be right
+    balance = alpha * targets + (1 - alpha) * (1 - targets)
+    return F.binary_cross_entropy_with_logits(logits, targets, reduction="none") * balance * missing**gamma
+
+
+@MODELS.register
+class FocalLoss(WeightedLoss):
+    """Focal loss (Lin et al., ICCV 2017): each class against the rest by sigmoid; the mean is over pixels and classes.
+
+    `alpha` is one number or one for each class. Labels are a class map (N, H, W), of 0 and 1 where the
+    logits have one channel, or probabilities (N, K, H, W).
+    """
+
+    default_name = "loss_focal"
+
+    def __init__(
+        self, *, use_sigmoid: bool = True, gamma: float = 2.0, alpha: float | Sequence[float] = 0.5, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        if not use_sigmoid:
+            raise UserError("FocalLoss: only the sigmoid form exists; omit use_sigmoid")
+        self.gamma, self.alpha = gamma, alpha
+
+    def measure(self, logits: Tensor, labels: Tensor, weight: Tensor | None, ignore_index: int) -> Tensor:
+        valid = torch.ones_like(labels[:, 0]) if labels.ndim == logits.ndim else labels != ignore_index
+        targets = labels
+        if labels.ndim < logits.ndim and logits.shape[1] == 1:
+            targets = (labels * valid).unsqueeze(1)  # N, 1, H, W
+        elif labels.ndim < logits.ndim:
+            targets, _ = one_hot(labels, logits.shape[1], ignore_index)
+        alpha = by_class(torch.as_tensor(self.alpha, dtype=logits.dtype, device=logits.device), logits)
+        per_class = by_class(class_weights(self.class_weight, logits), logits)
+        values = sigmoid_focal(logits, targets.to(logits.dtype), self.gamma, alpha)
+        values = values if per_class is None else values * per_class
+        counted = valid if weight is None else valid * weight
+        return reduce(values, counted.unsqueeze(1), self.reduction)

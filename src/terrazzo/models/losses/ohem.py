@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from terrazzo.models.losses.base import SegmentationLoss, class_weights
 from terrazzo.registry import MODELS
 
 
@@ -19,8 +22,7 @@ class OHEMPixelSampler:
     """
 
     def __init__(self, *, thresh: float | None = None, min_kept: int = 100000) -> None:
-        self.thresh = thresh
-        self.min_kept = min_kept
+        self.thresh, self.min_kept = thresh, min_kept
 
     @torch.no_grad()
     def sample(self, logits: Tensor, labels: Tensor, loss_map: Callable[[], Tensor], ignore_index: int) -> Tensor:
@@ -32,13 +34,17 @@ class OHEMPixelSampler:
             return weight
         kept = self.min_kept * len(labels)
         if self.thresh is None:
-            chosen = torch.zeros(count, dtype=logits.dtype, device=logits.device)
-            chosen[loss_map()[valid].topk(min(kept, count)).indices] = 1
-            weight[valid] = chosen
-            return weight
-        probability = logits.softmax(1).gather(1, torch.where(valid, labels, 0).unsqueeze(1)).squeeze(1)[valid]
-        weight[valid] = hardest(probability, kept, self.thresh).to(weight.dtype)
+            chosen = torch.zeros(count, dtype=torch.bool, device=logits.device)
+            chosen[loss_map()[valid].topk(min(kept, count)).indices] = True
+        else:
+            chosen = hardest(own_probability(logits, labels, valid), kept, self.thresh)
+        weight[valid] = chosen.to(weight.dtype)
         return weight
+
+
+def own_probability(logits: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
+    """Return the probability of its label (P,) for each pixel of a mask."""
+    return logits.softmax(1).gather(1, torch.where(valid, labels, 0).unsqueeze(1)).squeeze(1)[valid]
 
 
 def hardest(probability: Tensor, min_kept: int, threshold: float) -> Tensor:
@@ -47,3 +53,36 @@ def hardest(probability: Tensor, min_kept: int, threshold: float) -> Tensor:
         return probability.bool()
     limit = probability.kthvalue(min(min_kept, len(probability) - 1) + 1).values.clamp(min=threshold)
     return probability < limit
+
+
+@MODELS.register
+class OhemCrossEntropy(SegmentationLoss):
+    """Mean cross-entropy of the pixels whose label has a lower probability than `thres`, at least `min_kept` a batch.
+
+    Online hard example mining (Shrivastava et al., CVPR 2016) as real-time networks train with it.
+    """
+
+    default_name = "loss_ohem"
+
+    def __init__(
+        self,
+        *,
+        ignore_label: int = 255,
+        thres: float = 0.7,
+        min_kept: int = 100000,
+        class_weight: Sequence[float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.ignore_label, self.class_weight = ignore_label, class_weight
+        self.thres, self.min_kept = thres, max(1, min_kept)
+
+    def measure(self, logits: Tensor, labels: Tensor, weight: Tensor | None, ignore_index: int) -> Tensor:
+        valid = (labels != ignore_index) & (labels != self.ignore_label)
+        target = torch.where(valid, labels, 0)
+        values = F.cross_entropy(logits, target, class_weights(self.class_weight, logits), reduction="none")[valid]
+        if weight is not None:
+            values = values * weight[valid]
+        with torch.no_grad():
+            hard = hardest(own_probability(logits, target, valid), self.min_kept, self.thres)
+        return values[hard].sum() / hard.sum().clamp(min=1)

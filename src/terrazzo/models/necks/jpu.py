@@ -40,20 +40,10 @@ class JPU(nn.Module):
             nn.Sequential(ConvBlock(in_channels[level], mid_channels, 3, padding=1, **style)) for level in self.levels
         )
         joint = len(self.levels) * mid_channels
+        separable: Spec = {"norm_cfg": norm_cfg, "dw_act_cfg": None, "pw_act_cfg": act_cfg}
         self.dilation_layers = nn.ModuleList(
-            nn.Sequential(
-                DepthwiseSeparableConvBlock(
-                    joint,
-                    mid_channels,
-                    3,
-                    padding=dilation,
-                    dilation=dilation,
-                    norm_cfg=norm_cfg,
-                    dw_act_cfg=None,
-                    pw_act_cfg=act_cfg,
-                )
-            )
-            for dilation in dilations
+            nn.Sequential(DepthwiseSeparableConvBlock(joint, mid_channels, 3, padding=rate, dilation=rate, **separable))
+            for rate in dilations
         )
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:

@@ -1,7 +1,8 @@
-"""PIDNet's head."""
+"""Heads of networks with several branches: DDRNet and PIDNet."""
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Any
 
 import torch
@@ -10,22 +11,53 @@ from torch import Tensor, nn
 from terrazzo.errors import UserError
 from terrazzo.models.heads.base import DecodeHead, Features
 from terrazzo.models.layers import ConvBlock, Spec, build_activation, build_norm, resize
-from terrazzo.models.losses.accuracy import accuracy
+from terrazzo.models.losses.base import accuracy
 from terrazzo.registry import MODELS
 
 
-class Refine(nn.Module):
+def refine(in_channels: int, channels: int, *, norm_cfg: Spec, act_cfg: Spec, **options: Any) -> list[nn.Module]:
     """Norm, activation and 3x3 convolution, then norm and activation again."""
+    options |= {"norm_cfg": norm_cfg, "act_cfg": act_cfg, "order": ("norm", "act", "conv")}
+    conv = ConvBlock(in_channels, channels, 3, padding=1, **options)
+    return [conv, build_norm(norm_cfg, channels), build_activation(act_cfg)]
 
-    def __init__(self, in_channels: int, channels: int, *, norm_cfg: Spec, act_cfg: Spec) -> None:
-        super().__init__()
-        order = ("norm", "act", "conv")
-        self.conv = ConvBlock(in_channels, channels, 3, padding=1, norm_cfg=norm_cfg, act_cfg=act_cfg, order=order)
-        self.norm = build_norm(norm_cfg, channels)
-        self.act = build_activation(act_cfg)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.act(self.norm(self.conv(x)))
+@MODELS.register
+class DDRHead(DecodeHead):
+    """DDRNet head (Hong et al., 2021): classify the fused map, and in training the detail branch half-way too.
+
+    `loss_decode` is two losses, for the fused map and for the detail branch. Raises UserError otherwise.
+    """
+
+    def __init__(
+        self,
+        *,
+        norm_cfg: Spec = {"type": "BN"},  # noqa: B006 - never written to
+        act_cfg: Spec = {"type": "ReLU", "inplace": True},  # noqa: B006 - never written to
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(norm_cfg=norm_cfg, act_cfg=act_cfg, **kwargs)
+        if len(self.criteria) != 2:
+            raise UserError("DDRHead: loss_decode needs a list of two losses: fused map, detail branch")
+        style: Spec = {"norm_cfg": norm_cfg, "act_cfg": act_cfg, "conv_cfg": self.conv_cfg}
+        self.head = nn.Sequential(*refine(self.in_channels, self.channels, **style))
+        self.aux_head = nn.Sequential(*refine(self.in_channels // 2, self.channels, **style))
+        self.aux_cls_seg = nn.Conv2d(self.channels, self.out_channels, 1)
+
+    def features(self, inputs: Features) -> Tensor:
+        return self.head(inputs[-1])
+
+    def loss(self, inputs: Features, labels: Tensor, **targets: Tensor) -> dict[str, Tensor]:
+        detail, _ = inputs
+        size = labels.shape[-2:]
+        context = resize(self(inputs), size, align_corners=self.align_corners)
+        spatial = resize(self.aux_cls_seg(self.aux_head(detail)), size, align_corners=self.align_corners)
+        context_loss, spatial_loss = self.criteria
+        return {
+            "loss_context": context_loss(context, labels, ignore_index=self.ignore_index),
+            "loss_spatial": spatial_loss(spatial, labels, ignore_index=self.ignore_index),
+            "acc_seg": accuracy(context, labels, self.ignore_index),
+        }
 
 
 @MODELS.register
@@ -52,11 +84,14 @@ class PIDHead(DecodeHead):
             )
         style: Spec = {"norm_cfg": norm_cfg, "act_cfg": act_cfg}
         half, quarter = self.in_channels // 2, self.in_channels // 4
-        self.i_head = Refine(self.in_channels, self.channels, **style)
-        self.p_head = Refine(half, self.channels, **style)
-        self.d_head = Refine(half, quarter, **style)
+        self.i_head = self.refine(self.in_channels, self.channels, **style)
+        self.p_head = self.refine(half, self.channels, **style)
+        self.d_head = self.refine(half, quarter, **style)
         self.p_cls_seg = nn.Conv2d(self.channels, self.out_channels, 1)
         self.d_cls_seg = nn.Conv2d(quarter, 1, 1)
+
+    def refine(self, *args: int, **style: Any) -> nn.Sequential:
+        return nn.Sequential(OrderedDict(zip(("conv", "norm", "act"), refine(*args, **style), strict=True)))
 
     def features(self, inputs: Features) -> Tensor:
         return self.i_head(inputs[-1])

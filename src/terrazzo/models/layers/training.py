@@ -1,7 +1,11 @@
-"""Stochastic depth."""
+"""Parts that act in training only: stochastic depth, and recomputing activations to save memory."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+import torch
 from torch import Tensor, nn
 
 
@@ -23,3 +27,12 @@ class DropPath(nn.Module):
 def drop_path_rates(rate: float, depth: int) -> list[float]:
     """Return the stochastic depth of each of `depth` layers, growing evenly from 0 to `rate`."""
     return [rate * index / max(depth - 1, 1) for index in range(depth)]
+
+
+def maybe_checkpoint(function: Callable[..., Any], *inputs: Any, enabled: bool) -> Any:
+    """Call `function`; with `enabled` (a config's `with_cp`) its activations are recomputed in the backward pass."""
+    if enabled and torch.is_grad_enabled():
+        from torch.utils.checkpoint import checkpoint  # it may load the compiler
+
+        return checkpoint(function, *inputs, use_reentrant=False)
+    return function(*inputs)
