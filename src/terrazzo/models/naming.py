@@ -12,11 +12,7 @@ from torch import Tensor, nn
 
 Weights = dict[str, Tensor]
 Rule = tuple[str, "str | Callable[[re.Match[str]], str]"]  # as in re.sub
-
-
-def no_change(weights: Weights, original: Weights) -> Weights:
-    """Return the weights as they are."""
-    return weights
+Finish = Callable[[Weights, Weights], Weights]
 
 
 @dataclass(frozen=True)
@@ -33,7 +29,7 @@ class Naming:
     mark: str
     rules: tuple[Rule, ...] = ()
     drop: str = r"$^"
-    finish: Callable[[Weights, Weights], Weights] = no_change
+    finish: Finish = lambda weights, original: weights
 
     def prefixes(self, weights: Weights) -> list[str]:
         """The prefixes of names that match the mark; none if the release is another one."""

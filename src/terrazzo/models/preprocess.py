@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from terrazzo.errors import UserError
+from terrazzo.system.arithmetic import as_pair
 
 
 class Preprocess(nn.Module):
@@ -40,12 +41,12 @@ class Preprocess(nn.Module):
         for name, values in (("mean", mean), ("std", std)):
             tensor = None if values is None else torch.tensor(values, dtype=torch.get_default_dtype()).view(1, -1, 1, 1)
             self.register_buffer(name, tensor, persistent=False)
-        self.size = as_size(size)
+        self.size = None if size is None else as_pair(size, "data_preprocessor.size")
         self.size_divisor = size_divisor
-        self.pad_val = pad_val
-        self.seg_pad_val = seg_pad_val
+        self.pad_val, self.seg_pad_val = pad_val, seg_pad_val
         self.rgb = bgr_to_rgb or rgb_to_bgr
-        self.test_size = as_size((test_cfg or {}).get("size"))
+        test_size = (test_cfg or {}).get("size")
+        self.test_size = None if test_size is None else as_pair(test_size, "data_preprocessor.test_cfg.size")
         self.test_divisor = (test_cfg or {}).get("size_divisor")
 
     mean: Tensor | None
@@ -103,8 +104,3 @@ def margins(images: Tensor, size: Sequence[int] | None, divisor: int | None) -> 
     elif divisor:
         below, right = -height % divisor, -width % divisor
     return 0, right, 0, below
-
-
-def as_size(value: Sequence[int] | int | None) -> Sequence[int] | None:
-    """One length for both sides, or (height, width)."""
-    return (value, value) if isinstance(value, int) else value

@@ -123,9 +123,8 @@ class KernelUpdateHead(nn.Module):
         # feed-forward network
         self.ffn = None
         if with_ffn:
-            self.ffn = FeedForward(
-                in_channels, feedforward_channels, num_fcs=num_ffn_fcs, act_cfg=ffn_act_cfg, drop=dropout
-            )
+            options = {"num_fcs": num_ffn_fcs, "act_cfg": ffn_act_cfg, "drop": dropout}
+            self.ffn = FeedForward(in_channels, feedforward_channels, **options)
             self.ffn_norm = build_norm({"type": "LN"}, in_channels)
 
         # masks

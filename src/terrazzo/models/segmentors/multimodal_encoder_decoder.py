@@ -12,7 +12,7 @@ from terrazzo.models.backbones.clip_text import CLIPTextEncoder
 from terrazzo.models.backbones.vit import VisionTransformer
 from terrazzo.models.heads.base import Head
 from terrazzo.models.layers import Spec, resize
-from terrazzo.models.naming import Naming, Rule, Weights
+from terrazzo.models.naming import Finish, Naming, Rule
 from terrazzo.models.preprocess import Preprocess
 from terrazzo.models.segmentors.encoder_decoder import EncoderDecoder
 from terrazzo.registry import MODELS
@@ -47,16 +47,9 @@ def layer_rule(pattern: str, parts: dict[str, str], image_layers: int | None) ->
     return rf"^{pattern}\.(\d+)\.({leaves})\.", new_name
 
 
-def transpose_projection(weights: Weights, original: Weights) -> Weights:
-    """Transpose CLIP's image projection, a matrix there, into a linear layer."""
-    name = f"{HEAD}.proj.weight"
-    return weights | {name: weights[name].T.contiguous()}
-
-
-def transpose_text_projection(weights: Weights, original: Weights) -> Weights:
-    """Transpose the text projection, a linear layer in transformers, into CLIP's matrix."""
-    name = "text_encoder.text_projection"
-    return weights | {name: weights[name].T.contiguous()}
+def transpose(name: str) -> Finish:
+    """Transpose a projection, which is a matrix in one release and a linear layer in the other."""
+    return lambda weights, original: weights | {name: weights[name].T.contiguous()}
 
 
 IMAGE: tuple[Rule, ...] = (
@@ -100,7 +93,7 @@ def clip_namings(image_layers: int) -> tuple[Naming, ...]:
                 TEXT,
             ),
             drop=r"(input_resolution|context_length|vocab_size|attn_mask)$",
-            finish=transpose_projection,
+            finish=transpose(f"{HEAD}.proj.weight"),
         ),
         Naming(
             "CLIP of transformers",
@@ -111,7 +104,7 @@ def clip_namings(image_layers: int) -> tuple[Naming, ...]:
                 *TRANSFORMERS_NAMES,
             ),
             drop=r".*\.position_ids$",
-            finish=transpose_text_projection,
+            finish=transpose("text_encoder.text_projection"),
         ),
     )
 
