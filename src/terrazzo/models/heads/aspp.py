@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from terrazzo.models.heads.base import DecodeHead, Features
@@ -69,46 +68,3 @@ class DepthwiseSeparableASPPHead(ASPPHead):
             detail = self.c1_bottleneck(inputs[0])
             x = torch.cat([self.resize(x, like=detail), detail], dim=1)
         return self.sep_bottleneck(x)
-
-
-class WindowPool(nn.Module):
-    """Average pooling in large strided windows, which shrink with a map that is smaller than one."""
-
-    def __init__(self, kernel_size: int, stride: tuple[int, int]) -> None:
-        super().__init__()
-        self.kernel_size, self.stride = kernel_size, stride
-
-    def forward(self, x: Tensor) -> Tensor:
-        window = [min(self.kernel_size, length) for length in x.shape[2:]]
-        return F.avg_pool2d(x, window, self.stride)
-
-
-@MODELS.register
-class LRASPPHead(DecodeHead):
-    """MobileNetV3's head (Howard et al., ICCV 2019): the coarse map weighted by a pooled gate, then refined.
-
-    `branch_channels` are the widths of the finer maps, which are all but the last of the inputs.
-    """
-
-    def __init__(self, *, branch_channels: Sequence[int] = (32, 64), **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.convs = nn.Sequential()
-        self.conv_ups = nn.Sequential()
-        for index, width in enumerate(branch_channels):
-            self.convs.add_module(f"conv{index}", nn.Conv2d(self.in_channels[index], width, 1, bias=False))
-            self.conv_ups.add_module(f"conv_up{index}", self.conv_block(self.channels + width, self.channels, 1))
-        self.conv_up_input = nn.Conv2d(self.channels, self.channels, 1)
-        self.aspp_conv = self.conv_block(self.in_channels[-1], self.channels, 1)
-        gate = self.conv_block(
-            self.in_channels[-1], self.channels, 1, bias=False, norm_cfg=None, act_cfg={"type": "Sigmoid"}
-        )
-        self.image_pool = nn.Sequential(WindowPool(49, (16, 20)), gate)
-
-    def features(self, inputs: Features) -> Tensor:
-        *finer, x = self.select(inputs)
-        features = self.aspp_conv(x)
-        x = self.conv_up_input(features * self.resize(self.image_pool(x), like=features))
-        for index in reversed(range(len(self.convs))):
-            x = self.resize(x, like=finer[index])
-            x = self.conv_ups[index](torch.cat([x, self.convs[index](finer[index])], dim=1))
-        return x

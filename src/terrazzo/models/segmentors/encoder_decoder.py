@@ -8,9 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from terrazzo.errors import UserError
 from terrazzo.models.heads.base import DecodeHead, Head
-from terrazzo.models.heads.cascade import CascadeHead, HeadCascade
 from terrazzo.models.layers import Spec, resize
 from terrazzo.models.layers.tokens import lay_for_inference
 from terrazzo.models.preprocess import Preprocess
@@ -93,51 +91,3 @@ class EncoderDecoder(nn.Module):
 def with_prefix(prefix: str, losses: dict[str, Tensor]) -> dict[str, Tensor]:
     """`{"loss_ce": ...}` -> `{"decode.loss_ce": ...}`."""
     return {f"{prefix}.{name}": value for name, value in losses.items()}
-
-
-@MODELS.register
-class DepthEstimator(EncoderDecoder):
-    """Backbone, neck and a depth head: images (N, C, H, W), normalised -> depth (N, 1, H, W).
-
-    It is trained on `depth` (N, H, W), zero where nothing was measured. Raises UserError where that target is missing.
-    """
-
-    target = "depth"
-
-    def loss(self, images: Tensor, labels: Tensor, **targets: Tensor) -> dict[str, Tensor]:
-        if "depth" not in targets:
-            raise UserError("DepthEstimator is trained on depth: load it with LoadDepthAnnotation in the pipeline")
-        return super().loss(images, labels, **targets)
-
-
-@MODELS.register
-class CascadeEncoderDecoder(EncoderDecoder):
-    """EncoderDecoder with `num_stages` decode heads: each but the first also reads the logits of the one before it.
-
-    Their losses are named "decode_0.loss_ce", "decode_1.loss_ce", ...; the model's logits are the last head's. Raises
-    UserError for another number of heads, and for fewer than two.
-    """
-
-    decode_head: HeadCascade
-
-    def __init__(
-        self,
-        *,
-        num_stages: int,
-        decode_head: Sequence[DecodeHead | CascadeHead],
-        train_cfg: Spec | None = None,
-        test_cfg: Spec | None = None,
-        **kwargs: Any,
-    ) -> None:
-        if not isinstance(decode_head, Sequence) or len(decode_head) != num_stages:
-            count = len(decode_head) if isinstance(decode_head, Sequence) else 1
-            raise UserError(f"model.decode_head has {count} heads but num_stages={num_stages}; make them equal")
-        if num_stages < 2:
-            raise UserError(f"a cascade needs two heads or more, not num_stages={num_stages}; use EncoderDecoder")
-        super().__init__(decode_head=HeadCascade(decode_head), test_cfg=test_cfg, **kwargs)
-        for head in self.decode_head.later:
-            head.configure(train_cfg or {}, test_cfg or {})
-
-    def decode_losses(self, features: Any, labels: Tensor, **targets: Tensor) -> dict[str, Tensor]:
-        losses = self.decode_head.loss(features, labels, **targets)
-        return {f"decode_{name}": value for name, value in losses.items()}
