@@ -63,7 +63,7 @@ COUNTERPARTS: dict[str, tuple[str, str, str]] = {
     "MultiScaleDeformableAttention": (
         f"{LAYERS}.deformable_attention", "MultiScaleDeformableAttention", "check its arguments",
     ),
-    "CrissCrossAttention": ("terrazzo.models.heads.fcn_context", "CrissCrossAttention", ""),
+    "CrissCrossAttention": ("terrazzo.models.heads.cc", "CrissCrossAttention", ""),
     "point_sample": (f"{LAYERS}.points", "sample_points", "points are in 0..1"),
     "accuracy": ("terrazzo.models.losses.base", "accuracy", ""),
     "kaiming_init": ("torch.nn.init", "kaiming_normal_", "it takes a weight, not a module"),

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 
 from terrazzo.errors import UserError
+from terrazzo.models.heads.cc import CrissCrossAttention
 from terrazzo.models.heads.ema import ExpectationMaximisation
 from terrazzo.models.heads.enc import Encoding
-from terrazzo.models.heads.fcn_context import CrissCrossAttention
 from terrazzo.models.heads.psa import absolute_masks
 from terrazzo.models.layers.context_block import NonLocal
 from terrazzo.models.layers.points import draw_points, sample_points, uncertainty

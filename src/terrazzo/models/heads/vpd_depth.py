@@ -13,7 +13,7 @@ from terrazzo.models.heads.base import Features
 from terrazzo.models.layers import resize
 from terrazzo.models.layers.init import init_truncated
 from terrazzo.models.losses.base import SegmentationLoss
-from terrazzo.models.losses.continuous import SiLogLoss
+from terrazzo.models.losses.silog import SiLogLoss
 from terrazzo.registry import MODELS
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from terrazzo.errors import UserError
 from terrazzo.models.losses.base import class_weights, reduce
-from terrazzo.models.losses.regions import dice_overlap
+from terrazzo.models.losses.dice import dice_overlap
 from terrazzo.registry import MODELS
 
 

@@ -12,15 +12,8 @@ from terrazzo.errors import UserError
 from terrazzo.models.layers import Spec
 from terrazzo.models.layers.points import draw_points, sample_points
 from terrazzo.models.layers.resize import resize
-from terrazzo.models.losses.mask_set import (
-    HungarianAssigner,
-    MaskPseudoSampler,
-    Match,
-    SetLoss,
-    mean_over_processes,
-    no_loss,
-    segments,
-)
+from terrazzo.models.losses.mask_set import SetLoss, mean_over_processes, no_loss
+from terrazzo.models.losses.matching import HungarianAssigner, MaskPseudoSampler, Match, segments
 from terrazzo.registry import MODELS
 
 Prediction = tuple[Tensor, Tensor]  # class scores (N, Q, K + 1) and masks (N, Q, h, w), both logits
