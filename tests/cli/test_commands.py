@@ -34,7 +34,7 @@ from support.tiny import (
 )
 from terrazzo.cli.main import COMMANDS, main
 from terrazzo.config.experiment import make_experiment
-from terrazzo.system.painting import default_palette
+from terrazzo.system.palette import default_palette
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from terrazzo.cli.main import main
 from terrazzo.config.experiment import make_experiment
 from terrazzo.errors import UserError
 from terrazzo.evaluation.gallery import Gallery
-from terrazzo.evaluation.outputs import FORMS, SubmissionWriter
+from terrazzo.evaluation.submission import FORMS, SubmissionWriter
 from terrazzo.metrics import Evaluator
 from terrazzo.metrics.cityscapes import IDS
 from terrazzo.sample import Batch, Sample

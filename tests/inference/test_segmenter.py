@@ -26,7 +26,7 @@ from support.tiny import (
     write_config,
 )
 from terrazzo.errors import UserError
-from terrazzo.system.painting import default_palette
+from terrazzo.system.palette import default_palette
 
 
 @pytest.fixture(scope="module")

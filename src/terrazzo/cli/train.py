@@ -91,7 +91,7 @@ def write_job(args: argparse.Namespace) -> int:
     """Write a batch file for `sbatch`."""
     from pathlib import Path
 
-    from terrazzo.training.distributed.launch import write_batch_file
+    from terrazzo.training.distributed.slurm import write_batch_file
     from terrazzo.training.train import run_name
 
     folder = Path(args.work_dir or Path("runs") / run_name(args.config))

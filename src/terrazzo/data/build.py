@@ -25,7 +25,7 @@ from terrazzo.data.wrappers import (
 )
 from terrazzo.errors import UserError
 from terrazzo.registry import DATASETS
-from terrazzo.system.painting import default_palette
+from terrazzo.system.palette import default_palette
 
 
 def open_dataset(settings: LoaderSettings, num_classes: int | None, where: str, seed: int = 0) -> Dataset:

@@ -13,7 +13,7 @@ import numpy as np
 
 from terrazzo.metrics import Seen
 from terrazzo.metrics.confusion import mean
-from terrazzo.metrics.iou import image_iou
+from terrazzo.metrics.per_image import image_iou
 from terrazzo.sample import Sample
 from terrazzo.system.files import write_whole
 from terrazzo.system.painting import as_picture, colour_map, error_map

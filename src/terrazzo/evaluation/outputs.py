@@ -4,76 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from terrazzo.errors import UserError
 from terrazzo.evaluation.gallery import Gallery
+from terrazzo.evaluation.submission import SubmissionWriter
 from terrazzo.metrics import Seen
-from terrazzo.metrics.cityscapes import IDS
 from terrazzo.sample import Batch, Sample
 from terrazzo.system.files import make_folder, write_whole
 from terrazzo.system.painting import save_picture
 from terrazzo.viz.chart import line_chart
 from terrazzo.viz.matrix import matrix_csv, matrix_picture
-
-
-@dataclass(frozen=True)
-class Form:
-    """The format of a class map's file: a value for each class, or colours; the end of its name."""
-
-    about: str
-    values: Sequence[int] | None = None  # None: the class's index
-    offset: int = 0
-    colours: bool = False
-    ending: str = ".png"
-    dropped: str = ""  # removed from the image's stem
-
-
-ISPRS = Form("RGB in the colours of the reference", colours=True, ending=".tif")
-FORMS = {
-    "ADE20KDataset": Form("class numbers from 1 to 150", offset=1),
-    "CityscapesDataset": Form("label ids as in *_labelIds.png", values=IDS, dropped="_leftImg8bit"),
-    "LoveDADataset": Form("class numbers from 0 to 6; zip the files, not their folder"),
-    "PotsdamDataset": ISPRS,
-    "ISPRSDataset": ISPRS,
-    "iSAIDDataset": Form("RGB in the colours of the data set", colours=True, ending="_instance_color_RGB.png"),
-}
-
-
-class SubmissionWriter:
-    """Writes each image's prediction in the format of a data set's server, under the image's name.
-
-    Data sets without a server get class numbers from 0. Raises UserError if a file cannot be written, or two images
-    would share a name.
-    """
-
-    def __init__(self, dataset: str, folder: Path) -> None:
-        self.form = FORMS.get(dataset, Form("class numbers from 0"))
-        self.folder = folder
-        self.written: dict[str, Path] = {}
-
-    def write(self, batch: Any, maps: list[Any], classes: Sequence[str], palette: Sequence[Sequence[int]]) -> None:
-        """Write the predictions of one batch."""
-        for sample, prediction in zip(batch.samples, maps, strict=True):
-            name = sample.image_path.stem.removesuffix(self.form.dropped) + self.form.ending
-            if name in self.written:
-                raise UserError(f"{sample.image_path} and {self.written[name]} would both be written as {name}")
-            self.written[name] = sample.image_path
-            save_picture(self.folder / name, self.encode(prediction.cpu().numpy(), palette))
-
-    def encode(self, labels: np.ndarray, palette: Sequence[Sequence[int]]) -> np.ndarray:
-        """The class map as stored."""
-        if self.form.colours:
-            return np.array(palette, np.uint8)[labels]
-        if self.form.values is not None:
-            return np.array(self.form.values, np.uint8)[labels]
-        values = labels.astype(np.int32) + self.form.offset
-        return values.astype(np.uint8 if values.max() <= 255 else np.uint16)
 
 
 class Outputs:

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from terrazzo.data.loaders import checked
 from terrazzo.errors import UserError
 from terrazzo.inference.argmax import LogitsGeometry, own_logits
-from terrazzo.inference.predict import Scores, View, first_view, predict_batch, predict_views
+from terrazzo.inference.predict import Scores, View, predict_batch
+from terrazzo.inference.tta import first_view, predict_views
 from terrazzo.metrics import DepthEvaluator, Evaluator, Seen
 from terrazzo.models.heads.base import DecodeHead
 from terrazzo.models.layers import resize

@@ -13,13 +13,13 @@ from terrazzo.config.experiment import make_experiment
 from terrazzo.config.load import load_config
 from terrazzo.data.build import class_names
 from terrazzo.errors import UserError
-from terrazzo.inference.predict import TorchRuntime
 from terrazzo.inference.saved_config import saved_config
 from terrazzo.inference.segmenter import Segmenter
+from terrazzo.inference.torch_runtime import TorchRuntime
 from terrazzo.models.build import build_model, input_channels
 from terrazzo.models.checkpoint import legend_of, load_checkpoint, read_checkpoint
 from terrazzo.system.devices import choose_device
-from terrazzo.system.painting import default_palette
+from terrazzo.system.palette import default_palette
 
 STREET = Path(__file__).resolve().parents[1] / "weights" / "street.safetensors"
 CARD = STREET.with_suffix(".md")

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from terrazzo.data.loaders import to_tensor
 from terrazzo.inference.argmax import LogitsGeometry, class_map, decide, own_logits
 from terrazzo.inference.modes import infer
 from terrazzo.inference.runtime import Placement
+from terrazzo.inference.tta import batch_views
 from terrazzo.models.probabilities import probabilities
 from terrazzo.sample import Batch
-from terrazzo.system.devices import choose_device
 
 View = tuple[Tensor, LogitsGeometry]  # logits (K, h, w), and their relation to the stored image
 
@@ -66,18 +64,6 @@ def predict_batch(models: Sequence[Any], batch: Batch) -> list[Scores]:
     return [Scores(one, models[0].final_head.threshold) for one in zip(*views, strict=True)]
 
 
-def batch_views(model: Any, batch: Batch) -> list[View]:
-    """Each image's logits; images of different sizes are run one by one."""
-    sizes, views = batch.sizes, []
-    runs = [batch.image]
-    if len(set(sizes)) > 1:
-        runs = [own[None, :, :height, :width] for own, (height, width) in zip(batch.image, sizes, strict=True)]
-    samples = iter(batch.samples)
-    for images in runs:
-        views += image_views(model, images, [Placement.of(next(samples), images.shape[-2:]) for _ in images])
-    return views
-
-
 def image_views(model: Any, images: Tensor, placements: Sequence[Placement]) -> list[View]:
     """The logits of each raw RGB image (N, C, H, W), which has a stored image at its placement."""
     padded = model.preprocess.pad_for_test(model.preprocess(images))
@@ -97,55 +83,3 @@ def image_views(model: Any, images: Tensor, placements: Sequence[Placement]) -> 
         for placement in placements
     )
     return list(zip(logits, geometries, strict=True))
-
-
-@torch.inference_mode()
-def predict_views(models: Sequence[Any], batch: Batch) -> Scores:
-    """The scores of one image from its views in `batch`: the mean of the models' probabilities."""
-    return Scores(tuple(view for model in models for view in batch_views(model, batch)), models[0].final_head.threshold)
-
-
-def first_view(batch: Batch) -> Batch:
-    """The batch reduced to its first view, whose targets are the image's."""
-    height, width = batch.sizes[0]
-    return replace(batch, image=batch.image[:1, :, :height, :width], samples=batch.samples[:1], sizes=batch.sizes[:1])
-
-
-class TorchRuntime:
-    """A segmentor on a device."""
-
-    def __init__(
-        self,
-        model: Any,
-        classes: Sequence[str],
-        palette: Sequence[Sequence[int]],
-        *,
-        bands: int = 3,
-        device: torch.device | None = None,
-    ) -> None:
-        self.device = device or choose_device()
-        self.model = model.to(self.device).eval()
-        self.classes, self.palette = list(classes), [list(colour) for colour in palette]
-        self.bands = bands
-        self.threshold: float | None = model.final_head.threshold
-
-    @torch.inference_mode()
-    def infer(self, images: np.ndarray, placements: Sequence[Placement]) -> list[TorchScores]:
-        """The scores of images (N, H, W, C) as the pipeline returns them. Raises UserError for too small ones."""
-        pixels = torch.stack([to_tensor(image) for image in images]).to(self.device)
-        return [TorchScores(Scores((view,), self.threshold)) for view in image_views(self.model, pixels, placements)]
-
-
-@dataclass(frozen=True)
-class TorchScores:
-    """Scores of one image as arrays."""
-
-    scores: Scores
-
-    @torch.inference_mode()
-    def labels(self) -> np.ndarray:
-        return self.scores.labels().cpu().numpy()
-
-    @torch.inference_mode()
-    def probabilities(self) -> np.ndarray:
-        return self.scores.probabilities().cpu().numpy()

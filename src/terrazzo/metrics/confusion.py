@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from terrazzo.errors import UserError
-from terrazzo.metrics.base import Seen, percent
+from terrazzo.metrics.base import percent
 
 Array = np.ndarray
+
 IGNORED = 255  # in labels
 
 # metric group in configs -> the per-class scores that it shows
 GROUPS = {"mIoU": ("IoU", "Acc"), "mDice": ("Dice", "Acc"), "mFscore": ("Fscore", "Precision", "Recall")}
-AT_ONCE = 64  # resampled data sets scored together
 
 
 class ConfusionMatrix:
@@ -107,36 +107,3 @@ def summary(
         own: {name: shown(scores[name][..., index]) for name in names} for index, own in enumerate(classes)
     }
     return result
-
-
-class Bootstrap:
-    """95 % intervals of the scores of a confusion matrix; keeps three numbers a class for each image."""
-
-    def __init__(self, classes: Sequence[str], draws: int) -> None:
-        self.classes, self.draws = list(classes), draws
-        self.images: list[np.ndarray] = []  # each 3, K: right, labelled, predicted
-
-    def update(self, seen: Seen) -> None:
-        self.images.append(np.stack(totals(seen.counts)).astype(np.int32))
-
-    def compute(self, groups: Sequence[str], beta: float = 1.0) -> dict[str, Any]:
-        """Return (low, high) in percent of aAcc and the groups' means, and of each class's scores under "per_class"."""
-        images = np.stack(self.images).reshape(len(self.images), -1).astype(np.float64)  # n, 3 K
-        rng = np.random.default_rng(0)
-        drawn: list[dict[str, np.ndarray]] = []
-        for first in range(0, self.draws, AT_ONCE):
-            count = min(AT_ONCE, self.draws - first)
-            times = rng.multinomial(len(images), np.full(len(images), 1 / len(images)), size=count)  # count, n
-            sums = (times @ images).reshape(count, 3, -1)
-            drawn.append(class_scores(sums[:, 0], sums[:, 1], sums[:, 2], beta))
-        scores = {name: np.concatenate([part[name] for part in drawn]) for name in drawn[0]}  # draws[, K]
-        return summary(scores, groups, self.classes, interval)
-
-
-def interval(values: np.ndarray) -> tuple[float | None, float | None]:
-    """Return the middle 95 % of the defined values of some fractions, in percent."""
-    defined = values[~np.isnan(values)]
-    if not len(defined):
-        return None, None
-    low, high = np.quantile(defined, [0.025, 0.975])
-    return percent(low), percent(high)

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from terrazzo.errors import UserError
 from terrazzo.metrics.base import Metric, Seen
-from terrazzo.metrics.confusion import GROUPS, Bootstrap, ConfusionMatrix
+from terrazzo.metrics.bootstrap import Bootstrap
+from terrazzo.metrics.confusion import GROUPS, ConfusionMatrix
 from terrazzo.registry import METRICS
 
 

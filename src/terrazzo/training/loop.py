@@ -13,7 +13,7 @@ from terrazzo.system.arithmetic import ceil_div
 from terrazzo.training.monitoring.nonfinite import broken_gradients, broken_losses
 from terrazzo.training.monitoring.profile import StepProfile
 from terrazzo.training.monitoring.progress import Meter, StepProgress, pace, pace_text
-from terrazzo.training.optim.optimizers import averaged
+from terrazzo.training.optim.schedule_free import averaged
 from terrazzo.training.saving import save
 from terrazzo.training.state import TrainingState
 from terrazzo.training.stopping import Interrupted, SessionEnd

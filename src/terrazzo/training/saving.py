@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from terrazzo.errors import UserError
 from terrazzo.inference.saved_config import describe
 from terrazzo.training.distributed.parallel import gathered, sharded_like
-from terrazzo.training.optim.optimizers import averaged
+from terrazzo.training.optim.schedule_free import averaged
 from terrazzo.training.state import TrainingState
 
 START_OVER = "resume with the config.yaml of the work dir, or train in another --work-dir"

@@ -11,7 +11,8 @@ from torch import nn
 from support.training_facts import PARAMETER_GROUPS, rates_and_decays
 from terrazzo.errors import UserError
 from terrazzo.training.optim.build import build_optimizer
-from terrazzo.training.optim.optimizers import AdamWScheduleFree, MuonWithAdamW, orthogonalise
+from terrazzo.training.optim.muon import MuonWithAdamW, orthogonalise
+from terrazzo.training.optim.schedule_free import AdamWScheduleFree
 
 
 @pytest.mark.parametrize("recipe", PARAMETER_GROUPS)

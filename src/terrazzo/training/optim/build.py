@@ -13,7 +13,8 @@ from torch.optim import Optimizer
 
 from terrazzo.errors import UserError, nearest
 from terrazzo.registry import check_arguments
-from terrazzo.training.optim.optimizers import AdamWScheduleFree, MuonWithAdamW
+from terrazzo.training.optim.muon import MuonWithAdamW
+from terrazzo.training.optim.schedule_free import AdamWScheduleFree
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.LocalResponseNorm)
 CONSTRUCTORS = (

@@ -1,0 +1,37 @@
+"""Test-time augmentation: the mean over the views of an image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from terrazzo.inference.predict import Scores, View, image_views
+from terrazzo.inference.runtime import Placement
+from terrazzo.sample import Batch
+
+
+def batch_views(model: Any, batch: Batch) -> list[View]:
+    """Each image's logits; images of different sizes are run one by one."""
+    sizes, views = batch.sizes, []
+    runs = [batch.image]
+    if len(set(sizes)) > 1:
+        runs = [own[None, :, :height, :width] for own, (height, width) in zip(batch.image, sizes, strict=True)]
+    samples = iter(batch.samples)
+    for images in runs:
+        views += image_views(model, images, [Placement.of(next(samples), images.shape[-2:]) for _ in images])
+    return views
+
+
+@torch.inference_mode()
+def predict_views(models: Sequence[Any], batch: Batch) -> Scores:
+    """The scores of one image from its views in `batch`: the mean of the models' probabilities."""
+    return Scores(tuple(view for model in models for view in batch_views(model, batch)), models[0].final_head.threshold)
+
+
+def first_view(batch: Batch) -> Batch:
+    """The batch reduced to its first view, whose targets are the image's."""
+    height, width = batch.sizes[0]
+    return replace(batch, image=batch.image[:1, :, :height, :width], samples=batch.samples[:1], sizes=batch.sizes[:1])
