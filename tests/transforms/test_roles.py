@@ -63,7 +63,7 @@ def test_labels_are_found_inside_other_steps():
 
 def test_what_is_printed_is_what_runs():
     assert "ResizeCrop(resize=Resize(" in repr(Compose([LOAD, RESIZE, CROP]))
-    assert "RandomApply(Compose([CLAHE(" in repr(Compose([{"type": "RandomApply", "transforms": {"type": "CLAHE"}}]))
+    assert "RandomApply([Compose([CLAHE(" in repr(Compose([{"type": "RandomApply", "transforms": {"type": "CLAHE"}}]))
 
 
 def test_a_step_without_declarations_is_taken_with_caution():

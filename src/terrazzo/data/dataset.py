@@ -16,7 +16,7 @@ from terrazzo.data.cache import open_cache
 from terrazzo.data.pairs import Folders, Pair, find_pairs, held_out, is_excluded, suffixes
 from terrazzo.data.spec import DatasetSpec, Source
 from terrazzo.data.wrappers import Position, as_position
-from terrazzo.errors import UserError, nearest
+from terrazzo.errors import UserError
 from terrazzo.registry import check_arguments
 from terrazzo.sample import Sample
 from terrazzo.transforms import Compose
@@ -227,10 +227,3 @@ def subset_map(declared: Sequence[str], classes: Sequence[str]) -> dict[int, int
     if any(name not in declared for name in classes):
         return None  # entirely different classes: the labels are taken as they are
     return {old: classes.index(name) if name in classes else 255 for old, name in enumerate(declared)}
-
-
-def check_known(data: FolderData) -> None:
-    """Raise UserError for a key that a data set does not have."""
-    known = [field.name for field in dataclasses.fields(FolderData) if field.name not in ("type", "unknown", "where")]
-    for key in data.unknown:
-        raise UserError(f"{data.type} at {data.where} has no argument '{key}'{nearest(str(key), known)}")

@@ -141,11 +141,15 @@ class Pad(Step):
         height, width = image_of(sample, self).shape[:2]
         size = self._target_size(height, width)
         values = self.pad_val if isinstance(self.pad_val, dict) else {"img": self.pad_val}
-        sample.image = pad(image_of(sample, self), size, values.get("img", 0), self.padding_mode)
-        for name, target in sample.targets.items():
-            fill = values.get("seg", 255) if name == "label" else target.fill
-            target.array = pad(target.array, size, fill, self.padding_mode)
-        return record_padding(sample, right=sample.size[1] - width, bottom=sample.size[0] - height)
+        for_each_map(
+            sample,
+            lambda array, _, fill: pad(array, size, fill, self.padding_mode),
+            fill=values.get("img", 0),
+            label_fill=values.get("seg", 255),
+        )
+        left, top, right, bottom = sample.meta.get("padding", (0, 0, 0, 0))
+        sample.meta["padding"] = (left, top, right + sample.size[1] - width, bottom + sample.size[0] - height)
+        return sample
 
     def _target_size(self, height: int, width: int) -> tuple[int, int]:
         if self.size is not None:
@@ -155,13 +159,6 @@ class Pad(Step):
         if self.size_divisor is not None:
             width, height = (ceil_div(edge, self.size_divisor) * self.size_divisor for edge in (width, height))
         return width, height
-
-
-def record_padding(sample: Sample, right: int, bottom: int) -> Sample:
-    """Add to the border noted in `sample.meta`."""
-    left, top, before_right, before_bottom = sample.meta.get("padding", (0, 0, 0, 0))
-    sample.meta["padding"] = (left, top, before_right + right, before_bottom + bottom)
-    return sample
 
 
 @TRANSFORMS.register
@@ -174,7 +171,6 @@ class CenterCrop(Step):
     crop_size: Any
     auto_pad: bool = False
     pad_cfg: dict[str, Any] = field(default_factory=dict)
-    clip_object_border: bool = True
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         crop_width, crop_height = as_pair(self.crop_size, "CenterCrop's crop_size")

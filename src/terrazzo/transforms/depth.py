@@ -9,7 +9,7 @@ import numpy as np
 from terrazzo.errors import UserError
 from terrazzo.registry import TRANSFORMS
 from terrazzo.sample import Sample
-from terrazzo.transforms.base import Step, check_probability, image_of
+from terrazzo.transforms.base import Probability, Step, image_of
 
 
 @TRANSFORMS.register
@@ -23,11 +23,8 @@ class RandomDepthMix(Step):
     needs = "depth"
     random = True
 
-    prob: float = 0.25
+    prob: Probability = 0.25
     mix_scale_ratio: float = 0.75
-
-    def __post_init__(self) -> None:
-        check_probability(self.prob, "RandomDepthMix's prob")
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         if rng.random() >= self.prob:

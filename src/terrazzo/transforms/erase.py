@@ -12,7 +12,7 @@ from terrazzo.errors import UserError
 from terrazzo.registry import TRANSFORMS
 from terrazzo.sample import Sample
 from terrazzo.system.arithmetic import as_pair
-from terrazzo.transforms.base import Step, check_probability, image_of
+from terrazzo.transforms.base import Probability, Step, image_of
 from terrazzo.transforms.geometry import Box
 
 TRIES = 10  # for a rectangle that fits into the image
@@ -59,7 +59,7 @@ class RandomCutOut(Step):
 
     random = True
 
-    prob: float
+    prob: Probability
     n_holes: Any
     cutout_shape: Any = None
     cutout_ratio: Any = None
@@ -67,7 +67,7 @@ class RandomCutOut(Step):
     seg_fill_in: int | None = None
 
     def __post_init__(self) -> None:
-        check_probability(self.prob, "RandomCutOut's prob")
+        super().__post_init__()
         if (self.cutout_shape is None) == (self.cutout_ratio is None):
             raise UserError("RandomCutOut needs either cutout_shape=(width, height) or cutout_ratio")
 
@@ -95,14 +95,14 @@ class RandomErasing(Step):
 
     random = True
 
-    prob: float = 0.5
+    prob: Probability = 0.5
     area_ratio: Sequence[float] = (0.02, 0.4)
     aspect_ratio: Sequence[float] = (0.3, 1 / 0.3)
     fill: Any = "random"
     seg_fill: int | None = None
 
     def __post_init__(self) -> None:
-        check_probability(self.prob, "RandomErasing's prob")
+        super().__post_init__()
         if isinstance(self.fill, str) and self.fill != "random":
             raise UserError(f"RandomErasing's fill is 'random' or a value, not '{self.fill}'")
 

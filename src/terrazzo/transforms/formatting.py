@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -45,11 +44,9 @@ class GenerateEdge(Step):
 @TRANSFORMS.register
 @dataclass(frozen=True)
 class PackSegInputs(Step):
-    """Make arrays contiguous and of types that torch knows; `meta` is kept whole, whatever `meta_keys` are."""
+    """Make arrays contiguous and of types that torch knows."""
 
     packs = True
-
-    meta_keys: Sequence[str] | None = None
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         if sample.image is not None:

@@ -11,45 +11,30 @@ from terrazzo.errors import UserError
 from terrazzo.registry import TRANSFORMS
 from terrazzo.sample import Sample, Target
 from terrazzo.transforms.base import Step, image_of
-from terrazzo.transforms.loading import LoadImageFromFile
-from terrazzo.transforms.reading import UNKNOWN_FILES, StoredFiles
+from terrazzo.transforms.loading import FileReader, LoadImageFromFile
+from terrazzo.transforms.reading import StoredFiles
 from terrazzo.transforms.stored import read_stored
 
 
 @TRANSFORMS.register
 @dataclass(frozen=True)
-class LoadSingleRSImageFromFile(Step):
+class LoadSingleRSImageFromFile(LoadImageFromFile):
     """Read all bands of `sample.image_path` (H, W, C)."""
 
-    reads = "image"
-
     to_float32: bool = True
-    bands = "all"
-
-    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        return self.load(sample, UNKNOWN_FILES)
-
-    def load(self, sample: Sample, files: StoredFiles) -> Sample:
-        """Read the image, through the cache of its data set."""
-        if sample.image_path is None:
-            raise UserError("LoadSingleRSImageFromFile needs a sample with an image_path")
-        return LoadImageFromFile(self.to_float32, bands=self.bands).load(sample, files)
+    bands: Sequence[int] | str | None = "all"
 
 
 @TRANSFORMS.register
 @dataclass(frozen=True)
-class LoadMultipleRSImageFromFile(Step):
+class LoadMultipleRSImageFromFile(FileReader):
     """Read two images: `sample.image_path`, and `sample.meta["image_path2"]` into the target `image2` (H, W, C)."""
 
     reads = ("image", "image2")
 
     to_float32: bool = True
 
-    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        return self.load(sample, UNKNOWN_FILES)
-
     def load(self, sample: Sample, files: StoredFiles) -> Sample:
-        """Read both images, the first through the cache of its data set."""
         second_path = sample.meta.get("image_path2")
         if second_path is None:
             raise UserError(f"LoadMultipleRSImageFromFile needs meta['image_path2'] beside {sample.image_path}")
@@ -68,8 +53,6 @@ class ConcatCDInput(Step):
     """Join the second image to the first along the channels: (H, W, 2 C)."""
 
     needs = "image2"
-
-    input_keys: Sequence[str] = ("img", "img2")
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         if "image2" not in sample.targets:

@@ -51,8 +51,6 @@ class Resize(Resizing):
     scale: Any = None
     scale_factor: Any = None
     keep_ratio: bool = False
-    clip_object_border: bool = True  # for detection only
-    backend: str = "cv2"  # resampling is always OpenCV's
     interpolation: str = "bilinear"
 
     def __post_init__(self) -> None:
@@ -76,7 +74,6 @@ class ResizeShortestEdge(Resizing):
 
     scale: Any
     max_size: float | None = None
-    resize_type: str = "Resize"
     interpolation: str = "bilinear"
 
     def target_size(self, height: int, width: int, rng: np.random.Generator) -> tuple[int, int]:
@@ -95,8 +92,6 @@ class _RandomSize(Resizing):
     resize_type: str = "Resize"
     keep_ratio: bool = False
     max_size: float | None = None
-    clip_object_border: bool = True
-    backend: str = "cv2"
     interpolation: str = "bilinear"
 
     def draw_scale(self, height: int, width: int, rng: np.random.Generator) -> Any:

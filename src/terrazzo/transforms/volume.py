@@ -12,7 +12,7 @@ from terrazzo.errors import UserError
 from terrazzo.registry import TRANSFORMS
 from terrazzo.sample import Sample
 from terrazzo.system.arithmetic import as_pair
-from terrazzo.transforms.base import Step, check_probability, image_of
+from terrazzo.transforms.base import Probability, Step, image_of
 from terrazzo.transforms.flip import swap_classes
 
 
@@ -92,12 +92,12 @@ class BioMedical3DRandomFlip(Step):
     random = True
     moves_pixels = True
 
-    prob: float
+    prob: Probability
     axes: Sequence[int]
     swap_label_pairs: Sequence[Any] | None = None
 
     def __post_init__(self) -> None:
-        check_probability(self.prob, "BioMedical3DRandomFlip's prob")
+        super().__post_init__()
         if not set(self.axes) <= {0, 1, 2}:
             raise UserError(f"BioMedical3DRandomFlip's axes are among 0, 1 and 2, not {self.axes!r}")
 
@@ -122,12 +122,9 @@ class BioMedicalGaussianNoise(Step):
 
     random = True
 
-    prob: float = 0.1
+    prob: Probability = 0.1
     mean: float = 0.0
     std: float = 0.1
-
-    def __post_init__(self) -> None:
-        check_probability(self.prob, "BioMedicalGaussianNoise's prob")
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         if rng.random() < self.prob:
@@ -144,15 +141,11 @@ class BioMedicalGaussianBlur(Step):
 
     random = True
 
-    prob: float = 0.2
-    prob_per_channel: float = 0.5
+    prob: Probability = 0.2
+    prob_per_channel: Probability = 0.5
     sigma_range: Any = (0.5, 1.0)
     different_sigma_per_channel: bool = True
     different_sigma_per_axis: bool = True
-
-    def __post_init__(self) -> None:
-        check_probability(self.prob, "BioMedicalGaussianBlur's prob")
-        check_probability(self.prob_per_channel, "BioMedicalGaussianBlur's prob_per_channel")
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         if rng.random() >= self.prob:
@@ -183,14 +176,11 @@ class BioMedicalRandomGamma(Step):
 
     random = True
 
-    prob: float = 0.5
+    prob: Probability = 0.5
     gamma_range: Any = (0.5, 2)
     invert_image: bool = False
     per_channel: bool = False
     retain_stats: bool = False
-
-    def __post_init__(self) -> None:
-        check_probability(self.prob, "BioMedicalRandomGamma's prob")
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         if rng.random() >= self.prob:

@@ -12,7 +12,6 @@ from terrazzo.errors import UserError
 from terrazzo.registry import TRANSFORMS
 from terrazzo.sample import Sample, Target
 from terrazzo.transforms.base import Step
-from terrazzo.transforms.loading import check_local
 
 
 def read_volume(path: Path | str | None, backend: str, to_xyz: bool = False) -> np.ndarray:
@@ -79,10 +78,6 @@ class LoadBiomedicalImageFromFile(Step):
     decode_backend: str = "nifti"
     to_xyz: bool = False
     to_float32: bool = True
-    backend_args: dict[str, Any] | None = None
-
-    def __post_init__(self) -> None:
-        check_local(self.backend_args)
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         volume = read_volume(sample.image_path, self.decode_backend, self.to_xyz)
@@ -98,11 +93,6 @@ class LoadBiomedicalAnnotation(Step):
 
     decode_backend: str = "nifti"
     to_xyz: bool = False
-    to_float32: bool = True  # without effect: labels are integers
-    backend_args: dict[str, Any] | None = None
-
-    def __post_init__(self) -> None:
-        check_local(self.backend_args)
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         volume = read_volume(sample.label_path, self.decode_backend, self.to_xyz)
@@ -118,10 +108,6 @@ class LoadBiomedicalData(Step):
     with_seg: bool = False
     decode_backend: str = "numpy"
     to_xyz: bool = False
-    backend_args: dict[str, Any] | None = None
-
-    def __post_init__(self) -> None:
-        check_local(self.backend_args)
 
     @property
     def reads(self) -> tuple[str, ...]:  # type: ignore[override]
