@@ -670,7 +670,7 @@ def test_auto_class_weights_need_training():
     import torch
 
     loss = MODELS.build({"type": "CrossEntropyLoss", "class_weight": "auto"})
-    with pytest.raises(UserError, match="worked out when training starts"):
+    with pytest.raises(UserError, match="is computed when training starts"):
         loss(torch.zeros(1, 3, 2, 2), torch.zeros(1, 2, 2, dtype=torch.long))
 
 

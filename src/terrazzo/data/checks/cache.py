@@ -2,37 +2,36 @@
 
 from __future__ import annotations
 
-import json
-import os
 import sqlite3
+from ast import literal_eval
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from terrazzo.data.checks.facts import ImageFacts, LabelFacts, as_record, image_from_record, label_from_record
+from terrazzo.data.checks.facts import ImageFacts, LabelFacts
+from terrazzo.hub.cache import home
 
-FORMAT = 1  # of the records; another one forgets them
+FORMAT = 2  # of the records; another one forgets them
 Key = tuple[Path, str]  # a file, and the way it is read
 Facts = ImageFacts | LabelFacts
 Stamp = tuple[int, int]  # size, and time of change in nanoseconds
 
 
 def cache_file() -> Path:
-    """The database: in $TERRAZZO_HOME, or in the user's cache folder. It can be deleted at any time."""
-    home = os.environ.get("TERRAZZO_HOME")
-    return Path(home or Path.home() / ".cache" / "terrazzo") / f"checked-files-{FORMAT}.sqlite"
+    """The database, which can be deleted at any time."""
+    return home() / f"checked-files-{FORMAT}.sqlite"
 
 
 def recall(keys: list[Key]) -> dict[Key, Facts]:
     """The facts of those files that have the size and the time they had when they were read."""
     found: dict[Key, Facts] = {}
-    with suppress(sqlite3.Error, OSError, ValueError, KeyError), _opened() as database:
+    with suppress(sqlite3.Error, OSError, ValueError, SyntaxError, TypeError), _opened() as database:
         for path, reader in keys:
             query = "SELECT size, time, image, record, look FROM files WHERE path = ? AND reader = ?"
             row = database.execute(query, (str(path.absolute()), reader)).fetchone()
             if row is not None and row[:2] == stamp(path):
-                read = image_from_record if row[2] else label_from_record
-                found[path, reader] = read(json.loads(row[3]), row[4])
+                record = literal_eval(row[3])
+                found[path, reader] = ImageFacts(**record, look=row[4]) if row[2] else LabelFacts(**record)
     return found
 
 
@@ -41,9 +40,9 @@ def remember(read: Mapping[Key, tuple[Stamp | None, Facts]]) -> None:
     rows = []
     for (path, reader), (stamped, facts) in read.items():
         if stamped is not None and not facts.error:
-            is_image = isinstance(facts, ImageFacts)
-            look = facts.look if isinstance(facts, ImageFacts) else b""
-            rows.append((str(path.absolute()), reader, *stamped, is_image, json.dumps(as_record(facts)), look))
+            record = dict(vars(facts))
+            look = record.pop("look", None)
+            rows.append((str(path.absolute()), reader, *stamped, look is not None, repr(record), look))
     with suppress(sqlite3.Error, OSError), _opened() as database, database:
         database.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
 

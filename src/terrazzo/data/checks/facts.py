@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -94,24 +93,3 @@ def colours_of(data: bytes, path: Path) -> dict[tuple[int, ...], int]:
     values, counts = np.unique(packed, return_counts=True)
     order = np.argsort(-counts, kind="stable")[:MOST_COLOURS]
     return {tuple(int(values[i]) >> shift & 255 for shift in (16, 8, 0)): int(counts[i]) for i in order}
-
-
-def as_record(facts: ImageFacts | LabelFacts) -> dict[str, Any]:
-    """Facts as JSON can hold them; except `look`."""
-    if isinstance(facts, ImageFacts):
-        return {"shape": list(facts.shape), "digest": facts.digest}
-    return {
-        "shape": list(facts.shape),
-        "counts": list(facts.counts.items()),
-        "colours": [[list(colour), count] for colour, count in facts.colours.items()],
-        "lossy": facts.lossy,
-    }
-
-
-def image_from_record(record: dict[str, Any], look: bytes) -> ImageFacts:
-    return ImageFacts(tuple(record["shape"]), record["digest"], look)
-
-
-def label_from_record(record: dict[str, Any], look: bytes) -> LabelFacts:
-    colours = {tuple(colour): count for colour, count in record["colours"]}
-    return LabelFacts(tuple(record["shape"]), dict(record["counts"]), colours, record["lossy"])
