@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from terrazzo.data.converters.arrays import binary, grey, look_up, picture
 from terrazzo.data.converters.base import Job, Options, by_stem, converter, make, matched
-from terrazzo.data.converters.raw import Missing, Raw
+from terrazzo.data.converters.raw import Raw
 
-FOLDERS = {"train": "training", "val": "validation"}
 CUP_AND_DISC = {0: 1, 128: 2, 255: 0}
 
 
-def vessels(split: str, images: dict[str, Path], labels: dict[str, Path], suffix: str) -> list[Job]:
-    """The images of a split as PNG, and their vessels as classes 0 and 1."""
-    folder, jobs = FOLDERS[split], []
-    for name, image, label in matched(images, labels, split):
+def vessels(
+    images: dict[str, Path], labels: dict[str, Path], suffix: str, is_train: Callable[[str], bool], what: str = "train"
+) -> list[Job]:
+    """The images of both halves as PNG, and their vessels as classes 0 and 1."""
+    jobs = []
+    for name, image, label in matched(images, labels, what):
+        folder = "training" if is_train(name) else "validation"
         jobs.append(make(f"images/{folder}/{name}.png", picture, image))
         jobs.append(make(f"annotations/{folder}/{name}{suffix}", binary, label))
     return jobs
-
-
-def chosen(files: dict[str, Path], names: list[str]) -> dict[str, Path]:
-    """The files of these names."""
-    return {name: files[name] for name in names}
 
 
 @converter("chase_db1", "ChaseDB1Dataset", "CHASEDB1.zip, with Image_01L.jpg and Image_01L_1stHO.png")
@@ -33,10 +31,7 @@ def chase_db1(raw: Raw, options: Options) -> list[Job]:
     """Both eyes of the first ten children for training, of the other four for validation."""
     images = by_stem(raw.matching_files("Image_??[LR].jpg"), ".jpg")
     labels = by_stem(raw.matching_files("Image_??[LR]_1stHO.png"), "_1stHO.png")
-    train = [name for name in images if int(name[6:8]) <= 10]
-    jobs = vessels("train", chosen(images, train), labels, "_1stHO.png")
-    rest = [name for name in images if name not in train]
-    return jobs + (vessels("val", chosen(images, rest), labels, "_1stHO.png") if rest else [])
+    return vessels(images, labels, "_1stHO.png", lambda name: int(name[6:8]) <= 10)
 
 
 @converter("drive", "DRIVEDataset", "training.zip and test.zip of DRIVE, with images/ and 1st_manual/")
@@ -44,10 +39,10 @@ def drive(raw: Raw, options: Options) -> list[Job]:
     """The published halves, without labels for the test half if they are not in the download."""
     images = by_stem(raw.matching_files("images/*_training.tif"), "_training.tif")
     labels = by_stem(raw.matching_files("1st_manual/*_manual1.gif"), "_manual1.gif")
-    jobs = vessels("train", images, labels, "_manual1.png")
+    jobs = vessels(images, labels, "_manual1.png", lambda name: True)
     tests = by_stem(raw.matching_files("images/*_test.tif"), "_test.tif")
     if any(name in labels for name in tests):
-        return jobs + vessels("val", tests, labels, "_manual1.png")
+        return jobs + vessels(tests, labels, "_manual1.png", lambda name: False, "val")
     return jobs + [make(f"images/validation/{name}.png", picture, path) for name, path in tests.items()]
 
 
@@ -56,10 +51,7 @@ def hrf(raw: Raw, options: Options) -> list[Job]:
     """The first five healthy, diabetic and glaucomatous eyes for training, the other ten of each for validation."""
     images = by_stem(raw.matching_files("??_h.jpg", "??_g.jpg", "??_dr.jpg"), ".jpg")
     labels = by_stem(raw.matching_files("??_h.tif", "??_g.tif", "??_dr.tif"), ".tif")
-    train = [name for name in images if int(name[:2]) <= 5]
-    rest = [name for name in images if name not in train]
-    jobs = vessels("train", chosen(images, train), labels, ".png")
-    return jobs + (vessels("val", chosen(images, rest), labels, ".png") if rest else [])
+    return vessels(images, labels, ".png", lambda name: int(name[:2]) <= 5)
 
 
 @converter("stare", "STAREDataset", "stare-images.tar and labels-ah.tar, with im0001.ppm.gz and im0001.ah.ppm.gz")
@@ -67,10 +59,7 @@ def stare(raw: Raw, options: Options) -> list[Job]:
     """The first ten of the twenty images, up to im0139, for training, the others for validation."""
     images = by_stem(raw.matching_files("im????.ppm", "im????.ppm.gz"), ".ppm", ".ppm.gz")
     labels = by_stem(raw.matching_files("im????.ah.ppm", "im????.ah.ppm.gz"), ".ah.ppm", ".ah.ppm.gz")
-    train = [name for name in images if int(name[2:]) <= 139]
-    rest = [name for name in images if name not in train]
-    jobs = vessels("train", chosen(images, train), labels, ".ah.png")
-    return jobs + (vessels("val", chosen(images, rest), labels, ".ah.png") if rest else [])
+    return vessels(images, labels, ".ah.png", lambda name: int(name[2:]) <= 139)
 
 
 def cup_and_disc(path: Path) -> np.ndarray:
@@ -95,6 +84,4 @@ def refuge(raw: Raw, options: Options) -> list[Job]:
             for name, image, label in matched(images, labels, folder):
                 jobs.append(make(f"images/{folder}/{name}.png", picture, image))
                 jobs.append(make(f"annotations/{folder}/{name}.png", cup_and_disc, label))
-    if not jobs:
-        raise Missing("there are no REFUGE images")
     return jobs
