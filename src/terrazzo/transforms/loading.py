@@ -1,4 +1,4 @@
-"""Images, labels and depth maps from files into the sample."""
+"""Images, pairs of images, labels and depth maps from files into the sample."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ import numpy as np
 from terrazzo.errors import UserError
 from terrazzo.registry import TRANSFORMS
 from terrazzo.sample import Sample, Target
-from terrazzo.transforms.base import Step
-from terrazzo.transforms.decode import read_image, read_label
+from terrazzo.transforms.base import Step, image_of
+from terrazzo.transforms.decode import read_image, read_label, read_stored
 from terrazzo.transforms.formats.base import make_label_format
 from terrazzo.transforms.labels import LabelMapping
 from terrazzo.transforms.reading import UNKNOWN_FILES, StoredFiles
-from terrazzo.transforms.stored import read_stored
 
 
 class FileReader(Step):
@@ -169,3 +168,49 @@ def check_same_size(array: np.ndarray, sample: Sample, path: Path | str) -> None
     if sum(sample.original_size) and array.shape[:2] != tuple(sample.original_size):
         sizes = [f"{width}x{height}" for height, width in (array.shape[:2], sample.original_size)]
         raise UserError(f"{path} is {sizes[0]} but its image {sample.image_path} is {sizes[1]} (width x height)")
+
+
+@TRANSFORMS.register
+@dataclass(frozen=True)
+class LoadSingleRSImageFromFile(LoadImageFromFile):
+    """Read all bands of `sample.image_path` (H, W, C)."""
+
+    to_float32: bool = True
+    bands: Sequence[int] | str | None = "all"
+
+
+@TRANSFORMS.register
+@dataclass(frozen=True)
+class LoadMultipleRSImageFromFile(FileReader):
+    """Read two images: `sample.image_path`, and `sample.meta["image_path2"]` into the target `image2` (H, W, C)."""
+
+    reads = ("image", "image2")
+
+    to_float32: bool = True
+
+    def load(self, sample: Sample, files: StoredFiles) -> Sample:
+        second_path = sample.meta.get("image_path2")
+        if second_path is None:
+            raise UserError(f"LoadMultipleRSImageFromFile needs meta['image_path2'] beside {sample.image_path}")
+        sample = LoadSingleRSImageFromFile(self.to_float32).load(sample, files)
+        second = read_stored(second_path)
+        if second.shape != image_of(sample, self).shape:
+            raise UserError(f"{sample.image_path} and {second_path} form a pair but differ in size")
+        second = second.astype(np.float32) if self.to_float32 else second
+        sample.targets["image2"] = Target(second, interpolation="bilinear", fill=0)
+        return sample
+
+
+@TRANSFORMS.register
+@dataclass(frozen=True)
+class ConcatCDInput(Step):
+    """Join the second image to the first along the channels: (H, W, 2 C)."""
+
+    needs = "image2"
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        if "image2" not in sample.targets:
+            raise UserError("ConcatCDInput needs two images: put LoadMultipleRSImageFromFile before it in the pipeline")
+        second = sample.targets.pop("image2").array
+        sample.image = np.concatenate([image_of(sample, self), second], axis=2)
+        return sample

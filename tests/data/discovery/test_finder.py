@@ -13,8 +13,8 @@ import pytest
 import terrazzo as tz
 from support.tiny import CLASSES, COLOURS, save_image, save_label, street
 from terrazzo.cli.main import main
+from terrazzo.data.build import build_dataset
 from terrazzo.data.checks.run import folder_specs
-from terrazzo.data.dataset import build_dataset
 from terrazzo.data.discovery.data_root import data_sets, locate
 from terrazzo.data.discovery.finder import find_layout
 from terrazzo.data.splits import open_splits

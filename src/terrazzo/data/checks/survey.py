@@ -17,8 +17,18 @@ from rich.progress import track
 
 from terrazzo.config.datasets import DataTree, FolderData, folders
 from terrazzo.data.build import agree_on_classes, open_folder
-from terrazzo.data.checks.cache import Facts, Key, Stamp, recall, remember, stamp
-from terrazzo.data.checks.facts import ImageFacts, LabelFacts, image_facts, stored_label_facts
+from terrazzo.data.checks.facts import (
+    Facts,
+    ImageFacts,
+    Key,
+    LabelFacts,
+    Stamp,
+    image_facts,
+    recall,
+    remember,
+    stamp,
+    stored_label_facts,
+)
 from terrazzo.data.checks.finding import Finding
 from terrazzo.data.dataset import SegmentationDataset
 from terrazzo.data.pairs import PairingError, suffixes
@@ -136,7 +146,7 @@ def split_of(name: str, datasets: Iterable[SegmentationDataset], findings: Itera
     split.findings += findings
     for part in split.parts:
         pairing = part.dataset.folders
-        unused = pairing.unused_labels(part.dataset.exclude) if pairing is not None else []
+        unused = pairing.unused_labels(pairing.candidates()) if pairing is not None else []
         if unused and pairing is not None:
             message = (
                 f"{len(unused)} labels in {pairing.labels} have no image of the same name: "

@@ -1,4 +1,4 @@
-"""Aerial and satellite images."""
+"""Images from above and below: aerial, satellite, underwater."""
 
 from __future__ import annotations
 
@@ -93,4 +93,15 @@ MASSACHUSETTS_BUILDINGS = declare(
     label_map=BINARY,
     layout=parts("png/{}", "png/{}_labels", "train", "val", "test"),
     counts={"train": 137, "val": 4, "test": 10},
+)
+SUIM = declare(
+    name="SUIMDataset",
+    about="Underwater scenes (Islam et al., IROS 2020); convert its colour masks to class indices.",
+    **legend("""
+    background #000000, diver #0000ff, plant #00ff00, wreck #00ffff, robot #ff0000, reef #ff00ff, fish #ffff00,
+    sea_floor #ffffff
+    """),
+    **endings(".jpg", (".png", ".bmp")),
+    layout=parts("{}/images", "{}/masks", train="train_val", test="TEST"),
+    counts={"train": 1525, "test": 110},
 )

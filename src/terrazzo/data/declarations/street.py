@@ -1,4 +1,4 @@
-"""Street scenes seen from a car."""
+"""Street scenes seen from a car, and road surfaces."""
 
 from __future__ import annotations
 
@@ -114,4 +114,12 @@ MAPILLARY_V2 = declare(
     **endings(".jpg", ".png"),
     layout=parts("{}/images", "{}/v2.0/labels", train="training", val="validation"),
     counts={"train": 18000, "val": 2000},
+)
+CRACK_FOREST = declare(
+    name="CrackForestDataset",
+    about="Cracks in road surfaces (Shi et al., TITS 2016), with masks of 0 and 255.",
+    **legend("background #000000, crack #ffffff"),
+    **endings(".jpg", ".png"),
+    label_map={value: int(value > 127) for value in range(256)},
+    layout=parts("image", "mask", "train", "val", ann_file="{}.txt"),
 )

@@ -20,8 +20,8 @@ from terrazzo.data.splits import load_for_data, open_splits
 from terrazzo.data.statistics import survey
 from terrazzo.errors import UserError
 from terrazzo.system.arithmetic import ceil_div
+from terrazzo.transforms.decode import TIFF_SUFFIXES, read_size, read_stored
 from terrazzo.transforms.formats.base import BACKGROUND, IGNORED
-from terrazzo.transforms.stored import TIFF_SUFFIXES, read_size, read_stored
 
 LARGEST_CROP = 512
 STEP = 32  # networks halve their maps up to five times
