@@ -16,7 +16,7 @@ from terrazzo.data.cache import open_cache
 from terrazzo.data.pairs import Folders, Pair, held_out, is_excluded, suffixes
 from terrazzo.data.spec import DatasetSpec, Source
 from terrazzo.data.wrappers import Dataset, Position, as_position
-from terrazzo.errors import UserError
+from terrazzo.errors import UserError, some
 from terrazzo.registry import check_arguments
 from terrazzo.sample import Sample
 from terrazzo.transforms import Compose
@@ -203,11 +203,10 @@ class SegmentationDataset(Dataset):
         if outside.size:
             values = np.unique(outside)
             share = 100 * outside.size / label.size
-            listed = ", ".join(map(str, values[:8])) + (", ..." if len(values) > 8 else "")
             lossy = "JPEG has changed them: save labels as PNG. " if path.suffix.lower() in (".jpg", ".jpeg") else ""
             raise UserError(
-                f"{path} has label values outside the {size} classes 0-{size - 1}: {listed} ({share:.2g}% of its "
-                f"pixels). {lossy}Map them with `label_map: {{{values[0]}: CLASS}}`, skip them with "
+                f"{path} has label values outside the {size} classes 0-{size - 1}: {some(values, 8)} ({share:.2g}% of "
+                f"its pixels). {lossy}Map them with `label_map: {{{values[0]}: CLASS}}`, skip them with "
                 f"`ignore: [{values[0]}]`, or add the missing classes."
             )
         return np.bincount(label[label < size], minlength=size)

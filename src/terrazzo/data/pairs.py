@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from terrazzo.errors import UserError
+from terrazzo.errors import UserError, some
 
 Pair = tuple[Path, "Path | None"]
 
@@ -63,13 +63,15 @@ class Folders:
         if missing:
             raise PairingError(
                 f"{len(missing)} of {len(kept)} images in {self.images} have no label of the same name in "
-                f"{self.labels}: {_some(missing)}; add the labels, or list the images to use in a split file",
+                f"{self.labels}: "
+                f"{some(path.name for path in missing)}; add the labels, or list the images to use in a split file",
                 "unpaired",
                 missing,
             )
         unused = self.unused_labels(found) if self.split is None else []
         if unused:
-            warnings.warn(f"{len(unused)} labels in {self.labels} have no image of the same name: {_some(unused)}")
+            listed = some(path.name for path in unused)
+            warnings.warn(f"{len(unused)} labels in {self.labels} have no image of the same name: {listed}")
         return kept
 
     def candidates(self) -> list[Pair]:
@@ -177,8 +179,3 @@ def _existing(folder: Path, name: str, endings: tuple[str, ...]) -> Path | None:
         if (folder / candidate).is_file():
             return folder / candidate
     return None
-
-
-def _some(paths: Sequence[Path], count: int = 5) -> str:
-    listed = ", ".join(path.name for path in paths[:count])
-    return listed + (", ..." if len(paths) > count else "")

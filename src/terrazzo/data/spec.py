@@ -54,7 +54,7 @@ class DatasetSpec:
     ignore: Sequence[int] = ()
     data_prefix: Mapping[str, str] = field(default_factory=dict)
     layout: Mapping[str, Any] = field(default_factory=dict)
-    counts: Mapping[str, int] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)  # where a converter writes the data set
     aliases: Sequence[str] = ()  # short names besides its own without `Dataset`
     read: Callable[[Source], Listing] | None = None
     describe: Callable[[Path], dict[str, Any]] | None = None

@@ -13,7 +13,7 @@ from terrazzo.errors import UserError
 from terrazzo.registry import TRANSFORMS
 from terrazzo.sample import Sample, Target
 from terrazzo.system.arithmetic import as_pair
-from terrazzo.transforms.base import Probability, Step, image_of
+from terrazzo.transforms.base import Probability, Step, for_each_map, image_of
 from terrazzo.transforms.flip import swap_classes
 
 
@@ -162,12 +162,9 @@ class BioMedical3DRandomCrop(Step):
             if len(classes):
                 voxels = np.argwhere(sample.label == rng.choice(classes))
                 start = np.clip(voxels[int(rng.integers(len(voxels)))] - size // 2, 0, shape - size)
-        box: tuple[slice, ...] = tuple(
-            slice(int(first), int(first + length)) for first, length in zip(start, size, strict=True)
-        )
-        sample.image = np.stack([channel[box] for channel in volume])
-        for target in sample.targets.values():
-            target.array = target.array[box]
+        box = [slice(int(first), int(first + length)) for first, length in zip(start, size, strict=True)]
+        index: tuple[Any, ...] = (Ellipsis, *box)
+        for_each_map(sample, lambda array, *_: array[index])
         return sample
 
 
@@ -210,14 +207,13 @@ class BioMedical3DRandomFlip(Step):
             raise UserError(f"BioMedical3DRandomFlip's axes are among 0, 1 and 2, not {self.axes!r}")
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        volume = volume_of(sample, self)
+        volume_of(sample, self)
         axes = [axis for axis in self.axes if rng.random() < self.prob]
         sample.meta["flip"], sample.meta["flip_axes"] = bool(axes), axes
         if not axes:
             return sample
-        sample.image = np.ascontiguousarray(np.flip(volume, tuple(axis + 1 for axis in axes)))
-        for target in sample.targets.values():
-            target.array = np.ascontiguousarray(np.flip(target.array, tuple(axes)))
+        from_the_end = tuple(axis - 3 for axis in axes)  # alike with and without channels
+        for_each_map(sample, lambda array, *_: np.ascontiguousarray(np.flip(array, from_the_end)))
         if self.swap_label_pairs and sample.label is not None:
             sample.targets["label"].array = swap_classes(sample.label, self.swap_label_pairs)
         return sample

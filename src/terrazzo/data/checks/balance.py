@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from terrazzo.data.checks.finding import Finding, percent, some
+from terrazzo.data.checks.finding import Finding, percent
 from terrazzo.data.checks.survey import DatasetSurvey, Entry, SplitSurvey, read_all
 from terrazzo.data.wrappers import Dataset
-from terrazzo.errors import UserError
+from terrazzo.errors import UserError, some
 
 IMBALANCE = 200  # the largest class has so many times the pixels of a rare one
 

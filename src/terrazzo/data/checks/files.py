@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from terrazzo.data.checks.finding import Finding, some, such_as
+from terrazzo.data.checks.finding import Finding, such_as
 from terrazzo.data.checks.survey import DatasetSurvey, Entry, SplitSurvey
+from terrazzo.errors import some
 
 USUAL_SHARE = 0.8  # of the images that have one size: from here on another size is odd
 SMALLEST_EDGE = 16  # pixels

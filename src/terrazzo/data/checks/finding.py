@@ -61,12 +61,6 @@ class Finding:
         return KINDS[self.kind][1]
 
 
-def some(items: Iterable[Any], count: int = MOST_FILES) -> str:
-    """The first few of many, as text."""
-    listed = [str(item) for item in items]
-    return ", ".join(listed[:count]) + (", ..." if len(listed) > count else "")
-
-
 def such_as(files: Sequence[Path]) -> str:
     """`3 files, such as a.png`, or the one file."""
     return str(files[0]) if len(files) == 1 else f"{len(files)} files, such as {files[0]}"

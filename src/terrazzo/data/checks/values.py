@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from terrazzo.data.checks.finding import Finding, percent, some, such_as
+from terrazzo.data.checks.finding import Finding, percent, such_as
 from terrazzo.data.checks.survey import DatasetSurvey, SplitSurvey
+from terrazzo.errors import some
 
 IGNORED = 255
 MOST_VALUES = 32  # outside the classes that a repair ignores; more are not a few stray labels

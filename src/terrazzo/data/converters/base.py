@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from terrazzo.data.converters.raw import Missing, Raw
+from terrazzo.errors import some
 from terrazzo.registry import Registry
 
 CONVERTERS = Registry("converter", "terrazzo.data.converters")
@@ -117,6 +118,5 @@ def matched(images: Mapping[str, Path], labels: Mapping[str, Path], what: str) -
         raise Missing(f"there are no {what} images")
     absent = [name for name in images if name not in labels]
     if absent:
-        listed = ", ".join(absent[:5]) + (", ..." if len(absent) > 5 else "")
-        raise Missing(f"{len(absent)} of {len(images)} {what} images have no label: {listed}")
+        raise Missing(f"{len(absent)} of {len(images)} {what} images have no label: {some(absent)}")
     return [(name, images[name], labels[name]) for name in sorted(images)]

@@ -83,7 +83,6 @@ MASSACHUSETTS_ROADS = declare(
     **endings((".tiff", ".tif"), (".tif", ".tiff")),
     label_map=BINARY,
     layout=parts("tiff/{}", "tiff/{}_labels", "train", "val", "test"),
-    counts={"train": 1108, "val": 14, "test": 49},
 )
 MASSACHUSETTS_BUILDINGS = declare(
     name="MassachusettsBuildingsDataset",
@@ -92,7 +91,6 @@ MASSACHUSETTS_BUILDINGS = declare(
     **endings(".png", ".png"),
     label_map=BINARY,
     layout=parts("png/{}", "png/{}_labels", "train", "val", "test"),
-    counts={"train": 137, "val": 4, "test": 10},
 )
 SUIM = declare(
     name="SUIMDataset",
@@ -103,5 +101,4 @@ SUIM = declare(
     """),
     **endings(".jpg", (".png", ".bmp")),
     layout=parts("{}/images", "{}/masks", train="train_val", test="TEST"),
-    counts={"train": 1525, "test": 110},
 )

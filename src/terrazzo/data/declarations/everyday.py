@@ -94,7 +94,6 @@ PASCAL_CONTEXT_59 = declare(
     **endings(".jpg", ".png"),
     reduce_zero_label=True,
     layout=CONTEXT_LAYOUT,
-    counts={"train": 4998, "val": 5105},
 )
 
 COCO_STUFF = declare(

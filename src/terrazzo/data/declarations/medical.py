@@ -67,7 +67,6 @@ KVASIR = declare(
     **endings(".jpg", ".jpg"),
     label_map=BINARY,
     layout=parts("images", "masks", "train", "val", ann_file="{}.txt"),
-    counts={"train": 880, "val": 120},
 )
 ISIC = declare(
     name="ISICDataset",
@@ -83,5 +82,4 @@ ISIC = declare(
         val="Validation",
         test="Test",
     ),
-    counts={"train": 2594, "val": 100, "test": 1000},
 )

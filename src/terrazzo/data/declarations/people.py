@@ -15,7 +15,6 @@ LIP = declare(
     """),
     **endings(".jpg", ".png"),
     layout=parts("TrainVal_images/{}_images", "TrainVal_parsing_annotations/{}_segmentations", "train", "val"),
-    counts={"train": 30462, "val": 10000},
 )
 PERSON_PART = declare(
     name="PascalPersonPartDataset",
@@ -27,7 +26,6 @@ PERSON_PART = declare(
     """),
     **endings(".jpg", ".png"),
     layout=parts("JPEGImages", "SegmentationPart", "train", "val", ann_file="ImageSets/SegmentationPart/{}.txt"),
-    counts={"train": 1716, "val": 1817},
 )
 FACE_OCCLUDED = declare(
     name="FaceOccludedDataset",

@@ -24,7 +24,6 @@ DARK_ZURICH = declare(
     **STREET,
     **endings("_rgb_anon.png", "_gt_labelTrainIds.png"),
     layout={"val": part("rgb_anon/val/night/GOPR0356", "gt/val/night/GOPR0356")},
-    counts={"val": 50},
 )
 NIGHT_DRIVING = declare(
     name="NightDrivingDataset",
@@ -32,7 +31,6 @@ NIGHT_DRIVING = declare(
     **STREET,
     **endings("_leftImg8bit.png", "_gtCoarse_labelTrainIds.png"),
     layout={"test": part("leftImg8bit/test/night", "gtCoarse_daytime_trainvaltest/test/night")},
-    counts={"test": 50},
 )
 BDD100K = declare(
     name="BDD100KDataset",
@@ -40,7 +38,6 @@ BDD100K = declare(
     **STREET,
     **endings(".jpg", ".png"),
     layout=parts("images/10k/{}", "labels/sem_seg/masks/{}", "train", "val"),
-    counts={"train": 7000, "val": 1000},
 )
 CAMVID = declare(
     name="CamVidDataset",
@@ -52,7 +49,6 @@ CAMVID = declare(
     **endings(".png", ".png"),
     ignore=(11,),  # void
     layout=parts("{}", "{}annot", "train", "val", "test"),
-    counts={"train": 367, "val": 101, "test": 233},
 )
 MAPILLARY_V1 = declare(
     name="MapillaryDataset_v1",
@@ -73,7 +69,6 @@ MAPILLARY_V1 = declare(
     """),
     **endings(".jpg", ".png"),
     layout=parts("{}/images", "{}/v1.2/labels", train="training", val="validation"),
-    counts={"train": 18000, "val": 2000},
 )
 MAPILLARY_V2 = declare(
     name="MapillaryDataset_v2",
@@ -113,7 +108,6 @@ MAPILLARY_V2 = declare(
     """),
     **endings(".jpg", ".png"),
     layout=parts("{}/images", "{}/v2.0/labels", train="training", val="validation"),
-    counts={"train": 18000, "val": 2000},
 )
 CRACK_FOREST = declare(
     name="CrackForestDataset",

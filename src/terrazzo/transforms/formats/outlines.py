@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from terrazzo.errors import UserError
+from terrazzo.errors import UserError, some
 from terrazzo.transforms.decode import decode_image, read_size
 from terrazzo.transforms.formats.base import BACKGROUND, LABEL_FORMATS, LabelFormat, search_upwards
 from terrazzo.transforms.formats.raster import Patch, Shape, check_order, disc, paint, polygon, rings, run_lengths
@@ -65,9 +65,9 @@ class CocoLabels(LabelFormat):
         names = [self.name_of(path.relative_to(folder)) for path in images]
         missing = [path for path, name in zip(images, names, strict=True) if name is None]
         if missing:
-            listed = ", ".join(path.name for path in missing[:5]) + (", ..." if len(missing) > 5 else "")
             raise UserError(
-                f"{len(missing)} of {len(images)} images in {folder} are not in {self.file}: {listed}; add them to its "
+                f"{len(missing)} of {len(images)} images in {folder} are not in {self.file}: "
+                f"{some(path.name for path in missing)}; add them to its "
                 "`images` (without annotations if they show no object), or list the images to use in a split file"
             )
         return [self.file / str(name) for name in names]
