@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 
 from terrazzo.errors import UserError
+from terrazzo.registry import TRANSFORMS
 from terrazzo.sample import Sample
 from terrazzo.system.arithmetic import as_pair
+
+if TYPE_CHECKING:
+    from typing_extensions import dataclass_transform
+else:  # only for type checkers, and Python 3.10 has none
+
+    def dataclass_transform(**_: Any) -> Any:
+        return lambda function: function
+
 
 Probability: TypeAlias = float  # the annotation of fields that must be in [0, 1]
 
@@ -40,6 +49,14 @@ class Step:
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
             if field.type == "Probability":
                 check_probability(getattr(self, field.name), f"{type(self).__name__}'s {field.name}")
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
+def transform(cls: Any = None, *, aliases: tuple[str, ...] = ()) -> Any:
+    """Decorator: make a class a frozen dataclass, and register it under its name as a transform."""
+    if cls is None:
+        return lambda cls: transform(cls, aliases=aliases)
+    return TRANSFORMS.register(dataclasses.dataclass(frozen=True)(cls), aliases=aliases)
 
 
 @dataclasses.dataclass(frozen=True)

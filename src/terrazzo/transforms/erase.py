@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from terrazzo.errors import UserError
-from terrazzo.registry import TRANSFORMS
 from terrazzo.sample import Sample
 from terrazzo.system.arithmetic import as_pair
-from terrazzo.transforms.base import Probability, Step, image_of
+from terrazzo.transforms.base import Probability, Step, image_of, transform
 from terrazzo.transforms.geometry import Box
 
 TRIES = 10  # for a rectangle that fits into the image
@@ -48,8 +46,7 @@ def noise(image: np.ndarray, shape: tuple[int, ...], rng: np.random.Generator) -
     return rng.uniform(float(np.nanmin(image)), float(np.nanmax(image)), shape)
 
 
-@TRANSFORMS.register
-@dataclass(frozen=True)
+@transform
 class RandomCutOut(Step):
     """With `prob` cover `n_holes` (a number or a range) rectangles (DeVries and Taylor, 2017).
 
@@ -88,8 +85,7 @@ class RandomCutOut(Step):
         return cover(sample, boxes, self.fill_in, self.seg_fill_in, rng)
 
 
-@TRANSFORMS.register
-@dataclass(frozen=True)
+@transform
 class RandomErasing(Step):
     """With `prob` cover one rectangle of random area and aspect with noise or a value (Zhong et al., AAAI 2020)."""
 
@@ -120,8 +116,7 @@ class RandomErasing(Step):
         return sample
 
 
-@TRANSFORMS.register
-@dataclass(frozen=True)
+@transform
 class RandomDepthMix(Step):
     """With `prob` replace a vertical strip of the image by its depth (Ishii and Yamashita, CutDepth, 2021).
 

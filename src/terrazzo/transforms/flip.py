@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from terrazzo.errors import UserError
-from terrazzo.registry import TRANSFORMS
 from terrazzo.sample import Sample
-from terrazzo.transforms.base import Probability, Step, check_probability, for_each_map, symmetric_range
+from terrazzo.transforms.base import Probability, Step, check_probability, for_each_map, symmetric_range, transform
 from terrazzo.transforms.geometry import FLIPS, flip, rotate
 
 
-@TRANSFORMS.register
-@dataclass(frozen=True)
+@transform
 class RandomFlip(Step):
     """Mirror with `prob`, in one of the directions `horizontal`, `vertical`, `diagonal` (both at once).
 
@@ -71,8 +68,7 @@ def swap_classes(label: np.ndarray, pairs: Sequence[Any]) -> np.ndarray:
     return swapped
 
 
-@TRANSFORMS.register
-@dataclass(frozen=True)
+@transform
 class RandomRotate(Step):
     """Rotate clockwise by an angle drawn from `degree` (a range, or x for -x to x) with probability `prob`."""
 
@@ -100,8 +96,7 @@ class RandomRotate(Step):
         return sample
 
 
-@TRANSFORMS.register
-@dataclass(frozen=True)
+@transform
 class RandomRotFlip(Step):
     """Rotate by quarter turns and mirror with `flip_prob`, and rotate by an angle from `degree` with `rotate_prob`."""
 

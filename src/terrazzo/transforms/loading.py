@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from terrazzo.errors import UserError
-from terrazzo.registry import TRANSFORMS
 from terrazzo.sample import Sample, Target
-from terrazzo.transforms.base import Step, image_of
+from terrazzo.transforms.base import Step, image_of, transform
 from terrazzo.transforms.decode import read_image, read_label, read_stored
 from terrazzo.transforms.formats.base import make_label_format
 from terrazzo.transforms.labels import LabelMapping
@@ -30,8 +28,7 @@ class FileReader(Step):
         return self.load(sample, UNKNOWN_FILES)
 
 
-@TRANSFORMS.register
-@dataclass(frozen=True)
+@transform
 class LoadImageFromFile(FileReader):
     """Read `sample.image_path` as RGB uint8, or float32 with `to_float32`. Raises UserError naming a damaged file.
 
@@ -74,8 +71,7 @@ def are_bands(value: Any) -> bool:
     return isinstance(value, (list, tuple)) and bool(value) and all(type(band) is int and band > 0 for band in value)
 
 
-@TRANSFORMS.register(aliases=("LoadImageFromNDArray",))
-@dataclass(frozen=True)
+@transform(aliases=("LoadImageFromNDArray",))
 class InferencerLoader(LoadImageFromFile):
     """Keep an image that the caller has put into the sample, else read `sample.image_path`."""
 
@@ -86,8 +82,7 @@ class InferencerLoader(LoadImageFromFile):
         return self.set_image(sample, image.astype(np.float32) if self.to_float32 else image)
 
 
-@TRANSFORMS.register
-@dataclass(frozen=True)
+@transform
 class LoadAnnotations(FileReader):
     """Read `sample.label_path` into the target `label` (H, W), class indices with 255 for ignored pixels.
 
@@ -138,8 +133,7 @@ class LoadAnnotations(FileReader):
         return reader.read(sample.label_path, sample.image_path, sample.original_size)
 
 
-@TRANSFORMS.register
-@dataclass(frozen=True)
+@transform
 class LoadDepthAnnotation(Step):
     """Read the file `sample.meta["depth_path"]` into the target `depth` (H, W), times `depth_rescale_factor`."""
 
@@ -170,8 +164,7 @@ def check_same_size(array: np.ndarray, sample: Sample, path: Path | str) -> None
         raise UserError(f"{path} is {sizes[0]} but its image {sample.image_path} is {sizes[1]} (width x height)")
 
 
-@TRANSFORMS.register
-@dataclass(frozen=True)
+@transform
 class LoadSingleRSImageFromFile(LoadImageFromFile):
     """Read all bands of `sample.image_path` (H, W, C)."""
 
@@ -179,8 +172,7 @@ class LoadSingleRSImageFromFile(LoadImageFromFile):
     bands: Sequence[int] | str | None = "all"
 
 
-@TRANSFORMS.register
-@dataclass(frozen=True)
+@transform
 class LoadMultipleRSImageFromFile(FileReader):
     """Read two images: `sample.image_path`, and `sample.meta["image_path2"]` into the target `image2` (H, W, C)."""
 
@@ -201,8 +193,7 @@ class LoadMultipleRSImageFromFile(FileReader):
         return sample
 
 
-@TRANSFORMS.register
-@dataclass(frozen=True)
+@transform
 class ConcatCDInput(Step):
     """Join the second image to the first along the channels: (H, W, 2 C)."""
 

@@ -13,10 +13,9 @@ import cv2
 import numpy as np
 
 from terrazzo.errors import UserError
-from terrazzo.registry import TRANSFORMS
 from terrazzo.sample import Sample
 from terrazzo.system.arithmetic import as_pair
-from terrazzo.transforms.base import Probability, Step, copy_sample, for_each_map, image_of
+from terrazzo.transforms.base import Probability, Step, copy_sample, for_each_map, image_of, transform
 from terrazzo.transforms.geometry import crop, pad, resize, scaled_length
 
 
@@ -41,8 +40,7 @@ class Mixing(Step):
         raise NotImplementedError
 
 
-@TRANSFORMS.register
-@dataclass(frozen=True)
+@transform
 class RandomMosaic(Mixing):
     """With `prob` set four images around a random point (Bochkovskiy et al., YOLOv4, 2020).
 
@@ -127,8 +125,7 @@ class _Pasting(Mixing):
         return sample
 
 
-@TRANSFORMS.register
-@dataclass(frozen=True)
+@transform
 class ClassMix(_Pasting):
     """With `prob` paste half of the classes of another image, at random (Olsson et al., WACV 2021)."""
 
@@ -137,8 +134,7 @@ class ClassMix(_Pasting):
         return np.isin(label, rng.permutation(classes)[: (len(classes) + 1) // 2])
 
 
-@TRANSFORMS.register
-@dataclass(frozen=True)
+@transform
 class CopyPaste(_Pasting):
     """With `prob` paste up to `max_objects` connected regions of another image (Ghiasi et al., CVPR 2021).
 

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
 
 from terrazzo.errors import UserError
-from terrazzo.registry import TRANSFORMS
 from terrazzo.sample import Sample
 from terrazzo.system.arithmetic import as_pair
-from terrazzo.transforms.base import Step, image_of
+from terrazzo.transforms.base import Step, image_of, transform
 
 TRUNCATING = 2**-14 - 0.5  # makes OpenCV's rounding to the nearest whole number the next one below
 
@@ -66,8 +64,7 @@ class ValueStep(Step):
         return sample
 
 
-@TRANSFORMS.register
-@dataclass(frozen=True)
+@transform
 class PhotoMetricDistortion(ValueStep):
     """Random brightness, contrast, saturation and hue, each with probability one half (Liu et al., SSD, ECCV 2016).
 
@@ -101,8 +98,7 @@ class PhotoMetricDistortion(ValueStep):
         return image
 
 
-@TRANSFORMS.register
-@dataclass(frozen=True)
+@transform
 class Normalize(ValueStep):
     """(image - mean) / std as float32; `to_rgb=False` gives BGR, in which order mean and std then are."""
 
@@ -119,8 +115,7 @@ class Normalize(ValueStep):
         return (image.astype(np.float32) - np.asarray(self.mean, np.float32)) * inverse
 
 
-@TRANSFORMS.register
-@dataclass(frozen=True)
+@transform
 class AdjustGamma(ValueStep):
     """Gamma correction: 255 * (level / 255) ** (1 / gamma)."""
 
@@ -135,8 +130,7 @@ class AdjustGamma(ValueStep):
         return cv2.LUT(as_bytes(image), table).reshape(image.shape)
 
 
-@TRANSFORMS.register
-@dataclass(frozen=True)
+@transform
 class CLAHE(ValueStep):
     """Contrast-limited adaptive histogram equalisation (Zuiderveld 1994) of each channel, on a grid of tiles."""
 
@@ -148,8 +142,7 @@ class CLAHE(ValueStep):
         return np.stack([clahe.apply(np.ascontiguousarray(band)) for band in np.moveaxis(as_bytes(image), -1, 0)], -1)
 
 
-@TRANSFORMS.register
-@dataclass(frozen=True)
+@transform
 class Rerange(ValueStep):
     """Stretch the image's range of values to [min_value, max_value], as float32.
 
@@ -171,8 +164,7 @@ class Rerange(ValueStep):
         return (shares * (self.max_value - self.min_value) + self.min_value).astype(np.float32)
 
 
-@TRANSFORMS.register
-@dataclass(frozen=True)
+@transform
 class RGB2Gray(ValueStep):
     """A weighted sum of the channels as float32, in `out_channels` equal channels (as many as before when None).
 

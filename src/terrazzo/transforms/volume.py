@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from terrazzo.errors import UserError
-from terrazzo.registry import TRANSFORMS
 from terrazzo.sample import Sample, Target
 from terrazzo.system.arithmetic import as_pair
-from terrazzo.transforms.base import Probability, Step, for_each_map, image_of
+from terrazzo.transforms.base import Probability, Step, for_each_map, image_of, transform
 from terrazzo.transforms.flip import swap_classes
+from terrazzo.transforms.photometric import ValueStep
 
 
 def read_volume(path: Path | str | None, backend: str, to_xyz: bool = False) -> np.ndarray:
@@ -32,9 +31,9 @@ def read_volume(path: Path | str | None, backend: str, to_xyz: bool = False) -> 
             raise UserError(
                 f"decode_backend is nifti or numpy, not '{backend}'; .pkl files are not opened: save as .npy"
             )
+    except UserError:
+        raise
     except (OSError, EOFError, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
         raise UserError(f"cannot decode {path} as {backend} ({error}); decode_backend is nifti or numpy") from error
     if volume.ndim == 3:
         volume = volume[None]
@@ -71,8 +70,7 @@ def set_volume(sample: Sample, volume: np.ndarray) -> Sample:
     return sample
 
 
-@TRANSFORMS.register
-@dataclass(frozen=True)
+@transform
 class LoadBiomedicalImageFromFile(Step):
     """Read `sample.image_path` as a volume (C, Z, Y, X)."""
 
@@ -87,8 +85,7 @@ class LoadBiomedicalImageFromFile(Step):
         return set_volume(sample, volume.astype(np.float32) if self.to_float32 else volume)
 
 
-@TRANSFORMS.register
-@dataclass(frozen=True)
+@transform
 class LoadBiomedicalAnnotation(Step):
     """Read `sample.label_path` as the target `label` (Z, Y, X)."""
 
@@ -103,8 +100,7 @@ class LoadBiomedicalAnnotation(Step):
         return sample
 
 
-@TRANSFORMS.register
-@dataclass(frozen=True)
+@transform
 class LoadBiomedicalData(Step):
     """Read `sample.image_path` (C, Z, Y, X), whose last channel is the label when `with_seg`."""
 
@@ -141,8 +137,7 @@ def as_triple(value: Any, name: str) -> tuple[int, int, int]:
     raise UserError(f"{name} must be a number or three (Z, Y, X), not {value!r}")
 
 
-@TRANSFORMS.register
-@dataclass(frozen=True)
+@transform
 class BioMedical3DRandomCrop(Step):
     """A box of `crop_shape` (Z, Y, X); with `keep_foreground` around a random voxel of a class other than 0."""
 
@@ -168,8 +163,7 @@ class BioMedical3DRandomCrop(Step):
         return sample
 
 
-@TRANSFORMS.register
-@dataclass(frozen=True)
+@transform
 class BioMedical3DPad(Step):
     """Fill at the end of each axis up to `pad_shape` (Z, Y, X)."""
 
@@ -189,8 +183,7 @@ class BioMedical3DPad(Step):
         return sample
 
 
-@TRANSFORMS.register
-@dataclass(frozen=True)
+@transform
 class BioMedical3DRandomFlip(Step):
     """Mirror each of `axes` (0 is Z, 1 is Y, 2 is X) with `prob`; the classes of `swap_label_pairs` then swap."""
 
@@ -219,9 +212,8 @@ class BioMedical3DRandomFlip(Step):
         return sample
 
 
-@TRANSFORMS.register
-@dataclass(frozen=True)
-class BioMedicalGaussianNoise(Step):
+@transform
+class BioMedicalGaussianNoise(ValueStep):
     """With `prob` add noise of `mean` and of a deviation drawn from [0, std]."""
 
     random = True
@@ -230,16 +222,14 @@ class BioMedicalGaussianNoise(Step):
     mean: float = 0.0
     std: float = 0.1
 
-    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        if rng.random() < self.prob:
-            image = image_of(sample, self)
-            noise = rng.normal(self.mean, rng.uniform(0, self.std), image.shape)
-            sample.image = (image + noise).astype(np.float32)
-        return sample
+    def change(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        if rng.random() >= self.prob:
+            return image
+        noise = rng.normal(self.mean, rng.uniform(0, self.std), image.shape)
+        return (image + noise).astype(np.float32)
 
 
-@TRANSFORMS.register
-@dataclass(frozen=True)
+@transform
 class BioMedicalGaussianBlur(Step):
     """With `prob`, and then `prob_per_channel`, blur channels by a sigma (in voxels) from `sigma_range`."""
 
@@ -270,8 +260,7 @@ class BioMedicalGaussianBlur(Step):
         return np.broadcast_to(rng.uniform(low, high, 3 if self.different_sigma_per_axis else 1), 3)
 
 
-@TRANSFORMS.register
-@dataclass(frozen=True)
+@transform
 class BioMedicalRandomGamma(Step):
     """With `prob` apply a gamma from `gamma_range` to the values scaled to [0, 1], and scale them back.
 
@@ -292,17 +281,16 @@ class BioMedicalRandomGamma(Step):
         volume = volume_of(sample, self).astype(np.float32)
         low, high = as_pair(self.gamma_range, "BioMedicalRandomGamma's gamma_range")
 
-        def adjust(part: np.ndarray) -> np.ndarray:
-            return self._adjust(part, lambda: rng.uniform(low, high))
-
-        sample.image = np.stack([adjust(channel) for channel in volume]) if self.per_channel else adjust(volume)
+        parts = volume if self.per_channel else [volume]
+        adjusted = [self._adjust(part, rng.uniform(low, high)) for part in parts]
+        sample.image = np.stack(adjusted) if self.per_channel else adjusted[0]
         return sample
 
-    def _adjust(self, values: np.ndarray, draw_gamma: Callable[[], float]) -> np.ndarray:
+    def _adjust(self, values: np.ndarray, gamma: float) -> np.ndarray:
         mean, deviation = values.mean(), values.std()
         signed = -values if self.invert_image else values
         smallest, span = signed.min(), np.ptp(signed)
-        result = ((signed - smallest) / (span + 1e-7)) ** draw_gamma() * span + smallest
+        result = ((signed - smallest) / (span + 1e-7)) ** gamma * span + smallest
         if self.retain_stats:
             result = (result - result.mean()) / (result.std() + 1e-8) * deviation
             result = result + (-mean if self.invert_image else mean)
