@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class UserError(ValueError):
@@ -18,3 +19,9 @@ def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
         return ""
     quoted = [f"'{candidate}'" for candidate in close]
     return "; did you mean " + (quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} or {quoted[-1]}") + "?"
+
+
+def some(items: Iterable[Any], count: int = 5) -> str:
+    """The first few of many, as text."""
+    listed = [str(item) for item in items]
+    return ", ".join(listed[:count]) + (", ..." if len(listed) > count else "")

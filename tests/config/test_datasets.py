@@ -27,14 +27,14 @@ def test_a_section_becomes_a_tree_that_knows_its_keys():
     mixed = {"type": "MultiImageMixDataset", "dataset": inner, "pipeline": [{"type": "RandomMosaic"}]}
     tree = data_tree({"type": "RepeatDataset", "times": 3, "dataset": mixed}, "train_dataloader.dataset")
     assert isinstance(tree, RepeatedData) and tree.times == 3
-    assert isinstance(tree.data, MixedData) and isinstance(tree.data.data, ConcatenatedData)
+    assert isinstance(tree.dataset, MixedData) and isinstance(tree.dataset.dataset, ConcatenatedData)
     assert [(data.data_root, data.where) for data in folders(tree)] == [
         ("data", "train_dataloader.dataset.dataset.dataset.datasets.0"),
         ("more", "train_dataloader.dataset.dataset.dataset.datasets.1"),
     ]
     changed = with_pipeline(tree, [{"type": "PackSegInputs"}])
     assert [len(data.pipeline) for data in folders(changed)] == [1, 1]
-    assert same_files(tree, changed) and not same_files(tree, tree.data)
+    assert same_files(tree, changed) and not same_files(tree, tree.dataset)
 
 
 def test_the_same_files_at_another_key_are_the_same():

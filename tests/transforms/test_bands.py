@@ -21,8 +21,7 @@ from terrazzo.errors import UserError
 from terrazzo.registry import TRANSFORMS
 from terrazzo.sample import Sample, Target
 from terrazzo.system.painting import as_picture
-from terrazzo.transforms.decode import read_image
-from terrazzo.transforms.stored import read_size, read_stored
+from terrazzo.transforms.decode import read_image, read_size, read_stored
 
 RNG = np.random.default_rng(0)
 BANDS = RNG.integers(0, 60000, (20, 30, 8)).astype(np.uint16)

@@ -63,7 +63,7 @@ def test_labels_are_found_inside_other_steps():
 
 def test_what_is_printed_is_what_runs():
     assert "ResizeCrop(resize=Resize(" in repr(Compose([LOAD, RESIZE, CROP]))
-    assert "RandomApply(Compose([CLAHE(" in repr(Compose([{"type": "RandomApply", "transforms": {"type": "CLAHE"}}]))
+    assert "RandomApply([Compose([CLAHE(" in repr(Compose([{"type": "RandomApply", "transforms": {"type": "CLAHE"}}]))
 
 
 def test_a_step_without_declarations_is_taken_with_caution():
@@ -141,3 +141,7 @@ def test_everything_reads_files_by_the_step_that_a_user_wrote(project, capsys):
     assert np.array_equal(prediction.image, image)
     assert np.array_equal(prediction.labels, segmenter(image).labels)
     assert np.array_equal(read_label(project / "predictions/00.png"), prediction.labels)
+    assert [found.path.name for found in segmenter(path.parent)] == ["00.raw", "01.raw"]
+    assert "2 of 2 segmented" in succeeds(
+        "predict", path.parent, "--model", "run/last.safetensors", "--device", "cpu", "--out", "folder"
+    )

@@ -71,7 +71,7 @@ def add_check(parser: argparse.ArgumentParser) -> None:
 
 def check(args: argparse.Namespace) -> int:
     """Check, repair if asked to and check again. Return 1 if a finding would spoil training, else 0."""
-    from terrazzo.data.checks.repair import all_lines, as_object, as_text
+    from terrazzo.data.checks.finding import all_lines, as_object, as_text
     from terrazzo.data.checks.summary import summary
 
     report, form = findings(args)
@@ -102,7 +102,7 @@ def findings(args: argparse.Namespace) -> tuple[Any, Any]:
     """The findings, and the form that the config is written in."""
     from terrazzo.config.experiment import make_experiment
     from terrazzo.config.load import load_config
-    from terrazzo.data.checks.repair import written_form
+    from terrazzo.data.checks.finding import written_form
     from terrazzo.data.checks.run import check_experiment, check_specs, folder_specs
     from terrazzo.data.discovery.data_root import locate
 
@@ -119,11 +119,10 @@ def fix(args: argparse.Namespace, lines: dict[str, Any], form: Any) -> None:
     """Write lines into the config file and report them. Raises UserError if they cannot be written."""
     from terrazzo.config.edit import edited
     from terrazzo.config.reading.files import read_config
-    from terrazzo.data.checks.repair import palette_too
-    from terrazzo.data.checks.run import data_lines
+    from terrazzo.data.checks.finding import as_yaml, palette_too
 
     path = Path(args.config)
-    listed = "\n  ".join(data_lines(lines))
+    listed = "\n  ".join(as_yaml(lines))
     if not path.is_file() or form == "old":
         what = "is in the 0.x vocabulary (see `terrazzo config upgrade`)" if form == "old" else "is not a config file"
         raise UserError(f"--fix: {args.config} {what}; give these with --cfg-options KEY=VALUE:\n  {listed}")
@@ -134,7 +133,7 @@ def fix(args: argparse.Namespace, lines: dict[str, Any], form: Any) -> None:
     except UserError as problem:
         raise UserError(f"{problem}. The lines are:\n  {listed}") from None
     write_whole(path, text)
-    print("\n".join(f"set in {path}: {line}" for line in data_lines(lines)), file=sys.stderr)
+    print("\n".join(f"set in {path}: {line}" for line in as_yaml(lines)), file=sys.stderr)
 
 
 def add_stats(parser: argparse.ArgumentParser) -> None:

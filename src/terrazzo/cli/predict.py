@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     checkpoint = args.model if args.config else None
     segmenter = load(args.config or args.model, checkpoint, args.device, trust=args.trust_config, weights=args.weights)
     out = Path(args.out)
-    found = expand(args.sources, out)
+    found = expand(args.sources, out, (*segmenter.suffixes, *VIDEO_SUFFIXES))
     make_folder(out)
     names: dict[Path, OutputNames] = {}
     failed = []
@@ -68,22 +68,20 @@ def run(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def expand(sources: Sequence[str], out: Path) -> list[tuple[Path, Path]]:
-    """Images and videos, each with the subfolder for its results; folders are searched recursively.
+def expand(sources: Sequence[str], out: Path, suffixes: Sequence[str]) -> list[tuple[Path, Path]]:
+    """Images and videos, each with the subfolder for its results; folders are searched for `suffixes` recursively.
 
     A source may also be a pattern such as `drive/**/*.jpg`. Hidden folders and `out` itself are skipped. Raises
     UserError for a missing source, and for a folder without images.
     """
-    from terrazzo.data.spec import IMAGE_SUFFIXES
 
-    known = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
     found: list[tuple[Path, Path]] = []
     for source in sources:
         path = Path(source)
         if path.is_dir():
-            inside = [file for file in sorted(path.rglob("*")) if is_wanted(file, path, out, known)]
+            inside = [file for file in sorted(path.rglob("*")) if is_wanted(file, path, out, suffixes)]
             if not inside:
-                raise UserError(f"the folder {path} contains no image or video ({', '.join(known)})")
+                raise UserError(f"the folder {path} contains no image or video ({', '.join(suffixes)})")
             found += [(file, file.parent.relative_to(path)) for file in inside]
         elif path.exists():
             found.append((path, Path()))
@@ -98,9 +96,11 @@ def expand(sources: Sequence[str], out: Path) -> list[tuple[Path, Path]]:
 
 def is_wanted(file: Path, root: Path, out: Path, suffixes: Sequence[str]) -> bool:
     """Report whether a file below `root` is an input."""
+    from terrazzo.data.pairs import ending_of
+
     hidden = any(part.startswith(".") for part in file.relative_to(root).parts)
     result = out.resolve() in file.resolve().parents and out.resolve() != root.resolve()
-    return file.suffix.lower() in suffixes and not hidden and not result and file.is_file()
+    return ending_of(file.name, suffixes) is not None and not hidden and not result and file.is_file()
 
 
 def predict_image(segmenter: Any, path: Path, folder: Path, stem: str, opacity: float) -> None:

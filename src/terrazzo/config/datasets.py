@@ -8,10 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from terrazzo.config.ignored import check_local
 from terrazzo.errors import UserError
 from terrazzo.registry import SCOPE_KEY, check_arguments
 
-WITHOUT_EFFECT = ("lazy_init", "force_apply", "ignore_keys")  # of wrappers
+# Arguments of published data sets that change nothing here
+WITHOUT_EFFECT = (
+    "lazy_init", "force_apply", "ignore_keys", "serialize_data", "filter_cfg", "max_refetch", "ignore_index",
+    "backend_args",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -40,14 +45,8 @@ class FolderData:
     holdout: dict[str, Any] | None = None
     exclude: str | Sequence[str] = ()
     used_labels: Sequence[str] = ()
-    ignore_index: int = 255
     indices: int | Sequence[int] | None = None
     test_mode: bool = False
-    max_refetch: int = 0
-    lazy_init: bool = False
-    serialize_data: bool = True
-    filter_cfg: dict[str, Any] | None = None
-    backend_args: dict[str, Any] | None = None
     cache: str | None = None
     unknown: Mapping[str, Any] = field(default_factory=dict)  # an error when the data set is opened
     where: str = field(default="", compare=False)  # the key path in the config
@@ -67,20 +66,29 @@ class FolderData:
 class ConcatenatedData:
     """Several data sets one after the other."""
 
-    parts: tuple[DataTree, ...]
+    datasets: tuple[DataTree, ...]
     where: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        if not self.datasets:
+            raise UserError(f"{self.where}: ConcatDataset: `datasets` is empty")
+
+    @property
+    def parts(self) -> tuple[DataTree, ...]:
+        """The data sets inside."""
+        return self.datasets
 
 
 @dataclass(frozen=True)
 class WrappedData:
     """A tree around one other."""
 
-    data: DataTree
+    dataset: DataTree
 
     @property
     def parts(self) -> tuple[DataTree, ...]:
         """The data set inside."""
-        return (self.data,)
+        return (self.dataset,)
 
 
 @dataclass(frozen=True)
@@ -98,18 +106,29 @@ class ClassBalancedData(WrappedData):
     oversample_thr: float
     where: str = field(default="", compare=False)
 
+    def __post_init__(self) -> None:
+        if not 0 < self.oversample_thr <= 1:
+            share = self.oversample_thr
+            raise UserError(f"{self.where}: ClassBalancedDataset: oversample_thr is a share of the images, not {share}")
+
 
 @dataclass(frozen=True)
 class MixedData(WrappedData):
     """A data set whose samples go through a second pipeline, in which several may be mixed."""
 
     pipeline: Sequence[Any]
-    skip_type_keys: Sequence[str] = ()
+    skip_type_keys: Sequence[str] | None = None
     where: str = field(default="", compare=False)
 
 
 DataTree = FolderData | ConcatenatedData | RepeatedData | ClassBalancedData | MixedData
-FOLDER_KEYS = {one.name for one in dataclasses.fields(FolderData)} - {"type", "unknown", "where"}
+FOLDER_KEYS = [one.name for one in dataclasses.fields(FolderData) if one.name not in ("type", "unknown", "where")]
+WRAPPERS: dict[str, Callable[..., DataTree]] = {
+    "ConcatDataset": ConcatenatedData,
+    "RepeatDataset": RepeatedData,
+    "ClassBalancedDataset": ClassBalancedData,
+    "MultiImageMixDataset": MixedData,
+}
 
 
 def data_tree(section: Mapping[str, Any], where: str = "dataset") -> DataTree:
@@ -119,47 +138,20 @@ def data_tree(section: Mapping[str, Any], where: str = "dataset") -> DataTree:
     """
     if not isinstance(section, Mapping):
         raise UserError(f"{where} is a data set with a `type`, not {section!r}")
-    options = {key: value for key, value in section.items() if key not in ("type", SCOPE_KEY)}
+    check_local(section.get("backend_args"), f"{where}.backend_args")
+    options = {key: value for key, value in section.items() if key not in ("type", SCOPE_KEY, *WITHOUT_EFFECT)}
     kind = str(section.get("type", FolderData.type))
     make = WRAPPERS.get(kind.rpartition(".")[2])
     if make is None:
-        known = {key: value for key, value in options.items() if key in FOLDER_KEYS}
-        unknown = {key: value for key, value in options.items() if key not in FOLDER_KEYS}
-        return FolderData(kind, **known, unknown=unknown, where=where)
-    options = {key: value for key, value in options.items() if key not in WITHOUT_EFFECT}
+        known = {key: options.pop(key) for key in FOLDER_KEYS if key in options}
+        return FolderData(kind, **known, unknown=options, where=where)
     check_arguments(make, {"where": where, **options}, kind, where)
-    return make(where, **options)
-
-
-def concatenated(where: str, datasets: Sequence[Mapping[str, Any]]) -> ConcatenatedData:
-    if not datasets:
-        raise UserError(f"{where}: ConcatDataset: `datasets` is empty")
-    parts = (data_tree(part, f"{where}.datasets.{index}") for index, part in enumerate(datasets))
-    return ConcatenatedData(tuple(parts), where)
-
-
-def repeated(where: str, dataset: Mapping[str, Any], times: int) -> RepeatedData:
-    return RepeatedData(data_tree(dataset, f"{where}.dataset"), times, where)
-
-
-def class_balanced(where: str, dataset: Mapping[str, Any], oversample_thr: float) -> ClassBalancedData:
-    if not 0 < oversample_thr <= 1:
-        raise UserError(f"{where}: ClassBalancedDataset: oversample_thr is a share of the images, not {oversample_thr}")
-    return ClassBalancedData(data_tree(dataset, f"{where}.dataset"), oversample_thr, where)
-
-
-def mixed(
-    where: str, dataset: Mapping[str, Any], pipeline: Sequence[Any], skip_type_keys: Sequence[str] | None = None
-) -> MixedData:
-    return MixedData(data_tree(dataset, f"{where}.dataset"), tuple(pipeline), tuple(skip_type_keys or ()), where)
-
-
-WRAPPERS: dict[str, Callable[..., DataTree]] = {
-    "ConcatDataset": concatenated,
-    "RepeatDataset": repeated,
-    "ClassBalancedDataset": class_balanced,
-    "MultiImageMixDataset": mixed,
-}
+    if "dataset" in options:
+        options["dataset"] = data_tree(options["dataset"], f"{where}.dataset")
+    else:
+        inside = enumerate(options["datasets"])
+        options["datasets"] = tuple(data_tree(part, f"{where}.datasets.{index}") for index, part in inside)
+    return make(**options, where=where)
 
 
 def folders(tree: DataTree) -> Iterator[FolderData]:
@@ -175,8 +167,8 @@ def changed_folders(tree: DataTree, change: Callable[[FolderData], FolderData]) 
     if isinstance(tree, FolderData):
         return change(tree)
     if isinstance(tree, ConcatenatedData):
-        return dataclasses.replace(tree, parts=tuple(changed_folders(part, change) for part in tree.parts))
-    return dataclasses.replace(tree, data=changed_folders(tree.data, change))
+        return dataclasses.replace(tree, datasets=tuple(changed_folders(part, change) for part in tree.parts))
+    return dataclasses.replace(tree, dataset=changed_folders(tree.dataset, change))
 
 
 def with_pipeline(tree: DataTree, pipeline: Sequence[Any]) -> DataTree:

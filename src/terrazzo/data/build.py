@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from terrazzo.config.datasets import (
+    FOLDER_KEYS,
     ClassBalancedData,
     ConcatenatedData,
     DataTree,
@@ -15,7 +16,7 @@ from terrazzo.config.datasets import (
     folders,
 )
 from terrazzo.config.experiment import Experiment, LoaderSettings
-from terrazzo.data.dataset import SegmentationDataset, check_known
+from terrazzo.data.dataset import SegmentationDataset
 from terrazzo.data.wrappers import (
     ClassBalancedDataset,
     ConcatDataset,
@@ -23,7 +24,7 @@ from terrazzo.data.wrappers import (
     MultiImageMixDataset,
     RepeatDataset,
 )
-from terrazzo.errors import UserError
+from terrazzo.errors import UserError, nearest
 from terrazzo.registry import DATASETS
 from terrazzo.system.palette import default_palette
 
@@ -52,13 +53,14 @@ def open_tree(tree: DataTree, seed: int = 0) -> Dataset:
         return RepeatDataset(parts[0], tree.times)
     if isinstance(tree, ClassBalancedData):
         return ClassBalancedDataset(parts[0], tree.oversample_thr)
-    return MultiImageMixDataset(parts[0], tree.pipeline, tree.skip_type_keys, seed)
+    return MultiImageMixDataset(parts[0], tree.pipeline, tree.skip_type_keys or (), seed)
 
 
 def open_folder(data: FolderData, seed: int = 0) -> SegmentationDataset:
-    """Open a data set on disk."""
+    """Open a data set on disk. Raises UserError for a key that it does not have."""
     declared = DATASETS.get(data.type, data.where)
-    check_known(data)
+    for key in data.unknown:
+        raise UserError(f"{data.type} at {data.where} has no argument '{key}'{nearest(str(key), FOLDER_KEYS)}")
     return SegmentationDataset(declared, data, seed)
 
 

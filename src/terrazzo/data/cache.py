@@ -19,7 +19,7 @@ from terrazzo.errors import UserError, nearest
 from terrazzo.hub.cache import home
 from terrazzo.system.files import write_atomically
 from terrazzo.system.processes import is_alive
-from terrazzo.transforms.stored import read_size
+from terrazzo.transforms.decode import read_size
 
 KINDS = ("ram", "disk")
 MEMORY, MEMINFO, GROUP = Path("/dev/shm"), Path("/proc/meminfo"), Path("/sys/fs/cgroup")

@@ -13,10 +13,10 @@ import numpy as np
 
 from terrazzo.config.datasets import FolderData
 from terrazzo.data.cache import open_cache
-from terrazzo.data.pairs import Folders, Pair, find_pairs, held_out, is_excluded, suffixes
+from terrazzo.data.pairs import Folders, Pair, held_out, is_excluded, suffixes
 from terrazzo.data.spec import DatasetSpec, Source
-from terrazzo.data.wrappers import Position, as_position
-from terrazzo.errors import UserError, nearest
+from terrazzo.data.wrappers import Dataset, Position, as_position
+from terrazzo.errors import UserError, some
 from terrazzo.registry import check_arguments
 from terrazzo.sample import Sample
 from terrazzo.transforms import Compose
@@ -25,7 +25,7 @@ from terrazzo.transforms.formats.base import LabelFormat, make_label_format
 from terrazzo.transforms.labels import LabelMapping
 from terrazzo.transforms.loading import LoadAnnotations, LoadImageFromFile
 from terrazzo.transforms.reading import StoredFiles, as_stored, bind, unbound
-from terrazzo.transforms.volume_loading import LoadBiomedicalAnnotation
+from terrazzo.transforms.volume import LoadBiomedicalAnnotation
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class LoadError:
     message: str
 
 
-class SegmentationDataset:
+class SegmentationDataset(Dataset):
     """Image and label pairs with their pipeline; an item is drawn by (epoch, index), its randomness from both."""
 
     def __init__(self, spec: DatasetSpec, data: FolderData, seed: int = 0) -> None:
@@ -53,7 +53,7 @@ class SegmentationDataset:
         label_root = self.root / labels if labels is not None else None
 
         # the form of the labels
-        declared, endings = tuple(spec.classes), data.img_suffix or spec.img_suffix
+        declared, endings = tuple(spec.classes), suffixes(data.img_suffix or spec.img_suffix)
         label_map, ignore = data.label_map, data.ignore
         self.label_format: LabelFormat | None = None
         if label_format is not None and label_root is not None:
@@ -71,10 +71,13 @@ class SegmentationDataset:
             declared = listing.classes
         else:
             suffix = data.seg_map_suffix or (self.label_format.suffixes if self.label_format else spec.seg_map_suffix)
-            self.pairs = self.labelled(images, label_root, endings, suffix, split)
+            self.pairs = self.labelled(Folders(images, label_root, endings, suffixes(suffix), split, self.exclude))
         self.companions = {  # further files of each image, by the name of their path in a sample's meta
             key: [
-                path for _, path in find_pairs(images, self.root / prefix[folder], endings, suffix, split, self.exclude)
+                path
+                for _, path in Folders(
+                    images, self.root / prefix[folder], endings, suffixes(suffix), split, self.exclude
+                ).pairs()
             ]
             for key, folder, suffix in (
                 ("image_path2", "img_path2", data.img_suffix2 or spec.img_suffix2),
@@ -110,26 +113,22 @@ class SegmentationDataset:
         self.files = StoredFiles(mapping, self.label_format, cache)
         self.pipeline = pipeline.mapped(lambda step: bind(step, self.files))
 
-    def labelled(
-        self, images: Path, labels: Path | None, endings: Any, label_endings: Any, split: Path | None
-    ) -> list[Pair]:
+    def labelled(self, folders: Folders) -> list[Pair]:
         """Return images with their labels, which may be stored in one file."""
         if self.label_format is not None and self.label_format.is_index:
-            found = [image for image, _ in find_pairs(images, None, endings, (), split, self.exclude)]
-            return list(zip(found, self.label_format.find_labels(found, images), strict=True))
-        if labels is not None and split is None:
-            self.folders = Folders(images, labels, suffixes(endings), suffixes(label_endings))
-        return find_pairs(images, labels, endings, label_endings, split, self.exclude)
+            found = [image for image, _ in dataclasses.replace(folders, labels=None).pairs()]
+            return list(zip(found, self.label_format.find_labels(found, folders.images), strict=True))
+        if folders.labels is not None and folders.split is None:
+            self.folders = folders
+        return folders.pairs()
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def origins(self) -> list[tuple[SegmentationDataset, int]]:
-        """The data set itself with the index of every sample."""
         return [(self, index) for index in range(len(self))]
 
     def leaves(self) -> list[SegmentationDataset]:
-        """The data set itself."""
         return [self]
 
     def start(self, index: int) -> Sample:
@@ -204,11 +203,10 @@ class SegmentationDataset:
         if outside.size:
             values = np.unique(outside)
             share = 100 * outside.size / label.size
-            listed = ", ".join(map(str, values[:8])) + (", ..." if len(values) > 8 else "")
             lossy = "JPEG has changed them: save labels as PNG. " if path.suffix.lower() in (".jpg", ".jpeg") else ""
             raise UserError(
-                f"{path} has label values outside the {size} classes 0-{size - 1}: {listed} ({share:.2g}% of its "
-                f"pixels). {lossy}Map them with `label_map: {{{values[0]}: CLASS}}`, skip them with "
+                f"{path} has label values outside the {size} classes 0-{size - 1}: {some(values, 8)} ({share:.2g}% of "
+                f"its pixels). {lossy}Map them with `label_map: {{{values[0]}: CLASS}}`, skip them with "
                 f"`ignore: [{values[0]}]`, or add the missing classes."
             )
         return np.bincount(label[label < size], minlength=size)
@@ -227,10 +225,3 @@ def subset_map(declared: Sequence[str], classes: Sequence[str]) -> dict[int, int
     if any(name not in declared for name in classes):
         return None  # entirely different classes: the labels are taken as they are
     return {old: classes.index(name) if name in classes else 255 for old, name in enumerate(declared)}
-
-
-def check_known(data: FolderData) -> None:
-    """Raise UserError for a key that a data set does not have."""
-    known = [field.name for field in dataclasses.fields(FolderData) if field.name not in ("type", "unknown", "where")]
-    for key in data.unknown:
-        raise UserError(f"{data.type} at {data.where} has no argument '{key}'{nearest(str(key), known)}")

@@ -15,11 +15,10 @@ from torch.utils.data import DataLoader, Sampler
 
 from terrazzo.data.dataset import LoadError
 from terrazzo.data.workers import Watched, start_worker, worker_count, worker_died
+from terrazzo.data.wrappers import Position
 from terrazzo.errors import UserError
 from terrazzo.sample import Batch, Sample, Target
 from terrazzo.system.arithmetic import ceil_div
-
-Position = tuple[int, int]  # epoch, index
 
 
 class TrainingSampler(Sampler[list[Position]]):
@@ -77,11 +76,12 @@ class TrainingSampler(Sampler[list[Position]]):
         return [(number, int(index)) for index in order]
 
     def __iter__(self) -> Iterator[list[Position]]:
-        for batch in self.run_on():
+        for batch in self.batches():
             missing = -len(batch) % self.world
             yield (batch + (batch * missing)[:missing])[self.rank :: self.world]
 
-    def run_on(self) -> Iterator[list[Position]]:
+    def batches(self) -> Iterator[list[Position]]:
+        """The batches of all processes, without end."""
         epoch, sample = self.start
         waiting = self.epoch(epoch)[sample:]
         while self.by_epoch:
@@ -146,7 +146,7 @@ def collate(samples: Sequence[Any]) -> Batch | LoadError:
             files = ", ".join(str(sample.image_path) for sample in read)
             return LoadError(f"targets '{name}' of different sizes do not fit in one batch ({files}): set batch_size=1")
         targets[name] = torch.stack(maps)
-    return Batch(images, targets, [without_arrays(sample) for sample in read], sizes)
+    return Batch(images, targets, [replace(sample, image=None, targets={}) for sample in read], sizes)
 
 
 def collate_views(views: list[Sample]) -> Batch | LoadError:
@@ -184,16 +184,6 @@ def to_tensor(image: np.ndarray | None) -> Tensor:
 def own_tensor(array: np.ndarray) -> Tensor:
     """A tensor of an array, copied where it is not in one piece or belongs to a cache of decoded files."""
     return torch.from_numpy(np.require(array, requirements=("C", "W")))
-
-
-def without_arrays(sample: Sample) -> Sample:
-    """The sample's paths, sizes and meta alone."""
-    return Sample(
-        image_path=sample.image_path,
-        label_path=sample.label_path,
-        original_size=sample.original_size,
-        meta=sample.meta,
-    )
 
 
 def make_loader(

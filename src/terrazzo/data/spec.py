@@ -36,9 +36,9 @@ class Listing:
 class DatasetSpec:
     """A data set as published; every field can be overridden where a config uses it.
 
-    `layout` gives, for each split, `data_prefix` and `ann_file` below `data_root`, or the names of the splits that it
-    joins; `counts` the published number of images. `read` lists the images of a data set with an index file, in place
-    of a search in folders; `describe` returns entries for a sample's meta from its image's name.
+    `layout` gives, for each split, its `data_prefix` and `ann_file`, or the names of the splits that it joins; `counts`
+    the published number of images. `read` lists the images of a data set with an index file, in place of a search in
+    folders; `describe` returns entries for a sample's meta from its image's name.
     """
 
     name: str
@@ -53,26 +53,21 @@ class DatasetSpec:
     label_map: dict[int, int] | None = None
     ignore: Sequence[int] = ()
     data_prefix: Mapping[str, str] = field(default_factory=dict)
-    data_root: str = ""
     layout: Mapping[str, Any] = field(default_factory=dict)
-    counts: Mapping[str, int] = field(default_factory=dict)
-    aliases: Sequence[str] = ()
+    counts: Mapping[str, int] = field(default_factory=dict)  # where a converter writes the data set
+    aliases: Sequence[str] = ()  # short names besides its own without `Dataset`
     read: Callable[[Source], Listing] | None = None
     describe: Callable[[Path], dict[str, Any]] | None = None
 
-    def split(self, name: str, data_root: str | Path | None = None) -> dict[str, Any]:
-        """The config section of a split below `data_root`, by default that of the official configs.
-
-        Raises UserError for a split that the data set does not have.
-        """
+    def split(self, name: str, data_root: str | Path) -> dict[str, Any]:
+        """The config section of a split below `data_root`. Raises UserError for one that the data set does not have."""
         if name not in self.layout:
             known = ", ".join(self.layout) or "none: name its folders in data_prefix"
             raise UserError(f"{self.name} has no split '{name}' (it has {known})")
         entry = self.layout[name]
         if isinstance(entry, tuple):
             return {"type": "ConcatDataset", "datasets": [self.split(part, data_root) for part in entry]}
-        section = {"type": self.name, "data_root": self.data_root, **entry}
-        return section if data_root is None else section | {"data_root": str(data_root)}
+        return {"type": self.name, **entry, "data_root": str(data_root)}
 
 
 def declare(**facts: Any) -> DatasetSpec:
@@ -82,14 +77,17 @@ def declare(**facts: Any) -> DatasetSpec:
     return spec
 
 
-def dataset_spec(alias: str) -> DatasetSpec:
+def dataset_spec(name: str) -> DatasetSpec:
     """The declared data set of a type name or a short name (`cityscapes`, `ade`). Raises UserError with the nearest."""
-    specs = {name: DATASETS.get(name) for name in DATASETS}
-    short = {alias: spec for spec in specs.values() for alias in spec.aliases}
-    found = short.get(alias) or specs.get(alias) or short.get(alias.lower())
-    if found is None:
-        raise UserError(f"no data set is called '{alias}'{nearest(alias, [*short, *specs])}")
-    return found
+
+    def short(name: str) -> str:
+        return name.replace("Dataset", "").replace("_", "").replace("-", "").lower()
+
+    specs = [DATASETS.get(kind) for kind in DATASETS]
+    found = {short(known): spec for spec in specs for known in (spec.name, *spec.aliases)}
+    if short(name) not in found:
+        raise UserError(f"no data set is called '{name}'{nearest(name, [*found, *DATASETS])}")
+    return found[short(name)]
 
 
 def legend(text: str) -> dict[str, Any]:
@@ -99,6 +97,11 @@ def legend(text: str) -> dict[str, Any]:
         "classes": tuple(name for name, _ in entries),
         "palette": tuple(tuple(bytes.fromhex(colour)) for _, colour in entries),
     }
+
+
+def endings(img_suffix: str | Sequence[str], seg_map_suffix: str | Sequence[str]) -> dict[str, Any]:
+    """The endings by which an image and its label differ."""
+    return {"img_suffix": img_suffix, "seg_map_suffix": seg_map_suffix}
 
 
 def part(images: str, labels: str, ann_file: str = "", **more: Any) -> dict[str, Any]:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.progress import track
 
 from terrazzo.data.dataset import SegmentationDataset
+from terrazzo.data.threads import in_threads
 from terrazzo.data.wrappers import Dataset
 from terrazzo.errors import UserError
 from terrazzo.sample import Sample
@@ -115,10 +113,8 @@ def survey(dataset: Dataset, split: str = "data", console: Console | None = None
     """The statistics of a data set, or of all those inside its wrappers. Raises UserError naming a broken file."""
     items = [(leaf, index) for leaf in dataset.leaves() for index in range(len(leaf))]
     result = Statistics(classes=tuple(dataset.classes))
-    with ThreadPoolExecutor(max(1, min(8, os.cpu_count() or 1))) as pool:
-        work = pool.map(lambda item: look_at(*item), items)
-        for found in track(work, f"reading {split}", len(items), console=console, transient=True, disable=not console):
-            result.add(*found)
+    for found in in_threads(lambda item: look_at(*item), items, f"reading {split}", console):
+        result.add(*found)
     return result
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,40 +20,17 @@ Position = tuple[int, int]  # epoch, index
 MIXING_STREAM = 1  # keeps a mixture's random numbers apart from those of the samples that go into it
 
 
-class Dataset(Protocol):
-    """Samples by (epoch, index), with the classes that their labels have."""
-
-    classes: tuple[str, ...]
-    palette: list[list[int]]
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, position: int | Position) -> Sample | list[Sample] | LoadError: ...
-
-    def origins(self) -> list[tuple[SegmentationDataset, int]]:
-        """The data set on disk and the index in it of every sample."""
-        ...
-
-    def leaves(self) -> list[SegmentationDataset]:
-        """The data sets on disk."""
-        ...
-
-    def read_image(self, sample: Sample) -> np.ndarray:
-        """Return the image of one of its samples as it is stored."""
-        ...
-
-
 def as_position(position: int | Position) -> Position:
     """Return (epoch, index); a mere index is of epoch 0."""
     return position if isinstance(position, tuple) else (0, position)
 
 
-class Wrapper:
-    """A data set that reads its samples from `parts`, whose classes are those of the first."""
+class Dataset:
+    """Samples by (epoch, index), with the classes that their labels have; those inside others are its `parts`."""
 
-    def __init__(self, parts: Sequence[Dataset]) -> None:
-        self.parts = list(parts)
-        self.classes, self.palette = self.parts[0].classes, self.parts[0].palette
+    classes: tuple[str, ...]
+    palette: list[list[int]]
+    parts: Sequence[Dataset] = ()
 
     def origins(self) -> list[tuple[SegmentationDataset, int]]:
         """The data set on disk and the index in it that each sample comes from."""
@@ -74,6 +51,14 @@ class Wrapper:
         raise NotImplementedError
 
 
+class Wrapper(Dataset):
+    """A data set that reads its samples from `parts`, whose classes are those of the first."""
+
+    def __init__(self, parts: Sequence[Dataset]) -> None:
+        self.parts = list(parts)
+        self.classes, self.palette = self.parts[0].classes, self.parts[0].palette
+
+
 class ConcatDataset(Wrapper):
     """Several data sets one after the other."""
 
@@ -81,15 +66,10 @@ class ConcatDataset(Wrapper):
         super().__init__(datasets)
         self.starts = np.cumsum([0, *(len(dataset) for dataset in datasets)])
 
-    def locate(self, index: int) -> tuple[Dataset, int]:
-        """Return the data set of an index and the index inside it."""
-        which = int(np.searchsorted(self.starts, index, side="right")) - 1
-        return self.parts[which], index - int(self.starts[which])
-
     def __getitem__(self, position: int | Position) -> Sample | list[Sample] | LoadError:
         epoch, index = as_position(position)
-        dataset, inner = self.locate(index)
-        return dataset[epoch, inner]
+        which = int(np.searchsorted(self.starts, index, side="right")) - 1
+        return self.parts[which][epoch, index - int(self.starts[which])]
 
 
 class RepeatDataset(Wrapper):

@@ -8,16 +8,18 @@ from typing import Any
 import torch
 
 from terrazzo.config.custom_imports import import_custom
-from terrazzo.config.datasets import folders
+from terrazzo.config.datasets import FolderData, folders
 from terrazzo.config.experiment import make_experiment
 from terrazzo.config.load import load_config
 from terrazzo.data.build import class_names
+from terrazzo.data.pairs import suffixes
 from terrazzo.errors import UserError
 from terrazzo.inference.saved_config import saved_config
 from terrazzo.inference.segmenter import Segmenter
 from terrazzo.inference.torch_runtime import TorchRuntime
 from terrazzo.models.build import build_model, input_channels
 from terrazzo.models.checkpoint import legend_of, load_checkpoint, read_checkpoint
+from terrazzo.registry import DATASETS
 from terrazzo.system.devices import choose_device
 from terrazzo.system.palette import default_palette
 
@@ -73,6 +75,7 @@ def load(
         classes = saved_classes
         palette = saved_palette if len(saved_palette) == count else [list(colour) for colour in default_palette(count)]
     loader = experiment.test or experiment.val
-    pipeline = next(folders(loader.dataset)).pipeline if loader else ()
+    data = next(folders(loader.dataset)) if loader else FolderData()
+    declared = DATASETS.get(data.type).img_suffix if data.type in DATASETS else ()
     runtime = TorchRuntime(model, classes, palette, bands=input_channels(experiment.model), device=chosen)
-    return Segmenter(runtime, pipeline)
+    return Segmenter(runtime, data.pipeline, suffixes(data.img_suffix or declared))

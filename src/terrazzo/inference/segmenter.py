@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from terrazzo.data.pairs import ending_of
 from terrazzo.data.spec import IMAGE_SUFFIXES
 from terrazzo.errors import UserError
 from terrazzo.inference.runtime import ImageScores, Placement, Runtime
@@ -77,15 +78,13 @@ class Prediction:
 class Segmenter:
     """Call it with a path, an RGB array (H, W, 3) uint8 or a PIL image; a list or a folder gives an iterator.
 
-    A model of other images than 8-bit RGB takes files and arrays of the bands that its pipeline specifies.
+    A model of other images than 8-bit RGB takes files and arrays of the bands that its pipeline specifies. In a folder
+    it takes files of the usual suffixes, and of those of its data set.
     """
 
-    def __init__(
-        self,
-        runtime: Runtime,
-        pipeline: Sequence[Any] = (),
-    ) -> None:
+    def __init__(self, runtime: Runtime, pipeline: Sequence[Any] = (), suffixes: Sequence[str] = ()) -> None:
         self.runtime = runtime
+        self.suffixes = tuple(dict.fromkeys((*IMAGE_SUFFIXES, *suffixes)))
         whole = Compose(pipeline)
         self.reader = as_stored(whole.reader("image") or LoadImageFromFile())
         self.pipeline = whole.after_reading()
@@ -112,7 +111,7 @@ class Segmenter:
 
     def __call__(self, source: Any) -> Any:
         if isinstance(source, (str, Path)) and Path(source).is_dir():
-            return self.iterate(images_in(Path(source)))
+            return self.iterate(images_in(Path(source), self.suffixes))
         if isinstance(source, (list, tuple, Iterator)):
             return self.iterate(source)
         return self.predict(source)
@@ -168,9 +167,9 @@ def as_bands(source: Any, count: int | None) -> np.ndarray:
     return image if image.dtype in (np.uint8, np.uint16, np.float32) else image.astype(np.float32)
 
 
-def images_in(folder: Path) -> list[Path]:
+def images_in(folder: Path, suffixes: Sequence[str]) -> list[Path]:
     """The image files of a folder in the order of their names. Raises UserError if there are none."""
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    found = sorted(path for path in folder.iterdir() if ending_of(path.name, suffixes) is not None)
     if not found:
-        raise UserError(f"the folder {folder} contains no image ({', '.join(IMAGE_SUFFIXES)})")
+        raise UserError(f"the folder {folder} contains no image ({', '.join(suffixes)})")
     return found

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import numpy as np
 
 from terrazzo.errors import UserError, nearest
-from terrazzo.registry import TRANSFORMS
 from terrazzo.sample import Sample
-from terrazzo.transforms.base import Step, image_of
-from terrazzo.transforms.colour import as_bytes
+from terrazzo.transforms.base import Step, image_of, transform
+from terrazzo.transforms.photometric import as_bytes
 
 
-@TRANSFORMS.register
-@dataclass(frozen=True)
+@transform
 class Albu(Step):
     """Run transforms of albumentations, given as specs, on the image and all targets.
 
@@ -27,10 +25,6 @@ class Albu(Step):
     moves_pixels = True
 
     transforms: Sequence[Any]
-    keymap: dict[str, str] | None = None  # for MMSegmentation's result keys; without effect
-    additional_targets: dict[str, str] | None = None
-    update_pad_shape: bool = False
-    bgr_to_rgb: bool = True
     _built: dict[tuple[tuple[str, str], ...], Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     keeps_specs = ("transforms",)

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 
 from terrazzo.errors import UserError
+from terrazzo.registry import TRANSFORMS
 from terrazzo.sample import Sample
 from terrazzo.system.arithmetic import as_pair
+
+if TYPE_CHECKING:
+    from typing_extensions import dataclass_transform
+else:  # only for type checkers, and Python 3.10 has none
+
+    def dataclass_transform(**_: Any) -> Any:
+        return lambda function: function
+
+
+Probability: TypeAlias = float  # the annotation of fields that must be in [0, 1]
 
 
 class Transform(Protocol):
@@ -33,6 +44,19 @@ class Step:
     random: bool = False  # draws random numbers
     moves_pixels: bool = False  # changes the image's size, or where its pixels are
     packs: bool = False  # only prepares arrays for the batch
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            if field.type == "Probability":
+                check_probability(getattr(self, field.name), f"{type(self).__name__}'s {field.name}")
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
+def transform(cls: Any = None, *, aliases: tuple[str, ...] = ()) -> Any:
+    """Decorator: make a class a frozen dataclass, and register it under its name as a transform."""
+    if cls is None:
+        return lambda cls: transform(cls, aliases=aliases)
+    return TRANSFORMS.register(dataclasses.dataclass(frozen=True)(cls), aliases=aliases)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,13 +89,21 @@ def as_names(value: Any) -> tuple[str, ...]:
 
 
 def for_each_map(
-    sample: Sample, function: Callable[[np.ndarray, str, float], np.ndarray], interpolation="bilinear"
+    sample: Sample,
+    function: Callable[[np.ndarray, str, Any], np.ndarray],
+    interpolation: str = "bilinear",
+    fill: Any = 0,
+    label_fill: float | None = None,
 ) -> None:
-    """Replace the image and every target by `function(array, interpolation, fill)`."""
+    """Replace the image and every target by `function(array, interpolation, fill)`.
+
+    `interpolation` and `fill` are the image's; targets have their own, the label `label_fill` where it is given.
+    """
     if sample.image is not None:
-        sample.image = function(sample.image, interpolation, 0)
-    for target in sample.targets.values():
-        target.array = function(target.array, target.interpolation, target.fill)
+        sample.image = function(sample.image, interpolation, fill)
+    for name, target in sample.targets.items():
+        own = label_fill if name == "label" and label_fill is not None else target.fill
+        target.array = function(target.array, target.interpolation, own)
 
 
 def copy_sample(sample: Sample) -> Sample:

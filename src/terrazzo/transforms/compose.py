@@ -8,62 +8,23 @@ from typing import Any
 
 import numpy as np
 
+from terrazzo.config.ignored import drop_ignored
 from terrazzo.registry import TRANSFORMS
 from terrazzo.sample import Sample
 from terrazzo.transforms.base import Reader, Step, check_probability, role_of
-from terrazzo.transforms.crop import ResizeCrop, fuse
+from terrazzo.transforms.sizing import ResizeCrop, fuse
 
 
 def build_steps(transforms: Sequence[Any]) -> list[Any]:
-    """Return the transforms, those that are given as specs built."""
-    return [
-        TRANSFORMS.build(dict(transform), f"pipeline.{index}") if isinstance(transform, dict) else transform
-        for index, transform in enumerate(transforms)
-    ]
+    """Return the transforms, those that are given as specs built; arguments without effect are dropped."""
+    specs = drop_ignored({"pipeline": list(transforms)}, ("pipeline",))["pipeline"]
+    return [TRANSFORMS.build(spec, f"pipeline.{index}") for index, spec in enumerate(specs)]
 
 
-class Branching(Step):
-    """A step that runs inner pipelines; its role follows from theirs."""
+class Nested(Step):
+    """A step that runs other steps, whose roles determine its own."""
 
-    pipelines: list[Compose]
-
-    @property
-    def random(self) -> bool:  # type: ignore[override]
-        return any(pipeline.random for pipeline in self.pipelines)
-
-    @property
-    def moves_pixels(self) -> bool:  # type: ignore[override]
-        return any(pipeline.moves_pixels for pipeline in self.pipelines)
-
-    @property
-    def packs(self) -> bool:  # type: ignore[override]
-        return all(pipeline.packs for pipeline in self.pipelines)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(map(repr, self.pipelines))})"
-
-    def mapped(self, function: Callable[[Any], Any]) -> Branching:
-        """Return the step with `function` applied to every step inside."""
-        changed = copy.copy(self)
-        changed.pipelines = [pipeline.mapped(function) for pipeline in self.pipelines]
-        return changed
-
-
-@TRANSFORMS.register
-class Compose(Step):
-    """Apply `transforms` (specs or built ones) in order; a step that yields several samples makes the result a list.
-
-    A resize and the random crop after it become one step; `transforms` are the steps as they run.
-    """
-
-    def __init__(self, transforms: Sequence[Any]) -> None:
-        self.transforms = fuse(build_steps(transforms))
-
-    def __call__(self, sample: Sample, rng: np.random.Generator) -> Any:
-        return apply_all(self.transforms, sample, rng)
-
-    def __repr__(self) -> str:
-        return f"Compose({self.transforms})"
+    transforms: list[Any]
 
     @property
     def random(self) -> bool:  # type: ignore[override]
@@ -77,14 +38,35 @@ class Compose(Step):
     def packs(self) -> bool:  # type: ignore[override]
         return bool(self.transforms) and all(role_of(step).packs for step in self.transforms)
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.transforms})"
+
     def leaves(self) -> Iterator[Any]:
         """The steps, those inside other steps included."""
         for step in self.transforms:
-            pipelines = step.pipelines if isinstance(step, Branching) else [step] if isinstance(step, Compose) else ()
-            if not pipelines:
-                yield step
-            for pipeline in pipelines:
-                yield from pipeline.leaves()
+            yield from step.leaves() if isinstance(step, Nested) else [step]
+
+    def mapped(self, function: Callable[[Any], Any]) -> Any:
+        """Return the step with `function` applied to every step, those inside other steps included."""
+        changed = copy.copy(self)
+        changed.transforms = [
+            step.mapped(function) if isinstance(step, Nested) else function(step) for step in self.transforms
+        ]
+        return changed
+
+
+@TRANSFORMS.register
+class Compose(Nested):
+    """Apply `transforms` (specs or built ones) in order; a step that yields several samples makes the result a list.
+
+    A resize and the random crop after it become one step; `transforms` are the steps as they run.
+    """
+
+    def __init__(self, transforms: Sequence[Any]) -> None:
+        self.transforms = fuse(build_steps(transforms))
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Any:
+        return apply_all(self.transforms, sample, rng)
 
     def reader(self, kind: str) -> Reader | None:
         """Return the first step that reads "image", "label", "depth"... from a file, None where there is none.
@@ -124,15 +106,6 @@ class Compose(Step):
         first = [] if reader is None else [reader]
         return Compose([*first, *(step for step in self.transforms if step is not reader and is_plain(step))])
 
-    def mapped(self, function: Callable[[Any], Any]) -> Compose:
-        """Return the pipeline with `function` applied to every step, those inside other steps included."""
-        return Compose(
-            [
-                step.mapped(function) if isinstance(step, (Branching, Compose)) else function(step)
-                for step in self.transforms
-            ]
-        )
-
 
 def works_on(step: Any, targets: Sequence[str]) -> bool:
     """Return True for a step that neither reads nor packs, and needs nothing but these targets."""
@@ -150,31 +123,31 @@ def apply_all(steps: Sequence[Any], sample: Any, rng: np.random.Generator) -> An
 
 
 @TRANSFORMS.register
-class RandomApply(Branching):
+class RandomApply(Nested):
     """Apply `transforms` with probability `prob`, else nothing."""
 
     random = True
 
     def __init__(self, transforms: Any, prob: float = 0.5) -> None:
         check_probability(prob, "RandomApply's prob")
-        self.pipelines, self.prob = [as_pipeline(transforms)], prob
+        self.transforms, self.prob = [as_pipeline(transforms)], prob
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Any:
-        return self.pipelines[0](sample, rng) if rng.random() < self.prob else sample
+        return self.transforms[0](sample, rng) if rng.random() < self.prob else sample
 
 
 @TRANSFORMS.register
-class RandomChoice(Branching):
+class RandomChoice(Nested):
     """Apply one of `transforms`, each a transform or a list of them, with probabilities `prob` (equal when None)."""
 
     random = True
 
     def __init__(self, transforms: Sequence[Any], prob: Sequence[float] | None = None) -> None:
-        self.pipelines = [as_pipeline(choice) for choice in transforms]
+        self.transforms = [as_pipeline(choice) for choice in transforms]
         self.prob = prob
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Any:
-        return self.pipelines[int(rng.choice(len(self.pipelines), p=self.prob))](sample, rng)
+        return self.transforms[int(rng.choice(len(self.transforms), p=self.prob))](sample, rng)
 
 
 def as_pipeline(transforms: Any) -> Compose:

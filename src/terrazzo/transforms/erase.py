@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from terrazzo.errors import UserError
-from terrazzo.registry import TRANSFORMS
 from terrazzo.sample import Sample
 from terrazzo.system.arithmetic import as_pair
-from terrazzo.transforms.base import Step, check_probability, image_of
+from terrazzo.transforms.base import Probability, Step, image_of, transform
 from terrazzo.transforms.geometry import Box
 
 TRIES = 10  # for a rectangle that fits into the image
@@ -48,8 +46,7 @@ def noise(image: np.ndarray, shape: tuple[int, ...], rng: np.random.Generator) -
     return rng.uniform(float(np.nanmin(image)), float(np.nanmax(image)), shape)
 
 
-@TRANSFORMS.register
-@dataclass(frozen=True)
+@transform
 class RandomCutOut(Step):
     """With `prob` cover `n_holes` (a number or a range) rectangles (DeVries and Taylor, 2017).
 
@@ -59,7 +56,7 @@ class RandomCutOut(Step):
 
     random = True
 
-    prob: float
+    prob: Probability
     n_holes: Any
     cutout_shape: Any = None
     cutout_ratio: Any = None
@@ -67,7 +64,7 @@ class RandomCutOut(Step):
     seg_fill_in: int | None = None
 
     def __post_init__(self) -> None:
-        check_probability(self.prob, "RandomCutOut's prob")
+        super().__post_init__()
         if (self.cutout_shape is None) == (self.cutout_ratio is None):
             raise UserError("RandomCutOut needs either cutout_shape=(width, height) or cutout_ratio")
 
@@ -88,21 +85,20 @@ class RandomCutOut(Step):
         return cover(sample, boxes, self.fill_in, self.seg_fill_in, rng)
 
 
-@TRANSFORMS.register
-@dataclass(frozen=True)
+@transform
 class RandomErasing(Step):
     """With `prob` cover one rectangle of random area and aspect with noise or a value (Zhong et al., AAAI 2020)."""
 
     random = True
 
-    prob: float = 0.5
+    prob: Probability = 0.5
     area_ratio: Sequence[float] = (0.02, 0.4)
     aspect_ratio: Sequence[float] = (0.3, 1 / 0.3)
     fill: Any = "random"
     seg_fill: int | None = None
 
     def __post_init__(self) -> None:
-        check_probability(self.prob, "RandomErasing's prob")
+        super().__post_init__()
         if isinstance(self.fill, str) and self.fill != "random":
             raise UserError(f"RandomErasing's fill is 'random' or a value, not '{self.fill}'")
 
@@ -117,4 +113,32 @@ class RandomErasing(Step):
             if high <= height and wide <= width:
                 top, left = int(rng.integers(height - high + 1)), int(rng.integers(width - wide + 1))
                 return cover(sample, [(top, left, top + high, left + wide)], self.fill, self.seg_fill, rng)
+        return sample
+
+
+@transform
+class RandomDepthMix(Step):
+    """With `prob` replace a vertical strip of the image by its depth (Ishii and Yamashita, CutDepth, 2021).
+
+    The strip starts anywhere and spans up to `mix_scale_ratio` of the width to the right of its start.
+    """
+
+    needs = "depth"
+    random = True
+
+    prob: Probability = 0.25
+    mix_scale_ratio: float = 0.75
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        if rng.random() >= self.prob:
+            return sample
+        if "depth" not in sample.targets:
+            raise UserError("RandomDepthMix needs depth: put LoadDepthAnnotation before it in the pipeline")
+        image = image_of(sample, self).copy()
+        width = image.shape[1]
+        left = int(width * rng.random())
+        span = max(int((width - left) * rng.random() * self.mix_scale_ratio), 1)
+        depth = sample.targets["depth"].array[:, left : left + span, None]
+        image[:, left : left + span] = np.clip(depth, 0, 255) if image.dtype == np.uint8 else depth
+        sample.image = image
         return sample

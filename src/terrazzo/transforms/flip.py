@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from terrazzo.errors import UserError
-from terrazzo.registry import TRANSFORMS
 from terrazzo.sample import Sample
-from terrazzo.transforms.base import Step, check_probability, for_each_map, symmetric_range
+from terrazzo.transforms.base import Probability, Step, check_probability, for_each_map, symmetric_range, transform
 from terrazzo.transforms.geometry import FLIPS, flip, rotate
 
 
-@TRANSFORMS.register
-@dataclass(frozen=True)
+@transform
 class RandomFlip(Step):
     """Mirror with `prob`, in one of the directions `horizontal`, `vertical`, `diagonal` (both at once).
 
@@ -70,15 +68,14 @@ def swap_classes(label: np.ndarray, pairs: Sequence[Any]) -> np.ndarray:
     return swapped
 
 
-@TRANSFORMS.register
-@dataclass(frozen=True)
+@transform
 class RandomRotate(Step):
     """Rotate clockwise by an angle drawn from `degree` (a range, or x for -x to x) with probability `prob`."""
 
     random = True
     moves_pixels = True
 
-    prob: float
+    prob: Probability
     degree: Any
     pad_val: float = 0
     seg_pad_val: float = 255
@@ -86,48 +83,29 @@ class RandomRotate(Step):
     auto_bound: bool = False
 
     def __post_init__(self) -> None:
-        check_probability(self.prob, "RandomRotate's prob")
+        super().__post_init__()
         if self.center is not None and self.auto_bound:
             raise UserError("RandomRotate takes either center or auto_bound")
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         turned = rng.random() < self.prob
         angle = rng.uniform(*symmetric_range(self.degree, "RandomRotate's degree"))
-        return turn(sample, angle, self.pad_val, self.seg_pad_val, self.center, self.auto_bound) if turned else sample
+        if turned:
+            turn = partial(rotate, angle=angle, center=self.center, auto_bound=self.auto_bound)
+            for_each_map(sample, turn, fill=self.pad_val, label_fill=self.seg_pad_val)
+        return sample
 
 
-def turn(
-    sample: Sample,
-    angle: float,
-    fill: float = 0,
-    label_fill: float = 255,
-    center: Sequence[float] | None = None,
-    auto_bound: bool = False,
-) -> Sample:
-    """Rotate the image and its targets clockwise; targets other than the label take their own fill."""
-    if sample.image is not None:
-        sample.image = rotate(sample.image, angle, "bilinear", fill, center, auto_bound)
-    for name, target in sample.targets.items():
-        value = label_fill if name == "label" else target.fill
-        target.array = rotate(target.array, angle, target.interpolation, value, center, auto_bound)
-    return sample
-
-
-@TRANSFORMS.register
-@dataclass(frozen=True)
+@transform
 class RandomRotFlip(Step):
     """Rotate by quarter turns and mirror with `flip_prob`, and rotate by an angle from `degree` with `rotate_prob`."""
 
     random = True
     moves_pixels = True
 
-    rotate_prob: float = 0.5
-    flip_prob: float = 0.5
+    rotate_prob: Probability = 0.5
+    flip_prob: Probability = 0.5
     degree: Any = (-20, 20)
-
-    def __post_init__(self) -> None:
-        check_probability(self.rotate_prob, "RandomRotFlip's rotate_prob")
-        check_probability(self.flip_prob, "RandomRotFlip's flip_prob")
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         if rng.random() < self.flip_prob:
@@ -135,5 +113,6 @@ class RandomRotFlip(Step):
             direction = ("vertical", "horizontal")[int(rng.integers(2))]
             for_each_map(sample, lambda array, *_: flip(np.ascontiguousarray(np.rot90(array, quarters)), direction))
         if rng.random() < self.rotate_prob:
-            sample = turn(sample, rng.uniform(*symmetric_range(self.degree, "RandomRotFlip's degree")))
+            angle = rng.uniform(*symmetric_range(self.degree, "RandomRotFlip's degree"))
+            for_each_map(sample, partial(rotate, angle=angle), label_fill=255)
         return sample

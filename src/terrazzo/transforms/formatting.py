@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
 
 from terrazzo.errors import UserError
-from terrazzo.registry import TRANSFORMS
 from terrazzo.sample import Sample, Target
-from terrazzo.transforms.base import Step
+from terrazzo.transforms.base import Step, transform
 
 
 def class_edges(label: np.ndarray, width: int, ignore_index: int = 255) -> np.ndarray:
@@ -25,8 +21,7 @@ def class_edges(label: np.ndarray, width: int, ignore_index: int = 255) -> np.nd
     return cv2.dilate(edges.astype(np.uint8), np.ones((width, width), np.uint8))
 
 
-@TRANSFORMS.register
-@dataclass(frozen=True)
+@transform
 class GenerateEdge(Step):
     """Make the target `edge` (H, W) of 0 and 1 from the label's class boundaries."""
 
@@ -42,14 +37,11 @@ class GenerateEdge(Step):
         return sample
 
 
-@TRANSFORMS.register
-@dataclass(frozen=True)
+@transform
 class PackSegInputs(Step):
-    """Make arrays contiguous and of types that torch knows; `meta` is kept whole, whatever `meta_keys` are."""
+    """Make arrays contiguous and of types that torch knows."""
 
     packs = True
-
-    meta_keys: Sequence[str] | None = None
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         if sample.image is not None:

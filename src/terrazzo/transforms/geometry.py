@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -129,17 +129,11 @@ def warp(
         return cv2.warpAffine(part, matrix, size, flags=flags, borderMode=border, borderValue=(fill,) * 4)
 
     source = array if array.dtype in CV2_TYPES else array.astype(np.float64)  # exact for labels below 2 ** 53
-    return (
-        _by_four_channels(source, warp_some).reshape(size[1], size[0], *array.shape[2:]).astype(array.dtype, copy=False)
-    )
-
-
-def _by_four_channels(array: np.ndarray, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """Apply an OpenCV function that takes at most four channels."""
-    if array.ndim == 2 or array.shape[2] <= 4:
-        return function(array)
-    parts = [function(np.ascontiguousarray(array[..., k : k + 1])) for k in range(array.shape[2])]
-    return np.stack(parts, axis=-1)
+    if array.ndim == 2 or array.shape[2] <= 4:  # as many channels as OpenCV warps at once
+        warped = warp_some(source)
+    else:
+        warped = np.stack([warp_some(np.ascontiguousarray(band)) for band in np.moveaxis(source, -1, 0)], axis=-1)
+    return warped.reshape(size[1], size[0], *array.shape[2:]).astype(array.dtype, copy=False)
 
 
 def flip(array: np.ndarray, direction: str) -> np.ndarray:
@@ -177,9 +171,9 @@ def pad(
 
 def rotate(
     array: np.ndarray,
+    interpolation: str,
+    fill: float,
     angle: float,
-    interpolation: str = "bilinear",
-    fill: float = 0,
     center: Sequence[float] | None = None,
     auto_bound: bool = False,
 ) -> np.ndarray:

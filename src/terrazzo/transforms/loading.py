@@ -1,49 +1,35 @@
-"""Images, labels and depth maps from files into the sample."""
+"""Images, pairs of images, labels and depth maps from files into the sample."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from terrazzo.errors import UserError
-from terrazzo.registry import TRANSFORMS
 from terrazzo.sample import Sample, Target
-from terrazzo.transforms.base import Step
-from terrazzo.transforms.decode import read_image, read_label
+from terrazzo.transforms.base import Step, image_of, transform
+from terrazzo.transforms.decode import read_image, read_label, read_stored
 from terrazzo.transforms.formats.base import make_label_format
 from terrazzo.transforms.labels import LabelMapping
 from terrazzo.transforms.reading import UNKNOWN_FILES, StoredFiles
-from terrazzo.transforms.stored import read_stored
 
 
-def check_local(backend_args: dict[str, Any] | None) -> None:
-    """Raise UserError for a storage backend other than the file system."""
-    backend = (backend_args or {}).get("backend", "local")
-    if backend not in ("local", "disk"):
-        raise UserError(
-            f"backend_args asks for '{backend}', but files are read from the file system: mount or copy them"
-        )
+class FileReader(Step):
+    """A transform that reads files, with the cache and the label mapping of a data set when it is bound to one."""
+
+    def load(self, sample: Sample, files: StoredFiles) -> Sample:
+        """Read what the transform `reads` of a sample."""
+        raise NotImplementedError
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        return self.load(sample, UNKNOWN_FILES)
 
 
-def are_bands(value: Any) -> bool:
-    """Return True for a list of band numbers."""
-    return isinstance(value, (list, tuple)) and bool(value) and all(type(band) is int and band > 0 for band in value)
-
-
-def set_image(sample: Sample, image: np.ndarray) -> Sample:
-    """Put a freshly loaded image (H, W, C) into the sample."""
-    sample.image = image
-    sample.original_size = (image.shape[0], image.shape[1])
-    return sample
-
-
-@TRANSFORMS.register
-@dataclass(frozen=True)
-class LoadImageFromFile(Step):
+@transform
+class LoadImageFromFile(FileReader):
     """Read `sample.image_path` as RGB uint8, or float32 with `to_float32`. Raises UserError naming a damaged file.
 
     `bands`, numbered from 1, or "all", are read as they are stored instead: of 8 or 16 bits or real numbers.
@@ -55,23 +41,21 @@ class LoadImageFromFile(Step):
     color_type: str = "color"
     imdecode_backend: str = "cv2"
     bands: Sequence[int] | str | None = None
-    backend_args: dict[str, Any] | None = None
-    file_client_args: dict[str, Any] | None = None  # the older name of backend_args
 
     def __post_init__(self) -> None:
-        check_local(self.backend_args or self.file_client_args)
         if self.bands not in (None, "all") and not are_bands(self.bands):
             raise UserError(f"LoadImageFromFile: bands must be numbers from 1, such as [3, 2, 1], not {self.bands!r}")
 
-    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        return self.load(sample, UNKNOWN_FILES)
-
     def load(self, sample: Sample, files: StoredFiles) -> Sample:
-        """Read the image, through the cache of its data set."""
         path = sample.image_path
         if path is None:
-            raise UserError("LoadImageFromFile needs a sample with an image_path")
-        return set_image(sample, files.read_through(path, repr(self), lambda: self.read(path)))
+            raise UserError(f"{type(self).__name__} needs a sample with an image_path")
+        return self.set_image(sample, files.read_through(path, repr(self), lambda: self.read(path)))
+
+    def set_image(self, sample: Sample, image: np.ndarray) -> Sample:
+        sample.image = image
+        sample.original_size = (image.shape[0], image.shape[1])
+        return sample
 
     def read(self, path: Path | str) -> np.ndarray:
         """Return the image (H, W, C) that a sample of this path would have."""
@@ -82,36 +66,24 @@ class LoadImageFromFile(Step):
         return image.astype(np.float32) if self.to_float32 else image
 
 
-@TRANSFORMS.register(aliases=("LoadImageFromNDArray",))
-@dataclass(frozen=True)
-class InferencerLoader(Step):
+def are_bands(value: Any) -> bool:
+    """Return True for a list of band numbers."""
+    return isinstance(value, (list, tuple)) and bool(value) and all(type(band) is int and band > 0 for band in value)
+
+
+@transform(aliases=("LoadImageFromNDArray",))
+class InferencerLoader(LoadImageFromFile):
     """Keep an image that the caller has put into the sample, else read `sample.image_path`."""
 
-    reads = "image"
-
-    to_float32: bool = False
-    color_type: str = "color"
-    imdecode_backend: str = "cv2"
-    bands: Sequence[int] | str | None = None
-    backend_args: dict[str, Any] | None = None
-
-    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        return self.load(sample, UNKNOWN_FILES)
-
     def load(self, sample: Sample, files: StoredFiles) -> Sample:
-        """Read the image, through the cache of its data set."""
         if sample.image is None:
-            loader = LoadImageFromFile(
-                self.to_float32, self.color_type, self.imdecode_backend, self.bands, self.backend_args
-            )
-            return loader.load(sample, files)
+            return super().load(sample, files)
         image = sample.image if sample.image.ndim == 3 else np.repeat(sample.image[..., None], 3, axis=2)
-        return set_image(sample, image.astype(np.float32) if self.to_float32 else image)
+        return self.set_image(sample, image.astype(np.float32) if self.to_float32 else image)
 
 
-@TRANSFORMS.register
-@dataclass(frozen=True)
-class LoadAnnotations(Step):
+@transform
+class LoadAnnotations(FileReader):
     """Read `sample.label_path` into the target `label` (H, W), class indices with 255 for ignored pixels.
 
     `reduce_zero_label` and `label_map` replace those of the data set. `label_format` names the form of files that do
@@ -126,17 +98,8 @@ class LoadAnnotations(Step):
     label_format: Any = None
     keeps_specs = ("label_format",)
     imdecode_backend: str = "pillow"
-    backend_args: dict[str, Any] | None = None
-    file_client_args: dict[str, Any] | None = None  # the older name of backend_args
-
-    def __post_init__(self) -> None:
-        check_local(self.backend_args or self.file_client_args)
-
-    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        return self.load(sample, UNKNOWN_FILES)
 
     def load(self, sample: Sample, files: StoredFiles) -> Sample:
-        """Read the label and map it to classes, as its data set has it; class indices go through the cache."""
         path, mapping = sample.label_path, self.mapping_with(files.mapping)
         if path is None:
             raise UserError(f"LoadAnnotations needs a label_path; the sample of {sample.image_path} has none")
@@ -144,7 +107,7 @@ class LoadAnnotations(Step):
         def read() -> np.ndarray:
             return mapping.apply(self.read(sample, files))
 
-        is_indices = files.label_format is None and self.label_format is None
+        is_indices = files.label_format is None and self.label_format is None  # only these go through the cache
         variant = f"label {self.imdecode_backend} {mapping}"
         label = files.read_through(path, variant, read) if is_indices else read()
         check_same_size(label, sample, path)
@@ -170,8 +133,7 @@ class LoadAnnotations(Step):
         return reader.read(sample.label_path, sample.image_path, sample.original_size)
 
 
-@TRANSFORMS.register
-@dataclass(frozen=True)
+@transform
 class LoadDepthAnnotation(Step):
     """Read the file `sample.meta["depth_path"]` into the target `depth` (H, W), times `depth_rescale_factor`."""
 
@@ -180,11 +142,6 @@ class LoadDepthAnnotation(Step):
     decode_backend: str = "cv2"
     to_float32: bool = True
     depth_rescale_factor: float = 1.0
-    backend_args: dict[str, Any] | None = None
-    file_client_args: dict[str, Any] | None = None  # the older name of backend_args
-
-    def __post_init__(self) -> None:
-        check_local(self.backend_args or self.file_client_args)
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         path = sample.meta.get("depth_path")
@@ -205,3 +162,46 @@ def check_same_size(array: np.ndarray, sample: Sample, path: Path | str) -> None
     if sum(sample.original_size) and array.shape[:2] != tuple(sample.original_size):
         sizes = [f"{width}x{height}" for height, width in (array.shape[:2], sample.original_size)]
         raise UserError(f"{path} is {sizes[0]} but its image {sample.image_path} is {sizes[1]} (width x height)")
+
+
+@transform
+class LoadSingleRSImageFromFile(LoadImageFromFile):
+    """Read all bands of `sample.image_path` (H, W, C)."""
+
+    to_float32: bool = True
+    bands: Sequence[int] | str | None = "all"
+
+
+@transform
+class LoadMultipleRSImageFromFile(FileReader):
+    """Read two images: `sample.image_path`, and `sample.meta["image_path2"]` into the target `image2` (H, W, C)."""
+
+    reads = ("image", "image2")
+
+    to_float32: bool = True
+
+    def load(self, sample: Sample, files: StoredFiles) -> Sample:
+        second_path = sample.meta.get("image_path2")
+        if second_path is None:
+            raise UserError(f"LoadMultipleRSImageFromFile needs meta['image_path2'] beside {sample.image_path}")
+        sample = LoadSingleRSImageFromFile(self.to_float32).load(sample, files)
+        second = read_stored(second_path)
+        if second.shape != image_of(sample, self).shape:
+            raise UserError(f"{sample.image_path} and {second_path} form a pair but differ in size")
+        second = second.astype(np.float32) if self.to_float32 else second
+        sample.targets["image2"] = Target(second, interpolation="bilinear", fill=0)
+        return sample
+
+
+@transform
+class ConcatCDInput(Step):
+    """Join the second image to the first along the channels: (H, W, 2 C)."""
+
+    needs = "image2"
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        if "image2" not in sample.targets:
+            raise UserError("ConcatCDInput needs two images: put LoadMultipleRSImageFromFile before it in the pipeline")
+        second = sample.targets.pop("image2").array
+        sample.image = np.concatenate([image_of(sample, self), second], axis=2)
+        return sample

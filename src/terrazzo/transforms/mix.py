@@ -13,10 +13,9 @@ import cv2
 import numpy as np
 
 from terrazzo.errors import UserError
-from terrazzo.registry import TRANSFORMS
 from terrazzo.sample import Sample
 from terrazzo.system.arithmetic import as_pair
-from terrazzo.transforms.base import Step, check_probability, copy_sample, for_each_map, image_of
+from terrazzo.transforms.base import Probability, Step, copy_sample, for_each_map, image_of, transform
 from terrazzo.transforms.geometry import crop, pad, resize, scaled_length
 
 
@@ -41,8 +40,7 @@ class Mixing(Step):
         raise NotImplementedError
 
 
-@TRANSFORMS.register
-@dataclass(frozen=True)
+@transform
 class RandomMosaic(Mixing):
     """With `prob` set four images around a random point (Bochkovskiy et al., YOLOv4, 2020).
 
@@ -50,16 +48,13 @@ class RandomMosaic(Mixing):
     `center_ratio_range` times `img_scale`.
     """
 
-    prob: float
+    prob: Probability
     img_scale: Any = (640, 640)
     center_ratio_range: Sequence[float] = (0.5, 1.5)
     pad_val: float = 0
     seg_pad_val: float = 255
 
     count = 3
-
-    def __post_init__(self) -> None:
-        check_probability(self.prob, "RandomMosaic's prob")
 
     def __call__(self, sample: Sample, rng: np.random.Generator, partners: Sequence[Sample] = ()) -> Sample:
         others = self.copies(partners)
@@ -94,88 +89,72 @@ class RandomMosaic(Mixing):
             offset = (0 if at_right else room[1] - kept_width, 0 if at_bottom else room[0] - kept_height)
             return pad(array, (room[1], room[0]), fill, offset=offset)
 
-        image = place_map(image_of(sample, self), "bilinear", self.pad_val)
         quarter = copy_sample(sample)
-        quarter.image = image
-        for name, target in quarter.targets.items():
-            fill = self.seg_pad_val if name == "label" else target.fill
-            target.array = place_map(target.array, target.interpolation, fill)
+        for_each_map(quarter, place_map, fill=self.pad_val, label_fill=self.seg_pad_val)
         return quarter
 
 
-def paste(sample: Sample, other: Sample, mask: np.ndarray) -> Sample:
-    """Paste the pixels of `other` where `mask` (H, W) holds, in image and targets; both samples are of one size."""
-    image = image_of(sample, paste).copy()
-    image[mask] = image_of(other, paste)[mask]
-    sample.image = image
-    for name, target in sample.targets.items():
-        target.array = target.array.copy()
-        target.array[mask] = other.targets[name].array[mask]
-    return sample
-
-
-def partner_of_same_size(sample: Sample, other: Sample, user: object) -> tuple[Sample, np.ndarray]:
-    """Return the other sample at the first one's size, and its label. Raises UserError for a sample without one."""
-    size = (sample.size[1], sample.size[0])
-    for_each_map(other, lambda array, interpolation, _: resize(array, size, interpolation))
-    if other.label is None or sample.label is None:
-        raise UserError(f"{type(user).__name__} needs labels: put LoadAnnotations before it in the pipeline")
-    return other, other.label
-
-
-@TRANSFORMS.register
 @dataclass(frozen=True)
-class ClassMix(Mixing):
-    """With `prob` paste half of the classes of another image, at random (Olsson et al., WACV 2021)."""
+class _Pasting(Mixing):
+    """With `prob` paste some pixels of another image, at this one's size, with their labels."""
 
-    prob: float = 0.5
+    prob: Probability = 0.5
     ignore_index: int = 255
 
-    def __post_init__(self) -> None:
-        check_probability(self.prob, "ClassMix's prob")
+    def mask(self, label: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Return True for the pixels to paste of an image with this label."""
+        raise NotImplementedError
+
+    def classes_in(self, label: np.ndarray) -> np.ndarray:
+        return np.setdiff1d(label, [self.ignore_index])
 
     def __call__(self, sample: Sample, rng: np.random.Generator, partners: Sequence[Sample] = ()) -> Sample:
         other = self.copies(partners)[0]
         if rng.random() >= self.prob:
             return sample
-        other, label = partner_of_same_size(sample, other, self)
-        classes = np.setdiff1d(label, [self.ignore_index])
-        chosen = rng.permutation(classes)[: (len(classes) + 1) // 2]
-        return paste(sample, other, np.isin(label, chosen))
+        size = (sample.size[1], sample.size[0])
+        for_each_map(other, lambda array, interpolation, _: resize(array, size, interpolation))
+        if other.label is None or sample.label is None:
+            raise UserError(f"{type(self).__name__} needs labels: put LoadAnnotations before it in the pipeline")
+        mask = self.mask(other.label, rng)  # H, W
+        sample.image = image_of(sample, self).copy()
+        sample.image[mask] = image_of(other, self)[mask]
+        for name, target in sample.targets.items():
+            target.array = target.array.copy()
+            target.array[mask] = other.targets[name].array[mask]
+        return sample
 
 
-@TRANSFORMS.register
-@dataclass(frozen=True)
-class CopyPaste(Mixing):
+@transform
+class ClassMix(_Pasting):
+    """With `prob` paste half of the classes of another image, at random (Olsson et al., WACV 2021)."""
+
+    def mask(self, label: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        classes = self.classes_in(label)
+        return np.isin(label, rng.permutation(classes)[: (len(classes) + 1) // 2])
+
+
+@transform
+class CopyPaste(_Pasting):
     """With `prob` paste up to `max_objects` connected regions of another image (Ghiasi et al., CVPR 2021).
 
     Regions are of the classes `classes` (all when None) and of `min_area` pixels or more.
     """
 
-    prob: float = 0.5
     classes: Sequence[int] | None = None
     max_objects: int = 5
     min_area: int = 64
-    ignore_index: int = 255
 
-    def __post_init__(self) -> None:
-        check_probability(self.prob, "CopyPaste's prob")
-
-    def __call__(self, sample: Sample, rng: np.random.Generator, partners: Sequence[Sample] = ()) -> Sample:
-        other = self.copies(partners)[0]
-        if rng.random() >= self.prob:
-            return sample
-        other, label = partner_of_same_size(sample, other, self)
-        wanted = np.setdiff1d(label, [self.ignore_index]) if self.classes is None else self.classes
+    def mask(self, label: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        wanted = self.classes_in(label) if self.classes is None else self.classes
         regions = [region for index in wanted for region in self._regions(label == index)]
         mask = np.zeros(label.shape, bool)
         if regions:
             count = int(rng.integers(1, min(self.max_objects, len(regions)) + 1))
             for index in rng.choice(len(regions), count, replace=False):
                 mask |= regions[int(index)]
-        return paste(sample, other, mask)
+        return mask
 
     def _regions(self, mask: np.ndarray) -> list[np.ndarray]:
         count, numbers, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
-        large = [k for k in range(1, count) if stats[k, cv2.CC_STAT_AREA] >= self.min_area]
-        return [numbers == k for k in large]
+        return [numbers == k for k in range(1, count) if stats[k, cv2.CC_STAT_AREA] >= self.min_area]

@@ -13,36 +13,39 @@ from terrazzo.registry import TRANSFORMS
 from terrazzo.sample import Sample
 from terrazzo.system.arithmetic import as_pair
 from terrazzo.transforms.base import copy_sample
-from terrazzo.transforms.compose import Branching, Compose
+from terrazzo.transforms.compose import Compose, Nested
+
+
+class Views(Nested):
+    """A list of samples, one from each of several pipelines."""
+
+    keeps_specs = ("transforms",)
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> list[Sample]:
+        return [pipeline(copy_sample(sample), rng) for pipeline in self.transforms]
 
 
 @TRANSFORMS.register
-class TestTimeAug(Branching):
+class TestTimeAug(Views):
     """A list of samples, one for every combination that takes one spec from each list in `transforms`.
 
     The choices of the first step vary slowest.
     """
 
-    keeps_specs = ("transforms",)
     __test__ = False  # not a test, whatever its name suggests to pytest
 
     def __init__(self, transforms: Sequence[Sequence[Any]]) -> None:
         if not all(isinstance(choices, Sequence) and len(choices) for choices in transforms):
             raise UserError("TestTimeAug's transforms is a list of lists: the choices for each step")
-        self.pipelines = [Compose(steps) for steps in itertools.product(*transforms)]
-
-    def __call__(self, sample: Sample, rng: np.random.Generator) -> list[Sample]:
-        return [pipeline(copy_sample(sample), rng) for pipeline in self.pipelines]
+        self.transforms = [Compose(steps) for steps in itertools.product(*transforms)]
 
 
 @TRANSFORMS.register
-class MultiScaleFlipAug(Branching):
+class MultiScaleFlipAug(Views):
     """A list of samples: each of `scales` or `scale_factor`, as it is and with `allow_flip` mirrored each way.
 
     Sizes vary slowest.
     """
-
-    keeps_specs = ("transforms",)
 
     def __init__(
         self,
@@ -63,10 +66,7 @@ class MultiScaleFlipAug(Branching):
             directions = [flip_direction] if isinstance(flip_direction, str) else flip_direction
             flips += [{**flip, "prob": 1.0, "direction": direction} for direction in directions]
         sizes = [{**resize, key: value} for key, value in view_sizes(scales, scale_factor)]
-        self.pipelines = [Compose([size, mirror, *transforms]) for size, mirror in itertools.product(sizes, flips)]
-
-    def __call__(self, sample: Sample, rng: np.random.Generator) -> list[Sample]:
-        return [pipeline(copy_sample(sample), rng) for pipeline in self.pipelines]
+        self.transforms = [Compose([size, mirror, *transforms]) for size, mirror in itertools.product(sizes, flips)]
 
 
 def view_sizes(scales: Any, scale_factor: Any) -> list[tuple[str, Any]]:

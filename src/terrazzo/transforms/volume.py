@@ -1,19 +1,123 @@
-"""Augmentation of volumes: images (C, Z, Y, X) with labels (Z, Y, X)."""
+"""Volumes (CT, MRI) from files, and their augmentation: images (C, Z, Y, X) with labels (Z, Y, X)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from terrazzo.errors import UserError
-from terrazzo.registry import TRANSFORMS
-from terrazzo.sample import Sample
+from terrazzo.sample import Sample, Target
 from terrazzo.system.arithmetic import as_pair
-from terrazzo.transforms.base import Step, check_probability, image_of
+from terrazzo.transforms.base import Probability, Step, for_each_map, image_of, transform
 from terrazzo.transforms.flip import swap_classes
+from terrazzo.transforms.photometric import ValueStep
+
+
+def read_volume(path: Path | str | None, backend: str, to_xyz: bool = False) -> np.ndarray:
+    """Read a volume as (C, Z, Y, X), or (C, X, Y, Z) with `to_xyz`; `nifti` needs nibabel, `numpy` reads .npy."""
+    if path is None:
+        raise UserError("a volume is to be loaded from a sample without a path")
+    if not Path(path).exists():
+        raise UserError(f"cannot read {path}: no such file")
+    try:
+        if backend == "numpy":
+            volume = np.load(path, allow_pickle=False)
+        elif backend == "nifti":
+            volume = read_nifti(path)
+        else:
+            raise UserError(
+                f"decode_backend is nifti or numpy, not '{backend}'; .pkl files are not opened: save as .npy"
+            )
+    except UserError:
+        raise
+    except (OSError, EOFError, ValueError) as error:
+        raise UserError(f"cannot decode {path} as {backend} ({error}); decode_backend is nifti or numpy") from error
+    if volume.ndim == 3:
+        volume = volume[None]
+    elif backend == "nifti":
+        volume = np.moveaxis(volume, -1, 0)  # modalities come last in NIfTI
+    if backend == "nifti":
+        volume = volume.transpose(0, 3, 2, 1)
+    return volume.transpose(0, 3, 2, 1) if to_xyz else volume
+
+
+def read_nifti(path: Path | str) -> np.ndarray:
+    """Read the values of a NIfTI file in their own scale, X first. Raises ValueError for another file."""
+    nibabel = import_nibabel(path)
+    try:
+        return np.asarray(nibabel.load(path).get_fdata())
+    except nibabel.filebasedimages.ImageFileError as error:
+        raise ValueError(str(error)) from error
+
+
+def import_nibabel(path: Path | str) -> Any:
+    """Import the nibabel package. Raises UserError with the command that installs it."""
+    try:
+        import nibabel
+    except ImportError as error:
+        raise UserError(f'reading {path} needs nibabel: pip install "terrazzo[medical]"') from error
+    return nibabel
+
+
+def set_volume(sample: Sample, volume: np.ndarray) -> Sample:
+    """Put a volume into the sample; `sample.meta["layout"]` records that channels come first."""
+    sample.image = volume
+    sample.original_size = (volume.shape[-2], volume.shape[-1])
+    sample.meta["layout"] = "CZYX"
+    return sample
+
+
+@transform
+class LoadBiomedicalImageFromFile(Step):
+    """Read `sample.image_path` as a volume (C, Z, Y, X)."""
+
+    reads = "image"
+
+    decode_backend: str = "nifti"
+    to_xyz: bool = False
+    to_float32: bool = True
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        volume = read_volume(sample.image_path, self.decode_backend, self.to_xyz)
+        return set_volume(sample, volume.astype(np.float32) if self.to_float32 else volume)
+
+
+@transform
+class LoadBiomedicalAnnotation(Step):
+    """Read `sample.label_path` as the target `label` (Z, Y, X)."""
+
+    reads = "label"
+
+    decode_backend: str = "nifti"
+    to_xyz: bool = False
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        volume = read_volume(sample.label_path, self.decode_backend, self.to_xyz)
+        sample.targets["label"] = Target(np.rint(volume[0]).astype(np.int64))
+        return sample
+
+
+@transform
+class LoadBiomedicalData(Step):
+    """Read `sample.image_path` (C, Z, Y, X), whose last channel is the label when `with_seg`."""
+
+    with_seg: bool = False
+    decode_backend: str = "numpy"
+    to_xyz: bool = False
+
+    @property
+    def reads(self) -> tuple[str, ...]:  # type: ignore[override]
+        return ("image", "label") if self.with_seg else ("image",)
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        volume = read_volume(sample.image_path, self.decode_backend, self.to_xyz)
+        if self.with_seg:
+            sample.targets["label"] = Target(np.rint(volume[-1]).astype(np.int64))
+            volume = volume[:-1]
+        return set_volume(sample, volume.astype(np.float32))
 
 
 def volume_of(sample: Sample, user: object) -> np.ndarray:
@@ -33,8 +137,7 @@ def as_triple(value: Any, name: str) -> tuple[int, int, int]:
     raise UserError(f"{name} must be a number or three (Z, Y, X), not {value!r}")
 
 
-@TRANSFORMS.register
-@dataclass(frozen=True)
+@transform
 class BioMedical3DRandomCrop(Step):
     """A box of `crop_shape` (Z, Y, X); with `keep_foreground` around a random voxel of a class other than 0."""
 
@@ -54,17 +157,13 @@ class BioMedical3DRandomCrop(Step):
             if len(classes):
                 voxels = np.argwhere(sample.label == rng.choice(classes))
                 start = np.clip(voxels[int(rng.integers(len(voxels)))] - size // 2, 0, shape - size)
-        box: tuple[slice, ...] = tuple(
-            slice(int(first), int(first + length)) for first, length in zip(start, size, strict=True)
-        )
-        sample.image = np.stack([channel[box] for channel in volume])
-        for target in sample.targets.values():
-            target.array = target.array[box]
+        box = [slice(int(first), int(first + length)) for first, length in zip(start, size, strict=True)]
+        index: tuple[Any, ...] = (Ellipsis, *box)
+        for_each_map(sample, lambda array, *_: array[index])
         return sample
 
 
-@TRANSFORMS.register
-@dataclass(frozen=True)
+@transform
 class BioMedical3DPad(Step):
     """Fill at the end of each axis up to `pad_shape` (Z, Y, X)."""
 
@@ -84,75 +183,63 @@ class BioMedical3DPad(Step):
         return sample
 
 
-@TRANSFORMS.register
-@dataclass(frozen=True)
+@transform
 class BioMedical3DRandomFlip(Step):
     """Mirror each of `axes` (0 is Z, 1 is Y, 2 is X) with `prob`; the classes of `swap_label_pairs` then swap."""
 
     random = True
     moves_pixels = True
 
-    prob: float
+    prob: Probability
     axes: Sequence[int]
     swap_label_pairs: Sequence[Any] | None = None
 
     def __post_init__(self) -> None:
-        check_probability(self.prob, "BioMedical3DRandomFlip's prob")
+        super().__post_init__()
         if not set(self.axes) <= {0, 1, 2}:
             raise UserError(f"BioMedical3DRandomFlip's axes are among 0, 1 and 2, not {self.axes!r}")
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        volume = volume_of(sample, self)
+        volume_of(sample, self)
         axes = [axis for axis in self.axes if rng.random() < self.prob]
         sample.meta["flip"], sample.meta["flip_axes"] = bool(axes), axes
         if not axes:
             return sample
-        sample.image = np.ascontiguousarray(np.flip(volume, tuple(axis + 1 for axis in axes)))
-        for target in sample.targets.values():
-            target.array = np.ascontiguousarray(np.flip(target.array, tuple(axes)))
+        from_the_end = tuple(axis - 3 for axis in axes)  # alike with and without channels
+        for_each_map(sample, lambda array, *_: np.ascontiguousarray(np.flip(array, from_the_end)))
         if self.swap_label_pairs and sample.label is not None:
             sample.targets["label"].array = swap_classes(sample.label, self.swap_label_pairs)
         return sample
 
 
-@TRANSFORMS.register
-@dataclass(frozen=True)
-class BioMedicalGaussianNoise(Step):
+@transform
+class BioMedicalGaussianNoise(ValueStep):
     """With `prob` add noise of `mean` and of a deviation drawn from [0, std]."""
 
     random = True
 
-    prob: float = 0.1
+    prob: Probability = 0.1
     mean: float = 0.0
     std: float = 0.1
 
-    def __post_init__(self) -> None:
-        check_probability(self.prob, "BioMedicalGaussianNoise's prob")
-
-    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        if rng.random() < self.prob:
-            image = image_of(sample, self)
-            noise = rng.normal(self.mean, rng.uniform(0, self.std), image.shape)
-            sample.image = (image + noise).astype(np.float32)
-        return sample
+    def change(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        if rng.random() >= self.prob:
+            return image
+        noise = rng.normal(self.mean, rng.uniform(0, self.std), image.shape)
+        return (image + noise).astype(np.float32)
 
 
-@TRANSFORMS.register
-@dataclass(frozen=True)
+@transform
 class BioMedicalGaussianBlur(Step):
     """With `prob`, and then `prob_per_channel`, blur channels by a sigma (in voxels) from `sigma_range`."""
 
     random = True
 
-    prob: float = 0.2
-    prob_per_channel: float = 0.5
+    prob: Probability = 0.2
+    prob_per_channel: Probability = 0.5
     sigma_range: Any = (0.5, 1.0)
     different_sigma_per_channel: bool = True
     different_sigma_per_axis: bool = True
-
-    def __post_init__(self) -> None:
-        check_probability(self.prob, "BioMedicalGaussianBlur's prob")
-        check_probability(self.prob_per_channel, "BioMedicalGaussianBlur's prob_per_channel")
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         if rng.random() >= self.prob:
@@ -173,8 +260,7 @@ class BioMedicalGaussianBlur(Step):
         return np.broadcast_to(rng.uniform(low, high, 3 if self.different_sigma_per_axis else 1), 3)
 
 
-@TRANSFORMS.register
-@dataclass(frozen=True)
+@transform
 class BioMedicalRandomGamma(Step):
     """With `prob` apply a gamma from `gamma_range` to the values scaled to [0, 1], and scale them back.
 
@@ -183,14 +269,11 @@ class BioMedicalRandomGamma(Step):
 
     random = True
 
-    prob: float = 0.5
+    prob: Probability = 0.5
     gamma_range: Any = (0.5, 2)
     invert_image: bool = False
     per_channel: bool = False
     retain_stats: bool = False
-
-    def __post_init__(self) -> None:
-        check_probability(self.prob, "BioMedicalRandomGamma's prob")
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         if rng.random() >= self.prob:
@@ -198,17 +281,16 @@ class BioMedicalRandomGamma(Step):
         volume = volume_of(sample, self).astype(np.float32)
         low, high = as_pair(self.gamma_range, "BioMedicalRandomGamma's gamma_range")
 
-        def adjust(part: np.ndarray) -> np.ndarray:
-            return self._adjust(part, lambda: rng.uniform(low, high))
-
-        sample.image = np.stack([adjust(channel) for channel in volume]) if self.per_channel else adjust(volume)
+        parts = volume if self.per_channel else [volume]
+        adjusted = [self._adjust(part, rng.uniform(low, high)) for part in parts]
+        sample.image = np.stack(adjusted) if self.per_channel else adjusted[0]
         return sample
 
-    def _adjust(self, values: np.ndarray, draw_gamma: Callable[[], float]) -> np.ndarray:
+    def _adjust(self, values: np.ndarray, gamma: float) -> np.ndarray:
         mean, deviation = values.mean(), values.std()
         signed = -values if self.invert_image else values
         smallest, span = signed.min(), np.ptp(signed)
-        result = ((signed - smallest) / (span + 1e-7)) ** draw_gamma() * span + smallest
+        result = ((signed - smallest) / (span + 1e-7)) ** gamma * span + smallest
         if self.retain_stats:
             result = (result - result.mean()) / (result.std() + 1e-8) * deviation
             result = result + (-mean if self.invert_image else mean)

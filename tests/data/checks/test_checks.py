@@ -602,7 +602,7 @@ def test_files_are_read_once(streets, monkeypatch):
 
 
 def test_a_damaged_cache_is_no_obstacle(streets):
-    from terrazzo.data.checks.cache import cache_file
+    from terrazzo.data.checks.facts import cache_file
 
     cache_file().parent.mkdir(parents=True, exist_ok=True)
     cache_file().write_text("no database at all " * 100)

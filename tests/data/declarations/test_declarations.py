@@ -58,8 +58,8 @@ def test_an_unknown_alias_names_the_nearest():
 
 
 def test_a_spec_is_plain_data_and_registers_where_declare_is_called():
-    changed = dataclasses.replace(dataset_spec("cityscapes"), name="OwnStreets", data_root="data/own")
-    assert changed.split("val")["type"] == "OwnStreets" and "OwnStreets" not in DATASETS
+    changed = dataclasses.replace(dataset_spec("cityscapes"), name="OwnStreets")
+    assert changed.split("val", "data")["type"] == "OwnStreets" and "OwnStreets" not in DATASETS
     with pytest.raises(UserError, match=r"'OwnStreets' at train.*terrazzo\.data\.spec\.declare"):
         DATASETS.get(changed.name, "train")
     try:
@@ -73,7 +73,7 @@ def test_a_spec_is_plain_data_and_registers_where_declare_is_called():
 @pytest.mark.parametrize("section", FACTS["sections"], ids=lambda s: f"{s['type']}-{s['data_prefix']['img_path']}")
 def test_layouts_are_those_of_the_official_configs(section):
     spec = DATASETS.get(section["type"])
-    found = [spec.split(name) for name, entry in spec.layout.items() if isinstance(entry, dict)]
+    found = [spec.split(name, section["data_root"]) for name, entry in spec.layout.items() if isinstance(entry, dict)]
     assert section in [{key: value for key, value in split.items() if key != "test_mode"} for split in found]
 
 
@@ -110,7 +110,7 @@ def test_reads_a_folder_in_its_own_layout(name, tmp_path):
 
 def test_an_unknown_split_names_those_that_there_are():
     with pytest.raises(UserError, match="train, val"):
-        dataset_spec("ade").split("test")
+        dataset_spec("ade").split("test", "data")
 
 
 def test_voc_joins_its_extra_annotations():

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from terrazzo.data.checks.finding import Finding, percent, some
+from terrazzo.data.checks.finding import Finding, percent
 from terrazzo.data.checks.survey import DatasetSurvey, Entry, SplitSurvey, read_all
 from terrazzo.data.wrappers import Dataset
-from terrazzo.errors import UserError
+from terrazzo.errors import UserError, some
 
 IMBALANCE = 200  # the largest class has so many times the pixels of a rare one
 
@@ -58,7 +58,7 @@ def pixels_by_class(part: DatasetSurvey) -> np.ndarray:
     """Pixels of each class in each entry (entries, classes); a label that could not be read has none."""
     table = np.zeros((len(part.entries), len(part.classes)), np.int64)
     for row, entry in zip(table, part.entries, strict=True):
-        if entry.marked is not None and not entry.marked.lossy:
+        if not entry.marked.lossy:
             for value, count in part.classes_of(entry.marked).items():
                 if value < len(row):
                     row[value] += count
@@ -67,14 +67,14 @@ def pixels_by_class(part: DatasetSurvey) -> np.ndarray:
 
 def measure_balance(dataset: Dataset, console: Console | None = None) -> Balance:
     """The balance of an opened data set, through any wrappers. Raises UserError where a label cannot be read."""
-    parts = [DatasetSurvey.of(leaf) for leaf in dict.fromkeys(dataset.leaves())]
-    read_all([SplitSurvey("train", parts)], images=False, console=console)
-    for entry in (entry for part in parts for entry in part.entries):
-        if entry.marked is None or entry.marked.error or not entry.marked.counts:
-            reason = entry.marked.error if entry.marked is not None else ""
-            raise UserError(f"the classes of {entry.label or entry.image} cannot be counted. {reason}".rstrip())
-    tables = {id(part.dataset): pixels_by_class(part) for part in parts}
-    return Balance(np.stack([tables[id(leaf)][index] for leaf, index in dataset.origins()]))
+    split = SplitSurvey.of("train", dataset.leaves())
+    read_all([split], images=False, console=console)
+    for entry in split.entries:
+        if entry.marked.error or not entry.marked.counts:
+            where = entry.label or entry.image
+            raise UserError(f"the classes of {where} cannot be counted. {entry.marked.error}".rstrip())
+    tables = {part.dataset: pixels_by_class(part) for part in split.parts}
+    return Balance(np.stack([tables[leaf][index] for leaf, index in dataset.origins()]))
 
 
 def balance_findings(split: SplitSurvey) -> Iterator[Finding]:
@@ -86,33 +86,26 @@ def balance_findings(split: SplitSurvey) -> Iterator[Finding]:
     assert isinstance(totals, np.ndarray)
     if not totals.sum() or any(is_unknown(entry) for part in parts for entry in part.entries):
         return
-    yield from missing_classes(split, parts[0], totals)
+    yield from missing_classes(parts[0], totals, len(split.entries))
     if split.name == "train":
-        yield from imbalance(split, parts[0].classes, totals)
+        yield from imbalance(parts[0], totals)
 
 
 def is_unknown(entry: Entry) -> bool:
     """Return True if it is unknown which classes a label shows."""
-    return entry.marked is not None and (bool(entry.marked.error) or entry.marked.lossy or not entry.marked.counts)
+    marked = entry.marked
+    return entry.label is not None and (bool(marked.error) or marked.lossy or not marked.counts)
 
 
-def missing_classes(split: SplitSurvey, part: DatasetSurvey, totals: np.ndarray) -> Iterator[Finding]:
+def missing_classes(part: DatasetSurvey, totals: np.ndarray, labels: int) -> Iterator[Finding]:
     missing = [index for index in range(len(totals)) if not totals[index]]
-    training = split.name == "train"
+    in_training = part.split == "train"
+    changes = leaving_out(part, missing) if in_training else {}
+    effect = "it cannot be learnt" if in_training else "its score will not be known"
     for index in missing:
         name = part.classes[index]
-        effect = "it cannot be learnt" if training else "its score will not be known"
-        yield Finding(
-            "missing-class",
-            "error" if training else "advice",
-            split.name,
-            f"class '{name}' ({index}) has no pixel in the {len(split.entries)} {split.name} labels: {effect}",
-            f"add labels that show '{name}', or remove it from the classes",
-            class_name=name,
-            values=(index,),
-            where=part.where,
-            changes=leaving_out(part, missing) if training else {},
-        )
+        text = f"class '{name}' ({index}) has no pixel in the {labels} {part.split} labels: {effect}"
+        yield part.finding("missing-class", text, class_name=name, values=(index,), changes=changes)
 
 
 def without_classes(part: DatasetSurvey, missing: Sequence[int]) -> dict[str, Any]:
@@ -138,18 +131,14 @@ def leaving_out(part: DatasetSurvey, missing: Sequence[int]) -> dict[str, Any]:
     return {"classes": kept, "ignore": [*form.names.ignored, *(part.classes[index] for index in missing)]}
 
 
-def imbalance(split: SplitSurvey, classes: Sequence[str], totals: np.ndarray) -> Iterator[Finding]:
-    largest = int(totals.argmax())
+def imbalance(part: DatasetSurvey, totals: np.ndarray) -> Iterator[Finding]:
+    classes, largest = part.classes, int(totals.argmax())
     rare = [int(index) for index in np.argsort(totals) if 0 < totals[index] * IMBALANCE < totals[largest]]
     if rare:
         shares = [f"'{classes[index]}' ({percent(totals[index], totals.sum())})" for index in rare]
-        yield Finding(
-            "imbalance",
-            "advice",
-            split.name,
+        text = (
             f"{len(rare)} of {len(classes)} classes have less than 1/{IMBALANCE} of the pixels of '{classes[largest]}' "
-            f"({percent(totals[largest], totals.sum())}): {some(shares)}",
-            class_name=classes[rare[0]],
-            values=tuple(rare),
-            changes={"rare_class_sampling": True},
+            f"({percent(totals[largest], totals.sum())}): {some(shares)}"
         )
+        changes = {"rare_class_sampling": True}
+        yield part.finding("imbalance", text, class_name=classes[rare[0]], values=tuple(rare), changes=changes)

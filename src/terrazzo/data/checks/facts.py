@@ -1,16 +1,20 @@
-"""The facts that the check keeps of an image or a label file, so that it is read only once."""
+"""The facts that the check keeps of an image or a label file, so that it is read only once while it is the same."""
 
 from __future__ import annotations
 
 import hashlib
+import sqlite3
+from ast import literal_eval
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 
 from terrazzo.errors import UserError
+from terrazzo.hub.cache import home
 from terrazzo.transforms.decode import JPEG, decode_image, read_bytes, read_label
 from terrazzo.transforms.labels import value_counts
 
@@ -96,22 +100,68 @@ def colours_of(data: bytes, path: Path) -> dict[tuple[int, ...], int]:
     return {tuple(int(values[i]) >> shift & 255 for shift in (16, 8, 0)): int(counts[i]) for i in order}
 
 
-def as_record(facts: ImageFacts | LabelFacts) -> dict[str, Any]:
-    """Facts as JSON can hold them; except `look`."""
-    if isinstance(facts, ImageFacts):
-        return {"shape": list(facts.shape), "digest": facts.digest}
-    return {
-        "shape": list(facts.shape),
-        "counts": list(facts.counts.items()),
-        "colours": [[list(colour), count] for colour, count in facts.colours.items()],
-        "lossy": facts.lossy,
-    }
+# The cache
+
+FORMAT = 2  # of the records; another one forgets them
+Key = tuple[Path, str]  # a file, and the way it is read
+Facts = ImageFacts | LabelFacts
+Stamp = tuple[int, int]  # size, and time of change in nanoseconds
 
 
-def image_from_record(record: dict[str, Any], look: bytes) -> ImageFacts:
-    return ImageFacts(tuple(record["shape"]), record["digest"], look)
+def cache_file() -> Path:
+    """The database, which can be deleted at any time."""
+    return home() / f"checked-files-{FORMAT}.sqlite"
 
 
-def label_from_record(record: dict[str, Any], look: bytes) -> LabelFacts:
-    colours = {tuple(colour): count for colour, count in record["colours"]}
-    return LabelFacts(tuple(record["shape"]), dict(record["counts"]), colours, record["lossy"])
+def recall(keys: list[Key]) -> dict[Key, Facts]:
+    """The facts of those files that have the size and the time they had when they were read."""
+    found: dict[Key, Facts] = {}
+    with suppress(sqlite3.Error, OSError, ValueError, SyntaxError, TypeError), _opened() as database:
+        for path, reader in keys:
+            query = "SELECT size, time, image, record, look FROM files WHERE path = ? AND reader = ?"
+            row = database.execute(query, (str(path.absolute()), reader)).fetchone()
+            if row is not None and row[:2] == stamp(path):
+                record = literal_eval(row[3])
+                found[path, reader] = ImageFacts(**record, look=row[4]) if row[2] else LabelFacts(**record)
+    return found
+
+
+def remember(read: Mapping[Key, tuple[Stamp | None, Facts]]) -> None:
+    """Keep the facts of files that could be read, with their stamps. A cache that cannot be written is done without."""
+    rows = []
+    for (path, reader), (stamped, facts) in read.items():
+        if stamped is not None and not facts.error:
+            record = dict(vars(facts))
+            look = record.pop("look", None)
+            rows.append((str(path.absolute()), reader, *stamped, look is not None, repr(record), look))
+    with suppress(sqlite3.Error, OSError), _opened() as database, database:
+        database.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+
+
+def stamp(path: Path) -> Stamp | None:
+    """The stamp of a file, or None where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
+@contextmanager
+def _opened() -> Iterator[sqlite3.Connection]:
+    """The database while it is used; a damaged one is removed, so that the next run makes a new one."""
+    path = cache_file()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with closing(sqlite3.connect(path, timeout=5)) as database:
+        try:
+            database.execute("PRAGMA synchronous = OFF")  # what a crash loses is read again
+            database.execute(
+                "CREATE TABLE IF NOT EXISTS files (path TEXT, reader TEXT, size INTEGER, time INTEGER, image INTEGER, "
+                "record TEXT, look BLOB, PRIMARY KEY (path, reader)) WITHOUT ROWID"
+            )
+            yield database
+        except sqlite3.DatabaseError as problem:
+            database.close()
+            if not isinstance(problem, sqlite3.OperationalError):
+                path.unlink(missing_ok=True)
+            raise

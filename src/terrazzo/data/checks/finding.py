@@ -1,4 +1,4 @@
-"""A finding of a check: one problem, its location, and the line of config that repairs it."""
+"""A finding of a check: one problem, its location, and the lines of a config that repair it."""
 
 from __future__ import annotations
 
@@ -7,65 +7,149 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from terrazzo.config.reading.markup import one_line_yaml
+
 MOST_FILES = 5  # that a finding names
 Severity = Literal["error", "advice"]
-
-# kind -> its meaning
-KINDS: dict[str, str] = {
-    "empty-split": "a split without an image, or whose folder or list is not there",
-    "unpaired": "images without a label, or labels without an image",
-    "unreadable": "files that are missing, damaged, truncated or not images",
-    "size-mismatch": "labels of another size than their image",
-    "rgb-mask": "labels that hold colours instead of class indices",
-    "jpeg-mask": "labels that were compressed or resized like photographs, so that their values have changed",
-    "binary-255": "two-class masks of 0 and 255, where 255 means 'ignored'",
-    "shifted-labels": "label values that are all one too high",
-    "needless-reduce-zero-label": "reduce_zero_label where label 0 is a class",
-    "value-outside-classes": "label values that are neither a class nor 255",
-    "all-ignored": "a split where no pixel counts",
-    "mostly-ignored": "more than half of the pixels do not count, or whole label files",
-    "missing-class": "a class without a pixel",
-    "train-val-copy": "validation or test images that are exact copies of training images",
-    "near-duplicate": "validation or test images that look nearly like training images",
-    "imbalance": "a class with less than 1/200 of the largest one's pixels",
-    "odd-size": "images of another size than nearly all the others, tiny ones, and narrow strips",
+Form = Literal["short", "full", "old"]  # the vocabulary of a config: the short form, 1.x, or 0.x
+# kind, in the order of reports -> its severity, and the way out in words where no line of config repairs it
+KINDS: dict[str, tuple[Severity, str]] = {
+    "empty-split": ("error", "correct the folders and names in the config, or add the files"),
+    "unpaired": ("error", "correct the folders and names in the config, or add the files"),
+    "unreadable": ("error", "replace or remove the files"),
+    "size-mismatch": ("error", "make the labels again from the images as they are"),
+    "rgb-mask": ("error", "name the classes' colours in `palette` and set `label_format: rgb`"),
+    "jpeg-mask": ("error", "export the labels again as PNG, without compression and smoothing"),
+    "binary-255": ("error", ""),
+    "shifted-labels": ("error", "set reduce_zero_label (or label_map) so that the first class is 0"),
+    "needless-reduce-zero-label": ("error", ""),
+    "value-outside-classes": ("error", "map them with label_map, or make the labels again"),
+    "all-ignored": ("error", ""),
+    "mostly-ignored": ("advice", "look at reduce_zero_label, label_map and ignore, or add labels"),
+    "missing-class": ("error", "add labels that show it, or remove it from the classes"),  # advice outside training
+    "train-val-copy": ("error", "take the copies out of the training data"),
+    "near-duplicate": ("advice", "keep all images of one place, recording or patient in one split"),
+    "imbalance": ("advice", ""),
+    "odd-size": ("advice", "check that they belong here"),
 }
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One problem. `changes` are keys of the data section (or of `section`) with the values that repair it.
+    """One problem. `changes` are keys of the data set at `where` in the config, with the values that repair it.
 
     `files` are all files concerned; the first five of them are shown.
     """
 
     kind: str
-    severity: Severity
     split: str
     message: str
-    advice: str = ""  # the way out in words, where no line of config repairs it
     class_name: str | None = None
     values: tuple[int, ...] = ()
     files: tuple[Path, ...] = ()
-    where: str = ""  # dotted key of the data set in the config
+    where: str = ""
     changes: Mapping[str, Any] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        assert self.kind in KINDS, self.kind
+    @property
+    def severity(self) -> Severity:
+        """`error` for what would spoil training."""
+        return "advice" if self.kind == "missing-class" and self.split != "train" else KINDS[self.kind][0]
 
-
-def some(items: Iterable[Any], count: int = MOST_FILES) -> str:
-    """The first few of many, as text."""
-    listed = [str(item) for item in items]
-    return ", ".join(listed[:count]) + (", ..." if len(listed) > count else "")
+    @property
+    def advice(self) -> str:
+        """The way out in words."""
+        return KINDS[self.kind][1]
 
 
 def such_as(files: Sequence[Path]) -> str:
-    """`in 3 files, such as a.png`, or the one file."""
-    return f"in {files[0]}" if len(files) == 1 else f"in {len(files)} files, such as {files[0]}"
+    """`3 files, such as a.png`, or the one file."""
+    return str(files[0]) if len(files) == 1 else f"{len(files)} files, such as {files[0]}"
 
 
 def percent(part: float, whole: float) -> str:
     """`12%` or `0.0031%`."""
     share = 100 * part / max(whole, 1)
     return f"{share:.0f}%" if share >= 10 else f"{share:.2g}%"
+
+
+# Repair
+
+
+def fix_lines(finding: Finding, form: Form) -> dict[str, Any]:
+    """Dotted keys of a config with the values that repair a finding; empty where no line does."""
+    lines: dict[str, Any] = {}
+    for key, value in finding.changes.items():
+        if key == "rare_class_sampling":
+            lines |= {key: value} if form == "short" else {"train_dataloader.sampler.type": "RareClassSampler"}
+        elif form == "short":
+            lines[f"data.{key}"] = value
+        elif key == "classes":
+            return {}  # the heads would change too
+        else:
+            lines[f"{finding.where}.{key}"] = value
+    return lines
+
+
+def as_yaml(lines: Mapping[str, Any]) -> list[str]:
+    """Keys with their values as lines of YAML."""
+    return [f"{key}: {one_line_yaml(value)}" for key, value in lines.items()]
+
+
+def fix_text(finding: Finding, form: Form) -> str:
+    """Return the line of config that repairs a finding, else other advice."""
+    return "; ".join(as_yaml(fix_lines(finding, form))) or finding.advice
+
+
+def all_lines(findings: Iterable[Finding], form: Form) -> dict[str, Any]:
+    """The lines of all findings together; lists and maps for one key are joined."""
+    joined: dict[str, Any] = {}
+    for finding in findings:
+        for key, value in fix_lines(finding, form).items():
+            old = joined.get(key)
+            if isinstance(old, dict) and isinstance(value, Mapping):
+                value = old | dict(value)
+            elif isinstance(old, list) and isinstance(value, list) and key != "data.classes":
+                value = list(dict.fromkeys([*old, *value]))
+            joined[key] = value
+    return joined
+
+
+def as_object(finding: Finding, form: Form) -> dict[str, Any]:
+    """A finding as `--json` prints it."""
+    return {
+        "kind": finding.kind,
+        "severity": finding.severity,
+        "split": finding.split,
+        "class": finding.class_name,
+        "values": list(finding.values),
+        "files": [str(path) for path in finding.files[:MOST_FILES]],
+        "message": finding.message,
+        "fix": fix_text(finding, form),
+    }
+
+
+def as_text(finding: Finding, form: Form) -> str:
+    """Return a finding as lines for people: the problem, its files, and the repair."""
+    lines = [f"{finding.severity}: {finding.kind} ({finding.split}): {finding.message}"]
+    lines += [f"    {path}" for path in finding.files[:MOST_FILES]]
+    if len(finding.files) > MOST_FILES:
+        lines.append(f"    ... and {len(finding.files) - MOST_FILES} more")
+    way = fix_text(finding, form)
+    return "\n".join([*lines, f"  fix: {way}"] if way else lines)
+
+
+def written_form(values: Mapping[str, Any]) -> Form:
+    """The form of a config as written."""
+    from terrazzo.config.short_form.expand import is_short
+    from terrazzo.config.v0.upgrade import is_old
+
+    return "short" if is_short(values) else "old" if is_old(values) else "full"
+
+
+def palette_too(lines: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Lines for a short form of `values` whose palette loses the colours of the removed classes."""
+    data = values.get("data") or {}
+    if "data.classes" not in lines or not data.get("palette"):
+        return lines
+    names = [str(name) for name in data["classes"]]
+    return lines | {"data.palette": [data["palette"][names.index(name)] for name in lines["data.classes"]]}

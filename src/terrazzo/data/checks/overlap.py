@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -23,24 +24,19 @@ BLOCK = 1024  # images compared at once
 
 def overlap_findings(train: SplitSurvey, other: SplitSurvey) -> Iterator[Finding]:
     """Images of `other` that are training images, exactly or nearly."""
-    known = {entry.seen.digest: entry for entry in train.entries if entry.seen and entry.seen.digest}
-    pairs = [(entry, known[entry.seen.digest]) for entry in other.entries if entry.seen and entry.seen.digest in known]
+    known = {entry.seen.digest: entry for entry in train.entries if entry.seen.digest}
+    pairs = [(entry, known[entry.seen.digest]) for entry in other.entries if entry.seen.digest in known]
     if pairs:
         yield copies(train, other, pairs)
     copied = {id(entry) for entry, _ in pairs}
     nearly = near_duplicates(train.entries, [entry for entry in other.entries if id(entry) not in copied])
     if nearly:
         first, twin = nearly[0]
-        yield Finding(
-            "near-duplicate",
-            "advice",
-            other.name,
+        text = (
             f"{len(nearly)} of {len(other.entries)} {other.name} images look nearly like training images: "
-            f"{first.image} like {twin.image}",
-            "keep all images of one place, recording or patient in one split",
-            files=tuple(entry.image for entry, _ in nearly),
-            where=other.parts[0].where,
+            f"{first.image} like {twin.image}"
         )
+        yield other.parts[0].finding("near-duplicate", text, files=[entry.image for entry, _ in nearly])
 
 
 def copies(train: SplitSurvey, other: SplitSurvey, pairs: Sequence[tuple[Entry, Entry]]) -> Finding:
@@ -48,25 +44,21 @@ def copies(train: SplitSurvey, other: SplitSurvey, pairs: Sequence[tuple[Entry, 
     is_same = first.image.resolve() == twin.image.resolve()
     how = f"{first.image} is in both" if is_same else f"{first.image} is {twin.image}"
     twins = {id(entry) for _, entry in pairs}
-    digests = {entry.seen.digest for _, entry in pairs if entry.seen}
+    digests = {entry.seen.digest for _, entry in pairs}
     part = next(part for part in train.parts if any(id(entry) in twins for entry in part.entries))
-    doubled = [entry.image for entry in part.entries if entry.seen and entry.seen.digest in digests]
-    return Finding(
-        "train-val-copy",
-        "error",
-        other.name,
+    doubled = [entry.image for entry in part.entries if entry.seen.digest in digests]
+    text = (
         f"{len(pairs)} of {len(other.entries)} {other.name} images are exact copies of training images: {how}. Scores "
-        "on them would mean nothing",
-        "take the copies out of the training data",
-        files=tuple(entry.image for entry, _ in pairs),
-        where=part.where,
-        changes={} if is_same else part.without(doubled),
+        "on them would mean nothing"
     )
+    changes = {} if is_same else part.without(doubled)
+    found = part.finding("train-val-copy", text, files=[entry.image for entry, _ in pairs], changes=changes)
+    return replace(found, split=other.name)
 
 
 def near_duplicates(train: Sequence[Entry], other: Sequence[Entry]) -> list[tuple[Entry, Entry]]:
     """Pairs of an entry of `other` and the training entry that looks most like it, the most alike first."""
-    train, other = ([entry for entry in side if entry.seen and entry.seen.look] for side in (train, other))
+    train, other = ([entry for entry in side if entry.seen.look] for side in (train, other))
     if not train or not other:
         return []
     features = look_features(train)
@@ -96,7 +88,6 @@ def look_features(entries: Sequence[Entry]) -> np.ndarray:
     """
     features = np.empty((len(entries), LOOK * LOOK), np.float32)
     for row, entry in zip(features, entries, strict=True):
-        assert entry.seen is not None
         look = np.frombuffer(entry.seen.look, np.uint8).reshape(LOOK, LOOK).astype(np.float32)
         detail = look - cv2.GaussianBlur(look, (0, 0), 2)
         detail /= np.sqrt(cv2.GaussianBlur(detail * detail, (0, 0), 2) + 4)

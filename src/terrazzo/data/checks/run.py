@@ -11,12 +11,11 @@ from rich.console import Console
 
 from terrazzo.config.datasets import DataTree, data_tree, same_files
 from terrazzo.config.experiment import Experiment
-from terrazzo.config.reading.markup import one_line_yaml
 from terrazzo.data.checks.balance import balance_findings
 from terrazzo.data.checks.files import file_findings
-from terrazzo.data.checks.finding import KINDS, Finding
+from terrazzo.data.checks.finding import KINDS, Finding, as_yaml
 from terrazzo.data.checks.overlap import overlap_findings
-from terrazzo.data.checks.survey import DatasetSurvey, SplitSurvey, open_split, read_all, split_of
+from terrazzo.data.checks.survey import SplitSurvey, open_split, read_all, split_of
 from terrazzo.data.checks.values import gather, value_findings
 from terrazzo.data.discovery.finder import find_layout
 from terrazzo.data.discovery.label_facts import encoded_label_facts
@@ -64,7 +63,7 @@ def check_experiment(
     count = num_classes if num_classes is not None else class_count(experiment.model)
     report = check_splits(
         [
-            split_of(name, opened[name]) if name in opened else open_split(name, tree, count)
+            split_of(name, opened[name].leaves()) if name in opened else open_split(name, tree, count)
             for name, tree in trees.items()
         ],
         console,
@@ -139,8 +138,7 @@ def check_before_training(
 
 def check_labels(dataset: Dataset, split: str, console: Console | None = None) -> None:
     """Raise UserError for the first thing that is wrong with the labels of an opened data set."""
-    surveyed = SplitSurvey(split, [DatasetSurvey.of(leaf) for leaf in dataset.leaves()])
-    stop_at_errors(check_splits([surveyed], console, images=False))
+    stop_at_errors(check_splits([SplitSurvey.of(split, dataset.leaves())], console, images=False))
 
 
 def stop_at_errors(report: CheckReport, ending: str = "") -> None:
@@ -148,18 +146,13 @@ def stop_at_errors(report: CheckReport, ending: str = "") -> None:
     if not report.errors:
         return
     first, *others = report.errors
-    lines = "; ".join(f"`{line}`" for line in data_lines(first.changes))
+    lines = "; ".join(f"`{line}`" for line in as_yaml(first.changes))
     if 0 < len(lines) < MOST_TEXT and "classes" not in first.changes:
         repair = f" Repair: {lines} in the data section."
     else:
         repair = f" {first.advice[0].upper()}{first.advice[1:]}." if first.advice else ""
     rest = f" And {len(others)} more {'finding' if len(others) == 1 else 'findings'}." if others else ""
     raise UserError(first.message.removesuffix(".") + "." + repair + rest + ending)
-
-
-def data_lines(changes: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Return changes as lines of YAML."""
-    return [f"{prefix}{key}: {one_line_yaml(value)}" for key, value in changes.items()]
 
 
 def folder_specs(root: Path) -> dict[str, dict[str, Any]]:

@@ -21,7 +21,7 @@ def summary(splits: Sequence[SplitSurvey]) -> str:
     """Images and sizes of each split, and a table of the shares of the classes."""
     lines = []
     for split in splits:
-        sizes = Counter(entry.seen.shape[:2] for entry in split.entries if entry.seen and entry.seen.shape)
+        sizes = Counter(entry.seen.shape[:2] for entry in split.entries if entry.seen.shape)
         shown = [f"{width}x{height}" for (height, width), _ in sizes.most_common(3)]
         more = f" and {len(sizes) - 3} other sizes" if len(sizes) > 3 else ""
         lines.append(", ".join([f"{split.name}: {len(split.entries)} images", *shown]) + more)
@@ -30,23 +30,20 @@ def summary(splits: Sequence[SplitSurvey]) -> str:
 
 def class_shares(splits: Sequence[SplitSurvey]) -> str:
     """A table: the share of each class in the pixels, and in how many images it is."""
-    tables = [(split.name, part) for split in splits for part in split.parts[:1] if part.classes]
-    if not tables:
+    described = [split for split in splits if split.parts and split.parts[0].classes]
+    if not described:
         return ""
+    classes = described[0].parts[0].classes
     table = Table()
     table.add_column("class")
-    columns = []
-    for name, _ in tables:
-        table.add_column(f"{name}: pixels", justify="right")
+    for split in described:
+        table.add_column(f"{split.name}: pixels", justify="right")
         table.add_column("images", justify="right")
-        split = next(split for split in splits if split.name == name)
-        columns.append(np.concatenate([pixels_by_class(part) for part in split.parts]))
-    for index, label in enumerate(tables[0][1].classes[:MOST_CLASSES]):
-        cells = []
-        for pixels in columns:
-            cells += [percent(pixels[:, index].sum(), pixels.sum()), str(int((pixels[:, index] > 0).sum()))]
-        table.add_row(f"{index} {label}", *cells)
+    columns = [np.concatenate([pixels_by_class(part) for part in split.parts]) for split in described]
+    for index, label in enumerate(classes[:MOST_CLASSES]):
+        cells = [(percent(pixels[:, index].sum(), pixels.sum()), (pixels[:, index] > 0).sum()) for pixels in columns]
+        table.add_row(f"{index} {label}", *(str(cell) for pair in cells for cell in pair))
     text = io.StringIO()
     Console(width=100, file=text).print(table)
-    hidden = len(tables[0][1].classes) - MOST_CLASSES
+    hidden = len(classes) - MOST_CLASSES
     return text.getvalue().rstrip() + (f"\n... and {hidden} more classes" if hidden > 0 else "")

@@ -17,12 +17,21 @@ from rich.progress import track
 
 from terrazzo.config.datasets import DataTree, FolderData, folders
 from terrazzo.data.build import agree_on_classes, open_folder
-from terrazzo.data.checks.cache import Facts, Key, Stamp, recall, remember, stamp
-from terrazzo.data.checks.facts import ImageFacts, LabelFacts, image_facts, stored_label_facts
+from terrazzo.data.checks.facts import (
+    Facts,
+    ImageFacts,
+    Key,
+    LabelFacts,
+    Stamp,
+    image_facts,
+    recall,
+    remember,
+    stamp,
+    stored_label_facts,
+)
 from terrazzo.data.checks.finding import Finding
 from terrazzo.data.dataset import SegmentationDataset
 from terrazzo.data.pairs import PairingError, suffixes
-from terrazzo.data.wrappers import Dataset
 from terrazzo.errors import UserError
 from terrazzo.transforms.labels import LabelMapping, value_counts
 from terrazzo.transforms.loading import LoadAnnotations
@@ -34,25 +43,21 @@ AT_ONCE = 256  # files read between two writes to the cache
 
 @dataclass
 class Entry:
-    """An image with its label, and the facts of both; None: not read."""
+    """An image with its label, and the facts of both, which are empty until they are read."""
 
     image: Path
     label: Path | None
-    seen: ImageFacts | None = None
-    marked: LabelFacts | None = None
+    seen: ImageFacts = field(default_factory=ImageFacts)
+    marked: LabelFacts = field(default_factory=LabelFacts)
 
 
 @dataclass
 class DatasetSurvey:
-    """A data set on disk with its files."""
+    """A data set on disk with its files, as a part of a split."""
 
+    split: str
     dataset: SegmentationDataset
     entries: list[Entry]
-
-    @classmethod
-    def of(cls, dataset: SegmentationDataset) -> DatasetSurvey:
-        """The survey of a data set before any file is read."""
-        return cls(dataset, [Entry(image, label) for image, label in dataset.pairs])
 
     @property
     def where(self) -> str:
@@ -88,8 +93,12 @@ class DatasetSurvey:
         files = list(files)
         if not files or len(files) > MOST_EXCLUDED or {entry.image for entry in self.entries} <= set(files):
             return {}
-        names = [name_below(self.dataset.root, path) for path in files]
-        return {"exclude": list(dict.fromkeys([*self.dataset.exclude, *names]))}
+        return excluding(self.dataset.data, files)
+
+    def finding(self, kind: str, message: str, *, files: Iterable[Path | None] = (), **more: Any) -> Finding:
+        """Return a finding on some files of the data set."""
+        named = tuple(path for path in files if path is not None)
+        return Finding(kind, self.split, message, files=named, where=self.where, **more)
 
 
 @dataclass
@@ -100,79 +109,72 @@ class SplitSurvey:
     parts: list[DatasetSurvey] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)  # on images and labels that do not belong together
 
+    @classmethod
+    def of(cls, name: str, datasets: Iterable[SegmentationDataset]) -> SplitSurvey:
+        """Return the survey of data sets before any file is read."""
+        different = dict.fromkeys(datasets)
+        return cls(name, [DatasetSurvey(name, one, [Entry(*pair) for pair in one.pairs]) for one in different])
+
     @property
     def entries(self) -> list[Entry]:
         return [entry for part in self.parts for entry in part.entries]
 
 
-def name_below(root: Path, path: Path) -> str:
-    """Return a file's path below a folder, as `exclude` takes it."""
-    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
+def excluding(data: FolderData, files: Iterable[Path]) -> dict[str, Any]:
+    """The change of a data section that skips files, named by their paths below its root."""
+    root = Path(data.data_root)
+    names = [(path.relative_to(root) if path.is_relative_to(root) else path).as_posix() for path in files]
+    return {"exclude": list(dict.fromkeys([*suffixes(data.exclude), *names]))}
 
 
 def open_split(name: str, tree: DataTree, num_classes: int | None) -> SplitSurvey:
     """Open the data sets of a split, reading no file. Raises UserError for mistakes in the config itself."""
-    split = SplitSurvey(name)
+    opened: list[SegmentationDataset] = []
+    findings: list[Finding] = []
     for data in folders(tree):
-        dataset = open_paired(split, data)
+        dataset = open_paired(name, data, findings)
         if dataset is not None:
             if num_classes is not None:
                 agree_on_classes(dataset, num_classes, f"{name}_dataloader")
-            add_dataset(split, dataset)
-    return split
+            opened.append(dataset)
+    return split_of(name, opened, findings)
 
 
-def split_of(name: str, dataset: Dataset) -> SplitSurvey:
-    """Return the survey of a split that is open, before any file is read."""
-    split = SplitSurvey(name)
-    for leaf in dict.fromkeys(dataset.leaves()):
-        add_dataset(split, leaf)
-    return split
-
-
-def add_dataset(split: SplitSurvey, dataset: SegmentationDataset) -> None:
-    """Add a data set to a split, with a finding on labels that belong to no image."""
-    part = DatasetSurvey.of(dataset)
-    split.parts.append(part)
-    unused = dataset.folders.unused_labels(dataset.exclude) if dataset.folders is not None else []
-    if unused and dataset.folders is not None:
-        listed = ", ".join(path.name for path in unused[:5])
-        split.findings.append(
-            Finding(
-                "unpaired",
-                "error",
-                split.name,
-                f"{len(unused)} labels in {dataset.folders.labels} have no image of the same name: {listed}; add the "
-                "images, or remove the labels",
-                files=tuple(unused),
-                where=part.where,
-                changes=part.without(unused),
+def split_of(name: str, datasets: Iterable[SegmentationDataset], findings: Iterable[Finding] = ()) -> SplitSurvey:
+    """Return the survey of data sets that are open, with findings on labels that belong to no image."""
+    split = SplitSurvey.of(name, datasets)
+    split.findings += findings
+    for part in split.parts:
+        pairing = part.dataset.folders
+        unused = pairing.unused_labels(pairing.candidates()) if pairing is not None else []
+        if unused and pairing is not None:
+            message = (
+                f"{len(unused)} labels in {pairing.labels} have no image of the same name: "
+                f"{', '.join(path.name for path in unused[:5])}; add the images, or remove the labels"
             )
-        )
+            split.findings.append(part.finding("unpaired", message, files=unused, changes=part.without(unused)))
+    return split
 
 
-def open_paired(split: SplitSurvey, data: FolderData) -> SegmentationDataset | None:
+def open_paired(split: str, data: FolderData, findings: list[Finding]) -> SegmentationDataset | None:
     """Open a data set without the images that have no label; these, and a folder that is empty, become findings."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*no image of the same name")
         try:
             return open_folder(data)
         except PairingError as problem:
-            names = [name_below(Path(data.data_root), path) for path in problem.files]
-            excluded = [*suffixes(data.exclude), *names]
-            rest = open_paired(SplitSurvey(split.name), replace(data, exclude=excluded)) if problem.files else None
-            split.findings.append(
-                Finding(
-                    problem.kind,
-                    "error",
-                    split.name,
-                    str(problem),
-                    "correct the folders and names in the config, or add the files",
-                    files=problem.files,
-                    where=data.where,
-                    changes={"exclude": excluded} if rest is not None and len(names) <= MOST_EXCLUDED else {},
-                )
+            changes = excluding(data, problem.files)
+            rest = open_paired(split, replace(data, **changes), []) if problem.files else None
+            helps = rest is not None and len(problem.files) <= MOST_EXCLUDED
+            found = Finding(
+                problem.kind,
+                split,
+                str(problem),
+                files=problem.files,
+                where=data.where,
+                changes=changes if helps else {},
             )
+            findings.append(found)
             return rest
 
 
@@ -220,26 +222,23 @@ class Task:
 def read_all(splits: Sequence[SplitSurvey], *, images: bool = True, console: Console | None = None) -> None:
     """Read the files of all entries, except those that have not changed since they were last read."""
     tasks: dict[Key, Task] = {}
-    uses: list[tuple[Entry, Key | None, Key | None]] = []
+    uses: list[tuple[Entry, str, Key]] = []
     for part in (part for split in splits for part in split.parts):
         image_step = unbound(part.dataset.image_reader)
         for index, entry in enumerate(part.entries):
-            image_key = label_key = None
             if images:
-                image_key = (entry.image, f"[{image_step}]")
-                tasks.setdefault(image_key, Task(read_image_facts, part.dataset, index, is_ours(image_step)))
+                key = (entry.image, f"[{image_step}]")
+                tasks.setdefault(key, Task(read_image_facts, part.dataset, index, is_ours(image_step)))
+                uses.append((entry, "seen", key))
             if entry.label is not None:
                 label_step = unbound(part.dataset.label_reader(entry.label))
-                label_key = (entry.label, f"label: {label_reading(part.dataset, label_step)}")
-                tasks.setdefault(label_key, Task(read_label_facts, part.dataset, index, is_ours(label_step)))
-            uses.append((entry, image_key, label_key))
+                key = (entry.label, f"label: {label_reading(part.dataset, label_step)}")
+                tasks.setdefault(key, Task(read_label_facts, part.dataset, index, is_ours(label_step)))
+                uses.append((entry, "marked", key))
     known = recall([key for key, task in tasks.items() if task.kept])
     known |= run_tasks({key: task for key, task in tasks.items() if key not in known}, console)
-    for entry, image_key, label_key in uses:
-        if image_key is not None:
-            entry.seen = known[image_key]  # type: ignore[assignment]
-        if label_key is not None:
-            entry.marked = known[label_key]  # type: ignore[assignment]
+    for entry, name, key in uses:
+        setattr(entry, name, known[key])
 
 
 def is_ours(step: Any) -> bool:
@@ -273,16 +272,9 @@ def run_tasks(tasks: Mapping[Key, Task], console: Console | None) -> dict[Key, F
             remember({key: result for key, result in read.items() if tasks[key].kept})
             found.update({key: facts for key, (_, facts) in read.items()})
 
-    bar = track(
-        in_turn(),
-        "checking files",
-        total=len(keys),
-        console=console,
-        transient=True,
-        disable=console is None or not console.is_terminal,
-    )
+    hidden = console is None or not console.is_terminal
     try:
-        for _ in bar:
+        for _ in track(in_turn(), "checking files", len(keys), console=console, transient=True, disable=hidden):
             pass
     finally:
         pool.shutdown(cancel_futures=True)

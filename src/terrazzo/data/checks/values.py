@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from terrazzo.data.checks.finding import Finding, percent, some, such_as
+from terrazzo.data.checks.finding import Finding, percent, such_as
 from terrazzo.data.checks.survey import DatasetSurvey, SplitSurvey
+from terrazzo.errors import some
 
 IGNORED = 255
 MOST_VALUES = 32  # outside the classes that a repair ignores; more are not a few stray labels
@@ -39,12 +40,16 @@ class Values:
         """Stored values that become neither a class nor 255."""
         return sorted(v for v, new in self.mapped.items() if self.classes and self.classes <= new != IGNORED)
 
-    def counted(self) -> int:
-        """Pixels that are of a class."""
-        return sum(count for value, count in self.stored.items() if self.mapped[value] != IGNORED)
+    def pixels_of(self, values: Iterable[int]) -> int:
+        return sum(self.stored[value] for value in values)
 
-    def files_with(self, values: list[int]) -> tuple[Path, ...]:
+    def files_with(self, values: Iterable[int]) -> tuple[Path, ...]:
         return tuple(dict.fromkeys(path for value in values for path in self.files[value]))
+
+    def finding(self, kind: str, text: str, values: Sequence[int], files: Sequence[Path], **changes: Any) -> Finding:
+        """Return a finding on values, with changes of the settings that map them."""
+        located = {self.part.key_of(key): value for key, value in changes.items()}
+        return self.part.finding(kind, text, files=files, values=tuple(values), changes=located)
 
 
 def gather(part: DatasetSurvey) -> Values:
@@ -53,7 +58,7 @@ def gather(part: DatasetSurvey) -> Values:
     files: dict[int, list[Path]] = {}
     sets: list[tuple[Path, Set[int]]] = []
     for entry in part.entries:
-        if entry.label is None or entry.marked is None or entry.marked.lossy or not entry.marked.counts:
+        if entry.label is None or entry.marked.lossy or not entry.marked.counts:
             continue
         stored.update(entry.marked.counts)
         sets.append((entry.label, entry.marked.counts.keys()))
@@ -69,20 +74,15 @@ def value_findings(split: SplitSurvey, in_use: Set[int]) -> Iterator[Finding]:
         values = gather(part)
         if not values.stored:
             continue
-        explained = (
-            binary_255(split, values)
-            or needless_reduce(split, values, in_use)
-            or shifted(split, values)
-            or smoothed(split, values)
-        )
-        found = explained or outside_classes(split, values)
+        explained = binary_255(values) or needless_reduce(values, in_use) or shifted(values) or smoothed(values)
+        found = explained or outside_classes(values)
         if found is not None:
             yield found
         if explained is None:
-            yield from ignored(split, values)
+            yield from ignored(values)
 
 
-def binary_255(split: SplitSurvey, values: Values) -> Finding | None:
+def binary_255(values: Values) -> Finding | None:
     """Masks of 0 and 255 where there are two classes; some of the files may have 0 and 1."""
     white = [path for path, inside in values.sets if IGNORED in inside]
     mixed = any({1, IGNORED} <= inside for _, inside in values.sets)
@@ -91,19 +91,15 @@ def binary_255(split: SplitSurvey, values: Values) -> Finding | None:
     if 0 not in values.stored or values.mapped[IGNORED] != IGNORED:
         return None
     foreground = f"class '{values.part.classes[1]}'" if values.classes else "the second class"
-    return finding(
-        split,
-        values,
-        "binary-255",
-        f"the {split.name} labels hold 0 and 255 ({such_as(white)[3:]}), and 255 means 'ignored': {foreground} would "
-        f"never be learnt from them ({percent(values.stored[IGNORED], values.pixels)} of the pixels)",
-        [0, IGNORED],
-        white,
-        label_map={**(values.part.mapping.label_map or {}), IGNORED: 1},
+    text = (
+        f"the {values.part.split} labels hold 0 and 255 ({such_as(white)}), and 255 means 'ignored': {foreground} "
+        f"would never be learnt from them ({percent(values.stored[IGNORED], values.pixels)} of the pixels)"
     )
+    label_map = {**(values.part.mapping.label_map or {}), IGNORED: 1}
+    return values.finding("binary-255", text, [0, IGNORED], white, label_map=label_map)
 
 
-def needless_reduce(split: SplitSurvey, values: Values, in_use: Set[int]) -> Finding | None:
+def needless_reduce(values: Values, in_use: Set[int]) -> Finding | None:
     """reduce_zero_label where 0 is a class: nearly all of 0 to K-1 are in use, and nothing is left for the last one."""
     size = values.classes
     if not size or not values.part.mapping.reduce_zero_label or 0 not in values.stored:
@@ -111,131 +107,97 @@ def needless_reduce(split: SplitSurvey, values: Values, in_use: Set[int]) -> Fin
     used = {value for value in in_use if value != IGNORED}
     if max(used) != size - 1 or len(used) < 0.8 * size or values.part.mapping.label_map:
         return None
-    return finding(
-        split,
-        values,
-        "needless-reduce-zero-label",
+    text = (
         f"reduce_zero_label is on, but the labels hold 0 to {size - 1}, all of the {size} classes: label 0 "
         f"('{values.part.classes[0]}', {percent(values.stored[0], values.pixels)} of the pixels) would be ignored, "
-        f"every other label taken for the class before it, and nothing left for '{values.part.classes[-1]}'",
-        [0],
-        values.files[0],
-        reduce_zero_label=False,
+        f"every other label taken for the class before it, and nothing left for '{values.part.classes[-1]}'"
     )
+    return values.finding("needless-reduce-zero-label", text, [0], values.files[0], reduce_zero_label=False)
 
 
-def shifted(split: SplitSurvey, values: Values) -> Finding | None:
+def shifted(values: Values) -> Finding | None:
     """Values 1 to K for K classes, or (where the number of classes is not known) no label 0."""
     new = {value for value in values.mapped.values() if value != IGNORED}
     size = values.classes or max(new, default=0)
     if not new or min(new) == 0 or max(new) != size or (min(new) > 1 and not values.classes):
         return None
-    mapping = values.part.mapping
+    mapping, files = values.part.mapping, values.files_with(values.mapped)
     plain = not mapping.reduce_zero_label and not mapping.label_map
     changes = {"reduce_zero_label": True} if plain else {}
     last = f", {size} is outside the {size} classes 0-{size - 1}" if values.classes else ""
-    return finding(
-        split,
-        values,
-        "shifted-labels",
-        f"the {split.name} labels are shifted by one: they hold {some(sorted(new), 8)}, but never 0{last} "
-        f"({such_as(values.files_with(list(values.mapped)))[3:]}). reduce_zero_label takes one off each",
-        sorted(values.stored),
-        values.files_with(list(values.mapped)),
-        "set reduce_zero_label (or label_map) so that the first class is 0",
-        **changes,
+    text = (
+        f"the {values.part.split} labels are shifted by one: they hold {some(sorted(new), 8)}, but never 0{last} "
+        f"({such_as(files)}). reduce_zero_label takes one off each"
     )
+    return values.finding("shifted-labels", text, sorted(values.stored), files, **changes)
 
 
-def smoothed(split: SplitSurvey, values: Values) -> Finding | None:
+def smoothed(values: Values) -> Finding | None:
     """Many values outside the classes on few pixels, as JPEG or smooth resizing makes them."""
     outside = values.outside()
-    pixels = sum(values.stored[value] for value in outside)
+    pixels = values.pixels_of(outside)
     if len(outside) < max(MANY_VALUES, values.classes) or max(outside) > 255 or pixels > FEW_PIXELS * values.pixels:
         return None
     files = values.files_with(outside)
-    return finding(
-        split,
-        values,
-        "jpeg-mask",
-        f"labels with {len(outside)} values between and beyond the {values.classes} classes, such as "
-        f"{some(outside)} ({percent(pixels, values.pixels)} of the pixels, {such_as(files)}): the masks were saved as "
-        "JPEG once, or resized smoothly, which changes values; save labels as PNG and resize them by nearest neighbour",
-        outside,
-        files,
-        "export the labels again, without compression and smoothing",
+    text = (
+        f"labels with {len(outside)} values between and beyond the {values.classes} classes, such as {some(outside)} "
+        f"({percent(pixels, values.pixels)} of the pixels, in {such_as(files)}): the masks were saved as JPEG once, or "
+        "resized smoothly, which changes values; save labels as PNG and resize them by nearest neighbour"
     )
+    return values.finding("jpeg-mask", text, outside, files)
 
 
-def outside_classes(split: SplitSurvey, values: Values) -> Finding | None:
+def outside_classes(values: Values) -> Finding | None:
     outside = values.outside()
     if not outside:
         return None
-    files, size, first = values.files_with(outside), values.classes, outside[0]
-    pixels = sum(values.stored[value] for value in outside)
+
+    # the labels concerned
+    files, size, first, mapping = values.files_with(outside), values.classes, outside[0], values.part.mapping
+    pixels = values.pixels_of(outside)
     if len(files) == 1:
-        part = next(e for e in values.part.entries if e.label == files[0])
-        assert part.marked is not None
-        share = percent(pixels, sum(part.marked.counts.values())) + " of its pixels"
+        marked = next(entry.marked for entry in values.part.entries if entry.label == files[0])
+        share = percent(pixels, sum(marked.counts.values())) + " of its pixels"
         subject = f"{files[0]} has"
     else:
         share = percent(pixels, values.pixels) + " of all pixels"
         subject = f"{len(files)} labels, such as {files[0]}, have"
-    changes: dict[str, Any] = {"ignore": sorted({*values.part.mapping.ignore, *outside})}
+
+    # the repair, and a guess at the cause
+    changes: dict[str, Any] = {"ignore": sorted({*mapping.ignore, *outside})}
     hint = ""
     ranked = sorted(values.stored)
-    if len(ranked) == size and not values.part.mapping.label_map and values.stored[first] > 0.01 * values.pixels:
+    if len(ranked) == size and not mapping.label_map and values.stored[first] > 0.01 * values.pixels:
         changes = {"label_map": {value: index for index, value in enumerate(ranked) if value != index}}
     elif len(outside) > MOST_VALUES:
         wrong = set(files)
         changes = values.part.without(entry.image for entry in values.part.entries if entry.label in wrong)
         hint = "; so many values may be numbers of single things, or of another data set's classes"
-    elif outside == [size] and not values.part.mapping.reduce_zero_label:
+    elif outside == [size] and not mapping.reduce_zero_label:
         hint = f"; 0 to {size} are {size + 1} values: if 0 means 'no class', set `reduce_zero_label: true`"
-    return finding(
-        split,
-        values,
-        "value-outside-classes",
+    text = (
         f"{subject} label values outside the {size} classes 0-{size - 1}: {some(outside, 8)} ({share}). Map them with "
-        f"`label_map: {{{first}: CLASS}}`, skip them with `ignore: [{first}]`, or add the missing classes{hint}",
-        outside,
-        files,
-        "map them with label_map, or make the labels again",
-        **changes,
+        f"`label_map: {{{first}: CLASS}}`, skip them with `ignore: [{first}]`, or add the missing classes{hint}"
     )
+    return values.finding("value-outside-classes", text, outside, files, **changes)
 
 
-def ignored(split: SplitSurvey, values: Values) -> Iterator[Finding]:
+def ignored(values: Values) -> Iterator[Finding]:
     """A split, or many of its pixels or files, where nothing counts."""
-    counted = values.counted()
+    lost = sorted(value for value, new in values.mapped.items() if new == IGNORED)
+    counted = values.pixels - values.pixels_of(lost)
     blank = [path for path, inside in values.sets if all(values.mapped[value] == IGNORED for value in inside)]
     if not counted:
-        yield finding(
-            split,
-            values,
-            "all-ignored",
-            f"every pixel of the {split.name} labels is ignored ({such_as(blank)[3:]}; stored values "
-            f"{some(sorted(values.stored), 8)}): look at reduce_zero_label, label_map and ignore",
-            sorted(values.stored),
-            blank,
-            **give_meaning(values),
+        text = (
+            f"every pixel of the {values.part.split} labels is ignored ({such_as(blank)}; stored values "
+            f"{some(lost, 8)}): look at reduce_zero_label, label_map and ignore"
         )
+        yield values.finding("all-ignored", text, lost, blank, **give_meaning(values))
     elif counted < 0.5 * values.pixels or len(blank) > 0.1 * len(values.sets):
         share = percent(values.pixels - counted, values.pixels)
-        text = f"{share} of the pixels of the {split.name} labels are ignored"
-        if blank:
-            text += f", and all pixels {such_as(blank)}"
-        lost = sorted(value for value, new in values.mapped.items() if new == IGNORED)
-        yield Finding(
-            "mostly-ignored",
-            "advice",
-            split.name,
-            text,
-            "look at reduce_zero_label, label_map and ignore, or add labels",
-            values=tuple(lost),
-            files=tuple(blank),
-            where=values.part.where,
-        )
+        files = f", and all pixels in {such_as(blank)}" if blank else ""
+        text = f"{share} of the pixels of the {values.part.split} labels are ignored{files}"
+        yield values.finding("mostly-ignored", text, lost, blank)
 
 
 def give_meaning(values: Values) -> dict[str, Any]:
@@ -244,35 +206,9 @@ def give_meaning(values: Values) -> dict[str, Any]:
     real = {value for value in values.stored if value != IGNORED}
     if not real or max(real) >= values.classes:
         return {}
-    changes: dict[str, Any] = {}
-    if mapping.reduce_zero_label:
-        changes["reduce_zero_label"] = False
-    if mapping.ignore:
-        changes["ignore"] = [value for value in mapping.ignore if value not in real]
-    if mapping.label_map:
-        changes["label_map"] = {}
-    return changes
-
-
-def finding(
-    split: SplitSurvey,
-    values: Values,
-    kind: str,
-    text: str,
-    which: list[int],
-    files: Any,
-    advice: str = "",
-    **changes: Any,
-) -> Finding:
-    """An error in the values of a part."""
-    return Finding(
-        kind,
-        "error",
-        split.name,
-        text,
-        advice,
-        values=tuple(which),
-        files=tuple(files),
-        where=values.part.where,
-        changes={values.part.key_of(key): value for key, value in changes.items()},
+    kept = [value for value in mapping.ignore if value not in real]
+    return (
+        ({"reduce_zero_label": False} if mapping.reduce_zero_label else {})
+        | ({"ignore": kept} if mapping.ignore else {})
+        | ({"label_map": {}} if mapping.label_map else {})
     )

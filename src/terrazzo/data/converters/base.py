@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from terrazzo.data.converters.raw import Missing, Raw
+from terrazzo.errors import some
 from terrazzo.registry import Registry
 
 CONVERTERS = Registry("converter", "terrazzo.data.converters")
@@ -42,17 +43,25 @@ Plan = Callable[[Raw, Options], list[Job]]
 class Converter:
     """The published form of a data set and the plan of its conversion.
 
-    `needs` describes the contents of RAW, packed or unpacked; `splits` are those of the declaration `dataset` that are
-    written, `optional` those that may be absent without a note.
+    `needs` describes the contents of RAW, packed or unpacked, and `example` names one of its images; `splits` are those
+    of the declaration `dataset` that are written, `optional` those that may be absent without a note.
     """
 
     name: str
     dataset: str
     needs: str
     plan: Plan
+    example: str = ""
     splits: Sequence[str] = ("train", "val")
     optional: Sequence[str] = ()
     options: Options = field(default_factory=Options)
+
+    def jobs(self, raw: Raw, options: Options) -> list[Job]:
+        """The jobs for the files that RAW shows. Raises Missing where some are not there."""
+        jobs = self.plan(raw, options)
+        if not jobs:
+            raise Missing(f"there are no images such as {self.example}")
+        return jobs
 
 
 def converter(name: str, dataset: str, needs: str, **more: Any) -> Callable[[Plan], Plan]:
@@ -94,12 +103,20 @@ def by_stem(paths: Iterable[Path], *endings: str) -> dict[str, Path]:
     return found
 
 
+def chosen(files: Mapping[str, Path], names: Iterable[str], what: str) -> dict[str, Path]:
+    """The files of these names. Raises Missing for names without one."""
+    names = list(names)
+    absent = [name for name in names if name not in files]
+    if absent:
+        raise Missing(f"{len(absent)} {what} images are missing, such as {absent[0]}")
+    return {name: files[name] for name in names}
+
+
 def matched(images: Mapping[str, Path], labels: Mapping[str, Path], what: str) -> list[tuple[str, Path, Path]]:
     """(name, image, label) of every image. Raises Missing if there are no images or some have no label."""
     if not images:
         raise Missing(f"there are no {what} images")
     absent = [name for name in images if name not in labels]
     if absent:
-        listed = ", ".join(absent[:5]) + (", ..." if len(absent) > 5 else "")
-        raise Missing(f"{len(absent)} of {len(images)} {what} images have no label: {listed}")
+        raise Missing(f"{len(absent)} of {len(images)} {what} images have no label: {some(absent)}")
     return [(name, images[name], labels[name]) for name in sorted(images)]

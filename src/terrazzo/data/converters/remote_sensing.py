@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from terrazzo.data.converters.arrays import Box, binary, cut, indices_of, picture, size_of, windows
 from terrazzo.data.converters.base import Job, Options, by_stem, converter, copy, matched
-from terrazzo.data.converters.raw import Missing, Raw
+from terrazzo.data.converters.raw import Raw
 from terrazzo.data.spec import dataset_spec
 
 POTSDAM_VAL = {
@@ -23,21 +23,16 @@ VAIHINGEN_TRAIN = {f"area{number}" for number in (1, 3, 5, 7, 11, 13, 15, 17, 21
 LABEL_FOLDERS = ("gts", "ground_truth")  # in which Vaihingen's masks have the names of the images
 
 
-def image_tiles(path: Path, boxes: list[Box], least: int = 0) -> Iterator[np.ndarray]:
-    """Tiles of an image in colour."""
-    return cut(picture(path), boxes, least)
-
-
-def binary_tiles(path: Path, boxes: list[Box]) -> Iterator[np.ndarray]:
-    """Tiles of a mask of two classes."""
-    return cut(binary(path), boxes)
-
-
-def colour_tiles(
-    path: Path, dataset: str, boxes: list[Box], first: int, other: int, least: int = 0
+def tiles(
+    read: Callable[[Path], np.ndarray], path: Path, boxes: list[Box], least: int = 0, fill: int = 0
 ) -> Iterator[np.ndarray]:
-    """Tiles of a mask in the colours of a data set's palette, as indices from `first`; other colours are `other`."""
-    return cut(indices_of(picture(path), dataset_spec(dataset).palette, other, first), boxes, least, fill=255)
+    """The tiles of an image or mask, those smaller than `least` padded with `fill`."""
+    return cut(read(path), boxes, least, fill)
+
+
+def classes_of(dataset: str, first: int, other: int, path: Path) -> np.ndarray:
+    """A mask in the colours of a data set's palette, as indices from `first`; other colours are `other`."""
+    return indices_of(picture(path), dataset_spec(dataset).palette, other, first)
 
 
 def corners(box: Box) -> str:
@@ -48,14 +43,13 @@ def corners(box: Box) -> str:
 
 def isprs(dataset: str, val: set[str], images: dict[str, Path], labels: dict[str, Path], options: Options) -> list[Job]:
     """Large images and masks of ISPRS cut into tiles; label 0 is for the margins between the classes."""
-    jobs = []
+    jobs, classes = [], partial(classes_of, dataset, 1, 0)
     for name, image, label in matched(images, labels, dataset):
         split = "val" if name in val else "train"
         boxes = windows(*size_of(image), options.tile, options.stride)
-        tiles = [f"{split}/{name}_{corners(box)}.png" for box in boxes]
-        jobs.append(Job(tuple(f"img_dir/{tile}" for tile in tiles), partial(image_tiles, image, boxes)))
-        masks = partial(colour_tiles, label, dataset, boxes, 1, 0)
-        jobs.append(Job(tuple(f"ann_dir/{tile}" for tile in tiles), masks))
+        for folder, read, path in (("img_dir", picture, image), ("ann_dir", classes, label)):
+            outputs = tuple(f"{folder}/{split}/{name}_{corners(box)}.png" for box in boxes)
+            jobs.append(Job(outputs, partial(tiles, read, path, boxes)))
     return jobs
 
 
@@ -102,6 +96,7 @@ def vaihingen(raw: Raw, options: Options) -> list[Job]:
     "isaid",
     "iSAIDDataset",
     "DOTA's images and iSAID's Semantic_masks in train/, val/ (and test/)",
+    example="train/images/P0000.png",
     splits=("train", "val", "test"),
     optional=("test",),
     options=Options(896, 512),
@@ -116,16 +111,14 @@ def isaid(raw: Raw, options: Options) -> list[Job]:
             matched(images, labels, split)
         for name, image in sorted(images.items()):
             boxes = windows(*size_of(image), options.tile, options.stride)
-            tiles = [
-                f"{split}/{name}_{box[0]}_{box[0] + options.tile}_{box[1]}_{box[1] + options.tile}" for box in boxes
-            ]
-            cut_image = partial(image_tiles, image, boxes, options.tile)
-            jobs.append(Job(tuple(f"img_dir/{tile}.png" for tile in tiles), cut_image))
+            edge = options.tile
+            names = [f"{split}/{name}_{top}_{top + edge}_{left}_{left + edge}" for top, left, *_ in boxes]
+            outputs = tuple(f"img_dir/{tile}.png" for tile in names)
+            jobs.append(Job(outputs, partial(tiles, picture, image, boxes, edge)))
             if split != "test":
-                masks = partial(colour_tiles, labels[name], "iSAIDDataset", boxes, 0, 255, options.tile)
-                jobs.append(Job(tuple(f"ann_dir/{tile}_instance_color_RGB.png" for tile in tiles), masks))
-    if not jobs:
-        raise Missing("there are no images such as train/images/P0000.png")
+                classes = partial(classes_of, "iSAIDDataset", 0, 255)
+                outputs = tuple(f"ann_dir/{tile}_instance_color_RGB.png" for tile in names)
+                jobs.append(Job(outputs, partial(tiles, classes, labels[name], boxes, edge, 255)))
     return jobs
 
 
@@ -133,6 +126,7 @@ def isaid(raw: Raw, options: Options) -> list[Job]:
     "levircd",
     "LEVIRCDDataset",
     "train.zip, val.zip and test.zip of LEVIR-CD, each with A/, B/ and label/",
+    example="train/A/train_1.png",
     splits=("train", "val", "test"),
     options=Options(256, 256),
 )
@@ -148,15 +142,9 @@ def levircd(raw: Raw, options: Options) -> list[Job]:
         matched(before, after, f"{split}/A")
         for name, image, label in matched(before, labels, f"{split}/A"):
             boxes = windows(*size_of(image), options.tile, options.stride)
-            for folder, cutter, path in (
-                ("A", image_tiles, image),
-                ("B", image_tiles, after[name]),
-                ("label", binary_tiles, label),
-            ):
-                tiles = tuple(f"{split}/{folder}/{name}_{corners(box)}.png" for box in boxes)
-                jobs.append(Job(tiles, partial(cutter, path, boxes)))
-    if not jobs:
-        raise Missing("there are no images such as train/A/train_1.png")
+            for folder, read, path in (("A", picture, image), ("B", picture, after[name]), ("label", binary, label)):
+                outputs = tuple(f"{split}/{folder}/{name}_{corners(box)}.png" for box in boxes)
+                jobs.append(Job(outputs, partial(tiles, read, path, boxes)))
     return jobs
 
 
@@ -164,6 +152,7 @@ def levircd(raw: Raw, options: Options) -> list[Job]:
     "loveda",
     "LoveDADataset",
     "Train.zip, Val.zip (and Test.zip) of LoveDA",
+    example="Train/Urban/images_png/1366.png",
     splits=("train", "val", "test"),
     optional=("test",),
 )
@@ -177,6 +166,4 @@ def loveda(raw: Raw, options: Options) -> list[Job]:
             matched(images, labels, split)
         jobs += [copy(f"img_dir/{split}/{name}.png", path) for name, path in images.items()]
         jobs += [copy(f"ann_dir/{split}/{name}.png", labels[name]) for name in images if name in labels]
-    if not jobs:
-        raise Missing("there are no images such as Train/Urban/images_png/1366.png")
     return jobs

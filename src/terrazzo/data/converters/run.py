@@ -10,6 +10,7 @@ import signal
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from rich.progress import track
 from terrazzo.data.build import build_dataset
 from terrazzo.data.converters.base import CONVERTERS, Converter, Job, Options
 from terrazzo.data.converters.raw import Missing, Raw
-from terrazzo.data.spec import DatasetSpec, dataset_spec
+from terrazzo.data.spec import dataset_spec
 from terrazzo.errors import UserError
 from terrazzo.system.files import write_atomically, write_whole
 
@@ -65,13 +66,16 @@ def convert(
     # plan, and refuse to mix with what other settings have written
     target.mkdir(parents=True, exist_ok=True)
     check_record(target, converter, options)
-    jobs, files = make_plan(converter, options, Raw(source, target / SCRATCH), console)
+    files = Raw(source, target / SCRATCH)
+    jobs = make_plan(converter, options, files, console)
     check_outputs(jobs, target, source)
     write_whole(target / RECORD, record(converter, options))
 
     # convert what is missing
     waiting = [job for job in jobs if job.renew or not all((target / output).exists() for output in job.outputs)]
-    failures = run_all(waiting, target, files.scratch, link, workers, console)
+    work = results(waiting, target, files.scratch, link, min(workers or os.cpu_count() or 1, len(waiting)))
+    steps = track(work, "converting", len(waiting), console=console, disable=console is None, transient=True)
+    failures = [message for message in steps if message]
     if failures:
         listed = "\n  ".join(failures[:5]) + ("\n  ..." if len(failures) > 5 else "")
         raise UserError(
@@ -112,35 +116,27 @@ def record(converter: Converter, options: Options) -> str:
     return json.dumps({"converter": converter.name, **asdict(options)})
 
 
-def make_plan(converter: Converter, options: Options, raw: Raw, console: Console | None) -> tuple[list[Job], Raw]:
+def make_plan(converter: Converter, options: Options, raw: Raw, console: Console | None) -> list[Job]:
     """The jobs for the loose files of RAW, and for those of its archives where the loose ones do not suffice."""
     try:
-        jobs = converter.plan(raw, options)
-        if not raw.archives() or not missing_splits(converter, jobs):
-            return jobs, raw
-    except Missing as missing:
-        if not raw.archives():
-            raise Missing(f"{raw.root}: {missing}. It should hold {converter.needs}") from None
-    if console is not None:
-        console.print(f"unpacking {len(raw.archives())} archives into {raw.scratch}", highlight=False)
-    raw.unpack()
-    try:
-        return converter.plan(raw, options), raw
+        if raw.archives():
+            with suppress(Missing):
+                jobs = converter.jobs(raw, options)
+                if not missing_splits(converter, jobs):
+                    return jobs
+            if console is not None:
+                console.print(f"unpacking {len(raw.archives())} archives into {raw.scratch}", highlight=False)
+            raw.unpack()
+        return converter.jobs(raw, options)
     except Missing as missing:
         raise Missing(f"{raw.root}: {missing}. It should hold {converter.needs}") from None
-
-
-def image_folder(spec: DatasetSpec, split: str) -> str:
-    """The folder of a split's images below the data set's root."""
-    return spec.layout[split]["data_prefix"]["img_path"]
 
 
 def missing_splits(converter: Converter, jobs: list[Job]) -> list[str]:
     """The splits that are not optional and of which the jobs write no images."""
     spec = dataset_spec(converter.dataset)
-    folders = {str(Path(output).parent) for job in jobs for output in job.outputs}
-    wanted = [split for split in converter.splits if split not in converter.optional]
-    return [split for split in wanted if not any(f"{f}/".startswith(f"{image_folder(spec, split)}/") for f in folders)]
+    wanted = {split: spec.layout[split]["data_prefix"]["img_path"] for split in converter.splits}
+    return [split for split, folder in wanted.items() if split not in converter.optional and not count(jobs, folder)]
 
 
 def check_outputs(jobs: list[Job], target: Path, source: Path) -> None:
@@ -152,23 +148,13 @@ def check_outputs(jobs: list[Job], target: Path, source: Path) -> None:
         raise UserError(f"{inside[0]} would be written into {source}, which is only read: choose another folder")
 
 
-def run_all(
-    jobs: list[Job], target: Path, scratch: Path, link: bool, workers: int | None, console: Console | None
-) -> list[str]:
-    """Run the jobs and return the messages of those that failed."""
-    count = min(workers or os.cpu_count() or 1, len(jobs))
-    work = results(jobs, target, scratch, link, count)
-    steps = track(work, "converting", total=len(jobs), console=console, disable=console is None, transient=True)
-    return [message for message in steps if message]
-
-
-def results(jobs: list[Job], target: Path, scratch: Path, link: bool, count: int) -> Iterator[str]:
-    """The result of each job, run in `count` processes, in the order of completion."""
-    if count <= 1:
+def results(jobs: list[Job], target: Path, scratch: Path, link: bool, processes: int) -> Iterator[str]:
+    """The result of each job, in the order of completion."""
+    if processes <= 1:
         yield from (run_job(job, target, scratch, link) for job in jobs)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(count, mp_context=context, initializer=start_worker) as pool:
+    with ProcessPoolExecutor(processes, mp_context=context, initializer=start_worker) as pool:
         futures = [pool.submit(run_job, job, target, scratch, link) for job in jobs]
         try:
             for future in as_completed(futures):
@@ -245,7 +231,7 @@ def verify(converter: Converter, options: Options, target: Path, jobs: list[Job]
             section["data_prefix"] = {key: value for key, value in folders.items() if key != "seg_map_path"}
             notes.append(f"{split}: images without labels")
         images[split] = len(build_dataset(section))
-        planned = count_images(jobs, folders["img_path"])
+        planned = count(jobs, folders["img_path"])
         if not section.get("ann_file") and images[split] != planned:
             raise UserError(
                 f"{target / folders['img_path']} holds {images[split]} images, but RAW gives {planned}: "
@@ -257,6 +243,6 @@ def verify(converter: Converter, options: Options, target: Path, jobs: list[Job]
     return images, notes
 
 
-def count_images(jobs: Iterable[Job], folder: str) -> int:
+def count(jobs: Iterable[Job], folder: str) -> int:
     """The number of files that the jobs write below a folder."""
     return sum(output.startswith(f"{folder}/") for job in jobs for output in job.outputs)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from terrazzo.data.converters.arrays import matlab
-from terrazzo.data.converters.base import Job, Options, by_stem, converter, copy, make, matched, text
+from terrazzo.data.converters.base import Job, Options, by_stem, chosen, converter, copy, make, matched, text
 from terrazzo.data.converters.raw import Missing, Raw
 from terrazzo.errors import UserError
 from terrazzo.transforms.formats.raster import run_lengths
@@ -67,10 +67,7 @@ def context_jobs(images: dict[str, Path], labels: dict[str, Job], splits: dict[s
     """The jobs for images, labels and lists of the splits."""
     jobs = []
     for split, names in splits.items():
-        absent = [name for name in names if name not in images]
-        if absent:
-            raise Missing(f"{len(absent)} {split} images are not in JPEGImages, such as {absent[0]}.jpg")
-        jobs += [copy(f"JPEGImages/{name}.jpg", images[name]) for name in names]
+        jobs += [copy(f"JPEGImages/{name}.jpg", path) for name, path in chosen(images, names, split).items()]
         jobs += [labels[name] for name in names]
         jobs.append(text(f"ImageSets/SegmentationContext/{split}.txt", names))
     return jobs
@@ -135,9 +132,6 @@ def voc_aug(raw: Raw, options: Options) -> list[Job]:
     splits["aug"] = sorted(name for name in mats if name not in used)
     jobs += [make(f"SegmentationClassAug/{name}.png", sbd_label, mats[name]) for name in splits["aug"]]
     for split, names in splits.items():
-        absent = [name for name in names if name not in images]
-        if absent:
-            raise Missing(f"{len(absent)} {split} images are not in JPEGImages, such as {absent[0]}.jpg")
-        jobs += [copy(f"JPEGImages/{name}.jpg", images[name]) for name in names]
+        jobs += [copy(f"JPEGImages/{name}.jpg", path) for name, path in chosen(images, names, split).items()]
         jobs.append(text(f"ImageSets/Segmentation/{split}.txt", names))
     return jobs

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from terrazzo.data.spec import Listing, Source, declare
+from terrazzo.data.spec import Listing, Source, declare, endings
 from terrazzo.errors import UserError
 
 
@@ -38,10 +38,7 @@ def read_dataset_json(source: Source) -> Listing:
 DECATHLON = declare(
     name="DecathlonDataset",
     about="CT and MRI volumes of ten tasks (Antonelli et al., Nature Communications 2022).",
-    img_suffix=".nii.gz",
-    seg_map_suffix=".nii.gz",
-    data_root="data/decathlon/Task01_BrainTumour",
+    **endings(".nii.gz", ".nii.gz"),
     layout={"train": {"ann_file": "dataset.json"}, "test": {"ann_file": "dataset.json", "test_mode": True}},
-    aliases=("decathlon",),
     read=read_dataset_json,
 )

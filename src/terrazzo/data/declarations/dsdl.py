@@ -68,6 +68,7 @@ def load(path: Path) -> dict[str, Any]:
 
 DSDL = declare(
     name="DSDLSegDataset",
+    aliases=("dsdl",),
     about="Any data set with a description in DSDL; `used_labels` chooses classes by name.",
     layout={
         split: {
@@ -76,6 +77,5 @@ DSDL = declare(
         }
         for split in ("train", "val")
     },
-    aliases=("dsdl",),
     read=read_dsdl,
 )

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from terrazzo.data.spec import declare, legend, part, parts
+from terrazzo.data.spec import declare, endings, legend, part, parts
 
 ADE20K = declare(
     name="ADE20KDataset",
+    aliases=("ade",),
     about="Scenes of every kind (Zhou et al., CVPR 2017). Label 0 means 'something else'.",
-    **legend(
-        """
+    **legend("""
     wall #787878, building #b47878, sky #06e6e6, floor #503232, tree #04c803, ceiling #787850, road #8c8c8c,
     bed  #cc05ff, windowpane #e6e6e6, grass #04fa07, cabinet #e005ff, sidewalk #ebff07, person #96053d, earth #787846,
     door #08ff33, table #ff0652, mountain #8fff8c, plant #ccff04, curtain #ff3307, chair #cc4603, car #0066c8,
@@ -35,43 +35,34 @@ ADE20K = declare(
     blanket #1400ff, sculpture #ffff00, hood #0099ff, sconce #0029ff, vase #00ffcc, traffic light #2900ff,
     tray #29ff00, ashcan #ad00ff, fan #00f5ff, pier #4700ff, crt screen #7a00ff, plate #00ffb8, monitor #005cff,
     bulletin board #b8ff00, shower #0085ff, radiator #ffd600, glass #19c2c2, clock #66ff00, flag #5c00ff
-        """
-    ),
-    img_suffix=".jpg",
-    seg_map_suffix=".png",
+    """),
+    **endings(".jpg", ".png"),
     reduce_zero_label=True,
-    data_root="data/ade/ADEChallengeData2016",
     layout=parts("images/{}", "annotations/{}", train="training", val="validation"),
     counts={"train": 20210, "val": 2000},
-    aliases=("ade", "ade20k"),
 )
 
 VOC_SPLIT = "ImageSets/Segmentation/{}.txt"
 PASCAL_VOC = declare(
     name="PascalVOCDataset",
+    aliases=("voc", "voc12", "voc12aug"),
     about="20 kinds of objects and the background (Everingham et al., 2012); `aug` by Hariharan et al., ICCV 2011.",
-    **legend(
-        """
+    **legend("""
     background #000000, aeroplane #800000, bicycle #008000, bird #808000, boat #000080, bottle #800080, bus #008080,
     car #808080, cat #400000, chair #c00000, cow #408000, diningtable #c08000, dog #400080, horse #c00080,
     motorbike #408080, person #c08080, pottedplant #004000, sheep #804000, sofa #00c000, train #80c000,
     tvmonitor #004080
-        """
-    ),
-    img_suffix=".jpg",
-    seg_map_suffix=".png",
-    data_root="data/VOCdevkit/VOC2012",
+    """),
+    **endings(".jpg", ".png"),
     layout={
         **parts("JPEGImages", "SegmentationClass", "train", "val", ann_file=VOC_SPLIT),
         "aug": part("JPEGImages", "SegmentationClassAug", VOC_SPLIT.format("aug")),
         "trainaug": ("train", "aug"),
     },
     counts={"train": 1464, "val": 1449, "aug": 9118},
-    aliases=("voc", "pascal_voc", "voc12", "voc12aug"),
 )
 
-CONTEXT = legend(
-    """
+CONTEXT = legend("""
     aeroplane #b47878, bag #06e6e6, bed #503232, bedclothes #04c803, bench #787850, bicycle #8c8c8c, bird #cc05ff,
     boat #e6e6e6, book #04fa07, bottle #e005ff, building #ebff07, bus #96053d, cabinet #787846, car #08ff33,
     cat #ff0652, ceiling #8fff8c, chair #ccff04, cloth #ff3307, computer #cc4603, cow #0066c8, cup #3de6fa,
@@ -81,41 +72,35 @@ CONTEXT = legend(
     road #00ff14, rock #ff0829, sheep #ff0599, shelves #0633ff, sidewalk #eb0cff, sign #a09614, sky #00a3ff,
     snow #8c8c8c, sofa #fa0a0f, table #14ff00, track #1fff00, train #ff1f00, tree #ffe000, truck #99ff00,
     tvmonitor #0000ff, wall #ff4700, water #00ebff, window #00adff, wood #1f00ff
-    """
-)
+""")
 CONTEXT_LAYOUT = parts(
     "JPEGImages", "SegmentationClassContext", "train", "val", ann_file="ImageSets/SegmentationContext/{}.txt"
 )
 PASCAL_CONTEXT = declare(
     name="PascalContextDataset",
+    aliases=("pcontext", "voc2010"),
     about="PASCAL VOC 2010 with every pixel annotated, 59 classes and the background (Mottaghi et al., CVPR 2014).",
     classes=("background", *CONTEXT["classes"]),
     palette=((120, 120, 120), *CONTEXT["palette"]),
-    img_suffix=".jpg",
-    seg_map_suffix=".png",
-    data_root="data/VOCdevkit/VOC2010/",
+    **endings(".jpg", ".png"),
     layout=CONTEXT_LAYOUT,
     counts={"train": 4998, "val": 5105},
-    aliases=("pcontext", "pascal_context", "voc2010"),
 )
 PASCAL_CONTEXT_59 = declare(
     name="PascalContextDataset59",
+    aliases=("pcontext59",),
     about="PASCAL Context without the background: label 0 is ignored.",
     **CONTEXT,
-    img_suffix=".jpg",
-    seg_map_suffix=".png",
+    **endings(".jpg", ".png"),
     reduce_zero_label=True,
-    data_root="data/VOCdevkit/VOC2010/",
     layout=CONTEXT_LAYOUT,
-    counts={"train": 4998, "val": 5105},
-    aliases=("pcontext59", "pascal_context_59"),
 )
 
 COCO_STUFF = declare(
     name="COCOStuffDataset",
+    aliases=("cocostuff10k", "cocostuff164k"),
     about="80 kinds of things and 91 of stuff (Caesar et al., CVPR 2018), 164k images or the older 10k.",
-    **legend(
-        """
+    **legend("""
     person #00c040, bicycle #00c040, car #004060, motorcycle #80c0c0, airplane #004040, bus #00c0e0, train #00c0c0,
     truck #80c040, boat #00c060, traffic light #80c040, fire hydrant #8020c0, stop sign #0000e0,
     parking meter #000040, bench #00a0c0, bird #800060, cat #8000c0, dog #0020c0, horse #8080e0, sheep #0000c0,
@@ -144,25 +129,14 @@ COCO_STUFF = declare(
     tree #40a0c0, vegetable #c04040, wall-brick #8040a0, wall-concrete #4020c0, wall-other #c0c0c0,
     wall-panel #0040a0, wall-stone #c0a0c0, wall-tile #c0c000, wall-wood #804060, water-other #c02040,
     waterdrops #c04080, window-blind #40c060, window-other #40a040, wood #404000
-        """
-    ),
-    img_suffix=".jpg",
-    seg_map_suffix="_labelTrainIds.png",
-    data_root="data/coco_stuff164k",
+    """),
+    **endings(".jpg", "_labelTrainIds.png"),
     layout=parts("images/{}", "annotations/{}", train="train2017", val="val2017")
     | {
-        "train10k": part(
-            "images/train2014", "annotations/train2014", data_root="data/coco_stuff10k", reduce_zero_label=True
-        ),
-        "val10k": part(
-            "images/test2014", "annotations/test2014", data_root="data/coco_stuff10k", reduce_zero_label=True
-        ),
+        "train10k": part("images/train2014", "annotations/train2014", reduce_zero_label=True),
+        "val10k": part("images/test2014", "annotations/test2014", reduce_zero_label=True),
     },
     counts={"train": 118287, "val": 5000, "train10k": 9000, "val10k": 1000},
-    aliases=(
-        *("cocostuff", "cocostuff10k", "cocostuff164k", "coco-stuff", "coco-stuff10k", "coco-stuff164k"),
-        *("coco_stuff", "coco_stuff10k", "coco_stuff164k"),
-    ),
 )
 
 
@@ -177,31 +151,27 @@ NYU = declare(
     name="NYUDataset",
     about="Depth indoors (Silberman et al., ECCV 2012); the classes are kinds of rooms.",
     classes=(
+        *("printer_room", "bathroom", "living_room", "study", "conference_room", "study_room", "kitchen"),
         *(
-            "printer_room",
-            "bathroom",
-            "living_room",
-            "study",
-            "conference_room",
-            "study_room",
-            "kitchen",
             "home_office",
+            "bedroom",
+            "dinette",
+            "playroom",
+            "indoor_balcony",
+            "laundry_room",
+            "basement",
+            "excercise_room",
+            "foyer",
         ),
-        *("bedroom", "dinette", "playroom", "indoor_balcony", "laundry_room", "basement", "excercise_room", "foyer"),
         *("home_storage", "cafe", "furniture_store", "office_kitchen", "student_lounge", "dining_room"),
         *("reception_room", "computer_lab", "classroom", "office", "bookstore"),
     ),
     img_suffix=".jpg",
     depth_map_suffix=".png",
     data_prefix={"img_path": "images", "depth_map_path": "annotations"},
-    data_root="data/nyu",
     layout={
         "train": {"data_prefix": {"img_path": "images/train", "depth_map_path": "annotations/train"}},
-        "test": {
-            "data_prefix": {"img_path": "images/test", "depth_map_path": "annotations/test"},
-            "test_mode": True,
-        },
+        "test": {"data_prefix": {"img_path": "images/test", "depth_map_path": "annotations/test"}, "test_mode": True},
     },
-    aliases=("nyu",),
     describe=room_of,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from terrazzo.data.spec import declare, legend, part, parts
+from terrazzo.data.spec import declare, endings, legend, part, parts
 
 VESSELS = legend("background #787878, vessel #06e6e6")
 RETINA = parts("images/{}", "annotations/{}", train="training", val="validation")
@@ -12,93 +12,69 @@ CHASE_DB1 = declare(
     name="ChaseDB1Dataset",
     about="Vessels of children's retinas, first observer (Fraz et al., TBME 2012).",
     **VESSELS,
-    img_suffix=".png",
-    seg_map_suffix="_1stHO.png",
-    data_root="data/CHASE_DB1",
+    **endings(".png", "_1stHO.png"),
     layout=RETINA,
     counts={"train": 20, "val": 8},
-    aliases=("chase_db1",),
 )
 DRIVE = declare(
     name="DRIVEDataset",
     about="Vessels of the retina, first observer (Staal et al., TMI 2004).",
     **VESSELS,
-    img_suffix=".png",
-    seg_map_suffix="_manual1.png",
-    data_root="data/DRIVE",
+    **endings(".png", "_manual1.png"),
     layout=RETINA,
     counts={"train": 20, "val": 20},
-    aliases=("drive",),
 )
 HRF = declare(
     name="HRFDataset",
     about="Vessels in photographs of 3504x2336 pixels (Budai et al., IJBI 2013).",
     **VESSELS,
-    img_suffix=".png",
-    seg_map_suffix=".png",
-    data_root="data/HRF",
+    **endings(".png", ".png"),
     layout=RETINA,
     counts={"train": 15, "val": 30},
-    aliases=("hrf",),
 )
 STARE = declare(
     name="STAREDataset",
     about="Vessels of healthy and ill retinas, first observer (Hoover et al., TMI 2000).",
     **VESSELS,
-    img_suffix=".png",
-    seg_map_suffix=".ah.png",
-    data_root="data/STARE",
+    **endings(".png", ".ah.png"),
     layout=RETINA,
     counts={"train": 10, "val": 10},
-    aliases=("stare", "STARE"),
 )
 REFUGE = declare(
     name="REFUGEDataset",
     about="Optic disc and cup, for glaucoma (Orlando et al., Medical Image Analysis 2020).",
     classes=("background", " Optic Cup", "Optic Disc"),  # the space is part of the name in published checkpoints
     palette=((120, 120, 120), (6, 230, 230), (56, 59, 120)),
-    img_suffix=".png",
-    seg_map_suffix=".png",
-    data_root="data/REFUGE",
+    **endings(".png", ".png"),
     layout=RETINA | {"test": part("images/test", "annotations/test")},
     counts={"train": 400, "val": 400, "test": 400},
-    aliases=("refuge",),
 )
 SYNAPSE = declare(
     name="SynapseDataset",
     about="Organs in slices of abdominal CT (Landman et al., MICCAI challenge 2015).",
-    **legend(
-        """
+    **legend("""
     background #000000, aorta #0000ff, gallbladder #00ff00, left_kidney #ff0000, right_kidney #00ffff, liver #ff00ff,
     pancreas #ffff00, spleen #3cffff, stomach #f0f0f0
-        """
-    ),
-    img_suffix=".jpg",
-    seg_map_suffix=".png",
-    data_root="data/synapse/",
+    """),
+    **endings(".jpg", ".png"),
     layout=parts("img_dir/{}", "ann_dir/{}", "train", "val"),
-    aliases=("synapse",),
 )
 KVASIR = declare(
     name="KvasirDataset",
+    aliases=("kvasir_seg",),
     about="Polyps in colonoscopy, Kvasir-SEG (Jha et al., MMM 2020).",
     **legend("background #000000, polyp #ffffff"),
-    img_suffix=".jpg",
-    seg_map_suffix=".jpg",
+    **endings(".jpg", ".jpg"),
     label_map=BINARY,
-    data_root="data/kvasir_seg",
     layout=parts("images", "masks", "train", "val", ann_file="{}.txt"),
-    counts={"train": 880, "val": 120},
-    aliases=("kvasir", "kvasir_seg"),
 )
 ISIC = declare(
     name="ISICDataset",
+    aliases=("isic2018",),
     about="Skin lesions, ISIC 2018 task 1 (Codella et al., 2019).",
     **legend("background #000000, lesion #ffffff"),
-    img_suffix=".jpg",
-    seg_map_suffix="_segmentation.png",
+    **endings(".jpg", "_segmentation.png"),
     label_map=BINARY,
-    data_root="data/isic2018",
     layout=parts(
         "ISIC2018_Task1-2_{}_Input",
         "ISIC2018_Task1_{}_GroundTruth",
@@ -106,6 +82,4 @@ ISIC = declare(
         val="Validation",
         test="Test",
     ),
-    counts={"train": 2594, "val": 100, "test": 1000},
-    aliases=("isic", "isic2018"),
 )

@@ -1,83 +1,59 @@
-"""Street scenes seen from a car."""
+"""Street scenes seen from a car, and road surfaces."""
 
 from __future__ import annotations
 
-from terrazzo.data.spec import declare, legend, part, parts
+from terrazzo.data.spec import declare, endings, legend, part, parts
 
-STREET = legend(
-    """
+STREET = legend("""
     road #804080, sidewalk #f423e8, building #464646, wall #66669c, fence #be9999, pole #999999,
     traffic light #faaa1e, traffic sign #dcdc00, vegetation #6b8e23, terrain #98fb98, sky #4682b4, person #dc143c,
     rider #ff0000, car #00008e, truck #000046, bus #003c64, train #005064, motorcycle #0000e6, bicycle #770b20
-    """
-)
+""")
 
 CITYSCAPES = declare(
     name="CityscapesDataset",
     about="Streets of 50 cities, finely annotated (Cordts et al., CVPR 2016).",
     **STREET,
-    img_suffix="_leftImg8bit.png",
-    seg_map_suffix="_gtFine_labelTrainIds.png",
-    data_root="data/cityscapes/",
+    **endings("_leftImg8bit.png", "_gtFine_labelTrainIds.png"),
     layout=parts("leftImg8bit/{}", "gtFine/{}", "train", "val", "test"),
     counts={"train": 2975, "val": 500, "test": 1525},
-    aliases=("cityscapes",),
 )
 DARK_ZURICH = declare(
     name="DarkZurichDataset",
     about="Zurich at night, for testing (Sakaridis et al., ICCV 2019).",
     **STREET,
-    img_suffix="_rgb_anon.png",
-    seg_map_suffix="_gt_labelTrainIds.png",
-    data_root="data/dark_zurich/",
+    **endings("_rgb_anon.png", "_gt_labelTrainIds.png"),
     layout={"val": part("rgb_anon/val/night/GOPR0356", "gt/val/night/GOPR0356")},
-    counts={"val": 50},
-    aliases=("dark_zurich",),
 )
 NIGHT_DRIVING = declare(
     name="NightDrivingDataset",
     about="Driving at night, for testing (Dai and Van Gool, ITSC 2018).",
     **STREET,
-    img_suffix="_leftImg8bit.png",
-    seg_map_suffix="_gtCoarse_labelTrainIds.png",
-    data_root="data/NighttimeDrivingTest/",
+    **endings("_leftImg8bit.png", "_gtCoarse_labelTrainIds.png"),
     layout={"test": part("leftImg8bit/test/night", "gtCoarse_daytime_trainvaltest/test/night")},
-    counts={"test": 50},
-    aliases=("night_driving",),
 )
 BDD100K = declare(
     name="BDD100KDataset",
     about="Diverse driving in the classes of Cityscapes (Yu et al., CVPR 2020).",
     **STREET,
-    img_suffix=".jpg",
-    seg_map_suffix=".png",
-    data_root="data/bdd100k/",
+    **endings(".jpg", ".png"),
     layout=parts("images/10k/{}", "labels/sem_seg/masks/{}", "train", "val"),
-    counts={"train": 7000, "val": 1000},
-    aliases=("bdd100k",),
 )
 CAMVID = declare(
     name="CamVidDataset",
     about="Cambridge from a car, the 11 classes and 480x360 selection of SegNet (Brostow et al., PRL 2009).",
-    **legend(
-        """
+    **legend("""
     sky #808080, building #800000, pole #c0c080, road #804080, pavement #3c28de, tree #808000, sign #c08080,
     fence #404080, car #400080, pedestrian #404000, bicyclist #0080c0
-        """
-    ),
-    img_suffix=".png",
-    seg_map_suffix=".png",
+    """),
+    **endings(".png", ".png"),
     ignore=(11,),  # void
-    data_root="data/camvid",
     layout=parts("{}", "{}annot", "train", "val", "test"),
-    counts={"train": 367, "val": 101, "test": 233},
-    aliases=("camvid",),
 )
 MAPILLARY_V1 = declare(
     name="MapillaryDataset_v1",
     about="Streets of the world in 65 classes and 'unlabeled' (Neuhold et al., ICCV 2017).",
-    **legend(
-        """
+    **legend("""
     Bird #a52a2a, Ground Animal #00c000, Curb #c4c4c4, Fence #be9999, Guard Rail #b4a5b4, Barrier #5a7896,
     Wall #66669c, Bike Lane #8040ff, Crosswalk - Plain #8c8cc8, Curb Cut #aaaaaa, Parking #faaaa0,
     Pedestrian Area #606060, Rail Track #e6968c, Road #804080, Service Lane #6e6e6e, Sidewalk #f423e8, Bridge #966464,
@@ -90,20 +66,14 @@ MAPILLARY_V1 = declare(
     Traffic Sign (Back) #c0c0c0, Traffic Sign (Front) #dcdc00, Trash Can #8c8c14, Bicycle #770b20, Boat #9600ff,
     Bus #003c64, Car #00008e, Caravan #00005a, Motorcycle #0000e6, On Rails #005064, Other Vehicle #804040,
     Trailer #00006e, Truck #000046, Wheeled Slow #0000c0, Car Mount #202020, Ego Vehicle #780a0a, Unlabeled #000000
-        """
-    ),
-    img_suffix=".jpg",
-    seg_map_suffix=".png",
-    data_root="data/mapillary/",
+    """),
+    **endings(".jpg", ".png"),
     layout=parts("{}/images", "{}/v1.2/labels", train="training", val="validation"),
-    counts={"train": 18000, "val": 2000},
-    aliases=("mapillary_v1",),
 )
 MAPILLARY_V2 = declare(
     name="MapillaryDataset_v2",
     about="The images of Mapillary v1 in 123 classes and 'unlabeled'.",
-    **legend(
-        """
+    **legend("""
     Bird #a52a2a, Ground Animal #00c000, Ambiguous Barrier #faaa1f, Concrete Block #faaa20, Curb #c4c4c4,
     Fence #be9999, Guard Rail #b4a5b4, Barrier #5a7896, Road Median #faaa21, Road Side #faaa22,
     Lane Separator #808080, Temporary Barrier #faaa23, Wall #66669c, Bike Lane #8040ff, Crosswalk - Plain #8c8cc8,
@@ -135,12 +105,15 @@ MAPILLARY_V2 = declare(
     Car #00008e, Caravan #00005a, Motorcycle #0000e6, On Rails #005064, Other Vehicle #804040, Trailer #00006e,
     Truck #000046, Vehicle Group #00008e, Wheeled Slow #0000c0, Water Valve #aaaaaa, Car Mount #202020,
     Dynamic #6f4a00, Ego Vehicle #780a0a, Ground #510051, Static #6f6f00, Unlabeled #000000
-        """
-    ),
-    img_suffix=".jpg",
-    seg_map_suffix=".png",
-    data_root="data/mapillary/",
+    """),
+    **endings(".jpg", ".png"),
     layout=parts("{}/images", "{}/v2.0/labels", train="training", val="validation"),
-    counts={"train": 18000, "val": 2000},
-    aliases=("mapillary_v2",),
+)
+CRACK_FOREST = declare(
+    name="CrackForestDataset",
+    about="Cracks in road surfaces (Shi et al., TITS 2016), with masks of 0 and 255.",
+    **legend("background #000000, crack #ffffff"),
+    **endings(".jpg", ".png"),
+    label_map={value: int(value > 127) for value in range(256)},
+    layout=parts("image", "mask", "train", "val", ann_file="{}.txt"),
 )

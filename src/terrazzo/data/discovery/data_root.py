@@ -17,13 +17,7 @@ from terrazzo.errors import UserError
 from terrazzo.registry import DATASETS
 
 LOADERS = ("train", "val", "test")
-LAYOUT_KEYS = (
-    "ann_file",
-    "holdout",
-    "img_suffix",
-    "seg_map_suffix",
-    "reduce_zero_label",
-)  # of the layout that the config has itself
+LAYOUT_KEYS = ("ann_file", "holdout", "img_suffix", "seg_map_suffix", "reduce_zero_label")  # of the config's own layout
 
 Section = dict[str, Any]
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from os.path import commonprefix
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -26,6 +28,7 @@ LABEL_ENDINGS = (
     "-label",
     ".mask",
 )
+ANY_SPLIT = "/{split}"  # at the end of a path, below which the short form looks for splits anyway
 MOST_COCO_FILES = 12  # in a folder; more JSON files are one per image
 FORMATS = {".json": "labelme", ".txt": "yolo"}  # of labels that are not pictures
 MOST_KINDS = 20  # label files compared with one image
@@ -80,12 +83,9 @@ class Location(NamedTuple):
     word: str
 
 
-class Combined(NamedTuple):
-    """The common form of several splits: paths with {split} for each one's word, and the word of each split."""
-
-    images: str
-    labels: str
-    splits: dict[str, str | float]
+Combined = tuple[
+    str, str, dict[str, "str | float"]
+]  # images and labels, {split} in the paths, each split's word for it
 
 
 def combine(found: Mapping[str, Location], tree: FileTree, pictures: Pictures) -> Combined:
@@ -107,21 +107,21 @@ def combine(found: Mapping[str, Location], tree: FileTree, pictures: Pictures) -
     # validation images without labels are a mistake, which whoever opens the split reports
     parent = PurePosixPath(images.partition("{split}")[0])
     for word in tree.subfolders.get(parent, ()) if "train" in splits and "val" not in splits else ():
-        if split_of(word) == "val" and holds_pictures(images.replace("{split}", word), pictures):
+        folder = PurePosixPath(images.replace("{split}", word))
+        if split_of(word) == "val" and any(folder in (path, *path.parents) for path in pictures):
             splits["val"] = word
     if "train" in splits and "val" not in splits:
         splits["val"] = HELD_OUT
-    return Combined(images, labels, splits)
+    return images, labels, splits
 
 
 def whole(location: Location, tree: FileTree) -> Combined:
     """All images of a folder, with the lists that assign them to splits if there are any."""
-    splits: dict[str, str | float] = {**tree.split_lists(PurePosixPath(), location.images.parent)}
-    if not splits:
-        splits = {"train": ""}
+    listed = tree.split_lists(PurePosixPath(), location.images.parent)
+    splits: dict[str, str | float] = {**(listed or {"train": ""})}
     if "train" in splits and "val" not in splits:
         splits["val"] = HELD_OUT
-    return Combined(str(location.images), str(location.labels), splits)
+    return str(location.images), str(location.labels), splits
 
 
 def common_patterns(found: Mapping[str, Location]) -> tuple[str, str] | None:
@@ -137,16 +137,6 @@ def with_split(path: PurePosixPath, word: str) -> str:
         index = path.parts.index(word)
         return str(PurePosixPath(*path.parts[:index], "{split}", *path.parts[index + 1 :]))
     return str(path.with_name(path.name.replace(word, "{split}", 1))) if path.name else str(path)
-
-
-def holds_pictures(folder: str, pictures: Pictures) -> bool:
-    """Report whether there are pictures in a folder or in those below it."""
-    return any(PurePosixPath(folder) in (path, *path.parents) for path in pictures)
-
-
-def shortened(path: str) -> str:
-    """`images/{split}` as `images`, below which the short form looks for splits anyway."""
-    return path.removesuffix("/{split}")
 
 
 # Two folders
@@ -183,15 +173,15 @@ def two_folders(tree: FileTree, pictures: Pictures) -> FolderLayout | None:
             location = pair.location()
             found.setdefault(split_of(location.word) or "", location)
     images, labels, splits = combine(found, tree, pictures)
+    images_of, labels_of = zip(*((str(one.images), str(one.labels)) for one in found.values()), strict=True)
     return FolderLayout(
         tree.root,
-        shortened(images),
-        shortened(labels),
+        images.removesuffix(ANY_SPLIT),
+        labels.removesuffix(ANY_SPLIT),
         splits,
         label_form(tree.folders[example.labels]),
         *common_endings(tree.folders[example.images], tree.folders[example.labels]),
-        found=f"found {', '.join(str(location.images) for location in found.values())} "
-        f"and {', '.join(str(location.labels) for location in found.values())}",
+        found=f"found {', '.join(images_of)} and {', '.join(labels_of)}",
     )
 
 
@@ -223,7 +213,8 @@ def common_endings(images: Sequence[PurePosixPath], labels: Sequence[PurePosixPa
     if len(stems & others) * 2 >= len(stems):
         return None, None
     first = next(name for name in ours if name.lower().endswith(IMAGE_SUFFIXES))
-    starts = {label: common_start(PurePosixPath(first).stem, PurePosixPath(label).stem) for label in theirs}
+    stem = PurePosixPath(first).stem
+    starts = {label: commonprefix([stem, PurePosixPath(label).stem]).rstrip("_-.") for label in theirs}  # noqa: RUF071 - by characters
     fitting = []
     for label in sorted(theirs, key=lambda label: (-len(starts[label]), label))[:MOST_KINDS]:
         ending, label_ending = first[len(starts[label]) :], label[len(starts[label]) :]
@@ -242,21 +233,10 @@ def ending_rank(ending: str) -> tuple[bool, int, int, str]:
     return avoided, preferred, len(ending), ending
 
 
-def common_start(one: str, other: str) -> str:
-    """The characters that two names begin with, without the separator at the end."""
-    length = next((k for k, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
-    return one[:length].rstrip("_-.")
-
-
 # One folder
 
 
-class Beside(NamedTuple):
-    """The form of labels in the folder of their images."""
-
-    label_format: str | None
-    image_suffix: str | Sequence[str] | None
-    label_suffix: str | None
+Beside = tuple["str | None", "str | Sequence[str] | None", "str | None"]  # label_format, image_suffix, label_suffix
 
 
 def one_folder(tree: FileTree, pictures: Pictures) -> FolderLayout | None:
@@ -288,10 +268,10 @@ def labels_beside(paths: Sequence[PurePosixPath]) -> Beside | None:
         }
         if labels and len(labels) * 2 >= len(images) and fitting:
             found = sorted({f".{suffix}" for suffix in images.values()})
-            return Beside(None, found[0] if len(found) == 1 else found, f"{ending}.{min(fitting)}")
+            return None, found[0] if len(found) == 1 else found, f"{ending}.{min(fitting)}"
     for suffix, name in FORMATS.items():
         if sum(picture.rpartition(".")[0] + suffix in names for picture in pictures) * 2 >= len(pictures):
-            return Beside(name, None, None)
+            return name, None, None
     return None
 
 
@@ -306,7 +286,7 @@ def coco_files(tree: FileTree, pictures: Pictures) -> FolderLayout | None:
             listed = coco_images(tree.root / path)
             if listed is None:
                 continue
-            word = split_word((*words_in(path.stem), *path.parts[:-1]))
+            word = split_word((*re.split(r"[-_.]", path.stem), *path.parts[:-1]))  # such as instances_train2017
             folder = folder_of(listed, pictures, word)
             if folder is not None:
                 found.setdefault(split_of(word) or "", Location(folder, path, word))
@@ -314,12 +294,7 @@ def coco_files(tree: FileTree, pictures: Pictures) -> FolderLayout | None:
         return None
     images, labels, splits = combine(found, tree, pictures)
     kind = "COCO files, one for each split" if len(found) > 1 else "one COCO file"
-    return FolderLayout(tree.root, shortened(images), labels, splits, "coco", found=kind)
-
-
-def words_in(stem: str) -> list[str]:
-    """`instances_train2017` as instances, train2017."""
-    return stem.replace("-", "_").replace(".", "_").split("_")
+    return FolderLayout(tree.root, images.removesuffix(ANY_SPLIT), labels, splits, "coco", found=kind)
 
 
 def coco_images(path: Path) -> list[str] | None:

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 from rich.console import Console
-from rich.progress import track
 
 from terrazzo.data.discovery.layouts import format_name, section_pairs
 from terrazzo.data.pairs import PairingError
-from terrazzo.errors import UserError
+from terrazzo.data.threads import in_threads
+from terrazzo.errors import UserError, some
 from terrazzo.system.arithmetic import ceil_div
 from terrazzo.transforms.decode import decode_image, read_bytes, read_label
 from terrazzo.transforms.formats.base import search_upwards, with_background
-from terrazzo.transforms.formats.coco import CocoLabels, read_json
 from terrazzo.transforms.formats.colours import LABEL_MAP, read_colour_table
-from terrazzo.transforms.formats.yolo import NAME_FILES, names_in
+from terrazzo.transforms.formats.outlines import NAME_FILES, CocoLabels, names_in, read_json
+from terrazzo.transforms.labels import IGNORED, value_counts
 
 MOST_FILES = 1000  # label files whose values are read
 NAME_LISTS = ("classes.txt", "class_names.txt", "labels.txt", "names.txt", *NAME_FILES)
@@ -33,7 +33,6 @@ LOSSY = (".jpg", ".jpeg")
 RARE = 1e-3  # share of the pixels below which a colour is an artefact of an edge between two others
 FAR = 5  # distance between values that are grey levels rather than class numbers
 BINARY = ("background", "foreground")
-IGNORED = 255
 
 
 @dataclass
@@ -117,7 +116,7 @@ def named_facts(label_format: str, root: Path, labels: Path, paths: Sequence[Pat
         source = f"the labels of {len(paths)} files, the most frequent first"
         facts.named_in = labels
     else:
-        facts.named_in = search_upwards(labels, NAME_FILES, levels_between(root, labels))
+        facts.named_in = nearby(root, labels, NAME_FILES)
         if facts.named_in is not None:
             names, source = names_in(facts.named_in), facts.named_in.name
         else:
@@ -130,9 +129,9 @@ def named_facts(label_format: str, root: Path, labels: Path, paths: Sequence[Pat
     return facts
 
 
-def levels_between(root: Path, folder: Path) -> int:
-    """The number of folders from one up to the root."""
-    return len(folder.relative_to(root).parts)
+def nearby(root: Path, labels: Path, names: Sequence[str]) -> Path | None:
+    """The first file with one of these names in the folder of labels or above it, up to the root."""
+    return search_upwards(labels, names, len(labels.relative_to(root).parts))
 
 
 def picture_facts(root: Path, labels: Path, paths: Sequence[Path], console: Console | None) -> LabelFacts:
@@ -143,14 +142,11 @@ def picture_facts(root: Path, labels: Path, paths: Sequence[Path], console: Cons
 
     # the values in use
     pixels: Counter[int] = Counter()
-    with ThreadPoolExecutor() as pool:
-        work = pool.map(values_in, chosen)
-        for counts in track(work, "reading labels", len(chosen), console=console, transient=True, disable=not console):
-            pixels.update(counts)
+    for counts in in_threads(lambda path: value_counts(read_label(path)), chosen, "reading labels", console):
+        pixels.update(counts)
 
     # the names of the classes
-    levels = levels_between(root, labels)
-    listed, table = search_upwards(labels, NAME_LISTS, levels), search_upwards(labels, COLOUR_TABLES, levels)
+    listed, table = nearby(root, labels, NAME_LISTS), nearby(root, labels, COLOUR_TABLES)
     if listed is not None:
         names, source = names_in(listed), listed.name
     else:
@@ -163,12 +159,6 @@ def picture_facts(root: Path, labels: Path, paths: Sequence[Path], console: Cons
     if palette:
         facts.add("palette", palette, f"from {chosen[0].name}")
     return facts
-
-
-def values_in(path: Path) -> dict[int, int]:
-    """The values of a label file with the number of pixels of each."""
-    values, counts = np.unique(read_label(path), return_counts=True)
-    return dict(zip(values.tolist(), counts.tolist(), strict=True))
 
 
 def index_facts(pixels: Mapping[int, int], names: Sequence[str], source: str, files: int) -> LabelFacts:
@@ -218,14 +208,9 @@ def index_facts(pixels: Mapping[int, int], names: Sequence[str], source: str, fi
 
 def spans(values: Sequence[int]) -> str:
     """Sorted whole numbers as `0-11, 14`."""
-    parts: list[list[int]] = []
-    for value in values:
-        if parts and value == parts[-1][-1] + 1:
-            parts[-1] = [parts[-1][0], value]
-        else:
-            parts.append([value])
-    listed = ["-".join(map(str, part)) for part in parts]
-    return ", ".join(listed[:8]) + (", ..." if len(listed) > 8 else "")
+    numbered = groupby(enumerate(values), lambda pair: pair[1] - pair[0])
+    runs = [[value for _, value in run] for _, run in numbered]
+    return some((f"{run[0]}-{run[-1]}" if len(run) > 1 else run[0] for run in runs), 8)
 
 
 def lossy_facts(example: Path, pixels: Mapping[int, int]) -> LabelFacts:
@@ -260,7 +245,7 @@ def has_colours(paths: Sequence[Path]) -> bool:
 
 def colour_facts(root: Path, labels: Path, paths: Sequence[Path], console: Console | None) -> LabelFacts:
     """The classes of colour masks: those of a colour table near them if there is one, else one for each colour."""
-    table = search_upwards(labels, COLOUR_TABLES, levels_between(root, labels))
+    table = nearby(root, labels, COLOUR_TABLES)
     facts = LabelFacts(named_in=table)
 
     # colours that a table names
@@ -276,10 +261,8 @@ def colour_facts(root: Path, labels: Path, paths: Sequence[Path], console: Conso
 
     # the colours in use
     pixels: Counter[int] = Counter()
-    for path in track(paths, "reading labels", console=console, transient=True, disable=not console):
-        picture = decode_image(read_bytes(path), "color_ignore_orientation", name=str(path)).astype(np.int32)
-        different, counts = np.unique(picture @ np.array([1 << 16, 1 << 8, 1]), return_counts=True)
-        pixels.update(dict(zip(different.tolist(), counts.tolist(), strict=True)))
+    for counts in in_threads(colour_counts, paths, "reading labels", console):
+        pixels.update(counts)
     total = sum(pixels.values())
     codes = sorted(code for code, count in pixels.items() if len(pixels) <= MOST_COLOURS or count > RARE * total)
     if len(codes) > MOST_COLOURS or sum(pixels[code] for code in codes) < total / 2:
@@ -298,6 +281,12 @@ def colour_facts(root: Path, labels: Path, paths: Sequence[Path], console: Conso
     facts.add("classes", names, "one for each colour; rename them")
     facts.add("palette", [[code >> 16, code >> 8 & 255, code & 255] for code in codes])
     return facts
+
+
+def colour_counts(path: Path) -> dict[int, int]:
+    """The colours of a label file (0xrrggbb) with their number of pixels."""
+    picture = decode_image(read_bytes(path), "color_ignore_orientation", name=str(path)).astype(np.int32)
+    return value_counts(picture @ np.array([1 << 16, 1 << 8, 1]))
 
 
 def own_palette(path: Path, count: int) -> list[list[int]] | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from terrazzo.config.short_form import expand as short_form
-from terrazzo.data.pairs import Pair, candidate_pairs, find_pairs, suffixes
+from terrazzo.data.pairs import Folders, Pair, suffixes
 from terrazzo.data.spec import IMAGE_SUFFIXES
 from terrazzo.transforms.formats.base import LABEL_FORMATS
 
@@ -78,11 +78,11 @@ def section_pairs(section: Mapping[str, Any], *, strict: bool = True) -> list[Pa
     """
     root, folders, name = Path(section["data_root"]), section.get("data_prefix") or {}, format_name(section)
     endings = (LABEL_FORMATS.get(name).suffixes if name else ()) or IMAGE_SUFFIXES
-    arguments = (
+    found = Folders(
         root / folders.get("img_path", ""),
         root / folders.get("seg_map_path", ""),
         suffixes(section.get("img_suffix") or IMAGE_SUFFIXES),
         suffixes(section.get("seg_map_suffix") or endings),
         root / section["ann_file"] if section.get("ann_file") else None,
     )
-    return find_pairs(*arguments) if strict else candidate_pairs(*arguments)
+    return found.pairs() if strict else found.candidates()

@@ -5,23 +5,22 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.progress import track
 
 from terrazzo.config.reading.markup import one_line_yaml
 from terrazzo.data.discovery.finder import find_layout
 from terrazzo.data.discovery.label_facts import label_facts
 from terrazzo.data.splits import load_for_data, open_splits
 from terrazzo.data.statistics import survey
-from terrazzo.errors import UserError
+from terrazzo.data.threads import in_threads
+from terrazzo.errors import UserError, some
 from terrazzo.system.arithmetic import ceil_div
+from terrazzo.transforms.decode import TIFF_SUFFIXES, read_size, read_stored
 from terrazzo.transforms.formats.base import BACKGROUND, IGNORED
-from terrazzo.transforms.stored import TIFF_SUFFIXES, read_size, read_stored
 
 LARGEST_CROP = 512
 STEP = 32  # networks halve their maps up to five times
@@ -59,23 +58,15 @@ class Proposal:
         """Remove classes that no training label shows, as nothing could learn them."""
         train = self.open("train")
         counts = np.zeros(len(self.data["classes"]), np.int64)
-        with ThreadPoolExecutor() as pool:
-            paths = {path for _, path in train.pairs if path is not None}
-            work = pool.map(train.check_label, paths)
-            hidden = self.console is None
-            for found in track(
-                work, "counting pixels", len(paths), console=self.console, transient=True, disable=hidden
-            ):
-                counts += found
+        paths = {path for _, path in train.pairs if path is not None}
+        for found in in_threads(train.check_label, paths, "counting pixels", self.console):
+            counts += found
         unseen = [index for index, count in enumerate(counts.tolist()) if not count]
         if unseen and len(unseen) < len(counts):
-            names = ", ".join(self.data["classes"][index] for index in unseen[:8]) + (
-                ", ..." if len(unseen) > 8 else ""
-            )
+            names = some((self.data["classes"][index] for index in unseen), 8)
+            few = len(unseen) < 30
+            reason = f"no training pixel: {names}" if few else f"{len(unseen)} numbers without a pixel omitted"
             self.data = without_classes(self.data, unseen)
-            reason = (
-                f"no training pixel: {names}" if len(unseen) < 30 else f"{len(unseen)} numbers without a pixel omitted"
-            )
             self.reasons["classes"] = f"{self.reasons.get('classes', '')}; {reason}"
 
     def add_image_facts(self) -> None:
