@@ -16,10 +16,10 @@ from terrazzo.errors import UserError
 from terrazzo.registry import TRANSFORMS
 from terrazzo.sample import Sample, Target
 from terrazzo.transforms import Compose, read_image, read_label
+from terrazzo.transforms.crop import ResizeCrop, is_varied
 from terrazzo.transforms.geometry import crop, resize, resize_crop
 from terrazzo.transforms.labels import LabelMapping
 from terrazzo.transforms.reading import StoredFiles, bind
-from terrazzo.transforms.sizing import ResizeCrop, is_varied
 
 FACTS = json.loads((GOLDEN / "transforms.json").read_text())["cases"]
 

@@ -12,7 +12,7 @@ from terrazzo.config.ignored import drop_ignored
 from terrazzo.registry import TRANSFORMS
 from terrazzo.sample import Sample
 from terrazzo.transforms.base import Reader, Step, check_probability, role_of
-from terrazzo.transforms.sizing import ResizeCrop, fuse
+from terrazzo.transforms.crop import ResizeCrop, fuse
 
 
 def build_steps(transforms: Sequence[Any]) -> list[Any]:
