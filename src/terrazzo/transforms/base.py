@@ -30,12 +30,6 @@ class Transform(Protocol):
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Any: ...
 
 
-class Reader(Protocol):
-    """A transform that loads something of a sample from its files."""
-
-    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample: ...
-
-
 class Step:
     """A transform that declares its role, for consumers of a pipeline; subclasses override what differs."""
 

@@ -11,7 +11,7 @@ import numpy as np
 from terrazzo.config.ignored import drop_ignored
 from terrazzo.registry import TRANSFORMS
 from terrazzo.sample import Sample
-from terrazzo.transforms.base import Reader, Step, check_probability, role_of
+from terrazzo.transforms.base import Step, Transform, check_probability, role_of
 from terrazzo.transforms.sizing import ResizeCrop, fuse
 
 
@@ -68,7 +68,7 @@ class Compose(Nested):
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Any:
         return apply_all(self.transforms, sample, rng)
 
-    def reader(self, kind: str) -> Reader | None:
+    def reader(self, kind: str) -> Transform | None:
         """Return the first step that reads "image", "label", "depth"... from a file, None where there is none.
 
         A first step that declares nothing reads the image, where no other one does.
