@@ -67,7 +67,7 @@ class ConcatenatedData:
     """Several data sets one after the other."""
 
     datasets: tuple[DataTree, ...]
-    where: str = field(default="", compare=False)
+    where: str = field(default="", compare=False, kw_only=True)
 
     def __post_init__(self) -> None:
         if not self.datasets:
@@ -84,6 +84,7 @@ class WrappedData:
     """A tree around one other."""
 
     dataset: DataTree
+    where: str = field(default="", compare=False, kw_only=True)
 
     @property
     def parts(self) -> tuple[DataTree, ...]:
@@ -96,7 +97,6 @@ class RepeatedData(WrappedData):
     """A data set `times` over."""
 
     times: int
-    where: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,6 @@ class ClassBalancedData(WrappedData):
     """A data set whose images with rare classes come several times."""
 
     oversample_thr: float
-    where: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         if not 0 < self.oversample_thr <= 1:
@@ -118,7 +117,6 @@ class MixedData(WrappedData):
 
     pipeline: Sequence[Any]
     skip_type_keys: Sequence[str] | None = None
-    where: str = field(default="", compare=False)
 
 
 DataTree = FolderData | ConcatenatedData | RepeatedData | ClassBalancedData | MixedData

@@ -17,13 +17,7 @@ from terrazzo.config.datasets import (
 )
 from terrazzo.config.experiment import Experiment, LoaderSettings
 from terrazzo.data.dataset import SegmentationDataset
-from terrazzo.data.wrappers import (
-    ClassBalancedDataset,
-    ConcatDataset,
-    Dataset,
-    MultiImageMixDataset,
-    RepeatDataset,
-)
+from terrazzo.data.wrappers import ClassBalancedDataset, ConcatDataset, Dataset, MultiImageMixDataset, RepeatDataset
 from terrazzo.errors import UserError, nearest
 from terrazzo.registry import DATASETS
 from terrazzo.system.palette import default_palette
@@ -81,6 +75,13 @@ def agree_on_classes(dataset: SegmentationDataset, num_classes: int | None, wher
         )
     if not dataset.palette:
         dataset.palette = [list(colour) for colour in default_palette(len(dataset.classes))]
+
+
+def class_count(model: Mapping[str, Any]) -> int | None:
+    """Return the number of classes of a model's last decode head, where the config sets it."""
+    head = model.get("decode_head")
+    head = head[-1] if isinstance(head, (list, tuple)) and head else head
+    return head.get("num_classes") if isinstance(head, Mapping) else None
 
 
 def class_names(experiment: Experiment, num_classes: int) -> tuple[list[str], list[list[int]]]:

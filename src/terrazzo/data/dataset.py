@@ -19,8 +19,7 @@ from terrazzo.data.wrappers import Dataset, Position, as_position
 from terrazzo.errors import UserError, some
 from terrazzo.registry import check_arguments
 from terrazzo.sample import Sample
-from terrazzo.transforms import Compose
-from terrazzo.transforms.base import Reader
+from terrazzo.transforms import Compose, Transform
 from terrazzo.transforms.formats.base import LabelFormat, make_label_format
 from terrazzo.transforms.labels import LabelMapping
 from terrazzo.transforms.loading import LoadAnnotations, LoadImageFromFile
@@ -72,19 +71,14 @@ class SegmentationDataset(Dataset):
         else:
             suffix = data.seg_map_suffix or (self.label_format.suffixes if self.label_format else spec.seg_map_suffix)
             self.pairs = self.labelled(Folders(images, label_root, endings, suffixes(suffix), split, self.exclude))
-        self.companions = {  # further files of each image, by the name of their path in a sample's meta
-            key: [
-                path
-                for _, path in Folders(
-                    images, self.root / prefix[folder], endings, suffixes(suffix), split, self.exclude
-                ).pairs()
-            ]
-            for key, folder, suffix in (
-                ("image_path2", "img_path2", data.img_suffix2 or spec.img_suffix2),
-                ("depth_path", "depth_map_path", data.depth_map_suffix or spec.depth_map_suffix),
-            )
-            if folder in prefix
-        }
+        self.companions: dict[str, list[Path | None]] = {}  # further files of each image, by their name in meta
+        for key, folder, suffix in (
+            ("image_path2", "img_path2", data.img_suffix2 or spec.img_suffix2),
+            ("depth_path", "depth_map_path", data.depth_map_suffix or spec.depth_map_suffix),
+        ):
+            if folder in prefix:
+                further = Folders(images, self.root / prefix[folder], endings, suffixes(suffix), split, self.exclude)
+                self.companions[key] = [path for _, path in further.pairs()]
 
         # those of them that are used
         indices = data.indices
@@ -150,11 +144,11 @@ class SegmentationDataset(Dataset):
         return sample
 
     @property
-    def image_reader(self) -> Reader:
+    def image_reader(self) -> Transform:
         """The step that reads images."""
         return self.pipeline.reader("image") or LoadImageFromFile()
 
-    def label_reader(self, path: Path) -> Reader:
+    def label_reader(self, path: Path) -> Transform:
         """Return the step that reads a label file into classes, also where the pipeline has none."""
         reader = self.pipeline.reader("label")
         is_volume = path.name.endswith((".nii", ".nii.gz")) and self.label_format is None

@@ -11,7 +11,7 @@ from terrazzo.config.datasets import same_files
 from terrazzo.config.experiment import make_experiment
 from terrazzo.config.load import load_config
 from terrazzo.config.short_form import expand as short
-from terrazzo.data.build import open_dataset
+from terrazzo.data.build import class_count, open_dataset
 from terrazzo.data.discovery.data_root import locate
 from terrazzo.data.wrappers import Dataset
 from terrazzo.errors import UserError
@@ -47,16 +47,9 @@ def open_splits(
     for split in splits:
         if settings[split] is None:
             raise UserError(f"the config has no {split}_dataloader")
-    count = num_classes(experiment.model)
+    count = class_count(experiment.model)
+    if count is None:
+        raise UserError("the config's model.decode_head has no num_classes")
     return {
         split: open_dataset(loader, count, f"{split}_dataloader", seed) for split, loader in settings.items() if loader
     }
-
-
-def num_classes(model: dict[str, Any]) -> int:
-    """The number of classes of a model section. Raises UserError where it does not have it."""
-    head = model.get("decode_head")
-    head = head[-1] if isinstance(head, (list, tuple)) and head else head
-    if not isinstance(head, dict) or not isinstance(head.get("num_classes"), int):
-        raise UserError("the config's model.decode_head has no num_classes")
-    return head["num_classes"]

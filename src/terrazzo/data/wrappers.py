@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -25,7 +25,7 @@ def as_position(position: int | Position) -> Position:
     return position if isinstance(position, tuple) else (0, position)
 
 
-class Dataset:
+class Dataset(Protocol):
     """Samples by (epoch, index), with the classes that their labels have; those inside others are its `parts`."""
 
     classes: tuple[str, ...]

@@ -12,7 +12,6 @@ from torch import Tensor
 from terrazzo.inference.argmax import LogitsGeometry, class_map, decide, own_logits
 from terrazzo.inference.modes import infer
 from terrazzo.inference.runtime import Placement
-from terrazzo.inference.tta import batch_views
 from terrazzo.models.probabilities import probabilities
 from terrazzo.sample import Batch
 
@@ -62,6 +61,18 @@ def predict_batch(models: Sequence[Any], batch: Batch) -> list[Scores]:
     """The scores of each image: the mean of the models' probabilities."""
     views = [batch_views(model, batch) for model in models]
     return [Scores(one, models[0].final_head.threshold) for one in zip(*views, strict=True)]
+
+
+def batch_views(model: Any, batch: Batch) -> list[View]:
+    """Each image's logits; images of different sizes are run one by one."""
+    sizes, views = batch.sizes, []
+    runs = [batch.image]
+    if len(set(sizes)) > 1:
+        runs = [own[None, :, :height, :width] for own, (height, width) in zip(batch.image, sizes, strict=True)]
+    samples = iter(batch.samples)
+    for images in runs:
+        views += image_views(model, images, [Placement.of(next(samples), images.shape[-2:]) for _ in images])
+    return views
 
 
 def image_views(model: Any, images: Tensor, placements: Sequence[Placement]) -> list[View]:

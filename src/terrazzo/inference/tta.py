@@ -8,21 +8,8 @@ from typing import Any
 
 import torch
 
-from terrazzo.inference.predict import Scores, View, image_views
-from terrazzo.inference.runtime import Placement
+from terrazzo.inference.predict import Scores, batch_views
 from terrazzo.sample import Batch
-
-
-def batch_views(model: Any, batch: Batch) -> list[View]:
-    """Each image's logits; images of different sizes are run one by one."""
-    sizes, views = batch.sizes, []
-    runs = [batch.image]
-    if len(set(sizes)) > 1:
-        runs = [own[None, :, :height, :width] for own, (height, width) in zip(batch.image, sizes, strict=True)]
-    samples = iter(batch.samples)
-    for images in runs:
-        views += image_views(model, images, [Placement.of(next(samples), images.shape[-2:]) for _ in images])
-    return views
 
 
 @torch.inference_mode()

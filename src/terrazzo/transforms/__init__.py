@@ -5,12 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-_HOMES = {
-    "Compose": "compose",
-    "Transform": "base",
-    "read_image": "decode",
-    "read_label": "decode",
-}
+_HOMES = {"Compose": "compose", "Transform": "base", "read_image": "decode", "read_label": "decode"}
 
 __all__ = ["Compose", "Transform", "read_image", "read_label"]
 

@@ -31,7 +31,7 @@ class Transform(Protocol):
 
 
 class Reader(Protocol):
-    """A transform that loads something of a sample from its files."""
+    """A transform that loads an image or a target of a sample from its files."""
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample: ...
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -116,11 +117,8 @@ class LoadAnnotations(FileReader):
 
     def mapping_with(self, mapping: LabelMapping) -> LabelMapping:
         """Return the mapping of a data set with the values that are set here instead."""
-        return LabelMapping(
-            mapping.reduce_zero_label if self.reduce_zero_label is None else self.reduce_zero_label,
-            mapping.label_map if self.label_map is None else self.label_map,
-            mapping.ignore,
-        )
+        own: dict[str, Any] = {"reduce_zero_label": self.reduce_zero_label, "label_map": self.label_map}
+        return replace(mapping, **{name: value for name, value in own.items() if value is not None})
 
     def read(self, sample: Sample, files: StoredFiles) -> np.ndarray:
         """Return the label's stored values, or classes where a label format gives them."""

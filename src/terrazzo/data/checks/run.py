@@ -11,6 +11,7 @@ from rich.console import Console
 
 from terrazzo.config.datasets import DataTree, data_tree, same_files
 from terrazzo.config.experiment import Experiment
+from terrazzo.data.build import class_count
 from terrazzo.data.checks.balance import balance_findings
 from terrazzo.data.checks.files import file_findings
 from terrazzo.data.checks.finding import KINDS, Finding, as_yaml
@@ -78,13 +79,6 @@ def has_class_weights(spec: Any) -> bool:
     if isinstance(spec, Mapping):
         return spec.get("class_weight") is not None or any(map(has_class_weights, spec.values()))
     return isinstance(spec, (list, tuple)) and any(map(has_class_weights, spec))
-
-
-def class_count(model: Mapping[str, Any]) -> int | None:
-    """Return the number of classes of a model's last decode head, where the config sets it."""
-    head = model.get("decode_head")
-    head = head[-1] if isinstance(head, (list, tuple)) and head else head
-    return head.get("num_classes") if isinstance(head, Mapping) else None
 
 
 def check_specs(

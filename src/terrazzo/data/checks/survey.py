@@ -60,11 +60,6 @@ class DatasetSurvey:
     entries: list[Entry]
 
     @property
-    def where(self) -> str:
-        """The key path of the data set in the config."""
-        return self.dataset.data.where
-
-    @property
     def classes(self) -> tuple[str, ...]:
         """Class names; empty where nothing sets how many there are."""
         return self.dataset.classes
@@ -98,7 +93,7 @@ class DatasetSurvey:
     def finding(self, kind: str, message: str, *, files: Iterable[Path | None] = (), **more: Any) -> Finding:
         """Return a finding on some files of the data set."""
         named = tuple(path for path in files if path is not None)
-        return Finding(kind, self.split, message, files=named, where=self.where, **more)
+        return Finding(kind, self.split, message, files=named, where=self.dataset.data.where, **more)
 
 
 @dataclass

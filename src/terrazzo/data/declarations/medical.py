@@ -76,10 +76,6 @@ ISIC = declare(
     **endings(".jpg", "_segmentation.png"),
     label_map=BINARY,
     layout=parts(
-        "ISIC2018_Task1-2_{}_Input",
-        "ISIC2018_Task1_{}_GroundTruth",
-        train="Training",
-        val="Validation",
-        test="Test",
+        "ISIC2018_Task1-2_{}_Input", "ISIC2018_Task1_{}_GroundTruth", train="Training", val="Validation", test="Test"
     ),
 )

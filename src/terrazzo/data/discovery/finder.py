@@ -16,18 +16,7 @@ from terrazzo.data.pairs import PairingError
 from terrazzo.data.spec import IMAGE_SUFFIXES
 from terrazzo.errors import UserError
 
-LABEL_ENDINGS = (
-    "_mask",
-    "_label",
-    "_labels",
-    "_seg",
-    "_gt",
-    "_segmentation",
-    "_annotation",
-    "-mask",
-    "-label",
-    ".mask",
-)
+LABEL_MARKS = ("_mask", "_label", "_labels", "_seg", "_gt", "_segmentation", "_annotation", "-mask", "-label", ".mask")
 ANY_SPLIT = "/{split}"  # at the end of a path, below which the short form looks for splits anyway
 MOST_COCO_FILES = 12  # in a folder; more JSON files are one per image
 FORMATS = {".json": "labelme", ".txt": "yolo"}  # of labels that are not pictures
@@ -260,7 +249,7 @@ def labels_beside(paths: Sequence[PurePosixPath]) -> Beside | None:
     """The form of the labels among images; None where most images have none."""
     pictures = {path.name.lower() for path in paths if path.suffix.lower() in IMAGE_SUFFIXES}
     names = {path.name.lower() for path in paths}
-    for ending in LABEL_ENDINGS:
+    for ending in LABEL_MARKS:
         labels = {name for name in pictures if name.rpartition(".")[0].endswith(ending)}
         images = {name.rpartition(".")[0]: name.rpartition(".")[2] for name in pictures - labels}
         fitting = {

@@ -19,9 +19,10 @@ from terrazzo.data.threads import in_threads
 from terrazzo.errors import UserError, some
 from terrazzo.system.arithmetic import ceil_div
 from terrazzo.transforms.decode import decode_image, read_bytes, read_label
-from terrazzo.transforms.formats.base import search_upwards, with_background
+from terrazzo.transforms.formats.base import read_json, search_upwards, with_background
+from terrazzo.transforms.formats.coco import CocoLabels
 from terrazzo.transforms.formats.colours import LABEL_MAP, read_colour_table
-from terrazzo.transforms.formats.outlines import NAME_FILES, CocoLabels, names_in, read_json
+from terrazzo.transforms.formats.yolo import NAME_FILES, names_in
 from terrazzo.transforms.labels import IGNORED, value_counts
 
 MOST_FILES = 1000  # label files whose values are read

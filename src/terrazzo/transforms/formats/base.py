@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -126,3 +127,11 @@ def search_upwards(root: Path, names: Sequence[str], levels: int = 3) -> Path | 
             if (folder / name).is_file():
                 return folder / name
     return None
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file. Raises UserError for a damaged one."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise UserError(f"cannot read {path}: {error}") from error
