@@ -26,7 +26,7 @@ KINDS = ("model", "ema")
 class Checkpoint:
     """The content of a file: weights by name, and `meta` (classes, palette, config, ...) as far as it is known.
 
-    `kind` tells trained weights ("model") from their moving average ("ema"); `other` is the kind that the file contains
+    `kind` is "model" for trained weights, "ema" for their moving average; `other` is the kind that the file contains
     in addition.
     """
 
