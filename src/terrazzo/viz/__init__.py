@@ -12,7 +12,7 @@ _PUBLIC = {
     "side_by_side": "terrazzo.viz.layout",
     "legend": "terrazzo.viz.layout",
     "add_legend": "terrazzo.viz.layout",
-    "default_palette": "terrazzo.system.painting",
+    "default_palette": "terrazzo.system.palette",
     "line_chart": "terrazzo.viz.chart",
     "write_report": "terrazzo.viz.report",
 }
