@@ -400,7 +400,7 @@ SHORT_FORMS = {
     "no data": ({"data": None}, "data is empty: it must be a section"),
     "unknown recipe": ({"recipe": "unett"}, "unet"),
     "text as a number": ({"batch": "eight"}, "batch must be a whole number.*'eight'"),
-    "a batch of none": ({"batch": 0}, "batch must be .* at least 1"),
+    "a batch of none": ({"batch": 0}, "batch must be .* from 1 to"),
     "no iterations": ({"iterations": 0}, "iterations must be .* at least 1"),
     "half an iteration": ({"iterations": 0.5}, "iterations"),
     "both lengths": ({"epochs": 3}, "not both"),

@@ -270,7 +270,7 @@ def test_prompts_and_classes_of_the_text_encoder():
     assert (len(set(VILD)), len(set(IMAGENET))) == (14, 80)
     assert class_names("voc") == class_names("PascalVOCDataset")
     assert len(class_names("voc")) == 20  # without the background
-    with pytest.raises(UserError, match="cityscapes"):
+    with pytest.raises(UserError, match="CityscapesDataset"):
         class_names("cityscape")
     with pytest.raises(UserError, match="vild"):
         tz.build_model(SAN | {"text_encoder": SAN["text_encoder"] | {"templates": "wild"}})
