@@ -186,7 +186,9 @@ def test_loading_follows_the_dataset_and_checks_the_sizes(tmp_path):
     load = Compose([{"type": "LoadImageFromFile"}, {"type": "LoadAnnotations"}])
     paths = {"image_path": tmp_path / "a.png", "label_path": tmp_path / "a_label.png"}
     files = StoredFiles(LabelMapping(reduce_zero_label=True))
-    sample = load.mapped(lambda step: bind(step, files))(Sample(**paths), np.random.default_rng(0))
+    bound = load.mapped(lambda step: bind(step, files))
+    assert repr(bound) == repr(load) and bound.transforms == load.transforms
+    sample = bound(Sample(**paths), np.random.default_rng(0))
     assert np.array_equal(sample.label, files.mapping.apply(synthetic_label()))
     assert sample.original_size == (97, 131)
     Image.fromarray(synthetic_label(50, 60)).save(tmp_path / "a_label.png")

@@ -15,18 +15,7 @@ from terrazzo.transforms.base import Step, image_of, transform
 from terrazzo.transforms.decode import read_image, read_label, read_stored
 from terrazzo.transforms.formats.base import make_label_format
 from terrazzo.transforms.labels import LabelMapping
-from terrazzo.transforms.reading import UNKNOWN_FILES, StoredFiles
-
-
-class FileReader(Step):
-    """A transform that reads files, with the cache and the label mapping of a data set when it is bound to one."""
-
-    def load(self, sample: Sample, files: StoredFiles) -> Sample:
-        """Read what the transform `reads` of a sample."""
-        raise NotImplementedError
-
-    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        return self.load(sample, UNKNOWN_FILES)
+from terrazzo.transforms.reading import FileReader, bind
 
 
 @transform
@@ -47,11 +36,11 @@ class LoadImageFromFile(FileReader):
         if self.bands not in (None, "all") and not are_bands(self.bands):
             raise UserError(f"LoadImageFromFile: bands must be numbers from 1, such as [3, 2, 1], not {self.bands!r}")
 
-    def load(self, sample: Sample, files: StoredFiles) -> Sample:
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         path = sample.image_path
         if path is None:
             raise UserError(f"{type(self).__name__} needs a sample with an image_path")
-        return self.set_image(sample, files.read_through(path, repr(self), lambda: self.read(path)))
+        return self.set_image(sample, self.files.read_through(path, repr(self), lambda: self.read(path)))
 
     def set_image(self, sample: Sample, image: np.ndarray) -> Sample:
         sample.image = image
@@ -76,9 +65,9 @@ def are_bands(value: Any) -> bool:
 class InferencerLoader(LoadImageFromFile):
     """Keep an image that the caller has put into the sample, else read `sample.image_path`."""
 
-    def load(self, sample: Sample, files: StoredFiles) -> Sample:
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         if sample.image is None:
-            return super().load(sample, files)
+            return super().__call__(sample, rng)
         image = sample.image if sample.image.ndim == 3 else np.repeat(sample.image[..., None], 3, axis=2)
         return self.set_image(sample, image.astype(np.float32) if self.to_float32 else image)
 
@@ -100,13 +89,13 @@ class LoadAnnotations(FileReader):
     keeps_specs = ("label_format",)
     imdecode_backend: str = "pillow"
 
-    def load(self, sample: Sample, files: StoredFiles) -> Sample:
-        path, mapping = sample.label_path, self.mapping_with(files.mapping)
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        path, files, mapping = sample.label_path, self.files, self.mapping
         if path is None:
             raise UserError(f"LoadAnnotations needs a label_path; the sample of {sample.image_path} has none")
 
         def read() -> np.ndarray:
-            return mapping.apply(self.read(sample, files))
+            return mapping.apply(self.read(sample))
 
         is_indices = files.label_format is None and self.label_format is None  # only these go through the cache
         variant = f"label {self.imdecode_backend} {mapping}"
@@ -115,15 +104,16 @@ class LoadAnnotations(FileReader):
         sample.targets["label"] = Target(label)
         return sample
 
-    def mapping_with(self, mapping: LabelMapping) -> LabelMapping:
-        """Return the mapping of a data set with the values that are set here instead."""
+    @property
+    def mapping(self) -> LabelMapping:
+        """The mapping of the data set, with the values that are set here instead."""
         own: dict[str, Any] = {"reduce_zero_label": self.reduce_zero_label, "label_map": self.label_map}
-        return replace(mapping, **{name: value for name, value in own.items() if value is not None})
+        return replace(self.files.mapping, **{name: value for name, value in own.items() if value is not None})
 
-    def read(self, sample: Sample, files: StoredFiles) -> np.ndarray:
+    def read(self, sample: Sample) -> np.ndarray:
         """Return the label's stored values, or classes where a label format gives them."""
         assert sample.label_path is not None
-        reader = files.label_format
+        reader = self.files.label_format
         if reader is None and self.label_format is not None:
             reader = make_label_format(self.label_format, sample.label_path.parent)
         if reader is None:
@@ -178,11 +168,11 @@ class LoadMultipleRSImageFromFile(FileReader):
 
     to_float32: bool = True
 
-    def load(self, sample: Sample, files: StoredFiles) -> Sample:
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         second_path = sample.meta.get("image_path2")
         if second_path is None:
             raise UserError(f"LoadMultipleRSImageFromFile needs meta['image_path2'] beside {sample.image_path}")
-        sample = LoadSingleRSImageFromFile(self.to_float32).load(sample, files)
+        sample = bind(LoadSingleRSImageFromFile(self.to_float32), self.files)(sample, rng)
         second = read_stored(second_path)
         if second.shape != image_of(sample, self).shape:
             raise UserError(f"{sample.image_path} and {second_path} form a pair but differ in size")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field, is_dataclass, replace
 from pathlib import Path
@@ -37,30 +38,24 @@ class StoredFiles:
 UNKNOWN_FILES = StoredFiles()
 
 
-@dataclass(frozen=True)
-class BoundStep(Step):
-    """A step that reads files, bound to the data set that stores them.
+class FileReader(Step):
+    """A step that reads files, with the cache and the label mapping of the data set that it is bound to."""
 
-    A step with a method `load(sample, files)` takes that into account itself; the labels of any other one are mapped to
-    classes after it has read them.
-    """
+    files: StoredFiles = UNKNOWN_FILES
+
+
+@dataclass(frozen=True)
+class MappedReader(Step):
+    """A user's own reader of labels, whose values are mapped to classes after it has read them."""
 
     step: Any
-    files: StoredFiles
+    mapping: LabelMapping
 
     @property
     def reads(self) -> tuple[str, ...]:  # type: ignore[override]
         return role_of(self.step).reads
 
-    @property
-    def mapping(self) -> LabelMapping:
-        """The mapping that is applied, with the values that the step itself sets."""
-        own = getattr(self.step, "mapping_with", None)
-        return self.files.mapping if own is None else own(self.files.mapping)
-
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        if hasattr(self.step, "load"):
-            return self.step.load(sample, self.files)
         sample = self.step(sample, rng)
         if "label" in sample.targets:
             sample.targets["label"].array = self.mapping.apply(sample.targets["label"].array)
@@ -69,15 +64,17 @@ class BoundStep(Step):
 
 def bind(step: Any, files: StoredFiles) -> Any:
     """Return a step bound to a data set, or the step itself where that makes no difference."""
-    reads = role_of(step).reads
-    maps_labels = "label" in reads and (hasattr(step, "load") or not files.mapping.is_identity)
-    keeps_images = "image" in reads and hasattr(step, "load") and files.cache is not None
-    return BoundStep(step, files) if maps_labels or keeps_images else step
+    if isinstance(step, FileReader):
+        bound = copy.copy(step)
+        object.__setattr__(bound, "files", files)  # the readers are frozen
+        return bound
+    maps_labels = "label" in role_of(step).reads and not files.mapping.is_identity
+    return MappedReader(step, files.mapping) if maps_labels else step
 
 
 def unbound(step: Any) -> Any:
     """The step as the config describes it."""
-    return step.step if isinstance(step, BoundStep) else step
+    return step.step if isinstance(step, MappedReader) else bind(step, UNKNOWN_FILES)
 
 
 def as_stored(step: Any) -> Any:

@@ -14,6 +14,7 @@ from terrazzo.system.arithmetic import as_pair
 from terrazzo.transforms.base import Probability, Step, for_each_map, image_of, transform
 from terrazzo.transforms.flip import swap_classes
 from terrazzo.transforms.photometric import ValueStep
+from terrazzo.transforms.reading import FileReader
 
 
 def read_volume(path: Path | str | None, backend: str, to_xyz: bool = False) -> np.ndarray:
@@ -86,7 +87,7 @@ class LoadBiomedicalImageFromFile(Step):
 
 
 @transform
-class LoadBiomedicalAnnotation(Step):
+class LoadBiomedicalAnnotation(FileReader):
     """Read `sample.label_path` as the target `label` (Z, Y, X)."""
 
     reads = "label"
@@ -96,12 +97,12 @@ class LoadBiomedicalAnnotation(Step):
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         volume = read_volume(sample.label_path, self.decode_backend, self.to_xyz)
-        sample.targets["label"] = Target(np.rint(volume[0]).astype(np.int64))
+        sample.targets["label"] = Target(self.files.mapping.apply(np.rint(volume[0]).astype(np.int64)))
         return sample
 
 
 @transform
-class LoadBiomedicalData(Step):
+class LoadBiomedicalData(FileReader):
     """Read `sample.image_path` (C, Z, Y, X), whose last channel is the label when `with_seg`."""
 
     with_seg: bool = False
@@ -115,7 +116,7 @@ class LoadBiomedicalData(Step):
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         volume = read_volume(sample.image_path, self.decode_backend, self.to_xyz)
         if self.with_seg:
-            sample.targets["label"] = Target(np.rint(volume[-1]).astype(np.int64))
+            sample.targets["label"] = Target(self.files.mapping.apply(np.rint(volume[-1]).astype(np.int64)))
             volume = volume[:-1]
         return set_volume(sample, volume.astype(np.float32))
 

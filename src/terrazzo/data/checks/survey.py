@@ -35,7 +35,7 @@ from terrazzo.data.pairs import PairingError, suffixes
 from terrazzo.errors import UserError
 from terrazzo.transforms.labels import LabelMapping, value_counts
 from terrazzo.transforms.loading import LoadAnnotations
-from terrazzo.transforms.reading import StoredFiles, unbound
+from terrazzo.transforms.reading import unbound
 
 MOST_EXCLUDED = 100  # files that a repair skips; more are not a few bad ones
 AT_ONCE = 256  # files read between two writes to the cache
@@ -186,11 +186,11 @@ def read_label_facts(dataset: SegmentationDataset, index: int) -> LabelFacts:
     """Read the values of a label as they are stored."""
     sample = dataset.start(index)
     assert sample.label_path is not None
-    step = unbound(dataset.label_reader(sample.label_path))
+    step = dataset.label_reader(sample.label_path)
     if not isinstance(step, LoadAnnotations):
-        label = step(sample, np.random.default_rng(0)).label
+        label = unbound(step)(sample, np.random.default_rng(0)).label
     elif dataset.label_format is not None:
-        label = step.read(sample, StoredFiles(label_format=dataset.label_format))
+        label = step.read(sample)
     else:
         return stored_label_facts(sample.label_path, step.imdecode_backend)
     return LabelFacts(label.shape, value_counts(label))
