@@ -78,4 +78,4 @@ def load(
     data = next(folders(loader.dataset)) if loader else FolderData()
     declared = DATASETS.get(data.type).img_suffix if data.type in DATASETS else ()
     runtime = TorchRuntime(model, classes, palette, bands=input_channels(experiment.model), device=chosen)
-    return Segmenter(runtime, data.pipeline, suffixes(data.img_suffix or declared))
+    return Segmenter(runtime, data.pipeline, suffixes(data.img_suffix or declared), saved.path.name)

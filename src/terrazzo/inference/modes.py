@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from terrazzo.errors import UserError
+from terrazzo.inference.windows import window_starts
 from terrazzo.models.small_images import explain_small_inputs
-from terrazzo.system.arithmetic import ceil_div
 
 
 def infer(model: Any, images: Tensor, test_cfg: dict[str, Any] | None = None) -> Tensor:
@@ -36,12 +36,6 @@ def infer(model: Any, images: Tensor, test_cfg: dict[str, Any] | None = None) ->
     options = {"gaussian": blending == "gaussian", "windows_at_once": test_cfg.get("windows_at_once", 4)}
     with explain_small_inputs(images):
         return slide(on_window, images, test_cfg["crop_size"], test_cfg["stride"], **options)
-
-
-def window_starts(length: int, crop: int, stride: int) -> list[int]:
-    """The starts of windows of `crop` that cover `length` in steps of `stride`; the last one ends at the border."""
-    count = max(0, ceil_div(length - crop, stride)) + 1
-    return [max(0, min(index * stride, length - crop)) for index in range(count)]
 
 
 def slide(

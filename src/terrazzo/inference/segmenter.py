@@ -82,8 +82,10 @@ class Segmenter:
     it takes files of the usual suffixes, and of those of its data set.
     """
 
-    def __init__(self, runtime: Runtime, pipeline: Sequence[Any] = (), suffixes: Sequence[str] = ()) -> None:
-        self.runtime = runtime
+    def __init__(
+        self, runtime: Runtime, pipeline: Sequence[Any] = (), suffixes: Sequence[str] = (), source: str = ""
+    ) -> None:
+        self.runtime, self.steps, self.source = runtime, list(pipeline), source
         self.suffixes = tuple(dict.fromkeys((*IMAGE_SUFFIXES, *suffixes)))
         whole = Compose(pipeline)
         self.reader = as_stored(whole.reader("image") or LoadImageFromFile())

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from terrazzo.errors import UserError
+from terrazzo.models.layers.sizes import larger, surely
 from terrazzo.system.arithmetic import as_pair
 
 
@@ -92,7 +93,7 @@ class Preprocess(nn.Module):
     def pad_for_test(self, images: Tensor) -> Tensor:
         """Normalised images padded on the right and below as the preprocessor's `test_cfg` specifies."""
         padding = margins(images, self.test_size, self.test_divisor)
-        return F.pad(images, padding, value=self.pad_val) if any(padding) else images
+        return images if all(surely(pad == 0) for pad in padding) else F.pad(images, padding, value=self.pad_val)
 
 
 def margins(images: Tensor, size: Sequence[int] | None, divisor: int | None) -> tuple[int, int, int, int]:
@@ -100,7 +101,7 @@ def margins(images: Tensor, size: Sequence[int] | None, divisor: int | None) -> 
     height, width = images.shape[-2:]
     right = below = 0
     if size is not None:
-        below, right = max(0, size[0] - height), max(0, size[1] - width)
+        below, right = larger(0, size[0] - height), larger(0, size[1] - width)
     elif divisor:
         below, right = -height % divisor, -width % divisor
     return 0, right, 0, below

@@ -26,6 +26,7 @@ from terrazzo.models.layers import (
     resize_position_embedding,
     to_map,
 )
+from terrazzo.models.layers.sizes import same_sizes
 from terrazzo.models.layers.tokens import pair
 from terrazzo.models.naming import Naming, Weights
 from terrazzo.registry import MODELS
@@ -137,7 +138,7 @@ class BEiTAttention(nn.Module):
     def position_bias(self, grid: Grid, index: Tensor) -> Tensor:
         """(heads, L, L), added to the scores."""
         table: Tensor = self.relative_position_bias_table
-        if grid != self.grid:
+        if not same_sizes(grid, self.grid):
             table = resize_table(table, self.grid, grid)
         return table[index].permute(2, 0, 1)
 
@@ -263,7 +264,7 @@ class BEiT(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         patches, grid = self.patch_embed(images)
-        if grid == self.grid:
+        if same_sizes(grid, self.grid):
             index = cast("BEiTLayer", self.layers[0]).attn.relative_position_index
         else:
             index = relative_position_index(grid, images.device)

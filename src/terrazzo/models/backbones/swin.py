@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from terrazzo.models.backbones.base import FreezableBackbone
 from terrazzo.models.layers import Spec, build_norm, resize
 from terrazzo.models.layers.init import init_transformer
+from terrazzo.models.layers.sizes import larger, surely
 from terrazzo.models.layers.tokens import Grid, PatchEmbed, as_map, pair, resize_learned, resize_position_embedding
 from terrazzo.models.layers.training import DropPath, drop_path_rates
 from terrazzo.models.layers.transformer import FeedForward, PreNormLayer
@@ -131,9 +132,9 @@ class PatchMerging(nn.Module):
         self.reduction = nn.Linear(4 * in_channels, out_channels, bias=False)
 
     def forward(self, x: Tensor, grid: Grid) -> tuple[Tensor, Grid]:
-        bottom, right = (max((ceil_div(side, self.stride) - 1) * self.stride + 2 - side, 0) for side in grid)
+        bottom, right = (larger((ceil_div(side, self.stride) - 1) * self.stride + 2 - side, 0) for side in grid)
         x = x.unflatten(1, grid)
-        if bottom or right:
+        if not (surely(bottom == 0) and surely(right == 0)):
             x = F.pad(x, (0, 0, 0, right, 0, bottom))
         x = x.unfold(1, 2, self.stride).unfold(2, 2, self.stride)  # N, h, w, C, 2, 2
         grid = (x.shape[1], x.shape[2])

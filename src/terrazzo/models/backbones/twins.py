@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from terrazzo.models.layers import Spec, build_norm
 from terrazzo.models.layers.init import init_transformer
+from terrazzo.models.layers.sizes import surely
 from terrazzo.models.layers.tokens import Grid, PatchEmbed, as_map, as_tokens
 from terrazzo.models.layers.training import DropPath, drop_path_rates
 from terrazzo.models.layers.transformer import EfficientAttention, FeedForward, PreNormLayer
@@ -80,7 +81,7 @@ class LocalAttention(WindowAttention):
     def padding_mask(self, grid: Grid, device: torch.device, dtype: torch.dtype) -> Tensor | None:
         """Return a penalty between positions inside and outside the map; None where whole windows fit."""
         bottom, right = (-side % self.window_size for side in grid)
-        if not bottom and not right:
+        if surely(bottom == 0) and surely(right == 0):
             return None
         outside = F.pad(torch.zeros(grid, device=device), (0, right, 0, bottom), value=1.0)
         return separate(outside, self.window_size, -1000.0, dtype)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from terrazzo.errors import UserError
 from terrazzo.models.layers import Spec
+from terrazzo.models.layers.sizes import larger
 from terrazzo.registry import MODELS
 
 
@@ -70,7 +71,7 @@ class VPD(nn.Module):
     def pad(self, images: Tensor) -> Tensor:
         if self.pad_shape is None:
             return images
-        bottom, right = (max(side - size, 0) for side, size in zip(self.pad_shape, images.shape[2:], strict=True))
+        bottom, right = (larger(side - size, 0) for side, size in zip(self.pad_shape, images.shape[2:], strict=True))
         return F.pad(images, (0, right, 0, bottom), value=self.pad_val)
 
     def forward(self, images: Tensor, category: Tensor | None = None) -> tuple[Tensor, ...]:

@@ -21,7 +21,7 @@ class WindowPool(nn.Module):
         self.kernel_size, self.stride = kernel_size, stride
 
     def forward(self, x: Tensor) -> Tensor:
-        window = [min(self.kernel_size, length) for length in x.shape[2:]]
+        window = [smaller(self.kernel_size, length) for length in x.shape[2:]]
         return F.avg_pool2d(x, window, self.stride)
 
 

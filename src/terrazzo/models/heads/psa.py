@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from terrazzo.errors import UserError
 from terrazzo.models.heads.base import DecodeHead, Features
 from terrazzo.models.layers import resize
+from terrazzo.models.layers.sizes import larger
 from terrazzo.registry import MODELS
 from terrazzo.system.arithmetic import ceil_div
 
@@ -82,7 +83,7 @@ class PSAHead(DecodeHead):
         height, width = x.shape[2:]
         factor = self.shrink_factor
         corners = self.keeps_corners(x)
-        size = [ceil_div(length, factor) if corners else max(length // factor, 1) for length in (height, width)]
+        size = [ceil_div(length, factor) if corners else larger(length // factor, 1) for length in (height, width)]
         return resize(x, size, align_corners=corners)
 
     def keeps_corners(self, x: Tensor) -> bool:

@@ -14,6 +14,7 @@ from terrazzo.models.layers.activation import build_activation
 from terrazzo.models.layers.deform_conv import DeformConv2d, ModulatedDeformConv2d
 from terrazzo.models.layers.init import zero_bias
 from terrazzo.models.layers.norm import build_norm, norm_name
+from terrazzo.models.layers.sizes import larger
 from terrazzo.models.layers.spec import Spec
 from terrazzo.system.arithmetic import ceil_div
 
@@ -22,7 +23,7 @@ def missing_pixels(conv: nn.Conv2d, x: Tensor, axis: int) -> int:
     """Return how many rows (axis 0) or columns (1) the map `x` lacks for an output of ceil(size / stride)."""
     size, stride = x.shape[2 + axis], conv.stride[axis]
     extent = (conv.kernel_size[axis] - 1) * conv.dilation[axis] + 1
-    return max((ceil_div(size, stride) - 1) * stride + extent - size, 0)
+    return larger((ceil_div(size, stride) - 1) * stride + extent - size, 0)
 
 
 class AdaptivePaddingConv2d(nn.Conv2d):

@@ -16,6 +16,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from terrazzo.models.layers.conv import ConvBlock
 from terrazzo.models.layers.resize import resize
+from terrazzo.models.layers.sizes import typical
 
 
 def fuse_levels(
@@ -59,7 +60,10 @@ def saves_work(conv: _ConvNd, x: Tensor, size: Sequence[int]) -> bool:
     if type(conv) is not nn.Conv2d or conv.groups > 1 or conv.stride != (1, 1) or conv.padding_mode != "zeros":
         return False
     keeps = all(2 * int(conv.padding[axis]) == conv.dilation[axis] * (conv.kernel_size[axis] - 1) for axis in (0, 1))
-    channels, height, width = x.shape[1:]
+    open_sizes = not all(isinstance(length, int) for length in (*x.shape[2:], *size))
+    if open_sizes and conv.kernel_size != (1, 1):
+        return False  # the matrices of an open size would have to be made in the graph
+    channels, (height, width), size = x.shape[1], map(typical, x.shape[2:]), [*map(typical, size)]
     products = height * width / (size[0] * size[1])
     matrices = 0.0 if conv.kernel_size == (1, 1) else height * (width / size[0] + 1 / conv.kernel_size[1]) / channels
     return keeps and products + matrices < 0.67

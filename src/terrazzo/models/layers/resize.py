@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from terrazzo.models.layers.sizes import larger, same_sizes, scaled, surely
+
 
 def resize(
     x: Tensor,
@@ -20,7 +22,7 @@ def resize(
     """Resize (N, C, H, W) to `size` (height, width), to the size of `like`, or by `scale_factor`."""
     if like is not None:
         size = like.shape[2:]
-    if size is not None and tuple(size) == tuple(x.shape[2:]):
+    if size is not None and same_sizes(size, x.shape[2:]):
         return x
     corners = align_corners if mode in ("bilinear", "bicubic") else None
     return F.interpolate(x, None if size is None else tuple(size), scale_factor, mode=mode, align_corners=corners)
@@ -28,8 +30,8 @@ def resize(
 
 def at_least(x: Tensor, size: int) -> Tensor:
     """Pad a map (N, C, H, W) with zeros on the right and below where a side is shorter than `size`."""
-    height, width = (max(size - length, 0) for length in x.shape[2:])
-    return F.pad(x, (0, width, 0, height)) if height or width else x
+    height, width = (larger(size - length, 0) for length in x.shape[2:])
+    return x if surely(height == 0) and surely(width == 0) else F.pad(x, (0, width, 0, height))
 
 
 class Upsample(nn.Module):
@@ -49,5 +51,5 @@ class Upsample(nn.Module):
         size = self.size
         if size is None:
             assert self.scale_factor is not None
-            size = [int(length * self.scale_factor) for length in x.shape[2:]]
+            size = [scaled(length, self.scale_factor) for length in x.shape[2:]]
         return resize(x, size, mode=self.mode, align_corners=self.align_corners)

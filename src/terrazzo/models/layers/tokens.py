@@ -13,6 +13,7 @@ from terrazzo.errors import UserError
 from terrazzo.models.layers.conv import missing_pixels
 from terrazzo.models.layers.norm import build_norm
 from terrazzo.models.layers.resize import resize
+from terrazzo.models.layers.sizes import same_sizes, surely
 from terrazzo.models.layers.spec import Spec
 
 Grid = tuple[int, int]
@@ -88,7 +89,7 @@ class PatchEmbed(nn.Module):
             missing = missing_pixels(self.projection, x, axis)
             before = missing // 2 if self.adaptive_padding == "same" else 0
             pads += [before, missing - before]
-        return F.pad(x, pads) if any(pads) else x
+        return x if all(surely(pad == 0) for pad in pads) else F.pad(x, pads)
 
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
         if self.adaptive_padding is not None:
@@ -103,7 +104,7 @@ def resize_position_embedding(
     embedding: Tensor, source: Sequence[int], grid: Sequence[int], *, extra_tokens: int = 1, mode: str = "bicubic"
 ) -> Tensor:
     """Resize an embedding (1, extra_tokens + h * w, C) from the `source` grid (h, w) to `grid`; extra tokens stay."""
-    if tuple(source) == tuple(grid):
+    if same_sizes(source, grid):
         return embedding
     extra, patches = embedding[:, :extra_tokens], embedding[:, extra_tokens:]
     patches = patches.transpose(1, 2).unflatten(2, tuple(source))  # 1, C, h, w

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from terrazzo.models.layers.sizes import surely
 from terrazzo.models.layers.tokens import Grid
 
 
@@ -29,16 +30,16 @@ class Windows:
 
     def extend(self, tokens: Tensor) -> Tensor:
         """Append a zero token, which fills the windows that reach out of the map, where any do."""
-        return F.pad(tokens, (0, 0, 0, 1)) if self.length < len(self.order) else tokens
+        return tokens if surely(self.length == self.order.shape[0]) else F.pad(tokens, (0, 0, 0, 1))
 
     def split(self, tokens: Tensor) -> Tensor:
         """Turn extended tokens into windows."""
         windows = tokens.index_select(1, self.order)
-        return windows.reshape(-1, len(self.order) // self.count, tokens.shape[-1])
+        return windows.reshape(-1, self.order.shape[0] // self.count, tokens.shape[-1])
 
     def join(self, windows: Tensor) -> Tensor:
         """Turn windows into tokens (N, L, C)."""
-        return windows.reshape(-1, len(self.order), windows.shape[-1]).index_select(1, self.inverse)
+        return windows.reshape(-1, self.order.shape[0], windows.shape[-1]).index_select(1, self.inverse)
 
 
 def to_windows(x: Tensor, size: int) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from terrazzo.errors import UserError
 from terrazzo.models.layers import ConvBlock, Spec, build_norm, resize
+from terrazzo.models.layers.sizes import larger, smaller, surely
 from terrazzo.registry import MODELS
 
 
@@ -43,8 +44,8 @@ class MultiLevelNeck(nn.Module):
 
 def rescale(x: Tensor, scale: float) -> Tensor:
     """Resize `x` by a factor, to at least one pixel."""
-    if min(x.shape[-2:]) * scale < 1:
-        return resize(x, [max(1, int(length * scale)) for length in x.shape[-2:]])
+    if surely(smaller(*x.shape[-2:]) * scale < 1):
+        return resize(x, [larger(1, int(length * scale)) for length in x.shape[-2:]])
     return resize(x, scale_factor=scale)
 
 
@@ -81,7 +82,7 @@ class Feature2Pyramid(nn.Module):
         if scale > 1:
             return self.upsample_4x(x) if scale == 4 else self.upsample_2x(x)
         factor = round(1 / scale)
-        return F.max_pool2d(x, factor, ceil_mode=min(x.shape[-2:]) < factor)  # a tiny map keeps one pixel
+        return F.max_pool2d(x, factor, ceil_mode=surely(smaller(*x.shape[-2:]) < factor))  # a tiny map keeps one pixel
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         return tuple(self.rescale(x, scale) for x, scale in zip(inputs, self.rescales, strict=True))

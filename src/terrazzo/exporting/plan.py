@@ -1,0 +1,88 @@
+"""What of a Segmenter becomes part of the graph, and what its file says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import terrazzo
+from terrazzo.errors import UserError
+from terrazzo.exporting.graph import Graph
+from terrazzo.inference.exported import ModelFacts
+from terrazzo.inference.segmenter import Segmenter
+from terrazzo.inference.torch_runtime import TorchRuntime
+from terrazzo.transforms.resize import Resize, ResizeShortestEdge, ResizeToMultiple
+
+Resizings = (Resize, ResizeShortestEdge, ResizeToMultiple)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A graph to be exported, and the facts that its file states."""
+
+    graph: Graph
+    facts: ModelFacts
+
+
+def make_plan(segmenter: Segmenter, outputs: Sequence[str], size: Sequence[int] | None, licence: str = "") -> Plan:
+    """The plan of a Segmenter that runs a torch model. Raises UserError for one whose steps no graph can contain.
+
+    Its resizing and averaging over a mirrored view are in the graph. Windows are not: the file states them, and the
+    steps before them.
+    """
+    runtime = segmenter.runtime
+    if not isinstance(runtime, TorchRuntime):
+        raise UserError("this is an exported model already: export the checkpoint that it comes from")
+    model = runtime.model.float().cpu().eval()
+    if model.target != "label":
+        raise UserError("only models of classes can be exported; this one estimates depth")
+    steps = segmenter.pipeline.as_written()
+    if others := [type(step).__name__ for step in steps if not isinstance(step, Resizings)]:
+        raise UserError(f"the test pipeline has {others[0]}, which an exported graph cannot contain: remove it")
+    windows, mirror = windows_of(model.test_cfg, steps)
+    inside = () if windows else tuple(steps)
+    preprocess = model.preprocess
+    facts = ModelFacts(
+        classes=list(segmenter.classes),
+        palette=[list(map(int, colour)) for colour in segmenter.palette],
+        bands=runtime.bands,
+        image_type="uint8" if getattr(segmenter.reader, "bands", None) is None else "float32",
+        threshold=runtime.threshold,
+        pipeline=[spec for spec in segmenter.steps if windows or not is_resizing(spec)],
+        suffixes=list(segmenter.suffixes),
+        windows=windows,
+        size=None if size is None else list(size),
+        preprocessing={
+            "resizing": [repr(step) for step in inside],
+            "mirror": mirror,
+            "mean": None if preprocess.mean is None else preprocess.mean.flatten().tolist(),
+            "std": None if preprocess.std is None else preprocess.std.flatten().tolist(),
+            "channels": "RGB" if preprocess.rgb else "BGR",
+            "size_divisor": preprocess.test_divisor,
+        },
+        source=segmenter.source,
+        licence=licence,
+        terrazzo=terrazzo.__version__,
+    )
+    return Plan(Graph(model, outputs, inside, mirror), facts)
+
+
+def is_resizing(spec: Any) -> bool:
+    """Return True for the config of a step that the graph contains."""
+    return isinstance(spec, dict) and spec.get("type") in {step.__name__ for step in Resizings}
+
+
+def windows_of(test_cfg: dict[str, Any], steps: Sequence[Any]) -> tuple[dict[str, Any], bool]:
+    """The windows that a model's test_cfg asks for, empty where one holds every image; and its mirroring."""
+    mode = test_cfg.get("mode", "whole")
+    if mode == "whole":
+        return {}, False
+    crop = test_cfg["crop_size"]
+    for step in steps:
+        if isinstance(step, Resize) and step.scale is not None:
+            longest = max(step.scale) if step.keep_ratio else 0
+            fits = longest <= min(crop) if step.keep_ratio else step.scale[0] <= crop[1] and step.scale[1] <= crop[0]
+            if fits:
+                return {}, mode == "slide_flip"
+    return {"crop_size": list(crop), "stride": list(test_cfg["stride"])}, mode == "slide_flip"

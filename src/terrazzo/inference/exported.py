@@ -1,0 +1,149 @@
+"""Exported models: what their files say, and how they are run. This module imports no torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+
+from terrazzo.errors import UserError
+from terrazzo.inference.runtime import Placement
+from terrazzo.inference.windows import window_starts
+
+DEFAULT_THRESHOLD = 0.3
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What an exported file says about its model; each field is stored as JSON under its name."""
+
+    classes: list[str]
+    palette: list[list[int]]
+    bands: int = 3
+    image_type: str = "uint8"  # of the stored images
+    threshold: float | None = None  # of a single output channel: foreground is where its sigmoid is above
+    pipeline: list[dict[str, Any]] = field(default_factory=list)  # the steps before the graph, such as reading
+    suffixes: list[str] = field(default_factory=list)
+    windows: dict[str, Any] = field(default_factory=dict)  # crop_size, stride: the images are to be run in windows
+    size: list[int] | None = None  # height and width, where the graph takes no other
+    preprocessing: dict[str, Any] = field(default_factory=dict)  # what the graph does to an image before the network
+    precision: str = "f32"
+    source: str = ""
+    licence: str = ""
+    parity: dict[str, Any] = field(default_factory=dict)  # agreement with the model in torch
+    terrazzo: str = ""  # the version that wrote the file
+
+    def texts(self) -> dict[str, str]:
+        """Each field as JSON."""
+        return {name: json.dumps(value, ensure_ascii=False) for name, value in asdict(self).items()}
+
+    @classmethod
+    def read(cls, texts: Mapping[str, str], path: Any) -> ModelFacts:
+        """The facts in a file's metadata. Raises UserError where they are not those of an exported model."""
+        if "classes" not in texts or "palette" not in texts:
+            raise UserError(
+                f"{path} was not exported by terrazzo: its metadata has no `classes` and `palette`, without which the "
+                "labels mean nothing. Add them as JSON, such as classes=[\"road\", \"car\"] and "
+                "palette=[[128, 64, 128], [0, 0, 142]], or export the model again with `terrazzo export`"
+            )
+        try:
+            values = {item.name: json.loads(texts[item.name]) for item in fields(cls) if item.name in texts}
+            facts = cls(**values)
+            assert len(facts.classes) == len(facts.palette) and all(isinstance(name, str) for name in facts.classes)
+            assert all(len(colour) == 3 and set(map(type, colour)) == {int} for colour in facts.palette)
+            assert isinstance(facts.bands, int) and isinstance(facts.windows, dict) and isinstance(facts.pipeline, list)
+        except (AssertionError, TypeError, ValueError):
+            raise UserError(f"{path}: its metadata is damaged; export the model again") from None
+        return facts
+
+
+class Session(Protocol):
+    """A loaded file that can be run."""
+
+    def run(self, images: np.ndarray, output: str) -> np.ndarray:
+        """The "labels" (N, H, W) or "logits" (N, K, H, W) of images (N, H, W, C). Raises UserError where it fails."""
+
+
+class ExportedRuntime:
+    """A model in a file of its own, with the whole of its preprocessing."""
+
+    device = "cpu"
+
+    def __init__(self, session: Session, facts: ModelFacts) -> None:
+        self.session, self.facts = session, facts
+        self.classes, self.palette = facts.classes, facts.palette
+        self.bands, self.threshold = facts.bands, facts.threshold
+
+    def infer(self, images: np.ndarray, placements: Sequence[Placement]) -> list[ExportedScores]:
+        """The scores of images (N, H, W, C). Raises UserError for a wrong size or number of bands."""
+        _, height, width, bands = images.shape
+        if bands != self.bands:
+            raise UserError(f"this model takes images of {self.bands} bands, not {bands}")
+        if self.facts.size is not None and [height, width] != self.facts.size:
+            fixed = "x".join(map(str, self.facts.size))
+            raise UserError(f"this file takes images of {fixed} pixels alone, not {height}x{width}: export it without --size")
+        images = images.astype(self.facts.image_type, copy=False)
+        return [
+            ExportedScores(self, image[None], placement) for image, placement in zip(images, placements, strict=True)
+        ]
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        """Logits (N, K, H, W), of windows where the model runs in them: the mean of those that overlap."""
+        if not self.facts.windows:
+            return self.session.run(images, "logits")
+        count, height, width, _ = images.shape
+        crop = [min(a, b) for a, b in zip(self.facts.windows["crop_size"], (height, width), strict=True)]
+        stride = self.facts.windows["stride"]
+        total, visits = None, np.zeros((height, width), np.float32)
+        for top in window_starts(height, crop[0], stride[0]):
+            for left in window_starts(width, crop[1], stride[1]):
+                place = np.s_[top : top + crop[0], left : left + crop[1]]
+                part = self.session.run(np.ascontiguousarray(images[:, *place]), "logits")
+                total = np.zeros((count, part.shape[1], height, width), np.float32) if total is None else total
+                total[:, :, *place] += part
+                visits[place] += 1
+        assert total is not None
+        return total / visits
+
+
+@dataclass(frozen=True)
+class ExportedScores:
+    """Scores of one image, computed when asked for."""
+
+    runtime: ExportedRuntime
+    image: np.ndarray  # 1, H, W, C
+    placement: Placement
+
+    @cached_property
+    def logits(self) -> np.ndarray:
+        """(K, H, W) at the stored image's size."""
+        logits = self.runtime.logits(self.image)[0]
+        height, width = self.placement.size
+        if logits.shape[1:] == (height, width):
+            return logits
+        return np.stack([cv2.resize(channel, (width, height), interpolation=cv2.INTER_LINEAR) for channel in logits])
+
+    def labels(self) -> np.ndarray:
+        if not self.runtime.facts.windows and self.image.shape[1:3] == tuple(self.placement.size):
+            return self.runtime.session.run(self.image, "labels")[0]
+        if len(self.logits) > 1:
+            return self.logits.argmax(0).astype(np.uint8 if len(self.logits) <= 255 else np.int32)
+        threshold = self.runtime.threshold
+        return (sigmoid(self.logits[0]) > (DEFAULT_THRESHOLD if threshold is None else threshold)).astype(np.uint8)
+
+    def probabilities(self) -> np.ndarray:
+        if len(self.logits) == 1:
+            foreground = sigmoid(self.logits)
+            return np.concatenate([1 - foreground, foreground])
+        powers = np.exp(self.logits - self.logits.max(0))
+        return powers / powers.sum(0)
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    """The logistic function, without overflow."""
+    return 0.5 * (1 + np.tanh(0.5 * x))

@@ -1,0 +1,76 @@
+"""ONNX files, run by ONNX Runtime. This module imports no torch."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from terrazzo.errors import UserError
+from terrazzo.inference.exported import ModelFacts
+from terrazzo.system.extras import import_extra
+
+LIMIT = 2 << 30  # bytes; the format has no larger files
+
+
+class OnnxSession:
+    """One ONNX file; each output is run by a session of its own, which computes nothing for the others."""
+
+    def __init__(self, path: str | Path, threads: int | None = None) -> None:
+        self.path = Path(path)
+        try:
+            size = self.path.stat().st_size
+            if size >= LIMIT:
+                raise UserError(f"{path} is no ONNX file: it has {size:,} bytes")
+            self.content = self.path.read_bytes()
+        except OSError as problem:
+            raise UserError(f"cannot read {path}: {problem.strerror}") from None
+        self.threads = threads or int(os.environ.get("OMP_NUM_THREADS") or 0)
+        self.sessions: dict[str, Any] = {}
+        session = self.session("labels")
+        self.facts = ModelFacts.read(session.get_modelmeta().custom_metadata_map, path)
+        [image] = session.get_inputs()[:1]
+        self.input = image.name
+
+    def session(self, output: str) -> Any:
+        """The session that computes an output."""
+        if output not in self.sessions:
+            onnxruntime = import_extra("onnxruntime", "export", "ONNX files")
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = self.threads
+            options.log_severity_level = 4
+            content = self.content if output == "labels" else self.content + graph_output(output)
+            try:
+                session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+            except Exception as problem:  # of classes that share no base
+                raise UserError(f"{self.path} cannot be run: {first_line(problem)}") from None
+            self.sessions[output] = session
+        return self.sessions[output]
+
+    def run(self, images: np.ndarray, output: str) -> np.ndarray:
+        session = self.session(output)
+        try:
+            return session.run([output], {self.input: images})[0]
+        except Exception as problem:
+            shape = "x".join(map(str, images.shape))
+            raise UserError(f"{self.path} does not run on images of {shape}: {first_line(problem)}") from None
+
+
+def graph_output(name: str) -> bytes:
+    """What turns a float tensor of a graph into an output of it, appended to an ONNX file.
+
+    Messages of protocol buffers are joined by joining their bytes: `ModelProto(graph=GraphProto(output=[...]))`.
+    """
+
+    def part(number: int, content: bytes) -> bytes:
+        return bytes([number << 3 | 2, len(content)]) + content
+
+    tensor = part(2, part(1, b"\x08\x01"))  # ValueInfoProto.type, TypeProto.tensor_type, elem_type = FLOAT
+    return part(7, part(12, part(1, name.encode()) + tensor))
+
+
+def first_line(problem: Exception) -> str:
+    """The first line of a library's message, without its code."""
+    return str(problem).strip().splitlines()[0].rpartition("] : ")[2][:300] if str(problem).strip() else "unknown error"
