@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "build_model": "terrazzo.models",
     "evaluate": "terrazzo.evaluation.evaluate",
+    "export": "terrazzo.exporting.export",
     "load": "terrazzo.inference.load",
     "load_checkpoint": "terrazzo.models.checkpoint",
     "load_config": "terrazzo.config.load",

@@ -23,6 +23,7 @@ COMMANDS = {
     "config": "show a config as resolved",
     "data": "prepare data sets",
     "model": "list the parts of models, and show what a model costs",
+    "export": "write a model as a file that runs without terrazzo",
     "checkpoint": "inspect, publish, average and convert checkpoints",
     "weights": "fetch published weights, and list those on this machine",
     "demo": "train, test and show a small model on synthetic street scenes, offline, in minutes",

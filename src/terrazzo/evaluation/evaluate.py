@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch.utils.data import DataLoader
@@ -20,6 +20,7 @@ from terrazzo.data.discovery.data_root import locate
 from terrazzo.data.loaders import make_loader
 from terrazzo.errors import UserError
 from terrazzo.evaluation.scoring import OnPrediction, OnProgress, OnSeen, run_evaluation
+from terrazzo.inference.exported_model import ExportedModel, for_exported, is_exported, open_model
 from terrazzo.metrics import DepthEvaluator, Evaluator
 from terrazzo.models.build import build_model
 from terrazzo.models.checkpoint import load_checkpoint, read_checkpoint
@@ -83,6 +84,7 @@ def evaluate(
     # Models, data and metrics
     paths = [checkpoint] if isinstance(checkpoint, (str, Path)) else list(checkpoint)
     models = load_models(experiment.model, paths, chosen, weights, on_report)
+    settings = fit_to_models(settings, models, tta)
     dataset = open_dataset(settings, classes_of(models[0]), "test_dataloader")
     evaluator = None
     if score and not evaluator_settings.format_only:
@@ -119,6 +121,9 @@ def load_models(
     """
     models: list[Segmentor] = []
     for path in paths:
+        if is_exported(path):
+            models.append(cast("Segmentor", open_model(path)))
+            continue
         own = read_checkpoint(path).meta.get("config") if len(paths) > 1 else None
         built = build_model(make_experiment(own).model if isinstance(own, Mapping) else model).to(device)
         report = load_checkpoint(built, path, strict=True, weights=weights)
@@ -132,6 +137,19 @@ def load_models(
     if len(models) > 1 and models[0].target == "depth":
         raise UserError("an ensemble averages the probabilities of classes; these models estimate depth")
     return models
+
+
+def fit_to_models(settings: LoaderSettings, models: Sequence[Any], tta: bool) -> LoaderSettings:
+    """The settings for exported models, whose graphs resize. Raises UserError for what they cannot be combined with."""
+    exported = [model for model in models if isinstance(model, ExportedModel)]
+    if not exported:
+        return settings
+    if tta:
+        raise UserError("--tta: an exported model runs one view; test the checkpoint that it comes from")
+    trees = [for_exported(settings.dataset, model) for model in exported]
+    if (len(exported) < len(models) and trees[0] != settings.dataset) or any(tree != trees[0] for tree in trees):
+        raise UserError("an ensemble of exported models and checkpoints needs a test pipeline that does not resize")
+    return replace(settings, dataset=trees[0])
 
 
 def classes_of(model: Segmentor) -> int | None:

@@ -58,6 +58,11 @@ class Graph(nn.Module):
             logits = resize(logits, (height, width))
         return tuple(getattr(self, name)(logits) for name in self.outputs)
 
+    def with_logits(self) -> Graph:
+        """The same graph with "logits" among its outputs, in the last place unless it was there."""
+        outputs = self.outputs if "logits" in self.outputs else (*self.outputs, "logits")
+        return Graph(self.model, outputs, self.resizings, self.mirror).eval()
+
     def shapes(self) -> list[tuple[int | str, ...]]:
         """The shape of each output, its open axes as letters."""
         channels = self.model.final_head.out_channels
@@ -86,7 +91,9 @@ def target_size(step: Any, height: int, width: int) -> tuple[int, int]:
     Where both edges are multiplied by the smaller of two factors, the smaller of both products is the same.
     """
     if isinstance(step, ResizeToMultiple):
-        return ceil_div(height, step.size_divisor) * step.size_divisor, ceil_div(width, step.size_divisor) * step.size_divisor
+        return ceil_div(height, step.size_divisor) * step.size_divisor, ceil_div(
+            width, step.size_divisor
+        ) * step.size_divisor
     longer, shorter = larger(height, width), smaller(height, width)
     if isinstance(step, ResizeShortestEdge):
         short, long = min(as_pair(step.scale, "scale")), step.max_size

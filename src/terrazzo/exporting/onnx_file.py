@@ -6,7 +6,6 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,8 +27,7 @@ def to_onnx(graph: Graph, example: torch.Tensor, size: Sequence[int] | None = No
 
     dynamic = torch.export.Dim.DYNAMIC
     axes = {0: dynamic} if size else {0: dynamic, 1: dynamic, 2: dynamic}
-    names = [*graph.outputs] if "logits" in graph.outputs else [*graph.outputs, "logits"]
-    whole = Graph(graph.model, names, graph.resizings, graph.mirror).eval()
+    whole = graph.with_logits()
     with quiet(), torch.no_grad():
         try:
             program = torch.onnx.export(
@@ -38,7 +36,7 @@ def to_onnx(graph: Graph, example: torch.Tensor, size: Sequence[int] | None = No
                 dynamo=True,
                 dynamic_shapes={"image": axes},
                 input_names=["image"],
-                output_names=names,
+                output_names=[*whole.outputs],
                 opset_version=OPSET,
                 custom_translation_table=TRANSLATIONS,
                 verbose=False,
@@ -82,8 +80,3 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
-
-
-def save(model: Any, path: Path) -> None:
-    """Write an ONNX model as one file."""
-    path.write_bytes(model.SerializeToString())

@@ -9,12 +9,11 @@ from typing import Any
 import terrazzo
 from terrazzo.errors import UserError
 from terrazzo.exporting.graph import Graph
-from terrazzo.inference.exported import ModelFacts
+from terrazzo.inference.exported import RESIZINGS, ModelFacts
+from terrazzo.inference.exported_model import is_outside
 from terrazzo.inference.segmenter import Segmenter
 from terrazzo.inference.torch_runtime import TorchRuntime
-from terrazzo.transforms.resize import Resize, ResizeShortestEdge, ResizeToMultiple
-
-Resizings = (Resize, ResizeShortestEdge, ResizeToMultiple)
+from terrazzo.transforms.resize import Resize
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ def make_plan(segmenter: Segmenter, outputs: Sequence[str], size: Sequence[int] 
     if model.target != "label":
         raise UserError("only models of classes can be exported; this one estimates depth")
     steps = segmenter.pipeline.as_written()
-    if others := [type(step).__name__ for step in steps if not isinstance(step, Resizings)]:
+    if others := [type(step).__name__ for step in steps if type(step).__name__ not in RESIZINGS]:
         raise UserError(f"the test pipeline has {others[0]}, which an exported graph cannot contain: remove it")
     windows, mirror = windows_of(model.test_cfg, steps)
     inside = () if windows else tuple(steps)
@@ -49,9 +48,10 @@ def make_plan(segmenter: Segmenter, outputs: Sequence[str], size: Sequence[int] 
         bands=runtime.bands,
         image_type="uint8" if getattr(segmenter.reader, "bands", None) is None else "float32",
         threshold=runtime.threshold,
-        pipeline=[spec for spec in segmenter.steps if windows or not is_resizing(spec)],
+        pipeline=[spec for spec in segmenter.steps if windows or is_outside(spec)],
         suffixes=list(segmenter.suffixes),
         windows=windows,
+        outputs=list(outputs),
         size=None if size is None else list(size),
         preprocessing={
             "resizing": [repr(step) for step in inside],
@@ -66,11 +66,6 @@ def make_plan(segmenter: Segmenter, outputs: Sequence[str], size: Sequence[int] 
         terrazzo=terrazzo.__version__,
     )
     return Plan(Graph(model, outputs, inside, mirror), facts)
-
-
-def is_resizing(spec: Any) -> bool:
-    """Return True for the config of a step that the graph contains."""
-    return isinstance(spec, dict) and spec.get("type") in {step.__name__ for step in Resizings}
 
 
 def windows_of(test_cfg: dict[str, Any], steps: Sequence[Any]) -> tuple[dict[str, Any], bool]:

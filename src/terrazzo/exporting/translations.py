@@ -9,7 +9,7 @@ from onnxscript import opset20 as op
 
 
 def bin_averages(length: Any, bins: Any) -> Any:
-    """The matrix (bins, length) whose row i averages positions floor(i * length / bins) to ceil((i + 1) * length / bins)."""
+    """The matrix (bins, length) whose row i averages from floor(i * length / bins) to ceil((i + 1) * length / bins)."""
     zero, one = op.Constant(value_int=0), op.Constant(value_int=1)
     index = op.Unsqueeze(op.Range(zero, bins, one), op.Constant(value_ints=[1]))  # bins, 1
     start = op.Div(op.Mul(index, length), bins)

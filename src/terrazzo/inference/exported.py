@@ -16,6 +16,7 @@ from terrazzo.inference.runtime import Placement
 from terrazzo.inference.windows import window_starts
 
 DEFAULT_THRESHOLD = 0.3
+RESIZINGS = ("Resize", "ResizeShortestEdge", "ResizeToMultiple")  # steps of a test pipeline that a graph contains
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class ModelFacts:
     pipeline: list[dict[str, Any]] = field(default_factory=list)  # the steps before the graph, such as reading
     suffixes: list[str] = field(default_factory=list)
     windows: dict[str, Any] = field(default_factory=dict)  # crop_size, stride: the images are to be run in windows
+    outputs: list[str] = field(default_factory=lambda: ["labels"])
     size: list[int] | None = None  # height and width, where the graph takes no other
     preprocessing: dict[str, Any] = field(default_factory=dict)  # what the graph does to an image before the network
     precision: str = "f32"
@@ -48,7 +50,7 @@ class ModelFacts:
         if "classes" not in texts or "palette" not in texts:
             raise UserError(
                 f"{path} was not exported by terrazzo: its metadata has no `classes` and `palette`, without which the "
-                "labels mean nothing. Add them as JSON, such as classes=[\"road\", \"car\"] and "
+                'labels mean nothing. Add them as JSON, such as classes=["road", "car"] and '
                 "palette=[[128, 64, 128], [0, 0, 142]], or export the model again with `terrazzo export`"
             )
         try:
@@ -86,7 +88,9 @@ class ExportedRuntime:
             raise UserError(f"this model takes images of {self.bands} bands, not {bands}")
         if self.facts.size is not None and [height, width] != self.facts.size:
             fixed = "x".join(map(str, self.facts.size))
-            raise UserError(f"this file takes images of {fixed} pixels alone, not {height}x{width}: export it without --size")
+            raise UserError(
+                f"this file takes images of {fixed} pixels alone, not {height}x{width}: export it without --size"
+            )
         images = images.astype(self.facts.image_type, copy=False)
         return [
             ExportedScores(self, image[None], placement) for image, placement in zip(images, placements, strict=True)
@@ -102,11 +106,11 @@ class ExportedRuntime:
         total, visits = None, np.zeros((height, width), np.float32)
         for top in window_starts(height, crop[0], stride[0]):
             for left in window_starts(width, crop[1], stride[1]):
-                place = np.s_[top : top + crop[0], left : left + crop[1]]
-                part = self.session.run(np.ascontiguousarray(images[:, *place]), "logits")
+                rows, columns = slice(top, top + crop[0]), slice(left, left + crop[1])
+                part = self.session.run(np.ascontiguousarray(images[:, rows, columns]), "logits")
                 total = np.zeros((count, part.shape[1], height, width), np.float32) if total is None else total
-                total[:, :, *place] += part
-                visits[place] += 1
+                total[:, :, rows, columns] += part
+                visits[rows, columns] += 1
         assert total is not None
         return total / visits
 

@@ -1,27 +1,17 @@
-"""Segmenters from files: self-contained checkpoints, or configs with weights."""
+"""Segmenters from files: checkpoints, configs with weights, exported models. This module imports no torch."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from terrazzo.config.custom_imports import import_custom
-from terrazzo.config.datasets import FolderData, folders
-from terrazzo.config.experiment import make_experiment
-from terrazzo.config.load import load_config
-from terrazzo.data.build import class_names
-from terrazzo.data.pairs import suffixes
 from terrazzo.errors import UserError
-from terrazzo.inference.saved_config import saved_config
+from terrazzo.inference.exported import ExportedRuntime
 from terrazzo.inference.segmenter import Segmenter
-from terrazzo.inference.torch_runtime import TorchRuntime
-from terrazzo.models.build import build_model, input_channels
-from terrazzo.models.checkpoint import legend_of, load_checkpoint, read_checkpoint
-from terrazzo.registry import DATASETS
-from terrazzo.system.devices import choose_device
-from terrazzo.system.palette import default_palette
+
+if TYPE_CHECKING:
+    import torch
 
 STREET = Path(__file__).resolve().parents[1] / "weights" / "street.safetensors"
 CARD = STREET.with_suffix(".md")
@@ -38,44 +28,54 @@ def load(
 ) -> Segmenter:
     """A Segmenter from one self-contained file, ours or MMSegmentation's with its config, or a config and weights.
 
-    Without either it is the embedded model, for street scenes; `terrazzo/weights` contains its licence.
+    Files that `tz.export` wrote are run by their own libraries, `.onnx` and `.xml` without torch. Without a source it
+    is the embedded model, for street scenes; `terrazzo/weights` contains its licence.
 
     `trust` imports the modules of `custom_imports`; `weights` is "model" or "ema" (the average) where a checkpoint has
     both. Raises UserError where the file does not specify its model.
     """
-    chosen = choose_device(device)
     if source is None:
         if checkpoint is not None:
             raise UserError(f"give {checkpoint} alone, tz.load('{checkpoint}'), or after its config")
         source = STREET
+    if isinstance(source, (str, Path)) and Path(source).suffix.lower() in EXPORTED:
+        if device is not None and str(device) != "cpu":
+            raise UserError(f"{source} is an exported model, which runs on the CPU, not on '{device}'")
+        runtime = open_exported(Path(source))
+        return Segmenter(runtime, runtime.facts.pipeline, runtime.facts.suffixes, Path(source).name)
+    from terrazzo.inference.checkpoints import load_torch
 
-    # The file, and the config in it or beside it
-    if isinstance(source, (str, Path)) and Path(source).suffix in (".safetensors", ".pth", ".pt"):
-        saved = read_checkpoint(source, weights)
-        config = saved_config(saved)
-        if config is None:
-            raise UserError(f"{saved.path} contains weights without a config: tz.load(config, file) or --config C")
-        if trust:
-            import_custom(config)
-    else:
-        config = load_config(source, trust=trust)
-        if checkpoint is None:
-            name = source if isinstance(source, (str, Path)) else "this"
-            raise UserError(f"{name} is a config: give its weights too, tz.load(config, checkpoint='best.safetensors')")
-        saved = read_checkpoint(checkpoint, weights)
+    return load_torch(source, checkpoint, device, trust=trust, weights=weights)
 
-    # The model, its classes and its pipeline
-    experiment = make_experiment(config)
-    model: Any = build_model(experiment.model)
-    load_checkpoint(model, saved, strict=True)
-    count = model.final_head.num_classes
-    classes, palette = class_names(experiment, count)
-    saved_classes, saved_palette = legend_of(saved)
-    if len(saved_classes) == count:
-        classes = saved_classes
-        palette = saved_palette if len(saved_palette) == count else [list(colour) for colour in default_palette(count)]
-    loader = experiment.test or experiment.val
-    data = next(folders(loader.dataset)) if loader else FolderData()
-    declared = DATASETS.get(data.type).img_suffix if data.type in DATASETS else ()
-    runtime = TorchRuntime(model, classes, palette, bands=input_channels(experiment.model), device=chosen)
-    return Segmenter(runtime, data.pipeline, suffixes(data.img_suffix or declared), saved.path.name)
+
+def open_exported(path: Path) -> ExportedRuntime:
+    """The runtime of an exported file. Raises UserError for one that cannot be run."""
+    return EXPORTED[path.suffix.lower()](path)
+
+
+def open_onnx(path: Path) -> ExportedRuntime:
+    from terrazzo.inference.onnx_runtime import OnnxSession
+
+    session = OnnxSession(path)
+    return ExportedRuntime(session, session.facts)
+
+
+def open_openvino(path: Path) -> ExportedRuntime:
+    from terrazzo.inference.openvino_runtime import OpenVINOSession
+
+    session = OpenVINOSession(path)
+    return ExportedRuntime(session, session.facts)
+
+
+def open_program(path: Path) -> ExportedRuntime:
+    from terrazzo.inference.program_runtime import ProgramSession
+
+    session = ProgramSession(path)
+    return ExportedRuntime(session, session.facts)
+
+
+EXPORTED: dict[str, Callable[[Path], ExportedRuntime]] = {
+    ".onnx": open_onnx,
+    ".xml": open_openvino,
+    ".pt2": open_program,
+}

@@ -65,6 +65,8 @@ def predict_batch(models: Sequence[Any], batch: Batch) -> list[Scores]:
 
 def batch_views(model: Any, batch: Batch) -> list[View]:
     """Each image's logits; images of different sizes are run one by one."""
+    if hasattr(model, "views"):  # an exported model, which takes the images as they are stored
+        return model.views(batch)
     sizes, views = batch.sizes, []
     runs = [batch.image]
     if len(set(sizes)) > 1:

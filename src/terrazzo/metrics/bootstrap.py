@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,16 +25,25 @@ class Bootstrap:
 
     def compute(self, groups: Sequence[str], beta: float = 1.0) -> dict[str, Any]:
         """Return (low, high) in percent of aAcc and the groups' means, and of each class's scores under "per_class"."""
-        images = np.stack(self.images).reshape(len(self.images), -1).astype(np.float64)  # n, 3 K
-        rng = np.random.default_rng(0)
-        drawn: list[dict[str, np.ndarray]] = []
-        for first in range(0, self.draws, AT_ONCE):
-            count = min(AT_ONCE, self.draws - first)
-            times = rng.multinomial(len(images), np.full(len(images), 1 / len(images)), size=count)  # count, n
-            sums = (times @ images).reshape(count, 3, -1)
-            drawn.append(class_scores(sums[:, 0], sums[:, 1], sums[:, 2], beta))
+        drawn = [
+            class_scores(sums[:, 0], sums[:, 1], sums[:, 2], beta)
+            for sums in draw_sums(np.stack(self.images), self.draws)
+        ]
         scores = {name: np.concatenate([part[name] for part in drawn]) for name in drawn[0]}  # draws[, K]
         return summary(scores, groups, self.classes, interval)
+
+
+def draw_sums(images: np.ndarray, draws: int) -> Iterator[np.ndarray]:
+    """Sums over resampled data sets (draws, ...), some at a time, of numbers of each image (n, ...).
+
+    The draws are always the same ones.
+    """
+    flat = images.reshape(len(images), -1).astype(np.float64)
+    rng = np.random.default_rng(0)
+    for first in range(0, draws, AT_ONCE):
+        count = min(AT_ONCE, draws - first)
+        times = rng.multinomial(len(flat), np.full(len(flat), 1 / len(flat)), size=count)  # count, n
+        yield (times @ flat).reshape(count, *images.shape[1:])
 
 
 def interval(values: np.ndarray) -> tuple[float | None, float | None]:

@@ -10,7 +10,7 @@ from terrazzo.errors import UserError
 
 def ceil_div(a: int, b: int) -> int:
     """Divide and round up: `ceil_div(7, 2) == 4`."""
-    return -(-a // b)
+    return (a + b - 1) // b  # exported graphs divide negative numbers otherwise than Python
 
 
 def as_pair(value: Any, what: str) -> tuple[Any, Any]:

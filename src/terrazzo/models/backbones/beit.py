@@ -85,7 +85,8 @@ def relative_position_index(grid: Grid, device: torch.device | None = None) -> T
     """Return the row of the bias table for each pair of tokens (1 + h * w, 1 + h * w), the class token first."""
     height, width = grid
     positions = torch.arange(height * width, device=device)
-    rows, columns = positions // width, positions % width
+    rows = positions // width
+    columns = positions - rows * width
     down = rows[:, None] - rows[None] + height - 1  # from 0 to 2 * height - 2
     right = columns[:, None] - columns[None] + width - 1
     index = F.pad(down * (2 * width - 1) + right, (1, 0, 1, 0))
@@ -260,7 +261,7 @@ class BEiT(nn.Module):
 
     def embed(self, patches: Tensor, grid: Grid) -> Tensor:
         """The layers' input (N, 1 + h * w, C) from the patches (N, h * w, C)."""
-        return torch.cat([self.cls_token.expand(len(patches), -1, -1), patches], dim=1)
+        return torch.cat([self.cls_token.expand(patches.shape[0], -1, -1), patches], dim=1)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         patches, grid = self.patch_embed(images)

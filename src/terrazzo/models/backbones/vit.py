@@ -195,7 +195,7 @@ class VisionTransformer(nn.Module):
     def embed(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """Class token and patches with their positions (N, 1 + h * w, C), and the patches' grid (h, w)."""
         patches, grid = self.patch_embed(images)
-        tokens = torch.cat([self.cls_token.expand(len(patches), -1, -1), patches], dim=1)
+        tokens = torch.cat([self.cls_token.expand(patches.shape[0], -1, -1), patches], dim=1)
         positions = resize_position_embedding(self.pos_embed, self.grid, grid, mode=self.interpolate_mode)
         return self.drop_after_pos(tokens + positions), grid
 

@@ -82,8 +82,8 @@ class VPD(nn.Module):
             block.register_forward_hook(lambda _module, _inputs, output: maps.append(first_tensor(output)))
             for block in map_sources(self.unet)
         ]
-        step = torch.ones(len(images), dtype=torch.long, device=images.device)
-        self.unet(latents, step, self.context(len(images), category))
+        step = torch.ones(images.shape[0], dtype=torch.long, device=images.device)
+        self.unet(latents, step, self.context(images.shape[0], category))
         for hook in hooks:
             hook.remove()
         return tuple(reversed(maps))  # from fine to coarse

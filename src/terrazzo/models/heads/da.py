@@ -36,7 +36,7 @@ class ChannelAttention(nn.Module):
         self.gamma = Scale()
 
     def forward(self, x: Tensor) -> Tensor:
-        channels = x.flatten(2)  # N, C, H * W
+        channels = x.flatten(2).unsqueeze(1)  # N, 1, C, H * W
         read = F.scaled_dot_product_attention(-channels, channels, channels, scale=1.0)
         return self.gamma(read.view_as(x)) + x
 

@@ -31,7 +31,7 @@ class ExpectationMaximisation(nn.Module):
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
         pixels = x.flatten(2)  # N, C, H * W
-        bases = self.bases.expand(len(x), -1, -1)  # N, C, K
+        bases = self.bases.expand(x.shape[0], -1, -1)  # N, C, K
         for _ in range(self.num_stages):
             shares = (pixels.transpose(1, 2) @ bases).softmax(2)  # N, H * W, K: expectation
             bases = F.normalize(pixels @ F.normalize(shares, p=1, dim=1), dim=1)  # maximisation

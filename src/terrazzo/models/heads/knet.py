@@ -186,7 +186,7 @@ class IterativeDecodeHead(nn.Module):
         x = self.kernel_generate_head.features(inputs)  # N, C, H, W
         outputs = [self.kernel_generate_head.classify(x)]
         kernels = self.kernel_generate_head.conv_seg.weight.flatten(1)  # K, C
-        kernels = kernels.expand(len(x), -1, -1)
+        kernels = kernels.expand(x.shape[0], -1, -1)
         for stage in self.kernel_update_head:
             masks, kernels = stage(x, kernels, outputs[-1])
             outputs.append(masks)

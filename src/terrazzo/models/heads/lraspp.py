@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from terrazzo.models.heads.base import DecodeHead, Features
+from terrazzo.models.layers.sizes import smaller
 from terrazzo.registry import MODELS
 
 

@@ -59,8 +59,8 @@ class Mask2FormerHead(MaskClassificationHead):
             tokens = as_tokens(project(x)) + level  # N, h * w, C
             levels.append((tokens, self.decoder_positional_encoding(x), x))
         decoder = self.transformer_decoder
-        query_pos = self.query_embed.weight.expand(len(mask_features), -1, -1)
-        query = self.query_feat.weight.expand(len(mask_features), -1, -1)
+        query_pos = self.query_embed.weight.expand(mask_features.shape[0], -1, -1)
+        query = self.query_feat.weight.expand(mask_features.shape[0], -1, -1)
         queries = [decoder.post_norm(query)]
         masks = [self.masks(queries[0], mask_features)]
         for index, layer in enumerate(decoder.layers):

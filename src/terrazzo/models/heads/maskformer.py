@@ -46,7 +46,7 @@ class MaskFormerHead(MaskClassificationHead):
         memory = self.decoder_input_proj(memory)
         positions = self.decoder_pe(memory)
         memory = as_tokens(memory)  # N, h * w, C
-        query_pos = self.query_embed.weight.expand(len(memory), -1, -1)
+        query_pos = self.query_embed.weight.expand(memory.shape[0], -1, -1)
         query, outputs = torch.zeros_like(query_pos), []
         for layer in self.transformer_decoder.layers:
             query = layer(query, memory, query_pos=query_pos, memory_pos=positions)

@@ -33,7 +33,7 @@ def absolute_masks(masks: Tensor, mask_size: Sequence[int]) -> Tensor:
     index = offsets[0][:, None, :, None] * mask_size[1] + offsets[1][None, :, None, :]  # other y, x, own y, x
     inside_both = inside[0][:, None, :, None] & inside[1][None, :, None, :]
     index, inside_both = index.flatten(0, 1), inside_both.flatten(0, 1)  # H * W, H, W
-    return masks.gather(1, index.expand(len(masks), -1, -1, -1)) * inside_both
+    return masks.gather(1, index.expand(masks.shape[0], -1, -1, -1)) * inside_both
 
 
 @MODELS.register

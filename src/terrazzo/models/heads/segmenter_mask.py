@@ -65,7 +65,7 @@ class SegmenterMaskTransformerHead(DecodeHead):
         x = self.select(inputs)  # N, in_channels, h, w
         grid = x.shape[-2:]
         patches = self.dec_proj(x.flatten(2).transpose(1, 2))
-        tokens = torch.cat([patches, self.cls_emb.expand(len(x), -1, -1)], dim=1)
+        tokens = torch.cat([patches, self.cls_emb.expand(x.shape[0], -1, -1)], dim=1)
         for layer in self.layers:
             tokens = layer(tokens)
         tokens = self.decoder_norm(tokens)

@@ -143,7 +143,7 @@ class SideAdapterNetwork(nn.Module):
         queries = self.query_embed.shape[1]
         pos_embed = resize_position_embedding(self.pos_embed, self.grid, grid, extra_tokens=0)
         positions = torch.cat([self.query_pos_embed, pos_embed], dim=1)
-        x = torch.cat([self.query_embed.expand(len(images), -1, -1), patches], dim=1) + positions
+        x = torch.cat([self.query_embed.expand(images.shape[0], -1, -1), patches], dim=1) + positions
         x = self.fuse(0, x, maps, grid)
         outputs = []
         for index, layer in enumerate(self.encode_layers, start=1):

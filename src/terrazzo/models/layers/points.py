@@ -28,8 +28,8 @@ def draw_points(
 
     A share of `importance_ratio` is the least certain of `oversample_ratio` times as many; the rest is uniform.
     """
-    points = torch.rand(len(logits), int(count * oversample_ratio), 2, device=logits.device)
+    points = torch.rand(logits.shape[0], int(count * oversample_ratio), 2, device=logits.device)
     values = sample_points(logits, points.to(logits.dtype), align_corners=align_corners)
     chosen = uncertainty(values).topk(int(count * importance_ratio), dim=1).indices.unsqueeze(2)
-    anywhere = torch.rand(len(logits), count - chosen.shape[1], 2, device=logits.device)
+    anywhere = torch.rand(logits.shape[0], count - chosen.shape[1], 2, device=logits.device)
     return torch.cat([points.gather(1, chosen.expand(-1, -1, 2)), anywhere], dim=1)

@@ -11,7 +11,9 @@ def surely(condition: bool | torch.SymBool) -> bool:
     """Return whether a condition on sizes holds; of sizes left open, whether it holds for all of them."""
     if isinstance(condition, bool):
         return condition
-    from torch.fx.experimental.symbolic_shapes import statically_known_true  # costs half a second, exports alone need it
+    from torch.fx.experimental.symbolic_shapes import (
+        statically_known_true,  # costs half a second, exports alone need it
+    )
 
     return statically_known_true(condition)
 

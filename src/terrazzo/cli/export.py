@@ -1,0 +1,72 @@
+"""`terrazzo export`."""
+
+from __future__ import annotations
+
+import argparse
+import re
+
+from terrazzo.cli.common import add_weights_option
+from terrazzo.errors import UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("model", nargs="?", metavar="MODEL", help="a checkpoint (default: the embedded model for street scenes)")
+    add("--config", metavar="C", help="the config or recipe of a checkpoint that contains none")
+    add("--out", metavar="F", help="the file to write: .onnx, .xml (OpenVINO) or .pt2 (torch.export)")
+    add("--to", metavar="FORMAT", help="onnx, openvino or torch (default: as the suffix of --out says)")
+    add("--size", type=image_size, metavar="HxW", help="for images of this size alone (default: of any size)")
+    add(
+        "--outputs",
+        nargs="+",
+        default=["labels"],
+        metavar="NAME",
+        help="labels (always the first), confidence, probabilities, logits",
+    )
+    add("--check", metavar="CONFIG", help="refuse a model that is worse on this config's validation set")
+    add(
+        "--max-drop",
+        type=float,
+        default=0.5,
+        metavar="P",
+        help="points of mIoU that --check lets it lose (default 0.5; of a class 2)",
+    )
+    add("--trust-config", action="store_true", help="import the modules in the model's custom_imports")
+    add_weights_option(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from terrazzo.exporting.export import export
+    from terrazzo.inference.load import NOTE
+
+    console = Console(highlight=False, soft_wrap=True)
+    if args.out is None and args.to is None:
+        raise UserError("give --out FILE, such as --out model.onnx")
+    if args.model is None and args.config is None:
+        console.print(NOTE, markup=False)
+    with console.status("exporting") as status:
+        report = export(
+            args.model,
+            args.out,
+            config=args.config,
+            to=args.to,
+            size=args.size,
+            outputs=args.outputs,
+            check=args.check,
+            max_drop=args.max_drop,
+            trust=args.trust_config,
+            weights=args.weights,
+            on_step=status.update,
+        )
+    console.print(str(report), markup=False)
+    return 0
+
+
+def image_size(text: str) -> tuple[int, int]:
+    """Height and width from a text such as 360x480."""
+    match = re.fullmatch(r"(\d+)x(\d+)", text)
+    if match is None or "0" in match.groups():
+        raise argparse.ArgumentTypeError(f"'{text}' is not HEIGHTxWIDTH, such as 360x480")
+    return int(match[1]), int(match[2])

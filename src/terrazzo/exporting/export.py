@@ -1,0 +1,190 @@
+"""Exports of models, which are compared with the original before anything is written."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from terrazzo.errors import UserError, nearest
+from terrazzo.exporting.formats import FORMATS
+from terrazzo.exporting.gate import Check, Comparison
+from terrazzo.exporting.graph import OUTPUTS
+from terrazzo.exporting.plan import Plan, make_plan
+from terrazzo.inference.exported_model import ExportedModel, open_model
+from terrazzo.inference.load import CARD, STREET, load
+from terrazzo.inference.segmenter import Segmenter
+from terrazzo.system.arithmetic import ceil_div
+from terrazzo.system.files import make_folder, rename_durably, write_whole
+
+PRECISIONS = ("f32", "bf16", "int8", "auto")
+SIZES = ((128, 192), (131, 97), (224, 224), (145, 259))  # of the images that every export is compared on
+AGREEMENT = 0.999  # of labels, below which an export in f32 is refused
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was written, and how it compares with the original."""
+
+    path: Path
+    target: str
+    precision: str
+    bytes: int
+    parity: dict[str, Any]
+    comparison: Comparison | None = None
+
+    def __str__(self) -> str:
+        lines = [f"{self.path}: {self.target}, {self.precision}, {self.bytes / 1e6:.1f} MB"]
+        labels = min(row["labels"] for row in self.parity.values())
+        lines.append(
+            f"same labels as the original on {100 * labels:.3f}% of pixels or more, at {len(self.parity)} sizes"
+        )
+        if self.comparison is not None:
+            before, after = self.comparison.original["mIoU"], self.comparison.exported["mIoU"]
+            low, high = self.comparison.drop["mIoU"]
+            lines.append(
+                f"mIoU on {self.comparison.images} validation images: {before:.2f} -> {after:.2f} (95% interval of the "
+                f"drop: {low:.2f} to {high:.2f})"
+            )
+        return "\n".join(lines)
+
+
+def export(
+    model: Any = None,
+    path: str | Path | None = None,
+    *,
+    config: Any = None,
+    to: str | None = None,
+    precision: str = "f32",
+    size: Sequence[int] | None = None,
+    outputs: Sequence[str] = ("labels",),
+    check: Any = None,
+    max_drop: float = 0.5,
+    trust: bool = False,
+    weights: str | None = None,
+    on_step: Callable[[str], None] | None = None,
+) -> ExportReport:
+    """Write a model as one file that runs without terrazzo: images (N, H, W, C) in, class maps (N, H, W) out.
+
+    `model` is anything that `tz.load` takes (None: the embedded one), `config` that of a checkpoint without one. `to`
+    is "onnx", "openvino" or "torch", by default what the suffix of `path` says. `size` (height, width) is that of all
+    images, any if None. With `check`, a config, the result is scored on its validation set: a drop that may be above
+    `max_drop` points of mIoU, or 2 of a class, is refused. Raises UserError for that and for whatever cannot be
+    exported; then nothing is written.
+    """
+    path = (
+        Path(path) if path is not None else Path("model").with_suffix(FORMATS[to].suffix if to in FORMATS else ".onnx")
+    )
+    target = format_of(path, to)
+    for name in outputs:
+        if name not in OUTPUTS:
+            raise UserError(f"outputs: there is no '{name}'{nearest(name, OUTPUTS)}; they are {', '.join(OUTPUTS)}")
+    if precision not in PRECISIONS:
+        raise UserError(f"precision: '{precision}' is unknown; give one of {', '.join(PRECISIONS)}")
+    say = on_step or (lambda text: None)
+
+    # The model as it is
+    say("loading the model")
+    segmenter = model if isinstance(model, Segmenter) else loaded(model, config, trust, weights)
+    licence = (
+        CARD.read_text(encoding="utf-8").partition("**Licence**: ")[2].strip()
+        if segmenter.source == STREET.name
+        else ""
+    )
+    plan = make_plan(segmenter, ["labels", *(name for name in outputs if name != "labels")], size, licence)
+    gate = None
+    if check is not None:
+        say("scoring the original")
+        gate = Check(check, plan.graph.model, segmenter.classes)
+
+    # The file, in a folder beside its place until it has passed
+    make_folder(path.parent)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+        candidate = Path(folder) / path.name
+        say(f"exporting to {target}")
+        facts = replace(plan.facts, precision="f32")
+        writer = FORMATS[target]
+        writer.write(plan, candidate)
+        writer.state(candidate, facts)
+        say("comparing with the original")
+        parity = measure_parity(plan, open_model(candidate))
+        refuse_unlike(parity)
+        facts = replace(facts, parity=parity)
+        comparison = None
+        if gate is not None:
+            say("scoring the export")
+            comparison = gate.compare(open_model(candidate))
+            if failures := comparison.failures(max_drop):
+                raise UserError("the export is worse than the original, so it was not written: " + "; ".join(failures))
+        writer.state(candidate, facts)
+        report = ExportReport(
+            path,
+            target,
+            facts.precision,
+            sum(file.stat().st_size for file in Path(folder).iterdir()),
+            parity,
+            comparison,
+        )
+        for written in sorted(Path(folder).iterdir(), reverse=True):  # .xml after its .bin
+            rename_durably(written, path.parent / written.name)
+    write_whole(path.with_suffix(".report.json"), json.dumps(asdict(report), indent=1, default=str))
+    return report
+
+
+def loaded(model: Any, config: Any, trust: bool, weights: str | None) -> Segmenter:
+    """The Segmenter of a file, or of a config with a checkpoint."""
+    if config is not None:
+        return load(config, model, "cpu", trust=trust, weights=weights)
+    return load(model, device="cpu", trust=trust, weights=weights)
+
+
+def format_of(path: Path, to: str | None) -> str:
+    """The format to write: as asked for, or as the suffix of a path says. Raises UserError where they differ."""
+    suffixes = {kind.suffix: name for name, kind in FORMATS.items()}
+    if to is None:
+        if path.suffix.lower() not in suffixes:
+            raise UserError(f"{path}: the suffix names no format: use {', '.join(suffixes)}")
+        return suffixes[path.suffix.lower()]
+    if to not in FORMATS:
+        raise UserError(f"--to: '{to}' is unknown{nearest(to, FORMATS)}; give one of {', '.join(FORMATS)}")
+    if path.suffix.lower() != FORMATS[to].suffix:
+        raise UserError(f"--to {to} writes a {FORMATS[to].suffix} file, not {path}")
+    return to
+
+
+def measure_parity(plan: Plan, exported: ExportedModel) -> dict[str, Any]:
+    """The share of equal labels, and the largest difference of logits in deviations of the original's, at each size."""
+    found = {}
+    for number, (height, width) in enumerate([plan.facts.size] if plan.facts.size else SIZES):
+        images = blocks(1 + number % 2, height, width, plan.facts.bands)
+        with torch.inference_mode():
+            values = plan.graph.with_logits()(torch.from_numpy(images))
+            labels, logits = values[0].numpy(), values[-1].numpy()
+        session = exported.runtime.session
+        same = float((session.run(images, "labels") == labels).mean())
+        distance = float(np.abs(session.run(images, "logits") - logits).max() / max(float(logits.std()), 1e-12))
+        found[f"{height}x{width}"] = {"images": len(images), "labels": same, "logits": distance}
+    return found
+
+
+def blocks(count: int, height: int, width: int, bands: int) -> np.ndarray:
+    """Images (count, height, width, bands) of random blocks of 8 x 8 pixels."""
+    rng = np.random.default_rng(height)
+    small = rng.integers(0, 256, (count, ceil_div(height, 8), ceil_div(width, 8), bands), dtype=np.uint8)
+    return np.ascontiguousarray(small.repeat(8, 1).repeat(8, 2)[:, :height, :width])
+
+
+def refuse_unlike(parity: dict[str, Any]) -> None:
+    """Raise UserError where a file in single precision gives other labels than the original."""
+    for size, row in parity.items():
+        if row["labels"] < AGREEMENT:
+            raise UserError(
+                f"at {size} the export gives the original's labels on {100 * row['labels']:.2f}% of pixels only, so it "
+                "was not written; please report this with the config"
+            )

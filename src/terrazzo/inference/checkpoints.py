@@ -1,0 +1,71 @@
+"""Segmenters of torch models: self-contained checkpoints, or configs with weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from terrazzo.config.custom_imports import import_custom
+from terrazzo.config.datasets import FolderData, folders
+from terrazzo.config.experiment import make_experiment
+from terrazzo.config.load import load_config
+from terrazzo.data.build import class_names
+from terrazzo.data.pairs import suffixes
+from terrazzo.errors import UserError
+from terrazzo.inference.saved_config import saved_config
+from terrazzo.inference.segmenter import Segmenter
+from terrazzo.inference.torch_runtime import TorchRuntime
+from terrazzo.models.build import build_model, input_channels
+from terrazzo.models.checkpoint import legend_of, load_checkpoint, read_checkpoint
+from terrazzo.registry import DATASETS
+from terrazzo.system.devices import choose_device
+from terrazzo.system.palette import default_palette
+
+
+def load_torch(
+    source: Any,
+    checkpoint: str | Path | None = None,
+    device: str | torch.device | None = None,
+    *,
+    trust: bool = False,
+    weights: str | None = None,
+) -> Segmenter:
+    """A Segmenter from one self-contained file, ours or MMSegmentation's with its config, or a config and weights.
+
+    `trust` imports the modules of `custom_imports`; `weights` is "model" or "ema" (the average) where a checkpoint has
+    both. Raises UserError where the file does not specify its model.
+    """
+    chosen = choose_device(device)
+
+    # The file, and the config in it or beside it
+    if isinstance(source, (str, Path)) and Path(source).suffix in (".safetensors", ".pth", ".pt"):
+        saved = read_checkpoint(source, weights)
+        config = saved_config(saved)
+        if config is None:
+            raise UserError(f"{saved.path} contains weights without a config: tz.load(config, file) or --config C")
+        if trust:
+            import_custom(config)
+    else:
+        config = load_config(source, trust=trust)
+        if checkpoint is None:
+            name = source if isinstance(source, (str, Path)) else "this"
+            raise UserError(f"{name} is a config: give its weights too, tz.load(config, checkpoint='best.safetensors')")
+        saved = read_checkpoint(checkpoint, weights)
+
+    # The model, its classes and its pipeline
+    experiment = make_experiment(config)
+    model: Any = build_model(experiment.model)
+    load_checkpoint(model, saved, strict=True)
+    count = model.final_head.num_classes
+    classes, palette = class_names(experiment, count)
+    saved_classes, saved_palette = legend_of(saved)
+    if len(saved_classes) == count:
+        classes = saved_classes
+        palette = saved_palette if len(saved_palette) == count else [list(colour) for colour in default_palette(count)]
+    loader = experiment.test or experiment.val
+    data = next(folders(loader.dataset)) if loader else FolderData()
+    declared = DATASETS.get(data.type).img_suffix if data.type in DATASETS else ()
+    runtime = TorchRuntime(model, classes, palette, bands=input_channels(experiment.model), device=chosen)
+    return Segmenter(runtime, data.pipeline, suffixes(data.img_suffix or declared), saved.path.name)
