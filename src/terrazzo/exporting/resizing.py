@@ -30,8 +30,8 @@ def taps(length: int, size: int, *, inside: bool) -> tuple[Tensor, Tensor, Tenso
 
     Beyond the border both are the outermost line; with `inside` it alone has weight.
     """
-    target = torch.arange(size, dtype=torch.float64)
-    position = ((target + 0.5) * length / size - 0.5).float()
+    target = torch.arange(size)
+    position = ((2 * target + 1) * length - size).float() / (2 * size)
     position = position.clamp(0, length - 1) if inside else position
     first = position.floor()
     share = position - first

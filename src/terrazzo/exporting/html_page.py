@@ -1,0 +1,105 @@
+"""A model as one HTML file, which runs it in the browser, from a disk and without a network."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import tarfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from terrazzo.errors import UserError
+from terrazzo.inference.exported import ModelFacts
+
+MODULES = ("picture.js", "backends.js", "worker.js", "app.js")
+# of onnxruntime-web: the module with the glue code inside, and the code that it runs
+RUNTIMES = {
+    "webgpu": ("ort.webgpu.bundle.min.mjs", "ort-wasm-simd-threaded.asyncify.wasm"),
+    "wasm": ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm"),
+}
+
+
+@dataclass(frozen=True)
+class WebRuntime:
+    """The files of onnxruntime-web that a page needs."""
+
+    module: bytes
+    wasm: bytes
+    gpu: bool
+
+
+def read_runtime(source: Path, gpu: bool = True) -> WebRuntime:
+    """Read onnxruntime-web from its npm package (`.tgz`), or a folder with its `dist`. Raises UserError without it."""
+    names = RUNTIMES["webgpu" if gpu else "wasm"]
+    try:
+        if source.is_dir():
+            folder = next(path for path in (source / "package" / "dist", source / "dist", source) if path.is_dir())
+            module, wasm = ((folder / name).read_bytes() for name in names)
+        else:
+            with tarfile.open(source) as package:
+                module, wasm = (read_member(package, f"package/dist/{name}") for name in names)
+    except (OSError, KeyError, tarfile.TarError) as problem:
+        raise UserError(
+            f"{source} does not hold {' and '.join(names)} of onnxruntime-web ({problem}): give its npm package, or a "
+            "folder with its `dist`"
+        ) from None
+    return WebRuntime(module, wasm, gpu)
+
+
+def read_member(package: tarfile.TarFile, name: str) -> bytes:
+    """The content of a file in a package. Raises KeyError where it has none of this name."""
+    member = package.extractfile(name)
+    if member is None:
+        raise KeyError(name)
+    return member.read()
+
+
+def html_page(model: bytes, facts: ModelFacts, runtime: WebRuntime, title: str) -> str:
+    """The page of an ONNX model with the outputs "labels" and "confidence"."""
+    web = files("terrazzo.web")
+
+    def read(name: str) -> str:
+        return web.joinpath(name).read_text(encoding="utf-8")
+
+    parts = {
+        **{name: ("text/plain", in_script(read(name))) for name in MODULES},
+        "model-facts": ("application/json", in_script(json.dumps(page_facts(facts, title, runtime.gpu)))),
+        "ort.mjs": ("application/gzip", packed(runtime.module)),
+        "ort.wasm": ("application/gzip", packed(runtime.wasm)),
+        "model.onnx": ("application/gzip", packed(model)),
+    }
+    scripts = [f'<script type="{kind}" id="{name}">{content}</script>' for name, (kind, content) in parts.items()]
+    scripts.append(f'<script type="module">{in_script(read("boot.js"))}</script>')
+    page = read("page.html").replace("/* style.css */", read("style.css"))
+    return page.replace("<!-- scripts -->", "<!-- ONNX Runtime Web: MIT licence, Microsoft -->\n" + "\n".join(scripts))
+
+
+def page_facts(facts: ModelFacts, title: str, gpu: bool) -> Mapping[str, Any]:
+    """What the page knows of its model."""
+    about = {
+        "Source": facts.source,
+        "Precision": facts.precision,
+        "Licence of the weights": facts.licence,
+        "Written by": f"terrazzo {facts.terrazzo}, for ONNX Runtime Web",
+    }
+    return {
+        "title": title,
+        "classes": facts.classes,
+        "palette": facts.palette,
+        "gpu": gpu,
+        "about": {name: value for name, value in about.items() if value},
+    }
+
+
+def packed(content: bytes) -> str:
+    """Bytes compressed, as base64."""
+    return base64.b64encode(gzip.compress(content, 9, mtime=0)).decode()
+
+
+def in_script(text: str) -> str:
+    """Text that cannot end the script element around it."""
+    return text.replace("</", "<\\/")

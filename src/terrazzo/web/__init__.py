@@ -1,0 +1,1 @@
+"""The page that shows a model, as plain ES modules: one front end for exported pages and for servers."""

@@ -1,0 +1,48 @@
+// Drawing of class maps, and what is counted in them.
+export const UNSURE = 255;
+
+// Labels with UNSURE where the confidence is below `least` (0 to 1).
+export function sureLabels({ labels, confidence }, least) {
+  if (least <= 0) return labels;
+  return labels.map((label, index) => (confidence[index] < least ? UNSURE : label));
+}
+
+// The share of pixels of each class.
+export function shares(labels, count) {
+  const found = new Float64Array(256);
+  for (const label of labels) found[label]++;
+  return Array.from(found.subarray(0, count), (value) => value / labels.length);
+}
+
+// The colours of the classes that are shown as RGBA pixels; all else is transparent.
+export function colours(labels, palette, shown, opacity) {
+  const alpha = Math.round(255 * opacity);
+  const table = new Uint32Array(256);
+  const bytes = new Uint8Array(table.buffer);
+  palette.forEach(([red, green, blue], index) => {
+    if (shown[index]) bytes.set([red, green, blue, alpha], 4 * index);
+  });
+  const pixels = new Uint32Array(labels.length);
+  for (let index = 0; index < labels.length; index++) pixels[index] = table[labels[index]];
+  return new Uint8ClampedArray(pixels.buffer);
+}
+
+// RGBA pixels without their alpha.
+export function withoutAlpha(rgba) {
+  const pixels = new Uint8Array((rgba.length / 4) * 3);
+  for (let from = 0, to = 0; from < rgba.length; from += 4) {
+    pixels[to++] = rgba[from];
+    pixels[to++] = rgba[from + 1];
+    pixels[to++] = rgba[from + 2];
+  }
+  return pixels;
+}
+
+// A canvas whose grey value is the label.
+export function greyCanvas(labels, width, height) {
+  const canvas = new OffscreenCanvas(width, height);
+  const rgba = new Uint8ClampedArray(4 * labels.length);
+  labels.forEach((label, index) => rgba.set([label, label, label, 255], 4 * index));
+  canvas.getContext("2d").putImageData(new ImageData(rgba, width, height), 0, 0);
+  return canvas;
+}
