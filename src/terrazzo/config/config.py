@@ -10,6 +10,8 @@ from terrazzo.config.reading.section import Section, convert, find_origin, plain
 from terrazzo.errors import UserError, nearest
 from terrazzo.recipes.published import RecipeRecord
 
+SHORTEST_SECRET = 5  # characters
+
 
 class Config(Mapping[str, Any]):
     """The resolved values of a config, by key (`cfg["model"]`) and by attribute (`cfg.model.decode_head`)."""
@@ -25,24 +27,28 @@ class Config(Mapping[str, Any]):
         *,
         name: str | None = None,
         recipe: RecipeRecord | None = None,
+        secrets: Mapping[str, Any] | None = None,
     ) -> None:
         """Copy `values`; `name` is the file's own, without its suffix, unless it is given."""
         self._values: Section = convert(dict(values) if not isinstance(values, dict) else values, Section)
         self.path = None if path is None else Path(path)
         self.name = name or (self.path.stem if self.path is not None else None)
         self.recipe = recipe
+        self.secrets = dict(secrets or (values.secrets if isinstance(values, Config) else {}))
 
     def with_values(self, values: Mapping[str, Any]) -> Config:
         """The same config with other values: its path, name and recipe stay. A Section is taken over, not copied."""
-        if not isinstance(values, Section):
-            return Config(values, self.path, name=self.name, recipe=self.recipe)
-        config = Config({}, self.path, name=self.name, recipe=self.recipe)
-        config._values = values
+        config = Config({}, self.path, name=self.name, recipe=self.recipe, secrets=self.secrets)
+        config._values = values if isinstance(values, Section) else convert(dict(values), Section)
         return config
 
     def to_dict(self) -> dict[str, Any]:
         """Return a deep copy as plain dicts, lists and tuples, the file's own public variables included."""
         return plain(self._values)
+
+    def shareable(self) -> dict[str, Any]:
+        """`to_dict()` for files and trackers: with `{{ $NAME }}` where a value of the environment is."""
+        return without_secrets(self.to_dict(), self.secrets)
 
     def origin(self, key: str) -> str | None:
         """The location at which a dotted key was last set, "file:line"; None where that is unknown."""
@@ -52,13 +58,13 @@ class Config(Mapping[str, Any]):
             return None
 
     def dump(self) -> str:
-        """Return the config as YAML text, tuples as lists. Raises UserError for a value that YAML cannot hold."""
+        """Return `shareable()` as YAML text, tuples as lists. Raises UserError for a value that YAML cannot hold."""
         import yaml
 
         from terrazzo.config.reading.markup import Dumper
 
         try:
-            return yaml.dump(self.to_dict(), Dumper=Dumper, sort_keys=False, allow_unicode=True, width=120)
+            return yaml.dump(self.shareable(), Dumper=Dumper, sort_keys=False, allow_unicode=True, width=120)
         except yaml.representer.RepresenterError as error:
             raise UserError(f"{self.path or 'the config'}: YAML cannot hold {error.args[-1]!r}") from None
 
@@ -78,3 +84,19 @@ class Config(Mapping[str, Any]):
 
     def __repr__(self) -> str:
         return f"Config({self.path or 'in memory'}: {', '.join(self)})"
+
+
+def without_secrets(value: Any, secrets: Mapping[str, Any]) -> Any:
+    """Return a value with the names of `secrets` instead of what they hold, also within texts; short ones stay."""
+    for name, secret in secrets.items():
+        if isinstance(secret, bool) or len(str(secret)) < SHORTEST_SECRET:
+            continue
+        if type(value) is type(secret) and value == secret:
+            return name
+        if isinstance(value, str) and isinstance(secret, str):
+            value = value.replace(secret, name)
+    if isinstance(value, dict):
+        return {without_secrets(key, secrets): without_secrets(item, secrets) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(without_secrets(item, secrets) for item in value)
+    return value

@@ -75,7 +75,7 @@ def expanded(config: Config) -> Config:
         recipe = expand_recipe(name)[1]
         if config.get("lr") is not None or "lr" in optimizer or "type" in optimizer:
             recipe = RecipeRecord(name)
-    return Config(values, config.path, name=config.name, recipe=recipe)
+    return Config(values, config.path, name=config.name, recipe=recipe, secrets=config.secrets)
 
 
 def is_early(key: str, config: Config, old: bool) -> bool:

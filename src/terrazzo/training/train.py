@@ -118,7 +118,7 @@ class Run:
 
 def run_session(state: TrainingState, profile: StepProfile, max_steps: int | None = None) -> Run:
     """Train until the run ends or is stopped; a run that fails or is interrupted is saved first."""
-    log, trackers, config = state.log, state.experiment.watch.trackers, state.config.to_dict()
+    log, trackers, config = state.log, state.experiment.watch.trackers, state.config.shareable()
     log.begin(state.step, state.total, lambda: open_trackers(trackers, log.work_dir, config, state.step, log.info))
     end = SessionEnd(state.settings.time_limit, max_steps)
     with end, StepProgress(log.console, state.total, state.step) as progress:

@@ -53,6 +53,16 @@ def test_trackers_of_a_config_in_the_newer_vocabulary():
     assert settings.trackers == (TrackerSettings("tensorboard"), wandb)
 
 
+def test_a_config_labels_a_run_of_wandb_and_sends_it_nowhere():
+    wanted = {"project": "streets", "tags": ["a"]}
+    backend = {"type": "WandbVisBackend", "init_kwargs": wanted | {"settings": {"base_url": "https://elsewhere"}}}
+    with pytest.warns(UserWarning, match="'settings' of init_kwargs has no effect here"):
+        settings = watch_settings({"vis_backends": [backend]}, 4)
+    assert settings.trackers == (TrackerSettings("wandb", {"init_kwargs": wanted}),)
+    with pytest.raises(UserError, match="vis_backends: init_kwargs is a dict of project"):
+        watch_settings({"vis_backends": [{"type": "WandbVisBackend", "init_kwargs": 3}]}, 4)
+
+
 def test_track_adds_to_the_backends():
     assert names({"vis_backends": [{"type": "MLflowVisBackend"}], "track": ["csv", "mlflow"]}) == ["mlflow", "csv"]
     assert names({"track": "csv"}) == ["csv"]

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from terrazzo.config.reading.section import DELETE_KEY, Section, convert, plain
+from terrazzo.config.python_files.limits import MAX_DEPTH, MAX_DIGITS
+from terrazzo.config.reading.section import DELETE_KEY, Section, convert, index, plain
 from terrazzo.errors import UserError
 
 COMMAND_LINE = "--cfg-options"
@@ -26,8 +27,8 @@ def merge(base: Mapping[Any, Any], child: Mapping[Any, Any], path: str = "") -> 
     for key, value in child.items():
         if key == DELETE_KEY:
             continue
-        if key not in base and isinstance(key, str) and key.isdecimal() and int(key) in base:
-            key = int(key)
+        if key not in base and isinstance(key, str) and (number := index(key, 10**9)) in base:
+            key = number
         origin = child.origin_of(str(key) if key not in child else key) if isinstance(child, Section) else None
         merged.put(key, _merged(base.get(key, _MISSING), value, f"{path}.{key}".lstrip("."), origin), origin)
     return merged
@@ -44,9 +45,10 @@ def _merged(old: Any, new: Any, path: str, origin: str | None) -> Any:
         for key, value in new.items():
             if key == DELETE_KEY:
                 continue
-            if int(key) >= len(items):
+            position = index(str(key), len(items))
+            if position is None:
                 raise _error(origin, f"{path}.{key}: the list has {len(items)} items, counted from 0")
-            items[int(key)] = _merged(items[int(key)], value, f"{path}.{key}", origin)
+            items[position] = _merged(items[position], value, f"{path}.{key}", origin)
         return type(old)(items)
     shown = "nothing (None)" if old is None else f"a {type(old).__name__}"
     if origin and origin.startswith(COMMAND_LINE):
@@ -89,6 +91,7 @@ def parse_override(text: str) -> tuple[str, Any]:
     if not equals or not key:
         raise UserError(f"{COMMAND_LINE}: '{text}' is not KEY=VALUE, such as model.decode_head.num_classes=2")
     try:
+        text.encode()  # raises ValueError for bytes of the command line that are not UTF-8
         return key, parse_value(value)
     except ValueError as error:
         raise UserError(f"{COMMAND_LINE}: {key}: {error}") from None
@@ -126,6 +129,8 @@ def _unquoted(text: str) -> str | None:
 
 
 def _scalar(text: str) -> Any:
+    if len(text) > MAX_DIGITS and re.fullmatch(r"[-+\d_.]+", text):
+        raise ValueError(f"the number {text[:20]}... is huge")
     for kind in (int, float):
         with suppress(ValueError):
             return kind(text)
@@ -143,6 +148,8 @@ def _split(text: str) -> list[str]:
             quote = character if not parts[-1].strip() or expected else ""
         elif character in "[({":
             expected.append({"[": "]", "(": ")", "{": "}"}[character])
+            if len(expected) > MAX_DEPTH:
+                raise ValueError(f"the brackets in '{text[:20]}...' are nested too deeply")
         elif character in "])}":
             if not expected or expected.pop() != character:
                 raise ValueError(f"the brackets in '{text}' do not match")

@@ -117,11 +117,17 @@ def plain(value: Any) -> Any:
     return value
 
 
+def index(text: str, length: int) -> int | None:
+    """The index that a part of a dotted key names in a list of a length; None for any other text."""
+    number = int(text) if text.isdecimal() and len(text) < 10 else length
+    return number if number < length else None
+
+
 def lookup(value: Any, key: str, default: Any = None) -> Any:
     """The value of a dotted key, whose numbers are indices of lists; `default` if there is no such key."""
     for part in key.split("."):
-        if isinstance(value, (list, tuple)) and part.isdecimal() and int(part) < len(value):
-            value = value[int(part)]
+        if isinstance(value, (list, tuple)) and (position := index(part, len(value))) is not None:
+            value = value[position]
         elif isinstance(value, Mapping) and part in value:
             value = value[part]
         else:
@@ -138,10 +144,10 @@ def find_origin(value: Any, parts: list[str]) -> str | None:
         return None
     for count in range(1, len(parts) + 1):
         key: Any = ".".join(parts[:count])
-        if isinstance(value, (list, tuple)) and key.isdecimal() and int(key) < len(value):
-            return find_origin(value[int(key)], parts[count:])
+        if isinstance(value, (list, tuple)) and (position := index(key, len(value))) is not None:
+            return find_origin(value[position], parts[count:])
         if isinstance(value, Section):
-            found = key if key in value else int(key) if key.isdecimal() else None
+            found = key if key in value else index(key, 10**9)
             if found in value:
                 return find_origin(value[found], parts[count:]) or value.origin_of(found)
     raise KeyError(".".join(parts))

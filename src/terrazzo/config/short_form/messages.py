@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from terrazzo.config.short_form.types import Expected
 
 LONGEST_VALUE = 100  # characters of a value in a message
+MOST = 50  # problems in one message
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,8 @@ def report(problems: Iterable[Problem], values: Mapping[str, Any], path: Path | 
     lines = [f"{origin_of(values, problem.key) or file}: {problem.text}" for problem in problems]
     if len(lines) == 1:
         return UserError(lines[0])
-    return UserError("\n  ".join([f"{file}: {len(lines)} problems", *lines]))
+    more = [f"and {len(lines) - MOST} more"] if len(lines) > MOST else []
+    return UserError("\n  ".join([f"{file}: {len(lines)} problems", *lines[:MOST], *more]))
 
 
 def origin_of(values: Mapping[str, Any], key: str) -> str | None:
