@@ -11,7 +11,7 @@ from terrazzo.config.short_form.expand import is_short
 from terrazzo.config.short_form.origins import sources_of
 from terrazzo.config.v0.upgrade import RENAMED, RENAMED_INSIDE
 from terrazzo.config.write import literal
-from terrazzo.errors import UserError, nearest
+from terrazzo.errors import UserError, nearest, readable
 
 NOWHERE = object()
 # Dotted keys of the 1.x vocabulary, `*` for any one part, first match wins -> what they do
@@ -250,4 +250,4 @@ def quoted_line(origin: str) -> str:
     """Return the line at `file:line`, after a colon; nothing where there is no such file."""
     path, _, line = origin.rpartition(":")
     text = linecache.getline(path, int(line)).strip() if line.isdecimal() else ""
-    return f":  {text}" if text else ""
+    return f":  {readable(text)}" if text else ""

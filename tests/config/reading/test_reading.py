@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 from support.paths import shared
 from terrazzo.config.config import Config
@@ -627,3 +628,11 @@ def test_every_official_config_reads_as_its_own_toolbox_reads_it(version, count)
         cfg = read_config(Path(os.environ["TERRAZZO_PEER_CONFIGS"], version, fact["path"]), trust=True)
         assert tagged(cfg.to_dict()) == fact["cfg"], "run as Python instead"
     assert seconds < 30
+
+
+@pytest.mark.parametrize("text", ["a\u202eb", "\u2028a", "\u200fa: b\nc", "\x1b[2J", "é 日本"])
+def test_a_dump_holds_nothing_that_a_terminal_obeys(text):
+    """And reads back as the same text."""
+    dumped = Config({"x": text}).dump()
+    assert yaml.safe_load(dumped) == {"x": text}
+    assert not set("\u202e\u2028\u200f\x1b") & set(dumped)

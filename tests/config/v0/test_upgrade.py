@@ -390,6 +390,15 @@ def test_one_warning_tells_every_new_name():
         ({"optimizer_config": {"type": "Fp16Hook"}}, "no hook is called 'Fp16Hook'.*'Fp16OptimizerHook'"),
         ({"data": with_train(pipeline=[{"type": "Normalize", "means": 0}])}, "Normalize.*'means'.*'mean'"),
         ({"data": with_train(split=["a", "b"], ann_dir=["a", "b", "c"])}, "one length"),
+        ({"data": 3}, "data is a dict, not 3"),
+        ({"workflow": "train"}, "workflow is a list, not 'train'"),
+        ({"runner": {"max_iters": "many"}}, "runner.max_iters must be a whole number"),
+        ({"log_config": {"hooks": 1}}, "log_config has a value of the wrong kind: 'int' object is not iterable"),
+        (
+            {"data": with_train(pipeline=[{"type": "Resize", "img_scale": 5}])},
+            "data.train .CustomDataset..pipeline has a value of",
+        ),
+        ({"evaluation": {"metric": 0.5}}, "evaluation has a value of the wrong kind"),
     ],
 )
 def test_mistakes_are_named(sections, message):

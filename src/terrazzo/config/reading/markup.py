@@ -12,7 +12,7 @@ import yaml
 
 from terrazzo.config.python_files.limits import MAX_BITS, MAX_DEPTH, MAX_DIGITS, ComputeBudget, Refused, weigh
 from terrazzo.config.reading.section import ImportedName, Section
-from terrazzo.errors import UserError
+from terrazzo.errors import UNPRINTABLE, UserError
 
 TAG = "tag:yaml.org,2002:"
 _Parser: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -26,6 +26,18 @@ class Dumper(yaml.SafeDumper):
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
+
+    def write_double_quoted(self, text: str, split: bool = True) -> None:
+        self.allow_unicode = UNPRINTABLE.search(text) is None
+        super().write_double_quoted(text, split)
+        self.allow_unicode = True
+
+    def analyze_scalar(self, scalar: str) -> Any:
+        """As for any text, but one with marks that a terminal would obey is quoted, so that they are escaped."""
+        self.allow_unicode = UNPRINTABLE.search(scalar) is None
+        analysis = super().analyze_scalar(scalar)
+        self.allow_unicode = True
+        return analysis
 
 
 Dumper.add_representer(Section, lambda dumper, value: dumper.represent_dict(value.items()))
