@@ -52,10 +52,7 @@ class Config(Mapping[str, Any]):
 
     def origin(self, key: str) -> str | None:
         """The location at which a dotted key was last set, "file:line"; None where that is unknown."""
-        try:
-            return find_origin(self._values, key.split("."))
-        except KeyError:
-            return None
+        return find_origin(self._values, key)
 
     def dump(self) -> str:
         """Return `shareable()` as YAML text, tuples as lists. Raises UserError for a value that YAML cannot hold."""

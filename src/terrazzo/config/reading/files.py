@@ -88,12 +88,12 @@ class Reader:
         if identity in self.chain:
             way = " -> ".join([*self.chain[self.chain.index(identity) :], identity])
             raise UserError(f"{asked_by or path}: the base files form a cycle: {way}")
-        self.spend(len(text) // 2, path)
         self.files += 1
         if self.files > MAX_FILES or len(self.chain) >= MAX_CHAIN:
             raise UserError(f"{asked_by or path}: more than {MAX_FILES} base files, or a chain of over {MAX_CHAIN}")
         self.chain.append(identity)
         try:
+            self.budget.spend(len(text) // 2)
             return self.read_python(path, text, lazy) if path.suffix.lower() == ".py" else self.read_markup(path, text)
         except Refused as refusal:
             raise UserError(f"{path}: the config {refusal}") from None
@@ -113,7 +113,7 @@ class Reader:
             base = self.read_bases(path, names, f"{path}:{assignments[0].lineno}")
         evaluator.variables.base = base
         if source.uses_base:
-            evaluator.names[BASE_KEY] = self.inherited(base, str(path))
+            evaluator.names[BASE_KEY] = self.inherited(base)
         self.allow_imports(evaluator, source.tree, classic=bool(assignments), lazy=lazy)
         if self.trust:
             own = run_trusted(path, source.text, source.lines, evaluator)
@@ -139,8 +139,7 @@ class Reader:
             return package in TOOLBOXES or (lazy and bool(package) and package not in sys.stdlib_module_names)
 
         def import_base(node: ast.ImportFrom) -> Section:
-            where = f"{evaluator.path}:{node.lineno}"
-            return self.inherited(self.read_imported(evaluator.path, node, where), where)
+            return self.inherited(self.read_imported(evaluator.path, node, f"{evaluator.path}:{node.lineno}"))
 
         evaluator.may_import, evaluator.import_base = may_import, import_base
 
@@ -159,17 +158,10 @@ class Reader:
                 del own[key]
         return merge(variables.base, own)
 
-    def inherited(self, base: Section, where: str) -> Section:
-        """Copy the values of a base file, for the file that builds on it to use and change."""
-        self.spend(weigh(base, ComputeBudget()), where)
+    def inherited(self, base: Section) -> Section:
+        """Copy the values of a base file, for the file that builds on it to use and change. Raises Refused."""
+        self.budget.spend(weigh(base, ComputeBudget()))
         return convert(base, InheritedSection)
-
-    def spend(self, steps: int, where: Any) -> None:
-        """Charge reading outside of the evaluation to the budget. Raises UserError once it is spent."""
-        try:
-            self.budget.spend(steps)
-        except Refused as refusal:
-            raise UserError(f"{where}: the config {refusal}") from None
 
     def read_bases(self, path: Path, names: Any, where: str) -> Section:
         """Read the base files that a file names, merged with each other."""
@@ -208,7 +200,7 @@ class Reader:
             )
         values, recipe = base
         self.record_recipe(recipe, values)
-        self.spend(weigh(values, ComputeBudget()), where)
+        self.budget.spend(weigh(values, ComputeBudget()))
         return values
 
     def read_imported(self, path: Path, node: ast.ImportFrom, where: str) -> Section:

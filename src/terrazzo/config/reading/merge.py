@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from terrazzo.config.python_files.limits import MAX_DEPTH, MAX_DIGITS
+from terrazzo.config.python_files.limits import MAX_DEPTH, MAX_DIGITS, SURROGATE
 from terrazzo.config.reading.section import DELETE_KEY, Section, convert, index, plain
 from terrazzo.errors import UserError
 
@@ -71,7 +71,7 @@ def apply_overrides(config: dict[str, Any], overrides: Mapping[str, Any]) -> dic
     """
     merged: Section = config if isinstance(config, Section) else convert(config, Section)
     for dotted, value in overrides.items():
-        if not isinstance(dotted, str) or not all(dotted.split(".")):
+        if not isinstance(dotted, str) or not all(dotted.split(".")) or dotted.count(".") > MAX_DEPTH:
             raise UserError(f"{COMMAND_LINE}: '{dotted}' is not a key such as model.decode_head.num_classes")
         for part in reversed(dotted.split(".")):
             nested = Section()
@@ -90,8 +90,9 @@ def parse_override(text: str) -> tuple[str, Any]:
     key = key.strip()
     if not equals or not key:
         raise UserError(f"{COMMAND_LINE}: '{text}' is not KEY=VALUE, such as model.decode_head.num_classes=2")
+    if not text.isascii() and SURROGATE.search(text):
+        raise UserError(f"{COMMAND_LINE}: {text} is not UTF-8 text")
     try:
-        text.encode()  # raises ValueError for bytes of the command line that are not UTF-8
         return key, parse_value(value)
     except ValueError as error:
         raise UserError(f"{COMMAND_LINE}: {key}: {error}") from None

@@ -123,31 +123,37 @@ def index(text: str, length: int) -> int | None:
     return number if number < length else None
 
 
+def step_into(value: Any, part: str) -> tuple[Any, Any] | None:
+    """The key or index that a part of a dotted key names in a dict or list, and what is there; None if nothing is."""
+    if isinstance(value, Mapping):
+        key = part if part in value else index(part, 10**9)
+        return (key, value[key]) if key in value else None
+    position = index(part, len(value)) if isinstance(value, (list, tuple)) else None
+    return None if position is None else (position, value[position])
+
+
 def lookup(value: Any, key: str, default: Any = None) -> Any:
     """The value of a dotted key, whose numbers are indices of lists; `default` if there is no such key."""
     for part in key.split("."):
-        if isinstance(value, (list, tuple)) and (position := index(part, len(value))) is not None:
-            value = value[position]
-        elif isinstance(value, Mapping) and part in value:
-            value = value[part]
-        else:
+        found = step_into(value, part)
+        if found is None:
             return default
+        value = found[1]
     return value
 
 
-def find_origin(value: Any, parts: list[str]) -> str | None:
-    """The origin of a dotted key, else of the nearest key around it; keys may contain dots.
+def find_origin(value: Any, key: str, *, around: bool = False) -> str | None:
+    """The origin of a dotted key, whose parts may contain dots, else of the nearest key around it that has one.
 
-    Raises KeyError if there is no such key.
+    None if there is no such key, unless `around` asks for what is around it then, too.
     """
-    if not parts:
-        return None
-    for count in range(1, len(parts) + 1):
-        key: Any = ".".join(parts[:count])
-        if isinstance(value, (list, tuple)) and (position := index(key, len(value))) is not None:
-            return find_origin(value[position], parts[count:])
+    parts, origin = key.split("."), None
+    while parts:
+        names = enumerate((".".join(parts[:count]) for count in range(1, len(parts) + 1)), 1)
+        count, found = next(((count, found) for count, name in names if (found := step_into(value, name))), (0, None))
+        if found is None:
+            return origin if around else None
         if isinstance(value, Section):
-            found = key if key in value else index(key, 10**9)
-            if found in value:
-                return find_origin(value[found], parts[count:]) or value.origin_of(found)
-    raise KeyError(".".join(parts))
+            origin = value.origin_of(found[0]) or origin
+        value, parts = found[1], parts[count:]
+    return origin

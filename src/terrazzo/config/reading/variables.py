@@ -14,7 +14,7 @@ from typing import Any
 
 from terrazzo.config.python_files.limits import MAX_STRING, ComputeBudget, Refused, check_length, weigh
 from terrazzo.config.reading.merge import parse_value
-from terrazzo.config.reading.section import InheritedSection, Section, convert, index
+from terrazzo.config.reading.section import InheritedSection, Section, convert, index, step_into
 from terrazzo.errors import nearest
 
 BRACES = re.compile(r"\{\{([^{}]{1,1200})\}\}")
@@ -114,11 +114,9 @@ class Variables:
         """`a.b.0` in the values of the base files. Raises ValueError for a missing key."""
         value: Any = self.base
         for key in dotted.split("."):
-            if isinstance(value, (list, tuple)) and (position := index(key, len(value))) is not None:
-                value = value[position]
-            elif isinstance(value, dict) and key in value:
-                value = value[key]
-            else:
+            found = step_into(value, key)
+            if found is None:
                 known = map(str, value) if isinstance(value, dict) else ()
                 raise ValueError(f"_base_.{dotted}: the base files do not have '{key}' there{nearest(key, known)}")
+            value = found[1]
         return value

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
-from terrazzo.config.reading.section import Section, lookup
+from terrazzo.config.reading.section import Section, find_origin, lookup
 from terrazzo.config.short_form.data import KEPT
-from terrazzo.config.short_form.messages import origin_of
 
 # keys that the expanded config has under the same name
 UNCHANGED = (
@@ -103,7 +102,9 @@ def step_name(item: Any, index: int | str) -> str:
 
 def line_of(path: str, written: Mapping[str, Any]) -> str | None:
     """Return the line of the first key given among those that set an expanded key."""
-    return next((origin_of(written, key) for key in sources(path) if lookup(written, key) is not None), None)
+    return next(
+        (find_origin(written, key, around=True) for key in sources(path) if lookup(written, key) is not None), None
+    )
 
 
 def sources(path: str) -> tuple[str, ...]:
