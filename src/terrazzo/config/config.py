@@ -34,7 +34,7 @@ class Config(Mapping[str, Any]):
         self.path = None if path is None else Path(path)
         self.name = name or (self.path.stem if self.path is not None else None)
         self.recipe = recipe
-        self.secrets = dict(secrets or (values.secrets if isinstance(values, Config) else {}))
+        self.secrets: dict[str, Any] = dict(secrets or (values.secrets if isinstance(values, Config) else {}))
 
     def with_values(self, values: Mapping[str, Any]) -> Config:
         """The same config with other values: its path, name and recipe stay. A Section is taken over, not copied."""

@@ -16,7 +16,7 @@ from terrazzo.metrics.confusion import mean
 from terrazzo.metrics.per_image import image_iou
 from terrazzo.sample import Sample
 from terrazzo.system.files import write_whole
-from terrazzo.system.painting import as_picture, colour_map, error_map
+from terrazzo.system.painting import as_picture, colour_map, error_map, save_picture
 from terrazzo.viz.page import html_page, legend_list, picture_rows
 
 VIEWS = ("image", "label", "prediction", "errors")
@@ -80,10 +80,7 @@ class Gallery:
             error_map(labels, prediction, image),
         )
         for view, picture in zip(VIEWS, pictures, strict=True):
-            small = smaller(picture, smooth=view in ("image", "errors"))
-            path = self.path(number, view)
-            data = cv2.imencode(path.suffix, np.ascontiguousarray(small[..., ::-1]))[1].tobytes()
-            write_whole(path, data)
+            save_picture(self.path(number, view), smaller(picture, smooth=view in ("image", "errors")))
 
     def path(self, number: int, view: str) -> Path:
         return self.pictures / f"{number:06d}_{view}.{'jpg' if view in ('image', 'errors') else 'png'}"

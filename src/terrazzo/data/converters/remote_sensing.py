@@ -46,7 +46,8 @@ def tile_jobs(name: str, parts: Sequence[Any], options: Options) -> Iterator[Job
 
 def isprs(dataset: str, val: set[str], images: dict[str, Path], labels: dict[str, Path], options: Options) -> list[Job]:
     """Large images and masks of ISPRS cut into tiles; label 0 is for the margins between the classes."""
-    jobs, classes = [], partial(classes_of, dataset, 1, 0)
+    jobs: list[Job] = []
+    classes = partial(classes_of, dataset, 1, 0)
     for name, image, label in matched(images, labels, dataset):
         split = "val" if name in val else "train"
         parts = ((f"img_dir/{split}", picture, image), (f"ann_dir/{split}", classes, label))
@@ -133,7 +134,7 @@ def isaid(raw: Raw, options: Options) -> list[Job]:
 )
 def levircd(raw: Raw, options: Options) -> list[Job]:
     """Tiles of the images before (A) and after (B), and of the masks of change."""
-    jobs = []
+    jobs: list[Job] = []
     for split in ("train", "val", "test"):
         before = by_stem(raw.matching_files("A/*.png", under=split), ".png")
         after = by_stem(raw.matching_files("B/*.png", under=split), ".png")
