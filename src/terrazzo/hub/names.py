@@ -62,7 +62,7 @@ MMPRETRAIN = {
     "swin_large": "swin-transformer/convert/swin_large_patch4_window7_224_22kto1k-5f0996db",
     "vit_base_p16": "vit/finetune/vit-base-p16_in21k-pre-3rdparty_ft-64xb64_in1k-384_20210928-98e8652b",
     "vit_large_p16": "vit/finetune/vit-large-p16_in21k-pre-3rdparty_ft-64xb64_in1k-384_20210928-b20ba619",
-}  # fmt: skip
+}
 TABLES = {
     "torchvision": (TORCHVISION, PYTORCH),
     "open-mmlab": (MMLAB, OPEN_MMLAB + "pretrain/third_party/"),
