@@ -104,6 +104,10 @@ def endings(img_suffix: str | Sequence[str], seg_map_suffix: str | Sequence[str]
     return {"img_suffix": img_suffix, "seg_map_suffix": seg_map_suffix}
 
 
+# a mask of 0 and 255, blurred where it is a JPEG, as classes 0 and 1
+BINARY = {value: int(value > 127) for value in range(256)}
+
+
 def part(images: str, labels: str, ann_file: str = "", **more: Any) -> dict[str, Any]:
     """The config section of a split: its folders below data_root, and the file that lists its images."""
     listed = {"ann_file": ann_file} if ann_file else {}

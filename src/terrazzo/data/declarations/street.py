@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from terrazzo.data.spec import declare, endings, legend, part, parts
+from terrazzo.data.spec import BINARY, declare, endings, legend, part, parts
 from terrazzo.recipes.datasets import MAPILLARY_CLASSES, MAPILLARY_COLOURS, metainfo
 
 STREET = legend("""
@@ -104,6 +104,6 @@ CRACK_FOREST = declare(
     about="Cracks in road surfaces (Shi et al., TITS 2016), with masks of 0 and 255.",
     **legend("background #000000, crack #ffffff"),
     **endings(".jpg", ".png"),
-    label_map={value: int(value > 127) for value in range(256)},
+    label_map=BINARY,
     layout=parts("image", "mask", "train", "val", ann_file="{}.txt"),
 )
