@@ -78,9 +78,10 @@ class DataKeys(Keys):
         "Format of labels that are not images of class numbers: coco, cvat, labelme, rgb, voc or yolo, or a mapping of "
         "its `type` and options."
     )
-    image_suffix: t.Suffix | None = key("End of the image files' names, such as .jpg.")
-    label_suffix: t.Suffix | None = key("End of the label files' names, such as _mask.png.")
-    exclude: t.Names | None = key("Ends of the paths of images to skip.")
+    image_suffix: t.Suffix | None = key("End of the image files' names, such as .jpg; a beginning too in img_*.png.")
+    label_suffix: t.Suffix | None = key("End of the label files' names, such as _mask.png or mask_*.png.")
+    exclude: t.Names | None = key("Ends of the paths of images to skip; `*` stands for anything.")
+    unlabelled: t.Unlabelled | None = key("What images without a label are (default: error).")
     cache: t.Storage | None = key("Where decoded images and labels are kept between epochs.")
 
 

@@ -141,6 +141,10 @@ Classes = Annotated[
     Expected("the list of class names in the order of the label values"),
 ]
 Trackers = Annotated[Tracker | list[Tracker], Expected(f"one or several of {', '.join(TRACKERS)}", tuple(TRACKERS))]
+Unlabelled = Annotated[
+    Literal["error", "skip", "background"],
+    Expected("error, skip or background", ("error", "skip", "background")),
+]
 Storage = Annotated[Literal["ram", "disk"], Expected("ram or disk", ("ram", "disk"))]
 
 # Images and labels
