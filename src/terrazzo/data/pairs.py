@@ -81,8 +81,8 @@ class Folders:
             raise PairingError(
                 f"{len(missing)} of {len(kept)} images in {self.images} have no label of the same name in "
                 f"{self.labels}: "
-                f"{some(path.name for path in missing)}; add the labels, list the images to use in a split file, or say "
-                "what they mean with `unlabelled: skip` (or background)",
+                f"{some(path.name for path in missing)}; add the labels, list the images to use in a split file, or "
+                "set `unlabelled: skip` (or background)",
                 "unpaired",
                 missing,
             )

@@ -26,7 +26,8 @@ LARGEST_CROP = 512
 STEP = 32  # networks halve their maps up to five times
 SAMPLE = 200  # images whose sizes are read
 KEYS = (
-    "images", "labels", "train", "val", "test", "image_suffix", "label_suffix", "label_format", "classes", "palette",
+    "images", "labels", "train", "val", "test", "image_suffix", "label_suffix", "exclude", "unlabelled", "label_format",
+    "classes", "palette",
     "label_map", "ignore", "reduce_zero_label", "bands",
 )  # fmt: skip
 
@@ -39,7 +40,7 @@ class Proposal:
         layout = find_layout(self.root)
         if "train" not in layout.splits:
             raise UserError(f"{root} has no training images: {layout.found}, of the split {', '.join(layout.splits)}")
-        self.splits = tuple(layout.splits)
+        self.splits, self.notes = tuple(layout.splits), layout.notes
         self.reasons: dict[str, str] = {"images": layout.found}
         self.data = layout.entries()
         if layout.has_holdout:
@@ -114,6 +115,7 @@ class Proposal:
             editor_line(),
             f"# Proposed by `terrazzo data init` for {self.root.name}: {counts} images. Review what was found, then:",
             "# terrazzo data browse, terrazzo train.",
+            *(f"# {note[0].upper()}{note[1:]}" for note in self.notes),
             entry("recipe", self.values["recipe"], "`terrazzo recipe list` shows the others"),
             "data:",
             entry("root", root, "relative to this file", 2),
