@@ -25,7 +25,8 @@ class FolderData:
 
     `metainfo` gives other `classes` (a subset is remapped by name) and `palette`. `ignore` are stored label values that
     do not count; the order is `reduce_zero_label`, `label_map`, `ignore`. `exclude` are ends of paths of images that
-    are skipped; those without a label are an error, or `unlabelled` skips them or takes them as background. `cache` keeps decoded images and labels, see `terrazzo.data.cache`.
+    are skipped; images without a label are an error, or `unlabelled` skips them or takes them as background. `cache`
+    keeps decoded images and labels, see `terrazzo.data.cache`.
     """
 
     type: str = "BaseSegDataset"

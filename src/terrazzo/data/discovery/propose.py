@@ -49,6 +49,7 @@ class Proposal:
             )
         facts = label_facts(self.root, layout.described_sections(), console)
         self.data |= facts.entries
+        self.notes = (*self.notes, *facts.notes)
         self.reasons |= {key: reason for key, reason in facts.reasons.items() if reason}
         self.values: dict[str, Any] = {"recipe": recipe}
         self.remove_unseen_classes()
