@@ -64,6 +64,8 @@ def split_values(table: Path) -> list[str]:
 
 def column(header: Sequence[str], words: Sequence[str]) -> int | None:
     """The column whose name has one of the words; that of a label never counts as an image's."""
+    if any("/" in cell or re.search(r"\.[a-z0-9]{2,5}$", cell.lower()) for cell in header):
+        return None  # paths, not names of columns
     named = [re.findall(r"[a-z]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", cell).lower()) for cell in header]
     for index, found in enumerate(named):
         is_other = words is IMAGE_COLUMNS and not set(found).isdisjoint((*LABEL_COLUMNS, *SPLIT_COLUMNS))

@@ -188,20 +188,20 @@ class Folders:
         if not split_table(split)[0].is_file():
             raise PairingError(f"there is no split file {split}", "empty-split")
         for number, text, cells in read_rows(split):
-            image = find_listed(self.image_index, text, self.image_endings)
-            label_name = ""
-            if image is None:  # else the whole line, spaces included, is one name
-                image = find_listed(self.image_index, cells[0], self.image_endings)
-                label_name = next((cell for cell in cells[1:] if not is_number(cell)), "")
             where = f"{split}, line {number}"
+            image = find_listed(self.image_index, cells[0], self.image_endings)
+            label, name = None, next((cell for cell in cells[1:] if not is_number(cell)), "")
+            if name and self.labels is not None:
+                label = find_listed(self.label_index, name, self.label_endings)
+            if (image is None or (label is None and name)) and (
+                spaced := find_listed(self.image_index, text, self.image_endings)
+            ):
+                image, name = spaced, ""  # the whole line, spaces included, is one name
             if image is None:
                 raise PairingError(f"{where}: there is no image '{cells[0]}' in {self.images}", "unpaired")
-            label = None
-            if label_name and self.labels is not None:
-                label = find_listed(self.label_index, label_name, self.label_endings)
-                if label is None:
-                    raise PairingError(f"{where}: there is no label '{label_name}' in {self.labels}", "unpaired")
-            elif image.is_relative_to(self.image_index.folder):
+            if name and self.labels is not None and label is None:
+                raise PairingError(f"{where}: there is no label '{name}' in {self.labels}", "unpaired")
+            if label is None and image.is_relative_to(self.image_index.folder):
                 endings = (*self.image_endings, image.suffix.lower())
                 label = self._label_of(PurePosixPath(image.relative_to(self.image_index.folder).as_posix()), endings)
             yield image, label

@@ -12,8 +12,8 @@ from terrazzo.transforms.formats.tables import ClassEntry, plain, read_class_tab
 # the names of such files, as far as they are letters and digits; those in front are preferred
 STEMS = (
     "classes", "classnames", "labels", "labelnames", "names", "objnames", "id2label", "label2id", "categories",
-    "labelmap", "classdict", "labelcolors", "labelcolours", "colormap", "classcolors", "palette", "classdictseg", "classmap",
-    "classlist", "classesdict", "data", "dataset", "meta", "config",
+    "labelmap", "classdict", "labelcolors", "labelcolours", "colormap", "classcolors", "palette", "classdictseg",
+    "classmap", "classlist", "classesdict", "data", "dataset", "meta", "config",
 )  # fmt: skip
 SUFFIXES = (".txt", ".names", ".csv", ".tsv", ".json", ".yaml", ".yml")
 MIXED = ("data", "dataset", "meta", "config")  # with more than classes inside

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -16,10 +15,10 @@ IMAGE_WORDS = (
 )  # fmt: skip
 # those in front are preferred where there are several
 LABEL_WORDS = (
-    "labels", "label", "masks", "mask", "annotations", "annotation", "ann_dir", "annots", "segmentationclass",
+    "manual", "labels", "label", "masks", "mask", "annotations", "annotation", "ann_dir", "annots", "segmentationclass",
     "segmentationclassaug", "gtfine", "gtcoarse", "gt", "gts", "ground_truth", "groundtruth", "truth", "targets",
     "target", "seg", "segs", "segmentations", "segmentation", "semantic", "trimaps", "trimap", "anno", "annos", "annot",
-    "manual", "y", "标签", "标注", "掩码",
+    "y", "标签", "标注", "掩码",
 )  # fmt: skip
 OTHER_PICTURES = (
     "color",
@@ -100,22 +99,29 @@ def role_of(name: str) -> Role:
 
 
 class Place(NamedTuple):
-    """A folder by the names in its path: its role, the index of the part that says so (-1: none), the other words."""
+    """A folder by the names in its path: its role, the index of the part that says so (-1: none), and other words.
+
+    `around` are those of the other parts of the path.
+    """
 
     role: Role
     index: int
-    key: tuple[str, ...]
+    around: tuple[str, ...]
+
+    @property
+    def key(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """What a folder of images and its folder of labels have in common."""
+        return self.around, self.role.rest
 
 
 def place_of(folder: PurePosixPath) -> Place:
-    """The role of a folder by the deepest part of its path that has one; folders of equal keys belong together."""
+    """The role of a folder by the deepest part of its path that has one; the last part where none has."""
     roles = [role_of(part) for part in folder.parts]
     index = max((index for index, role in enumerate(roles) if role.kind), default=-1)
-    words = [
-        role.rest if at == index else (part.lower(),)
-        for at, (part, role) in enumerate(zip(folder.parts, roles, strict=True))
-    ]
-    return Place(roles[index] if index >= 0 else Role(""), index, tuple(chain.from_iterable(words)))
+    around = tuple(part.lower() for at, part in enumerate(folder.parts) if at != index)
+    if index < 0 and around:
+        return Place(roles[-1], -1, around[:-1])
+    return Place(roles[index] if around or index >= 0 else Role(""), index, around)
 
 
 class FileTree:

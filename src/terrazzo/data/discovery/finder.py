@@ -24,7 +24,7 @@ from terrazzo.data.discovery.files import (
 from terrazzo.data.discovery.layouts import HELD_OUT, FolderLayout
 from terrazzo.data.discovery.leftovers import labelled_count, with_leftovers
 from terrazzo.data.discovery.lists import split_lists
-from terrazzo.data.discovery.naming import Rule, naming_rule
+from terrazzo.data.discovery.naming import Rule, joined, naming_rule
 from terrazzo.data.discovery.splits import ANY_SPLIT, Location, Pictures, combine
 from terrazzo.data.spec import IMAGE_SUFFIXES, LABEL_SUFFIXES
 from terrazzo.errors import UserError, some
@@ -128,16 +128,16 @@ def two_folders(tree: FileTree, pictures: Pictures) -> FolderLayout | None:
     chosen = [pair for pair in found if pair.kind == kind]
     locations = list(dict.fromkeys(pair.location for pair in chosen))
     image_pattern, label_pattern, splits = combine(locations, tree, pictures)
-    largest = max(chosen, key=lambda pair: pair.rule.count)
+    rule = joined([pair.rule for pair in chosen])
     images_of, labels_of = (some(map(str, folders)) for folders in zip(*(one[:2] for one in locations), strict=True))
     return FolderLayout(
         tree.root,
         image_pattern.removesuffix(ANY_SPLIT),
         label_pattern.removesuffix(ANY_SPLIT),
         splits,
-        label_form(tree.folders[largest.labels]),
-        largest.rule.image,
-        largest.rule.label,
+        label_form(tree.folders[max(chosen, key=lambda pair: pair.rule.count).labels]),
+        rule.image,
+        rule.label,
         found=f"found {images_of} and {labels_of}",
     )
 
@@ -146,13 +146,14 @@ def by_words(
     images: Mapping[PurePosixPath, Place], labels: Mapping[PurePosixPath, Place], tree: FileTree
 ) -> Iterator[Counterpart]:
     """The folders whose paths differ in the words for images and labels alone."""
-    of_key: dict[tuple[str, ...], list[PurePosixPath]] = {}
+    near: dict[tuple[str, ...], list[PurePosixPath]] = {}
     for folder, place in labels.items():
-        of_key.setdefault(place.key, []).append(folder)
+        near.setdefault(place.around, []).append(folder)
     for folder, place in images.items():
-        for other in of_key.get(place.key, ()):
+        for other in near.get(place.around, ()):
             rule = naming_rule(names(tree, folder, IMAGE_SUFFIXES), label_names(tree, other))
-            if rule is None and place.role.kind != "image":
+            is_alike = labels[other].key == place.key
+            if (rule is None and not (is_alike and place.role.kind)) or not (is_alike or is_free(place, labels[other])):
                 continue
             word = split_word(folder.parts)
             depths = (place.index, labels[other].index) if place.role.kind else (len(folder.parts), len(other.parts))
@@ -160,6 +161,11 @@ def by_words(
             yield Counterpart(
                 folder, other, (place.role.word, labels[other].role.word), rule or Rule(None, None, 0), cut
             )
+
+
+def is_free(images: Place, labels: Place) -> bool:
+    """Report whether the further words in the names of two folders set them apart from no others: no split's."""
+    return not any(map(split_of, (*images.role.rest, *labels.role.rest))) and images.role.kind == "image"
 
 
 def up_to(folder: PurePosixPath, index: int, word: str) -> PurePosixPath:
@@ -174,11 +180,12 @@ def by_names(
     """The folder of labels for each folder of images whose files have the names of most of them."""
     for folder, place in list(images.items())[:MOST_FOLDERS]:
         ours, found = names(tree, folder, IMAGE_SUFFIXES), []
+        word = split_word(folder.parts)
         for other, label_place in list(labels.items())[:MOST_FOLDERS]:
-            rule = naming_rule(ours, label_names(tree, other))
+            has_other_split = bool(word) and split_of(split_word(other.parts)) not in (None, split_of(word))
+            rule = None if has_other_split else naming_rule(ours, label_names(tree, other))
             if rule is not None:
                 kind = (place.role.word, label_place.role.word)
-                word = split_word(folder.parts)
                 found.append(Counterpart(folder, other, kind, rule, Location(folder, other, word)))
         if found:
             yield min(
@@ -248,7 +255,7 @@ def one_folder(tree: FileTree, pictures: Pictures) -> FolderLayout | None:
     chosen = {folder: form.rule for folder, form in forms.items() if form.label_format == label_format}
     words = {folder: split_word(folder.parts) for folder in chosen}
     images, labels, splits = combine([Location(folder, folder, words[folder]) for folder in chosen], tree, pictures)
-    rule = max(chosen.values(), key=lambda rule: rule.count)
+    rule = joined(list(chosen.values()))
     return FolderLayout(
         tree.root, images, labels, splits, label_format, rule.image, rule.label, found="labels beside their images"
     )

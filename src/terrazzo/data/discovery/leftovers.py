@@ -8,10 +8,11 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from terrazzo.data.discovery.files import FileTree, split_of, split_word
-from terrazzo.data.discovery.layouts import FolderLayout, section_pairs
+from terrazzo.data.discovery.layouts import HELD_OUT, FolderLayout, section_pairs
 from terrazzo.data.pairs import Pair, PairingError
 from terrazzo.data.spec import IMAGE_SUFFIXES
 from terrazzo.errors import some
+from terrazzo.transforms.formats.base import LABEL_FORMATS
 
 MOST_EXCLUDED = 20  # images without a label that a config names one by one
 WITHOUT_OBJECTS = ("labelme", "yolo")  # formats whose tools write no file for an image without objects
@@ -30,6 +31,11 @@ def pairs_of(layout: FolderLayout) -> dict[str, list[Pair]]:
     return found
 
 
+def is_index(layout: FolderLayout) -> bool:
+    """Report whether one file holds the labels of many images, with or without objects."""
+    return layout.label_format is not None and LABEL_FORMATS.get(layout.label_format).is_index
+
+
 def labelled_count(layout: FolderLayout) -> int:
     """The number of images with a label."""
     return sum(label is not None for pairs in pairs_of(layout).values() for _, label in pairs)
@@ -41,7 +47,7 @@ def with_leftovers(layout: FolderLayout, tree: FileTree) -> FolderLayout:
     A test split without any label, as benchmarks publish them, is dropped; one of training or validation images stays,
     for whoever opens it to report.
     """
-    if layout.label_format == "coco":
+    if is_index(layout):
         return layout
     found = pairs_of(layout)
     if len(layout.splits) > 1 and "test" in found and not any(label for _, label in found["test"]):
@@ -93,6 +99,15 @@ def with_leftovers(layout: FolderLayout, tree: FileTree) -> FolderLayout:
         notes.append(f"left out: {len(missing)} of {total} images, which have no label: {some(missing, 3)}")
     notes += unused_pictures(tree, {path for pairs in kept.values() for pair in pairs for path in pair if path})
     return replace(layout, exclude=tuple(sorted(exclude)), unlabelled=unlabelled, notes=tuple(notes))
+
+
+def with_labelled_validation(layout: FolderLayout) -> FolderLayout:
+    """The layout with training images held out where no validation image has a label, as challenges publish them."""
+    found = pairs_of(layout).get("val", ())
+    if is_index(layout) or not found or "train" not in layout.splits or any(label is not None for _, label in found):
+        return layout
+    note = f"left out: the {len(found)} images of {layout.splits['val']}, none of which has a label"
+    return replace(layout, splits={**layout.splits, "val": HELD_OUT}, notes=(*layout.notes, note))
 
 
 def split_word_is_used(layout: FolderLayout, split: str) -> bool:

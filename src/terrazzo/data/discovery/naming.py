@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
@@ -16,8 +17,10 @@ SAMPLES = 5  # images compared with them
 PREFERRED_ENDINGS = ("trainids", "labelids", "")
 AVOIDED_ENDINGS = ("color", "colour", "instance", "overlay", "preview", "superpixel")
 SURE = 5  # pairs by which a rule that cuts a word counts
+FEW = 0.05  # share of the pairs below which a rule is that of a few odd files
 SEPARATORS = "_-. "
 
+Endings = tuple[str, ...]
 Stem = tuple[str, str]  # what stands before and after the part that an image and its label share
 
 
@@ -49,6 +52,21 @@ def naming_rule(images: Sequence[str], labels: Sequence[str]) -> Rule | None:
     close = [rule for rule, count in counts.items() if count >= 0.9 * most]
     image, label = min(close, key=lambda rule: (*ending_rank("".join(rule[1])), len("".join(rule[0])), rule))
     return Rule(endings(images, image), endings(labels, label), counts[image, label])
+
+
+def joined(rules: Sequence[Rule]) -> Rule:
+    """The rule of several folders: the endings of those that make more than a few of the pairs."""
+    counts: Counter[tuple[Endings, Endings]] = Counter()
+    for rule in rules:
+        counts[as_tuple(rule.image), as_tuple(rule.label)] += rule.count
+    kept = [ends for ends, count in counts.items() if count >= FEW * counts.total()] or list(counts)[:1]
+    images, labels = (sorted({end for ends in kept for end in ends[at]}) for at in (0, 1))
+    return Rule(*(ends[0] if len(ends) == 1 else ends or None for ends in (images, labels)), counts.total())
+
+
+def as_tuple(ends: str | list[str] | None) -> Endings:
+    """Endings as a tuple, empty for mere suffixes."""
+    return (ends,) if isinstance(ends, str) else tuple(ends or ())
 
 
 def candidates(images: Sequence[str], labels: Sequence[str]) -> Iterator[tuple[Stem, Stem, bool]]:

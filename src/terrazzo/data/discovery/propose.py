@@ -14,6 +14,7 @@ from rich.console import Console
 from terrazzo.config.reading.markup import one_line_yaml
 from terrazzo.data.discovery.finder import find_layout
 from terrazzo.data.discovery.label_facts import label_facts
+from terrazzo.data.discovery.leftovers import with_labelled_validation
 from terrazzo.data.splits import load_for_data, open_splits
 from terrazzo.data.statistics import survey
 from terrazzo.data.threads import in_threads
@@ -37,7 +38,7 @@ class Proposal:
 
     def __init__(self, root: Path, recipe: str, console: Console | None = None) -> None:
         self.root, self.console = root.resolve(), console
-        layout = find_layout(self.root)
+        layout = with_labelled_validation(find_layout(self.root))
         if "train" not in layout.splits:
             raise UserError(f"{root} has no training images: {layout.found}, of the split {', '.join(layout.splits)}")
         self.splits, self.notes = tuple(layout.splits), layout.notes

@@ -37,10 +37,10 @@ def combine(locations: Sequence[Location], tree: FileTree, pictures: Pictures) -
 
     # splits whose folders have nothing in common cannot be written as one entry: the first one is taken alone
     patterns = common_patterns([location for found in named.values() for location in found])
-    if patterns is None or "{split}" not in patterns[0]:
+    if patterns is None or not all("{split}" in pattern for pattern in patterns):
         split, found = next(iter(named.items()))
         named, patterns = {split: found}, common_patterns(found)
-        if patterns is None or "{split}" not in patterns[0]:
+        if patterns is None or not all("{split}" in pattern for pattern in patterns):
             return whole(found, tree, pictures)
     images, labels = patterns
     splits: dict[str, str | float] = {split: found[0].word for split, found in named.items()}
