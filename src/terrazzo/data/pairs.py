@@ -13,8 +13,8 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from terrazzo.data.listing import read_rows, split_table
-from terrazzo.data.walk import FileIndex
 from terrazzo.errors import UserError, some
+from terrazzo.system.walk import FileIndex
 
 Pair = tuple[Path, "Path | None"]
 Unlabelled = Literal["error", "skip", "background"]

@@ -151,7 +151,9 @@ Storage = Annotated[Literal["ram", "disk"], Expected("ram or disk", ("ram", "dis
 
 SIDE = {"type": "integer", "minimum": 1, "maximum": MAX_SIDE}
 LABEL = {"type": ["integer", "string"]}
-FORMATS = ("coco", "cvat", "labelme", "rgb", "voc", "yolo")  # those of terrazzo; users may register others
+FORMATS = (  # those of terrazzo; users may register others
+    "class_masks", "coco", "cvat", "labelme", "rgb", "voc", "yolo",
+)  # fmt: skip
 Size = Annotated[
     list[Side],
     Field(min_length=2, max_length=2),

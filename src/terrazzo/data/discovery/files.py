@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from terrazzo.data.walk import walk
+from terrazzo.system.walk import walk
 
 IMAGE_WORDS = (
     "images", "image", "imgs", "img", "img_dir", "jpegimages", "leftimg8bit", "rgb", "pictures", "photos", "photo",

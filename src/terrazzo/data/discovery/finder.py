@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from terrazzo.data.discovery.class_folders import class_masks
 from terrazzo.data.discovery.files import (
     LABEL_WORDS,
     OTHER_PICTURES,
@@ -55,7 +56,7 @@ def find_layout(root: Path) -> FolderLayout:
     pictures = tree.holding(IMAGE_SUFFIXES)
     if not pictures:
         raise UserError(f"{root} holds no image ({', '.join(IMAGE_SUFFIXES)}), but {contents(tree)}")
-    for strategies in ((coco_files,), (listed_pairs,), (two_folders, one_folder)):
+    for strategies in ((coco_files,), (listed_pairs,), (class_masks,), (two_folders, one_folder)):
         layouts = [layout for strategy in strategies if (layout := strategy(tree, pictures)) is not None]
         if layouts:
             return with_leftovers(max(layouts, key=labelled_count), tree)

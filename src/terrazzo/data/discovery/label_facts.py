@@ -20,7 +20,8 @@ from terrazzo.data.threads import in_threads
 from terrazzo.errors import UserError, some
 from terrazzo.system.arithmetic import ceil_div
 from terrazzo.transforms.decode import decode_image, read_bytes, read_label
-from terrazzo.transforms.formats.base import read_json, search_upwards, with_background
+from terrazzo.transforms.formats.base import LABEL_FORMATS, read_json, search_upwards, with_background
+from terrazzo.transforms.formats.class_masks import ClassMasks
 from terrazzo.transforms.formats.coco import CocoLabels
 from terrazzo.transforms.formats.tables import LABEL_MAP
 from terrazzo.transforms.formats.yolo import NAME_FILES, names_in
@@ -63,6 +64,8 @@ def label_facts(root: Path, sections: Sequence[Mapping[str, Any]], console: Cons
     folder, name = label_folder(sections[0]), format_name(sections[0])
     paths = label_files(sections)
     folder = folder if folder.exists() or not paths else paths[0].parent  # of several folders, the first one
+    if name == "class_masks":
+        return class_mask_facts(folder, sections[0]["label_format"])
     if name in NAMING_FORMATS:
         return named_facts(name, root, folder, paths)
     if not paths:
@@ -77,6 +80,8 @@ def encoded_label_facts(root: Path, sections: Sequence[Mapping[str, Any]]) -> La
         paths = label_files(sections, strict=False)
     except PairingError:
         return None
+    if name == "class_masks":
+        return class_mask_facts(folder, sections[0]["label_format"])
     if name in NAMING_FORMATS:
         return named_facts(name, root, folder, paths)
     try:
@@ -92,7 +97,8 @@ def label_folder(section: Mapping[str, Any]) -> Path:
 
 def label_files(sections: Sequence[Mapping[str, Any]], *, strict: bool = True) -> list[Path]:
     """The label files of sections, none of a COCO file; images may lack one unless `strict`."""
-    if format_name(sections[0]) == "coco":
+    name = format_name(sections[0])
+    if name is not None and LABEL_FORMATS.get(name).is_index:
         return []
     pairs = [pair for section in sections for pair in section_pairs(section, strict=strict)]
     return [label for _, label in pairs if label is not None]
@@ -128,6 +134,15 @@ def named_facts(label_format: str, root: Path, labels: Path, paths: Sequence[Pat
     if not names:
         raise UserError(f"{labels}: its files name no class")
     facts.add("classes", list(with_background(names)), f"{source}; what nothing covers is background")
+    return facts
+
+
+def class_mask_facts(labels: Path, label_format: Mapping[str, str]) -> LabelFacts:
+    """The classes of masks that are named after them."""
+    facts = LabelFacts(named_in=labels)
+    facts.add("label_format", dict(label_format), "a mask for each class; later classes cover earlier ones")
+    names = ClassMasks(labels, label_format["files"]).own_classes
+    facts.add("classes", list(with_background(names)), "the names of the masks; what none covers is background")
     return facts
 
 

@@ -27,7 +27,7 @@ class FolderLayout:
     images: str
     labels: str
     splits: Mapping[str, str | float]
-    label_format: str | None = None
+    label_format: str | Mapping[str, str] | None = None
     image_suffix: str | Sequence[str] | None = None
     label_suffix: str | Sequence[str] | None = None
     exclude: Sequence[str] = ()  # images without a label, or of another split

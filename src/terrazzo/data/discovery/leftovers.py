@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from terrazzo.data.discovery.files import FileTree, split_of, split_word
-from terrazzo.data.discovery.layouts import HELD_OUT, FolderLayout, section_pairs
+from terrazzo.data.discovery.layouts import HELD_OUT, FolderLayout, format_name, section_pairs
 from terrazzo.data.pairs import Pair, PairingError
-from terrazzo.data.spec import IMAGE_SUFFIXES
+from terrazzo.data.spec import LABEL_SUFFIXES
 from terrazzo.errors import some
 from terrazzo.transforms.formats.base import LABEL_FORMATS
 
@@ -33,7 +33,8 @@ def pairs_of(layout: FolderLayout) -> dict[str, list[Pair]]:
 
 def is_index(layout: FolderLayout) -> bool:
     """Report whether one file holds the labels of many images, with or without objects."""
-    return layout.label_format is not None and LABEL_FORMATS.get(layout.label_format).is_index
+    name = format_name({"label_format": layout.label_format})
+    return name is not None and LABEL_FORMATS.get(name).is_index
 
 
 def labelled_count(layout: FolderLayout) -> int:
@@ -125,7 +126,7 @@ def unused_pictures(tree: FileTree, used: Sequence[Path] | set[Path]) -> list[st
     names = {path.relative_to(tree.root).as_posix() for path in used}
     counts = Counter(
         str(folder)
-        for folder, paths in tree.holding(IMAGE_SUFFIXES).items()
+        for folder, paths in tree.holding(LABEL_SUFFIXES).items()
         for path in paths
         if str(path) not in names
     )

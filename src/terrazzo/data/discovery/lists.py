@@ -10,8 +10,8 @@ from pathlib import PurePosixPath
 from terrazzo.data.discovery.files import SPLIT_WORDS, FileTree, split_of, split_word_in
 from terrazzo.data.listing import Row, read_rows, split_values
 from terrazzo.data.pairs import is_number
-from terrazzo.data.walk import file_key
 from terrazzo.errors import UserError
+from terrazzo.system.walk import file_key
 
 LIST_SUFFIXES = (".txt", ".csv", ".tsv", ".lst")
 LOOKED_AT = 50  # lines that show whether a file lists images

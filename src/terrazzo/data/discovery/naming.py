@@ -9,7 +9,7 @@ from difflib import SequenceMatcher
 from os.path import commonprefix
 from pathlib import PurePosixPath
 
-from terrazzo.data.walk import file_key
+from terrazzo.system.walk import file_key
 
 MOST_KINDS = 20  # label files compared with one image
 SAMPLES = 5  # images compared with them
