@@ -189,14 +189,16 @@ class Folders:
             raise PairingError(f"there is no split file {split}", "empty-split")
         for number, text, cells in read_rows(split):
             where = f"{split}, line {number}"
-            image = find_listed(self.image_index, cells[0], self.image_endings)
-            label, name = None, next((cell for cell in cells[1:] if not is_number(cell)), "")
+            image = find_listed(self.image_index, text, self.image_endings, from_elsewhere=False)
+            label, name = None, ""
+            if image is None:  # else the whole line, spaces included, is one name
+                image = find_listed(self.image_index, cells[0], self.image_endings)
+                name = next((cell for cell in cells[1:] if not is_number(cell)), "")
             if name and self.labels is not None:
                 label = find_listed(self.label_index, name, self.label_endings)
-            if (image is None or (label is None and name)) and (
-                spaced := find_listed(self.image_index, text, self.image_endings)
-            ):
-                image, name = spaced, ""  # the whole line, spaces included, is one name
+            if image is None or (label is None and name):
+                spaced = find_listed(self.image_index, text, self.image_endings)
+                image, name = (spaced, "") if spaced is not None else (image, name)
             if image is None:
                 raise PairingError(f"{where}: there is no image '{cells[0]}' in {self.images}", "unpaired")
             if name and self.labels is not None and label is None:
@@ -227,15 +229,16 @@ def filled(pattern: str, captured: Sequence[str]) -> str:
     return first + "".join(text + piece for text, piece in zip((*captured, *[""] * len(others)), others, strict=False))
 
 
-def find_listed(index: FileIndex, name: str, endings: Sequence[str]) -> Path | None:
-    """The file that a list names: in the folder, at a path, or at the end of a path from elsewhere."""
+def find_listed(index: FileIndex, name: str, endings: Sequence[str], *, from_elsewhere: bool = True) -> Path | None:
+    """The file that a list names: in the folder, or at the end of a path `from_elsewhere`."""
     for candidate in (name, *(ending.replace("*", name) if "*" in ending else name + ending for ending in endings)):
         parts = [part for part in candidate.split("/") if part != "."]
         ends = ("/".join(parts[start:]) for start in range(len(parts)))
         found = index.find(next(ends)) if parts else None
-        if found is None and "/" in candidate and (index.folder / candidate).is_file():
-            return index.folder / candidate  # outside of the folder
-        found = found or next((path for end in ends if (path := index.find(end)) is not None), None)
+        if found is None and from_elsewhere:
+            if "/" in candidate and (index.folder / candidate).is_file():
+                return index.folder / candidate  # outside of the folder
+            found = next((path for end in ends if (path := index.find(end)) is not None), None)
         if found is not None:
             return found
     return None
