@@ -31,7 +31,7 @@ def class_masks(tree: FileTree, pictures: Pictures) -> FolderLayout | None:
         place = place_of(folder)
         if place.role.kind == "label":
             word = split_word(folder.parts)
-            depth = max(place.index, folder.parts.index(word) if word in folder.parts else 0)
+            depth = max(place.depth, folder.parts.index(word) if word in folder.parts else 0)
             masks.setdefault(PurePosixPath(*folder.parts[: depth + 1]), []).extend(paths)
     locations, patterns = [], Counter[str]()
     for images, image_paths in pictures.items():

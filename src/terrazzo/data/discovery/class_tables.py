@@ -84,10 +84,12 @@ def is_table(path: Path) -> bool:
 
 def contradictions(tables: list[ClassTable]) -> list[str]:
     """Notes on tables that name other classes than the first one does."""
-    first, *others = tables or [None]
+    if not tables:
+        return []
+    first, *others = tables
     return [
         f"{first.path.name} names {len(first.entries)} classes ({some(first.names, 4)}), which are taken, but "
         f"{other.path.name} names {len(other.entries)} ({some(other.names, 4)})"
         for other in others
-        if first is not None and set(other.names) != set(first.names)
+        if set(other.names) != set(first.names)
     ]

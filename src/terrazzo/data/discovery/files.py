@@ -105,7 +105,7 @@ class Place(NamedTuple):
     """
 
     role: Role
-    index: int
+    depth: int
     around: tuple[str, ...]
 
     @property

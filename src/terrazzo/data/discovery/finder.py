@@ -157,7 +157,7 @@ def by_words(
             if (rule is None and not (is_alike and place.role.kind)) or not (is_alike or is_free(place, labels[other])):
                 continue
             word = split_word(folder.parts)
-            depths = (place.index, labels[other].index) if place.role.kind else (len(folder.parts), len(other.parts))
+            depths = (place.depth, labels[other].depth) if place.role.kind else (len(folder.parts), len(other.parts))
             cut = Location(up_to(folder, depths[0], word), up_to(other, depths[1], word), word)
             yield Counterpart(
                 folder, other, (place.role.word, labels[other].role.word), rule or Rule(None, None, 0), cut

@@ -61,7 +61,12 @@ def joined(rules: Sequence[Rule]) -> Rule:
         counts[as_tuple(rule.image), as_tuple(rule.label)] += rule.count
     kept = [ends for ends, count in counts.items() if count >= FEW * counts.total()] or list(counts)[:1]
     images, labels = (sorted({end for ends in kept for end in ends[at]}) for at in (0, 1))
-    return Rule(*(ends[0] if len(ends) == 1 else ends or None for ends in (images, labels)), counts.total())
+    return Rule(one_or_all(images), one_or_all(labels), counts.total())
+
+
+def one_or_all(ends: list[str]) -> str | list[str] | None:
+    """Endings as a config names them."""
+    return ends[0] if len(ends) == 1 else ends or None
 
 
 def as_tuple(ends: str | list[str] | None) -> Endings:

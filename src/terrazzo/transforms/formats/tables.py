@@ -123,10 +123,8 @@ def entry_of_object(content: Mapping[str, Any], path: Path) -> ClassEntry:
     )
     if name is None:
         raise UserError(f"{path}: {dict(content)} has no name of a class")
-    is_value = isinstance(value, int) or str(value).isdecimal()
-    return ClassEntry(
-        str(name), int(value) if is_value else None, as_colour(colour, f"{path}, {name}") if colour else None
-    )  # type: ignore[arg-type]
+    number = int(value) if value is not None and str(value).isdecimal() else None
+    return ClassEntry(str(name), number, as_colour(colour, f"{path}, {name}") if colour else None)
 
 
 # Text
