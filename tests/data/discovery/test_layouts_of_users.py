@@ -127,6 +127,7 @@ LAYOUTS: dict[str, tuple[list[tuple[str, str]], list[tuple[str | None, str | Non
         [("images/{name}.jpg", "masks/{name}.png")],
         [("overlay/{name}.jpg", None), ("masks_color/{name}.png", None)],
     ),
+    "names-that-say-nothing": ([("foo/{name}.png", "bar/{name}.png")], []),
     "several-suffixes": (
         [("images/a{name}.png", "masks/a{name}.png"), ("images/b{name}.JPG", "masks/b{name}.png")],
         [],

@@ -37,8 +37,9 @@ def class_masks(tree: FileTree, pictures: Pictures) -> FolderLayout | None:
     for images, image_paths in pictures.items():
         word = split_word(images.parts)
         for labels, paths in masks.items():
+            is_near = images.parent in labels.parents or labels.parent in images.parents
             is_apart = labels not in (images, *images.parents) and split_of(split_word(labels.parts)) == split_of(word)
-            pattern = class_pattern(tree.root, labels, paths, image_paths) if is_apart else None
+            pattern = class_pattern(tree.root, labels, paths, image_paths) if is_near and is_apart else None
             if pattern is not None:
                 locations.append(Location(images, labels, word))
                 patterns[pattern] += 1

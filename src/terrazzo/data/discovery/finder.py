@@ -10,6 +10,8 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+import numpy as np
+
 from terrazzo.data.discovery.class_folders import class_masks
 from terrazzo.data.discovery.files import (
     LABEL_WORDS,
@@ -29,12 +31,15 @@ from terrazzo.data.discovery.naming import Rule, joined, naming_rule
 from terrazzo.data.discovery.splits import ANY_SPLIT, Location, Pictures, combine
 from terrazzo.data.spec import IMAGE_SUFFIXES, LABEL_SUFFIXES
 from terrazzo.errors import UserError, some
+from terrazzo.transforms.decode import decode_image, read_bytes
 
 MOST_COCO_FILES = 12  # in a folder; more JSON files are one per image
 FORMATS = {".json": "labelme", ".txt": "yolo"}  # of labels that are not pictures
 NOT_LABELS = ("classes", "labels", "notes")  # stems of text files beside labels
 MARKS = (*(word for word in LABEL_WORDS if len(word) > 1), "superpixels")  # words in the names of labels beside images
-MOST_FOLDERS = 200  # of images or labels without a counterpart by their names, whose files are compared
+EXAMPLES = 2  # pictures of a folder whose values are read where its name says nothing
+FEW_VALUES = 64  # that class maps have at most
+MOST_FOLDERS = 30  # of images or labels without a counterpart by their names, whose files are compared
 WAYS_IN = {  # of files that hold images and labels, but are not pictures
     ".parquet": "`terrazzo data convert parquet DIR OUT` writes the images and labels of a Hugging Face data set",
     ".gz": "volumes and archives: unpack archives; write the slices of NIfTI volumes as pictures",
@@ -114,6 +119,8 @@ def two_folders(tree: FileTree, pictures: Pictures) -> FolderLayout | None:
     labels = {
         folder: place for folder, place in places.items() if place.role.kind == "label" and has_labels(tree, folder)
     }
+    if not labels and 1 < len(pictures) <= MOST_FOLDERS:
+        labels = {folder: places[folder] for folder, paths in pictures.items() if look_like_labels(tree.root, paths)}
     images = {folder: places[folder] for folder in pictures if folder not in labels}
     found = list(by_words(images, labels, tree))
     if not any(pair.rule.count for pair in found):
@@ -201,7 +208,7 @@ def by_names(
 
 def preference(word: str) -> int:
     """The place of a word for labels in the order in which they are preferred."""
-    return LABEL_WORDS.index(word)
+    return LABEL_WORDS.index(word) if word in LABEL_WORDS else len(LABEL_WORDS)
 
 
 def names(tree: FileTree, folder: PurePosixPath, suffixes: Sequence[str]) -> list[str]:
@@ -219,6 +226,15 @@ def has_labels(tree: FileTree, folder: PurePosixPath) -> bool:
     """Report whether a folder holds labels, and none that only show others in colour or by object."""
     words = {word.lower() for part in folder.parts for word in words_in(part)}
     return label_form(tree.folders[folder]) != "" and words.isdisjoint(OTHER_PICTURES)
+
+
+def look_like_labels(root: Path, paths: Sequence[PurePosixPath]) -> bool:
+    """Report whether pictures hold few values, as class maps do."""
+    try:
+        found = [decode_image(read_bytes(root / path), "color", name=str(path)) for path in paths[:EXAMPLES]]
+    except (UserError, OSError):
+        return False
+    return all(len(np.unique(picture.reshape(-1, picture.shape[2]), axis=0)) <= FEW_VALUES for picture in found)
 
 
 def label_form(paths: Iterable[PurePosixPath]) -> str | None:
@@ -266,8 +282,9 @@ def labels_beside(paths: Sequence[PurePosixPath]) -> Beside | None:
     """The form of the labels among images; None where no image has one."""
     pictures = [path.name for path in paths if path.suffix.lower() in LABEL_SUFFIXES]
     found = []
-    for mark in MARKS:
-        labels = [name for name in pictures if mark in map(str.lower, words_in(PurePosixPath(name).stem))]
+    words = {name: {word.lower() for word in words_in(PurePosixPath(name).stem)} for name in pictures}
+    for mark in [mark for mark in MARKS if any(mark in known for known in words.values())]:
+        labels = [name for name in pictures if mark in words[name]]
         images = [name for name in pictures if name not in labels and name.lower().endswith(IMAGE_SUFFIXES)]
         rule = naming_rule(images, labels) if labels else None
         if rule is not None and rule.label is not None:

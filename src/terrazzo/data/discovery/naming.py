@@ -41,8 +41,10 @@ def naming_rule(images: Sequence[str], labels: Sequence[str]) -> Rule | None:
     ours, theirs = ({file_key(PurePosixPath(name).stem) for name in names} for names in (images, labels))
     if len(ours & theirs) >= enough:
         return Rule(None, None, len(ours & theirs))
-    counts = {}
+    counts: dict[tuple[Stem, Stem], int] = {}
     for image, label, is_cut in candidates(sorted(ours), sorted(theirs)):
+        if (image, label) in counts:
+            continue
         count = len(cores(ours, image) & cores(theirs, label))
         if count >= SURE or not is_cut:
             counts[image, label] = count
