@@ -234,6 +234,8 @@ def convert(args: argparse.Namespace) -> int:
     done = f"{report.written} files or groups of tiles written, {report.kept} present before"
     print(f"{args.name}: {counts} images in {Path(args.out)} ({done})")
     print(f"in a config: type='{dataset.name}', data_root='{Path(args.out)}'")
+    if not dataset.classes:
+        print(f"next: terrazzo data init {Path(args.out)}")
     return 0
 
 

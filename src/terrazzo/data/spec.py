@@ -11,6 +11,7 @@ from terrazzo.errors import UserError, nearest
 from terrazzo.registry import DATASETS
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".npy")
+LABEL_SUFFIXES = (*IMAGE_SUFFIXES, ".gif")
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class DatasetSpec:
     classes: Sequence[str] = ()
     palette: Sequence[Sequence[int]] = ()
     img_suffix: str | Sequence[str] = IMAGE_SUFFIXES
-    seg_map_suffix: str | Sequence[str] = IMAGE_SUFFIXES
+    seg_map_suffix: str | Sequence[str] = LABEL_SUFFIXES
     img_suffix2: str | Sequence[str] = IMAGE_SUFFIXES  # of the second image of a pair
     depth_map_suffix: str | Sequence[str] = ".png"
     reduce_zero_label: bool = False

@@ -75,12 +75,13 @@ class DataKeys(Keys):
     reduce_zero_label: t.Switch | None = key("Ignore label 0 and lower the other label values by one.")
     bands: t.Bands | None = key("Bands to read from TIFF or .npy images, numbered from 1; needs `mean` and `std`.")
     label_format: t.LabelFormat | None = key(
-        "Format of labels that are not images of class numbers: coco, cvat, labelme, rgb, voc or yolo, or a mapping of "
-        "its `type` and options."
+        f"Format of labels that are not images of class numbers: {', '.join(t.FORMATS)}, or a mapping of its `type` "
+        "and options."
     )
-    image_suffix: t.Suffix | None = key("End of the image files' names, such as .jpg.")
-    label_suffix: t.Suffix | None = key("End of the label files' names, such as _mask.png.")
-    exclude: t.Names | None = key("Ends of the paths of images to skip.")
+    image_suffix: t.Suffix | None = key("End of the image files' names, such as .jpg; a beginning too in img_*.png.")
+    label_suffix: t.Suffix | None = key("End of the label files' names, such as _mask.png or mask_*.png.")
+    exclude: t.Names | None = key("Ends of the paths of images to skip; `*` stands for anything.")
+    unlabelled: t.Unlabelled | None = key("What images without a label are (default: error).")
     cache: t.Storage | None = key("Where decoded images and labels are kept between epochs.")
 
 

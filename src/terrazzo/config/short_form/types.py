@@ -141,13 +141,19 @@ Classes = Annotated[
     Expected("the list of class names in the order of the label values"),
 ]
 Trackers = Annotated[Tracker | list[Tracker], Expected(f"one or several of {', '.join(TRACKERS)}", tuple(TRACKERS))]
+Unlabelled = Annotated[
+    Literal["error", "skip", "background"],
+    Expected("error, skip or background", ("error", "skip", "background")),
+]
 Storage = Annotated[Literal["ram", "disk"], Expected("ram or disk", ("ram", "disk"))]
 
 # Images and labels
 
 SIDE = {"type": "integer", "minimum": 1, "maximum": MAX_SIDE}
 LABEL = {"type": ["integer", "string"]}
-FORMATS = ("coco", "cvat", "labelme", "rgb", "voc", "yolo")  # those of terrazzo; users may register others
+FORMATS = (  # those of terrazzo; users may register others
+    "class_masks", "coco", "cvat", "labelme", "rgb", "voc", "yolo",
+)  # fmt: skip
 Size = Annotated[
     list[Side],
     Field(min_length=2, max_length=2),

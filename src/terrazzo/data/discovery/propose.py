@@ -14,6 +14,7 @@ from rich.console import Console
 from terrazzo.config.reading.markup import one_line_yaml
 from terrazzo.data.discovery.finder import find_layout
 from terrazzo.data.discovery.label_facts import label_facts
+from terrazzo.data.discovery.leftovers import with_labelled_validation
 from terrazzo.data.splits import load_for_data, open_splits
 from terrazzo.data.statistics import survey
 from terrazzo.data.threads import in_threads
@@ -26,7 +27,8 @@ LARGEST_CROP = 512
 STEP = 32  # networks halve their maps up to five times
 SAMPLE = 200  # images whose sizes are read
 KEYS = (
-    "images", "labels", "train", "val", "test", "image_suffix", "label_suffix", "label_format", "classes", "palette",
+    "images", "labels", "train", "val", "test", "image_suffix", "label_suffix", "exclude", "unlabelled", "label_format",
+    "classes", "palette",
     "label_map", "ignore", "reduce_zero_label", "bands",
 )  # fmt: skip
 
@@ -36,10 +38,10 @@ class Proposal:
 
     def __init__(self, root: Path, recipe: str, console: Console | None = None) -> None:
         self.root, self.console = root.resolve(), console
-        layout = find_layout(self.root)
+        layout = with_labelled_validation(find_layout(self.root))
         if "train" not in layout.splits:
             raise UserError(f"{root} has no training images: {layout.found}, of the split {', '.join(layout.splits)}")
-        self.splits = tuple(layout.splits)
+        self.splits, self.notes = tuple(layout.splits), layout.notes
         self.reasons: dict[str, str] = {"images": layout.found}
         self.data = layout.entries()
         if layout.has_holdout:
@@ -48,6 +50,7 @@ class Proposal:
             )
         facts = label_facts(self.root, layout.described_sections(), console)
         self.data |= facts.entries
+        self.notes = (*self.notes, *facts.notes)
         self.reasons |= {key: reason for key, reason in facts.reasons.items() if reason}
         self.values: dict[str, Any] = {"recipe": recipe}
         self.remove_unseen_classes()
@@ -114,6 +117,7 @@ class Proposal:
             editor_line(),
             f"# Proposed by `terrazzo data init` for {self.root.name}: {counts} images. Review what was found, then:",
             "# terrazzo data browse, terrazzo train.",
+            *(f"# {note[0].upper()}{note[1:]}" for note in self.notes),
             entry("recipe", self.values["recipe"], "`terrazzo recipe list` shows the others"),
             "data:",
             entry("root", root, "relative to this file", 2),
