@@ -33,7 +33,8 @@ def build_model(config: Any, vocabulary: str | None = None) -> nn.Module:
         raise UserError("the config has no model: it needs a section `model` with a `type`, such as EncoderDecoder")
     spec["data_preprocessor"] = spec.get("data_preprocessor") or preprocessor or {}
     spec = drop_ignored({"model": spec})["model"]
-    return MODELS.build(spec | {"data_preprocessor": build_preprocess(spec["data_preprocessor"])}, "model")
+    model: nn.Module = MODELS.build(spec | {"data_preprocessor": build_preprocess(spec["data_preprocessor"])}, "model")
+    return model.train()  # freezes the parts that training leaves as they are
 
 
 def input_channels(model: Mapping[str, Any]) -> int:

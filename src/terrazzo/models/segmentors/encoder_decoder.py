@@ -8,6 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from terrazzo.models.freezing import Freezable
 from terrazzo.models.heads.base import DecodeHead, Head
 from terrazzo.models.layers import Spec, resize
 from terrazzo.models.layers.tokens import lay_for_inference
@@ -16,7 +17,7 @@ from terrazzo.registry import MODELS
 
 
 @MODELS.register
-class EncoderDecoder(nn.Module):
+class EncoderDecoder(Freezable):
     """The usual segmentor: images (N, C, H, W), normalised -> logits (N, K, H, W).
 
     Auxiliary heads add losses in training and are never run otherwise. `preprocess` normalises raw batches; `test_cfg`
