@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import terrazzo as tz
-from support.tiny import make_streets, model_config, tiny_config, weights
 from support.tiny import fit as train
+from support.tiny import make_streets, model_config, tiny_config, weights
 from terrazzo.checkpoints.inspect import skeleton
 from terrazzo.errors import UserError
 from terrazzo.models.backbones.base import Backbone
@@ -45,7 +45,7 @@ def test_a_frozen_stage_keeps_weights_and_statistics():
     sum(out.square().mean() for out in backbone(torch.randn(2, 3, 64, 64))).backward()
     optimizer.step()
     moved = {name for name, value in backbone.state_dict().items() if not torch.equal(value, before[name])}
-    still = ("learning_to_downsample.", "global_feature_extractor.bottleneck1.", "global_feature_extractor.bottleneck2.")
+    still = ("learning_to_downsample.", *(f"global_feature_extractor.bottleneck{number}." for number in (1, 2)))
     assert moved and not any(name.startswith(still) for name in moved)
     assert any(name.startswith("global_feature_extractor.bottleneck3.") for name in moved)
 

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 SHARED = ("model", "custom_imports")  # sections of both, with the same keys
 DEFAULT_LENGTH = 20000
+CHANNELS = {"in_channels", "c1_in_channels"}
+# keys of a backbone that do not change the shapes of its maps
+SAME_MAPS = {"frozen_stages", "norm_eval", "with_cp", "drop_path_rate", "norm_cfg", "act_cfg", "in_channels"}
 
 
 def is_short(values: Mapping[str, Any]) -> bool:
@@ -64,6 +67,8 @@ def expand(values: Mapping[str, Any], path: Path | None = None) -> Section:
     # the recipe's model and optimizer for these images and classes, under the user's changes
     set_in_channels(parts["model"], images.channels)
     model = with_changes(with_origins({"model": parts["model"]}, values)["model"], form.model or {})
+    if isinstance(backbone := model.get("backbone"), dict) and "in_channels" not in backbone:
+        set_in_channels(model, images.channels)  # of a backbone that replaces the recipe's
     if form.class_weight is not None:
         set_class_weight(model, form.class_weight)
     model["data_preprocessor"] = preprocessor(crop) | dict(images.scale)
@@ -117,11 +122,39 @@ def contradictions(form: ShortForm) -> Iterator[Problem]:
 def with_changes(model: Mapping[str, Any], changes: dict[str, Any]) -> Section:
     """Return the recipe's model with the user's keys over it; a part of another type replaces the recipe's."""
     marked = convert(changes, Section)
+    if isinstance(marked.get("backbone"), str):
+        marked.put("backbone", named_backbone(marked["backbone"]), marked.origin_of("backbone"))
+    if isinstance(backbone := marked.get("backbone"), dict) and not backbone.keys() <= SAME_MAPS:
+        model = with_open_channels(model)
     for key, value in marked.items():
         part = model.get(key)
         if isinstance(part, dict) and isinstance(value, dict) and value.get("type") not in (None, part.get("type")):
             value[DELETE_KEY] = True
     return merge(model, marked, "model")
+
+
+def named_backbone(name: str) -> Section:
+    """Return a backbone by the name of its type, or of a model of timm: `timm/convnext_tiny`."""
+    library, _, rest = name.partition("/")
+    spec = {"type": "TIMMBackbone", "model_name": rest, "features_only": True} if library == "timm" else {"type": name}
+    return convert(spec, Section)
+
+
+def with_open_channels(model: Mapping[str, Any]) -> Section:
+    """Return a model whose neck, or else whose heads, take whatever channels its backbone has."""
+    opened: Section = convert(model, Section)
+    waiting: list[Any] = [
+        opened.get(key) for key in (("neck",) if "neck" in model else ("decode_head", "auxiliary_head"))
+    ]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, list):
+            waiting += part
+        elif isinstance(part, Section):
+            waiting.append(part.get("kernel_generate_head"))
+            for name in CHANNELS & part.keys():
+                part.put(name, "auto", None)
+    return opened
 
 
 def optimizer_section(form: ShortForm, usual: Mapping[str, Any]) -> Section:
@@ -148,6 +181,8 @@ def recipe_parts(name: str, classes: list[str], crop: list[int]) -> dict[str, An
 
 def set_class_weight(spec: Any, weights: str | list[float]) -> None:
     """Give every cross-entropy of a model the class weights; `auto` is computed when training starts."""
+    if isinstance(spec, Section) and spec.get("type") == "STDCHead":
+        return  # it learns edges, not the classes
     if isinstance(spec, Section) and spec.get("type") == "CrossEntropyLoss":
         spec.put("class_weight", weights if isinstance(weights, str) else list(weights), None)
     for part in spec.values() if isinstance(spec, dict) else spec if isinstance(spec, (list, tuple)) else ():
