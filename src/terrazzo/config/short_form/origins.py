@@ -37,6 +37,7 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "model.*.class_weight": ("class_weight", "recipe"),
     "model.backbone*.in_channels": ("in_channels", "data.bands", "recipe"),
     "model.image_encoder*.in_channels": ("in_channels", "data.bands", "recipe"),
+    "model.*norm_cfg.momentum": (*LENGTH, "recipe"),
     "model.*num_classes": ("data.classes",),
     "model.*.vocabulary": ("data.classes",),
     "model.*": ("recipe",),
