@@ -30,9 +30,11 @@ def fill_channels(model: Mapping[str, Any]) -> dict[str, Any]:
     parts = {key: filled[key] for key in ("decode_head", "auxiliary_head") if has_open(filled.get(key))}
     if not isinstance(backbone, Mapping) or not (parts or has_open(neck)):
         return filled
-    if is_open(neck):
+    if isinstance(neck, Mapping) and is_open(neck):
         filled["neck"] = neck = {**neck, "in_channels": Maps(backbone).channels}
-    maps = Maps(backbone, neck) if parts else None
+    if not parts:
+        return filled
+    maps = Maps(backbone, neck)
     return filled | {key: with_channels(part, maps, f"model.{key}") for key, part in parts.items()}
 
 
