@@ -13,6 +13,8 @@ CHANNELS = {"in_channels", "c1_in_channels"}
 SAME_MAPS = {"frozen_stages", "norm_eval", "with_cp", "drop_path_rate", "norm_cfg", "act_cfg", "in_channels"}
 # Batch norms average their statistics over about 1 / momentum steps. The official ones of Fast-SCNN, 0.01, are for
 # 160,000 steps; after few, the averages still contain what they were initialised with, and every pixel is one class.
+# `terrazzo train` of fastscnn on CamVid, resize 90x120, crop 64x96, batch 4, 200 iterations, seed 0: mIoU 2.9 with 0.01
+# (one class), 16.6 with 0.1.
 FOLLOWED = 20  # the averages of a run last at most this part of it
 USUAL_MOMENTUM = 0.1
 
