@@ -47,7 +47,9 @@ def add_init(parser: argparse.ArgumentParser) -> None:
 
 def init(args: argparse.Namespace) -> int:
     """Write the config, print it, and name the next commands."""
+    from terrazzo.config.load import load_config
     from terrazzo.data.discovery.propose import Proposal
+    from terrazzo.training.speed import expected_time
 
     folder = Path(args.folder)
     target = Path(args.out or f"{folder.resolve().name}.yaml")
@@ -59,6 +61,8 @@ def init(args: argparse.Namespace) -> int:
     make_folder(target.parent)
     write_whole(target, text)
     print(text)
+    if expected := expected_time(load_config(target)):
+        print(f"training: {expected} (the steps alone; `iterations` shortens it)")
     print(f"config: {target}\nnext: terrazzo data browse {target}; terrazzo train {target}")
     return 0
 

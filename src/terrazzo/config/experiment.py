@@ -116,6 +116,7 @@ class Experiment:
     optimizer: OptimizerSettings | None
     run: RunSettings | None
     load_from: str | None = None
+    freeze: tuple[str, ...] = ()  # names of parts of the model that are not trained
     watch: WatchSettings = field(default_factory=WatchSettings)
     tta_pipeline: tuple[Any, ...] = ()  # the steps of test-time augmentation
     tta_model: str = "SegTTAModel"  # how its views are joined
@@ -143,10 +144,19 @@ def make_experiment(config: Mapping[str, Any]) -> Experiment:
         optimizer=optimizer_settings(config) if config.get("optim_wrapper") else None,
         run=run_settings(config) if config.get("train_cfg") else None,
         load_from=config.get("load_from"),
+        freeze=part_names(config.get("freeze")),
         watch=watch_settings(config, whole_number(config, "val_pictures", DEFAULT_PICTURES, "", least=0)),
         tta_pipeline=tuple(config.get("tta_pipeline") or ()),
         tta_model=str((config.get("tta_model") or {}).get("type", "SegTTAModel")),
     )
+
+
+def part_names(value: Any) -> tuple[str, ...]:
+    """Read `freeze`: one name of a part of the model, or several."""
+    names = [value] if isinstance(value, str) else value or ()
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) and name for name in names):
+        raise UserError(f"freeze must be a list of names of parts of the model, such as [backbone], not {value!r}")
+    return tuple(names)
 
 
 def loader_settings(config: Mapping[str, Any], name: str) -> LoaderSettings | None:

@@ -16,7 +16,7 @@ SECTIONS: dict[str, tuple[str, ...] | None] = dict.fromkeys((
     "custom_hooks", "env_cfg", "randomness", "visualizer", "vis_backends", "track", "val_pictures", "log_processor",
     "log_level", "load_from", "resume", "work_dir", "tta_model", "tta_pipeline", "default_scope", "custom_imports",
     "auto_scale_lr", "launcher", "find_unused_parameters", "cfg", "runner_type", "experiment_name", "compile",
-    "channels_last", "strategy", "activation_checkpointing",
+    "channels_last", "strategy", "activation_checkpointing", "freeze",
 )) | {
     "optim_wrapper": (
         "type", "optimizer", "clip_grad", "accumulative_counts", "paramwise_cfg", "constructor", "dtype", "loss_scale",

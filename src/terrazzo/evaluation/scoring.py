@@ -22,6 +22,7 @@ from terrazzo.models.layers import resize
 from terrazzo.models.losses.base import class_weights
 from terrazzo.models.losses.cross_entropy import CrossEntropyLoss
 from terrazzo.models.protocols import Segmentor
+from terrazzo.models.segmentors.encoder_decoder import own_labels
 from terrazzo.sample import Batch, Sample
 from terrazzo.system.process_group import SINGLE_PROCESS, ProcessGroup
 from terrazzo.transforms.compose import reading_types
@@ -170,7 +171,7 @@ def validation_loss(head: DecodeHead, view: View, labels: Tensor) -> Tensor:
     logits, geometry = view
     size = labels.shape[0], labels.shape[1]
     at_labels = replace(geometry, window=(0, 0, *size), flip=None, own_size=size)
-    labels = labels.long()
+    labels = own_labels(head, labels.long())
     if type(head).loss is not DecodeHead.loss or type(head).losses is not DecodeHead.losses:
         criteria: list[Any] = [CrossEntropyLoss(avg_non_ignore=True)]
         sampler = None

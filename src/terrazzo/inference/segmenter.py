@@ -139,7 +139,10 @@ class Segmenter:
         image, path = self.read(source)
         sample = Sample(image=image, image_path=path, original_size=image.shape[:2])
         sample = self.pipeline(sample, np.random.default_rng(0))
-        (scores,) = self.runtime.infer(sample.image[None], [Placement.of(sample, sample.size)])
+        try:
+            (scores,) = self.runtime.infer(sample.image[None], [Placement.of(sample, sample.size)])
+        except UserError as problem:
+            raise problem if path is None else UserError(f"{path}: {problem}") from None
         return Prediction(image, scores.labels(), scores, self.classes, self.palette, path)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -11,16 +12,20 @@ from torch import nn
 from terrazzo.config.custom_imports import check_custom
 from terrazzo.config.ignored import drop_ignored
 from terrazzo.errors import UserError
+from terrazzo.models.channels import fill_channels
+from terrazzo.models.checks import check_model
 from terrazzo.models.preprocess import Preprocess
 from terrazzo.registry import MODELS, SCOPE_KEY, check_arguments
 
 
 def build_model(config: Any, vocabulary: str | None = None) -> nn.Module:
-    """Build a model with random weights from a Config or a model dict; `vocabulary="0.x"` upgrades a bare 0.x dict.
+    """Build a model with random weights from a Config, a model dict, a config file or a name of a recipe or family.
 
-    `pretrained`, `init_cfg` and arguments without an effect are dropped. Raises UserError for an unknown type or
-    argument.
+    `vocabulary="0.x"` upgrades a bare 0.x dict. `pretrained`, `init_cfg` and arguments without an effect are dropped.
+    Raises UserError for an unknown type or argument, and for parts that contradict each other.
     """
+    if isinstance(config, (str, Path)):
+        config = named_config(config, vocabulary)
     spec = config.to_dict() if hasattr(config, "to_dict") else copy.deepcopy(dict(config))
     check_custom(config)
     preprocessor = spec.get("data_preprocessor") if "model" in spec else None
@@ -32,8 +37,18 @@ def build_model(config: Any, vocabulary: str | None = None) -> nn.Module:
     if not isinstance(spec, dict) or "type" not in spec:
         raise UserError("the config has no model: it needs a section `model` with a `type`, such as EncoderDecoder")
     spec["data_preprocessor"] = spec.get("data_preprocessor") or preprocessor or {}
-    spec = drop_ignored({"model": spec})["model"]
-    return MODELS.build(spec | {"data_preprocessor": build_preprocess(spec["data_preprocessor"])}, "model")
+    spec = fill_channels(drop_ignored({"model": spec})["model"])
+    model: nn.Module = MODELS.build(spec | {"data_preprocessor": build_preprocess(spec["data_preprocessor"])}, "model")
+    check_model(model)
+    return model.train()  # freezes the parts that training leaves as they are
+
+
+def named_config(name: str | Path, vocabulary: str | None = None) -> Any:
+    """The config of a file, of a recipe or, for the classes of Cityscapes, of a family."""
+    from terrazzo.config.load import load_config
+    from terrazzo.recipes.compose import family, is_family
+
+    return family(str(name)) if is_family(str(name)) else load_config(name, vocabulary=vocabulary)
 
 
 def input_channels(model: Mapping[str, Any]) -> int:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from terrazzo.errors import UserError
 from terrazzo.hub.cache import find_cached
 from terrazzo.hub.names import is_address
 from terrazzo.models.naming import Weights, translate
-from terrazzo.models.safe_pickle import Skipped, load_pickle
+from terrazzo.models.safe_pickle import MOST_VALUES, Skipped, load_pickle, plain_copy
 
 KINDS = ("model", "ema")
 
@@ -168,9 +169,10 @@ def tensors(content: Mapping[Any, Any]) -> Weights:
 def _read_safetensors(path: Path) -> Checkpoint:
     try:
         with safe_open(path, framework="pt") as file:
-            meta = {key: from_json(value) for key, value in (file.metadata() or {}).items()}
-            return Checkpoint(path, {name: file.get_tensor(name) for name in file.keys()}, meta)  # noqa: SIM118
-    except (SafetensorError, OSError) as problem:
+            texts = file.metadata() or {}
+            meta = plain_copy({key: from_json(value) for key, value in texts.items()}, iter(range(MOST_VALUES)))
+            return Checkpoint(path, tensors({name: file.get_tensor(name) for name in file.keys()}), meta)  # noqa: SIM118
+    except (SafetensorError, OSError, UnpicklingError) as problem:
         raise UserError(f"{path} cannot be read as a checkpoint: it is damaged or cut off ({problem})") from None
 
 
@@ -178,7 +180,7 @@ def from_json(text: str) -> Any:
     """The value of a text in a safetensors file's description; the text itself if it is not JSON."""
     try:
         return json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # no JSON, or beyond what a description needs
         return text
 
 
@@ -315,7 +317,15 @@ def legend_of(checkpoint: Checkpoint) -> tuple[list[str], list[list[int]]]:
     known = meta["dataset_meta"] if isinstance(meta.get("dataset_meta"), Mapping) else meta
     found = [known.get(key) or known.get(key.upper()) for key in ("classes", "palette")]
     classes, palette = (value if isinstance(value, (list, tuple)) else () for value in found)
-    return [str(name) for name in classes], [list(colour) for colour in palette]
+    colours = [list(colour) for colour in palette if is_colour(colour)]
+    return [str(name) for name in classes], colours if len(colours) == len(palette) else []
+
+
+def is_colour(value: Any) -> bool:
+    """Report whether a value is [red, green, blue], each from 0 to 255."""
+    if not isinstance(value, (list, tuple)) or len(value) != 3:
+        return False
+    return all(isinstance(channel, int) and 0 <= channel <= 255 for channel in value)
 
 
 def needed_names(model: nn.Module) -> set[str]:

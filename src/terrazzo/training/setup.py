@@ -20,6 +20,7 @@ from terrazzo.errors import UserError
 from terrazzo.evaluation.evaluate import classes_of, evaluation_loader
 from terrazzo.models.build import build_model
 from terrazzo.models.checkpoint import load_checkpoint
+from terrazzo.models.freezing import freeze, frozen_summary
 from terrazzo.models.protocols import as_segmentor
 from terrazzo.system.files import write_whole
 from terrazzo.system.process_group import SINGLE_PROCESS, ProcessGroup
@@ -32,7 +33,7 @@ from terrazzo.training.monitoring.log import RunLog
 from terrazzo.training.monitoring.nonfinite import NonFiniteGuard
 from terrazzo.training.monitoring.run_header import inference_cost, run_header
 from terrazzo.training.monitoring.trackers import import_packages
-from terrazzo.training.optim.build import build_optimizer
+from terrazzo.training.optim.build import build_optimizer, freeze_unscaled
 from terrazzo.training.optim.ema import EMA
 from terrazzo.training.optim.precision import Precision
 from terrazzo.training.optim.schedule import Schedule
@@ -64,6 +65,8 @@ def setup(
     # The model and the data, which agree on the classes
     torch.manual_seed(settings.seed)
     model = build_model(experiment.model)
+    freeze(model, experiment.freeze)
+    freeze_unscaled(model, updates, log.info)
     cost = inference_cost(model, config) if group.is_main else ""
     data = open_data(experiment, classes_of(as_segmentor(model)), log, group, check)
     set_class_weights(model, data["train"], log)
@@ -75,6 +78,8 @@ def setup(
         start, classes = experiment.load_from, data["train"].classes
         report = load_checkpoint(model, start, classes=classes) if start else ""
         log.info(str(report or load_pretrained(model, pretrained, experiment.model)))
+    if summary := frozen_summary(model):
+        log.info(summary)
     move_to_device(model, settings, device, log.info)
 
     # The state, at the start or where the run was saved

@@ -61,6 +61,7 @@ VALUES: dict[str, Any] = {
     "custom_imports": {"imports": ["my_head"]},
     "track": "csv",
     "val_pictures": 1,
+    "freeze": ["backbone"],
     "data.root": "elsewhere",
     "data.images": "img",
     "data.labels": "masks",

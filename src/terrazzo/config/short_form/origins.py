@@ -12,7 +12,7 @@ from terrazzo.config.short_form.data import KEPT
 # keys that the expanded config has under the same name
 UNCHANGED = (
     "compile", "channels_last", "activation_checkpointing", "find_unused_parameters", "custom_imports", "track",
-    "val_pictures",
+    "val_pictures", "freeze",
 )  # fmt: skip
 LENGTH = ("iterations", "epochs")
 SPLITS = {"train": ("data.train",), "val": ("data.val",), "test": ("data.test", "data.val")}
@@ -36,6 +36,7 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "model.*.class_weight": ("class_weight", "recipe"),
     "model.backbone*.in_channels": ("in_channels", "data.bands", "recipe"),
     "model.image_encoder*.in_channels": ("in_channels", "data.bands", "recipe"),
+    "model.*norm_cfg.momentum": (*LENGTH, "recipe"),
     "model.*num_classes": ("data.classes",),
     "model.*.vocabulary": ("data.classes",),
     "model.*": ("recipe",),

@@ -104,6 +104,9 @@ class ShortForm(Keys):
         "Learning rate (default: the recipe's); it rises over the first twentieth of the run and falls to 0 afterwards."
     )
     pretrained: t.Weights | None = key("Weights that the backbone starts from: a file, a name in the cache, or none.")
+    freeze: t.Names | None = key(
+        "Parts of the model that keep their weights and statistics, such as backbone or backbone.layer1."
+    )
     batch: t.Batch = key("Images in a training step, on each device.", 8)
     iterations: t.Count | None = key("Training steps of the whole run (default: 20000).")
     epochs: t.Count | None = key("Epochs of the whole run, instead of `iterations`.")

@@ -15,6 +15,7 @@ from terrazzo.config.reading.markup import one_line_yaml
 from terrazzo.data.discovery.finder import find_layout
 from terrazzo.data.discovery.label_facts import label_facts
 from terrazzo.data.discovery.leftovers import with_labelled_validation
+from terrazzo.data.discovery.length import epochs_text, proposed_steps
 from terrazzo.data.splits import load_for_data, open_splits
 from terrazzo.data.statistics import survey
 from terrazzo.data.threads import in_threads
@@ -111,7 +112,9 @@ class Proposal:
         from terrazzo.config.short_form.schema import editor_line
 
         counts = " + ".join(f"{count} {split}" for split, count in self.counts.items())
-        batch = max(2, min(8, self.counts["train"]))
+        images = self.counts["train"]
+        batch = max(2, min(8, images))
+        steps = proposed_steps(images, batch)
         root = Path(os.path.relpath(self.root, target.absolute().parent)).as_posix()
         lines = [
             editor_line(),
@@ -125,7 +128,8 @@ class Proposal:
         lines += [entry(key, self.data[key], self.reasons.get(key, ""), 2) for key in KEYS if key in self.data]
         scale = [key for key in ("crop", "mean", "std") if key in self.values]
         lines += [entry(key, self.values[key], self.reasons.get(key, "")) for key in scale]
-        lines += [entry("batch", batch, "images per step on each device"), entry("iterations", 20000, "or `epochs:`")]
+        lines += [entry("batch", batch, "images per step on each device")]
+        lines += [entry("iterations", steps, epochs_text(images, batch, steps))]
         return "\n".join(lines) + "\n"
 
 

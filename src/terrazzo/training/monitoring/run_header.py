@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 import terrazzo
+from terrazzo.errors import UserError
+from terrazzo.models.channels import mismatch
 from terrazzo.models.info import crop_size, measure
 from terrazzo.training.state import TrainingState
 
@@ -52,9 +54,12 @@ def inference_cost(model: nn.Module, config: Mapping[str, Any]) -> str:
     channels = backbone.get("in_channels", 3) if isinstance(backbone, Mapping) else 3
     with torch.random.fork_rng(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # building the model has given its warnings
+        images = torch.empty((1, channels, height, width), device="meta")
         try:
-            info = measure(meta_copy(model), torch.empty((1, channels, height, width), device="meta"))
-        except (RuntimeError, NotImplementedError, TypeError, ValueError):
+            info = measure(meta_copy(model), images)
+        except (RuntimeError, NotImplementedError, TypeError, ValueError, IndexError):
+            if problem := mismatch(meta_copy(model).eval(), images):
+                raise UserError(problem) from None
             return "; its FLOPs: terrazzo model info"
     return f"; {info.flops / 1e9:.3g} GFLOPs for an image of {height}x{width}"
 
