@@ -34,7 +34,8 @@ from support.tiny import (
 )
 from terrazzo.cli.main import COMMANDS, main
 from terrazzo.config.experiment import make_experiment
-from terrazzo.system.palette import default_palette
+from terrazzo.system.failures import note
+from terrazzo.system.palette import suggested_palette
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +159,7 @@ def test_predict_an_image(run, best, streets, tmp_path):
     with Image.open(tmp_path / "out" / "00.png") as image:
         assert image.mode == "P"
         np.testing.assert_array_equal(np.array(image), prediction.labels)
-        assert image.getpalette()[:9] == [channel for colour in default_palette(3) for channel in colour]
+        assert image.getpalette()[:9] == sum(suggested_palette(CLASSES), [])
     picture = cv2.imread(str(tmp_path / "out" / "00_overlay.png"))[..., ::-1]
     np.testing.assert_array_equal(picture[:32, :40], prediction.overlay(0.5))
     assert picture.shape[1] > 40, "the legend stands beside it"
@@ -344,16 +345,58 @@ def test_interrupting_a_command_prints_no_traceback(run, config, best, monkeypat
     assert run("test", config, best)[::2] == (1, "stopped\n")
 
 
-def test_running_out_of_memory_says_what_to_do(run, config, best, monkeypatch):
-    import torch
+SHORTAGES = {
+    "CUDA": RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB.\nand so on"),
+    "torch": RuntimeError(
+        "[enforce fail] DefaultCPUAllocator: can't allocate memory: tried to allocate 2147483648 bytes"
+    ),
+    "NumPy": MemoryError("Unable to allocate 2.00 GiB for an array"),
+    "OpenCV": cv2.error("(-4:Insufficient memory) Failed to allocate 2147483648 bytes in function 'OutOfMemoryError'"),
+    "C++": RuntimeError("std::bad_alloc"),
+}
 
-    def fail(*_, **__):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nand so on")
 
-    monkeypatch.setattr("terrazzo.evaluation.evaluate.evaluate", fail)
+@pytest.mark.parametrize("library", SHORTAGES)
+def test_running_out_of_memory_says_what_to_do(run, config, best, monkeypatch, library):
+    monkeypatch.setattr("terrazzo.evaluation.evaluate.evaluate", raising(SHORTAGES[library]))
     code, _, err = run("test", config, best)
-    assert code == 1 and err.startswith("error: CUDA out of memory") and "smaller batch" in err
+    assert code == 1 and err.startswith("error: not enough memory for `terrazzo test`") and "smaller batch" in err
+    assert re.search(r"\((2.00 GiB|2,048 MiB) more\)", err) or library == "C++"
     assert len(err.splitlines()) == 1
+
+
+def raising(problem: BaseException):
+    def fail(*_, **__):
+        raise problem
+
+    return fail
+
+
+def test_an_unexpected_error_says_what_was_done_and_where_its_traceback_is(config, best, monkeypatch, capsys):
+    problem = KeyError("no such thing")
+    note(problem, "to predict street.png")
+    monkeypatch.setattr("terrazzo.evaluation.evaluate.evaluate", raising(problem))
+    command = ["test", str(config), str(best)]
+    with pytest.raises(KeyError):  # a program that gives the arguments sees the error itself
+        main(command)
+    monkeypatch.setattr(sys, "argv", ["terrazzo", *command])
+    assert main() == 70
+    err = capsys.readouterr().err
+    assert err.startswith("error: failed to predict street.png: KeyError: 'no such thing'. ") and err.count("\n") == 1
+    path = Path(re.search(r"in (\S+\.txt)$", err.strip()).group(1))
+    assert "Traceback" in path.read_text() and "in fail" in path.read_text()
+    path.unlink()
+    monkeypatch.setattr(sys, "argv", ["terrazzo", *command, "--debug"])
+    with pytest.raises(KeyError):
+        main()
+
+
+def test_control_characters_never_reach_the_terminal(run, tmp_path):
+    name = "a\x1b[2J\u202e[b]\udcff.png"
+    code, out, err = run("predict", tmp_path / name)
+    assert code == 1 and r"a\u001b[2J\u202e[b]\udcff.png" in err
+    code, out, err = run("config", "show", name)
+    assert "\x1b" not in out + err
 
 
 def test_a_reader_that_goes_away_is_no_error(config):

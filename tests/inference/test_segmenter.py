@@ -26,7 +26,7 @@ from support.tiny import (
     write_config,
 )
 from terrazzo.errors import UserError
-from terrazzo.system.palette import default_palette
+from terrazzo.system.palette import suggested_palette
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +103,7 @@ def test_everything_is_at_the_images_own_size(best, size, pipeline):
 def test_classes_palette_and_text(segmenter):
     prediction = segmenter(street(100)[0])
     assert prediction.classes == CLASSES
-    assert prediction.palette == [list(colour) for colour in default_palette(3)]
+    assert prediction.palette == suggested_palette(CLASSES)
     assert repr(prediction) == "Prediction(40x32: sky, road, car)"
 
 

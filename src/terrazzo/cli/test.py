@@ -35,12 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from terrazzo.evaluation.evaluate import evaluate
     from terrazzo.evaluation.outputs import Outputs
     from terrazzo.system.files import make_folder
     from terrazzo.system.process_group import launched
+    from terrazzo.system.terminal import Console
     from terrazzo.training.distributed.launch import launch
     from terrazzo.training.monitoring.log import as_text, class_table, progress_bar, summary
 
@@ -59,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
 
     # The evaluation, and the files that it writes
     is_main = found is None or found[1].is_main
-    console = Console(highlight=False, soft_wrap=True, quiet=not is_main)
+    console = Console(soft_wrap=True, quiet=not is_main)
     outputs = Outputs(args.out, args.confusion, args.gallery)
     show = make_folder(Path(args.show_dir)) if args.show_dir else None
     writer = PredictionWriter(show, None if args.format_only else outputs.out, args.opacity)

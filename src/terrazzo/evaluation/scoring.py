@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from terrazzo.data.loaders import checked
-from terrazzo.errors import UserError
+from terrazzo.errors import UserError, some
 from terrazzo.inference.argmax import LogitsGeometry, own_logits
 from terrazzo.inference.predict import Scores, View, predict_batch
 from terrazzo.inference.tta import first_view, predict_views
@@ -23,9 +23,11 @@ from terrazzo.models.losses.base import class_weights
 from terrazzo.models.losses.cross_entropy import CrossEntropyLoss
 from terrazzo.models.protocols import Segmentor
 from terrazzo.sample import Batch, Sample
+from terrazzo.system.failures import explained
 from terrazzo.system.process_group import SINGLE_PROCESS, ProcessGroup
 from terrazzo.transforms.compose import reading_types
 
+LOWER = "lower the batch size of the test set, or predict in windows (test_cfg.mode=slide)"
 OnPrediction = Callable[[Batch, list[Tensor], Sequence[str], Sequence[Sequence[int]]], None]
 OnSeen = Callable[[Sample, Seen], None]
 OnProgress = Callable[[int, int], None]
@@ -54,8 +56,9 @@ def run_evaluation(
     with in_eval_mode(models):
         for index, batch in enumerate(checked(loader), 1):
             # Predictions
-            batch = batch.to(device)
-            scored = [predict_views(models, batch)] if tta else predict_batch(models, batch)
+            with explained(f"to predict {some(sample.image_path for sample in batch.samples)}", LOWER):
+                batch = batch.to(device)
+                scored = [predict_views(models, batch)] if tta else predict_batch(models, batch)
             batch = first_view(batch) if tta else batch
             if evaluator is not None and evaluator.target not in batch.targets:
                 raise UserError(

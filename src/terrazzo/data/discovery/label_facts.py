@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from rich.console import Console
 
 from terrazzo.data.discovery.layouts import format_name, section_pairs
 from terrazzo.data.pairs import PairingError
 from terrazzo.data.threads import in_threads
 from terrazzo.errors import UserError, some
 from terrazzo.system.arithmetic import ceil_div
+from terrazzo.system.terminal import Console
 from terrazzo.transforms.decode import decode_image, read_bytes, read_label
 from terrazzo.transforms.formats.base import read_json, search_upwards, with_background
 from terrazzo.transforms.formats.coco import CocoLabels
