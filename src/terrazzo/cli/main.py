@@ -86,7 +86,8 @@ def run(arguments: list[str]) -> int:
     command = next((argument for argument in arguments if not argument.startswith("-")), None)
     args = make_parser(command).parse_args(arguments, argparse.Namespace(arguments=arguments))
     warnings.showwarning = show_warning
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")  # our own message names the file that cannot be decoded
+    for name, level in (("OPENCV_LOG_LEVEL", "OFF"), ("OPENCV_FFMPEG_LOGLEVEL", "-8")):
+        os.environ.setdefault(name, level)  # our own message names the file that cannot be decoded
     return importlib.import_module(f"terrazzo.cli.{args.command}").run(args)
 
 

@@ -149,7 +149,7 @@ def predict_video(segmenter: Any, path: Path, target: Path, opacity: float, bar:
     total = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
     task = bar.add_task(path.name, total=total if total > 0 else None)
     unfinished = target.with_name(f".{target.stem}.unfinished.mp4")  # OpenCV derives the format from the suffix
-    writer = None
+    writer, frames = None, 0
     try:
         while True:
             found, frame = capture.read()
@@ -162,10 +162,14 @@ def predict_video(segmenter: Any, path: Path, target: Path, opacity: float, bar:
                 if not writer.isOpened():
                     raise UserError(f"cannot write the video {target}: no mp4 encoder, or no permission")
             writer.write(painted[..., ::-1])
+            frames += 1
             bar.advance(task)
         if writer is None:
             raise UserError(f"{path} cannot be read as a video: it is damaged, or its codec is unknown to OpenCV")
         writer.release()
+        saved = cv2.VideoCapture(str(unfinished))
+        if int(saved.get(cv2.CAP_PROP_FRAME_COUNT)) != frames:  # OpenCV says nothing about a full disk
+            raise UserError(f"cannot save the video {target}: free some space or choose another folder")
         unfinished.replace(target)
     finally:
         capture.release()

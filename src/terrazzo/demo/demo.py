@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,10 @@ from terrazzo.system.files import make_folder, write_whole
 from terrazzo.system.painting import colour_map
 from terrazzo.system.terminal import Console
 from terrazzo.training.monitoring.log import class_table, duration, progress_bar, summary
+from terrazzo.training.monitoring.report import run_curves
+from terrazzo.training.monitoring.runs import read_run
 from terrazzo.training.train import train
-from terrazzo.viz import line_chart, write_report
+from terrazzo.viz import write_report
 
 ITERATIONS = 1400
 MARK = "demo.json"  # the file that marks a folder as a demo's and records which scenes it holds
@@ -176,7 +177,7 @@ def write_page(folder: Path, scenes: Scenes, segmenter: Segmenter, result: dict[
             ("parameters", f"{parameters / 1e6:.2f} M"),
             ("images a second", f"{rate:.0f} on {segmenter.device}"),
         ],
-        curves(folder / "metrics.jsonl"),
+        run_curves(read_run(folder, "demo")),
         [*table, {"class": "mean", "IoU": result["mIoU"], "Acc": result["mAcc"]}],
         pictures,
         subtitle=f"terrazzo demo: a network trained from scratch on {scenes.train} drawn scenes of "
@@ -206,19 +207,6 @@ def pictures_of(prediction: Prediction, label: np.ndarray) -> list[tuple[str, np
         ("label (black is ignored)", colour_map(label, PALETTE)),
         ("prediction", colour_map(prediction.labels, PALETTE)),
         (f"prediction over the image, {correct:.1f} % correct", prediction.overlay(0.55)),
-    ]
-
-
-def curves(path: Path) -> list[str]:
-    """Draw charts of the loss and the mIoU from a run's `metrics.jsonl`."""
-    records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-    def points(mode: str, key: str) -> Sequence[tuple[float, float]]:
-        return [(record["step"], record[key]) for record in records if record["mode"] == mode]
-
-    return [
-        line_chart({"training": points("train", "loss"), "validation": points("val", "loss")}, "Loss", "step", "loss"),
-        line_chart({"validation": points("val", "mIoU")}, "mIoU", "step", "mIoU in percent"),
     ]
 
 

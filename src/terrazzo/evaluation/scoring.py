@@ -134,6 +134,14 @@ def own_maps(batch: Batch, target: str) -> Iterator[Tensor]:
         yield own
 
 
+def targets_of(batch: Batch, maps: Sequence[Tensor]) -> list[np.ndarray | None]:
+    """The label or measured depth of each image at the size of its predicted map; None where the batch has none."""
+    name = "depth" if maps[0].is_floating_point() else "label"
+    if name not in batch.targets:
+        return [None] * len(maps)
+    return [as_seen(own, found.shape).cpu().numpy() for own, found in zip(own_maps(batch, name), maps, strict=True)]
+
+
 def as_seen(own: Tensor, size: Sequence[int]) -> Tensor:
     """A map at the size of the stored image: a pipeline that resizes after loading the map has changed its size."""
     if tuple(own.shape) == tuple(size):

@@ -16,7 +16,7 @@ ISSUES = "https://github.com/terrazzo-segmentation/terrazzo/issues"
 # what torch (CPU, CUDA, MPS), its libraries, OpenCV and the C++ runtime say; NumPy and Pillow raise MemoryError
 _NO_MEMORY = re.compile(
     "out of memory|not enough memory|(can't|cannot|unable to|failed to) allocate|insufficient memory|bad_alloc"
-    "|ALLOC_FAILED|could not create a memory",
+    "|ALLOC_FAILED|array is too big|could not create a memory",
     re.IGNORECASE,
 )
 
@@ -28,12 +28,14 @@ def is_out_of_memory(problem: BaseException) -> bool:
     if isinstance(problem, OSError):
         return problem.errno == errno.ENOMEM
     kind = type(problem)
-    return (kind is RuntimeError or kind.__module__.startswith("cv2")) and bool(_NO_MEMORY.search(str(problem)))
+    return (kind in (RuntimeError, ValueError) or kind.__module__.startswith("cv2")) and bool(
+        _NO_MEMORY.search(str(problem))
+    )
 
 
 def out_of_memory(what: str, lower: str, problem: BaseException) -> UserError:
     """The message that there is not enough memory for something, and what to lower."""
-    amount = re.search(r"allocate ([\d.]+ ?[KMGT]iB|\d+(?= bytes))", str(problem))
+    amount = re.search(r"allocate ([\d.]+ ?[KMGTPE]iB|\d+(?= bytes))", str(problem))
     size = amount.group(1) if amount else ""
     size = f"{int(size) / 2**20:,.0f} MiB" if size.isdecimal() else size
     return UserError(f"not enough memory {what}{f' ({size} more)' if size else ''}: {lower}")

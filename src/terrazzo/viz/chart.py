@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import math
 import re
 import warnings
@@ -75,6 +76,7 @@ def plotting(*texts: str) -> Iterator[None]:
     from matplotlib import style
     from matplotlib.font_manager import FontProperties, fontManager
 
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # of a script's font without bold letters
     families = [FAMILY]
     for path in fonts_for(texts):
         fontManager.addfont(path)
@@ -125,7 +127,7 @@ def label_axes(axes: Axes, log: bool) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
     for axis, count in ((axes.xaxis, 7), (axes.yaxis, 6)):
-        axis.set_major_locator(MaxNLocator(count, steps=[1, 2, 2.5, 5, 10]))
+        axis.set_major_locator(MaxNLocator(count, steps=[1, 2, 2.5, 5, 10], integer=axis is axes.xaxis))
         axis.set_major_formatter(FuncFormatter(lambda value, _: short_number(value)))
     if log:
         low, high = axes.get_ylim()

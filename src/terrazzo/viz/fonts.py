@@ -10,12 +10,15 @@ from pathlib import Path
 
 from PIL import ImageDraw, ImageFont
 
+from terrazzo.errors import some
+
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 PREFERRED = (  # beginnings of file names, best first; other fonts follow in the order of their names
     *("notosanscjk", "notosanssc", "notosansjp", "sourcehansans", "wqy-microhei", "wqy-zenhei", "droidsansfallback"),
     *("msyh", "simhei", "pingfang", "hiragino sans gb", "stheiti", "malgun", "meiryo", "arial unicode", "nirmala"),
     *("notosans", "arial", "liberationsans", "freesans"),
 )
+_told: list[str] = []  # the names of the one warning
 STYLED = ("bold", "italic", "oblique", "black", "light", "thin", "mono", "serif", "condensed")
 
 
@@ -67,31 +70,26 @@ def fonts_for(texts: Iterable[str]) -> list[Path]:
 def drawable(names: Sequence[str]) -> list[str]:
     """The names, with `class 3` in place of one that no font of this machine has the characters for.
 
-    The first such name brings a warning that says what to install.
+    Such names bring a warning that says what to install.
     """
-    shown = []
-    for index, name in enumerate(names):
-        missing = [character for character in name if not character.isascii() and font_for(character) is None]
-        if missing:
-            warn_once("".join(missing))
-        shown.append(f"class {index}" if missing else name)
-    return shown
+    missing = [any(not one.isascii() and font_for(one) is None for one in name) for name in names]
+    if any(missing):
+        warn_once(some(name for name, absent in zip(names, missing, strict=True) if absent))
+    return [
+        f"class {index}" if absent else name for index, (name, absent) in enumerate(zip(names, missing, strict=True))
+    ]
 
 
-@cache
-def _warned() -> list[str]:
-    return []
-
-
-def warn_once(missing: str) -> None:
-    """Warn that no font has some characters, the first time."""
-    if not _warned():
-        _warned().append(missing)
-        warnings.warn(
-            f"no font of this machine has '{missing}', so pictures show the numbers of such classes: install one, such "
-            "as fonts-noto-cjk, or put a .ttf or .otf file into ~/.local/share/fonts",
-            stacklevel=2,
-        )
+def warn_once(listed: str) -> None:
+    """Warn that no font has the characters of some names, the first time."""
+    if _told:
+        return
+    _told.append(listed)
+    warnings.warn(
+        f"no font of this machine has the characters of {listed}, so pictures show numbers in place of such names: "
+        "install one, such as fonts-noto-cjk, or put a .ttf or .otf file into ~/.local/share/fonts",
+        stacklevel=3,
+    )
 
 
 @cache

@@ -18,7 +18,7 @@ INK = (32, 36, 42)
 SMALLEST_TEXT = 7  # pixels
 
 
-def _text_size(extent: int) -> int:
+def _text_size(extent: float) -> int:
     """Return a readable text size for a picture that is `extent` pixels long."""
     return int(np.clip(round(extent / 30), 12, 40))
 
@@ -82,7 +82,7 @@ def add_legend(
     height, width = image.shape[:2]
     shown = drawable([printable(name) for name in classes])
     axis, length, most = (1, height, width) if position == "right" else (0, width, height)
-    for size in range(_text_size(max(height, width)), SMALLEST_TEXT - 1, -1):
+    for size in range(_text_size((height * width) ** 0.5), SMALLEST_TEXT - 1, -1):
         for kept in (len(numbers), *(range(len(numbers) - 1, 0, -1) if size == SMALLEST_TEXT else ())):
             present = sorted(numbers[np.argsort(-counts, kind="stable")[:kept]].tolist())
             names, colours = [shown[index] for index in present], [palette[index] for index in present]
@@ -92,22 +92,28 @@ def add_legend(
     return image
 
 
-def side_by_side(pictures: Sequence[np.ndarray], captions: Sequence[str] = (), gap: int = 8) -> np.ndarray:
-    """Return RGB pictures in a row, resized to the first one's height, with captions above them where given."""
+def side_by_side(
+    pictures: Sequence[np.ndarray], captions: Sequence[str] = (), gap: int = 8, below: bool = False
+) -> np.ndarray:
+    """Return RGB pictures in a row, resized to the first one's height, with captions above (or `below`) them."""
     if captions and len(captions) != len(pictures):
         raise UserError(f"{len(pictures)} pictures and {len(captions)} captions; give one for each picture, or none")
     height = pictures[0].shape[0]
     row = [_to_height(np.atleast_3d(picture), height) for picture in pictures]
     size = _text_size(max(height, row[0].shape[1]))
-    header = round(size * 1.9) if captions else 0
+    spare = min((cell.shape[1] - text_width(text, size) for cell, text in zip(row, captions, strict=False)), default=0)
+    if spare < 0:  # small pictures
+        size = SMALLEST_TEXT
+    strip = round(size * 1.9) if captions else 0
+    top, middle = (0, height + strip / 2) if below else (strip, strip / 2)
     total = sum(picture.shape[1] for picture in row) + gap * (len(row) - 1)
-    sheet = Image.new("RGB", (total, height + header), PAPER)
+    sheet = Image.new("RGB", (total, height + strip), PAPER)
     draw, left = ImageDraw.Draw(sheet), 0
     for index, picture in enumerate(row):
-        sheet.paste(Image.fromarray(picture), (left, header))
+        sheet.paste(Image.fromarray(picture), (left, top))
         if captions:
             start = left + (picture.shape[1] - text_width(captions[index], size)) / 2
-            draw_text(draw, start, header / 2, captions[index], size, INK)
+            draw_text(draw, start, middle, captions[index], size, INK)
         left += picture.shape[1] + gap
     return np.array(sheet)
 

@@ -20,6 +20,7 @@ from terrazzo.system.files import make_folder, write_whole
 from terrazzo.system.painting import save_picture
 from terrazzo.system.terminal import Console
 from terrazzo.system.text import printable
+from terrazzo.training.monitoring.report import write_run_report
 from terrazzo.training.monitoring.runs import RunRecord
 from terrazzo.training.monitoring.trackers import Tracker
 
@@ -57,6 +58,10 @@ class RunLog:
         if self._run is not None:
             with suppress(UserError):  # a full disk, which is reported elsewhere
                 self._run.end(state, step)
+            try:
+                self.info(f"report: {write_run_report(self.work_dir)}")
+            except Exception as problem:  # a run does not fail for want of its page
+                self.info(f"warning: no report was written: {problem}")
 
     def info(self, text: str) -> None:
         """Log text on the console and in the file."""
