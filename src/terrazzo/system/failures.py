@@ -60,7 +60,7 @@ def explained(what: str, lower: str) -> Iterator[None]:
 
 def note(problem: BaseException, what: str) -> None:
     """Note in an error what was being done, such as "to segment a.png"; Python shows it below a traceback."""
-    problem.__notes__ = [*getattr(problem, "__notes__", ()), f"failed {what}"]  # `add_note` of Python 3.11
+    vars(problem).setdefault("__notes__", []).append(f"failed {what}")  # as `add_note` of Python 3.11 does
 
 
 def unexpected(problem: BaseException) -> str:
