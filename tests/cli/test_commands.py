@@ -435,6 +435,20 @@ def test_a_failed_image_is_named_and_the_others_go_on(run, best, streets, tmp_pa
     assert re.search(r"not enough memory to segment \S+01.png \(9.31 GiB more\): .*--max-pixels", lines[2])
 
 
+def test_an_image_that_fails_unexpectedly_does_not_lose_the_others(run, best, streets, tmp_path, monkeypatch):
+    def fails_once(self, path, *rest):
+        if path.name == "00.png":
+            raise KeyError("no such thing")
+        return save(self, path, *rest)
+
+    save = Prediction.save
+    monkeypatch.setattr(Prediction, "save", fails_once)
+    with pytest.raises(KeyError, match="no such thing") as failure:
+        run("predict", streets / "images" / "val", "--model", best, "--out", tmp_path)
+    assert failure.value.__notes__[0].endswith("00.png")
+    assert {path.name for path in tmp_path.iterdir()} == {f"0{n}{end}.png" for n in (1, 2) for end in ("", "_overlay")}
+
+
 def test_nothing_half_written_is_left_by_a_full_disk(best, streets, tmp_path):
     limits = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (400, 400)); "
     code = f"{limits}from terrazzo.cli.main import main; raise SystemExit(main())"

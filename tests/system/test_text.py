@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import re
+from pathlib import Path
 
 import pytest
 from rich.table import Table
 
+import terrazzo
 from terrazzo.system.terminal import Console
 from terrazzo.system.text import PrintableStream, as_html, printable
 
@@ -50,3 +53,11 @@ def test_rich_colours_pass_the_stream_that_print_does_not():
     stream = io.StringIO()
     Console(file=PrintableStream(stream), force_terminal=True, color_system="standard").print("x", style="bold")
     assert stream.getvalue() == "\x1b[1mx\x1b[0m\n"
+
+
+def test_every_console_is_ours():
+    root = Path(terrazzo.__file__).parent
+    importing = {
+        path.name for path in root.rglob("*.py") if re.search(r"rich\.console|rich import print", path.read_text())
+    }
+    assert importing == {"terminal.py"}

@@ -67,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
     make_folder(out)
     names: dict[Path, OutputNames] = {}
     failed: list[str] = []  # not the errors themselves, which would keep their images in memory
+    unexpected: Exception | None = None
     with progress_bar(console) as bar:
         task = bar.add_task("predict", total=len(found))
         for path, subfolder in found:
@@ -80,10 +81,15 @@ def run(args: argparse.Namespace) -> int:
                         predict_image(segmenter, path, folder / stem, args)
             except (UserError, OSError) as problem:  # one bad file does not lose the others
                 failed.append(str(problem))
+            except Exception as problem:
+                failed.append(f"{path}: {type(problem).__name__}")
+                unexpected = unexpected or problem
             bar.advance(task)
     console.print(f"{len(found) - len(failed)} of {len(found)} segmented; class maps and pictures: {out}")
-    for problem in failed:
-        print(f"error: {problem}", file=sys.stderr)
+    for line in failed:
+        print(f"error: {line}", file=sys.stderr)
+    if unexpected is not None:
+        raise unexpected
     return 1 if failed else 0
 
 

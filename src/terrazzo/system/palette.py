@@ -105,11 +105,13 @@ def written_palette(text: str, classes: Sequence[str], palette: Sequence[Sequenc
     """
     if text == "names":
         return suggested_palette(classes)
+    found: Any
     path = Path(text)
     if path.is_file():
         found = _read_colours(path)
     elif "=" in text:
-        found = dict(part.split("=", 1) if "=" in part else (part, "") for part in re.split(r",(?=[^,=()]+=)", text))
+        parts = (part.partition("=") for part in re.split(r",(?=[^,=()]+=)", text))
+        found = {name.strip(): colour for name, _, colour in parts}
     else:
         raise UserError(f"--palette {text}: there is no such file; give one, `names`, or road=#804080,sky=skyblue")
     if not isinstance(found, Mapping):
