@@ -34,7 +34,10 @@ from support.tiny import (
 )
 from terrazzo.cli.main import COMMANDS, main
 from terrazzo.config.experiment import make_experiment
-from terrazzo.system.palette import default_palette
+from terrazzo.inference.segmenter import Prediction
+from terrazzo.system.failures import note
+from terrazzo.system.painting import overlay
+from terrazzo.system.palette import suggested_palette
 
 
 @pytest.fixture(scope="module")
@@ -129,11 +132,13 @@ def test_test_prints_and_writes(run, config, best, streets, tmp_path):
     assert {path.name for path in show_dir.iterdir()} == {"00.png", "01.png", "02.png"}
 
 
-def test_test_with_half_opacity_shows_the_image(run, config, best, streets, tmp_path):
+def test_test_with_half_opacity_shows_the_image_with_its_labels_beside(run, config, best, streets, tmp_path):
     assert run("test", config, best, "--show-dir", tmp_path)[0] == 0
     shown = cv2.imread(str(tmp_path / "00.png"))[..., ::-1]
-    expected = tz.load(best)(streets / "images" / "val" / "00.png").overlay(0.5)
-    np.testing.assert_array_equal(shown[:32, :40], expected)
+    prediction = tz.load(best)(streets / "images" / "val" / "00.png")
+    np.testing.assert_array_equal(shown[:32, :40], prediction.overlay(0.5))
+    label = cv2.imread(str(streets / "labels" / "val" / "00.png"), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(shown[:32, 48:88], overlay(prediction.image, label, prediction.palette, 0.5))
 
 
 def test_writing_into_the_data_set_does_not_overwrite_it(run, config, best, tmp_path, streets):
@@ -158,7 +163,7 @@ def test_predict_an_image(run, best, streets, tmp_path):
     with Image.open(tmp_path / "out" / "00.png") as image:
         assert image.mode == "P"
         np.testing.assert_array_equal(np.array(image), prediction.labels)
-        assert image.getpalette()[:9] == [channel for colour in default_palette(3) for channel in colour]
+        assert image.getpalette()[:9] == np.ravel(suggested_palette(CLASSES)).tolist()
     picture = cv2.imread(str(tmp_path / "out" / "00_overlay.png"))[..., ::-1]
     np.testing.assert_array_equal(picture[:32, :40], prediction.overlay(0.5))
     assert picture.shape[1] > 40, "the legend stands beside it"
@@ -344,16 +349,134 @@ def test_interrupting_a_command_prints_no_traceback(run, config, best, monkeypat
     assert run("test", config, best)[::2] == (1, "stopped\n")
 
 
-def test_running_out_of_memory_says_what_to_do(run, config, best, monkeypatch):
-    import torch
+SHORTAGES = {
+    "CUDA": RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB.\nand so on"),
+    "torch": RuntimeError(
+        "[enforce fail] DefaultCPUAllocator: can't allocate memory: tried to allocate 2147483648 bytes"
+    ),
+    "NumPy": MemoryError("Unable to allocate 2.00 GiB for an array"),
+    "OpenCV": cv2.error("(-4:Insufficient memory) Failed to allocate 2147483648 bytes in function 'OutOfMemoryError'"),
+    "C++": RuntimeError("std::bad_alloc"),
+}
 
-    def fail(*_, **__):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nand so on")
 
-    monkeypatch.setattr("terrazzo.evaluation.evaluate.evaluate", fail)
+@pytest.mark.parametrize("library", SHORTAGES)
+def test_running_out_of_memory_says_what_to_do(run, config, best, monkeypatch, library):
+    monkeypatch.setattr("terrazzo.evaluation.evaluate.evaluate", raising(SHORTAGES[library]))
     code, _, err = run("test", config, best)
-    assert code == 1 and err.startswith("error: CUDA out of memory") and "smaller batch" in err
+    assert code == 1 and err.startswith("error: not enough memory for `terrazzo test`") and "smaller batch" in err
+    assert re.search(r"\((2.00 GiB|2,048 MiB) more\)", err) or library == "C++"
     assert len(err.splitlines()) == 1
+
+
+def raising(problem: BaseException):
+    def fail(*_, **__):
+        raise problem
+
+    return fail
+
+
+def test_an_unexpected_error_says_what_was_done_and_where_its_traceback_is(config, best, monkeypatch, capsys):
+    problem = KeyError("no such thing")
+    note(problem, "to predict street.png")
+    monkeypatch.setattr("terrazzo.evaluation.evaluate.evaluate", raising(problem))
+    command = ["test", str(config), str(best)]
+    with pytest.raises(KeyError):  # a program that gives the arguments sees the error itself
+        main(command)
+    monkeypatch.setattr(sys, "argv", ["terrazzo", *command])
+    assert main() == 70
+    err = capsys.readouterr().err
+    assert err.startswith("error: failed to predict street.png: KeyError: 'no such thing'. ") and err.count("\n") == 1
+    path = Path(re.search(r"in (\S+\.txt)$", err.strip()).group(1))
+    assert "Traceback" in path.read_text() and "in fail" in path.read_text()
+    path.unlink()
+    monkeypatch.setattr(sys, "argv", ["terrazzo", *command, "--debug"])
+    with pytest.raises(KeyError):
+        main()
+
+
+def test_classes_of_any_name_are_trained_tested_and_shown(run, streets, tmp_path):
+    names = ["[background]", "a[/b]", "car\u202e\x1b[31m"]
+    text = short_form(streets) | {"iterations": 1, "val_interval": 1}
+    text["data"] |= {"classes": names}
+    config = write_config(tmp_path / "my.yaml", text)
+    code, out, err = run("train", config, "--work-dir", tmp_path / "run")
+    assert code == 0, err
+    shown = ("[background]", "a[/b]", r"car\u202e\u001b[31m")
+    log = (tmp_path / "run" / "log.txt").read_text()
+    page = (tmp_path / "run" / "report.html").read_text()
+    code, out, err = run("test", config, tmp_path / "run" / "last.safetensors", "--confusion", tmp_path / "m.csv")
+    assert code == 0 and all(name in text for name in shown for text in (out, log, page))
+    assert not re.search("[\x1b\u202e]", out + err + log + page)
+
+
+def test_a_failed_image_is_named_and_the_others_go_on(run, best, streets, tmp_path, monkeypatch):
+    images = streets / "images" / "val"
+    small = [images / f"{index:02d}.png" for index in range(3)]
+    Image.new("L", (100, 50)).save(tmp_path / "large.png")
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    save = Prediction.save
+
+    def fails_once(self, path, *rest):
+        if path.name == "01.png":
+            raise MemoryError("Unable to allocate 9.31 GiB for an array")
+        return save(self, path, *rest)
+
+    monkeypatch.setattr(Prediction, "save", fails_once)
+    sources = [small[0], tmp_path / "bad.png", tmp_path / "large.png", *small[1:]]
+    code, out, err = run("predict", *sources, "--model", best, "--out", tmp_path / "out", "--max-pixels", "4999")
+    assert code == 1 and "2 of 5 segmented" in out
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "00.png", "00_overlay.png", "02.png", "02_overlay.png",
+    }  # fmt: skip
+    lines = err.splitlines()
+    assert len(lines) == 3 and re.search(r"bad.png .*damaged", lines[0])
+    assert re.search(r"large.png has 100x50 pixels, more than the limit of 4999", lines[1])
+    assert re.search(r"not enough memory to segment \S+01.png \(9.31 GiB more\): .*--max-pixels", lines[2])
+
+
+def test_an_image_that_fails_unexpectedly_does_not_lose_the_others(run, best, streets, tmp_path, monkeypatch):
+    def fails_once(self, path, *rest):
+        if path.name == "00.png":
+            raise KeyError("no such thing")
+        return save(self, path, *rest)
+
+    save = Prediction.save
+    monkeypatch.setattr(Prediction, "save", fails_once)
+    with pytest.raises(KeyError, match="no such thing") as failure:
+        run("predict", streets / "images" / "val", "--model", best, "--out", tmp_path)
+    assert failure.value.__notes__[0].endswith("00.png")
+    assert {path.name for path in tmp_path.iterdir()} == {f"0{n}{end}.png" for n in (1, 2) for end in ("", "_overlay")}
+
+
+def test_nothing_half_written_is_left_by_a_full_disk(best, streets, tmp_path):
+    limits = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (400, 400)); "
+    code = f"{limits}from terrazzo.cli.main import main; raise SystemExit(main())"
+    command = [sys.executable, "-c", code, "predict", streets / "images" / "val", "--model", best, "--out", tmp_path]
+    result = subprocess.run(command, env=environment(), capture_output=True, text=True)
+    assert result.returncode == 1 and result.stderr.count("error: cannot save") == 3, result.stderr
+    assert all(np.array(Image.open(path)).shape == (32, 40) for path in tmp_path.iterdir())
+
+
+def test_predictions_with_probabilities_confidence_and_colours(run, best, streets, tmp_path):
+    image, out = streets / "images" / "val" / "00.png", tmp_path / "out"
+    command = ["predict", image, "--model", best, "--out", out, "--probabilities", "--confidence"]
+    assert run(*command, "--palette", "road=#010203")[0] == 0
+    prediction = tz.load(best)(image)
+    np.testing.assert_array_equal(np.load(out / "00_probabilities.npy"), prediction.probs)
+    confidence = np.array(Image.open(out / "00_confidence.png"))
+    np.testing.assert_allclose(confidence / 255, prediction.confidence, atol=0.002)
+    colours = np.reshape(Image.open(out / "00.png").getpalette()[:9], (3, 3)).tolist()
+    assert colours == [prediction.palette[0], [1, 2, 3], prediction.palette[2]]
+    assert "did you mean 'road'" in run(*command, "--palette", "raod=#010203")[2]
+
+
+def test_control_characters_never_reach_the_terminal(run, tmp_path):
+    name = "a\x1b[2J\u202e[b]\udcff.png"
+    code, out, err = run("predict", tmp_path / name)
+    assert code == 1 and r"a\u001b[2J\u202e[b]\udcff.png" in err
+    code, out, err = run("config", "show", name)
+    assert "\x1b" not in out + err
 
 
 def test_a_reader_that_goes_away_is_no_error(config):

@@ -9,14 +9,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from terrazzo.cli.common import add_config_options, count, overrides, picked, print_table
 from terrazzo.data.converters.base import CONVERTERS
 from terrazzo.data.converters.run import convert as convert_data
 from terrazzo.data.spec import dataset_spec
 from terrazzo.errors import UserError
 from terrazzo.system.files import make_folder, write_whole
+from terrazzo.system.terminal import Console
 
 MOST_OF_A_KIND = 4  # findings of one kind in a split that are printed; --json has all
 
@@ -153,7 +152,7 @@ def stats(args: argparse.Namespace) -> int:
     from terrazzo.data.splits import load_for_data, open_splits
     from terrazzo.data.statistics import config_lines, survey
 
-    console, progress = Console(highlight=False, soft_wrap=True), Console(stderr=True)
+    console, progress = Console(soft_wrap=True), Console(stderr=True)
     config = load_for_data(args.config, overrides(args), trust=args.trust_config)
     splits = open_splits(config, args.split, data_root=args.data_root)
     found = {split: survey(dataset, split, progress) for split, dataset in splits.items()}

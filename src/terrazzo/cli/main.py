@@ -8,9 +8,14 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
 
 import terrazzo
 from terrazzo.errors import UserError
+from terrazzo.system.failures import is_out_of_memory, out_of_memory, unexpected
+from terrazzo.system.text import PrintableStream, printable
+
+LOWER = "take a smaller batch, crop, image or model, fewer workers, or --amp"
 
 # command -> what it does; its module is terrazzo.cli.<command>
 COMMANDS = {
@@ -39,33 +44,53 @@ def make_parser(command: str | None = None) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=about, description=about[0].upper() + about[1:] + ".")
         if name == command:
             importlib.import_module(f"terrazzo.cli.{name}").add_arguments(sub)
+            sub.epilog = "\n".join(filter(None, [sub.epilog, "--debug shows the traceback of an unexpected error."]))
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code: 0 for success, 1 for failure, 2 for wrong usage."""
+    """Run a command and return its exit code: 0 for success, 1 for failure, 2 for wrong usage, 70 for a fault of ours.
+
+    An error that has no message of its own is raised with `--debug`, and for `arguments` that a program gives.
+    """
+    raises = arguments is not None
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    raises |= "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    try:
+        with redirect_stdout(PrintableStream(sys.stdout)), redirect_stderr(PrintableStream(sys.stderr)):
+            try:
+                return run(arguments)
+            except BrokenPipeError:
+                raise
+            except (UserError, OSError) as problem:
+                print(f"error: {problem}", file=sys.stderr)
+            except Exception as problem:
+                if is_out_of_memory(problem):
+                    message = out_of_memory(f"for `terrazzo {arguments[0]}`", LOWER, problem)
+                    print(f"error: {message}", file=sys.stderr)
+                elif raises:
+                    raise
+                else:
+                    print(f"error: {unexpected(problem)}", file=sys.stderr)
+                    return 70
+            except KeyboardInterrupt:
+                print("stopped", file=sys.stderr)
+    except BrokenPipeError:  # `terrazzo ... | head`: the reader has stopped
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - else the interpreter complains at exit
+    return 1
+
+
+def run(arguments: list[str]) -> int:
+    """Run a command and return its exit code."""
     command = next((argument for argument in arguments if not argument.startswith("-")), None)
     args = make_parser(command).parse_args(arguments, argparse.Namespace(arguments=arguments))
     warnings.showwarning = show_warning
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")  # our own message names the file that cannot be decoded
-    try:
-        return importlib.import_module(f"terrazzo.cli.{args.command}").run(args)
-    except (UserError, OSError) as problem:
-        if isinstance(problem, BrokenPipeError):  # `terrazzo ... | head`: the reader has stopped
-            sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - else the interpreter complains at exit
-        else:
-            print(f"error: {problem}", file=sys.stderr)
-    except RuntimeError as problem:
-        if type(problem).__name__ != "OutOfMemoryError":  # torch's; importing torch only for this check would be slow
-            raise
-        reason = str(problem).splitlines()[0]
-        print(f"error: {reason}: take a smaller batch, crop or model, or --amp", file=sys.stderr)
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-    return 1
+    for name, level in (("OPENCV_LOG_LEVEL", "OFF"), ("OPENCV_FFMPEG_LOGLEVEL", "-8")):
+        os.environ.setdefault(name, level)  # our own message names the file that cannot be decoded
+    return importlib.import_module(f"terrazzo.cli.{args.command}").run(args)
 
 
 def show_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
     """Print a warning as one line."""
-    print(f"warning: {message}", file=sys.stderr)
+    print(f"warning: {printable(str(message))}", file=sys.stderr)

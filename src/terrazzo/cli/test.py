@@ -22,7 +22,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--threshold-search", action="store_true", help="find the best threshold of a model with one foreground score")
     add("--confusion", metavar="F.csv", help="write the confusion matrix, and its picture beside it")
     add("--gallery", metavar="D", help="write a page of the images with the worst scores")
-    add("--show-dir", metavar="D", help="write each image with its predicted classes painted over it")
+    add(
+        "--show-dir",
+        metavar="D",
+        help="write each image with its predicted classes painted over it, beside its labels",
+    )
     add("--opacity", type=opacity, default=0.5, help="of the paint in --show-dir: 0 to 1 (default 0.5)")
     add("--data-root", metavar="D", help="location of the data, instead of the config's")
     add("--out", metavar="D", help="write predicted class maps and metrics.json to this folder")
@@ -35,12 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from terrazzo.evaluation.evaluate import evaluate
     from terrazzo.evaluation.outputs import Outputs
     from terrazzo.system.files import make_folder
     from terrazzo.system.process_group import launched
+    from terrazzo.system.terminal import Console
     from terrazzo.training.distributed.launch import launch
     from terrazzo.training.monitoring.log import as_text, class_table, progress_bar, summary
 
@@ -59,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
 
     # The evaluation, and the files that it writes
     is_main = found is None or found[1].is_main
-    console = Console(highlight=False, soft_wrap=True, quiet=not is_main)
+    console = Console(soft_wrap=True, quiet=not is_main)
     outputs = Outputs(args.out, args.confusion, args.gallery)
     show = make_folder(Path(args.show_dir)) if args.show_dir else None
     writer = PredictionWriter(show, None if args.format_only else outputs.out, args.opacity)
@@ -113,33 +116,38 @@ class PredictionWriter:
 
     def write(self, batch: Any, maps: list[Any], classes: Any, palette: Any) -> None:
         """Write the predictions of one batch, named after the image files."""
-        from PIL import Image
+        import numpy as np
 
-        from terrazzo.system.painting import as_picture, overlay, save_picture
-        from terrazzo.viz import add_legend
+        from terrazzo.evaluation.scoring import targets_of
+        from terrazzo.system.painting import as_picture, overlay, save_class_map, save_picture
+        from terrazzo.viz import add_legend, side_by_side
 
-        for sample, prediction in zip(batch.samples, maps, strict=True):
+        for sample, prediction, target in zip(batch.samples, maps, targets_of(batch, maps), strict=True):
             labels = prediction.cpu().numpy()
             stem = self.names.stem(sample.image_path)
             if prediction.is_floating_point():
-                self.write_depth(stem, labels)
+                self.write_depth(stem, labels, target)
                 continue
             name = f"{stem}.png"
             if self.show is not None:
-                painted = overlay(as_picture(self.read_image(sample)), labels, palette, self.opacity)
-                painted = add_legend(painted, labels, classes, palette)
-                save_picture(self.show / name, painted)
+                image, shown = as_picture(self.read_image(sample)), [labels] if target is None else [labels, target]
+                pictures = [overlay(image, one, palette, self.opacity) for one in shown]
+                painted = side_by_side(pictures, ("prediction", "label") if len(shown) == 2 else (), below=True)
+                save_picture(self.show / name, add_legend(painted, np.stack(shown), classes, palette))
             if self.out is not None:
-                Image.fromarray(labels.astype("uint8" if len(classes) <= 256 else "uint16")).save(self.out / name)
+                save_class_map(self.out / name, labels)
 
-    def write_depth(self, stem: str, depth: Any) -> None:
-        """Write depth in colours from near (blue) to far (red), and as an array."""
-        import numpy as np
-
-        from terrazzo.system.painting import save_picture
+    def write_depth(self, stem: str, depth: Any, target: Any) -> None:
+        """Write depth in colours from near (blue) to far (red), beside the measured one, and as an array."""
+        from terrazzo.system.painting import save_array, save_picture
+        from terrazzo.viz import side_by_side
         from terrazzo.viz.grid import depth_colours
 
         if self.show is not None:
-            save_picture(self.show / f"{stem}.png", depth_colours(depth))
+            shown = [depth] if target is None else [depth, target]
+            captions = ("estimate", "measured") if len(shown) == 2 else ()
+            save_picture(
+                self.show / f"{stem}.png", side_by_side([depth_colours(one) for one in shown], captions, below=True)
+            )
         if self.out is not None:
-            np.save(self.out / f"{stem}.npy", depth)
+            save_array(self.out / f"{stem}.npy", depth)

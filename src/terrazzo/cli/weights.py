@@ -32,14 +32,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def get(args: argparse.Namespace) -> int:
-    from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
     from terrazzo.hub.download import get_weights
+    from terrazzo.system.terminal import Console
 
     addresses_of = starting_weights if args.backbone else published_weights
     names = [address for name in args.names for address in addresses_of(name)]
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(soft_wrap=True)
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), DownloadColumn(), TransferSpeedColumn())
     for name in names:
         with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:

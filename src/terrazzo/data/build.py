@@ -20,7 +20,7 @@ from terrazzo.data.dataset import SegmentationDataset
 from terrazzo.data.wrappers import ClassBalancedDataset, ConcatDataset, Dataset, MultiImageMixDataset, RepeatDataset
 from terrazzo.errors import UserError, nearest
 from terrazzo.registry import DATASETS
-from terrazzo.system.palette import default_palette
+from terrazzo.system.palette import suggested_palette
 
 
 def open_dataset(settings: LoaderSettings, num_classes: int | None, where: str, seed: int = 0) -> Dataset:
@@ -74,7 +74,7 @@ def agree_on_classes(dataset: SegmentationDataset, num_classes: int | None, wher
             "heads too)"
         )
     if not dataset.palette:
-        dataset.palette = [list(colour) for colour in default_palette(len(dataset.classes))]
+        dataset.palette = suggested_palette(dataset.classes)
 
 
 def class_count(model: Mapping[str, Any]) -> int | None:
@@ -95,4 +95,4 @@ def class_names(experiment: Experiment, num_classes: int) -> tuple[list[str], li
             classes, palette = list(declared.classes), [list(colour) for colour in declared.palette]
     if len(classes) != num_classes:
         classes, palette = [str(index) for index in range(num_classes)], []
-    return classes, palette or [list(colour) for colour in default_palette(num_classes)]
+    return classes, palette or suggested_palette(classes)

@@ -19,6 +19,7 @@ from terrazzo.data.wrappers import Dataset, Position, as_position
 from terrazzo.errors import UserError, some
 from terrazzo.registry import check_arguments
 from terrazzo.sample import Sample
+from terrazzo.system.failures import explained
 from terrazzo.transforms import Compose, Transform
 from terrazzo.transforms.formats.base import BACKGROUND, LabelFormat, make_label_format
 from terrazzo.transforms.labels import LabelMapping
@@ -149,9 +150,10 @@ class SegmentationDataset(Dataset):
     def __getitem__(self, position: int | Position) -> Sample | list[Sample] | LoadError:
         epoch, index = as_position(position)
         try:
-            sample = self.pipeline(self.start(index), np.random.default_rng([self.seed, epoch, index]))
-            for view in sample if isinstance(sample, list) else [sample]:
-                self.check_classes(view)
+            with explained(f"to read {self.pairs[index][0]}", "use fewer `workers`, or cut large images into tiles"):
+                sample = self.pipeline(self.start(index), np.random.default_rng([self.seed, epoch, index]))
+                for view in sample if isinstance(sample, list) else [sample]:
+                    self.check_classes(view)
         except (UserError, OSError) as problem:
             return LoadError(str(problem))
         return sample

@@ -12,7 +12,6 @@ import cv2
 import numpy as np
 
 from terrazzo.metrics import Seen
-from terrazzo.metrics.confusion import mean
 from terrazzo.metrics.per_image import image_iou
 from terrazzo.sample import Sample
 from terrazzo.system.files import write_whole
@@ -34,7 +33,7 @@ class Entry:
 
 
 class Gallery:
-    """Pictures of the `count` images with the lowest mean IoU per image; the page shows the worst first."""
+    """Pictures of the `count` images with the largest shares of wrong pixels; the page shows the worst first."""
 
     def __init__(
         self,
@@ -53,14 +52,16 @@ class Gallery:
 
     def add(self, sample: Sample, seen: Seen) -> None:
         """Add an image if it is among the worst so far."""
-        iou = image_iou(seen)
-        score = float(mean(iou))
-        if np.isnan(score):
+        counts = seen.counts.cpu().numpy()
+        total = int(counts.sum())
+        if not total:
             return
+        wrong = 1 - counts.trace() / total
+        iou = image_iou(seen)
         lowest = np.argsort(np.where(np.isnan(iou), np.inf, iou))[:3]
         named = [f"{self.classes[index]} {100 * iou[index]:.0f}" for index in lowest if not np.isnan(iou[index])]
-        title = f"{100 * score:.1f} {sample.image_path.name if sample.image_path else ''}"
-        entry = Entry(-score, self.seen, title, ", ".join(named))
+        title = f"{100 * wrong:.1f}% wrong: {sample.image_path.name if sample.image_path else ''}"
+        entry = Entry(wrong, self.seen, title, ", ".join(named))
         self.seen += 1
         if len(self.entries) >= self.count and entry < self.entries[0]:
             return
@@ -92,7 +93,7 @@ class Gallery:
     def write(self) -> Path:
         """Write the page, `index.html`, which shows the pictures beside it."""
         subtitle = (
-            f"{len(self.entries)} of {self.seen} images, by the mean IoU of the classes in each. "
+            f"{len(self.entries)} of {self.seen} images, by their shares of wrong pixels. "
             "Errors are red, ignored pixels black."
         )
         legend = legend_list(zip(self.classes, self.palette, strict=True))
@@ -103,7 +104,7 @@ class Gallery:
 
     def cells(self, entry: Entry) -> list[tuple[str, str]]:
         """The captions and addresses of an image's four pictures."""
-        captions = (entry.title, "label", "prediction", f"lowest: {entry.worst}")
+        captions = (entry.title, "label", "prediction", f"lowest IoU: {entry.worst}")
         sources = [f"pictures/{self.path(entry.number, view).name}" for view in VIEWS]
         return list(zip(captions, sources, strict=True))
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from terrazzo.data.loaders import checked
-from terrazzo.errors import UserError
+from terrazzo.errors import UserError, some
 from terrazzo.inference.argmax import LogitsGeometry, own_logits
 from terrazzo.inference.predict import Scores, View, predict_batch
 from terrazzo.inference.tta import first_view, predict_views
@@ -24,9 +24,11 @@ from terrazzo.models.losses.cross_entropy import CrossEntropyLoss
 from terrazzo.models.protocols import Segmentor
 from terrazzo.models.segmentors.encoder_decoder import own_labels
 from terrazzo.sample import Batch, Sample
+from terrazzo.system.failures import explained
 from terrazzo.system.process_group import SINGLE_PROCESS, ProcessGroup
 from terrazzo.transforms.compose import reading_types
 
+LOWER = "lower the batch size of the test set, or predict in windows (test_cfg.mode=slide)"
 OnPrediction = Callable[[Batch, list[Tensor], Sequence[str], Sequence[Sequence[int]]], None]
 OnSeen = Callable[[Sample, Seen], None]
 OnProgress = Callable[[int, int], None]
@@ -55,8 +57,9 @@ def run_evaluation(
     with in_eval_mode(models):
         for index, batch in enumerate(checked(loader), 1):
             # Predictions
-            batch = batch.to(device)
-            scored = [predict_views(models, batch)] if tta else predict_batch(models, batch)
+            with explained(f"to predict {some(sample.image_path for sample in batch.samples)}", LOWER):
+                batch = batch.to(device)
+                scored = [predict_views(models, batch)] if tta else predict_batch(models, batch)
             batch = first_view(batch) if tta else batch
             if evaluator is not None and evaluator.target not in batch.targets:
                 raise UserError(
@@ -130,6 +133,14 @@ def own_maps(batch: Batch, target: str) -> Iterator[Tensor]:
             left, top, right, bottom = sample.meta.get("padding", (0, 0, 0, 0))
             own = own[top : height - bottom, left : width - right]
         yield own
+
+
+def targets_of(batch: Batch, maps: Sequence[Tensor]) -> list[np.ndarray | None]:
+    """The label or measured depth of each image at the size of its predicted map; None where the batch has none."""
+    name = "depth" if maps[0].is_floating_point() else "label"
+    if name not in batch.targets:
+        return [None] * len(maps)
+    return [as_seen(own, found.shape).cpu().numpy() for own, found in zip(own_maps(batch, name), maps, strict=True)]
 
 
 def as_seen(own: Tensor, size: Sequence[int]) -> Tensor:

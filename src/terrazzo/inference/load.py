@@ -21,7 +21,7 @@ from terrazzo.models.build import build_model, input_channels
 from terrazzo.models.checkpoint import legend_of, load_checkpoint, read_checkpoint
 from terrazzo.registry import DATASETS
 from terrazzo.system.devices import choose_device
-from terrazzo.system.palette import default_palette
+from terrazzo.system.palette import suggested_palette
 
 STREET = Path(__file__).resolve().parents[1] / "weights" / "street.safetensors"
 CARD = STREET.with_suffix(".md")
@@ -73,7 +73,7 @@ def load(
     saved_classes, saved_palette = legend_of(saved)
     if len(saved_classes) == count:
         classes = saved_classes
-        palette = saved_palette if len(saved_palette) == count else [list(colour) for colour in default_palette(count)]
+        palette = saved_palette if len(saved_palette) == count else suggested_palette(classes)
     loader = experiment.test or experiment.val
     data = next(folders(loader.dataset)) if loader else FolderData()
     declared = DATASETS.get(data.type).img_suffix if data.type in DATASETS else ()

@@ -18,6 +18,7 @@ from terrazzo.config.load import SUFFIXES, load_config
 from terrazzo.data.discovery.data_root import locate
 from terrazzo.errors import UserError
 from terrazzo.system.devices import choose_device
+from terrazzo.system.failures import note
 from terrazzo.system.files import make_folder
 from terrazzo.system.process_group import cause, joined
 from terrazzo.training.device import chosen_algorithms
@@ -130,7 +131,8 @@ def run_session(state: TrainingState, profile: StepProfile, max_steps: int | Non
             log.end("stopped", state.step)
             log.info(f"stopped at step {state.step} of {state.total}, state saved; to continue: {command(state)}")
             return outcome(state, finished=False)
-        except Exception:
+        except Exception as problem:
+            note(problem, f"in training step {state.step + 1}")
             rescue(state)
             log.end("failed", state.step)
             raise

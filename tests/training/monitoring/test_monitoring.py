@@ -17,7 +17,17 @@ import pytest
 import torch
 from PIL import Image
 
-from support.tiny import fit, make_streets, records, same_weights, short_form, terrazzo, tiny_config, write_config
+from support.tiny import (
+    CLASSES,
+    fit,
+    make_streets,
+    records,
+    same_weights,
+    short_form,
+    terrazzo,
+    tiny_config,
+    write_config,
+)
 from terrazzo.cli.main import main
 from terrazzo.cli.runs import SORTS
 from terrazzo.config.load import load_config
@@ -305,6 +315,14 @@ def test_the_record_says_how_a_run_ended(streets, tmp_path):
     record = read_record(tmp_path / "run")
     assert (record["state"], record["step"], record["started"]) == ("finished", 4, first["started"])
     assert record["seconds"] >= first["seconds"]
+
+
+def test_every_run_leaves_a_page_of_its_scores_curves_classes_and_pictures(streets, tmp_path):
+    run = fit(tiny_config(streets, steps=4), tmp_path / "run")
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert f"{run.metrics['mIoU']:.2f}" in page and "4 of 4" in page and "finished" in page
+    assert page.count("<svg") == 2 and page.count("data:image/") == 1
+    assert all(f"<td>{name}</td>" in page for name in (*CLASSES, "mean"))
 
 
 def test_a_failed_run_is_on_record(streets, tmp_path):

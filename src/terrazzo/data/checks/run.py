@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from terrazzo.config.datasets import DataTree, data_tree, same_files
 from terrazzo.config.experiment import Experiment
 from terrazzo.data.build import class_count
@@ -22,6 +20,7 @@ from terrazzo.data.discovery.finder import find_layout
 from terrazzo.data.discovery.label_facts import encoded_label_facts
 from terrazzo.data.wrappers import Dataset
 from terrazzo.errors import UserError
+from terrazzo.system.terminal import Console
 
 MOST_TEXT = 300  # characters of a repair in a message
 

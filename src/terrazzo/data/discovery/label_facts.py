@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from rich.console import Console
 
 from terrazzo.data.discovery.class_tables import ClassTable, class_tables, contradictions
 from terrazzo.data.discovery.layouts import format_name, section_pairs
@@ -19,6 +18,7 @@ from terrazzo.data.pairs import PairingError
 from terrazzo.data.threads import in_threads
 from terrazzo.errors import UserError, some
 from terrazzo.system.arithmetic import ceil_div
+from terrazzo.system.terminal import Console
 from terrazzo.transforms.decode import decode_image, read_bytes, read_label
 from terrazzo.transforms.formats.base import LABEL_FORMATS, read_json, search_upwards, with_background
 from terrazzo.transforms.formats.class_masks import ClassMasks

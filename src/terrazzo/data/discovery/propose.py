@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
 from terrazzo.config.reading.markup import one_line_yaml
 from terrazzo.data.discovery.finder import find_layout
@@ -21,6 +20,7 @@ from terrazzo.data.statistics import survey
 from terrazzo.data.threads import in_threads
 from terrazzo.errors import UserError, some
 from terrazzo.system.arithmetic import ceil_div
+from terrazzo.system.terminal import Console
 from terrazzo.transforms.decode import TIFF_SUFFIXES, read_size, read_stored
 from terrazzo.transforms.formats.base import BACKGROUND, IGNORED
 

@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column, Table
 
 from terrazzo.errors import UserError
 from terrazzo.system.files import make_folder, write_whole
 from terrazzo.system.painting import save_picture
+from terrazzo.system.terminal import Console
+from terrazzo.system.text import printable
+from terrazzo.training.monitoring.report import write_run_report
 from terrazzo.training.monitoring.runs import RunRecord
 from terrazzo.training.monitoring.trackers import Tracker
 
@@ -38,7 +40,7 @@ class RunLog:
         self.writes = writes
         if writes:
             self.metrics_path.touch()
-        self.console = Console(quiet=quiet or not writes, soft_wrap=True, highlight=False)
+        self.console = Console(quiet=quiet or not writes, soft_wrap=True)
         self._broken = False
         self.trackers: list[Tracker] = []
         self._run: RunRecord | None = None
@@ -56,6 +58,10 @@ class RunLog:
         if self._run is not None:
             with suppress(UserError):  # a full disk, which is reported elsewhere
                 self._run.end(state, step)
+            try:
+                self.info(f"report: {write_run_report(self.work_dir)}")
+            except Exception as problem:  # a run does not fail for want of its page
+                self.info(f"warning: no report was written: {problem}")
 
     def info(self, text: str) -> None:
         """Log text on the console and in the file."""
@@ -65,7 +71,7 @@ class RunLog:
     def write(self, text: str) -> None:
         """Log text in the file only."""
         stamp = time.strftime("%Y-%m-%d %H:%M:%S")
-        self._write(self.path, "".join(f"{stamp}  {line}\n" for line in text.splitlines()))
+        self._write(self.path, "".join(f"{stamp}  {line}\n" for line in printable(text).splitlines()))
 
     def record(self, step: int, mode: str, values: Mapping[str, Any]) -> None:
         """Add one object to the JSON-lines log."""
@@ -156,8 +162,8 @@ def as_text(table: Table) -> str:
 
 def progress_bar(console: Console, fields: str = "") -> Progress:
     """A live progress bar, followed by a text of named fields."""
-    parts = [TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.completed}/{task.total}")]
-    return Progress(*parts, TextColumn(fields), console=console, transient=True)
+    texts = [TextColumn(text, markup=False) for text in ("{task.description}", "{task.completed}/{task.total}", fields)]
+    return Progress(texts[0], BarColumn(bar_width=24), *texts[1:], console=console, transient=True)
 
 
 def duration(seconds: float) -> str:
