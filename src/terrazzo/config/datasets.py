@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from terrazzo.arguments import check_arguments
 from terrazzo.config.ignored import check_local
 from terrazzo.errors import UserError
-from terrazzo.registry import SCOPE_KEY, check_arguments
+from terrazzo.registry import SCOPE_KEY
 
 # Arguments of published data sets that change nothing here
 WITHOUT_EFFECT = (

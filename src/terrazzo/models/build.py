@@ -8,11 +8,12 @@ from typing import Any
 
 from torch import nn
 
+from terrazzo.arguments import check_arguments
 from terrazzo.config.custom_imports import check_custom
 from terrazzo.config.ignored import drop_ignored
 from terrazzo.errors import UserError
 from terrazzo.models.preprocess import Preprocess
-from terrazzo.registry import MODELS, SCOPE_KEY, check_arguments
+from terrazzo.registry import MODELS, SCOPE_KEY
 
 
 def build_model(config: Any, vocabulary: str | None = None) -> nn.Module:

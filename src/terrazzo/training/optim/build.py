@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from terrazzo.arguments import check_arguments
 from terrazzo.errors import UserError, nearest
-from terrazzo.registry import check_arguments
 from terrazzo.training.optim.muon import MuonWithAdamW
 from terrazzo.training.optim.schedule_free import AdamWScheduleFree
 

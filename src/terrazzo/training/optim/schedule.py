@@ -11,8 +11,8 @@ from typing import Any
 
 from torch.optim import Optimizer
 
+from terrazzo.arguments import check_arguments
 from terrazzo.errors import UserError, nearest
-from terrazzo.registry import check_arguments
 
 Curve = Callable[[float, int], float]  # (rate on entering, step since the beginning) -> rate
 
