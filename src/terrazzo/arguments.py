@@ -209,8 +209,8 @@ def fits(value: Any, kind: Any) -> bool:
     if kind is float:
         return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
     base = origin or kind
-    if not inspect.isclass(base) or base is object:
-        return True  # Any, type variables, callables
+    if base in (Any, object) or not inspect.isclass(base):
+        return True  # type variables and callables too
     if issubclass(base, Sequence) and base is not str:
         return isinstance(value, (list, tuple)) and items_fit(list(value), base, inner)
     if issubclass(base, Mapping):

@@ -72,7 +72,7 @@ class Config(MutableMapping[str, Any]):
         self._values = apply_overrides(self._values, options, IN_PYTHON)  # type: ignore[assignment]
 
     def dump(self, file: str | Path | None = None) -> str:
-        """Return the config as YAML text, tuples as lists; or write it to a `.py`, `.yaml` or `.json` file, as `file` ends.
+        """Return the config as YAML text, tuples as lists; or write it to `file`, a `.py`, `.yaml` or `.json`.
 
         Raises UserError for another ending and for a value that the format cannot hold.
         """
