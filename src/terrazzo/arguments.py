@@ -6,8 +6,8 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal, Union
@@ -40,7 +40,7 @@ class Leftover(str):
 
 def origin_of(section: Any, key: Any = "type") -> str | None:
     """The location at which a section's key was set, "file:line", or None where that is unknown."""
-    find = getattr(section, "origin_of", None)
+    find = getattr(section, "origin_of", None) or getattr(section, "origin", None)  # of a section, of a Config
     return find(key) if find is not None and key in section else None
 
 
@@ -167,14 +167,18 @@ MISTAKES = (
 def construct(
     factory: Callable[..., Any], arguments: Mapping[str, Any], name: Any, where: str = "", section: Any = None
 ) -> Any:
-    """Call `factory` with arguments from a config, after `check_arguments`; what it raises becomes a UserError.
-
-    The message has the type, its path in the config, and the file and line of its section.
-    """
+    """Call `factory` with arguments from a config, after `check_arguments`, as `placed`."""
     check_arguments(factory, arguments, name, where, section)
+    with placed(name, where, section):
+        return factory(**arguments)
+
+
+@contextmanager
+def placed(name: Any, where: str = "", section: Any = None) -> Iterator[None]:
+    """Turn what is raised inside into a UserError with the type, its path in the config, and its section's line."""
     owner = f"{name} at {where}" if where else f"{name}"
     try:
-        return factory(**arguments)
+        yield
     except UserError as problem:
         if isinstance(problem, PlacedError):
             raise
@@ -215,7 +219,7 @@ def fits(value: Any, kind: Any) -> bool:
         return isinstance(value, (list, tuple)) and items_fit(list(value), base, inner)
     if issubclass(base, Mapping):
         return isinstance(value, Mapping) and (not inner or all(fits(item, inner[1]) for item in value.values()))
-    return isinstance(value, base)
+    return getattr(base, "_is_protocol", False) or isinstance(value, base)
 
 
 def items_fit(items: list[Any], base: type, inner: tuple[Any, ...]) -> bool:

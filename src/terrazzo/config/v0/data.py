@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from terrazzo.arguments import check_keys
 from terrazzo.config.reading.section import Section
-from terrazzo.config.sections import check_keys
 from terrazzo.config.v0.pipeline import Steps, bare_type, is_pipeline, upgrade_pipeline, upgrade_test_pipeline
 from terrazzo.errors import UserError
 

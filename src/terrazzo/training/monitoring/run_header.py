@@ -23,6 +23,8 @@ def run_header(state: TrainingState, cost: str, rate_note: str) -> str:
     """What is trained, on what, and for how long."""
     device, sampler, data, devices = state.device, state.sampler, state.train_set, state.group.size
     on_gpu = device.type == "cuda"
+    best = state.best.target
+    decides = f"save_best: {best.name}, the {'lower' if best.lower_is_better else 'higher'} the better"
     name = torch.cuda.get_device_name(device) if on_gpu else platform.processor() or platform.machine()
     parameters = sum(parameter.numel() for parameter in state.model.parameters())
     sharded = " (weights sharded among them)" if state.parallel.is_sharded else ""
@@ -37,6 +39,7 @@ def run_header(state: TrainingState, cost: str, rate_note: str) -> str:
         f"{counted}, batch size {state.loader.batch_size} per device, {sampler.batch_size} in total; "
         f"{state.total} iterations, {sampler.batches_per_epoch} per epoch",
         rate_note,
+        "" if best.name == "auto" else decides,
         f"{len(data)} training images{validation}; {len(data.classes)} classes: {', '.join(data.classes)}",
     ]
     return "\n".join(filter(None, lines))
