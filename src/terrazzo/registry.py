@@ -167,7 +167,8 @@ DATASETS = Registry(
     "dataset type",
     "terrazzo.data.declarations",
     group="terrazzo.datasets",
-    hint=" (a data set of your own is registered by `terrazzo.data.spec.declare`)",
+    hint=" (a data set of your own needs no class: type='BaseSegDataset' with metainfo=dict(classes=..., palette=...); "
+    "or `terrazzo.data.spec.declare` it in a module that custom_imports names)",
 )
 METRICS = Registry("metric", "terrazzo.metrics", group="terrazzo.metrics")
 

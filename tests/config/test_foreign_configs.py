@@ -155,9 +155,7 @@ def test_lazy_types_of_torch_and_mmseg(read):
 def test_the_best_of_several_metrics_is_the_first(read):
     hook = "default_hooks = dict(checkpoint=dict(type='CheckpointHook', save_best=['mDice', 'mIoU']))\n"
     config = read(MODEL + hook + "train_cfg = dict(type='IterBasedTrainLoop', max_iters=10)\n")
-    with pytest.warns(
-        UserWarning, match=r"config.py:\d+: default_hooks.checkpoint.save_best names 2 scores: the first"
-    ):
+    with pytest.warns(UserWarning, match=r"config.py:\d+: .*save_best names 2 scores: the first"):
         assert make_experiment(config).run.best.name == "mDice"
 
 

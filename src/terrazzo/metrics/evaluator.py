@@ -19,7 +19,7 @@ class Evaluator:
     """The confusion matrix and further metrics of class maps, from specs `{"type": name, **options}`.
 
     With `bootstrap` draws the scores of the confusion matrix get 95 % intervals over images. Pixels labelled
-    `ignore_index` do not count, as those of 255; `nan_to_num` is the score, as a fraction, of a class that occurs nowhere.
+    `ignore_index` do not count, as those of 255; `nan_to_num` is the score (a fraction) of a class that occurs nowhere.
     """
 
     target = "label"
