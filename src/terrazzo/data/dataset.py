@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from terrazzo.arguments import check_arguments
 from terrazzo.config.datasets import FolderData
 from terrazzo.data.cache import open_cache
 from terrazzo.data.pairs import Folders, Pair, fixed_part, held_out, is_excluded, suffixes
 from terrazzo.data.spec import DatasetSpec, Source
 from terrazzo.data.wrappers import Dataset, Position, as_position
 from terrazzo.errors import UserError, some
-from terrazzo.registry import check_arguments
 from terrazzo.sample import Sample
 from terrazzo.system.failures import explained
 from terrazzo.transforms import Compose, Transform

@@ -23,7 +23,7 @@ class Bootstrap:
     def update(self, seen: Seen) -> None:
         self.images.append(np.stack(totals(seen.counts)).astype(np.int32))
 
-    def compute(self, groups: Sequence[str], beta: float = 1.0) -> dict[str, Any]:
+    def compute(self, groups: Sequence[str], beta: float = 1.0, absent: float | None = None) -> dict[str, Any]:
         """Return (low, high) in percent of aAcc and the groups' means, and of each class's scores under "per_class"."""
         images = np.stack(self.images).reshape(len(self.images), -1).astype(np.float64)  # n, 3 K
         rng = np.random.default_rng(0)
@@ -32,7 +32,7 @@ class Bootstrap:
             count = min(AT_ONCE, self.draws - first)
             times = rng.multinomial(len(images), np.full(len(images), 1 / len(images)), size=count)  # count, n
             sums = (times @ images).reshape(count, 3, -1)
-            drawn.append(class_scores(sums[:, 0], sums[:, 1], sums[:, 2], beta))
+            drawn.append(class_scores(sums[:, 0], sums[:, 1], sums[:, 2], beta, absent))
         scores = {name: np.concatenate([part[name] for part in drawn]) for name in drawn[0]}  # draws[, K]
         return summary(scores, groups, self.classes, interval)
 

@@ -41,6 +41,7 @@ from terrazzo.training.pretrained import load_pretrained
 from terrazzo.training.saving import resume as continue_from
 from terrazzo.training.state import TrainingState
 from terrazzo.training.stopping import Best
+from terrazzo.training.validation import check_targets
 
 
 def setup(
@@ -91,6 +92,8 @@ def setup(
         log.info(f"nothing to resume in {log.work_dir}: starting from scratch")
     elif checkpoints.earlier:
         log.info(f"the states of an earlier run in {checkpoints.folder} are deleted when this one saves its first")
+
+    check_targets(state)
 
     # The files of the work dir
     log.forget_after(state.step)

@@ -216,7 +216,7 @@ def test_evaluation_checkpoints_and_logs():
     assert new["val_evaluator"] == new["test_evaluator"] == {"type": "IoUMetric", "iou_metrics": ["mIoU", "mDice"]}
     run = make_experiment(new).run
     assert (run.val_interval, run.log_interval, run.checkpoint_interval, run.keep_checkpoints) == (50, 20, 100, 3)
-    assert run.best_metric == "mIoU"
+    assert run.best.name == "mIoU"
     backends = [
         {"type": "LocalVisBackend"},
         {"type": "TensorboardVisBackend"},
@@ -260,7 +260,7 @@ def test_hooks_that_a_setting_stands_for():
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # nothing is told twice
         run = make_experiment(new).run
-    assert (run.averaging.momentum, run.checkpoint_interval, run.keep_checkpoints, run.best_metric) == (
+    assert (run.averaging.momentum, run.checkpoint_interval, run.keep_checkpoints, run.best.name) == (
         0.001,
         7,
         2,

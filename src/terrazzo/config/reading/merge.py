@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
+from terrazzo.arguments import Leftover
 from terrazzo.config.python_files.limits import MAX_DEPTH, MAX_DIGITS, SURROGATE
 from terrazzo.config.reading.section import DELETE_KEY, Section, convert, index, plain
 from terrazzo.errors import UserError
@@ -31,6 +32,9 @@ def merge(base: Mapping[Any, Any], child: Mapping[Any, Any], path: str = "") -> 
             key = number
         origin = child.origin_of(str(key) if key not in child else key) if isinstance(child, Section) else None
         merged.put(key, _merged(base.get(key, _MISSING), value, f"{path}.{key}".lstrip("."), origin), origin)
+    if "type" in child and base.get("type", child["type"]) != child["type"]:
+        for key in base.keys() - child.keys():
+            merged.put(key, merged[key], Leftover(merged.origin_of(key) or ""))
     return merged
 
 
@@ -63,7 +67,7 @@ def _error(origin: str | None, text: str) -> UserError:
     return UserError(f"{origin}: {text}" if origin else text)
 
 
-def apply_overrides(config: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+def apply_overrides(config: dict[str, Any], overrides: Mapping[str, Any], origin: str = COMMAND_LINE) -> dict[str, Any]:
     """Return `config` with values set by dotted keys; numbers in keys are indices of lists: `pipeline.0.type`.
 
     The argument stays as it is; a Section shares its unchanged parts with the result. Raises UserError for a list item
@@ -72,10 +76,11 @@ def apply_overrides(config: dict[str, Any], overrides: Mapping[str, Any]) -> dic
     merged: Section = config if isinstance(config, Section) else convert(config, Section)
     for dotted, value in overrides.items():
         if not isinstance(dotted, str) or not all(dotted.split(".")) or dotted.count(".") > MAX_DEPTH:
-            raise UserError(f"{COMMAND_LINE}: '{dotted}' is not a key such as model.decode_head.num_classes")
+            raise UserError(f"{origin}: '{dotted}' is not a key such as model.decode_head.num_classes")
+        value = convert(value, Section, origin)
         for part in reversed(dotted.split(".")):
             nested = Section()
-            nested.put(part, value, COMMAND_LINE)
+            nested.put(part, value, origin)
             value = nested
         merged = merge(merged, value)
     return merged if isinstance(config, Section) else plain(merged)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 DELETE_KEY = "_delete_"
+IN_PYTHON = "assigned in Python"  # the origin of such a key
 
 
 class Section(dict):
@@ -16,6 +17,10 @@ class Section(dict):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         object.__setattr__(self, "_origins", {})
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        """Set a key; a plain dict becomes a section."""
+        super().__setitem__(key, convert(value, type(self)) if type(value) is dict else value)
 
     def put(self, key: Any, value: Any, origin: str | None) -> None:
         """Set a key and its origin."""
@@ -53,7 +58,7 @@ class Section(dict):
         if name == "_origins":
             object.__setattr__(self, name, value)
         else:
-            self[name] = value
+            self.put(name, convert(value, type(self), IN_PYTHON), IN_PYTHON)
 
     def __delattr__(self, name: str) -> None:
         del self[name]
@@ -63,9 +68,6 @@ class InheritedSection(Section):
     """A section that came from a base file: its `update` goes into nested dicts, as mmengine's config dicts do."""
 
     __slots__ = ()
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        super().__setitem__(key, convert(value, InheritedSection) if type(value) is dict else value)
 
     def absorb(self, other: Mapping[Any, Any], origin: str | None = None) -> None:
         """Update key by key, nested dicts recursively; a dict with `_delete_` replaces."""

@@ -11,14 +11,11 @@ from pydantic import BeforeValidator, Field, PlainValidator, StrictInt, StrictSt
 
 from terrazzo.config.duration import seconds
 from terrazzo.config.monitoring import TRACKERS, Tracker
+from terrazzo.config.sections import MAX_BATCH, MAX_PICTURES, MAX_WORKERS
 from terrazzo.errors import UserError
 
-# bounds of numbers that cost memory, far above what is useful
-MAX_BATCH = 65536
 MAX_CHANNELS = 4096
-MAX_PICTURES = 1000
 MAX_SIDE = 32768  # of a crop or an image, in pixels
-MAX_WORKERS = 1024
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from terrazzo.arguments import check_keys
 from terrazzo.config.reading.section import Section
-from terrazzo.config.sections import check_keys
 from terrazzo.config.v0.pipeline import (
     Steps,
     bare_type,

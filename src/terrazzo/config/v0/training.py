@@ -5,8 +5,9 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+from terrazzo.arguments import check_keys
 from terrazzo.config.reading.section import Section
-from terrazzo.config.sections import check_keys, warn_about_hook, whole_number
+from terrazzo.config.sections import warn_about_hook, whole_number
 from terrazzo.config.v0.pipeline import bare_type, new_step
 from terrazzo.errors import UserError, nearest
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from terrazzo.config.reading.merge import merge
 from terrazzo.config.reading.section import Section, convert, plain
-from terrazzo.config.sections import SECTIONS, is_typo
+from terrazzo.config.sections import KEYS, SECTIONS, is_typo
 from terrazzo.config.v0.data import Upgraded, upgrade_data
 from terrazzo.config.v0.pipeline import (
     is_pipeline,
@@ -107,7 +107,7 @@ def is_old_key(key: str, values: Mapping[str, Any]) -> bool:
     """
     section, _, inner = key.partition(".")
     if section in ("train_cfg", "test_cfg"):
-        return section in values and inner.partition(".")[0] not in (SECTIONS[section] or ())
+        return section in values and inner.partition(".")[0] not in KEYS[section]
     return section in values or section in RENAMED or section in GONE or section == "custom_hooks"
 
 

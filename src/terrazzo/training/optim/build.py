@@ -11,9 +11,9 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from terrazzo.arguments import check_arguments, placed
 from terrazzo.config.experiment import OptimizerSettings
 from terrazzo.errors import UserError, nearest
-from terrazzo.registry import check_arguments
 from terrazzo.training.optim.muon import MuonWithAdamW
 from terrazzo.training.optim.schedule_free import AdamWScheduleFree
 
@@ -44,11 +44,12 @@ def build_optimizer(
     if kind not in known_types:
         raise UserError(f"optimizer: neither terrazzo nor torch.optim has a '{kind}'{nearest(kind, known_types)}")
     factory: Any = known_types[kind]
-    check_arguments(factory, {"params": None} | options, f"optimizer: {kind}", "")
+    check_arguments(factory, {"params": []} | options, kind, "optim_wrapper.optimizer", spec)
     options = scaled_defaults(factory) | options
     if factory is getattr(torch.optim, "Muon", None):
         check_matrices(model)
-    return factory(parameters(model, options, paramwise or {}, constructor), **options)
+    with placed(kind, "optim_wrapper.optimizer", spec):
+        return factory(parameters(model, options, paramwise or {}, constructor), **options)
 
 
 def scaled_defaults(factory: Any) -> dict[str, Any]:
