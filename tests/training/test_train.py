@@ -299,9 +299,9 @@ def test_states_are_saved_at_intervals_and_old_ones_deleted(streets, tmp_path, i
     assert states(tmp_path / "run") == expected
 
 
-def test_a_fresh_run_in_a_used_work_dir_replaces_the_earlier_one(streets, tmp_path):
+def test_a_run_replaces_an_earlier_one_where_that_is_asked_for(streets, tmp_path):
     fit(tiny_config(streets, steps=6), tmp_path / "run")
-    run = fit(tiny_config(streets, steps=2), tmp_path / "run")
+    run = fit(tiny_config(streets, steps=2), tmp_path / "run", overwrite=True)
     assert states(tmp_path / "run") == ["step_2.pt"]
     assert [line["step"] for line in records(tmp_path / "run", "train")] == [1, 2]
     assert "earlier run" in run.log_path.read_text()

@@ -14,7 +14,7 @@ from terrazzo.training.monitoring.nonfinite import broken_gradients, broken_loss
 from terrazzo.training.monitoring.profile import StepProfile
 from terrazzo.training.monitoring.progress import Meter, StepProgress, pace, pace_text
 from terrazzo.training.optim.schedule_free import averaged
-from terrazzo.training.saving import save
+from terrazzo.training.saving import begin_files, save
 from terrazzo.training.state import TrainingState
 from terrazzo.training.stopping import Interrupted, SessionEnd
 from terrazzo.training.validation import is_time_to_validate, validate
@@ -34,6 +34,7 @@ def fit(state: TrainingState, profile: StepProfile, end: SessionEnd, progress: S
     meter = Meter()
     model.train()
     if state.step and is_time_to_validate(state):  # the last validation was cut short
+        begin_files(state)
         with averaged(optimizer):
             validate(state, end, progress)
     while state.step < state.total:
@@ -65,6 +66,7 @@ def fit(state: TrainingState, profile: StepProfile, end: SessionEnd, progress: S
                 state.ema.update(model, ceil_div(state.step, accumulate))
 
         # Progress
+        begin_files(state)
         if is_sound:
             meter.add(losses)
         with meter.paused():

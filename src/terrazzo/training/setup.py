@@ -21,7 +21,6 @@ from terrazzo.evaluation.evaluate import classes_of, evaluation_loader
 from terrazzo.models.build import build_model
 from terrazzo.models.checkpoint import load_checkpoint
 from terrazzo.models.protocols import as_segmentor
-from terrazzo.system.files import write_whole
 from terrazzo.system.process_group import SINGLE_PROCESS, ProcessGroup
 from terrazzo.training.checkpoints import Checkpoints
 from terrazzo.training.class_balance import make_order, set_class_weights
@@ -70,7 +69,7 @@ def setup(
 
     # The weights to start from, unless a saved state has them
     checkpoints = Checkpoints(log.work_dir, settings.keep_checkpoints)
-    saved = checkpoints.newest_state() if resume else None
+    saved = checkpoints.newest_state(log.info) if resume else None
     if saved is None:
         start, classes = experiment.load_from, data["train"].classes
         report = load_checkpoint(model, start, classes=classes) if start else ""
@@ -84,13 +83,8 @@ def setup(
         continue_from(state, saved)
     elif resume:
         log.info(f"nothing to resume in {log.work_dir}: starting from scratch")
-    elif checkpoints.earlier:
-        log.info(f"the states of an earlier run in {checkpoints.folder} are deleted when this one saves its first")
-
-    # The files of the work dir
-    log.forget_after(state.step)
-    if group.is_main:
-        write_whole(log.work_dir / "config.yaml", config.dump())
+    elif checkpoints.states():
+        log.info(f"the earlier run in {log.work_dir} is deleted after this one's first step")
     log.info(run_header(state, cost, rate_note))
     return state
 

@@ -18,7 +18,6 @@ from terrazzo.config.load import SUFFIXES, load_config
 from terrazzo.data.discovery.data_root import locate
 from terrazzo.errors import UserError
 from terrazzo.system.devices import choose_device
-from terrazzo.system.files import make_folder
 from terrazzo.system.process_group import cause, joined
 from terrazzo.training.device import chosen_algorithms
 from terrazzo.training.loop import fit
@@ -30,6 +29,7 @@ from terrazzo.training.saving import save
 from terrazzo.training.setup import setup
 from terrazzo.training.state import TrainingState
 from terrazzo.training.stopping import Interrupted, SessionEnd
+from terrazzo.training.work_dir import open_work_dir
 
 
 def train(
@@ -37,6 +37,7 @@ def train(
     *,
     work_dir: str | Path | None = None,
     resume: bool = False,
+    overwrite: bool = False,
     overrides: dict[str, Any] | None = None,
     amp: str | bool | None = None,
     pretrained: str | None = None,
@@ -48,23 +49,24 @@ def train(
     check: bool = True,
     profile: int = 0,
 ) -> Run:
-    """Train a config's model; files go to `work_dir` (default runs/<config's name>).
+    """Train a config's model; files go to `work_dir` (default runs/<config's name>, with a number if that has a run).
 
-    `resume` continues the newest state there, or starts from scratch. `amp` is True, "bf16" or "fp16"; `pretrained` is
+    `resume` continues the newest state there, or starts from scratch; `overwrite` replaces a run there. `amp` is True, "bf16" or "fp16"; `pretrained` is
     a path or "none"; `data_root` replaces the config's location of the data. `check` reads all of the data first;
     `max_steps` ends this session after as many steps, to be resumed; `profile` is the number of steps whose time is
     reported, part by part. Raises UserError for what the user can fix.
     """
     # Config, work dir and device
     settings = load_config(config, {**(overrides or {}), **precision_overrides(amp)}, trust=trust)
-    folder = make_folder(Path(work_dir or settings.get("work_dir") or Path("runs") / run_name(config)))
+    named = work_dir or settings.get("work_dir")
     resume = resume or bool(settings.get("resume")) or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
     chosen = choose_device(device)
 
     # The run, in this process or together with others
     with joined(chosen.type) as group:
         chosen = group.device(chosen)
-        log = RunLog(folder, quiet, writes=group.is_main)
+        folder, record = open_work_dir(named, run_name(config), group, resume=resume, overwrite=overwrite)
+        log = RunLog(folder, quiet, writes=group.is_main, record=record)
         try:
             log.info(f"log: {log.path}")
             settings = locate(settings, data_root)
@@ -80,7 +82,11 @@ def train(
             if reason is not None:
                 raise UserError(f"process {group.rank} of {group.size}: {reason}") from problem
             raise
+        except KeyboardInterrupt:
+            log.end("killed", 0)
+            raise
         finally:
+            log.end("failed", 0)  # unless it has ended otherwise
             log.info(f"log: {log.path}")
 
 
@@ -143,7 +149,7 @@ def run_session(state: TrainingState, profile: StepProfile, max_steps: int | Non
 
 def rescue(state: TrainingState) -> None:
     """Save a failing run, unless its weights are broken or saving is what fails."""
-    can_save = state.step > state.saved_step and state.group.size == 1
+    can_save = state.log.has_begun and state.step > state.saved_step and state.group.size == 1
     if can_save and all(bool(value.isfinite().all()) for value in state.model.state_dict().values()):
         with suppress(UserError):
             save(state)

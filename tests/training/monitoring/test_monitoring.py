@@ -260,7 +260,7 @@ def test_no_pictures_where_none_are_wanted(streets, tmp_path):
 
 def test_a_fresh_run_drops_the_pictures_of_an_earlier_one(streets, tmp_path):
     fit(tiny_config(streets, steps=3), tmp_path / "run")
-    fit(tiny_config(streets, steps=2), tmp_path / "run")
+    fit(tiny_config(streets, steps=2), tmp_path / "run", overwrite=True)
     assert [path.name for path in (tmp_path / "run" / "pictures").iterdir()] == ["step_000002.png"]
 
 

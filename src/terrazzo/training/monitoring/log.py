@@ -32,34 +32,38 @@ class RunLog:
     A process with `writes=False` logs nothing.
     """
 
-    def __init__(self, work_dir: Path, quiet: bool = False, writes: bool = True) -> None:
+    def __init__(
+        self, work_dir: Path, quiet: bool = False, writes: bool = True, record: RunRecord | None = None
+    ) -> None:
         self.work_dir = work_dir
         self.path, self.metrics_path = work_dir / "log.txt", work_dir / "metrics.jsonl"
         self.writes = writes
         if writes:
             self.metrics_path.touch()
         self.console = Console(quiet=quiet or not writes, soft_wrap=True, highlight=False)
+        self.has_begun = False  # a step has been made: the files of the work dir are this run's
         self._broken = False
         self.trackers: list[Tracker] = []
-        self._run: RunRecord | None = None
+        self.run = record
 
     def begin(self, step: int, total: int, trackers: Callable[[], list[Tracker]]) -> None:
         """Record that the loop begins, and open the trackers."""
         if self.writes:
             self.trackers = trackers()
-            self._run = RunRecord(self.work_dir, step, total)
+            if self.run is not None:
+                self.run.begin(step, total)
 
     def end(self, state: str, step: int) -> None:
         """Record that the loop is over: the run has "finished", "stopped" or "failed" after a step."""
         self._call_trackers(lambda tracker: tracker.close(state))
         self.trackers = []
-        if self._run is not None:
-            with suppress(UserError):  # a full disk, which is reported elsewhere
-                self._run.end(state, step)
+        if self.run is not None:
+            self.run.end(state, step)
 
     def info(self, text: str) -> None:
         """Log text on the console and in the file."""
-        self.console.print(text, markup=False)
+        with suppress(OSError):  # its terminal may have been closed
+            self.console.print(text, markup=False)
         self.write(text)
 
     def write(self, text: str) -> None:

@@ -21,7 +21,7 @@ import terrazzo
 from terrazzo.config.sections import SECTIONS
 from terrazzo.errors import UserError, nearest
 from terrazzo.system.files import write_whole
-from terrazzo.system.processes import is_alive
+from terrazzo.system.processes import beginning, is_alive
 from terrazzo.training.monitoring.trackers import flat
 
 NAME = "run.json"
@@ -31,34 +31,69 @@ ABSENT = "not set"
 
 
 class RunRecord:
-    """The record of one run, written when its loop begins and when it ends."""
+    """The record of a run, `run.json`, which claims its folder for this process.
 
-    def __init__(self, work_dir: Path, step: int, total: int) -> None:
+    The record of an earlier run in the folder is kept in it until the first step, and restored if there is none.
+    """
+
+    def __init__(self, work_dir: Path) -> None:
         self.path = work_dir / NAME
-        earlier = read_record(work_dir) if step else {}
-        self.begun = time.time()
-        self.before = float(earlier.get("seconds") or 0)  # in sessions before this one
+        self.earlier = read_record(work_dir)
+        self.begun, self.before = time.time(), 0.0  # seconds in sessions before this one
         self.values: dict[str, Any] = {
             "state": "running",
-            "step": step,
-            "total": total,
-            "started": earlier.get("started") or datetime.now().astimezone().isoformat(timespec="seconds"),
-            "seconds": self.before,
+            "step": 0,
+            "total": None,
+            "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+            "seconds": 0.0,
             "resumed": self.begun,
             "process": os.getpid(),
+            "process_began": beginning(os.getpid()),
             "host": platform.node(),
             "command": shlex.join(sys.argv),
             "version": terrazzo.__version__,
+            "earlier": self.earlier,
         }
         self._write()
 
-    def end(self, state: str, step: int) -> None:
-        """Record that the run has finished, stopped or failed after a step."""
-        self.values |= {"state": state, "step": step, "seconds": round(self.before + time.time() - self.begun, 1)}
+    def begin(self, step: int, total: int) -> None:
+        """Record that the loop begins after a step."""
+        earlier = self.earlier if step else {}
+        self.begun, self.before = time.time(), float(earlier.get("seconds") or 0)
+        self.values |= {"step": step, "total": total, "seconds": self.before, "resumed": self.begun}
+        self.values["started"] = earlier.get("started") or self.values["started"]
         self._write()
 
+    def note_first_step(self) -> None:
+        """Record that the folder is this run's: it has made a step."""
+        self.values.pop("earlier", None)
+        self._write()
+
+    def end(self, state: str, step: int = 0) -> None:
+        """Record that the run has finished, stopped or failed after a step; only the first end counts."""
+        if self.values["state"] != "running":
+            return
+        seconds = round(self.before + time.time() - self.begun, 1)
+        has_no_step = "earlier" in self.values and state != "finished"
+        self.values |= {"state": state, "step": step, "seconds": seconds}
+        if has_no_step and not self.earlier and self.values["total"] is None:
+            self.path.unlink(missing_ok=True)
+            return
+        if has_no_step and self.earlier:
+            self.values = self.earlier
+        self.values.pop("earlier", None)
+        try:
+            self._write()
+        except UserError:  # a full disk; the record is replaced by one of about the same length
+            with suppress(OSError), self.path.open("r+", encoding="utf-8") as file:
+                file.write(self._text())
+                file.truncate()
+
+    def _text(self) -> str:
+        return json.dumps(self.values, indent=1) + "\n"
+
     def _write(self) -> None:
-        write_whole(self.path, json.dumps(self.values, indent=1) + "\n")
+        write_whole(self.path, self._text())
 
 
 def read_record(work_dir: Path) -> dict[str, Any]:
@@ -67,13 +102,22 @@ def read_record(work_dir: Path) -> dict[str, Any]:
         values = json.loads((work_dir / NAME).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    if values["state"] == "running":
-        with suppress(OSError):
-            written = (work_dir / "metrics.jsonl").stat().st_mtime
-            values["seconds"] += max(0.0, written - values["resumed"])
-        if values["host"] == platform.node() and not is_alive(values["process"]):
-            values["state"] = "killed"
-    return values
+    if values["state"] != "running":
+        return values
+    gone = values["host"] == platform.node() and not is_alive(values["process"], values.get("process_began"))
+    if gone and values.get("earlier"):  # it was killed before its first step
+        return values["earlier"]
+    with suppress(OSError):
+        written = (work_dir / "metrics.jsonl").stat().st_mtime
+        values["seconds"] += max(0.0, written - values["resumed"])
+    return values | ({"state": "killed"} if gone else {})
+
+
+def live_process(work_dir: Path) -> int | None:
+    """The other process of this machine that is training in a folder."""
+    record = read_record(work_dir)
+    is_other = record.get("state") == "running" and record["process"] != os.getpid()
+    return record["process"] if is_other and record["host"] == platform.node() else None
 
 
 @dataclass(frozen=True)
