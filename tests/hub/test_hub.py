@@ -363,7 +363,7 @@ def test_a_recipes_weights_by_its_name(tmp_path, host, cache, monkeypatch):
     with pytest.raises(UserError, match="its sha256 begins with"):  # the right place, and not the real file
         download.get_weights(*published_weights(recipe), mirrors=[host.url])
     assert host.asked[0][0] == f"/{path}"
-    with pytest.raises(UserError, match="no recipe is called 'nonsense'"):
+    with pytest.raises(UserError, match="no weights and no recipe are called 'nonsense'"):
         published_weights("nonsense")
 
 

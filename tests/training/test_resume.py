@@ -266,7 +266,7 @@ def test_nothing_is_resumed_from_damaged_states_alone(streets, two_states, tmp_p
     folder = shutil.copytree(two_states, tmp_path / "run")
     for path in (folder / "checkpoints").iterdir():
         path.write_bytes(b"")
-    with pytest.raises(UserError, match="no state that is whole.*--overwrite"):
+    with pytest.raises(UserError, match=r"no state that is whole.*--overwrite"):
         fit(tiny_config(streets, steps=3), folder, resume=True)
 
 

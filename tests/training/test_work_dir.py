@@ -57,7 +57,7 @@ def fail(*_: Any) -> None:
 def test_a_session_that_ends_before_its_first_step_leaves_all_as_it_was(streets, tmp_path, monkeypatch, options):
     fit(tiny_config(streets, steps=3), tmp_path)
     before = contents(tmp_path)
-    with pytest.raises(UserError, match="does not exist|no folder|not a folder|there is no"):
+    with pytest.raises(UserError, match=r"does not exist|no folder|not a folder|there is no"):
         fit(tiny_config(tmp_path / "nowhere", steps=5), tmp_path, **options)
     monkeypatch.setattr(loop, "compute_losses", fail)
     with pytest.raises(RuntimeError, match="first step"):

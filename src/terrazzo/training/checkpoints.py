@@ -50,7 +50,7 @@ class Checkpoints:
         for path in reversed(found):
             try:
                 return read_state(path)
-            except UserError as problem:
+            except UserError as problem:  # noqa: PERF203 - the one before may be whole
                 say(f"warning: {problem}: it is not used")
         if found:
             raise UserError(

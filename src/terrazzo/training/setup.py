@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ from terrazzo.models.build import build_model
 from terrazzo.models.checkpoint import load_checkpoint
 from terrazzo.models.protocols import as_segmentor
 from terrazzo.system.process_group import SINGLE_PROCESS, ProcessGroup
-from terrazzo.training.checkpoints import Checkpoints
+from terrazzo.training.checkpoints import Checkpoints, read_state
 from terrazzo.training.class_balance import make_order, set_class_weights
 from terrazzo.training.device import move_to_device
 from terrazzo.training.distributed.parallel import Parallel, shard_model
@@ -39,6 +40,7 @@ from terrazzo.training.pretrained import load_pretrained
 from terrazzo.training.saving import resume as continue_from
 from terrazzo.training.state import TrainingState
 from terrazzo.training.stopping import Best
+from terrazzo.training.work_dir import was_restarted
 
 
 def setup(
@@ -47,7 +49,7 @@ def setup(
     device: torch.device,
     *,
     pretrained: str | None = None,
-    resume: bool = False,
+    resume: bool | Path = False,
     check: bool = True,
     group: ProcessGroup = SINGLE_PROCESS,
 ) -> TrainingState:
@@ -69,10 +71,13 @@ def setup(
 
     # The weights to start from, unless a saved state has them
     checkpoints = Checkpoints(log.work_dir, settings.keep_checkpoints)
-    saved = checkpoints.newest_state(log.info) if resume else None
+    saved = checkpoints.newest_state(log.info) if resume is True or was_restarted() else None
+    if saved is None and isinstance(resume, Path):
+        saved = read_state(resume)
     if saved is None:
         start, classes = experiment.load_from, data["train"].classes
-        report = load_checkpoint(model, start, classes=classes) if start else ""
+        has_start = start is not None and start.lower() != "none"
+        report = load_checkpoint(model, start, classes=classes) if start and has_start else ""
         log.info(str(report or load_pretrained(model, pretrained, experiment.model)))
     move_to_device(model, settings, device, log.info)
 

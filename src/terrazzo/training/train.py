@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import traceback
 from contextlib import suppress
@@ -29,14 +28,14 @@ from terrazzo.training.saving import save
 from terrazzo.training.setup import setup
 from terrazzo.training.state import TrainingState
 from terrazzo.training.stopping import Interrupted, SessionEnd
-from terrazzo.training.work_dir import open_work_dir
+from terrazzo.training.work_dir import open_work_dir, state_of, was_restarted
 
 
 def train(
     config: Any,
     *,
     work_dir: str | Path | None = None,
-    resume: bool = False,
+    resume: bool | str | Path = False,
     overwrite: bool = False,
     overrides: dict[str, Any] | None = None,
     amp: str | bool | None = None,
@@ -51,7 +50,8 @@ def train(
 ) -> Run:
     """Train a config's model; files go to `work_dir` (default runs/<config's name>, with a number if that has a run).
 
-    `resume` continues the newest state there, or starts from scratch; `overwrite` replaces a run there. `amp` is True, "bf16" or "fp16"; `pretrained` is
+    `resume` continues the newest state there, or starts from scratch; it may also be the state to continue, or a run's
+    folder. `overwrite` replaces a run in the work dir. `amp` is True, "bf16" or "fp16"; `pretrained` is
     a path or "none"; `data_root` replaces the config's location of the data. `check` reads all of the data first;
     `max_steps` ends this session after as many steps, to be resumed; `profile` is the number of steps whose time is
     reported, part by part. Raises UserError for what the user can fix.
@@ -59,7 +59,10 @@ def train(
     # Config, work dir and device
     settings = load_config(config, {**(overrides or {}), **precision_overrides(amp)}, trust=trust)
     named = work_dir or settings.get("work_dir")
-    resume = resume or bool(settings.get("resume")) or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+    if isinstance(resume, (str, Path)):
+        resume = state_of(resume)
+        named = named or resume.parent.parent
+    resume = resume or bool(settings.get("resume")) or was_restarted()
     chosen = choose_device(device)
 
     # The run, in this process or together with others

@@ -13,7 +13,7 @@ from terrazzo.config.short_form.messages import origin_of
 # keys that the expanded config has under the same name
 UNCHANGED = (
     "compile", "channels_last", "activation_checkpointing", "find_unused_parameters", "custom_imports", "track",
-    "val_pictures",
+    "val_pictures", "load_from",
 )  # fmt: skip
 LENGTH = ("iterations", "epochs")
 SPLITS = {"train": ("data.train",), "val": ("data.val",), "test": ("data.test", "data.val")}

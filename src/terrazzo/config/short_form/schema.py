@@ -102,7 +102,12 @@ class ShortForm(Keys):
     lr: t.Rate | None = key(
         "Learning rate (default: the recipe's); it rises over the first twentieth of the run and falls to 0 afterwards."
     )
-    pretrained: t.Weights | None = key("Weights that the backbone starts from: a file, a name in the cache, or none.")
+    pretrained: t.Weights | None = key(
+        "Weights that the backbone starts from: a file, a name of `terrazzo weights get` such as mit_b0, or none."
+    )
+    load_from: t.Weights | None = key(
+        "Weights that the whole model starts from: a file, a run's folder, a recipe, or `street`, the bundled model."
+    )
     batch: t.Batch = key("Images in a training step, on each device.", 8)
     iterations: t.Count | None = key("Training steps of the whole run (default: 20000).")
     epochs: t.Count | None = key("Epochs of the whole run, instead of `iterations`.")
