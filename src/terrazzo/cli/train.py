@@ -76,6 +76,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.slurm:
         return write_job(args)
+    if args.overwrite and args.max_restarts:
+        args.usage_error("--overwrite would apply to a restart too: give a --work-dir that has no run")
     if args.gpus > 1 and launched() is None:
         return launch(args.gpus, args.arguments, restarts=args.max_restarts, cpu=args.device == "cpu")
     settings = overrides(args)

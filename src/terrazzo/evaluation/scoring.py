@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from terrazzo.data.loaders import checked
+from terrazzo.data.loaders import loading
 from terrazzo.errors import UserError
 from terrazzo.inference.argmax import LogitsGeometry, own_logits
 from terrazzo.inference.predict import Scores, View, predict_batch
@@ -51,8 +51,8 @@ def run_evaluation(
     image. Raises UserError for a batch without the target that the evaluator needs.
     """
     losses: list[float] = []
-    with in_eval_mode(models):
-        for index, batch in enumerate(checked(loader), 1):
+    with in_eval_mode(models), loading(loader) as batches:
+        for index, batch in enumerate(batches, 1):
             # Predictions
             batch = batch.to(device)
             scored = [predict_views(models, batch)] if tta else predict_batch(models, batch)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
+import time
 from pathlib import Path
 
 
@@ -23,6 +26,26 @@ def is_alive(process: int, began: str | None = None) -> bool:
 def beginning(process: int) -> str | None:
     """When a process began, in the kernel's clock: its id may be used again; None where that is unknown."""
     return _facts(process)[1]
+
+
+def stop_signals() -> list[signal.Signals]:
+    """The signals that ask a process to stop: ^C, a termination, and a closed terminal unless `nohup` ignores that."""
+    wanted = [signal.SIGINT, signal.SIGTERM]
+    hangup = getattr(signal, "SIGHUP", None)
+    return wanted + [hangup] * (hangup is not None and signal.getsignal(hangup) != signal.SIG_IGN)
+
+
+def end_with(parent: int, grace: float) -> None:
+    """Send this process a SIGTERM when its parent is gone, and end it if that has not helped after `grace` seconds."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(grace)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _facts(process: int) -> tuple[str | None, str | None]:

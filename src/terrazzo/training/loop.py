@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from torch import Tensor
 
-from terrazzo.data.loaders import checked, make_loader
+from terrazzo.data.loaders import loading, make_loader
+from terrazzo.data.workers import end_workers
 from terrazzo.errors import UserError
 from terrazzo.evaluation.scoring import total_loss
 from terrazzo.models.small_images import explain_small_inputs
@@ -22,11 +25,21 @@ from terrazzo.transforms.compose import reading_types
 
 
 def fit(state: TrainingState, profile: StepProfile, end: SessionEnd, progress: StepProgress) -> None:
-    """Train from the current step to the last. Raises Interrupted between two steps when the session has to stop."""
+    """Train from the current step to the last, and end all loader workers. Raises what the loop raises."""
+    loader = make_loader(state.train_set, state.sampler, state.loader.num_workers, state.device.type == "cuda")
+    try:
+        with loading(loader) as batches:
+            make_steps(state, batches, profile, end, progress)
+    finally:
+        if state.val_loader is not None:
+            end_workers(state.val_loader._iterator)
+
+
+def make_steps(
+    state: TrainingState, batches: Iterator[Batch], profile: StepProfile, end: SessionEnd, progress: StepProgress
+) -> None:
+    """The loop itself. Raises Interrupted between two steps when the session has to stop."""
     model, optimizer, precision, accumulate = state.model, state.optimizer, state.precision, state.updates.accumulate
-    batches = checked(
-        make_loader(state.train_set, state.sampler, state.loader.num_workers, state.device.type == "cuda")
-    )
 
     def replay(batch: Batch) -> dict[str, Tensor]:
         return compute_losses(state, batch, profile)

@@ -20,7 +20,7 @@ from terrazzo.system.devices import choose_device
 from terrazzo.system.process_group import cause, joined
 from terrazzo.training.device import chosen_algorithms
 from terrazzo.training.loop import fit
-from terrazzo.training.monitoring.log import RunLog
+from terrazzo.training.monitoring.log import LoggedWarnings, RunLog
 from terrazzo.training.monitoring.profile import StepProfile
 from terrazzo.training.monitoring.progress import StepProgress
 from terrazzo.training.monitoring.trackers import open_trackers
@@ -56,41 +56,43 @@ def train(
     `max_steps` ends this session after as many steps, to be resumed; `profile` is the number of steps whose time is
     reported, part by part. Raises UserError for what the user can fix.
     """
-    # Config, work dir and device
-    settings = load_config(config, {**(overrides or {}), **precision_overrides(amp)}, trust=trust)
-    named = work_dir or settings.get("work_dir")
-    if isinstance(resume, (str, Path)):
-        resume = state_of(resume)
-        named = named or resume.parent.parent
-    resume = resume or bool(settings.get("resume")) or was_restarted()
-    chosen = choose_device(device)
+    with LoggedWarnings() as warned:
+        # Config, work dir and device
+        settings = load_config(config, {**(overrides or {}), **precision_overrides(amp)}, trust=trust)
+        named = work_dir or settings.get("work_dir")
+        if isinstance(resume, (str, Path)):
+            resume = state_of(resume)
+            named = named or resume.parent.parent
+        resume = resume or bool(settings.get("resume")) or was_restarted()
+        chosen = choose_device(device)
 
-    # The run, in this process or together with others
-    with joined(chosen.type) as group:
-        chosen = group.device(chosen)
-        folder, record = open_work_dir(named, run_name(config), group, resume=resume, overwrite=overwrite)
-        log = RunLog(folder, quiet, writes=group.is_main, record=record)
-        try:
-            log.info(f"log: {log.path}")
-            settings = locate(settings, data_root)
-            state = setup(settings, log, chosen, pretrained=pretrained, resume=resume, check=check, group=group)
-            with chosen_algorithms(state.settings):
-                return run_session(state, StepProfile(profile, state), max_steps)
-        except UserError as problem:
-            log.write(f"error: {problem}")
-            raise
-        except Exception as problem:
-            log.write(traceback.format_exc())
-            reason = cause(problem) if group.size > 1 else None
-            if reason is not None:
-                raise UserError(f"process {group.rank} of {group.size}: {reason}") from problem
-            raise
-        except KeyboardInterrupt:
-            log.end("killed", 0)
-            raise
-        finally:
-            log.end("failed", 0)  # unless it has ended otherwise
-            log.info(f"log: {log.path}")
+        # The run, in this process or together with others
+        with joined(chosen.type) as group:
+            chosen = group.device(chosen)
+            folder, record = open_work_dir(named, run_name(config), group, resume=resume, overwrite=overwrite)
+            log = RunLog(folder, quiet, writes=group.is_main, record=record)
+            warned.opened(log)
+            try:
+                log.info(f"log: {log.path}")
+                settings = locate(settings, data_root)
+                state = setup(settings, log, chosen, pretrained=pretrained, resume=resume, check=check, group=group)
+                with chosen_algorithms(state.settings):
+                    return run_session(state, StepProfile(profile, state), max_steps)
+            except UserError as problem:
+                log.write(f"error: {problem}")
+                raise
+            except Exception as problem:
+                log.write(traceback.format_exc())
+                reason = cause(problem) if group.size > 1 else None
+                if reason is not None:
+                    raise UserError(f"process {group.rank} of {group.size}: {reason}") from problem
+                raise
+            except KeyboardInterrupt:
+                log.end("killed", 0)
+                raise
+            finally:
+                log.end("failed", 0)  # unless it has ended otherwise
+                log.info(f"log: {log.path}")
 
 
 def precision_overrides(amp: str | bool | None) -> dict[str, Any]:

@@ -33,6 +33,8 @@ def open_work_dir(
     that is not free for this run.
     """
     folder, record, problem = Path(), None, ""
+    if overwrite and was_restarted():  # with the states of the run that it replaces still there, perhaps
+        raise UserError("a restarted run resumes, and --overwrite replaces: give a --work-dir that has no run")
     if group.is_main:
         try:
             folder = make_folder(Path(named or choose_folder(DEFAULT / name, bool(resume), overwrite)))

@@ -6,6 +6,7 @@ import io
 import json
 import math
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -115,6 +116,36 @@ class RunLog:
             if not self._broken:
                 self.console.print(f"warning: cannot write to {path}: {problem.strerror}", markup=False)
             self._broken = True
+
+
+class LoggedWarnings:
+    """A context whose warnings are also logged: those before there is a log, as soon as it is `opened`."""
+
+    def __init__(self) -> None:
+        self.log: RunLog | None = None
+        self.waiting: list[str] = []
+
+    def __enter__(self) -> LoggedWarnings:
+        self._before = warnings.showwarning
+        warnings.showwarning = self._show
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        warnings.showwarning = self._before
+
+    def opened(self, log: RunLog) -> None:
+        """Log what waits, and log the rest at once."""
+        self.log = log
+        for text in self.waiting:
+            log.write(text)
+
+    def _show(self, message: Warning | str, *details: Any, **more: Any) -> None:
+        self._before(message, *details, **more)
+        text = f"warning: {message}"
+        if self.log is not None:
+            self.log.write(text)
+        else:
+            self.waiting.append(text)
 
 
 def step_of(line: str) -> float:
