@@ -6,6 +6,7 @@ import shlex
 import traceback
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +131,10 @@ class Run:
 def run_session(state: TrainingState, profile: StepProfile, max_steps: int | None = None) -> Run:
     """Train until the run ends or is stopped; a run that fails or is interrupted is saved first."""
     log, trackers, config = state.log, state.experiment.watch.trackers, state.config.to_dict()
-    log.begin(state.step, state.total, lambda: open_trackers(trackers, log.work_dir, config, state.step, log.info))
+    facts = {"recipe": recipe.name if (recipe := state.config.recipe) else None}
+    facts |= {"parameters": sum(parameter.numel() for parameter in state.model.parameters())}
+    own_trackers = partial(open_trackers, trackers, log.work_dir, config, state.step, log.info)
+    log.begin(state.step, state.total, own_trackers, **facts)
     end = SessionEnd(state.settings.time_limit, max_steps)
     with end, StepProgress(log.console, state.total, state.step) as progress:
         try:

@@ -47,12 +47,12 @@ class RunLog:
         self.trackers: list[Tracker] = []
         self.run = record
 
-    def begin(self, step: int, total: int, trackers: Callable[[], list[Tracker]]) -> None:
-        """Record that the loop begins, and open the trackers."""
+    def begin(self, step: int, total: int, trackers: Callable[[], list[Tracker]], **facts: Any) -> None:
+        """Record that the loop begins and facts of the run, and open the trackers."""
         if self.writes:
             self.trackers = trackers()
             if self.run is not None:
-                self.run.begin(step, total)
+                self.run.begin(step, total, **facts)
 
     def end(self, state: str, step: int) -> None:
         """Record that the loop is over: the run has "finished", "stopped" or "failed" after a step."""

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import shlex
+import statistics
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ NAME = "run.json"
 DEEPEST = 4  # folders below one that is searched for runs
 NOT_TRAINED = ("work_dir", "resume")  # sections that do not describe what was trained
 ABSENT = "not set"
+SEED = "randomness.seed"
 
 
 class RunRecord:
@@ -56,11 +58,11 @@ class RunRecord:
         }
         self._write()
 
-    def begin(self, step: int, total: int) -> None:
-        """Record that the loop begins after a step."""
+    def begin(self, step: int, total: int, **facts: Any) -> None:
+        """Record that the loop begins after a step, and facts of the run: its "recipe", its "parameters"."""
         earlier = self.earlier if step else {}
         self.begun, self.before = time.time(), float(earlier.get("seconds") or 0)
-        self.values |= {"step": step, "total": total, "seconds": self.before, "resumed": self.begun}
+        self.values |= facts | {"step": step, "total": total, "seconds": self.before, "resumed": self.begun}
         self.values["started"] = earlier.get("started") or self.values["started"]
         self._write()
 
@@ -135,6 +137,9 @@ class PastRun:
     best_step: int | None
     seconds: float | None
     started: str | None
+    recipe: str | None
+    parameters: int | None
+    pace: float | None  # median seconds of a step
     config: dict[str, Any]
     records: list[dict[str, Any]]
 
@@ -190,6 +195,7 @@ def read_run(folder: Path, name: str) -> PastRun:
         (line[metric], line["step"]) for line in records if line["mode"] == "val" and line.get(metric) is not None
     ]
     best = (min if lower else max)(scores, default=(None, None), key=lambda score: score[0])
+    paces = [line["seconds"] for line in records if line["mode"] == "train" and "seconds" in line]
     last = max((line["step"] for line in records), default=0)
     return PastRun(
         folder=folder,
@@ -200,7 +206,8 @@ def read_run(folder: Path, name: str) -> PastRun:
         lower_is_better=lower,
         best=best[0],
         best_step=best[1],
-        **{key: record.get(key) for key in ("total", "seconds", "started")},
+        **{key: record.get(key) for key in ("total", "seconds", "started", "recipe", "parameters")},
+        pace=statistics.median(paces) if paces else None,
         config=config,
         records=records,
     )
@@ -224,6 +231,17 @@ def differences(runs: Sequence[PastRun]) -> dict[str, list[Any]]:
     keys = dict.fromkeys(key for values in flattened for key in values)
     found = {key: [values.get(key, ABSENT) for values in flattened] for key in keys}
     return {key: values for key, values in found.items() if any(value != values[0] for value in values)}
+
+
+def seed_groups(runs: Sequence[PastRun]) -> list[list[PastRun]]:
+    """The runs whose configs differ in their seeds alone, where there are several with a score."""
+    groups: dict[str, list[PastRun]] = {}
+    for run in runs:
+        values = {key: value for key, value in leaves(run.config) if key != SEED}
+        if run.best is not None:
+            groups.setdefault(json.dumps([run.metric, values], sort_keys=True, default=str), []).append(run)
+    seeds = {key: {str(dict(leaves(run.config)).get(SEED)) for run in group} for key, group in groups.items()}
+    return [group for key, group in groups.items() if len(seeds[key]) > 1]
 
 
 def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
