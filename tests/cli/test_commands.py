@@ -33,7 +33,8 @@ from support.tiny import (
     tiny_config,
     write_config,
 )
-from terrazzo.cli.main import COMMANDS, main
+from terrazzo.cli.main import COMMANDS, main, make_parser
+from terrazzo.cli.parser import flags, subcommands
 from terrazzo.config.experiment import make_experiment
 from terrazzo.system.palette import default_palette
 
@@ -423,6 +424,30 @@ def test_every_extra_is_for_a_feature_that_exists():
     assert extras and extras == set(re.findall(r"terrazzo\[(\w+)\]", source)), (
         "the code names an extra where it needs it"
     )
+
+
+def test_every_command_that_a_message_names_exists():
+    """`terrazzo data check` in a message or a comment is a command, and its flags are flags of it."""
+    source = "".join(path.read_text(encoding="utf-8") for path in Path(tz.__file__).parent.rglob("*.py"))
+    calls = {" ".join(call.split()) for call in re.findall(r"`terrazzo ([a-z][^`{}]*)`", source)}
+    assert len(calls) > 10
+    for call in calls:
+        command, *rest = call.split()
+        assert command in COMMANDS, call
+        parser = subcommands(make_parser(command)).choices[command]
+        actions = subcommands(parser)
+        if actions is not None and rest:
+            assert rest[0] in actions.choices, call
+            parser = actions.choices[rest[0]]
+        assert {word for word in rest if word.startswith("--")} <= {*flags(parser), "--help"}, call
+
+
+def test_opencv_keeps_quiet_from_the_first_import(tmp_path):
+    (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    program = f"import terrazzo, cv2; cv2.imread({str(tmp_path / 'bad.png')!r}); cv2.imread('none.png')"
+    plain = {key: value for key, value in environment().items() if key != "OPENCV_LOG_LEVEL"}
+    done = subprocess.run([sys.executable, "-c", program], env=plain, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
 
 
 def test_interrupting_a_command_prints_no_traceback(run, config, best, monkeypatch):

@@ -115,9 +115,7 @@ def show_families(items: list[RecipeInfo]) -> None:
         rows.append((family, str(len(own)), *(f"{score:.1f}" if score else "" for score in best), about))
     columns = ("family", "recipes", "Citysc.", "ADE20K", "good for")
     print_table(columns, rows, numbers=columns[1:-1])
-    print(
-        "best published mIoU; `terrazzo recipe show FAMILY` lists its recipes; a family is also a `recipe:` of its own"
-    )
+    print("best published mIoU; `terrazzo recipe show FAMILY` lists its recipes; a family is a `recipe:` too")
 
 
 def show_family(name: str, items: list[RecipeInfo]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from terrazzo.cli.common import print_table
 
 MOST_KEYS = 3  # of a section that are printed with their values
-WIDEST = 14  # characters of a name in the table, which fits into 80 columns
+COLUMNS = 80  # that the table fits into
 
 SORTS: dict[str, Callable[[Any], Any]] = {  # name -> the key that runs are sorted by
     "best": lambda run: (run.best is None, -(run.best or 0) if not run.lower_is_better else run.best or 0),
@@ -73,8 +73,8 @@ def show_list(runs: Sequence[Any]) -> None:
 
     rows = [
         (
-            shortened(run.name, WIDEST),
-            shortened(run.recipe or "-", WIDEST),
+            run.name,
+            (run.recipe or "-").partition("_")[0][:9],
             run.state,
             f"{run.step}/{run.total}" if run.total else str(run.step),
             "-" if run.best is None else f"{run.metric} {run.best:.2f}",
@@ -84,8 +84,11 @@ def show_list(runs: Sequence[Any]) -> None:
         )
         for run in runs
     ]
-    columns = ("run", "recipe", "state", "step", "best", "M par.", "s/step", "time")
+    columns = ("run", "recipe", "state", "step", "best", "M", "s/it", "time")
+    rest = sum(max(len(row[index]) for row in (columns, *rows)) + 2 for index in range(1, len(columns)))
+    rows = [(shortened(name, max(10, COLUMNS - rest)), *facts) for name, *facts in rows]
     print_table(columns, rows, numbers=columns[3:])
+    print("M: million parameters, s/it: seconds of an iteration")
 
 
 def shortened(text: str, width: int) -> str:
@@ -118,4 +121,4 @@ def print_differences(names: Sequence[str], differences: dict[str, list[Any]], w
             for text in dict.fromkeys(texts):
                 own = [name for name, value in zip(names, texts, strict=True) if value == text]
                 line = f"    {text}: {', '.join(own)}"
-                print(line if whole or len(line) <= 80 else line[:79] + "\u2026")
+                print(line if whole or len(line) <= COLUMNS else line[: COLUMNS - 1] + "\u2026")

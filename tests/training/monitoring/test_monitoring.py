@@ -424,8 +424,17 @@ def test_runs_as_json_and_in_another_order(two_runs, capsys, order, first):
 def test_the_table_has_recipe_size_and_speed_in_80_columns(two_runs, capsys):
     assert called("runs", two_runs, "--differences", "none") == 0
     said = capsys.readouterr().out
-    assert re.search(r"good +unet +finished +4/4 +mIoU \d+\.\d+ +0\.0 +\d+\.\d\d +0:\d\d", said)
+    assert re.search(r"good +unet +finished +4/4 +mIoU \d+\.\d+ +0\.1 +\d+\.\d\d +0:\d\d", said)
     assert max(map(len, said.splitlines())) <= 80 and "differ" not in said
+
+
+def test_long_names_of_runs_are_cut_to_fit(tmp_path, capsys):
+    folder = tmp_path / ("a-run-with-a-very-long-name-" * 4 + "seed7")
+    folder.mkdir()
+    (folder / "metrics.jsonl").write_text(json.dumps({"step": 5, "mode": "val", "mIoU": 61.0}) + "\n")
+    assert called("runs", tmp_path) == 0
+    said = capsys.readouterr().out
+    assert max(map(len, said.splitlines())) <= 80 and "seed7 " in said
 
 
 def test_runs_that_differ_in_their_seeds_are_summed_up(tmp_path, capsys):
