@@ -31,8 +31,9 @@ def beginning(process: int) -> str | None:
 def stop_signals() -> list[signal.Signals]:
     """The signals that ask a process to stop: ^C, a termination, and a closed terminal unless `nohup` ignores that."""
     wanted = [signal.SIGINT, signal.SIGTERM]
-    hangup = getattr(signal, "SIGHUP", None)
-    return wanted + [hangup] * (hangup is not None and signal.getsignal(hangup) != signal.SIG_IGN)
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        wanted.append(signal.SIGHUP)
+    return wanted
 
 
 def end_with(parent: int, grace: float) -> None:

@@ -131,7 +131,7 @@ class Run:
 def run_session(state: TrainingState, profile: StepProfile, max_steps: int | None = None) -> Run:
     """Train until the run ends or is stopped; a run that fails or is interrupted is saved first."""
     log, trackers, config = state.log, state.experiment.watch.trackers, state.config.to_dict()
-    facts = {"recipe": recipe.name if (recipe := state.config.recipe) else None}
+    facts: dict[str, Any] = {"recipe": recipe.name if (recipe := state.config.recipe) else None}
     facts |= {"parameters": sum(parameter.numel() for parameter in state.model.parameters())}
     own_trackers = partial(open_trackers, trackers, log.work_dir, config, state.step, log.info)
     log.begin(state.step, state.total, own_trackers, **facts)

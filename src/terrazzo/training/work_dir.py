@@ -77,8 +77,8 @@ def choose_folder(base: Path, resume: bool = False, overwrite: bool = False) -> 
     pattern = re.compile(re.escape(base.name) + r"-([2-9]|[1-9]\d+)")
     found = {1: base} if base.exists() else {}
     for path in base.parent.iterdir() if base.parent.is_dir() else ():
-        if number := pattern.fullmatch(path.name):
-            found[int(number[1])] = path
+        if numbered := pattern.fullmatch(path.name):
+            found[int(numbered[1])] = path
     existing = [found[number] for number in sorted(found)]
     taken = [path for path in existing if holds_run(path) or live_process(path)]
     if overwrite and len(taken) > 1:
