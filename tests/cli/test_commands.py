@@ -25,6 +25,7 @@ from support.tiny import (
     fit,
     make_streets,
     records,
+    same_weights,
     save_image,
     short_form,
     street,
@@ -32,7 +33,8 @@ from support.tiny import (
     tiny_config,
     write_config,
 )
-from terrazzo.cli.main import COMMANDS, main
+from terrazzo.cli.main import COMMANDS, main, make_parser
+from terrazzo.cli.parser import flags, subcommands
 from terrazzo.config.experiment import make_experiment
 from terrazzo.inference.segmenter import Prediction
 from terrazzo.system.failures import note
@@ -276,7 +278,6 @@ def test_a_broken_video_is_named(run, best, tmp_path):
 @pytest.mark.parametrize(
     "arguments",
     [
-        [],
         ["trian"],
         ["train"],
         ["train", "x.yaml", "--amp", "int8"],
@@ -314,6 +315,94 @@ def test_failing_is_1_with_one_line(run, arguments, message, tmp_path, monkeypat
     assert not list(tmp_path.iterdir()), "nothing is left behind"
 
 
+@pytest.mark.parametrize(
+    ("call", "meant"),
+    [
+        ("trian street.yaml", "did you mean 'train'?"),
+        ("street.yaml", "did you mean 'terrazzo train street.yaml'?"),
+        ("infer a.png", "did you mean 'terrazzo predict'?"),
+        ("get_flops c.py", "did you mean 'terrazzo model info'?"),
+        ("data chekc c.yaml", "did you mean 'check'?"),
+        ("train c.yaml --work_dir w", "there is no --work_dir; did you mean '--work-dir'?"),
+        ("train c.yaml --epoch 3", "there is no --epoch"),
+        ("model info c.yaml --sise 3", "did you mean '--size'"),
+        ("test c.yaml x.pth --show_dir=d", "did you mean '--show-dir'?"),
+        ("config show c.yaml d.yaml", "'d.yaml' is one argument too many"),
+        ("recipe list --sort miou", "did you mean 'mIoU'?"),
+        ("predict a.png a.pth b.pth", "b.pth is not an image, and --model a.pth is given already"),
+        ("predict a.yaml", "give at least one image"),
+    ],
+)
+def test_a_misspelt_call_is_answered_with_the_nearest(run, call, meant):
+    code, _, err = run(*call.split())
+    assert code == 2 and meant in err.splitlines()[-1]
+
+
+def test_without_a_command_the_help_is_shown(run):
+    code, out, _ = run()
+    assert code == 0 and out == run("--help")[1]
+    assert all(f"  {command} " in out for command in COMMANDS) and "examples:" in out
+    assert max(map(len, out.splitlines())) <= 100
+
+
+@pytest.mark.parametrize("flag", ["--resume={}", "--resume {}", "--resume-from {}"])
+def test_resuming_from_anything_but_a_state_says_how_to_start_from_it(run, config, best, tmp_path, flag):
+    work_dir, missing = tmp_path / "run", tmp_path / "none.pth"
+    for path, message in (
+        (missing, "there is no state"),
+        (best, f"start a new run from its weights with --load-from {best}"),
+    ):
+        code, _, err = run("train", config, "--work-dir", work_dir, *flag.format(path).split())
+        assert code == 1 and message in err and not work_dir.exists()
+
+
+def test_a_state_is_continued_in_its_run_or_in_another_folder(run, streets, tmp_path, monkeypatch):
+    config = write_config(tmp_path / "c.yaml", tiny_config(streets, steps=3))
+    whole = fit(config, tmp_path / "whole")
+    fit(config, tmp_path / "a", max_steps=1)
+    state = tmp_path / "a" / "checkpoints" / "step_1.pt"
+    code, out, err = run("train", config, "--resume-from", state, "--work-dir", tmp_path / "b", "--device", "cpu")
+    assert code == 0 and "resumed at step 1 of 3" in out, err
+    assert [line["step"] for line in records(tmp_path / "a", "train")] == [1]
+    code, out, _ = run("train", config, "--resume-from", tmp_path / "a", "--device", "cpu")
+    assert code == 0 and f"log: {tmp_path / 'a'}" in out
+    for folder in "ab":
+        assert same_weights(tmp_path / folder / "last.safetensors", whole.last)
+
+
+def test_a_run_is_a_model_wherever_one_is_expected(run, best, streets, tmp_path):
+    folder, image = best.parent, streets / "images" / "val" / "00.png"
+    code, out, err = run("test", folder, "--device", "cpu")
+    assert code == 0 and "mIoU" in out, err
+    assert run("test", folder / "config.yaml", folder, "--device", "cpu")[1] == out
+    assert run("predict", image, "--model", folder, "--out", tmp_path)[0] == 0
+    assert str(best) in run("checkpoint", "inspect", folder)[1]
+    assert run("config", "show", folder)[1] == run("config", "show", folder / "config.yaml")[1]
+    code, _, err = run("predict", image, "--model", tmp_path)
+    assert code == 1 and "has no weights of a run" in err
+
+
+def test_images_come_before_config_and_checkpoint_as_in_mmsegmentations_scripts(run, config, best, streets, tmp_path):
+    image = streets / "images" / "val" / "00.png"
+    for order, name in (((image, config, best), "a"), ((image, best), "b")):
+        assert run("predict", *order, "--out", tmp_path / name)[0] == 0
+    expected = run("predict", image, "--model", best, "--out", tmp_path / "c")
+    assert expected[0] == 0
+    assert len({(tmp_path / name / "00.png").read_bytes() for name in "abc"}) == 1
+
+
+def test_several_processes_write_the_files_of_one(config, best, streets, tmp_path):
+    written = []
+    for number, extra in (("1", ["--gpus", 1]), ("2", ["--gpus", 2])):
+        show, out = tmp_path / f"show{number}", tmp_path / f"out{number}"
+        result = terrazzo("test", config, best, "--device", "cpu", *extra, "--show-dir", show, "--out", out)
+        assert result.returncode == 0, result.stderr
+        names = [path.name for folder in (show, out) for path in sorted(folder.iterdir())]
+        contents = [path.read_bytes() for folder in (show, out) for path in sorted(folder.glob("*.png"))]
+        written.append((names, contents, json.loads((out / "metrics.json").read_text())["mIoU"]))
+    assert written[0] == written[1] and len(written[0][0]) == 7
+
+
 def test_predict_names_the_missing_image(run, best, tmp_path):
     code, _, err = run("predict", tmp_path / "none.png", "--model", best, "--out", tmp_path / "out")
     assert code == 1 and err.strip() == f"error: there is no file or folder {tmp_path}/none.png"
@@ -340,6 +429,30 @@ def test_every_extra_is_for_a_feature_that_exists():
     assert extras and extras == set(re.findall(r"terrazzo\[(\w+)\]", source)), (
         "the code names an extra where it needs it"
     )
+
+
+def test_every_command_that_a_message_names_exists():
+    """`terrazzo data check` in a message or a comment is a command, and its flags are flags of it."""
+    source = "".join(path.read_text(encoding="utf-8") for path in Path(tz.__file__).parent.rglob("*.py"))
+    calls = {" ".join(call.split()) for call in re.findall(r"`terrazzo ([a-z][^`{}]*)`", source)}
+    assert len(calls) > 10
+    for call in calls:
+        command, *rest = call.split()
+        assert command in COMMANDS, call
+        parser = subcommands(make_parser(command)).choices[command]
+        actions = subcommands(parser)
+        if actions is not None and rest:
+            assert rest[0] in actions.choices, call
+            parser = actions.choices[rest[0]]
+        assert {word for word in rest if word.startswith("--")} <= {*flags(parser), "--help"}, call
+
+
+def test_opencv_keeps_quiet_from_the_first_import(tmp_path):
+    (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    program = f"import terrazzo, cv2; cv2.imread({str(tmp_path / 'bad.png')!r}); cv2.imread('none.png')"
+    plain = {key: value for key, value in environment().items() if key != "OPENCV_LOG_LEVEL"}
+    done = subprocess.run([sys.executable, "-c", program], env=plain, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
 
 
 def test_interrupting_a_command_prints_no_traceback(run, config, best, monkeypatch):

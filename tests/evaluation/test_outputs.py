@@ -177,7 +177,7 @@ def test_format_only_in_the_config(run, streets, best, tmp_path):
     ],
 )
 def test_what_servers_want(tmp_path, dataset, image, name, expected):
-    writer = SubmissionWriter(dataset, tmp_path)
+    writer = SubmissionWriter(dataset, tmp_path, [Path(image)])
     palette = [[255, 0, 0], *[[0, 0, 0]] * 6, [9, 8, 7]]
     maps = [torch.tensor([[0, 7]], dtype=torch.uint8)]
     writer.write(Batch(torch.zeros(1), {}, [Sample(image_path=Path(image))], [(1, 2)]), maps, (), palette)
@@ -189,11 +189,8 @@ def test_what_servers_want(tmp_path, dataset, image, name, expected):
 
 
 def test_two_images_of_one_name(tmp_path):
-    writer = SubmissionWriter("ADE20KDataset", tmp_path)
-    samples = [Sample(image_path=Path(folder) / "x.jpg") for folder in "ab"]
-    maps = [torch.zeros(2, 2, dtype=torch.uint8)] * 2
-    with pytest.raises(UserError, match=r"would both be written as x\.png"):
-        writer.write(Batch(torch.zeros(1), {}, samples, [(2, 2)] * 2), maps, (), ())
+    with pytest.raises(UserError, match=r"b/x\.jpg and a/x\.jpg would both be written as x\.png"):
+        SubmissionWriter("ADE20KDataset", tmp_path, [Path(folder) / "x.jpg" for folder in "ab"])
 
 
 # Ensembles

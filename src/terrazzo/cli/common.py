@@ -19,6 +19,7 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--cfg-options",
         nargs="+",
+        action="extend",
         default=[],
         type=override,
         metavar="KEY=VALUE",

@@ -17,15 +17,30 @@ LOWER = "cut it into tiles, skip such images with --max-pixels, or take a smalle
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 
 
+EXAMPLES = """\
+  terrazzo predict photo.jpg                            with the bundled model, for street scenes
+  terrazzo predict 'drive/**/*.jpg' --model runs/street  with the best weights of a run
+  terrazzo predict clip.mp4 --model best.safetensors --out painted
+  terrazzo predict photo.jpg --model x.pth --config pspnet_r50-d8_4xb2-40k_cityscapes-512x1024"""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("sources", nargs="+", metavar="IMAGE|FOLDER|VIDEO", help="images, patterns, folder trees")
+
+    add = parser.add_argument_group("the model").add_argument
     add(
         "--model",
         metavar="M",
-        help="a self-contained .safetensors file, or a checkpoint with --config (default: ours for street scenes)",
+        help="a self-contained .safetensors file, the folder of a run, or a checkpoint with --config (default: street, "
+        "the bundled model)",
     )
     add("--config", metavar="C", help="the config or recipe of a checkpoint that contains none")
+    add("--trust-config", action="store_true", help="import the modules in the model's custom_imports")
+    add_weights_option(parser)
+    add("--device", help="cpu, cuda, cuda:1, mps (default: the best available)")
+
+    add = parser.add_argument_group("the results").add_argument
     add("--out", default="predictions", metavar="D", help="the folder for the results (default: predictions)")
     add("--opacity", type=opacity, default=0.5, help="of the class colours: 0 to 1 (default 0.5)")
     about = "colours: road=#804080,sky=skyblue; a file of them; or `names`, what the classes' names suggest"
@@ -34,9 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--confidence", action="store_true", help="also write the highest probability of each pixel, white for 100%%")
     about = "skip images of more pixels, or raise the limits of the decoders (default: theirs)"
     add("--max-pixels", type=count, metavar="N", help=about)
-    add("--trust-config", action="store_true", help="import the modules in the model's custom_imports")
-    add_weights_option(parser)
-    add("--device", help="cpu, cuda, cuda:1, mps (default: the best available)")
+    parser.set_defaults(usage_error=parser.error)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -54,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
 
     Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, args.max_pixels or 0)
     console = Console(soft_wrap=True)
+    take_model(args)
     if args.model is None and args.config is None:
         console.print(NOTE)
     checkpoint = args.model if args.config else None
@@ -91,6 +105,31 @@ def run(args: argparse.Namespace) -> int:
     if unexpected is not None:
         raise unexpected
     return 1 if failed else 0
+
+
+def take_model(args: argparse.Namespace) -> None:
+    """Take config and checkpoint from among the images, as MMSegmentation's scripts have them: IMAGE CONFIG CHECKPOINT.
+
+    A second one of either is bad usage.
+    """
+    from terrazzo.config.load import SUFFIXES
+    from terrazzo.inference.load import SUFFIXES as CHECKPOINTS
+    from terrazzo.recipes import names
+
+    kept = []
+    for source in args.sources:
+        suffix = Path(source).suffix.lower()
+        is_recipe = not suffix and not Path(source).exists() and source in names()
+        option = "config" if suffix in SUFFIXES or is_recipe else "model" if suffix in CHECKPOINTS else None
+        if option is None:
+            kept.append(source)
+        elif getattr(args, option):
+            args.usage_error(f"{source} is not an image, and --{option} {getattr(args, option)} is given already")
+        else:
+            setattr(args, option, source)
+    if not kept:
+        args.usage_error("give at least one image, folder or video")
+    args.sources = kept
 
 
 def expand(sources: Sequence[str], out: Path, suffixes: Sequence[str]) -> list[tuple[Path, Path]]:

@@ -9,30 +9,38 @@ from typing import Any
 from terrazzo.cli import common
 from terrazzo.cli.common import count, opacity, overrides, picked
 
+EXAMPLES = """\
+  terrazzo test runs/street                        its config, its best weights
+  terrazzo test street.yaml runs/street/last.safetensors --show-dir pictures
+  terrazzo test street.yaml runs/street --eval mIoU boundary --gallery worst
+  terrazzo test street.yaml a.pth --ensemble b.pth --tta"""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("config", help="a config file (.py, .yaml, .json) or a recipe name")
-    add("checkpoint", nargs="?", help="weights: .safetensors or .pth")
+    add("config", help="a config file (.py, .yaml, .json), a recipe name or the folder of a run")
+    add("checkpoint", nargs="?", help="weights: .safetensors, .pth or the folder of a run (default: those of CONFIG)")
     add("--ensemble", nargs="+", default=[], metavar="C", help="checkpoints to average, with CHECKPOINT")
+
+    add = parser.add_argument_group("scores").add_argument
     metrics = "mIoU, mDice, mFscore, boundary, trimap, per-image, calibration, cityscapes, depth"
     add("--eval", nargs="+", metavar="METRIC", help=f"{metrics} (default: those of the config)")
     about = "95%% intervals of the scores from N resampled test sets (1000)"
     add("--bootstrap", nargs="?", type=count, const=1000, default=0, metavar="N", help=about)
     add("--threshold-search", action="store_true", help="find the best threshold of a model with one foreground score")
-    add("--confusion", metavar="F.csv", help="write the confusion matrix, and its picture beside it")
-    add("--gallery", metavar="D", help="write a page of the images with the worst scores")
-    add(
-        "--show-dir",
-        metavar="D",
-        help="write each image with its predicted classes painted over it, beside its labels",
-    )
+    add("--tta", action="store_true", help="average over the views of the config's tta_pipeline")
+
+    add = parser.add_argument_group("files").add_argument
+    add("--show-dir", metavar="D", help="write each image with its predicted classes painted over it")
     add("--opacity", type=opacity, default=0.5, help="of the paint in --show-dir: 0 to 1 (default 0.5)")
-    add("--data-root", metavar="D", help="location of the data, instead of the config's")
     add("--out", metavar="D", help="write predicted class maps and metrics.json to this folder")
     add("--format-only", action="store_true", help="write a submission for the data set's server to --out, unscored")
+    add("--confusion", metavar="F.csv", help="write the confusion matrix, and its picture beside it")
+    add("--gallery", metavar="D", help="write a page of the images with the worst scores")
+
+    add = parser.add_argument_group("data and devices").add_argument
+    add("--data-root", metavar="D", help="location of the data, instead of the config's")
     add("--gpus", type=count, default=1, metavar="N", help="score in N processes, each a share of the images")
-    add("--tta", action="store_true", help="average over the views of the config's tta_pipeline")
     common.add_weights_option(parser)
     common.add_config_options(parser)
     parser.set_defaults(usage_error=parser.error)
@@ -48,13 +56,15 @@ def run(args: argparse.Namespace) -> int:
     from terrazzo.training.monitoring.log import as_text, class_table, progress_bar, summary
 
     # Options that do not go together
+    if args.checkpoint is None and not args.ensemble and Path(args.config).is_dir():
+        args.checkpoint = args.config
     checkpoints = [*([args.checkpoint] if args.checkpoint else []), *args.ensemble]
     if not checkpoints:
         args.usage_error("give a CHECKPOINT, or several with --ensemble")
     if args.format_only and not args.out:
         args.usage_error("--format-only writes files: name a folder with --out D")
     found = launched()
-    single = [name for name in ("show_dir", "out", "gallery", "bootstrap") if getattr(args, name)]
+    single = [name for name in ("gallery", "bootstrap") if getattr(args, name)]
     if single and (args.gpus > 1 or found is not None):
         args.usage_error(f"--{single[0].replace('_', '-')} needs every image in one process: omit --gpus")
     if args.gpus > 1 and found is None:
@@ -68,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     writer = PredictionWriter(show, None if args.format_only else outputs.out, args.opacity)
 
     def on_start(dataset: Any, *settings: Any) -> None:
-        writer.read_image = dataset.read_image
+        writer.start(dataset)
         outputs.start(dataset, *settings)
 
     def on_prediction(*prediction: Any) -> None:
@@ -112,7 +122,14 @@ class PredictionWriter:
     def __init__(self, show: Path | None, out: Path | None, opacity: float) -> None:
         self.show, self.out, self.opacity = show, out, opacity
         self.read_image: Any = None  # the test set's, once it is open
-        self.names = common.OutputNames(*(folder for folder in (show, out) if folder is not None))
+        self.stems: dict[Path, str] = {}
+
+    def start(self, dataset: Any) -> None:
+        """Give each image of the test set the name of its files, the same one in every process."""
+        self.read_image = dataset.read_image
+        names = common.OutputNames(*(folder for folder in (self.show, self.out) if folder is not None))
+        images = dict.fromkeys(leaf.pairs[index][0] for leaf, index in dataset.origins())
+        self.stems = {image: names.stem(image) for image in images}
 
     def write(self, batch: Any, maps: list[Any], classes: Any, palette: Any) -> None:
         """Write the predictions of one batch, named after the image files."""
@@ -124,7 +141,7 @@ class PredictionWriter:
 
         for sample, prediction, target in zip(batch.samples, maps, targets_of(batch, maps), strict=True):
             labels = prediction.cpu().numpy()
-            stem = self.names.stem(sample.image_path)
+            stem = self.stems[sample.image_path]
             if prediction.is_floating_point():
                 self.write_depth(stem, labels, target)
                 continue

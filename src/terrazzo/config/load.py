@@ -36,6 +36,8 @@ def load_config(
     """
     overrides = dict(overrides or {})
     # read
+    if isinstance(source, (str, Path)) and (Path(source) / "config.yaml").is_file():
+        source = Path(source) / "config.yaml"  # of a run's folder
     if isinstance(source, Config):
         config = Config(source, source.path, name=source.name, recipe=source.recipe) if overrides else source
     elif isinstance(source, Mapping):

@@ -85,7 +85,7 @@ def run_demo(
     heading(console, 2, f"train a small network on them, {iterations} steps")
     crop = scenes.height * 4 // 5, scenes.width * 5 // 7
     config = demo_config(data.resolve(), iterations, seed, crop)
-    outcome = train(config, work_dir=folder, device=device)
+    outcome = train(config, work_dir=folder, device=device, overwrite=True)  # of an earlier demo
     if not outcome.finished:
         raise KeyboardInterrupt
     weights = outcome.best or outcome.last

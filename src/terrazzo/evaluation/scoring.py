@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from terrazzo.data.loaders import checked
+from terrazzo.data.loaders import loading
 from terrazzo.errors import UserError, some
 from terrazzo.inference.argmax import LogitsGeometry, own_logits
 from terrazzo.inference.predict import Scores, View, predict_batch
@@ -54,8 +54,8 @@ def run_evaluation(
     image. Raises UserError for a batch without the target that the evaluator needs.
     """
     losses: list[float] = []
-    with in_eval_mode(models):
-        for index, batch in enumerate(checked(loader), 1):
+    with in_eval_mode(models), loading(loader) as batches:
+        for index, batch in enumerate(batches, 1):
             # Predictions
             with explained(f"to predict {some(sample.image_path for sample in batch.samples)}", LOWER):
                 batch = batch.to(device)

@@ -14,6 +14,7 @@ from terrazzo.config.load import load_config
 from terrazzo.data.build import class_names
 from terrazzo.data.pairs import suffixes
 from terrazzo.errors import UserError
+from terrazzo.hub.cache import BUNDLED
 from terrazzo.inference.saved_config import saved_config
 from terrazzo.inference.segmenter import Segmenter
 from terrazzo.inference.torch_runtime import TorchRuntime
@@ -23,7 +24,8 @@ from terrazzo.registry import DATASETS
 from terrazzo.system.devices import choose_device
 from terrazzo.system.palette import suggested_palette
 
-STREET = Path(__file__).resolve().parents[1] / "weights" / "street.safetensors"
+SUFFIXES = (".safetensors", ".pth", ".pt")
+STREET = BUNDLED["street"]
 CARD = STREET.with_suffix(".md")
 NOTE = f"model: street scenes, the 11 classes of CamVid; for non-commercial use: {CARD}"
 
@@ -38,7 +40,8 @@ def load(
 ) -> Segmenter:
     """A Segmenter from one self-contained file, ours or MMSegmentation's with its config, or a config and weights.
 
-    Without either it is the embedded model, for street scenes; `terrazzo/weights` contains its licence.
+    `source` may also be the folder of a run, or the name of a bundled model. Without either it is the embedded model,
+    for street scenes; `terrazzo/weights` contains its licence.
 
     `trust` imports the modules of `custom_imports`; `weights` is "model" or "ema" (the average) where a checkpoint has
     both. Raises UserError where the file does not specify its model.
@@ -50,7 +53,8 @@ def load(
         source = STREET
 
     # The file, and the config in it or beside it
-    if isinstance(source, (str, Path)) and Path(source).suffix in (".safetensors", ".pth", ".pt"):
+    is_name = isinstance(source, (str, Path)) and checkpoint is None
+    if is_name and (str(source) in BUNDLED or Path(source).is_dir() or Path(source).suffix in SUFFIXES):
         saved = read_checkpoint(source, weights)
         config = saved_config(saved)
         if config is None:

@@ -11,6 +11,7 @@ from typing import Any
 from terrazzo.config.experiment import RunSettings, Target
 from terrazzo.errors import UserError, nearest
 from terrazzo.metrics.base import flat_scores
+from terrazzo.system.processes import stop_signals
 
 
 class Best:
@@ -65,7 +66,7 @@ class Interrupted(Exception):
 
 
 class SessionEnd:
-    """A context in which SIGINT and SIGTERM set `requested`; a second one ends the process as usual.
+    """A context in which SIGINT, SIGTERM and SIGHUP set `requested`; a second one ends the process as usual.
 
     A session also ends after `seconds` or `steps`.
     """
@@ -83,7 +84,7 @@ class SessionEnd:
 
     def __enter__(self) -> SessionEnd:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in stop_signals():
                 self._previous[number] = signal.signal(number, self._request)
         return self
 

@@ -30,6 +30,7 @@ VALUES: dict[str, Any] = {
     "optimizer": {"lr": 0.3},
     "lr": 0.2,
     "pretrained": "weights.pth",
+    "load_from": "whole.pth",
     "batch": 3,
     "iterations": 400,
     "epochs": 7,

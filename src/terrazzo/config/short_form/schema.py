@@ -103,7 +103,12 @@ class ShortForm(Keys):
     lr: t.Rate | None = key(
         "Learning rate (default: the recipe's); it rises over the first twentieth of the run and falls to 0 afterwards."
     )
-    pretrained: t.Weights | None = key("Weights that the backbone starts from: a file, a name in the cache, or none.")
+    pretrained: t.Weights | None = key(
+        "Weights that the backbone starts from: a file, a name of `terrazzo weights get` such as mit_b0, or none."
+    )
+    load_from: t.Weights | None = key(
+        "Weights that the whole model starts from: a file, a run's folder, a recipe, or `street`, the bundled model."
+    )
     freeze: t.Names | None = key(
         "Parts of the model that keep their weights and statistics, such as backbone or backbone.layer1."
     )
