@@ -45,7 +45,7 @@ GROUPS = {
 }
 COMMANDS = {name: about for group in GROUPS.values() for name, about in group.items()}
 EXAMPLES = """\
-  terrazzo predict photo.jpg                         segment with the model that comes along
+  terrazzo predict photo.jpg                         segment with the bundled model
   terrazzo data init my_images                       write my_images.yaml, a config for a folder
   terrazzo train my_images.yaml                      train; results go to runs/my_images
   terrazzo test runs/my_images                       score its best weights
