@@ -228,7 +228,7 @@ def optimizer_settings(config: Mapping[str, Any]) -> OptimizerSettings:
         )
     for key in ("paramwise_cfg", "clip_grad"):
         check_keys(section.get(key) or {}, section.get(key) or (), f"{where}.{key}")
-    schedule = config.get("param_scheduler") or []
+    schedule: Any = config.get("param_scheduler") or []
     return OptimizerSettings(
         optimizer=optimizer.copy(),  # type: ignore[attr-defined]
         paramwise=section.get("paramwise_cfg"),

@@ -103,7 +103,8 @@ def warn_about_leftovers(config: Config) -> None:
 
     Raises UserError for an `optimizer` that the file itself, or an assignment, sets to others than optim_wrapper's.
     """
-    wrapper, optimizer = config.get("optim_wrapper"), config.get("optimizer")
+    wrapper: Any = config.get("optim_wrapper")
+    optimizer: Any = config.get("optimizer")
     used = (wrapper.get("optimizer") if isinstance(wrapper, dict) else None) or {}
     for key in optimizer if isinstance(optimizer, Section) else ():
         origin = optimizer.origin_of(key) or ""
