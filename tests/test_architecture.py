@@ -20,7 +20,7 @@ from support.tiny import environment
 ROOT = Path(terrazzo.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 FLOORS = (
-    "system", "hub", "recipes", "config", "models", "transforms", "data", "metrics", "inference", "viz", "evaluation",
+    "system", "hub", "recipes", "config", "models", "transforms", "data", "metrics", "viz", "inference", "evaluation",
     "training", "checkpoints", "demo", "cli",
 )  # fmt: skip
 # the single modules beside these folders are the first floor; `__init__` forwards to all, `__main__` starts the cli

@@ -31,11 +31,12 @@ def parsed(name: str, call: str) -> dict:
     [
         ("train", "--work-dir w --resume --amp", {"work_dir": "w", "resume": True, "amp": "auto"}),
         ("train", "--auto-resume", {"resume": True}),
-        ("train", "--resume-from w/checkpoints/step_10.pt", {"work_dir": "w", "resume": True}),
-        ("train", "--resume-from w/latest.pth", {"work_dir": "w", "resume": True}),
-        ("train", "--load-from x.pth", {"cfg_options": [("load_from", "x.pth")]}),
-        ("train", "--seed 3", {"cfg_options": [("randomness.seed", 3)]}),
-        ("train", "--deterministic", {"cfg_options": [("randomness.deterministic", True)]}),
+        ("train", "--work-dir=w --seed=1", {"work_dir": "w", "seed": 1}),
+        ("train", "--resume-from w/latest.pth --work-dir v", {"work_dir": "v", "resume_from": "w/latest.pth"}),
+        ("train", "--resume=w/latest.pth", {"resume_from": "w/latest.pth", "resume": False}),
+        ("train", "--resume w/latest.pth", {"resume_from": "w/latest.pth", "config": "c.py"}),
+        ("train", "--load-from x.pth", {"load_from": "x.pth"}),
+        ("train", "--seed 3 --deterministic", {"seed": 3, "deterministic": True}),
         ("train", "--no-validate", {"cfg_options": [("train_cfg.val_interval", 10**9)]}),
         ("train", "--options a.b=1 --cfg-options c=2", {"cfg_options": [("c", 2), ("a.b", 1)]}),
         ("train", "--gpu-id 0", {"device": None}),
@@ -89,3 +90,21 @@ def test_a_list_of_devices_is_bad_usage_and_says_how_to_choose_them(capsys):
     with pytest.raises(SystemExit) as stopped:
         parsed("train", "--gpu-ids 0 1")
     assert stopped.value.code == 2 and "--gpu-ids" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "call", "flag"),
+    [
+        ("train", "--work_dir w", "--work-dir"),
+        ("train", "--work_dir=w", "--work-dir"),
+        ("train", "--cfg_options a=1", "--cfg-options"),
+        ("train", "--auto_scale_lr", "--auto-scale-lr"),
+        ("test", "--show_dir d", "--show-dir"),
+        ("test", "--confussion c.csv", "--confusion"),
+    ],
+)
+def test_a_misspelt_flag_is_answered_with_the_right_one(name, call, flag, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        parsed(name, call)
+    assert stopped.value.code == 2
+    assert f"did you mean '{flag}'" in capsys.readouterr().err.splitlines()[-1]

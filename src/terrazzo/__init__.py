@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import os
 from typing import Any
 
 __version__ = "0.1.0"
+os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")  # our own messages name the file that OpenCV cannot decode
 
 # public name -> the module that defines it; imported at first use, so that `import terrazzo` stays fast
 _PUBLIC = {

@@ -3,17 +3,36 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+from itertools import islice
 from typing import Any
+
+LONGEST_LINE = 2000  # characters of a line of a message
+LONGEST_NAME, MOST_NAMES = 120, 3000  # that are compared with others
+# what a terminal would obey (control characters, right-to-left marks), and halves of surrogate pairs
+UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class UserError(ValueError):
     """A mistake in a user's input: the command line prints its message without a traceback."""
 
+    def __init__(self, message: object = "") -> None:
+        super().__init__(readable(str(message)))
+
+
+def readable(text: str) -> str:
+    """Escape what a terminal would obey, and cut long lines in the middle."""
+    half = LONGEST_LINE // 2
+    lines = (line if len(line) <= LONGEST_LINE else f"{line[:half]} ... {line[-half:]}" for line in text.split("\n"))
+    return UNPRINTABLE.sub(lambda match: ascii(match[0])[1:-1], "\n".join(lines))
+
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
     """`; did you mean 'a', 'b' or 'c'?` with the known names closest to `name`, best first, or an empty string."""
-    lowered = {candidate.lower(): candidate for candidate in known}
+    if len(name) > LONGEST_NAME:
+        return ""
+    lowered = {candidate.lower(): candidate for candidate in islice(known, MOST_NAMES) if len(candidate) < LONGEST_NAME}
     close = [lowered[match] for match in difflib.get_close_matches(name.lower(), lowered, n=count, cutoff=0.5)]
     if not close:
         return ""

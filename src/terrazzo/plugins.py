@@ -22,6 +22,11 @@ REPLACED = (
     "mmcv.ops", "mmcv.transforms",
 )  # fmt: skip
 LAYERS = "terrazzo.models.layers"
+DECLARE = (
+    "a data set is declared, not written as a class: declare(name='MyDataset', **METAINFO, img_suffix=..., "
+    "seg_map_suffix=...) in place of the class; or in the config, type='BaseSegDataset' with "
+    "metainfo=dict(classes=..., palette=...)"
+)
 FindType = Callable[[str], Any]  # from a name to a registered type, or None
 
 # name there -> (module, name, note on differences) here; heads, backbones and losses are in the registry
@@ -32,6 +37,7 @@ COUNTERPARTS: dict[str, tuple[str, str, str]] = {
     "METRICS": ("terrazzo.registry", "METRICS", ""),
     "PIPELINES": ("terrazzo.registry", "TRANSFORMS", "a transform is called with (sample, rng): see terrazzo.sample"),
     "TRANSFORMS": ("terrazzo.registry", "TRANSFORMS", "a transform is called with (sample, rng): see terrazzo.sample"),
+    **dict.fromkeys(("BaseSegDataset", "CustomDataset", "BaseCDDataset"), ("terrazzo.data.spec", "declare", DECLARE)),
     "BaseTransform": ("builtins", "object", "a transform is any callable of (sample, rng): see terrazzo.sample"),
     "BaseDecodeHead": ("terrazzo.models.heads.base", "DecodeHead", "its arguments are given by keyword"),
     "BaseSegmentor": ("torch.nn", "Module", "forward(images) gives logits, loss(images, labels) a dict of losses"),
@@ -65,6 +71,8 @@ COUNTERPARTS: dict[str, tuple[str, str, str]] = {
     ),
     "CrissCrossAttention": ("terrazzo.models.heads.cc", "CrissCrossAttention", ""),
     "point_sample": (f"{LAYERS}.points", "sample_points", "points are in 0..1"),
+    "weight_reduce_loss": ("terrazzo.models.losses.base", "reduce", "reduce(values, weight, reduction, divisor)"),
+    "get_class_weight": ("terrazzo.models.losses.base", "class_weights", "class_weights(values, like) gives a tensor"),
     "accuracy": ("terrazzo.models.losses.base", "accuracy", ""),
     "kaiming_init": ("torch.nn.init", "kaiming_normal_", "it takes a weight, not a module"),
     **{f"{name}_init": ("torch.nn.init", f"{name}_", "it takes a weight, not a module")
@@ -93,7 +101,7 @@ def import_user_module(name: str, where: str, model_type: FindType) -> ModuleTyp
     try:
         spec = importlib.util.find_spec(name)
         if spec is not None and spec.origin is not None and spec.origin.endswith(".py"):
-            check_ported(Path(spec.origin), model_type)
+            check_ported(Path(spec.origin), model_type, alone="." not in name)
         return importlib.import_module(name)
     except UserError:
         raise
@@ -108,13 +116,19 @@ def import_user_module(name: str, where: str, model_type: FindType) -> ModuleTyp
         if isinstance(problem, ImportError) and (problem.name or "").partition(".")[0] in TOOLBOXES:
             check_ported(Path(file), model_type, TOOLBOXES)
         line = f":{raised[-1].lineno}" if raised else ""
+        if "relative import" in str(problem):
+            line += ": a module that custom_imports names alone is in no package, so it imports by whole names"
         raise UserError(f"{file}{line}: importing '{name}' fails: {type(problem).__name__}: {problem}") from problem
 
 
-def check_ported(path: Path, model_type: FindType, modules: tuple[str, ...] = REPLACED) -> None:
-    """Raise UserError with the lines to change if a file imports any of `modules`."""
+def check_ported(path: Path, model_type: FindType, modules: tuple[str, ...] = REPLACED, *, alone: bool = False) -> None:
+    """Raise UserError with the lines to change if a file imports any of `modules`.
+
+    A file that is `alone`, in no package, was copied out of one if it imports relatively what has a counterpart.
+    """
     text = path.read_text(encoding="utf-8")
-    imports = [node for node in statements(ast.parse(text, str(path))) if names_any(node, modules)]
+    found = list(statements(ast.parse(text, str(path))))
+    imports = [node for node in found if names_any(node, modules) or (alone and is_relative(node))]
     if not imports:
         return
     lines, notes = text.splitlines(), []
@@ -146,6 +160,12 @@ def statements(tree: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
             yield node
         elif not isinstance(node, ast.Try):
             yield from statements(node)
+
+
+def is_relative(node: ast.Import | ast.ImportFrom) -> bool:
+    """Report whether an import is relative and names something that has a counterpart here."""
+    relative = isinstance(node, ast.ImportFrom) and node.level > 0
+    return relative and any(alias.name in COUNTERPARTS for alias in node.names)
 
 
 def names_any(node: ast.Import | ast.ImportFrom, modules: tuple[str, ...]) -> bool:

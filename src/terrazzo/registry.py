@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-import inspect
 import pkgutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+from terrazzo.arguments import construct, located, shown
 from terrazzo.errors import UserError, nearest
 from terrazzo.plugins import import_user_module
 
@@ -120,7 +120,8 @@ class Registry:
     def build(self, spec: Any, where: str = "", **extra: Any) -> Any:
         """Build a spec leaves first: nested dicts with a `type` become objects, `*_cfg` values stay for their owner.
 
-        Raises UserError for an unknown type or argument, with its path in the config.
+        Raises UserError for an unknown type or argument and for values that it cannot be built with, with the path in
+        the config, and the file and line if the spec knows them.
         """
         if isinstance(spec, (list, tuple)):
             return type(spec)(self.build(item, f"{where}.{index}") for index, item in enumerate(spec))
@@ -129,6 +130,8 @@ class Registry:
         kind = spec.get("type")
         if SCOPE_KEY in spec and isinstance(kind, str) and "." not in kind:
             kind = f"{spec[SCOPE_KEY]}.{kind}"
+        if kind is not None and not isinstance(kind, str) and not callable(kind):
+            raise UserError(located(spec, "type", f"{where}.type must be a name, not {shown(kind)}".lstrip(".")))
         factory = self.get(kind, where) if isinstance(kind, str) else kind
         kept = getattr(factory, "keeps_specs", ())  # arguments that the class builds itself, later or repeatedly
         arguments = {}
@@ -139,8 +142,7 @@ class Registry:
             arguments[key] = value if as_spec else self.build(value, f"{where}.{key}".lstrip("."))
         if factory is None:
             return arguments
-        check_arguments(factory, arguments | extra, kind, where)
-        return factory(**arguments, **extra)
+        return construct(factory, arguments | extra, kind, where, spec)
 
 
 def same_definition(one: Any, other: Any) -> bool:
@@ -149,38 +151,6 @@ def same_definition(one: Any, other: Any) -> bool:
         other.__module__,
         other.__qualname__,
     )
-
-
-def accepted_arguments(factory: Callable[..., Any]) -> set[str] | None:
-    """The keywords that a class takes, including its parents' if it passes them on; None if it takes any."""
-    names: set[str] = set()
-    owners = (
-        [vars(owner)["__init__"] for owner in factory.__mro__ if "__init__" in vars(owner)]
-        if inspect.isclass(factory)
-        else [factory]
-    )
-    for function in owners:
-        parameters = inspect.signature(function).parameters.values()
-        names |= {p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-            return names - {"self"}
-    return None
-
-
-def check_arguments(factory: Callable[..., Any], arguments: dict[str, Any], name: Any, where: str) -> None:
-    """Raise UserError for a keyword that `factory` does not take and for a required one that is missing."""
-    accepted = accepted_arguments(factory)
-    location = f" at {where}" if where else ""
-    for key in arguments:
-        if accepted is not None and key not in accepted:
-            raise UserError(f"{name}{location} has no argument '{key}'{nearest(key, accepted)}")
-    missing = [
-        p.name
-        for p in inspect.signature(factory).parameters.values()
-        if p.default is p.empty and p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD) and p.name not in arguments
-    ]
-    if missing:
-        raise UserError(f"{name}{location} needs the argument{'s' * (len(missing) > 1)} {', '.join(missing)}")
 
 
 MODELS = Registry(
@@ -197,7 +167,8 @@ DATASETS = Registry(
     "dataset type",
     "terrazzo.data.declarations",
     group="terrazzo.datasets",
-    hint=" (a data set of your own is registered by `terrazzo.data.spec.declare`)",
+    hint=" (a data set of your own needs no class: type='BaseSegDataset' with metainfo=dict(classes=..., palette=...); "
+    "or `terrazzo.data.spec.declare` it in a module that custom_imports names)",
 )
 METRICS = Registry("metric", "terrazzo.metrics", group="terrazzo.metrics")
 

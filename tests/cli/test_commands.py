@@ -25,6 +25,7 @@ from support.tiny import (
     fit,
     make_streets,
     records,
+    same_weights,
     save_image,
     short_form,
     street,
@@ -32,9 +33,13 @@ from support.tiny import (
     tiny_config,
     write_config,
 )
-from terrazzo.cli.main import COMMANDS, main
+from terrazzo.cli.main import COMMANDS, main, make_parser
+from terrazzo.cli.parser import flags, subcommands
 from terrazzo.config.experiment import make_experiment
-from terrazzo.system.palette import default_palette
+from terrazzo.inference.segmenter import Prediction
+from terrazzo.system.failures import note
+from terrazzo.system.painting import overlay
+from terrazzo.system.palette import suggested_palette
 
 
 @pytest.fixture(scope="module")
@@ -129,11 +134,13 @@ def test_test_prints_and_writes(run, config, best, streets, tmp_path):
     assert {path.name for path in show_dir.iterdir()} == {"00.png", "01.png", "02.png"}
 
 
-def test_test_with_half_opacity_shows_the_image(run, config, best, streets, tmp_path):
+def test_test_with_half_opacity_shows_the_image_with_its_labels_beside(run, config, best, streets, tmp_path):
     assert run("test", config, best, "--show-dir", tmp_path)[0] == 0
     shown = cv2.imread(str(tmp_path / "00.png"))[..., ::-1]
-    expected = tz.load(best)(streets / "images" / "val" / "00.png").overlay(0.5)
-    np.testing.assert_array_equal(shown[:32, :40], expected)
+    prediction = tz.load(best)(streets / "images" / "val" / "00.png")
+    np.testing.assert_array_equal(shown[:32, :40], prediction.overlay(0.5))
+    label = cv2.imread(str(streets / "labels" / "val" / "00.png"), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(shown[:32, 48:88], overlay(prediction.image, label, prediction.palette, 0.5))
 
 
 def test_writing_into_the_data_set_does_not_overwrite_it(run, config, best, tmp_path, streets):
@@ -158,7 +165,7 @@ def test_predict_an_image(run, best, streets, tmp_path):
     with Image.open(tmp_path / "out" / "00.png") as image:
         assert image.mode == "P"
         np.testing.assert_array_equal(np.array(image), prediction.labels)
-        assert image.getpalette()[:9] == [channel for colour in default_palette(3) for channel in colour]
+        assert image.getpalette()[:9] == np.ravel(suggested_palette(CLASSES)).tolist()
     picture = cv2.imread(str(tmp_path / "out" / "00_overlay.png"))[..., ::-1]
     np.testing.assert_array_equal(picture[:32, :40], prediction.overlay(0.5))
     assert picture.shape[1] > 40, "the legend stands beside it"
@@ -271,7 +278,6 @@ def test_a_broken_video_is_named(run, best, tmp_path):
 @pytest.mark.parametrize(
     "arguments",
     [
-        [],
         ["trian"],
         ["train"],
         ["train", "x.yaml", "--amp", "int8"],
@@ -309,6 +315,94 @@ def test_failing_is_1_with_one_line(run, arguments, message, tmp_path, monkeypat
     assert not list(tmp_path.iterdir()), "nothing is left behind"
 
 
+@pytest.mark.parametrize(
+    ("call", "meant"),
+    [
+        ("trian street.yaml", "did you mean 'train'?"),
+        ("street.yaml", "did you mean 'terrazzo train street.yaml'?"),
+        ("infer a.png", "did you mean 'terrazzo predict'?"),
+        ("get_flops c.py", "did you mean 'terrazzo model info'?"),
+        ("data chekc c.yaml", "did you mean 'check'?"),
+        ("train c.yaml --work_dir w", "there is no --work_dir; did you mean '--work-dir'?"),
+        ("train c.yaml --epoch 3", "there is no --epoch"),
+        ("model info c.yaml --sise 3", "did you mean '--size'"),
+        ("test c.yaml x.pth --show_dir=d", "did you mean '--show-dir'?"),
+        ("config show c.yaml d.yaml", "'d.yaml' is one argument too many"),
+        ("recipe list --sort miou", "did you mean 'mIoU'?"),
+        ("predict a.png a.pth b.pth", "b.pth is not an image, and --model a.pth is given already"),
+        ("predict a.yaml", "give at least one image"),
+    ],
+)
+def test_a_misspelt_call_is_answered_with_the_nearest(run, call, meant):
+    code, _, err = run(*call.split())
+    assert code == 2 and meant in err.splitlines()[-1]
+
+
+def test_without_a_command_the_help_is_shown(run):
+    code, out, _ = run()
+    assert code == 0 and out == run("--help")[1]
+    assert all(f"  {command} " in out for command in COMMANDS) and "examples:" in out
+    assert max(map(len, out.splitlines())) <= 100
+
+
+@pytest.mark.parametrize("flag", ["--resume={}", "--resume {}", "--resume-from {}"])
+def test_resuming_from_anything_but_a_state_says_how_to_start_from_it(run, config, best, tmp_path, flag):
+    work_dir, missing = tmp_path / "run", tmp_path / "none.pth"
+    for path, message in (
+        (missing, "there is no state"),
+        (best, f"start a new run from its weights with --load-from {best}"),
+    ):
+        code, _, err = run("train", config, "--work-dir", work_dir, *flag.format(path).split())
+        assert code == 1 and message in err and not work_dir.exists()
+
+
+def test_a_state_is_continued_in_its_run_or_in_another_folder(run, streets, tmp_path, monkeypatch):
+    config = write_config(tmp_path / "c.yaml", tiny_config(streets, steps=3))
+    whole = fit(config, tmp_path / "whole")
+    fit(config, tmp_path / "a", max_steps=1)
+    state = tmp_path / "a" / "checkpoints" / "step_1.pt"
+    code, out, err = run("train", config, "--resume-from", state, "--work-dir", tmp_path / "b", "--device", "cpu")
+    assert code == 0 and "resumed at step 1 of 3" in out, err
+    assert [line["step"] for line in records(tmp_path / "a", "train")] == [1]
+    code, out, _ = run("train", config, "--resume-from", tmp_path / "a", "--device", "cpu")
+    assert code == 0 and f"log: {tmp_path / 'a'}" in out
+    for folder in "ab":
+        assert same_weights(tmp_path / folder / "last.safetensors", whole.last)
+
+
+def test_a_run_is_a_model_wherever_one_is_expected(run, best, streets, tmp_path):
+    folder, image = best.parent, streets / "images" / "val" / "00.png"
+    code, out, err = run("test", folder, "--device", "cpu")
+    assert code == 0 and "mIoU" in out, err
+    assert run("test", folder / "config.yaml", folder, "--device", "cpu")[1] == out
+    assert run("predict", image, "--model", folder, "--out", tmp_path)[0] == 0
+    assert str(best) in run("checkpoint", "inspect", folder)[1]
+    assert run("config", "show", folder)[1] == run("config", "show", folder / "config.yaml")[1]
+    code, _, err = run("predict", image, "--model", tmp_path)
+    assert code == 1 and "has no weights of a run" in err
+
+
+def test_images_come_before_config_and_checkpoint_as_in_mmsegmentations_scripts(run, config, best, streets, tmp_path):
+    image = streets / "images" / "val" / "00.png"
+    for order, name in (((image, config, best), "a"), ((image, best), "b")):
+        assert run("predict", *order, "--out", tmp_path / name)[0] == 0
+    expected = run("predict", image, "--model", best, "--out", tmp_path / "c")
+    assert expected[0] == 0
+    assert len({(tmp_path / name / "00.png").read_bytes() for name in "abc"}) == 1
+
+
+def test_several_processes_write_the_files_of_one(config, best, streets, tmp_path):
+    written = []
+    for number, extra in (("1", ["--gpus", 1]), ("2", ["--gpus", 2])):
+        show, out = tmp_path / f"show{number}", tmp_path / f"out{number}"
+        result = terrazzo("test", config, best, "--device", "cpu", *extra, "--show-dir", show, "--out", out)
+        assert result.returncode == 0, result.stderr
+        names = [path.name for folder in (show, out) for path in sorted(folder.iterdir())]
+        contents = [path.read_bytes() for folder in (show, out) for path in sorted(folder.glob("*.png"))]
+        written.append((names, contents, json.loads((out / "metrics.json").read_text())["mIoU"]))
+    assert written[0] == written[1] and len(written[0][0]) == 7
+
+
 def test_predict_names_the_missing_image(run, best, tmp_path):
     code, _, err = run("predict", tmp_path / "none.png", "--model", best, "--out", tmp_path / "out")
     assert code == 1 and err.strip() == f"error: there is no file or folder {tmp_path}/none.png"
@@ -337,6 +431,30 @@ def test_every_extra_is_for_a_feature_that_exists():
     )
 
 
+def test_every_command_that_a_message_names_exists():
+    """`terrazzo data check` in a message or a comment is a command, and its flags are flags of it."""
+    source = "".join(path.read_text(encoding="utf-8") for path in Path(tz.__file__).parent.rglob("*.py"))
+    calls = {" ".join(call.split()) for call in re.findall(r"`terrazzo ([a-z][^`{}]*)`", source)}
+    assert len(calls) > 10
+    for call in calls:
+        command, *rest = call.split()
+        assert command in COMMANDS, call
+        parser = subcommands(make_parser(command)).choices[command]
+        actions = subcommands(parser)
+        if actions is not None and rest:
+            assert rest[0] in actions.choices, call
+            parser = actions.choices[rest[0]]
+        assert {word for word in rest if word.startswith("--")} <= {*flags(parser), "--help"}, call
+
+
+def test_opencv_keeps_quiet_from_the_first_import(tmp_path):
+    (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    program = f"import terrazzo, cv2; cv2.imread({str(tmp_path / 'bad.png')!r}); cv2.imread('none.png')"
+    plain = {key: value for key, value in environment().items() if key != "OPENCV_LOG_LEVEL"}
+    done = subprocess.run([sys.executable, "-c", program], env=plain, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+
+
 def test_interrupting_a_command_prints_no_traceback(run, config, best, monkeypatch):
     monkeypatch.setattr(
         "terrazzo.evaluation.evaluate.evaluate", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt)
@@ -344,16 +462,134 @@ def test_interrupting_a_command_prints_no_traceback(run, config, best, monkeypat
     assert run("test", config, best)[::2] == (1, "stopped\n")
 
 
-def test_running_out_of_memory_says_what_to_do(run, config, best, monkeypatch):
-    import torch
+SHORTAGES = {
+    "CUDA": RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB.\nand so on"),
+    "torch": RuntimeError(
+        "[enforce fail] DefaultCPUAllocator: can't allocate memory: tried to allocate 2147483648 bytes"
+    ),
+    "NumPy": MemoryError("Unable to allocate 2.00 GiB for an array"),
+    "OpenCV": cv2.error("(-4:Insufficient memory) Failed to allocate 2147483648 bytes in function 'OutOfMemoryError'"),
+    "C++": RuntimeError("std::bad_alloc"),
+}
 
-    def fail(*_, **__):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nand so on")
 
-    monkeypatch.setattr("terrazzo.evaluation.evaluate.evaluate", fail)
+@pytest.mark.parametrize("library", SHORTAGES)
+def test_running_out_of_memory_says_what_to_do(run, config, best, monkeypatch, library):
+    monkeypatch.setattr("terrazzo.evaluation.evaluate.evaluate", raising(SHORTAGES[library]))
     code, _, err = run("test", config, best)
-    assert code == 1 and err.startswith("error: CUDA out of memory") and "smaller batch" in err
+    assert code == 1 and err.startswith("error: not enough memory for `terrazzo test`") and "smaller batch" in err
+    assert re.search(r"\((2.00 GiB|2,048 MiB) more\)", err) or library == "C++"
     assert len(err.splitlines()) == 1
+
+
+def raising(problem: BaseException):
+    def fail(*_, **__):
+        raise problem
+
+    return fail
+
+
+def test_an_unexpected_error_says_what_was_done_and_where_its_traceback_is(config, best, monkeypatch, capsys):
+    problem = KeyError("no such thing")
+    note(problem, "to predict street.png")
+    monkeypatch.setattr("terrazzo.evaluation.evaluate.evaluate", raising(problem))
+    command = ["test", str(config), str(best)]
+    with pytest.raises(KeyError):  # a program that gives the arguments sees the error itself
+        main(command)
+    monkeypatch.setattr(sys, "argv", ["terrazzo", *command])
+    assert main() == 70
+    err = capsys.readouterr().err
+    assert err.startswith("error: failed to predict street.png: KeyError: 'no such thing'. ") and err.count("\n") == 1
+    path = Path(re.search(r"in (\S+\.txt)$", err.strip()).group(1))
+    assert "Traceback" in path.read_text() and "in fail" in path.read_text()
+    path.unlink()
+    monkeypatch.setattr(sys, "argv", ["terrazzo", *command, "--debug"])
+    with pytest.raises(KeyError):
+        main()
+
+
+def test_classes_of_any_name_are_trained_tested_and_shown(run, streets, tmp_path):
+    names = ["[background]", "a[/b]", "car\u202e\x1b[31m"]
+    text = short_form(streets) | {"iterations": 1, "val_interval": 1}
+    text["data"] |= {"classes": names}
+    config = write_config(tmp_path / "my.yaml", text)
+    code, out, err = run("train", config, "--work-dir", tmp_path / "run")
+    assert code == 0, err
+    shown = ("[background]", "a[/b]", r"car\u202e\u001b[31m")
+    log = (tmp_path / "run" / "log.txt").read_text()
+    page = (tmp_path / "run" / "report.html").read_text()
+    code, out, err = run("test", config, tmp_path / "run" / "last.safetensors", "--confusion", tmp_path / "m.csv")
+    assert code == 0 and all(name in text for name in shown for text in (out, log, page))
+    assert not re.search("[\x1b\u202e]", out + err + log + page)
+
+
+def test_a_failed_image_is_named_and_the_others_go_on(run, best, streets, tmp_path, monkeypatch):
+    images = streets / "images" / "val"
+    small = [images / f"{index:02d}.png" for index in range(3)]
+    Image.new("L", (100, 50)).save(tmp_path / "large.png")
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    save = Prediction.save
+
+    def fails_once(self, path, *rest):
+        if path.name == "01.png":
+            raise MemoryError("Unable to allocate 9.31 GiB for an array")
+        return save(self, path, *rest)
+
+    monkeypatch.setattr(Prediction, "save", fails_once)
+    sources = [small[0], tmp_path / "bad.png", tmp_path / "large.png", *small[1:]]
+    code, out, err = run("predict", *sources, "--model", best, "--out", tmp_path / "out", "--max-pixels", "4999")
+    assert code == 1 and "2 of 5 segmented" in out
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "00.png", "00_overlay.png", "02.png", "02_overlay.png",
+    }  # fmt: skip
+    lines = err.splitlines()
+    assert len(lines) == 3 and re.search(r"bad.png .*damaged", lines[0])
+    assert re.search(r"large.png has 100x50 pixels, more than the limit of 4999", lines[1])
+    assert re.search(r"not enough memory to segment \S+01.png \(9.31 GiB more\): .*--max-pixels", lines[2])
+
+
+def test_an_image_that_fails_unexpectedly_does_not_lose_the_others(run, best, streets, tmp_path, monkeypatch):
+    def fails_once(self, path, *rest):
+        if path.name == "00.png":
+            raise KeyError("no such thing")
+        return save(self, path, *rest)
+
+    save = Prediction.save
+    monkeypatch.setattr(Prediction, "save", fails_once)
+    with pytest.raises(KeyError, match="no such thing") as failure:
+        run("predict", streets / "images" / "val", "--model", best, "--out", tmp_path)
+    assert failure.value.__notes__[0].endswith("00.png")
+    assert {path.name for path in tmp_path.iterdir()} == {f"0{n}{end}.png" for n in (1, 2) for end in ("", "_overlay")}
+
+
+def test_nothing_half_written_is_left_by_a_full_disk(best, streets, tmp_path):
+    limits = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (400, 400)); "
+    code = f"{limits}from terrazzo.cli.main import main; raise SystemExit(main())"
+    command = [sys.executable, "-c", code, "predict", streets / "images" / "val", "--model", best, "--out", tmp_path]
+    result = subprocess.run(command, env=environment(), capture_output=True, text=True)
+    assert result.returncode == 1 and result.stderr.count("error: cannot save") == 3, result.stderr
+    assert all(np.array(Image.open(path)).shape == (32, 40) for path in tmp_path.iterdir())
+
+
+def test_predictions_with_probabilities_confidence_and_colours(run, best, streets, tmp_path):
+    image, out = streets / "images" / "val" / "00.png", tmp_path / "out"
+    command = ["predict", image, "--model", best, "--out", out, "--probabilities", "--confidence"]
+    assert run(*command, "--palette", "road=#010203")[0] == 0
+    prediction = tz.load(best)(image)
+    np.testing.assert_array_equal(np.load(out / "00_probabilities.npy"), prediction.probs)
+    confidence = np.array(Image.open(out / "00_confidence.png"))
+    np.testing.assert_allclose(confidence / 255, prediction.confidence, atol=0.002)
+    colours = np.reshape(Image.open(out / "00.png").getpalette()[:9], (3, 3)).tolist()
+    assert colours == [prediction.palette[0], [1, 2, 3], prediction.palette[2]]
+    assert "did you mean 'road'" in run(*command, "--palette", "raod=#010203")[2]
+
+
+def test_control_characters_never_reach_the_terminal(run, tmp_path):
+    name = "a\x1b[2J\u202e[b]\udcff.png"
+    code, out, err = run("predict", tmp_path / name)
+    assert code == 1 and r"a\u001b[2J\u202e[b]\udcff.png" in err
+    code, out, err = run("config", "show", name)
+    assert "\x1b" not in out + err
 
 
 def test_a_reader_that_goes_away_is_no_error(config):

@@ -7,12 +7,33 @@ import pytest
 import terrazzo as tz
 from terrazzo.cli.main import main
 from terrazzo.errors import UserError
+from terrazzo.recipes.about import ABOUT
 
 
 def test_list_sorts_by_the_published_score(capsys):
     assert main(["recipe", "list", "--method", "segformer", "--dataset", "cityscapes", "--sort", "mIoU"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].startswith("segformer_mit-b5_8xb1-160k_cityscapes-1024x1024") and "82.25" in lines[1]
+
+
+def test_every_family_says_what_it_is_good_for(capsys):
+    assert sorted(ABOUT) == sorted(tz.recipes.families())
+    assert main(["recipe", "families"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.split()[:4] == ["segformer", "13", "82.2", "49.6"] for line in lines)
+    assert max(map(len, lines)) <= 120
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v3", "mobilenetv3"])
+def test_a_family_is_shown_with_its_recipes(name, capsys):
+    assert main(["recipe", "show", name]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "mobilenet_v3: small and fast on phones" and lines[-1].startswith("4 recipes")
+
+
+def test_the_list_has_no_line_of_240_columns(capsys):
+    assert main(["recipe", "list", "--old"]) == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 130
 
 
 def test_search_needs_all_words(capsys):

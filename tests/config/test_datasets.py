@@ -63,7 +63,7 @@ def test_a_mistake_in_a_wrapper_is_named(section, message):
 def test_an_unknown_key_of_a_folder_matters_only_where_it_is_opened(tmp_path):
     config = tiny_config(tmp_path)
     config["test_dataloader"]["dataset"] = dataset_config(tmp_path, "val") | {"type": "TheirDataset", "tiles": 4}
-    assert make_experiment(config).test.dataset.unknown == {"tiles": 4}
+    assert make_experiment(config).test.dataset.mistake.startswith("TheirDataset at test_dataloader.dataset has no")
     with pytest.raises(UserError, match=r"BaseSegDataset at dataset has no argument 'ignor'; did you mean 'ignore'"):
         build_dataset(dataset_config(tmp_path, "val") | {"ignor": [3]})
 

@@ -15,9 +15,10 @@ import torch
 from support.tiny import dataset_config, environment, make_streets, save_image, street
 from terrazzo import load_config
 from terrazzo.data import cache as caching
+from terrazzo.data import loaders
 from terrazzo.data.build import build_dataset
 from terrazzo.data.cache import DecodedCache
-from terrazzo.data.loaders import TrainingSampler, checked, make_loader
+from terrazzo.data.loaders import TrainingSampler, make_loader
 from terrazzo.errors import UserError
 from terrazzo.transforms import loading
 
@@ -41,7 +42,8 @@ def kept(places: Path) -> list[Path]:
 
 def samples(dataset, workers: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
     order = [positions for positions, _ in zip(TrainingSampler(len(dataset), 2, seed=5), range(7), strict=False)]
-    return [(batch.image, batch.targets["label"]) for batch in checked(make_loader(dataset, order, workers))]
+    with loaders.loading(make_loader(dataset, order, workers)) as batches:
+        return [(batch.image, batch.targets["label"]) for batch in batches]
 
 
 @pytest.mark.parametrize("kind", ["ram", "disk"])

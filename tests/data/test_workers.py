@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from support.tiny import dataset_config, fit, make_streets, records, tiny_config
+from support.paths import REPOSITORY
+from support.tiny import dataset_config, environment, fit, make_streets, records, tiny_config, write_config
 from terrazzo.data.build import build_dataset
 from terrazzo.data.dataset import SegmentationDataset
-from terrazzo.data.loaders import checked, make_loader
+from terrazzo.data.loaders import loading, make_loader
 from terrazzo.data.workers import worker_died
 from terrazzo.data.wrappers import RepeatDataset
 from terrazzo.errors import UserError
+from terrazzo.sample import Batch
+
+
+def can_mount() -> bool:
+    call = ["unshare", "-rm", "mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", "/dev/shm"]
+    return shutil.which("unshare") is not None and subprocess.run(call, capture_output=True).returncode == 0
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +46,11 @@ class Deadly:
         return sample
 
 
+def read(loader: Any) -> list[Batch]:
+    with loading(loader) as batches:
+        return list(batches)
+
+
 def open_deadly(root: Path, stem: str, how: int) -> SegmentationDataset:
     pipeline = [Deadly(stem, how), *dataset_config(root, "train")["pipeline"]]
     return build_dataset(dataset_config(root, "train") | {"pipeline": pipeline})
@@ -47,7 +64,75 @@ def test_the_file_that_a_worker_died_on_is_named(streets, how, repeated):
         dataset = RepeatDataset(dataset, times=2)
     order = [[(0, 1), (0, 2)], [(0, 3), (0, 4)], [(0, 5)]]
     with pytest.raises(UserError, match=r"worker was killed while it read .*03\.png .*lower num_workers"):
-        list(checked(make_loader(dataset, order, 2)))
+        read(make_loader(dataset, order, 2))
+
+
+FAILING = """
+import os, signal, sys, time
+from support.tiny import fit, tiny_config
+from terrazzo.training import loop
+
+def fail(state, batch, profile):
+    {action}
+
+loop.compute_losses = fail
+config = tiny_config({streets!r}, workers=2)
+config["val_dataloader"]["num_workers"] = 2
+fit(config, {folder!r})
+"""
+
+
+@pytest.mark.parametrize(
+    ("action", "error"),
+    [
+        ("raise KeyError('odd')", "KeyError: 'odd'"),
+        ("worker = state.train_set and __import__('multiprocessing').active_children()[0]; "
+         "os.kill(worker.pid, signal.SIGKILL); time.sleep(30)", "UserError: a loader worker was killed"),
+    ],
+    ids=["any error", "out of memory"],
+)  # fmt: skip
+def test_a_failure_ends_the_workers_at_once_and_is_told_of_once(streets, tmp_path, action, error):
+    program = FAILING.format(action=action, streets=streets, folder=tmp_path).replace(
+        "PosixPath", "__import__('pathlib').Path"
+    )
+    started = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment(), cwd=REPOSITORY / "tests", capture_output=True, text=True
+    )
+    assert done.returncode == 1 and error in done.stderr.splitlines()[-1], done.stderr
+    assert "Alarm clock" not in done.stderr and done.stderr.count(error) == 1
+    assert time.monotonic() - started < 30
+
+
+def test_a_worker_ends_when_its_main_process_says_so_and_not_when_all_are_told(streets):
+    loader = make_loader(build_dataset(dataset_config(streets, "train")), [[(0, 0)], [(0, 1)]] * 20, 1)
+    with loading(loader) as batches:
+        next(batches)
+        (worker,) = loader_workers(batches)
+        subprocess.run(["kill", "-TERM", str(worker.pid)], check=True)  # from another process
+        assert len(list(batches)) == 39
+        worker.terminate()
+        worker.join(5)
+        assert worker.exitcode == 0
+
+
+def loader_workers(_: Any) -> list[Any]:
+    import multiprocessing
+
+    return multiprocessing.active_children()
+
+
+@pytest.mark.skipif(not can_mount(), reason="mounting needs user namespaces")
+def test_a_shortage_of_shared_memory_is_an_error_that_names_the_ways_out(tmp_path):
+    root = make_streets(tmp_path / "streets", size=(512, 640))
+    config = write_config(tmp_path / "c.yaml", tiny_config(root, workers=2, batch=4, steps=3))
+    call = f"mount -t tmpfs -o size=1m tmpfs /dev/shm && {sys.executable} -m terrazzo train {config} --device cpu"
+    call += f" --work-dir {tmp_path}/run --cfg-options train_dataloader.dataset.pipeline.2.crop_size=[500,600]"
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", call], env=environment(), capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "/dev/shm has 1 MiB" in done.stderr and "--shm-size" in done.stderr and "`workers: 0`" in done.stderr
 
 
 def test_other_errors_of_torch_name_what_they_can():
@@ -59,7 +144,7 @@ def test_persistent_workers_wait_for_the_next_pass(streets):
     loader = make_loader(build_dataset(dataset_config(streets, "train")), [[(0, 0)], [(0, 1)]], 1, persistent=True)
     passes = []
     for _ in range(2):
-        assert len(list(checked(loader))) == 2
+        assert len(read(loader)) == 2
         passes.append(loader.dataset.reading[0, 0].item())
     assert passes[0] == passes[1] > 0
     loader._iterator._shutdown_workers()

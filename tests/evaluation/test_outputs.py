@@ -83,14 +83,14 @@ def test_all_metrics_and_files_of_one_run(run, config, best, tmp_path):
     page = (tmp_path / "gallery" / "index.html").read_text()
     pictures = re.findall(r'src="([^"]+)"', page)
     assert len(pictures) == 12 and all((tmp_path / "gallery" / path).exists() for path in pictures)
-    scores = [float(score) for score in re.findall(r"<figcaption>([\d.]+) \d\d\.png", page)]
-    assert len(scores) == 3 and scores == sorted(scores)
+    scores = [float(score) for score in re.findall(r"<figcaption>([\d.]+)% wrong: \d\d\.png", page)]
+    assert len(scores) == 3 and scores == sorted(scores, reverse=True)
     for place in ("matrix.csv", "matrix.png", "index.html", "reliability.svg"):
         assert place in out, "it says where everything went"
 
 
 def test_a_gallery_keeps_the_worst(tmp_path):
-    evaluator, gallery = Evaluator([{"type": "mIoU"}], CLASSES), None
+    evaluator, shares = Evaluator([{"type": "mIoU"}], CLASSES), []
     palette = [[1, 2, 3], [4, 5, 6], [7, 8, 9]]
     gallery = Gallery(tmp_path, CLASSES, palette, lambda sample: read_image(sample.image_path), count=2)
     for index, wrong in enumerate([3, 20, 0, 11]):
@@ -100,8 +100,10 @@ def test_a_gallery_keeps_the_worst(tmp_path):
         prediction[:wrong] = 2
         seen = evaluator.update(prediction, torch.from_numpy(label), lambda: iter(()))
         gallery.add(Sample(image_path=path), seen)
+        shares.append(np.mean(prediction.numpy() != label))
     page = gallery.write().read_text()
-    assert re.findall(r"<figcaption>[\d.]+ (\d).png", page) == ["1", "3"], "the worst comes first"
+    shown = re.findall(r"<figcaption>([\d.]+)% wrong: (\d).png", page)
+    assert shown == [(f"{100 * shares[index]:.1f}", str(index)) for index in (1, 3)], "the worst comes first"
     assert len(list((tmp_path / "pictures").iterdir())) == 8, "what is not shown is gone"
 
 
@@ -175,7 +177,7 @@ def test_format_only_in_the_config(run, streets, best, tmp_path):
     ],
 )
 def test_what_servers_want(tmp_path, dataset, image, name, expected):
-    writer = SubmissionWriter(dataset, tmp_path)
+    writer = SubmissionWriter(dataset, tmp_path, [Path(image)])
     palette = [[255, 0, 0], *[[0, 0, 0]] * 6, [9, 8, 7]]
     maps = [torch.tensor([[0, 7]], dtype=torch.uint8)]
     writer.write(Batch(torch.zeros(1), {}, [Sample(image_path=Path(image))], [(1, 2)]), maps, (), palette)
@@ -187,11 +189,8 @@ def test_what_servers_want(tmp_path, dataset, image, name, expected):
 
 
 def test_two_images_of_one_name(tmp_path):
-    writer = SubmissionWriter("ADE20KDataset", tmp_path)
-    samples = [Sample(image_path=Path(folder) / "x.jpg") for folder in "ab"]
-    maps = [torch.zeros(2, 2, dtype=torch.uint8)] * 2
-    with pytest.raises(UserError, match=r"would both be written as x\.png"):
-        writer.write(Batch(torch.zeros(1), {}, samples, [(2, 2)] * 2), maps, (), ())
+    with pytest.raises(UserError, match=r"b/x\.jpg and a/x\.jpg would both be written as x\.png"):
+        SubmissionWriter("ADE20KDataset", tmp_path, [Path(folder) / "x.jpg" for folder in "ab"])
 
 
 # Ensembles
@@ -309,6 +308,7 @@ def test_depth_from_training_to_scores(run, streets, tmp_path):
     assert code == 0, err
     assert re.search(r"d1 \d\.\d{4} .*rmse \d+\.\d{4}", out)
     assert np.load(tmp_path / "out" / "00.npy").shape == (32, 40)
-    assert cv2.imread(str(tmp_path / "show" / "00.png")).shape == (32, 40, 3)
+    shown = cv2.imread(str(tmp_path / "show" / "00.png"))
+    assert shown.shape[0] > 32 and shown.shape[1] == 40 + 8 + 40, "estimate and measurement, with captions below"
     code, _, err = run("test", config, trained.best, "--eval", "boundary")
     assert code == 1 and "this model estimates depth" in err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import http.server
 import re
@@ -13,11 +14,12 @@ import pytest
 import torch
 
 import terrazzo as tz
-from support.tiny import fit, make_streets, model_config, terrazzo, tiny_config
+from support.tiny import fit, make_streets, model_config, short_form, terrazzo, tiny_config
 from terrazzo.cli.weights import published_weights
 from terrazzo.errors import UserError
 from terrazzo.hub import cache as weight_cache
 from terrazzo.hub import download
+from terrazzo.hub.cache import find_cached
 from terrazzo.hub.names import MMLAB, MMPRETRAIN, TORCHVISION, addresses, digits, file_name
 from terrazzo.models.checkpoint import read_checkpoint
 from terrazzo.registry import MODELS
@@ -363,7 +365,7 @@ def test_a_recipes_weights_by_its_name(tmp_path, host, cache, monkeypatch):
     with pytest.raises(UserError, match="its sha256 begins with"):  # the right place, and not the real file
         download.get_weights(*published_weights(recipe), mirrors=[host.url])
     assert host.asked[0][0] == f"/{path}"
-    with pytest.raises(UserError, match="no recipe is called 'nonsense'"):
+    with pytest.raises(UserError, match="no weights and no recipe are called 'nonsense'"):
         published_weights("nonsense")
 
 
@@ -457,3 +459,56 @@ def test_timm_models_take_timms_names(monkeypatch):
         assert (again.missing, again.source) == ([], "")
     config = {"type": "EncoderDecoder", "backbone": {"type": "TIMMBackbone", "model_name": "x", "pretrained": True}}
     assert [start.checkpoint for start in starts(config)] == ["timm://x"]
+
+
+# One grammar of names
+
+
+@pytest.mark.parametrize("name", ["mit_b0", "resnet50_v1c", "torchvision://resnet50", "mscan_t"])
+def test_what_a_message_proposes_is_what_get_takes(cache, name):
+    with pytest.raises(UserError) as missing:
+        find_cached(name)
+    proposed = re.search(r"`terrazzo weights get (\S+)`", str(missing.value))[1]
+    (found,) = published_weights(proposed)
+    target = cache / file_name(addresses(found)[0])
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(CONTENT)
+    with pytest.raises(UserError, match="is damaged or a different file"):  # the right place, and not the real file
+        find_cached(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("resnet50", r"torchvision://resnet50 or mmpretrain://resnet50: write one of them"),
+        ("mit_b9", r"did you mean 'mit_b"),
+        ("streets", r"did you mean 'street'"),
+    ],
+)
+def test_a_name_that_is_not_clear_is_answered_with_those_that_are(cache, name, message):
+    for find in (find_cached, published_weights):
+        with pytest.raises(UserError, match=message):
+            find(name)
+
+
+@pytest.mark.parametrize("key", ["load_from", "pretrained"])
+def test_training_starts_from_the_bundled_model_by_its_name(cache, tmp_path, key):
+    bundled = read_checkpoint("street")
+    assert published_weights("street") == ["street"]
+    model = copy.deepcopy(bundled.meta["config"]["model"])
+    model["decode_head"] |= {"num_classes": 3, "loss_decode": {"type": "CrossEntropyLoss"}}
+    config = tiny_config(make_streets(tmp_path / "data", size=(64, 64)), steps=1, model=model)
+    config["optim_wrapper"]["optimizer"]["lr"] = 0.0
+    (config if key == "load_from" else model)[key] = "street"
+    config["model"] = model
+    trained = read_checkpoint(fit(config, tmp_path / "run").last).weights
+    name = "backbone.layer1.0.conv1.weight"
+    assert torch.equal(trained[name], bundled.weights[name])
+    log = (tmp_path / "run" / "log.txt").read_text()
+    assert "street.safetensors" in log
+
+
+def test_the_short_form_takes_weights_of_the_whole_model(tmp_path):
+    form = short_form(tmp_path, load_from="street")
+    assert tz.load_config(form)["load_from"] == "street"
+    assert "load_from" not in tz.load_config(short_form(tmp_path))

@@ -26,7 +26,7 @@ from support.tiny import (
     write_config,
 )
 from terrazzo.errors import UserError
-from terrazzo.system.palette import default_palette
+from terrazzo.system.palette import suggested_palette
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +63,44 @@ def test_a_list_and_a_folder_give_iterators(segmenter, streets):
         predictions = segmenter(source)
         assert next(predictions).path == paths[0], "one at a time"
         assert [prediction.path for prediction in predictions] == paths[1:]
+
+
+def test_predictions_of_a_list_and_a_folder_have_a_length(segmenter, streets):
+    folder = streets / "images" / "val"
+    assert len(segmenter(folder)) == len(segmenter(list(folder.iterdir()))) == 3
+    assert repr(segmenter(folder)) == "Predictions(3 images)"
+    with pytest.raises(TypeError):
+        len(segmenter(iter(folder.iterdir())))
+    assert len(list(segmenter(iter(folder.iterdir())))) == 3
+
+
+def test_what_a_notebook_shows(segmenter):
+    assert repr(segmenter) == "Segmenter(3 classes: sky, road, car; RGB; on cpu)"
+    page = segmenter._repr_html_()
+    assert all(text in page for text in (*CLASSES, *(f"rgb{tuple(colour)}" for colour in segmenter.palette)))
+    prediction = segmenter(street(100, 320, 400)[0])
+    picture = cv2.imdecode(np.frombuffer(prediction._repr_png_(), np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+    np.testing.assert_array_equal(picture, prediction.overlay(legend=True))
+    np.testing.assert_array_equal(picture[:, :400], prediction.overlay())
+    assert picture.shape[1] > 400
+
+
+def test_the_class_map_as_an_array(segmenter, tmp_path):
+    prediction = segmenter(street(100)[0])
+    assert prediction.save(tmp_path / "x.npy") == tmp_path / "x.npy"
+    np.testing.assert_array_equal(np.load(tmp_path / "x.npy"), prediction.labels)
+
+
+def test_images_of_too_many_pixels_or_for_too_little_memory_are_named(segmenter, streets, monkeypatch):
+    path = streets / "images" / "val" / "00.png"
+    monkeypatch.setattr(segmenter, "max_pixels", 1279)
+    for source, name in ((path, str(path)), (street(1)[0], "this image")):
+        with pytest.raises(UserError, match=f"{name} has 40x32 pixels, more than the limit of 1279"):
+            segmenter(source)
+    monkeypatch.setattr(segmenter, "max_pixels", None)
+    monkeypatch.setattr(segmenter.runtime, "infer", lambda *_: np.empty(2**50))
+    with pytest.raises(UserError, match=r"not enough memory to segment .*00.png \(8.00 PiB more\): cut it into tiles"):
+        segmenter(path)
 
 
 def test_an_error_does_not_end_the_iterator(segmenter, streets, tmp_path):
@@ -103,7 +141,7 @@ def test_everything_is_at_the_images_own_size(best, size, pipeline):
 def test_classes_palette_and_text(segmenter):
     prediction = segmenter(street(100)[0])
     assert prediction.classes == CLASSES
-    assert prediction.palette == [list(colour) for colour in default_palette(3)]
+    assert prediction.palette == suggested_palette(CLASSES)
     assert repr(prediction) == "Prediction(40x32: sky, road, car)"
 
 

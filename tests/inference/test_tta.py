@@ -81,7 +81,8 @@ def views_of(image: np.ndarray):
 @torch.inference_mode()
 def test_views_average_as_by_hand(classes):
     torch.manual_seed(0)
-    binary = {} if classes == 3 else {"out_channels": 1, "threshold": 0.5}
+    loss = {"type": "CrossEntropyLoss", "use_sigmoid": True}
+    binary = {} if classes == 3 else {"out_channels": 1, "threshold": 0.5, "loss_decode": loss}
     model = tz.build_model(model_config(classes, **binary)).eval()
     image, _ = street(0)
     scores = predict_views([model], views_of(image))

@@ -23,8 +23,9 @@ from torch import nn
 
 import terrazzo as tz
 from support.tiny import model_config
+from terrazzo.cli.main import main
 from terrazzo.errors import UserError
-from terrazzo.models.checkpoint import load_checkpoint, read_checkpoint
+from terrazzo.models.checkpoint import legend_of, load_checkpoint, read_checkpoint
 
 WEIGHTS = {"a.weight": torch.arange(6.0).view(2, 3), "a.bias": torch.ones(2, dtype=torch.float16)}
 
@@ -260,6 +261,20 @@ CRAFTED = {
 }
 
 
+SHARED = b")" + b"2\x86" * 60  # a tuple of 2 ** 60 parts, all of them one
+CRAFTED |= {  # time: the text of such tuples
+    "call of a tuple": opcodes(SHARED, b")R"),
+    "new tuple": opcodes(SHARED, b")\x81"),
+    "state of a tuple": opcodes(SHARED, b"}b"),
+    "storage that is a tuple": opcodes(SHARED, b"Q"),
+    "key of a storage": opcodes(
+        b"(X\x07\x00\x00\x00storage", global_("torch", "FloatStorage"), SHARED, b"X\x03\x00\x00\x00cpuK\x01tQ"
+    ),
+    "content": opcodes(b"}X\x01\x00\x00\x00a", SHARED, b"s"),
+    "depth": opcodes(b"}X\x01\x00\x00\x00a", b"]" * 300 + b"a" * 299, b"s"),
+}
+
+
 def zip_of(data: bytes, path: Path) -> None:
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("archive/data.pkl", data)
@@ -484,3 +499,57 @@ def test_what_inference_needs_is_asked_for(tmp_path, name, needed):
             load_checkpoint(model, tmp_path / "x.pth", strict=True)
     else:
         assert load_checkpoint(model, tmp_path / "x.pth", strict=True).missing == [name]
+
+
+@pytest.mark.parametrize("kind", ["fifo", "hard link"])
+def test_old_tar_archives_are_refused_unopened(tmp_path, kind):
+    """Those of before 1988 lack the mark of later ones; torch.load would wait for their pipes for ever."""
+    member = tarfile.TarInfo("storages")
+    member.type = tarfile.FIFOTYPE if kind == "fifo" else tarfile.LNKTYPE
+    head = bytearray(member.tobuf(tarfile.USTAR_FORMAT))
+    head[257:265] = bytes(8)
+    head[148:156] = b"%06o\0 " % tarfile.calc_chksums(bytes(head))[0]
+    (tmp_path / "old.pth").write_bytes(bytes(head) + bytes(1024))
+    with pytest.raises(UserError, match=r"old.pth is refused.*tar archive"):
+        read_checkpoint(tmp_path / "old.pth")
+
+
+def test_a_program_that_contains_itself_is_refused():
+    from terrazzo.models import safe_pickle
+
+    module = safe_pickle.ProgramModule()
+    module.__setstate__({"inner": module})
+    with pytest.raises(pickle.UnpicklingError, match="more than 100 levels"):
+        safe_pickle.weights_of_modules(module)
+
+
+@pytest.mark.parametrize(
+    ("meta", "classes", "palette"),
+    [
+        ({"classes": 3, "palette": 7}, [], []),
+        ({"classes": ["sky", "\ud800"], "palette": [[1, 2, 3], [4, 5, 256]]}, ["sky", "?"], []),
+        ({"classes": ("a",), "palette": [(1, 2, 3)], "best_score": 10**400}, ["a"], [[1, 2, 3]]),
+        ({"config": 5, "cfg": {"model": torch.ones(1)}, "epoch": [[]] * 3}, [], []),
+        ({"config": "x = 1", "metrics": "good"}, [], []),
+    ],
+)
+def test_metadata_of_other_types_is_left_aside(tmp_path, capsys, meta, classes, palette):
+    torch.save({"state_dict": WEIGHTS, "meta": meta}, tmp_path / "x.pth")
+    checkpoint = read_checkpoint(tmp_path / "x.pth")
+    assert legend_of(checkpoint) == (classes, palette)
+    assert main(["checkpoint", "inspect", str(tmp_path / "x.pth")]) == 0
+    assert "config      none" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "1" * 10_000, "9" * 400, "[" * 300 + "]" * 300])
+def test_metadata_of_safetensors_beyond_reason(tmp_path, text):
+    save_file({"a": torch.ones(1)}, tmp_path / "x.safetensors", {"best_score": text})
+    try:
+        assert read_checkpoint(tmp_path / "x.safetensors").meta["best_score"] in (text, None)
+    except UserError as problem:
+        assert "levels" in str(problem)
+
+
+def test_names_of_parallel_models_in_safetensors(tmp_path):
+    save_file({f"module.{name}": value for name, value in WEIGHTS.items()}, tmp_path / "x.safetensors")
+    assert {*read_checkpoint(tmp_path / "x.safetensors").weights} == {*WEIGHTS}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import re
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -224,12 +224,59 @@ def test_a_state_of_another_config_is_refused(streets, tmp_path, change):
         fit(other, tmp_path / "run", resume=True)
 
 
-def test_a_damaged_state_is_named(streets, tmp_path):
-    fit(tiny_config(streets, steps=2), tmp_path / "run")
-    path = tmp_path / "run" / "checkpoints" / "step_2.pt"
-    path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(UserError, match=rf"{re.escape(str(path))}.*delete it"):
-        fit(tiny_config(streets, steps=3), tmp_path / "run", resume=True)
+@pytest.fixture(scope="module")
+def two_states(streets, tmp_path_factory) -> Path:
+    """A run with the states of its steps 1 and 2."""
+    folder = tmp_path_factory.mktemp("states")
+    keep_all = {"interval": 1, "by_epoch": False, "max_keep_ckpts": -1}
+    fit(tiny_config(streets, steps=2, default_hooks={"checkpoint": keep_all}), folder)
+    return folder
+
+
+def zeroed(data: bytes) -> bytes:
+    """A tensor's data as zeros, as after a power failure."""
+    start = data.index(b"data/0") + 1000
+    return data[:start] + bytes(64) + data[start + 64 :]
+
+
+DAMAGES = {
+    "empty": lambda data: b"",
+    "cut off": lambda data: data[:1000],
+    "no zip": lambda data: b"x" * len(data),
+    "broken pickle": lambda data: data.replace(b"batch_in_all", b"batch\xff\xffn_all", 1),
+    "one bit": lambda data: data[: len(data) // 2] + bytes([data[len(data) // 2] ^ 1]) + data[len(data) // 2 + 1 :],
+    "zeros": zeroed,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_state_is_named_and_the_one_before_it_used(streets, two_states, tmp_path, damage):
+    folder = shutil.copytree(two_states, tmp_path / "run")
+    path = folder / "checkpoints" / "step_2.pt"
+    path.write_bytes(DAMAGES[damage](path.read_bytes()))
+    run = fit(tiny_config(streets, steps=2), folder, resume=True)
+    log = run.log_path.read_text()
+    assert f"{path} is damaged" in log and "resumed at step 1 of 2" in log
+    assert run.finished and states(folder) == ["step_1.pt", "step_2.pt"]
+    assert same_weights(run.last, two_states / "last.safetensors")
+    torch.load(path, weights_only=True)
+
+
+def test_nothing_is_resumed_from_damaged_states_alone(streets, two_states, tmp_path):
+    folder = shutil.copytree(two_states, tmp_path / "run")
+    for path in (folder / "checkpoints").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(UserError, match=r"no state that is whole.*--overwrite"):
+        fit(tiny_config(streets, steps=3), folder, resume=True)
+
+
+@pytest.mark.parametrize("classes", [["sky", "car", "road"], ["sky", "road", "bus"]], ids=["order", "names"])
+def test_a_state_of_other_classes_is_refused(streets, two_states, tmp_path, classes):
+    config = tiny_config(streets, steps=3)
+    config["train_dataloader"]["dataset"]["metainfo"]["classes"] = classes
+    config["val_dataloader"]["dataset"]["metainfo"]["classes"] = classes
+    with pytest.raises(UserError, match=f"sky, road, car.*{', '.join(classes)}"):
+        fit(config, shutil.copytree(two_states, tmp_path / "run"), resume=True)
 
 
 def wait_for_step(work_dir: Path, process) -> None:

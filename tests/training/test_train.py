@@ -69,6 +69,15 @@ def test_log_begins_with_what_one_needs_to_know(streets, tmp_path):
     assert "absent" not in head
 
 
+def test_warnings_are_in_the_log_too_also_those_before_it(streets, tmp_path):
+    config = tiny_config(streets, steps=1, img_norm_cfg={"mean": [0]}, model=model_config(num_classes=3))
+    config["data"] = {"samples_per_gpu": 2}
+    with pytest.warns(UserWarning, match="have no effect"):
+        run = fit(config, tmp_path / "run")
+    log = run.log_path.read_text()
+    assert log.count("warning: ") == 1 and "have no effect: 'data'" in log
+
+
 def test_every_line_of_the_metrics_file_is_an_object_with_its_step(streets, tmp_path):
     fit(short_form(streets), tmp_path / "run")
     train, val = records(tmp_path / "run", "train"), records(tmp_path / "run", "val")
@@ -299,9 +308,9 @@ def test_states_are_saved_at_intervals_and_old_ones_deleted(streets, tmp_path, i
     assert states(tmp_path / "run") == expected
 
 
-def test_a_fresh_run_in_a_used_work_dir_replaces_the_earlier_one(streets, tmp_path):
+def test_a_run_replaces_an_earlier_one_where_that_is_asked_for(streets, tmp_path):
     fit(tiny_config(streets, steps=6), tmp_path / "run")
-    run = fit(tiny_config(streets, steps=2), tmp_path / "run")
+    run = fit(tiny_config(streets, steps=2), tmp_path / "run", overwrite=True)
     assert states(tmp_path / "run") == ["step_2.pt"]
     assert [line["step"] for line in records(tmp_path / "run", "train")] == [1, 2]
     assert "earlier run" in run.log_path.read_text()

@@ -12,6 +12,8 @@ from html.parser import HTMLParser
 import cv2
 import numpy as np
 import pytest
+from fontTools.fontBuilder import FontBuilder
+from fontTools.pens.ttGlyphPen import TTGlyphPen
 
 from terrazzo.errors import UserError
 from terrazzo.viz import (
@@ -19,6 +21,7 @@ from terrazzo.viz import (
     colour_map,
     default_palette,
     error_map,
+    fonts,
     legend,
     line_chart,
     overlay,
@@ -212,7 +215,55 @@ def test_names_in_any_script_are_drawn_without_a_warning():
     svg = line_chart({name: [(0, 1), (1, 2)] for name in STRANGE}, "图表 $^2$", "шаг", "損失")
     assert {*STRANGE, "图表 $^2$", "шаг", "損失"} <= set(texts_of(svg))
     assert f"{STRANGE[4]}: 2 at 1" in tooltips_of(svg)
-    assert matrix_picture(np.eye(len(STRANGE)), STRANGE).ndim == 3
+
+
+@pytest.fixture
+def one_font(tmp_path, monkeypatch) -> None:
+    """The only font of the machine has a solid square for 天 and no other character."""
+    builder = FontBuilder(1000, isTTF=True)
+    pen = TTGlyphPen(None)
+    pen.moveTo((100, 0)), pen.lineTo((100, 800)), pen.lineTo((900, 800)), pen.lineTo((900, 0)), pen.closePath()
+    builder.setupGlyphOrder([".notdef", "sky"])
+    builder.setupCharacterMap({ord("天"): "sky"})
+    builder.setupGlyf({".notdef": TTGlyphPen(None).glyph(), "sky": pen.glyph()})
+    builder.setupHorizontalMetrics({".notdef": (1000, 0), "sky": (1000, 100)})
+    builder.setupHorizontalHeader(ascent=900, descent=-100)
+    builder.setupNameTable({"familyName": "Squares", "styleName": "Regular"})
+    builder.setupOS2(), builder.setupPost()
+    builder.save(tmp_path / "squares.ttf")
+    monkeypatch.setattr(fonts, "installed", lambda: (tmp_path / "squares.ttf",))
+    monkeypatch.setattr(fonts, "_told", [])
+    fonts.font_for.cache_clear()
+    yield
+    fonts.font_for.cache_clear()
+
+
+def dark(picture: np.ndarray) -> np.ndarray:
+    return picture.astype(int).sum(-1) < 150
+
+
+def test_a_character_is_drawn_in_a_font_that_has_it(one_font):
+    square = dark(legend(["天"], [(255, 0, 0)], 40, size=20))
+    assert square.sum() > 150, "the square of that font, not the frame of a missing character"
+    assert dark(legend(["дорога é"], [(255, 0, 0)], 40, size=20)).any(), "in the bundled font"
+    picture = matrix_picture(np.eye(2), ["天", "b"])
+    assert dark(picture).sum() > dark(matrix_picture(np.eye(2), ["l", "b"])).sum() + 50
+
+
+def test_a_name_that_no_font_has_is_shown_as_its_number_and_said_once(one_font):
+    with pytest.warns(UserWarning, match="no font of this machine has the characters of 空, 树, so .*fonts-noto-cjk"):
+        drawn = legend(["天", "空", "树"], PALETTE, 90)
+    np.testing.assert_array_equal(drawn, legend(["天", "class 1", "class 2"], PALETTE, 90))
+
+
+@pytest.mark.parametrize("size", [(32, 40), (64, 64), (8, 8), (20, 200), (512, 640)])
+@pytest.mark.parametrize("position", ["right", "below"])
+def test_a_legend_is_not_larger_than_its_picture(size, position):
+    names = [f"a class of a long name {index}" for index in range(11)]
+    labels = np.arange(size[0] * size[1]).reshape(size) % 11
+    together = add_legend(np.zeros((*size, 3), np.uint8), labels, names, default_palette(11), position)
+    assert together.shape[0] * together.shape[1] <= 2 * size[0] * size[1]
+    assert together.shape[:2] != size or min(size) <= 64, "there is one where it fits"
 
 
 @pytest.mark.parametrize("count", [2, 19, 150])
@@ -251,6 +302,11 @@ class Page(HTMLParser):
 
     def handle_data(self, data):
         self.texts.append(data)
+
+
+def test_nothing_in_a_page_can_reorder_its_text(tmp_path):
+    path = write_report(tmp_path / "r.html", "a\u202eb", table=[{"class": "x\u2066\x1b[31m", "IoU": 1.0}])
+    assert {r"a\u202eb", r"x\u2066\u001b[31m"} <= set(Page(path.read_text(encoding="utf-8")).texts)
 
 
 def test_report_holds_everything_itself_and_escapes(tmp_path, image, labels):

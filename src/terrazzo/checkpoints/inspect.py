@@ -41,7 +41,7 @@ def inspect_checkpoint(path: str | Path, weights: str | None = None) -> dict[str
         "tensors": len(checkpoint.weights),
         "parameters": sum(value.numel() for name, value in checkpoint.weights.items() if is_parameter(name)),
         "types": dict(Counter(str(value.dtype).removeprefix("torch.") for value in checkpoint.weights.values())),
-        "model": model_types(config["model"]) if config is not None and "model" in config else None,
+        "model": model_types(config["model"]) if config is not None else None,
         "looks_like": None if config is not None else looks_like(checkpoint.weights),
         **known(checkpoint),
         "config": config.to_dict() if config is not None else None,

@@ -19,6 +19,7 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--cfg-options",
         nargs="+",
+        action="extend",
         default=[],
         type=override,
         metavar="KEY=VALUE",
@@ -77,8 +78,9 @@ def opacity(text: str) -> float:
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Collection[str] = ()) -> None:
     """Print rows below a header, the columns of `numbers` aligned right; only the last column is ever wrapped."""
-    from rich.console import Console
     from rich.table import Table
+
+    from terrazzo.system.terminal import Console
 
     table = Table(box=None, pad_edge=False)
     for name in columns:
@@ -86,7 +88,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, number
         table.add_column(name, justify=side, no_wrap=name != columns[-1], overflow="fold")
     for row in rows:
         table.add_row(*row)
-    console = Console(highlight=False, markup=False)
+    console = Console()
     if not console.is_terminal:
         console.width = PIPE_WIDTH
     console.print(table)

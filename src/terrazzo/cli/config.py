@@ -53,7 +53,7 @@ def upgrade(args: argparse.Namespace) -> int:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*is in the 0.x vocabulary")
         config = load_config(args.config, overrides(args), trust=args.trust_config)
-    text = config.dump() if target is not None and target.suffix != ".py" else as_python(config.to_dict())
+    text = config.dump() if target is not None and target.suffix != ".py" else as_python(config.shareable())
     if target is None:
         print(text, end="")
         return 0

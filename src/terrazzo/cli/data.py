@@ -9,14 +9,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from terrazzo.cli.common import add_config_options, count, overrides, picked, print_table
 from terrazzo.data.converters.base import CONVERTERS
 from terrazzo.data.converters.run import convert as convert_data
 from terrazzo.data.spec import dataset_spec
 from terrazzo.errors import UserError
 from terrazzo.system.files import make_folder, write_whole
+from terrazzo.system.terminal import Console
 
 MOST_OF_A_KIND = 4  # findings of one kind in a split that are printed; --json has all
 
@@ -47,7 +46,9 @@ def add_init(parser: argparse.ArgumentParser) -> None:
 
 def init(args: argparse.Namespace) -> int:
     """Write the config, print it, and name the next commands."""
+    from terrazzo.config.load import load_config
     from terrazzo.data.discovery.propose import Proposal
+    from terrazzo.training.speed import expected_time
 
     folder = Path(args.folder)
     target = Path(args.out or f"{folder.resolve().name}.yaml")
@@ -59,6 +60,8 @@ def init(args: argparse.Namespace) -> int:
     make_folder(target.parent)
     write_whole(target, text)
     print(text)
+    if expected := expected_time(load_config(target)):
+        print(f"training: {expected} (the steps alone; `iterations` shortens it)")
     print(f"config: {target}\nnext: terrazzo data browse {target}; terrazzo train {target}")
     return 0
 
@@ -149,7 +152,7 @@ def stats(args: argparse.Namespace) -> int:
     from terrazzo.data.splits import load_for_data, open_splits
     from terrazzo.data.statistics import config_lines, survey
 
-    console, progress = Console(highlight=False, soft_wrap=True), Console(stderr=True)
+    console, progress = Console(soft_wrap=True), Console(stderr=True)
     config = load_for_data(args.config, overrides(args), trust=args.trust_config)
     splits = open_splits(config, args.split, data_root=args.data_root)
     found = {split: survey(dataset, split, progress) for split, dataset in splits.items()}
@@ -234,6 +237,8 @@ def convert(args: argparse.Namespace) -> int:
     done = f"{report.written} files or groups of tiles written, {report.kept} present before"
     print(f"{args.name}: {counts} images in {Path(args.out)} ({done})")
     print(f"in a config: type='{dataset.name}', data_root='{Path(args.out)}'")
+    if not dataset.classes:
+        print(f"next: terrazzo data init {Path(args.out)}")
     return 0
 
 

@@ -8,65 +8,135 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
 
 import terrazzo
-from terrazzo.errors import UserError
+from terrazzo.cli.parser import INSTEAD, Parser, spelled
+from terrazzo.errors import UserError, nearest
+from terrazzo.system.failures import is_out_of_memory, out_of_memory, unexpected
+from terrazzo.system.text import PrintableStream, printable
 
-# command -> what it does; its module is terrazzo.cli.<command>
-COMMANDS = {
-    "train": "train a model from a config or a recipe",
-    "log": "plot the curves of runs",
-    "runs": "list runs with their best scores and the differences between their configs",
-    "test": "score a checkpoint on a data set",
-    "predict": "segment images, folders or videos",
-    "recipe": "list, search and show the official recipes",
-    "config": "show a config as resolved",
-    "data": "prepare data sets",
-    "model": "list the parts of models, and show what a model costs",
-    "export": "write a model as a file that runs without terrazzo",
-    "checkpoint": "inspect, publish, average and convert checkpoints",
-    "weights": "fetch published weights, and list those on this machine",
-    "demo": "train, test and show a small model on synthetic street scenes, offline, in minutes",
-    "doctor": "report what is installed and what is missing",
+LOWER = "take a smaller batch, crop, image or model, fewer workers, or --amp"
+
+# group -> command -> what it does; its module is terrazzo.cli.<command>
+GROUPS = {
+    "start here": {
+        "demo": "train, test and show a small model on synthetic street scenes, offline, in minutes",
+        "doctor": "report what is installed and what is missing",
+    },
+    "data and configs": {
+        "data": "prepare data sets: a config for a folder, a check, statistics",
+        "recipe": "list, search and show the official recipes",
+        "config": "show a config as resolved",
+        "model": "list the parts of models, and show what a model costs",
+    },
+    "training": {
+        "train": "train a model from a config or a recipe",
+        "runs": "list runs with their best scores and the differences between their configs",
+        "log": "plot the curves of runs",
+    },
+    "trained models": {
+        "test": "score a checkpoint on a data set",
+        "predict": "segment images, folders or videos",
+        "export": "write a model as a file that runs without terrazzo",
+        "checkpoint": "inspect, publish, average and convert checkpoints",
+        "weights": "fetch published weights, and list those on this machine",
+    },
 }
+COMMANDS = {name: about for group in GROUPS.values() for name, about in group.items()}
+EXAMPLES = """\
+  terrazzo predict photo.jpg                         segment with the bundled model
+  terrazzo data init my_images                       write my_images.yaml, a config for a folder
+  terrazzo train my_images.yaml                      train; results go to runs/my_images
+  terrazzo test runs/my_images                       score its best weights
+  terrazzo predict photo.jpg --model runs/my_images  use them
+
+terrazzo COMMAND --help says more about a command."""
 
 
-def make_parser(command: str | None = None) -> argparse.ArgumentParser:
+def make_parser(command: str | None = None) -> Parser:
     """The program's parser, with the arguments of the one command that is called."""
-    parser = argparse.ArgumentParser(prog="terrazzo", description="Semantic segmentation in plain PyTorch.")
+    listed = (
+        f"{group}:\n" + "".join(f"  {name:<11} {about}\n" for name, about in commands.items())
+        for group, commands in GROUPS.items()
+    )
+    parser = Parser(
+        prog="terrazzo",
+        usage="terrazzo COMMAND ...",
+        description="Semantic segmentation in plain PyTorch.\n\n" + "\n".join(listed),
+        epilog=f"examples:\n{EXAMPLES}",
+    )
     parser.add_argument("--version", action="version", version=f"terrazzo {terrazzo.__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, help=argparse.SUPPRESS)
     for name, about in COMMANDS.items():
-        sub = commands.add_parser(name, help=about, description=about[0].upper() + about[1:] + ".")
+        sub = commands.add_parser(name, prog=f"terrazzo {name}", description=about[0].upper() + about[1:] + ".")
         if name == command:
-            importlib.import_module(f"terrazzo.cli.{name}").add_arguments(sub)
+            module = importlib.import_module(f"terrazzo.cli.{name}")
+            examples = f"examples:\n{module.EXAMPLES}\n" if hasattr(module, "EXAMPLES") else ""
+            sub.epilog = f"{examples}--debug shows the traceback of an unexpected error."
+            module.add_arguments(sub)
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code: 0 for success, 1 for failure, 2 for wrong usage."""
+    """Run a command and return its exit code: 0 for success, 1 for failure, 2 for wrong usage, 70 for a fault of ours.
+
+    An error that has no message of its own is raised with `--debug`, and for `arguments` that a program gives.
+    """
+    raises = arguments is not None
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    command = next((argument for argument in arguments if not argument.startswith("-")), None)
-    args = make_parser(command).parse_args(arguments, argparse.Namespace(arguments=arguments))
-    warnings.showwarning = show_warning
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")  # our own message names the file that cannot be decoded
+    raises |= "--debug" in arguments
+    arguments = spelled([argument for argument in arguments if argument != "--debug"])
     try:
-        return importlib.import_module(f"terrazzo.cli.{args.command}").run(args)
-    except (UserError, OSError) as problem:
-        if isinstance(problem, BrokenPipeError):  # `terrazzo ... | head`: the reader has stopped
-            sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - else the interpreter complains at exit
-        else:
-            print(f"error: {problem}", file=sys.stderr)
-    except RuntimeError as problem:
-        if type(problem).__name__ != "OutOfMemoryError":  # torch's; importing torch only for this check would be slow
-            raise
-        reason = str(problem).splitlines()[0]
-        print(f"error: {reason}: take a smaller batch, crop or model, or --amp", file=sys.stderr)
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
+        with redirect_stdout(PrintableStream(sys.stdout)), redirect_stderr(PrintableStream(sys.stderr)):
+            try:
+                return run(arguments)
+            except BrokenPipeError:
+                raise
+            except (UserError, OSError) as problem:
+                print(f"error: {problem}", file=sys.stderr)
+            except Exception as problem:
+                if is_out_of_memory(problem):
+                    message = out_of_memory(f"for `terrazzo {arguments[0]}`", LOWER, problem)
+                    print(f"error: {message}", file=sys.stderr)
+                elif raises:
+                    raise
+                else:
+                    print(f"error: {unexpected(problem)}", file=sys.stderr)
+                    return 70
+            except KeyboardInterrupt:
+                print("stopped", file=sys.stderr)
+    except BrokenPipeError:  # `terrazzo ... | head`: the reader has stopped
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - else the interpreter complains at exit
     return 1
+
+
+def run(arguments: list[str]) -> int:
+    """Run a command and return its exit code."""
+    command = next((argument for argument in arguments if not argument.startswith("-")), None)
+    parser = make_parser(command)
+    if not arguments:
+        parser.print_help()
+        return 0
+    if command is not None and command not in COMMANDS:
+        parser.error(f"there is no command '{command}'{meant(command)}")
+    args = parser.parse_args(arguments, argparse.Namespace(arguments=arguments))
+    warnings.showwarning = show_warning
+    for name, level in (("OPENCV_LOG_LEVEL", "OFF"), ("OPENCV_FFMPEG_LOGLEVEL", "-8")):
+        os.environ.setdefault(name, level)  # our own message names the file that cannot be decoded
+    return importlib.import_module(f"terrazzo.cli.{args.command}").run(args)
+
+
+def meant(command: str) -> str:
+    """The command that was probably meant by an unknown one."""
+    if command in INSTEAD:
+        return f"; did you mean 'terrazzo {INSTEAD[command]}'?"
+    if Path(command).suffix in (".yaml", ".yml", ".py", ".json"):
+        return f"; did you mean 'terrazzo train {command}'?"
+    return nearest(command, COMMANDS) or f": there are {', '.join(COMMANDS)}"
 
 
 def show_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
     """Print a warning as one line."""
-    print(f"warning: {message}", file=sys.stderr)
+    print(f"warning: {printable(str(message))}", file=sys.stderr)

@@ -6,7 +6,7 @@ import argparse
 import re
 from typing import Any
 
-from terrazzo.cli.common import add_config_options, overrides, print_table
+from terrazzo.cli.common import add_config_options, count, overrides, print_table
 
 KINDS = ("backbones", "necks", "heads", "losses", "segmentors", "own")
 
@@ -15,7 +15,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     info = actions.add_parser("info", help="show what a model costs: parameters, FLOPs, features, memory")
     info.add_argument("config", metavar="NAME|CONFIG", help="a recipe name or a config file (.py, .yaml, .json)")
-    info.add_argument("--size", type=size, metavar="HxW", help="size of the input (default: the config's crop size)")
+    about = "size of the input (default: the config's crop size); --shape H W is the same"
+    info.add_argument("--size", type=size, metavar="HxW", help=about)
+    info.add_argument("--shape", type=count, nargs="+", metavar="N", help=argparse.SUPPRESS)
     add_config_options(info)
     listing = actions.add_parser("list", help="list the types that a config's model can be built from")
     listing.add_argument("--kind", choices=KINDS, help="only this kind; own: types registered outside terrazzo")
@@ -38,6 +40,8 @@ def info(args: argparse.Namespace) -> int:
     from terrazzo.models.info import model_info
 
     config = load_config(args.config, overrides(args), trust=args.trust_config)
+    if args.shape:  # of MMSegmentation's get_flops.py: H W, or one length for both
+        args.size = size("x".join(map(str, args.shape)))
     show(model_info(config, args.size))
     return 0
 

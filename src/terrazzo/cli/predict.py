@@ -4,68 +4,132 @@ from __future__ import annotations
 
 import argparse
 import glob
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from terrazzo.cli.common import OutputNames, add_weights_option, opacity
+from terrazzo.cli.common import OutputNames, add_weights_option, count, opacity
 from terrazzo.errors import UserError
 
+LOWER = "cut it into tiles, skip such images with --max-pixels, or take a smaller model"
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
+
+
+EXAMPLES = """\
+  terrazzo predict photo.jpg                            with the bundled model, for street scenes
+  terrazzo predict 'drive/**/*.jpg' --model runs/street  with the best weights of a run
+  terrazzo predict clip.mp4 --model best.safetensors --out painted
+  terrazzo predict photo.jpg --model x.pth --config pspnet_r50-d8_4xb2-40k_cityscapes-512x1024"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("sources", nargs="+", metavar="IMAGE|FOLDER|VIDEO", help="images, patterns, folder trees")
+
+    add = parser.add_argument_group("the model").add_argument
     add(
         "--model",
         metavar="M",
-        help="a self-contained .safetensors file, or a checkpoint with --config (default: ours for street scenes)",
+        help="a self-contained .safetensors file, the folder of a run, or a checkpoint with --config (default: street, "
+        "the bundled model)",
     )
     add("--config", metavar="C", help="the config or recipe of a checkpoint that contains none")
-    add("--out", default="predictions", metavar="D", help="the folder for the results (default: predictions)")
-    add("--opacity", type=opacity, default=0.5, help="of the class colours: 0 to 1 (default 0.5)")
     add("--trust-config", action="store_true", help="import the modules in the model's custom_imports")
     add_weights_option(parser)
     add("--device", help="cpu, cuda, cuda:1, mps (default: the best available)")
 
+    add = parser.add_argument_group("the results").add_argument
+    add("--out", default="predictions", metavar="D", help="the folder for the results (default: predictions)")
+    add("--opacity", type=opacity, default=0.5, help="of the class colours: 0 to 1 (default 0.5)")
+    about = "colours: road=#804080,sky=skyblue; a file of them; or `names`, what the classes' names suggest"
+    add("--palette", metavar="P", help=about)
+    add("--probabilities", action="store_true", help="also write each image's class probabilities (K, H, W) as .npy")
+    add("--confidence", action="store_true", help="also write the highest probability of each pixel, white for 100%%")
+    about = "skip images of more pixels, or raise the limits of the decoders (default: theirs)"
+    add("--max-pixels", type=count, metavar="N", help=about)
+    parser.set_defaults(usage_error=parser.error)
+
 
 def run(args: argparse.Namespace) -> int:
-    from rich.console import Console
+    """Segment every source. Return 1 if some could not be, which are named at the end, else 0."""
+    if args.max_pixels:
+        os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"] = str(max(args.max_pixels, 2**30))  # before its import
+    from PIL import Image
 
     from terrazzo.inference.load import NOTE, load
+    from terrazzo.system.failures import explained
     from terrazzo.system.files import make_folder
+    from terrazzo.system.palette import written_palette
+    from terrazzo.system.terminal import Console
     from terrazzo.training.monitoring.log import progress_bar
 
-    console = Console(highlight=False, soft_wrap=True)
+    Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, args.max_pixels or 0)
+    console = Console(soft_wrap=True)
+    take_model(args)
     if args.model is None and args.config is None:
-        console.print(NOTE, markup=False)
+        console.print(NOTE)
     checkpoint = args.model if args.config else None
     segmenter = load(args.config or args.model, checkpoint, args.device, trust=args.trust_config, weights=args.weights)
+    segmenter.max_pixels = args.max_pixels
+    if args.palette:
+        runtime = segmenter.runtime
+        runtime.palette = written_palette(args.palette, runtime.classes, runtime.palette)
     out = Path(args.out)
     found = expand(args.sources, out, (*segmenter.suffixes, *VIDEO_SUFFIXES))
     make_folder(out)
     names: dict[Path, OutputNames] = {}
-    failed = []
+    failed: list[str] = []  # not the errors themselves, which would keep their images in memory
+    unexpected: Exception | None = None
     with progress_bar(console) as bar:
         task = bar.add_task("predict", total=len(found))
         for path, subfolder in found:
-            folder = make_folder(out / subfolder)
-            stem = names.setdefault(folder, OutputNames(folder)).stem(path)
             try:
-                if path.suffix.lower() in VIDEO_SUFFIXES:
-                    predict_video(segmenter, path, folder / f"{stem}_overlay.mp4", args.opacity, bar)
-                else:
-                    predict_image(segmenter, path, folder, stem, args.opacity)
-            except UserError as problem:  # one bad file does not lose the others
-                failed.append(problem)
+                folder = make_folder(out / subfolder)
+                stem = names.setdefault(folder, OutputNames(folder)).stem(path)
+                with explained(f"to segment {path}", LOWER):
+                    if path.suffix.lower() in VIDEO_SUFFIXES:
+                        predict_video(segmenter, path, folder / f"{stem}_overlay.mp4", args.opacity, bar)
+                    else:
+                        predict_image(segmenter, path, folder / stem, args)
+            except (UserError, OSError) as problem:  # one bad file does not lose the others
+                failed.append(str(problem))
+            except Exception as problem:
+                failed.append(f"{path}: {type(problem).__name__}")
+                unexpected = unexpected or problem
             bar.advance(task)
-    done = len(found) - len(failed)
-    console.print(f"{done} of {len(found)} segmented; class maps and pictures: {out}", markup=False)
-    for error in failed:
-        print(f"error: {error}", file=sys.stderr)
+    console.print(f"{len(found) - len(failed)} of {len(found)} segmented; class maps and pictures: {out}")
+    for line in failed:
+        print(f"error: {line}", file=sys.stderr)
+    if unexpected is not None:
+        raise unexpected
     return 1 if failed else 0
+
+
+def take_model(args: argparse.Namespace) -> None:
+    """Take config and checkpoint from among the images, as MMSegmentation's scripts have them: IMAGE CONFIG CHECKPOINT.
+
+    A second one of either is bad usage.
+    """
+    from terrazzo.config.load import SUFFIXES
+    from terrazzo.inference.load import SUFFIXES as CHECKPOINTS
+    from terrazzo.recipes import names
+
+    kept = []
+    for source in args.sources:
+        suffix = Path(source).suffix.lower()
+        is_recipe = not suffix and not Path(source).exists() and source in names()
+        option = "config" if suffix in SUFFIXES or is_recipe else "model" if suffix in CHECKPOINTS else None
+        if option is None:
+            kept.append(source)
+        elif getattr(args, option):
+            args.usage_error(f"{source} is not an image, and --{option} {getattr(args, option)} is given already")
+        else:
+            setattr(args, option, source)
+    if not kept:
+        args.usage_error("give at least one image, folder or video")
+    args.sources = kept
 
 
 def expand(sources: Sequence[str], out: Path, suffixes: Sequence[str]) -> list[tuple[Path, Path]]:
@@ -103,15 +167,22 @@ def is_wanted(file: Path, root: Path, out: Path, suffixes: Sequence[str]) -> boo
     return ending_of(file.name, suffixes) is not None and not hidden and not result and file.is_file()
 
 
-def predict_image(segmenter: Any, path: Path, folder: Path, stem: str, opacity: float) -> None:
-    """Write the class map in its colours, `STEM.png`, and the overlay with a legend, `STEM_overlay.png`."""
-    from terrazzo.system.painting import save_picture
-    from terrazzo.viz import add_legend
+def predict_image(segmenter: Any, path: Path, target: Path, args: argparse.Namespace) -> None:
+    """Write the class map in its colours, `TARGET.png`, the overlay with a legend, `TARGET_overlay.png`, and more.
+
+    With `--probabilities` `TARGET_probabilities.npy` (K, H, W) float32, with `--confidence` `TARGET_confidence.png`.
+    """
+    from terrazzo.system.painting import save_array, save_picture
 
     prediction = segmenter(path)
-    prediction.save(folder / f"{stem}.png")
-    painted = add_legend(prediction.overlay(opacity), prediction.labels, prediction.classes, prediction.palette)
-    save_picture(folder / f"{stem}_overlay.png", painted)
+    prediction.save(target.with_name(f"{target.name}.png"))
+    save_picture(target.with_name(f"{target.name}_overlay.png"), prediction.overlay(args.opacity, legend=True))
+    if args.probabilities:
+        save_array(target.with_name(f"{target.name}_probabilities.npy"), prediction.probs)
+    if args.confidence:
+        save_picture(
+            target.with_name(f"{target.name}_confidence.png"), (prediction.confidence * 255).round().astype("uint8")
+        )
 
 
 def predict_video(segmenter: Any, path: Path, target: Path, opacity: float, bar: Any) -> None:
@@ -123,7 +194,7 @@ def predict_video(segmenter: Any, path: Path, target: Path, opacity: float, bar:
     total = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
     task = bar.add_task(path.name, total=total if total > 0 else None)
     unfinished = target.with_name(f".{target.stem}.unfinished.mp4")  # OpenCV derives the format from the suffix
-    writer = None
+    writer, frames = None, 0
     try:
         while True:
             found, frame = capture.read()
@@ -136,10 +207,14 @@ def predict_video(segmenter: Any, path: Path, target: Path, opacity: float, bar:
                 if not writer.isOpened():
                     raise UserError(f"cannot write the video {target}: no mp4 encoder, or no permission")
             writer.write(painted[..., ::-1])
+            frames += 1
             bar.advance(task)
         if writer is None:
             raise UserError(f"{path} cannot be read as a video: it is damaged, or its codec is unknown to OpenCV")
         writer.release()
+        saved = cv2.VideoCapture(str(unfinished))
+        if int(saved.get(cv2.CAP_PROP_FRAME_COUNT)) != frames:  # OpenCV says nothing about a full disk
+            raise UserError(f"cannot save the video {target}: free some space or choose another folder")
         unfinished.replace(target)
     finally:
         capture.release()

@@ -18,8 +18,17 @@ SORTS = {
 }
 
 
+EXAMPLES = """\
+  terrazzo recipe families                         what each family is good for
+  terrazzo recipe list --dataset cityscapes --sort mIoU
+  terrazzo recipe search unet drive
+  terrazzo recipe show segformer                   a family and its recipes
+  terrazzo recipe show pspnet_r50-d8_4xb2-40k_cityscapes-512x1024"""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    actions.add_parser("families", help="what each family of recipes is good for")
     listing = actions.add_parser("list", help="recipes with their published scores, memory and speed")
     listing.add_argument("--dataset", help="only recipes for this data set, such as cityscapes")
     listing.add_argument("--method", help="only recipes of this method or family, such as pspnet")
@@ -27,17 +36,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     listing.add_argument("--old", action="store_true", help="include the names of 0.x")
     search = actions.add_parser("search", help="recipes whose name has all the words")
     search.add_argument("words", nargs="+")
-    show = actions.add_parser("show", help="the meaning of a recipe's name, and its config")
-    show.add_argument("name")
+    show = actions.add_parser("show", help="the meaning of a recipe's name, and its config; the recipes of a family")
+    show.add_argument("name", help="a recipe or a family")
 
 
 def run(args: argparse.Namespace) -> int:
     from terrazzo.recipes import info, names
+    from terrazzo.recipes.compose import is_family
 
-    if args.action == "show":
+    if args.action == "show" and not is_family(args.name):
         show(args.name)
         return 0
     found = [info(name) for name in names()]
+    if args.action == "families":
+        show_families(found)
+        return 0
+    if args.action == "show":
+        show_family(args.name, found)
+        return 0
     if args.action == "list":
         check_filters(found, args)
     if args.action == "search":
@@ -78,10 +94,42 @@ def show_list(items: list) -> None:
     for item in items:
         devices = f"{item.devices} x {item.batch_size}" if item.devices else ""
         numbers = [shown(value) for value in (item.miou, item.memory, item.milliseconds)]
-        rows.append((item.name, *numbers, devices, item.note))
-    columns = ("recipe", "mIoU", "GB", "ms", "devices", "note")
+        rows.append((item.name + " *" * bool(item.note), *numbers, devices))
+    columns = ("recipe", "mIoU", "GB", "ms", "devices")
+    print_table(columns, rows, numbers=columns[1:])
+    notes = "; * has a note, see recipe show" if any(item.note for item in items) else ""
+    print(f"{len(items)} recipes; GB: training memory per device, ms: per image on one V100{notes}")
+
+
+def show_families(items: list[RecipeInfo]) -> None:
+    """Print what each family is good for, its number of recipes and its best scores on two data sets."""
+    from terrazzo.recipes.about import ABOUT
+
+    rows = []
+    for family, about in ABOUT.items():
+        own = [item for item in items if item.family == family and item.vocabulary == "1.x"]
+        best = [
+            max((item.miou or 0 for item in own if item.dataset.lower() == dataset), default=0)
+            for dataset in ("cityscapes", "ade20k")
+        ]
+        rows.append((family, str(len(own)), *(f"{score:.1f}" if score else "" for score in best), about))
+    columns = ("family", "recipes", "Citysc.", "ADE20K", "good for")
     print_table(columns, rows, numbers=columns[1:-1])
-    print(f"{len(items)} recipes; GB: training memory per device, ms: per image on one V100")
+    print("best published mIoU; `terrazzo recipe show FAMILY` lists its recipes; a family is a `recipe:` too")
+
+
+def show_family(name: str, items: list[RecipeInfo]) -> None:
+    """Print what a family is good for, and its recipes."""
+    from terrazzo.recipes.about import ABOUT
+
+    own = [item for item in items if item.vocabulary == "1.x" and plain(item.family) == plain(name)]
+    print(f"{own[0].family}: {ABOUT[own[0].family]}")
+    print(f"for your own images: `recipe: {own[0].family}` in a config that `terrazzo data init` writes")
+    show_list(sorted(own, key=SORTS["mIoU"]))
+
+
+def plain(family: str) -> str:
+    return family.replace("_", "").lower()
 
 
 def shown(value: float | None) -> str:

@@ -9,49 +9,62 @@ from typing import Any
 from terrazzo.cli import common
 from terrazzo.cli.common import count, opacity, overrides, picked
 
+EXAMPLES = """\
+  terrazzo test runs/street                        its config, its best weights
+  terrazzo test street.yaml runs/street/last.safetensors --show-dir pictures
+  terrazzo test street.yaml runs/street --eval mIoU boundary --gallery worst
+  terrazzo test street.yaml a.pth --ensemble b.pth --tta"""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("config", help="a config file (.py, .yaml, .json) or a recipe name")
-    add("checkpoint", nargs="?", help="weights: .safetensors or .pth")
+    add("config", help="a config file (.py, .yaml, .json), a recipe name or the folder of a run")
+    add("checkpoint", nargs="?", help="weights: .safetensors, .pth or the folder of a run (default: those of CONFIG)")
     add("--ensemble", nargs="+", default=[], metavar="C", help="checkpoints to average, with CHECKPOINT")
+
+    add = parser.add_argument_group("scores").add_argument
     metrics = "mIoU, mDice, mFscore, boundary, trimap, per-image, calibration, cityscapes, depth"
     add("--eval", nargs="+", metavar="METRIC", help=f"{metrics} (default: those of the config)")
     about = "95%% intervals of the scores from N resampled test sets (1000)"
     add("--bootstrap", nargs="?", type=count, const=1000, default=0, metavar="N", help=about)
     add("--threshold-search", action="store_true", help="find the best threshold of a model with one foreground score")
-    add("--confusion", metavar="F.csv", help="write the confusion matrix, and its picture beside it")
-    add("--gallery", metavar="D", help="write a page of the images with the worst scores")
+    add("--tta", action="store_true", help="average over the views of the config's tta_pipeline")
+
+    add = parser.add_argument_group("files").add_argument
     add("--show-dir", metavar="D", help="write each image with its predicted classes painted over it")
     add("--opacity", type=opacity, default=0.5, help="of the paint in --show-dir: 0 to 1 (default 0.5)")
-    add("--data-root", metavar="D", help="location of the data, instead of the config's")
     add("--out", metavar="D", help="write predicted class maps and metrics.json to this folder")
     add("--format-only", action="store_true", help="write a submission for the data set's server to --out, unscored")
+    add("--confusion", metavar="F.csv", help="write the confusion matrix, and its picture beside it")
+    add("--gallery", metavar="D", help="write a page of the images with the worst scores")
+
+    add = parser.add_argument_group("data and devices").add_argument
+    add("--data-root", metavar="D", help="location of the data, instead of the config's")
     add("--gpus", type=count, default=1, metavar="N", help="score in N processes, each a share of the images")
-    add("--tta", action="store_true", help="average over the views of the config's tta_pipeline")
     common.add_weights_option(parser)
     common.add_config_options(parser)
     parser.set_defaults(usage_error=parser.error)
 
 
 def run(args: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from terrazzo.evaluation.evaluate import evaluate
     from terrazzo.evaluation.outputs import Outputs
     from terrazzo.system.files import make_folder
     from terrazzo.system.process_group import launched
+    from terrazzo.system.terminal import Console
     from terrazzo.training.distributed.launch import launch
     from terrazzo.training.monitoring.log import as_text, class_table, progress_bar, summary
 
     # Options that do not go together
+    if args.checkpoint is None and not args.ensemble and Path(args.config).is_dir():
+        args.checkpoint = args.config
     checkpoints = [*([args.checkpoint] if args.checkpoint else []), *args.ensemble]
     if not checkpoints:
         args.usage_error("give a CHECKPOINT, or several with --ensemble")
     if args.format_only and not args.out:
         args.usage_error("--format-only writes files: name a folder with --out D")
     found = launched()
-    single = [name for name in ("show_dir", "out", "gallery", "bootstrap") if getattr(args, name)]
+    single = [name for name in ("gallery", "bootstrap") if getattr(args, name)]
     if single and (args.gpus > 1 or found is not None):
         args.usage_error(f"--{single[0].replace('_', '-')} needs every image in one process: omit --gpus")
     if args.gpus > 1 and found is None:
@@ -59,13 +72,13 @@ def run(args: argparse.Namespace) -> int:
 
     # The evaluation, and the files that it writes
     is_main = found is None or found[1].is_main
-    console = Console(highlight=False, soft_wrap=True, quiet=not is_main)
+    console = Console(soft_wrap=True, quiet=not is_main)
     outputs = Outputs(args.out, args.confusion, args.gallery)
     show = make_folder(Path(args.show_dir)) if args.show_dir else None
     writer = PredictionWriter(show, None if args.format_only else outputs.out, args.opacity)
 
     def on_start(dataset: Any, *settings: Any) -> None:
-        writer.read_image = dataset.read_image
+        writer.start(dataset)
         outputs.start(dataset, *settings)
 
     def on_prediction(*prediction: Any) -> None:
@@ -109,37 +122,49 @@ class PredictionWriter:
     def __init__(self, show: Path | None, out: Path | None, opacity: float) -> None:
         self.show, self.out, self.opacity = show, out, opacity
         self.read_image: Any = None  # the test set's, once it is open
-        self.names = common.OutputNames(*(folder for folder in (show, out) if folder is not None))
+        self.stems: dict[Path, str] = {}
+
+    def start(self, dataset: Any) -> None:
+        """Give each image of the test set the name of its files, the same one in every process."""
+        self.read_image = dataset.read_image
+        names = common.OutputNames(*(folder for folder in (self.show, self.out) if folder is not None))
+        images = dict.fromkeys(leaf.pairs[index][0] for leaf, index in dataset.origins())
+        self.stems = {image: names.stem(image) for image in images}
 
     def write(self, batch: Any, maps: list[Any], classes: Any, palette: Any) -> None:
         """Write the predictions of one batch, named after the image files."""
-        from PIL import Image
+        import numpy as np
 
-        from terrazzo.system.painting import as_picture, overlay, save_picture
-        from terrazzo.viz import add_legend
+        from terrazzo.evaluation.scoring import targets_of
+        from terrazzo.system.painting import as_picture, overlay, save_class_map, save_picture
+        from terrazzo.viz import add_legend, side_by_side
 
-        for sample, prediction in zip(batch.samples, maps, strict=True):
+        for sample, prediction, target in zip(batch.samples, maps, targets_of(batch, maps), strict=True):
             labels = prediction.cpu().numpy()
-            stem = self.names.stem(sample.image_path)
+            stem = self.stems[sample.image_path]
             if prediction.is_floating_point():
-                self.write_depth(stem, labels)
+                self.write_depth(stem, labels, target)
                 continue
             name = f"{stem}.png"
             if self.show is not None:
-                painted = overlay(as_picture(self.read_image(sample)), labels, palette, self.opacity)
-                painted = add_legend(painted, labels, classes, palette)
-                save_picture(self.show / name, painted)
+                image, shown = as_picture(self.read_image(sample)), [labels] if target is None else [labels, target]
+                pictures = [overlay(image, one, palette, self.opacity) for one in shown]
+                painted = side_by_side(pictures, ("prediction", "label") if len(shown) == 2 else (), below=True)
+                save_picture(self.show / name, add_legend(painted, np.stack(shown), classes, palette))
             if self.out is not None:
-                Image.fromarray(labels.astype("uint8" if len(classes) <= 256 else "uint16")).save(self.out / name)
+                save_class_map(self.out / name, labels)
 
-    def write_depth(self, stem: str, depth: Any) -> None:
-        """Write depth in colours from near (blue) to far (red), and as an array."""
-        import numpy as np
-
-        from terrazzo.system.painting import save_picture
+    def write_depth(self, stem: str, depth: Any, target: Any) -> None:
+        """Write depth in colours from near (blue) to far (red), beside the measured one, and as an array."""
+        from terrazzo.system.painting import save_array, save_picture
+        from terrazzo.viz import side_by_side
         from terrazzo.viz.grid import depth_colours
 
         if self.show is not None:
-            save_picture(self.show / f"{stem}.png", depth_colours(depth))
+            shown = [depth] if target is None else [depth, target]
+            captions = ("estimate", "measured") if len(shown) == 2 else ()
+            save_picture(
+                self.show / f"{stem}.png", side_by_side([depth_colours(one) for one in shown], captions, below=True)
+            )
         if self.out is not None:
-            np.save(self.out / f"{stem}.npy", depth)
+            save_array(self.out / f"{stem}.npy", depth)

@@ -17,32 +17,56 @@ KEYS = {
     "compile": "compile",
     "channels_last": "channels_last",
     "track": "track",
+    "load_from": "load_from",
+    "seed": "randomness.seed",
 }
 
 
+EXAMPLES = """\
+  terrazzo train street.yaml                       into runs/street, or runs/street-2 if that has a run
+  terrazzo train street.yaml --resume              continue the newest run of street.yaml
+  terrazzo train street.yaml --seed 1 --work-dir runs/street-seed1
+  terrazzo train pspnet_r50-d8_4xb2-40k_cityscapes-512x1024 --data-root /data/cityscapes --gpus 4
+  terrazzo train street.yaml --load-from street    start from the weights of the bundled model"""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("config", help="a config file (.py, .yaml, .json) or a recipe name")
-    add("--work-dir", help="where logs and weights go (default: runs/<the config's name>)")
-    add("--resume", action="store_true", help="continue the newest state in the work dir, if any")
-    add("--amp", nargs="?", const="auto", choices=["auto", "bf16", "fp16"], help="mixed precision (default type: auto)")
+    parser.add_argument("config", help="a config file (.py, .yaml, .json), a recipe name or the folder of a run")
+
+    group = parser.add_argument_group("where results go")
+    add = group.add_argument
+    add("--work-dir", metavar="D", help="the folder of the run (default: runs/<the config's name>, then -2, -3 ...)")
+    among = group.add_mutually_exclusive_group().add_argument
+    among("--resume", action="store_true", help="continue the newest state in the work dir, if any")
+    among("--resume-from", metavar="STATE", help="continue a certain state, RUN/checkpoints/step_N.pt, or a run")
+    among("--overwrite", action="store_true", help="replace the run that the work dir has")
+    add("--track", nargs="+", metavar="T", help="also write curves and pictures for tensorboard, wandb, mlflow, csv")
+
+    add = parser.add_argument_group("data and weights").add_argument
     add("--data-root", metavar="D", help="location of the data, instead of the config's")
-    add("--auto-scale-lr", action="store_true", help="scale the learning rate with the images of a step")
-    add("--pretrained", metavar="PATH|none", help="weights of the backbone, or none")
     add("--no-check", action="store_true", help="start without checking all of the data")
-    add("--gpus", type=count, default=1, metavar="N", help="train in N processes, one per GPU of this machine")
-    add("--max-restarts", type=int, default=0, metavar="N", help="with --gpus: how often a failed run is resumed")
-    add("--find-batch", action="store_true", help="find the number of images that fit into a step, and stop")
-    add("--slurm", type=count, nargs="?", const=1, metavar="NODES", help="write a batch file for SLURM and stop")
-    add("--fsdp", action="store_true", help="shard weights and moments among the devices")
+    add("--pretrained", metavar="PATH|none", help="weights of the backbone, or none")
+    add("--load-from", metavar="PATH", help="weights of the whole model to start from, or of a run's folder")
+    add("--seed", type=int, metavar="N", help="of weights, order and augmentation, instead of the config's")
+    add("--deterministic", action="store_true", help="the same bits on every run, also on a GPU")
+
+    add = parser.add_argument_group("length, speed and memory").add_argument
     add("--time-limit", metavar="T", help="save and stop after this time: 90 (seconds), 55m, 1h30m")
     add("--max-steps", type=count, metavar="N", help="save and stop after N steps of this session")
-    add("--deterministic", action="store_true", help="the same bits on every run, also on a GPU")
+    add("--amp", nargs="?", const="auto", choices=["auto", "bf16", "fp16"], help="mixed precision (default type: auto)")
     add("--channels-last", action="store_true", help="lay out images with their channels together, for mixed precision")
     add("--compile", action="store_true", help="speed up steps with torch.compile")
-    add("--track", nargs="+", metavar="T", help="also write curves and pictures for tensorboard, wandb, mlflow, csv")
+    add("--find-batch", action="store_true", help="find the number of images that fit into a step, and stop")
     add("--profile", nargs="?", type=count, const=20, default=0, metavar="N", help="report the time of N steps by part")
+
+    add = parser.add_argument_group("several devices").add_argument
+    add("--gpus", type=count, default=1, metavar="N", help="train in N processes, one per GPU of this machine")
+    add("--max-restarts", type=int, default=0, metavar="N", help="with --gpus: how often a failed run is resumed")
+    add("--auto-scale-lr", action="store_true", help="scale the learning rate with the images of a step")
+    add("--fsdp", action="store_true", help="shard weights and moments among the devices")
+    add("--slurm", type=count, nargs="?", const=1, metavar="NODES", help="write a batch file for SLURM and stop")
     add_config_options(parser)
+    parser.set_defaults(usage_error=parser.error)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -52,17 +76,22 @@ def run(args: argparse.Namespace) -> int:
 
     if args.slurm:
         return write_job(args)
+    if args.overwrite and args.max_restarts:
+        args.usage_error("--overwrite would apply to a restart too: give a --work-dir that has no run")
     if args.gpus > 1 and launched() is None:
         return launch(args.gpus, args.arguments, restarts=args.max_restarts, cpu=args.device == "cpu")
     settings = overrides(args)
     for flag, key in KEYS.items():
-        if getattr(args, flag):
+        if getattr(args, flag) not in (None, False):
             settings[key] = getattr(args, flag)
     if args.fsdp:
         settings["strategy"] = {"type": "FSDPStrategy"}
     if args.find_batch:
         return print_batch_size(args, settings)
-    same = picked(args, "work_dir", "resume", "max_steps", "amp", "pretrained", "device", "data_root", "profile")
+    args.resume = args.resume_from or args.resume
+    same = picked(
+        args, "work_dir", "resume", "overwrite", "max_steps", "amp", "pretrained", "device", "data_root", "profile"
+    )
     outcome = train(args.config, overrides=settings, trust=args.trust_config, check=not args.no_check, **same)
     return 0 if outcome.finished else 1
 
@@ -93,8 +122,13 @@ def write_job(args: argparse.Namespace) -> int:
 
     from terrazzo.training.distributed.slurm import write_batch_file
     from terrazzo.training.train import run_name
+    from terrazzo.training.work_dir import DEFAULT, check_free, choose_folder
 
-    folder = Path(args.work_dir or Path("runs") / run_name(args.config))
+    if args.resume_from or args.overwrite:
+        flag = "--overwrite" if args.overwrite else "--resume-from"
+        args.usage_error(f"{flag} would apply whenever the job is requeued: give a --work-dir that has no run")
+    folder = Path(args.work_dir or choose_folder(DEFAULT / run_name(args.config), args.resume))
+    check_free(folder, args.resume)
     kept = without_options(args.arguments, ("--slurm", "--gpus", "--work-dir", "--resume"))
     path = write_batch_file(
         folder, [*kept, "--work-dir", str(folder.resolve()), "--resume"], nodes=args.slurm, gpus=args.gpus

@@ -5,6 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+EXAMPLES = """\
+  terrazzo weights get mit_b0                      the backbone that `pretrained: mit_b0` starts from
+  terrazzo weights get torchvision://resnet50
+  terrazzo weights get pspnet_r50-d8_4xb2-40k_cityscapes-512x1024             the trained model
+  terrazzo weights get --backbone pspnet_r50-d8_4xb2-40k_cityscapes-512x1024  what its training starts from
+  terrazzo weights list"""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
@@ -13,7 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "names",
         nargs="+",
         metavar="NAME|URL",
-        help="a recipe, a URL, or torchvision://, open-mmlab://, mmpretrain://, timm://, hf:// and a name",
+        help="a recipe, a backbone such as mit_b0, a URL, or torchvision://, open-mmlab://, mmpretrain://, mmseg://, "
+        "timm://, hf:// and a name",
     )
     get.add_argument(
         "--mirror",
@@ -32,14 +40,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def get(args: argparse.Namespace) -> int:
-    from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
     from terrazzo.hub.download import get_weights
+    from terrazzo.system.terminal import Console
 
     addresses_of = starting_weights if args.backbone else published_weights
     names = [address for name in args.names for address in addresses_of(name)]
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(soft_wrap=True)
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), DownloadColumn(), TransferSpeedColumn())
     for name in names:
         with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
@@ -54,18 +62,28 @@ def get(args: argparse.Namespace) -> int:
 
 
 def published_weights(name: str) -> list[str]:
-    """A file or an address as it is; of a recipe the address of its trained weights. Raises UserError without one."""
-    from terrazzo.errors import UserError
-    from terrazzo.hub.cache import is_file
-    from terrazzo.hub.names import is_address
-    from terrazzo.recipes import info
+    """A name of weights as it is; of a recipe the address of its trained ones.
 
-    if is_file(name) or is_address(name):
+    Raises UserError for a recipe without any, and for any other name.
+    """
+    from terrazzo.errors import UserError, nearest
+    from terrazzo.hub.cache import BUNDLED, is_file
+    from terrazzo.hub.names import full_names, is_address, short_names
+    from terrazzo.recipes import info, names
+
+    if is_file(name) or is_address(name) or name in BUNDLED:
         return [name]
-    found = info(name)
-    if found.weights is None:
+    if found := full_names(name):
+        if len(found) > 1:
+            raise UserError(f"'{name}' may mean {' or '.join(found)}: write one of them")
+        return found
+    if name not in names():
+        known = {*short_names(), *names(), *BUNDLED}
+        raise UserError(f"no weights and no recipe are called '{name}'{nearest(name, known)}")
+    weights = info(name).weights
+    if weights is None:
         raise UserError(f"no weights of the recipe '{name}' are published: it has to be trained")
-    return [found.weights]
+    return [weights]
 
 
 def starting_weights(name: str) -> list[str]:

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from terrazzo.arguments import check_arguments, check_keys, construct, fits, located, signature
 from terrazzo.config.ignored import check_local
+from terrazzo.config.sections import ANY, Only, check_value, whole_number
 from terrazzo.errors import UserError
-from terrazzo.registry import SCOPE_KEY, check_arguments
+from terrazzo.registry import SCOPE_KEY
 
 # Arguments of published data sets that change nothing here
-WITHOUT_EFFECT = (
-    "lazy_init", "force_apply", "ignore_keys", "serialize_data", "filter_cfg", "max_refetch", "ignore_index",
-    "backend_args",
-)  # fmt: skip
+WITHOUT_EFFECT = {
+    **dict.fromkeys(
+        ("lazy_init", "force_apply", "ignore_keys", "serialize_data", "max_refetch", "backend_args"), ANY),
+    "filter_cfg": Only((None, {}), "`exclude` skips images by the ends of their paths"),
+}  # fmt: skip
+PREFIXES = ("img_path", "seg_map_path", "img_path2", "depth_map_path")  # keys of data_prefix
+METAINFO = ("classes", "palette")
 
 
 @dataclass(frozen=True)
@@ -25,7 +31,8 @@ class FolderData:
 
     `metainfo` gives other `classes` (a subset is remapped by name) and `palette`. `ignore` are stored label values that
     do not count; the order is `reduce_zero_label`, `label_map`, `ignore`. `exclude` are ends of paths of images that
-    are skipped. `cache` keeps decoded images and labels, see `terrazzo.data.cache`.
+    are skipped; images without a label are an error, or `unlabelled` skips them or takes them as background. `cache`
+    keeps decoded images and labels, see `terrazzo.data.cache`.
     """
 
     type: str = "BaseSegDataset"
@@ -44,11 +51,12 @@ class FolderData:
     label_format: Any = None
     holdout: dict[str, Any] | None = None
     exclude: str | Sequence[str] = ()
+    unlabelled: Literal["error", "skip", "background"] = "error"
     used_labels: Sequence[str] = ()
     indices: int | Sequence[int] | None = None
     test_mode: bool = False
     cache: str | None = None
-    unknown: Mapping[str, Any] = field(default_factory=dict)  # an error when the data set is opened
+    mistake: str = ""  # in its keys: an error when the data set is opened
     where: str = field(default="", compare=False)  # the key path in the config
 
     @property
@@ -120,7 +128,9 @@ class MixedData(WrappedData):
 
 
 DataTree = FolderData | ConcatenatedData | RepeatedData | ClassBalancedData | MixedData
-FOLDER_KEYS = [one.name for one in dataclasses.fields(FolderData) if one.name not in ("type", "unknown", "where")]
+FOLDER_KEYS = [one.name for one in dataclasses.fields(FolderData) if one.name not in ("type", "mistake", "where")]
+HINTS = signature(FolderData).types
+IGNORED = 255
 WRAPPERS: dict[str, Callable[..., DataTree]] = {
     "ConcatDataset": ConcatenatedData,
     "RepeatDataset": RepeatedData,
@@ -137,19 +147,50 @@ def data_tree(section: Mapping[str, Any], where: str = "dataset") -> DataTree:
     if not isinstance(section, Mapping):
         raise UserError(f"{where} is a data set with a `type`, not {section!r}")
     check_local(section.get("backend_args"), f"{where}.backend_args")
+    for key, does in WITHOUT_EFFECT.items():
+        check_value(section, key, does, f"{where}.{key}")
     options = {key: value for key, value in section.items() if key not in ("type", SCOPE_KEY, *WITHOUT_EFFECT)}
     kind = str(section.get("type", FolderData.type))
     make = WRAPPERS.get(kind.rpartition(".")[2])
     if make is None:
-        known = {key: options.pop(key) for key in FOLDER_KEYS if key in options}
-        return FolderData(kind, **known, unknown=options, where=where)
-    check_arguments(make, {"where": where, **options}, kind, where)
+        return folder_data(section, options, kind, where)
     if "dataset" in options:
         options["dataset"] = data_tree(options["dataset"], f"{where}.dataset")
-    else:
+    if isinstance(options.get("datasets"), (list, tuple)):
         inside = enumerate(options["datasets"])
         options["datasets"] = tuple(data_tree(part, f"{where}.datasets.{index}") for index, part in inside)
-    return make(**options, where=where)
+    return construct(make, options | {"where": where}, kind, where, section)
+
+
+def folder_data(section: Mapping[str, Any], options: dict[str, Any], kind: str, where: str) -> FolderData:
+    """A data set on disk, with the first mistake among its keys."""
+    ignored = options.pop("ignore_index", None)
+    known = {key: options[key] for key in FOLDER_KEYS if key in options}
+    metainfo = known.get("metainfo")
+    if isinstance(metainfo, Mapping) and isinstance(metainfo.get("classes"), str):
+        known["metainfo"] = {**metainfo, "classes": names_in(metainfo["classes"])}
+    mistake = ""
+    try:
+        check_arguments(FolderData, options | known, kind, where, section)
+        check_keys(known.get("data_prefix") or {}, PREFIXES, f"{where}.data_prefix")
+        check_keys(metainfo or {}, METAINFO, f"{where}.metainfo")
+        if ignored not in (None, IGNORED):
+            label = whole_number(section, "ignore_index", IGNORED, where, 0, IGNORED)
+            known["ignore"] = (*(known.get("ignore") or ()), label)
+        if metainfo and not known["metainfo"].get("classes", True):
+            text = f"{where}.metainfo.classes is the text {metainfo['classes']!r}: write ({metainfo['classes']!r},), a "
+            raise UserError(located(metainfo, "classes", f"{text}tuple of one name, or a list of names"))
+    except UserError as problem:
+        mistake = str(problem)
+        known = {key: value for key, value in known.items() if fits(value, HINTS[key])}
+    return FolderData(kind, **known, mistake=mistake, where=where)
+
+
+def names_in(path: str) -> list[str]:
+    """The class names in a text file, one a line; none if there is no such file."""
+    with suppress(OSError, ValueError):
+        return [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
+    return []
 
 
 def folders(tree: DataTree) -> Iterator[FolderData]:

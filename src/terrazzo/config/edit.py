@@ -15,7 +15,7 @@ import yaml
 from terrazzo.config.reading.files import read_config
 from terrazzo.config.reading.markup import one_line_yaml
 from terrazzo.config.reading.merge import apply_overrides
-from terrazzo.config.reading.section import DELETE_KEY, lookup
+from terrazzo.config.reading.section import DELETE_KEY, index, lookup
 from terrazzo.errors import UserError
 
 MARK = "# set by `terrazzo data check --fix`"
@@ -116,9 +116,8 @@ def set_in_markup(text: str, root: yaml.MappingNode, keys: list[str], value: Any
 
 def child_of(node: yaml.Node, key: str) -> tuple[int, yaml.Node] | None:
     """Return the value of a key or index, and where the key ends."""
-    if isinstance(node, yaml.SequenceNode) and key.isdecimal() and int(key) < len(node.value):
-        item = node.value[int(key)]
-        return item.start_mark.index, item
+    if isinstance(node, yaml.SequenceNode) and (position := index(key, len(node.value))) is not None:
+        return node.value[position].start_mark.index, node.value[position]
     if isinstance(node, yaml.MappingNode):
         return next(((name.end_mark.index, value) for name, value in node.value if name.value == key), None)
     return None

@@ -6,22 +6,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from terrazzo.config.sections import check_keys
+from terrazzo.arguments import described, fits
+from terrazzo.config.reading.section import Section
+from terrazzo.config.sections import ACTS, ANY, Only, check_section, number, switch, whole_number, wrong
 from terrazzo.errors import UserError, nearest
 from terrazzo.registry import METRICS
 
 METRIC_NAMES = (
     "mIoU", "mDice", "mFscore", "boundary", "trimap", "per-image", "calibration", "threshold", "cityscapes", "depth",
 )  # fmt: skip
-SHARED_KEYS = (
-    "type", "prefix", "collect_device", "collect_dir", "dist_collect_mode", "format_only", "output_dir", "ignore_index",
-    "nan_to_num",
-)  # fmt: skip
-KEYS = {
-    "IoUMetric": ("iou_metrics", "beta"),
-    "CityscapesMetric": ("keep_results",),
-    "DepthMetric": ("depth_metrics", "min_depth_eval", "max_depth_eval", "crop_type", "depth_scale_factor"),
+SHARED = {
+    **dict.fromkeys(("type", "format_only", "output_dir"), ACTS),
+    **dict.fromkeys(("prefix", "collect_device", "collect_dir", "dist_collect_mode"), ANY),
 }
+DEPTH_KEYS = ("depth_metrics", "min_depth_eval", "max_depth_eval", "crop_type")
+KEYS = {
+    "IoUMetric": SHARED | dict.fromkeys(("iou_metrics", "beta", "ignore_index", "nan_to_num"), ACTS),
+    "CityscapesMetric": SHARED | {
+        "keep_results": Only((False,), "`terrazzo test --out` keeps them"),
+        "ignore_index": Only((255,), "its own script decides"),
+    },
+    "DepthMetric": SHARED | dict.fromkeys(DEPTH_KEYS, ACTS) | {"depth_scale_factor": ANY},
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,8 @@ class EvaluatorSettings:
 
     metrics: tuple[dict[str, Any], ...] = ({"type": "mIoU"},)
     beta: float = 1.0  # of mFscore
+    ignore_index: int | None = None  # a class whose pixels do not count, besides 255
+    nan_to_num: float | None = None  # the score (a fraction) of a class that occurs nowhere; None: it does not count
     format_only: bool = False
     output_dir: str | None = None
 
@@ -40,12 +48,20 @@ def evaluator_settings(section: Any, where: str) -> EvaluatorSettings:
     metrics: dict[str, dict[str, Any]] = {}
     for evaluator in evaluators:
         metrics |= {spec["type"]: spec for spec in metric_specs(evaluator, where)}
-    joined = {key: value for evaluator in evaluators for key, value in evaluator.items()}
+    joined = Section()
+    for evaluator in evaluators:
+        joined.absorb(evaluator)
+    ignored, absent, folder = (joined.get(key) for key in ("ignore_index", "nan_to_num", "output_dir"))
+    for key, value, kind in (("nan_to_num", absent, float | None), ("output_dir", folder, str | None)):
+        if not fits(value, kind):
+            raise wrong(joined, key, where, described(kind))
     return EvaluatorSettings(
         metrics=tuple(metrics.values()),
-        beta=float(joined.get("beta", 1)),
-        format_only=bool(joined.get("format_only", False)),
-        output_dir=joined.get("output_dir"),
+        beta=number(joined, "beta", 1.0, where),
+        format_only=switch(joined, "format_only", where),
+        output_dir=folder,
+        ignore_index=None if ignored in (None, 255) else whole_number(joined, "ignore_index", 255, where, 0, 255),
+        nan_to_num=absent,
     )
 
 
@@ -54,11 +70,11 @@ def metric_specs(evaluator: Mapping[str, Any], where: str) -> list[dict[str, Any
     kind = str(evaluator.get("type", "IoUMetric")).rpartition(".")[2]
     if kind not in KEYS:
         return [checked_metric(dict(evaluator), f"{where}.type")]
-    check_keys(evaluator, (*SHARED_KEYS, *KEYS[kind]), where)
+    check_section(evaluator, KEYS[kind], where)
     if kind == "CityscapesMetric":
         return [{"type": "cityscapes"}]
     if kind == "DepthMetric":
-        options = {key: evaluator[key] for key in KEYS[kind][:4] if key in evaluator}
+        options = {key: evaluator[key] for key in DEPTH_KEYS if key in evaluator}
         return [{"type": "depth", **options}]
     wanted = evaluator.get("iou_metrics") or ["mIoU"]
     items = wanted if isinstance(wanted, (list, tuple)) else [wanted]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from terrazzo.arguments import check_keys, fits, located, shown
 from terrazzo.config.custom_imports import check_custom
 from terrazzo.config.datasets import DataTree, data_tree, folders
 from terrazzo.config.duration import seconds
@@ -13,12 +15,19 @@ from terrazzo.config.evaluators import EvaluatorSettings, evaluator_settings
 from terrazzo.config.ignored import drop_ignored
 from terrazzo.config.monitoring import DEFAULT_PICTURES, WatchSettings, watch_settings
 from terrazzo.config.sections import (
-    CHECKPOINT_KEYS,
-    LOADER_KEYS,
-    check_keys,
+    DEFAULT_HOOKS,
+    KEYS,
+    MAX_BATCH,
+    MAX_PICTURES,
+    MAX_WORKERS,
+    SAMPLERS,
+    check_section,
     check_sections,
+    number,
+    switch,
     warn_about_hook,
     whole_number,
+    wrong,
 )
 from terrazzo.errors import UserError, nearest
 
@@ -29,6 +38,8 @@ AVERAGES = {
     "MomentumAnnealingEMA": "ema",
     "StochasticWeightAverage": "swa",
 }
+# scores that are errors, not successes
+LOWER_IS_BETTER = {"loss", "abs_rel", "sq_rel", "rmse", "rmse_log", "log10", "silog", "ECE"}
 
 
 @dataclass(frozen=True)
@@ -66,11 +77,21 @@ class Averaging:
 
 
 @dataclass(frozen=True)
+class Target:
+    """A score that decides: its name in a validation's results, "IoU.road" for one class, "auto" for the first mean."""
+
+    name: str = "auto"
+    lower_is_better: bool = False
+    key: str = "save_best"  # in the config
+
+
+@dataclass(frozen=True)
 class EarlyStopping:
     """The run ends after `patience` validations whose score is not better than the best by more than `min_delta`."""
 
     patience: int
     min_delta: float = 0.0
+    target: Target = Target()
 
 
 @dataclass(frozen=True)
@@ -81,12 +102,12 @@ class RunSettings:
     unit: str = "step"
     val_interval: int = 1
     val_begin: int = 1
+    val_intervals: tuple[tuple[int, int], ...] = ()  # (begin, the interval from there on)
     log_interval: int = 50
     checkpoint_interval: int | None = 1  # None: only at the end
     checkpoint_unit: str = "step"
     keep_checkpoints: int | None = 2  # None: all
-    best_metric: str = "mIoU"
-    lower_is_better: bool = False
+    best: Target = Target("mIoU")
     seed: int = 0
     deterministic: bool = False
     cudnn_benchmark: bool = False  # cuDNN tries its algorithms and takes the fastest
@@ -116,6 +137,7 @@ class Experiment:
     optimizer: OptimizerSettings | None
     run: RunSettings | None
     load_from: str | None = None
+    freeze: tuple[str, ...] = ()  # names of parts of the model that are not trained
     watch: WatchSettings = field(default_factory=WatchSettings)
     tta_pipeline: tuple[Any, ...] = ()  # the steps of test-time augmentation
     tta_model: str = "SegTTAModel"  # how its views are joined
@@ -128,7 +150,7 @@ def make_experiment(config: Mapping[str, Any]) -> Experiment:
     if "model" not in config:
         raise UserError("the config has no section `model`")
     config = drop_ignored(config)
-    model = dict(config["model"])
+    model = config["model"].copy()
     if not model.get("data_preprocessor") and config.get("data_preprocessor"):
         model["data_preprocessor"] = config["data_preprocessor"]
     loaders = {split: loader_settings(config, f"{split}_dataloader") for split in ("train", "val", "test")}
@@ -143,10 +165,19 @@ def make_experiment(config: Mapping[str, Any]) -> Experiment:
         optimizer=optimizer_settings(config) if config.get("optim_wrapper") else None,
         run=run_settings(config) if config.get("train_cfg") else None,
         load_from=config.get("load_from"),
-        watch=watch_settings(config, whole_number(config, "val_pictures", DEFAULT_PICTURES, "", least=0)),
+        freeze=part_names(config.get("freeze")),
+        watch=watch_settings(config, whole_number(config, "val_pictures", DEFAULT_PICTURES, "", 0, MAX_PICTURES)),
         tta_pipeline=tuple(config.get("tta_pipeline") or ()),
         tta_model=str((config.get("tta_model") or {}).get("type", "SegTTAModel")),
     )
+
+
+def part_names(value: Any) -> tuple[str, ...]:
+    """Read `freeze`: one name of a part of the model, or several."""
+    names = [value] if isinstance(value, str) else value or ()
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) and name for name in names):
+        raise UserError(f"freeze must be a list of names of parts of the model, such as [backbone], not {value!r}")
+    return tuple(names)
 
 
 def loader_settings(config: Mapping[str, Any], name: str) -> LoaderSettings | None:
@@ -154,7 +185,6 @@ def loader_settings(config: Mapping[str, Any], name: str) -> LoaderSettings | No
     section = config.get(name)
     if not section:
         return None
-    check_keys(section, LOADER_KEYS, name)
     if "dataset" not in section:
         raise UserError(f"{name} has no `dataset`")
     sampler = section.get("sampler") or {}
@@ -162,19 +192,26 @@ def loader_settings(config: Mapping[str, Any], name: str) -> LoaderSettings | No
         sampler = {"type": sampler}
     return LoaderSettings(
         dataset=data_tree(section["dataset"], f"{name}.dataset"),
-        batch_size=whole_number(section, "batch_size", 1, name),
-        num_workers=whole_number(section, "num_workers", 0, name, least=0),
-        shuffle=bool(sampler.get("shuffle", True)),
-        drop_last=bool(section.get("drop_last", False)),
+        batch_size=whole_number(section, "batch_size", 1, name, 1, MAX_BATCH),
+        num_workers=whole_number(section, "num_workers", 0, name, 0, MAX_WORKERS),
+        drop_last=switch(section, "drop_last", name),
         rare_classes=rare_class_temperature(sampler, f"{name}.sampler"),
+        shuffle=switch(sampler, "shuffle", f"{name}.sampler", default=True),
     )
 
 
 def rare_class_temperature(sampler: Mapping[str, Any], where: str) -> float | None:
-    """The temperature of a RareClassSampler (short: `rare-class`), 0.01 unless it is given; None for other samplers."""
-    if str(sampler.get("type", "")).rpartition(".")[2] not in ("RareClassSampler", "rare-class"):
+    """The temperature of a RareClassSampler (short: `rare-class`), 0.01 unless it is given; None for other samplers.
+
+    Raises UserError for a sampler that there is not, and for an unknown key of one.
+    """
+    check_keys(sampler, sampler, where)
+    kind = str(sampler.get("type", "DefaultSampler")).rpartition(".")[2]
+    if kind not in SAMPLERS:
+        raise UserError(located(sampler, "type", f"{where}: no sampler is called '{kind}'{nearest(kind, SAMPLERS)}"))
+    check_section(sampler, SAMPLERS[kind], where)
+    if "temperature" not in SAMPLERS[kind]:
         return None
-    check_keys(sampler, ("type", "temperature", "shuffle"), where)
     temperature = sampler.get("temperature", 0.01)
     if isinstance(temperature, bool) or not isinstance(temperature, (int, float)) or temperature <= 0:
         raise UserError(f"{where}.temperature must be a number above 0, such as 0.01, not {temperature!r}")
@@ -183,23 +220,40 @@ def rare_class_temperature(sampler: Mapping[str, Any], where: str) -> float | No
 
 def optimizer_settings(config: Mapping[str, Any]) -> OptimizerSettings:
     """Read `optim_wrapper` and `param_scheduler`."""
-    section = config["optim_wrapper"]
-    if "optimizer" not in section:
-        raise UserError("optim_wrapper has no `optimizer`")
-    schedule = config.get("param_scheduler") or []
-    amp = None
-    if str(section.get("type", "")).rpartition(".")[2] == "AmpOptimWrapper":
-        names = {dtype: name for name, dtype in AMP_DTYPES.items()}
-        amp = names.get(str(section.get("dtype")), "auto")
+    section, where = config["optim_wrapper"], "optim_wrapper"
+    optimizer = section.get("optimizer")
+    if not isinstance(optimizer, Mapping):
+        raise UserError(
+            located(section, "optimizer", f"{where}.optimizer must be a section such as dict(type='SGD', lr=0.01)")
+        )
+    for key in ("paramwise_cfg", "clip_grad"):
+        check_keys(section.get(key) or {}, section.get(key) or (), f"{where}.{key}")
+    schedule: Any = config.get("param_scheduler") or []
     return OptimizerSettings(
-        optimizer=dict(section["optimizer"]),
+        optimizer=optimizer.copy(),  # type: ignore[attr-defined]
         paramwise=section.get("paramwise_cfg"),
         constructor=section.get("constructor"),
         clip_grad=section.get("clip_grad"),
-        accumulate=whole_number(section, "accumulative_counts", 1, "optim_wrapper"),
-        amp=amp,
-        schedule=[dict(schedule)] if isinstance(schedule, Mapping) else [dict(part) for part in schedule],
+        accumulate=whole_number(section, "accumulative_counts", 1, where),
+        amp=precision(section),
+        schedule=[schedule] if isinstance(schedule, Mapping) else list(schedule),
     )
+
+
+def precision(section: Mapping[str, Any]) -> str | None:
+    """The mixed precision of `optim_wrapper`: None, "bf16", "fp16" or "auto". Raises UserError for another one."""
+    kind, dtype = str(section.get("type", "OptimWrapper")).rpartition(".")[2], section.get("dtype")
+    if kind not in ("OptimWrapper", "AmpOptimWrapper"):
+        known = nearest(kind, ("OptimWrapper", "AmpOptimWrapper"))
+        raise UserError(located(section, "type", f"optim_wrapper: there is no '{kind}' here{known}"))
+    names = {None: "auto"} | {dtype: name for name, dtype in AMP_DTYPES.items()}
+    if dtype not in names:
+        text = f"optim_wrapper.dtype must be {' or '.join(AMP_DTYPES.values())}, not {shown(dtype)}"
+        raise UserError(located(section, "dtype", text))
+    if kind == "OptimWrapper" and dtype is not None:
+        text = "optim_wrapper.dtype is that of type='AmpOptimWrapper'; an OptimWrapper computes in float32"
+        raise UserError(located(section, "dtype", text))
+    return names[dtype] if kind == "AmpOptimWrapper" else None
 
 
 def run_settings(config: Mapping[str, Any]) -> RunSettings:
@@ -212,10 +266,8 @@ def run_settings(config: Mapping[str, Any]) -> RunSettings:
         raise UserError("train_cfg needs max_iters (or max_epochs, with by_epoch=True)")
     # validation and checkpoints
     hooks = config.get("default_hooks") or {}
-    checkpoint = hooks.get("checkpoint") or {}
-    check_keys(checkpoint, CHECKPOINT_KEYS, "default_hooks.checkpoint")
-    best = checkpoint.get("save_best")
-    best = best[0] if isinstance(best, (list, tuple)) and best else best
+    checkpoint, logger = (default_hook(hooks, name) for name in ("checkpoint", "logger"))
+    further = [*[hooks[name] for name in hooks if name not in DEFAULT_HOOKS], *custom_hooks(config)]
     randomness = config.get("randomness") or {}
     val_interval = whole_number(section, "val_interval", 1 if by_epoch else 1000, "train_cfg")
     hook, unit = "default_hooks.checkpoint", "epoch" if by_epoch else "step"
@@ -223,35 +275,81 @@ def run_settings(config: Mapping[str, Any]) -> RunSettings:
     if interval != 0:
         unit = "epoch" if checkpoint.get("by_epoch", by_epoch) else "step"
     keep = whole_number(checkpoint, "max_keep_ckpts", 2, hook, least=-1)
+    wrapper = config.get("model_wrapper_cfg") or {}
     return RunSettings(
         length=whole_number(section, length, 1, "train_cfg"),
         unit="epoch" if by_epoch else "step",
         val_interval=val_interval,
         val_begin=whole_number(section, "val_begin", 1, "train_cfg", least=0),
-        log_interval=whole_number(hooks.get("logger") or {}, "interval", 50, "default_hooks.logger"),
+        val_intervals=val_intervals(section),
+        log_interval=whole_number(logger, "interval", 50, "default_hooks.logger"),
         checkpoint_interval=(interval or val_interval) if interval >= 0 else None,
         checkpoint_unit=unit,
         keep_checkpoints=keep if keep > 0 else None,
-        best_metric=str(best).rpartition("/")[2] if best and best != "auto" else "auto",
-        lower_is_better=checkpoint.get("rule") == "less" or best == "loss",
+        best=target(checkpoint, "save_best", hook),
         seed=whole_number(randomness, "seed", 0, "randomness", least=0),
-        deterministic=bool(randomness.get("deterministic", False)),
-        cudnn_benchmark=bool((config.get("env_cfg") or {}).get("cudnn_benchmark", False)),
-        **hook_settings(config.get("custom_hooks") or (), by_epoch),
+        deterministic=switch(randomness, "deterministic", "randomness"),
+        cudnn_benchmark=switch(config.get("env_cfg") or {}, "cudnn_benchmark", "env_cfg"),
+        **hook_settings(further, by_epoch),
         time_limit=None if section.get("time_limit") is None else seconds(section["time_limit"]),
         skip_nan=whole_number(section, "skip_nan", 0, "train_cfg", least=0),
         compile=bool(config.get("compile", False)),
-        channels_last=bool(config.get("channels_last", False)),
+        channels_last=switch(config, "channels_last"),
         activation_checkpointing=bool(config.get("activation_checkpointing", False)),
         shard=is_sharded(config),
-        find_unused_parameters=bool(config.get("find_unused_parameters", False)),
+        find_unused_parameters=switch(config, "find_unused_parameters")
+        or switch(wrapper, "find_unused_parameters", "model_wrapper_cfg"),
     )
+
+
+def val_intervals(section: Mapping[str, Any]) -> tuple[tuple[int, int], ...]:
+    """`train_cfg.dynamic_intervals`, sorted. Raises UserError unless it is a list of (begin, interval)."""
+    pairs = section.get("dynamic_intervals") or ()
+    if not fits(pairs, Sequence[tuple[int, int]]) or not all(interval > 0 for _, interval in pairs):
+        text = f"train_cfg.dynamic_intervals must be a list of (begin, interval), not {shown(pairs)}"
+        raise UserError(located(section, "dynamic_intervals", text))
+    return tuple(sorted((begin, interval) for begin, interval in pairs))
+
+
+def target(section: Mapping[str, Any], key: str, where: str) -> Target:
+    """The score that `save_best` or `monitor` names, the first of several. Raises UserError for an unknown `rule`."""
+    name, rule = section.get(key) or "auto", section.get("rule")
+    if isinstance(name, (list, tuple)):
+        if len(name) > 1:
+            warnings.warn(
+                located(section, key, f"{where}.{key} names {len(name)} scores: the first, {name[0]}, decides")
+            )
+        name = name[0]
+    if not isinstance(name, str):
+        raise wrong(section, key, where, "the name of a score, such as 'mIoU'")
+    if rule not in (None, "greater", "less"):
+        raise UserError(located(section, "rule", f"{where}.rule must be 'greater' or 'less', not {shown(rule)}"))
+    bare = name.rpartition("/")[2]
+    lower = LOWER_IS_BETTER | set(section.get("less_keys") or ()) - set(section.get("greater_keys") or ())
+    return Target(bare, rule == "less" or (rule is None and not lower.isdisjoint((name, bare))), f"{where}.{key}")
+
+
+def default_hook(hooks: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A hook of `default_hooks`, checked; empty where it is None."""
+    section = hooks.get(name) or {}
+    check_section(section, KEYS[f"default_hooks.{name}"], f"default_hooks.{name}")
+    return section
+
+
+def custom_hooks(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """`custom_hooks` as a list."""
+    hooks = config.get("custom_hooks") or []
+    return [hooks] if isinstance(hooks, Mapping) else list(hooks)
 
 
 def is_sharded(config: Mapping[str, Any]) -> bool:
     """Check for a `strategy` that shards the model: FSDPStrategy, not DDPStrategy."""
     strategy = config.get("strategy") or {}
-    kind = strategy if isinstance(strategy, str) else str(strategy.get("type", ""))
+    strategy = {"type": strategy} if isinstance(strategy, str) else strategy
+    check_keys(strategy, strategy, "strategy")
+    kind = str(strategy.get("type", ""))
+    if further := [key for key in strategy if key != "type"]:
+        warnings.warn(f"strategy: its arguments have no effect here: {', '.join(map(str, further))}")
     known = {"": False, "SingleDeviceStrategy": False, "DDPStrategy": False, "FSDPStrategy": True}
     name = kind.rpartition(".")[2]
     if name not in known:
@@ -262,17 +360,20 @@ def is_sharded(config: Mapping[str, Any]) -> bool:
 def hook_settings(hooks: Iterable[Mapping[str, Any]], by_epoch: bool) -> dict[str, Any]:
     """Read the settings of an EMAHook and an EarlyStoppingHook; warn about any other custom hook."""
     settings: dict[str, Any] = {}
-    for hook in hooks:
+    for hook in filter(None, hooks):
         kind = str(hook.get("type", "")).rpartition(".")[2]
+        where = f"custom_hooks.{kind}"
+        if where in KEYS:
+            check_section(hook, KEYS[where], where)
         if kind == "EMAHook":
             average = str(hook.get("ema_type", "ExponentialMovingAverage")).rpartition(".")[2]
             if average not in AVERAGES:
                 raise UserError(f"custom_hooks: no average is called '{average}'{nearest(average, AVERAGES)}")
-            begin = hook.get("begin_epoch" if by_epoch else "begin_iter") or 0
-            settings["averaging"] = Averaging(AVERAGES[average], float(hook.get("momentum", 0.0002)), int(begin))
+            begin = whole_number(hook, "begin_epoch" if by_epoch else "begin_iter", 0, where, least=0)
+            settings["averaging"] = Averaging(AVERAGES[average], number(hook, "momentum", 0.0002, where), begin)
         elif kind == "EarlyStoppingHook":
-            patience = whole_number(hook, "patience", 5, "custom_hooks.EarlyStoppingHook")
-            settings["early_stopping"] = EarlyStopping(patience, float(hook.get("min_delta", 0.1)))
+            patience, delta = whole_number(hook, "patience", 5, where), number(hook, "min_delta", 0.1, where)
+            settings["early_stopping"] = EarlyStopping(patience, delta, target(hook, "monitor", where))
         else:
             warn_about_hook("custom_hooks", kind)
     return settings

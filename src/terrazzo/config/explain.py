@@ -11,7 +11,7 @@ from terrazzo.config.short_form.expand import is_short
 from terrazzo.config.short_form.origins import sources_of
 from terrazzo.config.v0.upgrade import RENAMED, RENAMED_INSIDE
 from terrazzo.config.write import literal
-from terrazzo.errors import UserError, nearest
+from terrazzo.errors import UserError, nearest, readable
 
 NOWHERE = object()
 # Dotted keys of the 1.x vocabulary, `*` for any one part, first match wins -> what they do
@@ -59,7 +59,8 @@ ABOUT: dict[str, str] = {
     "*.act_cfg": "Type of the activations.",
     "*.conv_cfg": "Type of the convolutions; None is the usual one.",
     "*.init_cfg": "Where the part's initial weights come from.",
-    "*.frozen_stages": "Number of backbone stages that are not trained; -1: all are trained.",
+    "*.frozen_stages": "First stages of the backbone that are not trained; 0: only its stem; -1: none.",
+    "freeze": "Parts of the model that keep their weights and statistics, such as backbone or backbone.layer1.",
     "*.norm_eval": "Keep the statistics of the backbone's batch norms fixed in training.",
     "*.out_indices": "Stages of the backbone whose features are returned.",
     "*.depth": "Number of layers of the backbone.",
@@ -90,7 +91,8 @@ ABOUT: dict[str, str] = {
     "*.metainfo": "`classes` and `palette` of the data set, where they differ from its declaration.",
     "*.classes": "Class names, in the order of the label values.",
     "*.palette": "A colour (red, green, blue) for each class.",
-    "*.exclude": "Ends of the paths of images to skip.",
+    "*.exclude": "Ends of the paths of images to skip; `*` stands for anything.",
+    "*.unlabelled": "What images without a label are: an `error`, to `skip`, or nothing but `background`.",
     "*.cache": "Where decoded images and labels are kept for the next epoch: `ram` or `disk`.",
     "*.reduce_zero_label": "Label 0 means 'no class': 0 becomes 255 (ignored), the others move down by one.",
     "*.pipeline": "The steps applied to each sample.",
@@ -250,4 +252,4 @@ def quoted_line(origin: str) -> str:
     """Return the line at `file:line`, after a colon; nothing where there is no such file."""
     path, _, line = origin.rpartition(":")
     text = linecache.getline(path, int(line)).strip() if line.isdecimal() else ""
-    return f":  {text}" if text else ""
+    return f":  {readable(text)}" if text else ""

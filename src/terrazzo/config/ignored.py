@@ -9,6 +9,8 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+from terrazzo.arguments import origin_of
+from terrazzo.config.reading.section import Section
 from terrazzo.errors import UserError
 
 ANY: Any = object()  # no value of the argument makes a difference
@@ -64,11 +66,11 @@ def without_ignored(spec: Any, notes: list[str]) -> Any:
     if not isinstance(spec, Mapping):
         return spec
     kind = str(spec.get("type", "")).rpartition(".")[2]
-    ignored, kept = IGNORED.get(kind, {}), {}
+    ignored, kept = IGNORED.get(kind, {}), Section()
     for key, value in spec.items():
         if key not in ignored:
             inner_names = kind == "Albu" and key == "transforms"  # of albumentations, not ours
-            kept[key] = value if inner_names else without_ignored(value, notes)
+            kept.put(key, value if inner_names else without_ignored(value, notes), origin_of(spec, key))
         elif ignored[key] is STORAGE:
             check_local(value, f"{kind}.{key}")
         elif ignored[key] is not ANY and (list(value) if isinstance(value, tuple) else value) not in ignored[key]:

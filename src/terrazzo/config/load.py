@@ -11,7 +11,7 @@ from terrazzo.config.config import Config
 from terrazzo.config.custom_imports import import_custom
 from terrazzo.config.reading.files import SUFFIXES, read_config
 from terrazzo.config.reading.merge import COMMAND_LINE, apply_overrides
-from terrazzo.config.reading.section import Section, convert
+from terrazzo.config.reading.section import IN_PYTHON, Section, convert
 from terrazzo.config.sections import SECTIONS
 from terrazzo.config.short_form import expand as short
 from terrazzo.config.v0.upgrade import OWN, RENAMED, is_old, is_old_key, upgrade_config
@@ -36,6 +36,8 @@ def load_config(
     """
     overrides = dict(overrides or {})
     # read
+    if isinstance(source, (str, Path)) and (Path(source) / "config.yaml").is_file():
+        source = Path(source) / "config.yaml"  # of a run's folder
     if isinstance(source, Config):
         config = Config(source, source.path, name=source.name, recipe=source.recipe) if overrides else source
     elif isinstance(source, Mapping):
@@ -75,7 +77,7 @@ def expanded(config: Config) -> Config:
         recipe = expand_recipe(name)[1]
         if config.get("lr") is not None or "lr" in optimizer or "type" in optimizer:
             recipe = RecipeRecord(name)
-    return Config(values, config.path, name=config.name, recipe=recipe)
+    return Config(values, config.path, name=config.name, recipe=recipe, secrets=config.secrets)
 
 
 def is_early(key: str, config: Config, old: bool) -> bool:
@@ -97,7 +99,21 @@ def is_early(key: str, config: Config, old: bool) -> bool:
 
 
 def warn_about_leftovers(config: Config) -> None:
-    """Warn about sections of 0.x in a config of the 1.x vocabulary: there they are variables without effect."""
+    """Warn about sections of 0.x in a config of the 1.x vocabulary: there they are variables without effect.
+
+    Raises UserError for an `optimizer` that the file itself, or an assignment, sets to others than optim_wrapper's.
+    """
+    wrapper: Any = config.get("optim_wrapper")
+    optimizer: Any = config.get("optimizer")
+    used = (wrapper.get("optimizer") if isinstance(wrapper, dict) else None) or {}
+    for key in optimizer if isinstance(optimizer, Section) else ():
+        origin = optimizer.origin_of(key) or ""
+        own = (str(config.path), IN_PYTHON, COMMAND_LINE)
+        if used.get(key) != optimizer[key] and origin.startswith(own):
+            raise UserError(
+                f"{origin}: 'optimizer' at the top level has no effect in the 1.x vocabulary: set "
+                f"optim_wrapper=dict(optimizer=dict({key}={optimizer[key]!r}, ...)), or delete it"
+            )
     left = [name for name in OWN if isinstance(config.get(name), dict)]
     if left:
         names = ", ".join(f"'{name}' ({RENAMED.get(name, 'gone')})" for name in left)

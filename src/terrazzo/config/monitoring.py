@@ -28,6 +28,8 @@ OPTIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "CSVVisBackend": ((), ()),
 }
+# of `init_kwargs`: what labels a run; others could send it, or what the process knows, to an address in the config
+WANDB_LABELS = ("project", "entity", "name", "group", "job_type", "tags", "notes", "id", "resume")
 ELSEWHERE = ("ClearMLVisBackend", "NeptuneVisBackend", "DVCLiveVisBackend", "AimVisBackend")
 DEFAULT_PICTURES = 4
 
@@ -82,7 +84,21 @@ def backends(specs: Any, where: str) -> Iterator[TrackerSettings]:
                 warnings.warn(f"{where}: '{key}' of {kind} has no effect here")
             elif key not in ("type", *taken):
                 raise UserError(f"{where}: {kind} has no argument '{key}'{nearest(key, taken)}")
-        yield TrackerSettings(names[kind], {key: spec[key] for key in taken if spec.get(key) is not None})
+        options = {key: spec[key] for key in taken if spec.get(key) is not None}
+        if "init_kwargs" in options:
+            options["init_kwargs"] = wandb_labels(options["init_kwargs"], where)
+        yield TrackerSettings(names[kind], options)
+
+
+def wandb_labels(options: Any, where: str) -> dict[str, Any]:
+    """Return the options of `wandb.init` that label a run; warn about others. Raises UserError."""
+    if not isinstance(options, Mapping):
+        raise UserError(f"{where}: init_kwargs is a dict of {', '.join(WANDB_LABELS)}, not {str(options)[:80]!r}")
+    for key in options:
+        if key not in WANDB_LABELS:
+            way = "; set WANDB_MODE instead" if key == "mode" else "; WANDB_* variables of the environment set the rest"
+            warnings.warn(f"{where}: '{key}' of init_kwargs has no effect here{way}")
+    return {key: value for key, value in options.items() if key in WANDB_LABELS}
 
 
 def named(track: Any) -> list[str]:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from terrazzo.config.datasets import (
-    FOLDER_KEYS,
     ClassBalancedData,
     ConcatenatedData,
     DataTree,
@@ -17,10 +16,11 @@ from terrazzo.config.datasets import (
 )
 from terrazzo.config.experiment import Experiment, LoaderSettings
 from terrazzo.data.dataset import SegmentationDataset
+from terrazzo.data.spec import DatasetSpec
 from terrazzo.data.wrappers import ClassBalancedDataset, ConcatDataset, Dataset, MultiImageMixDataset, RepeatDataset
-from terrazzo.errors import UserError, nearest
+from terrazzo.errors import UserError
 from terrazzo.registry import DATASETS
-from terrazzo.system.palette import default_palette
+from terrazzo.system.palette import suggested_palette
 
 
 def open_dataset(settings: LoaderSettings, num_classes: int | None, where: str, seed: int = 0) -> Dataset:
@@ -53,8 +53,14 @@ def open_tree(tree: DataTree, seed: int = 0) -> Dataset:
 def open_folder(data: FolderData, seed: int = 0) -> SegmentationDataset:
     """Open a data set on disk. Raises UserError for a key that it does not have."""
     declared = DATASETS.get(data.type, data.where)
-    for key in data.unknown:
-        raise UserError(f"{data.type} at {data.where} has no argument '{key}'{nearest(str(key), FOLDER_KEYS)}")
+    if data.mistake:
+        raise UserError(data.mistake)
+    if not isinstance(declared, DatasetSpec):
+        raise UserError(
+            f"{data.type} at {data.where} is a {type(declared).__name__}, but a data set is declared, not written as a "
+            f"class: terrazzo.data.spec.declare(name='{data.type}', classes=..., palette=..., img_suffix=...) in its "
+            "place; or type='BaseSegDataset' with metainfo=dict(classes=..., palette=...) in the config"
+        )
     return SegmentationDataset(declared, data, seed)
 
 
@@ -74,7 +80,7 @@ def agree_on_classes(dataset: SegmentationDataset, num_classes: int | None, wher
             "heads too)"
         )
     if not dataset.palette:
-        dataset.palette = [list(colour) for colour in default_palette(len(dataset.classes))]
+        dataset.palette = suggested_palette(dataset.classes)
 
 
 def class_count(model: Mapping[str, Any]) -> int | None:
@@ -92,7 +98,8 @@ def class_names(experiment: Experiment, num_classes: int) -> tuple[list[str], li
         kind = next(folders(loader.dataset)).type
         if kind in DATASETS:
             declared = DATASETS.get(kind)
-            classes, palette = list(declared.classes), [list(colour) for colour in declared.palette]
+            if isinstance(declared, DatasetSpec):
+                classes, palette = list(declared.classes), [list(colour) for colour in declared.palette]
     if len(classes) != num_classes:
         classes, palette = [str(index) for index in range(num_classes)], []
-    return classes, palette or [list(colour) for colour in default_palette(num_classes)]
+    return classes, palette or suggested_palette(classes)

@@ -11,16 +11,17 @@ from typing import Any
 
 import numpy as np
 
+from terrazzo.arguments import check_arguments
 from terrazzo.config.datasets import FolderData
 from terrazzo.data.cache import open_cache
-from terrazzo.data.pairs import Folders, Pair, held_out, is_excluded, suffixes
+from terrazzo.data.pairs import Folders, Pair, fixed_part, held_out, is_excluded, suffixes
 from terrazzo.data.spec import DatasetSpec, Source
 from terrazzo.data.wrappers import Dataset, Position, as_position
 from terrazzo.errors import UserError, some
-from terrazzo.registry import check_arguments
 from terrazzo.sample import Sample
+from terrazzo.system.failures import explained
 from terrazzo.transforms import Compose, Transform
-from terrazzo.transforms.formats.base import LabelFormat, make_label_format
+from terrazzo.transforms.formats.base import BACKGROUND, LabelFormat, make_label_format
 from terrazzo.transforms.labels import LabelMapping
 from terrazzo.transforms.loading import LoadAnnotations, LoadImageFromFile
 from terrazzo.transforms.reading import StoredFiles, as_stored, bind, unbound
@@ -70,7 +71,9 @@ class SegmentationDataset(Dataset):
             declared = listing.classes
         else:
             suffix = data.seg_map_suffix or (self.label_format.suffixes if self.label_format else spec.seg_map_suffix)
-            self.pairs = self.labelled(Folders(images, label_root, endings, suffixes(suffix), split, self.exclude))
+            suffix = suffixes(suffix)
+            folders = Folders(images, label_root, endings, suffix, split, self.exclude, data.unlabelled)
+            self.pairs = self.labelled(folders)
         self.companions: dict[str, list[Path | None]] = {}  # further files of each image, by their name in meta
         for key, folder, suffix in (
             ("image_path2", "img_path2", data.img_suffix2 or spec.img_suffix2),
@@ -84,7 +87,9 @@ class SegmentationDataset(Dataset):
         indices = data.indices
         if data.holdout is not None:
             check_arguments(held_out, {"names": (), **data.holdout}, "holdout", "")
-            indices = held_out([image.relative_to(images).as_posix() for image, _ in self.pairs], **data.holdout)
+            base = fixed_part(images)
+            names = [image.relative_to(base) if image.is_relative_to(base) else image for image, _ in self.pairs]
+            indices = held_out([name.as_posix() for name in names], **data.holdout)
         if indices is not None:
             chosen = range(indices) if isinstance(indices, int) else indices
             self.pairs = [self.pairs[index] for index in chosen]
@@ -104,17 +109,26 @@ class SegmentationDataset(Dataset):
 
         # the pipeline, whose reading steps know all of this
         cache = open_cache(data.cache, [image for image, _ in self.pairs]) if data.cache else None
-        self.files = StoredFiles(mapping, self.label_format, cache)
+        self.files = StoredFiles(mapping, self.label_format, cache, self.background())
         self.pipeline = pipeline.mapped(lambda step: bind(step, self.files))
 
     def labelled(self, folders: Folders) -> list[Pair]:
         """Return images with their labels, which may be stored in one file."""
         if self.label_format is not None and self.label_format.is_index:
             found = [image for image, _ in dataclasses.replace(folders, labels=None).pairs()]
-            return list(zip(found, self.label_format.find_labels(found, folders.images), strict=True))
+            return list(zip(found, self.label_format.find_labels(found, fixed_part(folders.images)), strict=True))
         if folders.labels is not None and folders.split is None:
             self.folders = folders
         return folders.pairs()
+
+    def background(self) -> int | None:
+        """The class of images without a label. Raises UserError where there is none that is called background."""
+        if self.data.unlabelled != "background":
+            return None
+        found = next((index for index, name in enumerate(self.classes) if name.lower() in BACKGROUND), None)
+        if found is None:
+            raise UserError(f"unlabelled: background needs a class of this name; the classes are {some(self.classes)}")
+        return found
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -136,9 +150,10 @@ class SegmentationDataset(Dataset):
     def __getitem__(self, position: int | Position) -> Sample | list[Sample] | LoadError:
         epoch, index = as_position(position)
         try:
-            sample = self.pipeline(self.start(index), np.random.default_rng([self.seed, epoch, index]))
-            for view in sample if isinstance(sample, list) else [sample]:
-                self.check_classes(view)
+            with explained(f"to read {self.pairs[index][0]}", "use fewer `workers`, or cut large images into tiles"):
+                sample = self.pipeline(self.start(index), np.random.default_rng([self.seed, epoch, index]))
+                for view in sample if isinstance(sample, list) else [sample]:
+                    self.check_classes(view)
         except (UserError, OSError) as problem:
             return LoadError(str(problem))
         return sample

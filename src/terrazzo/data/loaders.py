@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +15,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
 from terrazzo.data.dataset import LoadError
-from terrazzo.data.workers import Watched, start_worker, worker_count, worker_died
+from terrazzo.data.workers import (
+    Watched,
+    end_workers,
+    shared_memory_is_short,
+    start_worker,
+    worker_count,
+    worker_died,
+)
 from terrazzo.data.wrappers import Position
 from terrazzo.errors import UserError
 from terrazzo.sample import Batch, Sample, Target
@@ -149,6 +157,21 @@ def collate(samples: Sequence[Any]) -> Batch | LoadError:
     return Batch(images, targets, [replace(sample, image=None, targets={}) for sample in read], sizes)
 
 
+def collate_shared(samples: Sequence[Any]) -> Batch | LoadError:
+    """Stack samples in a worker, in the memory that it shares with the main process; a shortage is a LoadError.
+
+    Otherwise torch would share them in a thread, whose error nobody sees while everybody waits.
+    """
+    batch = collate(samples)
+    if isinstance(batch, Batch):
+        try:
+            for tensor in (batch.image, *batch.targets.values()):
+                tensor.share_memory_()
+        except RuntimeError as problem:
+            return LoadError(shared_memory_is_short(problem))
+    return batch
+
+
 def collate_views(views: list[Sample]) -> Batch | LoadError:
     """Stack the views of one image, with the targets of the first alone."""
     batch = collate([replace(view, targets={}) for view in views])
@@ -199,7 +222,7 @@ def make_loader(
         Watched(dataset, workers) if workers else dataset,
         batch_sampler=order,
         num_workers=workers,
-        collate_fn=collate,
+        collate_fn=collate_shared if workers else collate,
         pin_memory=pin_memory,
         worker_init_fn=start_worker,
         generator=torch.Generator(),  # otherwise every pass would draw from the generator that dropout uses
@@ -207,23 +230,28 @@ def make_loader(
     )
 
 
-def checked(loader: DataLoader) -> Iterator[Batch]:
-    """The batches; a LoadError among them is raised as a UserError, after the workers have ended.
+@contextmanager
+def loading(loader: DataLoader) -> Iterator[Iterator[Batch]]:
+    """The batches; however the context ends, the workers do too, except those of a persistent loader read to its end.
 
-    Raises UserError too for a worker that has died, naming the file that it was reading.
+    Raises UserError in place of a LoadError among the batches, and of torch's error about a worker that has died.
     """
     batches, at_end = iter(loader), False
-    try:
+
+    def checked() -> Iterator[Batch]:
+        nonlocal at_end
         for batch in batches:
             if isinstance(batch, LoadError):
                 raise UserError(batch.message)
             yield batch
         at_end = True
-    except RuntimeError as problem:
+
+    try:
+        yield checked()
+    except RuntimeError as problem:  # torch raises it wherever the main process happens to be
         if "DataLoader worker" not in str(problem):
             raise
         raise worker_died(problem, loader.dataset) from problem
     finally:
-        end_workers = getattr(batches, "_shutdown_workers", None)
-        if end_workers is not None and not (at_end and loader.persistent_workers):
-            end_workers()
+        if not (at_end and loader.persistent_workers):
+            end_workers(batches)

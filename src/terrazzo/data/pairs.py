@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
+import re
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Literal
 
+from terrazzo.data.listing import read_rows, split_table
 from terrazzo.errors import UserError, some
+from terrazzo.system.walk import FileIndex
 
 Pair = tuple[Path, "Path | None"]
+Unlabelled = Literal["error", "skip", "background"]
 
 
 class PairingError(UserError):
@@ -27,15 +34,24 @@ def suffixes(value: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def ending_of(name: str, endings: Sequence[str]) -> str | None:
-    """The longest of the endings that match a file name, regardless of case."""
-    return max((ending for ending in endings if name.lower().endswith(ending.lower())), key=len, default=None)
+    """The longest of the endings that match a file name, regardless of case; `img_*.png` sets its beginning too."""
+    return max((ending for ending in endings if core_of(name, ending) is not None), key=len, default=None)
+
+
+def core_of(name: str, ending: str) -> str | None:
+    """The part of a file name that an image shares with its label: before an ending, or at the `*` of one."""
+    before, _, after = ending.lower().rpartition("*")
+    fits = name.lower().startswith(before) and name.lower().endswith(after) and len(name) >= len(before) + len(after)
+    return name[len(before) : len(name) - len(after)] if fits else None
 
 
 @dataclass(frozen=True)
 class Folders:
     """A folder of images and one of labels, each at its image's path with another ending.
 
-    The images are those that the file `split` lists, or all; those whose path ends with one of `exclude` are skipped.
+    A `*` in the path of the folders stands for the same folder in both, `**` for any number of them. The images are
+    those that the file `split` lists, or all; those whose path ends with one of `exclude` are skipped. Images without a
+    label are an error, or are skipped, or contain nothing but background.
     """
 
     images: Path
@@ -44,6 +60,7 @@ class Folders:
     label_endings: tuple[str, ...] = ()
     split: Path | None = None
     exclude: tuple[str, ...] = ()
+    unlabelled: Unlabelled = "error"
 
     def pairs(self) -> list[Pair]:
         """(image, label) paths in a stable order, without labels where they have no folder.
@@ -56,15 +73,16 @@ class Folders:
             raise PairingError(f"`exclude` leaves no image of {self.images}", "empty-split")
         if self.labels is None:
             return kept
-        if not self.labels.is_dir():
+        if not fixed_part(self.labels).is_dir():
             message = f"there is no label folder {self.labels}: check data_root and data_prefix (or `data.labels`)"
             raise PairingError(message, "unpaired")
         missing = [image for image, label in kept if label is None]
-        if missing:
+        if missing and (self.unlabelled == "error" or len(missing) == len(kept)):
             raise PairingError(
                 f"{len(missing)} of {len(kept)} images in {self.images} have no label of the same name in "
                 f"{self.labels}: "
-                f"{some(path.name for path in missing)}; add the labels, or list the images to use in a split file",
+                f"{some(path.name for path in missing)}; add the labels, list the images to use in a split file, or "
+                "set `unlabelled: skip` (or background)",
                 "unpaired",
                 missing,
             )
@@ -72,7 +90,7 @@ class Folders:
         if unused:
             listed = some(path.name for path in unused)
             warnings.warn(f"{len(unused)} labels in {self.labels} have no image of the same name: {listed}")
-        return kept
+        return kept if self.unlabelled == "background" else [pair for pair in kept if pair[1] is not None]
 
     def candidates(self) -> list[Pair]:
         """The images, excluded ones too, with their labels, None for a missing one.
@@ -82,8 +100,10 @@ class Folders:
         if self.split is not None:
             found = list(self._listed(self.split))
             problem = f"the split file {self.split} names no image"
-        elif self.images.is_dir():
-            found = [(self.images / name, self._label_of(name, self.image_endings)) for name in self._names()]
+        elif fixed_part(self.images).is_dir():
+            found = [
+                (self.image_index.folder / name, self._label_of(name, self.image_endings)) for name in self._names()
+            ]
             problem = f"the folder {self.images} holds no image that ends in {', '.join(self.image_endings)}"
         else:
             found = []
@@ -94,70 +114,145 @@ class Folders:
 
     def unused_labels(self, pairs: Iterable[Pair]) -> list[Path]:
         """The labels that do not belong to any of these images."""
-        assert self.labels is not None
-        used = {label for _, label in pairs}
-        return sorted(
+        used = {path for pair in pairs for path in pair}
+        labels = (self.label_index.folder / path for path in self.label_index.paths)
+        return [
             path
-            for path in self.labels.rglob("*")
+            for path in labels
             if path not in used
             and ending_of(path.name, self.label_endings) is not None
-            and not path.name.startswith(".")
             and not is_excluded(path, self.exclude)
+        ]
+
+    @cached_property
+    def image_index(self) -> FileIndex:
+        """The files below the fixed part of the path of the images."""
+        return FileIndex(fixed_part(self.images))
+
+    @cached_property
+    def label_index(self) -> FileIndex:
+        """The files below the fixed part of the path of the labels."""
+        assert self.labels is not None
+        folder = fixed_part(self.labels)
+        return self.image_index if folder == self.image_index.folder else FileIndex(folder)
+
+    @cached_property
+    def image_pattern(self) -> re.Pattern[str]:
+        """The expression for the folder of an image, with a group for each `*`."""
+        return folder_expression(self.images.relative_to(self.image_index.folder))
+
+    def _names(self) -> list[PurePosixPath]:
+        """The paths of all images below the fixed part of their folder."""
+        return [
+            path
+            for path in self.image_index.paths
+            if ending_of(path.name, self.image_endings) is not None
+            and self.image_pattern.match(str(path)) is not None
+            and not self._is_label(path)
+        ]
+
+    @cached_property
+    def inner_labels(self) -> re.Pattern[str] | None:
+        """The expression for the folder of labels inside that of the images, which matches all if both are the same."""
+        is_inside = self.labels is not None and self.labels.is_relative_to(self.images)
+        return (
+            folder_expression(self.labels.relative_to(self.image_index.folder)) if self.labels and is_inside else None
         )
 
-    def _names(self) -> list[Path]:
-        """The paths of all images below their folder."""
-        names = sorted(
-            path.relative_to(self.images)
-            for path in self.images.rglob("*")
-            if ending_of(path.name, self.image_endings) is not None and path.is_file() and not path.name.startswith(".")
-        )
-        is_shared = self.labels is not None and self.images.resolve() == self.labels.resolve()
-        return [name for name in names if not (is_shared and self._is_label(name.name))]
-
-    def _is_label(self, name: str) -> bool:
-        """Report whether a file among the images is a label: its label ending is longer than its image ending."""
-        label, image = ending_of(name, self.label_endings), ending_of(name, self.image_endings)
+    def _is_label(self, path: PurePosixPath) -> bool:
+        """Report whether a file among the images is a label, by its folder or by its longer ending."""
+        if self.inner_labels is None or self.inner_labels.match(str(path)) is None:
+            return False
+        if self.labels != self.images:
+            return True
+        label, image = ending_of(path.name, self.label_endings), ending_of(path.name, self.image_endings)
         return label is not None and image is not None and len(label) > len(image)
 
-    def _label_of(self, name: Path, image_endings: Sequence[str]) -> Path | None:
-        stem = name.name[: -len(ending_of(name.name, image_endings) or name.suffix)]
-        for ending in self.label_endings if self.labels is not None else ():
-            for candidate in (stem + ending, stem + ending.upper()):
-                path = self.labels / name.parent / candidate  # type: ignore[operator]
-                if path.is_file():
-                    return path
+    def _label_of(self, name: PurePosixPath, image_endings: Sequence[str]) -> Path | None:
+        """The label of the image with a path below the fixed part of the folder."""
+        if self.labels is None or (match := self.image_pattern.match(str(name))) is None:
+            return None
+        folder = Path(filled(self.labels.as_posix(), match.groups())).relative_to(self.label_index.folder)
+        ending = ending_of(name.name, image_endings) or name.suffix
+        core = str((folder / str(name)[match.end() :]).parent / (core_of(name.name, ending) or ""))
+        for label_ending in self.label_endings:
+            before, _, after = label_ending.rpartition("*")
+            head, _, tail = core.rpartition("/")
+            path = self.label_index.find(str(PurePosixPath(head, f"{before}{tail}{after}")))
+            if path is not None:
+                return path
         return None
 
     def _listed(self, split: Path) -> Iterator[Pair]:
         """The pairs in lines of `name`, with or without a suffix, or of `image label` paths."""
-        if not split.is_file():
+        if not split_table(split)[0].is_file():
             raise PairingError(f"there is no split file {split}", "empty-split")
-        for number, line in enumerate(split.read_text(encoding="utf-8").splitlines(), 1):
-            parts = line.split()
-            if not parts:
-                continue
-            image = _existing(self.images, line.strip(), self.image_endings)
-            if image is not None:
-                parts = parts[:1]  # the whole line, spaces included, is one name
-            else:
-                image = _existing(self.images, parts[0], self.image_endings)
+        for number, text, cells in read_rows(split):
             where = f"{split}, line {number}"
+            image = find_listed(self.image_index, text, self.image_endings, from_elsewhere=False)
+            label, name = None, ""
+            if image is None:  # else the whole line, spaces included, is one name
+                image = find_listed(self.image_index, cells[0], self.image_endings)
+                name = next((cell for cell in cells[1:] if not is_number(cell)), "")
+            if name and self.labels is not None:
+                label = find_listed(self.label_index, name, self.label_endings)
+            if image is None or (label is None and name):
+                spaced = find_listed(self.image_index, text, self.image_endings)
+                image, name = (spaced, "") if spaced is not None else (image, name)
             if image is None:
-                raise PairingError(f"{where}: there is no image '{parts[0]}' in {self.images}", "unpaired")
-            if len(parts) > 1 and self.labels is not None:
-                label = _existing(self.labels, parts[1], self.label_endings)
-                if label is None:
-                    raise PairingError(f"{where}: there is no label '{parts[1]}' in {self.labels}", "unpaired")
-            else:
+                raise PairingError(f"{where}: there is no image '{cells[0]}' in {self.images}", "unpaired")
+            if name and self.labels is not None and label is None:
+                raise PairingError(f"{where}: there is no label '{name}' in {self.labels}", "unpaired")
+            if label is None and image.is_relative_to(self.image_index.folder):
                 endings = (*self.image_endings, image.suffix.lower())
-                label = self._label_of(image.relative_to(self.images), endings)
+                label = self._label_of(PurePosixPath(image.relative_to(self.image_index.folder).as_posix()), endings)
             yield image, label
 
 
+def fixed_part(folder: Path) -> Path:
+    """The part of a path before the first `*`."""
+    count = next((index for index, part in enumerate(folder.parts) if "*" in part), len(folder.parts))
+    return Path(*folder.parts[:count])
+
+
+def folder_expression(pattern: Path | PurePosixPath) -> re.Pattern[str]:
+    """The expression for the beginning of paths in the folders of a pattern."""
+    parts = [
+        "((?:[^/]+/)*)" if part == "**" else re.escape(part).replace(r"\*", "([^/]*)") + "/" for part in pattern.parts
+    ]
+    return re.compile("".join(parts))
+
+
+def filled(pattern: str, captured: Sequence[str]) -> str:
+    """A pattern with the text that each `*` stands for."""
+    first, *others = re.split(r"\*\*/?|\*", pattern)
+    return first + "".join(text + piece for text, piece in zip((*captured, *[""] * len(others)), others, strict=False))
+
+
+def find_listed(index: FileIndex, name: str, endings: Sequence[str], *, from_elsewhere: bool = True) -> Path | None:
+    """The file that a list names: in the folder, or at the end of a path `from_elsewhere`."""
+    for candidate in (name, *(ending.replace("*", name) if "*" in ending else name + ending for ending in endings)):
+        parts = [part for part in candidate.split("/") if part != "."]
+        ends = ("/".join(parts[start:]) for start in range(len(parts)))
+        found = index.find(next(ends)) if parts else None
+        if found is None and from_elsewhere:
+            if "/" in candidate and (index.folder / candidate).is_file():
+                return index.folder / candidate  # outside of the folder
+            found = next((path for end in ends if (path := index.find(end)) is not None), None)
+        if found is not None:
+            return found
+    return None
+
+
+def is_number(text: str) -> bool:
+    """Report whether a cell of a list holds a number, such as the class of an image."""
+    return re.fullmatch(r"-?\d+(\.\d+)?", text) is not None
+
+
 def is_excluded(path: Path, exclude: Sequence[str]) -> bool:
-    """Report whether a path ends with one of the names."""
-    return any(f"/{path.as_posix()}".endswith(f"/{name}") for name in exclude)
+    """Report whether a path ends with one of the names, in which `*` stands for anything."""
+    text = f"/{path.as_posix()}"
+    return any(text.endswith(f"/{name}") or ("*" in name and fnmatch.fnmatch(text, f"*/{name}")) for name in exclude)
 
 
 def held_out(names: Sequence[str], share: float, part: str) -> list[int]:
@@ -172,10 +267,3 @@ def held_out(names: Sequence[str], share: float, part: str) -> list[int]:
         raise UserError(f"a share of {share} of {len(names)} images leaves nothing to train or to validate on")
     count = min(max(1, round(share * len(names))), len(names) - 1)
     return sorted(order[:count] if part == "val" else order[count:])
-
-
-def _existing(folder: Path, name: str, endings: tuple[str, ...]) -> Path | None:
-    for candidate in (name, *(name + ending for ending in endings)):
-        if (folder / candidate).is_file():
-            return folder / candidate
-    return None

@@ -11,6 +11,7 @@ from terrazzo.errors import UserError, nearest
 from terrazzo.registry import DATASETS
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".npy")
+LABEL_SUFFIXES = (*IMAGE_SUFFIXES, ".gif")
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class DatasetSpec:
     classes: Sequence[str] = ()
     palette: Sequence[Sequence[int]] = ()
     img_suffix: str | Sequence[str] = IMAGE_SUFFIXES
-    seg_map_suffix: str | Sequence[str] = IMAGE_SUFFIXES
+    seg_map_suffix: str | Sequence[str] = LABEL_SUFFIXES
     img_suffix2: str | Sequence[str] = IMAGE_SUFFIXES  # of the second image of a pair
     depth_map_suffix: str | Sequence[str] = ".png"
     reduce_zero_label: bool = False
@@ -102,6 +103,10 @@ def legend(text: str) -> dict[str, Any]:
 def endings(img_suffix: str | Sequence[str], seg_map_suffix: str | Sequence[str]) -> dict[str, Any]:
     """The endings by which an image and its label differ."""
     return {"img_suffix": img_suffix, "seg_map_suffix": seg_map_suffix}
+
+
+# a mask of 0 and 255, blurred where it is a JPEG, as classes 0 and 1
+BINARY = {value: int(value > 127) for value in range(256)}
 
 
 def part(images: str, labels: str, ann_file: str = "", **more: Any) -> dict[str, Any]:

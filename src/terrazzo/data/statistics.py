@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
 from terrazzo.data.dataset import SegmentationDataset
 from terrazzo.data.threads import in_threads
 from terrazzo.data.wrappers import Dataset
 from terrazzo.errors import UserError
 from terrazzo.sample import Sample
+from terrazzo.system.terminal import Console
 
 
 @dataclass

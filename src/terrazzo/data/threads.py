@@ -7,8 +7,9 @@ from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from rich.console import Console
 from rich.progress import track
+
+from terrazzo.system.terminal import Console
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+import shutil
 import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,10 @@ class Watched(TorchDataset[Any]):
     def __init__(self, dataset: Dataset, workers: int) -> None:
         self.dataset = dataset
         self.classes, self.palette = dataset.classes, dataset.palette
-        self.reading = torch.full((workers, 2), IDLE, dtype=torch.int64).share_memory_()  # process id, index
+        try:
+            self.reading = torch.full((workers, 2), IDLE, dtype=torch.int64).share_memory_()  # process id, index
+        except RuntimeError as problem:
+            raise UserError(shared_memory_is_short(problem)) from None
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -64,14 +69,44 @@ def worker_died(problem: RuntimeError, dataset: Any) -> UserError:
     )
 
 
+def shared_memory_is_short(problem: RuntimeError) -> str:
+    """The message to report in place of one of torch's about shared memory."""
+    folder, size = Path("/dev/shm"), ""
+    if folder.is_dir():
+        size = f" {folder} has {shutil.disk_usage(folder).total / 2**20:.0f} MiB."
+    return (
+        f"there is not enough shared memory for what loader workers read ({str(problem).splitlines()[0]}).{size} Start "
+        "the container with more, such as docker run --shm-size=8g, or read without workers: `workers: 0` "
+        "(num_workers=0)"
+    )
+
+
+def end_workers(batches: Any) -> None:
+    """End the workers behind an iterator over a DataLoader, if it has any; those that are stuck within seconds."""
+    shut_down = getattr(batches, "_shutdown_workers", None)
+    if shut_down is not None:
+        shut_down()
+
+
 def start_worker(_: int) -> None:
-    """Make a loader worker use one thread, and leave interrupts to the main process."""
+    """Make a loader worker use one thread, and leave signals to the main process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "alarm"):  # a SIGTERM to all processes leaves a minute to serve the last step, and to save
-        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(60))
+    if hasattr(signal, "sigwaitinfo"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=end_when_told, args=(os.getppid(),), daemon=True).start()
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
     keep_freed_memory()
+
+
+def end_when_told(main: int) -> None:
+    """Wait for the main process's SIGTERM; one to all processes is not meant for a worker, which serves the last step.
+
+    The worker ends as one that is done, or torch would report it as lost.
+    """
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != main:
+        pass
+    os._exit(0)
 
 
 def keep_freed_memory() -> None:

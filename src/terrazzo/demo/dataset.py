@@ -8,10 +8,10 @@ from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from terrazzo.demo.scenes import draw_scene
+from terrazzo.system.painting import save_picture
 
 
 def write_scenes(
@@ -35,6 +35,5 @@ def write_scenes(
 def write_scene(folder: Path, size: tuple[int, int], job: tuple[str, tuple[int, ...]]) -> None:
     """Write the image and the label of one scene, given its name and seed."""
     image, label = draw_scene(np.random.default_rng(job[1]), size)
-    for path, array in ((folder / "images" / job[0], image[..., ::-1]), (folder / "labels" / job[0], label)):
-        if not cv2.imwrite(str(path), array, [cv2.IMWRITE_PNG_COMPRESSION, 1]):
-            raise OSError(f"could not write {path}")
+    save_picture(folder / "images" / job[0], image)
+    save_picture(folder / "labels" / job[0], label)

@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-from rich.console import Console
 
 from terrazzo.demo.config import demo_config
 from terrazzo.demo.dataset import write_scenes
@@ -23,9 +21,12 @@ from terrazzo.inference.load import load
 from terrazzo.inference.segmenter import Prediction, Segmenter
 from terrazzo.system.files import make_folder, write_whole
 from terrazzo.system.painting import colour_map
+from terrazzo.system.terminal import Console
 from terrazzo.training.monitoring.log import class_table, duration, progress_bar, summary
+from terrazzo.training.monitoring.report import run_curves
+from terrazzo.training.monitoring.runs import read_run
 from terrazzo.training.train import train
-from terrazzo.viz import line_chart, write_report
+from terrazzo.viz import write_report
 
 ITERATIONS = 1400
 MARK = "demo.json"  # the file that marks a folder as a demo's and records which scenes it holds
@@ -67,7 +68,7 @@ def run_demo(
     Raise UserError for a folder that holds files other than a demo's.
     """
     started = time.monotonic()
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(soft_wrap=True)
     scenes = scenes or Scenes(seed=seed)
     folder = make_folder(Path(work_dir))
     data = folder / "data"
@@ -75,16 +76,16 @@ def run_demo(
 
     heading(console, 1, f"{scenes.train} street scenes to learn from, {scenes.val} to validate, {scenes.test} to test")
     if drawn:
-        console.print(f"reusing those in {data}", markup=False)
+        console.print(f"reusing those in {data}")
     else:
         draw(console, data, scenes)
         write_whole(folder / MARK, json.dumps(asdict(scenes)))
-        console.print(f"images and labels: {data}", markup=False)
+        console.print(f"images and labels: {data}")
 
     heading(console, 2, f"train a small network on them, {iterations} steps")
     crop = scenes.height * 4 // 5, scenes.width * 5 // 7
     config = demo_config(data.resolve(), iterations, seed, crop)
-    outcome = train(config, work_dir=folder, device=device)
+    outcome = train(config, work_dir=folder, device=device, overwrite=True)  # of an earlier demo
     if not outcome.finished:
         raise KeyboardInterrupt
     weights = outcome.best or outcome.last
@@ -96,15 +97,15 @@ def run_demo(
     segmenter = load(weights, device=device)
     report = write_page(folder, scenes, segmenter, result, time.monotonic() - started)
     seconds = time.monotonic() - started
-    console.print(f"report: {report}", markup=False)
+    console.print(f"report: {report}")
     console.print(f"\nmIoU {result['mIoU']:.2f} on {scenes.test} test scenes, after {duration(seconds)}")
-    console.print(what_next(folder, weights), markup=False)
+    console.print(what_next(folder, weights))
     return Demo(report, weights, result, seconds)
 
 
 def heading(console: Console, number: int, text: str) -> None:
     """Print the number of the next step and its task."""
-    console.print(f"\n[bold]{number}/4  {text}[/bold]")
+    console.print(f"\n{number}/4  {text}", style="bold")
 
 
 def clear(folder: Path, scenes: Scenes) -> bool:
@@ -152,7 +153,7 @@ def test_network(console: Console, config: dict[str, Any], weights: Path, device
             on_progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     console.print(class_table(result))
-    console.print(summary(result), markup=False)
+    console.print(summary(result))
     return result
 
 
@@ -176,7 +177,7 @@ def write_page(folder: Path, scenes: Scenes, segmenter: Segmenter, result: dict[
             ("parameters", f"{parameters / 1e6:.2f} M"),
             ("images a second", f"{rate:.0f} on {segmenter.device}"),
         ],
-        curves(folder / "metrics.jsonl"),
+        run_curves(read_run(folder, "demo")),
         [*table, {"class": "mean", "IoU": result["mIoU"], "Acc": result["mAcc"]}],
         pictures,
         subtitle=f"terrazzo demo: a network trained from scratch on {scenes.train} drawn scenes of "
@@ -206,19 +207,6 @@ def pictures_of(prediction: Prediction, label: np.ndarray) -> list[tuple[str, np
         ("label (black is ignored)", colour_map(label, PALETTE)),
         ("prediction", colour_map(prediction.labels, PALETTE)),
         (f"prediction over the image, {correct:.1f} % correct", prediction.overlay(0.55)),
-    ]
-
-
-def curves(path: Path) -> list[str]:
-    """Draw charts of the loss and the mIoU from a run's `metrics.jsonl`."""
-    records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-    def points(mode: str, key: str) -> Sequence[tuple[float, float]]:
-        return [(record["step"], record[key]) for record in records if record["mode"] == mode]
-
-    return [
-        line_chart({"training": points("train", "loss"), "validation": points("val", "loss")}, "Loss", "step", "loss"),
-        line_chart({"validation": points("val", "mIoU")}, "mIoU", "step", "mIoU in percent"),
     ]
 
 

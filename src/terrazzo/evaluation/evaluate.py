@@ -166,7 +166,8 @@ def make_evaluator(
         if wrong := [spec["type"] for spec in specs if spec["type"] != "depth"]:
             raise UserError(f"{wrong[0]} is a metric of class maps, and this model estimates depth: use depth")
         return METRICS.build(specs[0], "evaluator")
-    return Evaluator(settings.metrics, classes, beta=settings.beta, bootstrap=bootstrap, device=device)
+    options: dict[str, Any] = {"ignore_index": settings.ignore_index, "nan_to_num": settings.nan_to_num}
+    return Evaluator(settings.metrics, classes, beta=settings.beta, bootstrap=bootstrap, device=device, **options)
 
 
 def evaluation_loader(

@@ -12,11 +12,10 @@ import cv2
 import numpy as np
 
 from terrazzo.metrics import Seen
-from terrazzo.metrics.confusion import mean
 from terrazzo.metrics.per_image import image_iou
 from terrazzo.sample import Sample
 from terrazzo.system.files import write_whole
-from terrazzo.system.painting import as_picture, colour_map, error_map
+from terrazzo.system.painting import as_picture, colour_map, error_map, save_picture
 from terrazzo.viz.page import html_page, legend_list, picture_rows
 
 VIEWS = ("image", "label", "prediction", "errors")
@@ -34,7 +33,7 @@ class Entry:
 
 
 class Gallery:
-    """Pictures of the `count` images with the lowest mean IoU per image; the page shows the worst first."""
+    """Pictures of the `count` images with the largest shares of wrong pixels; the page shows the worst first."""
 
     def __init__(
         self,
@@ -53,14 +52,16 @@ class Gallery:
 
     def add(self, sample: Sample, seen: Seen) -> None:
         """Add an image if it is among the worst so far."""
-        iou = image_iou(seen)
-        score = float(mean(iou))
-        if np.isnan(score):
+        counts = seen.counts.cpu().numpy()
+        total = int(counts.sum())
+        if not total:
             return
+        wrong = 1 - counts.trace() / total
+        iou = image_iou(seen)
         lowest = np.argsort(np.where(np.isnan(iou), np.inf, iou))[:3]
         named = [f"{self.classes[index]} {100 * iou[index]:.0f}" for index in lowest if not np.isnan(iou[index])]
-        title = f"{100 * score:.1f} {sample.image_path.name if sample.image_path else ''}"
-        entry = Entry(-score, self.seen, title, ", ".join(named))
+        title = f"{100 * wrong:.1f}% wrong: {sample.image_path.name if sample.image_path else ''}"
+        entry = Entry(wrong, self.seen, title, ", ".join(named))
         self.seen += 1
         if len(self.entries) >= self.count and entry < self.entries[0]:
             return
@@ -80,10 +81,7 @@ class Gallery:
             error_map(labels, prediction, image),
         )
         for view, picture in zip(VIEWS, pictures, strict=True):
-            small = smaller(picture, smooth=view in ("image", "errors"))
-            path = self.path(number, view)
-            data = cv2.imencode(path.suffix, np.ascontiguousarray(small[..., ::-1]))[1].tobytes()
-            write_whole(path, data)
+            save_picture(self.path(number, view), smaller(picture, smooth=view in ("image", "errors")))
 
     def path(self, number: int, view: str) -> Path:
         return self.pictures / f"{number:06d}_{view}.{'jpg' if view in ('image', 'errors') else 'png'}"
@@ -95,7 +93,7 @@ class Gallery:
     def write(self) -> Path:
         """Write the page, `index.html`, which shows the pictures beside it."""
         subtitle = (
-            f"{len(self.entries)} of {self.seen} images, by the mean IoU of the classes in each. "
+            f"{len(self.entries)} of {self.seen} images, by their shares of wrong pixels. "
             "Errors are red, ignored pixels black."
         )
         legend = legend_list(zip(self.classes, self.palette, strict=True))
@@ -106,7 +104,7 @@ class Gallery:
 
     def cells(self, entry: Entry) -> list[tuple[str, str]]:
         """The captions and addresses of an image's four pictures."""
-        captions = (entry.title, "label", "prediction", f"lowest: {entry.worst}")
+        captions = (entry.title, "label", "prediction", f"lowest IoU: {entry.worst}")
         sources = [f"pictures/{self.path(entry.number, view).name}" for view in VIEWS]
         return list(zip(captions, sources, strict=True))
 

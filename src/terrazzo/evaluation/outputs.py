@@ -45,7 +45,8 @@ class Outputs:
             folder = self.out or (make_folder(Path(output_dir)) if output_dir else None)
             if folder is None:
                 raise UserError("a submission needs a folder to be written to: --out D, or test_evaluator.output_dir")
-            self.submission = SubmissionWriter(dataset.leaves()[0].spec.name, folder)
+            images = [leaf.pairs[index][0] for leaf, index in dataset.origins()]
+            self.submission = SubmissionWriter(dataset.leaves()[0].spec.name, folder, images)
         elif evaluator.target == "label" and self.gallery_folder is not None:
             self.gallery = Gallery(self.gallery_folder, dataset.classes, dataset.palette, dataset.read_image)
         if (self.confusion or self.gallery_folder) and getattr(evaluator, "target", "") != "label":
@@ -66,7 +67,7 @@ class Outputs:
         lines = []
         if self.submission is not None:
             form, folder = self.submission.form, self.submission.folder
-            lines.append(f"{len(self.submission.written)} files ({form.about}): {folder}")
+            lines.append(f"{len(self.submission.names)} files ({form.about}): {folder}")
         elif self.out is not None:
             write_whole(self.out / "metrics.json", json.dumps(result, indent=1))
             lines.append(f"class maps and metrics: {self.out}")

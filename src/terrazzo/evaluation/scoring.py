@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from terrazzo.data.loaders import checked
-from terrazzo.errors import UserError
+from terrazzo.data.loaders import loading
+from terrazzo.errors import UserError, some
 from terrazzo.inference.argmax import LogitsGeometry, own_logits
 from terrazzo.inference.predict import Scores, View, predict_batch
 from terrazzo.inference.tta import first_view, predict_views
@@ -22,10 +22,13 @@ from terrazzo.models.layers import resize
 from terrazzo.models.losses.base import class_weights
 from terrazzo.models.losses.cross_entropy import CrossEntropyLoss
 from terrazzo.models.protocols import Segmentor
+from terrazzo.models.segmentors.encoder_decoder import own_labels
 from terrazzo.sample import Batch, Sample
+from terrazzo.system.failures import explained
 from terrazzo.system.process_group import SINGLE_PROCESS, ProcessGroup
 from terrazzo.transforms.compose import reading_types
 
+LOWER = "lower the batch size of the test set, or predict in windows (test_cfg.mode=slide)"
 OnPrediction = Callable[[Batch, list[Tensor], Sequence[str], Sequence[Sequence[int]]], None]
 OnSeen = Callable[[Sample, Seen], None]
 OnProgress = Callable[[int, int], None]
@@ -51,11 +54,12 @@ def run_evaluation(
     image. Raises UserError for a batch without the target that the evaluator needs.
     """
     losses: list[float] = []
-    with in_eval_mode(models):
-        for index, batch in enumerate(checked(loader), 1):
+    with in_eval_mode(models), loading(loader) as batches:
+        for index, batch in enumerate(batches, 1):
             # Predictions
-            batch = batch.to(device)
-            scored = [predict_views(models, batch)] if tta else predict_batch(models, batch)
+            with explained(f"to predict {some(sample.image_path for sample in batch.samples)}", LOWER):
+                batch = batch.to(device)
+                scored = [predict_views(models, batch)] if tta else predict_batch(models, batch)
             batch = first_view(batch) if tta else batch
             if evaluator is not None and evaluator.target not in batch.targets:
                 raise UserError(
@@ -131,6 +135,14 @@ def own_maps(batch: Batch, target: str) -> Iterator[Tensor]:
         yield own
 
 
+def targets_of(batch: Batch, maps: Sequence[Tensor]) -> list[np.ndarray | None]:
+    """The label or measured depth of each image at the size of its predicted map; None where the batch has none."""
+    name = "depth" if maps[0].is_floating_point() else "label"
+    if name not in batch.targets:
+        return [None] * len(maps)
+    return [as_seen(own, found.shape).cpu().numpy() for own, found in zip(own_maps(batch, name), maps, strict=True)]
+
+
 def as_seen(own: Tensor, size: Sequence[int]) -> Tensor:
     """A map at the size of the stored image: a pipeline that resizes after loading the map has changed its size."""
     if tuple(own.shape) == tuple(size):
@@ -170,7 +182,7 @@ def validation_loss(head: DecodeHead, view: View, labels: Tensor) -> Tensor:
     logits, geometry = view
     size = labels.shape[0], labels.shape[1]
     at_labels = replace(geometry, window=(0, 0, *size), flip=None, own_size=size)
-    labels = labels.long()
+    labels = own_labels(head, labels.long())
     if type(head).loss is not DecodeHead.loss or type(head).losses is not DecodeHead.losses:
         criteria: list[Any] = [CrossEntropyLoss(avg_non_ignore=True)]
         sampler = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,23 +41,28 @@ FORMS = {
 class SubmissionWriter:
     """Writes each image's prediction in the format of a data set's server, under the image's name.
 
-    Data sets without a server get class numbers from 0. Raises UserError if a file cannot be written, or two images
-    would share a name.
+    Data sets without a server get class numbers from 0. Raises UserError if a file cannot be written, or two of the
+    `images` would share a name.
     """
 
-    def __init__(self, dataset: str, folder: Path) -> None:
+    def __init__(self, dataset: str, folder: Path, images: Iterable[Path]) -> None:
         self.form = FORMS.get(dataset, Form("class numbers from 0"))
         self.folder = folder
-        self.written: dict[str, Path] = {}
+        self.names: dict[str, Path] = {}
+        for image in images:
+            name = self.name_of(image)
+            if self.names.setdefault(name, image) != image:
+                raise UserError(f"{image} and {self.names[name]} would both be written as {name}")
+
+    def name_of(self, image: Path) -> str:
+        """The name of an image's file."""
+        return image.stem.removesuffix(self.form.dropped) + self.form.ending
 
     def write(self, batch: Any, maps: list[Any], classes: Sequence[str], palette: Sequence[Sequence[int]]) -> None:
         """Write the predictions of one batch."""
         for sample, prediction in zip(batch.samples, maps, strict=True):
-            name = sample.image_path.stem.removesuffix(self.form.dropped) + self.form.ending
-            if name in self.written:
-                raise UserError(f"{sample.image_path} and {self.written[name]} would both be written as {name}")
-            self.written[name] = sample.image_path
-            save_picture(self.folder / name, self.encode(prediction.cpu().numpy(), palette))
+            path = self.folder / self.name_of(sample.image_path)
+            save_picture(path, self.encode(prediction.cpu().numpy(), palette))
 
     def encode(self, labels: np.ndarray, palette: Sequence[Sequence[int]]) -> np.ndarray:
         """The class map as stored."""

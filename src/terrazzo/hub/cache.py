@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from terrazzo.errors import UserError
-from terrazzo.hub.names import addresses, digits, file_name, is_address, safe
+import terrazzo
+from terrazzo.errors import UserError, nearest
+from terrazzo.hub.names import addresses, digits, file_name, full_names, is_address, safe, short_names
 from terrazzo.system.files import make_folder, write_whole
 
 SUFFIXES = ("", ".pth", ".safetensors")
+BUNDLED = {"street": Path(terrazzo.__file__).parent / "weights" / "street.safetensors"}  # models of this package
 
 
 def home() -> Path:
@@ -28,23 +30,31 @@ def cache_folder() -> Path:
 
 
 def find_cached(name: str) -> Path:
-    """The file for a path, a URL or a `scheme://name`; nothing is downloaded.
+    """The file for a path, a URL, a `scheme://name`, a short name or a bundled model; nothing is downloaded.
 
     A file from a cache is compared with the sha256 in its name, once. Raises UserError naming the cache searched.
     """
     if path := cached(name):
         return path
+    meant = [name] if is_address(name) else full_names(name)
+    if len(meant) == 1:
+        way = f"nothing is downloaded automatically: `terrazzo weights get {name}` downloads them"
+    elif meant:
+        way = f"the name may mean {' or '.join(meant)}: write one of them; `terrazzo weights get` downloads it"
+    else:
+        way = f"they are not published under this name{nearest(name, {*short_names(), *BUNDLED})}"
     raise UserError(
-        f"the pretrained weights '{name}' are neither a file nor in the cache ({cache_folder()}), and nothing is "
-        f"downloaded automatically: `terrazzo weights get {name}` downloads them; or give --pretrained PATH, or "
-        "--pretrained none to start from random weights"
+        f"the weights '{name}' are neither a file nor in the cache ({cache_folder()}), and {way}; or give "
+        "--pretrained PATH, or --pretrained none to start from random weights"
     )
 
 
 def cached(name: str) -> Path | None:
-    """The file for a path, or a verified one from the caches; None if there is neither."""
+    """The file for a path or a bundled model, or a verified one from the caches; None if there is none."""
     if is_file(name):
         return Path(name)
+    if name in BUNDLED:
+        return BUNDLED[name]
     path = next((path for path in candidates(name) if path.is_file()), None)
     if path is not None:
         check(path)
@@ -61,7 +71,8 @@ def is_file(name: str) -> bool:
 def candidates(name: str) -> Iterator[Path]:
     """Every path at which weights of this name may be cached."""
     yield from (cache_folder() / (safe(name) + suffix) for suffix in SUFFIXES)
-    links = addresses(name) if is_address(name) else []
+    full = [name] if is_address(name) else full_names(name)
+    links = addresses(full[0]) if len(full) == 1 else []
     names = [file_name(link) for link in links] or [safe(Path(name).name)]
     for folder in (cache_folder(), torch_folder()):
         yield from (folder / candidate for candidate in names)

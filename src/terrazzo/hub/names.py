@@ -62,12 +62,49 @@ MMPRETRAIN = {
     "swin_large": "swin-transformer/convert/swin_large_patch4_window7_224_22kto1k-5f0996db",
     "vit_base_p16": "vit/finetune/vit-base-p16_in21k-pre-3rdparty_ft-64xb64_in1k-384_20210928-98e8652b",
     "vit_large_p16": "vit/finetune/vit-large-p16_in21k-pre-3rdparty_ft-64xb64_in1k-384_20210928-b20ba619",
-}  # fmt: skip
+}
+# below mmsegmentation/v0.5/pretrain/
+MMSEG = {
+    "mit_b0": "segformer/mit_b0_20220624-7e0fe6dd",
+    "mit_b1": "segformer/mit_b1_20220624-02e5a6a1",
+    "mit_b2": "segformer/mit_b2_20220624-66e8bf70",
+    "mit_b3": "segformer/mit_b3_20220624-13b1141c",
+    "mit_b4": "segformer/mit_b4_20220624-d588d980",
+    "mit_b5": "segformer/mit_b5_20220624-658746d9",
+    "vit_base_p16_384": "segmenter/vit_base_p16_384_20220308-96dfe169",
+    "vit_large_p16_384": "segmenter/vit_large_p16_384_20220308-d4efb41d",
+    "vit_small_p16_384": "segmenter/vit_small_p16_384_20220308-410f6037",
+    "vit_tiny_p16_384": "segmenter/vit_tiny_p16_384_20220308-cce8c795",
+    "mscan_b": "segnext/mscan_b_20230227-3ab7d230",
+    "mscan_l": "segnext/mscan_l_20230227-cef260d4",
+    "mscan_s": "segnext/mscan_s_20230227-f33ccdf2",
+    "mscan_t": "segnext/mscan_t_20230227-119e8c9f",
+    "stdc1": "stdc/stdc1_20220308-5368626c",
+    "stdc2": "stdc/stdc2_20220308-7dbd9127",
+    "swin_base_patch4_window12_384": "swin/swin_base_patch4_window12_384_20220317-55b0104a",
+    "swin_base_patch4_window12_384_22k": "swin/swin_base_patch4_window12_384_22k_20220317-e5c09f74",
+    "swin_base_patch4_window7_224": "swin/swin_base_patch4_window7_224_20220317-e9b98025",
+    "swin_base_patch4_window7_224_22k": "swin/swin_base_patch4_window7_224_22k_20220317-4f79f7c0",
+    "swin_large_patch4_window12_384_22k": "swin/swin_large_patch4_window12_384_22k_20220412-6580f57d",
+    "swin_large_patch4_window7_224_22k": "swin/swin_large_patch4_window7_224_22k_20220412-aeecf2aa",
+    "swin_small_patch4_window7_224": "swin/swin_small_patch4_window7_224_20220317-7ba6d6dd",
+    "swin_tiny_patch4_window7_224": "swin/swin_tiny_patch4_window7_224_20220317-1cdeb081",
+    "alt_gvt_base": "twins/alt_gvt_base_20220308-1b7eb711",
+    "alt_gvt_large": "twins/alt_gvt_large_20220308-fb5936f3",
+    "alt_gvt_small": "twins/alt_gvt_small_20220308-7e1c3695",
+    "pcpvt_base": "twins/pcpvt_base_20220308-0621964c",
+    "pcpvt_large": "twins/pcpvt_large_20220308-37579dc6",
+    "pcpvt_small": "twins/pcpvt_small_20220308-e638c41c",
+    "pidnet-l": "pidnet/pidnet-l_imagenet1k_20230306-67889109",
+    "pidnet-m": "pidnet/pidnet-m_imagenet1k_20230306-39893c52",
+    "pidnet-s": "pidnet/pidnet-s_imagenet1k_20230306-715e6273",
+}
 TABLES = {
     "torchvision": (TORCHVISION, PYTORCH),
     "open-mmlab": (MMLAB, OPEN_MMLAB + "pretrain/third_party/"),
     "mmcls": (MMPRETRAIN, OPEN_MMLAB + "mmclassification/v0/"),
     "mmpretrain": (MMPRETRAIN, OPEN_MMLAB + "mmclassification/v0/"),
+    "mmseg": (MMSEG, OPEN_MMLAB + "mmsegmentation/v0.5/pretrain/"),
 }
 HF_FILES = ("model.safetensors", "pytorch_model.bin")  # for a name without a file
 
@@ -75,6 +112,16 @@ HF_FILES = ("model.safetensors", "pytorch_model.bin")  # for a name without a fi
 def is_address(name: str) -> bool:
     """Report whether a name has a scheme, such as `torchvision://resnet50` or a URL."""
     return re.match(r"[a-z][a-z0-9-]*://", name) is not None
+
+
+def full_names(name: str) -> list[str]:
+    """What a short name such as `mit_b0` or `resnet50` may mean: `mmseg://mit_b0`, `torchvision://resnet50` ..."""
+    return [f"{scheme}://{name}" for scheme, (table, _) in TABLES.items() if name in table and scheme != "mmcls"]
+
+
+def short_names() -> set[str]:
+    """The names in the tables, without their schemes."""
+    return {name for table, _ in TABLES.values() for name in table}
 
 
 def addresses(name: str) -> list[str]:

@@ -14,6 +14,7 @@ from terrazzo.config.load import load_config
 from terrazzo.data.build import class_names
 from terrazzo.data.pairs import suffixes
 from terrazzo.errors import UserError
+from terrazzo.hub.cache import BUNDLED
 from terrazzo.inference.saved_config import saved_config
 from terrazzo.inference.segmenter import Segmenter
 from terrazzo.inference.torch_runtime import TorchRuntime
@@ -21,7 +22,9 @@ from terrazzo.models.build import build_model, input_channels
 from terrazzo.models.checkpoint import legend_of, load_checkpoint, read_checkpoint
 from terrazzo.registry import DATASETS
 from terrazzo.system.devices import choose_device
-from terrazzo.system.palette import default_palette
+from terrazzo.system.palette import suggested_palette
+
+SUFFIXES = (".safetensors", ".pth", ".pt")
 
 
 def load_torch(
@@ -34,13 +37,15 @@ def load_torch(
 ) -> Segmenter:
     """A Segmenter from one self-contained file, ours or MMSegmentation's with its config, or a config and weights.
 
+    `source` may also be the folder of a run, or the name of a bundled model.
+
     `trust` imports the modules of `custom_imports`; `weights` is "model" or "ema" (the average) where a checkpoint has
     both. Raises UserError where the file does not specify its model.
     """
     chosen = choose_device(device)
-
     # The file, and the config in it or beside it
-    if isinstance(source, (str, Path)) and Path(source).suffix in (".safetensors", ".pth", ".pt"):
+    is_name = isinstance(source, (str, Path)) and checkpoint is None
+    if is_name and (str(source) in BUNDLED or Path(source).is_dir() or Path(source).suffix in SUFFIXES):
         saved = read_checkpoint(source, weights)
         config = saved_config(saved)
         if config is None:
@@ -63,9 +68,9 @@ def load_torch(
     saved_classes, saved_palette = legend_of(saved)
     if len(saved_classes) == count:
         classes = saved_classes
-        palette = saved_palette if len(saved_palette) == count else [list(colour) for colour in default_palette(count)]
+        palette = saved_palette if len(saved_palette) == count else suggested_palette(classes)
     loader = experiment.test or experiment.val
     data = next(folders(loader.dataset)) if loader else FolderData()
     declared = DATASETS.get(data.type).img_suffix if data.type in DATASETS else ()
     runtime = TorchRuntime(model, classes, palette, bands=input_channels(experiment.model), device=chosen)
-    return Segmenter(runtime, data.pipeline, suffixes(data.img_suffix or declared), saved.path.name)
+    return Segmenter(runtime, data.pipeline, suffixes(data.img_suffix or declared), source=saved.path.name)

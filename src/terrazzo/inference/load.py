@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from terrazzo.errors import UserError
+from terrazzo.hub.cache import BUNDLED
 from terrazzo.inference.exported import ExportedRuntime
 from terrazzo.inference.segmenter import Segmenter
 
 if TYPE_CHECKING:
     import torch
 
-STREET = Path(__file__).resolve().parents[1] / "weights" / "street.safetensors"
+STREET = BUNDLED["street"]
 CARD = STREET.with_suffix(".md")
 NOTE = f"model: street scenes, the 11 classes of CamVid; for non-commercial use: {CARD}"
 
@@ -28,7 +29,7 @@ def load(
 ) -> Segmenter:
     """A Segmenter from one self-contained file, ours or MMSegmentation's with its config, or a config and weights.
 
-    Files that `tz.export` wrote are run by their own libraries, `.onnx` and `.xml` without torch. Without a source it
+    `source` may also be the folder of a run, or the name of a bundled model. Files that `tz.export` wrote are run by their own libraries, `.onnx` and `.xml` without torch. Without a source it
     is the embedded model, for street scenes; `terrazzo/weights` contains its licence.
 
     `trust` imports the modules of `custom_imports`; `weights` is "model" or "ema" (the average) where a checkpoint has
@@ -42,7 +43,7 @@ def load(
         if device is not None and str(device) != "cpu":
             raise UserError(f"{source} is an exported model, which runs on the CPU, not on '{device}'")
         runtime = open_exported(Path(source))
-        return Segmenter(runtime, runtime.facts.pipeline, runtime.facts.suffixes, Path(source).name)
+        return Segmenter(runtime, runtime.facts.pipeline, runtime.facts.suffixes, source=Path(source).name)
     from terrazzo.inference.checkpoints import load_torch
 
     return load_torch(source, checkpoint, device, trust=trust, weights=weights)

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from terrazzo.errors import UserError
 from terrazzo.inference.windows import window_starts
+from terrazzo.models.checks import checked_test_cfg
 from terrazzo.models.small_images import explain_small_inputs
 
 
@@ -19,23 +19,16 @@ def infer(model: Any, images: Tensor, test_cfg: dict[str, Any] | None = None) ->
     A whole pass returns them at the head's own size, windows at the images'. Raises UserError for another mode, and for
     images too small for the model.
     """
-    test_cfg = test_cfg or model.test_cfg
-    mode = test_cfg.get("mode", "whole")
-    if mode == "whole":
+    settings = checked_test_cfg(test_cfg or model.test_cfg)
+    if settings["mode"] == "whole":
         with explain_small_inputs(images):
             return model.decode(images)
-    if mode not in ("slide", "slide_flip"):
-        raise UserError(f"test_cfg: mode '{mode}' is neither 'whole' nor 'slide' nor 'slide_flip'")
-    for key in ("crop_size", "stride"):
-        if len(test_cfg.get(key) or ()) != 2:
-            raise UserError(f"test_cfg: mode '{mode}' needs {key}=(height, width), not {test_cfg.get(key)!r}")
-    blending = test_cfg.get("blending", "uniform")
-    if blending not in ("uniform", "gaussian"):
-        raise UserError(f"test_cfg: blending '{blending}' is neither 'uniform' nor 'gaussian'")
-    on_window = model if mode == "slide" else with_mirror(model)
-    options = {"gaussian": blending == "gaussian", "windows_at_once": test_cfg.get("windows_at_once", 4)}
+    on_window = model if settings["mode"] == "slide" else with_mirror(model)
+    gaussian, count = settings.get("blending") == "gaussian", settings.get("windows_at_once", 4)
     with explain_small_inputs(images):
-        return slide(on_window, images, test_cfg["crop_size"], test_cfg["stride"], **options)
+        return slide(
+            on_window, images, settings["crop_size"], settings["stride"], gaussian=gaussian, windows_at_once=count
+        )
 
 
 def slide(

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from terrazzo.errors import UserError
 from terrazzo.inference.argmax import LogitsGeometry, class_map, decide, own_logits
 from terrazzo.inference.modes import infer
 from terrazzo.inference.runtime import Placement
@@ -29,6 +30,16 @@ class Scores:
     def size(self) -> tuple[int, int]:
         """Height and width of the stored image."""
         return self.views[0][1].own_size
+
+    def check(self, image: object = None) -> Scores:
+        """The scores themselves. Raises UserError, naming the image, where the model gave NaN, which is no class."""
+        if any(bool(logits.isnan().any()) for logits, _ in self.views):
+            named = "" if image is None else f"{image}: "
+            raise UserError(
+                f"{named}the model gives NaN (not a number): its weights or the image's values are damaged, or too "
+                "large for the precision"
+            )
+        return self
 
     def labels(self) -> Tensor:
         """The class map (H, W), uint8 where the classes fit."""
@@ -60,7 +71,8 @@ class Scores:
 def predict_batch(models: Sequence[Any], batch: Batch) -> list[Scores]:
     """The scores of each image: the mean of the models' probabilities."""
     views = [batch_views(model, batch) for model in models]
-    return [Scores(one, models[0].final_head.threshold) for one in zip(*views, strict=True)]
+    scores = [Scores(one, models[0].final_head.threshold) for one in zip(*views, strict=True)]
+    return [one.check(sample.image_path) for one, sample in zip(scores, batch.samples, strict=True)]
 
 
 def batch_views(model: Any, batch: Batch) -> list[View]:

@@ -22,10 +22,11 @@ def saved_config(checkpoint: Checkpoint) -> Config | None:
     """
     for key in ("config", "cfg"):  # ours and 0.x; 1.x
         value = checkpoint.meta.get(key)
-        if isinstance(value, Mapping):
-            return Config(dict(value), checkpoint.path)
+        found = Config(dict(value), checkpoint.path) if isinstance(value, Mapping) else None
         if isinstance(value, str) and value.strip():
-            return read_text(value)
+            found = read_text(value)
+        if found is not None and isinstance(found.get("model"), Mapping):
+            return found
     return None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,17 @@ from PIL import Image
 
 from terrazzo.data.pairs import ending_of
 from terrazzo.data.spec import IMAGE_SUFFIXES
-from terrazzo.errors import UserError
+from terrazzo.errors import UserError, some
 from terrazzo.inference.runtime import ImageScores, Placement, Runtime
 from terrazzo.sample import Sample
-from terrazzo.system.painting import as_picture, overlay
+from terrazzo.system.failures import explained
+from terrazzo.system.painting import as_picture, encoded, overlay, save_array, save_class_map, save_picture
+from terrazzo.system.text import as_html
 from terrazzo.transforms import Compose
 from terrazzo.transforms.loading import LoadImageFromFile
 from terrazzo.transforms.reading import as_stored
+
+LOWER = "cut it into tiles, predict in windows (model.test_cfg.mode=slide), or use a smaller model"
 
 
 class Prediction:
@@ -48,44 +52,79 @@ class Prediction:
         """The highest probability of each pixel (H, W)."""
         return self.probs.max(0)
 
-    def overlay(self, opacity: float = 0.5) -> np.ndarray:
-        """The class colours over the image, RGB (H, W, 3) uint8."""
-        return overlay(as_picture(self.image), self.labels, self.palette, opacity)
+    def overlay(self, opacity: float = 0.5, legend: bool = False) -> np.ndarray:
+        """The class colours over the image, RGB (H, W, 3) uint8; a `legend` of the classes in it widens the picture."""
+        painted = overlay(as_picture(self.image), self.labels, self.palette, opacity)
+        if legend:
+            from terrazzo.viz.layout import add_legend
+
+            painted = add_legend(painted, self.labels, self.classes, self.palette)
+        return painted
 
     def save(self, path: str | Path, opacity: float | None = None) -> Path:
-        """Write the class map as an indexed PNG in the classes' colours, or with `opacity` the overlay as a picture."""
+        """Write the class map as an indexed PNG in the classes' colours, or with `opacity` the overlay as a picture.
+
+        A name that ends in `.npy` gives the class map as an array. Raises UserError where the file cannot be written.
+        """
         path = Path(path)
         if opacity is None and path.suffix.lower() in (".jpg", ".jpeg", ".webp"):
             raise UserError(f"cannot save the class map as {path}: this format changes its values; use .png")
         if opacity is not None:
-            picture = Image.fromarray(self.overlay(opacity))
-        elif len(self.classes) > 256:
-            picture = Image.fromarray(self.labels.astype(np.uint16))
+            save_picture(path, self.overlay(opacity))
+        elif path.suffix.lower() == ".npy":
+            save_array(path, self.labels)
         else:
-            picture = Image.fromarray(self.labels.astype(np.uint8))
-            picture.putpalette([channel for colour in self.palette for channel in colour])
-        try:
-            picture.save(path)
-        except (OSError, ValueError) as problem:
-            raise UserError(f"cannot save the prediction as {path}: {problem}") from None
+            save_class_map(path, self.labels, self.palette)
         return path
 
     def __repr__(self) -> str:
-        present = [self.classes[index] for index in np.unique(self.labels)]
+        present = [self.classes[index] for index in np.unique(self.labels) if index < len(self.classes)]
         return f"Prediction({self.labels.shape[1]}x{self.labels.shape[0]}: {', '.join(present)})"
+
+    def _repr_png_(self) -> bytes:
+        """The overlay with its legend, as notebooks show it."""
+        return encoded(self.overlay(legend=True), ".png")
+
+
+class Predictions:
+    """The predictions of several sources, one at a time: an iterator with a length, which goes on after an error."""
+
+    def __init__(self, segmenter: Segmenter, sources: Iterable[Any]) -> None:
+        self.segmenter, self.sources = segmenter, sources
+        self.remaining = iter(sources)
+
+    def __iter__(self) -> Predictions:
+        return self
+
+    def __next__(self) -> Prediction:
+        return self.segmenter.predict(next(self.remaining))
+
+    def __len__(self) -> int:
+        """The number of sources. Raises TypeError for an iterator, whose end is not known."""
+        return len(self.sources)  # type: ignore[arg-type]
+
+    def __repr__(self) -> str:
+        count = f"{len(self)} images" if isinstance(self.sources, Sized) else "images of an iterator"
+        return f"Predictions({count})"
 
 
 class Segmenter:
     """Call it with a path, an RGB array (H, W, 3) uint8 or a PIL image; a list or a folder gives an iterator.
 
     A model of other images than 8-bit RGB takes files and arrays of the bands that its pipeline specifies. In a folder
-    it takes files of the usual suffixes, and of those of its data set.
+    it takes files of the usual suffixes, and of those of its data set. Images of more than `max_pixels` are refused.
     """
 
     def __init__(
-        self, runtime: Runtime, pipeline: Sequence[Any] = (), suffixes: Sequence[str] = (), source: str = ""
+        self,
+        runtime: Runtime,
+        pipeline: Sequence[Any] = (),
+        suffixes: Sequence[str] = (),
+        max_pixels: int | None = None,
+        source: str = "",
     ) -> None:
-        self.runtime, self.steps, self.source = runtime, list(pipeline), source
+        self.runtime, self.max_pixels = runtime, max_pixels
+        self.steps, self.source = list(pipeline), source  # as configured; the name of the file it comes from
         self.suffixes = tuple(dict.fromkeys((*IMAGE_SUFFIXES, *suffixes)))
         whole = Compose(pipeline)
         self.reader = as_stored(whole.reader("image") or LoadImageFromFile())
@@ -132,17 +171,43 @@ class Segmenter:
             return cv2.cvtColor(as_rgb(source), cv2.COLOR_RGB2GRAY)[..., None], None
         return as_rgb(source), None
 
-    def iterate(self, sources: Any) -> Iterator[Prediction]:
+    def iterate(self, sources: Iterable[Any]) -> Predictions:
         """Predictions of several sources, one at a time; the iterator continues after an error for one of them."""
-        return map(self.predict, sources)
+        return Predictions(self, sources)
 
     def predict(self, source: Any) -> Prediction:
-        """The prediction for one image. Raises UserError for anything else."""
-        image, path = self.read(source)
-        sample = Sample(image=image, image_path=path, original_size=image.shape[:2])
-        sample = self.pipeline(sample, np.random.default_rng(0))
-        (scores,) = self.runtime.infer(sample.image[None], [Placement.of(sample, sample.size)])
-        return Prediction(image, scores.labels(), scores, self.classes, self.palette, path)
+        """The prediction for one image. Raises UserError for anything else, and where memory does not suffice."""
+        name = f"{source}" if isinstance(source, (str, Path)) else "this image"
+        with explained(f"to segment {name}", LOWER):
+            if self.max_pixels is not None and isinstance(source, (str, Path)):
+                self.check_size(name, *declared_size(Path(source)))
+            image, path = self.read(source)
+            self.check_size(name, *image.shape[1::-1])
+            sample = Sample(image=image, image_path=path, original_size=image.shape[:2])
+            sample = self.pipeline(sample, np.random.default_rng(0))
+            try:
+                (scores,) = self.runtime.infer(sample.image[None], [Placement.of(sample, sample.size)])
+            except UserError as problem:
+                raise problem if path is None else UserError(f"{path}: {problem}") from None
+            return Prediction(image, scores.labels(), scores, self.classes, self.palette, path)
+
+    def check_size(self, name: str, width: int, height: int) -> None:
+        """Raise UserError for an image with too many pixels."""
+        if self.max_pixels is not None and width * height > self.max_pixels:
+            raise UserError(
+                f"{name} has {width}x{height} pixels, more than the limit of {self.max_pixels}: cut it into tiles, or "
+                "raise the limit (max_pixels)"
+            )
+
+    def __repr__(self) -> str:
+        bands = "RGB" if self.runtime.bands == 3 else f"{self.runtime.bands} bands"
+        return f"Segmenter({len(self.classes)} classes: {some(self.classes, 12)}; {bands}; on {self.device})"
+
+    def _repr_html_(self) -> str:
+        """The classes in their colours, as notebooks show them."""
+        from terrazzo.viz.page import colour_list
+
+        return f"<p>{as_html(repr(self))}</p>{colour_list(zip(self.classes, self.palette, strict=True))}"
 
 
 def as_rgb(source: Any) -> np.ndarray:
@@ -167,6 +232,18 @@ def as_bands(source: Any, count: int | None) -> np.ndarray:
             f"{np.shape(source)} {image.dtype}"
         )
     return image if image.dtype in (np.uint8, np.uint16, np.float32) else image.astype(np.float32)
+
+
+def declared_size(path: Path) -> tuple[int, int]:
+    """Width and height by a picture's header, whatever Pillow's own limit; zeros for one without such a header."""
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        with Image.open(path, formats=("PNG", "JPEG", "TIFF", "BMP", "WEBP")) as image:
+            return image.size
+    except (OSError, SyntaxError, ValueError):
+        return 0, 0
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
 
 
 def images_in(folder: Path, suffixes: Sequence[str]) -> list[Path]:

@@ -35,9 +35,10 @@ class TorchRuntime:
 
     @torch.inference_mode()
     def infer(self, images: np.ndarray, placements: Sequence[Placement]) -> list[TorchScores]:
-        """The scores of images (N, H, W, C) as the pipeline returns them. Raises UserError for too small ones."""
+        """The scores of images (N, H, W, C) as the pipeline returns them. Raises UserError for small ones and NaN."""
         pixels = torch.stack([to_tensor(image) for image in images]).to(self.device)
-        return [TorchScores(Scores((view,), self.threshold)) for view in image_views(self.model, pixels, placements)]
+        views = image_views(self.model, pixels, placements)
+        return [TorchScores(Scores((view,), self.threshold).check()) for view in views]
 
 
 @dataclass(frozen=True)

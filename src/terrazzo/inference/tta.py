@@ -15,7 +15,8 @@ from terrazzo.sample import Batch
 @torch.inference_mode()
 def predict_views(models: Sequence[Any], batch: Batch) -> Scores:
     """The scores of one image from its views in `batch`: the mean of the models' probabilities."""
-    return Scores(tuple(view for model in models for view in batch_views(model, batch)), models[0].final_head.threshold)
+    views = tuple(view for model in models for view in batch_views(model, batch))
+    return Scores(views, models[0].final_head.threshold).check(batch.samples[0].image_path)
 
 
 def first_view(batch: Batch) -> Batch:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,13 @@ class Metric:
 
     def compute(self) -> dict[str, Any]:
         raise NotImplementedError
+
+
+def flat_scores(result: Mapping[str, Any]) -> dict[str, float | None]:
+    """Return every score of an evaluation by name; those of a class as `IoU.road`."""
+    flat = {name: value for name, value in result.items() if name not in ("per_class", "intervals")}
+    per_class = result.get("per_class") or {}
+    return flat | {f"{score}.{name}": value for name, scores in per_class.items() for score, value in scores.items()}
 
 
 def percent(value: Any) -> float | None:

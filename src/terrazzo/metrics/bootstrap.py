@@ -23,10 +23,10 @@ class Bootstrap:
     def update(self, seen: Seen) -> None:
         self.images.append(np.stack(totals(seen.counts)).astype(np.int32))
 
-    def compute(self, groups: Sequence[str], beta: float = 1.0) -> dict[str, Any]:
+    def compute(self, groups: Sequence[str], beta: float = 1.0, absent: float | None = None) -> dict[str, Any]:
         """Return (low, high) in percent of aAcc and the groups' means, and of each class's scores under "per_class"."""
         drawn = [
-            class_scores(sums[:, 0], sums[:, 1], sums[:, 2], beta)
+            class_scores(sums[:, 0], sums[:, 1], sums[:, 2], beta, absent)
             for sums in draw_sums(np.stack(self.images), self.draws)
         ]
         scores = {name: np.concatenate([part[name] for part in drawn]) for name in drawn[0]}  # draws[, K]

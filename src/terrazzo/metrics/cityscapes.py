@@ -10,12 +10,11 @@ from typing import Any
 import cv2
 import numpy as np
 
+from terrazzo.data.converters.cityscapes import CLASS_IDS as IDS
 from terrazzo.errors import UserError
 from terrazzo.metrics.base import Metric, Seen, percent
 from terrazzo.registry import METRICS
 
-# the stored value of each of the 19 classes
-IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 SHOWN = {
     "averageScoreClasses": "official_IoU",
     "averageScoreInstClasses": "official_iIoU",

@@ -36,10 +36,14 @@ class ConfusionMatrix:
         return counts
 
     def compute(
-        self, groups: Sequence[str] = ("mIoU",), classes: Sequence[str] = (), beta: float = 1.0
+        self,
+        groups: Sequence[str] = ("mIoU",),
+        classes: Sequence[str] = (),
+        beta: float = 1.0,
+        absent: float | None = None,
     ) -> dict[str, Any]:
-        """Scores in percent: aAcc, the groups' means, and `per_class`; a class that never occurs is None."""
-        scores = class_scores(*totals(self.counts), beta)
+        """Scores in percent: aAcc, the groups' means, and `per_class`; a class that never occurs is `absent`."""
+        scores = class_scores(*totals(self.counts), beta, absent)
         return summary(scores, groups, classes or [str(index) for index in range(self.num_classes)], percent)
 
     @property
@@ -71,14 +75,16 @@ def totals(counts: Any) -> tuple[Array, Array, Array]:
     return counts.diagonal(), counts.sum(1), counts.sum(0)
 
 
-def class_scores(hits: Array, labelled: Array, predicted: Array, beta: float = 1.0) -> dict[str, Array]:
-    """Return fractions of each class (..., K) from its correct, labelled and predicted pixels; NaN where undefined.
+def class_scores(
+    hits: Array, labelled: Array, predicted: Array, beta: float = 1.0, absent: float | None = None
+) -> dict[str, Array]:
+    """Return fractions of each class (..., K) from its correct, labelled and predicted pixels.
 
-    "aAcc" (...) is over all classes.
+    "aAcc" (...) is over all classes. What is undefined is NaN, or `absent`.
     """
     hits, labelled, predicted = (np.asarray(values, np.float64) for values in (hits, labelled, predicted))
     with np.errstate(invalid="ignore", divide="ignore"):
-        return {
+        scores = {
             "aAcc": hits.sum(-1) / labelled.sum(-1),
             "IoU": hits / (labelled + predicted - hits),
             "Acc": hits / labelled,
@@ -87,6 +93,7 @@ def class_scores(hits: Array, labelled: Array, predicted: Array, beta: float = 1
             "Precision": hits / predicted,
             "Recall": hits / labelled,
         }
+    return scores if absent is None else {name: np.nan_to_num(values, nan=absent) for name, values in scores.items()}
 
 
 def mean(values: Array) -> Array:

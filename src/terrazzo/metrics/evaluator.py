@@ -11,14 +11,15 @@ from torch import Tensor
 from terrazzo.errors import UserError
 from terrazzo.metrics.base import Metric, Seen
 from terrazzo.metrics.bootstrap import Bootstrap
-from terrazzo.metrics.confusion import GROUPS, ConfusionMatrix
+from terrazzo.metrics.confusion import GROUPS, IGNORED, ConfusionMatrix
 from terrazzo.registry import METRICS
 
 
 class Evaluator:
     """The confusion matrix and further metrics of class maps, from specs `{"type": name, **options}`.
 
-    With `bootstrap` draws the scores of the confusion matrix get 95 % intervals over images.
+    With `bootstrap` draws the scores of the confusion matrix get 95 % intervals over images. Pixels labelled
+    `ignore_index` do not count, as those of 255; `nan_to_num` is the score (a fraction) of a class that occurs nowhere.
     """
 
     target = "label"
@@ -31,13 +32,16 @@ class Evaluator:
         beta: float = 1.0,
         bootstrap: int = 0,
         device: Any = "cpu",
+        ignore_index: int | None = None,
+        nan_to_num: float | None = None,
     ) -> None:
-        self.classes, self.beta = list(classes), beta
+        self.classes, self.beta, self.ignore_index = list(classes), beta, ignore_index
         self.groups = [spec["type"] for spec in metrics if spec["type"] in GROUPS]
         others = [dict(spec) for spec in metrics if spec["type"] not in GROUPS]
         if any(spec["type"] == "depth" for spec in others):
             raise UserError("depth is a metric of depth estimators, and this model gives classes")
         self.others: list[Metric] = [METRICS.build(spec, "evaluator", classes=self.classes) for spec in others]
+        self.absent = nan_to_num
         self.confusion = ConfusionMatrix(len(self.classes), device=device)
         self.parts: list[Any] = [self.confusion, *self.others]  # what holds sums
         self.bootstrap = Bootstrap(self.classes, bootstrap) if bootstrap else None
@@ -51,6 +55,8 @@ class Evaluator:
         label_path: Path | None = None,
     ) -> Seen:
         """Count one image, and return what metrics see of it."""
+        if self.ignore_index is not None:
+            labels = labels.masked_fill(labels == self.ignore_index, IGNORED)
         counts = self.confusion.update(prediction, labels)
         seen = Seen(prediction, labels, counts, logits, image_path, label_path)
         for metric in self.others:
@@ -61,7 +67,7 @@ class Evaluator:
 
     def compute(self) -> dict[str, Any]:
         """Scores by name; `per_class` holds those of each class by its name, `intervals` the bootstrap's."""
-        result = self.confusion.compute(self.groups, self.classes, self.beta)
+        result = self.confusion.compute(self.groups, self.classes, self.beta, self.absent)
         per_class = result.pop("per_class")
         for metric in self.others:
             scores = metric.compute()
@@ -70,7 +76,7 @@ class Evaluator:
                     per_class[name][score] = value
             result |= scores
         if self.bootstrap is not None:
-            result["intervals"] = self.bootstrap.compute(self.groups, self.beta)
+            result["intervals"] = self.bootstrap.compute(self.groups, self.beta, self.absent)
         return result | {"per_class": per_class}
 
     @property

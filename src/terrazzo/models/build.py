@@ -2,29 +2,42 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from torch import nn
+from torch.nn.modules.module import (
+    register_module_module_registration_hook,
+    register_module_parameter_registration_hook,
+)
 
+from terrazzo.arguments import construct, shown
 from terrazzo.config.custom_imports import check_custom
 from terrazzo.config.ignored import drop_ignored
+from terrazzo.config.reading.section import Section, convert
 from terrazzo.errors import UserError
+from terrazzo.models.channels import fill_channels
+from terrazzo.models.checks import check_model
 from terrazzo.models.preprocess import Preprocess
-from terrazzo.registry import MODELS, SCOPE_KEY, check_arguments
+from terrazzo.registry import MODELS, SCOPE_KEY
+
+MAX_WEIGHTS = 2**31
+MAX_MODULES = 100_000
 
 
 def build_model(config: Any, vocabulary: str | None = None) -> nn.Module:
-    """Build a model with random weights from a Config or a model dict; `vocabulary="0.x"` upgrades a bare 0.x dict.
+    """Build a model with random weights from a Config, a model dict, a config file or a name of a recipe or family.
 
-    `pretrained`, `init_cfg` and arguments without an effect are dropped. Raises UserError for an unknown type or
-    argument.
+    `vocabulary="0.x"` upgrades a bare 0.x dict. `pretrained`, `init_cfg` and arguments without an effect are dropped.
+    Raises UserError for an unknown type or argument, and for parts that contradict each other.
     """
-    spec = config.to_dict() if hasattr(config, "to_dict") else copy.deepcopy(dict(config))
+    if isinstance(config, (str, Path)):
+        config = named_config(config, vocabulary)
     check_custom(config)
-    preprocessor = spec.get("data_preprocessor") if "model" in spec else None
-    spec = spec.get("model", spec)
+    preprocessor = config.get("data_preprocessor") if "model" in config else None
+    spec = convert(config.get("model", dict(config)), Section)
     if vocabulary == "0.x":
         from terrazzo.config.v0.upgrade import upgrade_model
 
@@ -33,7 +46,50 @@ def build_model(config: Any, vocabulary: str | None = None) -> nn.Module:
         raise UserError("the config has no model: it needs a section `model` with a `type`, such as EncoderDecoder")
     spec["data_preprocessor"] = spec.get("data_preprocessor") or preprocessor or {}
     spec = drop_ignored({"model": spec})["model"]
-    return MODELS.build(spec | {"data_preprocessor": build_preprocess(spec["data_preprocessor"])}, "model")
+    for key, value in fill_channels(spec).items():
+        if value is not spec[key]:
+            spec[key] = convert(value, Section)
+    spec.put("data_preprocessor", build_preprocess(spec["data_preprocessor"]), None)
+    with bounded_size():
+        model: nn.Module = MODELS.build(spec, "model")
+    check_model(model)
+    return model.train()  # freezes the parts that training leaves as they are
+
+
+def named_config(name: str | Path, vocabulary: str | None = None) -> Any:
+    """The config of a file, of a recipe or, for the classes of Cityscapes, of a family."""
+    from terrazzo.config.load import load_config
+    from terrazzo.recipes.compose import family, is_family
+
+    return family(str(name)) if is_family(str(name)) else load_config(name, vocabulary=vocabulary)
+
+
+@contextmanager
+def bounded_size() -> Iterator[None]:
+    """Raise UserError where a model becomes larger than any that can be trained, before its memory is used."""
+    weights = modules = 0
+
+    def add_weights(module: nn.Module, name: str, value: Any) -> None:
+        nonlocal weights
+        weights += 0 if value is None else value.numel()
+        if weights > MAX_WEIGHTS:
+            raise UserError(f"the model has more than {MAX_WEIGHTS:,} weights: lower its channels, or number of layers")
+
+    def add_module(module: nn.Module, name: str, value: Any) -> None:
+        nonlocal modules
+        modules += 1
+        if modules > MAX_MODULES:
+            raise UserError(f"the model has more than {MAX_MODULES:,} layers: lower their number")
+
+    hooks = [
+        register_module_parameter_registration_hook(add_weights),
+        register_module_module_registration_hook(add_module),
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def input_channels(model: Mapping[str, Any]) -> int:
@@ -42,10 +98,11 @@ def input_channels(model: Mapping[str, Any]) -> int:
     return backbone.get("in_channels", 3) if isinstance(backbone, Mapping) else 3
 
 
-def build_preprocess(spec: dict[str, Any]) -> Preprocess:
+def build_preprocess(spec: Mapping[str, Any]) -> Preprocess:
     """The normalisation that `data_preprocessor` specifies; without one, images stay unchanged, in RGB order."""
     if not spec:
         return Preprocess()
+    if not isinstance(spec, Mapping):
+        raise UserError(f"data_preprocessor must be a section of keys, not {shown(spec)}")
     options = {"bgr_to_rgb": False} | {key: value for key, value in spec.items() if key not in ("type", SCOPE_KEY)}
-    check_arguments(Preprocess, options, "SegDataPreProcessor", "data_preprocessor")
-    return Preprocess(**options)
+    return construct(Preprocess, options, "SegDataPreProcessor", "data_preprocessor", spec)

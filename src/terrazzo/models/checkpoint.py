@@ -7,17 +7,19 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from terrazzo import recipes
 from terrazzo.errors import UserError
-from terrazzo.hub.cache import find_cached
-from terrazzo.hub.names import is_address
+from terrazzo.hub.cache import BUNDLED, find_cached, is_file
+from terrazzo.hub.names import full_names, is_address
 from terrazzo.models.naming import Weights, translate
-from terrazzo.models.safe_pickle import Skipped, load_pickle
+from terrazzo.models.safe_pickle import MOST_VALUES, Skipped, load_pickle, plain_copy
 
 KINDS = ("model", "ema")
 
@@ -94,15 +96,13 @@ def is_constant(name: str) -> bool:
 def read_checkpoint(path: str | Path, weights: str | None = None) -> Checkpoint:
     """Weights and meta of a `.pth` or `.safetensors` file.
 
-    A URL or a `scheme://name` is searched in the caches. `weights` is "model" or "ema", by default the weights that the
+    `path` may be anything that `find_weights` takes. `weights` is "model" or "ema", by default the weights that the
     program that saved the file tests with. Raises UserError for a damaged or an unsafe file, and for one without the
     requested weights.
     """
     if weights not in (None, *KINDS):
         raise UserError(f"weights: '{weights}' is neither 'model' (as trained) nor 'ema' (their average)")
-    path = find_cached(str(path)) if is_address(str(path)) else Path(path)
-    if not path.is_file():
-        raise UserError(f"there is no checkpoint file {path}")
+    path = find_weights(path)
     if path.suffix == ".safetensors":
         if weights == "ema":
             raise UserError(f"{path} contains one set of weights: omit weights='ema'")
@@ -121,6 +121,29 @@ def read_checkpoint(path: str | Path, weights: str | None = None) -> Checkpoint:
     other = next((kind for kind in kinds if kind != chosen), None)
     sections = tuple(str(key) for key, value in content.items() if not isinstance(value, Tensor))
     return Checkpoint(path, kinds[chosen], meta_of(content), chosen, other, sections)
+
+
+def find_weights(name: str | Path) -> Path:
+    """The file of a path, a run's folder (its best weights), a bundled model, or a name that is searched in the caches.
+
+    Such a name is a URL, a `scheme://name`, a short name or a recipe, whose trained weights it means. Raises UserError.
+    """
+    path, text = Path(name), str(name)
+    if path.is_dir():
+        found = next((file for file in (path / "best.safetensors", path / "last.safetensors") if file.is_file()), None)
+        if found is None:
+            raise UserError(f"the folder {path} has no weights of a run (best.safetensors, last.safetensors)")
+        return found
+    if is_file(text):
+        return path
+    if is_address(text) or text in BUNDLED or full_names(text):
+        return find_cached(text)
+    if text in recipes.names():
+        address = recipes.info(text).weights
+        if address is None:
+            raise UserError(f"no weights of the recipe '{text}' are published: it has to be trained")
+        return find_cached(address)
+    raise UserError(f"there is no checkpoint file {path}")
 
 
 def meta_of(content: Mapping[Any, Any]) -> dict[str, Any]:
@@ -168,9 +191,10 @@ def tensors(content: Mapping[Any, Any]) -> Weights:
 def _read_safetensors(path: Path) -> Checkpoint:
     try:
         with safe_open(path, framework="pt") as file:
-            meta = {key: from_json(value) for key, value in (file.metadata() or {}).items()}
-            return Checkpoint(path, {name: file.get_tensor(name) for name in file.keys()}, meta)  # noqa: SIM118
-    except (SafetensorError, OSError) as problem:
+            texts = file.metadata() or {}
+            meta = plain_copy({key: from_json(value) for key, value in texts.items()}, iter(range(MOST_VALUES)))
+            return Checkpoint(path, tensors({name: file.get_tensor(name) for name in file.keys()}), meta)  # noqa: SIM118
+    except (SafetensorError, OSError, UnpicklingError) as problem:
         raise UserError(f"{path} cannot be read as a checkpoint: it is damaged or cut off ({problem})") from None
 
 
@@ -178,7 +202,7 @@ def from_json(text: str) -> Any:
     """The value of a text in a safetensors file's description; the text itself if it is not JSON."""
     try:
         return json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # no JSON, or beyond what a description needs
         return text
 
 
@@ -315,7 +339,15 @@ def legend_of(checkpoint: Checkpoint) -> tuple[list[str], list[list[int]]]:
     known = meta["dataset_meta"] if isinstance(meta.get("dataset_meta"), Mapping) else meta
     found = [known.get(key) or known.get(key.upper()) for key in ("classes", "palette")]
     classes, palette = (value if isinstance(value, (list, tuple)) else () for value in found)
-    return [str(name) for name in classes], [list(colour) for colour in palette]
+    colours = [list(colour) for colour in palette if is_colour(colour)]
+    return [str(name) for name in classes], colours if len(colours) == len(palette) else []
+
+
+def is_colour(value: Any) -> bool:
+    """Report whether a value is [red, green, blue], each from 0 to 255."""
+    if not isinstance(value, (list, tuple)) or len(value) != 3:
+        return False
+    return all(isinstance(channel, int) and 0 <= channel <= 255 for channel in value)
 
 
 def needed_names(model: nn.Module) -> set[str]:

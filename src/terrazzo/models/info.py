@@ -198,6 +198,12 @@ def crop_size(config: Mapping[str, Any]) -> tuple[int, int]:
     return as_pair(size, "crop_size")
 
 
+def has_crop(config: Mapping[str, Any]) -> bool:
+    """Return whether a config specifies the size of its crops."""
+    sized = [config.get("data_preprocessor"), config["model"].get("data_preprocessor")]
+    return any(part and part.get("size") for part in sized) or find_crop(config.get("train_dataloader")) is not None
+
+
 def find_crop(spec: Any) -> Any:
     """The size of the first RandomCrop within a loader, or None."""
     if isinstance(spec, Mapping):

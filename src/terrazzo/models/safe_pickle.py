@@ -11,8 +11,9 @@ import io
 import math
 import pickle
 import re
+import tarfile
 import types
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -80,7 +81,7 @@ class SafeUnpickler(_Unpickler):
     def allow(self, function: Any) -> None:
         """Raise UnpicklingError unless a function may be called."""
         if not (isinstance(function, Skipped) or any(function is known for known in CALLABLE)):
-            raise pickle.UnpicklingError(f"it calls {function!r}, which makes neither a tensor nor a container")
+            raise pickle.UnpicklingError(f"it calls {named(function)}, which makes neither a tensor nor a container")
 
     def _instantiate(self, kind: Any, arguments: Any) -> None:
         self.allow(kind)
@@ -88,7 +89,9 @@ class SafeUnpickler(_Unpickler):
 
     def check_storage(self, identity: Any) -> None:
         """Refuse a storage that claims to be longer than its data in the file: torch would read beyond it."""
-        if not isinstance(identity, tuple) or len(identity) < 5 or not isinstance(identity[4], int):
+        types = [type(item) for item in identity] if isinstance(identity, tuple) else []
+        view = identity[5] if types[5:] else None
+        if types[:1] + types[2:5] != [str, str, str, int] or (view and [*map(type, view)] != [str, int, int]):
             raise pickle.UnpicklingError("it has a reference that is not a storage")
         needed = identity[4] * getattr(identity[1], "dtype", torch.uint8).itemsize
         held = self.length if self.sizes is None else self.sizes.get(f"data/{identity[2]}", 0)
@@ -103,13 +106,26 @@ class SafeUnpickler(_Unpickler):
             return getattr(torch.storage if module == "torch.storage" else torch, name)
         if module.partition(".")[0] in SKIPPED_PACKAGES or name in SKIPPED_GLOBALS.get(module, ()):
             return Skipped
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is neither a tensor nor a container")
+        asked = shorten(f"{module}.{name}")
+        raise pickle.UnpicklingError(f"it asks for {asked}, which is neither a tensor nor a container")
+
+
+def named(value: Any) -> str:
+    """What a value is, in a few words: to write out one whose parts are shared takes exponential time."""
+    name = getattr(value, "__qualname__", None)
+    return shorten(name) if isinstance(name, str) else f"a {type(value).__name__}"
+
+
+def shorten(text: str) -> str:
+    """The beginning of a text, on one line, without characters that cannot be printed."""
+    clean = "".join(character if character.isprintable() else " " for character in text[:MOST_SHOWN])
+    return clean + ("..." if len(text) > MOST_SHOWN else "")
 
 
 def check_target(target: Any) -> None:
     """Refuse an object whose attributes must not be set."""
     if not isinstance(target, (Skipped, collections.OrderedDict)):
-        raise pickle.UnpicklingError(f"it sets attributes of {target!r}")
+        raise pickle.UnpicklingError(f"it sets attributes of {named(target)}")
 
 
 def check_keys(keys: Iterable[Any]) -> None:
@@ -167,6 +183,10 @@ def checked(name: str) -> Callable[[Any], None]:
 
 SafeUnpickler.dispatch |= {getattr(pickle, name.upper())[0]: checked(name) for name in CHECKS}
 MOST_EXPANDED = 2**28  # bytes
+MOST_SHOWN = 200  # characters of a name or of torch's messages
+MOST_VALUES = 1_000_000  # of containers, each counted as often as it is shared
+DEEPEST = 100  # levels of containers or modules
+LARGEST = 2**63  # numbers beyond it are no records of a run
 MOST_MODULES = 100_000  # of a program
 CALLABLE = [*ALLOWED_GLOBALS.values(), Skipped]
 DTYPES = {name for name in dir(torch) if isinstance(getattr(torch, name), torch.dtype)}
@@ -185,11 +205,32 @@ def load_pickle(path: Path) -> Any:
         module = types.SimpleNamespace(
             Unpickler=unpickler, load=lambda file, **options: unpickler(file, **options).load(), __name__=__name__
         )
-        return torch.load(path, map_location="cpu", pickle_module=module, weights_only=False)
+        content = torch.load(path, map_location="cpu", pickle_module=module, weights_only=False)
+        return plain_copy(content, iter(range(MOST_VALUES)))
     except pickle.UnpicklingError as problem:
         raise UserError(f"{path} is refused as a checkpoint: {problem}. Nothing in it was executed.") from None
     except Exception as problem:  # torch reports a damaged file in a dozen ways, none of them documented
-        raise UserError(f"{path} cannot be read as a checkpoint: it is damaged or cut off ({problem})") from None
+        raise UserError(
+            f"{path} cannot be read as a checkpoint: it is damaged or cut off ({shorten(str(problem))})"
+        ) from None
+
+
+def plain_copy(value: Any, left: Iterator[int], depth: int = 0) -> Any:
+    """A file's content as new dicts, lists and tuples with texts that can be written and numbers of 64 bits.
+
+    Attributes that the file set, such as another `items`, are left behind. Raises UnpicklingError for more than `left`
+    values, and for containers within containers beyond reason.
+    """
+    if depth > DEEPEST or next(left, None) is None:
+        raise pickle.UnpicklingError(f"it has more than {MOST_VALUES} values or {DEEPEST} levels")
+    if isinstance(value, dict):
+        return {plain_copy(key, left, depth + 1): plain_copy(item, left, depth + 1) for key, item in dict.items(value)}
+    if isinstance(value, (list, tuple)):
+        items = [plain_copy(item, left, depth + 1) for item in value]
+        return items if isinstance(value, list) else tuple(items)
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode("utf-8")
+    return None if isinstance(value, int) and abs(value) > LARGEST else value
 
 
 def record_sizes(path: Path) -> dict[str, int] | None:
@@ -199,9 +240,9 @@ def record_sizes(path: Path) -> dict[str, int] | None:
     """
     with path.open("rb") as file:
         head = file.read(512)
-    if head[257:262] == b"ustar":
-        raise pickle.UnpicklingError("it is a tar archive; save it with a newer torch")
     if not head.startswith(b"PK\x03\x04"):
+        if is_tar(head):
+            raise pickle.UnpicklingError("it is a tar archive; save it with a newer torch")
         return None
     reader = torch._C.PyTorchFileReader(str(path))
     names = reader.get_all_records()
@@ -211,6 +252,15 @@ def record_sizes(path: Path) -> dict[str, int] | None:
     if read > path.stat().st_size or len(sizes) < len(names):
         raise pickle.UnpicklingError("its entries are compressed or overlap; save it with torch.save")
     return sizes
+
+
+def is_tar(head: bytes) -> bool:
+    """Report whether a file that begins so is a tar archive of any age, which torch.load would unpack."""
+    try:
+        tarfile.TarInfo.frombuf(head.ljust(tarfile.BLOCKSIZE, b"\0"), "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
+        return False
+    return True
 
 
 # TorchScript, such as OpenAI's CLIP: a program with weights, of which only the weights are read
@@ -252,12 +302,19 @@ def program_weights(path: Path, sizes: dict[str, int]) -> dict[str, Tensor]:
     reader = torch._C.PyTorchFileReader(str(path))
     unpickler = type("Unpickler", (ProgramUnpickler,), {"sizes": sizes, "reader": reader})
     whole = unpickler(io.BytesIO(reader.get_record("data.pkl"))).load()
+    return weights_of_modules(whole)
+
+
+def weights_of_modules(whole: Any) -> dict[str, Tensor]:
+    """The tensors of a program's modules by name. Raises UnpicklingError for more modules than a program has."""
     weights: dict[str, Tensor] = {}
     waiting = [("", whole)]
     for _ in range(MOST_MODULES + 1):
         if not waiting:
             return weights
         prefix, module = waiting.pop()
+        if prefix.count(".") > DEEPEST:
+            raise pickle.UnpicklingError(f"it has modules of more than {DEEPEST} levels")
         for name, value in module.attributes.items() if isinstance(module, ProgramModule) else ():
             if isinstance(value, Tensor):
                 weights[f"{prefix}{name}"] = value

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from torch import Tensor
 
 from terrazzo.errors import UserError
+from terrazzo.system.failures import is_out_of_memory
 
 ENOUGH = 32  # pixels; for larger images torch's own message is more precise
 
@@ -19,7 +20,7 @@ def explain_small_inputs(images: Tensor) -> Iterator[None]:
     try:
         yield
     except RuntimeError as problem:
-        if min(height, width) >= ENOUGH or type(problem).__name__ == "OutOfMemoryError":
+        if min(height, width) >= ENOUGH or is_out_of_memory(problem):
             raise
         raise UserError(
             f"the model does not run on images of {height}x{width} pixels, which may be too small for it: resize or "

@@ -88,7 +88,7 @@ class Plan:
         return [
             {"type": "LinearLR", "start_factor": 0.001, "begin": 0, "end": 1000, "by_epoch": False},
             {"type": "MultiStepLR", "begin": 1000, "end": self.iterations, "milestones": milestones, "by_epoch": False},
-        ]  # fmt: skip
+        ]
 
     def segmentor(self, body: Backbone, decode: Any, aside: Any = None, neck: Spec | None = None, **more: Any) -> None:
         """Build the plan's model from its parts."""

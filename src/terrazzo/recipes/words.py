@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from terrazzo.errors import UserError, nearest
 
-SCHEDULED = r"(?P<model>.+?)_(?P<devices>\d+)xb(?P<batch>\d+)-(?:(?P<options>[^_]+)-)?(?P<iterations>\d+)k_"
+SCHEDULED = r"(?P<model>.+?)_(?P<devices>\d+)xb(?P<batch>\d+)-(?:(?P<options>[^_]+)-)?(?P<iterations>\d{1,5})k_"
 DATA = r"(?P<dataset>[A-Za-z].*?)-(?P<height>\d+)x(?P<width>\d+)(?:_(?P<test>[a-z-]+)-\d+x\d+)?(?:[_-](?P<ms>ms))?"
 PATTERN = re.compile(f"(?:{SCHEDULED}|(?P<unscheduled>[^_]+)_){DATA}")
+LONGEST = 150  # characters of a name
 OPTIONS = ("amp", "adamw", "ohem", "ce-1.0-dice-3.0")
 
 
@@ -32,7 +33,7 @@ class Words:
 
 def parse(name: str) -> Words | None:
     """The words of a name in the 1.x style; None for any other name. Raises UserError for an unknown option."""
-    match = PATTERN.fullmatch(name)
+    match = PATTERN.fullmatch(name) if len(name) <= LONGEST else None
     if match is None:
         return None
     found = match.groupdict()

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from terrazzo.errors import UserError
-from terrazzo.system.files import write_whole
+from terrazzo.system.failures import is_out_of_memory
+from terrazzo.system.files import write_atomically, write_whole
 
 IGNORED = (0, 0, 0)
 
@@ -88,13 +91,55 @@ def error_map(
     return canvas
 
 
+def encoded(picture: np.ndarray, suffix: str) -> bytes:
+    """An RGB picture (H, W, 3) or a map (H, W) as the bytes of a file with this suffix.
+
+    Raises UserError for a format that OpenCV cannot write.
+    """
+    pixels = np.ascontiguousarray(picture[..., ::-1] if picture.ndim == 3 else picture)
+    try:
+        return cv2.imencode(suffix, pixels)[1].tobytes()
+    except cv2.error as problem:
+        if is_out_of_memory(problem):
+            raise
+        raise UserError(f"no picture can be written as '{suffix}': use .png or .jpg") from None
+
+
 def save_picture(path: Path, picture: np.ndarray) -> None:
     """Write an RGB picture (H, W, 3) or a map (H, W) in the format of the path's suffix.
 
     Raises UserError if the file cannot be written.
     """
-    pixels = np.ascontiguousarray(picture[..., ::-1] if picture.ndim == 3 else picture)
-    write_whole(path, cv2.imencode(path.suffix, pixels)[1].tobytes())
+    write_whole(path, encoded(picture, path.suffix))
+
+
+def save_class_map(path: Path, labels: np.ndarray, palette: Sequence[Sequence[int]] = ()) -> None:
+    """Write a class map (H, W) as a grey picture, in the colours of a `palette` of up to 256.
+
+    Raises UserError if the file cannot be written.
+    """
+    if labels.max(initial=0) > 255 or len(palette) > 256:
+        picture = Image.fromarray(labels.astype(np.uint16))
+    else:
+        picture = Image.fromarray(labels.astype(np.uint8))
+        if len(palette):
+            picture.putpalette([int(channel) for colour in palette for channel in colour])
+    data = io.BytesIO()
+    try:
+        picture.save(data, Image.registered_extensions().get(path.suffix.lower(), path.suffix[1:]))
+    except (KeyError, ValueError, OSError) as problem:
+        raise UserError(f"cannot save a class map as {path}: {problem}; use .png") from None
+    write_whole(path, data.getvalue())
+
+
+def save_array(path: Path, array: np.ndarray) -> None:
+    """Write a `.npy` file. Raises UserError if it cannot be written."""
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            np.save(file, array)
+
+    write_atomically(path, write)
 
 
 def _check_size(array: np.ndarray, labels: np.ndarray, name: str) -> None:

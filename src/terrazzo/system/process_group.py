@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from terrazzo.errors import UserError
+from terrazzo.system.processes import end_with
 
 # environment variables of (rank, number of processes, rank on this machine), by who sets them
 LAUNCHERS = {
@@ -23,6 +24,9 @@ LAUNCHERS = {
     "MPICH": ("PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID"),
     "SLURM": ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"),
 }
+LAUNCHED_BY = "TERRAZZO_LAUNCHER"  # our launcher's process id, in the environment of what it starts
+LOST = "lost another process"
+GRACE = 60.0  # seconds for a process to end by itself
 PATIENCE = timedelta(minutes=30)  # for the slowest process, such as one reading a data set for the first time
 
 
@@ -117,6 +121,8 @@ def joined(device_type: str) -> Iterator[ProcessGroup]:
         return
     launcher, group = found
     set_address(launcher, group)
+    if "TORCHELASTIC_RESTART_COUNT" in os.environ:  # torchrun and ours, whose children would train on unseen
+        end_with(int(os.environ.get(LAUNCHED_BY, os.getppid())), GRACE)
     try:
         dist.init_process_group(
             "nccl" if device_type == "cuda" else "gloo", rank=group.rank, world_size=group.size, timeout=PATIENCE
@@ -158,5 +164,5 @@ def cause(problem: Exception) -> str | None:
     if "Expected to have finished reduction" in text:
         return "some weights get no gradient: set find_unused_parameters=True in the config"
     if type(problem).__name__.startswith("Dist") or any(word in text for word in ("gloo", "Gloo", "NCCL")):
-        return f"lost another process ({text.splitlines()[0][:200]})"
+        return f"{LOST} ({text.splitlines()[0][:200]})"
     return None

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,47 +18,54 @@ from terrazzo.system.files import make_folder, remove_leftovers, write_atomicall
 class Checkpoints:
     """The checkpoint files of a work dir: `checkpoints/step_N.pt`, `best.safetensors`, `last.safetensors`.
 
-    `keep` states are kept, all with None; those of an earlier run are deleted when a new one has saved its first.
+    `keep` states are kept, all with None.
     """
 
     def __init__(self, work_dir: Path, keep: int | None = 2) -> None:
         self.folder = make_folder(work_dir / "checkpoints")
         self.best, self.last = work_dir / "best.safetensors", work_dir / "last.safetensors"
         self.keep = keep
-        self.earlier = self.states()
         remove_leftovers(self.folder, "step_*.pt")
         remove_leftovers(work_dir, "*.safetensors", "config.yaml")
 
     def states(self) -> list[Path]:
         """Saved states, oldest first."""
-        steps = {path: path.stem.partition("_")[2] for path in self.folder.glob("step_*.pt")}
-        return sorted((path for path, step in steps.items() if step.isdecimal()), key=lambda path: int(steps[path]))
+        found = [path for path in self.folder.glob("step_*.pt") if path.stem.partition("_")[2].isdecimal()]
+        return sorted(found, key=step_number)
 
     def save_state(self, step: int, state: Mapping[str, Any]) -> Path:
         """Write a state and delete the oldest ones beyond `keep`."""
         path = self.folder / f"step_{step}.pt"
         write_atomically(path, lambda temporary: torch.save(dict(state), temporary))
-        outdated = [old for old in self.earlier if old != path]
-        kept = [own for own in self.states() if own not in outdated]
-        for old in outdated + (kept[: -self.keep] if self.keep is not None else []):
+        for old in self.states()[: -self.keep] if self.keep is not None else ():
             old.unlink(missing_ok=True)
-        self.earlier = []
         return path
 
-    def newest_state(self) -> dict[str, Any] | None:
-        """The newest state, or None if there is none; from here on the states belong to this run.
+    def newest_state(self, say: Callable[[str], object]) -> dict[str, Any] | None:
+        """The newest state that is whole, or None if there is none; `say` is told of damaged ones.
 
-        Raises UserError for a damaged file.
+        Raises UserError if all are damaged.
         """
-        found, self.earlier = self.states(), []
-        if not found:
-            return None
-        try:
-            return torch.load(found[-1], map_location="cpu", weights_only=True)
-        except (RuntimeError, EOFError, pickle.UnpicklingError, OSError) as problem:
+        found = self.states()
+        for path in reversed(found):
+            try:
+                return read_state(path)
+            except UserError as problem:  # noqa: PERF203 - the one before may be whole
+                say(f"warning: {problem}: it is not used")
+        if found:
             raise UserError(
-                f"{found[-1]} cannot be read ({str(problem).splitlines()[0]}): delete it to resume from the one before"
-            ) from None
+                f"{self.folder} has no state that is whole, so there is nothing to resume: start afresh with "
+                "--overwrite, or in another --work-dir"
+            )
+        return None
+
+    def forget_after(self, step: int) -> None:
+        """Delete the states of later steps, which a resumed run repeats; for a new run (0) also the weights."""
+        for path in self.states():
+            if step_number(path) > step:
+                path.unlink(missing_ok=True)
+        for path in (self.best, self.last) if not step else ():
+            path.unlink(missing_ok=True)
 
     def save_weights(self, path: Path, model: nn.Module | Mapping[str, Tensor], meta: Mapping[str, str]) -> None:
         """Write weights and their description as one safetensors file."""
@@ -66,3 +73,21 @@ class Checkpoints:
         # tied entries share storage, which safetensors refuses: every name gets a copy
         tensors = {name: value.detach().cpu().contiguous().clone() for name, value in weights.items()}
         write_atomically(path, lambda temporary: save_file(tensors, str(temporary), metadata=dict(meta)))
+
+
+def step_number(path: Path) -> int:
+    """The step of a state's file, `step_500.pt`."""
+    return int(path.stem.partition("_")[2])
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """The content of a state's file. Raises UserError for one that is damaged, by the checksums in it."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            changed = archive.testzip()
+        if changed:
+            raise ValueError(f"the checksum of {changed} differs")
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as problem:  # zipfile and torch report a damaged file in a dozen ways
+        reason = str(problem).partition("\n")[0] if path.stat().st_size else "it is empty"
+        raise UserError(f"{path} is damaged ({reason})") from None

@@ -32,4 +32,8 @@ class Intervals:
 
     def validates(self, step: int) -> bool:
         """Return whether the model is scored after a step."""
-        return self.is_due(step, self.settings.val_interval, self.settings.unit, self.settings.val_begin)
+        done = step // self.steps_in(self.settings.unit)
+        interval = self.settings.val_interval
+        for begin, own in self.settings.val_intervals:
+            interval = own if done + 1 >= begin else interval
+        return self.is_due(step, interval, self.settings.unit, self.settings.val_begin)

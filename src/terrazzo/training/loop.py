@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from torch import Tensor
 
-from terrazzo.data.loaders import checked, make_loader
+from terrazzo.data.loaders import loading, make_loader
+from terrazzo.data.workers import end_workers
 from terrazzo.errors import UserError
 from terrazzo.evaluation.scoring import total_loss
 from terrazzo.models.small_images import explain_small_inputs
@@ -14,7 +17,7 @@ from terrazzo.training.monitoring.nonfinite import broken_gradients, broken_loss
 from terrazzo.training.monitoring.profile import StepProfile
 from terrazzo.training.monitoring.progress import Meter, StepProgress, pace, pace_text
 from terrazzo.training.optim.schedule_free import averaged
-from terrazzo.training.saving import save
+from terrazzo.training.saving import begin_files, save
 from terrazzo.training.state import TrainingState
 from terrazzo.training.stopping import Interrupted, SessionEnd
 from terrazzo.training.validation import is_time_to_validate, validate
@@ -22,11 +25,21 @@ from terrazzo.transforms.compose import reading_types
 
 
 def fit(state: TrainingState, profile: StepProfile, end: SessionEnd, progress: StepProgress) -> None:
-    """Train from the current step to the last. Raises Interrupted between two steps when the session has to stop."""
+    """Train from the current step to the last, and end all loader workers. Raises what the loop raises."""
+    loader = make_loader(state.train_set, state.sampler, state.loader.num_workers, state.device.type == "cuda")
+    try:
+        with loading(loader) as batches:
+            make_steps(state, batches, profile, end, progress)
+    finally:
+        if state.val_loader is not None:
+            end_workers(state.val_loader._iterator)
+
+
+def make_steps(
+    state: TrainingState, batches: Iterator[Batch], profile: StepProfile, end: SessionEnd, progress: StepProgress
+) -> None:
+    """The loop itself. Raises Interrupted between two steps when the session has to stop."""
     model, optimizer, precision, accumulate = state.model, state.optimizer, state.precision, state.updates.accumulate
-    batches = checked(
-        make_loader(state.train_set, state.sampler, state.loader.num_workers, state.device.type == "cuda")
-    )
 
     def replay(batch: Batch) -> dict[str, Tensor]:
         return compute_losses(state, batch, profile)
@@ -34,6 +47,7 @@ def fit(state: TrainingState, profile: StepProfile, end: SessionEnd, progress: S
     meter = Meter()
     model.train()
     if state.step and is_time_to_validate(state):  # the last validation was cut short
+        begin_files(state)
         with averaged(optimizer):
             validate(state, end, progress)
     while state.step < state.total:
@@ -65,6 +79,7 @@ def fit(state: TrainingState, profile: StepProfile, end: SessionEnd, progress: S
                 state.ema.update(model, ceil_div(state.step, accumulate))
 
         # Progress
+        begin_files(state)
         if is_sound:
             meter.add(losses)
         with meter.paused():

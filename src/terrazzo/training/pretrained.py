@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from terrazzo import recipes
 from terrazzo.hub.cache import find_cached
 from terrazzo.models.checkpoint import load_checkpoint, read_checkpoint
 
@@ -68,7 +70,8 @@ def load_start(model: nn.Module, start: Start) -> str:
         part = inner
 
     # Its weights
-    checkpoint = read_checkpoint(find_cached(start.checkpoint))
+    known = Path(start.checkpoint).is_dir() or start.checkpoint in recipes.names()
+    checkpoint = read_checkpoint(start.checkpoint if known else find_cached(start.checkpoint))
     prefix, weights = start.prefix, checkpoint.weights
     own = {name.removeprefix(prefix): weights[name] for name in weights if prefix and name.startswith(prefix)}
     if own:

@@ -13,11 +13,25 @@ from torch.optim import Optimizer
 
 from terrazzo.errors import UserError
 from terrazzo.inference.saved_config import describe
+from terrazzo.system.files import write_whole
 from terrazzo.training.distributed.parallel import gathered, sharded_like
 from terrazzo.training.optim.schedule_free import averaged
 from terrazzo.training.state import TrainingState
 
 START_OVER = "resume with the config.yaml of the work dir, or train in another --work-dir"
+
+
+def begin_files(state: TrainingState) -> None:
+    """Make the files of the work dir this run's, after its first step: until then an earlier run's stay as they are."""
+    log = state.log
+    if log.has_begun or not log.writes:
+        return
+    log.has_begun = True
+    log.forget_after(state.first_step)
+    state.checkpoints.forget_after(state.first_step)
+    write_whole(log.work_dir / "config.yaml", state.config.dump())
+    if log.run is not None:
+        log.run.note_first_step()
 
 
 def save(state: TrainingState) -> None:
@@ -30,6 +44,7 @@ def save(state: TrainingState) -> None:
         "best_score": state.best.score,
         "metrics": state.metrics,
         "schedule": state.schedule.state(),
+        "classes": list(state.train_set.classes),
         "patience": (state.best.last_progress, state.best.waited),
     }
     tensors = {
@@ -90,7 +105,11 @@ def resume(state: TrainingState, saved: Mapping[str, Any]) -> None:
 
 
 def restore_tensors(state: TrainingState, saved: Mapping[str, Any]) -> None:
-    """Restore weights, moments and gradients. Raises UserError if the model or the optimizer is another one."""
+    """Restore weights, moments and gradients. Raises UserError if classes, model or optimizer are others."""
+    classes = list(state.train_set.classes)
+    if saved.get("classes", classes) != classes:
+        before, now = (", ".join(names) for names in (saved["classes"], classes))
+        raise UserError(f"the saved state is of the classes {before}, and the config has {now}: {START_OVER}")
     kind = type(state.optimizer).__name__
     if saved["optimizer_type"] != kind:
         raise UserError(f"the saved state is of the optimizer {saved['optimizer_type']}, not {kind}: {START_OVER}")

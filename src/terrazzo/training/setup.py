@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,10 +21,10 @@ from terrazzo.errors import UserError
 from terrazzo.evaluation.evaluate import classes_of, evaluation_loader
 from terrazzo.models.build import build_model
 from terrazzo.models.checkpoint import load_checkpoint
+from terrazzo.models.freezing import freeze, frozen_summary
 from terrazzo.models.protocols import as_segmentor
-from terrazzo.system.files import write_whole
 from terrazzo.system.process_group import SINGLE_PROCESS, ProcessGroup
-from terrazzo.training.checkpoints import Checkpoints
+from terrazzo.training.checkpoints import Checkpoints, read_state
 from terrazzo.training.class_balance import make_order, set_class_weights
 from terrazzo.training.device import move_to_device
 from terrazzo.training.distributed.parallel import Parallel, shard_model
@@ -32,7 +33,7 @@ from terrazzo.training.monitoring.log import RunLog
 from terrazzo.training.monitoring.nonfinite import NonFiniteGuard
 from terrazzo.training.monitoring.run_header import inference_cost, run_header
 from terrazzo.training.monitoring.trackers import import_packages
-from terrazzo.training.optim.build import build_optimizer
+from terrazzo.training.optim.build import build_optimizer, freeze_unscaled
 from terrazzo.training.optim.ema import EMA
 from terrazzo.training.optim.precision import Precision
 from terrazzo.training.optim.schedule import Schedule
@@ -40,6 +41,8 @@ from terrazzo.training.pretrained import load_pretrained
 from terrazzo.training.saving import resume as continue_from
 from terrazzo.training.state import TrainingState
 from terrazzo.training.stopping import Best
+from terrazzo.training.validation import check_targets
+from terrazzo.training.work_dir import was_restarted
 
 
 def setup(
@@ -48,7 +51,7 @@ def setup(
     device: torch.device,
     *,
     pretrained: str | None = None,
-    resume: bool = False,
+    resume: bool | Path = False,
     check: bool = True,
     group: ProcessGroup = SINGLE_PROCESS,
 ) -> TrainingState:
@@ -64,17 +67,24 @@ def setup(
     # The model and the data, which agree on the classes
     torch.manual_seed(settings.seed)
     model = build_model(experiment.model)
+    freeze(model, experiment.freeze)
+    freeze_unscaled(model, updates, log.info)
     cost = inference_cost(model, config) if group.is_main else ""
     data = open_data(experiment, classes_of(as_segmentor(model)), log, group, check)
     set_class_weights(model, data["train"], log)
 
     # The weights to start from, unless a saved state has them
     checkpoints = Checkpoints(log.work_dir, settings.keep_checkpoints)
-    saved = checkpoints.newest_state() if resume else None
+    saved = checkpoints.newest_state(log.info) if resume is True or was_restarted() else None
+    if saved is None and isinstance(resume, Path):
+        saved = read_state(resume)
     if saved is None:
         start, classes = experiment.load_from, data["train"].classes
-        report = load_checkpoint(model, start, classes=classes) if start else ""
+        has_start = start is not None and start.lower() != "none"
+        report = load_checkpoint(model, start, classes=classes) if start and has_start else ""
         log.info(str(report or load_pretrained(model, pretrained, experiment.model)))
+    if summary := frozen_summary(model):
+        log.info(summary)
     move_to_device(model, settings, device, log.info)
 
     # The state, at the start or where the run was saved
@@ -84,13 +94,9 @@ def setup(
         continue_from(state, saved)
     elif resume:
         log.info(f"nothing to resume in {log.work_dir}: starting from scratch")
-    elif checkpoints.earlier:
-        log.info(f"the states of an earlier run in {checkpoints.folder} are deleted when this one saves its first")
-
-    # The files of the work dir
-    log.forget_after(state.step)
-    if group.is_main:
-        write_whole(log.work_dir / "config.yaml", config.dump())
+    elif checkpoints.states():
+        log.info(f"the earlier run in {log.work_dir} is deleted after this one's first step")
+    check_targets(state)
     log.info(run_header(state, cost, rate_note))
     return state
 

@@ -8,44 +8,57 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from terrazzo.config.experiment import RunSettings
+from terrazzo.config.experiment import RunSettings, Target
+from terrazzo.errors import UserError, nearest
+from terrazzo.metrics.base import flat_scores
+from terrazzo.system.processes import stop_signals
 
 
 class Best:
     """The best score so far of the metric that a run's settings name, and the progress that early stopping counts."""
 
     def __init__(self, settings: RunSettings) -> None:
-        self.settings = settings
+        self.target, self.rule = settings.best, settings.early_stopping
+        self.watched = self.rule.target if self.rule is not None else self.target
         self.score: float | None = None
         self.last_progress: float | None = None  # the last score that exceeded the one before by `min_delta`
         self.waited = 0  # validations since then
 
-    def of(self, result: Mapping[str, Any]) -> float | None:
-        """The score that decides: the metric of the settings, or else the first mean."""
-        wanted = self.settings.best_metric
-        first = next((name for name in result if name.startswith("m")), next(iter(result)))
-        return result[wanted if wanted in result else first]
-
-    def note(self, score: float | None) -> bool:
-        """Count a validation's score, and return whether it is the best one."""
-        rule = self.settings.early_stopping
-        if self._exceeds(score, self.last_progress, rule.min_delta if rule else 0.0):
-            self.last_progress, self.waited = score, 0
+    def note(self, result: Mapping[str, Any]) -> bool:
+        """Count a validation, and return whether its score is the best one. Raises UserError for an unknown score."""
+        score, watched = score_of(result, self.target), score_of(result, self.watched)
+        if exceeds(self.watched, watched, self.last_progress, self.rule.min_delta if self.rule else 0.0):
+            self.last_progress, self.waited = watched, 0
         else:
             self.waited += 1
-        is_best = self._exceeds(score, self.score)
+        is_best = exceeds(self.target, score, self.score)
         self.score = score if is_best else self.score
         return is_best
-
-    def _exceeds(self, score: float | None, other: float | None, margin: float = 0.0) -> bool:
-        sign = -1 if self.settings.lower_is_better else 1
-        return score is not None and (other is None or sign * (score - other) > margin)
 
     @property
     def patience_is_over(self) -> bool:
         """True when early stopping ends the run."""
-        rule = self.settings.early_stopping
-        return rule is not None and self.waited >= rule.patience
+        return self.rule is not None and self.waited >= self.rule.patience
+
+
+def score_of(result: Mapping[str, Any], target: Target) -> float | None:
+    """A validation's score that decides: the named one, or the first mean. Raises UserError if it is not computed."""
+    scores = flat_scores(result)
+    if target.name == "auto":
+        return scores[next((name for name in scores if name.startswith("m")), next(iter(scores)))]
+    if target.name not in scores:
+        first = ", ".join(name for name in scores if "." not in name)
+        raise UserError(
+            f"{target.key}: validation computes no '{target.name}'{nearest(target.name, scores)} It gives {first}, and "
+            "those of a class as IoU.NAME; val_evaluator.iou_metrics adds mDice and mFscore"
+        )
+    return scores[target.name]
+
+
+def exceeds(target: Target, score: float | None, other: float | None, margin: float = 0.0) -> bool:
+    """Return whether a score is better than another by more than a margin."""
+    sign = -1 if target.lower_is_better else 1
+    return score is not None and (other is None or sign * (score - other) > margin)
 
 
 class Interrupted(Exception):
@@ -53,7 +66,7 @@ class Interrupted(Exception):
 
 
 class SessionEnd:
-    """A context in which SIGINT and SIGTERM set `requested`; a second one ends the process as usual.
+    """A context in which SIGINT, SIGTERM and SIGHUP set `requested`; a second one ends the process as usual.
 
     A session also ends after `seconds` or `steps`.
     """
@@ -71,7 +84,7 @@ class SessionEnd:
 
     def __enter__(self) -> SessionEnd:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in stop_signals():
                 self._previous[number] = signal.signal(number, self._request)
         return self
 

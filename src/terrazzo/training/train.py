@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import traceback
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,11 @@ from terrazzo.config.load import SUFFIXES, load_config
 from terrazzo.data.discovery.data_root import locate
 from terrazzo.errors import UserError
 from terrazzo.system.devices import choose_device
-from terrazzo.system.files import make_folder
+from terrazzo.system.failures import note
 from terrazzo.system.process_group import cause, joined
 from terrazzo.training.device import chosen_algorithms
 from terrazzo.training.loop import fit
-from terrazzo.training.monitoring.log import RunLog
+from terrazzo.training.monitoring.log import LoggedWarnings, RunLog
 from terrazzo.training.monitoring.profile import StepProfile
 from terrazzo.training.monitoring.progress import StepProgress
 from terrazzo.training.monitoring.trackers import open_trackers
@@ -30,13 +30,15 @@ from terrazzo.training.saving import save
 from terrazzo.training.setup import setup
 from terrazzo.training.state import TrainingState
 from terrazzo.training.stopping import Interrupted, SessionEnd
+from terrazzo.training.work_dir import open_work_dir, state_of, was_restarted
 
 
 def train(
     config: Any,
     *,
     work_dir: str | Path | None = None,
-    resume: bool = False,
+    resume: bool | str | Path = False,
+    overwrite: bool = False,
     overrides: dict[str, Any] | None = None,
     amp: str | bool | None = None,
     pretrained: str | None = None,
@@ -48,40 +50,51 @@ def train(
     check: bool = True,
     profile: int = 0,
 ) -> Run:
-    """Train a config's model; files go to `work_dir` (default runs/<config's name>).
+    """Train a config's model; files go to `work_dir` (default runs/<config's name>, with a number if that has a run).
 
-    `resume` continues the newest state there, or starts from scratch. `amp` is True, "bf16" or "fp16"; `pretrained` is
+    `resume` continues the newest state there, or starts from scratch; it may also be the state to continue, or a run's
+    folder. `overwrite` replaces a run in the work dir. `amp` is True, "bf16" or "fp16"; `pretrained` is
     a path or "none"; `data_root` replaces the config's location of the data. `check` reads all of the data first;
     `max_steps` ends this session after as many steps, to be resumed; `profile` is the number of steps whose time is
     reported, part by part. Raises UserError for what the user can fix.
     """
-    # Config, work dir and device
-    settings = load_config(config, {**(overrides or {}), **precision_overrides(amp)}, trust=trust)
-    folder = make_folder(Path(work_dir or settings.get("work_dir") or Path("runs") / run_name(config)))
-    resume = resume or bool(settings.get("resume")) or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
-    chosen = choose_device(device)
+    with LoggedWarnings() as warned:
+        # Config, work dir and device
+        settings = load_config(config, {**(overrides or {}), **precision_overrides(amp)}, trust=trust)
+        named = work_dir or settings.get("work_dir")
+        if isinstance(resume, (str, Path)):
+            resume = state_of(resume)
+            named = named or resume.parent.parent
+        resume = resume or bool(settings.get("resume")) or was_restarted()
+        chosen = choose_device(device)
 
-    # The run, in this process or together with others
-    with joined(chosen.type) as group:
-        chosen = group.device(chosen)
-        log = RunLog(folder, quiet, writes=group.is_main)
-        try:
-            log.info(f"log: {log.path}")
-            settings = locate(settings, data_root)
-            state = setup(settings, log, chosen, pretrained=pretrained, resume=resume, check=check, group=group)
-            with chosen_algorithms(state.settings):
-                return run_session(state, StepProfile(profile, state), max_steps)
-        except UserError as problem:
-            log.write(f"error: {problem}")
-            raise
-        except Exception as problem:
-            log.write(traceback.format_exc())
-            reason = cause(problem) if group.size > 1 else None
-            if reason is not None:
-                raise UserError(f"process {group.rank} of {group.size}: {reason}") from problem
-            raise
-        finally:
-            log.info(f"log: {log.path}")
+        # The run, in this process or together with others
+        with joined(chosen.type) as group:
+            chosen = group.device(chosen)
+            folder, record = open_work_dir(named, run_name(config), group, resume=resume, overwrite=overwrite)
+            log = RunLog(folder, quiet, writes=group.is_main, record=record)
+            warned.opened(log)
+            try:
+                log.info(f"log: {log.path}")
+                settings = locate(settings, data_root)
+                state = setup(settings, log, chosen, pretrained=pretrained, resume=resume, check=check, group=group)
+                with chosen_algorithms(state.settings):
+                    return run_session(state, StepProfile(profile, state), max_steps)
+            except UserError as problem:
+                log.write(f"error: {problem}")
+                raise
+            except Exception as problem:
+                log.write(traceback.format_exc())
+                reason = cause(problem) if group.size > 1 else None
+                if reason is not None:
+                    raise UserError(f"process {group.rank} of {group.size}: {reason}") from problem
+                raise
+            except KeyboardInterrupt:
+                log.end("killed", 0)
+                raise
+            finally:
+                log.end("failed", 0)  # unless it has ended otherwise
+                log.info(f"log: {log.path}")
 
 
 def precision_overrides(amp: str | bool | None) -> dict[str, Any]:
@@ -118,8 +131,11 @@ class Run:
 
 def run_session(state: TrainingState, profile: StepProfile, max_steps: int | None = None) -> Run:
     """Train until the run ends or is stopped; a run that fails or is interrupted is saved first."""
-    log, trackers, config = state.log, state.experiment.watch.trackers, state.config.to_dict()
-    log.begin(state.step, state.total, lambda: open_trackers(trackers, log.work_dir, config, state.step, log.info))
+    log, trackers, config = state.log, state.experiment.watch.trackers, state.config.shareable()
+    facts: dict[str, Any] = {"recipe": recipe.name if (recipe := state.config.recipe) else None}
+    facts |= {"parameters": sum(parameter.numel() for parameter in state.model.parameters())}
+    own_trackers = partial(open_trackers, trackers, log.work_dir, config, state.step, log.info)
+    log.begin(state.step, state.total, own_trackers, **facts)
     end = SessionEnd(state.settings.time_limit, max_steps)
     with end, StepProgress(log.console, state.total, state.step) as progress:
         try:
@@ -130,7 +146,8 @@ def run_session(state: TrainingState, profile: StepProfile, max_steps: int | Non
             log.end("stopped", state.step)
             log.info(f"stopped at step {state.step} of {state.total}, state saved; to continue: {command(state)}")
             return outcome(state, finished=False)
-        except Exception:
+        except Exception as problem:
+            note(problem, f"in training step {state.step + 1}")
             rescue(state)
             log.end("failed", state.step)
             raise
@@ -143,7 +160,7 @@ def run_session(state: TrainingState, profile: StepProfile, max_steps: int | Non
 
 def rescue(state: TrainingState) -> None:
     """Save a failing run, unless its weights are broken or saving is what fails."""
-    can_save = state.step > state.saved_step and state.group.size == 1
+    can_save = state.log.has_begun and state.step > state.saved_step and state.group.size == 1
     if can_save and all(bool(value.isfinite().all()) for value in state.model.state_dict().values()):
         with suppress(UserError):
             save(state)

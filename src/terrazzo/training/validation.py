@@ -18,7 +18,7 @@ from terrazzo.training.monitoring.log import as_text, class_table, duration, sum
 from terrazzo.training.monitoring.progress import StepProgress
 from terrazzo.training.saving import save_weights
 from terrazzo.training.state import TrainingState
-from terrazzo.training.stopping import Interrupted, SessionEnd
+from terrazzo.training.stopping import Interrupted, SessionEnd, score_of
 from terrazzo.viz.grid import compared, picture_grid
 
 CAPTIONS = ("image", "label", "prediction")
@@ -73,8 +73,24 @@ def validate(state: TrainingState, end: SessionEnd, progress: StepProgress) -> N
 
     # What depends on the score
     state.schedule.note(result)
-    if state.best.note(state.best.of(result)):
+    if state.best.note(result):
         save_weights(state, state.checkpoints.best)
+
+
+def check_targets(state: TrainingState) -> None:
+    """Raise UserError for a score of `save_best`, of a `monitor` that no validation will compute.
+
+    A metric that cannot be computed of no images is not known before the first validation, which then checks.
+    """
+    if state.val_set is None:
+        return
+    evaluator = make_evaluator(as_segmentor(state.model), state.experiment.val_evaluator, state.val_set.classes)
+    try:
+        scores = evaluator.compute()
+    except Exception:  # of any metric, also a user's
+        return
+    for target in (state.best.target, state.best.watched, *(part.target for part in state.schedule.plateaus)):
+        score_of(scores | {"loss": None}, target)
 
 
 class ValidationPictures:

@@ -8,16 +8,17 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from terrazzo.data.dataset import LoadError
 from terrazzo.data.statistics import loaded
 from terrazzo.data.wrappers import Dataset, MultiImageMixDataset
 from terrazzo.errors import UserError
 from terrazzo.sample import Sample
-from terrazzo.system.painting import as_picture, overlay
+from terrazzo.system.painting import as_picture, overlay, save_picture
+from terrazzo.system.text import printable
 from terrazzo.transforms.base import role_of
 from terrazzo.viz.chart import as_pixels, new_figure, plotting
+from terrazzo.viz.fonts import drawable
 from terrazzo.viz.layout import PAPER, legend, side_by_side
 from terrazzo.viz.report import write_report
 
@@ -70,8 +71,7 @@ def write_page(dataset: Dataset, split: str, path: Path, count: int, seed: int) 
     present = [index for index in range(len(classes)) if shares[0][index] or shares[1][index]]
     colours = {classes[index]: palette[index] for index in present}
     image = path.with_suffix(".png")
-    sheet = Image.fromarray(draw_sheet(rows, colours, [share[present] for share in shares]))
-    sheet.save(image)
+    save_picture(image, draw_sheet(rows, colours, [share[present] for share in shares]))
     summary = {
         "split": split,
         "images": len(dataset),
@@ -178,10 +178,10 @@ def histogram(
     colours: Mapping[str, Sequence[int]], shares: Sequence[np.ndarray], width: int, line: int = 30
 ) -> np.ndarray:
     """Draw for each class a bar of its share of the stored pixels and, paler, one of its share after transforms."""
-    names = list(colours)
+    names = drawable([printable(name) for name in colours])
     solid = np.array(list(colours.values())) / 255
     rows = np.arange(len(names))
-    with plotting():
+    with plotting(*names):
         figure = new_figure(width, line * (len(names) + 1.5))
         axes = figure.subplots()
         for offset, share, fill in ((-0.19, shares[0], solid), (0.19, shares[1], solid * 0.45 + 0.55)):

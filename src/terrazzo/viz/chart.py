@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import io
+import logging
 import math
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from html import escape
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from PIL import Image
+
+from terrazzo.system.text import as_html, printable
+from terrazzo.viz.fonts import fonts_for
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,11 +30,7 @@ UNITS_PER_INCH = 72  # of an SVG; sizes of figures and of text are given in its 
 MOST_POINTS = 400  # of a series; longer ones are averaged
 MOST_MARKERS = 40  # of a series; longer ones are plain lines
 CHARACTERS = 74  # that a legend's line holds in a chart of the usual width
-FAMILY = "DejaVu Sans"  # bundled with matplotlib; the next ones add scripts where they are installed
-FAMILIES = (
-    *("Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC", "WenQuanYi Micro Hei", "WenQuanYi Zen Hei"),
-    *("Microsoft YaHei", "SimHei", "PingFang SC", "Hiragino Sans", "Arial Unicode MS", "Noto Sans", "Nirmala UI"),
-)
+FAMILY = "DejaVu Sans"  # bundled with matplotlib
 SETTINGS = {
     "svg.fonttype": "none",
     "svg.hashsalt": "terrazzo",
@@ -65,20 +64,23 @@ def line_chart(
 
     Points that are not finite are skipped, and on a logarithmic axis those not above zero.
     """
-    with plotting():
+    with plotting(title, x_label, y_label, *series):
         figure = new_figure(width, height)
         draw_lines(figure.subplots(), series, title, x_label, y_label, log)
         return as_svg(figure, title)
 
 
 @contextmanager
-def plotting() -> Iterator[None]:
-    """Matplotlib's own defaults and SETTINGS, whatever the user's are; no warnings about scripts without a font."""
+def plotting(*texts: str) -> Iterator[None]:
+    """Matplotlib's own defaults and SETTINGS, whatever the user's are, with fonts for the scripts of some texts."""
     from matplotlib import style
-    from matplotlib.font_manager import fontManager
+    from matplotlib.font_manager import FontProperties, fontManager
 
-    installed = set(fontManager.get_font_names())
-    families = [FAMILY, *(name for name in FAMILIES if name in installed)]
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # of a script's font without bold letters
+    families = [FAMILY]
+    for path in fonts_for(texts):
+        fontManager.addfont(path)
+        families.append(FontProperties(fname=path).get_name())
     with style.context(["default", SETTINGS | {"font.family": families}]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="(?s).*(Glyph|glyph)")
         yield
@@ -98,7 +100,8 @@ def draw_lines(
     if log:
         axes.set_yscale("log")
     lines, drawn = [], 0
-    for index, (name, points) in enumerate(series.items()):
+    names = [printable(name) for name in series]
+    for index, (name, points) in enumerate(zip(names, series.values(), strict=True)):
         kept = thinned([point for point in points if drawable(point, log)])
         colour = COLOURS[index % len(COLOURS)]
         lines += axes.plot([x for x, _ in kept], [y for _, y in kept], color=colour, linewidth=2)
@@ -111,9 +114,9 @@ def draw_lines(
     label_axes(axes, log)
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
-    columns = max(1, CHARACTERS // (5 + max(map(len, series), default=1)))
+    columns = max(1, CHARACTERS // (5 + max(map(len, names), default=1)))
     legend = axes.legend(
-        lines, list(series), title=title, ncols=min(columns, max(1, len(series))), alignment="left",
+        lines, names, title=printable(title), ncols=min(columns, max(1, len(names))), alignment="left",
         loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2, borderpad=0.2, handlelength=1.2,
     )  # fmt: skip
     legend.get_title().set_fontweight("bold")
@@ -124,7 +127,7 @@ def label_axes(axes: Axes, log: bool) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
     for axis, count in ((axes.xaxis, 7), (axes.yaxis, 6)):
-        axis.set_major_locator(MaxNLocator(count, steps=[1, 2, 2.5, 5, 10]))
+        axis.set_major_locator(MaxNLocator(count, steps=[1, 2, 2.5, 5, 10], integer=axis is axes.xaxis))
         axis.set_major_formatter(FuncFormatter(lambda value, _: short_number(value)))
     if log:
         low, high = axes.get_ylim()
@@ -150,7 +153,7 @@ def as_svg(figure: Figure, label: str) -> str:
     figure.savefig(written, format="svg", transparent=True, metadata=nothing)
     svg = written.getvalue()
     svg = svg[svg.index("<svg") :]
-    head = f'role="img" aria-label="{escape(label)}" style="width:100%;height:auto"'
+    head = f'role="img" aria-label="{as_html(label)}" style="width:100%;height:auto"'
     svg = re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', lambda _: head, svg, count=1)
     svg = re.sub(rf"""<g id=(["']){TOOLTIP}(.*?)\1>""", r"<g><title>\2</title>", svg)
     svg = re.sub(r' id="[\w.]+_\d+"', "", svg)  # a page has several charts, but each id once

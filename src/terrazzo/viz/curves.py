@@ -30,7 +30,7 @@ def write_picture(path: Path, charts: Sequence[Curves]) -> None:
     """Write all charts as a PNG, two side by side where there are many."""
     columns = COLUMNS if len(charts) > MOST_IN_ONE_COLUMN else 1
     rows = ceil_div(len(charts), columns)
-    with plotting():
+    with plotting(*(name for chart in charts for name in chart.series)):
         figure = new_figure(WIDTH * columns, HEIGHT * rows)
         for index, chart in enumerate(charts, 1):
             draw_lines(figure.add_subplot(rows, columns, index), chart.series, chart.title, "step", chart.value)

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from terrazzo.system.text import printable
 from terrazzo.viz.chart import INK, as_pixels, new_figure, plotting
+from terrazzo.viz.fonts import drawable
 
 NUMBERED = 40  # classes up to which cells show their numbers
 DARK = 0.3  # share from which a cell's number is written in white
@@ -29,9 +31,10 @@ def matrix_picture(counts: np.ndarray, classes: Sequence[str]) -> np.ndarray:
 
     with np.errstate(invalid="ignore"):
         shares = np.nan_to_num(counts / counts.sum(1, keepdims=True))
-    count = len(classes)
+    names = drawable([printable(name) for name in classes])
+    count = len(names)
     cell = 24 if count <= NUMBERED else 9
-    with plotting():
+    with plotting(*names):
         figure = new_figure(cell * count, cell * count, layout=None)
         axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
         lines = 1 if count <= NUMBERED else 0.3
@@ -41,11 +44,11 @@ def matrix_picture(counts: np.ndarray, classes: Sequence[str]) -> np.ndarray:
 
         # class names along the top and the left
         middles, size = np.arange(count) + 0.5, 9 if count <= NUMBERED else 7
-        axes.set_xticks(middles, classes, rotation=90, fontsize=size)
-        axes.set_yticks(middles, classes, fontsize=size)
+        axes.set_xticks(middles, names, rotation=90, fontsize=size)
+        axes.set_yticks(middles, names, fontsize=size)
         axes.tick_params(top=True, labeltop=True, bottom=False, labelbottom=False, length=0)
-        axes.set_xlabel("predicted", fontsize=12, fontweight="bold")
-        axes.set_ylabel("actual", fontsize=12, fontweight="bold")
+        axes.set_xlabel("predicted class", fontsize=12, fontweight="bold")
+        axes.set_ylabel("labelled class", fontsize=12, fontweight="bold")
         axes.xaxis.set_label_position("top")
 
         # percentages of half a percent and more

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from html import escape
+
+from terrazzo.system.text import as_html
 
 STYLE = """
 :root { color-scheme: light dark; --page: #f6f7f9; --card: #fff; --ink: #1c2430; --faint: #667080; --line: #e2e6ec;
@@ -53,13 +54,13 @@ def html_page(title: str, parts: Sequence[str], subtitle: str = "") -> str:
         "<head>",
         '<meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>{escape(title)}</title>",
+        f"<title>{as_html(title)}</title>",
         f"<style>{STYLE}</style>",
         "</head>",
         "<body>",
         "<main>",
-        f"<h1>{escape(title)}</h1>",
-        *([f'<p class="subtitle">{escape(subtitle)}</p>'] if subtitle else []),
+        f"<h1>{as_html(title)}</h1>",
+        *([f'<p class="subtitle">{as_html(subtitle)}</p>'] if subtitle else []),
         *parts,
         "<footer>Written by terrazzo.</footer>",
         "</main>",
@@ -75,9 +76,17 @@ def swatch(colour: Sequence[int]) -> str:
     return f'<span class="swatch" style="background:rgb({red} {green} {blue})"></span>'
 
 
+def colour_list(colours: Iterable[tuple[str, Sequence[int]]]) -> str:
+    """Class names beside their colours, for a page without our style."""
+    entries = (
+        f'<span style="color:rgb{tuple(map(int, colour))}">&#9632;</span> {as_html(name)}' for name, colour in colours
+    )
+    return f"<p>{' &ensp; '.join(entries)}</p>"
+
+
 def legend_list(colours: Iterable[tuple[str, Sequence[int]]]) -> str:
     """Class names beside their colours."""
-    entries = "".join(f"<li>{swatch(colour)}{escape(name)}</li>" for name, colour in colours)
+    entries = "".join(f"<li>{swatch(colour)}{as_html(name)}</li>" for name, colour in colours)
     return f'<ul class="legend">{entries}</ul>'
 
 
@@ -88,8 +97,8 @@ def picture_rows(rows: Iterable[Iterable[tuple[str, str]]]) -> str:
 
 def _picture_row(cells: Iterable[tuple[str, str]]) -> str:
     figures = "".join(
-        f'<figure><img loading="lazy" src="{escape(source)}" alt="{escape(caption)}">'
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
+        f'<figure><img loading="lazy" src="{as_html(source)}" alt="{as_html(caption)}">'
+        f"<figcaption>{as_html(caption)}</figcaption></figure>"
         for caption, source in cells
     )
     return f'<div class="card">{figures}</div>'

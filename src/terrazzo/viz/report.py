@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from html import escape
 from numbers import Real
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import cv2
 import numpy as np
 
 from terrazzo.system.files import write_whole
+from terrazzo.system.text import as_html
 from terrazzo.viz.page import html_page, legend_list, picture_rows, swatch
 
 Cell = str | float | None
@@ -37,7 +37,7 @@ def write_report(
     parts = []
     if summary:
         cells = "".join(
-            f'<div class="card"><dt>{escape(name)}</dt><dd>{escape(str(value))}</dd></div>' for name, value in summary
+            f'<div class="card"><dt>{as_html(name)}</dt><dd>{as_html(str(value))}</dd></div>' for name, value in summary
         )
         parts.append(f'<dl class="summary">{cells}</dl>')
     if curves:
@@ -69,7 +69,7 @@ def _table(rows: Sequence[Mapping[str, Cell]], colours: Mapping[str, Sequence[in
     columns = list(dict.fromkeys(name for row in rows for name in row))
     numeric = {name for name in columns if any(isinstance(row.get(name), Real) for row in rows)}
     heads = "".join(
-        f'<th scope="col"{" class=number" if name in numeric else ""}>{escape(name)}</th>' for name in columns
+        f'<th scope="col"{" class=number" if name in numeric else ""}>{as_html(name)}</th>' for name in columns
     )
     lines = []
     for row in rows:
@@ -81,7 +81,7 @@ def _table(rows: Sequence[Mapping[str, Cell]], colours: Mapping[str, Sequence[in
             else:
                 words = "" if value is None else str(value)
                 patch = swatch(colours[words]) if index == 0 and words in colours else ""
-                cells.append(f"<td>{patch}{escape(words)}</td>")
+                cells.append(f"<td>{patch}{as_html(words)}</td>")
         lines.append(f"<tr>{''.join(cells)}</tr>")
     return f"<table><thead><tr>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
 
@@ -90,4 +90,4 @@ def _number(value: Cell) -> str:
     if isinstance(value, Real) and np.isfinite(float(value)):
         share = min(max(float(value) / 100, 0.0), 1.0)
         return f'<td class="number" style="--share:{share:.3f}">{float(value):.2f}</td>'
-    return f'<td class="number">{escape(value) if isinstance(value, str) else "–"}</td>'
+    return f'<td class="number">{as_html(value) if isinstance(value, str) else "–"}</td>'

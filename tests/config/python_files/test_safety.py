@@ -11,7 +11,9 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
+import yaml
 
+from terrazzo.config.load import load_config
 from terrazzo.config.reading.files import read_config
 from terrazzo.errors import UserError
 
@@ -185,6 +187,28 @@ BURNS = {
     "long elif": "if 0:\n    x = 1\n" + "elif 0:\n    x = 1\n" * 3000,
     "deep f-string": "x = f'{" + "-" * 150 + "1}'",
     "null byte": "x = 1\0",
+    "percent of long lists": "x = ['a' * 20000] * 79\ny = '%(a)s' * 4000 % {'a': x}",
+    "percent of long lists of emoji": "x = ['\U0001f600' * 20000] * 79\ny = '%(a)r' * 4000 % {'a': x}",
+    "percent of a tuple of long lists": "x = ['a' * 20000] * 79\ny = '%s' * 4000 % ((x,) * 4000)",
+    "format of many fields": "x = [('{a}' * 6000).format(a='b' * 3) for i in range(999)]",
+    "many beginnings": "x = 'a' * 20000\ny = ('a' * 19999 + 'b',) * 90000\nz = [x.startswith(y) for i in range(9999)]",
+    "many ends": "x = 'a' * 20000\ny = ('b' + 'a' * 19999,) * 90000\nz = [x.endswith(y) for i in range(9999)]",
+    "slow comparisons of shared parts": (
+        "x = (1,)\ny = (1,)\nfor i in range(15):\n    x = (x, x)\n    y = (y, y)\nz = [x == y for i in range(9999)]"
+    ),
+    "slow sorting of shared parts": (
+        "x = (1,)\ny = (1,)\nfor i in range(14):\n    x = (x, x)\n    y = (y, y)\n"
+        "z = [sorted([x, y]) for i in range(9999)]"
+    ),
+    "slow growth at the front": "x = [0] * 90000\nfor i in range(9999):\n    x[0:0] = [0]\n    x[0:1] = []",
+    "half a surrogate pair": "x = '\\ud800'",
+    "half a surrogate pair as a key": "x = {'\\ud800': 1}",
+    "an unknown name of many characters": "x = " + "a" * 50_000,
+    "long names that are alike": "a" * 40_000 + "b = 1\nx = " + "a" * 40_000 + "c",
+    "home of nobody": "_base_ = '~nobody-has-this-name/x.py'",
+    "long base name": f"_base_ = '{'a' * 5000}.py'",
+    "long schedule": f"_base_ = 'mmseg::_base_/schedules/schedule_{'9' * 5000}k.py'",
+    "long recipe name": f"_base_ = 'mmseg::a/{'a_1xb1-1k_' * 5000}-1x1.py'",
 }
 
 
@@ -205,7 +229,27 @@ def refuse(path: Path) -> str:
         tracemalloc.stop()
     assert time.process_time() - started < SECONDS
     assert peak < MEGABYTES
+    assert len(str(refusal.value)) < 7000
     return str(refusal.value)
+
+
+READ_AT_ONCE = {
+    "a.py": [
+        f"# {{{{{start}" + " " * 99_000 + end
+        for start in ("$a", "$a:", "_base_.a", "fileDirname")
+        for end in ("", "x}}")
+    ],
+    "a.yaml": ["# " + "{{" * 49_000, "# " + "{{$a:" * 19_000, "x: '" + "{{ $" * 9000 + "'", "x: " + "1" * 90_000 + "e"],
+    "a.json": ['{"a": "' + '\\"' * 49_000 + '"}', '{"a"' + " " * 90_000 + ": 1}"],
+}
+
+
+@pytest.mark.parametrize(("name", "text"), [(name, text) for name, texts in READ_AT_ONCE.items() for text in texts])
+def test_the_time_to_read_grows_with_the_length_only(name, text, tmp_path):
+    (tmp_path / name).write_text(text)
+    started = time.process_time()
+    read_config(name)
+    assert time.process_time() - started < 1
 
 
 @pytest.mark.parametrize("case", [*RUNS_CODE, *BURNS])
@@ -253,7 +297,34 @@ def test_values_of_variables_are_no_code(tmp_path, monkeypatch):
     monkeypatch.setenv("ROOT", "a'); import os; x = ('")
     (tmp_path / "config.py").write_text("a = '{{ $ROOT:data }}'\nb = {{ $ROOT:data }}")
     text = "a'); import os; x = ('"
-    assert read_config("config.py").to_dict() == {"a": text, "b": text}
+    assert read_config("config.py", trust=True).to_dict() == {"a": text, "b": text}
+
+
+@pytest.mark.parametrize("name", ["a.py", "a.yaml", "a.json"])
+def test_only_trusted_configs_read_the_environment(name, tmp_path, monkeypatch):
+    """What it holds goes to no file: the name of the variable does, also where it is a part of a text."""
+    text = "{'a': '{{ $TOKEN_OF_A_TEST }}', 'b': ['x/{{ $TOKEN_OF_A_TEST:y }}'], 'c': {{ $NUMBER_OF_A_TEST:12345678 }}}"
+    Path(name).write_text(f"x = {text}" if name == "a.py" else '{"x": ' + text.replace("'", '"') + "}")
+    monkeypatch.setenv("TOKEN_OF_A_TEST", "hunter-2-hunter")
+    with pytest.raises(UserError, match=r"(?s)a\.\w+:1: .*the environment variable TOKEN_OF_A_TEST.*--trust-config"):
+        read_config(name)
+    config = load_config(name, {"x.d": 1}, trust=True)
+    values = {"a": "hunter-2-hunter", "b": ["x/hunter-2-hunter"], "c": 12345678, "d": 1}
+    assert config.to_dict() == {"x": values}
+    hidden = values | {"a": "{{ $TOKEN_OF_A_TEST }}", "b": ["x/{{ $TOKEN_OF_A_TEST }}"]}
+    assert yaml.safe_load(config.dump()) == config.shareable() == {"x": hidden}
+    monkeypatch.delenv("TOKEN_OF_A_TEST")
+    assert read_config(write("b.yaml", "a: '{{ $TOKEN_OF_A_TEST:usual }}'")).to_dict() == {"a": "usual"}
+
+
+def write(name: str, text: str) -> Path:
+    Path(name).write_text(text)
+    return Path(name)
+
+
+def test_messages_hold_nothing_that_a_terminal_obeys():
+    message = str(UserError("a\x1b]0;b\x07\u202ec\ud800\n" + "d" * 9000))
+    assert message.startswith("a\\x1b]0;b\\x07\\u202ec\\ud800\nddd") and len(message) < 2100
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs device files and links")
@@ -376,6 +447,20 @@ BAD_YAML = {
     "bytes": "x: !!binary aGVsbG8=",
     "wrong tag": "x: !!int hello",
     "wrong tag of a list": "x: !!set [1]",
+    "wrong bool": "x: !!bool foo",
+    "empty number": "x: !!int ''",
+    "sign without a number": "x: !!int '-'",
+    "wrong float": "x: !!float foo",
+    "timestamp": "x: !!timestamp foo",
+    "mapping that is a text": "x: !!map foo",
+    "base-sixty number": "x: 1" + ":1" * 40_000,
+    "merged number": "<<: 5",
+    "many merges": "a: &a {" + ", ".join(f"k{i}: 0" for i in range(3000)) + "}\nb: {<<: [" + "*a, " * 15_000 + "]}",
+    "chained merges": "a: &a {"
+    + ", ".join(f"k{i}: 0" for i in range(3000))
+    + "}\n"
+    + "".join(f"b{i}: &b{i} {{<<: *{'a' if not i else f'b{i - 1}'}, n{i}: 0}}\n" for i in range(2000)),
+    "half a surrogate pair": 'x: "\\ud800"',
 }
 
 
@@ -388,8 +473,15 @@ def test_refuses_yaml(case, tmp_path):
 
 @pytest.mark.parametrize(
     "text",
-    ["[" * 50_000, '{"a": ' * 300 + "1" + "}" * 300, '{"a": ' + "9" * 50_000 + "}"],
-    ids=["open", "deep", "huge"],
+    [
+        "[" * 50_000,
+        '{"a": ' * 300 + "1" + "}" * 300,
+        '{"a": ' + "9" * 50_000 + "}",
+        '{"a": "\\ud800"}',
+        '{"a": "' + '\\"' * 49_000,
+        '{"a": ' + '"" ' * 30_000 + "}",
+    ],
+    ids=["open", "deep", "huge", "surrogate", "escaped quotes", "quotes"],
 )
 def test_refuses_json(text, tmp_path):
     (tmp_path / "config.json").write_text(text)

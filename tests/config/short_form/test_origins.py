@@ -30,6 +30,7 @@ VALUES: dict[str, Any] = {
     "optimizer": {"lr": 0.3},
     "lr": 0.2,
     "pretrained": "weights.pth",
+    "load_from": "whole.pth",
     "batch": 3,
     "iterations": 400,
     "epochs": 7,
@@ -61,6 +62,7 @@ VALUES: dict[str, Any] = {
     "custom_imports": {"imports": ["my_head"]},
     "track": "csv",
     "val_pictures": 1,
+    "freeze": ["backbone"],
     "data.root": "elsewhere",
     "data.images": "img",
     "data.labels": "masks",
@@ -77,6 +79,7 @@ VALUES: dict[str, Any] = {
     "data.image_suffix": ".jpg",
     "data.label_suffix": "_mask.png",
     "data.exclude": ["bad.png"],
+    "data.unlabelled": "skip",
     "data.cache": "ram",
 }
 

@@ -216,7 +216,7 @@ def test_evaluation_checkpoints_and_logs():
     assert new["val_evaluator"] == new["test_evaluator"] == {"type": "IoUMetric", "iou_metrics": ["mIoU", "mDice"]}
     run = make_experiment(new).run
     assert (run.val_interval, run.log_interval, run.checkpoint_interval, run.keep_checkpoints) == (50, 20, 100, 3)
-    assert run.best_metric == "mIoU"
+    assert run.best.name == "mIoU"
     backends = [
         {"type": "LocalVisBackend"},
         {"type": "TensorboardVisBackend"},
@@ -260,7 +260,7 @@ def test_hooks_that_a_setting_stands_for():
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # nothing is told twice
         run = make_experiment(new).run
-    assert (run.averaging.momentum, run.checkpoint_interval, run.keep_checkpoints, run.best_metric) == (
+    assert (run.averaging.momentum, run.checkpoint_interval, run.keep_checkpoints, run.best.name) == (
         0.001,
         7,
         2,
@@ -390,6 +390,15 @@ def test_one_warning_tells_every_new_name():
         ({"optimizer_config": {"type": "Fp16Hook"}}, "no hook is called 'Fp16Hook'.*'Fp16OptimizerHook'"),
         ({"data": with_train(pipeline=[{"type": "Normalize", "means": 0}])}, "Normalize.*'means'.*'mean'"),
         ({"data": with_train(split=["a", "b"], ann_dir=["a", "b", "c"])}, "one length"),
+        ({"data": 3}, "data is a dict, not 3"),
+        ({"workflow": "train"}, "workflow is a list, not 'train'"),
+        ({"runner": {"max_iters": "many"}}, "runner.max_iters must be a whole number"),
+        ({"log_config": {"hooks": 1}}, "log_config has a value of the wrong kind: 'int' object is not iterable"),
+        (
+            {"data": with_train(pipeline=[{"type": "Resize", "img_scale": 5}])},
+            "data.train .CustomDataset..pipeline has a value of",
+        ),
+        ({"evaluation": {"metric": 0.5}}, "evaluation has a value of the wrong kind"),
     ],
 )
 def test_mistakes_are_named(sections, message):

@@ -11,12 +11,14 @@ import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 from scipy.io import savemat
 
 from support.paths import shared
+from support.tiny import street
 from terrazzo.cli.main import main
 from terrazzo.data.build import build_dataset
 from terrazzo.data.converters.arrays import cut, indices_of, windows
@@ -353,7 +355,7 @@ def test_synapse_volumes_become_slices(tmp_path, monkeypatch):
 
 
 def test_every_converter_is_tested():
-    assert {*TREES, "synapse"} == set(CONVERTERS)
+    assert {*TREES, "synapse", "parquet"} == set(CONVERTERS)
 
 
 def test_several_processes_and_a_bar(tmp_path, capsys):
@@ -527,3 +529,32 @@ def test_run_lengths_as_numbers_and_as_text(runs):
     mask = run_lengths(encode(runs), 12, 16)
     assert np.array_equal(mask, run_lengths(runs, 12, 16))
     assert np.array_equal(mask.T.ravel(), np.repeat(np.arange(len(runs)) % 2 == 1, runs))
+
+
+def test_parquet_files_of_the_hugging_face_hub(tmp_path, capsys):
+    pyarrow = pytest.importorskip("pyarrow", reason="pip install pyarrow")
+    from pyarrow import parquet
+
+    (tmp_path / "hub/data").mkdir(parents=True)
+    for split, count in (("train", 3), ("validation", 2)):
+        streets = [street(number) for number in range(count)]
+        columns = {
+            "image": [{"bytes": cv2.imencode(".jpg", image)[1].tobytes(), "path": None} for image, _ in streets],
+            "annotation": [{"bytes": cv2.imencode(".png", label)[1].tobytes(), "path": None} for _, label in streets],
+            "scene_category": [0] * count,
+        }
+        parquet.write_table(pyarrow.table(columns), tmp_path / f"hub/data/{split}-00000-of-00001.parquet", 2)
+    (tmp_path / "hub/id2label.json").write_text('{"0": "sky", "1": "road", "2": "car"}')
+    assert main(["data", "convert", "parquet", str(tmp_path / "hub"), str(tmp_path / "out")]) == 0
+    assert "3 train, 2 val images" in capsys.readouterr().out
+    assert (read_label(tmp_path / "out/labels/val/000001.png") == street(1)[1]).all()
+    assert main(["data", "init", str(tmp_path / "out"), "--out", str(tmp_path / "a.yaml")]) == 0
+    assert "classes: [sky, road, car]  # from id2label.json" in capsys.readouterr().out
+
+
+def test_parquet_files_without_the_library_that_reads_them(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw/train.parquet").write_bytes(b"PAR1")
+    with pytest.raises(UserError, match=r'need pyarrow: pip install "terrazzo\[parquet\]"'):
+        convert("parquet", tmp_path / "raw", tmp_path / "out")

@@ -269,8 +269,14 @@ def test_validation_images_without_labels_are_reported_not_replaced(tmp_path, ca
     assert "there is no label folder" in capsys.readouterr().out
     with pytest.raises(UserError, match=r"there is no label folder .*labels/val"):
         locate(tz.load_config(RECIPE), tmp_path / "data")
-    assert main(["data", "init", str(tmp_path / "data"), "--out", str(tmp_path / "a.yaml")]) == 1
-    assert "there is no label folder" in capsys.readouterr().err
+
+
+def test_data_init_holds_training_images_out_where_no_validation_image_has_a_label(tmp_path):
+    fill(tmp_path / "data", (IMAGE, LABEL), ("train",))
+    fill(tmp_path / "data", (IMAGE,), ("val",))
+    datasets = by_data_init(tmp_path / "data")
+    assert {split: len(dataset) for split, dataset in datasets.items()} == {"train": 4, "val": 1}
+    assert "# Left out: the 5 images of val, none of which has a label" in (tmp_path / "proposed.yaml").read_text()
 
 
 def test_a_config_needs_training_images(tmp_path, capsys):

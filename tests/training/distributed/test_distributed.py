@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,12 @@ import torch
 from safetensors.torch import load_file
 
 import terrazzo as tz
-from support.tiny import make_streets, model_config, records, tiny_config
+from support.tiny import make_streets, model_config, records, start_terrazzo, tiny_config
 from terrazzo.errors import UserError
 from terrazzo.system.process_group import ProcessGroup, first_host, launched, set_address
+from terrazzo.system.processes import is_alive
 from terrazzo.training.distributed.launch import free_port
+from terrazzo.training.monitoring.runs import read_record
 
 # trains from a JSON config in double precision, where the order of additions does not show
 PROGRAM = """
@@ -113,7 +117,7 @@ def test_the_command_line_starts_the_processes(streets, tmp_path):
     tested = terrazzo("test", config, tmp_path / "run" / "last.safetensors", "--gpus", "2", "--device", "cpu")
     assert tested.returncode == 0, tested.stderr
     assert f"mIoU {scored['mIoU']:.2f}" in tested.stdout and tested.stdout.count("mIoU") == 1
-    refused = terrazzo("test", config, "x.pth", "--out", tmp_path / "out", "--gpus", "2", "--device", "cpu")
+    refused = terrazzo("test", config, "x.pth", "--gallery", tmp_path / "out", "--gpus", "2", "--device", "cpu")
     assert refused.returncode == 2 and "omit --gpus" in refused.stderr
 
 
@@ -157,10 +161,33 @@ def test_a_lost_process_ends_all_and_a_restart_resumes(streets, tmp_path, action
     options = ["--work-dir", tmp_path / "run", "--gpus", "2", "--device", "cpu"]
     failed = terrazzo("train", path, *options, PYTHONPATH=python_path)
     assert failed.returncode == 1 and message in failed.stderr, failed.stderr
+    options[1] = tmp_path / "again"
     done = terrazzo("train", path, *options, "--max-restarts", "1", PYTHONPATH=python_path)
     assert done.returncode == 0, done.stderr
-    assert "resumed at step 2" in (tmp_path / "run" / "log.txt").read_text()
-    assert [record["step"] for record in records(tmp_path / "run", "train")] == list(range(1, 7))
+    assert "resumed at step 2" in (tmp_path / "again" / "log.txt").read_text()
+    assert [record["step"] for record in records(tmp_path / "again", "train")] == list(range(1, 7))
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGHUP], ids=["killed", "terminal closed"])
+def test_processes_end_with_their_launcher_and_save(streets, tmp_path, how):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(config_for(streets, batch=2, steps=100_000)))
+    launcher = start_terrazzo("train", path, "--work-dir", tmp_path / "run", "--gpus", "2", "--device", "cpu")
+    while not read_record(tmp_path / "run").get("step") and not records_exist(tmp_path / "run"):
+        assert launcher.poll() is None, launcher.communicate()
+        time.sleep(0.1)
+    trainer = read_record(tmp_path / "run")["process"]
+    launcher.send_signal(how)
+    launcher.wait(60)
+    deadline = time.monotonic() + 30
+    while is_alive(trainer) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert read_record(tmp_path / "run")["state"] == "stopped"
+    assert len(list((tmp_path / "run" / "checkpoints").glob("step_*.pt"))) == 1
+
+
+def records_exist(folder: Path) -> bool:
+    return (folder / "metrics.jsonl").exists() and (folder / "metrics.jsonl").stat().st_size > 0
 
 
 def test_another_number_of_devices_goes_on_at_the_right_sample(streets, tmp_path):

@@ -15,9 +15,20 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
-from support.tiny import fit, make_streets, records, same_weights, short_form, terrazzo, tiny_config, write_config
+from support.tiny import (
+    CLASSES,
+    fit,
+    make_streets,
+    records,
+    same_weights,
+    short_form,
+    terrazzo,
+    tiny_config,
+    write_config,
+)
 from terrazzo.cli.main import main
 from terrazzo.cli.runs import SORTS
 from terrazzo.config.load import load_config
@@ -51,6 +62,16 @@ def test_trackers_of_a_config_in_the_newer_vocabulary():
     settings = watch_settings({"visualizer": {"vis_backends": backends}, "vis_backends": backends}, 4)
     wandb = TrackerSettings("wandb", {"init_kwargs": {"project": "streets"}})
     assert settings.trackers == (TrackerSettings("tensorboard"), wandb)
+
+
+def test_a_config_labels_a_run_of_wandb_and_sends_it_nowhere():
+    wanted = {"project": "streets", "tags": ["a"]}
+    backend = {"type": "WandbVisBackend", "init_kwargs": wanted | {"settings": {"base_url": "https://elsewhere"}}}
+    with pytest.warns(UserWarning, match="'settings' of init_kwargs has no effect here"):
+        settings = watch_settings({"vis_backends": [backend]}, 4)
+    assert settings.trackers == (TrackerSettings("wandb", {"init_kwargs": wanted}),)
+    with pytest.raises(UserError, match="vis_backends: init_kwargs is a dict of project"):
+        watch_settings({"vis_backends": [{"type": "WandbVisBackend", "init_kwargs": 3}]}, 4)
 
 
 def test_track_adds_to_the_backends():
@@ -260,7 +281,7 @@ def test_no_pictures_where_none_are_wanted(streets, tmp_path):
 
 def test_a_fresh_run_drops_the_pictures_of_an_earlier_one(streets, tmp_path):
     fit(tiny_config(streets, steps=3), tmp_path / "run")
-    fit(tiny_config(streets, steps=2), tmp_path / "run")
+    fit(tiny_config(streets, steps=2), tmp_path / "run", overwrite=True)
     assert [path.name for path in (tmp_path / "run" / "pictures").iterdir()] == ["step_000002.png"]
 
 
@@ -295,6 +316,14 @@ def test_the_record_says_how_a_run_ended(streets, tmp_path):
     record = read_record(tmp_path / "run")
     assert (record["state"], record["step"], record["started"]) == ("finished", 4, first["started"])
     assert record["seconds"] >= first["seconds"]
+
+
+def test_every_run_leaves_a_page_of_its_scores_curves_classes_and_pictures(streets, tmp_path):
+    run = fit(tiny_config(streets, steps=4), tmp_path / "run")
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert f"{run.metrics['mIoU']:.2f}" in page and "4 of 4" in page and "finished" in page
+    assert page.count("<svg") == 2 and page.count("data:image/") == 1
+    assert all(f"<td>{name}</td>" in page for name in (*CLASSES, "mean"))
 
 
 def test_a_failed_run_is_on_record(streets, tmp_path):
@@ -418,6 +447,39 @@ def test_runs_as_json_and_in_another_order(two_runs, capsys, order, first):
     assert said["runs"][0]["name"] == first
     values = said["differences"]["optim_wrapper.optimizer.lr"]
     assert set(values) == {0.01, 1e30}
+
+
+def test_the_table_has_recipe_size_and_speed_in_80_columns(two_runs, capsys):
+    assert called("runs", two_runs, "--differences", "none") == 0
+    said = capsys.readouterr().out
+    assert re.search(r"good +unet +finished +4/4 +mIoU \d+\.\d+ +0\.1 +\d+\.\d\d +0:\d\d", said)
+    assert max(map(len, said.splitlines())) <= 80 and "differ" not in said
+
+
+def test_long_names_of_runs_are_cut_to_fit(tmp_path, capsys):
+    folder = tmp_path / ("a-run-with-a-very-long-name-" * 4 + "seed7")
+    folder.mkdir()
+    (folder / "metrics.jsonl").write_text(json.dumps({"step": 5, "mode": "val", "mIoU": 61.0}) + "\n")
+    assert called("runs", tmp_path) == 0
+    said = capsys.readouterr().out
+    assert max(map(len, said.splitlines())) <= 80 and "seed7 " in said
+
+
+def test_runs_that_differ_in_their_seeds_are_summed_up(tmp_path, capsys):
+    scores = {1: 60.0, 2: 62.0, 3: 64.0}
+    for seed, score in scores.items():
+        folder = tmp_path / f"seed{seed}"
+        folder.mkdir()
+        model = {f"key{number}": seed for number in range(4)} if seed == 3 else {}
+        config = {"model": {"type": "A", **model}, "randomness": {"seed": seed}}
+        (folder / "config.yaml").write_text(yaml.safe_dump(config))
+        (folder / "metrics.jsonl").write_text(json.dumps({"step": 5, "mode": "val", "mIoU": score}) + "\n")
+    assert called("runs", tmp_path) == 0
+    said = capsys.readouterr().out
+    assert "mIoU 61.00 \u00b1 1.41 (mean and deviation, 2 seeds): seed2, seed1" in said
+    assert "  model: 4 keys (--differences all shows them)\n" in said and "key0" not in said
+    assert called("runs", tmp_path, "--differences", "all") == 0
+    assert "  model.key0\n    3: seed3\n" in capsys.readouterr().out
 
 
 def test_the_newest_run_comes_first():

@@ -116,6 +116,7 @@ class Evaluator(ExpressionEvaluator):
                 owner = self.evaluate(target.value)
                 key = self.key_of(owner, target)
                 check_key(key, self.budget)
+                self.budget.spend(len(owner) // 64)
                 del owner[key]
             else:
                 raise Refused("deletes something that configs cannot")

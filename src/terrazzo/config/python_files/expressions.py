@@ -368,6 +368,7 @@ class ExpressionEvaluator:
             if isinstance(key, slice):
                 value = iterate(value, self.budget)
                 check_length(len(owner) + len(value), MAX_ITEMS, "list")
+                self.budget.spend(len(owner) // 64)
             owner[key] = value
         else:
             raise TypeError(f"a value of type {type(owner).__name__} has no items that can be set")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from typing import Any
 
 MAX_STEPS = 150_000  # evaluated nodes, copied items and the like; the largest official config takes 14,000
@@ -11,6 +12,7 @@ MAX_STRING = 20_000  # characters of a computed string
 MAX_ITEMS = 100_000  # of a list, tuple or range
 MAX_KEYS = 10_000  # of a dict or set
 MAX_BITS = 1024  # of an integer
+MAX_DIGITS = 400  # of a number as written
 MAX_KEY_BITS = 60  # of an integer used as a key: below it, hashes do not collide
 MAX_DEPTH = 64  # of nested values
 MAX_NESTING = 100  # of nested expressions and statements
@@ -20,6 +22,7 @@ MAX_FILES = 300  # base files of one config, each counted as often as it is read
 
 SCALARS = (str, int, float, bool, type(None))
 CONTAINERS = (list, tuple, dict, set)
+SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 # what a message says that a config does, for the nodes of a syntax tree that are refused
@@ -67,6 +70,8 @@ def weigh(value: Any, budget: ComputeBudget) -> int:
 
     def visit(item: Any, depth: int) -> tuple[int, int]:  # weight, height
         if isinstance(item, str):
+            if not item.isascii() and SURROGATE.search(item):
+                raise Refused("has a text that is not Unicode: half a surrogate pair")
             return 1 + len(item) // 16, 0
         if isinstance(item, range):
             return 1 + len(item), 0
@@ -88,7 +93,9 @@ def weigh(value: Any, budget: ComputeBudget) -> int:
         known[id(item)] = weight, height + 1
         return weight, height + 1
 
-    return visit(value, 0)[0]
+    total = visit(value, 0)[0]
+    budget.spend(total // 8)  # shared parts cost whoever compares, sorts or writes the value each time
+    return total
 
 
 def check(value: Any, budget: ComputeBudget) -> Any:

@@ -61,7 +61,7 @@ COMPARISONS: dict[type, Callable[[Any, Any], Any]] = {
 }
 CONVERSIONS: dict[str, Callable[[Any], str]] = {"r": repr, "s": str, "a": ascii}
 FORMAT_SPEC = re.compile(r"(?:.?[<>=^])?[-+ ]?#?0?\d{0,3}[,_]?(?:\.\d{1,2})?[bcdeEfFgGnosxX%]?", re.DOTALL)
-PERCENT = re.compile(r"%(?:\(\w+\))?[-+ #0]*\d{0,3}(?:\.\d{1,2})?[diouxXeEfFgGs%]")
+PERCENT = re.compile(r"%(?:\((?P<name>\w+)\))?[-+ #0]*\d{0,3}(?:\.\d{1,2})?(?P<kind>[diouxXeEfFgGs%])")
 
 
 def binary(kind: type, left: Any, right: Any, budget: ComputeBudget) -> Any:
@@ -80,7 +80,7 @@ def binary(kind: type, left: Any, right: Any, budget: ComputeBudget) -> Any:
         if right > MAX_BITS:
             raise Refused("makes a huge number")
     elif kind is ast.Mod and isinstance(left, str):
-        check_percent(left, right, budget)
+        return percent(left, right, budget)
     elif kind is ast.BitOr and isinstance(left, Section) and isinstance(right, dict):
         joined = left.copy()
         Section.absorb(joined, right)
@@ -134,10 +134,10 @@ def formatted(value: Any, spec: str, conversion: str | None, budget: ComputeBudg
 
 def format_template(template: str, args: list[Any], kwargs: dict[str, Any], budget: ComputeBudget) -> str:
     """`str.format` for plain fields only: `{}`, `{0}`, `{name:.2f}`; attributes and items of arguments are refused."""
-    pieces, automatic = [], 0
+    pieces, automatic, length = [], 0, 0
     for literal, field, spec, conversion in string.Formatter().parse(template):
         pieces.append(literal)
-        budget.spend(1)
+        budget.spend(5)
         if field is None:
             continue
         if not re.fullmatch(r"\w*", field) or field.startswith("__"):
@@ -146,15 +146,31 @@ def format_template(template: str, args: list[Any], kwargs: dict[str, Any], budg
             field, automatic = str(automatic), automatic + 1
         value = args[int(field)] if field.isdecimal() else kwargs[field]
         pieces.append(formatted(value, spec or "", conversion or None, budget))
-        check_length(sum(map(len, pieces)), MAX_STRING, "string")
+        length += len(pieces[-1])
+        check_length(length, MAX_STRING, "string")
     return check("".join(pieces), budget)
 
 
-def check_percent(template: str, value: Any, budget: ComputeBudget) -> None:
-    """Raise Refused for a `%` template with wide or unknown fields."""
-    weigh(value, budget)
+def percent(template: str, value: Any, budget: ComputeBudget) -> str:
+    """`template % value`, field by field, so that the text is measured while it grows."""
     if "%" in PERCENT.sub("", template):
         raise Refused("formats with wide or unusual `%` fields")
+    waiting = list(value) if isinstance(value, tuple) else [value]
+    pieces, length, end = [], 0, 0
+    for field in PERCENT.finditer(template):
+        item: Any = ()
+        if field["kind"] != "%":
+            named = field["name"] is not None
+            if not named and not waiting:
+                raise TypeError("not enough arguments for format string")
+            item = {field["name"]: value[field["name"]]} if named else (waiting.pop(0),)
+            weigh(item, budget)
+        pieces += [template[end : field.start()], check(field[0] % item, budget)]
+        length, end = length + len(pieces[-1]) + len(pieces[-2]), field.end()
+        check_length(length, MAX_STRING, "string")
+    if waiting and not isinstance(value, (list, dict)):
+        raise TypeError("not all arguments converted during string formatting")
+    return check("".join(pieces) + template[end:], budget)
 
 
 def make_range(budget: ComputeBudget, *bounds: int) -> range:
@@ -303,7 +319,9 @@ def call_string_method(text: str, name: str, args: list[Any], kwargs: dict[str, 
     if name == "format":
         return format_template(text, args, kwargs, budget)
     for other in (*args, *kwargs.values()):
-        budget.spend(len(text) * (len(other) if isinstance(other, str) else 1) // 1000)
+        parts = other if isinstance(other, tuple) else (other,)  # the beginnings of `startswith`
+        longest = sum(len(part) if isinstance(part, str) else 1 for part in parts)
+        budget.spend(len(parts) + len(text) * longest // 1000)
         if name in ("center", "ljust", "rjust", "zfill") and isinstance(other, int):
             check_length(other, MAX_STRING, "string")
     if name == "join" and args:

@@ -99,7 +99,7 @@ def base_part(folder: str, name: str) -> dict[str, Any] | None:
         del config["data_preprocessor"]["size"], config["model"]["data_preprocessor"]["size"]
         known = variables(config)
         return chosen(known, ("norm_cfg",)) | chosen(config, ("data_preprocessor", "model"))
-    if folder == "schedules" and (length := re.fullmatch(r"schedule_(\d+)k", name)):
+    if folder == "schedules" and (length := re.fullmatch(r"schedule_(\d{1,5})k", name)):
         config = composed(iterations=int(length[1]) * 1000)
         return {"optimizer": fresh(config["optim_wrapper"]["optimizer"])} | chosen(config, SCHEDULE)
     if folder == "datasets":
@@ -113,7 +113,7 @@ def base_part(folder: str, name: str) -> dict[str, Any] | None:
 def composed(model: str = USUAL, dataset: str = "cityscapes", iterations: int | None = None) -> dict[str, Any]:
     """Compose a config of some parts. Raises UserError for an unknown one."""
     word, _, size = dataset.rpartition("_")
-    crop = re.fullmatch(r"(\d+)x(\d+)", size)
+    crop = re.fullmatch(r"(\d{1,5})x(\d{1,5})", size)
     if crop:
         side = int(crop[1]), int(crop[2])
     else:

@@ -17,7 +17,7 @@ from terrazzo.config.python_files.expressions import MISTAKES, show_line
 from terrazzo.config.python_files.limits import MAX_FILE_BYTES, MAX_FILES, ComputeBudget, Refused, weigh
 from terrazzo.config.python_files.trusted import run_trusted
 from terrazzo.config.reading.bases import base_rate, contained_recipe, recipe_base
-from terrazzo.config.reading.markup import quote_bare, read_json, read_yaml
+from terrazzo.config.reading.markup import read_markup
 from terrazzo.config.reading.merge import apply_overrides, merge, merge_bases
 from terrazzo.config.reading.section import InheritedSection, Section, convert
 from terrazzo.config.reading.variables import Variables
@@ -38,7 +38,8 @@ def read_config(path: str | Path, *, overrides: dict[str, Any] | None = None, tr
     reader = Reader(trust)
     values = reader.read(Path(path))
     recipe = reader.recipe if base_rate(values) == reader.recipe_rate else None  # another rate is for another batch
-    return Config({}, path, recipe=recipe).with_values(apply_overrides(values, overrides or {}))
+    config = Config({}, path, recipe=recipe, secrets=reader.secrets)
+    return config.with_values(apply_overrides(values, overrides or {}))
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ class Reader:
         self.recipe: RecipeRecord | None = None  # that a base file, or the file itself, was expanded from
         self.recipe_rate: tuple[Any, Any] = (None, None)
         self.budget = ComputeBudget()
+        self.secrets: dict[str, Any] = {}  # read from the environment
         self.files = 0
         self.chain: list[str] = []
 
@@ -86,19 +88,22 @@ class Reader:
         if identity in self.chain:
             way = " -> ".join([*self.chain[self.chain.index(identity) :], identity])
             raise UserError(f"{asked_by or path}: the base files form a cycle: {way}")
-        self.spend(len(text) // 2, path)
         self.files += 1
         if self.files > MAX_FILES or len(self.chain) >= MAX_CHAIN:
             raise UserError(f"{asked_by or path}: more than {MAX_FILES} base files, or a chain of over {MAX_CHAIN}")
         self.chain.append(identity)
         try:
+            self.budget.spend(len(text) // 2)
             return self.read_python(path, text, lazy) if path.suffix.lower() == ".py" else self.read_markup(path, text)
+        except Refused as refusal:
+            raise UserError(f"{path}: the config {refusal}") from None
         finally:
             self.chain.pop()
 
     def read_python(self, path: Path, text: str, lazy: bool) -> Section:
         source = parse_python(path, text)
-        evaluator = Evaluator(path, source.lines, Variables(path, self.budget, source.found), self.budget)
+        variables = Variables(path, self.budget, source.found, trust=self.trust, secrets=self.secrets)
+        evaluator = Evaluator(path, source.lines, variables, self.budget)
         assignments = [statement for statement in source.tree.body if is_base_assignment(statement)]
         if len(assignments) > 1:
             raise UserError(show_line(path, assignments[1].lineno, source.lines, "_base_ is assigned twice"))
@@ -108,7 +113,7 @@ class Reader:
             base = self.read_bases(path, names, f"{path}:{assignments[0].lineno}")
         evaluator.variables.base = base
         if source.uses_base:
-            evaluator.names[BASE_KEY] = self.inherited(base, str(path))
+            evaluator.names[BASE_KEY] = self.inherited(base)
         self.allow_imports(evaluator, source.tree, classic=bool(assignments), lazy=lazy)
         if self.trust:
             own = run_trusted(path, source.text, source.lines, evaluator)
@@ -134,27 +139,18 @@ class Reader:
             return package in TOOLBOXES or (lazy and bool(package) and package not in sys.stdlib_module_names)
 
         def import_base(node: ast.ImportFrom) -> Section:
-            where = f"{evaluator.path}:{node.lineno}"
-            return self.inherited(self.read_imported(evaluator.path, node, where), where)
+            return self.inherited(self.read_imported(evaluator.path, node, f"{evaluator.path}:{node.lineno}"))
 
         evaluator.may_import, evaluator.import_base = may_import, import_base
 
     def read_markup(self, path: Path, text: str) -> Section:
-        variables = Variables(path, self.budget)
-        text = variables.extract(text)
-        if path.suffix.lower() == ".json":
-            own = read_json(quote_bare(text, variables.is_variable), path)
-        else:
-            own = read_yaml(text, path)
-        try:
+        variables = Variables(path, self.budget, trust=self.trust, secrets=self.secrets)
+        own = read_markup(variables.extract(text), path, self.budget, variables.is_variable)
+        names = fill(own.pop(BASE_KEY, []), variables, "")
+        variables.base = self.read_bases(path, names, own.origin_of(BASE_KEY) or str(path))
+        if variables.found:
+            own = fill(own, variables, str(path))
             self.budget.spend(weigh(own, self.budget))
-            names = fill(own.pop(BASE_KEY, []), variables, "")
-            variables.base = self.read_bases(path, names, own.origin_of(BASE_KEY) or str(path))
-            if variables.found:
-                own = fill(own, variables, str(path))
-                self.budget.spend(weigh(own, self.budget))
-        except Refused as refusal:
-            raise UserError(f"{path}: the config {refusal}") from None
         for key in list(own):
             if not isinstance(key, str):
                 raise UserError(f"{own.origin_of(key)}: the key {key!r} at the top of a config must be a name")
@@ -162,17 +158,10 @@ class Reader:
                 del own[key]
         return merge(variables.base, own)
 
-    def inherited(self, base: Section, where: str) -> Section:
-        """Copy the values of a base file, for the file that builds on it to use and change."""
-        self.spend(weigh(base, ComputeBudget()), where)
+    def inherited(self, base: Section) -> Section:
+        """Copy the values of a base file, for the file that builds on it to use and change. Raises Refused."""
+        self.budget.spend(weigh(base, ComputeBudget()))
         return convert(base, InheritedSection)
-
-    def spend(self, steps: int, where: Any) -> None:
-        """Charge reading outside of the evaluation to the budget. Raises UserError once it is spent."""
-        try:
-            self.budget.spend(steps)
-        except Refused as refusal:
-            raise UserError(f"{where}: the config {refusal}") from None
 
     def read_bases(self, path: Path, names: Any, where: str) -> Section:
         """Read the base files that a file names, merged with each other."""
@@ -191,8 +180,8 @@ class Reader:
             return self.read_scoped(scope, rest.removeprefix("configs/"), where)
         if "://" in name:
             raise UserError(f"{where}: {name} is an address; download the file and name its path")
-        found = Path(os.path.normpath(path.parent / Path(name).expanduser()))
-        if not found.exists() and recipe_base(name.lstrip("./")) is not None:
+        found = Path(os.path.normpath(path.parent / os.path.expanduser(name)))  # noqa: PTH111 (`~unknown/` stays)
+        if not os.path.exists(found) and recipe_base(name.lstrip("./")) is not None:  # noqa: PTH110 (long names)
             raise UserError(
                 f"{where}: there is no config file {found}; terrazzo's own is 'mmseg::{name.lstrip('./')}': write that"
             )
@@ -211,7 +200,7 @@ class Reader:
             )
         values, recipe = base
         self.record_recipe(recipe, values)
-        self.spend(weigh(values, ComputeBudget()), where)
+        self.budget.spend(weigh(values, ComputeBudget()))
         return values
 
     def read_imported(self, path: Path, node: ast.ImportFrom, where: str) -> Section:
@@ -241,6 +230,8 @@ def fill(value: Any, variables: Variables, origin: str | None) -> Any:
             return filled
     except UserError:
         raise
+    except Refused as refusal:
+        raise UserError(f"{origin}: the config {refusal}; if you trust its author: --trust-config") from None
     except MISTAKES as error:
         raise UserError(f"{origin}: {error}") from None
     return value

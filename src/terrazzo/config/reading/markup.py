@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from terrazzo.config.python_files.limits import MAX_BITS, MAX_DEPTH, SCALARS
+from terrazzo.config.python_files.limits import MAX_BITS, MAX_DEPTH, MAX_DIGITS, ComputeBudget, Refused, weigh
 from terrazzo.config.reading.section import ImportedName, Section
-from terrazzo.errors import UserError
+from terrazzo.errors import UNPRINTABLE, UserError
 
-_FLOAT = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+")  # 1e-4, a string to YAML 1.1
-
-
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """Safe types only; `1e-4` is a number and a date is a string."""
+TAG = "tag:yaml.org,2002:"
+_Parser: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_FLOAT = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+")  # 1e-4, a string to YAML 1.1
+# a string of JSON (the last one may lack its end) with the colon after a key, the end of a line, or a bare word
+_TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?(?P<colon>\s*:)?|\n|\w+', re.DOTALL)
 
 
 class Dumper(yaml.SafeDumper):
@@ -27,13 +27,19 @@ class Dumper(yaml.SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
+    def write_double_quoted(self, text: str, split: bool = True) -> None:
+        self.allow_unicode = UNPRINTABLE.search(text) is None
+        super().write_double_quoted(text, split)
+        self.allow_unicode = True
 
-for _kind in (_Loader, Dumper):
-    _kind.yaml_implicit_resolvers = {
-        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-    _kind.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
+    def analyze_scalar(self, scalar: str) -> Any:
+        """As for any text, but one with marks that a terminal would obey is quoted, so that they are escaped."""
+        self.allow_unicode = UNPRINTABLE.search(scalar) is None
+        analysis = super().analyze_scalar(scalar)
+        self.allow_unicode = True
+        return analysis
+
+
 Dumper.add_representer(Section, lambda dumper, value: dumper.represent_dict(value.items()))
 Dumper.add_representer(tuple, lambda dumper, value: dumper.represent_list(value))
 Dumper.add_representer(ImportedName, lambda dumper, value: dumper.represent_str(str(value)))
@@ -45,163 +51,141 @@ def one_line_yaml(value: Any) -> str:
     return text.removesuffix("\n").removesuffix("\n...")
 
 
-def read_yaml(text: str, path: Path) -> Section:
-    """Read the mapping of a YAML text. Raises UserError with the file and the line."""
+def read_markup(
+    text: str, path: Path, budget: ComputeBudget | None = None, is_variable: Callable[[str], bool] = lambda word: False
+) -> Section:
+    """Read the mapping of a YAML text, or of a JSON text whose bare variables count as strings.
+
+    What is read is charged to the budget. Raises UserError with the file and the line.
+    """
+    budget = budget or ComputeBudget()
     try:
-        document = _YamlReader(text, path).document()
+        if path.suffix.lower() == ".json":
+            document = read_json(text, path, is_variable)
+        else:
+            document = _Loader(text, path, budget).get_single_data()
+            document = Section() if document is None else document
+        budget.spend(weigh(document, budget))
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}:{error.lineno}: {error.msg} (column {error.colno})") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        if isinstance(error, yaml.constructor.ConstructorError):
-            problem += "; only plain values are read from YAML"
-        raise UserError(f"{path}{line}: {problem}") from None
-    if document is None:
-        return Section()
+        parts = [part for part in (getattr(error, "context", None), getattr(error, "problem", None)) if part]
+        problem = ", ".join(parts) or str(error).splitlines()[0]
+        raise UserError(f"{path}{f':{mark.line + 1}' if mark else ''}: {problem}") from None
+    except RecursionError:
+        raise UserError(f"{path}: the file is nested too deeply") from None
+    except Refused as refusal:
+        raise UserError(f"{path}: the config {refusal}") from None
     if not isinstance(document, Section):
         raise UserError(f"{path}: a config is a mapping of keys to values, not a {type(document).__name__}")
     return document
 
 
-class _YamlReader:
-    """A builder of values from YAML's events: depth and aliases are bounded, and nothing is built twice.
-
-    `yaml.compose` recurses without a bound: some 50,000 open brackets crash the process.
-    """
-
-    def __init__(self, text: str, path: Path) -> None:
-        self.loader = _Loader(text)
-        self.path = path
-        self.anchors: dict[str, Any] = {}
-        self.open: set[str] = set()  # anchors of the values that are being built
-
-    def document(self) -> Any:
-        self.loader.get_event()  # start of the stream
-        if isinstance(self.loader.get_event(), yaml.StreamEndEvent):
-            return None
-        value = self.value(self.loader.get_event(), 0)
-        self.loader.get_event()  # end of the document
-        if not isinstance(self.loader.get_event(), yaml.StreamEndEvent):
-            raise UserError(f"{self.path}: a config is one YAML document, this file has several")
-        return value
-
-    def value(self, event: Any, depth: int) -> Any:
-        if depth > MAX_DEPTH:
-            raise self.error(event, "the file is nested too deeply")
-        if isinstance(event, yaml.AliasEvent):
-            if event.anchor in self.open or event.anchor not in self.anchors:
-                raise self.error(event, f"the alias *{event.anchor} has no value before it")
-            return self.anchors[event.anchor]
-        self.open.add(event.anchor) if event.anchor else None
-        if isinstance(event, yaml.ScalarEvent):
-            value = self.scalar(event)
-        elif isinstance(event, yaml.SequenceStartEvent):
-            self.check_tag(event, "seq")
-            value = []
-            while not isinstance(item := self.loader.get_event(), yaml.SequenceEndEvent):
-                value.append(self.value(item, depth + 1))
-        else:
-            self.check_tag(event, "map")
-            value = self.mapping(depth)
-        if event.anchor:
-            self.open.discard(event.anchor)
-            self.anchors[event.anchor] = value
-        return value
-
-    def scalar(self, event: Any) -> Any:
-        tag = event.tag
-        if tag is None or tag == "!":
-            tag = self.loader.resolve(yaml.ScalarNode, event.value, event.implicit)
-        node = yaml.ScalarNode(tag, event.value, event.start_mark, event.end_mark)
-        try:
-            return checked(self.loader.construct_object(node))
-        except ValueError as error:
-            raise self.error(event, str(error)) from None
-
-    def check_tag(self, event: Any, kind: str) -> None:
-        if event.tag not in (None, "!", f"tag:yaml.org,2002:{kind}"):
-            raise self.error(event, f"the tag {event.tag} is not allowed; only plain values are read from YAML")
-
-    def mapping(self, depth: int) -> Section:
-        own, merged = Section(), Section()
-        while not isinstance(event := self.loader.get_event(), yaml.MappingEndEvent):
-            merging = isinstance(event, yaml.ScalarEvent) and event.value == "<<" and event.implicit[0]
-            key = "<<" if merging else self.value(event, depth + 1)
-            value = self.value(self.loader.get_event(), depth + 1)
-            if merging:
-                for source in reversed(value if isinstance(value, list) else [value]):
-                    if not isinstance(source, Section):
-                        raise self.error(event, "`<<` merges mappings only")
-                    merged.absorb(source)
-                continue
-            if isinstance(key, (list, dict)):
-                raise self.error(event, "a key is a plain value")
-            if key in own:
-                raise self.error(event, f"the key '{key}' is set twice (first at {own.origin_of(key)})")
-            own.put(key, value, f"{self.path}:{event.start_mark.line + 1}")
-        merged.absorb(own)
-        return merged
-
-    def error(self, event: Any, text: str) -> UserError:
-        return UserError(f"{self.path}:{event.start_mark.line + 1}: {text}")
+def located(entries: Iterable[tuple[Any, Any, Any]], path: Path) -> Section:
+    """Build a section from the key, the value and the line of each entry."""
+    section = Section()
+    for key, value, line in entries:
+        if isinstance(key, (list, dict)):
+            raise UserError(f"{path}:{line}: a key is a plain value")
+        if key in section:
+            raise UserError(f"{path}:{line}: the key '{key}' is set twice (first at {section.origin_of(key)})")
+        section.put(key, value, f"{path}:{line}")
+    return section
 
 
-def read_json(text: str, path: Path) -> Section:
-    """Read the object of a JSON text. Raises UserError with the file and the line.
+def read_json(text: str, path: Path, is_variable: Callable[[str], bool]) -> Any:
+    """Read a JSON text.
 
     The YAML reader does not serve: it refuses legal JSON, such as surrogate pairs, keys of over 1,024 characters and a
     colon on the next line.
     """
-
-    def whole(digits: str) -> Any:
-        try:
-            return checked(int(digits))
-        except ValueError:
-            line = text[: text.index(digits)].count("\n") + 1
-            raise UserError(f"{path}:{line}: the number is huge") from None
-
-    def section(pairs: list[tuple[str, Any]]) -> Section:
-        built = Section()
-        for numbered, value in pairs:
-            line, _, key = numbered.partition(":")
-            if key in built:
-                raise UserError(f"{path}:{line}: the key '{key}' is set twice (first at {built.origin_of(key)})")
-            built.put(key, value, f"{path}:{line}")
-        return built
-
-    try:
-        json.loads(text, parse_int=whole)  # reports what is wrong: only the keys of valid JSON can be numbered
-        document = json.loads(with_numbered_keys(text), object_pairs_hook=section)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}:{error.lineno}: {error.msg} (column {error.colno})") from None
-    except RecursionError:
-        raise UserError(f"{path}: the file is nested too deeply") from None
-    if not isinstance(document, Section):
-        raise UserError(f"{path}: a config is an object of keys and values, not a {type(document).__name__}")
-    return document
-
-
-def with_numbered_keys(text: str) -> str:
-    """Put the line of each key before it: `{"a": 1}` becomes `{"1:a": 1}`."""
     line = 1
 
-    def number(match: re.Match[str]) -> str:
+    def numbered(token: re.Match[str]) -> str:  # `{"a": 1}` becomes `{"1:a": 1}`
         nonlocal line
-        key_line, line = line, line + match[0].count("\n")
-        return f'"{key_line}:{match[0][1:]}' if match["colon"] else match[0]
+        key_line, line = line, line + token[0].count("\n")
+        return f'"{key_line}:{token[0][1:]}' if token["colon"] else token[0]
 
-    return re.sub(r'"(?:[^"\\]|\\.)*"(?P<colon>\s*:)?|\n', number, text)
+    def whole(digits: str) -> int:
+        if len(digits) > MAX_DIGITS or int(digits).bit_length() > MAX_BITS:
+            raise UserError(f"{path}:{text[: text.index(digits)].count(chr(10)) + 1}: the number is huge")
+        return int(digits)
+
+    def section(pairs: list[tuple[str, Any]]) -> Section:
+        keys = (key.partition(":") for key, _ in pairs)
+        return located(((key, value, line) for (line, _, key), (_, value) in zip(keys, pairs, strict=True)), path)
+
+    text = _TOKEN.sub(lambda token: f'"{token[0]}"' if is_variable(token[0]) else token[0], text)
+    json.loads(text, parse_int=whole)  # reports what is wrong: only the keys of valid JSON can be numbered
+    return json.loads(_TOKEN.sub(numbered, text), object_pairs_hook=section)
 
 
-def checked(value: Any) -> Any:
-    """Return a plain value unchanged. Raises ValueError for a huge number and for bytes and the like."""
-    if not isinstance(value, SCALARS):
-        raise ValueError(f"a value of type {type(value).__name__} is not allowed; only plain values are read")
-    if isinstance(value, int) and value.bit_length() > MAX_BITS:
-        raise ValueError("the number is huge")
-    return value
+class _Loader(_Parser):  # type: ignore[misc, valid-type]
+    """Plain values only; `1e-4` is a number and a date is a string.
+
+    Depth is bounded before anything is built: `yaml.compose` recurses, and some 50,000 open brackets crash the process.
+    """
+
+    def __init__(self, text: str, path: Path, budget: ComputeBudget) -> None:
+        depth = 0
+        for event in yaml.parse(text, Loader=_Parser):
+            budget.spend()
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > MAX_DEPTH:
+                raise mistake(event, "the file is nested too deeply")
+        super().__init__(text)
+        self.path, self.budget = path, budget
+
+    def scalar(self, node: yaml.ScalarNode) -> Any:
+        kind = node.tag.removeprefix(TAG)
+        if len(node.value) <= MAX_DIGITS:
+            try:
+                value = getattr(self, f"construct_yaml_{kind}")(node)
+            except (ArithmeticError, LookupError, ValueError):
+                raise mistake(node, f"'{node.value}' is not a YAML !!{kind}") from None
+            if not isinstance(value, int) or value.bit_length() <= MAX_BITS:
+                return value
+        raise mistake(node, "the number is huge")
+
+    def sequence(self, node: yaml.Node) -> list[Any]:
+        return self.construct_sequence(node, deep=True)
+
+    def mapping(self, node: yaml.Node) -> Section:
+        if not isinstance(node, yaml.MappingNode):
+            raise mistake(node, "this is not a mapping")
+        entries, merged = [], Section()
+        for key_node, value_node in node.value:
+            value = self.construct_object(value_node, deep=True)
+            if key_node.tag != f"{TAG}merge":
+                entries.append((self.construct_object(key_node, deep=True), value, key_node.start_mark.line + 1))
+                continue
+            for source in reversed(value if isinstance(value, list) else [value]):
+                if not isinstance(source, Section):
+                    raise mistake(key_node, "`<<` merges mappings only")
+                self.budget.spend(1 + len(source))
+                merged.absorb(source)
+        merged.absorb(located(entries, self.path))
+        return merged
+
+    def other(self, node: yaml.Node) -> Any:
+        raise mistake(node, f"the tag {node.tag} is not allowed; only plain values are read from YAML")
 
 
-def quote_bare(text: str, is_variable: Callable[[str], bool]) -> str:
-    """Return JSON in which variables outside of strings are strings."""
-    return re.sub(r'"(?:[^"\\]|\\.)*"|\w+', lambda match: f'"{match[0]}"' if is_variable(match[0]) else match[0], text)
+def mistake(place: Any, text: str) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=text, problem_mark=place.start_mark)
+
+
+for _kind in (_Loader, Dumper):
+    _kind.yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != f"{TAG}timestamp"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    _kind.add_implicit_resolver(f"{TAG}float", _FLOAT, list("-+.0123456789"))
+_Loader.yaml_constructors = {
+    **dict.fromkeys((f"{TAG}{kind}" for kind in ("null", "bool", "int", "float")), _Loader.scalar),
+    **dict.fromkeys((f"{TAG}{kind}" for kind in ("str", "merge", "value")), yaml.SafeLoader.construct_scalar),
+    f"{TAG}seq": _Loader.sequence,
+    f"{TAG}map": _Loader.mapping,
+    None: _Loader.other,
+}

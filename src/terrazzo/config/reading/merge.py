@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from terrazzo.config.reading.section import DELETE_KEY, Section, convert, plain
+from terrazzo.arguments import Leftover
+from terrazzo.config.python_files.limits import MAX_DEPTH, MAX_DIGITS, SURROGATE
+from terrazzo.config.reading.section import DELETE_KEY, Section, convert, index, plain
 from terrazzo.errors import UserError
 
 COMMAND_LINE = "--cfg-options"
@@ -26,10 +28,13 @@ def merge(base: Mapping[Any, Any], child: Mapping[Any, Any], path: str = "") -> 
     for key, value in child.items():
         if key == DELETE_KEY:
             continue
-        if key not in base and isinstance(key, str) and key.isdecimal() and int(key) in base:
-            key = int(key)
+        if key not in base and isinstance(key, str) and (number := index(key, 10**9)) in base:
+            key = number
         origin = child.origin_of(str(key) if key not in child else key) if isinstance(child, Section) else None
         merged.put(key, _merged(base.get(key, _MISSING), value, f"{path}.{key}".lstrip("."), origin), origin)
+    if "type" in child and base.get("type", child["type"]) != child["type"]:
+        for key in base.keys() - child.keys():
+            merged.put(key, merged[key], Leftover(merged.origin_of(key) or ""))
     return merged
 
 
@@ -44,9 +49,10 @@ def _merged(old: Any, new: Any, path: str, origin: str | None) -> Any:
         for key, value in new.items():
             if key == DELETE_KEY:
                 continue
-            if int(key) >= len(items):
+            position = index(str(key), len(items))
+            if position is None:
                 raise _error(origin, f"{path}.{key}: the list has {len(items)} items, counted from 0")
-            items[int(key)] = _merged(items[int(key)], value, f"{path}.{key}", origin)
+            items[position] = _merged(items[position], value, f"{path}.{key}", origin)
         return type(old)(items)
     shown = "nothing (None)" if old is None else f"a {type(old).__name__}"
     if origin and origin.startswith(COMMAND_LINE):
@@ -61,7 +67,7 @@ def _error(origin: str | None, text: str) -> UserError:
     return UserError(f"{origin}: {text}" if origin else text)
 
 
-def apply_overrides(config: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+def apply_overrides(config: dict[str, Any], overrides: Mapping[str, Any], origin: str = COMMAND_LINE) -> dict[str, Any]:
     """Return `config` with values set by dotted keys; numbers in keys are indices of lists: `pipeline.0.type`.
 
     The argument stays as it is; a Section shares its unchanged parts with the result. Raises UserError for a list item
@@ -69,11 +75,12 @@ def apply_overrides(config: dict[str, Any], overrides: Mapping[str, Any]) -> dic
     """
     merged: Section = config if isinstance(config, Section) else convert(config, Section)
     for dotted, value in overrides.items():
-        if not isinstance(dotted, str) or not all(dotted.split(".")):
-            raise UserError(f"{COMMAND_LINE}: '{dotted}' is not a key such as model.decode_head.num_classes")
+        if not isinstance(dotted, str) or not all(dotted.split(".")) or dotted.count(".") > MAX_DEPTH:
+            raise UserError(f"{origin}: '{dotted}' is not a key such as model.decode_head.num_classes")
+        value = convert(value, Section, origin)
         for part in reversed(dotted.split(".")):
             nested = Section()
-            nested.put(part, value, COMMAND_LINE)
+            nested.put(part, value, origin)
             value = nested
         merged = merge(merged, value)
     return merged if isinstance(config, Section) else plain(merged)
@@ -88,6 +95,8 @@ def parse_override(text: str) -> tuple[str, Any]:
     key = key.strip()
     if not equals or not key:
         raise UserError(f"{COMMAND_LINE}: '{text}' is not KEY=VALUE, such as model.decode_head.num_classes=2")
+    if not text.isascii() and SURROGATE.search(text):
+        raise UserError(f"{COMMAND_LINE}: {text} is not UTF-8 text")
     try:
         return key, parse_value(value)
     except ValueError as error:
@@ -126,6 +135,8 @@ def _unquoted(text: str) -> str | None:
 
 
 def _scalar(text: str) -> Any:
+    if len(text) > MAX_DIGITS and re.fullmatch(r"[-+\d_.]+", text):
+        raise ValueError(f"the number {text[:20]}... is huge")
     for kind in (int, float):
         with suppress(ValueError):
             return kind(text)
@@ -143,6 +154,8 @@ def _split(text: str) -> list[str]:
             quote = character if not parts[-1].strip() or expected else ""
         elif character in "[({":
             expected.append({"[": "]", "(": ")", "{": "}"}[character])
+            if len(expected) > MAX_DEPTH:
+                raise ValueError(f"the brackets in '{text[:20]}...' are nested too deeply")
         elif character in "])}":
             if not expected or expected.pop() != character:
                 raise ValueError(f"the brackets in '{text}' do not match")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 DELETE_KEY = "_delete_"
+IN_PYTHON = "assigned in Python"  # the origin of such a key
 
 
 class Section(dict):
@@ -16,6 +17,10 @@ class Section(dict):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         object.__setattr__(self, "_origins", {})
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        """Set a key; a plain dict becomes a section."""
+        super().__setitem__(key, convert(value, type(self)) if type(value) is dict else value)
 
     def put(self, key: Any, value: Any, origin: str | None) -> None:
         """Set a key and its origin."""
@@ -53,7 +58,7 @@ class Section(dict):
         if name == "_origins":
             object.__setattr__(self, name, value)
         else:
-            self[name] = value
+            self.put(name, convert(value, type(self), IN_PYTHON), IN_PYTHON)
 
     def __delattr__(self, name: str) -> None:
         del self[name]
@@ -63,9 +68,6 @@ class InheritedSection(Section):
     """A section that came from a base file: its `update` goes into nested dicts, as mmengine's config dicts do."""
 
     __slots__ = ()
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        super().__setitem__(key, convert(value, InheritedSection) if type(value) is dict else value)
 
     def absorb(self, other: Mapping[Any, Any], origin: str | None = None) -> None:
         """Update key by key, nested dicts recursively; a dict with `_delete_` replaces."""
@@ -117,31 +119,43 @@ def plain(value: Any) -> Any:
     return value
 
 
+def index(text: str, length: int) -> int | None:
+    """The index that a part of a dotted key names in a list of a length; None for any other text."""
+    number = int(text) if text.isdecimal() and len(text) < 10 else length
+    return number if number < length else None
+
+
+def step_into(value: Any, part: str) -> tuple[Any, Any] | None:
+    """The key or index that a part of a dotted key names in a dict or list, and what is there; None if nothing is."""
+    if isinstance(value, Mapping):
+        key = part if part in value else index(part, 10**9)
+        return (key, value[key]) if key in value else None
+    position = index(part, len(value)) if isinstance(value, (list, tuple)) else None
+    return None if position is None else (position, value[position])
+
+
 def lookup(value: Any, key: str, default: Any = None) -> Any:
     """The value of a dotted key, whose numbers are indices of lists; `default` if there is no such key."""
     for part in key.split("."):
-        if isinstance(value, (list, tuple)) and part.isdecimal() and int(part) < len(value):
-            value = value[int(part)]
-        elif isinstance(value, Mapping) and part in value:
-            value = value[part]
-        else:
+        found = step_into(value, part)
+        if found is None:
             return default
+        value = found[1]
     return value
 
 
-def find_origin(value: Any, parts: list[str]) -> str | None:
-    """The origin of a dotted key, else of the nearest key around it; keys may contain dots.
+def find_origin(value: Any, key: str, *, around: bool = False) -> str | None:
+    """The origin of a dotted key, whose parts may contain dots, else of the nearest key around it that has one.
 
-    Raises KeyError if there is no such key.
+    None if there is no such key, unless `around` asks for what is around it then, too.
     """
-    if not parts:
-        return None
-    for count in range(1, len(parts) + 1):
-        key: Any = ".".join(parts[:count])
-        if isinstance(value, (list, tuple)) and key.isdecimal() and int(key) < len(value):
-            return find_origin(value[int(key)], parts[count:])
+    parts, origin = key.split("."), None
+    while parts:
+        names = enumerate((".".join(parts[:count]) for count in range(1, len(parts) + 1)), 1)
+        count, found = next(((count, found) for count, name in names if (found := step_into(value, name))), (0, None))
+        if found is None:
+            return origin if around else None
         if isinstance(value, Section):
-            found = key if key in value else int(key) if key.isdecimal() else None
-            if found in value:
-                return find_origin(value[found], parts[count:]) or value.origin_of(found)
-    raise KeyError(".".join(parts))
+            origin = value.origin_of(found[0]) or origin
+        value, parts = found[1], parts[count:]
+    return origin

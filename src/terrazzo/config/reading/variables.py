@@ -12,17 +12,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from terrazzo.config.python_files.limits import MAX_STRING, ComputeBudget, check_length, weigh
+from terrazzo.config.python_files.limits import MAX_STRING, ComputeBudget, Refused, check_length, weigh
 from terrazzo.config.reading.merge import parse_value
-from terrazzo.config.reading.section import InheritedSection, Section, convert
+from terrazzo.config.reading.section import InheritedSection, Section, convert, index, step_into
 from terrazzo.errors import nearest
 
+BRACES = re.compile(r"\{\{([^{}]{1,1200})\}\}")
 VARIABLE = re.compile(
-    r"\{\{\s*(?:"
     r"(?P<file>fileDirname|fileBasenameNoExtension|fileBasename|fileExtname)"
     r"|_base_\.(?P<base>[\w.-]+)"
-    r"|\$(?P<env>\w+)\s*(?::\s*(?P<default>[^{}\n]{0,1000}?))?"
-    r")\s*\}\}"
+    r"|\$(?P<env>\w+)\s*(?::(?P<default>.*))?"
 )
 PLACEHOLDER = re.compile(r"terrazzo_variable_(\d+)_")
 
@@ -30,28 +29,41 @@ PLACEHOLDER = re.compile(r"terrazzo_variable_(\d+)_")
 class Variables:
     """The variables of one file; `base` is what its base files define."""
 
-    def __init__(self, path: Path, budget: ComputeBudget, found: Iterable[re.Match[str]] = ()) -> None:
-        self.path, self.budget = path, budget
+    def __init__(
+        self,
+        path: Path,
+        budget: ComputeBudget,
+        found: Iterable[re.Match[str]] = (),
+        *,
+        trust: bool = False,
+        secrets: dict[str, Any] | None = None,
+    ) -> None:
+        self.path, self.budget, self.trust = path, budget, trust
         self.base = Section()
         self.found = list(found)
+        self.secrets = {} if secrets is None else secrets  # `{{ $NAME }}` -> the value that the environment gave
 
     def extract(self, text: str) -> str:
         """Return the text with a name instead of each variable, on the same lines."""
 
         def replace(match: re.Match[str]) -> str:
-            self.found.append(match)
+            variable = VARIABLE.fullmatch(match[1].strip())
+            if variable is None:
+                return match[0]
+            self.found.append(variable)
             return f"terrazzo_variable_{len(self.found) - 1}_" + "\n" * match[0].count("\n")
 
-        return VARIABLE.sub(replace, text)
+        return BRACES.sub(replace, text)
 
     def is_variable(self, name: str) -> bool:
         """Check for the name of one of this file's variables."""
         match = PLACEHOLDER.fullmatch(name)
-        return match is not None and int(match[1]) < len(self.found)
+        return match is not None and index(match[1], len(self.found)) is not None
 
     def value(self, name: str, quoted: bool = False) -> Any:
         """The value of a variable; a quoted environment variable is a string, a bare one is parsed.
 
+        Only a trusted file reads the environment: what it holds (tokens, say) could end up in logs and trackers.
         Raises ValueError and Refused, which the readers report with the line.
         """
         match = self.found[int(PLACEHOLDER.fullmatch(name)[1])]  # type: ignore[index]
@@ -61,10 +73,17 @@ class Variables:
             value = self.base_value(match["base"])
             self.budget.spend(weigh(value, self.budget))
             return convert(value, InheritedSection)
-        text = os.environ.get(match["env"], match["default"])
-        if text is None:
-            raise ValueError(f"the environment variable {match['env']} is not set and {match[0]} gives no default")
-        return text if quoted else parse_value(text)
+        name, default = match["env"], match["default"]
+        text = os.environ.get(name)
+        if text is not None and not self.trust:
+            raise Refused(f"reads the environment variable {name}")
+        if text is None and default is None:
+            raise ValueError(f"the environment variable {name} is not set and {{{{ {match[0]} }}}} gives no default")
+        found = default.strip() if text is None else text
+        value = found if quoted else parse_value(found)
+        if text is not None:
+            self.secrets[f"{{{{ ${name} }}}}"] = value
+        return value
 
     def fill(self, text: str, quoted: bool = True) -> Any:
         """Fill in the variables of a string; a string that is only a variable becomes its value."""
@@ -95,11 +114,9 @@ class Variables:
         """`a.b.0` in the values of the base files. Raises ValueError for a missing key."""
         value: Any = self.base
         for key in dotted.split("."):
-            if isinstance(value, (list, tuple)) and key.isdecimal() and int(key) < len(value):
-                value = value[int(key)]
-            elif isinstance(value, dict) and key in value:
-                value = value[key]
-            else:
+            found = step_into(value, key)
+            if found is None:
                 known = map(str, value) if isinstance(value, dict) else ()
                 raise ValueError(f"_base_.{dotted}: the base files do not have '{key}' there{nearest(key, known)}")
+            value = found[1]
         return value

@@ -19,6 +19,7 @@ KEPT = {
     "label_format": "label_format",
     "image_suffix": "img_suffix",
     "label_suffix": "seg_map_suffix",
+    "unlabelled": "unlabelled",
     "cache": "cache",
 }
 IGNORED = 255

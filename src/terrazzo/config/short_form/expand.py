@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 from terrazzo import recipes
 from terrazzo.config.classes import set_classes
 from terrazzo.config.experiment import AMP_DTYPES
-from terrazzo.config.reading.merge import merge
-from terrazzo.config.reading.section import DELETE_KEY, Section, convert
+from terrazzo.config.reading.section import Section
 from terrazzo.config.sections import SECTIONS, VARIABLES
 from terrazzo.config.short_form.data import (
     ImageKind,
@@ -21,6 +20,7 @@ from terrazzo.config.short_form.data import (
     set_in_channels,
 )
 from terrazzo.config.short_form.messages import Problem, problems_of, report
+from terrazzo.config.short_form.model import set_class_weight, suit_momentum, with_changes
 from terrazzo.config.short_form.origins import UNCHANGED, with_origins
 from terrazzo.config.v0.upgrade import is_old, upgrade_config
 from terrazzo.errors import UserError
@@ -63,7 +63,10 @@ def expand(values: Mapping[str, Any], path: Path | None = None) -> Section:
 
     # the recipe's model and optimizer for these images and classes, under the user's changes
     set_in_channels(parts["model"], images.channels)
+    suit_momentum(parts["model"], length_of(form))
     model = with_changes(with_origins({"model": parts["model"]}, values)["model"], form.model or {})
+    if isinstance(backbone := model.get("backbone"), dict) and "in_channels" not in backbone:
+        set_in_channels(model, images.channels)  # of a backbone that replaces the recipe's
     if form.class_weight is not None:
         set_class_weight(model, form.class_weight)
     model["data_preprocessor"] = preprocessor(crop) | dict(images.scale)
@@ -114,16 +117,6 @@ def contradictions(form: ShortForm) -> Iterator[Problem]:
         yield Problem("class_weight", text)
 
 
-def with_changes(model: Mapping[str, Any], changes: dict[str, Any]) -> Section:
-    """Return the recipe's model with the user's keys over it; a part of another type replaces the recipe's."""
-    marked = convert(changes, Section)
-    for key, value in marked.items():
-        part = model.get(key)
-        if isinstance(part, dict) and isinstance(value, dict) and value.get("type") not in (None, part.get("type")):
-            value[DELETE_KEY] = True
-    return merge(model, marked, "model")
-
-
 def optimizer_section(form: ShortForm, usual: Mapping[str, Any]) -> Section:
     """Return the optimizer's arguments; one of another type does not take the recipe's."""
     section, changes = Section(), form.optimizer or {}
@@ -144,14 +137,6 @@ def recipe_parts(name: str, classes: list[str], crop: list[int]) -> dict[str, An
     model = config["model"]
     set_classes(model, classes)
     return {"model": model, "optimizer": dict(config["optim_wrapper"]["optimizer"])}
-
-
-def set_class_weight(spec: Any, weights: str | list[float]) -> None:
-    """Give every cross-entropy of a model the class weights; `auto` is computed when training starts."""
-    if isinstance(spec, Section) and spec.get("type") == "CrossEntropyLoss":
-        spec.put("class_weight", weights if isinstance(weights, str) else list(weights), None)
-    for part in spec.values() if isinstance(spec, dict) else spec if isinstance(spec, (list, tuple)) else ():
-        set_class_weight(part, weights)
 
 
 def loaders(form: ShortForm, images: ImageKind, path: Path | None) -> dict[str, Any]:
@@ -212,7 +197,7 @@ def training_sections(form: ShortForm, optimizer: Mapping[str, Any]) -> dict[str
 
     # lengths and intervals, in steps or epochs
     by_epoch = form.epochs is not None
-    length = form.epochs or form.iterations or DEFAULT_LENGTH
+    length = length_of(form)
     unit: dict[str, Any] = {"by_epoch": by_epoch}
     if by_epoch:
         unit["convert_to_iter_based"] = True
@@ -246,6 +231,11 @@ def training_sections(form: ShortForm, optimizer: Mapping[str, Any]) -> dict[str
         settings["strategy"] = {"type": "FSDPStrategy"}
     hooks = list(custom_hooks(form, length))
     return settings | ({"custom_hooks": hooks} if hooks else {})
+
+
+def length_of(form: ShortForm) -> int:
+    """Return the length of a run, in steps or epochs."""
+    return form.epochs or form.iterations or DEFAULT_LENGTH
 
 
 def given(form: ShortForm, keys: tuple[str, ...]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from terrazzo.config.short_form.types import Expected
 
 LONGEST_VALUE = 100  # characters of a value in a message
+MOST = 50  # problems in one message
 
 
 @dataclass(frozen=True)
@@ -86,17 +87,8 @@ def shown(value: Any) -> str:
 def report(problems: Iterable[Problem], values: Mapping[str, Any], path: Path | None) -> UserError:
     """Return the error that lists problems, each with the line of its key."""
     file = "the short form" if path is None else str(path)
-    lines = [f"{origin_of(values, problem.key) or file}: {problem.text}" for problem in problems]
+    lines = [f"{find_origin(values, problem.key, around=True) or file}: {problem.text}" for problem in problems]
     if len(lines) == 1:
         return UserError(lines[0])
-    return UserError("\n  ".join([f"{file}: {len(lines)} problems", *lines]))
-
-
-def origin_of(values: Mapping[str, Any], key: str) -> str | None:
-    """Return where a dotted key was set, else where the section around it was."""
-    if not key:
-        return None
-    try:
-        return find_origin(values, key.split("."))
-    except KeyError:
-        return origin_of(values, key.rpartition(".")[0])
+    more = [f"and {len(lines) - MOST} more"] if len(lines) > MOST else []
+    return UserError("\n  ".join([f"{file}: {len(lines)} problems", *lines[:MOST], *more]))

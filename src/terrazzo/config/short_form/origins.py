@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
-from terrazzo.config.reading.section import Section, lookup
+from terrazzo.config.reading.section import Section, find_origin, lookup
 from terrazzo.config.short_form.data import KEPT
-from terrazzo.config.short_form.messages import origin_of
 
 # keys that the expanded config has under the same name
 UNCHANGED = (
     "compile", "channels_last", "activation_checkpointing", "find_unused_parameters", "custom_imports", "track",
-    "val_pictures",
+    "val_pictures", "freeze", "load_from",
 )  # fmt: skip
 LENGTH = ("iterations", "epochs")
 SPLITS = {"train": ("data.train",), "val": ("data.val",), "test": ("data.test", "data.val")}
@@ -37,6 +36,7 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "model.*.class_weight": ("class_weight", "recipe"),
     "model.backbone*.in_channels": ("in_channels", "data.bands", "recipe"),
     "model.image_encoder*.in_channels": ("in_channels", "data.bands", "recipe"),
+    "model.*norm_cfg.momentum": (*LENGTH, "recipe"),
     "model.*num_classes": ("data.classes",),
     "model.*.vocabulary": ("data.classes",),
     "model.*": ("recipe",),
@@ -103,7 +103,9 @@ def step_name(item: Any, index: int | str) -> str:
 
 def line_of(path: str, written: Mapping[str, Any]) -> str | None:
     """Return the line of the first key given among those that set an expanded key."""
-    return next((origin_of(written, key) for key in sources(path) if lookup(written, key) is not None), None)
+    return next(
+        (find_origin(written, key, around=True) for key in sources(path) if lookup(written, key) is not None), None
+    )
 
 
 def sources(path: str) -> tuple[str, ...]:

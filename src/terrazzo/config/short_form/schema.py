@@ -75,12 +75,13 @@ class DataKeys(Keys):
     reduce_zero_label: t.Switch | None = key("Ignore label 0 and lower the other label values by one.")
     bands: t.Bands | None = key("Bands to read from TIFF or .npy images, numbered from 1; needs `mean` and `std`.")
     label_format: t.LabelFormat | None = key(
-        "Format of labels that are not images of class numbers: coco, cvat, labelme, rgb, voc or yolo, or a mapping of "
-        "its `type` and options."
+        f"Format of labels that are not images of class numbers: {', '.join(t.FORMATS)}, or a mapping of its `type` "
+        "and options."
     )
-    image_suffix: t.Suffix | None = key("End of the image files' names, such as .jpg.")
-    label_suffix: t.Suffix | None = key("End of the label files' names, such as _mask.png.")
-    exclude: t.Names | None = key("Ends of the paths of images to skip.")
+    image_suffix: t.Suffix | None = key("End of the image files' names, such as .jpg; a beginning too in img_*.png.")
+    label_suffix: t.Suffix | None = key("End of the label files' names, such as _mask.png or mask_*.png.")
+    exclude: t.Names | None = key("Ends of the paths of images to skip; `*` stands for anything.")
+    unlabelled: t.Unlabelled | None = key("What images without a label are (default: error).")
     cache: t.Storage | None = key("Where decoded images and labels are kept between epochs.")
 
 
@@ -102,7 +103,15 @@ class ShortForm(Keys):
     lr: t.Rate | None = key(
         "Learning rate (default: the recipe's); it rises over the first twentieth of the run and falls to 0 afterwards."
     )
-    pretrained: t.Weights | None = key("Weights that the backbone starts from: a file, a name in the cache, or none.")
+    pretrained: t.Weights | None = key(
+        "Weights that the backbone starts from: a file, a name of `terrazzo weights get` such as mit_b0, or none."
+    )
+    load_from: t.Weights | None = key(
+        "Weights that the whole model starts from: a file, a run's folder, a recipe, or `street`, the bundled model."
+    )
+    freeze: t.Names | None = key(
+        "Parts of the model that keep their weights and statistics, such as backbone or backbone.layer1."
+    )
     batch: t.Batch = key("Images in a training step, on each device.", 8)
     iterations: t.Count | None = key("Training steps of the whole run (default: 20000).")
     epochs: t.Count | None = key("Epochs of the whole run, instead of `iterations`.")

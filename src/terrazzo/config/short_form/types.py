@@ -11,14 +11,11 @@ from pydantic import BeforeValidator, Field, PlainValidator, StrictInt, StrictSt
 
 from terrazzo.config.duration import seconds
 from terrazzo.config.monitoring import TRACKERS, Tracker
+from terrazzo.config.sections import MAX_BATCH, MAX_PICTURES, MAX_WORKERS
 from terrazzo.errors import UserError
 
-# bounds of numbers that cost memory, far above what is useful
-MAX_BATCH = 65536
 MAX_CHANNELS = 4096
-MAX_PICTURES = 1000
 MAX_SIDE = 32768  # of a crop or an image, in pixels
-MAX_WORKERS = 1024
 
 
 @dataclass(frozen=True)
@@ -141,13 +138,19 @@ Classes = Annotated[
     Expected("the list of class names in the order of the label values"),
 ]
 Trackers = Annotated[Tracker | list[Tracker], Expected(f"one or several of {', '.join(TRACKERS)}", tuple(TRACKERS))]
+Unlabelled = Annotated[
+    Literal["error", "skip", "background"],
+    Expected("error, skip or background", ("error", "skip", "background")),
+]
 Storage = Annotated[Literal["ram", "disk"], Expected("ram or disk", ("ram", "disk"))]
 
 # Images and labels
 
 SIDE = {"type": "integer", "minimum": 1, "maximum": MAX_SIDE}
 LABEL = {"type": ["integer", "string"]}
-FORMATS = ("coco", "cvat", "labelme", "rgb", "voc", "yolo")  # those of terrazzo; users may register others
+FORMATS = (  # those of terrazzo; users may register others
+    "class_masks", "coco", "cvat", "labelme", "rgb", "voc", "yolo",
+)  # fmt: skip
 Size = Annotated[
     list[Side],
     Field(min_length=2, max_length=2),

@@ -6,9 +6,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from terrazzo.arguments import check_keys
 from terrazzo.config.reading.section import Section
-from terrazzo.config.sections import check_keys
-from terrazzo.config.v0.pipeline import Steps, bare_type, is_pipeline, upgrade_pipeline, upgrade_test_pipeline
+from terrazzo.config.v0.pipeline import (
+    Steps,
+    bare_type,
+    is_pipeline,
+    upgrade_pipeline,
+    upgrade_test_pipeline,
+    upgrading,
+)
 from terrazzo.errors import UserError
 
 SPLITS = ("train", "val", "test")
@@ -63,9 +70,10 @@ def upgrade_data(data: Section, by_epoch: bool) -> Upgraded:
     upgraded = Upgraded()
     for split in SPLITS:
         if data.get(split):
-            loader = upgrade_loader(data, split, by_epoch)
-            loader["dataset"] = upgrade_dataset(data[split], f"data.{split}", split == "train", upgraded)
-            upgraded.sections.put(f"{split}_dataloader", loader, data.origin_of(split))
+            with upgrading(f"data.{split}"):
+                loader = upgrade_loader(data, split, by_epoch)
+                loader["dataset"] = upgrade_dataset(data[split], f"data.{split}", split == "train", upgraded)
+                upgraded.sections.put(f"{split}_dataloader", loader, data.origin_of(split))
     return upgraded
 
 
@@ -144,7 +152,8 @@ def single_dataset(spec: Section, where: str, training: bool, upgraded: Upgraded
     if isinstance(spec.get("classes"), str):
         section["metainfo"]["classes"] = read_names(spec["classes"], f"{where}.classes")
     if "pipeline" in spec:
-        section["pipeline"] = new_pipeline(spec, f"{where}.pipeline", training, upgraded)
+        with upgrading(f"{where}.pipeline"):
+            section["pipeline"] = new_pipeline(spec, f"{where}.pipeline", training, upgraded)
     return section
 
 

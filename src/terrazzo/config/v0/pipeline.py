@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+from terrazzo.arguments import check_keys
 from terrazzo.config.reading.section import Section
-from terrazzo.config.sections import check_keys
 from terrazzo.errors import UserError
 
 # Steps that turned arrays into tensors, which batching does now
@@ -35,6 +36,17 @@ RESAMPLING = ("interpolation", "backend")
 NOT_NORMALISED = {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0], "bgr_to_rgb": False}
 
 Steps = list[Any]
+
+
+@contextmanager
+def upgrading(where: str) -> Iterator[None]:
+    """Name the section in which a value of the wrong kind, such as a number for a list, was found. Raises UserError."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as problem:
+        raise UserError(f"{where} has a value of the wrong kind: {problem}") from problem
 
 
 def bare_type(step: Mapping[str, Any]) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+from terrazzo.arguments import check_keys
 from terrazzo.config.reading.section import Section
-from terrazzo.config.sections import check_keys, warn_about_hook
+from terrazzo.config.sections import warn_about_hook, whole_number
 from terrazzo.config.v0.pipeline import bare_type, new_step
 from terrazzo.errors import UserError, nearest
 
@@ -81,7 +82,8 @@ class Length:
         for section, prefix in ((values, "total"), (runner, "max")):  # the runner's overrides the older keys
             for unit in ("epochs", "iters"):
                 if section.get(key := f"{prefix}_{unit}") is not None:
-                    self.count, self.by_epoch, self.origin = int(section[key]), unit == "epochs", section.origin_of(key)
+                    self.count = whole_number(section, key, 0, "runner" if prefix == "max" else "")
+                    self.by_epoch, self.origin = unit == "epochs", section.origin_of(key)
 
     def loop(self) -> Section:
         """`train_cfg` without validation."""

@@ -9,9 +9,15 @@ from typing import Any
 
 from terrazzo.config.reading.merge import merge
 from terrazzo.config.reading.section import Section, convert, plain
-from terrazzo.config.sections import SECTIONS, is_typo
+from terrazzo.config.sections import KEYS, SECTIONS, is_typo
 from terrazzo.config.v0.data import Upgraded, upgrade_data
-from terrazzo.config.v0.pipeline import is_pipeline, join_preprocessors, upgrade_pipeline, upgrade_test_pipeline
+from terrazzo.config.v0.pipeline import (
+    is_pipeline,
+    join_preprocessors,
+    upgrade_pipeline,
+    upgrade_test_pipeline,
+    upgrading,
+)
 from terrazzo.config.v0.training import (
     Length,
     sort_hooks,
@@ -76,6 +82,11 @@ NEWER = (
     "train_dataloader", "val_dataloader", "test_dataloader", "val_evaluator", "test_evaluator", "optim_wrapper",
     "param_scheduler", "default_hooks", "val_cfg", "env_cfg",
 )  # fmt: skip
+SECTION_KINDS: tuple[tuple[str, tuple[type, ...], tuple[str, ...]], ...] = (
+    ("dict", (dict,), ("model", "data", "optimizer", "optimizer_config", "fp16", "lr_config", "runner", "evaluation",
+                       "checkpoint_config", "log_config", "dist_params", "custom_imports")),
+    ("list", (list, tuple), ("workflow", "custom_hooks")),
+)  # fmt: skip
 DEFAULTS: dict[str, Any] = {
     "default_scope": "mmseg",
     "log_level": "INFO",
@@ -96,7 +107,7 @@ def is_old_key(key: str, values: Mapping[str, Any]) -> bool:
     """
     section, _, inner = key.partition(".")
     if section in ("train_cfg", "test_cfg"):
-        return section in values and inner.partition(".")[0] not in (SECTIONS[section] or ())
+        return section in values and inner.partition(".")[0] not in KEYS[section]
     return section in values or section in RENAMED or section in GONE or section == "custom_hooks"
 
 
@@ -116,13 +127,18 @@ def upgrade_config(values: Mapping[str, Any], path: str | Path | None = None) ->
 
 def upgraded_sections(old: Section) -> Section:
     """Every section of the new config."""
+    for name, kind, types in ((name, kind, types) for kind, types, names in SECTION_KINDS for name in names):
+        if old.get(name) is not None and not isinstance(old[name], types):
+            raise UserError(f"{old.origin_of(name) or name}: {name} is a {kind}, not {old[name]!r:.100}")
+
     # data and model
     hooks = sort_hooks(old)
     length = Length(old)
     upgraded = upgrade_data(old.get("data") or Section(), length.by_epoch)
     new = variables(old, upgraded)
     if "model" in old:
-        new.put("model", whole_model(old, upgraded), old.origin_of("model"))
+        with upgrading("model"):
+            new.put("model", whole_model(old, upgraded), old.origin_of("model"))
     new.absorb(upgraded.sections)
     if upgraded.augmented:
         new.put("tta_pipeline", upgraded.augmented, old.origin_of("data"))
@@ -214,16 +230,19 @@ def new_imports(imports: Any) -> Any:
 def add_run(old: Section, new: Section, length: Length) -> None:
     """Optimizer, schedule, length, validation, checkpoints and logs."""
     # optimizer and schedule
-    if isinstance(old.get("optimizer"), dict):
-        new.put("optim_wrapper", upgrade_optimizer(old), old.origin_of("optimizer"))
+    if "optimizer" in old:
+        with upgrading("optimizer"):
+            new.put("optim_wrapper", upgrade_optimizer(old), old.origin_of("optimizer"))
     if old.get("lr_config"):
-        new.put("param_scheduler", upgrade_schedule(old["lr_config"], length), old.origin_of("lr_config"))
+        with upgrading("lr_config"):
+            new.put("param_scheduler", upgrade_schedule(old["lr_config"], length), old.origin_of("lr_config"))
 
     # length and validation
     evaluation = old.get("evaluation") or Section()
     saving = old.get("checkpoint_config") or Section()
     loop, checkpoint = length.loop(), upgrade_checkpoint(saving, length)
-    evaluator = upgrade_evaluation(evaluation, loop, checkpoint)
+    with upgrading("evaluation"):
+        evaluator = upgrade_evaluation(evaluation, loop, checkpoint)
     if length.count is not None:
         usual = saving.get("interval") or (1 if length.by_epoch else 1000)
         loop.setdefault("val_interval", 1 if evaluation else usual)
@@ -235,9 +254,11 @@ def add_run(old: Section, new: Section, length: Length) -> None:
             new.put(f"{split}_cfg", Section(type=kind), origin)
 
     # logs and checkpoints
+    with upgrading("log_config"):
+        logger = upgrade_log(old.get("log_config") or Section(), length, new)
     hooks = Section(
         timer={"type": "IterTimerHook"},
-        logger=upgrade_log(old.get("log_config") or Section(), length, new),
+        logger=logger,
         param_scheduler={"type": "ParamSchedulerHook"},
         sampler_seed={"type": "DistSamplerSeedHook"},
         visualization={"type": "SegVisualizationHook"},
@@ -269,7 +290,7 @@ def add_environment(old: Section, new: Section) -> None:
     if old.get("resume_from"):
         new.take(old, "resume_from", "load_from")
         new.put("resume", True, old.origin_of("resume_from"))
-    if any(step[0] != "train" for step in old.get("workflow") or ()):
+    if any(not isinstance(step, (list, tuple)) or step[0] != "train" for step in old.get("workflow") or ()):
         warnings.warn("workflow: only training is run; train_cfg.val_interval sets the validation")
     if old.get("momentum_config"):
         warnings.warn("momentum_config is skipped: the momentum stays at the optimizer's value")

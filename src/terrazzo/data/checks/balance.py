@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
 from terrazzo.data.checks.finding import Finding, percent
 from terrazzo.data.checks.survey import DatasetSurvey, Entry, SplitSurvey, read_all
 from terrazzo.data.wrappers import Dataset
 from terrazzo.errors import UserError, some
+from terrazzo.system.terminal import Console
 
 IMBALANCE = 200  # the largest class has so many times the pixels of a rare one
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-from rich.console import Console
 
 from terrazzo.config.datasets import DataTree, data_tree, same_files
 from terrazzo.config.experiment import Experiment
@@ -22,6 +20,7 @@ from terrazzo.data.discovery.finder import find_layout
 from terrazzo.data.discovery.label_facts import encoded_label_facts
 from terrazzo.data.wrappers import Dataset
 from terrazzo.errors import UserError
+from terrazzo.system.terminal import Console
 
 MOST_TEXT = 300  # characters of a repair in a message
 
@@ -151,7 +150,9 @@ def stop_at_errors(report: CheckReport, ending: str = "") -> None:
 
 def folder_specs(root: Path) -> dict[str, dict[str, Any]]:
     """Dataset sections for the splits of a folder of images and labels. Raises UserError where these are not found."""
-    layout = find_layout(root)
+    layout = replace(find_layout(root), exclude=())  # what `data init` leaves out is a finding
+    if layout.unlabelled == "skip":
+        layout = replace(layout, unlabelled=None)
     facts = encoded_label_facts(root, layout.described_sections())
     classes = facts.dataset_options() if facts is not None else {}
     return {split: layout.section(split) | classes for split in layout.splits}

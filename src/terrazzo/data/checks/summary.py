@@ -7,12 +7,12 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from terrazzo.data.checks.balance import pixels_by_class
 from terrazzo.data.checks.finding import percent
 from terrazzo.data.checks.survey import SplitSurvey
+from terrazzo.system.terminal import Console
 
 MOST_CLASSES = 40  # in the table
 

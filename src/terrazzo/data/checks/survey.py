@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.progress import track
 
 from terrazzo.config.datasets import DataTree, FolderData, folders
@@ -33,6 +32,7 @@ from terrazzo.data.checks.finding import Finding
 from terrazzo.data.dataset import SegmentationDataset
 from terrazzo.data.pairs import PairingError, suffixes
 from terrazzo.errors import UserError
+from terrazzo.system.terminal import Console
 from terrazzo.transforms.labels import LabelMapping, value_counts
 from terrazzo.transforms.loading import LoadAnnotations
 from terrazzo.transforms.reading import unbound

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -35,21 +36,22 @@ def classes_of(dataset: str, first: int, other: int, path: Path) -> np.ndarray:
     return indices_of(picture(path), dataset_spec(dataset).palette, other, first)
 
 
-def corners(box: Box) -> str:
-    """A box as left_top_right_bottom."""
-    top, left, bottom, right = box
-    return f"{left}_{top}_{right}_{bottom}"
+def tile_jobs(name: str, parts: Sequence[Any], options: Options) -> Iterator[Job]:
+    """Yield the jobs that cut images and masks, each (folder, reader, path), into tiles named by their corners."""
+    boxes = windows(*size_of(parts[0][2]), options.tile, options.stride)
+    names = [f"{name}_{left}_{top}_{right}_{bottom}.png" for top, left, bottom, right in boxes]
+    for folder, read, path in parts:
+        yield Job(tuple(f"{folder}/{tile}" for tile in names), partial(tiles, read, path, boxes))
 
 
 def isprs(dataset: str, val: set[str], images: dict[str, Path], labels: dict[str, Path], options: Options) -> list[Job]:
     """Large images and masks of ISPRS cut into tiles; label 0 is for the margins between the classes."""
-    jobs, classes = [], partial(classes_of, dataset, 1, 0)
+    jobs: list[Job] = []
+    classes = partial(classes_of, dataset, 1, 0)
     for name, image, label in matched(images, labels, dataset):
         split = "val" if name in val else "train"
-        boxes = windows(*size_of(image), options.tile, options.stride)
-        for folder, read, path in (("img_dir", picture, image), ("ann_dir", classes, label)):
-            outputs = tuple(f"{folder}/{split}/{name}_{corners(box)}.png" for box in boxes)
-            jobs.append(Job(outputs, partial(tiles, read, path, boxes)))
+        parts = ((f"img_dir/{split}", picture, image), (f"ann_dir/{split}", classes, label))
+        jobs += tile_jobs(name, parts, options)
     return jobs
 
 
@@ -132,7 +134,7 @@ def isaid(raw: Raw, options: Options) -> list[Job]:
 )
 def levircd(raw: Raw, options: Options) -> list[Job]:
     """Tiles of the images before (A) and after (B), and of the masks of change."""
-    jobs = []
+    jobs: list[Job] = []
     for split in ("train", "val", "test"):
         before = by_stem(raw.matching_files("A/*.png", under=split), ".png")
         after = by_stem(raw.matching_files("B/*.png", under=split), ".png")
@@ -141,10 +143,8 @@ def levircd(raw: Raw, options: Options) -> list[Job]:
             continue
         matched(before, after, f"{split}/A")
         for name, image, label in matched(before, labels, f"{split}/A"):
-            boxes = windows(*size_of(image), options.tile, options.stride)
-            for folder, read, path in (("A", picture, image), ("B", picture, after[name]), ("label", binary, label)):
-                outputs = tuple(f"{split}/{folder}/{name}_{corners(box)}.png" for box in boxes)
-                jobs.append(Job(outputs, partial(tiles, read, path, boxes)))
+            parts = (("A", picture, image), ("B", picture, after[name]), ("label", binary, label))
+            jobs += tile_jobs(name, [(f"{split}/{folder}", *source) for folder, *source in parts], options)
     return jobs
 
 

@@ -17,7 +17,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-from rich.console import Console
 from rich.progress import track
 
 from terrazzo.data.build import build_dataset
@@ -26,6 +25,7 @@ from terrazzo.data.converters.raw import Missing, Raw
 from terrazzo.data.spec import dataset_spec
 from terrazzo.errors import UserError
 from terrazzo.system.files import write_atomically, write_whole
+from terrazzo.system.terminal import Console
 
 RECORD = ".converted.json"  # the converter and options that made OUT
 SCRATCH = ".unpacked"
@@ -125,7 +125,7 @@ def make_plan(converter: Converter, options: Options, raw: Raw, console: Console
                 if not missing_splits(converter, jobs):
                     return jobs
             if console is not None:
-                console.print(f"unpacking {len(raw.archives())} archives into {raw.scratch}", highlight=False)
+                console.print(f"unpacking {len(raw.archives())} archives into {raw.scratch}")
             raw.unpack()
         return converter.jobs(raw, options)
     except Missing as missing:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from terrazzo.data.spec import declare, endings, legend, parts
+from terrazzo.data.spec import BINARY, declare, endings, legend, parts
 
 TILES = ("img_dir/{}", "ann_dir/{}")
 
@@ -75,7 +75,6 @@ LEVIR_CD = declare(
     counts={"train": 7120, "val": 1024, "test": 2048},
 )
 
-BINARY = {value: int(value > 127) for value in range(256)}  # masks of 0 and 255
 MASSACHUSETTS_ROADS = declare(
     name="MassachusettsRoadsDataset",
     about="Roads of Massachusetts at 1 m (Mnih, 2013).",

@@ -62,7 +62,7 @@ def load(path: Path) -> dict[str, Any]:
         return json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, yaml.YAMLError) as error:
+    except (ValueError, LookupError, AttributeError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"{path} is not valid {path.suffix[1:].upper()}: {error}") from error
 
 

@@ -147,25 +147,15 @@ def room_of(image: Path) -> dict[str, Any]:
     return {"category_id": NYU.classes.index(room) if room in NYU.classes else -1}
 
 
+ROOMS = """
+    printer_room bathroom living_room study conference_room study_room kitchen home_office bedroom dinette playroom
+    indoor_balcony laundry_room basement excercise_room foyer home_storage cafe furniture_store office_kitchen
+    student_lounge dining_room reception_room computer_lab classroom office bookstore
+"""
 NYU = declare(
     name="NYUDataset",
     about="Depth indoors (Silberman et al., ECCV 2012); the classes are kinds of rooms.",
-    classes=(
-        *("printer_room", "bathroom", "living_room", "study", "conference_room", "study_room", "kitchen"),
-        *(
-            "home_office",
-            "bedroom",
-            "dinette",
-            "playroom",
-            "indoor_balcony",
-            "laundry_room",
-            "basement",
-            "excercise_room",
-            "foyer",
-        ),
-        *("home_storage", "cafe", "furniture_store", "office_kitchen", "student_lounge", "dining_room"),
-        *("reception_room", "computer_lab", "classroom", "office", "bookstore"),
-    ),
+    classes=tuple(ROOMS.split()),
     img_suffix=".jpg",
     depth_map_suffix=".png",
     data_prefix={"img_path": "images", "depth_map_path": "annotations"},

@@ -2,44 +2,34 @@
 
 from __future__ import annotations
 
-from terrazzo.data.spec import declare, endings, legend, part, parts
+from terrazzo.data.spec import BINARY, declare, endings, legend, part, parts
 
-VESSELS = legend("background #787878, vessel #06e6e6")
 RETINA = parts("images/{}", "annotations/{}", train="training", val="validation")
-BINARY = {value: int(value > 127) for value in range(256)}  # masks of 0 and 255, blurred where they are JPEG
 
-CHASE_DB1 = declare(
-    name="ChaseDB1Dataset",
-    about="Vessels of children's retinas, first observer (Fraz et al., TBME 2012).",
-    **VESSELS,
-    **endings(".png", "_1stHO.png"),
-    layout=RETINA,
-    counts={"train": 20, "val": 8},
-)
-DRIVE = declare(
-    name="DRIVEDataset",
-    about="Vessels of the retina, first observer (Staal et al., TMI 2004).",
-    **VESSELS,
-    **endings(".png", "_manual1.png"),
-    layout=RETINA,
-    counts={"train": 20, "val": 20},
-)
-HRF = declare(
-    name="HRFDataset",
-    about="Vessels in photographs of 3504x2336 pixels (Budai et al., IJBI 2013).",
-    **VESSELS,
-    **endings(".png", ".png"),
-    layout=RETINA,
-    counts={"train": 15, "val": 30},
-)
-STARE = declare(
-    name="STAREDataset",
-    about="Vessels of healthy and ill retinas, first observer (Hoover et al., TMI 2000).",
-    **VESSELS,
-    **endings(".png", ".ah.png"),
-    layout=RETINA,
-    counts={"train": 10, "val": 10},
-)
+for name, label_ending, counts, about in (
+    (
+        "ChaseDB1Dataset",
+        "_1stHO.png",
+        (20, 8),
+        "Vessels of children's retinas, first observer (Fraz et al., TBME 2012).",
+    ),
+    ("DRIVEDataset", "_manual1.png", (20, 20), "Vessels of the retina, first observer (Staal et al., TMI 2004)."),
+    ("HRFDataset", ".png", (15, 30), "Vessels in photographs of 3504x2336 pixels (Budai et al., IJBI 2013)."),
+    (
+        "STAREDataset",
+        ".ah.png",
+        (10, 10),
+        "Vessels of healthy and ill retinas, first observer (Hoover et al., TMI 2000).",
+    ),
+):
+    declare(
+        name=name,
+        about=about,
+        **legend("background #787878, vessel #06e6e6"),
+        **endings(".png", label_ending),
+        layout=RETINA,
+        counts=dict(zip(("train", "val"), counts, strict=True)),
+    )
 REFUGE = declare(
     name="REFUGEDataset",
     about="Optic disc and cup, for glaucoma (Orlando et al., Medical Image Analysis 2020).",

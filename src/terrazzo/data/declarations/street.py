@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from terrazzo.data.spec import declare, endings, legend, part, parts
+from terrazzo.data.spec import BINARY, declare, endings, legend, part, parts
+from terrazzo.recipes.datasets import MAPILLARY_CLASSES, MAPILLARY_COLOURS, metainfo
 
 STREET = legend("""
     road #804080, sidewalk #f423e8, building #464646, wall #66669c, fence #be9999, pole #999999,
@@ -50,23 +51,12 @@ CAMVID = declare(
     ignore=(11,),  # void
     layout=parts("{}", "{}annot", "train", "val", "test"),
 )
+VISTAS = metainfo(MAPILLARY_CLASSES, MAPILLARY_COLOURS)
 MAPILLARY_V1 = declare(
     name="MapillaryDataset_v1",
     about="Streets of the world in 65 classes and 'unlabeled' (Neuhold et al., ICCV 2017).",
-    **legend("""
-    Bird #a52a2a, Ground Animal #00c000, Curb #c4c4c4, Fence #be9999, Guard Rail #b4a5b4, Barrier #5a7896,
-    Wall #66669c, Bike Lane #8040ff, Crosswalk - Plain #8c8cc8, Curb Cut #aaaaaa, Parking #faaaa0,
-    Pedestrian Area #606060, Rail Track #e6968c, Road #804080, Service Lane #6e6e6e, Sidewalk #f423e8, Bridge #966464,
-    Building #464646, Tunnel #96785a, Person #dc143c, Bicyclist #ff0000, Motorcyclist #ff0064, Other Rider #ff00c8,
-    Lane Marking - Crosswalk #c88080, Lane Marking - General #ffffff, Mountain #40aa40, Sand #e6a032, Sky #4682b4,
-    Snow #beffff, Terrain #98fb98, Vegetation #6b8e23, Water #00aa1e, Banner #ffff80, Bench #fa001e,
-    Bike Rack #648cb4, Billboard #dcdcdc, Catch Basin #dc8080, CCTV Camera #de2828, Fire Hydrant #64aa1e,
-    Junction Box #282828, Mailbox #212121, Manhole #6480a0, Phone Booth #8e0000, Pothole #466496,
-    Street Light #d2aa64, Pole #999999, Traffic Sign Frame #808080, Utility Pole #000050, Traffic Light #faaa1e,
-    Traffic Sign (Back) #c0c0c0, Traffic Sign (Front) #dcdc00, Trash Can #8c8c14, Bicycle #770b20, Boat #9600ff,
-    Bus #003c64, Car #00008e, Caravan #00005a, Motorcycle #0000e6, On Rails #005064, Other Vehicle #804040,
-    Trailer #00006e, Truck #000046, Wheeled Slow #0000c0, Car Mount #202020, Ego Vehicle #780a0a, Unlabeled #000000
-    """),
+    classes=(*VISTAS["classes"], "Unlabeled"),
+    palette=(*VISTAS["palette"], (0, 0, 0)),
     **endings(".jpg", ".png"),
     layout=parts("{}/images", "{}/v1.2/labels", train="training", val="validation"),
 )
@@ -114,6 +104,6 @@ CRACK_FOREST = declare(
     about="Cracks in road surfaces (Shi et al., TITS 2016), with masks of 0 and 255.",
     **legend("background #000000, crack #ffffff"),
     **endings(".jpg", ".png"),
-    label_map={value: int(value > 127) for value in range(256)},
+    label_map=BINARY,
     layout=parts("image", "mask", "train", "val", ann_file="{}.txt"),
 )

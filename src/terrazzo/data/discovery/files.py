@@ -2,26 +2,58 @@
 
 from __future__ import annotations
 
-import os
+import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from terrazzo.system.walk import walk
 
 IMAGE_WORDS = (
-    "images", "image", "imgs", "img", "img_dir", "jpegimages", "leftimg8bit", "rgb", "pictures", "photos", "input",
-    "inputs", "x",
+    "images", "image", "imgs", "img", "img_dir", "jpegimages", "leftimg8bit", "rgb", "pictures", "photos", "photo",
+    "input", "inputs", "sat", "satellite", "scenes", "frames", "original", "originals", "x", "图像", "图片", "原图",
 )  # fmt: skip
+# those in front are preferred where there are several
 LABEL_WORDS = (
-    "labels", "label", "masks", "mask", "annotations", "annotation", "ann_dir", "annots", "segmentationclass",
-    "segmentationclassaug", "gtfine", "gtcoarse", "gt", "ground_truth", "groundtruth", "targets", "target", "seg",
-    "segmentations", "y",
+    "manual", "labels", "label", "masks", "mask", "annotations", "annotation", "ann_dir", "annots", "segmentationclass",
+    "segmentationclassaug", "gtfine", "gtcoarse", "gt", "gts", "ground_truth", "groundtruth", "truth", "targets",
+    "target", "seg", "segs", "segmentations", "segmentation", "semantic", "trimaps", "trimap", "anno", "annos", "annot",
+    "y", "标签", "标注", "掩码",
 )  # fmt: skip
+OTHER_PICTURES = (
+    "color",
+    "colour",
+    "colors",
+    "colored",
+    "instance",
+    "instances",
+    "object",
+    "overlay",
+    "preview",
+    "vis",
+)
 SPLIT_WORDS = {
-    "train": ("train", "training", "train2017", "train2014", "trainval"),
+    "train": ("train", "training", "train2017", "train2014", "trainval", "tr"),
     "val": ("val", "valid", "validation", "val2017", "val2014", "dev"),
-    "test": ("test", "testing", "test2017"),
+    "test": ("test", "testing", "test2017", "ts"),
 }
-LIST_FOLDERS = ("", "ImageSets/Segmentation", "ImageSets", "splits", "lists")  # of files that list a split's images
-LEFT_BY_ARCHIVERS = "__MACOSX"
+FILLERS = (
+    "set",
+    "split",
+    "data",
+    "dataset",
+    "list",
+    "ids",
+    "names",
+    "files",
+    "images",
+    "image",
+)  # beside a split's word
+
+
+def words_in(name: str) -> list[str]:
+    """The words and numbers in a name: `imagesTr_2` has images, Tr and 2."""
+    return re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_A-Za-z]+", name)
 
 
 def split_of(word: str) -> str | None:
@@ -30,27 +62,90 @@ def split_of(word: str) -> str | None:
 
 
 def split_word(parts: Sequence[str]) -> str:
-    """The first of these words that denotes a split, or an empty string."""
-    return next((part for part in parts if split_of(part)), "")
+    """The first word that denotes a split, as one of these names or within one, or an empty string."""
+    return next(filter(None, map(split_word_in, parts)), "")
+
+
+def split_word_in(name: str) -> str:
+    """The word for a split in a name that has none besides, or none that matter: `val_list`, `imagesTr`."""
+    if split_of(name):
+        return name
+    words = words_in(name)
+    found = [word for word in words if split_of(word)]
+    others = [word for word in words if not split_of(word) and word.lower() not in FILLERS]
+    has_role = role_of(name).kind != ""
+    return found[0] if found and (has_role or not others) else ""
+
+
+class Role(NamedTuple):
+    """What a folder's name says that it holds: `image`, `label` or nothing; the word for it, and its other words."""
+
+    kind: str
+    word: str = ""
+    rest: tuple[str, ...] = ()
+
+
+def role_of(name: str) -> Role:
+    """The role of a folder by its name, or by a word in it; that of labels is the stronger one."""
+    words = [word.lower() for word in words_in(name)]
+    for kind, known in (("label", LABEL_WORDS), ("image", IMAGE_WORDS)):
+        if name.lower() in known:
+            return Role(kind, name.lower())
+    for kind, known in (("label", LABEL_WORDS), ("image", IMAGE_WORDS)):
+        found = [word for word in words if len(word) > 1 and word in known]
+        if found:
+            return Role(kind, found[0], tuple(word for word in words if word not in (*LABEL_WORDS, *IMAGE_WORDS)))
+    return Role("", "", tuple(words))
+
+
+class Place(NamedTuple):
+    """A folder by the names in its path: its role, the index of the part that says so (-1: none), and other words.
+
+    `around` are those of the other parts of the path.
+    """
+
+    role: Role
+    depth: int
+    around: tuple[str, ...]
+
+    @property
+    def key(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """What a folder of images and its folder of labels have in common."""
+        return self.around, self.role.rest
+
+
+def place_of(folder: PurePosixPath) -> Place:
+    """The role of a folder by the deepest part of its path that has one; the last part where none has."""
+    roles = [role_of(part) for part in folder.parts]
+    index = max(range(len(roles)), key=lambda at: (min(len(roles[at].word), 2), at), default=-1)  # a letter is weaker
+    index = index if index >= 0 and roles[index].kind else -1
+    around = tuple(part.lower() for at, part in enumerate(folder.parts) if at != index)
+    if index < 0 and around:
+        return Place(roles[-1], -1, around[:-1])
+    return Place(roles[index] if around or index >= 0 else Role(""), index, around)
 
 
 class FileTree:
-    """The files below a folder by their folders, hidden ones excluded; links to folders are followed."""
+    """The files below a folder by their folders, hidden ones excluded; links to folders are followed.
+
+    Of several paths to the same folder, one that names a split counts.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.folders: dict[PurePosixPath, list[PurePosixPath]] = {}
         self.subfolders: dict[PurePosixPath, list[str]] = {}
-        visited: set[str] = set()
-        for current, names, files in os.walk(root, followlinks=True):
-            real = os.path.realpath(current)
-            names[:] = [] if real in visited else sorted(name for name in names if is_shown(name))
-            folder = PurePosixPath(Path(current).relative_to(root).as_posix())
-            shown = sorted(name for name in files if is_shown(name)) if real not in visited else []
-            visited.add(real)
-            self.subfolders[folder] = list(names)
-            if shown:
-                self.folders[folder] = [folder / name for name in shown]
+        names: dict[str, list[PurePosixPath]] = {}
+        for folder, real, subfolders, files in walk(root):
+            self.subfolders[folder] = subfolders
+            names.setdefault(real, []).append(folder)
+            if files:
+                self.folders[folder] = [folder / name for name in files]
+        for folders in names.values():
+            kept = min(folders, key=lambda folder: not split_word(folder.parts))  # the first where all are alike
+            for folder in folders:
+                if folder != kept:
+                    self.folders.pop(folder, None)
         self.folders = dict(sorted(self.folders.items()))
 
     def holding(self, suffixes: Sequence[str]) -> dict[PurePosixPath, list[PurePosixPath]]:
@@ -60,26 +155,3 @@ class FileTree:
             for folder, paths in self.folders.items()
         }
         return {folder: paths for folder, paths in kept.items() if paths}
-
-    def split_lists(self, *bases: PurePosixPath) -> dict[str, str]:
-        """The files that list the images of each split (`train.txt`), from the first of the usual folders with any.
-
-        The list `default.txt` of CVAT is that of the training images.
-        """
-        for base in bases:
-            for folder in LIST_FOLDERS:
-                paths = self.folders.get(base / folder, ())
-                names = {path.stem.lower(): str(path) for path in paths if path.suffix == ".txt"}
-                found = {
-                    split: next(names[word] for word in words if word in names)
-                    for split, words in SPLIT_WORDS.items()
-                    if not names.keys().isdisjoint(words)
-                }
-                if found or "default" in names:
-                    return found or {"train": names["default"]}
-        return {}
-
-
-def is_shown(name: str) -> bool:
-    """Report whether a file or folder belongs to the data: neither hidden nor left by an archiver."""
-    return not name.startswith((".", LEFT_BY_ARCHIVERS))

@@ -4,264 +4,304 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from os.path import commonprefix
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from terrazzo.data.discovery.files import IMAGE_WORDS, LABEL_WORDS, SPLIT_WORDS, FileTree, split_of, split_word
-from terrazzo.data.discovery.layouts import HELD_OUT, FolderLayout, section_pairs
-from terrazzo.data.pairs import PairingError
-from terrazzo.data.spec import IMAGE_SUFFIXES
-from terrazzo.errors import UserError
+import numpy as np
 
-LABEL_MARKS = ("_mask", "_label", "_labels", "_seg", "_gt", "_segmentation", "_annotation", "-mask", "-label", ".mask")
-ANY_SPLIT = "/{split}"  # at the end of a path, below which the short form looks for splits anyway
+from terrazzo.data.discovery.class_folders import class_masks
+from terrazzo.data.discovery.files import (
+    LABEL_WORDS,
+    OTHER_PICTURES,
+    FileTree,
+    Place,
+    place_of,
+    split_of,
+    split_word,
+    split_word_in,
+    words_in,
+)
+from terrazzo.data.discovery.layouts import HELD_OUT, FolderLayout
+from terrazzo.data.discovery.leftovers import labelled_count, with_leftovers
+from terrazzo.data.discovery.lists import split_lists
+from terrazzo.data.discovery.naming import Rule, joined, naming_rule
+from terrazzo.data.discovery.splits import ANY_SPLIT, Location, Pictures, combine
+from terrazzo.data.spec import IMAGE_SUFFIXES, LABEL_SUFFIXES
+from terrazzo.errors import UserError, some
+from terrazzo.transforms.decode import decode_image, read_bytes
+
 MOST_COCO_FILES = 12  # in a folder; more JSON files are one per image
 FORMATS = {".json": "labelme", ".txt": "yolo"}  # of labels that are not pictures
-MOST_KINDS = 20  # label files compared with one image
 NOT_LABELS = ("classes", "labels", "notes")  # stems of text files beside labels
-# of several kinds of label pictures for each image, those with the first word in their ending are taken
-PREFERRED_ENDINGS = ("trainids", "labelids", "")
-AVOIDED_ENDINGS = ("color", "colour", "instance")
-
-Pictures = Mapping[PurePosixPath, Sequence[PurePosixPath]]
+MARKS = (*(word for word in LABEL_WORDS if len(word) > 1), "superpixels")  # words in the names of labels beside images
+EXAMPLES = 2  # pictures of a folder whose values are read where its name says nothing
+FEW_VALUES = 64  # that class maps have at most
+MOST_FOLDERS = 30  # of images or labels without a counterpart by their names, whose files are compared
+WAYS_IN = {  # of files that hold images and labels, but are not pictures
+    ".parquet": "`terrazzo data convert parquet DIR OUT` writes the images and labels of a Hugging Face data set",
+    ".gz": "volumes and archives: unpack archives; write the slices of NIfTI volumes as pictures",
+    ".zip": "archives: unpack them",
+    ".tar": "archives: unpack them",
+    ".dcm": "DICOM: write the slices as pictures",
+    ".xml": "boxes or outlines in XML: export them as masks, COCO or Labelme",
+    ".mat": "MATLAB arrays: write them as pictures or .npy",
+    ".h5": "HDF5: write the arrays as .npy",
+    ".npz": "arrays in one file: write each as .npy",
+}
 
 
 def find_layout(root: Path) -> FolderLayout:
-    """The images and labels below a folder. Raises UserError, naming what is looked for, if there are none."""
+    """The images and labels below a folder. Raises UserError, naming what is there instead, if there are none."""
     if not root.is_dir():
         raise UserError(f"there is no folder {root}")
     tree = FileTree(root)
     pictures = tree.holding(IMAGE_SUFFIXES)
     if not pictures:
-        raise UserError(f"{root} holds no image ({', '.join(IMAGE_SUFFIXES)})")
-    for strategy in (coco_files, two_folders, one_folder):
-        layout = strategy(tree, pictures)
-        if layout is not None:
-            return without_unlabelled_test(layout)
+        raise UserError(f"{root} holds no image ({', '.join(IMAGE_SUFFIXES)}), but {contents(tree)}")
+    for strategies in ((coco_files,), (listed_pairs,), (class_masks,), (two_folders, one_folder)):
+        layouts = [layout for strategy in strategies if (layout := strategy(tree, pictures)) is not None]
+        if layouts:
+            return with_leftovers(max(layouts, key=labelled_count), tree)
     raise UserError(
-        f"{root}: which files are images and which are labels? Looked for images/ and labels/ (or masks, annotations, "
-        "img_dir and ann_dir, JPEGImages and SegmentationClass ...), with train/ and val/ in or above them; for labels "
-        "beside the images (a.jpg and a_mask.png, a.json, a.txt); and for a COCO file"
+        f"{root}: which files are images and which are labels? There are {contents(tree)}. Looked for images/ and "
+        "labels/ (or masks, annotations, img_dir and ann_dir, JPEGImages and SegmentationClass ...), with train/ and "
+        "val/ in or above them; for labels beside the images (a.jpg and a_mask.png, a.json, a.txt); for lists of pairs "
+        "(train.txt, train.csv); and for a COCO file"
     )
 
 
-def without_unlabelled_test(layout: FolderLayout) -> FolderLayout:
-    """The layout without its test split if none of the test images has a label, as benchmarks publish them."""
-    if "test" not in layout.splits or len(layout.splits) == 1 or layout.label_format == "coco":
-        return layout
-    try:
-        labelled = any(label is not None for _, label in section_pairs(layout.section("test"), strict=False))
-    except PairingError:  # its list names images that are not there
-        labelled = False
-    if labelled:
-        return layout
-    return replace(layout, splits={split: word for split, word in layout.splits.items() if split != "test"})
+def contents(tree: FileTree) -> str:
+    """The number of files of each kind in each folder, as text, with what helps for kinds that are not read."""
+    counts = {
+        folder: Counter(path.suffix.lower() or path.name for path in paths) for folder, paths in tree.folders.items()
+    }
+    listed = some(
+        (f"{count} {suffix} in {folder}/" for folder, kinds in counts.items() for suffix, count in kinds.items()), 8
+    )
+    ways = [way for suffix, way in WAYS_IN.items() if any(suffix in kinds for kinds in counts.values())]
+    return "; ".join([listed or "nothing", *ways])
 
 
-# Splits
-
-
-class Location(NamedTuple):
-    """The images and labels (a folder or a COCO file) of a split, and the word in their paths that names it."""
-
-    images: PurePosixPath
-    labels: PurePosixPath
-    word: str
-
-
-Combined = tuple[
-    str, str, dict[str, "str | float"]
-]  # images and labels, {split} in the paths, each split's word for it
-
-
-def combine(found: Mapping[str, Location], tree: FileTree, pictures: Pictures) -> Combined:
-    """The common form of the locations of splits; the split "" is that of images which no folder assigns to one."""
-    named = {split: found[split] for split in SPLIT_WORDS if split in found}
-    if "" in found and "train" not in named:
-        return whole(found[""], tree)
-
-    # splits whose folders have nothing in common cannot be written as one entry: the first one is taken alone
-    patterns = common_patterns(named)
-    if patterns is None or "{split}" not in patterns[0]:
-        split, location = next(iter(named.items()))
-        named, patterns = {split: location}, common_patterns({split: location})
-        if patterns is None or "{split}" not in patterns[0]:
-            return whole(location, tree)
-    images, labels = patterns
-    splits: dict[str, str | float] = {split: location.word for split, location in named.items()}
-
-    # validation images without labels are a mistake, which whoever opens the split reports
-    parent = PurePosixPath(images.partition("{split}")[0])
-    for word in tree.subfolders.get(parent, ()) if "train" in splits and "val" not in splits else ():
-        folder = PurePosixPath(images.replace("{split}", word))
-        if split_of(word) == "val" and any(folder in (path, *path.parents) for path in pictures):
-            splits["val"] = word
-    if "train" in splits and "val" not in splits:
+def listed_pairs(tree: FileTree, pictures: Pictures) -> FolderLayout | None:
+    """Images and labels that files list in pairs."""
+    files = [path for paths in tree.holding((*LABEL_SUFFIXES, ".json")).values() for path in paths]
+    lists = split_lists(tree, files, pairs=True)
+    if lists is None:
+        return None
+    images, labels = lists.folders()
+    splits: dict[str, str | float] = {**lists.splits}
+    if "val" not in splits:
         splits["val"] = HELD_OUT
-    return images, labels, splits
-
-
-def whole(location: Location, tree: FileTree) -> Combined:
-    """All images of a folder, with the lists that assign them to splits if there are any."""
-    listed = tree.split_lists(PurePosixPath(), location.images.parent)
-    splits: dict[str, str | float] = {**(listed or {"train": ""})}
-    if "train" in splits and "val" not in splits:
-        splits["val"] = HELD_OUT
-    return str(location.images), str(location.labels), splits
-
-
-def common_patterns(found: Mapping[str, Location]) -> tuple[str, str] | None:
-    """The paths of images and of labels with {split} for each split's word; None where the splits differ otherwise."""
-    images = {with_split(location.images, location.word) for location in found.values()}
-    labels = {with_split(location.labels, location.word) for location in found.values()}
-    return (images.pop(), labels.pop()) if len(images) == len(labels) == 1 else None
-
-
-def with_split(path: PurePosixPath, word: str) -> str:
-    """A path with {split} for the folder called `word`, or for that word in the file's name."""
-    if word in path.parts:
-        index = path.parts.index(word)
-        return str(PurePosixPath(*path.parts[:index], "{split}", *path.parts[index + 1 :]))
-    return str(path.with_name(path.name.replace(word, "{split}", 1))) if path.name else str(path)
+    form = label_form([label for _, label in lists.pairs])
+    found = f"pairs of images and labels in {', '.join(lists.splits.values())}"
+    return FolderLayout(tree.root, images, labels, splits, form, found=found)
 
 
 # Two folders
 
 
 class Counterpart(NamedTuple):
-    """A folder of images and one of labels whose paths differ in one word."""
+    """A folder of images and one of labels, the words in their paths that say so, and the rule of their names."""
 
     images: PurePosixPath
     labels: PurePosixPath
-    image_word: str
-    label_word: str
-
-    def location(self) -> Location:
-        """The folders of the split, above those inside it such as one for each city."""
-        word = split_word(self.images.parts)
-        return Location(up_to(self.images, self.image_word, word), up_to(self.labels, self.label_word, word), word)
-
-
-def up_to(folder: PurePosixPath, *words: str) -> PurePosixPath:
-    """The part of a path that ends with the last of these words."""
-    return PurePosixPath(*folder.parts[: 1 + max(folder.parts.index(word) for word in words if word)])
+    kind: tuple[str, str]
+    rule: Rule
+    location: Location
 
 
 def two_folders(tree: FileTree, pictures: Pictures) -> FolderLayout | None:
-    """Images in one folder and labels in another, by the words for them in their paths."""
-    pairs = [pair for folder in pictures for pair in counterparts(folder, tree)]
-    if not pairs:
+    """Images in one folder and labels in another, by the words for them in their paths or by their files' names."""
+    places = {folder: place_of(folder) for folder in tree.folders}
+    labels = {
+        folder: place for folder, place in places.items() if place.role.kind == "label" and has_labels(tree, folder)
+    }
+    if not labels and 1 < len(pictures) <= MOST_FOLDERS:
+        labels = {folder: places[folder] for folder, paths in pictures.items() if look_like_labels(tree.root, paths)}
+    images = {folder: places[folder] for folder in pictures if folder not in labels}
+    found = list(by_words(images, labels, tree))
+    if not any(pair.rule.count for pair in found):
+        found = list(by_names(images, labels, tree)) or found
+    if not found:
         return None
-    example = pairs[0]  # where there are several kinds of labels, the first of LABEL_WORDS counts
-    found: dict[str, Location] = {}
-    for pair in pairs:
-        if pair[2:] == example[2:]:
-            location = pair.location()
-            found.setdefault(split_of(location.word) or "", location)
-    images, labels, splits = combine(found, tree, pictures)
-    images_of, labels_of = zip(*((str(one.images), str(one.labels)) for one in found.values()), strict=True)
+
+    # where there are several kinds of images or labels, the one that pairs most of them counts
+    totals: Counter[tuple[str, str]] = Counter()
+    for pair in found:
+        totals[pair.kind] += pair.rule.count
+    kind = min(totals, key=lambda kind: (-totals[kind], preference(kind[1])))
+    chosen = [pair for pair in found if pair.kind == kind]
+    locations = list(dict.fromkeys(pair.location for pair in chosen))
+    image_pattern, label_pattern, splits = combine(locations, tree, pictures)
+    rule = joined([pair.rule for pair in chosen])
+    images_of, labels_of = (some(map(str, folders)) for folders in zip(*(one[:2] for one in locations), strict=True))
     return FolderLayout(
         tree.root,
-        images.removesuffix(ANY_SPLIT),
-        labels.removesuffix(ANY_SPLIT),
+        image_pattern.removesuffix(ANY_SPLIT),
+        label_pattern.removesuffix(ANY_SPLIT),
         splits,
-        label_form(tree.folders[example.labels]),
-        *common_endings(tree.folders[example.images], tree.folders[example.labels]),
-        found=f"found {', '.join(images_of)} and {', '.join(labels_of)}",
+        label_form(tree.folders[max(chosen, key=lambda pair: pair.rule.count).labels]),
+        rule.image,
+        rule.label,
+        found=f"found {images_of} and {labels_of}",
     )
 
 
-def counterparts(images: PurePosixPath, tree: FileTree) -> Iterator[Counterpart]:
-    """The folders of labels for a folder of images."""
-    for index, part in enumerate(images.parts):
-        if part.lower() not in IMAGE_WORDS:
-            continue
-        parent, below = PurePosixPath(*images.parts[:index]), images.parts[index + 1 :]
-        siblings = [name for name in tree.subfolders.get(parent, ()) if name.lower() in LABEL_WORDS]
-        for name in sorted(siblings, key=lambda name: LABEL_WORDS.index(name.lower())):
-            labels = parent.joinpath(name, *below)
-            if label_form(tree.folders.get(labels, ())) != "":
-                yield Counterpart(images, labels, part, name)
+def by_words(
+    images: Mapping[PurePosixPath, Place], labels: Mapping[PurePosixPath, Place], tree: FileTree
+) -> Iterator[Counterpart]:
+    """The folders whose paths differ in the words for images and labels alone."""
+    near: dict[tuple[str, ...], list[PurePosixPath]] = {}
+    for folder, place in labels.items():
+        near.setdefault(place.around, []).append(folder)
+    for folder, place in images.items():
+        for other in near.get(place.around, ()):
+            rule = naming_rule(names(tree, folder, IMAGE_SUFFIXES), label_names(tree, other))
+            is_alike = labels[other].key == place.key
+            if (rule is None and not (is_alike and place.role.kind)) or not (is_alike or is_free(place, labels[other])):
+                continue
+            word = split_word(folder.parts)
+            depths = (place.depth, labels[other].depth) if place.role.kind else (len(folder.parts), len(other.parts))
+            cut = Location(up_to(folder, depths[0], word), up_to(other, depths[1], word), word)
+            yield Counterpart(
+                folder, other, (place.role.word, labels[other].role.word), rule or Rule(None, None, 0), cut
+            )
 
 
-def label_form(paths: Sequence[PurePosixPath]) -> str | None:
+def is_free(images: Place, labels: Place) -> bool:
+    """Report whether the further words in the names of two folders set them apart from no others: no split's."""
+    return not any(map(split_of, (*images.role.rest, *labels.role.rest))) and images.role.kind == "image"
+
+
+def up_to(folder: PurePosixPath, index: int, word: str) -> PurePosixPath:
+    """The part of a path up to that of an index, or up to the one that names the split."""
+    named = next((at for at, part in enumerate(folder.parts) if word and word in part), index)
+    return PurePosixPath(*folder.parts[: 1 + max(index, named)])
+
+
+def by_names(
+    images: Mapping[PurePosixPath, Place], labels: Mapping[PurePosixPath, Place], tree: FileTree
+) -> Iterator[Counterpart]:
+    """The folder of labels for each folder of images whose files have the names of most of them."""
+    for folder, place in list(images.items())[:MOST_FOLDERS]:
+        ours, found = names(tree, folder, IMAGE_SUFFIXES), []
+        word = split_word(folder.parts)
+        for other, label_place in list(labels.items())[:MOST_FOLDERS]:
+            has_other_split = bool(word) and split_of(split_word(other.parts)) not in (None, split_of(word))
+            rule = None if has_other_split else naming_rule(ours, label_names(tree, other))
+            if rule is not None:
+                kind = (place.role.word, label_place.role.word)
+                found.append(Counterpart(folder, other, kind, rule, Location(folder, other, word)))
+        if found:
+            yield min(
+                found,
+                key=lambda pair: (
+                    pair.location.word not in str(pair.labels),
+                    -pair.rule.count,
+                    preference(pair.kind[1]),
+                ),
+            )
+
+
+def preference(word: str) -> int:
+    """The place of a word for labels in the order in which they are preferred."""
+    return LABEL_WORDS.index(word) if word in LABEL_WORDS else len(LABEL_WORDS)
+
+
+def names(tree: FileTree, folder: PurePosixPath, suffixes: Sequence[str]) -> list[str]:
+    """The names of the files of a folder with these suffixes."""
+    return [path.name for path in tree.folders.get(folder, ()) if path.suffix.lower() in suffixes]
+
+
+def label_names(tree: FileTree, folder: PurePosixPath) -> list[str]:
+    """The names of the labels in a folder."""
+    form = label_form(tree.folders.get(folder, ()))
+    return names(tree, folder, LABEL_SUFFIXES if form is None else [s for s, name in FORMATS.items() if name == form])
+
+
+def has_labels(tree: FileTree, folder: PurePosixPath) -> bool:
+    """Report whether a folder holds labels, and none that only show others in colour or by object."""
+    words = {word.lower() for part in folder.parts for word in words_in(part)}
+    return label_form(tree.folders[folder]) != "" and words.isdisjoint(OTHER_PICTURES)
+
+
+def look_like_labels(root: Path, paths: Sequence[PurePosixPath]) -> bool:
+    """Report whether pictures hold few values, as class maps do."""
+    try:
+        found = [decode_image(read_bytes(root / path), "color", name=str(path)) for path in paths[:EXAMPLES]]
+    except (UserError, OSError):
+        return False
+    return all(len(np.unique(picture.reshape(-1, picture.shape[2]), axis=0)) <= FEW_VALUES for picture in found)
+
+
+def label_form(paths: Iterable[PurePosixPath]) -> str | None:
     """The format of labels: None for pictures, `labelme`, `yolo`, or an empty string for files that are not labels."""
-    found = {path.suffix.lower() for path in paths if path.stem not in NOT_LABELS}
-    if not found.isdisjoint(IMAGE_SUFFIXES):
+    found = {path.suffix.lower() for path in paths if not is_other_text(path)}
+    if not found.isdisjoint(LABEL_SUFFIXES):
         return None
     return next((name for suffix, name in FORMATS.items() if suffix in found), "")
 
 
-def common_endings(images: Sequence[PurePosixPath], labels: Sequence[PurePosixPath]) -> tuple[str | None, str | None]:
-    """The endings that images and labels add to a common name; None where these are mere suffixes."""
-    ours, theirs = [path.name for path in images], {path.name for path in labels}
-    stems, others = {PurePosixPath(name).stem for name in ours}, {PurePosixPath(name).stem for name in theirs}
-    if len(stems & others) * 2 >= len(stems):
-        return None, None
-    first = next(name for name in ours if name.lower().endswith(IMAGE_SUFFIXES))
-    stem = PurePosixPath(first).stem
-    starts = {label: commonprefix([stem, PurePosixPath(label).stem]).rstrip("_-.") for label in theirs}  # noqa: RUF071 - by characters
-    fitting = []
-    for label in sorted(theirs, key=lambda label: (-len(starts[label]), label))[:MOST_KINDS]:
-        ending, label_ending = first[len(starts[label]) :], label[len(starts[label]) :]
-        if starts[label] and label_ending.lower().endswith((*IMAGE_SUFFIXES, *FORMATS)):
-            paired = sum(one.endswith(ending) and one.removesuffix(ending) + label_ending in theirs for one in ours)
-            if paired * 2 >= len(ours):
-                fitting.append((ending, label_ending))
-    return min(fitting, key=lambda pair: ending_rank(pair[1]), default=(None, None))
-
-
-def ending_rank(ending: str) -> tuple[bool, int, int, str]:
-    """The order in which endings of labels are preferred, the best one first."""
-    lowered = ending.lower()
-    avoided = any(word in lowered for word in AVOIDED_ENDINGS)
-    preferred = next(index for index, word in enumerate(PREFERRED_ENDINGS) if word in lowered)
-    return avoided, preferred, len(ending), ending
+def is_other_text(path: PurePosixPath) -> bool:
+    """Report whether a file beside labels holds class names, a list of images or notes."""
+    return path.stem in NOT_LABELS or (path.suffix == ".txt" and split_word_in(path.stem) != "")
 
 
 # One folder
 
 
-Beside = tuple["str | None", "str | Sequence[str] | None", "str | None"]  # label_format, image_suffix, label_suffix
+class Beside(NamedTuple):
+    """The form of labels among their images, and the rule of their names."""
+
+    label_format: str | None
+    rule: Rule
 
 
 def one_folder(tree: FileTree, pictures: Pictures) -> FolderLayout | None:
     """Labels beside their images: pictures with another ending, or JSON or text files."""
-    found: dict[str, Location] = {}
-    forms: dict[PurePosixPath, Beside] = {}
-    for folder in pictures:
-        form = labels_beside(tree.folders[folder])
-        if form is not None:
-            word = split_word(folder.parts)
-            found.setdefault(split_of(word) or "", Location(folder, folder, word))
-            forms[folder] = form
-    if not found:
+    forms = {folder: form for folder in pictures if (form := labels_beside(tree.folders[folder])) is not None}
+    if not forms:
         return None
-    images, labels, splits = combine(found, tree, pictures)
-    first = found.get("train") or found.get("") or next(iter(found.values()))
-    return FolderLayout(tree.root, images, labels, splits, *forms[first.images], found="labels beside their images")
+    totals: Counter[str | None] = Counter()
+    for form in forms.values():
+        totals[form.label_format] += form.rule.count
+    label_format = totals.most_common(1)[0][0]
+    chosen = {folder: form.rule for folder, form in forms.items() if form.label_format == label_format}
+    words = {folder: split_word(folder.parts) for folder in chosen}
+    images, labels, splits = combine([Location(folder, folder, words[folder]) for folder in chosen], tree, pictures)
+    rule = joined(list(chosen.values()))
+    return FolderLayout(
+        tree.root, images, labels, splits, label_format, rule.image, rule.label, found="labels beside their images"
+    )
 
 
 def labels_beside(paths: Sequence[PurePosixPath]) -> Beside | None:
-    """The form of the labels among images; None where most images have none."""
-    pictures = {path.name.lower() for path in paths if path.suffix.lower() in IMAGE_SUFFIXES}
-    names = {path.name.lower() for path in paths}
-    for ending in LABEL_MARKS:
-        labels = {name for name in pictures if name.rpartition(".")[0].endswith(ending)}
-        images = {name.rpartition(".")[0]: name.rpartition(".")[2] for name in pictures - labels}
-        fitting = {
-            label.rpartition(".")[2] for label in labels if label.rpartition(".")[0].removesuffix(ending) in images
-        }
-        if labels and len(labels) * 2 >= len(images) and fitting:
-            found = sorted({f".{suffix}" for suffix in images.values()})
-            return None, found[0] if len(found) == 1 else found, f"{ending}.{min(fitting)}"
-    for suffix, name in FORMATS.items():
-        if sum(picture.rpartition(".")[0] + suffix in names for picture in pictures) * 2 >= len(pictures):
-            return name, None, None
-    return None
+    """The form of the labels among images; None where no image has one."""
+    pictures = [path.name for path in paths if path.suffix.lower() in LABEL_SUFFIXES]
+    found = []
+    words = {name: {word.lower() for word in words_in(PurePosixPath(name).stem)} for name in pictures}
+    for mark in [mark for mark in MARKS if any(mark in known for known in words.values())]:
+        labels = [name for name in pictures if mark in words[name]]
+        images = [name for name in pictures if name not in labels and name.lower().endswith(IMAGE_SUFFIXES)]
+        rule = naming_rule(images, labels) if labels else None
+        if rule is not None and rule.label is not None:
+            found.append(Beside(None, replace(rule, image=rule.image or suffix_of(images))))
+    if not found:
+        for suffix, name in FORMATS.items():
+            stems = {path.stem for path in paths if path.suffix.lower() == suffix and path.stem not in NOT_LABELS}
+            count = sum(PurePosixPath(picture).stem in stems for picture in pictures)
+            if count:
+                found.append(Beside(name, Rule(None, None, count)))
+    return max(found, key=lambda form: form.rule.count, default=None)
+
+
+def suffix_of(names: Sequence[str]) -> str | list[str]:
+    """The suffixes of image files."""
+    found = sorted({PurePosixPath(name).suffix.lower() for name in names})
+    return found[0] if len(found) == 1 else found
 
 
 # COCO
@@ -281,7 +321,7 @@ def coco_files(tree: FileTree, pictures: Pictures) -> FolderLayout | None:
                 found.setdefault(split_of(word) or "", Location(folder, path, word))
     if not found:
         return None
-    images, labels, splits = combine(found, tree, pictures)
+    images, labels, splits = combine(list(found.values()), tree, pictures)
     kind = "COCO files, one for each split" if len(found) > 1 else "one COCO file"
     return FolderLayout(tree.root, images.removesuffix(ANY_SPLIT), labels, splits, "coco", found=kind)
 

@@ -11,23 +11,23 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from rich.console import Console
 
+from terrazzo.data.discovery.class_tables import ClassTable, class_tables, contradictions
 from terrazzo.data.discovery.layouts import format_name, section_pairs
 from terrazzo.data.pairs import PairingError
 from terrazzo.data.threads import in_threads
 from terrazzo.errors import UserError, some
 from terrazzo.system.arithmetic import ceil_div
+from terrazzo.system.terminal import Console
 from terrazzo.transforms.decode import decode_image, read_bytes, read_label
-from terrazzo.transforms.formats.base import read_json, search_upwards, with_background
+from terrazzo.transforms.formats.base import LABEL_FORMATS, read_json, search_upwards, with_background
+from terrazzo.transforms.formats.class_masks import ClassMasks
 from terrazzo.transforms.formats.coco import CocoLabels
-from terrazzo.transforms.formats.colours import LABEL_MAP, read_colour_table
+from terrazzo.transforms.formats.tables import LABEL_MAP
 from terrazzo.transforms.formats.yolo import NAME_FILES, names_in
 from terrazzo.transforms.labels import IGNORED, value_counts
 
 MOST_FILES = 1000  # label files whose values are read
-NAME_LISTS = ("classes.txt", "class_names.txt", "labels.txt", "names.txt", *NAME_FILES)
-COLOUR_TABLES = (LABEL_MAP, "class_dict.csv", "label_colors.txt", "label_colours.txt", "colormap.txt", "classes.csv")
 NAMING_FORMATS = ("coco", "labelme", "yolo")  # whose files name or number their classes
 MOST_COLOURS = 64
 LOSSY = (".jpg", ".jpeg")
@@ -43,6 +43,7 @@ class LabelFacts:
     entries: dict[str, Any] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
     named_in: Path | None = None
+    notes: list[str] = field(default_factory=list)  # on what contradicts itself
 
     def add(self, key: str, value: Any, reason: str = "") -> None:
         """Add an entry and its comment."""
@@ -62,6 +63,9 @@ def label_facts(root: Path, sections: Sequence[Mapping[str, Any]], console: Cons
     """
     folder, name = label_folder(sections[0]), format_name(sections[0])
     paths = label_files(sections)
+    folder = folder if folder.exists() or not paths else paths[0].parent  # of several folders, the first one
+    if name == "class_masks":
+        return class_mask_facts(folder, sections[0]["label_format"])
     if name in NAMING_FORMATS:
         return named_facts(name, root, folder, paths)
     if not paths:
@@ -76,6 +80,8 @@ def encoded_label_facts(root: Path, sections: Sequence[Mapping[str, Any]]) -> La
         paths = label_files(sections, strict=False)
     except PairingError:
         return None
+    if name == "class_masks":
+        return class_mask_facts(folder, sections[0]["label_format"])
     if name in NAMING_FORMATS:
         return named_facts(name, root, folder, paths)
     try:
@@ -91,7 +97,8 @@ def label_folder(section: Mapping[str, Any]) -> Path:
 
 def label_files(sections: Sequence[Mapping[str, Any]], *, strict: bool = True) -> list[Path]:
     """The label files of sections, none of a COCO file; images may lack one unless `strict`."""
-    if format_name(sections[0]) == "coco":
+    name = format_name(sections[0])
+    if name is not None and LABEL_FORMATS.get(name).is_index:
         return []
     pairs = [pair for section in sections for pair in section_pairs(section, strict=strict)]
     return [label for _, label in pairs if label is not None]
@@ -130,6 +137,15 @@ def named_facts(label_format: str, root: Path, labels: Path, paths: Sequence[Pat
     return facts
 
 
+def class_mask_facts(labels: Path, label_format: Mapping[str, str]) -> LabelFacts:
+    """The classes of masks that are named after them."""
+    facts = LabelFacts(named_in=labels)
+    facts.add("label_format", dict(label_format), "a mask for each class; later classes cover earlier ones")
+    names = ClassMasks(labels, label_format["files"]).own_classes
+    facts.add("classes", list(with_background(names)), "the names of the masks; what none covers is background")
+    return facts
+
+
 def nearby(root: Path, labels: Path, names: Sequence[str]) -> Path | None:
     """The first file with one of these names in the folder of labels or above it, up to the root."""
     return search_upwards(labels, names, len(labels.relative_to(root).parts))
@@ -147,18 +163,48 @@ def picture_facts(root: Path, labels: Path, paths: Sequence[Path], console: Cons
         pixels.update(counts)
 
     # the names of the classes
-    listed, table = nearby(root, labels, NAME_LISTS), nearby(root, labels, COLOUR_TABLES)
-    if listed is not None:
-        names, source = names_in(listed), listed.name
-    else:
-        names, source = tuple(read_colour_table(table)) if table else (), table.name if table else ""
+    tables = class_tables(root, labels)
+    table = tables[0] if tables else None
+    names, source = (table.names, table.path.name) if table else ([], "")
 
     lossy = [path for path in chosen if path.suffix.lower() in LOSSY]
-    facts = lossy_facts(lossy[0], pixels) if lossy else index_facts(pixels, names, source, len(chosen))
-    facts.named_in = listed or table
+    if table is not None and has_gaps(table, pixels):
+        facts = valued_facts(pixels, table, len(chosen))
+    else:
+        facts = lossy_facts(lossy[0], pixels) if lossy else index_facts(pixels, names, source, len(chosen))
+    facts.named_in = table.path if table else None
+    facts.notes += contradictions(tables)
+    if "ignore" in facts.entries and names:
+        facts.notes.append(
+            f"{source} names {len(names)} classes, but the labels also hold {spans(facts.entries['ignore'])}, which is "
+            "ignored: name it, or map it to a class"
+        )
     palette = own_palette(chosen[0], len(facts.entries["classes"])) if "label_map" not in facts.entries else None
     if palette:
         facts.add("palette", palette, f"from {chosen[0].name}")
+    return facts
+
+
+def has_gaps(table: ClassTable, pixels: Mapping[int, int]) -> bool:
+    """Report whether a table gives label values that are not the places of its classes, and are in use."""
+    values = table.values
+    given = any(entry.value is not None for entry in table.entries)
+    return given and values != list(range(len(values))) and not set(values).isdisjoint(set(pixels) - {0})
+
+
+def valued_facts(pixels: Mapping[int, int], table: ClassTable, files: int) -> LabelFacts:
+    """The classes of labels whose values a table names; one called 255 is ignored."""
+    facts = LabelFacts()
+    named = {value: name for value, name in zip(table.values, table.names, strict=True) if value != IGNORED}
+    outside = sorted(set(pixels) - set(named) - {IGNORED})
+    facts.add(
+        "classes",
+        list(named.values()),
+        f"from {table.path.name}, by its values; {files} labels hold {spans(sorted(pixels))}",
+    )
+    facts.add("label_map", {value: index for index, value in enumerate(named)}, f"the values in {table.path.name}")
+    if outside:
+        facts.add("ignore", outside, f"no name for {'it' if len(outside) == 1 else 'them'}")
     return facts
 
 
@@ -246,17 +292,19 @@ def has_colours(paths: Sequence[Path]) -> bool:
 
 def colour_facts(root: Path, labels: Path, paths: Sequence[Path], console: Console | None) -> LabelFacts:
     """The classes of colour masks: those of a colour table near them if there is one, else one for each colour."""
-    table = nearby(root, labels, COLOUR_TABLES)
-    facts = LabelFacts(named_in=table)
+    tables = class_tables(root, labels)
+    table = next((table for table in tables if table.has_colours), None)
+    facts = LabelFacts(named_in=table.path if table else None, notes=contradictions(tables))
 
     # colours that a table names
     if table is not None:
-        named = read_colour_table(table)
-        label_format: Any = "cvat" if table.name == LABEL_MAP else {"type": "rgb", "colours": table.name}
+        name = table.path.name
+        named = {entry.name: entry.colour for entry in table.entries if entry.colour is not None}
+        label_format: Any = "cvat" if name == LABEL_MAP else {"type": "rgb", "colours": name}
         if any(path.suffix.lower() in LOSSY for path in paths):
-            label_format = {"type": "rgb", "colours": table.name, "other": "nearest"}
-        facts.add("label_format", label_format, f"colour masks; {table.name} maps classes to colours")
-        facts.add("classes", list(named), f"from {table.name}")
+            label_format = {"type": "rgb", "colours": name, "other": "nearest"}
+        facts.add("label_format", label_format, f"colour masks; {name} maps classes to colours")
+        facts.add("classes", list(named), f"from {name}")
         facts.add("palette", [list(colour) for colour in named.values()])
         return facts
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from terrazzo.config.short_form import expand as short_form
 from terrazzo.data.pairs import Folders, Pair, suffixes
-from terrazzo.data.spec import IMAGE_SUFFIXES
+from terrazzo.data.spec import IMAGE_SUFFIXES, LABEL_SUFFIXES
 from terrazzo.transforms.formats.base import LABEL_FORMATS
 
 HELD_OUT = 0.2  # share of the images for validation if neither folders nor lists name them
@@ -27,10 +27,13 @@ class FolderLayout:
     images: str
     labels: str
     splits: Mapping[str, str | float]
-    label_format: str | None = None
+    label_format: str | Mapping[str, str] | None = None
     image_suffix: str | Sequence[str] | None = None
-    label_suffix: str | None = None
+    label_suffix: str | Sequence[str] | None = None
+    exclude: Sequence[str] = ()  # images without a label, or of another split
+    unlabelled: str | None = None
     found: str = ""  # how it was found, for a comment
+    notes: Sequence[str] = ()  # on images and labels that are left out
 
     @property
     def has_holdout(self) -> bool:
@@ -45,6 +48,7 @@ class FolderLayout:
             if word and (word != split or split == "test" or self.has_holdout)
         }
         form = {key: getattr(self, key) for key in ("label_format", "image_suffix", "label_suffix")}
+        form |= {"exclude": list(self.exclude) or None, "unlabelled": self.unlabelled}
         given = {key: value for key, value in form.items() if value is not None}
         return {"images": self.images, "labels": self.labels, **splits, **given}
 
@@ -77,12 +81,14 @@ def section_pairs(section: Mapping[str, Any], *, strict: bool = True) -> list[Pa
     Raises PairingError for files that are missing; without `strict` an image may have no label.
     """
     root, folders, name = Path(section["data_root"]), section.get("data_prefix") or {}, format_name(section)
-    endings = (LABEL_FORMATS.get(name).suffixes if name else ()) or IMAGE_SUFFIXES
+    endings = (LABEL_FORMATS.get(name).suffixes if name else ()) or LABEL_SUFFIXES
     found = Folders(
         root / folders.get("img_path", ""),
         root / folders.get("seg_map_path", ""),
         suffixes(section.get("img_suffix") or IMAGE_SUFFIXES),
         suffixes(section.get("seg_map_suffix") or endings),
         root / section["ann_file"] if section.get("ann_file") else None,
+        suffixes(section.get("exclude", ())),
+        section.get("unlabelled", "error"),
     )
     return found.pairs() if strict else found.candidates()

@@ -9,16 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
 from terrazzo.config.reading.markup import one_line_yaml
 from terrazzo.data.discovery.finder import find_layout
 from terrazzo.data.discovery.label_facts import label_facts
+from terrazzo.data.discovery.leftovers import with_labelled_validation
+from terrazzo.data.discovery.length import epochs_text, proposed_steps
 from terrazzo.data.splits import load_for_data, open_splits
 from terrazzo.data.statistics import survey
 from terrazzo.data.threads import in_threads
 from terrazzo.errors import UserError, some
 from terrazzo.system.arithmetic import ceil_div
+from terrazzo.system.terminal import Console
 from terrazzo.transforms.decode import TIFF_SUFFIXES, read_size, read_stored
 from terrazzo.transforms.formats.base import BACKGROUND, IGNORED
 
@@ -26,7 +28,8 @@ LARGEST_CROP = 512
 STEP = 32  # networks halve their maps up to five times
 SAMPLE = 200  # images whose sizes are read
 KEYS = (
-    "images", "labels", "train", "val", "test", "image_suffix", "label_suffix", "label_format", "classes", "palette",
+    "images", "labels", "train", "val", "test", "image_suffix", "label_suffix", "exclude", "unlabelled", "label_format",
+    "classes", "palette",
     "label_map", "ignore", "reduce_zero_label", "bands",
 )  # fmt: skip
 
@@ -36,10 +39,10 @@ class Proposal:
 
     def __init__(self, root: Path, recipe: str, console: Console | None = None) -> None:
         self.root, self.console = root.resolve(), console
-        layout = find_layout(self.root)
+        layout = with_labelled_validation(find_layout(self.root))
         if "train" not in layout.splits:
             raise UserError(f"{root} has no training images: {layout.found}, of the split {', '.join(layout.splits)}")
-        self.splits = tuple(layout.splits)
+        self.splits, self.notes = tuple(layout.splits), layout.notes
         self.reasons: dict[str, str] = {"images": layout.found}
         self.data = layout.entries()
         if layout.has_holdout:
@@ -48,6 +51,7 @@ class Proposal:
             )
         facts = label_facts(self.root, layout.described_sections(), console)
         self.data |= facts.entries
+        self.notes = (*self.notes, *facts.notes)
         self.reasons |= {key: reason for key, reason in facts.reasons.items() if reason}
         self.values: dict[str, Any] = {"recipe": recipe}
         self.remove_unseen_classes()
@@ -108,12 +112,15 @@ class Proposal:
         from terrazzo.config.short_form.schema import editor_line
 
         counts = " + ".join(f"{count} {split}" for split, count in self.counts.items())
-        batch = max(2, min(8, self.counts["train"]))
+        images = self.counts["train"]
+        batch = max(2, min(8, images))
+        steps = proposed_steps(images, batch)
         root = Path(os.path.relpath(self.root, target.absolute().parent)).as_posix()
         lines = [
             editor_line(),
             f"# Proposed by `terrazzo data init` for {self.root.name}: {counts} images. Review what was found, then:",
             "# terrazzo data browse, terrazzo train.",
+            *(f"# {note[0].upper()}{note[1:]}" for note in self.notes),
             entry("recipe", self.values["recipe"], "`terrazzo recipe list` shows the others"),
             "data:",
             entry("root", root, "relative to this file", 2),
@@ -121,7 +128,8 @@ class Proposal:
         lines += [entry(key, self.data[key], self.reasons.get(key, ""), 2) for key in KEYS if key in self.data]
         scale = [key for key in ("crop", "mean", "std") if key in self.values]
         lines += [entry(key, self.values[key], self.reasons.get(key, "")) for key in scale]
-        lines += [entry("batch", batch, "images per step on each device"), entry("iterations", 20000, "or `epochs:`")]
+        lines += [entry("batch", batch, "images per step on each device")]
+        lines += [entry("iterations", steps, epochs_text(images, batch, steps))]
         return "\n".join(lines) + "\n"
 
 

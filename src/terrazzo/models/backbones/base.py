@@ -1,35 +1,52 @@
-"""The base of backbones of which parts can be frozen, and of those that are a row of stages."""
+"""The base of backbones, whose first stages can be frozen."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any, ClassVar, TypeVar
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-T = TypeVar("T", bound="FreezableBackbone")
+from terrazzo.errors import UserError
+from terrazzo.models.freezing import Freezable, named_parts
+
+T = TypeVar("T", bound="Backbone")
 
 
-class FreezableBackbone(nn.Module):
-    """In training, `frozen_parts` keep their weights and statistics, and with `norm_eval` all batch norms theirs."""
+class Backbone(Freezable):
+    """A backbone of which training leaves the stem (`frozen_stages` from 0 on) and the first stages as they are.
 
+    With `norm_eval` all batch norms keep their statistics. Raises UserError for more stages than there are.
+    """
+
+    # names of what comes before the stages, and of what belongs to a stage, with its number from {0} 0 and from {1} 1
+    stem_parts: ClassVar[tuple[str, ...]] = ()
+    stage_parts: ClassVar[tuple[str, ...]] = ()
     norm_eval = False
     stages: Any
     out_indices: Sequence[int]
 
-    def frozen_parts(self) -> Iterable[nn.Module]:
-        """The modules that stay as they are."""
-        return ()
+    def __init__(self, *, frozen_stages: int = -1) -> None:
+        super().__init__()
+        self.frozen_stages = frozen_stages
 
-    def freeze(self) -> None:
-        """Put the frozen parts into evaluation mode, without gradients."""
-        for module in self.frozen_parts():
-            module.eval().requires_grad_(False)
+    @property
+    def frozen(self) -> list[str]:  # type: ignore[override]
+        """The names of the parts that `frozen_stages` freezes."""
+        names = list(self.stem_parts) if self.frozen_stages >= 0 else []
+        for index in range(self.frozen_stages):
+            parts = [part.format(index, index + 1) for part in self.stage_parts]
+            if not any(named_parts(self, part) for part in parts):
+                raise UserError(
+                    f"frozen_stages={self.frozen_stages}: {type(self).__name__} has {index} stages that can be frozen; "
+                    "`freeze: [backbone]` freezes all of it, `freeze: [backbone.PART]` any part"
+                )
+            names += parts
+        return names
 
     def train(self: T, mode: bool = True) -> T:
         super().train(mode)
-        self.freeze()
         if mode and self.norm_eval:
             for module in self.modules():
                 if isinstance(module, _BatchNorm):

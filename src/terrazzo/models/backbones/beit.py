@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from terrazzo.models.backbones.base import Backbone
 from terrazzo.models.backbones.vit import UNUSED
 from terrazzo.models.layers import (
     DropPath,
@@ -197,13 +198,15 @@ def scale_channels(x: Tensor, gamma: Tensor | None) -> Tensor:
 
 
 @MODELS.register
-class BEiT(nn.Module):
+class BEiT(Backbone):
     """BEiT (Bao et al., ICLR 2022) -> maps (N, embed_dims, h, w) of the layers in `out_indices`, -1 the last.
 
     Runs at any size: the tables of relative positions are stretched from the grid of `img_size`. `init_values` starts
     the branches' scales (None: no scales).
     """
 
+    stem_parts = ("cls_token", "pos_embed", "patch_embed")
+    stage_parts = ("layers.{0}",)
     namings = BEIT_NAMINGS
 
     full_bias = False  # of query, key and value, regardless of `qv_bias`
@@ -229,8 +232,9 @@ class BEiT(nn.Module):
         num_fcs: int = 2,
         init_values: float | None = 0.1,
         with_cp: bool = False,
+        **freezing: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(**freezing)
 
         # grid of patches and outputs
         height, width = pair(img_size)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from terrazzo.models.backbones.base import Backbone
 from terrazzo.models.layers import ConvBlock, Spec, resize
 from terrazzo.registry import MODELS
 
@@ -81,12 +82,15 @@ class FeatureFusion(nn.Module):
 
 
 @MODELS.register
-class BiSeNetV1(nn.Module):
+class BiSeNetV1(Backbone):
     """BiSeNet (Yu et al., ECCV 2018) -> (fused map at 1/8, context at 1/8, context at 1/16).
 
     `backbone_cfg` describes the context path's backbone, which gives four maps; `context_channels` are the width of the
     context path and the channels of the backbone's last two maps.
     """
+
+    stem_parts = ("context_path.backbone.stem", "context_path.backbone.conv1", "context_path.backbone.?n1")
+    stage_parts = ("context_path.backbone.layer{1}", "spatial_path.layer{1}")
 
     def __init__(
         self,
@@ -100,8 +104,9 @@ class BiSeNetV1(nn.Module):
         conv_cfg: Spec | None = None,
         norm_cfg: Spec = {"type": "BN", "requires_grad": True},  # noqa: B006 - never written to
         act_cfg: Spec = {"type": "ReLU"},  # noqa: B006 - never written to
+        **freezing: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(**freezing)
         self.out_indices = out_indices
         style: Spec = {"conv_cfg": conv_cfg, "norm_cfg": norm_cfg, "act_cfg": act_cfg}
         self.context_path = ContextPath(backbone_cfg, context_channels, **style)

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from terrazzo.models.backbones.base import Backbone
 from terrazzo.models.layers import ConvBlock, DepthwiseSeparableConvBlock, Spec, build_norm, resize
 from terrazzo.registry import MODELS
 
@@ -142,8 +143,10 @@ class BilateralGuidedAggregation(nn.Module):
 
 
 @MODELS.register
-class BiSeNetV2(nn.Module):
+class BiSeNetV2(Backbone):
     """BiSeNetV2 (Yu et al., IJCV 2021) -> (fused map at 1/8, semantic maps at 1/4, 1/8, 1/16 and 1/32)."""
+
+    stage_parts = ("detail.detail_branch.{0}", "semantic.stage{1}*")
 
     def __init__(
         self,
@@ -158,8 +161,9 @@ class BiSeNetV2(nn.Module):
         conv_cfg: Spec | None = None,
         norm_cfg: Spec = {"type": "BN"},  # noqa: B006 - never written to
         act_cfg: Spec = {"type": "ReLU"},  # noqa: B006 - never written to
+        **freezing: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(**freezing)
         self.out_indices = out_indices
         style: Spec = {"conv_cfg": conv_cfg, "norm_cfg": norm_cfg, "act_cfg": act_cfg}
         self.detail = DetailBranch(in_channels, detail_channels, **style)

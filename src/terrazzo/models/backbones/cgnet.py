@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from terrazzo.models.backbones.base import FreezableBackbone
+from terrazzo.models.backbones.base import Backbone
 from terrazzo.models.layers import ConvBlock, Spec, build_activation, build_conv, build_norm, maybe_checkpoint
 from terrazzo.registry import MODELS
 
@@ -92,9 +93,11 @@ class ContextGuidedBlock(nn.Module):
 
 
 @MODELS.register
-class CGNet(FreezableBackbone):
+class CGNet(Backbone):
     """CGNet (Wu et al., TIP 2021) -> the maps at 1/2, 1/4 and 1/8; the first two contain the shrunken image."""
 
+    stem_parts = ("stem", "norm_prelu_0")
+    stage_parts = ("level{1}", "norm_prelu_{1}")
     level1: nn.ModuleList
     level2: nn.ModuleList
     norm_prelu_1: NormActivation
@@ -113,8 +116,9 @@ class CGNet(FreezableBackbone):
         act_cfg: Spec = {"type": "PReLU"},  # noqa: B006 - never written to
         norm_eval: bool = False,
         with_cp: bool = False,
+        **freezing: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(**freezing)
         self.norm_eval = norm_eval
         style: Spec = {"norm_cfg": norm_cfg, "act_cfg": act_cfg}
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from terrazzo.errors import UserError, nearest
-from terrazzo.models.backbones.base import FreezableBackbone
+from terrazzo.models.backbones.base import Backbone
 from terrazzo.models.layers import Spec, build_activation, build_norm, maybe_checkpoint
 from terrazzo.models.layers.init import init_truncated
 from terrazzo.models.layers.resize import at_least
@@ -144,12 +145,13 @@ class ConvNeXtBlock(nn.Module):
 
 
 @MODELS.register
-class ConvNeXt(FreezableBackbone):
+class ConvNeXt(Backbone):
     """ConvNeXt (Liu et al., CVPR 2022) -> the normalised maps of `out_indices`, or their averages (N, C).
 
     `arch` is a name, or a dict of `depths` and `channels`. Raises UserError for an unknown name.
     """
 
+    stage_parts = ("downsample_layers.{0}", "stages.{0}")
     namings = NAMINGS
 
     def __init__(
@@ -165,16 +167,16 @@ class ConvNeXt(FreezableBackbone):
         drop_path_rate: float = 0.0,
         layer_scale_init_value: float = 1e-6,
         out_indices: int | Sequence[int] = -1,
-        frozen_stages: int = 0,
         gap_before_final_norm: bool = True,
         with_cp: bool = False,
+        **freezing: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(**freezing)
 
         # architecture
         depths, widths = architecture(arch)
         self.stem_patch_size = stem_patch_size
-        self.frozen_stages, self.gap_before_final_norm = frozen_stages, gap_before_final_norm
+        self.gap_before_final_norm = gap_before_final_norm
         indices = [out_indices] if isinstance(out_indices, int) else out_indices
         self.out_indices = [index % len(depths) for index in indices]
 
@@ -203,12 +205,6 @@ class ConvNeXt(FreezableBackbone):
         for module in self.modules():
             if isinstance(module, (nn.Conv2d, nn.Linear)):
                 init_truncated(module)
-        self.freeze()
-
-    def frozen_parts(self) -> Iterable[nn.Module]:
-        """The first `frozen_stages` stages."""
-        for index in range(self.frozen_stages):
-            yield from (self.downsample_layers[index], self.stages[index])
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         outputs = []

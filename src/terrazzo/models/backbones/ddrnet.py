@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from terrazzo.models.backbones.base import Backbone
 from terrazzo.models.layers import ConvBlock, Spec, build_activation, build_norm, resize
 from terrazzo.models.layers.init import init_kaiming
 from terrazzo.models.naming import Naming, Rule, Weights, shifted
@@ -143,13 +144,24 @@ class Bottleneck(BasicBlock):
     kernels = (1, 3, 1)
 
 
-class BranchedNet(nn.Module):
+class BranchedNet(Backbone):
     """The base of networks whose branches begin with a common stem, to 1/8."""
 
+    stem_parts = ("stem",)
+    stage_parts = ("*_branch_layers.{0}", "compression_{1}", "down_{1}", "pag_{1}", "diff_{1}")
+
     def __init__(
-        self, in_channels: int, channels: int, stem_blocks: int, *, align_corners: bool, norm_cfg: Spec, act_cfg: Spec
+        self,
+        in_channels: int,
+        channels: int,
+        stem_blocks: int,
+        *,
+        align_corners: bool,
+        norm_cfg: Spec,
+        act_cfg: Spec,
+        **freezing: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(**freezing)
         self.align_corners = align_corners
         self.style: Spec = {"norm_cfg": norm_cfg, "act_cfg": act_cfg}
         self.stem = nn.Sequential(
@@ -250,8 +262,10 @@ class DDRNet(BranchedNet):
         align_corners: bool = False,
         norm_cfg: Spec = {"type": "BN", "requires_grad": True},  # noqa: B006 - never written to
         act_cfg: Spec = RELU,
+        **freezing: Any,
     ) -> None:
-        super().__init__(in_channels, channels, 2, align_corners=align_corners, norm_cfg=norm_cfg, act_cfg=act_cfg)
+        style: Spec = {"norm_cfg": norm_cfg, "act_cfg": act_cfg}
+        super().__init__(in_channels, channels, 2, align_corners=align_corners, **style, **freezing)
 
         # context branch
         width, wide = channels * 2, channels * 8

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from terrazzo.models.backbones.base import Backbone
 from terrazzo.models.layers import Spec, build_activation, build_conv, build_norm, resize
 from terrazzo.registry import MODELS
 
@@ -73,12 +75,15 @@ class Upsampler(nn.Module):
 
 
 @MODELS.register
-class ERFNet(nn.Module):
+class ERFNet(Backbone):
     """ERFNet (Romera et al., T-ITS 2018), encoder and decoder -> one map at 1/2.
 
     The encoder's last stage repeats `enc_non_bottleneck_dilations` until it has its number of blocks. Norms
     have an eps of 1e-3, as in the paper's code, unless `norm_cfg` sets it.
     """
+
+    stem_parts = ("encoder.0",)
+    stage_parts = ("encoder.{1}",)
 
     def __init__(
         self,
@@ -95,8 +100,9 @@ class ERFNet(nn.Module):
         conv_cfg: Spec | None = None,
         norm_cfg: Spec = {"type": "BN", "requires_grad": True},  # noqa: B006 - never written to
         act_cfg: Spec = {"type": "ReLU"},  # noqa: B006 - never written to
+        **freezing: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(**freezing)
         style: Spec = {"norm_cfg": {"eps": 1e-3} | norm_cfg, "act_cfg": act_cfg}
         conv_style: Spec = style | {"conv_cfg": conv_cfg}
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from terrazzo.errors import UserError
+from terrazzo.models.backbones.base import Backbone
 from terrazzo.models.backbones.mobilenet_v2 import InvertedResidual
 from terrazzo.models.layers import ConvBlock, DepthwiseSeparableConvBlock, Spec, resize
 from terrazzo.registry import MODELS
@@ -92,11 +93,14 @@ class FeatureFusion(nn.Module):
 
 
 @MODELS.register
-class FastSCNN(nn.Module):
+class FastSCNN(Backbone):
     """Fast-SCNN (Poudel et al., BMVC 2019) -> (fine map at 1/8, global map at 1/32, their fusion at 1/8).
 
     Raises UserError where the channels of the parts do not fit each other.
     """
+
+    stem_parts = ("learning_to_downsample",)
+    stage_parts = ("global_feature_extractor.bottleneck{1}",)
 
     def __init__(
         self,
@@ -116,8 +120,9 @@ class FastSCNN(nn.Module):
         act_cfg: Spec = {"type": "ReLU"},  # noqa: B006 - never written to
         align_corners: bool = False,
         dw_act_cfg: Spec | None = None,
+        **freezing: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(**freezing)
 
         # channels of the parts
         for names, produced, consumed in (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import reduce
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from terrazzo.errors import UserError, nearest
-from terrazzo.models.backbones.base import FreezableBackbone
+from terrazzo.models.backbones.base import Backbone
 from terrazzo.models.backbones.resnet import BasicBlock, Block, Bottleneck, conv_norm, zero_last_norms
 from terrazzo.models.layers import Spec, Upsample, norm_name, resize
 from terrazzo.models.naming import Naming
@@ -81,13 +81,15 @@ class Fusion(nn.Module):
 
 
 @MODELS.register
-class HRNet(FreezableBackbone):
+class HRNet(Backbone):
     """HRNetV2 (Wang et al., TPAMI 2020): parallel resolutions that exchange features throughout -> one map of each.
 
     `extra` describes `stage1` to `stage4`, each with `num_modules`, `num_branches`, `block` ("BASIC" or "BOTTLENECK"),
     `num_blocks` and `num_channels`. Without `multiscale_output` only the finest map is returned.
     """
 
+    stem_parts = ("conv[12]", "?n[12]")
+    stage_parts = ("layer{1}", "stage{1}", "transition{1}")
     namings = NAMINGS
 
     def __init__(
@@ -99,12 +101,12 @@ class HRNet(FreezableBackbone):
         norm_cfg: Spec = {"type": "BN", "requires_grad": True},  # noqa: B006 - never written to
         norm_eval: bool = False,
         with_cp: bool = False,
-        frozen_stages: int = -1,
         zero_init_residual: bool = False,
         multiscale_output: bool = True,
+        **freezing: Any,
     ) -> None:
-        super().__init__()
-        self.frozen_stages, self.norm_eval = frozen_stages, norm_eval
+        super().__init__(**freezing)
+        self.norm_eval = norm_eval
         self.style: Spec = {"conv_cfg": conv_cfg, "norm_cfg": norm_cfg, "with_cp": with_cp}
         self.add_stem(in_channels)
         widths = self.add_first_stage(**stage_spec(extra, "stage1"))
@@ -113,7 +115,6 @@ class HRNet(FreezableBackbone):
             widths = self.add_stage(number, widths, all_outputs=multiscale_output or number < 4, **spec)
         if zero_init_residual:
             zero_last_norms(self)
-        self.freeze()
 
     def add_stem(self, in_channels: int) -> None:
         """Two strided 3x3 convolutions."""
@@ -166,16 +167,6 @@ class HRNet(FreezableBackbone):
             else:
                 layers.append(nn.Sequential(*conv_norm(self.style, widths[index], target, 3, 1), nn.ReLU(inplace=True)))
         return nn.ModuleList(layers)
-
-    def frozen_parts(self) -> Iterable[nn.Module]:
-        """The stem (from 0 on) and the first `frozen_stages` stages, each with the transition after it."""
-        if self.frozen_stages < 0:
-            return
-        names = ["conv1", self.norms[0], "conv2", self.norms[1]]
-        for number in range(1, self.frozen_stages + 1):
-            names += ["layer1" if number == 1 else f"stage{number}"]
-            names += [f"transition{number}"] if number < 4 else []
-        yield from (getattr(self, name) for name in names)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         for number, name in enumerate(self.norms, 1):

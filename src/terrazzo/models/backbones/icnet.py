@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from terrazzo.errors import UserError
+from terrazzo.models.backbones.base import Backbone
 from terrazzo.models.layers import ConvBlock, Spec, resize
 from terrazzo.registry import MODELS
 
 
 @MODELS.register
-class ICNet(nn.Module):
+class ICNet(Backbone):
     """ICNet's image cascade (Zhao et al., ECCV 2018) -> maps at 1/8, 1/16 and 1/32 of the input.
 
     The full image passes three convolutions; its half passes two stages of the ResNet that `backbone_cfg` describes,
     and a quarter of it all four and a pooling pyramid. `layer_channels` are those of the second and the last stage.
     Raises UserError for a backbone without a deep stem.
     """
+
+    stem_parts = ("backbone.stem", "conv_sub1")
+    stage_parts = ("backbone.layer{1}",)
 
     def __init__(
         self,
@@ -35,8 +40,9 @@ class ICNet(nn.Module):
         norm_cfg: Spec = {"type": "BN", "requires_grad": True},  # noqa: B006 - never written to
         act_cfg: Spec = {"type": "ReLU"},  # noqa: B006 - never written to
         align_corners: bool = False,
+        **freezing: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(**freezing)
         self.align_corners = align_corners
         style: Spec = {"conv_cfg": conv_cfg, "norm_cfg": norm_cfg, "act_cfg": act_cfg}
         middle, deep = layer_channels

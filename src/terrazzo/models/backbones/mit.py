@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
+from terrazzo.models.backbones.base import Backbone
 from terrazzo.models.layers import Spec, build_activation, build_norm
 from terrazzo.models.layers.init import init_convolutions, init_transformer
 from terrazzo.models.layers.tokens import Grid, PatchEmbed, as_map, as_tokens, lay_for_depthwise
@@ -84,12 +86,13 @@ class MixTransformerLayer(PreNormLayer):
 
 
 @MODELS.register
-class MixVisionTransformer(nn.Module):
+class MixVisionTransformer(Backbone):
     """MiT (SegFormer: Xie et al., NeurIPS 2021) -> the maps of `out_indices`, without position embeddings.
 
     Stage i has `embed_dims * num_heads[i]` channels and shrinks its keys and values by `sr_ratios[i]`.
     """
 
+    stage_parts = ("layers.{0}",)
     namings = NAMINGS
 
     def __init__(
@@ -112,8 +115,9 @@ class MixVisionTransformer(nn.Module):
         act_cfg: Spec = {"type": "GELU"},  # noqa: B006 - never written to
         norm_cfg: Spec = {"type": "LN", "eps": 1e-6},  # noqa: B006 - never written to
         with_cp: bool = False,
+        **freezing: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(**freezing)
         self.out_indices = out_indices
 
         # stages: patch embedding, layers, norm

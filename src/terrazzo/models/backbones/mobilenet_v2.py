@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
-from terrazzo.models.backbones.base import FreezableBackbone
+from terrazzo.models.backbones.base import Backbone
 from terrazzo.models.layers import ConvBlock, Spec, maybe_checkpoint
 from terrazzo.models.naming import Naming
 from terrazzo.registry import MODELS
@@ -90,9 +90,11 @@ class InvertedResidual(nn.Module):
 
 
 @MODELS.register
-class MobileNetV2(FreezableBackbone):
+class MobileNetV2(Backbone):
     """MobileNetV2 (Sandler et al., CVPR 2018) -> the maps of the stages in `out_indices`."""
 
+    stem_parts = ("conv1",)
+    stage_parts = ("layer{1}",)
     namings = NAMINGS
 
     def __init__(
@@ -103,16 +105,16 @@ class MobileNetV2(FreezableBackbone):
         strides: Sequence[int] = (1, 2, 2, 2, 1, 2, 1),
         dilations: Sequence[int] = (1, 1, 1, 1, 1, 1, 1),
         out_indices: Sequence[int] = (1, 2, 4, 6),
-        frozen_stages: int = -1,
         conv_cfg: Spec | None = None,
         norm_cfg: Spec = {"type": "BN"},  # noqa: B006 - never written to
         act_cfg: Spec = {"type": "ReLU6"},  # noqa: B006 - never written to
         norm_eval: bool = False,
         with_cp: bool = False,
+        **freezing: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(**freezing)
         self.out_indices = out_indices
-        self.frozen_stages, self.norm_eval = frozen_stages, norm_eval
+        self.norm_eval = norm_eval
         style: Spec = {"conv_cfg": conv_cfg, "norm_cfg": norm_cfg, "act_cfg": act_cfg}
         width = make_divisible(32 * widen_factor)
         self.conv1 = ConvBlock(in_channels, width, 3, stride=2, padding=1, **style)
@@ -124,12 +126,6 @@ class MobileNetV2(FreezableBackbone):
             blocks = [first, *(InvertedResidual(channels, channels, stride=1, **options) for _ in range(count - 1))]
             width = channels
             self.add_module(self.stages[index], nn.Sequential(*blocks))
-
-    def frozen_parts(self) -> Iterable[nn.Module]:
-        """`conv1` (from 0 on) and the first `frozen_stages` stages."""
-        if self.frozen_stages >= 0:
-            yield self.conv1
-            yield from (getattr(self, name) for name in self.stages[: self.frozen_stages])
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         return self.run_stages(self.conv1(x))

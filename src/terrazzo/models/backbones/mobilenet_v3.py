@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
 from terrazzo.errors import UserError
-from terrazzo.models.backbones.base import FreezableBackbone
+from terrazzo.models.backbones.base import Backbone
 from terrazzo.models.backbones.mobilenet_v2 import make_divisible
 from terrazzo.models.layers import ConvBlock, Spec, maybe_checkpoint
 from terrazzo.models.naming import Naming, Weights
@@ -143,13 +144,15 @@ class InvertedResidual(nn.Module):
 
 
 @MODELS.register
-class MobileNetV3(FreezableBackbone):
+class MobileNetV3(Backbone):
     """MobileNetV3 (Howard et al., ICCV 2019) at an output stride of 8 -> the maps of the layers in `out_indices`.
 
     Layer 0 is the stem, the last one the closing convolution; `reduction_factor` narrows the blocks of dilation 4.
     Raises UserError for an unknown `arch`.
     """
 
+    stem_parts = ("layer0",)
+    stage_parts = ("layer{1}",)
     namings = NAMINGS
 
     def __init__(
@@ -158,21 +161,21 @@ class MobileNetV3(FreezableBackbone):
         in_channels: int = 3,
         arch: str = "small",
         out_indices: Sequence[int] = (0, 1, 12),
-        frozen_stages: int = -1,
         reduction_factor: int = 1,
         conv_cfg: Spec | None = None,
         norm_cfg: Spec = {"type": "BN"},  # noqa: B006 - never written to
         norm_eval: bool = False,
         with_cp: bool = False,
+        **freezing: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(**freezing)
 
         # architecture
         if arch not in ARCHITECTURES:
             raise UserError(f"MobileNetV3: arch '{arch}' is unknown: use {' or '.join(ARCHITECTURES)}")
         blocks, last_channels, first_dilated, second_dilated = ARCHITECTURES[arch]
         self.out_indices = out_indices
-        self.frozen_stages, self.norm_eval = frozen_stages, norm_eval
+        self.norm_eval = norm_eval
 
         # stem
         width = 16
@@ -203,10 +206,6 @@ class MobileNetV3(FreezableBackbone):
         # closing convolution
         self.add_module(f"layer{len(blocks) + 1}", ConvBlock(width, last_channels, 1, conv_cfg=conv_cfg, **style))
         self.stages = [f"layer{number}" for number in range(len(blocks) + 2)]
-
-    def frozen_parts(self) -> Iterable[nn.Module]:
-        """The layers up to number `frozen_stages`."""
-        return (getattr(self, name) for name in self.stages[: self.frozen_stages + 1])
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         return self.run_stages(x)

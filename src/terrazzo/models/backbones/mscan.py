@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from terrazzo.models.backbones.base import Backbone
 from terrazzo.models.layers import Spec, build_activation, build_norm
 from terrazzo.models.layers.init import init_convolutions
 from terrazzo.models.layers.tokens import lay_for_depthwise, pair
@@ -117,9 +119,10 @@ class ScaledBlock(nn.Module):
 
 
 @MODELS.register
-class MSCAN(nn.Module):
+class MSCAN(Backbone):
     """Multi-scale convolutional attention network (SegNeXt: Guo et al., NeurIPS 2022) -> the maps of all stages."""
 
+    stage_parts = ("patch_embed{1}", "block{1}", "norm{1}")
     namings = NAMINGS
 
     def __init__(
@@ -136,8 +139,9 @@ class MSCAN(nn.Module):
         attention_kernel_paddings: Sequence[Size] = (2, (0, 3), (0, 5), (0, 10)),
         act_cfg: Spec = {"type": "GELU"},  # noqa: B006 - never written to
         norm_cfg: Spec = {"type": "SyncBN", "requires_grad": True},  # noqa: B006 - never written to
+        **freezing: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(**freezing)
         self.num_stages = num_stages
 
         # stages: embedding, blocks, norm

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -86,9 +88,10 @@ class PIDNet(BranchedNet):
         align_corners: bool = False,
         norm_cfg: Spec = {"type": "BN"},  # noqa: B006 - never written to
         act_cfg: Spec = RELU,
+        **freezing: Any,
     ) -> None:
         style: Spec = {"norm_cfg": norm_cfg, "act_cfg": act_cfg}
-        super().__init__(in_channels, channels, num_stem_blocks, align_corners=align_corners, **style)
+        super().__init__(in_channels, channels, num_stem_blocks, align_corners=align_corners, **style, **freezing)
         linear: Spec = style | {"act_cfg": None}
         light = num_stem_blocks == 2
         width, wide = channels * 2, channels * 8

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from terrazzo.errors import UserError, nearest
-from terrazzo.models.backbones.base import FreezableBackbone
+from terrazzo.models.backbones.base import Backbone
 from terrazzo.models.backbones.mscan import ConvFeedForward, ScaledBlock
 from terrazzo.models.layers import Spec, build_norm
 from terrazzo.models.layers.init import init_truncated
@@ -71,7 +71,7 @@ class PoolMixer(nn.Module):
 
 
 @MODELS.register
-class PoolFormer(FreezableBackbone):
+class PoolFormer(Backbone):
     """PoolFormer (Yu et al., CVPR 2022) -> the normalised maps of `out_indices`.
 
     `arch` is a name, or a dict of `layers`, `embed_dims`, `mlp_ratios` and `layer_scale_init_value`. The network's
@@ -79,6 +79,8 @@ class PoolFormer(FreezableBackbone):
     embedding (from 0 on) and so many parts of the network. Raises UserError for an unknown name.
     """
 
+    stem_parts = ("patch_embed",)
+    stage_parts = ("network.{0}", "norm{0}")
     namings = NAMINGS
 
     def __init__(
@@ -100,13 +102,12 @@ class PoolFormer(FreezableBackbone):
         out_indices: int | Sequence[int] = -1,
         frozen_stages: int = 0,
     ) -> None:
-        super().__init__()
+        super().__init__(frozen_stages=frozen_stages)
 
         # architecture
         if isinstance(arch, str) and arch not in ARCHITECTURES:
             raise UserError(f"PoolFormer: no arch is called '{arch}'{nearest(arch, ARCHITECTURES)}")
         layers, widths, ratios, scale = ARCHITECTURES[arch] if isinstance(arch, str) else Architecture(**arch)
-        self.frozen_stages = frozen_stages
         self.patch_embed = patch_embedding(in_channels, widths[0], in_patch_size, in_stride, in_pad)
 
         # stages, with a downsampling before each but the first
@@ -135,14 +136,6 @@ class PoolFormer(FreezableBackbone):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 init_truncated(module)
-        self.freeze()
-
-    def frozen_parts(self) -> Iterable[nn.Module]:
-        """The patch embedding (from 0 on) and the first `frozen_stages` parts and their norms."""
-        if self.frozen_stages >= 0:
-            yield self.patch_embed
-            yield from self.network[: self.frozen_stages].children()
-            yield from (getattr(self, f"norm{index}") for index in self.out_indices if index < self.frozen_stages)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         # torch 2.13 crashes in the backward pass of a group norm whose input is channels-last and needs no gradient

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import chain, pairwise
 from typing import Any
 
 from torch import Tensor, nn
 
 from terrazzo.errors import UserError
-from terrazzo.models.backbones.base import FreezableBackbone
+from terrazzo.models.backbones.base import Backbone
 from terrazzo.models.layers import Spec, build_conv, build_norm, maybe_checkpoint, norm_name
 from terrazzo.models.layers.context_block import build_plugin
 from terrazzo.models.layers.init import init_kaiming, init_zeros
@@ -213,7 +213,7 @@ ARCHITECTURES: dict[int, tuple[type[Block], tuple[int, ...]]] = {
 
 
 @MODELS.register
-class ResNet(FreezableBackbone):
+class ResNet(Backbone):
     """ResNet (He et al., CVPR 2016) -> the maps of `out_indices`.
 
     Dilated stages keep their resolution (`strides`, `dilations`); with `contract_dilation` a stage's first block has
@@ -223,6 +223,8 @@ class ResNet(FreezableBackbone):
     Raises UserError for an unknown depth or position.
     """
 
+    stem_parts = ("stem", "conv1", "?n1")
+    stage_parts = ("layer{1}",)
     namings = NAMINGS
 
     architectures = ARCHITECTURES
@@ -243,7 +245,6 @@ class ResNet(FreezableBackbone):
         style: str = "pytorch",
         deep_stem: bool = False,
         avg_down: bool = False,
-        frozen_stages: int = -1,
         conv_cfg: Spec | None = None,
         norm_cfg: Spec = {"type": "BN", "requires_grad": True},  # noqa: B006 - never written to
         norm_eval: bool = False,
@@ -254,8 +255,9 @@ class ResNet(FreezableBackbone):
         contract_dilation: bool = False,
         with_cp: bool = False,
         zero_init_residual: bool = True,
+        **freezing: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(**freezing)
 
         # architecture
         if depth not in self.architectures:
@@ -263,7 +265,7 @@ class ResNet(FreezableBackbone):
         self.block, counts = self.architectures[depth]
         self.options: Spec = {"conv_cfg": conv_cfg, "norm_cfg": norm_cfg}
         self.deep_stem, self.avg_down = deep_stem, avg_down
-        self.out_indices, self.frozen_stages, self.norm_eval = out_indices, frozen_stages, norm_eval
+        self.out_indices, self.norm_eval = out_indices, norm_eval
 
         # stem
         self.add_stem(in_channels, stem_channels)
@@ -291,7 +293,6 @@ class ResNet(FreezableBackbone):
         # weights
         if zero_init_residual:
             zero_last_norms(self)
-        self.freeze()
 
     def add_stem(self, in_channels: int, channels: int) -> None:
         """One 7x7 convolution, or three 3x3 ones under `stem`."""
@@ -324,12 +325,6 @@ class ResNet(FreezableBackbone):
             return nn.Sequential(*conv_norm(self.options, in_channels, out_channels, 1, stride))
         pool = nn.AvgPool2d(stride, stride, ceil_mode=True, count_include_pad=False)
         return nn.Sequential(pool, *conv_norm(self.options, in_channels, out_channels, 1))
-
-    def frozen_parts(self) -> Iterable[nn.Module]:
-        """The stem (from 0 on) and the first `frozen_stages` stages."""
-        if self.frozen_stages >= 0:
-            yield from [self.stem] if self.deep_stem else [self.conv1, getattr(self, self.norm1)]
-            yield from (getattr(self, name) for name in self.stages[: self.frozen_stages])
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         x = self.stem(x) if self.deep_stem else self.relu(getattr(self, self.norm1)(self.conv1(x)))

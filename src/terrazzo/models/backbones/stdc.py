@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from terrazzo.errors import UserError
+from terrazzo.models.backbones.base import Backbone
 from terrazzo.models.backbones.bisenet_v1 import AttentionRefinement
 from terrazzo.models.layers import ConvBlock, Spec, resize
 from terrazzo.models.naming import Naming, Weights
@@ -101,12 +103,13 @@ class STDCModule(nn.Module):
 
 
 @MODELS.register
-class STDCNet(nn.Module):
+class STDCNet(Backbone):
     """STDC (Fan et al., CVPR 2021) -> the maps of the last three stages, at 1/8, 1/16 and 1/32.
 
     Raises UserError for an unknown `stdc_type` or `bottleneck_type`.
     """
 
+    stage_parts = ("stages.{0}",)
     namings = NAMINGS
 
     def __init__(
@@ -120,8 +123,9 @@ class STDCNet(nn.Module):
         act_cfg: Spec | None,
         num_convs: int = 4,
         with_final_conv: bool = False,
+        **freezing: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(**freezing)
         if stdc_type not in ARCHITECTURES:
             raise UserError(f"STDCNet: stdc_type '{stdc_type}' is unknown; available are {list(ARCHITECTURES)}")
         if bottleneck_type not in ("add", "cat"):
@@ -170,11 +174,13 @@ class FeatureFusion(nn.Module):
 
 
 @MODELS.register
-class STDCContextPathNet(nn.Module):
+class STDCContextPathNet(Backbone):
     """STDC with a context path (Fan et al., CVPR 2021).
 
     -> the backbone's map at 1/8, the context at 1/16 and at 1/8, and the first and the last of them fused.
     """
+
+    stage_parts = ("backbone.stages.{0}",)
 
     def __init__(
         self,
@@ -186,8 +192,9 @@ class STDCContextPathNet(nn.Module):
         upsample_mode: str = "nearest",
         align_corners: bool | None = None,
         norm_cfg: Spec = {"type": "BN"},  # noqa: B006 - never written to
+        **freezing: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(**freezing)
         self.upsample_mode, self.align_corners = upsample_mode, align_corners
         self.backbone = MODELS.build(backbone_cfg, "backbone_cfg")
         self.arms = nn.ModuleList(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from terrazzo.models.backbones.base import FreezableBackbone
+from terrazzo.models.backbones.base import Backbone
 from terrazzo.models.layers import Spec, build_norm, resize
 from terrazzo.models.layers.init import init_transformer
 from terrazzo.models.layers.sizes import larger, surely
@@ -191,12 +191,14 @@ class SwinStage(nn.Module):
 
 
 @MODELS.register
-class SwinTransformer(FreezableBackbone):
+class SwinTransformer(Backbone):
     """Swin Transformer (Liu et al., ICCV 2021) -> the normalised maps of `out_indices`.
 
     Images of any size: maps are padded to whole windows; absolute position embeddings, where used, are resized.
     """
 
+    stem_parts = ("patch_embed", "absolute_pos_embed", "drop_after_pos")
+    stage_parts = ("stages.{0}", "norm{0}")
     namings = NAMINGS
 
     def __init__(
@@ -222,10 +224,10 @@ class SwinTransformer(FreezableBackbone):
         act_cfg: Spec = {"type": "GELU"},  # noqa: B006 - never written to
         norm_cfg: Spec = {"type": "LN"},  # noqa: B006 - never written to
         with_cp: bool = False,
-        frozen_stages: int = -1,
+        **freezing: Any,
     ) -> None:
-        super().__init__()
-        self.out_indices, self.frozen_stages = out_indices, frozen_stages
+        super().__init__(**freezing)
+        self.out_indices = out_indices
 
         # embedding
         patch_norm_cfg = norm_cfg if patch_norm else None
@@ -269,19 +271,6 @@ class SwinTransformer(FreezableBackbone):
 
         # weights
         init_transformer(self)
-        self.freeze()
-
-    def frozen_parts(self) -> Iterable[nn.Module]:
-        """The patch embedding (from 0 on) and the first `frozen_stages` stages and their norms."""
-        if self.frozen_stages >= 0:
-            yield from (self.patch_embed, self.drop_after_pos)
-            yield from self.stages[: self.frozen_stages].children()
-            yield from (getattr(self, f"norm{index}") for index in self.out_indices if index < self.frozen_stages)
-
-    def freeze(self) -> None:
-        super().freeze()
-        if self.frozen_stages >= 0 and self.absolute_pos_embed is not None:
-            self.absolute_pos_embed.requires_grad_(False)
 
     def resize_weight(self, name: str, value: Tensor) -> Tensor | None:
         """Resize positions learned at another image size; return None for any other weight."""

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from terrazzo.models.backbones.base import Backbone
 from terrazzo.models.layers import Spec, build_norm
 from terrazzo.models.layers.init import init_transformer
 from terrazzo.models.layers.sizes import surely
@@ -92,12 +93,13 @@ class LocalAttention(WindowAttention):
 
 
 @MODELS.register
-class PCPVT(nn.Module):
+class PCPVT(Backbone):
     """Twins-PCPVT (Chu et al., NeurIPS 2021) -> the maps of `out_indices`.
 
     A pyramid of layers that attend to a shrunken map; positions come from a convolution after each stage's first layer.
     """
 
+    stage_parts = ("patch_embeds.{0}", "layers.{0}", "position_encodings.{0}", "norm_list.{0}")
     namings = NAMINGS
 
     def __init__(
@@ -118,8 +120,9 @@ class PCPVT(nn.Module):
         depths: Sequence[int] = (3, 4, 6, 3),
         sr_ratios: Sequence[int] = (8, 4, 2, 1),
         norm_after_stage: bool = False,
+        **freezing: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(**freezing)
         self.out_indices = out_indices
         self.patch_embeds = nn.ModuleList()
         self.layers = nn.ModuleList()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from terrazzo.errors import UserError, nearest
-from terrazzo.models.backbones.base import FreezableBackbone
+from terrazzo.models.backbones.base import Backbone
 from terrazzo.models.layers import ConvBlock, Spec, Upsample, build_activation, build_norm, maybe_checkpoint, resize
 from terrazzo.registry import MODELS
 
@@ -121,11 +121,13 @@ class UpStage(nn.Module):
 
 
 @MODELS.register
-class UNet(FreezableBackbone):
+class UNet(Backbone):
     """UNet (Ronneberger et al., MICCAI 2015) -> the coarsest map and every decoder map, ending with the finest.
 
     Stage i > 0 halves the map by a stride of 2, or by max pooling where `downsamples[i - 1]`.
     """
+
+    stage_parts = ("encoder.{0}",)
 
     def __init__(
         self,
@@ -145,8 +147,9 @@ class UNet(FreezableBackbone):
         act_cfg: Spec = {"type": "ReLU"},  # noqa: B006 - never written to
         upsample_cfg: Spec = {"type": "InterpConv"},  # noqa: B006 - never written to
         norm_eval: bool = False,
+        **freezing: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(**freezing)
         self.norm_eval = norm_eval
         style: Spec = {"conv_cfg": conv_cfg, "norm_cfg": norm_cfg, "act_cfg": act_cfg, "with_cp": with_cp}
         self.encoder = nn.ModuleList()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from terrazzo.errors import UserError
+from terrazzo.models.backbones.base import Backbone
 from terrazzo.models.layers import (
     PatchEmbed,
     Spec,
@@ -98,7 +100,7 @@ Output = Tensor | tuple[Tensor, Tensor]
 
 
 @MODELS.register
-class VisionTransformer(nn.Module):
+class VisionTransformer(Backbone):
     """ViT (Dosovitskiy et al., ICLR 2021) -> maps (N, embed_dims, h, w) of the layers in `out_indices`, -1 the last.
 
     Runs at any size: position embeddings are interpolated from the grid of `img_size`. `with_cls_token=False` drops the
@@ -108,6 +110,8 @@ class VisionTransformer(nn.Module):
     there is none.
     """
 
+    stem_parts = ("cls_token", "pos_embed", "patch_embed", "drop_after_pos", "ln_pre")
+    stage_parts = ("layers.{0}",)
     namings = NAMINGS
 
     def __init__(
@@ -139,8 +143,9 @@ class VisionTransformer(nn.Module):
         num_fcs: int = 2,
         with_cp: bool = False,
         frozen_exclude: Sequence[str] = ("all",),
+        **freezing: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(**freezing)
 
         # grid of patches and outputs
         if output_cls_token and not with_cls_token:

@@ -11,13 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from terrazzo.errors import UserError
+from terrazzo.models.backbones.base import Backbone
 from terrazzo.models.layers import Spec
 from terrazzo.models.layers.sizes import larger
 from terrazzo.registry import MODELS
 
 
 @MODELS.register
-class VPD(nn.Module):
+class VPD(Backbone):
     """VPD (Zhao et al., ICCV 2023): images (N, 3, H, W) in -1..1 -> the U-Net's maps at strides 8, 16, 32 and 64.
 
     The networks are those of the package `diffusers`, of the sizes in `diffusion_cfg`; the autoencoder is frozen.
@@ -25,6 +26,9 @@ class VPD(nn.Module):
     `class_embed_select`, one for each image: the mean where no category is given. Images smaller than `pad_shape` are
     padded on the right and below. Raises UserError without `diffusers` or without the file.
     """
+
+    stem_parts = ("encoder_vq", "unet.conv_in", "unet.time_embedding")
+    stage_parts = ("unet.down_blocks.{0}",)
 
     def __init__(
         self,
@@ -36,8 +40,9 @@ class VPD(nn.Module):
         class_embed_select: bool = False,
         pad_shape: int | Sequence[int] | None = None,
         pad_val: float = 0,
+        **freezing: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(**freezing)
         if (unet_cfg or {}).get("use_attn"):
             raise UserError("VPD: it does not output attention maps; set unet_cfg.use_attn=False")
         params = diffusion_cfg["params"]

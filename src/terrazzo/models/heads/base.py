@@ -83,7 +83,7 @@ class LogitsHead(nn.Module):
         self.align_corners = align_corners
         self.sampler = sampler
         if loss_decode is None:
-            loss_decode = CrossEntropyLoss()
+            loss_decode = CrossEntropyLoss(use_sigmoid=self.out_channels == 1)
         self.loss_decode = nn.ModuleList(loss_decode) if isinstance(loss_decode, Sequence) else loss_decode
         self.conv_seg = nn.Conv2d(channels, self.out_channels, 1)
         init_normal(self.conv_seg, std=0.01)

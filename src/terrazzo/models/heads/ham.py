@@ -10,10 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from terrazzo.arguments import check_arguments
 from terrazzo.models.heads.base import DecodeHead, Features
 from terrazzo.models.layers import ConvBlock, Spec
 from terrazzo.models.layers.fuse import fuse_levels
-from terrazzo.registry import MODELS, check_arguments
+from terrazzo.registry import MODELS
 
 
 class MatrixDecomposition(nn.Module):

@@ -179,7 +179,7 @@ class IterativeDecodeHead(nn.Module):
         self.kernel_update_head = nn.ModuleList(kernel_update_head)
         self.align_corners = kernel_generate_head.align_corners
         self.num_classes, self.out_channels = kernel_generate_head.num_classes, kernel_generate_head.out_channels
-        self.threshold = kernel_generate_head.threshold
+        self.threshold, self.ignore_index = kernel_generate_head.threshold, kernel_generate_head.ignore_index
 
     def stages(self, inputs: Features) -> list[Tensor]:
         """Logits of the first head, then of every stage."""

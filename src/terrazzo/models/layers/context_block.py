@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from terrazzo.arguments import check_arguments
 from terrazzo.errors import UserError, nearest
 from terrazzo.models.layers.conv import ConvBlock
 from terrazzo.models.layers.init import init_normal, init_zeros
 from terrazzo.models.layers.self_attention import attend
 from terrazzo.models.layers.spec import Spec
-from terrazzo.registry import check_arguments
 
 
 class ContextBlock(nn.Module):

@@ -7,10 +7,11 @@ from typing import TypeVar
 
 from torch import Tensor, nn
 
+from terrazzo.arguments import check_arguments
 from terrazzo.models.layers.norm import build_norm
 from terrazzo.models.layers.spec import Spec
 from terrazzo.models.layers.transformer import FeedForward, MultiheadAttention
-from terrazzo.registry import IGNORED_KEYS, check_arguments
+from terrazzo.registry import IGNORED_KEYS
 
 T = TypeVar("T")
 

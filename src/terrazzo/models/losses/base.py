@@ -12,6 +12,11 @@ from torch import Tensor, nn
 from terrazzo.errors import UserError
 
 T = TypeVar("T", Tensor, "Tensor | None")
+NO_LABEL = 255  # the label of pixels that never count
+FROM_SOFTMAX = (
+    "learns from the probabilities of several classes, and out_channels is 1: take CrossEntropyLoss with "
+    "use_sigmoid=True, FocalLoss or DiceLoss"
+)
 
 
 class SegmentationLoss(nn.Module):
@@ -34,8 +39,16 @@ class SegmentationLoss(nn.Module):
         """The loss before it is multiplied by `loss_weight`."""
         raise NotImplementedError
 
+    def contradiction(self, channels: int) -> str | None:
+        """What keeps the loss from being computed from logits of so many channels, and the way out; or None."""
+        return None
+
     def pixel_losses(self, logits: Tensor, labels: Tensor, ignore_index: int) -> Tensor:
         """The loss of each pixel (N, H, W), for samplers of hard pixels: cross-entropy, unless overridden."""
+        if logits.shape[1] == 1:
+            valid = labels != ignore_index
+            target = (labels * valid).to(logits.dtype)
+            return F.binary_cross_entropy_with_logits(logits[:, 0], target, reduction="none") * valid
         return F.cross_entropy(logits, labels, reduction="none", ignore_index=ignore_index)
 
 

@@ -38,6 +38,11 @@ class CrossEntropyLoss(WeightedLoss):
         self.compute = self.masks if use_mask else self.sigmoid if use_sigmoid else self.softmax
         self.avg_non_ignore, self.weight_average = avg_non_ignore, weight_average
 
+    def contradiction(self, channels: int) -> str | None:
+        if channels > 1 or self.compute == self.sigmoid:
+            return None
+        return "is over several classes here, and out_channels is 1: set use_sigmoid=True (without use_mask)"
+
     def forward(
         self,
         logits: Tensor,

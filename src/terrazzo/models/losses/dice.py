@@ -48,6 +48,11 @@ class DiceLoss(WeightedLoss):
         self.ignored_class = ignore_index
         self.eps, self.smooth, self.exponent = eps, smooth, exponent
 
+    def contradiction(self, channels: int) -> str | None:
+        if channels > 1 or self.compute == self.joint:
+            return None
+        return "compares several classes here, and out_channels is 1: set formula='joint'"
+
     def measure(self, logits: Tensor, labels: Tensor, weight: Tensor | None, ignore_index: int) -> Tensor:
         return self.compute(logits, labels, weight, ignore_index)
 

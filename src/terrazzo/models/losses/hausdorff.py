@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from terrazzo.models.losses.base import WeightedLoss, class_weights, one_hot, reduce
+from terrazzo.models.losses.base import FROM_SOFTMAX, WeightedLoss, class_weights, one_hot, reduce
 from terrazzo.registry import MODELS
 
 
@@ -37,6 +37,9 @@ class HausdorffDistanceLoss(WeightedLoss):
     def __init__(self, *, ignore_index: int = 255, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.ignored_class = ignore_index
+
+    def contradiction(self, channels: int) -> str | None:
+        return FROM_SOFTMAX if channels == 1 else None
 
     def measure(self, logits: Tensor, labels: Tensor, weight: Tensor | None, ignore_index: int) -> Tensor:
         num_classes = logits.shape[1]

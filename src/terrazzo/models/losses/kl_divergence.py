@@ -7,7 +7,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
-from terrazzo.models.losses.base import SegmentationLoss, one_hot, reduce
+from terrazzo.models.losses.base import FROM_SOFTMAX, SegmentationLoss, one_hot, reduce
 from terrazzo.registry import MODELS
 
 
@@ -24,6 +24,9 @@ class KLDivLoss(SegmentationLoss):
     def __init__(self, *, temperature: float = 1.0, reduction: str = "mean", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.temperature, self.reduction = temperature, reduction
+
+    def contradiction(self, channels: int) -> str | None:
+        return FROM_SOFTMAX if channels == 1 else None
 
     def measure(self, logits: Tensor, labels: Tensor, weight: Tensor | None, ignore_index: int) -> Tensor:
         if labels.ndim == logits.ndim:

@@ -52,6 +52,12 @@ class LovaszLoss(WeightedLoss):
             raise UserError(f"LovaszLoss: classes '{classes}' is unknown; use 'present', 'all' or a list of classes")
         self.loss_type, self.classes, self.per_image = loss_type, classes, per_image
 
+    def contradiction(self, channels: int) -> str | None:
+        fitting = "binary" if channels == 1 else "multi_class"
+        if self.loss_type == fitting:
+            return None
+        return f"has loss_type='{self.loss_type}', and the head out_channels={channels}: set loss_type='{fitting}'"
+
     def measure(self, logits: Tensor, labels: Tensor, weight: Tensor | None, ignore_index: int) -> Tensor:
         if self.loss_type == "binary" and logits.shape[1] != 1:
             raise UserError(f"LovaszLoss: loss_type='binary' needs a head with out_channels=1, not {logits.shape[1]}")

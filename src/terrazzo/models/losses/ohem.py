@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from terrazzo.models.losses.base import SegmentationLoss, class_weights
+from terrazzo.models.losses.base import FROM_SOFTMAX, SegmentationLoss, class_weights
 from terrazzo.registry import MODELS
 
 
@@ -44,6 +44,9 @@ class OHEMPixelSampler:
 
 def own_probability(logits: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
     """Return the probability of its label (P,) for each pixel of a mask."""
+    if logits.shape[1] == 1:
+        foreground = logits[:, 0].sigmoid()
+        return torch.where(labels == 1, foreground, 1 - foreground)[valid]
     return logits.softmax(1).gather(1, torch.where(valid, labels, 0).unsqueeze(1)).squeeze(1)[valid]
 
 
@@ -76,6 +79,9 @@ class OhemCrossEntropy(SegmentationLoss):
         super().__init__(**kwargs)
         self.ignore_label, self.class_weight = ignore_label, class_weight
         self.thres, self.min_kept = thres, max(1, min_kept)
+
+    def contradiction(self, channels: int) -> str | None:
+        return FROM_SOFTMAX if channels == 1 else None
 
     def measure(self, logits: Tensor, labels: Tensor, weight: Tensor | None, ignore_index: int) -> Tensor:
         valid = (labels != ignore_index) & (labels != self.ignore_label)

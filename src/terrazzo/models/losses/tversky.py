@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from terrazzo.errors import UserError
-from terrazzo.models.losses.base import SegmentationLoss, class_weights, one_hot
+from terrazzo.models.losses.base import FROM_SOFTMAX, SegmentationLoss, class_weights, one_hot
 from terrazzo.registry import MODELS
 
 
@@ -39,6 +39,9 @@ class TverskyLoss(SegmentationLoss):
         self.smooth, self.alpha, self.beta = smooth, alpha, beta
         self.class_weight = class_weight
         self.ignored_class = ignore_index
+
+    def contradiction(self, channels: int) -> str | None:
+        return FROM_SOFTMAX if channels == 1 else None
 
     def measure(self, logits: Tensor, labels: Tensor, weight: Tensor | None, ignore_index: int) -> Tensor:
         labels = torch.where(labels == self.ignored_class, ignore_index, labels)

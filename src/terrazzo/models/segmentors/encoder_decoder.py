@@ -8,15 +8,18 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from terrazzo.models.checks import checked_test_cfg
+from terrazzo.models.freezing import Freezable
 from terrazzo.models.heads.base import DecodeHead, Head
 from terrazzo.models.layers import Spec, resize
 from terrazzo.models.layers.tokens import lay_for_inference
+from terrazzo.models.losses.base import NO_LABEL
 from terrazzo.models.preprocess import Preprocess
 from terrazzo.registry import MODELS
 
 
 @MODELS.register
-class EncoderDecoder(nn.Module):
+class EncoderDecoder(Freezable):
     """The usual segmentor: images (N, C, H, W), normalised -> logits (N, K, H, W).
 
     Auxiliary heads add losses in training and are never run otherwise. `preprocess` normalises raw batches; `test_cfg`
@@ -46,7 +49,7 @@ class EncoderDecoder(nn.Module):
         elif auxiliary_head is not None:
             self.auxiliary_head = auxiliary_head
         self.preprocess = data_preprocessor if data_preprocessor is not None else Preprocess()
-        self.test_cfg = test_cfg or {"mode": "whole"}
+        self.test_cfg = checked_test_cfg(test_cfg)
 
     @property
     def final_head(self) -> Head:
@@ -78,14 +81,19 @@ class EncoderDecoder(nn.Module):
     def loss(self, images: Tensor, labels: Tensor, **targets: Tensor) -> dict[str, Tensor]:
         """Losses of all heads by published name; labels (N, H, W) int64, further targets by keyword."""
         features = self.encode(images)
-        losses = self.decode_losses(features, labels, **targets)
+        losses = self.decode_losses(features, own_labels(self.decode_head, labels), **targets)
         for prefix, head in self.auxiliary_heads.items():
-            losses |= with_prefix(prefix, head.loss(features, labels, **targets))
+            losses |= with_prefix(prefix, head.loss(features, own_labels(head, labels), **targets))
         return losses
 
     def decode_losses(self, features: Any, labels: Tensor, **targets: Tensor) -> dict[str, Tensor]:
         """Losses of the decode head."""
         return with_prefix("decode", self.decode_head.loss(features, labels, **targets))
+
+
+def own_labels(head: Head, labels: Tensor) -> Tensor:
+    """Labels in which pixels that never count have the value that the head ignores."""
+    return labels if head.ignore_index == NO_LABEL else labels.masked_fill(labels == NO_LABEL, head.ignore_index)
 
 
 def with_prefix(prefix: str, losses: dict[str, Tensor]) -> dict[str, Tensor]:

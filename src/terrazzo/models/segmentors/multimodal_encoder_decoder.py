@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from terrazzo.errors import UserError
 from terrazzo.models.backbones.clip_text import CLIPTextEncoder
 from terrazzo.models.backbones.vit import VisionTransformer
+from terrazzo.models.checks import checked_test_cfg
 from terrazzo.models.heads.base import Head
 from terrazzo.models.layers import Spec, resize
 from terrazzo.models.naming import Finish, Naming, Rule
@@ -135,7 +136,7 @@ class MultimodalEncoderDecoder(EncoderDecoder):
         self.decode_head = decode_head
         self.scale = encoder_resolution if asymetric_input and encoder_resolution is not None else 1.0
         self.preprocess = data_preprocessor if data_preprocessor is not None else Preprocess()
-        self.test_cfg = test_cfg or {"mode": "whole"}
+        self.test_cfg = checked_test_cfg(test_cfg)
 
     @property
     def namings(self) -> tuple[Naming, ...]:

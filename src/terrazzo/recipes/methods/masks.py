@@ -70,8 +70,9 @@ def query_decoder(layers: int, dropout: float) -> Spec:
 def mask_losses(plan: Plan, classes: float, masks: Spec, dice: float) -> Spec:
     """The three losses of a mask classifier: its last class, 'no object', counts a tenth."""
     named: Spec = {"type": "mmdet.CrossEntropyLoss", "use_sigmoid": False, "loss_weight": classes, "reduction": "mean"}
-    overlap = part("mmdet.DiceLoss", use_sigmoid=True, activate=True, reduction="mean", naive_dice=True, eps=1.0,
-        loss_weight=dice)  # fmt: skip
+    overlap = part(
+        "mmdet.DiceLoss", use_sigmoid=True, activate=True, reduction="mean", naive_dice=True, eps=1.0, loss_weight=dice
+    )
     weights = [1.0] * plan.num_classes + [0.1]
     return {"loss_cls": named | {"class_weight": weights}, "loss_mask": masks, "loss_dice": overlap}
 

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from terrazzo.errors import UserError
-
-GRACE = 60.0  # seconds for the other processes to end by themselves
+from terrazzo.system.process_group import GRACE, LAUNCHED_BY, LOST
+from terrazzo.system.processes import stop_signals
 
 
 def launch(count: int, arguments: Sequence[str], *, restarts: int = 0, cpu: bool = False) -> int:
@@ -46,6 +46,7 @@ def run_together(count: int, arguments: Sequence[str], attempt: int) -> tuple[in
         "WORLD_SIZE": str(count),
         "LOCAL_WORLD_SIZE": str(count),
         "TORCHELASTIC_RESTART_COUNT": str(attempt),
+        LAUNCHED_BY: str(os.getpid()),
     }
     shared.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
     members = [Member(rank, [sys.executable, "-m", "terrazzo", *arguments], shared) for rank in range(count)]
@@ -56,7 +57,7 @@ def run_together(count: int, arguments: Sequence[str], attempt: int) -> tuple[in
         for member in members:
             member.process.send_signal(number)
 
-    previous = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, pass_on) for number in stop_signals()}
     try:
         return watch(members), bool(signals)
     finally:
@@ -100,9 +101,10 @@ def watch(members: Sequence[Member]) -> int:
     end(members)
     for member in members:
         member.reader.join(timeout=5)
-    for line in failed.lines if failed.rank else ():
-        if line not in members[0].lines:
-            print(f"process {failed.rank}: {line}", end="", file=sys.stderr)
+    for member in members[1:]:  # the one that failed, and the one whose failure it noticed before that was told
+        own = [line for line in member.lines if line not in members[0].lines and LOST not in line]
+        for line in own if member.process.returncode > 0 or member is failed else ():
+            print(f"process {member.rank}: {line}", end="", file=sys.stderr)
     code = failed.process.returncode
     if code < 0:
         reason = f"was ended by {signal.Signals(-code).name}"

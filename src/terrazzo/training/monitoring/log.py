@@ -6,19 +6,22 @@ import io
 import json
 import math
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column, Table
 
 from terrazzo.errors import UserError
 from terrazzo.system.files import make_folder, write_whole
 from terrazzo.system.painting import save_picture
+from terrazzo.system.terminal import Console
+from terrazzo.system.text import printable
+from terrazzo.training.monitoring.report import write_run_report
 from terrazzo.training.monitoring.runs import RunRecord
 from terrazzo.training.monitoring.trackers import Tracker
 
@@ -32,40 +35,49 @@ class RunLog:
     A process with `writes=False` logs nothing.
     """
 
-    def __init__(self, work_dir: Path, quiet: bool = False, writes: bool = True) -> None:
+    def __init__(
+        self, work_dir: Path, quiet: bool = False, writes: bool = True, record: RunRecord | None = None
+    ) -> None:
         self.work_dir = work_dir
         self.path, self.metrics_path = work_dir / "log.txt", work_dir / "metrics.jsonl"
         self.writes = writes
         if writes:
             self.metrics_path.touch()
-        self.console = Console(quiet=quiet or not writes, soft_wrap=True, highlight=False)
+        self.console = Console(quiet=quiet or not writes, soft_wrap=True)
+        self.has_begun = False  # a step has been made: the files of the work dir are this run's
         self._broken = False
         self.trackers: list[Tracker] = []
-        self._run: RunRecord | None = None
+        self.run = record
 
-    def begin(self, step: int, total: int, trackers: Callable[[], list[Tracker]]) -> None:
-        """Record that the loop begins, and open the trackers."""
+    def begin(self, step: int, total: int, trackers: Callable[[], list[Tracker]], **facts: Any) -> None:
+        """Record that the loop begins and facts of the run, and open the trackers."""
         if self.writes:
             self.trackers = trackers()
-            self._run = RunRecord(self.work_dir, step, total)
+            if self.run is not None:
+                self.run.begin(step, total, **facts)
 
     def end(self, state: str, step: int) -> None:
         """Record that the loop is over: the run has "finished", "stopped" or "failed" after a step."""
         self._call_trackers(lambda tracker: tracker.close(state))
         self.trackers = []
-        if self._run is not None:
+        if self.run is not None:
             with suppress(UserError):  # a full disk, which is reported elsewhere
-                self._run.end(state, step)
+                self.run.end(state, step)
+            try:
+                self.info(f"report: {write_run_report(self.work_dir)}")
+            except Exception as problem:  # a run does not fail for want of its page
+                self.info(f"warning: no report was written: {problem}")
 
     def info(self, text: str) -> None:
         """Log text on the console and in the file."""
-        self.console.print(text, markup=False)
+        with suppress(OSError):  # its terminal may have been closed
+            self.console.print(text, markup=False)
         self.write(text)
 
     def write(self, text: str) -> None:
         """Log text in the file only."""
         stamp = time.strftime("%Y-%m-%d %H:%M:%S")
-        self._write(self.path, "".join(f"{stamp}  {line}\n" for line in text.splitlines()))
+        self._write(self.path, "".join(f"{stamp}  {line}\n" for line in printable(text).splitlines()))
 
     def record(self, step: int, mode: str, values: Mapping[str, Any]) -> None:
         """Add one object to the JSON-lines log."""
@@ -113,6 +125,36 @@ class RunLog:
             self._broken = True
 
 
+class LoggedWarnings:
+    """A context whose warnings are also logged: those before there is a log, as soon as it is `opened`."""
+
+    def __init__(self) -> None:
+        self.log: RunLog | None = None
+        self.waiting: list[str] = []
+
+    def __enter__(self) -> LoggedWarnings:
+        self._before = warnings.showwarning
+        warnings.showwarning = self._show
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        warnings.showwarning = self._before
+
+    def opened(self, log: RunLog) -> None:
+        """Log what waits, and log the rest at once."""
+        self.log = log
+        for text in self.waiting:
+            log.write(text)
+
+    def _show(self, message: Warning | str, *details: Any, **more: Any) -> None:
+        self._before(message, *details, **more)
+        text = f"warning: {message}"
+        if self.log is not None:
+            self.log.write(text)
+        else:
+            self.waiting.append(text)
+
+
 def step_of(line: str) -> float:
     """The step of a JSON line; infinity for an incomplete one."""
     try:
@@ -156,8 +198,8 @@ def as_text(table: Table) -> str:
 
 def progress_bar(console: Console, fields: str = "") -> Progress:
     """A live progress bar, followed by a text of named fields."""
-    parts = [TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.completed}/{task.total}")]
-    return Progress(*parts, TextColumn(fields), console=console, transient=True)
+    texts = [TextColumn(text, markup=False) for text in ("{task.description}", "{task.completed}/{task.total}", fields)]
+    return Progress(texts[0], BarColumn(bar_width=24), *texts[1:], console=console, transient=True)
 
 
 def duration(seconds: float) -> str:

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
-from rich.console import Console
 from torch import Tensor
 
+from terrazzo.system.terminal import Console
 from terrazzo.training.monitoring.log import duration, progress_bar
 
 T = TypeVar("T")

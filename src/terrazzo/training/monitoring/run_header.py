@@ -6,6 +6,7 @@ import copy
 import os
 import platform
 import sys
+import traceback
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +16,12 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 import terrazzo
-from terrazzo.models.info import crop_size, measure
+from terrazzo.arguments import MISTAKES
+from terrazzo.config.reading.section import lookup
+from terrazzo.errors import UserError
+from terrazzo.models.build import input_channels
+from terrazzo.models.channels import mismatch
+from terrazzo.models.info import crop_size, has_crop, measure
 from terrazzo.training.state import TrainingState
 
 
@@ -23,6 +29,8 @@ def run_header(state: TrainingState, cost: str, rate_note: str) -> str:
     """What is trained, on what, and for how long."""
     device, sampler, data, devices = state.device, state.sampler, state.train_set, state.group.size
     on_gpu = device.type == "cuda"
+    best = state.best.target
+    decides = f"save_best: {best.name}, the {'lower' if best.lower_is_better else 'higher'} the better"
     name = torch.cuda.get_device_name(device) if on_gpu else platform.processor() or platform.machine()
     parameters = sum(parameter.numel() for parameter in state.model.parameters())
     sharded = " (weights sharded among them)" if state.parallel.is_sharded else ""
@@ -37,6 +45,7 @@ def run_header(state: TrainingState, cost: str, rate_note: str) -> str:
         f"{counted}, batch size {state.loader.batch_size} per device, {sampler.batch_size} in total; "
         f"{state.total} iterations, {sampler.batches_per_epoch} per epoch",
         rate_note,
+        "" if best.name == "auto" else decides,
         f"{len(data)} training images{validation}; {len(data.classes)} classes: {', '.join(data.classes)}",
     ]
     return "\n".join(filter(None, lines))
@@ -45,18 +54,47 @@ def run_header(state: TrainingState, cost: str, rate_note: str) -> str:
 def inference_cost(model: nn.Module, config: Mapping[str, Any]) -> str:
     """`; 12.3 GFLOPs for an image of 512x512`, of inference, counted without computing anything.
 
-    A model that reads values from its tensors can only be counted by running it.
+    A model that reads values from its tensors can only be counted by running it. Raises UserError, with the part at
+    fault, for one that cannot run on the crops of the config.
     """
     height, width = crop_size(config)
-    backbone = config["model"].get("backbone")
-    channels = backbone.get("in_channels", 3) if isinstance(backbone, Mapping) else 3
+    images = torch.empty((1, input_channels(config["model"]), height, width), device="meta")
+    copied = meta_copy(model)
     with torch.random.fork_rng(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # building the model has given its warnings
         try:
-            info = measure(meta_copy(model), torch.empty((1, channels, height, width), device="meta"))
-        except (RuntimeError, NotImplementedError, TypeError, ValueError):
-            return "; its FLOPs: terrazzo model info"
+            info = measure(copied, images)
+        except MISTAKES as problem:
+            reason = mismatch(meta_copy(model).eval(), images) or str(problem)
+            if isinstance(problem, NotImplementedError) or "meta" in reason.lower() or not has_crop(config):
+                return "; its FLOPs: terrazzo model info"
+            part = failing_part(copied, problem)
+            where = f"model{'.' * bool(part)}{part}"
+            raise UserError(
+                f"{found_origin(config, where)}the model cannot run on images of {height}x{width}: at {where}, "
+                f"{type(problem).__name__}: {' '.join(reason.split())[:300]}"
+            ) from problem
     return f"; {info.flops / 1e9:.3g} GFLOPs for an image of {height}x{width}"
+
+
+def failing_part(model: nn.Module, problem: BaseException) -> str:
+    """The name of the innermost module that was running when an exception was raised."""
+    names = {module: name for name, module in model.named_modules()}
+    frames = [frame for frame, _ in traceback.walk_tb(problem.__traceback__)]
+    running = [
+        names[own] for frame in frames if isinstance(own := frame.f_locals.get("self"), nn.Module) and own in names
+    ]
+    return running[-1] if running else ""
+
+
+def found_origin(config: Mapping[str, Any], where: str) -> str:
+    """`FILE:LINE: ` of the nearest part of the config around a module, where it is known."""
+    parts = where.split(".")
+    for count in range(len(parts), 0, -1):
+        if lookup(config, ".".join(parts[:count])) is not None:
+            origin = config.origin(".".join([*parts[:count], "type"])) if hasattr(config, "origin") else None
+            return f"{origin}: " if origin else ""
+    return ""
 
 
 def meta_copy(model: nn.Module) -> nn.Module:

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import shlex
+import statistics
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,44 +22,80 @@ import terrazzo
 from terrazzo.config.sections import SECTIONS
 from terrazzo.errors import UserError, nearest
 from terrazzo.system.files import write_whole
-from terrazzo.system.processes import is_alive
+from terrazzo.system.processes import beginning, is_alive
 from terrazzo.training.monitoring.trackers import flat
 
 NAME = "run.json"
 DEEPEST = 4  # folders below one that is searched for runs
 NOT_TRAINED = ("work_dir", "resume")  # sections that do not describe what was trained
 ABSENT = "not set"
+SEED = "randomness.seed"
 
 
 class RunRecord:
-    """The record of one run, written when its loop begins and when it ends."""
+    """The record of a run, `run.json`, which claims its folder for this process.
 
-    def __init__(self, work_dir: Path, step: int, total: int) -> None:
+    The record of an earlier run in the folder is kept in it until the first step, and restored if there is none.
+    """
+
+    def __init__(self, work_dir: Path) -> None:
         self.path = work_dir / NAME
-        earlier = read_record(work_dir) if step else {}
-        self.begun = time.time()
-        self.before = float(earlier.get("seconds") or 0)  # in sessions before this one
+        self.earlier = read_record(work_dir)
+        self.begun, self.before = time.time(), 0.0  # seconds in sessions before this one
         self.values: dict[str, Any] = {
             "state": "running",
-            "step": step,
-            "total": total,
-            "started": earlier.get("started") or datetime.now().astimezone().isoformat(timespec="seconds"),
-            "seconds": self.before,
+            "step": 0,
+            "total": None,
+            "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+            "seconds": 0.0,
             "resumed": self.begun,
             "process": os.getpid(),
+            "process_began": beginning(os.getpid()),
             "host": platform.node(),
             "command": shlex.join(sys.argv),
             "version": terrazzo.__version__,
+            "earlier": self.earlier,
         }
         self._write()
 
-    def end(self, state: str, step: int) -> None:
-        """Record that the run has finished, stopped or failed after a step."""
-        self.values |= {"state": state, "step": step, "seconds": round(self.before + time.time() - self.begun, 1)}
+    def begin(self, step: int, total: int, **facts: Any) -> None:
+        """Record that the loop begins after a step, and facts of the run: its "recipe", its "parameters"."""
+        earlier = self.earlier if step else {}
+        self.begun, self.before = time.time(), float(earlier.get("seconds") or 0)
+        self.values |= facts | {"step": step, "total": total, "seconds": self.before, "resumed": self.begun}
+        self.values["started"] = earlier.get("started") or self.values["started"]
         self._write()
 
+    def note_first_step(self) -> None:
+        """Record that the folder is this run's: it has made a step."""
+        self.values.pop("earlier", None)
+        self._write()
+
+    def end(self, state: str, step: int = 0) -> None:
+        """Record that the run has finished, stopped or failed after a step; only the first end counts."""
+        if self.values["state"] != "running":
+            return
+        seconds = round(self.before + time.time() - self.begun, 1)
+        has_no_step = "earlier" in self.values and state != "finished"
+        self.values |= {"state": state, "step": step, "seconds": seconds}
+        if has_no_step and not self.earlier and self.values["total"] is None:
+            self.path.unlink(missing_ok=True)
+            return
+        if has_no_step and self.earlier:
+            self.values = self.earlier
+        self.values.pop("earlier", None)
+        try:
+            self._write()
+        except UserError:  # a full disk; the record is replaced by one of about the same length
+            with suppress(OSError), self.path.open("r+", encoding="utf-8") as file:
+                file.write(self._text())
+                file.truncate()
+
+    def _text(self) -> str:
+        return json.dumps(self.values, indent=1) + "\n"
+
     def _write(self) -> None:
-        write_whole(self.path, json.dumps(self.values, indent=1) + "\n")
+        write_whole(self.path, self._text())
 
 
 def read_record(work_dir: Path) -> dict[str, Any]:
@@ -67,13 +104,22 @@ def read_record(work_dir: Path) -> dict[str, Any]:
         values = json.loads((work_dir / NAME).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    if values["state"] == "running":
-        with suppress(OSError):
-            written = (work_dir / "metrics.jsonl").stat().st_mtime
-            values["seconds"] += max(0.0, written - values["resumed"])
-        if values["host"] == platform.node() and not is_alive(values["process"]):
-            values["state"] = "killed"
-    return values
+    if values["state"] != "running":
+        return values
+    gone = values["host"] == platform.node() and not is_alive(values["process"], values.get("process_began"))
+    if gone and values.get("earlier"):  # it was killed before its first step
+        return values["earlier"]
+    with suppress(OSError):
+        written = (work_dir / "metrics.jsonl").stat().st_mtime
+        values["seconds"] += max(0.0, written - values["resumed"])
+    return values | ({"state": "killed"} if gone else {})
+
+
+def live_process(work_dir: Path) -> int | None:
+    """The other process of this machine that is training in a folder."""
+    record = read_record(work_dir)
+    is_other = record.get("state") == "running" and record["process"] != os.getpid()
+    return record["process"] if is_other and record["host"] == platform.node() else None
 
 
 @dataclass(frozen=True)
@@ -91,6 +137,9 @@ class PastRun:
     best_step: int | None
     seconds: float | None
     started: str | None
+    recipe: str | None
+    parameters: int | None
+    pace: float | None  # median seconds of a step
     config: dict[str, Any]
     records: list[dict[str, Any]]
 
@@ -146,6 +195,7 @@ def read_run(folder: Path, name: str) -> PastRun:
         (line[metric], line["step"]) for line in records if line["mode"] == "val" and line.get(metric) is not None
     ]
     best = (min if lower else max)(scores, default=(None, None), key=lambda score: score[0])
+    paces = [line["seconds"] for line in records if line["mode"] == "train" and "seconds" in line]
     last = max((line["step"] for line in records), default=0)
     return PastRun(
         folder=folder,
@@ -156,7 +206,8 @@ def read_run(folder: Path, name: str) -> PastRun:
         lower_is_better=lower,
         best=best[0],
         best_step=best[1],
-        **{key: record.get(key) for key in ("total", "seconds", "started")},
+        **{key: record.get(key) for key in ("total", "seconds", "started", "recipe", "parameters")},
+        pace=statistics.median(paces) if paces else None,
         config=config,
         records=records,
     )
@@ -180,6 +231,17 @@ def differences(runs: Sequence[PastRun]) -> dict[str, list[Any]]:
     keys = dict.fromkeys(key for values in flattened for key in values)
     found = {key: [values.get(key, ABSENT) for values in flattened] for key in keys}
     return {key: values for key, values in found.items() if any(value != values[0] for value in values)}
+
+
+def seed_groups(runs: Sequence[PastRun]) -> list[list[PastRun]]:
+    """The runs whose configs differ in their seeds alone, where there are several with a score."""
+    groups: dict[str, list[PastRun]] = {}
+    for run in runs:
+        values = {key: value for key, value in leaves(run.config) if key != SEED}
+        if run.best is not None:
+            groups.setdefault(json.dumps([run.metric, values], sort_keys=True, default=str), []).append(run)
+    seeds = {key: {str(dict(leaves(run.config)).get(SEED)) for run in group} for key, group in groups.items()}
+    return [group for key, group in groups.items() if len(seeds[key]) > 1]
 
 
 def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from terrazzo.arguments import check_arguments, placed
+from terrazzo.config.experiment import OptimizerSettings
 from terrazzo.errors import UserError, nearest
-from terrazzo.registry import check_arguments
 from terrazzo.training.optim.muon import MuonWithAdamW
 from terrazzo.training.optim.schedule_free import AdamWScheduleFree
 
@@ -43,10 +44,34 @@ def build_optimizer(
     if kind not in known_types:
         raise UserError(f"optimizer: neither terrazzo nor torch.optim has a '{kind}'{nearest(kind, known_types)}")
     factory: Any = known_types[kind]
-    check_arguments(factory, {"params": None} | options, f"optimizer: {kind}", "")
+    check_arguments(factory, {"params": []} | options, kind, "optim_wrapper.optimizer", spec)
+    options = scaled_defaults(factory) | options
     if factory is getattr(torch.optim, "Muon", None):
         check_matrices(model)
-    return factory(parameters(model, options, paramwise or {}, constructor), **options)
+    with placed(kind, "optim_wrapper.optimizer", spec):
+        return factory(parameters(model, options, paramwise or {}, constructor), **options)
+
+
+def scaled_defaults(factory: Any) -> dict[str, Any]:
+    """The learning rate and decay of an optimizer whose config has none, for the multipliers of `paramwise`."""
+    usual = {name: item.default for name, item in inspect.signature(factory).parameters.items()}
+    return {name: usual[name] for name in ("lr", "weight_decay") if isinstance(usual.get(name), (int, float))}
+
+
+def freeze_unscaled(model: nn.Module, settings: OptimizerSettings, note: Callable[[str], object]) -> None:
+    """Freeze the weights whose learning rate is multiplied by 0, as a schedule with a floor would move them.
+
+    Batch norms keep following the data, which `note` is told.
+    """
+    found = parameters(model, {"lr": 1.0}, settings.paramwise or {}, settings.constructor)
+    still = [one for group in found if isinstance(group, dict) and not group["lr"] for one in group["params"]]
+    for parameter in still:
+        parameter.requires_grad_(False)
+    if still:
+        note(
+            f"lr_mult=0: {len(still)} weight tensors are frozen; statistics of batch norms still follow the data "
+            "(`freeze: [backbone]` keeps them too)"
+        )
 
 
 def optimizers() -> dict[str, type[Optimizer]]:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from terrazzo.arguments import check_arguments
 from terrazzo.errors import UserError
-from terrazzo.registry import check_arguments
 
 TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 

@@ -11,8 +11,10 @@ from typing import Any
 
 from torch.optim import Optimizer
 
+from terrazzo.arguments import check_arguments, check_keys, located, placed
+from terrazzo.config.experiment import Target
 from terrazzo.errors import UserError, nearest
-from terrazzo.registry import check_arguments
+from terrazzo.metrics.base import flat_scores
 
 Curve = Callable[[float, int], float]  # (rate on entering, step since the beginning) -> rate
 
@@ -179,12 +181,16 @@ class Plateau:
     waited: int = field(default=0, init=False)
     resting: int = field(default=0, init=False)
 
+    @property
+    def target(self) -> Target:
+        """The score that decides."""
+        return Target(self.monitor.rpartition("/")[2], self.rule == "less", f"{PLATEAU}.monitor")
+
     def note(self, result: Mapping[str, Any]) -> None:
         """Count a validation. Raises UserError if the metric is not among its results."""
-        name = self.monitor.rpartition("/")[2]
-        if result.get(name) is None:
-            raise UserError(f"{PLATEAU}.monitor: validation has no '{name}', but {', '.join(map(str, result))}")
-        value = float(result[name])
+        value = flat_scores(result).get(self.target.name)
+        if value is None:
+            raise UserError(f"{self.target.key}: validation has no '{self.target.name}', but {', '.join(result)}")
         if self.best is None or self._is_better(value, self.best):
             self.best, self.waited = value, 0
         else:
@@ -214,18 +220,23 @@ class Schedule:
         self.plateaus: list[Plateau] = []
         self.parts: list[tuple[int, int, Curve]] = []  # first step, steps per unit, curve
         for index, spec in enumerate(specs):
+            check_keys(spec, spec, f"param_scheduler.{index}")
             options = {key: value for key, value in spec.items() if key not in IGNORED_KEYS}
             kind, where = str(options.pop("type", "")).rpartition(".")[2], f"param_scheduler.{index}"
             if kind == PLATEAU:
                 options = {key: value for key, value in options.items() if key not in INTERVAL_KEYS}
-                check_arguments(Plateau, options, kind, where)
+                check_arguments(Plateau, options, kind, where, spec)
                 self.plateaus.append(Plateau(**options))
             elif kind in CURVES:
-                self.parts.append(self._part(kind, options, where, max_steps))
+                with placed(kind, where, spec):
+                    self.parts.append(self._part(kind, options, where, max_steps, spec))
             else:
-                raise UserError(f"no schedule is called '{kind}' at {where}{nearest(kind, [*CURVES, PLATEAU])}")
+                text = f"no schedule is called '{kind}' at {where}{nearest(kind, [*CURVES, PLATEAU])}"
+                raise UserError(located(spec, "type", text))
 
-    def _part(self, kind: str, options: dict[str, Any], where: str, max_steps: int) -> tuple[int, int, Curve]:
+    def _part(
+        self, kind: str, options: dict[str, Any], where: str, max_steps: int, spec: Any = None
+    ) -> tuple[int, int, Curve]:
         """Read a curve and its interval."""
         by_epoch, convert = options.pop("by_epoch", True), options.pop("convert_to_iter_based", False)
         unit = self.steps_per_epoch if by_epoch else 1
@@ -238,7 +249,7 @@ class Schedule:
         options["length"] = max(1, end - begin)
         ratio = options.pop("eta_min_ratio", None)  # of the rate on entering
         options |= {"eta_min": 0.0} if ratio is not None else {}
-        check_arguments(CURVES[kind], {"rate": 1.0, "t": 0} | options, kind, where)
+        check_arguments(CURVES[kind], {"rate": 1.0, "t": 0} | options, kind, where, spec)
 
         def curve(rate: float, t: int) -> float:
             return CURVES[kind](rate, t, **(options if ratio is None else options | {"eta_min": rate * ratio}))

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from terrazzo.arguments import check_arguments
 from terrazzo.errors import UserError, nearest
-from terrazzo.registry import Registry, check_arguments
+from terrazzo.registry import Registry
 from terrazzo.transforms.labels import IGNORED
 
 BACKGROUND = ("background", "_background_", "__background__")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -13,27 +12,12 @@ import numpy as np
 from terrazzo.errors import UserError
 from terrazzo.transforms.decode import PNG, decode_image, read_bytes, read_label
 from terrazzo.transforms.formats.base import LABEL_FORMATS, ClassNames, LabelFormat, search_upwards
+from terrazzo.transforms.formats.tables import LABEL_MAP, Colour, as_colour, read_colour_table
 from terrazzo.transforms.labels import IGNORED
 
-Colour = tuple[int, int, int]
 PICTURES = (".png", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".jpg", ".jpeg")
-LABEL_MAP = "labelmap.txt"
 VOC_BORDER = (224, 224, 192)
 UNKNOWN = -1
-
-
-def as_colour(value: Any, what: str) -> Colour:
-    """A colour given as `[r, g, b]`, `r,g,b` or `#rrggbb`. Raises UserError for anything else."""
-    try:
-        if isinstance(value, str) and value.startswith("#"):
-            numbers = list(bytes.fromhex(value[1:]))
-        else:
-            numbers = [int(part) for part in (value.split(",") if isinstance(value, str) else value)]
-    except (TypeError, ValueError):
-        numbers = []
-    if len(numbers) != 3 or not all(0 <= number <= 255 for number in numbers):
-        raise UserError(f"{what}: {value!r} is not a colour such as [128, 64, 128] or '#804080'")
-    return numbers[0], numbers[1], numbers[2]
 
 
 def voc_colour(index: int) -> Colour:
@@ -43,38 +27,6 @@ def voc_colour(index: int) -> Colour:
         for channel in range(3):
             channels[channel] |= (index >> (3 * position + channel) & 1) << (7 - position)
     return channels[0], channels[1], channels[2]
-
-
-def read_label_map(path: Path) -> dict[str, Colour]:
-    """Read names and colours from CVAT's labelmap.txt: lines of `name:r,g,b:parts:actions`."""
-    table = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if line.strip() and not line.startswith("#"):
-            name, _, rest = line.partition(":")
-            table[name.strip()] = as_colour(rest.partition(":")[0], f"{path}, {name}")
-    return table
-
-
-def read_colour_table(path: Path) -> dict[str, Colour]:
-    """Read names and colours from a labelmap.txt, a CSV with name, r, g, b on each line, or lines `r g b name`.
-
-    Raises UserError for a file in another form.
-    """
-    text = path.read_text(encoding="utf-8-sig") if path.is_file() else ""
-    if not text:
-        raise UserError(f"there is no colour table {path}")
-    if path.name == LABEL_MAP:
-        return read_label_map(path)
-    table: dict[str, Colour] = {}
-    for number, cells in enumerate(csv.reader(text.splitlines()) if "," in text else map(str.split, text.splitlines())):
-        cells = [cell.strip() for cell in cells if cell.strip()]
-        numbers = [cell for cell in cells if cell.isdecimal()]
-        words = [cell for cell in cells if not cell.isdecimal()]
-        if len(numbers) >= 3 and words:
-            table[" ".join(words)] = as_colour(numbers[-3:], f"{path}, line {number + 1}")
-        elif cells and number > 0:
-            raise UserError(f"{path}, line {number + 1}: '{' '.join(cells)}' is not a name with red, green and blue")
-    return table
 
 
 @lru_cache(maxsize=8)
@@ -159,7 +111,7 @@ class CvatMasks(ColourLabels):
         found = search_upwards(root, [LABEL_MAP])
         if found is None:
             raise UserError(f"there is no {LABEL_MAP} in {root} or above it; CVAT writes it with its masks")
-        super().__init__(root, read_label_map(found))
+        super().__init__(root, read_colour_table(found))
 
 
 @LABEL_FORMATS.register(name="voc")
