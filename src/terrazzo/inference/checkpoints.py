@@ -15,6 +15,7 @@ from terrazzo.data.build import class_names
 from terrazzo.data.pairs import suffixes
 from terrazzo.errors import UserError
 from terrazzo.hub.cache import BUNDLED
+from terrazzo.inference.load import SUFFIXES
 from terrazzo.inference.saved_config import saved_config
 from terrazzo.inference.segmenter import Segmenter
 from terrazzo.inference.torch_runtime import TorchRuntime

@@ -14,6 +14,7 @@ from terrazzo.inference.segmenter import Segmenter
 if TYPE_CHECKING:
     import torch
 
+SUFFIXES = (".safetensors", ".pth", ".pt")
 STREET = BUNDLED["street"]
 CARD = STREET.with_suffix(".md")
 NOTE = f"model: street scenes, the 11 classes of CamVid; for non-commercial use: {CARD}"
@@ -29,8 +30,9 @@ def load(
 ) -> Segmenter:
     """A Segmenter from one self-contained file, ours or MMSegmentation's with its config, or a config and weights.
 
-    `source` may also be the folder of a run, or the name of a bundled model. Files that `tz.export` wrote are run by their own libraries, `.onnx` and `.xml` without torch. Without a source it
-    is the embedded model, for street scenes; `terrazzo/weights` contains its licence.
+    `source` may also be the folder of a run, or the name of a bundled model. Files that `tz.export` wrote are run by
+    their own libraries, `.onnx` and `.xml` without torch. Without a source it is the embedded model, for street scenes;
+    `terrazzo/weights` contains its licence.
 
     `trust` imports the modules of `custom_imports`; `weights` is "model" or "ema" (the average) where a checkpoint has
     both. Raises UserError where the file does not specify its model.
