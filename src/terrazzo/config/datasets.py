@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from terrazzo.arguments import check_arguments, check_keys, construct, fits, located, signature
+from terrazzo.arguments import check_arguments, check_keys, construct, fits, located, shown, signature
 from terrazzo.config.ignored import check_local
 from terrazzo.config.sections import ANY, Only, check_value, whole_number
 from terrazzo.errors import UserError
@@ -67,7 +67,7 @@ class FolderData:
     @property
     def class_names(self) -> tuple[str, ...]:
         """The classes that the config names; empty where they come from the declaration."""
-        return tuple((self.metainfo or {}).get("classes") or ())
+        return tuple(map(str, (self.metainfo or {}).get("classes") or ()))
 
 
 @dataclass(frozen=True)
@@ -167,8 +167,10 @@ def folder_data(section: Mapping[str, Any], options: dict[str, Any], kind: str, 
     ignored = options.pop("ignore_index", None)
     known = {key: options[key] for key in FOLDER_KEYS if key in options}
     metainfo = known.get("metainfo")
-    if isinstance(metainfo, Mapping) and isinstance(metainfo.get("classes"), str):
-        known["metainfo"] = {**metainfo, "classes": names_in(metainfo["classes"])}
+    written = metainfo.get("classes") if isinstance(metainfo, Mapping) else None
+    if written is not None:
+        names = names_in(written) if isinstance(written, str) else written
+        known["metainfo"] = {**metainfo, "classes": names if fits(names, Sequence[str | float]) else []}
     mistake = ""
     try:
         check_arguments(FolderData, options | known, kind, where, section)
@@ -177,9 +179,10 @@ def folder_data(section: Mapping[str, Any], options: dict[str, Any], kind: str, 
         if ignored not in (None, IGNORED):
             label = whole_number(section, "ignore_index", IGNORED, where, 0, IGNORED)
             known["ignore"] = (*(known.get("ignore") or ()), label)
-        if metainfo and not known["metainfo"].get("classes", True):
-            text = f"{where}.metainfo.classes is the text {metainfo['classes']!r}: write ({metainfo['classes']!r},), a "
-            raise UserError(located(metainfo, "classes", f"{text}tuple of one name, or a list of names"))
+        if written and not known["metainfo"]["classes"]:
+            tuple_of_one = f"; one name is written ({written!r},), with a comma" if isinstance(written, str) else ""
+            text = f"{where}.metainfo.classes must be a list of names, not {shown(written)}{tuple_of_one}"
+            raise UserError(located(metainfo, "classes", text))
     except UserError as problem:
         mistake = str(problem)
         known = {key: value for key, value in known.items() if fits(value, HINTS[key])}

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from terrazzo.arguments import check_keys
 from terrazzo.errors import UserError, nearest
 
 Tracker = Literal["tensorboard", "wandb", "mlflow", "csv"]  # names in `track` and --track
@@ -68,8 +69,9 @@ def watch_settings(config: Mapping[str, Any], pictures: int) -> WatchSettings:
 def backends(specs: Any, where: str) -> Iterator[TrackerSettings]:
     """Yield the trackers among backends in the 1.x vocabulary; warn about those that terrazzo does not write to."""
     names = {backend: name for name, backend in TRACKERS.items()}
-    for spec in [specs] if isinstance(specs, (str, Mapping)) else specs or ():
+    for spec in specs or () if isinstance(specs, (list, tuple)) else [specs or {"type": "LocalVisBackend"}]:
         spec = {"type": spec} if isinstance(spec, str) else spec
+        check_keys(spec, spec, where)
         kind = str(spec.get("type", "")).rpartition(".")[2]
         if kind in ELSEWHERE:
             warnings.warn(f"{where}: terrazzo does not write to {kind}; it writes to {', '.join(TRACKERS)} (--track)")

@@ -159,7 +159,7 @@ def check_sections(config: Mapping[str, Any]) -> None:
             warnings.warn(f"the config's top-level name '{name}' is taken as a variable{close}")
     for name in ("model", "data_preprocessor", "default_hooks", *LISTS):
         value = config.get(name)
-        parts = value if name in LISTS and isinstance(value, (list, tuple)) else [value or {}]
+        parts = value if name in LISTS and isinstance(value, (list, tuple)) else [{} if value is None else value]
         if not all(isinstance(part, Mapping) for part in parts) and name != "vis_backends":
             form = "a section of keys, or a list of them" if name in LISTS else "a section of keys"
             raise UserError(located(config, name, f"{name} must be {form}, not {shown(value)}"))

@@ -57,7 +57,7 @@ class SegmentationDataset(Dataset):
         label_map, ignore = data.label_map, data.ignore
         self.label_format: LabelFormat | None = None
         if label_format is not None and label_root is not None:
-            wanted = metainfo.get("classes") or data.used_labels or declared
+            wanted = data.class_names or data.used_labels or declared
             colours = metainfo.get("palette") or spec.palette
             self.label_format = make_label_format(label_format, label_root, wanted, colours, label_map, ignore)
             declared = tuple(self.label_format.names.classes)
@@ -96,7 +96,7 @@ class SegmentationDataset(Dataset):
             self.companions = {key: [paths[index] for index in chosen] for key, paths in self.companions.items()}
 
         # the classes, and the meaning of label values
-        self.classes = tuple(metainfo.get("classes") or data.used_labels or declared)
+        self.classes = data.class_names or tuple(data.used_labels or declared)
         self.palette = [list(colour) for colour in metainfo.get("palette") or spec.palette]
         subset = subset_map(declared, self.classes)
         if subset is not None and label_map is None and self.palette and not metainfo.get("palette"):

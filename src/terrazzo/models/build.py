@@ -24,7 +24,7 @@ from terrazzo.models.preprocess import Preprocess
 from terrazzo.registry import MODELS, SCOPE_KEY
 
 MAX_WEIGHTS = 2**31
-MAX_MODULES = 100_000
+MAX_MODULES = 20_000
 
 
 def build_model(config: Any, vocabulary: str | None = None) -> nn.Module:

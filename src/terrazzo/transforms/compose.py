@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from terrazzo.arguments import shown
 from terrazzo.config.ignored import drop_ignored
+from terrazzo.errors import UserError
 from terrazzo.registry import TRANSFORMS
 from terrazzo.sample import Sample
 from terrazzo.transforms.base import Reader, Step, check_probability, role_of
@@ -18,7 +20,11 @@ from terrazzo.transforms.crop import ResizeCrop, fuse
 def build_steps(transforms: Sequence[Any]) -> list[Any]:
     """Return the transforms, those that are given as specs built; arguments without effect are dropped."""
     specs = drop_ignored({"pipeline": list(transforms)}, ("pipeline",))["pipeline"]
-    return [TRANSFORMS.build(spec, f"pipeline.{index}") for index, spec in enumerate(specs)]
+    steps = [TRANSFORMS.build(spec, f"pipeline.{index}") for index, spec in enumerate(specs)]
+    for index, (spec, step) in enumerate(zip(specs, steps, strict=True)):
+        if not callable(step):
+            raise UserError(f"pipeline.{index} must be a section with the `type` of a transform, not {shown(spec)}")
+    return steps
 
 
 class Nested(Step):

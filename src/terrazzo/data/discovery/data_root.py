@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +68,11 @@ def sections_of(values: Section, loader: str) -> list[Section]:
 
 def data_sets(loader: Any) -> Iterator[Section]:
     """The data sets on disk of a loader's section, inside any wrappers."""
-    spec = (loader or {}).get("dataset", loader)
+    spec = loader.get("dataset", loader) if isinstance(loader, Mapping) else None
     for part in spec if isinstance(spec, (list, tuple)) else [spec]:
-        inner = part and (part.get("dataset") or part.get("datasets"))
+        if not isinstance(part, Mapping):
+            continue  # make_experiment says what is wrong
+        inner = part.get("dataset") or part.get("datasets")
         if inner:
             yield from data_sets({"dataset": inner})
         elif part:
