@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from terrazzo.config.evaluators import EvaluatorSettings
-from terrazzo.config.experiment import LoaderSettings, make_experiment
+from terrazzo.config.experiment import make_experiment
 from terrazzo.config.load import load_config
 from terrazzo.data.build import open_dataset
 from terrazzo.data.checks.run import check_labels
@@ -51,18 +51,19 @@ class Comparison:
 class Check:
     """The validation set of a config, and the original's results on it."""
 
-    def __init__(self, config: Any, model: Any, classes: Sequence[str], *, data_root: str | Path | None = None) -> None:
+    def __init__(self, config: Any, model: Any, classes: Sequence[str]) -> None:
         experiment = make_experiment(load_config(config))
-        self.settings = experiment.val or experiment.test
-        if self.settings is None:
+        settings = experiment.val or experiment.test
+        if settings is None:
             raise UserError("--check: the config has no validation set")
+        self.settings = settings
         self.classes = list(classes)
         self.paths: list[str] = []
         self.original = self.count(model)
 
-    def count(self, model: Any, on_progress: Callable[[int, int], None] | None = None) -> np.ndarray:
+    def count(self, model: Any) -> np.ndarray:
         """For each image right, labelled and predicted pixels of each class (n, 3, K)."""
-        settings: LoaderSettings = self.settings
+        settings = self.settings
         if isinstance(model, ExportedModel):
             settings = replace(settings, dataset=for_exported(settings.dataset, model))
         dataset = open_dataset(settings, len(self.classes), "val_dataloader")
@@ -79,9 +80,7 @@ class Check:
             images.append(np.stack(totals(seen.counts)))
             paths.append(str(sample.image_path))
 
-        run_evaluation(
-            [model], evaluation_loader(dataset, settings), evaluator, "cpu", on_seen=see, on_progress=on_progress
-        )
+        run_evaluation([model], evaluation_loader(dataset, settings), evaluator, torch.device("cpu"), on_seen=see)
         self.paths = paths
         return np.stack(images)
 

@@ -30,7 +30,7 @@ def to_onnx(graph: Graph, example: torch.Tensor, size: Sequence[int] | None = No
     whole = graph.with_logits()
     with quiet(), torch.no_grad():
         try:
-            program = torch.onnx.export(
+            program: Any = torch.onnx.export(
                 whole,
                 (example,),
                 dynamo=True,

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from onnxscript import opset20 as op
+from onnxscript import opset20
+
+op: Any = opset20  # whose annotations are narrower than what its tracer takes
 
 
 def bin_averages(length: Any, bins: Any) -> Any:
@@ -36,7 +38,7 @@ def shift_right(x: Any, bits: int) -> Any:
     return op.Div(x, op.CastLike(op.Constant(value_int=2**bits), x))
 
 
-TRANSLATIONS = {
+TRANSLATIONS: dict[Any, Any] = {
     torch.ops.aten._adaptive_avg_pool2d.default: adaptive_average,
     torch.ops.aten.__rshift__.Scalar: shift_right,
 }

@@ -25,8 +25,6 @@ from terrazzo.registry import DATASETS
 from terrazzo.system.devices import choose_device
 from terrazzo.system.palette import suggested_palette
 
-SUFFIXES = (".safetensors", ".pth", ".pt")
-
 
 def load_torch(
     source: Any,
