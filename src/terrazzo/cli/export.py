@@ -13,8 +13,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("model", nargs="?", metavar="MODEL", help="a checkpoint (default: the embedded model for street scenes)")
     add("--config", metavar="C", help="the config or recipe of a checkpoint that contains none")
-    add("--out", metavar="F", help="the file to write: .onnx, .xml (OpenVINO) or .pt2 (torch.export)")
-    add("--to", metavar="FORMAT", help="onnx, openvino or torch (default: as the suffix of --out says)")
+    add("--out", metavar="F", help="the file to write: .onnx, .xml (OpenVINO), .pt2 (torch.export) or .html")
+    add("--to", metavar="FORMAT", help="onnx, openvino, torch or html, a page for the browser (default: by --out)")
+    add("--ort-web", metavar="PATH", help="for html: the npm package onnxruntime-web, as .tgz or as a folder")
     add("--size", type=image_size, metavar="HxW", help="for images of this size alone (default: of any size)")
     add(
         "--outputs",
@@ -56,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
             outputs=args.outputs,
             check=args.check,
             max_drop=args.max_drop,
+            ort_web=args.ort_web,
             trust=args.trust_config,
             weights=args.weights,
             on_step=status.update,

@@ -13,17 +13,18 @@ import numpy as np
 import torch
 
 from terrazzo.errors import UserError, nearest
-from terrazzo.exporting.formats import FORMATS
+from terrazzo.exporting.formats import SUFFIXES, format_named
 from terrazzo.exporting.gate import Check, Comparison
 from terrazzo.exporting.graph import OUTPUTS
+from terrazzo.exporting.html_page import OUTPUTS as OF_PAGES
+from terrazzo.exporting.html_page import check_page
 from terrazzo.exporting.plan import Plan, make_plan
-from terrazzo.inference.exported_model import ExportedModel, open_model
+from terrazzo.inference.exported_model import ExportedModel
 from terrazzo.inference.load import CARD, STREET, load
 from terrazzo.inference.segmenter import Segmenter
 from terrazzo.system.arithmetic import ceil_div
 from terrazzo.system.files import make_folder, rename_durably, write_whole
 
-PRECISIONS = ("f32", "bf16", "int8", "auto")
 SIZES = ((128, 192), (131, 97), (224, 224), (145, 259))  # of the images that every export is compared on
 AGREEMENT = 0.999  # of labels, below which an export in f32 is refused
 
@@ -61,11 +62,11 @@ def export(
     *,
     config: Any = None,
     to: str | None = None,
-    precision: str = "f32",
     size: Sequence[int] | None = None,
     outputs: Sequence[str] = ("labels",),
     check: Any = None,
     max_drop: float = 0.5,
+    ort_web: str | Path | None = None,
     trust: bool = False,
     weights: str | None = None,
     on_step: Callable[[str], None] | None = None,
@@ -73,20 +74,18 @@ def export(
     """Write a model as one file that runs without terrazzo: images (N, H, W, C) in, class maps (N, H, W) out.
 
     `model` is anything that `tz.load` takes (None: the embedded one), `config` that of a checkpoint without one. `to`
-    is "onnx", "openvino" or "torch", by default what the suffix of `path` says. `size` (height, width) is that of all
+    is "onnx", "openvino", "torch" or "html" (a page that runs the model in the browser, with the package
+    onnxruntime-web at `ort_web`), by default what the suffix of `path` says. `size` (height, width) is that of all
     images, any if None. With `check`, a config, the result is scored on its validation set: a drop that may be above
     `max_drop` points of mIoU, or 2 of a class, is refused. Raises UserError for that and for whatever cannot be
     exported; then nothing is written.
     """
-    path = (
-        Path(path) if path is not None else Path("model").with_suffix(FORMATS[to].suffix if to in FORMATS else ".onnx")
-    )
+    path = Path("model").with_suffix(SUFFIXES.get(to or "", ".onnx")) if path is None else Path(path)
     target = format_of(path, to)
+    writer = format_named(target, ort_web)
     for name in outputs:
         if name not in OUTPUTS:
             raise UserError(f"outputs: there is no '{name}'{nearest(name, OUTPUTS)}; they are {', '.join(OUTPUTS)}")
-    if precision not in PRECISIONS:
-        raise UserError(f"precision: '{precision}' is unknown; give one of {', '.join(PRECISIONS)}")
     say = on_step or (lambda text: None)
 
     # The model as it is
@@ -97,7 +96,10 @@ def export(
         if segmenter.source == STREET.name
         else ""
     )
-    plan = make_plan(segmenter, ["labels", *(name for name in outputs if name != "labels")], size, licence)
+    wanted = OF_PAGES if target == "html" and tuple(outputs) == ("labels",) else outputs
+    plan = make_plan(segmenter, ["labels", *(name for name in wanted if name != "labels")], size, licence)
+    if target == "html":
+        check_page(plan.facts)
     gate = None
     if check is not None:
         say("scoring the original")
@@ -106,34 +108,28 @@ def export(
     # The file, in a folder beside its place until it has passed
     make_folder(path.parent)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
-        candidate = Path(folder) / path.name
+        trial = make_folder(Path(folder) / "trial")
         say(f"exporting to {target}")
-        facts = replace(plan.facts, precision="f32")
-        writer = FORMATS[target]
-        writer.write(plan, candidate)
-        writer.state(candidate, facts)
+        model = writer.make(plan, trial)
+        exported = writer.open(model, plan.facts, trial)
         say("comparing with the original")
-        parity = measure_parity(plan, open_model(candidate))
+        parity = measure_parity(plan, exported)
         refuse_unlike(parity)
-        facts = replace(facts, parity=parity)
         comparison = None
         if gate is not None:
             say("scoring the export")
-            comparison = gate.compare(open_model(candidate))
+            comparison = gate.compare(exported)
             if failures := comparison.failures(max_drop):
                 raise UserError("the export is worse than the original, so it was not written: " + "; ".join(failures))
-        writer.state(candidate, facts)
+        say("writing")
+        writer.save(model, replace(plan.facts, parity=parity), Path(folder) / path.name)
+        files = sorted((item for item in Path(folder).iterdir() if item.is_file()), reverse=True)  # .xml after its .bin
         report = ExportReport(
-            path,
-            target,
-            facts.precision,
-            sum(file.stat().st_size for file in Path(folder).iterdir()),
-            parity,
-            comparison,
+            path, target, plan.facts.precision, sum(file.stat().st_size for file in files), parity, comparison
         )
-        for written in sorted(Path(folder).iterdir(), reverse=True):  # .xml after its .bin
-            rename_durably(written, path.parent / written.name)
-    write_whole(path.with_suffix(".report.json"), json.dumps(asdict(report), indent=1, default=str))
+        for file in files:
+            rename_durably(file, path.parent / file.name)
+    write_whole(path.with_name(f"{path.name}.report.json"), json.dumps(asdict(report), indent=1, default=str))
     return report
 
 
@@ -146,15 +142,15 @@ def loaded(model: Any, config: Any, trust: bool, weights: str | None) -> Segment
 
 def format_of(path: Path, to: str | None) -> str:
     """The format to write: as asked for, or as the suffix of a path says. Raises UserError where they differ."""
-    suffixes = {kind.suffix: name for name, kind in FORMATS.items()}
+    suffixes = {suffix: name for name, suffix in SUFFIXES.items()}
     if to is None:
         if path.suffix.lower() not in suffixes:
             raise UserError(f"{path}: the suffix names no format: use {', '.join(suffixes)}")
         return suffixes[path.suffix.lower()]
-    if to not in FORMATS:
-        raise UserError(f"--to: '{to}' is unknown{nearest(to, FORMATS)}; give one of {', '.join(FORMATS)}")
-    if path.suffix.lower() != FORMATS[to].suffix:
-        raise UserError(f"--to {to} writes a {FORMATS[to].suffix} file, not {path}")
+    if to not in SUFFIXES:
+        raise UserError(f"--to: '{to}' is unknown{nearest(to, SUFFIXES)}; give one of {', '.join(SUFFIXES)}")
+    if path.suffix.lower() != SUFFIXES[to]:
+        raise UserError(f"--to {to} writes a {SUFFIXES[to]} file, not {path}")
     return to
 
 
@@ -162,7 +158,7 @@ def measure_parity(plan: Plan, exported: ExportedModel) -> dict[str, Any]:
     """The share of equal labels, and the largest difference of logits in deviations of the original's, at each size."""
     found = {}
     for number, (height, width) in enumerate([plan.facts.size] if plan.facts.size else SIZES):
-        images = blocks(1 + number % 2, height, width, plan.facts.bands)
+        images = blocks(1 + number % 2, height, width, plan.facts.bands).astype(plan.facts.image_type)
         with torch.inference_mode():
             values = plan.graph.with_logits()(torch.from_numpy(images))
             labels, logits = values[0].numpy(), values[-1].numpy()

@@ -12,14 +12,44 @@ from typing import Any
 import torch
 
 from terrazzo.errors import UserError
+from terrazzo.exporting.html_page import html_page, read_runtime
 from terrazzo.exporting.onnx_file import quiet, to_onnx, write_metadata
 from terrazzo.exporting.plan import Plan
-from terrazzo.inference.exported import ModelFacts
+from terrazzo.inference.exported import ExportedRuntime, ModelFacts
+from terrazzo.inference.exported_model import ExportedModel, open_model
 from terrazzo.inference.openvino_runtime import SECTION
-from terrazzo.inference.program_runtime import FACTS
+from terrazzo.inference.program_runtime import FACTS, ProgramSession
 from terrazzo.system.extras import import_extra
 
 EXAMPLE = (2, 203, 301)  # images, height, width: of no special relation to any stride
+SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2", "html": ".html"}
+
+
+@dataclass(frozen=True)
+class Format:
+    """How one kind of file is made: `make` gives the model in memory, `open` runs it as its users will (files that this
+    needs go into a folder of its own), `save` writes it with its facts."""
+
+    make: Callable[[Plan, Path], Any]
+    open: Callable[[Any, ModelFacts, Path], ExportedModel]
+    save: Callable[[Any, ModelFacts, Path], None]
+
+
+def format_named(name: str, ort_web: str | Path | None) -> Format:
+    """A format by its name in SUFFIXES. Raises UserError where a page lacks its runtime."""
+    if name == "torch":
+        return Format(make_program, open_program, save_program)
+    if name == "openvino":
+        return Format(make_openvino, open_openvino, save_openvino)
+    if name == "onnx":
+        return Format(make_onnx, open_onnx, save_onnx)
+    runtime = read_runtime(ort_web)
+
+    def save_page(model: Any, facts: ModelFacts, path: Path) -> None:
+        write_metadata(model, facts.texts())
+        path.write_text(html_page(model.SerializeToString(), facts, runtime, path.stem), encoding="utf-8")
+
+    return Format(make_onnx, open_onnx, save_page)
 
 
 def example_of(plan: Plan) -> torch.Tensor:
@@ -30,72 +60,65 @@ def example_of(plan: Plan) -> torch.Tensor:
     return torch.randint(0, 255, (EXAMPLE[0], height, width, plan.facts.bands)).to(kind)
 
 
-def write_onnx(plan: Plan, path: Path) -> None:
-    """Write an ONNX file without facts."""
-    path.write_bytes(to_onnx(plan.graph, example_of(plan), plan.facts.size).SerializeToString())
+def make_onnx(plan: Plan, folder: Path) -> Any:
+    return to_onnx(plan.graph, example_of(plan), plan.facts.size)
 
 
-def write_openvino(plan: Plan, path: Path) -> None:
-    """Write an OpenVINO model without facts, made from its ONNX form."""
-    openvino = import_extra("openvino", "openvino", "OpenVINO files")
-    source = path.with_suffix(".onnx")
-    write_onnx(plan, source)
-    openvino.save_model(openvino.convert_model(os.fspath(source)), os.fspath(path), compress_to_fp16=False)
-    source.unlink()
+def open_onnx(model: Any, facts: ModelFacts, folder: Path) -> ExportedModel:
+    save_onnx(model, facts, folder / "model.onnx")
+    return open_model(folder / "model.onnx")
 
 
-def state_onnx(path: Path, facts: ModelFacts) -> None:
-    """Add the facts to an ONNX file."""
-    onnx = import_extra("onnx", "export", "ONNX exports")
-    model = onnx.load(path)
+def save_onnx(model: Any, facts: ModelFacts, path: Path) -> None:
     write_metadata(model, facts.texts())
     path.write_bytes(model.SerializeToString())
 
 
-def state_openvino(path: Path, facts: ModelFacts) -> None:
-    """Add the facts to an OpenVINO model."""
+def make_openvino(plan: Plan, folder: Path) -> Any:
+    """Make an OpenVINO model from the ONNX form; its tensors have the same names."""
     openvino = import_extra("openvino", "openvino", "OpenVINO files")
-    model = openvino.Core().read_model(path)
+    source = folder / "source.onnx"
+    source.write_bytes(make_onnx(plan, folder).SerializeToString())
+    return openvino.convert_model(os.fspath(source))
+
+
+def open_openvino(model: Any, facts: ModelFacts, folder: Path) -> ExportedModel:
+    save_openvino(model, facts, folder / "model.xml")
+    return open_model(folder / "model.xml")
+
+
+def save_openvino(model: Any, facts: ModelFacts, path: Path) -> None:
+    """Write the `.xml` file, and beside it the weights in single precision."""
+    openvino = import_extra("openvino", "openvino", "OpenVINO files")
     for key, text in facts.texts().items():
         model.set_rt_info(text, [SECTION, key])
-    temporary = path.with_name(f"new_{path.name}")  # the weights of the old one are mapped into memory
-    openvino.save_model(model, os.fspath(temporary), compress_to_fp16=False)
-    del model
-    for suffix in (".xml", ".bin"):
-        temporary.with_suffix(suffix).replace(path.with_suffix(suffix))
+    openvino.save_model(model, os.fspath(path), compress_to_fp16=False)
 
 
-def write_program(plan: Plan, path: Path) -> None:
-    """Write a `torch.export` program without facts; it returns logits after its other outputs."""
+def make_program(plan: Plan, folder: Path) -> Any:
+    """Make a `torch.export` program; it returns logits after its other outputs."""
     dynamic = torch.export.Dim.DYNAMIC
     axes: dict[int, Any] = {0: dynamic} if plan.facts.size else {0: dynamic, 1: dynamic, 2: dynamic}
     with quiet(), torch.no_grad():
         try:
             graph = plan.graph.with_logits()
-            program = torch.export.export(graph, (example_of(plan),), dynamic_shapes={"image": axes}, strict=False)
+            return torch.export.export(graph, (example_of(plan),), dynamic_shapes={"image": axes}, strict=False)
         except Exception as problem:
             raise UserError(f"this model cannot be exported: {str(problem).splitlines()[0]}") from problem
-    torch.export.save(program, path)
 
 
-def state_program(path: Path, facts: ModelFacts) -> None:
-    """Add the facts to a program, as the file `terrazzo.json` inside."""
-    outputs = [*facts.outputs, *([] if "logits" in facts.outputs else ["logits"])]
-    texts = json.dumps(replace(facts, outputs=outputs).texts())
-    torch.export.save(torch.export.load(path), path, extra_files={FACTS: texts})
+def open_program(program: Any, facts: ModelFacts, folder: Path) -> ExportedModel:
+    """Run a program as it is in memory: writing and reading one takes longer than everything else."""
+    facts = of_program(facts)
+    return ExportedModel(ExportedRuntime(ProgramSession("the program", program.module(), facts), facts))
 
 
-@dataclass(frozen=True)
-class Format:
-    """One kind of file, by its suffix; `write` makes it, `state` adds or replaces the facts in it."""
-
-    suffix: str
-    write: Callable[[Plan, Path], None]
-    state: Callable[[Path, ModelFacts], None]
+def save_program(program: Any, facts: ModelFacts, path: Path) -> None:
+    """Write a program with its facts as the file `terrazzo.json` inside."""
+    with quiet():
+        torch.export.save(program, path, extra_files={FACTS: json.dumps(of_program(facts).texts())})
 
 
-FORMATS = {
-    "onnx": Format(".onnx", write_onnx, state_onnx),
-    "openvino": Format(".xml", write_openvino, state_openvino),
-    "torch": Format(".pt2", write_program, state_program),
-}
+def of_program(facts: ModelFacts) -> ModelFacts:
+    """The facts of a program, which returns all its outputs at once."""
+    return replace(facts, outputs=[*facts.outputs, *([] if "logits" in facts.outputs else ["logits"])])

@@ -17,10 +17,9 @@ from terrazzo.inference.exported import ModelFacts
 
 MODULES = ("picture.js", "backends.js", "worker.js", "app.js")
 # of onnxruntime-web: the module with the glue code inside, and the code that it runs
-RUNTIMES = {
-    "webgpu": ("ort.webgpu.bundle.min.mjs", "ort-wasm-simd-threaded.asyncify.wasm"),
-    "wasm": ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm"),
-}
+RUNTIME = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")
+OUTPUTS = ("labels", "confidence")  # of the model inside a page
+HELP = "`npm pack onnxruntime-web` downloads it; then give --ort-web FILE.tgz"
 
 
 @dataclass(frozen=True)
@@ -29,25 +28,23 @@ class WebRuntime:
 
     module: bytes
     wasm: bytes
-    gpu: bool
 
 
-def read_runtime(source: Path, gpu: bool = True) -> WebRuntime:
+def read_runtime(source: str | Path | None) -> WebRuntime:
     """Read onnxruntime-web from its npm package (`.tgz`), or a folder with its `dist`. Raises UserError without it."""
-    names = RUNTIMES["webgpu" if gpu else "wasm"]
+    if source is None:
+        raise UserError(f"a page contains onnxruntime-web, which is no part of terrazzo: {HELP}")
+    source = Path(source)
     try:
         if source.is_dir():
             folder = next(path for path in (source / "package" / "dist", source / "dist", source) if path.is_dir())
-            module, wasm = ((folder / name).read_bytes() for name in names)
+            module, wasm = ((folder / name).read_bytes() for name in RUNTIME)
         else:
             with tarfile.open(source) as package:
-                module, wasm = (read_member(package, f"package/dist/{name}") for name in names)
+                module, wasm = (read_member(package, f"package/dist/{name}") for name in RUNTIME)
     except (OSError, KeyError, tarfile.TarError) as problem:
-        raise UserError(
-            f"{source} does not hold {' and '.join(names)} of onnxruntime-web ({problem}): give its npm package, or a "
-            "folder with its `dist`"
-        ) from None
-    return WebRuntime(module, wasm, gpu)
+        raise UserError(f"--ort-web {source} does not hold {' and '.join(RUNTIME)} ({problem}): {HELP}") from None
+    return WebRuntime(module, wasm)
 
 
 def read_member(package: tarfile.TarFile, name: str) -> bytes:
@@ -56,6 +53,20 @@ def read_member(package: tarfile.TarFile, name: str) -> bytes:
     if member is None:
         raise KeyError(name)
     return member.read()
+
+
+def check_page(facts: ModelFacts) -> None:
+    """Raise UserError for a model that a page cannot run as Python does."""
+    reasons = {
+        "the model runs in windows (test_cfg.mode), which a page does not": bool(facts.windows),
+        "a page takes images of any size: leave out --size": facts.size is not None,
+        "a page shows labels and confidence: leave out --outputs": not set(facts.outputs) <= set(OUTPUTS),
+        "a browser reads RGB images, and the model takes others": facts.bands != 3 or facts.image_type != "uint8",
+        "a page shows 255 classes at most": len(facts.classes) > 255,
+    }
+    for reason, applies in reasons.items():
+        if applies:
+            raise UserError(f"no page can be written: {reason}")
 
 
 def html_page(model: bytes, facts: ModelFacts, runtime: WebRuntime, title: str) -> str:
@@ -67,7 +78,7 @@ def html_page(model: bytes, facts: ModelFacts, runtime: WebRuntime, title: str) 
 
     parts = {
         **{name: ("text/plain", in_script(read(name))) for name in MODULES},
-        "model-facts": ("application/json", in_script(json.dumps(page_facts(facts, title, runtime.gpu)))),
+        "model-facts": ("application/json", in_script(json.dumps(page_facts(facts, title)))),
         "ort.mjs": ("application/gzip", packed(runtime.module)),
         "ort.wasm": ("application/gzip", packed(runtime.wasm)),
         "model.onnx": ("application/gzip", packed(model)),
@@ -78,7 +89,7 @@ def html_page(model: bytes, facts: ModelFacts, runtime: WebRuntime, title: str) 
     return page.replace("<!-- scripts -->", "<!-- ONNX Runtime Web: MIT licence, Microsoft -->\n" + "\n".join(scripts))
 
 
-def page_facts(facts: ModelFacts, title: str, gpu: bool) -> Mapping[str, Any]:
+def page_facts(facts: ModelFacts, title: str) -> Mapping[str, Any]:
     """What the page knows of its model."""
     about = {
         "Source": facts.source,
@@ -90,7 +101,6 @@ def page_facts(facts: ModelFacts, title: str, gpu: bool) -> Mapping[str, Any]:
         "title": title,
         "classes": facts.classes,
         "palette": facts.palette,
-        "gpu": gpu,
         "about": {name: value for name, value in about.items() if value},
     }
 

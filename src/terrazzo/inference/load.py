@@ -73,7 +73,7 @@ def open_openvino(path: Path) -> ExportedRuntime:
 def open_program(path: Path) -> ExportedRuntime:
     from terrazzo.inference.program_runtime import ProgramSession
 
-    session = ProgramSession(path)
+    session = ProgramSession.read(path)
     return ExportedRuntime(session, session.facts)
 
 

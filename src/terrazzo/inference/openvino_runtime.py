@@ -39,7 +39,7 @@ class OpenVINOSession:
     def compile(self, output: str) -> Any:
         """The compiled graph of one output."""
         if output not in self.compiled:
-            settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "bf16" if self.facts.precision == "bf16" else "f32"}
+            settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}  # many CPUs compute in bf16 otherwise
             if self.threads:
                 settings["INFERENCE_NUM_THREADS"] = self.threads
             model = self.model

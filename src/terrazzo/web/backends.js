@@ -27,7 +27,7 @@ export class LocalBackend {
   }
 
   open(parts) {
-    return this.call("open", parts, [parts.model, ...(parts.wasm ? [parts.wasm] : [])]);
+    return this.call("open", parts, [parts.model, parts.wasm]);
   }
 
   predict(image) {

@@ -21,8 +21,8 @@ async function boot() {
   try {
     const backend = new LocalBackend(address(text("worker.js")));
     const [runtime, wasm, model] = await Promise.all(["ort.mjs", "ort.wasm", "model.onnx"].map(unpack));
-    const { provider } = await backend.open({ runtime, wasm, model, gpu: facts.gpu });
-    app.say(`ready, on ${provider === "webgpu" ? "the graphics processor" : "the processor"}`);
+    await backend.open({ runtime, wasm, model });
+    app.say("ready");
     app.start(facts, backend);
   } catch (problem) {
     app.say(`the model cannot be started in this browser: ${problem.message}`, true);

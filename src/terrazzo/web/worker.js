@@ -1,19 +1,12 @@
 // Runs a model in a thread of its own, so that the page stays alive while it computes.
-let ort, session, provider;
+let ort, session;
 
-async function open({ runtime, wasm, model, gpu }) {
+async function open({ runtime, wasm, model }) {
   ort = await import(`data:text/javascript,${encodeURIComponent(new TextDecoder().decode(runtime))}`);
   ort.env.wasm.numThreads = 1; // more need headers that only a server can send
-  if (wasm) ort.env.wasm.wasmBinary = wasm;
-  const attempts = gpu && self.navigator.gpu ? ["webgpu", "wasm"] : ["wasm"];
-  for (provider of attempts) {
-    try {
-      session = await ort.InferenceSession.create(new Uint8Array(model), { executionProviders: [provider] });
-      return { provider };
-    } catch (problem) {
-      if (provider === attempts.at(-1)) throw problem;
-    }
-  }
+  ort.env.wasm.wasmBinary = wasm;
+  session = await ort.InferenceSession.create(new Uint8Array(model), { executionProviders: ["wasm"] });
+  return {};
 }
 
 async function predict({ pixels, height, width }) {

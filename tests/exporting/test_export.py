@@ -1,0 +1,183 @@
+"""Exported files beside the models that they come from."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import terrazzo as tz
+from support.exports import SIZES, need, picture, random_segmenter
+from terrazzo.errors import UserError
+from terrazzo.exporting.export import SIZES as COMPARED
+from terrazzo.exporting.onnx_file import OPSET
+
+SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}
+
+
+def set_windows(mode):
+    def change(model):
+        model["test_cfg"] = {"mode": mode, "crop_size": [32, 32], "stride": [20, 20]}
+
+    return change
+
+
+def like_original(segmenter, path, sizes=SIZES, bands=3, share=1.0):
+    """Check labels and probabilities of a file against its original's, and return its Segmenter."""
+    exported = tz.load(path)
+    for size in sizes:
+        image = picture(*size, bands)
+        one, other = segmenter(image), exported(image)
+        assert one.labels.shape == other.labels.shape == size and one.labels.dtype == other.labels.dtype
+        assert (one.labels == other.labels).mean() >= share, size
+        assert np.abs(one.probs - other.probs).max() < 1e-4, size
+        assert len(np.unique(one.labels)) > 1, "the comparison says nothing"
+    return exported
+
+
+@pytest.mark.parametrize("target", SUFFIXES)
+def test_right_at_every_size(target, tmp_path):
+    need(target)
+    segmenter = random_segmenter()
+    report = tz.export(segmenter, tmp_path / f"m{SUFFIXES[target]}")
+    exported = like_original(segmenter, report.path)
+    assert exported.classes == segmenter.classes and exported.palette == segmenter.palette
+    assert set(report.parity) == {f"{height}x{width}" for height, width in COMPARED}
+    assert all(row["labels"] == 1 and row["logits"] < 1e-4 for row in report.parity.values())
+    assert json.loads((tmp_path / f"m{SUFFIXES[target]}.report.json").read_text())["target"] == target
+    names = {"onnx": ["m.onnx"], "openvino": ["m.bin", "m.xml"]}[target]
+    assert sorted(path.name for path in tmp_path.iterdir() if ".report" not in path.name) == names
+
+
+def test_inputs_outputs_and_facts_of_a_file(exported):
+    onnx = pytest.importorskip("onnx")
+    import onnxruntime
+
+    model = onnx.load(exported.onnx)
+    facts = {entry.key: json.loads(entry.value) for entry in model.metadata_props}
+    assert facts["classes"] == ["sky", "road", "car"] and len(facts["palette"]) == 3 and facts["bands"] == 3
+    assert facts["outputs"] == ["labels", "confidence"] and facts["precision"] == "f32" and facts["threshold"] is None
+    assert facts["preprocessing"]["mean"] == [120.0] * 3 and facts["source"] == "best.safetensors"
+    assert set(facts["parity"]) == {f"{height}x{width}" for height, width in COMPARED}
+    assert {item.domain: item.version for item in model.opset_import}[""] == OPSET
+
+    session = onnxruntime.InferenceSession(exported.onnx, providers=["CPUExecutionProvider"])
+    [image] = session.get_inputs()
+    assert (image.name, image.type, image.shape) == ("image", "tensor(uint8)", ["N", "H", "W", 3])
+    assert [(value.name, value.type, value.shape) for value in session.get_outputs()] == [
+        ("labels", "tensor(uint8)", ["N", "H", "W"]),
+        ("confidence", "tensor(float)", ["N", "H", "W"]),
+    ]
+    images = np.stack([picture(31, 57, seed=seed) for seed in range(3)])
+    labels, confidence = session.run(None, {"image": images})
+    for index, image in enumerate(images):
+        prediction = tz.load(exported.best, device="cpu")(image)
+        assert np.array_equal(labels[index], prediction.labels)
+        assert np.allclose(confidence[index], prediction.confidence, atol=1e-5)
+
+
+@pytest.mark.parametrize("target", SUFFIXES)
+def test_all_outputs_at_one_size(target, tmp_path):
+    need(target)
+    segmenter = random_segmenter()
+    path = tmp_path / f"m{SUFFIXES[target]}"
+    outputs = ["logits", "labels", "probabilities", "confidence"]
+    tz.export(segmenter, path, size=(40, 56), outputs=outputs)
+    exported = like_original(segmenter, path, [(40, 56)])
+    session, image = exported.runtime.session, picture(40, 56)[None]
+    assert session.facts.outputs == ["labels", "logits", "probabilities", "confidence"]
+    probabilities = session.run(image, "probabilities")
+    assert np.allclose(probabilities, torch.from_numpy(session.run(image, "logits")).softmax(1).numpy(), atol=1e-6)
+    assert np.allclose(session.run(image, "confidence"), probabilities.max(1), atol=1e-6)
+    with pytest.raises(UserError, match="40x56 pixels alone, not 32x40: export it without --size"):
+        exported(picture(32, 40))
+
+
+def test_one_channel_and_its_threshold(tmp_path):
+    need("onnx")
+    loss = {"type": "CrossEntropyLoss", "use_sigmoid": True}
+    segmenter = random_segmenter(num_classes=2, out_channels=1, threshold=0.6, loss_decode=loss)
+    tz.export(segmenter, tmp_path / "m.onnx", outputs=["labels", "probabilities"])
+    exported = like_original(segmenter, tmp_path / "m.onnx")
+    assert exported.runtime.threshold == 0.6
+    assert exported.runtime.session.run(picture(31, 57)[None], "probabilities").shape == (1, 2, 31, 57)
+
+
+def test_resizing_is_in_the_graph(tmp_path):
+    need("onnx")
+    steps = [{"type": "LoadImageFromFile"}, {"type": "Resize", "scale": (96, 48), "keep_ratio": True}]
+    segmenter = random_segmenter(steps)
+    tz.export(segmenter, tmp_path / "m.onnx")
+    exported = like_original(segmenter, tmp_path / "m.onnx", share=0.999)
+    assert [step["type"] for step in exported.steps] == ["LoadImageFromFile"]
+
+
+@pytest.mark.parametrize("mode", ["slide", "slide_flip"])
+def test_windows_are_left_to_the_caller(mode, tmp_path):
+    need("onnx")
+    segmenter = random_segmenter(change=set_windows(mode))
+    tz.export(segmenter, tmp_path / "m.onnx")
+    exported = like_original(segmenter, tmp_path / "m.onnx", share=0.999)
+    assert exported.runtime.facts.windows == {"crop_size": [32, 32], "stride": [20, 20]}
+
+
+def test_images_of_more_bands(tmp_path):
+    need("onnx")
+
+    def change(model):
+        model["backbone"]["in_channels"] = 5
+        model["data_preprocessor"] = {"type": "SegDataPreProcessor", "mean": [100.0] * 5, "std": [50.0] * 5}
+
+    reading = [{"type": "LoadSingleRSImageFromFile", "bands": [1, 2, 3, 4, 5]}]
+    segmenter = random_segmenter(reading, 5, change)
+    tz.export(segmenter, tmp_path / "m.onnx")
+    exported = like_original(segmenter, tmp_path / "m.onnx", bands=5)
+    assert exported.runtime.facts.image_type == "float32" and exported.runtime.bands == 5
+    with pytest.raises(UserError, match="5, bands|5 bands|, 5"):
+        exported(picture(32, 40))
+
+
+def test_a_program_of_torch(tmp_path):
+    segmenter = random_segmenter()
+    report = tz.export(segmenter, tmp_path / "m.pt2", outputs=["labels", "confidence"])
+    assert all(row["labels"] == 1 for row in report.parity.values())
+    exported = like_original(segmenter, report.path)
+    assert exported.runtime.facts.outputs == ["labels", "confidence", "logits"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"path": "m.tflite"}, r"m.tflite: the suffix names no format: use .onnx, .xml, .pt2, .html"),
+        ({"to": "onx"}, "'onx' is unknown.*onnx"),
+        ({"to": "openvino"}, r"--to openvino writes a .xml file, not .*m.onnx"),
+        ({"outputs": ["label"]}, "there is no 'label'.*labels"),
+        ({"path": "m.html"}, r"npm pack onnxruntime-web.*--ort-web FILE"),
+        ({"path": "m.html", "ort_web": "none.tgz"}, r"--ort-web none.tgz does not hold"),
+    ],
+)
+def test_what_cannot_be_exported_is_said_first(changes, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=message):
+        tz.export(random_segmenter(), **({"path": "m.onnx"} | changes))
+    assert not list(tmp_path.iterdir())
+
+
+def test_steps_that_no_graph_contains_are_named(tmp_path):
+    steps = [{"type": "LoadImageFromFile"}, {"type": "CLAHE"}]
+    with pytest.raises(UserError, match="the test pipeline has CLAHE"):
+        tz.export(random_segmenter(steps), tmp_path / "m.onnx")
+
+
+def test_an_exported_model_is_not_exported_again(exported, tmp_path):
+    with pytest.raises(UserError, match="export the checkpoint that it comes from"):
+        tz.export(exported.onnx, tmp_path / "again.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot write to the folder"):
+        tz.export(random_segmenter(), tmp_path / "file" / "m.onnx")
