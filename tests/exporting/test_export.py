@@ -78,6 +78,7 @@ def test_inputs_outputs_and_facts_of_a_file(exported):
         assert np.allclose(confidence[index], prediction.confidence, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", SUFFIXES)
 def test_all_outputs_at_one_size(target, tmp_path):
     need(target)
@@ -95,16 +96,21 @@ def test_all_outputs_at_one_size(target, tmp_path):
         exported(picture(32, 40))
 
 
+@pytest.mark.slow
 def test_one_channel_and_its_threshold(tmp_path):
     need("onnx")
     loss = {"type": "CrossEntropyLoss", "use_sigmoid": True}
     segmenter = random_segmenter(num_classes=2, out_channels=1, threshold=0.6, loss_decode=loss)
+    foreground = segmenter(picture(47, 129)).probs[1]
+    with torch.no_grad():  # about half of the pixels are above the threshold
+        segmenter.model.decode_head.conv_seg.bias += np.log(1.5) - float(np.median(np.log(foreground / (1 - foreground))))
     tz.export(segmenter, tmp_path / "m.onnx", outputs=["labels", "probabilities"])
     exported = like_original(segmenter, tmp_path / "m.onnx")
     assert exported.runtime.threshold == 0.6
     assert exported.runtime.session.run(picture(31, 57)[None], "probabilities").shape == (1, 2, 31, 57)
 
 
+@pytest.mark.slow
 def test_resizing_is_in_the_graph(tmp_path):
     need("onnx")
     steps = [{"type": "LoadImageFromFile"}, {"type": "Resize", "scale": (96, 48), "keep_ratio": True}]
@@ -114,6 +120,7 @@ def test_resizing_is_in_the_graph(tmp_path):
     assert [step["type"] for step in exported.steps] == ["LoadImageFromFile"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["slide", "slide_flip"])
 def test_windows_are_left_to_the_caller(mode, tmp_path):
     need("onnx")
@@ -123,6 +130,7 @@ def test_windows_are_left_to_the_caller(mode, tmp_path):
     assert exported.runtime.facts.windows == {"crop_size": [32, 32], "stride": [20, 20]}
 
 
+@pytest.mark.slow
 def test_images_of_more_bands(tmp_path):
     need("onnx")
 
@@ -135,10 +143,11 @@ def test_images_of_more_bands(tmp_path):
     tz.export(segmenter, tmp_path / "m.onnx")
     exported = like_original(segmenter, tmp_path / "m.onnx", bands=5)
     assert exported.runtime.facts.image_type == "float32" and exported.runtime.bands == 5
-    with pytest.raises(UserError, match="5, bands|5 bands|, 5"):
+    with pytest.raises(UserError, match="5"):
         exported(picture(32, 40))
 
 
+@pytest.mark.slow
 def test_a_program_of_torch(tmp_path):
     segmenter = random_segmenter()
     report = tz.export(segmenter, tmp_path / "m.pt2", outputs=["labels", "confidence"])
