@@ -103,7 +103,9 @@ def test_one_channel_and_its_threshold(tmp_path):
     segmenter = random_segmenter(num_classes=2, out_channels=1, threshold=0.6, loss_decode=loss)
     foreground = segmenter(picture(47, 129)).probs[1]
     with torch.no_grad():  # about half of the pixels are above the threshold
-        segmenter.model.decode_head.conv_seg.bias += np.log(1.5) - float(np.median(np.log(foreground / (1 - foreground))))
+        segmenter.model.decode_head.conv_seg.bias += np.log(1.5) - float(
+            np.median(np.log(foreground / (1 - foreground)))
+        )
     tz.export(segmenter, tmp_path / "m.onnx", outputs=["labels", "probabilities"])
     exported = like_original(segmenter, tmp_path / "m.onnx")
     assert exported.runtime.threshold == 0.6

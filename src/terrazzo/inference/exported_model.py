@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from terrazzo.config.datasets import DataTree, changed_folders
+from terrazzo.config.datasets import DataTree, FolderData, changed_folders
 from terrazzo.inference.argmax import LogitsGeometry
 from terrazzo.inference.exported import RESIZINGS, ExportedRuntime
 from terrazzo.inference.load import EXPORTED, open_exported
@@ -67,7 +67,13 @@ def for_exported(tree: DataTree, model: ExportedModel) -> DataTree:
     """A tree of data sets whose pipelines leave resizing to the model's graph, unless the model runs in windows."""
     if model.runtime.facts.windows:
         return tree
-    return changed_folders(tree, lambda data: replace(data, pipeline=tuple(filter(is_outside, data.pipeline))))
+    return changed_folders(tree, without_resizing)
+
+
+def without_resizing(data: FolderData) -> FolderData:
+    """A data set without the steps that are in graphs; itself where it has none."""
+    outside = [step for step in data.pipeline if is_outside(step)]
+    return data if len(outside) == len(data.pipeline) else replace(data, pipeline=tuple(outside))
 
 
 def is_outside(step: Any) -> bool:
