@@ -32,8 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--model",
         metavar="M",
-        help="a self-contained .safetensors file, the folder of a run, or a checkpoint with --config (default: street, "
-        "the bundled model)",
+        help="a self-contained .safetensors file, the folder of a run, an exported .onnx or .xml file, or a checkpoint "
+        "with --config (default: street, the bundled model)",
     )
     add("--config", metavar="C", help="the config or recipe of a checkpoint that contains none")
     add("--trust-config", action="store_true", help="import the modules in the model's custom_imports")
