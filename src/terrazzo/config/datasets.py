@@ -25,7 +25,8 @@ class FolderData:
 
     `metainfo` gives other `classes` (a subset is remapped by name) and `palette`. `ignore` are stored label values that
     do not count; the order is `reduce_zero_label`, `label_map`, `ignore`. `exclude` are ends of paths of images that
-    are skipped. `cache` keeps decoded images and labels, see `terrazzo.data.cache`.
+    are skipped; `unlabelled` is the meaning of an image without a label: `error`, `skip` or `background`. `cache`
+    keeps decoded images and labels, see `terrazzo.data.cache`.
     """
 
     type: str = "BaseSegDataset"
@@ -44,6 +45,7 @@ class FolderData:
     label_format: Any = None
     holdout: dict[str, Any] | None = None
     exclude: str | Sequence[str] = ()
+    unlabelled: str = "error"
     used_labels: Sequence[str] = ()
     indices: int | Sequence[int] | None = None
     test_mode: bool = False

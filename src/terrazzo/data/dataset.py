@@ -13,7 +13,7 @@ import numpy as np
 
 from terrazzo.config.datasets import FolderData
 from terrazzo.data.cache import open_cache
-from terrazzo.data.pairs import Folders, Pair, held_out, is_excluded, suffixes
+from terrazzo.data.pairs import Folders, Pair, held_out, indexed_pairs, is_excluded, suffixes
 from terrazzo.data.spec import DatasetSpec, Source
 from terrazzo.data.wrappers import Dataset, Position, as_position
 from terrazzo.errors import UserError, some
@@ -62,6 +62,11 @@ class SegmentationDataset(Dataset):
             declared = tuple(self.label_format.names.classes)
             label_map, ignore = without_names(label_map, ignore)
 
+        if data.unlabelled not in ("error", "skip", "background"):
+            raise UserError(f"{data.where}.unlabelled is error, skip or background, not {data.unlabelled!r}")
+        if data.unlabelled == "background" and not (self.label_format and self.label_format.names_classes):
+            raise UserError(f"{data.where}.unlabelled: `background` is for labels with outlines, in a label_format")
+
         # the images, with their labels and further files
         self.folders: Folders | None = None  # where it has every image and every label of two folders
         if spec.read is not None:
@@ -70,7 +75,8 @@ class SegmentationDataset(Dataset):
             declared = listing.classes
         else:
             suffix = data.seg_map_suffix or (self.label_format.suffixes if self.label_format else spec.seg_map_suffix)
-            self.pairs = self.labelled(Folders(images, label_root, endings, suffixes(suffix), split, self.exclude))
+            found = Folders(images, label_root, endings, suffixes(suffix), split, self.exclude, data.unlabelled)
+            self.pairs = self.labelled(found)
         self.companions: dict[str, list[Path | None]] = {}  # further files of each image, by their name in meta
         for key, folder, suffix in (
             ("image_path2", "img_path2", data.img_suffix2 or spec.img_suffix2),
@@ -110,8 +116,7 @@ class SegmentationDataset(Dataset):
     def labelled(self, folders: Folders) -> list[Pair]:
         """Return images with their labels, which may be stored in one file."""
         if self.label_format is not None and self.label_format.is_index:
-            found = [image for image, _ in dataclasses.replace(folders, labels=None).pairs()]
-            return list(zip(found, self.label_format.find_labels(found, folders.images), strict=True))
+            return indexed_pairs(folders, self.label_format)
         if folders.labels is not None and folders.split is None:
             self.folders = folders
         return folders.pairs()

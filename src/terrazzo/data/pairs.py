@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from terrazzo.errors import UserError, some
+from terrazzo.system.text import read_text
+from terrazzo.transforms.formats.base import LabelFormat
 
 Pair = tuple[Path, "Path | None"]
 
@@ -44,6 +46,7 @@ class Folders:
     label_endings: tuple[str, ...] = ()
     split: Path | None = None
     exclude: tuple[str, ...] = ()
+    unlabelled: str = "error"  # an image without a label: an error, or to `skip`, or `background` throughout
 
     def pairs(self) -> list[Pair]:
         """(image, label) paths in a stable order, without labels where they have no folder.
@@ -60,7 +63,7 @@ class Folders:
             message = f"there is no label folder {self.labels}: check data_root and data_prefix (or `data.labels`)"
             raise PairingError(message, "unpaired")
         missing = [image for image, label in kept if label is None]
-        if missing:
+        if missing and self.unlabelled == "error":
             raise PairingError(
                 f"{len(missing)} of {len(kept)} images in {self.images} have no label of the same name in "
                 f"{self.labels}: "
@@ -68,11 +71,13 @@ class Folders:
                 "unpaired",
                 missing,
             )
+        if len(missing) == len(kept) and self.unlabelled == "skip":
+            raise PairingError(f"no image in {self.images} has a label of the same name in {self.labels}", "unpaired")
         unused = self.unused_labels(found) if self.split is None else []
         if unused:
             listed = some(path.name for path in unused)
             warnings.warn(f"{len(unused)} labels in {self.labels} have no image of the same name: {listed}")
-        return kept
+        return settled(kept, self.unlabelled, self.expected)
 
     def candidates(self) -> list[Pair]:
         """The images, excluded ones too, with their labels, None for a missing one.
@@ -122,18 +127,24 @@ class Folders:
 
     def _label_of(self, name: Path, image_endings: Sequence[str]) -> Path | None:
         stem = name.name[: -len(ending_of(name.name, image_endings) or name.suffix)]
-        for ending in self.label_endings if self.labels is not None else ():
+        likely_first = sorted(self.label_endings, key=lambda ending: not ending.startswith(name.suffix.lower()))
+        for ending in likely_first if self.labels is not None else ():
             for candidate in (stem + ending, stem + ending.upper()):
                 path = self.labels / name.parent / candidate  # type: ignore[operator]
                 if path.is_file():
                     return path
         return None
 
+    def expected(self, image: Path) -> Path:
+        """The path that the label of an image would have."""
+        assert self.labels is not None
+        return self.labels / image.relative_to(self.images).with_suffix(self.label_endings[0])
+
     def _listed(self, split: Path) -> Iterator[Pair]:
         """The pairs in lines of `name`, with or without a suffix, or of `image label` paths."""
         if not split.is_file():
             raise PairingError(f"there is no split file {split}", "empty-split")
-        for number, line in enumerate(split.read_text(encoding="utf-8").splitlines(), 1):
+        for number, line in enumerate(read_text(split).splitlines(), 1):
             parts = line.split()
             if not parts:
                 continue
@@ -153,6 +164,36 @@ class Folders:
                 endings = (*self.image_endings, image.suffix.lower())
                 label = self._label_of(image.relative_to(self.images), endings)
             yield image, label
+
+
+def indexed_pairs(folders: Folders, labels: LabelFormat, *, strict: bool = True) -> list[Pair]:
+    """The images with their labels inside the one file `folders.labels`; None for a missing one without `strict`.
+
+    Raises PairingError for images that the file does not list, unless that has a meaning.
+    """
+    images = [image for image, _ in replace(folders, labels=None).pairs()]
+    found = list(zip(images, labels.find_labels(images, folders.images), strict=True))
+    missing = [image for image, label in found if label is None]
+    if not strict or not missing:
+        return found
+    if folders.unlabelled == "error" or len(missing) == len(images):
+        raise PairingError(
+            f"{len(missing)} of {len(images)} images in {folders.images} are not in {folders.labels}: "
+            f"{some(path.name for path in missing)}; add them to it (without objects if they show none), or give "
+            "images without a label a meaning: `unlabelled: skip` or `background`",
+            "unpaired",
+            missing,
+        )
+    assert folders.labels is not None
+    file = folders.labels
+    return settled(found, folders.unlabelled, lambda image: file / image.name)
+
+
+def settled(pairs: Iterable[Pair], unlabelled: str, expected: Callable[[Path], Path]) -> list[Pair]:
+    """Pairs without the images that have no label, or with the path of a missing one for `background`."""
+    if unlabelled == "background":
+        return [(image, label or expected(image)) for image, label in pairs]
+    return [(image, label) for image, label in pairs if label is not None]
 
 
 def is_excluded(path: Path, exclude: Sequence[str]) -> bool:

@@ -58,7 +58,8 @@ class DataKeys(Keys):
         "Folder of the images below `root`, with a folder for each split; `{split}` inserts its name.", "images"
     )
     labels: t.FolderName = key(
-        "Folder of the labels below `root`, laid out as the images; a COCO file for `label_format: coco`.", "labels"
+        "Folder of the labels below `root`, laid out as the images; a file for formats with one for many images.",
+        "labels",
     )
     train: t.Split | None = key("Folder of the training images, or a file that lists their names (default: train).")
     val: t.ValidationSplit | None = key(
@@ -75,12 +76,15 @@ class DataKeys(Keys):
     reduce_zero_label: t.Switch | None = key("Ignore label 0 and lower the other label values by one.")
     bands: t.Bands | None = key("Bands to read from TIFF or .npy images, numbered from 1; needs `mean` and `std`.")
     label_format: t.LabelFormat | None = key(
-        "Format of labels that are not images of class numbers: coco, cvat, labelme, rgb, voc or yolo, or a mapping of "
-        "its `type` and options."
+        f"Format of labels that are not images of class numbers: {', '.join(t.FORMATS)}, or a mapping of its "
+        "`type` and options."
     )
     image_suffix: t.Suffix | None = key("End of the image files' names, such as .jpg.")
     label_suffix: t.Suffix | None = key("End of the label files' names, such as _mask.png.")
     exclude: t.Names | None = key("Ends of the paths of images to skip.")
+    unlabelled: t.Unlabelled | None = key(
+        "Meaning of an image without a label: an `error` (the default), `skip` it, or all of it is `background`."
+    )
     cache: t.Storage | None = key("Where decoded images and labels are kept between epochs.")
 
 

@@ -141,13 +141,17 @@ Classes = Annotated[
     Expected("the list of class names in the order of the label values"),
 ]
 Trackers = Annotated[Tracker | list[Tracker], Expected(f"one or several of {', '.join(TRACKERS)}", tuple(TRACKERS))]
+MEANINGS = ("error", "skip", "background")
+Unlabelled = Annotated[Literal["error", "skip", "background"], Expected("error, skip or background", MEANINGS)]
 Storage = Annotated[Literal["ram", "disk"], Expected("ram or disk", ("ram", "disk"))]
 
 # Images and labels
 
 SIDE = {"type": "integer", "minimum": 1, "maximum": MAX_SIDE}
 LABEL = {"type": ["integer", "string"]}
-FORMATS = ("coco", "cvat", "labelme", "rgb", "voc", "yolo")  # those of terrazzo; users may register others
+FORMATS = (  # those of terrazzo; users may register others
+    "coco", "cvat", "kaggle_rle", "label_studio", "labelme", "rgb", "supervisely", "via", "voc", "yolo",
+)  # fmt: skip
 Size = Annotated[
     list[Side],
     Field(min_length=2, max_length=2),

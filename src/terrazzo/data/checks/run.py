@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +152,8 @@ def stop_at_errors(report: CheckReport, ending: str = "") -> None:
 def folder_specs(root: Path) -> dict[str, dict[str, Any]]:
     """Dataset sections for the splits of a folder of images and labels. Raises UserError where these are not found."""
     layout = find_layout(root)
+    if layout.unlabelled != "background":  # missing labels are findings
+        layout = replace(layout, unlabelled=None, exclude=())
     facts = encoded_label_facts(root, layout.described_sections())
     classes = facts.dataset_options() if facts is not None else {}
     return {split: layout.section(split) | classes for split in layout.splits}

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from os.path import commonprefix
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from terrazzo.data.discovery.files import IMAGE_WORDS, LABEL_WORDS, SPLIT_WORDS, FileTree, split_of, split_word
-from terrazzo.data.discovery.layouts import HELD_OUT, FolderLayout, section_pairs
+from terrazzo.data.discovery.layouts import HELD_OUT, FolderLayout, section_pairs, with_unlabelled
 from terrazzo.data.pairs import PairingError
 from terrazzo.data.spec import IMAGE_SUFFIXES
 from terrazzo.errors import UserError
+from terrazzo.system.text import read_json, read_text
+from terrazzo.transforms.formats.base import LABEL_FORMATS
+from terrazzo.transforms.formats.shapes import ListedImages, read_content
 
 LABEL_MARKS = ("_mask", "_label", "_labels", "_seg", "_gt", "_segmentation", "_annotation", "-mask", "-label", ".mask")
 ANY_SPLIT = "/{split}"  # at the end of a path, below which the short form looks for splits anyway
-MOST_COCO_FILES = 12  # in a folder; more JSON files are one per image
-FORMATS = {".json": "labelme", ".txt": "yolo"}  # of labels that are not pictures
+MOST_INDEX_FILES = 12  # in a folder; more JSON files are one per image
+INDEX_SUFFIXES = (".json", ".csv")
+NO_INDEX = "submission"  # in the name of a table that shows the form of results
+SHAPE_SUFFIXES = (".json", ".txt")  # of labels that are not pictures
+MOST_TRIED = 20  # files of one suffix whose format is looked for
 MOST_KINDS = 20  # label files compared with one image
 NOT_LABELS = ("classes", "labels", "notes")  # stems of text files beside labels
 # of several kinds of label pictures for each image, those with the first word in their ending are taken
@@ -37,10 +42,10 @@ def find_layout(root: Path) -> FolderLayout:
     pictures = tree.holding(IMAGE_SUFFIXES)
     if not pictures:
         raise UserError(f"{root} holds no image ({', '.join(IMAGE_SUFFIXES)})")
-    for strategy in (coco_files, two_folders, one_folder):
+    for strategy in (index_files, two_folders, one_folder):
         layout = strategy(tree, pictures)
         if layout is not None:
-            return without_unlabelled_test(layout)
+            return with_unlabelled(without_unlabelled_test(layout))
     raise UserError(
         f"{root}: which files are images and which are labels? Looked for images/ and labels/ (or masks, annotations, "
         "img_dir and ann_dir, JPEGImages and SegmentationClass ...), with train/ and val/ in or above them; for labels "
@@ -50,7 +55,7 @@ def find_layout(root: Path) -> FolderLayout:
 
 def without_unlabelled_test(layout: FolderLayout) -> FolderLayout:
     """The layout without its test split if none of the test images has a label, as benchmarks publish them."""
-    if "test" not in layout.splits or len(layout.splits) == 1 or layout.label_format == "coco":
+    if "test" not in layout.splits or len(layout.splits) == 1:
         return layout
     try:
         labelled = any(label is not None for _, label in section_pairs(layout.section("test"), strict=False))
@@ -168,7 +173,7 @@ def two_folders(tree: FileTree, pictures: Pictures) -> FolderLayout | None:
         images.removesuffix(ANY_SPLIT),
         labels.removesuffix(ANY_SPLIT),
         splits,
-        label_form(tree.folders[example.labels]),
+        label_form(tree, example.labels),
         *common_endings(tree.folders[example.images], tree.folders[example.labels]),
         found=f"found {', '.join(images_of)} and {', '.join(labels_of)}",
     )
@@ -183,16 +188,32 @@ def counterparts(images: PurePosixPath, tree: FileTree) -> Iterator[Counterpart]
         siblings = [name for name in tree.subfolders.get(parent, ()) if name.lower() in LABEL_WORDS]
         for name in sorted(siblings, key=lambda name: LABEL_WORDS.index(name.lower())):
             labels = parent.joinpath(name, *below)
-            if label_form(tree.folders.get(labels, ())) != "":
+            if label_form(tree, labels) != "":
                 yield Counterpart(images, labels, part, name)
 
 
-def label_form(paths: Sequence[PurePosixPath]) -> str | None:
-    """The format of labels: None for pictures, `labelme`, `yolo`, or an empty string for files that are not labels."""
-    found = {path.suffix.lower() for path in paths if path.stem not in NOT_LABELS}
-    if not found.isdisjoint(IMAGE_SUFFIXES):
+def label_form(tree: FileTree, folder: PurePosixPath) -> str | None:
+    """The format of labels: None for pictures, or an empty string for files that are not labels."""
+    paths = [path for path in tree.folders.get(folder, ()) if path.stem not in NOT_LABELS]
+    if any(path.suffix.lower() in IMAGE_SUFFIXES for path in paths):
         return None
-    return next((name for suffix, name in FORMATS.items() if suffix in found), "")
+    return shape_format(tree.root, paths) or ""
+
+
+def shape_format(root: Path, paths: Sequence[PurePosixPath]) -> str | None:
+    """The format that recognises the first JSON or text file of which one does, of labels with a file for each image.
+
+    Raises UserError for a damaged file.
+    """
+    forms = {name: form for name in LABEL_FORMATS if not (form := LABEL_FORMATS.get(name)).is_index}
+    for suffix in SHAPE_SUFFIXES:
+        fitting = {name: form for name, form in forms.items() if suffix in form.suffixes}
+        for path in [path for path in paths if path.suffix.lower() == suffix][:MOST_TRIED]:
+            content = read_json(root / path) if suffix == ".json" else read_text(root / path)
+            for name, form in fitting.items():
+                if form.recognises(content):
+                    return name
+    return None
 
 
 def common_endings(images: Sequence[PurePosixPath], labels: Sequence[PurePosixPath]) -> tuple[str | None, str | None]:
@@ -207,7 +228,7 @@ def common_endings(images: Sequence[PurePosixPath], labels: Sequence[PurePosixPa
     fitting = []
     for label in sorted(theirs, key=lambda label: (-len(starts[label]), label))[:MOST_KINDS]:
         ending, label_ending = first[len(starts[label]) :], label[len(starts[label]) :]
-        if starts[label] and label_ending.lower().endswith((*IMAGE_SUFFIXES, *FORMATS)):
+        if starts[label] and label_ending.lower().endswith((*IMAGE_SUFFIXES, *SHAPE_SUFFIXES)):
             paired = sum(one.endswith(ending) and one.removesuffix(ending) + label_ending in theirs for one in ours)
             if paired * 2 >= len(ours):
                 fitting.append((ending, label_ending))
@@ -233,7 +254,7 @@ def one_folder(tree: FileTree, pictures: Pictures) -> FolderLayout | None:
     found: dict[str, Location] = {}
     forms: dict[PurePosixPath, Beside] = {}
     for folder in pictures:
-        form = labels_beside(tree.folders[folder])
+        form = labels_beside(tree, folder)
         if form is not None:
             word = split_word(folder.parts)
             found.setdefault(split_of(word) or "", Location(folder, folder, word))
@@ -245,10 +266,11 @@ def one_folder(tree: FileTree, pictures: Pictures) -> FolderLayout | None:
     return FolderLayout(tree.root, images, labels, splits, *forms[first.images], found="labels beside their images")
 
 
-def labels_beside(paths: Sequence[PurePosixPath]) -> Beside | None:
+def labels_beside(tree: FileTree, folder: PurePosixPath) -> Beside | None:
     """The form of the labels among images; None where most images have none."""
+    paths = tree.folders[folder]
     pictures = {path.name.lower() for path in paths if path.suffix.lower() in IMAGE_SUFFIXES}
-    names = {path.name.lower() for path in paths}
+    {path.name.lower() for path in paths}
     for ending in LABEL_MARKS:
         labels = {name for name in pictures if name.rpartition(".")[0].endswith(ending)}
         images = {name.rpartition(".")[0]: name.rpartition(".")[2] for name in pictures - labels}
@@ -258,52 +280,60 @@ def labels_beside(paths: Sequence[PurePosixPath]) -> Beside | None:
         if labels and len(labels) * 2 >= len(images) and fitting:
             found = sorted({f".{suffix}" for suffix in images.values()})
             return None, found[0] if len(found) == 1 else found, f"{ending}.{min(fitting)}"
-    for suffix, name in FORMATS.items():
-        if sum(picture.rpartition(".")[0] + suffix in names for picture in pictures) * 2 >= len(pictures):
-            return name, None, None
-    return None
+    stems = {picture.rpartition(".")[0] for picture in pictures} | pictures
+    beside = [path for path in paths if path.suffix.lower() in SHAPE_SUFFIXES and path.stem.lower() in stems]
+    name = shape_format(tree.root, beside)
+    return (name, None, None) if name else None
 
 
-# COCO
+# One file for many images
 
 
-def coco_files(tree: FileTree, pictures: Pictures) -> FolderLayout | None:
-    """COCO files, and the folders of the images that they list."""
+def index_files(tree: FileTree, pictures: Pictures) -> FolderLayout | None:
+    """Files with the labels of many images, and the folders of the images that they list."""
     found: dict[str, Location] = {}
-    for paths in tree.holding((".json",)).values():
-        for path in paths if len(paths) <= MOST_COCO_FILES else ():
-            listed = coco_images(tree.root / path)
-            if listed is None:
-                continue
-            word = split_word((*re.split(r"[-_.]", path.stem), *path.parts[:-1]))  # such as instances_train2017
-            folder = folder_of(listed, pictures, word)
-            if folder is not None:
-                found.setdefault(split_of(word) or "", Location(folder, path, word))
+    forms: dict[PurePosixPath, str] = {}
+    for suffix in INDEX_SUFFIXES:
+        for paths in tree.holding((suffix,)).values():
+            for path in paths if len(paths) <= MOST_INDEX_FILES else ():
+                name, listed = index_format(tree.root / path)
+                word = split_word((*re.split(r"[-_.]", path.stem), *path.parts[:-1]))  # such as instances_train2017
+                folder = folder_of(listed, pictures, word)
+                if folder is not None:
+                    found.setdefault(split_of(word) or "", Location(folder, path, word))
+                    forms[path] = name
     if not found:
         return None
+    first = forms[(found.get("train") or next(iter(found.values()))).labels]
+    found = {split: location for split, location in found.items() if forms[location.labels] == first}
     images, labels, splits = combine(found, tree, pictures)
-    kind = "COCO files, one for each split" if len(found) > 1 else "one COCO file"
-    return FolderLayout(tree.root, images.removesuffix(ANY_SPLIT), labels, splits, "coco", found=kind)
+    kind = f"{first} files, one for each split" if len(found) > 1 else f"one {first} file"
+    return FolderLayout(tree.root, images.removesuffix(ANY_SPLIT), labels, splits, first, found=kind)
 
 
-def coco_images(path: Path) -> list[str] | None:
-    """The file names that a COCO file lists; None for any other JSON, and for one without outlines."""
+def index_format(path: Path) -> tuple[str, Collection[str]]:
+    """The format of a file with the labels of many images, and these images; none for any other file."""
+    forms = {name: form for name in LABEL_FORMATS if (form := LABEL_FORMATS.get(name)).is_index}
+    if NO_INDEX in path.stem.lower():
+        return "", ()
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        has_outlines = any(entry.get("segmentation") for entry in content["annotations"])
-        return [str(image["file_name"]) for image in content["images"]] if has_outlines else None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return None
+        content = read_content(path)
+    except UserError:  # whoever reads it for its labels reports it
+        return "", ()
+    for name, form in forms.items():
+        listed = form.recognises(content) if path.suffix.lower() in form.suffixes else ()
+        if listed:
+            return name, listed
+    return "", ()
 
 
-def folder_of(listed: Sequence[str], pictures: Pictures, word: str) -> PurePosixPath | None:
+def folder_of(listed: Collection[str], pictures: Pictures, word: str) -> PurePosixPath | None:
     """The folder below which images of these names are stored, that of the split if there are several."""
-    names = {PurePosixPath(name) for name in listed}
-    found = set()
-    for folder, paths in pictures.items():
+    names, found = ListedImages(listed), set()
+    for folder, paths in pictures.items() if listed else ():
         for parent in (folder, *folder.parents):
-            if any(path.relative_to(parent) in names for path in paths):
+            if any(path.relative_to(parent).as_posix() in names.names for path in paths):
                 found.add(parent)
-        if any(PurePosixPath(path.name) in names for path in paths):
+        if any(names.name_of(PurePosixPath(path.name)) is not None for path in paths):
             found.add(folder)
     return min(found, key=lambda folder: (word not in folder.parts, len(folder.parts), folder), default=None)

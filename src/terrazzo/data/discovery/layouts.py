@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from terrazzo.config.short_form import expand as short_form
-from terrazzo.data.pairs import Folders, Pair, suffixes
+from terrazzo.data.pairs import Folders, Pair, indexed_pairs, suffixes
 from terrazzo.data.spec import IMAGE_SUFFIXES
+from terrazzo.errors import UserError
+from terrazzo.transforms.decode import read_size
 from terrazzo.transforms.formats.base import LABEL_FORMATS
 
 HELD_OUT = 0.2  # share of the images for validation if neither folders nor lists name them
+MOST_EXCLUDED = 20  # files that a proposal names one by one
+MOST_SIZES = 200  # images whose sizes are read
+THUMBNAIL = 4  # times smaller, in pixels, than any image with a label
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,9 @@ class FolderLayout:
     label_format: str | None = None
     image_suffix: str | Sequence[str] | None = None
     label_suffix: str | None = None
+    unlabelled: str | None = None  # the meaning of images without a label
+    unlabelled_count: int = 0
+    exclude: Sequence[str] = ()
     found: str = ""  # how it was found, for a comment
 
     @property
@@ -46,6 +55,8 @@ class FolderLayout:
         }
         form = {key: getattr(self, key) for key in ("label_format", "image_suffix", "label_suffix")}
         given = {key: value for key, value in form.items() if value is not None}
+        given |= {"unlabelled": self.unlabelled} if self.unlabelled else {}
+        given |= {"exclude": list(self.exclude)} if self.exclude else {}
         return {"images": self.images, "labels": self.labels, **splits, **given}
 
     def section(self, split: str) -> dict[str, Any]:
@@ -77,12 +88,50 @@ def section_pairs(section: Mapping[str, Any], *, strict: bool = True) -> list[Pa
     Raises PairingError for files that are missing; without `strict` an image may have no label.
     """
     root, folders, name = Path(section["data_root"]), section.get("data_prefix") or {}, format_name(section)
-    endings = (LABEL_FORMATS.get(name).suffixes if name else ()) or IMAGE_SUFFIXES
+    form = LABEL_FORMATS.get(name) if name else None
     found = Folders(
         root / folders.get("img_path", ""),
         root / folders.get("seg_map_path", ""),
         suffixes(section.get("img_suffix") or IMAGE_SUFFIXES),
-        suffixes(section.get("seg_map_suffix") or endings),
+        suffixes(section.get("seg_map_suffix") or (form and form.suffixes) or IMAGE_SUFFIXES),
         root / section["ann_file"] if section.get("ann_file") else None,
+        suffixes(section.get("exclude") or ()),
+        section.get("unlabelled") or "error",
     )
+    if form is not None and form.is_index:
+        assert found.labels is not None
+        return indexed_pairs(found, form(found.labels), strict=strict)
     return found.pairs() if strict else found.candidates()
+
+
+def with_unlabelled(layout: FolderLayout) -> FolderLayout:
+    """The layout with a meaning for the images without a label, where at least as many have one.
+
+    They are excluded if labels are pictures, or if they are smaller than any other: thumbnails.
+    """
+    root = layout.root
+    pairs: dict[Path, Path | None] = {}
+    for split in layout.splits:
+        try:
+            found = dict(section_pairs(layout.section(split), strict=False))
+        except UserError:  # whoever opens the split reports it
+            return layout
+        if not any(found.values()):
+            return layout
+        pairs |= found
+    missing = [image for image, label in pairs.items() if label is None]
+    form = LABEL_FORMATS.get(layout.label_format) if layout.label_format else None
+    usual = form.unlabelled if form is not None else "skip"
+    if not missing or (usual == "skip" and 2 * len(missing) > len(pairs)):
+        return layout
+    stray = missing if len(missing) <= MOST_EXCLUDED and usual == "skip" else []
+    if usual == "background":
+        labelled = [image for image, label in pairs.items() if label is not None]
+        smallest = min(math.prod(read_size(image)) for image in labelled[:MOST_SIZES])
+        stray = [image for image in missing[:MOST_SIZES] if THUMBNAIL * math.prod(read_size(image)) <= smallest]
+    return replace(
+        layout,
+        exclude=[image.relative_to(root).as_posix() for image in stray],
+        unlabelled=usual if len(stray) < len(missing) else None,
+        unlabelled_count=len(missing) - len(stray),
+    )

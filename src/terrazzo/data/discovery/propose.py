@@ -27,7 +27,7 @@ STEP = 32  # networks halve their maps up to five times
 SAMPLE = 200  # images whose sizes are read
 KEYS = (
     "images", "labels", "train", "val", "test", "image_suffix", "label_suffix", "label_format", "classes", "palette",
-    "label_map", "ignore", "reduce_zero_label", "bands",
+    "label_map", "ignore", "reduce_zero_label", "unlabelled", "exclude", "bands",
 )  # fmt: skip
 
 
@@ -46,6 +46,10 @@ class Proposal:
             self.reasons["val"] = (
                 "the share held out for validation, drawn by name, as no folder or list assigns images to it"
             )
+        if layout.unlabelled:
+            self.reasons["unlabelled"] = f"{layout.unlabelled_count} images have no label; or `skip`, or `error`"
+        if layout.exclude:
+            self.reasons["exclude"] = "no label belongs to them"
         facts = label_facts(self.root, layout.described_sections(), console)
         self.data |= facts.entries
         self.reasons |= {key: reason for key, reason in facts.reasons.items() if reason}

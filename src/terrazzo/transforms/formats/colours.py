@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from terrazzo.errors import UserError
+from terrazzo.system.text import read_text
 from terrazzo.transforms.decode import PNG, decode_image, read_bytes, read_label
 from terrazzo.transforms.formats.base import LABEL_FORMATS, ClassNames, LabelFormat, search_upwards
 from terrazzo.transforms.labels import IGNORED
@@ -48,7 +49,7 @@ def voc_colour(index: int) -> Colour:
 def read_label_map(path: Path) -> dict[str, Colour]:
     """Read names and colours from CVAT's labelmap.txt: lines of `name:r,g,b:parts:actions`."""
     table = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in read_text(path).splitlines():
         if line.strip() and not line.startswith("#"):
             name, _, rest = line.partition(":")
             table[name.strip()] = as_colour(rest.partition(":")[0], f"{path}, {name}")
@@ -60,7 +61,7 @@ def read_colour_table(path: Path) -> dict[str, Colour]:
 
     Raises UserError for a file in another form.
     """
-    text = path.read_text(encoding="utf-8-sig") if path.is_file() else ""
+    text = read_text(path) if path.is_file() else ""
     if not text:
         raise UserError(f"there is no colour table {path}")
     if path.name == LABEL_MAP:
