@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from terrazzo.errors import UserError, some
-from terrazzo.system.text import read_text
+from terrazzo.system.text import read_text, readable_name, stored_names
 from terrazzo.transforms.formats.base import LabelFormat
 
+SIDE_FILES = ("classes.txt", "labels.txt", "notes.txt", "meta.json")  # that programs write beside labels
 Pair = tuple[Path, "Path | None"]
 
 
@@ -107,6 +108,7 @@ class Folders:
             if path not in used
             and ending_of(path.name, self.label_endings) is not None
             and not path.name.startswith(".")
+            and path.name not in SIDE_FILES
             and not is_excluded(path, self.exclude)
         )
 
@@ -198,7 +200,8 @@ def settled(pairs: Iterable[Pair], unlabelled: str, expected: Callable[[Path], P
 
 def is_excluded(path: Path, exclude: Sequence[str]) -> bool:
     """Report whether a path ends with one of the names."""
-    return any(f"/{path.as_posix()}".endswith(f"/{name}") for name in exclude)
+    whole = readable_name(f"/{path.as_posix()}")
+    return any(whole.endswith(f"/{name}") for name in exclude)
 
 
 def held_out(names: Sequence[str], share: float, part: str) -> list[int]:
@@ -208,7 +211,9 @@ def held_out(names: Sequence[str], share: float, part: str) -> list[int]:
     """
     if part not in ("train", "val"):
         raise UserError(f"holdout: part is 'train' or 'val', not {part!r}")
-    order = sorted(range(len(names)), key=lambda index: hashlib.sha256(names[index].encode()).digest())
+    order = sorted(
+        range(len(names)), key=lambda index: hashlib.sha256(names[index].encode(errors="surrogateescape")).digest()
+    )
     if not 0 < share < 1 or len(names) < 2:
         raise UserError(f"a share of {share} of {len(names)} images leaves nothing to train or to validate on")
     count = min(max(1, round(share * len(names))), len(names) - 1)
@@ -216,7 +221,8 @@ def held_out(names: Sequence[str], share: float, part: str) -> list[int]:
 
 
 def _existing(folder: Path, name: str, endings: tuple[str, ...]) -> Path | None:
-    for candidate in (name, *(name + ending for ending in endings)):
-        if (folder / candidate).is_file():
-            return folder / candidate
+    for stored in stored_names(name):
+        for candidate in (stored, *(stored + ending for ending in endings)):
+            if (folder / candidate).is_file():
+                return folder / candidate
     return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import json
 import locale
+import os
 import re
 import warnings
 from pathlib import Path
@@ -13,6 +14,8 @@ from typing import Any
 from terrazzo.errors import UserError
 
 MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+HIDDEN_BYTES = re.compile("[\udc80-\udcff]")  # as Python reads those of file names that are not UTF-8
+HALF_LETTERS = re.compile(r"\\u[dD][89a-fA-F]")  # escapes of JSON that may stand for no letter
 told: set[tuple[Path, str]] = set()  # folders and encodings that a note has named
 
 
@@ -59,10 +62,27 @@ def decode_legacy(data: bytes, path: Path) -> str:
     raise UserError(f"{path} is neither UTF-8 nor text in a known encoding: save it as UTF-8")
 
 
+def readable_name(name: str) -> str:
+    """A file name whose bytes are not UTF-8, as a Chinese Windows packs them, by what it means in GBK."""
+    try:
+        return os.fsencode(name).decode("gb18030") if HIDDEN_BYTES.search(name) else name
+    except UnicodeError:
+        return name
+
+
+def stored_names(name: str) -> tuple[str, ...]:
+    """The forms in which a disk may have a file name: as it is, and in GBK."""
+    return (name,) if name.isascii() else (name, os.fsdecode(name.encode("gb18030", "surrogateescape")))
+
+
 def read_json(path: Path) -> Any:
     """The content of a JSON file. Raises UserError for a damaged one."""
     try:
-        return json.loads(read_text(path))
+        text = read_text(path)
+        content = json.loads(text)
+        if HALF_LETTERS.search(text):
+            content = json.loads(json.dumps(content, ensure_ascii=False).encode("utf-8", "replace"))
+        return content
     except RecursionError:
         raise UserError(f"cannot read {path}: its brackets are nested too deeply") from None
     except UserError:

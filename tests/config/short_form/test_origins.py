@@ -77,6 +77,7 @@ VALUES: dict[str, Any] = {
     "data.image_suffix": ".jpg",
     "data.label_suffix": "_mask.png",
     "data.exclude": ["bad.png"],
+    "data.unlabelled": "skip",
     "data.cache": "ram",
 }
 

@@ -19,11 +19,15 @@ from PIL import Image
 import terrazzo as tz
 from support.tiny import save_image, save_label
 from terrazzo.config.load import load_config
+from terrazzo.config.short_form.types import FORMATS
 from terrazzo.data.build import build_dataset
 from terrazzo.data.dataset import LoadError, SegmentationDataset
+from terrazzo.data.discovery.finder import find_layout
+from terrazzo.data.discovery.label_facts import label_facts
 from terrazzo.errors import UserError
 from terrazzo.registry import TRANSFORMS
 from terrazzo.sample import Sample
+from terrazzo.transforms.formats.base import LABEL_FORMATS
 from terrazzo.transforms.formats.colours import voc_colour
 from terrazzo.transforms.formats.raster import polygon, rings, run_lengths
 
@@ -274,7 +278,7 @@ def packed(mask: np.ndarray) -> list[int]:
 
 
 def write_label_studio(root: Path) -> Any:
-    """A stroke whose class is a result of its own, a polygon, a rectangle; an earlier annotation, and a task without."""
+    """A stroke whose class is a result of its own, a polygon, a rectangle; an older annotation, and a task without."""
     size = {"original_width": WIDTH, "original_height": HEIGHT, "image_rotation": 0}
     percent = 100 / np.array([WIDTH, HEIGHT])
     corner, extent = TREE[0] * percent, np.subtract(TREE[2], TREE[0]) * percent
@@ -357,6 +361,25 @@ def test_formats_in_the_vocabulary_of_1x(tmp_path, write, where):
         load["label_format"] = spec
     dataset = build_dataset(section | {"pipeline": [{"type": "LoadImageFromFile"}, load]})
     np.testing.assert_array_equal(dataset[0].label, LABEL)
+
+
+@pytest.mark.parametrize("write", WRITERS[7:])
+def test_a_folder_in_each_format_is_recognised(tmp_path, write):
+    image(tmp_path)
+    spec = write(tmp_path)
+    layout = find_layout(tmp_path)
+    assert layout.label_format == (spec["type"] if isinstance(spec, dict) else spec)
+    (section,) = layout.described_sections()
+    options = label_facts(tmp_path, [section]).dataset_options() | {"label_format": spec, "holdout": None}
+    dataset = build_dataset(section | options | PLAIN)
+    names = CLASSES if write is not write_yolo else ["background", "class_0", "class_1", "class_2"]
+    found = [name.strip("_") for name in dataset.classes]
+    assert set(found) == set(names)
+    np.testing.assert_array_equal(dataset[0].label, np.array([found.index(name) for name in names])[LABEL])
+
+
+def test_the_short_form_knows_every_format():
+    assert tuple(LABEL_FORMATS) == FORMATS
 
 
 def test_a_transform_alone(tmp_path):

@@ -13,7 +13,7 @@ IMAGE_WORDS = (
 LABEL_WORDS = (
     "labels", "label", "masks", "mask", "annotations", "annotation", "ann_dir", "annots", "segmentationclass",
     "segmentationclassaug", "gtfine", "gtcoarse", "gt", "ground_truth", "groundtruth", "targets", "target", "seg",
-    "segmentations", "ann", "y",
+    "segmentations", "ann", "json", "jsons", "y",
 )  # fmt: skip
 SPLIT_WORDS = {
     "train": ("train", "training", "train2017", "train2014", "trainval"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from os.path import commonprefix
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -21,7 +22,6 @@ from terrazzo.transforms.formats.shapes import ListedImages, read_content
 LABEL_MARKS = ("_mask", "_label", "_labels", "_seg", "_gt", "_segmentation", "_annotation", "-mask", "-label", ".mask")
 ANY_SPLIT = "/{split}"  # at the end of a path, below which the short form looks for splits anyway
 MOST_INDEX_FILES = 12  # in a folder; more JSON files are one per image
-INDEX_SUFFIXES = (".json", ".csv")
 NO_INDEX = "submission"  # in the name of a table that shows the form of results
 SHAPE_SUFFIXES = (".json", ".txt")  # of labels that are not pictures
 MOST_TRIED = 20  # files of one suffix whose format is looked for
@@ -42,7 +42,8 @@ def find_layout(root: Path) -> FolderLayout:
     pictures = tree.holding(IMAGE_SUFFIXES)
     if not pictures:
         raise UserError(f"{root} holds no image ({', '.join(IMAGE_SUFFIXES)})")
-    for strategy in (index_files, two_folders, one_folder):
+    of_tables = partial(index_files, suffix=".csv")  # masks beside them are surer than their run lengths
+    for strategy in (partial(index_files, suffix=".json"), two_folders, one_folder, of_tables):
         layout = strategy(tree, pictures)
         if layout is not None:
             return with_unlabelled(without_unlabelled_test(layout))
@@ -289,19 +290,18 @@ def labels_beside(tree: FileTree, folder: PurePosixPath) -> Beside | None:
 # One file for many images
 
 
-def index_files(tree: FileTree, pictures: Pictures) -> FolderLayout | None:
+def index_files(tree: FileTree, pictures: Pictures, suffix: str) -> FolderLayout | None:
     """Files with the labels of many images, and the folders of the images that they list."""
     found: dict[str, Location] = {}
     forms: dict[PurePosixPath, str] = {}
-    for suffix in INDEX_SUFFIXES:
-        for paths in tree.holding((suffix,)).values():
-            for path in paths if len(paths) <= MOST_INDEX_FILES else ():
-                name, listed = index_format(tree.root / path)
-                word = split_word((*re.split(r"[-_.]", path.stem), *path.parts[:-1]))  # such as instances_train2017
-                folder = folder_of(listed, pictures, word)
-                if folder is not None:
-                    found.setdefault(split_of(word) or "", Location(folder, path, word))
-                    forms[path] = name
+    for paths in tree.holding((suffix,)).values():
+        for path in paths if len(paths) <= MOST_INDEX_FILES else ():
+            name, listed = index_format(tree.root / path)
+            word = split_word((*re.split(r"[-_.]", path.stem), *path.parts[:-1]))  # such as instances_train2017
+            folder = folder_of(listed, pictures, word)
+            if folder is not None:
+                found.setdefault(split_of(word) or "", Location(folder, path, word))
+                forms[path] = name
     if not found:
         return None
     first = forms[(found.get("train") or next(iter(found.values()))).labels]

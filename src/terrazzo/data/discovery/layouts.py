@@ -12,10 +12,12 @@ from terrazzo.config.short_form import expand as short_form
 from terrazzo.data.pairs import Folders, Pair, indexed_pairs, suffixes
 from terrazzo.data.spec import IMAGE_SUFFIXES
 from terrazzo.errors import UserError
+from terrazzo.system.text import readable_name
 from terrazzo.transforms.decode import read_size
 from terrazzo.transforms.formats.base import LABEL_FORMATS
 
 HELD_OUT = 0.2  # share of the images for validation if neither folders nor lists name them
+MOST_UNLABELLED = {"skip": 0.5, "background": 0.95}  # share of the images; beyond, names do not match
 MOST_EXCLUDED = 20  # files that a proposal names one by one
 MOST_SIZES = 200  # images whose sizes are read
 THUMBNAIL = 4  # times smaller, in pixels, than any image with a label
@@ -105,7 +107,7 @@ def section_pairs(section: Mapping[str, Any], *, strict: bool = True) -> list[Pa
 
 
 def with_unlabelled(layout: FolderLayout) -> FolderLayout:
-    """The layout with a meaning for the images without a label, where at least as many have one.
+    """The layout with a meaning for the images without a label, where enough others have one.
 
     They are excluded if labels are pictures, or if they are smaller than any other: thumbnails.
     """
@@ -122,7 +124,7 @@ def with_unlabelled(layout: FolderLayout) -> FolderLayout:
     missing = [image for image, label in pairs.items() if label is None]
     form = LABEL_FORMATS.get(layout.label_format) if layout.label_format else None
     usual = form.unlabelled if form is not None else "skip"
-    if not missing or (usual == "skip" and 2 * len(missing) > len(pairs)):
+    if not missing or len(missing) > MOST_UNLABELLED[usual] * len(pairs):
         return layout
     stray = missing if len(missing) <= MOST_EXCLUDED and usual == "skip" else []
     if usual == "background":
@@ -131,7 +133,7 @@ def with_unlabelled(layout: FolderLayout) -> FolderLayout:
         stray = [image for image in missing[:MOST_SIZES] if THUMBNAIL * math.prod(read_size(image)) <= smallest]
     return replace(
         layout,
-        exclude=[image.relative_to(root).as_posix() for image in stray],
+        exclude=[readable_name(image.relative_to(root).as_posix()) for image in stray],
         unlabelled=usual if len(stray) < len(missing) else None,
         unlabelled_count=len(missing) - len(stray),
     )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from terrazzo.errors import UserError
+from terrazzo.errors import UserError, some
 from terrazzo.transforms.formats.base import LABEL_FORMATS
 from terrazzo.transforms.formats.raster import Patch, rings, run_lengths, trimmed
 from terrazzo.transforms.formats.shapes import IGNORED_NAME, IndexLabels
@@ -60,6 +61,11 @@ class CocoLabels(IndexLabels):
     @classmethod
     def classes(cls, content: Any) -> list[str]:
         return [str(entry["name"]) for entry in content["categories"]]
+
+    def describe(self, paths: Sequence[Path]) -> tuple[tuple[str, ...], str]:
+        names, source = super().describe(paths)
+        repeated = [name for name, count in Counter(self.listed_classes).items() if count > 1]
+        return names, f"{source}; one class for several categories called {some(repeated)}" if repeated else source
 
     def size_of(self, content: Any) -> tuple[Any, Any]:
         return content.get("height"), content.get("width")

@@ -67,6 +67,10 @@ class KaggleLabels(IndexLabels):
         names = {name for rows in cls.images(content).values() for _, name, _ in rows}
         return sorted(names, key=lambda name: (len(name) if name.startswith("class_") else 0, name))
 
+    def describe(self, paths: Sequence[Path]) -> tuple[tuple[str, ...], str]:
+        names, source = super().describe(paths)
+        return names, f"{source}; its runs are read along the {self.direction} of pixels (`direction`)"
+
     def objects(self, content: Any) -> Any:
         return content
 

@@ -50,14 +50,14 @@ class LabelmeLabels(ShapeLabels):
         if kind in LINES:
             return stroke(points, self.line_width, size)
         if kind == "rectangle" and len(points) == 2:
-            return box(*points[0], *points[1], size)
+            return box(points[0], points[1], size)
         if kind == "circle":
             radius = math.dist(points[0], points[1])
             return ellipse(points[0], (radius, radius), 0, size)
         if kind == "mask":
             data = base64.b64decode(item["mask"], validate=True)
             mask = decode_image(data, "grayscale_ignore_orientation", name="its mask")[..., 0] > 0
-            return placed(mask, *points[0], size)
+            return placed(mask, points[0], size)
         return polygon(points, size)
 
 

@@ -87,9 +87,9 @@ def coordinates(points: Any) -> np.ndarray:
     return array
 
 
-def placed(mask: np.ndarray, left: Any, top: Any, size: tuple[int, int]) -> Patch:
-    """A mask with its corner at (left, top), clipped to the image. Raises ValueError for a corner that is no number."""
-    ((left, top),) = coordinates([left, top]).round().astype(int).tolist()
+def placed(mask: np.ndarray, corner: Any, size: tuple[int, int]) -> Patch:
+    """A mask with its corner at (x, y), clipped to the image. Raises ValueError for a corner that is not a number."""
+    ((left, top),) = coordinates(corner).round().astype(int).tolist()
     mask = mask[max(0, -top) : max(0, size[0] - top), max(0, -left) : max(0, size[1] - left)]
     return Patch(min(max(0, top), size[0]), min(max(0, left), size[1]), mask)
 
@@ -116,8 +116,9 @@ def ellipse(centre: Any, radii: Any, degrees: float, size: tuple[int, int]) -> P
     return Patch(int(top), int(left), inside)
 
 
-def box(left: float, top: float, right: float, bottom: float, size: tuple[int, int]) -> Patch:
-    """The pixels of an upright rectangle between two corners."""
+def box(corner: Any, opposite: Any, size: tuple[int, int]) -> Patch:
+    """The pixels of an upright rectangle between two corners (x, y)."""
+    (left, top), (right, bottom) = coordinates([corner, opposite])
     return polygon([(left, top), (right, top), (right, bottom), (left, bottom)], size)
 
 

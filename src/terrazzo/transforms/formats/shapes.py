@@ -19,7 +19,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import numpy as np
 
 from terrazzo.errors import UserError, some
-from terrazzo.system.text import read_json, read_text
+from terrazzo.system.text import read_json, read_text, readable_name
 from terrazzo.transforms.decode import read_size
 from terrazzo.transforms.formats.base import LabelFormat
 from terrazzo.transforms.formats.raster import Patch, Shape, check_order, paint
@@ -135,7 +135,7 @@ class IndexLabels(ShapeLabels):
     The path of an image's label is FILE/IMAGE, with the image's name as the file has it.
     """
 
-    suffixes = (".json",)
+    suffixes: tuple[str, ...] = (".json",)
     is_index = True
     about: ClassVar[str]  # the file in words
     unlabelled = "skip"
@@ -144,11 +144,13 @@ class IndexLabels(ShapeLabels):
         super().__init__(root, order, line_width)
         self.file = single_file(root, self.suffixes)
         try:
-            self.labels, names = load_labels(type(self), self.file, self.file.stat().st_mtime_ns)
+            form: Any = type(self)
+            self.labels, names = load_labels(form, self.file, self.file.stat().st_mtime_ns)
         except BROKEN as error:
             if isinstance(error, UserError) and str(self.file) in str(error):
                 raise
             raise UserError(f"{self.file} is not {self.about} ({error})") from error
+        self.listed_classes = names
         self.own_classes = tuple(dict.fromkeys(names)) or self.describe(())[0]
 
     @classmethod
@@ -217,7 +219,7 @@ def blaming(path: Path, where: str = "") -> Iterator[None]:
 
 
 @lru_cache(maxsize=8)
-def load_labels(form: type[IndexLabels], file: Path, changed: int) -> tuple[Mapping[str, Any], Sequence[str]]:
+def load_labels(form: Any, file: Path, changed: int) -> tuple[Mapping[str, Any], Sequence[str]]:
     """The labels in a file by their images, and its class names; `changed` tells versions of the file apart."""
     content = form.content(file)
     return {normal_name(name): label for name, label in form.images(content).items()}, form.classes(content)
@@ -255,7 +257,7 @@ def single_file(root: Path, suffixes: tuple[str, ...]) -> Path:
 
 def normal_name(name: Any) -> str:
     """The name of an image in a label file as a path: of a URL, of Windows, or of an upload too."""
-    text = unicodedata.normalize("NFC", str(name))
+    text = unicodedata.normalize("NFC", readable_name(str(name)))
     if "://" in text or "?" in text:
         url = urlsplit(text)
         text = unquote(parse_qs(url.query).get("d", [url.path])[0])

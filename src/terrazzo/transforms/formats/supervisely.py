@@ -56,10 +56,10 @@ class SuperviselyLabels(ShapeLabels):
         kind = kind_of(item)
         if kind in ("bitmap", "alpha_mask"):
             bitmap = item["bitmap"]
-            return placed(decoded(bitmap["data"]), *bitmap["origin"], size)
+            return placed(decoded(bitmap["data"]), bitmap["origin"], size)
         outline = item["points"]["exterior"]
         if kind == "rectangle":
-            return box(*outline[0], *outline[1], size)
+            return box(outline[0], outline[1], size)
         if kind == "line":
             return stroke(outline, self.line_width, size)
         top, left, mask = polygon(outline, size)
@@ -83,4 +83,4 @@ def decoded(text: str) -> np.ndarray:
     except zlib.error as error:
         raise ValueError(f"its bitmap is damaged: {error}") from None
     picture = decode_image(data, "unchanged", name="its bitmap")
-    return picture[..., 3] > 0 if picture.shape[2] == 4 else picture.any(axis=2)
+    return (picture[..., 3:] if picture.shape[2] == 4 else picture).max(axis=2) > 0

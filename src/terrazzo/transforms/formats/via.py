@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,10 @@ class ViaLabels(IndexLabels):
         entries = content.get("_via_img_metadata", content).values()
         return {entry["filename"]: as_regions(entry["regions"]) for entry in entries}
 
+    def describe(self, paths: Sequence[Path]) -> tuple[tuple[str, ...], str]:
+        names, source = super().describe(paths)
+        return names, f"{source}, by the regions' attribute '{self.attribute}'"
+
     def objects(self, content: Any) -> Any:
         return content
 
@@ -64,7 +68,7 @@ class ViaLabels(IndexLabels):
         kind = shape["name"]
         if kind == "rect":
             left, top = shape["x"], shape["y"]
-            return box(left, top, left + shape["width"], top + shape["height"], size)
+            return box((left, top), (left + shape["width"], top + shape["height"]), size)
         if kind in ("circle", "ellipse"):
             radii = (shape["r"], shape["r"]) if kind == "circle" else (shape["rx"], shape["ry"])
             return ellipse((shape["cx"], shape["cy"]), radii, math.degrees(shape.get("theta") or 0), size)
