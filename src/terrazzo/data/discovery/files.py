@@ -18,7 +18,7 @@ LABEL_WORDS = (
     "manual", "labels", "label", "masks", "mask", "annotations", "annotation", "ann_dir", "annots", "segmentationclass",
     "segmentationclassaug", "gtfine", "gtcoarse", "gt", "gts", "ground_truth", "groundtruth", "truth", "targets",
     "target", "seg", "segs", "segmentations", "segmentation", "semantic", "trimaps", "trimap", "anno", "annos", "annot",
-    "y", "标签", "标注", "掩码",
+    "ann", "json", "jsons", "y", "标签", "标注", "掩码",
 )  # fmt: skip
 OTHER_PICTURES = (
     "color",
@@ -117,7 +117,8 @@ class Place(NamedTuple):
 def place_of(folder: PurePosixPath) -> Place:
     """The role of a folder by the deepest part of its path that has one; the last part where none has."""
     roles = [role_of(part) for part in folder.parts]
-    index = max((index for index, role in enumerate(roles) if role.kind), default=-1)
+    index = max(range(len(roles)), key=lambda at: (min(len(roles[at].word), 2), at), default=-1)  # a letter is weaker
+    index = index if index >= 0 and roles[index].kind else -1
     around = tuple(part.lower() for at, part in enumerate(folder.parts) if at != index)
     if index < 0 and around:
         return Place(roles[-1], -1, around[:-1])
