@@ -102,7 +102,7 @@ def colours_of(data: bytes, path: Path) -> dict[tuple[int, ...], int]:
 
 # The cache
 
-FORMAT = 2  # of the records; another one forgets them
+FORMAT = 3  # of the records; another one forgets them
 Key = tuple[Path, str]  # a file, and the way it is read
 Facts = ImageFacts | LabelFacts
 Stamp = tuple[int, int]  # size, and time of change in nanoseconds
@@ -119,7 +119,7 @@ def recall(keys: list[Key]) -> dict[Key, Facts]:
     with suppress(sqlite3.Error, OSError, ValueError, SyntaxError, TypeError), _opened() as database:
         for path, reader in keys:
             query = "SELECT size, time, image, record, look FROM files WHERE path = ? AND reader = ?"
-            row = database.execute(query, (str(path.absolute()), reader)).fetchone()
+            row = database.execute(query, (database_key(path), reader)).fetchone()
             if row is not None and row[:2] == stamp(path):
                 record = literal_eval(row[3])
                 found[path, reader] = ImageFacts(**record, look=row[4]) if row[2] else LabelFacts(**record)
@@ -133,9 +133,14 @@ def remember(read: Mapping[Key, tuple[Stamp | None, Facts]]) -> None:
         if stamped is not None and not facts.error:
             record = dict(vars(facts))
             look = record.pop("look", None)
-            rows.append((str(path.absolute()), reader, *stamped, look is not None, repr(record), look))
+            rows.append((database_key(path), reader, *stamped, look is not None, repr(record), look))
     with suppress(sqlite3.Error, OSError), _opened() as database, database:
         database.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+
+
+def database_key(path: Path) -> bytes:
+    """The path of a file, whose name may hold any bytes."""
+    return str(path.absolute()).encode(errors="surrogateescape")
 
 
 def stamp(path: Path) -> Stamp | None:
@@ -156,7 +161,7 @@ def _opened() -> Iterator[sqlite3.Connection]:
         try:
             database.execute("PRAGMA synchronous = OFF")  # what a crash loses is read again
             database.execute(
-                "CREATE TABLE IF NOT EXISTS files (path TEXT, reader TEXT, size INTEGER, time INTEGER, image INTEGER, "
+                "CREATE TABLE IF NOT EXISTS files (path BLOB, reader TEXT, size INTEGER, time INTEGER, image INTEGER, "
                 "record TEXT, look BLOB, PRIMARY KEY (path, reader)) WITHOUT ROWID"
             )
             yield database

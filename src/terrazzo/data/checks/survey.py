@@ -33,6 +33,7 @@ from terrazzo.data.checks.finding import Finding
 from terrazzo.data.dataset import SegmentationDataset
 from terrazzo.data.pairs import PairingError, suffixes
 from terrazzo.errors import UserError
+from terrazzo.system.text import readable_name
 from terrazzo.transforms.labels import LabelMapping, value_counts
 from terrazzo.transforms.loading import LoadAnnotations
 from terrazzo.transforms.reading import unbound
@@ -118,7 +119,8 @@ class SplitSurvey:
 def excluding(data: FolderData, files: Iterable[Path]) -> dict[str, Any]:
     """The change of a data section that skips files, named by their paths below its root."""
     root = Path(data.data_root)
-    names = [(path.relative_to(root) if path.is_relative_to(root) else path).as_posix() for path in files]
+    below = [path.relative_to(root) if path.is_relative_to(root) else path for path in files]
+    names = [readable_name(path.as_posix()) for path in below]
     return {"exclude": list(dict.fromkeys([*suffixes(data.exclude), *names]))}
 
 

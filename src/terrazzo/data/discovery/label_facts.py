@@ -20,15 +20,12 @@ from terrazzo.data.threads import in_threads
 from terrazzo.errors import UserError, some
 from terrazzo.system.arithmetic import ceil_div
 from terrazzo.transforms.decode import decode_image, read_bytes, read_label
-from terrazzo.transforms.formats.base import LABEL_FORMATS, read_json, search_upwards, with_background
+from terrazzo.transforms.formats.base import LABEL_FORMATS, with_background
 from terrazzo.transforms.formats.class_masks import ClassMasks
-from terrazzo.transforms.formats.coco import CocoLabels
 from terrazzo.transforms.formats.tables import LABEL_MAP
-from terrazzo.transforms.formats.yolo import NAME_FILES, names_in
 from terrazzo.transforms.labels import IGNORED, value_counts
 
 MOST_FILES = 1000  # label files whose values are read
-NAMING_FORMATS = ("coco", "labelme", "yolo")  # whose files name or number their classes
 MOST_COLOURS = 64
 LOSSY = (".jpg", ".jpeg")
 RARE = 1e-3  # share of the pixels below which a colour is an artefact of an edge between two others
@@ -66,7 +63,7 @@ def label_facts(root: Path, sections: Sequence[Mapping[str, Any]], console: Cons
     folder = folder if folder.exists() or not paths else paths[0].parent  # of several folders, the first one
     if name == "class_masks":
         return class_mask_facts(folder, sections[0]["label_format"])
-    if name in NAMING_FORMATS:
+    if name and LABEL_FORMATS.get(name).names_classes:
         return named_facts(name, root, folder, paths)
     if not paths:
         raise UserError(f"{folder} holds no label")
@@ -82,7 +79,7 @@ def encoded_label_facts(root: Path, sections: Sequence[Mapping[str, Any]]) -> La
         return None
     if name == "class_masks":
         return class_mask_facts(folder, sections[0]["label_format"])
-    if name in NAMING_FORMATS:
+    if name and LABEL_FORMATS.get(name).names_classes:
         return named_facts(name, root, folder, paths)
     try:
         return colour_facts(root, folder, sampled(paths), None) if has_colours(paths) else None
@@ -91,14 +88,14 @@ def encoded_label_facts(root: Path, sections: Sequence[Mapping[str, Any]]) -> La
 
 
 def label_folder(section: Mapping[str, Any]) -> Path:
-    """The folder (or COCO file) of a section's labels."""
+    """The folder (or the one file) of a section's labels."""
     return Path(section["data_root"]) / (section.get("data_prefix") or {}).get("seg_map_path", "")
 
 
 def label_files(sections: Sequence[Mapping[str, Any]], *, strict: bool = True) -> list[Path]:
-    """The label files of sections, none of a COCO file; images may lack one unless `strict`."""
+    """The label files of sections, none of a file for many images; images may lack one unless `strict`."""
     name = format_name(sections[0])
-    if name is not None and LABEL_FORMATS.get(name).is_index:
+    if name and LABEL_FORMATS.get(name).is_index:
         return []
     pairs = [pair for section in sections for pair in section_pairs(section, strict=strict)]
     return [label for _, label in pairs if label is not None]
@@ -110,27 +107,12 @@ def sampled(paths: Sequence[Path]) -> list[Path]:
 
 
 def named_facts(label_format: str, root: Path, labels: Path, paths: Sequence[Path]) -> LabelFacts:
-    """The classes of labels that name them: of COCO, Labelme and YOLO. Raises UserError where they do not."""
+    """The classes of labels that name or number them. Raises UserError where they do not."""
     facts = LabelFacts()
     facts.add("label_format", label_format)
-    if label_format == "coco":
-        names, source = CocoLabels(labels).own_classes, f"the categories of {labels.name}"
-        facts.named_in = labels
-    elif label_format == "labelme":
-        shapes: Counter[str] = Counter()
-        for path in paths:
-            shapes.update(str(shape["label"]) for shape in read_json(path).get("shapes", ()))
-        names = tuple(name for name, _ in shapes.most_common() if name != "__ignore__")
-        source = f"the labels of {len(paths)} files, the most frequent first"
-        facts.named_in = labels
-    else:
-        facts.named_in = nearby(root, labels, NAME_FILES)
-        if facts.named_in is not None:
-            names, source = names_in(facts.named_in), facts.named_in.name
-        else:
-            lines = [line for path in paths for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-            count = 1 + max((int(line.split()[0]) for line in lines), default=0)
-            names, source = tuple(f"class_{index}" for index in range(count)), "the numbers in use: rename them"
+    form = LABEL_FORMATS.get(label_format)(labels)
+    names, source = form.describe(paths)
+    facts.named_in = labels if form.by_name else None
     if not names:
         raise UserError(f"{labels}: its files name no class")
     facts.add("classes", list(with_background(names)), f"{source}; what nothing covers is background")
@@ -144,11 +126,6 @@ def class_mask_facts(labels: Path, label_format: Mapping[str, str]) -> LabelFact
     names = ClassMasks(labels, label_format["files"]).own_classes
     facts.add("classes", list(with_background(names)), "the names of the masks; what none covers is background")
     return facts
-
-
-def nearby(root: Path, labels: Path, names: Sequence[str]) -> Path | None:
-    """The first file with one of these names in the folder of labels or above it, up to the root."""
-    return search_upwards(labels, names, len(labels.relative_to(root).parts))
 
 
 def picture_facts(root: Path, labels: Path, paths: Sequence[Path], console: Console | None) -> LabelFacts:

@@ -48,6 +48,8 @@ class Proposal:
             self.reasons["val"] = (
                 "the share held out for validation, drawn by name, as no folder or list assigns images to it"
             )
+        if layout.unlabelled:
+            self.reasons["unlabelled"] = f"{layout.unlabelled_count} images have no label; or `skip`, or `error`"
         facts = label_facts(self.root, layout.described_sections(), console)
         self.data |= facts.entries
         self.notes = (*self.notes, *facts.notes)

@@ -26,6 +26,7 @@ class ClassMasks(LabelFormat):
 
     suffixes = PICTURES
     is_index = True
+    names_classes = True
 
     def __init__(self, root: Path, files: str = "{class}/{name}") -> None:
         if "{class}" not in files or "{name}" not in files:
@@ -37,7 +38,7 @@ class ClassMasks(LabelFormat):
         if not self.own_classes:
             raise UserError(f"label_format class_masks: {root} holds no mask called {files} with one of {PICTURES}")
 
-    def find_labels(self, images: Sequence[Path], folder: Path) -> list[Path]:
+    def find_labels(self, images: Sequence[Path], folder: Path) -> list[Path | None]:
         return [self.root / image.relative_to(folder).with_suffix("") for image in images]
 
     def read(self, path: Path, image: Path | None, size: tuple[int, int]) -> np.ndarray:
