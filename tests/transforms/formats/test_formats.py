@@ -588,6 +588,7 @@ def test_an_unknown_category(tmp_path):
         ("field 0 0 1 0 1 1", ["a.txt, line 1", "`class x y"]),
         ("0 0 0 1 0 1", ["a.txt, line 1", "5 numbers"]),
         ("0.5 0 0 1 0 1 1", ["a.txt, line 1", "`class x y"]),
+        ("99999999999999999999 0 0 1 0 1 1", ["a.txt, line 1", "beyond the 255"]),
         ("nan 0 0 1 0 1 1", ["a.txt, line 1", "`class x y"]),
         ("0 0 nan 1 0 1 1", ["a.txt, line 1", "x 0, y nan"]),
         ("0 10 20 30 40 50 20", ["a.txt, line 1", "50 is no share of the image's size"]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import struct
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -15,7 +16,7 @@ from support.tiny import save_image
 from terrazzo.data.build import build_dataset
 from terrazzo.data.dataset import SegmentationDataset
 from terrazzo.errors import UserError
-from terrazzo.transforms.formats.raster import ellipse, start_lengths
+from terrazzo.transforms.formats.raster import ellipse, run_lengths, start_lengths
 from terrazzo.transforms.formats.shapes import ListedImages
 
 SQUARE = [[2, 2], [6, 2], [6, 6], [2, 6]]
@@ -123,6 +124,20 @@ def test_a_stated_size_is_judged_before_memory_is_taken(tmp_path):
     content = {"shapes": [AREA], "imageHeight": 10**6, "imageWidth": 10**6}
     (tmp_path / "a.json").write_text(json.dumps(content))
     assert "1000000x1000000" in opened(tmp_path, "labelme", "")[0].message
+
+
+def test_a_mask_inside_a_label_is_judged_too(tmp_path):
+    data = bytearray(cv2.imencode(".png", np.full((6, 4), 255, np.uint8))[1].tobytes())
+    data[16:24] = struct.pack(">II", 60_000, 60_000)
+    shape = {"label": "car", "points": [[0, 0]], "shape_type": "mask", "mask": base64.b64encode(data).decode()}
+    save_image(tmp_path / "a.png", np.zeros((10, 12, 3), np.uint8))
+    (tmp_path / "a.json").write_text(json.dumps({"shapes": [shape]}))
+    assert "its mask has 60000x60000 pixels" in opened(tmp_path, "labelme", "")[0].message
+
+
+def test_run_lengths_without_an_end(tmp_path):
+    with pytest.raises(UserError, match="without an end"):
+        run_lengths("o" * 10**6, 10, 12)
 
 
 def test_categories_of_one_name_are_one_class_and_boxes_cover_nothing(tmp_path):

@@ -114,6 +114,8 @@ def make_label_format(
     names = classes or with_background(made.own_classes)
     if not names:
         raise UserError(f"the label format {kind} needs class names: give `classes` (in a .py config: metainfo)")
+    if len(names) > IGNORED:
+        raise UserError(f"the label format {kind} has {len(names)} classes; a label can hold {IGNORED}: give `classes`")
     renamed = {str(old): new for old, new in (label_map or {}).items() if isinstance(old, str) and not old.isdecimal()}
     unknown = [new for new in renamed.values() if isinstance(new, str) and new not in names]
     if unknown:

@@ -6,10 +6,9 @@ import base64
 import math
 from typing import Any
 
-from terrazzo.transforms.decode import decode_image
 from terrazzo.transforms.formats.base import LABEL_FORMATS
 from terrazzo.transforms.formats.raster import Patch, box, ellipse, placed, polygon, stroke
-from terrazzo.transforms.formats.shapes import ShapeLabels
+from terrazzo.transforms.formats.shapes import ShapeLabels, decode_mask
 
 LINES = ("line", "linestrip")
 NO_AREA = ("point", "points")
@@ -56,7 +55,7 @@ class LabelmeLabels(ShapeLabels):
             return ellipse(points[0], (radius, radius), 0, size)
         if kind == "mask":
             data = base64.b64decode(item["mask"], validate=True)
-            mask = decode_image(data, "grayscale_ignore_orientation", name="its mask")[..., 0] > 0
+            mask = decode_mask(data, "grayscale_ignore_orientation", size)[..., 0] > 0
             return placed(mask, points[0], size)
         return polygon(points, size)
 

@@ -15,6 +15,7 @@ import numpy as np
 from terrazzo.errors import UserError
 
 ORDERS = ("area", "file")
+LONGEST_RUN = 60  # bits
 FARTHEST = 1e7  # pixels from an image's corner to a point of an outline; beyond, the file is damaged
 
 
@@ -157,6 +158,8 @@ def run_lengths(counts: str | Sequence[int], height: int, width: int) -> np.ndar
             group = ord(letter) - 48
             value |= (group & 0x1F) << shift
             shift += 5
+            if shift > LONGEST_RUN:
+                raise UserError("a mask has a run length without an end: the file is damaged")
             if not group & 0x20:  # the last group of this run; its 5th bit is the sign
                 value -= (group >> 4 & 1) << shift
                 runs.append(value + (runs[-2] if len(runs) > 2 else 0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import multiprocessing
 import re
+import struct
 import sys
 import unicodedata
 import warnings
@@ -20,13 +21,14 @@ import numpy as np
 
 from terrazzo.errors import UserError, some
 from terrazzo.system.text import read_json, read_text, readable_name
-from terrazzo.transforms.decode import read_size
+from terrazzo.transforms.decode import PNG, decode_image, read_size
 from terrazzo.transforms.formats.base import LabelFormat
 from terrazzo.transforms.formats.raster import Patch, Shape, check_order, paint
 
 # what files of another form than expected raise
 BROKEN = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError)
-MOST_PIXELS = 2**28  # of a label whose size is not that of its image: beyond, no memory is taken for it
+MOST_PIXELS = 2**26  # of a label whose size is not that of its image: beyond, no memory is taken for it
+WIDEST_LINE = 1000  # pixels
 UPLOAD_MARK = re.compile(r"^[0-9a-f]{8}-")  # that Label Studio puts before the names of uploaded files
 IGNORED_NAME = "__ignore__"  # of objects whose pixels do not count
 NAMELESS = "object"  # the class of objects that name none
@@ -45,8 +47,8 @@ class ShapeLabels(LabelFormat):
     def __init__(self, root: Path, order: str = "", line_width: int = 0) -> None:
         self.order, self.line_width = order or self.usual_order, line_width
         check_order(self.order)
-        if type(line_width) is not int or line_width < 0:
-            raise UserError(f"label_format: line_width is a number of pixels, not {line_width!r}")
+        if type(line_width) is not int or not 0 <= line_width <= WIDEST_LINE:
+            raise UserError(f"label_format: line_width is a number of pixels up to {WIDEST_LINE}, not {line_width!r}")
 
     # for a format to define
 
@@ -204,6 +206,16 @@ def judged(own: tuple[Any, Any] | None, path: Path, image: Path | None, size: tu
 def actual_size(image: Path | None, size: tuple[int, int]) -> tuple[int, int] | None:
     """The (height, width) of an image that was read, or that its file states."""
     return size if sum(size) else None if image is None else read_size(image)
+
+
+def decode_mask(data: bytes, color_type: str, size: tuple[int, int]) -> np.ndarray:
+    """The picture (H, W, C) in a PNG inside a label. Raises ValueError for another format and for one far too large."""
+    if len(data) < 24 or not data.startswith(PNG):
+        raise ValueError("its mask is not a PNG")
+    width, height = struct.unpack(">II", data[16:24])
+    if width * height > max(MOST_PIXELS, 4 * size[0] * size[1]):
+        raise ValueError(f"its mask has {width}x{height} pixels, its image {size[1]}x{size[0]}")
+    return decode_image(data, color_type, name="its mask")
 
 
 @contextmanager

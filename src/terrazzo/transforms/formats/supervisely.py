@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 
 from terrazzo.system.text import read_json
-from terrazzo.transforms.decode import decode_image
 from terrazzo.transforms.formats.base import LABEL_FORMATS, search_upwards
 from terrazzo.transforms.formats.raster import Patch, box, placed, polygon, stroke
-from terrazzo.transforms.formats.shapes import ShapeLabels, blaming
+from terrazzo.transforms.formats.shapes import ShapeLabels, blaming, decode_mask
 
 META = "meta.json"
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
@@ -56,7 +55,7 @@ class SuperviselyLabels(ShapeLabels):
         kind = kind_of(item)
         if kind in ("bitmap", "alpha_mask"):
             bitmap = item["bitmap"]
-            return placed(decoded(bitmap["data"]), bitmap["origin"], size)
+            return placed(decoded(bitmap["data"], size), bitmap["origin"], size)
         outline = item["points"]["exterior"]
         if kind == "rectangle":
             return box(outline[0], outline[1], size)
@@ -76,11 +75,11 @@ def kind_of(item: Any) -> str:
     return item.get("geometryType") or ("bitmap" if item.get("bitmap") else "polygon")
 
 
-def decoded(text: str) -> np.ndarray:
+def decoded(text: str, size: tuple[int, int]) -> np.ndarray:
     """The mask in a PNG, compressed and as text. Raises ValueError for one that is damaged."""
     try:
         data = zlib.decompressobj().decompress(base64.b64decode(text), MOST_BYTES)
     except zlib.error as error:
         raise ValueError(f"its bitmap is damaged: {error}") from None
-    picture = decode_image(data, "unchanged", name="its bitmap")
+    picture = decode_mask(data, "unchanged", size)
     return (picture[..., 3:] if picture.shape[2] == 4 else picture).max(axis=2) > 0

@@ -14,6 +14,7 @@ from terrazzo.system.text import read_text
 from terrazzo.transforms.formats.base import BACKGROUND, LABEL_FORMATS, search_upwards
 from terrazzo.transforms.formats.raster import Patch, coordinates, polygon
 from terrazzo.transforms.formats.shapes import ShapeLabels, blaming
+from terrazzo.transforms.labels import IGNORED
 
 NAME_FILES = ("data.yaml", "data.yml", "dataset.yaml", "classes.txt", "obj.names")
 MOST_SHARE = 2.0  # of the image's size, of a point that annotators set just outside of it; beyond are pixels
@@ -52,6 +53,8 @@ class Line(NamedTuple):
         number = float(self.words[0]) if is_number(self.words[0]) else 0.5
         if not number.is_integer():
             raise ValueError(f"'{' '.join(self.words)[:40]}' is not `class x y x y ...`")
+        if number >= IGNORED:
+            raise ValueError(f"class {self.words[0][:40]} is beyond the {IGNORED} that a label can hold")
         return int(number)
 
     @property
