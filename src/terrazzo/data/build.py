@@ -67,6 +67,14 @@ def agree_on_classes(dataset: SegmentationDataset, num_classes: int | None, wher
     """Give a data set without class names numbers. Raises UserError where it has another number of classes."""
     if not dataset.classes:
         dataset.classes = tuple(str(index) for index in range(num_classes or 0))
+    if num_classes is not None and len(dataset.classes) == 1:
+        name = dataset.classes[0]
+        raise UserError(
+            f"{where.removesuffix('.dataset')}: the data set has one class, '{name}': there is nothing to tell it from. "
+            f"Name the rest too, `classes: [background, {name}]`, with 0 in the labels for the first and 1 (or 255 and "
+            f"`label_map: {{255: 1}}`) for '{name}'. The heads then have num_classes=2; or, for one output with a "
+            "sigmoid, num_classes=2, out_channels=1 and use_sigmoid=True in their losses"
+        )
     if num_classes is not None and len(dataset.classes) != num_classes:
         raise UserError(
             f"{where.removesuffix('.dataset')}: the data set has {len(dataset.classes)} classes, the model's decode "

@@ -21,11 +21,11 @@ def fit_type(label: np.ndarray) -> np.ndarray:
 def value_counts(label: np.ndarray) -> dict[int, int]:
     """The values of a label with their number of pixels, in ascending order."""
     if label.dtype == np.uint8:
-        if label.ndim == 2 and label.size < LARGEST_EXACT:  # several times faster than NumPy
-            counts = cv2.calcHist([np.ascontiguousarray(label)], [0], None, [256], [0, 256]).reshape(-1)
-        else:
-            counts = np.bincount(label.ravel(), minlength=256)
-        return {int(value): int(counts[value]) for value in counts.nonzero()[0]}
+        pixels, total = np.ascontiguousarray(label).reshape(-1), np.zeros(256, np.int64)
+        for start in range(0, pixels.size, LARGEST_EXACT):  # several times faster than NumPy
+            part = pixels[start : start + LARGEST_EXACT, None]
+            total += cv2.calcHist([part], [0], None, [256], [0, 256]).reshape(-1).astype(np.int64)
+        return {int(value): int(total[value]) for value in total.nonzero()[0]}
     values, counts = np.unique(label, return_counts=True)
     return {int(value): int(count) for value, count in zip(values, counts, strict=True)}
 
@@ -51,18 +51,21 @@ class LabelMapping:
         """A label of stored values as one of classes: uint8 where they fit, else int32."""
         if self.is_identity:
             return label
-        values = np.arange(256 if label.dtype == np.uint8 else max(256, int(label.max(initial=0)) + 1))
+        if label.dtype == np.uint8:
+            values, inverse = np.arange(256), None
+        else:
+            values, inverse = np.unique(label, return_inverse=True)
         table = values.copy()
         if self.reduce_zero_label:
             table = values - 1
-            table[[0, IGNORED]] = IGNORED
+            table[np.isin(values, (0, IGNORED))] = IGNORED
         reduced = table.copy()
         for old, new in (self.label_map or {}).items():
             table[reduced == int(old)] = new if new >= 0 else IGNORED
-        table[[value for value in self.ignore if value < len(table)]] = IGNORED
-        if label.dtype == np.uint8 and table.max() <= 255:
-            return cv2.LUT(label, table.astype(np.uint8))
-        return fit_type(table[label])
+        table[np.isin(values, list(self.ignore))] = IGNORED
+        if inverse is not None:
+            return fit_type(table[inverse].reshape(label.shape))
+        return cv2.LUT(label, table.astype(np.uint8)) if table.max() <= 255 else fit_type(table[label])
 
     def classes_of(self, values: Sequence[int]) -> list[int]:
         """The classes that some stored values stand for."""

@@ -125,7 +125,9 @@ def check_before_training(
     Raises UserError with the first of the errors.
     """
     report = check_experiment(experiment, num_classes, only=("train", "val"), opened=opened, console=console)
-    for finding in report.findings if len(report.findings) > 1 or not report.errors else ():
+    for finding in report.findings:
+        if finding is next(iter(report.errors), None):  # which is raised
+            continue
         say(f"data check, {finding.severity}: {finding.message}")
     stop_at_errors(report, " `terrazzo data check` shows more; --no-check trains all the same.")
 

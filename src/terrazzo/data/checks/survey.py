@@ -34,7 +34,7 @@ from terrazzo.data.dataset import SegmentationDataset
 from terrazzo.data.pairs import PairingError, suffixes
 from terrazzo.errors import UserError
 from terrazzo.transforms.labels import LabelMapping, value_counts
-from terrazzo.transforms.loading import LoadAnnotations
+from terrazzo.transforms.loading import LoadAnnotations, LoadImageFromFile
 from terrazzo.transforms.reading import unbound
 
 MOST_EXCLUDED = 100  # files that a repair skips; more are not a few bad ones
@@ -179,7 +179,9 @@ def open_paired(split: str, data: FolderData, findings: list[Finding]) -> Segmen
 def read_image_facts(dataset: SegmentationDataset, index: int) -> ImageFacts:
     sample = unbound(dataset.image_reader)(dataset.start(index), np.random.default_rng(0))
     assert sample.image is not None
-    return image_facts(sample.image, sample.meta.get("layout", "HWC"))
+    reader = unbound(dataset.image_reader)
+    is_picture = isinstance(reader, LoadImageFromFile) and reader.bands is None and reader.color_type == "color"
+    return image_facts(sample.image, sample.meta.get("layout", "HWC"), sample.image_path if is_picture else None)
 
 
 def read_label_facts(dataset: SegmentationDataset, index: int) -> LabelFacts:

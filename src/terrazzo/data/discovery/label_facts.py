@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from rich.console import Console
 
 from terrazzo.data.discovery.layouts import format_name, section_pairs
 from terrazzo.data.pairs import PairingError
+from terrazzo.data.soft_labels import nearest_grey, real_values, solid_counts
 from terrazzo.data.threads import in_threads
 from terrazzo.errors import UserError, some
 from terrazzo.system.arithmetic import ceil_div
-from terrazzo.transforms.decode import decode_image, read_bytes, read_label
-from terrazzo.transforms.formats.base import read_json, search_upwards, with_background
+from terrazzo.transforms.decode import decode_image
+from terrazzo.transforms.formats.base import BACKGROUND, read_json, search_upwards, with_background
 from terrazzo.transforms.formats.coco import CocoLabels
 from terrazzo.transforms.formats.colours import LABEL_MAP, read_colour_table
 from terrazzo.transforms.formats.yolo import NAME_FILES, names_in
+from terrazzo.transforms.label_files import read_label_file
 from terrazzo.transforms.labels import IGNORED, value_counts
+from terrazzo.transforms.opening import open_picture, read_bytes
+from terrazzo.transforms.tiff import SAMPLES
 
 MOST_FILES = 1000  # label files whose values are read
 NAME_LISTS = ("classes.txt", "class_names.txt", "labels.txt", "names.txt", *NAME_FILES)
@@ -33,6 +36,8 @@ MOST_COLOURS = 64
 LOSSY = (".jpg", ".jpeg")
 RARE = 1e-3  # share of the pixels below which a colour is an artefact of an edge between two others
 FAR = 5  # distance between values that are grey levels rather than class numbers
+MOST_NUMBERS = 1024  # classes that are numbered without gaps
+NO_DATA = (65535, 2**31 - 1)  # the largest values of their types
 BINARY = ("background", "foreground")
 
 
@@ -79,6 +84,8 @@ def encoded_label_facts(root: Path, sections: Sequence[Mapping[str, Any]]) -> La
     if name in NAMING_FORMATS:
         return named_facts(name, root, folder, paths)
     try:
+        if has_shapes_in_alpha(paths):
+            return alpha_facts(())
         return colour_facts(root, folder, sampled(paths), None) if has_colours(paths) else None
     except (UserError, OSError):  # a damaged file or too many colours: whoever reads every file reports it
         return None
@@ -135,16 +142,41 @@ def nearby(root: Path, labels: Path, names: Sequence[str]) -> Path | None:
     return search_upwards(labels, names, len(labels.relative_to(root).parts))
 
 
+@dataclass
+class FoundValues:
+    """The values of many labels with their number of pixels, and of those inside regions of one value."""
+
+    files: int
+    pixels: Counter[int] = field(default_factory=Counter)
+    solid: Counter[int] = field(default_factory=Counter)
+    zero_is_no_data: bool = False
+
+
+def found_values(paths: Sequence[Path], console: Console | None) -> FoundValues:
+    """The values of label files that hold class numbers."""
+    found = FoundValues(len(paths))
+
+    def count(path: Path) -> tuple[dict[int, int], dict[int, int], bool]:
+        label, zero_is_no_data = read_label_file(path)
+        counts = value_counts(label)
+        return counts, solid_counts(label, counts), zero_is_no_data
+
+    for counts, solid, zero_is_no_data in in_threads(count, paths, "reading labels", console):
+        found.pixels.update(counts)
+        found.solid.update(solid)
+        found.zero_is_no_data |= zero_is_no_data
+    return found
+
+
 def picture_facts(root: Path, labels: Path, paths: Sequence[Path], console: Console | None) -> LabelFacts:
     """The classes of labels that are pictures, of class numbers or of colours."""
     chosen = sampled(paths)
+    if has_shapes_in_alpha(chosen):
+        listed = nearby(root, labels, NAME_LISTS)
+        return alpha_facts(names_in(listed) if listed else ())
     if has_colours(chosen):
         return colour_facts(root, labels, chosen, console)
-
-    # the values in use
-    pixels: Counter[int] = Counter()
-    for counts in in_threads(lambda path: value_counts(read_label(path)), chosen, "reading labels", console):
-        pixels.update(counts)
+    found = found_values(chosen, console)
 
     # the names of the classes
     listed, table = nearby(root, labels, NAME_LISTS), nearby(root, labels, COLOUR_TABLES)
@@ -153,31 +185,68 @@ def picture_facts(root: Path, labels: Path, paths: Sequence[Path], console: Cons
     else:
         names, source = tuple(read_colour_table(table)) if table else (), table.name if table else ""
 
-    lossy = [path for path in chosen if path.suffix.lower() in LOSSY]
-    facts = lossy_facts(lossy[0], pixels) if lossy else index_facts(pixels, names, source, len(chosen))
+    lossy = next((path for path in chosen if path.suffix.lower() in LOSSY), None)
+    values = real_values(found.pixels, found.solid) or (black_and_white(lossy, found.pixels) if lossy else None)
+    facts = soft_facts(values, names, source, found) if values else index_facts(found, names, source)
     facts.named_in = listed or table
-    palette = own_palette(chosen[0], len(facts.entries["classes"])) if "label_map" not in facts.entries else None
+    has_own = "label_map" in facts.entries or "label_format" in facts.entries
+    palette = own_palette(chosen[0], len(facts.entries["classes"])) if not has_own else None
     if palette:
         facts.add("palette", palette, f"from {chosen[0].name}")
     return facts
 
 
-def index_facts(pixels: Mapping[int, int], names: Sequence[str], source: str, files: int) -> LabelFacts:
-    """The classes of labels of class numbers, from the values in use and a list of names if there is one."""
-    facts = LabelFacts()
+def two_classes(names: Sequence[str]) -> list[str]:
+    """The names of the classes of a mask: one is that of the foreground, and other than two are no names of them."""
+    if len(names) == 1 and names[0].lower() not in BACKGROUND:
+        return [BINARY[0], *names]
+    return list(names) if len(names) == 2 else list(BINARY)
 
-    # masks of 0 and 255
+
+def index_facts(found: FoundValues, names: Sequence[str], source: str) -> LabelFacts:
+    """The classes of labels of class numbers, from the values in use and a list of names if there is one.
+
+    Raises UserError where all pixels are of one value, and for values that are no classes.
+    """
+    pixels, facts = found.pixels, LabelFacts()
     values = sorted(value for value in pixels if value != IGNORED)
     if not values:
         raise UserError("every pixel of the labels has the value 255, which means 'ignored'")
-    found = f"{len(values)} values in {files} labels"
-    if set(pixels) <= {0, IGNORED} and IGNORED in pixels:
-        chosen = list(names) if len(names) == 2 else list(BINARY)
-        facts.add("classes", chosen, "binary: the labels hold only 0 and 255")
+    if len(pixels) == 1:
+        raise UserError(f"every pixel of {found.files} labels has the value {values[0]}: there is nothing to learn")
+
+    # masks, of 0 and 255 or of any value and of no data
+    if set(pixels) <= {0, IGNORED}:
+        facts.add("classes", two_classes(names), "binary: the labels hold only 0 and 255")
         facts.add("label_map", {IGNORED: 1}, "255 is the second class, and nothing is ignored")
         return facts
+    if len(values) == 1:
+        facts.add("classes", two_classes(names), f"binary: the labels hold only {values[0]} and no data (255)")
+        label_map = {IGNORED: 0, **({} if values == [1] else {values[0]: 1})}
+        facts.add("label_map", label_map, "no data is the first class, as there is no other value")
+        return facts
 
-    # numbers of named classes, numbers without names, or grey levels
+    # values without a meaning
+    without = [value for value in values if value in NO_DATA]
+    if without:
+        facts.add("ignore", without, "the largest value of its type: taken as no data")
+    if found.zero_is_no_data and 0 in values and len(values) - len(without) > 2:
+        without.append(0)
+        facts.add("ignore", sorted(without), "the files declare 0 as no data")
+    values = [value for value in values if value not in without]
+
+    number_classes(facts, values, two_classes(names) if len(names) == 1 else names, source, found.files)
+    if found.zero_is_no_data and 0 in values:
+        facts.reasons["classes"] += "; the files declare 0 as no data, but it is taken as the background"
+    if IGNORED in pixels:
+        share = 100 * pixels[IGNORED] / sum(pixels.values())
+        facts.reasons["classes"] += f"; 255 ({share:.2g}% of the pixels) is ignored"
+    return facts
+
+
+def number_classes(facts: LabelFacts, values: Sequence[int], names: Sequence[str], source: str, files: int) -> None:
+    """Add the classes of values in use: numbers of named classes, numbers without names, or grey levels."""
+    found = f"{len(values)} values in {files} labels"
     if names:
         one_more = values[0] >= 1 and values[-1] == len(names)
         facts.add("classes", list(names), f"from {source}; {found}: {spans(values)}")
@@ -188,10 +257,16 @@ def index_facts(pixels: Mapping[int, int], names: Sequence[str], source: str, fi
             facts.reasons["classes"] += f"; {values[-1]} has no name: if the names begin with value 1, it should be "
             facts.reasons["classes"] += "`reduce_zero_label: true` instead of `ignore`"
         if outside:
-            facts.add("ignore", outside, f"no name for {'it' if len(outside) == 1 else 'them'}")
-    elif values in ([0, 1], [0], [1]):
+            ignored = sorted({*facts.entries.get("ignore", ()), *outside})
+            facts.add("ignore", ignored, f"no name for {'it' if len(outside) == 1 else 'them'}")
+    elif values == [0, 1]:
         facts.add("classes", list(BINARY), "binary: the labels hold 0 and 1; rename them")
-    elif len(values) > 1 and min(np.diff(values)) >= FAR:
+    elif len(values) > MOST_NUMBERS:
+        raise UserError(
+            f"{files} labels hold {len(values)} values, up to {values[-1]}: these are numbers of single things or "
+            "measurements rather than classes"
+        )
+    elif min(np.diff(values)) >= FAR or values[-1] > MOST_NUMBERS:
         facts.add("classes", [f"value_{value}" for value in values], f"{found}, far apart; rename them")
         facts.add("label_map", {value: index for index, value in enumerate(values)}, "to class numbers")
     else:
@@ -199,12 +274,7 @@ def index_facts(pixels: Mapping[int, int], names: Sequence[str], source: str, fi
         names = [f"class_{value}" for value in range(first, values[-1] + 1)]
         facts.add("classes", names, f"{found}: {spans(values)}; rename them")
         if first:
-            facts.add("reduce_zero_label", True, "no label holds 0: the values begin with 1")
-
-    if IGNORED in pixels:
-        share = 100 * pixels[IGNORED] / sum(pixels.values())
-        facts.reasons["classes"] += f"; 255 ({share:.2g}% of the pixels) is ignored"
-    return facts
+            facts.add("reduce_zero_label", True, "the values begin with 1, and 0 is no class")
 
 
 def spans(values: Sequence[int]) -> str:
@@ -214,34 +284,72 @@ def spans(values: Sequence[int]) -> str:
     return some((f"{run[0]}-{run[-1]}" if len(run) > 1 else run[0] for run in runs), 8)
 
 
-def lossy_facts(example: Path, pixels: Mapping[int, int]) -> LabelFacts:
-    """The classes of black and white masks saved as JPEG. Raises UserError for JPEG labels of more values."""
+def black_and_white(example: Path, pixels: Mapping[int, int]) -> list[int]:
+    """The values of black and white masks saved as JPEG. Raises UserError for JPEG labels of more values."""
     near = sum(count for value, count in pixels.items() if value < 32 or value > 223)
     if near < 0.95 * sum(pixels.values()) or max(pixels) < 200:
         raise UserError(f"{example}: JPEG has changed the values of the labels; save them as PNG")
+    return [0, IGNORED]
+
+
+def soft_facts(values: Sequence[int], names: Sequence[str], source: str, found: FoundValues) -> LabelFacts:
+    """The classes of masks whose values JPEG or smooth resizing has changed. Raises UserError for other names."""
+    if len(values) == 2:
+        classes = two_classes(names)
+    else:
+        classes = list(names) or [BINARY[0] if value == 0 else f"value_{value}" for value in values]
+    if len(classes) != len(values):
+        raise UserError(
+            f"{source} names {len(classes)} classes, but the {len(found.pixels)} values of the labels lie around "
+            f"{len(values)}, {some(values)}: JPEG or smooth resizing has changed them; save the labels as PNG again"
+        )
     facts = LabelFacts()
     facts.add(
         "label_format",
-        {"type": "rgb", "other": "nearest"},
-        "JPEG has changed values: each pixel takes the nearest colour",
+        nearest_grey(values, classes),
+        f"the labels hold {len(found.pixels)} values, as JPEG or smooth resizing has changed them: each pixel takes "
+        f"the nearest of {some(values)}",
     )
-    facts.add("classes", list(BINARY), "binary: black and white; rename them")
-    facts.add("palette", [[0, 0, 0], [255, 255, 255]])
+    kind = "binary: dark and light" if len(values) == 2 else f"{len(values)} values"
+    facts.add("classes", classes, f"{kind}; " + (f"from {source}" if names else "rename them"))
+    return facts
+
+
+def alpha_facts(names: Sequence[str]) -> LabelFacts:
+    """The classes of masks whose shapes are in the alpha channel."""
+    facts = LabelFacts()
+    facts.add("label_format", "alpha", "the shapes are in the alpha channel; the colour is the same everywhere")
+    facts.add("classes", two_classes(names), "binary: transparent and opaque; rename them")
     return facts
 
 
 # Colours
 
 
-def has_colours(paths: Sequence[Path]) -> bool:
-    """Report whether labels are pictures in colours, with several channels that differ."""
+def first_pictures(paths: Sequence[Path]) -> Iterator[np.ndarray]:
+    """Yield the first labels that are in colour or have an alpha channel, as (H, W, 4)."""
     for path in paths[:20]:
         if path.suffix.lower() == ".npy":
             continue
-        with Image.open(path) as image:
-            if image.mode in ("RGB", "RGBA") and np.ptp(np.asarray(image.convert("RGB")), axis=2).any():
-                return True
-    return False
+        try:
+            with open_picture(path) as image:
+                bands = getattr(image, "tag_v2", {}).get(SAMPLES, 3)
+                if image.mode in ("RGB", "RGBA", "LA", "PA") and bands in (2, 3, 4):
+                    yield np.asarray(image.convert("RGBA"))
+        except (UserError, OSError, SyntaxError, ValueError):  # the reader of labels knows more
+            continue
+
+
+def has_colours(paths: Sequence[Path]) -> bool:
+    """Report whether labels are pictures in colours, with several channels that differ."""
+    return any(np.ptp(picture[..., :3], axis=2).any() for picture in first_pictures(paths))
+
+
+def has_shapes_in_alpha(paths: Sequence[Path]) -> bool:
+    """Report whether labels are pictures of one colour whose alpha channel has the shapes."""
+    return any(
+        np.ptp(picture[..., 3]) and (picture[..., :3] == picture[0, 0, :3]).all() for picture in first_pictures(paths)
+    )
 
 
 def colour_facts(root: Path, labels: Path, paths: Sequence[Path], console: Console | None) -> LabelFacts:
@@ -294,8 +402,11 @@ def own_palette(path: Path, count: int) -> list[list[int]] | None:
     """The colours of an indexed PNG's first entries; None for other files, and if two classes share a colour."""
     if path.suffix.lower() == ".npy":
         return None
-    with Image.open(path) as image:
-        colours = image.getpalette("RGB") if image.mode == "P" else None
+    try:
+        with open_picture(path) as image:
+            colours = image.getpalette("RGB") if image.mode == "P" else None
+    except UserError:  # a form that only the reader of labels knows
+        return None
     if not colours or len(colours) < 3 * count:
         return None
     palette = [list(colours[3 * index : 3 * index + 3]) for index in range(count)]
