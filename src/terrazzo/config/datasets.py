@@ -51,6 +51,18 @@ class FolderData:
     unknown: Mapping[str, Any] = field(default_factory=dict)  # an error when the data set is opened
     where: str = field(default="", compare=False)  # the key path in the config
 
+    def __post_init__(self) -> None:
+        names = (self.metainfo or {}).get("classes")
+        if isinstance(names, str):  # a file with a name on each line, as 0.x and 1.x take it
+            if not Path(names).is_file():
+                raise UserError(
+                    f"{self.where}.metainfo.classes is the text '{names}', neither a list of names nor a file of one "
+                    f"name a line; a single name is written ('{names}',) in Python and [{names}] in YAML"
+                )
+            lines = Path(names).read_text(encoding="utf-8-sig").splitlines()
+            listed = tuple(line.strip() for line in lines if line.strip())
+            object.__setattr__(self, "metainfo", {**(self.metainfo or {}), "classes": listed})
+
     @property
     def parts(self) -> tuple[DataTree, ...]:
         """None inside."""

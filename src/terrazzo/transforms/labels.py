@@ -34,18 +34,20 @@ def value_counts(label: np.ndarray) -> dict[int, int]:
 class LabelMapping:
     """From stored label values to classes: `reduce_zero_label` (0 is ignored, the rest minus one), then `label_map`.
 
-    The stored values in `ignore` become 255 in any case; 255 stays 255 unless `label_map` names it, and a class below
-    zero in `label_map` becomes 255 too.
+    With `order`, class k of these is then class `order[k]` of `classes` ones. The stored values in `ignore` become 255
+    in any case; 255 stays 255 unless `label_map` names it, and a class below zero in `label_map` becomes 255 too.
     """
 
     reduce_zero_label: bool = False
     label_map: Mapping[Any, int] | None = None
     ignore: Sequence[int] = ()
+    order: Sequence[int] = ()
+    classes: int = 0
 
     @property
     def is_identity(self) -> bool:
         """True where every value is a class as it is stored."""
-        return not (self.reduce_zero_label or self.label_map or len(self.ignore))
+        return not (self.reduce_zero_label or self.label_map or len(self.ignore) or self.order)
 
     def apply(self, label: np.ndarray) -> np.ndarray:
         """A label of stored values as one of classes: uint8 where they fit, else int32."""
@@ -62,6 +64,10 @@ class LabelMapping:
         reduced = table.copy()
         for old, new in (self.label_map or {}).items():
             table[reduced == int(old)] = new if new >= 0 else IGNORED
+        if self.order:
+            known, outside = table < len(self.order), (table >= len(self.order)) & (table != IGNORED)
+            table[outside] = np.maximum(table[outside], self.classes)  # still outside
+            table[known] = np.array(self.order)[table[known]]
         table[np.isin(values, list(self.ignore))] = IGNORED
         if inverse is not None:
             return fit_type(table[inverse].reshape(label.shape))

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from terrazzo.config.datasets import DataTree, data_tree, same_files
 from terrazzo.config.experiment import Experiment
-from terrazzo.data.build import class_count
+from terrazzo.data.build import class_count, common_classes
 from terrazzo.data.checks.balance import balance_findings
 from terrazzo.data.checks.files import file_findings
 from terrazzo.data.checks.finding import KINDS, Finding, as_yaml
@@ -64,7 +64,9 @@ def check_experiment(
     count = num_classes if num_classes is not None else class_count(experiment.model)
     report = check_splits(
         [
-            split_of(name, opened[name].leaves()) if name in opened else open_split(name, tree, count)
+            split_of(name, opened[name].leaves())
+            if name in opened
+            else open_split(name, tree, count, common_classes(experiment))
             for name, tree in trees.items()
         ],
         console,

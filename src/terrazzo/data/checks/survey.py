@@ -122,7 +122,7 @@ def excluding(data: FolderData, files: Iterable[Path]) -> dict[str, Any]:
     return {"exclude": list(dict.fromkeys([*suffixes(data.exclude), *names]))}
 
 
-def open_split(name: str, tree: DataTree, num_classes: int | None) -> SplitSurvey:
+def open_split(name: str, tree: DataTree, num_classes: int | None, classes: Sequence[str] = ()) -> SplitSurvey:
     """Open the data sets of a split, reading no file. Raises UserError for mistakes in the config itself."""
     opened: list[SegmentationDataset] = []
     findings: list[Finding] = []
@@ -130,7 +130,7 @@ def open_split(name: str, tree: DataTree, num_classes: int | None) -> SplitSurve
         dataset = open_paired(name, data, findings)
         if dataset is not None:
             if num_classes is not None:
-                agree_on_classes(dataset, num_classes, f"{name}_dataloader")
+                agree_on_classes(dataset, num_classes, f"{name}_dataloader", classes)
             opened.append(dataset)
     return split_of(name, opened, findings)
 
