@@ -79,7 +79,8 @@ def as_indices(stored: np.ndarray, path: Path, nodata: str | None = None, has_al
     empty = np.zeros(stored.shape, bool) if empty is None else empty
     if stored.dtype.kind == "f":
         empty |= np.isnan(stored) | (stored < 0)
-        fractions = stored[~empty & ~(abs(stored - np.rint(stored)) <= NEAR)]
+        with np.errstate(invalid="ignore"):  # of infinities
+            fractions = stored[~empty & ~(abs(stored - np.rint(stored)) <= NEAR)]
         if fractions.size:
             raise UserError(
                 f"the label {path} holds fractions, such as {some(np.unique(fractions).tolist())}, which are no class "
