@@ -146,8 +146,8 @@ def without_classes(data: Mapping[str, Any], unseen: Sequence[int]) -> dict[str,
         changed = {value: moved[index] for value, index in before.items() if moved[index] != value}
         return new | ({"label_map": changed} if changed else {})
     options = dict(label_format) if isinstance(label_format, Mapping) else {"type": label_format}
-    if options["type"] == "rgb" and "colours" not in options:
-        options["colours"] = dict(zip(classes, data["palette"], strict=True))
+    if options["type"] == "rgb" and not isinstance(options.get("colours"), (str, Mapping)):
+        options["colours"] = dict(zip(classes, options.get("colours") or data["palette"], strict=True))
     if options["type"] == "yolo":
         options["names"] = [name for name in classes if name.lower() not in BACKGROUND]
     names = [classes[index] for index in unseen if classes[index].lower() not in BACKGROUND]
