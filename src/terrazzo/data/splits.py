@@ -51,8 +51,9 @@ def open_splits(
     if count is None:
         raise UserError("the config's model.decode_head has no num_classes")
     classes = common_classes(experiment)
-    return {
-        split: open_dataset(loader, count, f"{split}_dataloader", seed, classes)
-        for split, loader in settings.items()
-        if loader
-    }
+    opened: dict[str, Dataset] = {}
+    for split, loader in settings.items():
+        if loader:
+            opened[split] = open_dataset(loader, count, f"{split}_dataloader", seed, classes)
+            classes = classes or opened[split].classes
+    return opened

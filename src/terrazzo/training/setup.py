@@ -177,7 +177,9 @@ def open_data(
                 warnings.filterwarnings("ignore", message=".*no image of the same name")
             opened = {"train": open_dataset(loader, num_classes, "train_dataloader", settings.seed, classes)}
             if experiment.val is not None:
-                opened["val"] = open_dataset(experiment.val, num_classes, "val_dataloader", classes=classes)
+                opened["val"] = open_dataset(
+                    experiment.val, num_classes, "val_dataloader", classes=opened["train"].classes
+                )
     except PairingError:
         if counted is not None:
             check_before_training(experiment, counted, log.console, log.info)  # names every file, and a repair

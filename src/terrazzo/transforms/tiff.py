@@ -133,12 +133,10 @@ def read_tiff(path: Path) -> np.ndarray:
     """
     header = header_of(path)
     image = stored_values(path, header)
-    empty = is_nodata(image, header.nodata)
-    if empty is not None and image.dtype.kind != "f" and (empty := empty.all(axis=2)).any():
-        image = image.astype(np.float32)
-        image[empty] = np.nan
-    elif empty is not None and image.dtype.kind == "f":
-        image[empty.all(axis=2)] = np.nan
+    nodata = is_nodata(image, header.nodata)
+    if nodata is not None and nodata.all(axis=2).any():
+        image = image if image.dtype.kind == "f" else image.astype(np.float32)
+        image[nodata.all(axis=2)] = np.nan
     return image
 
 

@@ -62,15 +62,12 @@ def check_experiment(
     if not trees:
         raise UserError("the config names no data: it has none of train_dataloader, val_dataloader, test_dataloader")
     count = num_classes if num_classes is not None else class_count(experiment.model)
-    report = check_splits(
-        [
-            split_of(name, opened[name].leaves())
-            if name in opened
-            else open_split(name, tree, count, common_classes(experiment))
-            for name, tree in trees.items()
-        ],
-        console,
-    )
+    splits, classes = [], common_classes(experiment)
+    for name, tree in trees.items():
+        is_open = name in opened
+        splits.append(split_of(name, opened[name].leaves()) if is_open else open_split(name, tree, count, classes))
+        classes = classes or next((part.classes for part in splits[-1].parts), ())
+    report = check_splits(splits, console)
     if has_class_weights(experiment.model) or (experiment.train and experiment.train.rare_classes):
         return CheckReport(report.splits, [finding for finding in report.findings if finding.kind != "imbalance"])
     return report
