@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from terrazzo.system import limits as _limits  # noqa: F401 - before OpenCV
+
 __version__ = "0.1.0"
 
 # public name -> the module that defines it; imported at first use, so that `import terrazzo` stays fast

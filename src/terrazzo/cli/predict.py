@@ -60,6 +60,8 @@ def run(args: argparse.Namespace) -> int:
                     predict_image(segmenter, path, folder, stem, args.opacity)
             except UserError as problem:  # one bad file does not lose the others
                 failed.append(problem)
+            except MemoryError:
+                failed.append(UserError(f"{path} needs more memory than there is: cut it into tiles"))
             bar.advance(task)
     done = len(found) - len(failed)
     console.print(f"{done} of {len(found)} segmented; class maps and pictures: {out}", markup=False)

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from terrazzo.config.ignored import check_local
 from terrazzo.errors import UserError
 from terrazzo.registry import SCOPE_KEY, check_arguments
+from terrazzo.system.text import read_lines
 
 # Arguments of published data sets that change nothing here
 WITHOUT_EFFECT = (
@@ -52,6 +53,16 @@ class FolderData:
     cache: str | None = None
     unknown: Mapping[str, Any] = field(default_factory=dict)  # an error when the data set is opened
     where: str = field(default="", compare=False)  # the key path in the config
+
+    def __post_init__(self) -> None:
+        names = (self.metainfo or {}).get("classes")
+        if isinstance(names, str):  # a file with a name on each line, as 0.x and 1.x take it
+            if not Path(names).is_file():
+                raise UserError(
+                    f"{self.where}.metainfo.classes is the text '{names}', neither a list of names nor a file of one "
+                    f"name a line; a single name is written ('{names}',) in Python and [{names}] in YAML"
+                )
+            object.__setattr__(self, "metainfo", {**(self.metainfo or {}), "classes": tuple(read_lines(Path(names)))})
 
     @property
     def parts(self) -> tuple[DataTree, ...]:

@@ -19,6 +19,7 @@ from terrazzo.data.wrappers import Dataset, Position, as_position
 from terrazzo.errors import UserError, some
 from terrazzo.registry import check_arguments
 from terrazzo.sample import Sample
+from terrazzo.system.palette import default_palette
 from terrazzo.transforms import Compose, Transform
 from terrazzo.transforms.formats.base import LabelFormat, make_label_format
 from terrazzo.transforms.labels import LabelMapping
@@ -113,6 +114,17 @@ class SegmentationDataset(Dataset):
         cache = open_cache(data.cache, [image for image, _ in self.pairs]) if data.cache else None
         self.files = StoredFiles(mapping, self.label_format, cache)
         self.pipeline = pipeline.mapped(lambda step: bind(step, self.files))
+
+    def reorder(self, classes: Sequence[str]) -> None:
+        """Map the classes to those of the same names in `classes`, which may be more."""
+        order = tuple(classes.index(name) for name in self.classes)
+        if self.palette:
+            colours = dict(zip(order, self.palette, strict=True))
+            self.palette = [colours.get(index, list(c)) for index, c in enumerate(default_palette(len(classes)))]
+        self.classes = tuple(classes)
+        mapping = dataclasses.replace(self.files.mapping, order=order, classes=len(classes))
+        self.files = dataclasses.replace(self.files, mapping=mapping)
+        self.pipeline = self.pipeline.mapped(lambda step: bind(unbound(step), self.files))
 
     def labelled(self, folders: Folders) -> list[Pair]:
         """Return images with their labels, which may be stored in one file."""

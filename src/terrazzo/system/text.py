@@ -40,6 +40,11 @@ def read_text(path: Path) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file without empty ones and outer spaces. Raises UserError as `read_text` does."""
+    return [line.strip() for line in read_text(path).splitlines() if line.strip()]
+
+
 def decode_legacy(data: bytes, path: Path) -> str:
     """Text in the encoding of the system, in GBK where most letters take two bytes, or in Windows-1252.
 

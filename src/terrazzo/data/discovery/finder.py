@@ -32,9 +32,10 @@ from terrazzo.data.discovery.splits import ANY_SPLIT, Location, Pictures, combin
 from terrazzo.data.spec import IMAGE_SUFFIXES, LABEL_SUFFIXES
 from terrazzo.errors import UserError, some
 from terrazzo.system.text import read_json, read_text
-from terrazzo.transforms.decode import decode_image, read_bytes
+from terrazzo.transforms.decode import decode_image
 from terrazzo.transforms.formats.base import LABEL_FORMATS
 from terrazzo.transforms.formats.shapes import ListedImages, read_content
+from terrazzo.transforms.opening import read_bytes
 
 MOST_INDEX_FILES = 12  # in a folder; more JSON files are one per image
 NO_INDEX = "submission"  # in the name of a table that shows the form of results

@@ -10,9 +10,10 @@ import numpy as np
 
 from terrazzo.errors import UserError
 from terrazzo.system.walk import FileIndex
-from terrazzo.transforms.decode import read_label, read_size
+from terrazzo.transforms.decode import read_size
 from terrazzo.transforms.formats.base import LABEL_FORMATS, LabelFormat
 from terrazzo.transforms.formats.colours import PICTURES
+from terrazzo.transforms.label_files import read_label
 
 
 @LABEL_FORMATS.register(name="class_masks")

@@ -21,9 +21,10 @@ import numpy as np
 
 from terrazzo.errors import UserError, some
 from terrazzo.system.text import read_json, read_text, readable_name
-from terrazzo.transforms.decode import PNG, decode_image, read_size
+from terrazzo.transforms.decode import decode_image, read_size
 from terrazzo.transforms.formats.base import LabelFormat
 from terrazzo.transforms.formats.raster import Patch, Shape, check_order, paint
+from terrazzo.transforms.opening import PNG
 
 # what files of another form than expected raise
 BROKEN = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError)
