@@ -81,7 +81,7 @@ def find_layout(root: Path) -> FolderLayout:
         f"{root}: which files are images and which are labels? There are {contents(tree)}. Looked for images/ and "
         "labels/ (or masks, annotations, img_dir and ann_dir, JPEGImages and SegmentationClass ...), with train/ and "
         "val/ in or above them; for labels beside the images (a.jpg and a_mask.png, a.json, a.txt); for lists of pairs "
-        "(train.txt, train.csv); and for a COCO file"
+        "(train.txt, train.csv); and for one file of COCO, VIA, Label Studio or Kaggle's run lengths"
     )
 
 

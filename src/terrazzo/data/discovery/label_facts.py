@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 
 from terrazzo.data.discovery.class_tables import ClassTable, class_tables, contradictions
-from terrazzo.data.discovery.layouts import format_name, section_pairs
+from terrazzo.data.discovery.layouts import format_name, open_format, section_pairs
 from terrazzo.data.discovery.value_facts import (
     LabelFacts,
     black_and_white,
@@ -29,7 +29,6 @@ from terrazzo.errors import UserError
 from terrazzo.system.arithmetic import ceil_div
 from terrazzo.transforms.decode import decode_image
 from terrazzo.transforms.formats.base import LABEL_FORMATS, with_background
-from terrazzo.transforms.formats.class_masks import ClassMasks
 from terrazzo.transforms.formats.tables import LABEL_MAP
 from terrazzo.transforms.labels import value_counts
 from terrazzo.transforms.opening import open_picture, read_bytes
@@ -49,10 +48,8 @@ def label_facts(root: Path, sections: Sequence[Mapping[str, Any]], console: Cons
     folder, name = label_folder(sections[0]), format_name(sections[0])
     paths = label_files(sections)
     folder = folder if folder.exists() or not paths else paths[0].parent  # of several folders, the first one
-    if name == "class_masks":
-        return class_mask_facts(folder, sections[0]["label_format"])
     if name and LABEL_FORMATS.get(name).names_classes:
-        return named_facts(name, root, folder, paths)
+        return named_facts(sections[0]["label_format"], folder, paths)
     if not paths:
         raise UserError(f"{folder} holds no label")
     return picture_facts(root, folder, paths, console)
@@ -65,10 +62,8 @@ def encoded_label_facts(root: Path, sections: Sequence[Mapping[str, Any]]) -> La
         paths = label_files(sections, strict=False)
     except PairingError:
         return None
-    if name == "class_masks":
-        return class_mask_facts(folder, sections[0]["label_format"])
     if name and LABEL_FORMATS.get(name).names_classes:
-        return named_facts(name, root, folder, paths)
+        return named_facts(sections[0]["label_format"], folder, paths)
     try:
         if has_shapes_in_alpha(paths):
             return alpha_facts(())
@@ -96,25 +91,16 @@ def sampled(paths: Sequence[Path]) -> list[Path]:
     return list(paths)[:: max(1, ceil_div(len(paths), MOST_FILES))]
 
 
-def named_facts(label_format: str, root: Path, labels: Path, paths: Sequence[Path]) -> LabelFacts:
+def named_facts(label_format: str | Mapping[str, Any], labels: Path, paths: Sequence[Path]) -> LabelFacts:
     """The classes of labels that name or number them. Raises UserError where they do not."""
     facts = LabelFacts()
     facts.add("label_format", label_format)
-    form = LABEL_FORMATS.get(label_format)(labels)
+    form = open_format(label_format, labels)
     names, source = form.describe(paths)
     facts.named_in = labels if form.by_name else None
     if not names:
         raise UserError(f"{labels}: its files name no class")
     facts.add("classes", list(with_background(names)), f"{source}; what nothing covers is background")
-    return facts
-
-
-def class_mask_facts(labels: Path, label_format: Mapping[str, str]) -> LabelFacts:
-    """The classes of masks that are named after them."""
-    facts = LabelFacts(named_in=labels)
-    facts.add("label_format", dict(label_format), "a mask for each class; later classes cover earlier ones")
-    names = ClassMasks(labels, label_format["files"]).own_classes
-    facts.add("classes", list(with_background(names)), "the names of the masks; what none covers is background")
     return facts
 
 

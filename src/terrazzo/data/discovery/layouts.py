@@ -10,7 +10,7 @@ from typing import Any
 from terrazzo.config.short_form import expand as short_form
 from terrazzo.data.pairs import Folders, Pair, indexed_pairs, suffixes
 from terrazzo.data.spec import IMAGE_SUFFIXES, LABEL_SUFFIXES
-from terrazzo.transforms.formats.base import LABEL_FORMATS
+from terrazzo.transforms.formats.base import LABEL_FORMATS, LabelFormat
 
 HELD_OUT = 0.2  # share of the images for validation if neither folders nor lists name them
 
@@ -76,9 +76,10 @@ def format_name(section: Mapping[str, Any]) -> str | None:
     return label_format.get("type") if isinstance(label_format, Mapping) else label_format
 
 
-def as_options(label_format: str | Mapping[str, Any]) -> Mapping[str, Any]:
-    """A label format as a mapping of its `type` and options."""
-    return label_format if isinstance(label_format, Mapping) else {"type": label_format}
+def open_format(label_format: str | Mapping[str, Any], labels: Path) -> LabelFormat:
+    """The reader of the labels in a folder or file, of a format by its name or with options."""
+    options = dict(label_format) if isinstance(label_format, Mapping) else {"type": label_format}
+    return LABEL_FORMATS.get(options.pop("type"))(labels, **options)
 
 
 def section_pairs(section: Mapping[str, Any], *, strict: bool = True) -> list[Pair]:
@@ -99,6 +100,5 @@ def section_pairs(section: Mapping[str, Any], *, strict: bool = True) -> list[Pa
     )
     if form is not None and form.is_index:
         assert found.labels is not None
-        options = {key: value for key, value in as_options(section["label_format"]).items() if key != "type"}
-        return indexed_pairs(found, form(found.labels, **options), strict=strict)
+        return indexed_pairs(found, open_format(section["label_format"], found.labels), strict=strict)
     return found.pairs() if strict else found.candidates()

@@ -49,7 +49,8 @@ class Proposal:
                 "the share held out for validation, drawn by name, as no folder or list assigns images to it"
             )
         if layout.unlabelled:
-            self.reasons["unlabelled"] = f"{layout.unlabelled_count} images have no label; or `skip`, or `error`"
+            other = "`skip`, or `error`" if layout.unlabelled == "background" else "`error`"
+            self.reasons["unlabelled"] = f"{layout.unlabelled_count} images have no label; or {other}"
         facts = label_facts(self.root, layout.described_sections(), console)
         self.data |= facts.entries
         self.notes = (*self.notes, *facts.notes)

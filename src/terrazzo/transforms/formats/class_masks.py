@@ -54,6 +54,9 @@ class ClassMasks(LabelFormat):
             label[mask > mask.max() / 2] = index
         return label
 
+    def describe(self, paths: Sequence[Path]) -> tuple[tuple[str, ...], str]:
+        return self.own_classes, "the names of the masks, of which later ones cover earlier ones"
+
     def mask_of(self, path: Path, name: str) -> np.ndarray | None:
         """The mask of a class for the image at a path below the root, without its suffix."""
         image = path.relative_to(self.root).as_posix()

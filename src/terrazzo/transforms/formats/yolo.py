@@ -10,7 +10,7 @@ import numpy as np
 import yaml
 
 from terrazzo.errors import UserError
-from terrazzo.system.text import read_text
+from terrazzo.system.text import read_lines, read_text
 from terrazzo.transforms.formats.base import BACKGROUND, LABEL_FORMATS, search_upwards
 from terrazzo.transforms.formats.raster import Patch, coordinates, polygon
 from terrazzo.transforms.formats.shapes import ShapeLabels, blaming
@@ -31,11 +31,10 @@ def as_names(value: Any, where: Any) -> tuple[str, ...]:
 
 def names_in(path: Path) -> tuple[str, ...]:
     """Read class names from a data.yaml or a text file with one per line. Raises UserError for a damaged file."""
-    text = read_text(path)
     if path.suffix not in (".yaml", ".yml"):
-        return tuple(line.strip() for line in text.splitlines() if line.strip())
+        return tuple(read_lines(path))
     try:
-        content = yaml.safe_load(text)
+        content = yaml.safe_load(read_text(path))
     except yaml.YAMLError as error:
         raise UserError(f"cannot read {path}: {error}") from error
     return as_names(content.get("names") if isinstance(content, Mapping) else None, path)
