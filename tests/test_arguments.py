@@ -18,7 +18,8 @@ from terrazzo.models.build import build_model
     [
         (3, int, True), (3.0, int, False), (True, int, False), ("3", int, False),
         (3, float, True), (float("nan"), float, False), (0, bool, True), ("no", bool, False),
-        ([1, 2], Sequence[int], True), ((1, 2), list[int], True), ("ab", Sequence[str], False), ([1, "x"], Sequence[int], False),
+        ([1, 2], Sequence[int], True), ((1, 2), list[int], True), ("ab", Sequence[str], False),
+        ([1, "x"], Sequence[int], False),
         ([1, 2], tuple[int, int], True), ([1], tuple[int, int], False), ([1], tuple[int, ...], True),
         (None, int | None, True), ({"a": 1}, dict[str, int], True), ({"a": "x"}, dict[str, int], False),
         ("mean", Literal["mean", "sum"], True), ("max", Literal["mean", "sum"], False), (object(), Any, True),

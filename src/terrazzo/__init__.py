@@ -6,6 +6,8 @@ import importlib
 import os
 from typing import Any
 
+from terrazzo.system import limits as _limits  # noqa: F401 - before OpenCV
+
 __version__ = "0.1.0"
 os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")  # our own messages name the file that OpenCV cannot decode
 

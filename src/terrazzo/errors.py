@@ -25,7 +25,12 @@ def readable(text: str) -> str:
     """Escape what a terminal would obey, and cut long lines in the middle."""
     half = LONGEST_LINE // 2
     lines = (line if len(line) <= LONGEST_LINE else f"{line[:half]} ... {line[-half:]}" for line in text.split("\n"))
-    return UNPRINTABLE.sub(lambda match: ascii(match[0])[1:-1], "\n".join(lines))
+    return printable("\n".join(lines))
+
+
+def printable(text: str) -> str:
+    r"""The text with characters that would control a terminal or reorder its line as escapes, such as `\u001b`."""
+    return UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> str:

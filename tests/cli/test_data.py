@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
+import cv2
 import numpy as np
 import pytest
 import yaml
@@ -305,14 +306,86 @@ def test_black_and_white_masks_that_jpeg_has_changed(tmp_path, capsys):
     values = {"values": lambda label: np.minimum(label, 1) * np.uint8(255)}
     Maker(tmp_path / "data", **values).splits("images/{split}/{name}.png", "labels/{split}/{name}.jpg", "train", "val")
     found = propose(capsys, tmp_path / "data")["data"]
-    assert found["label_format"] == {"type": "rgb", "other": "nearest"} and found["classes"] == [
-        "background",
-        "foreground",
-    ]
+    grey = {"type": "rgb", "other": "nearest", "colours": [[0, 0, 0], [255, 255, 255]]}
+    assert (found["label_format"], found["classes"]) == (grey, ["background", "foreground"])
     dataset = open_splits(tz.load_config(tmp_path / "out/proposed.yaml"), ["train"])["train"]
     label = dataset.read_label(dataset.pairs[0][1])
     assert (label != np.minimum(street(0, 40, 48)[1], 1)).mean() < 0.02
     assert main(["data", "check", str(tmp_path / "out/proposed.yaml")]) == 0, capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("values", "names"), [((0, 128, 255), None), ((0, 255), ["background", "leaf"])])
+def test_masks_that_were_resized_take_the_nearest_of_their_values(tmp_path, capsys, values, names):
+    rng = np.random.default_rng(0)
+    truth = {}
+    for index in range(4):
+        small = rng.integers(0, len(values), (6, 6))
+        label = cv2.resize(np.array(values, np.uint8)[small], (90, 90), interpolation=cv2.INTER_NEAREST)
+        soft = cv2.resize(cv2.blur(label, (5, 5)), (75, 75), interpolation=cv2.INTER_LINEAR)
+        save_image(tmp_path / f"data/images/train/{index}.png", rng.integers(0, 255, (75, 75, 3), np.uint8))
+        save_label(tmp_path / f"data/labels/train/{index}.png", soft)
+        truth[f"{index}.png"] = np.abs(soft[..., None].astype(int) - np.array(values)).argmin(axis=-1)
+    if names:
+        (tmp_path / "data/classes.txt").write_text("leaf\n")
+    found = propose(capsys, tmp_path / "data")["data"]
+    colours = [[value] * 3 for value in values]
+    assert found["label_format"] == {"type": "rgb", "other": "nearest", "colours": colours}
+    assert found["classes"] == (names or ["background", "value_128", "value_255"])
+    dataset = open_splits(tz.load_config(tmp_path / "out/proposed.yaml"), ["train"])["train"]
+    for _, path in dataset.pairs:
+        assert np.array_equal(dataset.read_label(path), truth[path.name])
+
+
+ALPHA = np.array([[[7, 7, 7, 0]], [[7, 7, 7, 255]]], np.uint8)[:, 0]
+MEANINGS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "a shape in the alpha channel": (lambda label: ALPHA[np.minimum(label, 1)],
+        {"label_format": "alpha", "classes": ["background", "foreground"]}),
+    "65535": (lambda label: np.where(label == 2, 65535, label.astype(np.uint16)), {"ignore": [65535]}),
+    "65535 beside three": (lambda label: np.where(np.eye(*label.shape) > 0, 65535, label.astype(np.uint16)),
+        {"ignore": [65535], "classes": ["class_0", "class_1", "class_2"]}),
+    "far apart": (lambda label: np.where(label == 2, 2000, label.astype(np.uint16)),
+        {"classes": ["value_0", "value_1", "value_2000"], "label_map": {0: 0, 1: 1, 2000: 2}}),
+    "1 and nothing": (lambda label: np.where(label == 1, 1, 255).astype(np.uint8),
+        {"classes": ["background", "foreground"], "label_map": {255: 0}}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", MEANINGS)
+def test_what_else_values_mean(tmp_path, capsys, case):
+    values, expected = MEANINGS[case]
+    Maker(tmp_path / "data", values=values).splits(
+        "images/{split}/{name}.png", "labels/{split}/{name}.png", "train", "val"
+    )
+    found = propose(capsys, tmp_path / "data")["data"]
+    assert {key: found.get(key) for key in expected} == expected
+    dataset = open_splits(tz.load_config(tmp_path / "out/proposed.yaml"), ["train"])["train"]
+    assert all(dataset.check_label(path).sum() > 0 for _, path in dataset.pairs)
+
+
+@pytest.mark.parametrize("case", ["one value", "one shown", "one name"])
+def test_no_config_of_one_class(tmp_path, capsys, case):
+    values = (lambda label: np.minimum(label, 1)) if case == "one name" else (lambda label: label * 0)
+    Maker(tmp_path / "data", values=values).splits(
+        "images/{split}/{name}.png", "labels/{split}/{name}.png", "train", "val"
+    )
+    if case == "one shown":  # in training; validation has another one
+        save_label(tmp_path / "data/labels/val/val0.png", np.ones((40, 48), np.uint8))
+    if case == "one name":
+        (tmp_path / "data/classes.txt").write_text("building\n")
+        assert propose(capsys, tmp_path / "data")["data"]["classes"] == ["background", "building"]
+    else:
+        assert main(["data", "init", str(tmp_path / "data"), "--out", str(tmp_path / "one.yaml")]) == 1
+        assert "nothing to learn" in capsys.readouterr().err and not (tmp_path / "one.yaml").exists()
+
+
+def test_a_fourth_band_is_proposed(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    for index in range(4):
+        (tmp_path / "data/images").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (32, 32, 4), np.uint8)).save(tmp_path / f"data/images/{index}.png")
+        save_label(tmp_path / f"data/labels/{index}.png", rng.integers(0, 2, (32, 32)).astype(np.uint8))
+    found = propose(capsys, tmp_path / "data")
+    assert found["data"]["bands"] == [1, 2, 3, 4] and len(found["mean"]) == 4
 
 
 def test_cvat_colours(tmp_path, capsys):

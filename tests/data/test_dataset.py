@@ -13,7 +13,9 @@ import torch
 from PIL import Image
 
 from support.tiny import CLASSES, dataset_config, make_streets, save_image, save_label, street
-from terrazzo.data.build import build_dataset
+from terrazzo.config.datasets import data_tree
+from terrazzo.config.experiment import LoaderSettings
+from terrazzo.data.build import build_dataset, open_dataset
 from terrazzo.data.dataset import SegmentationDataset
 from terrazzo.data.loaders import TrainingSampler, make_loader
 from terrazzo.data.pairs import held_out
@@ -171,6 +173,44 @@ def batches(dataset, workers: int, count: int = 9) -> list:
     if workers:
         loader._shutdown_workers()
     return found
+
+
+def joined(root: Path, *orders: list[str], **options) -> list[SegmentationDataset]:
+    """Data sets of the same files whose classes are named in several orders, as a model of three classes takes them."""
+    parts = [dataset_config(root, "train") | {"metainfo": {"classes": names}} | options for names in orders]
+    tree = data_tree({"type": "ConcatDataset", "datasets": parts}, "train_dataloader.dataset")
+    return open_dataset(LoaderSettings(dataset=tree), 3, "train_dataloader").leaves()
+
+
+def test_classes_in_another_order_are_mapped_by_name(streets):
+    first, second = joined(streets, ["sky", "road", "car"], ["road", "car", "sky"])
+    assert first.classes == second.classes == ("sky", "road", "car")
+    plain, moved = first[0].label, second[0].label
+    assert np.array_equal(moved, np.array([1, 2, 0], np.uint8)[plain])  # 0 is road there, which is 1 here
+    assert second.mapping.classes_of([0, 1, 2, 255]) == [1, 2, 0, 255]
+    assert np.array_equal(second.read_label(second.pairs[0][1]), moved)
+
+
+def test_fewer_classes_are_mapped_by_name_and_stay_bounded(streets):
+    _, second = joined(streets, ["sky", "road", "car"], ["car", "sky"], ignore=[2])
+    assert second.mapping.classes_of([0, 1, 2]) == [2, 0, 255]
+    _, second = joined(streets, ["sky", "road", "car"], ["car", "sky"])
+    with pytest.raises(UserError, match="outside the 3 classes"):
+        second.check_label(second.pairs[0][1])
+
+
+def test_classes_of_other_names_are_refused_with_both_lists(streets):
+    with pytest.raises(
+        UserError, match=r"has the classes sky, rode, car, the others have sky, road, car.*did you mean"
+    ):
+        joined(streets, ["sky", "road", "car"], ["sky", "rode", "car"])
+
+
+def test_a_text_is_no_list_of_classes(streets, tmp_path):
+    with pytest.raises(UserError, match=r"metainfo.classes is the text 'forgery'.*\('forgery',\)"):
+        open_streets(streets, metainfo={"classes": "forgery"})
+    (tmp_path / "names.txt").write_text("sky\nroad\ncar\n")
+    assert open_streets(streets, metainfo={"classes": str(tmp_path / "names.txt")}).classes == ("sky", "road", "car")
 
 
 def test_samples_do_not_depend_on_the_number_of_workers(streets):

@@ -1,63 +1,65 @@
-"""What reaches a terminal, a log or a page: text as it is, and nothing that would control them."""
+"""Text of any encoding that editors write."""
 
 from __future__ import annotations
 
-import io
-import re
+import os
 from pathlib import Path
 
 import pytest
-from rich.table import Table
 
-import terrazzo
-from terrazzo.system.terminal import Console
-from terrazzo.system.text import PrintableStream, as_html, printable
-
-HOSTILE = {
-    "a\x1b[31mb": r"a\u001b[31mb",
-    "\x1b]0;title\x07": r"\u001b]0;title\u0007",
-    "car\u202erac": r"car\u202erac",
-    "one\rtwo": r"one\u000dtwo",
-    "\udcff.png": r"\udcff.png",
-    "\x9b2J": r"\u009b2J",
-}
-PLAIN = ["[background]", "a[/b]", ":car:", "[red]x", "天空", "طريق", "étang", "a\tb\nc", "\N{CACTUS}", r"C:\new"]
+from terrazzo.errors import UserError
+from terrazzo.system import text as module
+from terrazzo.system.text import read_json, read_text, readable_name, stored_names
 
 
-@pytest.mark.parametrize(("text", "shown"), HOSTILE.items())
-def test_controls_are_escapes(text, shown):
-    assert printable(text) == shown and as_html(text) == shown
-    stream = io.StringIO()
-    print(text, file=PrintableStream(stream))
-    Console(file=stream).print(text)
-    assert stream.getvalue() == f"{shown}\n{shown}\n"
+@pytest.fixture(autouse=True)
+def nothing_told_yet(monkeypatch):
+    monkeypatch.setattr(module, "told", set())
 
 
-@pytest.mark.parametrize("text", PLAIN)
-def test_other_text_stays_as_it_is(text):
-    assert printable(text) == text
-    stream = io.StringIO()
-    Console(file=PrintableStream(stream), width=100, tab_size=1).print(text)
-    assert stream.getvalue().replace(" ", "\t" if "\t" in text else " ") == f"{text}\n"
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_unicode_with_and_without_a_mark(tmp_path, encoding):
+    path = tmp_path / "classes.txt"
+    path.write_bytes("天空\r\nStraße\r\n".encode(encoding))
+    assert read_text(path) == "天空\nStraße\n"
 
 
-@pytest.mark.parametrize(("text", "shown"), [*HOSTILE.items(), *((text, text) for text in PLAIN[:5])])
-def test_a_table_shows_names_as_they_are(text, shown):
-    stream, table = io.StringIO(), Table("class", title=text)
-    table.add_row(text)
-    Console(file=stream, width=100).print(table)
-    assert stream.getvalue().count(shown) == 2 and "\x1b" not in stream.getvalue()
+@pytest.mark.parametrize(("encoding", "content", "said"), [("gbk", "道路\n车\n", "GBK"), ("cp1252", "Straße", "1252")])
+def test_other_encodings_are_guessed_and_said_once_a_folder(tmp_path, encoding, content, said):
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_bytes(content.encode(encoding))
+    with pytest.warns(UserWarning, match=rf"a\.txt is not UTF-8: it is read as .*{said}") as warned:
+        assert read_text(tmp_path / "a.txt") == read_text(tmp_path / "b.txt") == content
+    assert len(warned) == 1
 
 
-def test_rich_colours_pass_the_stream_that_print_does_not():
-    stream = io.StringIO()
-    Console(file=PrintableStream(stream), force_terminal=True, color_system="standard").print("x", style="bold")
-    assert stream.getvalue() == "\x1b[1mx\x1b[0m\n"
+@pytest.mark.parametrize("content", [b"\xff\xfea", b"\xff\xff\xff\x81", b"a\0b"])
+def test_what_is_no_text(tmp_path, content):
+    (tmp_path / "a.txt").write_bytes(content)
+    with pytest.raises(UserError, match=r"a\.txt"):
+        read_text(tmp_path / "a.txt")
 
 
-def test_every_console_is_ours():
-    root = Path(terrazzo.__file__).parent
-    importing = {
-        path.name for path in root.rglob("*.py") if re.search(r"rich\.console|rich import print", path.read_text())
-    }
-    assert importing == {"terminal.py"}
+@pytest.mark.parametrize("content", ["{", "[" * 100_000, "", "NUL"])
+def test_damaged_json(tmp_path, content):
+    (tmp_path / "a.json").write_text(content)
+    with pytest.raises(UserError, match=r"cannot read .*a\.json"):
+        read_json(tmp_path / "a.json")
+
+
+def test_json_that_names_half_a_letter(tmp_path):
+    (tmp_path / "a.json").write_text(r'["\ud83c\udf33", "\ud800"]')
+    assert read_json(tmp_path / "a.json") == ["\N{DECIDUOUS TREE}", "?"], "it could not be written again"
+
+
+def test_a_missing_file(tmp_path):
+    with pytest.raises(UserError, match=r"cannot read .*no\.txt: No such file"):
+        read_text(tmp_path / "no.txt")
+
+
+def test_file_names_in_gbk():
+    stored = os.fsdecode("街道.png".encode("gbk"))
+    assert stored_names("街道.png") == ("街道.png", stored)
+    assert stored_names("road.png") == ("road.png",)
+    assert readable_name(stored) == "街道.png"
+    assert readable_name(str(Path("街道\u200b.png"))) == "街道\u200b.png"

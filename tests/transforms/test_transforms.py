@@ -166,7 +166,7 @@ def test_labels_of_other_depths(tmp_path):
 
 def test_a_coloured_label_is_an_error_that_says_what_to_do(tmp_path):
     Image.fromarray(synthetic_image()).save(tmp_path / "colours.png")
-    with pytest.raises(UserError, match=r"colours\.png is a colour image.*terrazzo data convert"):
+    with pytest.raises(UserError, match=r"colours\.png is a colour image.*`palette`.*`label_format: rgb`"):
         read_label(tmp_path / "colours.png")
 
 

@@ -15,7 +15,7 @@ import terrazzo
 from terrazzo.cli.parser import INSTEAD, Parser, spelled
 from terrazzo.errors import UserError, nearest
 from terrazzo.system.failures import is_out_of_memory, out_of_memory, unexpected
-from terrazzo.system.text import PrintableStream, printable
+from terrazzo.system.printable import PrintableStream, printable
 
 LOWER = "take a smaller batch, crop, image or model, fewer workers, or --amp"
 

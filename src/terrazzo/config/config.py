@@ -14,7 +14,7 @@ from terrazzo.errors import UserError, nearest
 from terrazzo.recipes.published import RecipeRecord
 from terrazzo.system.files import write_whole
 
-OWN = ("path", "name", "recipe")  # attributes that are facts about the config, not keys of it
+OWN = ("path", "name", "recipe", "secrets")  # attributes that are facts about the config, not keys of it
 
 SHORTEST_SECRET = 5  # characters
 

@@ -14,6 +14,7 @@ from terrazzo.config.ignored import check_local
 from terrazzo.config.sections import ANY, Only, check_value, whole_number
 from terrazzo.errors import UserError
 from terrazzo.registry import SCOPE_KEY
+from terrazzo.system.text import read_lines
 
 # Arguments of published data sets that change nothing here
 WITHOUT_EFFECT = {
@@ -168,7 +169,7 @@ def folder_data(section: Mapping[str, Any], options: dict[str, Any], kind: str, 
     known = {key: options[key] for key in FOLDER_KEYS if key in options}
     metainfo = known.get("metainfo")
     written = metainfo.get("classes") if isinstance(metainfo, Mapping) else None
-    if written is not None:
+    if metainfo is not None and written is not None:
         names = names_in(written) if isinstance(written, str) else written
         known["metainfo"] = {**metainfo, "classes": names if fits(names, Sequence[str | float]) else []}
     mistake = ""
@@ -191,8 +192,8 @@ def folder_data(section: Mapping[str, Any], options: dict[str, Any], kind: str, 
 
 def names_in(path: str) -> list[str]:
     """The class names in a text file, one a line; none if there is no such file."""
-    with suppress(OSError, ValueError):
-        return [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
+    with suppress(ValueError):  # a UserError too
+        return read_lines(Path(path))
     return []
 
 

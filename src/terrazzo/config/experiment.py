@@ -229,6 +229,7 @@ def optimizer_settings(config: Mapping[str, Any]) -> OptimizerSettings:
     for key in ("paramwise_cfg", "clip_grad"):
         check_keys(section.get(key) or {}, section.get(key) or (), f"{where}.{key}")
     schedule: Any = config.get("param_scheduler") or []
+    schedules: list[Any] = [schedule] if isinstance(schedule, Mapping) else list(schedule)
     return OptimizerSettings(
         optimizer=optimizer.copy(),  # type: ignore[attr-defined]
         paramwise=section.get("paramwise_cfg"),
@@ -236,7 +237,7 @@ def optimizer_settings(config: Mapping[str, Any]) -> OptimizerSettings:
         clip_grad=section.get("clip_grad"),
         accumulate=whole_number(section, "accumulative_counts", 1, where),
         amp=precision(section),
-        schedule=[schedule] if isinstance(schedule, Mapping) else list(schedule),
+        schedule=schedules,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from terrazzo.config.datasets import (
@@ -18,20 +18,23 @@ from terrazzo.config.experiment import Experiment, LoaderSettings
 from terrazzo.data.dataset import SegmentationDataset
 from terrazzo.data.spec import DatasetSpec
 from terrazzo.data.wrappers import ClassBalancedDataset, ConcatDataset, Dataset, MultiImageMixDataset, RepeatDataset
-from terrazzo.errors import UserError
+from terrazzo.errors import UserError, nearest
 from terrazzo.registry import DATASETS
 from terrazzo.system.palette import suggested_palette
 
 
-def open_dataset(settings: LoaderSettings, num_classes: int | None, where: str, seed: int = 0) -> Dataset:
+def open_dataset(
+    settings: LoaderSettings, num_classes: int | None, where: str, seed: int = 0, classes: Sequence[str] = ()
+) -> Dataset:
     """Open the data set of a loader, its classes agreeing with the model's; None is a model of something else.
 
+    Data sets that have the named `classes`, by default those of the first one, in another order are mapped by name.
     Raises UserError where they do not agree.
     """
     dataset = open_tree(settings.dataset, seed)
     leaves = dataset.leaves()
     for leaf in leaves:
-        agree_on_classes(leaf, num_classes, where)
+        agree_on_classes(leaf, num_classes, where, classes or leaves[0].classes)
     dataset.classes, dataset.palette = leaves[0].classes, leaves[0].palette
     return dataset
 
@@ -69,18 +72,55 @@ def build_dataset(section: Mapping[str, Any], where: str = "dataset", seed: int 
     return open_tree(data_tree(section, where), seed)
 
 
-def agree_on_classes(dataset: SegmentationDataset, num_classes: int | None, where: str) -> None:
-    """Give a data set without class names numbers. Raises UserError where it has another number of classes."""
+def agree_on_classes(
+    dataset: SegmentationDataset, num_classes: int | None, where: str, classes: Sequence[str] = ()
+) -> None:
+    """Give a data set the order of the named `classes`, or numbers for names where it has none.
+
+    Raises UserError where it has another number of classes, or one that is not among `classes`.
+    """
+    where = where.removesuffix(".dataset")
     if not dataset.classes:
         dataset.classes = tuple(str(index) for index in range(num_classes or 0))
+    if num_classes is not None and len(dataset.classes) == 1:
+        name = dataset.classes[0]
+        raise UserError(
+            f"{where}: the data set has one class, '{name}', and nothing to tell it from. Name the rest too, "
+            f"`classes: [background, {name}]`, with 0 in the labels for the first and 1 (or 255 and `label_map: "
+            f"{{255: 1}}`) for '{name}'. The heads then have num_classes=2; or, for one output with a sigmoid, "
+            "num_classes=2, out_channels=1 and use_sigmoid=True in their losses"
+        )
+    if are_names(classes) and are_names(dataset.classes) and dataset.classes != tuple(classes):
+        others = [name for name in dataset.classes if name not in classes]
+        if others:
+            raise UserError(
+                f"{where}: the data set in {dataset.root} has the classes {', '.join(dataset.classes)}, the others "
+                f"have {', '.join(classes)}: labels are matched by these names, and '{others[0]}' is not among them"
+                f"{nearest(others[0], classes)}"
+            )
+        dataset.reorder(classes)
     if num_classes is not None and len(dataset.classes) != num_classes:
         raise UserError(
-            f"{where.removesuffix('.dataset')}: the data set has {len(dataset.classes)} classes, the model's decode "
-            f"head num_classes={num_classes}; set model.decode_head.num_classes={len(dataset.classes)} (auxiliary "
-            "heads too)"
+            f"{where}: the data set has {len(dataset.classes)} classes, the model's decode head "
+            f"num_classes={num_classes}; set model.decode_head.num_classes={len(dataset.classes)} (auxiliary heads too)"
         )
     if not dataset.palette:
         dataset.palette = suggested_palette(dataset.classes)
+
+
+def are_names(classes: Sequence[str]) -> bool:
+    """Report whether classes have names rather than numbers."""
+    return bool(classes) and not all(name.isdecimal() for name in classes)
+
+
+def common_classes(experiment: Experiment) -> tuple[str, ...]:
+    """The classes of all data sets of an experiment, in the order of the model's outputs; empty where it names none."""
+    loader = experiment.train or experiment.val or experiment.test
+    if experiment.classes or loader is None:
+        return experiment.classes
+    first = next(folders(loader.dataset))
+    declared = DATASETS.get(first.type).classes if first.type in DATASETS else ()
+    return tuple(first.used_labels or declared)
 
 
 def class_count(model: Mapping[str, Any]) -> int | None:

@@ -14,14 +14,15 @@ import numpy as np
 from terrazzo.arguments import check_arguments
 from terrazzo.config.datasets import FolderData
 from terrazzo.data.cache import open_cache
-from terrazzo.data.pairs import Folders, Pair, fixed_part, held_out, is_excluded, suffixes
+from terrazzo.data.pairs import Folders, Pair, fixed_part, held_out, indexed_pairs, is_excluded, suffixes
 from terrazzo.data.spec import DatasetSpec, Source
 from terrazzo.data.wrappers import Dataset, Position, as_position
 from terrazzo.errors import UserError, some
 from terrazzo.sample import Sample
 from terrazzo.system.failures import explained
+from terrazzo.system.palette import default_palette
 from terrazzo.transforms import Compose, Transform
-from terrazzo.transforms.formats.base import BACKGROUND, LabelFormat, make_label_format
+from terrazzo.transforms.formats.base import LabelFormat, make_label_format
 from terrazzo.transforms.labels import LabelMapping
 from terrazzo.transforms.loading import LoadAnnotations, LoadImageFromFile
 from terrazzo.transforms.reading import StoredFiles, as_stored, bind, unbound
@@ -62,6 +63,9 @@ class SegmentationDataset(Dataset):
             self.label_format = make_label_format(label_format, label_root, wanted, colours, label_map, ignore)
             declared = tuple(self.label_format.names.classes)
             label_map, ignore = without_names(label_map, ignore)
+
+        if data.unlabelled == "background" and not (self.label_format and self.label_format.names_classes):
+            raise UserError(f"{data.where}.unlabelled: `background` is for labels with outlines, in a label_format")
 
         # the images, with their labels and further files
         self.folders: Folders | None = None  # where it has every image and every label of two folders
@@ -109,26 +113,27 @@ class SegmentationDataset(Dataset):
 
         # the pipeline, whose reading steps know all of this
         cache = open_cache(data.cache, [image for image, _ in self.pairs]) if data.cache else None
-        self.files = StoredFiles(mapping, self.label_format, cache, self.background())
+        self.files = StoredFiles(mapping, self.label_format, cache)
         self.pipeline = pipeline.mapped(lambda step: bind(step, self.files))
+
+    def reorder(self, classes: Sequence[str]) -> None:
+        """Map the classes to those of the same names in `classes`, which may be more."""
+        order = tuple(classes.index(name) for name in self.classes)
+        if self.palette:
+            colours = dict(zip(order, self.palette, strict=True))
+            self.palette = [colours.get(index, list(c)) for index, c in enumerate(default_palette(len(classes)))]
+        self.classes = tuple(classes)
+        mapping = dataclasses.replace(self.files.mapping, order=order, classes=len(classes))
+        self.files = dataclasses.replace(self.files, mapping=mapping)
+        self.pipeline = self.pipeline.mapped(lambda step: bind(unbound(step), self.files))
 
     def labelled(self, folders: Folders) -> list[Pair]:
         """Return images with their labels, which may be stored in one file."""
         if self.label_format is not None and self.label_format.is_index:
-            found = [image for image, _ in dataclasses.replace(folders, labels=None).pairs()]
-            return list(zip(found, self.label_format.find_labels(found, fixed_part(folders.images)), strict=True))
+            return indexed_pairs(folders, self.label_format)
         if folders.labels is not None and folders.split is None:
             self.folders = folders
         return folders.pairs()
-
-    def background(self) -> int | None:
-        """The class of images without a label. Raises UserError where there is none that is called background."""
-        if self.data.unlabelled != "background":
-            return None
-        found = next((index for index, name in enumerate(self.classes) if name.lower() in BACKGROUND), None)
-        if found is None:
-            raise UserError(f"unlabelled: background needs a class of this name; the classes are {some(self.classes)}")
-        return found
 
     def __len__(self) -> int:
         return len(self.pairs)

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from terrazzo.system.text import read_text
+
 IMAGE_COLUMNS = ("image", "img", "images", "file", "filename", "path", "name", "input", "photo", "picture", "rgb", "id")
 LABEL_COLUMNS = ("mask", "label", "labels", "masks", "annotation", "seg", "segmentation", "gt", "target", "truth")
 SPLIT_COLUMNS = ("split", "subset", "set", "partition", "phase", "fold")
@@ -29,7 +31,7 @@ def read_rows(listing: Path) -> list[Row]:
     path, _, part = split_table(listing)
     lines = [
         (number, line.strip().replace("\\", "/"))
-        for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1)
+        for number, line in enumerate(read_text(path).splitlines(), 1)
         if line.strip()
     ]
     delimiter = next((mark for mark in "\t,;" if lines and all(mark in line for _, line in lines)), None)
@@ -56,7 +58,7 @@ def split_table(listing: Path) -> tuple[Path, str, str]:
 
 def split_values(table: Path) -> list[str]:
     """The different entries in the column of a table that assigns lines to splits, in lower case."""
-    lines = table.read_text(encoding="utf-8-sig").splitlines() if table.suffix == ".csv" else []
+    lines = read_text(table).splitlines() if table.suffix == ".csv" else []
     rows = list(csv.reader(lines))
     index = column(rows[0], SPLIT_COLUMNS) if rows else None
     return [] if index is None else sorted({row[index].strip().lower() for row in rows[1:] if len(row) > index})

@@ -6,16 +6,19 @@ import fnmatch
 import hashlib
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from terrazzo.data.listing import read_rows, split_table
 from terrazzo.errors import UserError, some
+from terrazzo.system.text import readable_name, stored_names
 from terrazzo.system.walk import FileIndex
+from terrazzo.transforms.formats.base import LabelFormat
 
+SIDE_FILES = ("classes.txt", "labels.txt", "notes.txt", "meta.json")  # that programs write beside labels
 Pair = tuple[Path, "Path | None"]
 Unlabelled = Literal["error", "skip", "background"]
 
@@ -90,7 +93,7 @@ class Folders:
         if unused:
             listed = some(path.name for path in unused)
             warnings.warn(f"{len(unused)} labels in {self.labels} have no image of the same name: {listed}")
-        return kept if self.unlabelled == "background" else [pair for pair in kept if pair[1] is not None]
+        return settled(kept, self.unlabelled, self.expected)
 
     def candidates(self) -> list[Pair]:
         """The images, excluded ones too, with their labels, None for a missing one.
@@ -121,6 +124,7 @@ class Folders:
             for path in labels
             if path not in used
             and ending_of(path.name, self.label_endings) is not None
+            and path.name not in SIDE_FILES
             and not is_excluded(path, self.exclude)
         ]
 
@@ -175,13 +179,18 @@ class Folders:
         folder = Path(filled(self.labels.as_posix(), match.groups())).relative_to(self.label_index.folder)
         ending = ending_of(name.name, image_endings) or name.suffix
         core = str((folder / str(name)[match.end() :]).parent / (core_of(name.name, ending) or ""))
-        for label_ending in self.label_endings:
+        for label_ending in sorted(self.label_endings, key=lambda end: not end.startswith(name.suffix.lower())):
             before, _, after = label_ending.rpartition("*")
             head, _, tail = core.rpartition("/")
             path = self.label_index.find(str(PurePosixPath(head, f"{before}{tail}{after}")))
             if path is not None:
                 return path
         return None
+
+    def expected(self, image: Path) -> Path:
+        """The path that the label of an image would have."""
+        below = image.relative_to(self.image_index.folder) if image.is_relative_to(self.image_index.folder) else image
+        return self.label_index.folder / below.with_suffix(self.label_endings[0])
 
     def _listed(self, split: Path) -> Iterator[Pair]:
         """The pairs in lines of `name`, with or without a suffix, or of `image label` paths."""
@@ -209,6 +218,36 @@ class Folders:
             yield image, label
 
 
+def indexed_pairs(folders: Folders, labels: LabelFormat, *, strict: bool = True) -> list[Pair]:
+    """The images with their labels inside the one file `folders.labels`; None for a missing one without `strict`.
+
+    Raises PairingError for images that the file does not list, unless that has a meaning.
+    """
+    images = [image for image, _ in replace(folders, labels=None).pairs()]
+    found = list(zip(images, labels.find_labels(images, folders.image_index.folder), strict=True))
+    missing = [image for image, label in found if label is None]
+    if not strict or not missing:
+        return found
+    if folders.unlabelled == "error" or len(missing) == len(images):
+        raise PairingError(
+            f"{len(missing)} of {len(images)} images in {folders.images} are not in {folders.labels}: "
+            f"{some(path.name for path in missing)}; add them to it (without objects if they show none), or give "
+            "images without a label a meaning: `unlabelled: skip` or `background`",
+            "unpaired",
+            missing,
+        )
+    assert folders.labels is not None
+    file = folders.labels
+    return settled(found, folders.unlabelled, lambda image: file / image.name)
+
+
+def settled(pairs: Iterable[Pair], unlabelled: str, expected: Callable[[Path], Path]) -> list[Pair]:
+    """Pairs without the images that have no label, or with the path of a missing one for `background`."""
+    if unlabelled == "background":
+        return [(image, label or expected(image)) for image, label in pairs]
+    return [(image, label) for image, label in pairs if label is not None]
+
+
 def fixed_part(folder: Path) -> Path:
     """The part of a path before the first `*`."""
     count = next((index for index, part in enumerate(folder.parts) if "*" in part), len(folder.parts))
@@ -231,7 +270,11 @@ def filled(pattern: str, captured: Sequence[str]) -> str:
 
 def find_listed(index: FileIndex, name: str, endings: Sequence[str], *, from_elsewhere: bool = True) -> Path | None:
     """The file that a list names: in the folder, or at the end of a path `from_elsewhere`."""
-    for candidate in (name, *(ending.replace("*", name) if "*" in ending else name + ending for ending in endings)):
+    stored = stored_names(name)
+    for candidate in (
+        *stored,
+        *(ending.replace("*", name) if "*" in ending else name + ending for name in stored for ending in endings),
+    ):
         parts = [part for part in candidate.split("/") if part != "."]
         ends = ("/".join(parts[start:]) for start in range(len(parts)))
         found = index.find(next(ends)) if parts else None
@@ -251,7 +294,7 @@ def is_number(text: str) -> bool:
 
 def is_excluded(path: Path, exclude: Sequence[str]) -> bool:
     """Report whether a path ends with one of the names, in which `*` stands for anything."""
-    text = f"/{path.as_posix()}"
+    text = readable_name(f"/{path.as_posix()}")
     return any(text.endswith(f"/{name}") or ("*" in name and fnmatch.fnmatch(text, f"*/{name}")) for name in exclude)
 
 
@@ -262,7 +305,9 @@ def held_out(names: Sequence[str], share: float, part: str) -> list[int]:
     """
     if part not in ("train", "val"):
         raise UserError(f"holdout: part is 'train' or 'val', not {part!r}")
-    order = sorted(range(len(names)), key=lambda index: hashlib.sha256(names[index].encode()).digest())
+    order = sorted(
+        range(len(names)), key=lambda index: hashlib.sha256(names[index].encode(errors="surrogateescape")).digest()
+    )
     if not 0 < share < 1 or len(names) < 2:
         raise UserError(f"a share of {share} of {len(names)} images leaves nothing to train or to validate on")
     count = min(max(1, round(share * len(names))), len(names) - 1)

@@ -11,7 +11,7 @@ from terrazzo.config.datasets import same_files
 from terrazzo.config.experiment import make_experiment
 from terrazzo.config.load import load_config
 from terrazzo.config.short_form import expand as short
-from terrazzo.data.build import class_count, open_dataset
+from terrazzo.data.build import class_count, common_classes, open_dataset
 from terrazzo.data.discovery.data_root import locate
 from terrazzo.data.wrappers import Dataset
 from terrazzo.errors import UserError
@@ -50,6 +50,10 @@ def open_splits(
     count = class_count(experiment.model)
     if count is None:
         raise UserError("the config's model.decode_head has no num_classes")
-    return {
-        split: open_dataset(loader, count, f"{split}_dataloader", seed) for split, loader in settings.items() if loader
-    }
+    classes = common_classes(experiment)
+    opened: dict[str, Dataset] = {}
+    for split, loader in settings.items():
+        if loader:
+            opened[split] = open_dataset(loader, count, f"{split}_dataloader", seed, classes)
+            classes = classes or opened[split].classes
+    return opened

@@ -14,7 +14,7 @@ from terrazzo.config.datasets import with_pipeline
 from terrazzo.config.evaluators import EvaluatorSettings, checked_metric
 from terrazzo.config.experiment import LoaderSettings, make_experiment
 from terrazzo.config.load import load_config
-from terrazzo.data.build import open_dataset
+from terrazzo.data.build import common_classes, open_dataset
 from terrazzo.data.checks.run import check_labels
 from terrazzo.data.discovery.data_root import locate
 from terrazzo.data.loaders import make_loader
@@ -85,7 +85,7 @@ def evaluate(
     paths = [checkpoint] if isinstance(checkpoint, (str, Path)) else list(checkpoint)
     models = load_models(experiment.model, paths, chosen, weights, on_report)
     settings = fit_to_models(settings, models, tta)
-    dataset = open_dataset(settings, classes_of(models[0]), "test_dataloader")
+    dataset = open_dataset(settings, classes_of(models[0]), "test_dataloader", classes=common_classes(experiment))
     evaluator = None
     if score and not evaluator_settings.format_only:
         check_labels(dataset, "test")

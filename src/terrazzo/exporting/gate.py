@@ -12,7 +12,7 @@ import torch
 from terrazzo.config.evaluators import EvaluatorSettings
 from terrazzo.config.experiment import make_experiment
 from terrazzo.config.load import load_config
-from terrazzo.data.build import open_dataset
+from terrazzo.data.build import common_classes, open_dataset
 from terrazzo.data.checks.run import check_labels
 from terrazzo.errors import UserError, some
 from terrazzo.evaluation.evaluate import evaluation_loader, make_evaluator
@@ -56,7 +56,7 @@ class Check:
         settings = experiment.val or experiment.test
         if settings is None:
             raise UserError("--check: the config has no validation set")
-        self.settings = settings
+        self.settings, self.named = settings, common_classes(experiment)
         self.classes = list(classes)
         self.paths: list[str] = []
         self.original = self.count(model)
@@ -66,7 +66,7 @@ class Check:
         settings = self.settings
         if isinstance(model, ExportedModel):
             settings = replace(settings, dataset=for_exported(settings.dataset, model))
-        dataset = open_dataset(settings, len(self.classes), "val_dataloader")
+        dataset = open_dataset(settings, len(self.classes), "val_dataloader", classes=self.named)
         if list(dataset.classes) != self.classes:
             raise UserError(
                 f"--check: the config's classes ({some(dataset.classes)}) are not the model's ({some(self.classes)})"

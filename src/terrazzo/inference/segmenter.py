@@ -18,7 +18,7 @@ from terrazzo.inference.runtime import ImageScores, Placement, Runtime
 from terrazzo.sample import Sample
 from terrazzo.system.failures import explained
 from terrazzo.system.painting import as_picture, encoded, overlay, save_array, save_class_map, save_picture
-from terrazzo.system.text import as_html
+from terrazzo.system.printable import as_html
 from terrazzo.transforms import Compose
 from terrazzo.transforms.loading import LoadImageFromFile
 from terrazzo.transforms.reading import as_stored

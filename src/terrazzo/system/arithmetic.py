@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from terrazzo.errors import UserError
@@ -17,6 +16,6 @@ def as_pair(value: Any, what: str) -> tuple[Any, Any]:
     """A number twice, or a sequence of two as a tuple. Raises UserError naming `what` otherwise."""
     if isinstance(value, (int, float)):
         return value, value
-    if isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 2:
+    if isinstance(value, (list, tuple)) and len(value) == 2 and all(isinstance(one, (int, float)) for one in value):
         return value[0], value[1]
     raise UserError(f"{what} must be a number or two numbers, not {value!r}")

@@ -41,7 +41,7 @@ def write_atomically(path: Path, write: Callable[[Path], object], *, flush: bool
 
 def write_whole(path: Path, content: bytes | str) -> None:
     """Write a file's content atomically. Raises UserError as `write_atomically` does."""
-    data = content.encode() if isinstance(content, str) else content
+    data = content.encode(errors="backslashreplace") if isinstance(content, str) else content
     write_atomically(path, lambda temporary: temporary.write_bytes(data))
 
 

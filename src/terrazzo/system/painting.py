@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -16,6 +16,7 @@ from terrazzo.system.failures import is_out_of_memory
 from terrazzo.system.files import write_atomically, write_whole
 
 IGNORED = (0, 0, 0)
+STRIP = 512  # rows
 
 WRONG = (226, 48, 42)
 
@@ -26,15 +27,25 @@ def colour_map(labels: np.ndarray, palette: Sequence[Sequence[int]], ignore_inde
     Raises UserError for a class that the palette has no colour for.
     """
     labels = np.asarray(labels)
-    counted = labels[labels != ignore_index]
-    if counted.size and not 0 <= counted.min() <= counted.max() < len(palette):
-        worst = counted.min() if counted.min() < 0 else counted.max()
-        raise UserError(
-            f"the class map contains the value {worst}, but the palette has colours for 0 to {len(palette) - 1}; "
-            f"give a palette with more colours, or mark ignored pixels with {ignore_index}"
-        )
+    painted = np.empty((*labels.shape, 3), np.uint8)
     table = np.array([*palette, IGNORED], np.uint8)
-    return table[np.where(labels == ignore_index, len(palette), labels).astype(np.intp)]
+    for rows in strips(labels):
+        part = labels[rows]
+        counted = part[part != ignore_index]
+        if counted.size and not 0 <= counted.min() <= counted.max() < len(palette):
+            worst = counted.min() if counted.min() < 0 else counted.max()
+            raise UserError(
+                f"the class map contains the value {worst}, but the palette has colours for 0 to {len(palette) - 1}; "
+                f"give a palette with more colours, or mark ignored pixels with {ignore_index}"
+            )
+        painted[rows] = table[np.where(part == ignore_index, len(palette), part).astype(np.intp)]
+    return painted
+
+
+def strips(labels: np.ndarray) -> Iterator[slice]:
+    """Yield the rows of a class map some at a time, as painting all of a large one takes many times its memory."""
+    for start in range(0, len(labels), STRIP):
+        yield slice(start, start + STRIP)
 
 
 def overlay(
@@ -50,13 +61,15 @@ def overlay(
     """
     if not 0 <= opacity <= 1:
         raise UserError(f"opacity is {opacity}; it ranges from 0 (only the image) to 1 (only the colours)")
-    colours = colour_map(labels, palette, ignore_index)
+    labels = np.asarray(labels)
+    painted = colour_map(labels, palette, ignore_index)
     if opacity == 1:
-        return colours
+        return painted
     _check_size(image, labels, "image")
-    mixed = image + (colours.astype(np.float32) - image) * np.float32(opacity)
-    mixed = np.where((np.asarray(labels) == ignore_index)[..., None], image, mixed)
-    return np.rint(mixed).astype(np.uint8)
+    for rows in strips(labels):
+        mixed = image[rows] + (painted[rows].astype(np.float32) - image[rows]) * np.float32(opacity)
+        painted[rows] = np.rint(np.where((labels[rows] == ignore_index)[..., None], image[rows], mixed))
+    return painted
 
 
 def as_picture(image: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import IO, Any
 import rich.console
 from rich.text import Text
 
-from terrazzo.system.text import printable
+from terrazzo.system.printable import printable
 
 
 class Console(rich.console.Console):

@@ -14,7 +14,7 @@ from torch import nn
 from terrazzo.config.auto_scale_lr import record_base_batch_size, scale_learning_rate
 from terrazzo.config.config import Config
 from terrazzo.config.experiment import Experiment, LoaderSettings, OptimizerSettings, RunSettings, make_experiment
-from terrazzo.data.build import open_dataset
+from terrazzo.data.build import common_classes, open_dataset
 from terrazzo.data.checks.run import check_before_training
 from terrazzo.data.pairs import PairingError
 from terrazzo.errors import UserError
@@ -175,14 +175,17 @@ def open_data(
     Raises UserError for data at fault.
     """
     loader, _, settings = training_settings(experiment)
+    classes = common_classes(experiment)
     counted = num_classes if check and group.is_main else None  # of what is checked; depth has no classes
     try:
         with warnings.catch_warnings():
             if counted is not None:  # the check reports these labels itself
                 warnings.filterwarnings("ignore", message=".*no image of the same name")
-            opened = {"train": open_dataset(loader, num_classes, "train_dataloader", settings.seed)}
+            opened = {"train": open_dataset(loader, num_classes, "train_dataloader", settings.seed, classes)}
             if experiment.val is not None:
-                opened["val"] = open_dataset(experiment.val, num_classes, "val_dataloader")
+                opened["val"] = open_dataset(
+                    experiment.val, num_classes, "val_dataloader", classes=opened["train"].classes
+                )
     except PairingError:
         if counted is not None:
             check_before_training(experiment, counted, log.console, log.info)  # names every file, and a repair

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-_HOMES = {"Compose": "compose", "Transform": "base", "read_image": "decode", "read_label": "decode"}
+_HOMES = {"Compose": "compose", "Transform": "base", "read_image": "decode", "read_label": "label_files"}
 
 __all__ = ["Compose", "Transform", "read_image", "read_label"]
 

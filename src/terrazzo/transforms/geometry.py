@@ -32,8 +32,8 @@ def interpolation_code(name: str) -> int:
 
 
 def scaled_length(length: float, factor: float) -> int:
-    """Return a length times a factor, rounded half up."""
-    return int(length * factor + 0.5)
+    """Return a length times a factor, rounded half up, and at least 1."""
+    return max(1, int(length * factor + 0.5))
 
 
 def fitted_size(height: int, width: int, scale: Sequence[float]) -> tuple[int, int]:

@@ -12,9 +12,11 @@ import numpy as np
 from terrazzo.errors import UserError
 from terrazzo.sample import Sample, Target
 from terrazzo.transforms.base import Step, image_of, transform
-from terrazzo.transforms.decode import read_image, read_label, read_size, read_stored
+from terrazzo.transforms.decode import read_image, read_stored
 from terrazzo.transforms.formats.base import make_label_format
+from terrazzo.transforms.label_files import read_label
 from terrazzo.transforms.labels import LabelMapping
+from terrazzo.transforms.opening import load_numpy
 from terrazzo.transforms.reading import FileReader, bind
 
 
@@ -92,11 +94,7 @@ class LoadAnnotations(FileReader):
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         path, files, mapping = sample.label_path, self.files, self.mapping
         if path is None:
-            if files.unlabelled is None or sample.image_path is None:
-                raise UserError(f"LoadAnnotations needs a label_path; the sample of {sample.image_path} has none")
-            size = sample.original_size if sum(sample.original_size) else read_size(sample.image_path)
-            sample.targets["label"] = Target(np.full(size, files.unlabelled, np.uint8))
-            return sample
+            raise UserError(f"LoadAnnotations needs a label_path; the sample of {sample.image_path} has none")
 
         def read() -> np.ndarray:
             return mapping.apply(self.read(sample))
@@ -140,7 +138,7 @@ class LoadDepthAnnotation(Step):
         if path is None:
             raise UserError(f"LoadDepthAnnotation needs meta['depth_path']; the sample of {sample.image_path} has none")
         if self.decode_backend == "numpy" or Path(path).suffix == ".npy":
-            depth = np.load(path, allow_pickle=False)
+            depth = load_numpy(path)
         else:
             depth = read_image(path, "unchanged", self.decode_backend)[..., 0]
         check_same_size(depth, sample, path)

@@ -29,7 +29,6 @@ class StoredFiles:
     mapping: LabelMapping = field(default_factory=LabelMapping)
     label_format: LabelFormat | None = None
     cache: Cache | None = field(default=None, repr=False)
-    unlabelled: int | None = None  # the class of images without a label
 
     def read_through(self, path: Path, variant: str, read: Callable[[], np.ndarray]) -> np.ndarray:
         """The array that `read` gives for a file, from the cache if there is one; it must not be written into."""

@@ -133,7 +133,7 @@ class RandomResize(_RandomSize):
             return int(rng.integers(longer[0], longer[-1] + 1)), int(rng.integers(shorter[0], shorter[-1] + 1))
         ratio = rng.uniform(*as_pair(self.ratio_range, "RandomResize's ratio_range"))
         width, height = (width, height) if self.scale is None else as_pair(self.scale, "RandomResize's scale")
-        return int(width * ratio), int(height * ratio)
+        return max(1, int(width * ratio)), max(1, int(height * ratio))
 
 
 @transform

@@ -13,6 +13,7 @@ from terrazzo.sample import Sample, Target
 from terrazzo.system.arithmetic import as_pair
 from terrazzo.transforms.base import Probability, Step, for_each_map, image_of, transform
 from terrazzo.transforms.flip import swap_classes
+from terrazzo.transforms.opening import load_numpy
 from terrazzo.transforms.photometric import ValueStep
 from terrazzo.transforms.reading import FileReader
 
@@ -25,7 +26,7 @@ def read_volume(path: Path | str | None, backend: str, to_xyz: bool = False) -> 
         raise UserError(f"cannot read {path}: no such file")
     try:
         if backend == "numpy":
-            volume = np.load(path, allow_pickle=False)
+            volume = load_numpy(path)
         elif backend == "nifti":
             volume = read_nifti(path)
         else:

@@ -15,7 +15,7 @@ from terrazzo.data.wrappers import Dataset, MultiImageMixDataset
 from terrazzo.errors import UserError
 from terrazzo.sample import Sample
 from terrazzo.system.painting import as_picture, overlay, save_picture
-from terrazzo.system.text import printable
+from terrazzo.system.printable import printable
 from terrazzo.transforms.base import role_of
 from terrazzo.viz.chart import as_pixels, new_figure, plotting
 from terrazzo.viz.fonts import drawable

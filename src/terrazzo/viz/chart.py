@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from PIL import Image
 
-from terrazzo.system.text import as_html, printable
+from terrazzo.system.printable import as_html, printable
 from terrazzo.viz.fonts import fonts_for
 
 if TYPE_CHECKING:

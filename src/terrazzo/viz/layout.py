@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from terrazzo.errors import UserError
-from terrazzo.system.text import printable
+from terrazzo.system.printable import printable
 from terrazzo.viz.fonts import draw_text, drawable, text_width
 
 PAPER = (255, 255, 255)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from terrazzo.system.text import printable
+from terrazzo.system.printable import printable
 from terrazzo.viz.chart import INK, as_pixels, new_figure, plotting
 from terrazzo.viz.fonts import drawable
 

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from terrazzo.system.files import write_whole
-from terrazzo.system.text import as_html
+from terrazzo.system.printable import as_html
 from terrazzo.viz.page import html_page, legend_list, picture_rows, swatch
 
 Cell = str | float | None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 import terrazzo as tz
 from support.paths import REPOSITORY, shared
@@ -116,6 +117,39 @@ def was_jpeg(root: Path) -> None:
     for file in (root / "labels" / "train").iterdir():
         coded = cv2.imencode(".jpg", cv2.imread(str(file), cv2.IMREAD_UNCHANGED) * 100, [cv2.IMWRITE_JPEG_QUALITY, 70])
         save_label(file, cv2.imdecode(coded[1], cv2.IMREAD_UNCHANGED) // 3 * (np.arange(40) > 34))
+
+
+def resized(root: Path) -> None:
+    """Labels of values 0, 100 and 200 that were made a third smaller, and as large again."""
+    for file in sorted((root / "labels").rglob("*.png")):
+        label = cv2.imread(str(file), cv2.IMREAD_UNCHANGED) * 100
+        small = cv2.resize(label, None, fx=0.66, fy=0.66, interpolation=cv2.INTER_AREA)
+        save_label(file, cv2.resize(small, label.shape[::-1], interpolation=cv2.INTER_CUBIC))
+
+
+def turned(root: Path) -> None:
+    """Images that EXIF turns upside down."""
+    exif = Image.Exif()
+    exif[274] = 3
+    for file in sorted((root / "images" / "train").iterdir()):
+        Image.open(file).save(file, exif=exif)
+
+
+def fourth_band(root: Path) -> None:
+    rng = np.random.default_rng(0)
+    for file in sorted((root / "images").rglob("*.png")):
+        image = Image.open(file).convert("RGB")
+        image.putalpha(Image.fromarray(rng.integers(0, 256, image.size[::-1], np.uint8)))
+        image.save(file)
+
+
+def declared(root: Path) -> None:
+    """Labels in TIFF that declare 0 to be no data."""
+    for file in sorted((root / "labels" / "train").iterdir()):
+        info = TiffImagePlugin.ImageFileDirectory_v2()
+        info[42113] = "0"
+        Image.open(file).save(file.with_suffix(".tif"), tiffinfo=info)
+        file.unlink()
 
 
 def recoded(root: Path) -> None:
@@ -240,6 +274,10 @@ SPOILT: dict[str, tuple[Callable[[Path], Any], dict[str, Any], str, str, dict[st
     ),
     "JPEG": (as_jpeg, {}, "jpeg-mask", "train", {"message": "save labels as PNG"}),
     "JPEG once": (was_jpeg, {}, "jpeg-mask", "train", {"message": "JPEG"}),
+    "resized smoothly": (
+        resized, {}, "jpeg-mask", "train",
+        {"message": "around 0, 100, 200", "fix": "data.label_format: {type: rgb, other: nearest, colours: [[0, 0, 0],"},
+    ),
     "shifted by one": (
         lambda root: relabel(root, lambda label: label + 1), {}, "shifted-labels", "train",
         {"values": [1, 2, 3], "fix": "data.reduce_zero_label: true"},
@@ -293,6 +331,9 @@ ADVICE: dict[str, tuple[Callable[[Path], Any], dict[str, Any], str, str, dict[st
         lambda root: save_label(path(root, "labels"), street(1)[1] * 0 + 255), {}, "mostly-ignored", "train",
         {"files": ["labels/train/01.png"]},
     ),
+    "images turned by EXIF": (turned, {}, "exif-orientation", "train", {"message": "6 of 6 images"}),
+    "a fourth band": (fourth_band, {}, "unused-band", "train", {"message": "`bands: [1, 2, 3, 4]`"}),
+    "0 declared as no data": (declared, {}, "declared-no-data", "train", {"message": "class 'sky'"}),
     "a class that validation lacks": (
         lambda root: relabel(root, lambda label: np.minimum(label, 1), "val"), {}, "missing-class", "val",
         {"class": "car"},
@@ -414,6 +455,36 @@ def test_every_kind_is_documented_and_has_an_example():
     assert used == set(KINDS)
     text = (REPOSITORY / "docs" / "data-check.md").read_text(encoding="utf-8")
     assert all(f"| `{kind}` |" in text for kind in KINDS)
+
+
+def test_the_fix_never_ignores_what_may_be_a_missing_class(streets):
+    relabel(streets, lambda label: (label == 2) * 7)  # the objects are 7, and nothing is 1
+    file = config(streets, **ONES, ignore=[3])
+    code, findings = check(file)
+    assert code == 1 and findings[0]["kind"] == "value-outside-classes"
+    assert findings[0]["fix"] == "data.label_map: {7: 1}"
+
+
+ONE = "has one class, 'car', and nothing to tell it from.*`classes: \\[background, car\\]`.*out_channels=1"
+
+
+@pytest.mark.parametrize("value", [1, 255])
+def test_one_class_is_refused_with_both_ways_out(streets, tmp_path, capsys, value):
+    relabel(streets, lambda label: (label == 2) * value)
+    file = config(streets, classes=["car"])
+    before = file.read_text()
+    assert main(["data", "check", str(file), "--fix"]) == 1
+    assert re.search(ONE, capsys.readouterr().err) and file.read_text() == before
+    with pytest.raises(UserError, match=ONE):
+        fit(tz.load_config(file), tmp_path / "run")
+
+
+def test_an_error_is_printed_once(streets, tmp_path, capsys):
+    truncate(path(streets, "images"))
+    truncate(path(streets, "labels", "val"))
+    assert main(["train", str(config(streets)), "--work-dir", str(tmp_path / "run")]) == 1
+    streams = capsys.readouterr()
+    assert (streams.out + streams.err).count("01.png (image file is truncated") == 2  # one image, one label
 
 
 # Configs of every form, and folders

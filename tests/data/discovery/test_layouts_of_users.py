@@ -341,6 +341,18 @@ def test_values_with_gaps_take_the_names_of_a_table(tmp_path):
     np.testing.assert_array_equal(dataset.read_label(label), street(int(image.stem))[1])
 
 
+def test_no_data_beside_named_classes_needs_no_name(tmp_path):
+    root = tmp_path / "data"
+    for name in range(COUNT):
+        image, label = street(name)
+        save_image(root / f"images/{name}.png", image)
+        save_label(root / f"masks/{name}.png", np.where(np.eye(*label.shape) > 0, 65535, label.astype(np.uint16)))
+    (root / "classes.txt").write_text("\n".join(CLASSES))
+    datasets, text = proposed(root)
+    assert list(datasets["train"].classes) == CLASSES
+    assert "ignore: [65535]" in text and "name it, or map it" not in text
+
+
 def test_a_list_of_classes_that_contradicts_labels_or_another_list_is_said(tmp_path):
     root = tmp_path / "data"
     fill(root, ("images/{name}.png", "masks/{name}.png"))

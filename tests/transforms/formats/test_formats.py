@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import io
+import itertools
 import json
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +19,15 @@ from PIL import Image
 import terrazzo as tz
 from support.tiny import save_image, save_label
 from terrazzo.config.load import load_config
+from terrazzo.config.short_form.types import FORMATS
 from terrazzo.data.build import build_dataset
 from terrazzo.data.dataset import LoadError, SegmentationDataset
+from terrazzo.data.discovery.finder import find_layout
+from terrazzo.data.discovery.label_facts import label_facts
 from terrazzo.errors import UserError
 from terrazzo.registry import TRANSFORMS
 from terrazzo.sample import Sample
+from terrazzo.transforms.formats.base import LABEL_FORMATS
 from terrazzo.transforms.formats.colours import voc_colour
 from terrazzo.transforms.formats.raster import polygon, rings, run_lengths
 
@@ -173,9 +180,134 @@ def write_yolo_with_names(root: Path) -> Any:
     return "yolo"
 
 
+def write_labelme_without_size(root: Path) -> Any:
+    """Without the image's size, with a turned rectangle, a byte order mark, and shapes that cover nothing."""
+    write_labelme(root)
+    path = root / "labels/train/a.json"
+    content = json.loads(path.read_text())
+    del content["imageHeight"], content["imageWidth"]
+    content["shapes"][0] = {"label": "field", "points": FIELD, "shape_type": "rotation"}
+    content["shapes"] += [
+        {"label": "tree", "points": [[1, 1], [9, 9]], "shape_type": "line"},
+        {"label": "tree", "points": [[1, 1], [9, 9], [9, 1]], "shape_type": "linestrip"},
+        {"label": "tree", "points": [[1, 1]], "shape_type": "point"},
+        {"label": "tree", "points": [[1, 1], [2, 9]], "shape_type": "polygon"},
+    ]
+    path.write_text(json.dumps(content), encoding="utf-8-sig")
+    return "labelme"
+
+
+def via_regions() -> list[dict[str, Any]]:
+    left, top, right, bottom = *TREE[0], *TREE[2]
+    tree = {"name": "rect", "x": left, "y": top, "width": right - left, "height": bottom - top}
+    outlines = {"field": KEYHOLE, "house": HOUSE}
+    shapes = [
+        (name, {"name": "polygon", "all_points_x": [x for x, _ in line], "all_points_y": [y for _, y in line]})
+        for name, line in outlines.items()
+    ]
+    return [
+        {"shape_attributes": shape, "region_attributes": {"kind": {"no": False, name: True}}}
+        for name, shape in [*shapes, ("tree", tree), ("tree", {"name": "point", "cx": 1, "cy": 1})]
+    ]
+
+
+def write_via(root: Path) -> Any:
+    """A project, in which version 1 would number the regions."""
+    image = {"filename": "a.png", "size": 5, "regions": via_regions(), "file_attributes": {}}
+    write_text(root / "labels/train/project.json", {"_via_settings": {}, "_via_img_metadata": {"a.png5": image}})
+    return "via"
+
+
+def write_via_csv(root: Path) -> Any:
+    lines = ["filename,file_size,file_attributes,region_count,region_id,region_shape_attributes,region_attributes"]
+    for number, region in enumerate(via_regions()):
+        cells = [json.dumps(region[key]).replace('"', '""') for key in ("shape_attributes", "region_attributes")]
+        lines.append(f'a.png,5,"{{}}",4,{number},' + ",".join(f'"{cell}"' for cell in cells))
+    write_text(root / "labels/train/via.csv", "\n".join(lines))
+    return "via"
+
+
+def write_supervisely(root: Path) -> Any:
+    mask = Image.fromarray(np.ones((6, 6), np.uint8))
+    mask.putpalette([0, 0, 0, 255, 255, 255])
+    buffer = io.BytesIO()
+    mask.save(buffer, format="PNG", transparency=0)
+    bitmap = {"data": base64.b64encode(zlib.compress(buffer.getvalue())).decode(), "origin": TREE[0]}
+    objects = [
+        {"classTitle": "field", "geometryType": "polygon", "points": {"exterior": FIELD, "interior": [POND]}},
+        {"classTitle": "house", "geometryType": "polygon", "points": {"exterior": HOUSE, "interior": []}},
+        {"classTitle": "tree", "geometryType": "bitmap", "bitmap": bitmap},
+        {"classTitle": "tree", "geometryType": "point", "points": {"exterior": [[1, 1]], "interior": []}},
+    ]
+    size = {"height": HEIGHT, "width": WIDTH}
+    write_text(root / "labels/train/a.png.json", {"description": "", "tags": [], "size": size, "objects": objects})
+    write_text(root / "meta.json", {"classes": [{"title": name} for name in ("house", "tree", "field")], "tags": []})
+    return "supervisely"
+
+
+def starts_of(mask: np.ndarray) -> str:
+    """Kaggle's run lengths: pairs of a start, from 1 on, and a length."""
+    changes = np.flatnonzero(np.diff(np.concatenate([[0], mask.ravel(), [0]]))).reshape(-1, 2)
+    return " ".join(f"{start + 1} {end - start}" for start, end in changes)
+
+
+def write_kaggle(root: Path) -> Any:
+    rows = [f"a.png,{CLASSES[index]},{starts_of((index == LABEL).T)}" for index in (1, 2, 3)]
+    write_text(root / "labels/train/train.csv", "\n".join(["ImageId,ClassId,EncodedPixels", *rows, "b.png,tree,"]))
+    return "kaggle_rle"
+
+
+def write_kaggle_by_rows(root: Path) -> Any:
+    """Image and class in one column, without the suffix of the file, the runs along the rows."""
+    rows = [f"a_{CLASSES[index]},{starts_of(index == LABEL)}" for index in (1, 2, 3)]
+    write_text(root / "labels/train/train.csv", "\n".join(["Image_Label,EncodedPixels", *rows]))
+    return {"type": "kaggle_rle", "direction": "rows"}
+
+
+def packed(mask: np.ndarray) -> list[int]:
+    """A mask as Label Studio packs its RGBA bytes: runs of one value, and one of literal bytes at the end."""
+    data = np.repeat(mask.ravel().astype(np.uint8) * 255, 4)
+    bits = f"{data.size:032b}{7:05b}" + "".join(f"{width - 1:04b}" for width in (3, 4, 8, 16))
+    runs, last = data[:-8], data[-8:]
+    edges = [0, *(np.flatnonzero(np.diff(runs.astype(int))) + 1).tolist(), runs.size]
+    for start, end in itertools.pairwise(edges):
+        bits += f"1{3:02b}{end - start - 1:016b}{runs[start]:08b}"
+    bits += f"0{0:02b}{last.size - 1:03b}" + "".join(f"{value:08b}" for value in last)
+    bits += "0" * (-len(bits) % 8)
+    return [int(bits[start : start + 8], 2) for start in range(0, len(bits), 8)]
+
+
+def write_label_studio(root: Path) -> Any:
+    """A stroke whose class is a result of its own, a polygon, a rectangle; an older annotation, and a task without."""
+    size = {"original_width": WIDTH, "original_height": HEIGHT, "image_rotation": 0}
+    percent = 100 / np.array([WIDTH, HEIGHT])
+    corner, extent = TREE[0] * percent, np.subtract(TREE[2], TREE[0]) * percent
+    box = {"x": corner[0], "y": corner[1], "width": extent[0], "height": extent[1], "rotation": 0}
+    results = [
+        {"id": "r1", "type": "brush", "value": {"format": "rle", "rle": packed(LABEL == 1)}, **size},
+        {"id": "r1", "type": "labels", "value": {"labels": ["field"]}, **size},
+        {"type": "polygonlabels", "value": {"points": (HOUSE * percent).tolist(), "polygonlabels": ["house"]}, **size},
+        {"type": "rectanglelabels", "value": box | {"rectanglelabels": ["tree"]}, **size},
+        {"type": "keypointlabels", "value": {"x": 1, "y": 1, "keypointlabels": ["tree"]}, **size},
+        {"type": "choices", "value": {"choices": ["sunny"]}},
+    ]
+    content = [
+        {
+            "data": {"image": "/data/upload/1/0a1b2c3d-a.png"},
+            "annotations": [
+                {"result": results[2:3]}, {"result": results}, {"result": [], "was_cancelled": True}
+            ],
+        },
+        {"data": {"image": "/data/upload/1/b.png"}, "annotations": []},
+    ]  # fmt: skip
+    write_text(root / "labels/train/project.json", content)
+    return "label_studio"
+
+
 WRITERS = [
     write_index, write_rgb, write_rgb_with_palette, write_rgb_with_csv, write_voc, write_voc_indexed, write_cvat,
-    write_coco, write_coco_run_lengths, write_labelme, write_yolo, write_yolo_with_names,
+    write_coco, write_coco_run_lengths, write_labelme, write_labelme_without_size, write_yolo, write_yolo_with_names,
+    write_via, write_via_csv, write_supervisely, write_kaggle, write_kaggle_by_rows, write_label_studio,
 ]  # fmt: skip
 
 
@@ -231,6 +363,25 @@ def test_formats_in_the_vocabulary_of_1x(tmp_path, write, where):
     np.testing.assert_array_equal(dataset[0].label, LABEL)
 
 
+@pytest.mark.parametrize("write", WRITERS[7:])
+def test_a_folder_in_each_format_is_recognised(tmp_path, write):
+    image(tmp_path)
+    spec = write(tmp_path)
+    layout = find_layout(tmp_path)
+    assert layout.label_format == (spec["type"] if isinstance(spec, dict) else spec)
+    (section,) = layout.described_sections()
+    options = label_facts(tmp_path, [section]).dataset_options() | {"label_format": spec, "holdout": None}
+    dataset = build_dataset(section | options | PLAIN)
+    names = CLASSES if write is not write_yolo else ["background", "class_0", "class_1", "class_2"]
+    found = [name.strip("_") for name in dataset.classes]
+    assert set(found) == set(names)
+    np.testing.assert_array_equal(dataset[0].label, np.array([found.index(name) for name in names])[LABEL])
+
+
+def test_the_short_form_knows_every_format():
+    assert tuple(LABEL_FORMATS) == FORMATS
+
+
 def test_a_transform_alone(tmp_path):
     image(tmp_path)
     write_yolo(tmp_path)
@@ -245,6 +396,10 @@ def test_a_transform_alone(tmp_path):
         (write_coco, ["background", "tree", "field", "house"]),
         (write_yolo_with_names, ["background", "field", "house", "tree"]),
         (write_cvat, ["tree", "house", "field", "background"]),
+        (write_via, ["background", "field", "house", "tree"]),
+        (write_supervisely, ["background", "house", "tree", "field"]),
+        (write_kaggle, ["background", "field", "house", "tree"]),
+        (write_label_studio, ["background", "field", "house", "tree"]),
     ],
 )
 def test_without_classes_the_files_name_them(tmp_path, write, expected):
@@ -386,12 +541,16 @@ def test_an_unknown_colour(tmp_path):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (broken_coco(category_id=99), ["train.json", "annotation 1 of a.png", "category 99"]),
+        (broken_coco(category_id=99), ["train.json/a.png, annotation 1", "category 99"]),
         (broken_coco(image_id=99), ["train.json", "annotation 1", "image 99"]),
-        (broken_coco(segmentation=[]), ["annotation 1 of a.png", "no segmentation"]),
-        (broken_coco(segmentation=[[1, 2]]), ["annotation 1 of a.png"]),
-        (broken_coco(segmentation=[[1, 2, 3]]), ["annotation 1 of a.png", "broken segmentation"]),
-        (broken_coco(segmentation={"size": [4, 4], "counts": [5]}), ["annotation 1", "4x4"]),
+        (broken_coco(category_id=[9]), ["a.png, annotation 1"]),
+        (broken_coco(segmentation=[[1, 2]]), ["a.png, annotation 1"]),
+        (broken_coco(segmentation=[[1, 2, 3]]), ["a.png, annotation 1", "damaged"]),
+        (broken_coco(segmentation=[[1, 2, 3, float("nan"), 5, 6]]), ["annotation 1", "x 3, y nan"]),
+        (broken_coco(segmentation={"size": [4, 4], "counts": [5]}), ["annotation 1", "4x4", "40x60"]),
+        (broken_coco(segmentation={"size": [HEIGHT, WIDTH], "counts": [10**10]}), ["annotation 1", str(10**10)]),
+        (coco() | {"images": [{"id": 7, "file_name": "a.png", "height": 1e999, "width": 6}]}, ["a.png", "infinity"]),
+        (coco() | {"images": [{"id": 7, "file_name": "a.png", "height": 10**6, "width": 10**6}]}, ["a.png", "1000000"]),
         ({"images": []}, ["train.json", "not a COCO file", "categories"]),
         ("{", ["cannot read", "train.json"]),
     ],
@@ -413,7 +572,7 @@ def test_an_unknown_category(tmp_path):
     image(tmp_path)
     write_coco(tmp_path)
     words = [
-        "train.json has the label 'tree'",
+        "train.json/a.png has the label 'tree'",
         "background, field, house",
         "label_map: {tree: CLASS}",
         "ignore: [tree]",
@@ -428,6 +587,11 @@ def test_an_unknown_category(tmp_path):
         ("\n7 0 0 1 0 1 1", ["a.txt, line 2", "class 7", "field, house, tree"]),
         ("field 0 0 1 0 1 1", ["a.txt, line 1", "`class x y"]),
         ("0 0 0 1 0 1", ["a.txt, line 1", "5 numbers"]),
+        ("0.5 0 0 1 0 1 1", ["a.txt, line 1", "`class x y"]),
+        ("99999999999999999999 0 0 1 0 1 1", ["a.txt, line 1", "beyond the 255"]),
+        ("nan 0 0 1 0 1 1", ["a.txt, line 1", "`class x y"]),
+        ("0 0 nan 1 0 1 1", ["a.txt, line 1", "x 0, y nan"]),
+        ("0 10 20 30 40 50 20", ["a.txt, line 1", "50 is no share of the image's size"]),
     ],
 )
 def test_broken_yolo_files(tmp_path, text, words):
@@ -440,8 +604,12 @@ def test_broken_yolo_files(tmp_path, text, words):
     ("shape", "words"),
     [
         ({"label": "pole", "points": TREE}, ["a.json has the label 'pole'", "not one of the classes"]),
-        ({"label": "tree", "points": TREE[:2], "shape_type": "line"}, ["a.json, shape 1 ('tree')", "line of 2 points"]),
-        ({"label": "tree"}, ["a.json", "points"]),
+        ({"label": "tree"}, ["a.json, shape 1", "no 'points'"]),
+        ({"label": "tree", "points": [[float("nan"), 1], [2, 3], [4, 5]]}, ["a.json, shape 1", "x nan, y 1"]),
+        ({"label": "tree", "points": [[1e300, 1], [2, 3], [4, 5]]}, ["a.json, shape 1", "x 1e+300"]),
+        ({"label": "tree", "points": [[1, 1, 1], [2, 3, 1], [4, 5, 1]]}, ["a.json, shape 1", "3 numbers"]),
+        ({"label": "tree", "points": [[1, 1]], "shape_type": "mask", "mask": "AAAA"}, ["a.json, shape 1", "its mask"]),
+        (5, ["a.json, shape 1"]),
     ],
 )
 def test_broken_labelme_files(tmp_path, shape, words):

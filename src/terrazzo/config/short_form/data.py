@@ -19,9 +19,10 @@ KEPT = {
     "label_format": "label_format",
     "image_suffix": "img_suffix",
     "label_suffix": "seg_map_suffix",
-    "unlabelled": "unlabelled",
     "cache": "cache",
+    "unlabelled": "unlabelled",
 }
+INDEX_SUFFIXES = (".json", ".csv")  # of files with the labels of many images
 IGNORED = 255
 RGB = 3
 GREY = {"mean": [117.0], "std": [57.5]}  # ImageNet's, its colours weighted as a picture becomes grey
@@ -59,6 +60,8 @@ def files_of(data: DataKeys, split: str, root: Path) -> dict[str, Any]:
         return {"ann_file": chosen, "data_prefix": {"img_path": data.images, "seg_map_path": data.labels}, **holdout}
     is_coco = (data.label_format.get("type") if isinstance(data.label_format, Mapping) else data.label_format) == "coco"
     labels = coco_file(data.labels, chosen, root) if is_coco else within(data.labels, chosen)
+    if data.label_format is not None and data.labels.endswith(INDEX_SUFFIXES):
+        labels = data.labels.replace("{split}", chosen)
     return {"data_prefix": {"img_path": within(data.images, chosen), "seg_map_path": labels}, **holdout}
 
 
@@ -68,9 +71,7 @@ def within(folder: str, split: str) -> str:
 
 
 def coco_file(labels: str, split: str, root: Path) -> str:
-    """Return a split's COCO file: `labels` itself, or SPLIT.json, instances_SPLIT.json or the only one in it."""
-    if labels.endswith(".json"):
-        return labels.replace("{split}", split)
+    """Return a split's COCO file in a folder: SPLIT.json, instances_SPLIT.json or the only one."""
     for name in (f"{split}.json", f"instances_{split}.json", f"instances_{split}2017.json"):
         if (root / labels / name).is_file():
             return f"{labels}/{name}"

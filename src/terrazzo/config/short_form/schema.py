@@ -58,7 +58,8 @@ class DataKeys(Keys):
         "Folder of the images below `root`, with a folder for each split; `{split}` inserts its name.", "images"
     )
     labels: t.FolderName = key(
-        "Folder of the labels below `root`, laid out as the images; a COCO file for `label_format: coco`.", "labels"
+        "Folder of the labels below `root`, laid out as the images; a file for formats with one for many images.",
+        "labels",
     )
     train: t.Split | None = key("Folder of the training images, or a file that lists their names (default: train).")
     val: t.ValidationSplit | None = key(

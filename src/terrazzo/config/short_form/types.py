@@ -149,7 +149,8 @@ Storage = Annotated[Literal["ram", "disk"], Expected("ram or disk", ("ram", "dis
 SIDE = {"type": "integer", "minimum": 1, "maximum": MAX_SIDE}
 LABEL = {"type": ["integer", "string"]}
 FORMATS = (  # those of terrazzo; users may register others
-    "class_masks", "coco", "cvat", "labelme", "rgb", "voc", "yolo",
+    "alpha", "class_masks", "coco", "cvat", "kaggle_rle", "label_studio", "labelme", "rgb", "supervisely", "via", "voc",
+    "yolo",
 )  # fmt: skip
 Size = Annotated[
     list[Side],

@@ -17,6 +17,7 @@ from terrazzo.config.v0.pipeline import (
     upgrading,
 )
 from terrazzo.errors import UserError
+from terrazzo.system.text import read_lines
 
 SPLITS = ("train", "val", "test")
 # A loader's settings: old name -> new; None: it has no counterpart and needs none
@@ -160,9 +161,9 @@ def single_dataset(spec: Section, where: str, training: bool, upgraded: Upgraded
 def read_names(path: str, where: str) -> list[str]:
     """Read the lines of a file of class names. Raises UserError if it cannot be read."""
     try:
-        return [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
-    except OSError as problem:
-        raise UserError(f"{where}: {path} is taken as a file of class names, one a line: {problem.strerror}") from None
+        return read_lines(Path(path))
+    except UserError as problem:
+        raise UserError(f"{where}: {path} is taken as a file of class names, one a line: {problem}") from None
 
 
 def new_pipeline(spec: Section, where: str, training: bool, upgraded: Upgraded) -> Any:

@@ -13,10 +13,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from terrazzo.data.soft_labels import solid_counts
 from terrazzo.errors import UserError
 from terrazzo.hub.cache import home
-from terrazzo.transforms.decode import JPEG, decode_image, read_bytes, read_label
+from terrazzo.transforms.decode import decode_image, file_orientation, has_fourth_band
+from terrazzo.transforms.label_files import read_label_file
 from terrazzo.transforms.labels import value_counts
+from terrazzo.transforms.opening import JPEG, read_bytes
 
 LOOK = 32  # edge of the small grey picture by which images are compared
 MOST_COLOURS = 64  # of a colour label that are kept
@@ -29,6 +32,8 @@ class ImageFacts:
     shape: tuple[int, ...] = ()
     digest: str = ""
     look: bytes = b""  # LOOK x LOOK grey values, empty for a volume
+    orientation: int = 1  # EXIF's, by which the image was turned
+    unused_band: bool = False  # the file has a fourth band that was not read
     error: str = ""
 
 
@@ -43,16 +48,20 @@ class LabelFacts:
     counts: dict[int, int] = field(default_factory=dict)
     colours: dict[tuple[int, ...], int] = field(default_factory=dict)
     lossy: bool = False  # in a format that changes values
+    solid: dict[int, int] = field(default_factory=dict)  # pixels inside regions of a value, where there are many values
+    zero_is_no_data: bool = False  # the file declares 0 to be no data
+    orientation: int = 1  # EXIF's, by which the label was turned
     error: str = ""
 
 
-def image_facts(image: np.ndarray, layout: str = "HWC") -> ImageFacts:
-    """The facts of an image (H, W, C), or of a volume (C, Z, Y, X) with another `layout`."""
+def image_facts(image: np.ndarray, layout: str = "HWC", file: Path | None = None) -> ImageFacts:
+    """The facts of an image (H, W, C), or of a volume (C, Z, Y, X) with another `layout`; `file` is a picture's."""
     digest = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16)
     digest.update(str((image.shape, image.dtype.str)).encode())
     if layout != "HWC":
         return ImageFacts(image.shape[1:], digest.hexdigest())
-    return ImageFacts(image.shape, digest.hexdigest(), small_look(image).tobytes())
+    orientation, unused_band = (1, False) if file is None else (file_orientation(file), has_fourth_band(file))
+    return ImageFacts(image.shape, digest.hexdigest(), small_look(image).tobytes(), orientation, unused_band)
 
 
 def small_look(image: np.ndarray) -> np.ndarray:
@@ -72,13 +81,21 @@ def stored_label_facts(path: Path, backend: str) -> LabelFacts:
     """The facts of a label file of class indices, or of its colours where it holds those."""
     data = read_bytes(path)
     try:
-        label = read_label(path, backend)
+        label, zero_is_no_data = read_label_file(path, backend)
     except UserError as problem:
         colours = colours_of(data, path)
         if not colours:
             return LabelFacts(error=str(problem))
         return LabelFacts(colours=colours, lossy=is_lossy(data))
-    return LabelFacts(label.shape, value_counts(label), lossy=is_lossy(data))
+    counts = value_counts(label)
+    return LabelFacts(
+        label.shape,
+        counts,
+        lossy=is_lossy(data),
+        solid=solid_counts(label, counts),
+        zero_is_no_data=zero_is_no_data,
+        orientation=file_orientation(path),
+    )
 
 
 def is_lossy(data: bytes) -> bool:
@@ -102,7 +119,7 @@ def colours_of(data: bytes, path: Path) -> dict[tuple[int, ...], int]:
 
 # The cache
 
-FORMAT = 2  # of the records; another one forgets them
+FORMAT = 3  # of the records; another one forgets them
 Key = tuple[Path, str]  # a file, and the way it is read
 Facts = ImageFacts | LabelFacts
 Stamp = tuple[int, int]  # size, and time of change in nanoseconds
@@ -119,7 +136,7 @@ def recall(keys: list[Key]) -> dict[Key, Facts]:
     with suppress(sqlite3.Error, OSError, ValueError, SyntaxError, TypeError), _opened() as database:
         for path, reader in keys:
             query = "SELECT size, time, image, record, look FROM files WHERE path = ? AND reader = ?"
-            row = database.execute(query, (str(path.absolute()), reader)).fetchone()
+            row = database.execute(query, (database_key(path), reader)).fetchone()
             if row is not None and row[:2] == stamp(path):
                 record = literal_eval(row[3])
                 found[path, reader] = ImageFacts(**record, look=row[4]) if row[2] else LabelFacts(**record)
@@ -133,9 +150,14 @@ def remember(read: Mapping[Key, tuple[Stamp | None, Facts]]) -> None:
         if stamped is not None and not facts.error:
             record = dict(vars(facts))
             look = record.pop("look", None)
-            rows.append((str(path.absolute()), reader, *stamped, look is not None, repr(record), look))
+            rows.append((database_key(path), reader, *stamped, look is not None, repr(record), look))
     with suppress(sqlite3.Error, OSError), _opened() as database, database:
         database.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+
+
+def database_key(path: Path) -> bytes:
+    """The path of a file, whose name may hold any bytes."""
+    return str(path.absolute()).encode(errors="surrogateescape")
 
 
 def stamp(path: Path) -> Stamp | None:
@@ -156,7 +178,7 @@ def _opened() -> Iterator[sqlite3.Connection]:
         try:
             database.execute("PRAGMA synchronous = OFF")  # what a crash loses is read again
             database.execute(
-                "CREATE TABLE IF NOT EXISTS files (path TEXT, reader TEXT, size INTEGER, time INTEGER, image INTEGER, "
+                "CREATE TABLE IF NOT EXISTS files (path BLOB, reader TEXT, size INTEGER, time INTEGER, image INTEGER, "
                 "record TEXT, look BLOB, PRIMARY KEY (path, reader)) WITHOUT ROWID"
             )
             yield database

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from terrazzo.data.checks.finding import Finding, such_as
 from terrazzo.data.checks.survey import DatasetSurvey, Entry, SplitSurvey
+from terrazzo.data.soft_labels import nearest_changes, real_values
 from terrazzo.errors import some
 
 USUAL_SHARE = 0.8  # of the images that have one size: from here on another size is odd
@@ -22,6 +23,8 @@ def file_findings(split: SplitSurvey) -> Iterator[Finding]:
         yield from other_sizes(part)
         yield from colour_masks(part)
         yield from lossy_masks(part)
+        yield from turned_images(part)
+        yield from unused_bands(part)
     yield from odd_sizes(split)
 
 
@@ -91,7 +94,45 @@ def lossy_masks(part: DatasetSurvey) -> Iterator[Finding]:
             f"labels stored as JPEG, in {such_as(files)}: compression has changed their values{different}; save labels "
             "as PNG"
         )
-        yield part.finding("jpeg-mask", message, files=files, values=tuple(values))
+        real = real_values(total(entry.marked.counts for entry in masks), total(entry.marked.solid for entry in masks))
+        changes = nearest_changes(real, part.classes)
+        yield part.finding("jpeg-mask", message, files=files, values=tuple(values), changes=changes)
+
+
+def total(counts: Iterable[Mapping[int, int]]) -> Counter[int]:
+    """The sum of several counts."""
+    added: Counter[int] = Counter()
+    for one in counts:
+        added.update(one)
+    return added
+
+
+def turned_images(part: DatasetSurvey) -> Iterator[Finding]:
+    """Advice on images that EXIF turns while their labels have no such entry, unless sizes show that this is right."""
+    turned = [
+        entry
+        for entry in part.entries
+        if entry.seen.orientation != 1 and entry.label is not None and entry.marked.orientation == 1
+    ]
+    sideways = [entry for entry in turned if entry.seen.orientation >= 5 and entry.seen.shape[0] != entry.seen.shape[1]]
+    if not turned or sideways:  # the size of a label shows which way it was drawn
+        return
+    files = [entry.image for entry in turned]
+    message = (
+        f"EXIF turns {len(files)} of {len(part.entries)} images as they are read ({such_as(files)}), but not their "
+        "labels: where these were drawn on the images as stored, they do not fit"
+    )
+    yield part.finding("exif-orientation", message, files=files)
+
+
+def unused_bands(part: DatasetSurvey) -> Iterator[Finding]:
+    files = [entry.image for entry in part.entries if entry.seen.unused_band]
+    if files:
+        message = (
+            f"{len(files)} images have a fourth band, which is not read ({such_as(files)}); all four: "
+            "`bands: [1, 2, 3, 4]`"
+        )
+        yield part.finding("unused-band", message, files=files)
 
 
 def odd_sizes(split: SplitSurvey) -> Iterator[Finding]:

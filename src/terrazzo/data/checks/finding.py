@@ -31,6 +31,13 @@ KINDS: dict[str, tuple[Severity, str]] = {
     "near-duplicate": ("advice", "keep all images of one place, recording or patient in one split"),
     "imbalance": ("advice", ""),
     "odd-size": ("advice", "check that they belong here"),
+    "exif-orientation": (
+        "advice",
+        "look at them with `terrazzo data browse`; to read them unturned, give LoadImageFromFile "
+        "`color_type: color_ignore_orientation`",
+    ),
+    "unused-band": ("advice", ""),
+    "declared-no-data": ("advice", ""),
 }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from terrazzo.config.datasets import DataTree, data_tree, same_files
 from terrazzo.config.experiment import Experiment
-from terrazzo.data.build import class_count
+from terrazzo.data.build import class_count, common_classes
 from terrazzo.data.checks.balance import balance_findings
 from terrazzo.data.checks.files import file_findings
 from terrazzo.data.checks.finding import KINDS, Finding, as_yaml
@@ -61,13 +61,12 @@ def check_experiment(
     if not trees:
         raise UserError("the config names no data: it has none of train_dataloader, val_dataloader, test_dataloader")
     count = num_classes if num_classes is not None else class_count(experiment.model)
-    report = check_splits(
-        [
-            split_of(name, opened[name].leaves()) if name in opened else open_split(name, tree, count)
-            for name, tree in trees.items()
-        ],
-        console,
-    )
+    splits, classes = [], common_classes(experiment)
+    for name, tree in trees.items():
+        is_open = name in opened
+        splits.append(split_of(name, opened[name].leaves()) if is_open else open_split(name, tree, count, classes))
+        classes = classes or next((part.classes for part in splits[-1].parts), ())
+    report = check_splits(splits, console)
     if has_class_weights(experiment.model) or (experiment.train and experiment.train.rare_classes):
         return CheckReport(report.splits, [finding for finding in report.findings if finding.kind != "imbalance"])
     return report
@@ -124,7 +123,9 @@ def check_before_training(
     Raises UserError with the first of the errors.
     """
     report = check_experiment(experiment, num_classes, only=("train", "val"), opened=opened, console=console)
-    for finding in report.findings if len(report.findings) > 1 or not report.errors else ():
+    for finding in report.findings:
+        if finding is next(iter(report.errors), None):  # which is raised
+            continue
         say(f"data check, {finding.severity}: {finding.message}")
     stop_at_errors(report, " `terrazzo data check` shows more; --no-check trains all the same.")
 

@@ -33,8 +33,9 @@ from terrazzo.data.dataset import SegmentationDataset
 from terrazzo.data.pairs import PairingError, suffixes
 from terrazzo.errors import UserError
 from terrazzo.system.terminal import Console
+from terrazzo.system.text import readable_name
 from terrazzo.transforms.labels import LabelMapping, value_counts
-from terrazzo.transforms.loading import LoadAnnotations
+from terrazzo.transforms.loading import LoadAnnotations, LoadImageFromFile
 from terrazzo.transforms.reading import unbound
 
 MOST_EXCLUDED = 100  # files that a repair skips; more are not a few bad ones
@@ -118,11 +119,12 @@ class SplitSurvey:
 def excluding(data: FolderData, files: Iterable[Path]) -> dict[str, Any]:
     """The change of a data section that skips files, named by their paths below its root."""
     root = Path(data.data_root)
-    names = [(path.relative_to(root) if path.is_relative_to(root) else path).as_posix() for path in files]
+    below = [path.relative_to(root) if path.is_relative_to(root) else path for path in files]
+    names = [readable_name(path.as_posix()) for path in below]
     return {"exclude": list(dict.fromkeys([*suffixes(data.exclude), *names]))}
 
 
-def open_split(name: str, tree: DataTree, num_classes: int | None) -> SplitSurvey:
+def open_split(name: str, tree: DataTree, num_classes: int | None, classes: Sequence[str] = ()) -> SplitSurvey:
     """Open the data sets of a split, reading no file. Raises UserError for mistakes in the config itself."""
     opened: list[SegmentationDataset] = []
     findings: list[Finding] = []
@@ -130,7 +132,7 @@ def open_split(name: str, tree: DataTree, num_classes: int | None) -> SplitSurve
         dataset = open_paired(name, data, findings)
         if dataset is not None:
             if num_classes is not None:
-                agree_on_classes(dataset, num_classes, f"{name}_dataloader")
+                agree_on_classes(dataset, num_classes, f"{name}_dataloader", classes)
             opened.append(dataset)
     return split_of(name, opened, findings)
 
@@ -179,7 +181,9 @@ def open_paired(split: str, data: FolderData, findings: list[Finding]) -> Segmen
 def read_image_facts(dataset: SegmentationDataset, index: int) -> ImageFacts:
     sample = unbound(dataset.image_reader)(dataset.start(index), np.random.default_rng(0))
     assert sample.image is not None
-    return image_facts(sample.image, sample.meta.get("layout", "HWC"))
+    reader = unbound(dataset.image_reader)
+    is_picture = isinstance(reader, LoadImageFromFile) and reader.bands is None and reader.color_type == "color"
+    return image_facts(sample.image, sample.meta.get("layout", "HWC"), sample.image_path if is_picture else None)
 
 
 def read_label_facts(dataset: SegmentationDataset, index: int) -> LabelFacts:

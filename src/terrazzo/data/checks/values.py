@@ -10,6 +10,7 @@ from typing import Any
 
 from terrazzo.data.checks.finding import Finding, percent, such_as
 from terrazzo.data.checks.survey import DatasetSurvey, SplitSurvey
+from terrazzo.data.soft_labels import nearest_changes, real_values
 from terrazzo.errors import some
 
 IGNORED = 255
@@ -27,6 +28,7 @@ class Values:
     mapped: dict[int, int]  # stored value -> class, 255: ignored
     files: dict[int, list[Path]]  # stored value -> label files
     sets: list[tuple[Path, Set[int]]]  # label file, its stored values
+    solid: Counter[int]  # stored value -> pixels inside regions of it
 
     @property
     def classes(self) -> int:
@@ -57,15 +59,17 @@ def gather(part: DatasetSurvey) -> Values:
     stored: Counter[int] = Counter()
     files: dict[int, list[Path]] = {}
     sets: list[tuple[Path, Set[int]]] = []
+    solid: Counter[int] = Counter()
     for entry in part.entries:
         if entry.label is None or entry.marked.lossy or not entry.marked.counts:
             continue
         stored.update(entry.marked.counts)
+        solid.update(entry.marked.solid)
         sets.append((entry.label, entry.marked.counts.keys()))
         for value in entry.marked.counts:
             files.setdefault(value, []).append(entry.label)
     mapped = dict(zip(stored, part.mapping.classes_of(list(stored)), strict=True))
-    return Values(part, stored, mapped, files, sets)
+    return Values(part, stored, mapped, files, sets, solid)
 
 
 def value_findings(split: SplitSurvey, in_use: Set[int]) -> Iterator[Finding]:
@@ -80,6 +84,7 @@ def value_findings(split: SplitSurvey, in_use: Set[int]) -> Iterator[Finding]:
             yield found
         if explained is None:
             yield from ignored(values)
+            yield from declared_no_data(values)
 
 
 def binary_255(values: Values) -> Finding | None:
@@ -133,7 +138,17 @@ def shifted(values: Values) -> Finding | None:
 
 
 def smoothed(values: Values) -> Finding | None:
-    """Many values outside the classes on few pixels, as JPEG or smooth resizing makes them."""
+    """Values around a few others, or outside the classes on few pixels, as JPEG or smooth resizing makes them."""
+    real = real_values(values.stored, values.solid)
+    if real:
+        others = sorted(value for value in values.stored if value not in real)
+        files = values.files_with(others)
+        text = (
+            f"the {values.part.split} labels hold {len(values.stored)} values around {some(real, 8)} "
+            f"({such_as(files)}): the masks were saved as JPEG once, or resized smoothly, which changes values; save "
+            "labels as PNG and resize them by nearest neighbour, or let each pixel take the nearest of these"
+        )
+        return values.finding("jpeg-mask", text, others, files, **nearest_changes(real, values.part.classes))
     outside = values.outside()
     pixels = values.pixels_of(outside)
     if len(outside) < max(MANY_VALUES, values.classes) or max(outside) > 255 or pixels > FEW_PIXELS * values.pixels:
@@ -163,8 +178,9 @@ def outside_classes(values: Values) -> Finding | None:
         share = percent(pixels, values.pixels) + " of all pixels"
         subject = f"{len(files)} labels, such as {files[0]}, have"
 
-    # the repair, and a guess at the cause
-    changes: dict[str, Any] = {"ignore": sorted({*mapping.ignore, *outside})}
+    # the repair, and a guess at the cause; where a class has no pixels, these may be its own
+    no_class_missing = set(range(size)) <= set(values.mapped.values())
+    changes: dict[str, Any] = {"ignore": sorted({*mapping.ignore, *outside})} if no_class_missing else {}
     hint = ""
     ranked = sorted(values.stored)
     if len(ranked) == size and not mapping.label_map and values.stored[first] > 0.01 * values.pixels:
@@ -198,6 +214,18 @@ def ignored(values: Values) -> Iterator[Finding]:
         files = f", and all pixels in {such_as(blank)}" if blank else ""
         text = f"{share} of the pixels of the {values.part.split} labels are ignored{files}"
         yield values.finding("mostly-ignored", text, lost, blank)
+
+
+def declared_no_data(values: Values) -> Iterator[Finding]:
+    """Labels that declare 0 to be no data, which is a class here."""
+    files = [entry.label for entry in values.part.entries if entry.label and entry.marked.zero_is_no_data]
+    if files and values.mapped.get(0, IGNORED) != IGNORED:
+        name = f"class '{values.part.classes[values.mapped[0]]}'" if values.classes > values.mapped[0] else "a class"
+        text = (
+            f"labels declare 0 as no data, but it is taken for {name} ({such_as(files)}); if it is none: "
+            "`ignore: [0]`, or `reduce_zero_label: true`"
+        )
+        yield values.finding("declared-no-data", text, [0], files)
 
 
 def give_meaning(values: Values) -> dict[str, Any]:

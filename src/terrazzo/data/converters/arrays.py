@@ -11,11 +11,11 @@ from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from terrazzo.errors import UserError
 from terrazzo.system.arithmetic import ceil_div
-from terrazzo.transforms.decode import decode_image, read_bytes
+from terrazzo.transforms.decode import decode_image
+from terrazzo.transforms.opening import open_picture, read_bytes
 
 Box = tuple[int, int, int, int]  # top, left, bottom, right
 STRIP = 256  # rows looked up at a time, to limit memory
@@ -55,11 +55,8 @@ def stored(path: Path) -> np.ndarray:
 
 def size_of(path: Path) -> tuple[int, int]:
     """The height and width of an image file, from its header. Raises UserError for a file that is not an image."""
-    try:
-        with Image.open(path) as image:
-            return image.height, image.width
-    except (OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"cannot read {path} ({error}): the download is damaged, repeat it") from error
+    with open_picture(path) as image:
+        return image.height, image.width
 
 
 def look_up(array: np.ndarray, table: Mapping[int, int], other: int) -> np.ndarray:

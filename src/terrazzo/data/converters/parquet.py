@@ -12,7 +12,7 @@ from terrazzo.data.converters.raw import Missing, Raw
 from terrazzo.data.discovery.files import role_of, split_of, split_word, words_in
 from terrazzo.data.spec import declare, parts
 from terrazzo.errors import UserError
-from terrazzo.transforms.decode import PNG
+from terrazzo.transforms.opening import PNG
 
 PARQUET = declare(
     name="ParquetDataset",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from terrazzo.data.spec import Listing, Source, declare, endings
 from terrazzo.errors import UserError
+from terrazzo.system.text import read_json
 
 
 def read_dataset_json(source: Source) -> Listing:
@@ -17,12 +17,12 @@ def read_dataset_json(source: Source) -> Listing:
     """
     path = source.ann_file or source.root / "dataset.json"
     try:
-        index: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        index: dict[str, Any] = read_json(path)
         names = index["labels"]
         entries = index["test"] if source.test_mode else index["training"]
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}; ann_file names the task's dataset.json") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except UserError as error:
+        raise UserError(f"{error}; ann_file names the task's dataset.json") from None
+    except (KeyError, TypeError) as error:
         raise UserError(f"{path} is not a dataset.json of the Decathlon ({error}): download the task again") from error
     pairs: list[tuple[Path, Path | None]] = []
     for entry in entries:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import yaml
 
 from terrazzo.data.spec import Listing, Source, declare
 from terrazzo.errors import UserError
+from terrazzo.system.text import read_json, read_text
 
 
 def read_dsdl(source: Source) -> Listing:
@@ -57,13 +57,13 @@ def imported(path: Path, content: dict[str, Any]) -> dict[str, Any]:
 
 def load(path: Path) -> dict[str, Any]:
     """Read a YAML or JSON file. Raises UserError naming it."""
+    if path.suffix == ".json":
+        return read_json(path)
+    text = read_text(path)
     try:
-        text = path.read_text(encoding="utf-8")
-        return json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
+        return yaml.safe_load(text)
     except (ValueError, LookupError, AttributeError, RecursionError, yaml.YAMLError) as error:
-        raise UserError(f"{path} is not valid {path.suffix[1:].upper()}: {error}") from error
+        raise UserError(f"{path} is not valid YAML: {error}") from error
 
 
 DSDL = declare(

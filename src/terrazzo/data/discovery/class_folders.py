@@ -16,8 +16,8 @@ from terrazzo.data.discovery.naming import AVOIDED_ENDINGS, PREFERRED_ENDINGS
 from terrazzo.data.discovery.splits import Location, Pictures, combine
 from terrazzo.errors import UserError
 from terrazzo.system.walk import file_key
-from terrazzo.transforms.decode import read_label
 from terrazzo.transforms.formats.colours import PICTURES
+from terrazzo.transforms.label_files import read_label
 
 NAME = "{name}"
 MOST_CLASSES = 64

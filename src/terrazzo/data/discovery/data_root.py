@@ -70,7 +70,7 @@ def data_sets(loader: Any) -> Iterator[Section]:
     """The data sets on disk of a loader's section, inside any wrappers."""
     spec = loader.get("dataset", loader) if isinstance(loader, Mapping) else None
     for part in spec if isinstance(spec, (list, tuple)) else [spec]:
-        if not isinstance(part, Mapping):
+        if not isinstance(part, dict):
             continue  # make_experiment says what is wrong
         inner = part.get("dataset") or part.get("datasets")
         if inner:

@@ -18,7 +18,7 @@ LABEL_WORDS = (
     "manual", "labels", "label", "masks", "mask", "annotations", "annotation", "ann_dir", "annots", "segmentationclass",
     "segmentationclassaug", "gtfine", "gtcoarse", "gt", "gts", "ground_truth", "groundtruth", "truth", "targets",
     "target", "seg", "segs", "segmentations", "segmentation", "semantic", "trimaps", "trimap", "anno", "annos", "annot",
-    "y", "标签", "标注", "掩码",
+    "ann", "json", "jsons", "y", "标签", "标注", "掩码",
 )  # fmt: skip
 OTHER_PICTURES = (
     "color",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -31,10 +31,16 @@ from terrazzo.data.discovery.naming import Rule, joined, naming_rule
 from terrazzo.data.discovery.splits import ANY_SPLIT, Location, Pictures, combine
 from terrazzo.data.spec import IMAGE_SUFFIXES, LABEL_SUFFIXES
 from terrazzo.errors import UserError, some
-from terrazzo.transforms.decode import decode_image, read_bytes
+from terrazzo.system.text import read_json, read_text
+from terrazzo.transforms.decode import decode_image
+from terrazzo.transforms.formats.base import LABEL_FORMATS
+from terrazzo.transforms.formats.shapes import ListedImages, read_content
+from terrazzo.transforms.opening import read_bytes
 
-MOST_COCO_FILES = 12  # in a folder; more JSON files are one per image
-FORMATS = {".json": "labelme", ".txt": "yolo"}  # of labels that are not pictures
+MOST_INDEX_FILES = 12  # in a folder; more JSON files are one per image
+NO_INDEX = "submission"  # in the name of a table that shows the form of results
+SHAPE_SUFFIXES = (".json", ".txt")  # of labels that are not pictures
+MOST_TRIED = 20  # files of one suffix whose format is looked for
 NOT_LABELS = ("classes", "labels", "notes")  # stems of text files beside labels
 MARKS = (*(word for word in LABEL_WORDS if len(word) > 1), "superpixels")  # words in the names of labels beside images
 EXAMPLES = 2  # pictures of a folder whose values are read where its name says nothing
@@ -61,7 +67,13 @@ def find_layout(root: Path) -> FolderLayout:
     pictures = tree.holding(IMAGE_SUFFIXES)
     if not pictures:
         raise UserError(f"{root} holds no image ({', '.join(IMAGE_SUFFIXES)}), but {contents(tree)}")
-    for strategies in ((coco_files,), (listed_pairs,), (class_masks,), (two_folders, one_folder)):
+    for strategies in (
+        (partial(index_files, suffix=".json"),),
+        (listed_pairs,),
+        (class_masks,),
+        (two_folders, one_folder),
+        (partial(index_files, suffix=".csv"),),  # masks beside them are surer than their run lengths
+    ):
         layouts = [layout for strategy in strategies if (layout := strategy(tree, pictures)) is not None]
         if layouts:
             return with_leftovers(max(layouts, key=labelled_count), tree)
@@ -69,7 +81,7 @@ def find_layout(root: Path) -> FolderLayout:
         f"{root}: which files are images and which are labels? There are {contents(tree)}. Looked for images/ and "
         "labels/ (or masks, annotations, img_dir and ann_dir, JPEGImages and SegmentationClass ...), with train/ and "
         "val/ in or above them; for labels beside the images (a.jpg and a_mask.png, a.json, a.txt); for lists of pairs "
-        "(train.txt, train.csv); and for a COCO file"
+        "(train.txt, train.csv); and for one file of COCO, VIA, Label Studio or Kaggle's run lengths"
     )
 
 
@@ -95,7 +107,7 @@ def listed_pairs(tree: FileTree, pictures: Pictures) -> FolderLayout | None:
     splits: dict[str, str | float] = {**lists.splits}
     if "val" not in splits:
         splits["val"] = HELD_OUT
-    form = label_form([label for _, label in lists.pairs])
+    form = label_form(tree, [label for _, label in lists.pairs])
     found = f"pairs of images and labels in {', '.join(lists.splits.values())}"
     return FolderLayout(tree.root, images, labels, splits, form, found=found)
 
@@ -143,7 +155,7 @@ def two_folders(tree: FileTree, pictures: Pictures) -> FolderLayout | None:
         image_pattern.removesuffix(ANY_SPLIT),
         label_pattern.removesuffix(ANY_SPLIT),
         splits,
-        label_form(tree.folders[max(chosen, key=lambda pair: pair.rule.count).labels]),
+        label_form(tree, tree.folders[max(chosen, key=lambda pair: pair.rule.count).labels]),
         rule.image,
         rule.label,
         found=f"found {images_of} and {labels_of}",
@@ -218,14 +230,14 @@ def names(tree: FileTree, folder: PurePosixPath, suffixes: Sequence[str]) -> lis
 
 def label_names(tree: FileTree, folder: PurePosixPath) -> list[str]:
     """The names of the labels in a folder."""
-    form = label_form(tree.folders.get(folder, ()))
-    return names(tree, folder, LABEL_SUFFIXES if form is None else [s for s, name in FORMATS.items() if name == form])
+    form = label_form(tree, tree.folders.get(folder, ()))
+    return names(tree, folder, LABEL_SUFFIXES if form is None else LABEL_FORMATS.get(form).suffixes if form else ())
 
 
 def has_labels(tree: FileTree, folder: PurePosixPath) -> bool:
     """Report whether a folder holds labels, and none that only show others in colour or by object."""
     words = {word.lower() for part in folder.parts for word in words_in(part)}
-    return label_form(tree.folders[folder]) != "" and words.isdisjoint(OTHER_PICTURES)
+    return label_form(tree, tree.folders[folder]) != "" and words.isdisjoint(OTHER_PICTURES)
 
 
 def look_like_labels(root: Path, paths: Sequence[PurePosixPath]) -> bool:
@@ -237,12 +249,28 @@ def look_like_labels(root: Path, paths: Sequence[PurePosixPath]) -> bool:
     return all(len(np.unique(picture.reshape(-1, picture.shape[2]), axis=0)) <= FEW_VALUES for picture in found)
 
 
-def label_form(paths: Iterable[PurePosixPath]) -> str | None:
-    """The format of labels: None for pictures, `labelme`, `yolo`, or an empty string for files that are not labels."""
-    found = {path.suffix.lower() for path in paths if not is_other_text(path)}
-    if not found.isdisjoint(LABEL_SUFFIXES):
+def label_form(tree: FileTree, paths: Iterable[PurePosixPath]) -> str | None:
+    """The format of labels: None for pictures, or an empty string for files that are not labels."""
+    files = [path for path in paths if not is_other_text(path)]
+    if any(path.suffix.lower() in LABEL_SUFFIXES for path in files):
         return None
-    return next((name for suffix, name in FORMATS.items() if suffix in found), "")
+    return shape_format(tree.root, files) or ""
+
+
+def shape_format(root: Path, paths: Sequence[PurePosixPath]) -> str | None:
+    """The format that recognises the first JSON or text file of which one does, of labels with a file for each image.
+
+    Raises UserError for a damaged file.
+    """
+    forms = {name: form for name in LABEL_FORMATS if not (form := LABEL_FORMATS.get(name)).is_index}
+    for suffix in SHAPE_SUFFIXES:
+        fitting = {name: form for name, form in forms.items() if suffix in form.suffixes}
+        for path in [path for path in paths if path.suffix.lower() == suffix][:MOST_TRIED]:
+            content = read_json(root / path) if suffix == ".json" else read_text(root / path)
+            for name, form in fitting.items():
+                if form.recognises(content):
+                    return name
+    return None
 
 
 def is_other_text(path: PurePosixPath) -> bool:
@@ -262,7 +290,7 @@ class Beside(NamedTuple):
 
 def one_folder(tree: FileTree, pictures: Pictures) -> FolderLayout | None:
     """Labels beside their images: pictures with another ending, or JSON or text files."""
-    forms = {folder: form for folder in pictures if (form := labels_beside(tree.folders[folder])) is not None}
+    forms = {folder: form for folder in pictures if (form := labels_beside(tree, tree.folders[folder])) is not None}
     if not forms:
         return None
     totals: Counter[str | None] = Counter()
@@ -278,7 +306,7 @@ def one_folder(tree: FileTree, pictures: Pictures) -> FolderLayout | None:
     )
 
 
-def labels_beside(paths: Sequence[PurePosixPath]) -> Beside | None:
+def labels_beside(tree: FileTree, paths: Sequence[PurePosixPath]) -> Beside | None:
     """The form of the labels among images; None where no image has one."""
     pictures = [path.name for path in paths if path.suffix.lower() in LABEL_SUFFIXES]
     found = []
@@ -290,11 +318,11 @@ def labels_beside(paths: Sequence[PurePosixPath]) -> Beside | None:
         if rule is not None and rule.label is not None:
             found.append(Beside(None, replace(rule, image=rule.image or suffix_of(images))))
     if not found:
-        for suffix, name in FORMATS.items():
-            stems = {path.stem for path in paths if path.suffix.lower() == suffix and path.stem not in NOT_LABELS}
-            count = sum(PurePosixPath(picture).stem in stems for picture in pictures)
-            if count:
-                found.append(Beside(name, Rule(None, None, count)))
+        stems = {PurePosixPath(picture).stem for picture in pictures} | set(pictures)
+        beside = [path for path in paths if path.suffix.lower() in SHAPE_SUFFIXES and path.stem in stems]
+        name = shape_format(tree.root, [path for path in beside if not is_other_text(path)])
+        if name:
+            found.append(Beside(name, Rule(None, None, len(beside))))
     return max(found, key=lambda form: form.rule.count, default=None)
 
 
@@ -304,46 +332,53 @@ def suffix_of(names: Sequence[str]) -> str | list[str]:
     return found[0] if len(found) == 1 else found
 
 
-# COCO
+# One file for many images
 
 
-def coco_files(tree: FileTree, pictures: Pictures) -> FolderLayout | None:
-    """COCO files, and the folders of the images that they list."""
+def index_files(tree: FileTree, pictures: Pictures, suffix: str) -> FolderLayout | None:
+    """Files with the labels of many images, and the folders of the images that they list."""
     found: dict[str, Location] = {}
-    for paths in tree.holding((".json",)).values():
-        for path in paths if len(paths) <= MOST_COCO_FILES else ():
-            listed = coco_images(tree.root / path)
-            if listed is None:
-                continue
+    forms: dict[PurePosixPath, str] = {}
+    for paths in tree.holding((suffix,)).values():
+        for path in paths if len(paths) <= MOST_INDEX_FILES else ():
+            name, listed = index_format(tree.root / path)
             word = split_word((*re.split(r"[-_.]", path.stem), *path.parts[:-1]))  # such as instances_train2017
             folder = folder_of(listed, pictures, word)
             if folder is not None:
                 found.setdefault(split_of(word) or "", Location(folder, path, word))
+                forms[path] = name
     if not found:
         return None
+    first = forms[(found.get("train") or next(iter(found.values()))).labels]
+    found = {split: location for split, location in found.items() if forms[location.labels] == first}
     images, labels, splits = combine(list(found.values()), tree, pictures)
-    kind = "COCO files, one for each split" if len(found) > 1 else "one COCO file"
-    return FolderLayout(tree.root, images.removesuffix(ANY_SPLIT), labels, splits, "coco", found=kind)
+    kind = f"{first} files, one for each split" if len(found) > 1 else f"one {first} file"
+    return FolderLayout(tree.root, images.removesuffix(ANY_SPLIT), labels, splits, first, found=kind)
 
 
-def coco_images(path: Path) -> list[str] | None:
-    """The file names that a COCO file lists; None for any other JSON, and for one without outlines."""
+def index_format(path: Path) -> tuple[str, Collection[str]]:
+    """The format of a file with the labels of many images, and these images; none for any other file."""
+    forms = {name: form for name in LABEL_FORMATS if (form := LABEL_FORMATS.get(name)).is_index}
+    if NO_INDEX in path.stem.lower():
+        return "", ()
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        has_outlines = any(entry.get("segmentation") for entry in content["annotations"])
-        return [str(image["file_name"]) for image in content["images"]] if has_outlines else None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return None
+        content = read_content(path)
+    except UserError:  # whoever reads it for its labels reports it
+        return "", ()
+    for name, form in forms.items():
+        listed = form.recognises(content) if path.suffix.lower() in form.suffixes else ()
+        if listed:
+            return name, listed
+    return "", ()
 
 
-def folder_of(listed: Sequence[str], pictures: Pictures, word: str) -> PurePosixPath | None:
+def folder_of(listed: Collection[str], pictures: Pictures, word: str) -> PurePosixPath | None:
     """The folder below which images of these names are stored, that of the split if there are several."""
-    names = {PurePosixPath(name) for name in listed}
-    found = set()
-    for folder, paths in pictures.items():
+    names, found = ListedImages(listed), set()
+    for folder, paths in pictures.items() if listed else ():
         for parent in (folder, *folder.parents):
-            if any(path.relative_to(parent) in names for path in paths):
+            if any(path.relative_to(parent).as_posix() in names.names for path in paths):
                 found.add(parent)
-        if any(PurePosixPath(path.name) in names for path in paths):
+        if any(names.name_of(PurePosixPath(path.name)) is not None for path in paths):
             found.add(folder)
     return min(found, key=lambda folder: (word not in folder.parts, len(folder.parts), folder), default=None)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from terrazzo.config.short_form import expand as short_form
-from terrazzo.data.pairs import Folders, Pair, suffixes
+from terrazzo.data.pairs import Folders, Pair, indexed_pairs, suffixes
 from terrazzo.data.spec import IMAGE_SUFFIXES, LABEL_SUFFIXES
-from terrazzo.transforms.formats.base import LABEL_FORMATS
+from terrazzo.transforms.formats.base import LABEL_FORMATS, LabelFormat
 
 HELD_OUT = 0.2  # share of the images for validation if neither folders nor lists name them
 
@@ -32,6 +32,7 @@ class FolderLayout:
     label_suffix: str | Sequence[str] | None = None
     exclude: Sequence[str] = ()  # images without a label, or of another split
     unlabelled: str | None = None
+    unlabelled_count: int = 0
     found: str = ""  # how it was found, for a comment
     notes: Sequence[str] = ()  # on images and labels that are left out
 
@@ -75,20 +76,29 @@ def format_name(section: Mapping[str, Any]) -> str | None:
     return label_format.get("type") if isinstance(label_format, Mapping) else label_format
 
 
+def open_format(label_format: str | Mapping[str, Any], labels: Path) -> LabelFormat:
+    """The reader of the labels in a folder or file, of a format by its name or with options."""
+    options = dict(label_format) if isinstance(label_format, Mapping) else {"type": label_format}
+    return LABEL_FORMATS.get(options.pop("type"))(labels, **options)
+
+
 def section_pairs(section: Mapping[str, Any], *, strict: bool = True) -> list[Pair]:
     """The images and label files of a dataset section, a holdout included whole.
 
     Raises PairingError for files that are missing; without `strict` an image may have no label.
     """
     root, folders, name = Path(section["data_root"]), section.get("data_prefix") or {}, format_name(section)
-    endings = (LABEL_FORMATS.get(name).suffixes if name else ()) or LABEL_SUFFIXES
+    form = LABEL_FORMATS.get(name) if name else None
     found = Folders(
         root / folders.get("img_path", ""),
         root / folders.get("seg_map_path", ""),
         suffixes(section.get("img_suffix") or IMAGE_SUFFIXES),
-        suffixes(section.get("seg_map_suffix") or endings),
+        suffixes(section.get("seg_map_suffix") or (form and form.suffixes) or LABEL_SUFFIXES),
         root / section["ann_file"] if section.get("ann_file") else None,
         suffixes(section.get("exclude", ())),
         section.get("unlabelled", "error"),
     )
+    if form is not None and form.is_index:
+        assert found.labels is not None
+        return indexed_pairs(found, open_format(section["label_format"], found.labels), strict=strict)
     return found.pairs() if strict else found.candidates()

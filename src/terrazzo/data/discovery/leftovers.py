@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from terrazzo.data.discovery.files import FileTree, split_of, split_word
 from terrazzo.data.discovery.layouts import HELD_OUT, FolderLayout, format_name, section_pairs
-from terrazzo.data.pairs import Pair, PairingError
+from terrazzo.data.pairs import Pair
 from terrazzo.data.spec import LABEL_SUFFIXES
-from terrazzo.errors import some
+from terrazzo.errors import UserError, some
+from terrazzo.system.text import readable_name
+from terrazzo.transforms.decode import read_size
 from terrazzo.transforms.formats.base import LABEL_FORMATS
 
+MOST_BACKGROUND = 0.95  # share of the images that may be nothing but background; beyond, names do not match
+MOST_SIZES = 200  # images whose sizes are read
+THUMBNAIL = 4  # times smaller, in pixels, than any image with a label
 MOST_EXCLUDED = 20  # images without a label that a config names one by one
-WITHOUT_OBJECTS = ("labelme", "yolo")  # formats whose tools write no file for an image without objects
 
 
 def pairs_of(layout: FolderLayout) -> dict[str, list[Pair]]:
@@ -26,15 +31,15 @@ def pairs_of(layout: FolderLayout) -> dict[str, list[Pair]]:
             continue
         try:
             found[split] = section_pairs(layout.section(split), strict=False)
-        except PairingError:
+        except UserError:
             found[split] = []
     return found
 
 
-def is_index(layout: FolderLayout) -> bool:
-    """Report whether one file holds the labels of many images, with or without objects."""
+def usual_meaning(layout: FolderLayout) -> str:
+    """What an image without a label usually means in a format: `skip`, or `background`."""
     name = format_name({"label_format": layout.label_format})
-    return name is not None and LABEL_FORMATS.get(name).is_index
+    return LABEL_FORMATS.get(name).unlabelled if name is not None else "skip"
 
 
 def labelled_count(layout: FolderLayout) -> int:
@@ -48,8 +53,6 @@ def with_leftovers(layout: FolderLayout, tree: FileTree) -> FolderLayout:
     A test split without any label, as benchmarks publish them, is dropped; one of training or validation images stays,
     for whoever opens it to report.
     """
-    if is_index(layout):
-        return layout
     found = pairs_of(layout)
     if len(layout.splits) > 1 and "test" in found and not any(label for _, label in found["test"]):
         layout = replace(layout, splits={split: word for split, word in layout.splits.items() if split != "test"})
@@ -81,13 +84,16 @@ def with_leftovers(layout: FolderLayout, tree: FileTree) -> FolderLayout:
         for image, label in pairs
         if label is None
     ]
-    alone = [path for path in missing if path.parent in labelled]
+    usual = usual_meaning(layout)
+    all_pairs = [pair for pairs in kept.values() for pair in pairs]
+    thumbnails = small_images(layout.root, missing, all_pairs) if usual == "background" else set()
+    alone = [path for path in missing if path.parent in labelled and path not in thumbnails]
     folders = {f"{path.parent}/*" for path in missing if path.parent not in labelled}
     total = sum(len(pairs) for pairs in kept.values())
     unlabelled = None
-    if layout.label_format in WITHOUT_OBJECTS and alone and 2 * len(missing) <= total:
+    if usual == "background" and alone and len(missing) <= MOST_BACKGROUND * total:
         unlabelled = "background"
-        exclude |= folders
+        exclude |= folders | set(map(str, thumbnails))
     elif len(missing) <= MOST_EXCLUDED:
         exclude |= {str(path) for path in missing}
     else:
@@ -98,14 +104,28 @@ def with_leftovers(layout: FolderLayout, tree: FileTree) -> FolderLayout:
         missing = [path for path in missing if path not in set(alone)]
     if missing:
         notes.append(f"left out: {len(missing)} of {total} images, which have no label: {some(missing, 3)}")
-    notes += unused_pictures(tree, {path for pairs in kept.values() for pair in pairs for path in pair if path})
-    return replace(layout, exclude=tuple(sorted(exclude)), unlabelled=unlabelled, notes=tuple(notes))
+    if not isinstance(layout.label_format, Mapping):  # of several masks for each image, not all are named here
+        notes += unused_pictures(tree, {path for pairs in kept.values() for pair in pairs for path in pair if path})
+    return replace(
+        layout,
+        exclude=tuple(sorted(map(readable_name, exclude))),
+        unlabelled=unlabelled,
+        unlabelled_count=len(alone) if unlabelled == "background" else len(missing),
+        notes=tuple(notes),
+    )
+
+
+def small_images(root: Path, missing: Sequence[PurePosixPath], pairs: Sequence[Pair]) -> set[PurePosixPath]:
+    """The thumbnails among images without a label: those far smaller than any image that has one."""
+    sizes = [math.prod(read_size(image)) for image, label in pairs if label is not None][:MOST_SIZES]
+    some_missing = missing[:MOST_SIZES] if sizes else ()
+    return {path for path in some_missing if THUMBNAIL * math.prod(read_size(root / path)) <= min(sizes)}
 
 
 def with_labelled_validation(layout: FolderLayout) -> FolderLayout:
     """The layout with training images held out where no validation image has a label, as challenges publish them."""
     found = pairs_of(layout).get("val", ())
-    if is_index(layout) or not found or "train" not in layout.splits or any(label is not None for _, label in found):
+    if not found or "train" not in layout.splits or any(label is not None for _, label in found):
         return layout
     note = f"left out: the {len(found)} images of {layout.splits['val']}, none of which has a label"
     return replace(layout, splits={**layout.splits, "val": HELD_OUT}, notes=(*layout.notes, note))

@@ -21,7 +21,7 @@ from terrazzo.data.threads import in_threads
 from terrazzo.errors import UserError, some
 from terrazzo.system.arithmetic import ceil_div
 from terrazzo.system.terminal import Console
-from terrazzo.transforms.decode import TIFF_SUFFIXES, read_size, read_stored
+from terrazzo.transforms.decode import TIFF_SUFFIXES, has_fourth_band, read_size, read_stored
 from terrazzo.transforms.formats.base import BACKGROUND, IGNORED
 
 LARGEST_CROP = 512
@@ -49,6 +49,9 @@ class Proposal:
             self.reasons["val"] = (
                 "the share held out for validation, drawn by name, as no folder or list assigns images to it"
             )
+        if layout.unlabelled:
+            other = "`skip`, or `error`" if layout.unlabelled == "background" else "`error`"
+            self.reasons["unlabelled"] = f"{layout.unlabelled_count} images have no label; or {other}"
         facts = label_facts(self.root, layout.described_sections(), console)
         self.data |= facts.entries
         self.notes = (*self.notes, *facts.notes)
@@ -66,7 +69,14 @@ class Proposal:
         for found in in_threads(train.check_label, paths, "counting pixels", self.console):
             counts += found
         unseen = [index for index, count in enumerate(counts.tolist()) if not count]
-        if unseen and len(unseen) < len(counts):
+        if len(unseen) >= len(counts) - 1:
+            shown = [name for index, name in enumerate(self.data["classes"]) if index not in unseen]
+            raise UserError(
+                f"the training labels in {train.folders.labels if train.folders else self.root} show "
+                f"{some(shown) or 'no class'} alone, of the classes {some(self.data['classes'], 8)}: there is nothing "
+                "to learn; add labels that show another one, or correct the names"
+            )
+        if unseen:
             names = some((self.data["classes"][index] for index in unseen), 8)
             few = len(unseen) < 30
             reason = f"no training pixel: {names}" if few else f"{len(unseen)} numbers without a pixel omitted"
@@ -92,7 +102,8 @@ class Proposal:
         # bands and their scale
         if paths[0].suffix.lower() in (".npy", ".png", *TIFF_SUFFIXES):
             image = read_stored(paths[0])
-            if image.dtype != np.uint8 or image.shape[2] not in (1, 3, 4):
+            is_picture = image.dtype == np.uint8 and image.shape[2] in (1, 3, 4)
+            if not is_picture or has_fourth_band(paths[0]):
                 self.data["bands"] = list(range(1, image.shape[2] + 1))
                 self.reasons["bands"] = f"{image.dtype}, {image.shape[2]} bands, numbered from 1; name those to use"
                 found = survey(self.open("train"), "train", self.console)
@@ -146,8 +157,8 @@ def without_classes(data: Mapping[str, Any], unseen: Sequence[int]) -> dict[str,
         changed = {value: moved[index] for value, index in before.items() if moved[index] != value}
         return new | ({"label_map": changed} if changed else {})
     options = dict(label_format) if isinstance(label_format, Mapping) else {"type": label_format}
-    if options["type"] == "rgb" and "colours" not in options:
-        options["colours"] = dict(zip(classes, data["palette"], strict=True))
+    if options["type"] == "rgb" and not isinstance(options.get("colours"), (str, Mapping)):
+        options["colours"] = dict(zip(classes, options.get("colours") or data["palette"], strict=True))
     if options["type"] == "yolo":
         options["names"] = [name for name in classes if name.lower() not in BACKGROUND]
     names = [classes[index] for index in unseen if classes[index].lower() not in BACKGROUND]

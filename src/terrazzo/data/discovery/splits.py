@@ -59,6 +59,8 @@ def combine(locations: Sequence[Location], tree: FileTree, pictures: Pictures) -
 def whole(locations: Sequence[Location], tree: FileTree, pictures: Pictures) -> Combined:
     """All images of some folders, with the lists that assign them to splits if there are any."""
     lists = split_lists(tree, [path for paths in pictures.values() for path in paths])
+    if lists is not None and str(locations[0].labels) in lists.splits.values():
+        lists = None  # a table of labels rather than of images
     splits: dict[str, str | float] = {**(lists.splits if lists is not None else {"train": ""})}
     if "train" in splits and "val" not in splits:
         splits["val"] = HELD_OUT

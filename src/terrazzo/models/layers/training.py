@@ -8,6 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from terrazzo.errors import UserError
+
+MOST_LAYERS = 20_000
+
 
 class DropPath(nn.Module):
     """Drop a residual branch for whole samples with probability `drop_prob` (Huang et al., ECCV 2016)."""
@@ -25,7 +29,12 @@ class DropPath(nn.Module):
 
 
 def drop_path_rates(rate: float, depth: int) -> list[float]:
-    """Return the stochastic depth of each of `depth` layers, growing evenly from 0 to `rate`."""
+    """Return the stochastic depth of each of `depth` layers, growing evenly from 0 to `rate`.
+
+    Raises UserError for more layers than any model has, before they take memory.
+    """
+    if depth > MOST_LAYERS:
+        raise UserError(f"a backbone of {depth:,} layers: more than {MOST_LAYERS:,} layers cannot be built")
     return [rate * index / max(depth - 1, 1) for index in range(depth)]
 
 

@@ -19,8 +19,8 @@ from rich.table import Column, Table
 from terrazzo.errors import UserError
 from terrazzo.system.files import make_folder, write_whole
 from terrazzo.system.painting import save_picture
+from terrazzo.system.printable import printable
 from terrazzo.system.terminal import Console
-from terrazzo.system.text import printable
 from terrazzo.training.monitoring.report import write_run_report
 from terrazzo.training.monitoring.runs import RunRecord
 from terrazzo.training.monitoring.trackers import Tracker

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -65,6 +64,8 @@ class LabelFormat:
     suffixes: tuple[str, ...] = ()
     by_name = True  # the files name their classes, which may thus be omitted or reordered
     is_index = False  # one file holds the labels of many images
+    names_classes = False  # the files name or number their classes
+    unlabelled = "skip"  # the usual meaning of an image without a label: `skip`, or `background`
     own_classes: tuple[str, ...] = ()  # those that the files name, in their order
     names: ClassNames
     palette: Sequence[Sequence[int]] = ()
@@ -73,8 +74,17 @@ class LabelFormat:
         """The class map (H, W) of a label; `size` is the image's (height, width), or zeros if unknown."""
         raise NotImplementedError
 
-    def find_labels(self, images: Sequence[Path], folder: Path) -> list[Path]:
-        """The label of each image below `folder`, for a format that `is_index`."""
+    @classmethod
+    def recognises(cls, content: Any) -> Collection[str] | bool:
+        """Report whether the content of a file of these suffixes is of this format; if it `is_index`, its images."""
+        return False
+
+    def find_labels(self, images: Sequence[Path], folder: Path) -> list[Path | None]:
+        """The label of each image below `folder`, for a format that `is_index`; None where the file has none."""
+        raise NotImplementedError
+
+    def describe(self, paths: Sequence[Path]) -> tuple[tuple[str, ...], str]:
+        """The classes in label files, and how they were found, for a format that `names_classes`."""
         raise NotImplementedError
 
 
@@ -105,6 +115,8 @@ def make_label_format(
     names = classes or with_background(made.own_classes)
     if not names:
         raise UserError(f"the label format {kind} needs class names: give `classes` (in a .py config: metainfo)")
+    if len(names) > IGNORED:
+        raise UserError(f"the label format {kind} has {len(names)} classes; a label can hold {IGNORED}: give `classes`")
     renamed = {str(old): new for old, new in (label_map or {}).items() if isinstance(old, str) and not old.isdecimal()}
     unknown = [new for new in renamed.values() if isinstance(new, str) and new not in names]
     if unknown:
@@ -128,11 +140,3 @@ def search_upwards(root: Path, names: Sequence[str], levels: int = 3) -> Path | 
             if (folder / name).is_file():
                 return folder / name
     return None
-
-
-def read_json(path: Path) -> Any:
-    """Read a JSON file. Raises UserError for a damaged one."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise UserError(f"cannot read {path}: {error}") from error

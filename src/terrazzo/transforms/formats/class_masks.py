@@ -10,9 +10,10 @@ import numpy as np
 
 from terrazzo.errors import UserError
 from terrazzo.system.walk import FileIndex
-from terrazzo.transforms.decode import read_label, read_size
+from terrazzo.transforms.decode import read_size
 from terrazzo.transforms.formats.base import LABEL_FORMATS, LabelFormat
 from terrazzo.transforms.formats.colours import PICTURES
+from terrazzo.transforms.label_files import read_label
 
 
 @LABEL_FORMATS.register(name="class_masks")
@@ -26,6 +27,7 @@ class ClassMasks(LabelFormat):
 
     suffixes = PICTURES
     is_index = True
+    names_classes = True
 
     def __init__(self, root: Path, files: str = "{class}/{name}") -> None:
         if "{class}" not in files or "{name}" not in files:
@@ -37,7 +39,7 @@ class ClassMasks(LabelFormat):
         if not self.own_classes:
             raise UserError(f"label_format class_masks: {root} holds no mask called {files} with one of {PICTURES}")
 
-    def find_labels(self, images: Sequence[Path], folder: Path) -> list[Path]:
+    def find_labels(self, images: Sequence[Path], folder: Path) -> list[Path | None]:
         return [self.root / image.relative_to(folder).with_suffix("") for image in images]
 
     def read(self, path: Path, image: Path | None, size: tuple[int, int]) -> np.ndarray:
@@ -51,6 +53,9 @@ class ClassMasks(LabelFormat):
                 raise UserError(f"{path}: a mask is {mask.shape[1]}x{mask.shape[0]}, not {size[1]}x{size[0]}")
             label[mask > mask.max() / 2] = index
         return label
+
+    def describe(self, paths: Sequence[Path]) -> tuple[tuple[str, ...], str]:
+        return self.own_classes, "the names of the masks, of which later ones cover earlier ones"
 
     def mask_of(self, path: Path, name: str) -> np.ndarray | None:
         """The mask of a class for the image at a path below the root, without its suffix."""

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 
 from terrazzo.errors import UserError
-from terrazzo.transforms.decode import PNG, decode_image, read_bytes, read_label
+from terrazzo.transforms.decode import decode_image
 from terrazzo.transforms.formats.base import LABEL_FORMATS, ClassNames, LabelFormat, search_upwards
 from terrazzo.transforms.formats.tables import LABEL_MAP, Colour, as_colour, read_colour_table
+from terrazzo.transforms.label_files import read_label
 from terrazzo.transforms.labels import IGNORED
+from terrazzo.transforms.opening import PNG, open_pillow, read_bytes
 
 PICTURES = (".png", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".jpg", ".jpeg")
 VOC_BORDER = (224, 224, 192)
@@ -101,6 +103,23 @@ class ColourLabels(LabelFormat):
             "Add it to the colours; for masks saved as JPEG or with smooth edges: `label_format: {type: rgb, other: "
             "nearest}`"
         )
+
+
+@LABEL_FORMATS.register(name="alpha")
+class AlphaLabels(LabelFormat):
+    """Pictures whose opaque pixels are the second of two classes, and whose transparent ones are the first."""
+
+    suffixes = PICTURES
+    by_name = False
+
+    def __init__(self, root: Path) -> None:
+        self.own_classes = ("background", "foreground")
+
+    def read(self, path: Path, image: Path | None, size: tuple[int, int]) -> np.ndarray:
+        if len(self.names.classes) != 2:
+            raise UserError(f"label_format alpha is for two classes, not for {len(self.names.classes)}")
+        alpha = open_pillow(read_bytes(path), str(path), "RGBA", upright=True)[..., 3]
+        return (alpha > 127).astype(np.uint8)
 
 
 @LABEL_FORMATS.register(name="cvat")

@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 
 from terrazzo.errors import UserError
 
 ORDERS = ("area", "file")
+LONGEST_RUN = 60  # bits
+FARTHEST = 1e7  # pixels from an image's corner to a point of an outline; beyond, the file is damaged
 
 
 class Patch(NamedTuple):
@@ -51,9 +54,9 @@ def paint(shapes: Sequence[Shape], size: tuple[int, int], background: int, order
 def polygon(points: Any, size: tuple[int, int]) -> Patch:
     """The pixels inside a closed line through `points` (x, y) by the even-odd rule, clipped to the image.
 
-    Raises ValueError for fewer than three points.
+    Raises ValueError for fewer than three points, and for one that is not a finite number.
     """
-    corners = np.asarray(points, np.float64).reshape(-1, 2) - 0.5  # pixel centres are at whole numbers
+    corners = coordinates(points) - 0.5  # pixel centres are at whole numbers
     if len(corners) < 3:
         raise ValueError(f"an outline of {len(corners)} points has no area")
     height, width = size
@@ -74,6 +77,52 @@ def polygon(points: Any, size: tuple[int, int]) -> Patch:
     return Patch(int(top), int(left), inside)
 
 
+def coordinates(points: Any) -> np.ndarray:
+    """Points as an array (N, 2) of x and y. Raises ValueError for one that is NaN, infinite or far from any image."""
+    array = np.asarray(points, np.float64)
+    if array.ndim > 1 and array.shape[-1] != 2:
+        raise ValueError(f"points of {array.shape[-1]} numbers, not x and y")
+    array = array.reshape(-1, 2)
+    for x, y in array[~(np.abs(array) <= FARTHEST).all(axis=1)]:
+        raise ValueError(f"a point at x {x:g}, y {y:g}")
+    return array
+
+
+def placed(mask: np.ndarray, corner: Any, size: tuple[int, int]) -> Patch:
+    """A mask with its corner at (x, y), clipped to the image. Raises ValueError for a corner that is not a number."""
+    ((left, top),) = coordinates(corner).round().astype(int).tolist()
+    mask = mask[max(0, -top) : max(0, size[0] - top), max(0, -left) : max(0, size[1] - left)]
+    return Patch(min(max(0, top), size[0]), min(max(0, left), size[1]), mask)
+
+
+def stroke(points: Any, width: int, size: tuple[int, int]) -> Patch:
+    """The pixels of an open line, `width` pixels wide."""
+    canvas = np.zeros(size, np.uint8)
+    corners = np.floor(coordinates(points)).astype(np.int32)
+    cv2.polylines(canvas, [corners], isClosed=False, color=1, thickness=width)
+    return trimmed(canvas > 0)
+
+
+def ellipse(centre: Any, radii: Any, degrees: float, size: tuple[int, int]) -> Patch:
+    """The pixels of an ellipse about (x, y), turned clockwise in the picture."""
+    ((centre_x, centre_y), (radius_x, radius_y)) = coordinates([centre, radii])
+    (angle, _), *_ = np.deg2rad(coordinates([degrees, 0]))
+    reach = max(radius_x, radius_y) + 1
+    left, right = np.clip([centre_x - reach, centre_x + reach], 0, size[1]).astype(int)
+    top, bottom = np.clip([centre_y - reach, centre_y + reach], 0, size[0]).astype(int)
+    y, x = np.ogrid[top:bottom, left:right]
+    x, y = x + 0.5 - centre_x, y + 0.5 - centre_y
+    along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
+    inside = (along * radius_y) ** 2 + (across * radius_x) ** 2 <= (radius_x * radius_y) ** 2
+    return Patch(int(top), int(left), inside)
+
+
+def box(corner: Any, opposite: Any, size: tuple[int, int]) -> Patch:
+    """The pixels of an upright rectangle between two corners (x, y)."""
+    (left, top), (right, bottom) = coordinates([corner, opposite])
+    return polygon([(left, top), (right, top), (right, bottom), (left, bottom)], size)
+
+
 def rings(outlines: Sequence[Any], size: tuple[int, int], holes: bool = True) -> Patch:
     """The pixels of an object with several outlines; with `holes`, one that is wholly inside the others is a hole."""
     mask = np.zeros(size, bool)
@@ -84,34 +133,60 @@ def rings(outlines: Sequence[Any], size: tuple[int, int], holes: bool = True) ->
             area[part] = False
         else:
             area |= part
-    return Patch(0, 0, mask)
+    return trimmed(mask)
 
 
-def disc(centre: Sequence[float], radius: float, size: tuple[int, int]) -> Patch:
-    """The pixels within `radius` of (x, y)."""
-    y, x = np.ogrid[: size[0], : size[1]]
-    return Patch(0, 0, (x + 0.5 - centre[0]) ** 2 + (y + 0.5 - centre[1]) ** 2 <= radius**2)
+def trimmed(mask: np.ndarray) -> Patch:
+    """The part of a mask (H, W) that holds all its pixels."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return Patch(0, 0, mask[:0, :0])
+    top, left = int(rows[0]), int(columns[0])
+    return Patch(top, left, mask[top : rows[-1] + 1, left : columns[-1] + 1].copy())
 
 
 def run_lengths(counts: str | Sequence[int], height: int, width: int) -> np.ndarray:
     """A mask (H, W) from COCO's run lengths, which alternate between 0 and 1 down the columns.
 
-    As text, each is in 5-bit groups, lowest first, and from the third on a difference from the run two before.
+    As text, each is in 5-bit groups, lowest first, and from the third on a difference from the run two before. Raises
+    UserError for run lengths of another number of pixels, before memory is taken for them.
     """
-    runs = list(counts) if not isinstance(counts, str) else []
+    runs = [int(run) for run in counts] if not isinstance(counts, str) else []
     if isinstance(counts, str):
         value = shift = 0
         for letter in counts:
             group = ord(letter) - 48
             value |= (group & 0x1F) << shift
             shift += 5
+            if shift > LONGEST_RUN:
+                raise UserError("a mask has a run length without an end: the file is damaged")
             if not group & 0x20:  # the last group of this run; its 5th bit is the sign
                 value -= (group >> 4 & 1) << shift
                 runs.append(value + (runs[-2] if len(runs) > 2 else 0))
                 value = shift = 0
     if any(run < 0 for run in runs):
         raise UserError("a mask has run lengths below zero: the file is damaged")
-    mask = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
-    if mask.size != height * width:
-        raise UserError(f"a mask of {height}x{width} pixels has run lengths for {mask.size}: the file is damaged")
-    return mask.reshape(width, height).T
+    if sum(runs) != height * width:
+        raise UserError(f"a mask of {height}x{width} pixels has run lengths for {sum(runs)}: the file is damaged")
+    return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height).T
+
+
+def start_lengths(text: str, size: tuple[int, int], by_rows: bool) -> np.ndarray:
+    """A mask (H, W) from Kaggle's pairs of a start, counted from 1, and a length, down the columns or along the rows.
+
+    Raises ValueError for an odd number of them, and for a run that does not fit into the image.
+    """
+    numbers = np.array(text.split(), np.int64)
+    starts, lengths = numbers[::2] - 1, numbers[1::2]
+    if len(starts) != len(lengths):
+        raise ValueError(f"{len(numbers)} numbers are not pairs of a start and a length")
+    total = size[0] * size[1]
+    outside = (starts < 0) | (lengths < 0) | (starts > total) | (lengths > total - starts)
+    if outside.any():
+        start, length = starts[outside][0] + 1, lengths[outside][0]
+        raise ValueError(f"a run of {length} from {start} does not fit into {size[0]}x{size[1]} pixels")
+    changes = np.zeros(total + 1, np.int32)
+    np.add.at(changes, starts, 1)
+    np.add.at(changes, starts + lengths, -1)
+    mask = np.cumsum(changes[:-1]) > 0
+    return mask.reshape(size) if by_rows else mask.reshape(size[::-1]).T

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from terrazzo.errors import UserError
+from terrazzo.system.text import read_text
 
 Colour = tuple[int, int, int]
 LABEL_MAP = "labelmap.txt"
@@ -57,7 +58,7 @@ def read_class_table(path: Path) -> list[ClassEntry]:
     Raises UserError for a file in another form.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path)
         if path.suffix.lower() in (".json", ".yaml", ".yml"):
             content = json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
             return entries_of(content, path)
