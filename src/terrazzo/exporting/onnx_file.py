@@ -12,7 +12,6 @@ import torch
 
 from terrazzo.errors import UserError
 from terrazzo.exporting.graph import Graph
-from terrazzo.system.extras import import_extra
 
 OPSET = 20
 
@@ -22,8 +21,7 @@ def to_onnx(graph: Graph, example: torch.Tensor, size: Sequence[int] | None = No
 
     Its tensors are called as the graph's outputs are; "logits" exists beside them in any case.
     """
-    import_extra("onnxscript", "export", "ONNX exports")
-    from terrazzo.exporting.translations import TRANSLATIONS
+    from terrazzo.exporting.translations import TRANSLATIONS  # which needs an extra
 
     dynamic = torch.export.Dim.DYNAMIC
     axes = {0: dynamic} if size else {0: dynamic, 1: dynamic, 2: dynamic}

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from onnxscript import opset20
 
-op: Any = opset20  # whose annotations are narrower than what its tracer takes
+from terrazzo.system.extras import import_extra
+
+op = import_extra("onnxscript", "export", "ONNX exports").opset20
 
 
 def bin_averages(length: Any, bins: Any) -> Any:
