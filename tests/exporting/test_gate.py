@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 import terrazzo as tz
@@ -47,6 +48,7 @@ def test_another_model_is_refused(exported, damaged, tmp_path, capsys):
 
 def test_a_worse_model_is_refused_with_its_classes(exported, damaged, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(exporting, "AGREEMENT", 0)
+    monkeypatch.setattr(exporting, "DISTANCE", np.inf)
     assert main(arguments(exported, tmp_path / "m.onnx", "--check", exported.config)) == 1
     error = capsys.readouterr().err
     assert "worse than the original, so it was not written" in error and "mIoU:" in error and "road:" in error

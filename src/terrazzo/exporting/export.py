@@ -26,7 +26,8 @@ from terrazzo.system.arithmetic import ceil_div
 from terrazzo.system.files import make_folder, rename_durably, write_whole
 
 SIZES = ((128, 192), (131, 97), (224, 224), (145, 259))  # of the images that every export is compared on
-AGREEMENT = 0.999  # of labels, below which an export in f32 is refused
+AGREEMENT = 0.999  # of labels, below which an export in single precision is refused
+DISTANCE = 0.05  # of logits, in their deviations, above which it is refused: rounding makes less than 0.002 of it
 
 
 @dataclass(frozen=True)
@@ -177,10 +178,10 @@ def blocks(count: int, height: int, width: int, bands: int) -> np.ndarray:
 
 
 def refuse_unlike(parity: dict[str, Any]) -> None:
-    """Raise UserError where a file in single precision gives other labels than the original."""
+    """Raise UserError where a file in single precision gives other results than the original."""
     for size, row in parity.items():
-        if row["labels"] < AGREEMENT:
+        if row["labels"] < AGREEMENT or not row["logits"] <= DISTANCE:
             raise UserError(
-                f"at {size} the export gives the original's labels on {100 * row['labels']:.2f}% of pixels only, so it "
-                "was not written; please report this with the config"
+                f"at {size} the export gives the original's labels on {100 * row['labels']:.2f}% of pixels, and logits "
+                f"{row['logits']:.2g} deviations away, so it was not written; please report this with the config"
             )
