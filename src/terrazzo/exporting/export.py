@@ -158,11 +158,12 @@ def format_of(path: Path, to: str | None) -> str:
 def measure_parity(plan: Plan, exported: ExportedModel) -> dict[str, Any]:
     """The share of equal labels, and the largest difference of logits in deviations of the original's, at each size."""
     found = {}
+    graph = plan.graph.with_logits()
     for number, (height, width) in enumerate([plan.facts.size] if plan.facts.size else SIZES):
         images = blocks(1 + number % 2, height, width, plan.facts.bands).astype(plan.facts.image_type)
         with torch.inference_mode():
-            values = plan.graph.with_logits()(torch.from_numpy(images))
-            labels, logits = values[0].numpy(), values[-1].numpy()
+            values = graph(torch.from_numpy(images))
+            labels, logits = (values[graph.outputs.index(name)].numpy() for name in ("labels", "logits"))
         session = exported.runtime.session
         same = float((session.run(images, "labels") == labels).mean())
         distance = float(np.abs(session.run(images, "logits") - logits).max() / max(float(logits.std()), 1e-12))
