@@ -51,6 +51,17 @@ def test_right_at_every_size(target, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir() if ".report" not in path.name) == names
 
 
+def test_padding_is_in_the_graph(tmp_path):
+    need("onnx")
+
+    def change(model):
+        model["data_preprocessor"]["test_cfg"] = {"size_divisor": 32}
+
+    segmenter = random_segmenter(change=change)
+    tz.export(segmenter, tmp_path / "m.onnx")
+    like_original(segmenter, tmp_path / "m.onnx")
+
+
 def test_inputs_outputs_and_facts_of_a_file(exported):
     onnx = pytest.importorskip("onnx")
     import onnxruntime

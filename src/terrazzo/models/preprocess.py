@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from terrazzo.errors import UserError
 from terrazzo.models.layers.sizes import larger, surely
-from terrazzo.system.arithmetic import as_pair
+from terrazzo.system.arithmetic import as_pair, ceil_div
 
 
 class Preprocess(nn.Module):
@@ -103,5 +103,5 @@ def margins(images: Tensor, size: Sequence[int] | None, divisor: int | None) -> 
     if size is not None:
         below, right = larger(0, size[0] - height), larger(0, size[1] - width)
     elif divisor:
-        below, right = -height % divisor, -width % divisor
+        below, right = (ceil_div(length, divisor) * divisor - length for length in (height, width))
     return 0, right, 0, below
