@@ -177,7 +177,7 @@ class SwinStage(nn.Module):
         """Return a penalty where two positions of a shifted window are neighbours only by the cyclic shift."""
         bands = []  # per side: 0 in the windows before the last, then 1, and 2 in what came from the other end
         for side in grid:
-            side += -side % self.window_size
+            side = ceil_div(side, self.window_size) * self.window_size
             positions = torch.arange(side, device=device)
             bands.append((positions >= side - self.window_size).long() + (positions >= side - self.window_size // 2))
         return separate(3 * bands[0][:, None] + bands[1], self.window_size, -100.0, dtype)

@@ -19,6 +19,7 @@ from terrazzo.models.layers.transformer import EfficientAttention, FeedForward, 
 from terrazzo.models.layers.window import WindowAttention, WindowPlan, separate
 from terrazzo.models.naming import Naming, Weights
 from terrazzo.registry import MODELS
+from terrazzo.system.arithmetic import ceil_div
 
 
 def by_attention(weights: Weights, original: Weights) -> Weights:
@@ -81,7 +82,7 @@ class LocalAttention(WindowAttention):
 
     def padding_mask(self, grid: Grid, device: torch.device, dtype: torch.dtype) -> Tensor | None:
         """Return a penalty between positions inside and outside the map; None where whole windows fit."""
-        bottom, right = (-side % self.window_size for side in grid)
+        bottom, right = (ceil_div(side, self.window_size) * self.window_size - side for side in grid)
         if surely(bottom == 0) and surely(right == 0):
             return None
         outside = F.pad(torch.zeros(grid, device=device), (0, right, 0, bottom), value=1.0)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from terrazzo.models.layers.sizes import surely
 from terrazzo.models.layers.tokens import Grid
+from terrazzo.system.arithmetic import ceil_div
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def to_windows(x: Tensor, size: int) -> Tensor:
 def plan_windows(grid: Grid, size: int, shift: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Return `order` and `inverse` of a grid's windows: padded on the right and below, then shifted up and left."""
     length = grid[0] * grid[1]
-    bottom, right = (-side % size for side in grid)
+    bottom, right = (ceil_div(side, size) * size - side for side in grid)
     tokens = torch.arange(length, device=device).reshape(grid)
     tokens = F.pad(tokens, (0, right, 0, bottom), value=length).roll((-shift, -shift), (0, 1))
     order = to_windows(tokens, size).flatten()
