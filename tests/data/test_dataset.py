@@ -207,7 +207,7 @@ def test_classes_of_other_names_are_refused_with_both_lists(streets):
 
 
 def test_a_text_is_no_list_of_classes(streets, tmp_path):
-    with pytest.raises(UserError, match=r"metainfo.classes is the text 'forgery'.*\('forgery',\)"):
+    with pytest.raises(UserError, match=r"metainfo.classes must be a list of names, not 'forgery'.*\('forgery',\)"):
         open_streets(streets, metainfo={"classes": "forgery"})
     (tmp_path / "names.txt").write_text("sky\nroad\ncar\n")
     assert open_streets(streets, metainfo={"classes": str(tmp_path / "names.txt")}).classes == ("sky", "road", "car")

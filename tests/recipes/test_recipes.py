@@ -200,5 +200,5 @@ def test_a_family_has_a_model_without_weights(name: str) -> None:
 
 def test_the_book_is_short() -> None:
     lines = [line for file in Path(recipes.__file__).parent.rglob("*.py") for line in file.read_text().splitlines()]
-    assert len(lines) <= 2550
+    assert len(lines) <= 2600
     assert max(map(len, lines)) <= 120

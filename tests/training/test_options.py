@@ -43,7 +43,7 @@ def streets(tmp_path_factory) -> Path:
 def scores(monkeypatch, values: list[float]) -> None:
     """Let validations give these scores, whatever the model predicts."""
     original, coming = Best.note, iter(values)
-    monkeypatch.setattr(Best, "note", lambda self, score: original(self, next(coming)))
+    monkeypatch.setattr(Best, "note", lambda self, result: original(self, {"mIoU": next(coming)}))
 
 
 @pytest.mark.parametrize(

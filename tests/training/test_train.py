@@ -42,7 +42,7 @@ def test_work_dir_holds_logs_config_weights_and_states(streets, tmp_path):
     folder = tmp_path / "run"
     assert {path.name for path in folder.iterdir()} == {
         "log.txt", "metrics.jsonl", "config.yaml", "best.safetensors", "last.safetensors", "checkpoints",
-        "pictures", "run.json",
+        "pictures", "run.json", "report.html",
     }  # fmt: skip
     assert (run.best, run.last, run.log_path) == (
         folder / "best.safetensors",

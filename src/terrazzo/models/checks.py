@@ -43,7 +43,8 @@ def check_losses(head: LogitsHead, where: str) -> None:
         key = f"{where}.loss_decode" + (f".{index}" if isinstance(head.loss_decode, nn.ModuleList) else "")
         if not isinstance(loss, SegmentationLoss):
             continue
-        if problem := loss.contradiction(head.out_channels):
+        # one class is refused with the data, which says what there is to tell it from
+        if head.num_classes > 1 and (problem := loss.contradiction(head.out_channels)):
             raise UserError(f"{key}: {type(loss).__name__} {problem}")
         for name in BY_CLASS:
             values = getattr(loss, name, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 from torch import Tensor
 
@@ -24,21 +25,22 @@ from terrazzo.training.validation import is_time_to_validate, validate
 from terrazzo.transforms.compose import reading_types
 
 
-def fit(state: TrainingState, profile: StepProfile, end: SessionEnd, progress: StepProgress) -> None:
-    """Train from the current step to the last, and end all loader workers. Raises what the loop raises."""
+@contextmanager
+def training_batches(state: TrainingState) -> Iterator[Iterator[Batch]]:
+    """The training batches from the current step on; all loader workers end with the block."""
     loader = make_loader(state.train_set, state.sampler, state.loader.num_workers, state.device.type == "cuda")
     try:
         with loading(loader) as batches:
-            make_steps(state, batches, profile, end, progress)
+            yield batches
     finally:
         if state.val_loader is not None:
             end_workers(state.val_loader._iterator)
 
 
-def make_steps(
+def fit(
     state: TrainingState, batches: Iterator[Batch], profile: StepProfile, end: SessionEnd, progress: StepProgress
 ) -> None:
-    """The loop itself. Raises Interrupted between two steps when the session has to stop."""
+    """Train from the current step to the last. Raises Interrupted between two steps when the session has to stop."""
     model, optimizer, precision, accumulate = state.model, state.optimizer, state.precision, state.updates.accumulate
 
     def replay(batch: Batch) -> dict[str, Tensor]:

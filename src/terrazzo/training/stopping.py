@@ -49,8 +49,8 @@ def score_of(result: Mapping[str, Any], target: Target) -> float | None:
     if target.name not in scores:
         first = ", ".join(name for name in scores if "." not in name)
         raise UserError(
-            f"{target.key}: validation computes no '{target.name}'{nearest(target.name, scores)} It gives {first}, and "
-            "those of a class as IoU.NAME; val_evaluator.iou_metrics adds mDice and mFscore"
+            f"{target.key}: validation computes no '{target.name}'{nearest(target.name, scores)}; it gives {first}, "
+            "and those of a class as IoU.NAME; val_evaluator.iou_metrics adds mDice and mFscore"
         )
     return scores[target.name]
 

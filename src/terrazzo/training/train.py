@@ -21,7 +21,7 @@ from terrazzo.system.devices import choose_device
 from terrazzo.system.failures import note
 from terrazzo.system.process_group import cause, joined
 from terrazzo.training.device import chosen_algorithms
-from terrazzo.training.loop import fit
+from terrazzo.training.loop import fit, training_batches
 from terrazzo.training.monitoring.log import LoggedWarnings, RunLog
 from terrazzo.training.monitoring.profile import StepProfile
 from terrazzo.training.monitoring.progress import StepProgress
@@ -139,7 +139,8 @@ def run_session(state: TrainingState, profile: StepProfile, max_steps: int | Non
     end = SessionEnd(state.settings.time_limit, max_steps)
     with end, StepProgress(log.console, state.total, state.step) as progress:
         try:
-            fit(state, profile, end, progress)
+            with training_batches(state) as batches:
+                fit(state, batches, profile, end, progress)
         except Interrupted:
             profile.finish()
             save(state)

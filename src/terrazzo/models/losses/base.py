@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -55,9 +55,12 @@ class SegmentationLoss(nn.Module):
 class WeightedLoss(SegmentationLoss):
     """The base of losses with class weights, and with a choice of `reduction`."""
 
-    def __init__(self, *, reduction: str = "mean", class_weight: Sequence[float] | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, *, reduction: str = "mean", class_weight: Sequence[float] | Literal["auto"] | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
-        self.reduction, self.class_weight = reduction, class_weight
+        self.reduction = reduction
+        self.class_weight: Any = class_weight  # numbers, once those of "auto" are counted
 
 
 def reduce(values: Tensor, weight: Tensor | None, reduction: str, divisor: Tensor | float | None = None) -> Tensor:

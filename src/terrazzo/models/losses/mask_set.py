@@ -5,7 +5,7 @@ The type names of losses have the scope of published configs: `mmdet.DiceLoss` i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch.distributed as dist
 import torch.nn.functional as F
@@ -43,7 +43,7 @@ class SetCrossEntropyLoss(SetLoss):
         *,
         use_sigmoid: bool = False,
         use_mask: bool = False,
-        class_weight: Sequence[float] | None = None,
+        class_weight: Sequence[float] | Literal["auto"] | None = None,
         ignore_index: int = -100,
         **kwargs: Any,
     ) -> None:

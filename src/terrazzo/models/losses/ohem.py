@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -73,7 +73,7 @@ class OhemCrossEntropy(SegmentationLoss):
         ignore_label: int = 255,
         thres: float = 0.7,
         min_kept: int = 100000,
-        class_weight: Sequence[float] | None = None,
+        class_weight: Sequence[float] | Literal["auto"] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)

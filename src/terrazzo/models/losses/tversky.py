@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -27,7 +27,7 @@ class TverskyLoss(SegmentationLoss):
         self,
         *,
         smooth: float = 1,
-        class_weight: Sequence[float] | None = None,
+        class_weight: Sequence[float] | Literal["auto"] | None = None,
         ignore_index: int = 255,
         alpha: float = 0.3,
         beta: float = 0.7,
@@ -37,7 +37,7 @@ class TverskyLoss(SegmentationLoss):
         if abs(alpha + beta - 1) > 1e-6:
             raise UserError(f"TverskyLoss: alpha={alpha} and beta={beta} must add up to 1")
         self.smooth, self.alpha, self.beta = smooth, alpha, beta
-        self.class_weight = class_weight
+        self.class_weight: Any = class_weight
         self.ignored_class = ignore_index
 
     def contradiction(self, channels: int) -> str | None:

@@ -45,7 +45,7 @@ class Precision:
             options = dict(clip)
             by_value = options.pop("type", "norm") == "value"
             function = nn.utils.clip_grad_value_ if by_value else nn.utils.clip_grad_norm_
-            check_arguments(function, {"parameters": None} | options, "clip_grad", "optim_wrapper")
+            check_arguments(function, {"parameters": []} | options, "clip_grad", "optim_wrapper")
             function(model.parameters(), **options)
         self.scaler.step(optimizer)
         self.scaler.update()
