@@ -37,16 +37,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from terrazzo.exporting.export import export
     from terrazzo.inference.load import NOTE
+    from terrazzo.system.terminal import Console
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(soft_wrap=True)
     if args.out is None and args.to is None:
         raise UserError("give --out FILE, such as --out model.onnx")
     if args.model is None and args.config is None:
-        console.print(NOTE, markup=False)
+        console.print(NOTE)
     with console.status("exporting") as status:
         report = export(
             args.model,
@@ -62,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
             weights=args.weights,
             on_step=status.update,
         )
-    console.print(str(report), markup=False)
+    console.print(str(report))
     return 0
 
 

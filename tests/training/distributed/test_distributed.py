@@ -172,6 +172,7 @@ def test_a_lost_process_ends_all_and_a_restart_resumes(streets, tmp_path, action
 def test_processes_end_with_their_launcher_and_save(streets, tmp_path, how):
     path = tmp_path / "config.json"
     path.write_text(json.dumps(config_for(streets, batch=2, steps=100_000)))
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # these tests may run under nohup, which programs inherit
     launcher = start_terrazzo("train", path, "--work-dir", tmp_path / "run", "--gpus", "2", "--device", "cpu")
     while not read_record(tmp_path / "run").get("step") and not records_exist(tmp_path / "run"):
         assert launcher.poll() is None, launcher.communicate()
