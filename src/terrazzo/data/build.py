@@ -119,7 +119,7 @@ def common_classes(experiment: Experiment) -> tuple[str, ...]:
     if experiment.classes or loader is None:
         return experiment.classes
     first = next(folders(loader.dataset))
-    declared = DATASETS.get(first.type).classes if first.type in DATASETS else ()
+    declared = getattr(DATASETS.get(first.type), "classes", ()) if first.type in DATASETS else ()
     return tuple(first.used_labels or declared)
 
 

@@ -70,6 +70,6 @@ def load_torch(
         palette = saved_palette if len(saved_palette) == count else suggested_palette(classes)
     loader = experiment.test or experiment.val
     data = next(folders(loader.dataset)) if loader else FolderData()
-    declared = DATASETS.get(data.type).img_suffix if data.type in DATASETS else ()
+    declared = getattr(DATASETS.get(data.type), "img_suffix", ()) if data.type in DATASETS else ()
     runtime = TorchRuntime(model, classes, palette, bands=input_channels(experiment.model), device=chosen)
     return Segmenter(runtime, data.pipeline, suffixes(data.img_suffix or declared), source=saved.path.name)
