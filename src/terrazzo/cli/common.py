@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import re
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,14 @@ def opacity(text: str) -> float:
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"'{text}' is not a number from 0 (only the image) to 1 (only the colours)")
     return value
+
+
+def image_size(text: str) -> tuple[int, int]:
+    """The height and width in `512x1024`, or one length for both."""
+    match = re.fullmatch(r"([1-9]\d{0,5})(?:x([1-9]\d{0,5}))?", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a size: write HEIGHTxWIDTH, such as 512x1024")
+    return int(match[1]), int(match[2] or match[1])
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Collection[str] = ()) -> None:

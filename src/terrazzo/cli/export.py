@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import re
 
-from terrazzo.cli.common import add_weights_option
+from terrazzo.cli.common import add_weights_option, image_size
 from terrazzo.errors import UserError
 
 
@@ -63,11 +62,3 @@ def run(args: argparse.Namespace) -> int:
         )
     console.print(str(report))
     return 0
-
-
-def image_size(text: str) -> tuple[int, int]:
-    """Height and width from a text such as 360x480."""
-    match = re.fullmatch(r"(\d+)x(\d+)", text)
-    if match is None or "0" in match.groups():
-        raise argparse.ArgumentTypeError(f"'{text}' is not HEIGHTxWIDTH, such as 360x480")
-    return int(match[1]), int(match[2])

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import re
 from typing import Any
 
-from terrazzo.cli.common import add_config_options, count, overrides, print_table
+from terrazzo.cli.common import add_config_options, count, image_size, overrides, print_table
 
 KINDS = ("backbones", "necks", "heads", "losses", "segmentors", "own")
 
@@ -16,19 +15,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     info = actions.add_parser("info", help="show what a model costs: parameters, FLOPs, features, memory")
     info.add_argument("config", metavar="NAME|CONFIG", help="a recipe name or a config file (.py, .yaml, .json)")
     about = "size of the input (default: the config's crop size); --shape H W is the same"
-    info.add_argument("--size", type=size, metavar="HxW", help=about)
+    info.add_argument("--size", type=image_size, metavar="HxW", help=about)
     info.add_argument("--shape", type=count, nargs="+", metavar="N", help=argparse.SUPPRESS)
     add_config_options(info)
     listing = actions.add_parser("list", help="list the types that a config's model can be built from")
     listing.add_argument("--kind", choices=KINDS, help="only this kind; own: types registered outside terrazzo")
-
-
-def size(text: str) -> tuple[int, int]:
-    """The height and width in `512x1024`, or one length for both."""
-    match = re.fullmatch(r"([1-9]\d{0,5})(?:x([1-9]\d{0,5}))?", text)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a size: write HEIGHTxWIDTH, such as 512x1024")
-    return int(match[1]), int(match[2] or match[1])
 
 
 def run(args: argparse.Namespace) -> int:
@@ -41,7 +32,7 @@ def info(args: argparse.Namespace) -> int:
 
     config = load_config(args.config, overrides(args), trust=args.trust_config)
     if args.shape:  # of MMSegmentation's get_flops.py: H W, or one length for both
-        args.size = size("x".join(map(str, args.shape)))
+        args.size = image_size("x".join(map(str, args.shape)))
     show(model_info(config, args.size))
     return 0
 

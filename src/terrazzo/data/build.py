@@ -119,8 +119,13 @@ def common_classes(experiment: Experiment) -> tuple[str, ...]:
     if experiment.classes or loader is None:
         return experiment.classes
     first = next(folders(loader.dataset))
-    declared = getattr(DATASETS.get(first.type), "classes", ()) if first.type in DATASETS else ()
-    return tuple(first.used_labels or declared)
+    return tuple(first.used_labels or declaration(first.type).classes)
+
+
+def declaration(kind: str) -> DatasetSpec:
+    """The declaration of a data set's type, an empty one where there is none: its opener says what is wrong."""
+    found = DATASETS.get(kind) if kind in DATASETS else None
+    return found if isinstance(found, DatasetSpec) else DatasetSpec(kind)
 
 
 def class_count(model: Mapping[str, Any]) -> int | None:
@@ -135,11 +140,8 @@ def class_names(experiment: Experiment, num_classes: int) -> tuple[list[str], li
     classes, palette = list(experiment.classes), list(experiment.palette)
     loader = experiment.test or experiment.val or experiment.train
     if loader is not None and not classes:
-        kind = next(folders(loader.dataset)).type
-        if kind in DATASETS:
-            declared = DATASETS.get(kind)
-            if isinstance(declared, DatasetSpec):
-                classes, palette = list(declared.classes), [list(colour) for colour in declared.palette]
+        declared = declaration(next(folders(loader.dataset)).type)
+        classes, palette = list(declared.classes), [list(colour) for colour in declared.palette]
     if len(classes) != num_classes:
         classes, palette = [str(index) for index in range(num_classes)], []
     return classes, palette or suggested_palette(classes)

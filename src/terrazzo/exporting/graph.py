@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from terrazzo.exporting.resizing import resize_image
-from terrazzo.inference.argmax import DEFAULT_THRESHOLD
+from terrazzo.inference.runtime import DEFAULT_THRESHOLD
 from terrazzo.models.layers import resize
 from terrazzo.models.layers.sizes import larger, smaller
 from terrazzo.models.probabilities import probabilities

@@ -15,10 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from terrazzo.inference.runtime import DEFAULT_THRESHOLD
+
 FLIPS = {"horizontal": (False, True), "vertical": (True, False), "diagonal": (True, True)}  # of rows, of columns
 STRIP = 2**18  # pixels of the output that are decided together
 CHUNK = 2**17  # logits that are interpolated together
-DEFAULT_THRESHOLD = 0.3
 
 
 @dataclass(frozen=True)

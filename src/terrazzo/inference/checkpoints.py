@@ -11,7 +11,7 @@ from terrazzo.config.custom_imports import import_custom
 from terrazzo.config.datasets import FolderData, folders
 from terrazzo.config.experiment import make_experiment
 from terrazzo.config.load import load_config
-from terrazzo.data.build import class_names
+from terrazzo.data.build import class_names, declaration
 from terrazzo.data.pairs import suffixes
 from terrazzo.errors import UserError
 from terrazzo.hub.cache import BUNDLED
@@ -21,7 +21,6 @@ from terrazzo.inference.segmenter import Segmenter
 from terrazzo.inference.torch_runtime import TorchRuntime
 from terrazzo.models.build import build_model, input_channels
 from terrazzo.models.checkpoint import legend_of, load_checkpoint, read_checkpoint
-from terrazzo.registry import DATASETS
 from terrazzo.system.devices import choose_device
 from terrazzo.system.palette import suggested_palette
 
@@ -70,6 +69,7 @@ def load_torch(
         palette = saved_palette if len(saved_palette) == count else suggested_palette(classes)
     loader = experiment.test or experiment.val
     data = next(folders(loader.dataset)) if loader else FolderData()
-    declared = getattr(DATASETS.get(data.type), "img_suffix", ()) if data.type in DATASETS else ()
     runtime = TorchRuntime(model, classes, palette, bands=input_channels(experiment.model), device=chosen)
-    return Segmenter(runtime, data.pipeline, suffixes(data.img_suffix or declared), source=saved.path.name)
+    return Segmenter(
+        runtime, data.pipeline, suffixes(data.img_suffix or declaration(data.type).img_suffix), source=saved.path.name
+    )

@@ -12,10 +12,9 @@ import cv2
 import numpy as np
 
 from terrazzo.errors import UserError
-from terrazzo.inference.runtime import Placement
+from terrazzo.inference.runtime import DEFAULT_THRESHOLD, Placement
 from terrazzo.inference.windows import window_starts
 
-DEFAULT_THRESHOLD = 0.3
 RESIZINGS = ("Resize", "ResizeShortestEdge", "ResizeToMultiple")  # steps of a test pipeline that a graph contains
 
 

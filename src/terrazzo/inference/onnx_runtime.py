@@ -23,7 +23,7 @@ class OnnxSession:
         try:
             size = self.path.stat().st_size
             if size >= LIMIT:
-                raise UserError(f"{path} is no ONNX file: it has {size:,} bytes")
+                raise UserError(f"{path} is not an ONNX file: it has {size:,} bytes")
             self.content = self.path.read_bytes()
         except OSError as problem:
             raise UserError(f"cannot read {path}: {problem.strerror}") from None

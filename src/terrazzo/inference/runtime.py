@@ -10,6 +10,8 @@ import numpy as np
 
 from terrazzo.sample import Sample
 
+DEFAULT_THRESHOLD = 0.3  # of a single foreground score
+
 
 @dataclass(frozen=True)
 class Placement:
