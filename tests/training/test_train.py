@@ -44,6 +44,7 @@ def test_work_dir_holds_logs_config_weights_and_states(streets, tmp_path):
         "log.txt", "metrics.jsonl", "config.yaml", "best.safetensors", "last.safetensors", "checkpoints",
         "pictures", "run.json", "report.html",
     }  # fmt: skip
+    assert run.log_path.read_text().count("report: ") == 1
     assert (run.best, run.last, run.log_path) == (
         folder / "best.safetensors",
         folder / "last.safetensors",

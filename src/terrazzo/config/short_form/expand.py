@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 SHARED = ("model", "custom_imports")  # sections of both, with the same keys
 DEFAULT_LENGTH = 20000
+LEAST_INTERVAL = 10  # steps between validations and between checkpoints of a short run
 
 
 def is_short(values: Mapping[str, Any]) -> bool:
@@ -202,7 +203,7 @@ def training_sections(form: ShortForm, optimizer: Mapping[str, Any]) -> dict[str
     if by_epoch:
         unit["convert_to_iter_based"] = True
     warmup = max(1, length // 20)
-    val_interval = form.val_interval or max(1, length // 20)
+    val_interval = form.val_interval or max(1 if by_epoch else min(length, LEAST_INTERVAL), length // 20)
 
     settings: dict[str, Any] = {
         "optim_wrapper": wrapper,

@@ -60,9 +60,10 @@ class RunLog:
         """Record that the loop is over: the run has "finished", "stopped" or "failed" after a step."""
         self._call_trackers(lambda tracker: tracker.close(state))
         self.trackers = []
-        if self.run is not None:
+        run, self.run = self.run, None
+        if run is not None:
             with suppress(UserError):  # a full disk, which is reported elsewhere
-                self.run.end(state, step)
+                run.end(state, step)
             try:
                 self.info(f"report: {write_run_report(self.work_dir)}")
             except Exception as problem:  # a run does not fail for want of its page
