@@ -83,6 +83,7 @@ ACCEPTED = [
     ("iterations", 20000.0, "train_cfg.max_iters", 20000),
     ("iterations", "2e4", "train_cfg.max_iters", 20000),
     ("iterations", 30, "train_cfg.val_interval", 10),
+    ("iterations", 400, "default_hooks.logger.interval", 20),
     ("iterations", 4, "train_cfg.val_interval", 4),
     ("batch", 4.0, "train_dataloader.batch_size", 4),
     ("crop", "360x480", "model.data_preprocessor.size", [360, 480]),

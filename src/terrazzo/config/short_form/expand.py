@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 SHARED = ("model", "custom_imports")  # sections of both, with the same keys
 DEFAULT_LENGTH = 20000
+LOG_INTERVAL = 50  # steps
 LEAST_INTERVAL = 10  # steps between validations and between checkpoints of a short run
 
 
@@ -218,7 +219,11 @@ def training_sections(form: ShortForm, optimizer: Mapping[str, Any]) -> dict[str
             **given(form, ("time_limit", "skip_nan")),
         },
         "default_hooks": {
-            "logger": {"type": "LoggerHook", "interval": form.log_interval},
+            "logger": {
+                "type": "LoggerHook",
+                "interval": form.log_interval
+                or (LOG_INTERVAL if by_epoch else max(1, min(LOG_INTERVAL, length // 20))),
+            },
             "checkpoint": {
                 "type": "CheckpointHook",
                 "interval": form.checkpoint_interval or val_interval,

@@ -67,7 +67,7 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "train_cfg.max_epochs": ("epochs",),
     "train_cfg.val_interval": ("val_interval", *LENGTH),
     **{f"train_cfg.{key}": (key,) for key in ("time_limit", "skip_nan")},
-    "default_hooks.logger.interval": ("log_interval",),
+    "default_hooks.logger.interval": ("log_interval", *LENGTH),
     "default_hooks.checkpoint.interval": ("checkpoint_interval", "val_interval", *LENGTH),
     "default_hooks.checkpoint.by_epoch": LENGTH,
     **{f"randomness.{key}": (key,) for key in ("seed", "deterministic")},

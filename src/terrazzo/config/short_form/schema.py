@@ -122,7 +122,7 @@ class ShortForm(Keys):
     checkpoint_interval: t.Count | None = key(
         "Steps between checkpoints, or epochs with `epochs` (default: `val_interval`)."
     )
-    log_interval: t.Count = key("Steps between lines of the log.", 50)
+    log_interval: t.Count | None = key("Steps between lines of the log (default: 50, fewer in a short run).")
     resize: t.Size | None = key(
         "Height x width that images are scaled to fit into, such as 540x720, in training, validation and prediction."
     )
