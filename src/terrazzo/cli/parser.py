@@ -64,7 +64,7 @@ def flags(parser: argparse.ArgumentParser) -> Iterator[str]:
 
 
 def explained(unknown: Sequence[str], known: Sequence[str]) -> Iterator[str]:
-    """What is wrong with each of the arguments that a command does not take."""
+    """Describe the error in each argument that a command does not take."""
     has_flags = any(argument.startswith("-") for argument in unknown)
     for argument in unknown:
         flag = argument.partition("=")[0]

@@ -204,7 +204,7 @@ def explain(key: str, config: Config | None = None, written: Config | None = Non
     origin = holder.origin(key)
     if origin is None and isinstance(value, dict):
         inner = next(iter(value), "type")
-        source = f"its keys come from several places: ask for one of them, such as {key}.{inner}"
+        source = f"its keys come from several sources: ask for one of them, such as {key}.{inner}"
     elif origin is None:
         keys = sources_of(config, key) if short is not None else ()
         source = f"set by terrazzo: {file} does not set {f'`{keys[0]}`' if keys else 'it'}"

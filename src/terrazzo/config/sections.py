@@ -152,7 +152,7 @@ HOOKS = dict.fromkeys(
 def check_sections(config: Mapping[str, Any]) -> None:
     """Check the form of each section and its keys; warn about a top-level name that is almost a section's.
 
-    Raises UserError for what is no section, for an unknown key, and for a type of loop that is not run.
+    Raises UserError for anything but a section, for an unknown key, and for a type of loop that is not run.
     """
     for name in config:
         if name not in (*SECTIONS, *VARIABLES) and (close := nearest(name, SECTIONS, 1)) and is_typo(name, SECTIONS):

@@ -32,7 +32,7 @@ DISTANCE = 0.05  # of logits, in their deviations, above which it is refused: ro
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What was written, and how it compares with the original."""
+    """The files written, and their comparison with the original."""
 
     path: Path
     target: str

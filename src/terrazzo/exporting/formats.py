@@ -27,8 +27,8 @@ SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2", "html": ".html
 
 @dataclass(frozen=True)
 class Format:
-    """How one kind of file is made: `make` gives the model in memory, `open` runs it as its users will (files that this
-    needs go into a folder of its own), `save` writes it with its facts."""
+    """The functions for one kind of file: `make` gives the model in memory, `open` runs it as its users will (with any
+    files in a folder of its own), `save` writes it with its facts."""
 
     make: Callable[[Plan, Path], Any]
     open: Callable[[Any, ModelFacts, Path], ExportedModel]

@@ -38,7 +38,7 @@ class Comparison:
     worst: list[tuple[str, float]]  # the images with the largest loss of right pixels, in percent of their pixels
 
     def failures(self, max_drop: float, class_drop: float = CLASS_DROP) -> list[str]:
-        """What is worse than allowed, one line each."""
+        """The scores that are worse than allowed, one line each."""
         limits = {name: max_drop if name == "mIoU" else max(class_drop, max_drop) for name in self.drop}
         return [
             f"{name}: {self.original[name]:.2f} -> {self.exported[name]:.2f} (the drop may be {high:.2f}, "

@@ -33,7 +33,7 @@ class WebRuntime:
 def read_runtime(source: str | Path | None) -> WebRuntime:
     """Read onnxruntime-web from its npm package (`.tgz`), or a folder with its `dist`. Raises UserError without it."""
     if source is None:
-        raise UserError(f"a page contains onnxruntime-web, which is no part of terrazzo: {HELP}")
+        raise UserError(f"a page contains onnxruntime-web, which is not part of terrazzo: {HELP}")
     source = Path(source)
     try:
         if source.is_dir():
@@ -90,7 +90,7 @@ def html_page(model: bytes, facts: ModelFacts, runtime: WebRuntime, title: str) 
 
 
 def page_facts(facts: ModelFacts, title: str) -> Mapping[str, Any]:
-    """What the page knows of its model."""
+    """The facts about the model that the page uses."""
     about = {
         "Source": facts.source,
         "Precision": facts.precision,

@@ -1,4 +1,4 @@
-"""What of a Segmenter becomes part of the graph, and what its file says."""
+"""The parts of a Segmenter that go into the graph, and the metadata of the file."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ def is_address(name: str) -> bool:
 
 
 def full_names(name: str) -> list[str]:
-    """What a short name such as `mit_b0` or `resnet50` may mean: `mmseg://mit_b0`, `torchvision://resnet50` ..."""
+    """The full names that a short name may stand for: `mmseg://mit_b0`, `torchvision://resnet50` ..."""
     return [f"{scheme}://{name}" for scheme, (table, _) in TABLES.items() if name in table and scheme != "mmcls"]
 
 

@@ -20,7 +20,7 @@ RESIZINGS = ("Resize", "ResizeShortestEdge", "ResizeToMultiple")  # steps of a t
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What an exported file says about its model; each field is stored as JSON under its name."""
+    """The metadata of an exported file; each field is stored as JSON under its name."""
 
     classes: list[str]
     palette: list[list[int]]

@@ -59,7 +59,7 @@ class OnnxSession:
 
 
 def graph_output(name: str) -> bytes:
-    """What turns a float tensor of a graph into an output of it, appended to an ONNX file.
+    """The bytes that make a float tensor of a graph one of its outputs when they are appended to an ONNX file.
 
     Messages of protocol buffers are joined by joining their bytes: `ModelProto(graph=GraphProto(output=[...]))`.
     """

@@ -32,7 +32,7 @@ class Scores:
         return self.views[0][1].own_size
 
     def check(self, image: object = None) -> Scores:
-        """The scores themselves. Raises UserError, naming the image, where the model gave NaN, which is no class."""
+        """The scores themselves. Raises UserError, naming the image, where the model gave NaN, which is not a class."""
         if any(bool(logits.isnan().any()) for logits, _ in self.views):
             named = "" if image is None else f"{image}: "
             raise UserError(

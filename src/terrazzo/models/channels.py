@@ -148,6 +148,6 @@ def mismatch(model: nn.Module, images: Tensor) -> str | None:
 
 
 def channels_of(inputs: Any, axis: int) -> int | None:
-    """The channels of a module's first input; None if it is no tensor."""
+    """The channels of a module's first input; None if it is not a tensor."""
     first = inputs[0] if inputs else None
     return first.shape[axis] if isinstance(first, Tensor) and first.ndim > 1 else None

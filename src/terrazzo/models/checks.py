@@ -66,7 +66,7 @@ def check_padding(head: LogitsHead, preprocess: Preprocess, where: str) -> None:
 
 
 def checked_test_cfg(test_cfg: Mapping[str, Any] | None) -> dict[str, Any]:
-    """How a model is run on an image: `test_cfg` with its sizes as pairs (height, width).
+    """The mode of inference on an image: `test_cfg` with its sizes as pairs (height, width).
 
     Raises UserError for an unknown mode, and for windows that leave a part of the image out.
     """

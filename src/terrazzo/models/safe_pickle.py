@@ -111,7 +111,7 @@ class SafeUnpickler(_Unpickler):
 
 
 def named(value: Any) -> str:
-    """What a value is, in a few words: to write out one whose parts are shared takes exponential time."""
+    """Describe a value in a few words: to write out one whose parts are shared takes exponential time."""
     name = getattr(value, "__qualname__", None)
     return shorten(name) if isinstance(name, str) else f"a {type(value).__name__}"
 
@@ -186,7 +186,7 @@ MOST_EXPANDED = 2**28  # bytes
 MOST_SHOWN = 200  # characters of a name or of torch's messages
 MOST_VALUES = 1_000_000  # of containers, each counted as often as it is shared
 DEEPEST = 100  # levels of containers or modules
-LARGEST = 2**63  # numbers beyond it are no records of a run
+LARGEST = 2**63  # numbers beyond it are not records of a run
 MOST_MODULES = 100_000  # of a program
 CALLABLE = [*ALLOWED_GLOBALS.values(), Skipped]
 DTYPES = {name for name in dir(torch) if isinstance(getattr(torch, name), torch.dtype)}

@@ -83,7 +83,7 @@ def as_indices(stored: np.ndarray, path: Path, nodata: str | None = None, has_al
             fractions = stored[~empty & ~(abs(stored - np.rint(stored)) <= NEAR)]
         if fractions.size:
             raise UserError(
-                f"the label {path} holds fractions, such as {some(np.unique(fractions).tolist())}, which are no class "
+                f"the label {path} holds fractions, such as {some(np.unique(fractions).tolist())}, which are not class "
                 "indices: save class numbers from 0, as 8-bit PNG or TIFF"
             )
         stored = np.rint(np.where(empty, 0, stored))

@@ -591,7 +591,7 @@ def test_an_unknown_category(tmp_path):
         ("99999999999999999999 0 0 1 0 1 1", ["a.txt, line 1", "beyond the 255"]),
         ("nan 0 0 1 0 1 1", ["a.txt, line 1", "`class x y"]),
         ("0 0 nan 1 0 1 1", ["a.txt, line 1", "x 0, y nan"]),
-        ("0 10 20 30 40 50 20", ["a.txt, line 1", "50 is no share of the image's size"]),
+        ("0 10 20 30 40 50 20", ["a.txt, line 1", "50 is not a share of the image's size"]),
     ],
 )
 def test_broken_yolo_files(tmp_path, text, words):

@@ -106,7 +106,7 @@ def data_problems(data: DataKeys) -> Iterator[Problem]:
 
 @dataclass(frozen=True)
 class ImageKind:
-    """How images are read (`loading`, of LoadImageFromFile), their channels, and their mean and std (`scale`).
+    """Settings for reading images (`loading`, of LoadImageFromFile), their channels, and their mean and std (`scale`).
 
     A picture has 8 bits, so that its brightness and colours can be varied.
     """

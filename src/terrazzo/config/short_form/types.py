@@ -20,7 +20,7 @@ MAX_SIDE = 32768  # of a crop or an image, in pixels
 
 @dataclass(frozen=True)
 class Expected:
-    """How a message continues after "KEY must be", and the words that the type accepts where they are few."""
+    """The rest of a message after "KEY must be", and the words that the type accepts where they are few."""
 
     text: str
     words: tuple[str, ...] = ()

@@ -33,7 +33,7 @@ class ClassTable(NamedTuple):
 
     @property
     def values(self) -> list[int]:
-        """The label value of each class: from the file, or its place in it."""
+        """The label value of each class: from the file, or its position in it."""
         return [index if entry.value is None else entry.value for index, entry in enumerate(self.entries)]
 
     @property

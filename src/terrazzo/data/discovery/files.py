@@ -78,7 +78,7 @@ def split_word_in(name: str) -> str:
 
 
 class Role(NamedTuple):
-    """What a folder's name says that it holds: `image`, `label` or nothing; the word for it, and its other words."""
+    """The content that a folder's name suggests: `image`, `label` or nothing; the word for it, and its other words."""
 
     kind: str
     word: str = ""
@@ -110,7 +110,7 @@ class Place(NamedTuple):
 
     @property
     def key(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """What a folder of images and its folder of labels have in common."""
+        """The part that a folder of images and its folder of labels have in common."""
         return self.around, self.role.rest
 
 

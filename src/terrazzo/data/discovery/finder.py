@@ -219,7 +219,7 @@ def by_names(
 
 
 def preference(word: str) -> int:
-    """The place of a word for labels in the order in which they are preferred."""
+    """The rank of a word for labels in the order of preference."""
     return LABEL_WORDS.index(word) if word in LABEL_WORDS else len(LABEL_WORDS)
 
 

@@ -141,7 +141,7 @@ def picture_facts(root: Path, labels: Path, paths: Sequence[Path], console: Cons
 
 
 def has_gaps(table: ClassTable, pixels: Mapping[int, int]) -> bool:
-    """Report whether a table gives label values that are not the places of its classes, and are in use."""
+    """Report whether a table gives label values that are not the indices of its classes, and are in use."""
     values = table.values
     given = any(entry.value is not None for entry in table.entries)
     return given and values != list(range(len(values))) and not set(values).isdisjoint(set(pixels) - {0})

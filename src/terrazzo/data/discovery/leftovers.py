@@ -1,4 +1,4 @@
-"""What a layout leaves out: images without a label, test images among the others, and pictures that belong to none."""
+"""The files that a layout leaves out: images without a label, test images, and pictures that belong to neither."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def pairs_of(layout: FolderLayout) -> dict[str, list[Pair]]:
 
 
 def usual_meaning(layout: FolderLayout) -> str:
-    """What an image without a label usually means in a format: `skip`, or `background`."""
+    """The usual meaning of an image without a label in a format: `skip`, or `background`."""
     name = format_name({"label_format": layout.label_format})
     return LABEL_FORMATS.get(name).unlabelled if name is not None else "skip"
 

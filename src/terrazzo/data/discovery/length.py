@@ -15,6 +15,6 @@ def proposed_steps(images: int, batch: int) -> int:
 
 
 def epochs_text(images: int, batch: int, steps: int) -> str:
-    """How often each image is seen, as a comment on the number of steps."""
+    """A comment on the number of steps: the number of times that each image is seen."""
     epochs = steps * batch / images
     return f"{epochs:.3g} epochs of {images} images; or `epochs:`"

@@ -80,7 +80,7 @@ def found_values(paths: Sequence[Path], console: Console | None) -> FoundValues:
 
 
 def two_classes(names: Sequence[str]) -> list[str]:
-    """The names of the classes of a mask: one is that of the foreground, and other than two are no names of them."""
+    """The names of the classes of a mask: one name is that of the foreground; more than two are ignored."""
     if len(names) == 1 and names[0].lower() not in BACKGROUND:
         return [BINARY[0], *names]
     return list(names) if len(names) == 2 else list(BINARY)
@@ -89,7 +89,7 @@ def two_classes(names: Sequence[str]) -> list[str]:
 def index_facts(found: FoundValues, names: Sequence[str], source: str) -> LabelFacts:
     """The classes of labels of class numbers, from the values in use and a list of names if there is one.
 
-    Raises UserError where all pixels are of one value, and for values that are no classes.
+    Raises UserError where all pixels are of one value, and for values that are not classes.
     """
     pixels, facts = found.pixels, LabelFacts()
     values = sorted(value for value in pixels if value != IGNORED)
@@ -155,7 +155,7 @@ def number_classes(facts: LabelFacts, values: Sequence[int], names: Sequence[str
         names = [f"class_{value}" for value in range(first, values[-1] + 1)]
         facts.add("classes", names, f"{found}: {spans(values)}; rename them")
         if first:
-            facts.add("reduce_zero_label", True, "the values begin with 1, and 0 is no class")
+            facts.add("reduce_zero_label", True, "the values begin with 1, and 0 is not a class")
 
 
 def valued_facts(found: FoundValues, table: ClassTable) -> LabelFacts:

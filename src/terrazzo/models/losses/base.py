@@ -40,7 +40,7 @@ class SegmentationLoss(nn.Module):
         raise NotImplementedError
 
     def contradiction(self, channels: int) -> str | None:
-        """What keeps the loss from being computed from logits of so many channels, and the way out; or None."""
+        """The reason why the loss cannot be computed from logits of so many channels, and the way out; or None."""
         return None
 
     def pixel_losses(self, logits: Tensor, labels: Tensor, ignore_index: int) -> Tensor:

@@ -38,7 +38,7 @@ class MatchCost(nn.Module):
 
 @MODELS.register
 class ClassificationCost(MatchCost):
-    """How unlikely a query finds the segment's class."""
+    """The cost of assigning a query to a segment by the probability of the segment's class."""
 
     def forward(self, scores: Tensor, masks: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
         return -self.weight * scores.softmax(-1)[:, labels]

@@ -27,7 +27,7 @@ class LabelStudioLabels(IndexLabels):
     @classmethod
     def images(cls, content: Any) -> Mapping[str, Any]:
         if not isinstance(content, list) or not content:
-            raise ValueError("it is no list of tasks")
+            raise ValueError("it is not a list of tasks")
         found = {image_of(task): regions_of(task) for task in content}
         return {image: regions for image, regions in found.items() if regions is not None}
 

@@ -65,7 +65,7 @@ class Line(NamedTuple):
             raise ValueError(f"{kind}, not the x and y of at least three points")
         points = coordinates(numbers)
         if points.max() > MOST_SHARE:
-            raise ValueError(f"{points.max():g} is no share of the image's size, which is from 0 to 1")
+            raise ValueError(f"{points.max():g} is not a share of the image's size, from 0 to 1")
         return points
 
 
