@@ -134,6 +134,23 @@ def test_files_are_short():
     assert not long, f"one idea a file: {long}"
 
 
+def docstrings(path: Path) -> Iterator[str]:
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            yield ast.get_docstring(node) or ""
+
+
+def test_docstrings_open_with_a_noun_or_a_verb():
+    openings = re.compile(r"(What|Whether|That|How|Where|When|If)\b")
+    found = [
+        f"{name_of(path)}: {text.splitlines()[0]}"
+        for path in FILES
+        for text in docstrings(path)
+        if openings.match(text)
+    ]
+    assert not found, "\n".join(found)
+
+
 def tracked() -> list[Path]:
     listed = subprocess.run(["git", "ls-files"], cwd=REPOSITORY, capture_output=True, text=True)
     if listed.returncode:

@@ -117,7 +117,7 @@ def with_channels(spec: Any, maps: Maps, where: str) -> Any:
 
 
 def mismatch(model: nn.Module, images: Tensor) -> str | None:
-    """Where a model's parts do not fit each other, found by running it on images; None if they do."""
+    """The point where a model's parts do not fit each other, found by running it on images; None if they do."""
     entered: list[tuple[str, nn.Module, Any]] = []
 
     def note(name: str) -> Any:

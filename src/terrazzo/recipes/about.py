@@ -1,4 +1,4 @@
-"""What each family of recipes is good for, in a few words."""
+"""The strengths of each family of recipes, in a few words."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ def is_alive(process: int, began: str | None = None) -> bool:
 
 
 def beginning(process: int) -> str | None:
-    """When a process began, in the kernel's clock: its id may be used again; None where that is unknown."""
+    """The time when a process began, in the kernel's clock: its id may be used again; None where that is unknown."""
     return _facts(process)[1]
 
 

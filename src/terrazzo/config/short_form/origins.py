@@ -1,4 +1,4 @@
-"""Where the keys of an expanded short form come from: the keys that set them, and these keys' lines."""
+"""The origins of the keys of an expanded short form: the keys that set them, and these keys' lines."""
 
 from __future__ import annotations
 

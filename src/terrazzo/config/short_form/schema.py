@@ -38,7 +38,7 @@ class Keys(BaseModel):
 
 
 class EarlyStopping(Keys):
-    """When training ends before its last step."""
+    """The condition that ends training before its last step."""
 
     patience: t.Count = key("Validations without a better score after which training ends.", 5)
     min_delta: t.Number = key("The gain over the best score that counts as better.", 0.0)

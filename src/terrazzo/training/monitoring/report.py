@@ -38,7 +38,7 @@ def write_run_report(folder: Path) -> Path:
 
 
 def summary_of(run: PastRun) -> list[tuple[str, str]]:
-    """What became of a run, as names and values."""
+    """The outcome of a run, as names and values."""
     speeds = [speed for _, speed in run.points("train", "images_per_second")]
     lines = [
         (f"best {run.metric}", None if run.best is None else f"{run.best:.2f} at step {run.best_step}"),

@@ -26,7 +26,7 @@ from terrazzo.training.state import TrainingState
 
 
 def run_header(state: TrainingState, cost: str, rate_note: str) -> str:
-    """What is trained, on what, and for how long."""
+    """The lines that open a log: the model, its data, and the length of the run."""
     device, sampler, data, devices = state.device, state.sampler, state.train_set, state.group.size
     on_gpu = device.type == "cuda"
     best = state.best.target

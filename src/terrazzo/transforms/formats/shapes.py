@@ -55,7 +55,7 @@ class ShapeLabels(LabelFormat):
 
     @staticmethod
     def content(path: Path) -> Any:
-        """What a label file holds."""
+        """The content of a label file."""
         return read_content(path)
 
     def size_of(self, content: Any) -> tuple[Any, Any] | None:
