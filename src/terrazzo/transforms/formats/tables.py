@@ -61,7 +61,10 @@ def read_class_table(path: Path) -> list[ClassEntry]:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if path.name == LABEL_MAP or all(re.fullmatch(r"[^:]+:\d+,\d+,\d+:.*", line) for line in lines):
         parts = [line.split(":") for line in lines if not line.startswith("#")]
-        return [ClassEntry(name.strip(), None, as_colour(rest[0], f"{path}, {name}")) for name, *rest in parts]
+        return [
+            ClassEntry(name.strip(), None, as_colour(rest[0] if rest else "", f"{path}, {name}"))
+            for name, *rest in parts
+        ]
     mark = next((mark for mark in ("\t", ",", ";") if all(mark in line for line in lines)), None)
     if mark is None:
         return plain_entries(lines, path)
