@@ -1,14 +1,25 @@
 # `make test` and `make demo` are all that a newcomer runs; both set up .venv first.
 PYTHON ?= python3
 BIN := .venv/bin
+# CI sets HASHES=.github/requirements.txt: only files with these hashes are installed, and torch by its version alone, from
+# the index of its CPU wheels
+HASHES ?=
+TORCH_INDEX := https://download.pytorch.org/whl/cpu
+INSTALL := $(BIN)/python -m pip install --quiet
 
-.PHONY: setup test lint types suite slow demo clean
+.PHONY: setup test lint types suite slow demo hashes clean
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+ifeq ($(HASHES),)
+	$(INSTALL) --upgrade pip
+	$(INSTALL) --constraint constraints.txt torch
+	$(INSTALL) --constraint constraints.txt --editable ".[dev]"
+else
+	$(INSTALL) --require-hashes --no-deps --requirement $(HASHES)
+	$(INSTALL) --no-deps --index-url $(TORCH_INDEX) $(shell grep ^torch== constraints.txt)
+	$(INSTALL) --no-deps --no-build-isolation --editable .
+endif
 	touch .venv/ready
 
 setup: .venv/ready
@@ -30,6 +41,11 @@ slow: setup
 
 demo: setup
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/terrazzo demo
+
+hashes:  # with uv
+	printf 'hatchling\neditables\n' | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	  --no-annotate --extra dev --constraint constraints.txt --excludes .github/excludes.txt --no-emit-package torch \
+	  pyproject.toml - --output-file .github/requirements.txt
 
 clean:
 	rm -rf .venv demo runs build dist .pytest_cache .ruff_cache .mypy_cache

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import save_file
 
+import terrazzo as tz
 from support.paths import REPOSITORY
 from support.tiny import dataset_config, environment, fit, make_streets, records, tiny_config, write_config
 from terrazzo.data.build import build_dataset
@@ -123,13 +125,20 @@ def loader_workers(_: Any) -> list[Any]:
 
 
 @pytest.mark.skipif(not can_mount(), reason="mounting needs user namespaces")
-def test_a_shortage_of_shared_memory_is_an_error_that_names_the_ways_out(tmp_path):
-    root = make_streets(tmp_path / "streets", size=(512, 640))
-    config = write_config(tmp_path / "c.yaml", tiny_config(root, workers=2, batch=4, steps=3))
-    call = f"mount -t tmpfs -o size=1m tmpfs /dev/shm && {sys.executable} -m terrazzo train {config} --device cpu"
-    call += f" --work-dir {tmp_path}/run --cfg-options train_dataloader.dataset.pipeline.2.crop_size=[500,600]"
+@pytest.mark.parametrize("command", ["train", "test", "test --tta"])
+def test_a_shortage_of_shared_memory_is_an_error_that_names_the_ways_out(tmp_path, command):
+    values = tiny_config(make_streets(tmp_path / "streets", size=(512, 640)), workers=2, batch=4, steps=3)
+    values["test_dataloader"]["num_workers"] = 2
+    views = [[{"type": "RandomFlip", "prob": chance} for chance in (0.0, 1.0)]]
+    values["tta_pipeline"] = [{"type": "LoadImageFromFile"}, {"type": "TestTimeAug", "transforms": views}]
+    config, trained = write_config(tmp_path / "c.yaml", values), tmp_path / "w.safetensors"
+    save_file(tz.build_model(values).state_dict(), str(trained))
+    crop = "train_dataloader.dataset.pipeline.2.crop_size=[500,600]"
+    options = {"train": f"--work-dir {tmp_path}/run --cfg-options {crop}"}
+    call = "mount -t tmpfs -o size=1m tmpfs /dev/shm && "
+    call += f"{sys.executable} -m terrazzo {command} {config} {options.get(command, trained)} --device cpu"
     done = subprocess.run(
-        ["unshare", "-rm", "sh", "-c", call], env=environment(), capture_output=True, text=True, timeout=60
+        ["unshare", "-rm", "sh", "-c", call], env=environment(), capture_output=True, text=True, timeout=180
     )
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "/dev/shm has 1 MiB" in done.stderr and "--shm-size" in done.stderr and "`workers: 0`" in done.stderr

@@ -161,12 +161,27 @@ def test_images_of_more_bands(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_program_of_torch(tmp_path):
+def test_a_program_of_torch(tmp_path, monkeypatch):
+    monkeypatch.setenv("TERRAZZO_HOME", str(tmp_path / "home"))
     segmenter = random_segmenter()
     report = tz.export(segmenter, tmp_path / "m.pt2", outputs=["labels", "confidence"])
     assert all(row["labels"] == 1 for row in report.parity.values())
     exported = like_original(segmenter, report.path)
     assert exported.runtime.facts.outputs == ["labels", "confidence", "logits"]
+    monkeypatch.setenv("TERRAZZO_HOME", str(tmp_path / "the home of somebody else"))
+    with pytest.raises(UserError, match=r"m\.pt2 is a program, .* --trust-config \(trust=True\)"):
+        tz.load(report.path)
+    assert tz.load(report.path, trust=True).classes == segmenter.classes
+
+
+def test_a_program_of_others_is_not_opened_before_it_is_trusted(tmp_path):
+    executed = tmp_path / "executed"
+    program = torch.export.export(torch.nn.ReLU(), (torch.ones(1),))
+    program._guards_code.append(f"__import__('pathlib').Path({str(executed)!r}).touch() or True")
+    torch.export.save(program, tmp_path / "m.pt2")
+    with pytest.raises(UserError, match="is a program"):
+        tz.load(tmp_path / "m.pt2")
+    assert not executed.exists()
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ from terrazzo.data.dataset import SegmentationDataset
 from terrazzo.data.loaders import TrainingSampler
 from terrazzo.errors import UserError
 from terrazzo.training import validation
+from terrazzo.training.checkpoints import read_state
 
 
 @pytest.fixture(scope="module")
@@ -268,6 +269,24 @@ def test_nothing_is_resumed_from_damaged_states_alone(streets, two_states, tmp_p
         path.write_bytes(b"")
     with pytest.raises(UserError, match=r"no state that is whole.*--overwrite"):
         fit(tiny_config(streets, steps=3), folder, resume=True)
+
+
+@pytest.mark.parametrize("content", [{"state_dict": {"a": torch.ones(1)}}, torch.ones(1), {"step": 3}])
+def test_a_file_of_another_kind_is_no_state(streets, tmp_path, content):
+    torch.save(content, tmp_path / "x.pth")
+    with pytest.raises(UserError, match=r"x\.pth is not the state of a run"):
+        fit(tiny_config(streets), tmp_path / "run", resume=tmp_path / "x.pth")
+
+
+def test_a_state_is_read_without_executing_it(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return Path.touch, (tmp_path / "executed",)
+
+    torch.save({"step": Evil()}, tmp_path / "step_1.pt")
+    with pytest.raises(UserError, match="Nothing in it was executed"):
+        read_state(tmp_path / "step_1.pt")
+    assert not (tmp_path / "executed").exists()
 
 
 @pytest.mark.parametrize("classes", [["sky", "car", "road"], ["sky", "road", "bus"]], ids=["order", "names"])

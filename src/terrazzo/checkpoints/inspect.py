@@ -10,20 +10,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from terrazzo.checkpoints.publish import known
 from terrazzo.errors import UserError
 from terrazzo.hub.cache import sha256
 from terrazzo.inference.saved_config import saved_config
-from terrazzo.models.build import build_model
+from terrazzo.models.build import build_model, without_values
 from terrazzo.models.checkpoint import is_constant, read_checkpoint
 from terrazzo.models.naming import translate
 from terrazzo.recipes import families, family
 from terrazzo.registry import MODELS
 
 STATISTICS = ("running_mean", "running_var")
+FEWEST = 20  # tensors of a file that may be one of the architectures; the smallest has 120
 ALIKE = 0.6  # the least share of common names at which a file looks like a family's model
 
 
@@ -67,6 +67,8 @@ def model_types(model: Mapping[str, Any]) -> dict[str, str]:
 
 def looks_like(weights: Mapping[str, Tensor]) -> str | None:
     """The architecture that the names belong to: a family's whole model or a backbone; None for neither."""
+    if len(weights) < FEWEST:
+        return None
     names = {name: value.to("meta") for name, value in weights.items()}
     scores: dict[str, float] = {}
     whole = any(name.startswith("decode_head.") for name in names)
@@ -95,7 +97,7 @@ def architectures() -> tuple[tuple[str, nn.Module], ...]:
             if kind not in seen and part is not model and hasattr(part, "namings"):
                 seen.add(kind)
                 found.append((f"the backbone {kind}", part))
-    with torch.device("meta"):
+    with without_values():
         found.append(("the backbone SVT", MODELS.build({"type": "SVT"})))  # a family's other choice
     return tuple(found)
 
@@ -103,7 +105,7 @@ def architectures() -> tuple[tuple[str, nn.Module], ...]:
 def skeleton(spec: dict[str, Any]) -> nn.Module | None:
     """A model without values; None if it needs an extra that is missing."""
     try:
-        with torch.device("meta"), warnings.catch_warnings():
+        with without_values(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return build_model(spec)
     except UserError:

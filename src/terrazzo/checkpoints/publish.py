@@ -127,8 +127,8 @@ def convert(
     checkpoint = read_checkpoint(source, weights)
     if config is None:
         return save(path, checkpoint.weights, description(checkpoint))
-    values = load_config(config, trust=trust).to_dict()
-    model = build_model(values)
+    values = load_config(config, trust=trust)
+    model = build_model(values.to_dict())
     report = load_checkpoint(model, checkpoint)
     own = model.state_dict()
     loaded = {name: own[name] for name in own if name in report.loaded}

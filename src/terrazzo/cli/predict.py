@@ -36,7 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "with --config (default: street, the bundled model)",
     )
     add("--config", metavar="C", help="the config or recipe of a checkpoint that contains none")
-    add("--trust-config", action="store_true", help="import the modules in the model's custom_imports")
+    add(
+        "--trust-config",
+        action="store_true",
+        help="import the modules in the model's custom_imports; run a .pt2 file of others",
+    )
     add_weights_option(parser)
     add("--device", help="cpu, cuda, cuda:1, mps (default: the best available)")
 

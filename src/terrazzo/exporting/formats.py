@@ -15,6 +15,7 @@ from terrazzo.errors import UserError
 from terrazzo.exporting.html_page import html_page, read_runtime
 from terrazzo.exporting.onnx_file import quiet, to_onnx, write_metadata
 from terrazzo.exporting.plan import Plan
+from terrazzo.hub.cache import remember_program
 from terrazzo.inference.exported import ExportedRuntime, ModelFacts
 from terrazzo.inference.exported_model import ExportedModel, open_model
 from terrazzo.inference.openvino_runtime import SECTION
@@ -117,6 +118,7 @@ def save_program(program: Any, facts: ModelFacts, path: Path) -> None:
     """Write a program with its facts as the file `terrazzo.json` inside."""
     with quiet():
         torch.export.save(program, path, extra_files={FACTS: json.dumps(of_program(facts).texts())})
+    remember_program(path)
 
 
 def of_program(facts: ModelFacts) -> ModelFacts:

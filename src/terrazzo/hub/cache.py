@@ -14,6 +14,7 @@ import terrazzo
 from terrazzo.errors import UserError, nearest
 from terrazzo.hub.names import addresses, digits, file_name, full_names, is_address, safe, short_names
 from terrazzo.system.files import make_folder, write_whole
+from terrazzo.system.text import read_lines
 
 SUFFIXES = ("", ".pth", ".safetensors")
 BUNDLED = {"street": Path(terrazzo.__file__).parent / "weights" / "street.safetensors"}  # models of this package
@@ -127,6 +128,26 @@ def sha256(path: Path, on_read: Callable[[int], object] = lambda count: None) ->
             digest.update(part)
             on_read(len(part))
     return digest.hexdigest()
+
+
+def programs_file() -> Path:
+    """The digests of the programs that this user has exported, one a line."""
+    return home() / "programs.txt"
+
+
+def remember_program(path: Path) -> None:
+    """Record that this user made a program; where the cache is read-only, it has to be trusted when it is opened."""
+    with suppress(OSError, UserError):
+        earlier = read_lines(programs_file()) if programs_file().is_file() else []
+        make_folder(home())
+        write_whole(programs_file(), "\n".join([*earlier, sha256(path)]) + "\n")
+
+
+def is_own_program(path: Path) -> bool:
+    """Return whether this user has exported a program."""
+    with suppress(OSError, UserError):
+        return sha256(path) in read_lines(programs_file())
+    return False
 
 
 def ledger() -> Path:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from terrazzo.errors import UserError
+from terrazzo.hub.cache import is_own_program
 from terrazzo.inference.exported import ModelFacts
 
 FACTS = "terrazzo.json"  # the name of the facts inside a program's file
@@ -22,10 +23,19 @@ class ProgramSession:
         self.path, self.module, self.facts = path, module, facts
 
     @classmethod
-    def read(cls, path: str | Path) -> ProgramSession:
-        """Read a `.pt2` file. Raises UserError for one that is not an exported model."""
+    def read(cls, path: str | Path, trust: bool = False) -> ProgramSession:
+        """Read a `.pt2` file. Raises UserError for one that is not an exported model.
+
+        torch executes what such a file says: pickles, expressions, guards, calls by name. So the file of others must be
+        trusted.
+        """
         if not Path(path).is_file():
             raise UserError(f"there is no file {path}")
+        if not (trust or is_own_program(Path(path))):
+            raise UserError(
+                f"{path} is a program, which torch runs when it opens the file, and it was not exported by you on this "
+                "computer: if you trust whoever made it, give --trust-config (trust=True); an .onnx file needs no trust"
+            )
         extra = {FACTS: ""}
         try:
             program = torch.export.load(path, extra_files=extra)

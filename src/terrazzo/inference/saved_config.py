@@ -44,7 +44,8 @@ def read_text(text: str) -> Config | None:
 
 
 def describe(values: Mapping[str, Any], classes: Sequence[str], palette: Sequence[Sequence[int]]) -> dict[str, str]:
-    """The texts that make a `.safetensors` file self-contained."""
+    """The texts that make a `.safetensors` file self-contained, with names in place of what the environment holds."""
+    values = values.shareable() if isinstance(values, Config) else values
     kept = ("model", "custom_imports", "data_preprocessor", "test_dataloader", "val_dataloader")
     config = {key: values[key] for key in kept if key in values}
     return {

@@ -7,11 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.nn.modules.module import (
     register_module_module_registration_hook,
     register_module_parameter_registration_hook,
 )
+from torch.overrides import TorchFunctionMode
 
 from terrazzo.arguments import construct, shown
 from terrazzo.config.custom_imports import check_custom
@@ -25,6 +27,10 @@ from terrazzo.registry import MODELS, SCOPE_KEY
 
 MAX_WEIGHTS = 2**31
 MAX_MODULES = 20_000
+FILLS = {
+    *(getattr(nn.init, name) for name in dir(nn.init) if name.endswith("_") and not name.endswith("__")),
+    Tensor.normal_, Tensor.uniform_, Tensor.fill_, Tensor.zero_,
+}  # fmt: skip
 
 
 def build_model(config: Any, vocabulary: str | None = None) -> nn.Module:
@@ -62,6 +68,22 @@ def named_config(name: str | Path, vocabulary: str | None = None) -> Any:
     from terrazzo.recipes.compose import family, is_family
 
     return family(str(name)) if is_family(str(name)) else load_config(name, vocabulary=vocabulary)
+
+
+class NoFills(TorchFunctionMode):
+    """Leaves tensors as they are where they would get their starting values."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function in FILLS:
+            return args[0] if args else kwargs["tensor"]
+        return function(*args, **(kwargs or {}))
+
+
+@contextmanager
+def without_values() -> Iterator[None]:
+    """Build models on the meta device inside, without starting values, which take most of the time there."""
+    with NoFills(), torch.device("meta"):
+        yield
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from terrazzo.errors import UserError, nearest
-from terrazzo.models.build import build_model, input_channels
+from terrazzo.models.build import build_model, input_channels, without_values
 from terrazzo.registry import MODELS
 from terrazzo.system.arithmetic import as_pair
 
@@ -71,7 +71,7 @@ def model_info(config: Any, size: Sequence[int] | None = None) -> ModelInfo:
     values = config.to_dict() if hasattr(config, "to_dict") else dict(config)
     height, width = size or crop_size(values)
     shape = (1, input_channels(values.get("model", values)), height, width)
-    with torch.device("meta"):
+    with without_values():
         model = build_model(values)
     try:
         return measure(model, torch.empty(shape, device="meta"))

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from terrazzo.errors import UserError
+from terrazzo.models.safe_pickle import load_pickle
 from terrazzo.system.files import make_folder, remove_leftovers, write_atomically
 
 
@@ -87,7 +88,12 @@ def read_state(path: Path) -> dict[str, Any]:
             changed = archive.testzip()
         if changed:
             raise ValueError(f"the checksum of {changed} differs")
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as problem:  # zipfile and torch report a damaged file in a dozen ways
+        content = load_pickle(path)
+    except UserError:
+        raise
+    except Exception as problem:  # zipfile reports a damaged file in a dozen ways
         reason = str(problem).partition("\n")[0] if path.stat().st_size else "it is empty"
         raise UserError(f"{path} is damaged ({reason})") from None
+    if not isinstance(content, dict) or not {"step", "position", "optimizer", "schedule"} <= content.keys():
+        raise UserError(f"{path} is not the state of a run, which is in checkpoints/step_N.pt of its work dir")
+    return content

@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from terrazzo.config.config import Config
 from terrazzo.config.load import load_config
 from terrazzo.config.reading.files import read_config
 from terrazzo.errors import UserError
+from terrazzo.inference.saved_config import describe
 
 SECONDS = 5.0  # generous for a busy machine: each case takes well under one
 MEGABYTES = 64
@@ -313,6 +315,8 @@ def test_only_trusted_configs_read_the_environment(name, tmp_path, monkeypatch):
     assert config.to_dict() == {"x": values}
     hidden = values | {"a": "{{ $TOKEN_OF_A_TEST }}", "b": ["x/{{ $TOKEN_OF_A_TEST }}"]}
     assert yaml.safe_load(config.dump()) == config.shareable() == {"x": hidden}
+    saved = describe(Config({"model": config["x"]}, secrets=config.secrets), ["road"], [[0, 0, 0]])
+    assert "hunter" not in str(saved) and "$TOKEN_OF_A_TEST" in saved["config"]
     monkeypatch.delenv("TOKEN_OF_A_TEST")
     assert read_config(write("b.yaml", "a: '{{ $TOKEN_OF_A_TEST:usual }}'")).to_dict() == {"a": "usual"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import os
 import time
@@ -14,8 +15,12 @@ import yaml
 from support.paths import shared
 from terrazzo.config.config import Config
 from terrazzo.config.reading.files import read_config
+from terrazzo.config.reading.markup import read_yaml
 from terrazzo.config.reading.merge import apply_overrides, parse_override
+from terrazzo.data.declarations.dsdl import load as load_dsdl
 from terrazzo.errors import UserError
+from terrazzo.transforms.formats.tables import read_class_table
+from terrazzo.transforms.formats.yolo import names_in
 
 
 @pytest.fixture
@@ -636,3 +641,34 @@ def test_a_dump_holds_nothing_that_a_terminal_obeys(text):
     dumped = Config({"x": text}).dump()
     assert yaml.safe_load(dumped) == {"x": text}
     assert not set("\u202e\u2028\u200f\x1b") & set(dumped)
+
+
+# YAML files that are no configs
+
+LETTERS = "abcdefghijklmnopqrst"
+HOSTILE = {
+    "aliases": "a: &a [x, x]\n" + "".join(f"{k}: &{k} [*{p}, *{p}]\n" for p, k in itertools.pairwise(LETTERS)),
+    "merges": f"a: &a {{{', '.join(f'k{i}: 1' for i in range(900))}}}\nb: {{<<: [{', '.join(['*a'] * 900)}]}}",
+    "brackets": "[" * 100_000,
+    "itself": "a: &a [*a]",
+    "digits": "a: " + "9" * 5000,
+    "bool": "a: !!bool foo",
+    "python": "a: !!python/object/apply:os.system [true]",
+    "twice": "a: 1\na: 2",
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+@pytest.mark.parametrize("read", [read_yaml, names_in, read_class_table, load_dsdl])
+def test_a_hostile_yaml_is_one_message(kind, read, tmp_path):
+    path = tmp_path / "data.yaml"
+    path.write_text(HOSTILE[kind])
+    with pytest.raises(UserError, match=r"data\.yaml"):
+        read(path)
+
+
+def test_a_long_yaml_of_plain_values_is_read(tmp_path):
+    samples = [{"Image": f"images/{index:06}.jpg", "LabelMap": f"labels/{index:06}.png"} for index in range(3000)]
+    path = tmp_path / "samples.yaml"
+    path.write_text(yaml.safe_dump({"samples": samples, "made": "2020-01-31", 0: 1.5}))
+    assert read_yaml(path) == {"samples": samples, "made": "2020-01-31", 0: 1.5}

@@ -37,7 +37,7 @@ from terrazzo.errors import UserError
 from terrazzo.training.monitoring import trackers
 from terrazzo.training.monitoring.profile import StepProfile, hint
 from terrazzo.training.monitoring.progress import Meter, pace, pace_text
-from terrazzo.training.monitoring.runs import open_runs, read_record, wanted_metric
+from terrazzo.training.monitoring.runs import open_runs, read_record, read_records, wanted_metric
 from terrazzo.viz.grid import compared, picture_grid
 
 
@@ -543,3 +543,22 @@ def test_a_folder_without_runs_is_told_of(tmp_path, capsys, command):
     assert f"{tmp_path} contains no run" in capsys.readouterr().err
     assert called(*command, tmp_path / "nothing") == 1
     assert "is not a folder" in capsys.readouterr().err
+
+
+# Files that something else wrote
+
+
+@pytest.mark.parametrize("line", ["{", "[]", "[" * 9999 + "]" * 9999, '{"step": "x", "mode": "val"}', '{"a": NaN}'])
+def test_a_line_that_is_no_record_is_named_unless_it_is_the_last(tmp_path, line):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1, "mode": "train"}\n' + line)
+    assert read_records(path) == [{"step": 1, "mode": "train"}]
+    path.write_text(path.read_text() + "\n{}\n")
+    with pytest.raises(UserError, match=r"metrics\.jsonl:2: this is not a line"):
+        read_records(path)
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"state": "running"}', "[" * 9999])
+def test_a_record_of_another_program_is_none(tmp_path, text):
+    (tmp_path / "run.json").write_text(text)
+    assert read_record(tmp_path) == {}

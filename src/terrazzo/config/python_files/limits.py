@@ -61,10 +61,10 @@ class ComputeBudget:
             raise Refused("computes more than a config may")
 
 
-def weigh(value: Any, budget: ComputeBudget) -> int:
+def weigh(value: Any, budget: ComputeBudget, most: int = MAX_WEIGHT) -> int:
     """Measure a value written out in full, shared parts counted each time.
 
-    Raises Refused when it is too large, nested too deeply or contains itself.
+    Raises Refused when it is larger than `most`, nested too deeply or contains itself.
     """
     known: dict[int, tuple[int, int]] = {}
 
@@ -86,7 +86,7 @@ def weigh(value: Any, budget: ComputeBudget) -> int:
         for child in (part for pair in item.items() for part in pair) if isinstance(item, dict) else item:
             child_weight, child_height = visit(child, depth + 1)
             weight, height = weight + child_weight, max(height, child_height)
-        if weight > MAX_WEIGHT:
+        if weight > most:
             raise Refused("makes a value that is too large")
         if height >= MAX_DEPTH:
             raise Refused("makes a value that is nested too deeply")

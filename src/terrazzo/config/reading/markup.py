@@ -10,9 +10,19 @@ from typing import Any
 
 import yaml
 
-from terrazzo.config.python_files.limits import MAX_BITS, MAX_DEPTH, MAX_DIGITS, ComputeBudget, Refused, weigh
-from terrazzo.config.reading.section import ImportedName, Section
+from terrazzo.config.python_files.limits import (
+    MAX_BITS,
+    MAX_DEPTH,
+    MAX_DIGITS,
+    MAX_STEPS,
+    MAX_WEIGHT,
+    ComputeBudget,
+    Refused,
+    weigh,
+)
+from terrazzo.config.reading.section import ImportedName, Section, plain
 from terrazzo.errors import UNPRINTABLE, UserError
+from terrazzo.system.text import read_text
 
 TAG = "tag:yaml.org,2002:"
 _Parser: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -58,14 +68,36 @@ def read_markup(
 
     What is read is charged to the budget. Raises UserError with the file and the line.
     """
-    budget = budget or ComputeBudget()
+    document = read_document(text, path, budget or ComputeBudget(), is_variable)
+    if not isinstance(document, Section):
+        raise UserError(f"{path}: a config is a mapping of keys to values, not a {type(document).__name__}")
+    return document
+
+
+def read_yaml(path: Path) -> Any:
+    """The plain values of a YAML file that is no config, such as a table of classes, of any length.
+
+    Raises UserError with the file and the line; also where aliases make it more than what is written.
+    """
+    text = read_text(path)
+    return plain(read_document(text, path, ComputeBudget(MAX_STEPS + len(text)), most=MAX_WEIGHT + len(text)))
+
+
+def read_document(
+    text: str,
+    path: Path,
+    budget: ComputeBudget,
+    is_variable: Callable[[str], bool] = lambda word: False,
+    most: int = MAX_WEIGHT,
+) -> Any:
+    """The value of a YAML or JSON text, of a weight of at most `most`. Raises UserError with the file and the line."""
     try:
         if path.suffix.lower() == ".json":
             document = read_json(text, path, is_variable)
         else:
             document = _Loader(text, path, budget).get_single_data()
             document = Section() if document is None else document
-        budget.spend(weigh(document, budget))
+        budget.spend(weigh(document, budget, most))
     except json.JSONDecodeError as error:
         raise UserError(f"{path}:{error.lineno}: {error.msg} (column {error.colno})") from None
     except yaml.YAMLError as error:
@@ -76,9 +108,7 @@ def read_markup(
     except RecursionError:
         raise UserError(f"{path}: the file is nested too deeply") from None
     except Refused as refusal:
-        raise UserError(f"{path}: the config {refusal}") from None
-    if not isinstance(document, Section):
-        raise UserError(f"{path}: a config is a mapping of keys to values, not a {type(document).__name__}")
+        raise UserError(f"{path}: the file {refusal}") from None
     return document
 
 

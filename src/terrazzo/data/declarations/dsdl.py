@@ -6,11 +6,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from terrazzo.config.reading.markup import read_yaml
 from terrazzo.data.spec import Listing, Source, declare
 from terrazzo.errors import UserError
-from terrazzo.system.text import read_json, read_text
+from terrazzo.system.text import read_json
 
 
 def read_dsdl(source: Source) -> Listing:
@@ -57,13 +56,7 @@ def imported(path: Path, content: dict[str, Any]) -> dict[str, Any]:
 
 def load(path: Path) -> dict[str, Any]:
     """Read a YAML or JSON file. Raises UserError naming it."""
-    if path.suffix == ".json":
-        return read_json(path)
-    text = read_text(path)
-    try:
-        return yaml.safe_load(text)
-    except (ValueError, LookupError, AttributeError, RecursionError, yaml.YAMLError) as error:
-        raise UserError(f"{path} is not valid YAML: {error}") from error
+    return read_json(path) if path.suffix == ".json" else read_yaml(path)
 
 
 DSDL = declare(

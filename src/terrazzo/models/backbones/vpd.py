@@ -14,6 +14,7 @@ from terrazzo.errors import UserError
 from terrazzo.models.backbones.base import Backbone
 from terrazzo.models.layers import Spec
 from terrazzo.models.layers.sizes import larger
+from terrazzo.models.safe_pickle import load_pickle
 from terrazzo.registry import MODELS
 
 
@@ -152,4 +153,7 @@ def read_embeddings(path: str) -> Tensor:
         raise UserError(
             f"model.backbone.class_embed_path: '{path}' is not a file; download the text embeddings and give their path"
         )
-    return torch.load(path, map_location="cpu", weights_only=True)
+    found = load_pickle(Path(path))
+    if not isinstance(found, Tensor):
+        raise UserError(f"model.backbone.class_embed_path: {path} holds a {type(found).__name__}, not one tensor")
+    return found

@@ -16,13 +16,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 import terrazzo
+from terrazzo.config.reading.markup import read_markup
 from terrazzo.config.sections import SECTIONS
 from terrazzo.errors import UserError, nearest
 from terrazzo.system.files import write_whole
 from terrazzo.system.processes import beginning, is_alive
+from terrazzo.system.text import read_text
 from terrazzo.training.monitoring.trackers import flat
 
 NAME = "run.json"
@@ -102,8 +102,10 @@ def read_record(work_dir: Path) -> dict[str, Any]:
     """The content of `run.json`, empty if there is none. A run whose process ended without recording it was killed."""
     try:
         values = json.loads((work_dir / NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
+    if not isinstance(values, dict) or not {"state", "host", "process", "seconds", "resumed"} <= set(values):
+        return {}  # of another program
     if values["state"] != "running":
         return values
     gone = values["host"] == platform.node() and not is_alive(values["process"], values.get("process_began"))
@@ -185,10 +187,9 @@ def short_names(folders: Sequence[Path]) -> list[str]:
 
 def read_run(folder: Path, name: str) -> PastRun:
     """Read a work dir; a run without `run.json` has the state "unknown"."""
-    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    records = [json.loads(line) for line in lines if line.endswith("}")]  # the last one may be incomplete
+    records = read_records(folder / "metrics.jsonl")
     written = folder / "config.yaml"
-    config = (yaml.safe_load(written.read_text(encoding="utf-8")) if written.is_file() else None) or {}
+    config = read_markup(read_text(written), written) if written.is_file() else {}
     record = read_record(folder)
     metric, lower = wanted_metric(config, records)
     scores = [
@@ -211,6 +212,22 @@ def read_run(folder: Path, name: str) -> PastRun:
         config=config,
         records=records,
     )
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """The lines of a metrics.jsonl, except a last one that is incomplete. Raises UserError for any other."""
+    records: list[dict[str, Any]] = []
+    lines = read_text(path).split("\n")
+    for number, line in enumerate(lines, 1):
+        try:
+            record = json.loads(line or "{}")
+        except (ValueError, RecursionError):
+            record = None
+        if record and isinstance(record, dict) and isinstance(record.get("step"), int) and "mode" in record:
+            records.append(record)
+        elif record != {} and number < len(lines):
+            raise UserError(f'{path}:{number}: this is not a line of a run\'s metrics, {{"step": 1, "mode": ...}}')
+    return records
 
 
 def wanted_metric(config: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> tuple[str, bool]:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
+from terrazzo.config.reading.markup import read_yaml
 from terrazzo.errors import UserError
-from terrazzo.system.text import read_text
+from terrazzo.system.text import read_json, read_text
 
 Colour = tuple[int, int, int]
 LABEL_MAP = "labelmap.txt"
@@ -57,17 +55,16 @@ def read_class_table(path: Path) -> list[ClassEntry]:
 
     Raises UserError for a file in another form.
     """
-    try:
-        text = read_text(path)
-        if path.suffix.lower() in (".json", ".yaml", ".yml"):
-            content = json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
-            return entries_of(content, path)
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"cannot read {path}: {error}") from error
+    if path.suffix.lower() in (".json", ".yaml", ".yml"):
+        return entries_of(read_json(path) if path.suffix.lower() == ".json" else read_yaml(path), path)
+    text = read_text(path)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if path.name == LABEL_MAP or all(re.fullmatch(r"[^:]+:\d+,\d+,\d+:.*", line) for line in lines):
         parts = [line.split(":") for line in lines if not line.startswith("#")]
-        return [ClassEntry(name.strip(), None, as_colour(rest[0], f"{path}, {name}")) for name, *rest in parts]
+        return [
+            ClassEntry(name.strip(), None, as_colour(rest[0] if rest else "", f"{path}, {name}"))
+            for name, *rest in parts
+        ]
     mark = next((mark for mark in ("\t", ",", ";") if all(mark in line for line in lines)), None)
     if mark is None:
         return plain_entries(lines, path)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import yaml
 
+from terrazzo.config.reading.markup import read_yaml
 from terrazzo.errors import UserError
 from terrazzo.system.text import read_lines, read_text
 from terrazzo.transforms.formats.base import BACKGROUND, LABEL_FORMATS, search_upwards
@@ -33,10 +33,7 @@ def names_in(path: Path) -> tuple[str, ...]:
     """Read class names from a data.yaml or a text file with one per line. Raises UserError for a damaged file."""
     if path.suffix not in (".yaml", ".yml"):
         return tuple(read_lines(path))
-    try:
-        content = yaml.safe_load(read_text(path))
-    except yaml.YAMLError as error:
-        raise UserError(f"cannot read {path}: {error}") from error
+    content = read_yaml(path)
     return as_names(content.get("names") if isinstance(content, Mapping) else None, path)
 
 
