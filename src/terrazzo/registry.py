@@ -176,3 +176,16 @@ METRICS = Registry("metric", "terrazzo.metrics", group="terrazzo.metrics")
 def model_type(name: str) -> Any:
     """The model type called `name`, or None."""
     return MODELS.get(name) if name in MODELS else None
+
+
+def declared_dataset(name: str) -> Any:
+    """The declared data set of a type name or a short name (`cityscapes`, `ade`). Raises UserError with the nearest."""
+
+    def short(name: str) -> str:
+        return name.replace("Dataset", "").replace("_", "").replace("-", "").lower()
+
+    specs = [DATASETS.get(kind) for kind in DATASETS]
+    found = {short(known): spec for spec in specs for known in (spec.name, *spec.aliases)}
+    if short(name) not in found:
+        raise UserError(f"no data set is called '{name}'{nearest(name, [*found, *DATASETS])}")
+    return found[short(name)]

@@ -40,6 +40,7 @@ GROUPS = {
         "test": "score a checkpoint on a data set",
         "predict": "segment images, folders or videos",
         "export": "write a model as a file that runs without terrazzo",
+        "benchmark": "time models in torch, ONNX Runtime and OpenVINO, side by side",
         "checkpoint": "inspect, publish, average and convert checkpoints",
         "weights": "fetch published weights, and list those on this machine",
     },

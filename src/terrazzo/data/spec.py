@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from terrazzo.errors import UserError, nearest
-from terrazzo.registry import DATASETS
+from terrazzo.errors import UserError
+from terrazzo.registry import DATASETS, declared_dataset
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".npy")
 LABEL_SUFFIXES = (*IMAGE_SUFFIXES, ".gif")
@@ -80,15 +80,7 @@ def declare(**facts: Any) -> DatasetSpec:
 
 def dataset_spec(name: str) -> DatasetSpec:
     """The declared data set of a type name or a short name (`cityscapes`, `ade`). Raises UserError with the nearest."""
-
-    def short(name: str) -> str:
-        return name.replace("Dataset", "").replace("_", "").replace("-", "").lower()
-
-    specs = [DATASETS.get(kind) for kind in DATASETS]
-    found = {short(known): spec for spec in specs for known in (spec.name, *spec.aliases)}
-    if short(name) not in found:
-        raise UserError(f"no data set is called '{name}'{nearest(name, [*found, *DATASETS])}")
-    return found[short(name)]
+    return declared_dataset(name)
 
 
 def legend(text: str) -> dict[str, Any]:

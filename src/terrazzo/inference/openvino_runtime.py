@@ -34,12 +34,13 @@ class OpenVINOSession:
             raise UserError(f"{path} cannot be read: {last_line(problem)}") from None
         self.facts = ModelFacts.read(texts, path)
         self.threads = threads or int(os.environ.get("OMP_NUM_THREADS") or 0)
+        self.hint = "f32"  # the precision to compute in: many CPUs take bf16 otherwise
         self.compiled: dict[str, Any] = {}
 
     def compile(self, output: str) -> Any:
         """The compiled graph of one output."""
         if output not in self.compiled:
-            settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}  # many CPUs compute in bf16 otherwise
+            settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": self.hint}
             if self.threads:
                 settings["INFERENCE_NUM_THREADS"] = self.threads
             model = self.model

@@ -268,7 +268,8 @@ def test_clip_tokens_are_the_published_ones():
 
 def test_prompts_and_classes_of_the_text_encoder():
     assert (len(set(VILD)), len(set(IMAGENET))) == (14, 80)
-    assert class_names("voc") == class_names("PascalVOCDataset")
+    assert class_names("voc") == class_names("PascalVOCDataset") == class_names("pascal_voc")
+    assert len(class_names("coco-stuff164k")) == 171  # as official configs name it
     assert len(class_names("voc")) == 20  # without the background
     with pytest.raises(UserError, match="CityscapesDataset"):
         class_names("cityscape")

@@ -10,24 +10,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from terrazzo.errors import UserError, nearest
+from terrazzo.errors import UserError
 from terrazzo.models.layers import Spec
 from terrazzo.models.layers.clip_tokens import CONTEXT_LENGTH, PROMPTS, tokenize
 from terrazzo.models.layers.transformer import ClipLayer
-from terrazzo.registry import DATASETS, MODELS
+from terrazzo.registry import MODELS, declared_dataset
 
 BATCH = 256  # sentences encoded at once
 
 
 def class_names(dataset_name: str) -> list[str]:
     """Return the classes of a data set, by type or short name, without the background. Raises UserError if unknown."""
-    names: dict[str, Any] = {}
-    for kind in DATASETS:
-        spec = DATASETS.get(kind)
-        names |= dict.fromkeys((kind, *getattr(spec, "aliases", ())), spec)
-    if dataset_name not in names:
-        raise UserError(f"text_encoder.dataset_name: no data set '{dataset_name}'{nearest(dataset_name, names)}")
-    return [label for label in names[dataset_name].classes if label != "background"]
+    try:
+        spec = declared_dataset(dataset_name)
+    except UserError as problem:
+        raise UserError(f"text_encoder.dataset_name: {problem}") from None
+    return [label for label in spec.classes if label != "background"]
 
 
 @MODELS.register

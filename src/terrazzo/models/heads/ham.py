@@ -16,12 +16,15 @@ from terrazzo.models.layers import ConvBlock, Spec
 from terrazzo.models.layers.fuse import fuse_levels
 from terrazzo.registry import MODELS
 
+DRAWN = 16  # images of a batch that have bases of their own
+
 
 class MatrixDecomposition(nn.Module):
     """Non-negative matrix factorisation by multiplicative updates (Hamburger: Geng et al., ICLR 2021).
 
     The map's channels, in `MD_S` groups, are approximated by `MD_R` bases, which start at random: in training from the
-    global generator, in evaluation always at the same draw; with `rand_init=False` at a stored draw.
+    global generator, in evaluation always at the same draws, one for each image of a batch (of those beyond DRAWN the
+    first ones again); with `rand_init=False` at a stored draw.
     """
 
     def __init__(
@@ -40,7 +43,7 @@ class MatrixDecomposition(nn.Module):
         self.train_steps, self.eval_steps = train_steps, eval_steps
         if not rand_init:
             self.register_buffer("bases", F.normalize(torch.rand(MD_S, channels // MD_S, MD_R), dim=1))
-        self.cached: dict[Any, Tensor] = {}  # for the last batch size
+        self.cached: dict[Any, Tensor] = {}  # for the last device
 
     bases: Tensor
 
@@ -48,15 +51,20 @@ class MatrixDecomposition(nn.Module):
         """The bases (images * groups, D, rank) before the first update for x (images * groups, D, N), of length 1."""
         if hasattr(self, "bases"):
             return self.bases.repeat(images, 1, 1)
-        shape = (images * self.groups, x.shape[1], self.rank)
+        shape = (x.shape[1], self.rank)
         if self.training:
-            return F.normalize(torch.rand(shape, device=x.device), dim=1)
-        if torch.compiler.is_compiling():  # a traced graph holds its bases
-            return F.normalize(fixed_draw(shape), dim=1).to(x.device)
-        key = (shape, x.device)
+            return F.normalize(torch.rand(images * self.groups, *shape, device=x.device), dim=1)
+        drawn = self.fixed_bases((DRAWN, self.groups, *shape), x.device)
+        return drawn[torch.arange(images, device=x.device) % DRAWN].flatten(0, 1)
+
+    def fixed_bases(self, shape: tuple[int, ...], device: torch.device) -> Tensor:
+        """The bases (DRAWN, groups, D, rank) of a batch in evaluation; a traced graph holds them."""
+        if torch.compiler.is_compiling():
+            return F.normalize(fixed_draw(shape), dim=2).to(device)
+        key = (shape, device)
         if key not in self.cached:
             with torch.inference_mode(False):  # they may be used with gradients later
-                self.cached = {key: F.normalize(fixed_draw(shape), dim=1).to(x.device)}
+                self.cached = {key: F.normalize(fixed_draw(shape), dim=2).to(device)}
         return self.cached[key]
 
     def forward(self, x: Tensor) -> Tensor:

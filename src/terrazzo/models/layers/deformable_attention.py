@@ -70,7 +70,8 @@ class MultiScaleDeformableAttention(nn.Module):
         for level, (height, width) in enumerate(sizes):
             x = maps[level].unflatten(-1, (heads, -1)).permute(0, 2, 3, 1)  # N, heads, C / heads, h * w
             x = x.flatten(0, 1).unflatten(-1, (height, width))
-            moved = points[:, None, None] + offsets[:, :, :, level] / offsets.new_tensor([width, height])
+            across, down = offsets[:, :, :, level].unbind(-1)
+            moved = points[:, None, None] + torch.stack([across / width, down / height], dim=-1)
             grid = (2 * moved - 1).transpose(1, 2).flatten(0, 1)  # N * heads, L, points, 2
             sampled = F.grid_sample(x, grid, align_corners=False)  # N * heads, C / heads, L, points
             parts.append((sampled * weights[:, :, :, level].transpose(1, 2).flatten(0, 1).unsqueeze(1)).sum(-1))
