@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from terrazzo.errors import UserError
+from terrazzo.hub.cache import cached
 from terrazzo.inference.exported import ModelFacts
 
 MODULES = ("picture.js", "backends.js", "worker.js", "app.js")
 # of onnxruntime-web: the module with the glue code inside, and the code that it runs
 RUNTIME = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")
 OUTPUTS = ("labels", "confidence")  # of the model inside a page
-HELP = "`npm pack onnxruntime-web` downloads it; then give --ort-web FILE.tgz"
+PACKAGE = "onnxruntime-web"
+HELP = f"`terrazzo weights get {PACKAGE}` downloads it, once; or give --ort-web with the package as a file or folder"
 
 
 @dataclass(frozen=True)
@@ -31,10 +33,14 @@ class WebRuntime:
 
 
 def read_runtime(source: str | Path | None) -> WebRuntime:
-    """Read onnxruntime-web from its npm package (`.tgz`), or a folder with its `dist`. Raises UserError without it."""
-    if source is None:
-        raise UserError(f"a page contains onnxruntime-web, which is no part of terrazzo: {HELP}")
-    source = Path(source)
+    """Read onnxruntime-web from its npm package (`.tgz`) or a folder with its `dist`, by default from the cache.
+
+    Raises UserError without it; nothing is downloaded.
+    """
+    found = source or cached(PACKAGE)
+    if found is None:
+        raise UserError(f"a page contains {PACKAGE}, which is not part of terrazzo: {HELP}")
+    source = Path(found)
     try:
         if source.is_dir():
             folder = next(path for path in (source / "package" / "dist", source / "dist", source) if path.is_dir())
@@ -43,7 +49,7 @@ def read_runtime(source: str | Path | None) -> WebRuntime:
             with tarfile.open(source) as package:
                 module, wasm = (read_member(package, f"package/dist/{name}") for name in RUNTIME)
     except (OSError, KeyError, tarfile.TarError) as problem:
-        raise UserError(f"--ort-web {source} does not hold {' and '.join(RUNTIME)} ({problem}): {HELP}") from None
+        raise UserError(f"{source} does not hold {' and '.join(RUNTIME)} ({problem}): {HELP}") from None
     return WebRuntime(module, wasm)
 
 
