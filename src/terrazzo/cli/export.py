@@ -21,6 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "browser; or a folder: bundle, which runs without terrazzo, or triton, a model repository (default: by --out)",
     )
     add("--ort-web", metavar="PATH", help="for html and bundle: the npm package onnxruntime-web, as .tgz or folder")
+    add("--for", dest="reader", metavar="READER", help="deepness: an ONNX file for QGIS Deepness and geodeep")
+    add("--resolution", type=float, metavar="CM", help="with --for: centimetres per pixel of the training images")
     add("--size", type=image_size, metavar="HxW", help="for images of this size alone (default: of any size)")
     add(
         "--outputs",
@@ -63,6 +65,8 @@ def run(args: argparse.Namespace) -> int:
             check=args.check,
             max_drop=args.max_drop,
             ort_web=args.ort_web,
+            reader=args.reader,
+            resolution=args.resolution,
             trust=args.trust_config,
             weights=args.weights,
             on_step=status.update,

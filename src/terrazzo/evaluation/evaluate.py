@@ -83,7 +83,7 @@ def evaluate(
 
     # Models, data and metrics
     paths = [checkpoint] if isinstance(checkpoint, (str, Path)) else list(checkpoint)
-    models = load_models(experiment.model, paths, chosen, weights, on_report)
+    models = load_models(experiment.model, paths, chosen, weights, on_report, trust)
     settings = fit_to_models(settings, models, tta)
     dataset = open_dataset(settings, classes_of(models[0]), "test_dataloader", classes=common_classes(experiment))
     evaluator = None
@@ -114,6 +114,7 @@ def load_models(
     device: torch.device,
     weights: str | None = None,
     on_report: Callable[[Any], None] | None = None,
+    trust: bool = False,
 ) -> list[Segmentor]:
     """The models of some checkpoints; each of several is built from its own file's config if it has one, or `model`.
 
@@ -122,7 +123,7 @@ def load_models(
     models: list[Segmentor] = []
     for path in paths:
         if is_exported(path):
-            models.append(cast("Segmentor", open_model(path)))
+            models.append(cast("Segmentor", open_model(path, trust)))
             continue
         own = read_checkpoint(path).meta.get("config") if len(paths) > 1 else None
         built = build_model(make_experiment(own).model if isinstance(own, Mapping) else model).to(device)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -14,7 +13,7 @@ import numpy as np
 import torch
 
 from terrazzo.errors import UserError, nearest
-from terrazzo.exporting.formats import FOLDERS, SUFFIXES, format_named
+from terrazzo.exporting.formats import FOLDERS, SUFFIXES, format_named, tiled
 from terrazzo.exporting.gate import Check, Comparison
 from terrazzo.exporting.graph import OUTPUTS
 from terrazzo.exporting.plan import Plan, make_plan
@@ -68,6 +67,8 @@ def export(
     check: Any = None,
     max_drop: float = 0.5,
     ort_web: str | Path | None = None,
+    reader: str | None = None,
+    resolution: float | None = None,
     trust: bool = False,
     weights: str | None = None,
     on_step: Callable[[str], None] | None = None,
@@ -81,12 +82,15 @@ def export(
     all images, any if None. With `check`, a config, the result is scored on its validation set: a drop that may be
     above `max_drop` points of mIoU, or 2 of a class, is refused. Raises UserError for that and for whatever cannot be
     exported; then nothing is written.
+
+    The `reader` "deepness" gets the ONNX file that Deepness and geodeep read, for maps of this `resolution` in
+    centimetres per pixel, with tiles of `size`.
     """
     if path is None:
-        path = to if to in FOLDERS else f"model{SUFFIXES.get(to or '', '.onnx')}"
+        path = FOLDERS.get(to or "") or f"model{SUFFIXES.get(to or '', '.onnx')}"
     path = Path(path).absolute() if to in FOLDERS else Path(path)
     target = format_of(path, to)
-    writer = format_named(target, ort_web)
+    writer = format_named(target, ort_web) if reader is None else tiled(reader, target, resolution)
     for name in outputs:
         if name not in OUTPUTS:
             raise UserError(f"outputs: there is no '{name}'{nearest(name, OUTPUTS)}; they are {', '.join(OUTPUTS)}")
@@ -124,17 +128,16 @@ def export(
             if failures := comparison.failures(max_drop):
                 raise UserError("the export is worse than the original, so it was not written: " + "; ".join(failures))
         say("writing")
-        shutil.rmtree(trial)
-        writer.save(model, replace(plan.facts, parity=parity), Path(folder) / path.name)
-        files = sorted(
-            (item for item in Path(folder).rglob("*") if item.is_file()), reverse=True
-        )  # .xml after its .bin
+        whole = make_folder(Path(folder) / "whole")
+        writer.save(model, replace(plan.facts, parity=parity), whole / path.name)
+        # an .xml file comes after its .bin
+        files = sorted((item for item in whole.rglob("*") if item.is_file()), reverse=True)
         size_of_all = sum(file.stat().st_size for file in files)
         report = ExportReport(
             path, target, plan.facts.precision, size_of_all, parity, comparison, writer.notes(plan.facts)
         )
         for file in files:
-            place = path.parent / file.relative_to(folder)
+            place = path.parent / file.relative_to(whole)
             make_folder(place.parent)
             rename_durably(file, place)
     write_whole(path.with_name(f"{path.name}.report.json"), json.dumps(asdict(report), indent=1, default=str))

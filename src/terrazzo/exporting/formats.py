@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from terrazzo.exporting.html_page import (
 )
 from terrazzo.exporting.onnx_file import quiet, resizing_model, to_onnx, write_metadata
 from terrazzo.exporting.plan import Plan
+from terrazzo.exporting.tiles import RESOLUTION, check_reader, save_tiled, tiled_plan
 from terrazzo.hub.cache import cached
 from terrazzo.inference.exported import ExportedRuntime, ModelFacts
 from terrazzo.inference.exported_model import ExportedModel, open_model
@@ -34,7 +36,8 @@ from terrazzo.system.extras import import_extra
 
 EXAMPLE = (2, 203, 301)  # images, height, width: of no special relation to any stride
 SUFFIXES = {"aotinductor": ".pt2", "onnx": ".onnx", "openvino": ".xml", "torch": ".pt2", "html": ".html"}
-FOLDERS = ("bundle", "triton")
+# with the folder that is written by default; one called "triton" would hide the package that torch imports
+FOLDERS = {"bundle": "bundle", "triton": "model_repository"}
 
 
 @dataclass(frozen=True)
@@ -60,8 +63,20 @@ def format_named(name: str, ort_web: str | Path | None) -> Format:
         "onnx": Format(make_onnx, open_onnx, save_onnx),
         "openvino": Format(make_openvino, open_openvino, save_openvino),
         "torch": Format(make_program, open_program, save_program),
+        "aotinductor": Format(make_compiled, open_compiled, save_compiled),
         "triton": Format(make_onnx, open_onnx, save_repository, adapt=with_logits_of_windows),
     }[name]
+
+
+def tiled(reader: str, target: str, resolution: float | None) -> Format:
+    """ONNX files for programs that cut maps into tiles, of this resolution in centimetres per pixel."""
+    check_reader(reader, target, resolution)
+
+    def save(model: Any, facts: ModelFacts, path: Path) -> None:
+        save_tiled(model, facts, path, resolution)
+
+    assumed = f"resolution: {RESOLUTION:g} cm per pixel, as nothing else was given: --resolution of the training images"
+    return Format(make_onnx, open_onnx, save, tiled_plan, lambda facts: [] if resolution else [assumed])
 
 
 def pages(runtime: WebRuntime) -> Format:
@@ -175,3 +190,29 @@ def save_program(program: Any, facts: ModelFacts, path: Path) -> None:
 def of_program(facts: ModelFacts) -> ModelFacts:
     """The facts of a program, which returns all its outputs at once."""
     return replace(facts, outputs=[*facts.outputs, *([] if "logits" in facts.outputs else ["logits"])])
+
+
+def make_compiled(plan: Plan, folder: Path) -> Path:
+    """Compile a program for this kind of machine, which takes a minute or two and a C++ compiler."""
+    program = make_program(plan, folder)
+    metadata = of_program(plan.facts).texts()
+    with quiet():
+        try:
+            found = torch._inductor.aoti_compile_and_package(
+                program,
+                package_path=os.fspath(folder / "compiled.pt2"),
+                inductor_configs={"aot_inductor.metadata": metadata},
+            )
+        except Exception as problem:  # of the compiler's many
+            reason = str(problem).strip().splitlines()[0]
+            raise UserError(f"this model cannot be compiled: {reason}; AOTInductor needs a C++ compiler") from problem
+    return Path(found)
+
+
+def open_compiled(package: Path, facts: ModelFacts, folder: Path) -> ExportedModel:
+    return open_model(package, trust=True)
+
+
+def save_compiled(package: Path, facts: ModelFacts, path: Path) -> None:
+    """Put a package into its place; its facts are compiled in, apart from the parity, which the report has."""
+    shutil.copyfile(package, path)

@@ -53,9 +53,9 @@ class ExportedModel:
         return found
 
 
-def open_model(path: str | Path) -> ExportedModel:
-    """The model of an exported file. Raises UserError for one that cannot be run."""
-    return ExportedModel(open_exported(Path(path)))
+def open_model(path: str | Path, trust: bool = False) -> ExportedModel:
+    """The model of an exported file. Raises UserError as `open_exported` does."""
+    return ExportedModel(open_exported(Path(path), trust))
 
 
 def is_exported(path: str | Path) -> bool:

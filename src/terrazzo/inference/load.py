@@ -34,8 +34,9 @@ def load(
     their own libraries, `.onnx` and `.xml` without torch. Without a source it is the embedded model, for street scenes;
     `terrazzo/weights` contains its licence.
 
-    `trust` imports the modules of `custom_imports`; `weights` is "model" or "ema" (the average) where a checkpoint has
-    both. Raises UserError where the file does not specify its model.
+    `trust` imports the modules of `custom_imports`, and runs the machine code in a compiled `.pt2` file; `weights` is
+    "model" or "ema" (the average) where a checkpoint has both. Raises UserError where the file does not specify its
+    model.
     """
     if source is None:
         if checkpoint is not None:
@@ -44,40 +45,40 @@ def load(
     if isinstance(source, (str, Path)) and Path(source).suffix.lower() in EXPORTED:
         if device is not None and str(device) != "cpu":
             raise UserError(f"{source} is an exported model, which runs on the CPU, not on '{device}'")
-        runtime = open_exported(Path(source))
+        runtime = open_exported(Path(source), trust)
         return Segmenter(runtime, runtime.facts.pipeline, runtime.facts.suffixes, source=Path(source).name)
     from terrazzo.inference.checkpoints import load_torch
 
     return load_torch(source, checkpoint, device, trust=trust, weights=weights)
 
 
-def open_exported(path: Path) -> ExportedRuntime:
-    """The runtime of an exported file. Raises UserError for one that cannot be run."""
-    return EXPORTED[path.suffix.lower()](path)
+def open_exported(path: Path, trust: bool = False) -> ExportedRuntime:
+    """The runtime of an exported file. Raises UserError for one that cannot be run, or runs its own code untrusted."""
+    return EXPORTED[path.suffix.lower()](path, trust)
 
 
-def open_onnx(path: Path) -> ExportedRuntime:
+def open_onnx(path: Path, trust: bool) -> ExportedRuntime:
     from terrazzo.inference.onnx_runtime import OnnxSession
 
     session = OnnxSession(path)
     return ExportedRuntime(session, session.facts)
 
 
-def open_openvino(path: Path) -> ExportedRuntime:
+def open_openvino(path: Path, trust: bool) -> ExportedRuntime:
     from terrazzo.inference.openvino_runtime import OpenVINOSession
 
     session = OpenVINOSession(path)
     return ExportedRuntime(session, session.facts)
 
 
-def open_program(path: Path) -> ExportedRuntime:
+def open_program(path: Path, trust: bool) -> ExportedRuntime:
     from terrazzo.inference.program_runtime import ProgramSession
 
-    session = ProgramSession.read(path)
+    session = ProgramSession.read(path, trust)
     return ExportedRuntime(session, session.facts)
 
 
-EXPORTED: dict[str, Callable[[Path], ExportedRuntime]] = {
+EXPORTED: dict[str, Callable[[Path, bool], ExportedRuntime]] = {
     ".onnx": open_onnx,
     ".xml": open_openvino,
     ".pt2": open_program,
