@@ -17,9 +17,9 @@ from terrazzo.hub.cache import cached
 from terrazzo.inference.exported import ModelFacts
 from terrazzo.inference.runtime import DEFAULT_THRESHOLD
 
-MODULES = ("picture.js", "backends.js", "worker.js", "app.js")
+MODULES = ("picture.js", "windows.js", "backends.js", "worker.js", "app.js")
 # of onnxruntime-web: the module with the glue code inside, and the code that it runs
-RUNTIME = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")
+RUNTIME = ("ort.webgpu.bundle.min.mjs", "ort-wasm-simd-threaded.asyncify.wasm")
 PACKAGE = "onnxruntime-web"
 HELP = f"`terrazzo weights get {PACKAGE}` downloads it, once; or give --ort-web with the package as a file or folder"
 
@@ -112,6 +112,7 @@ def page_facts(facts: ModelFacts, title: str) -> Mapping[str, Any]:
         "palette": facts.palette,
         "threshold": DEFAULT_THRESHOLD if facts.threshold is None else facts.threshold,
         "windows": facts.windows or None,
+        "gpu": facts.precision != "int8",  # which a graphics card would compute in single precision
         "about": {name: value for name, value in about.items() if value},
     }
 
