@@ -191,8 +191,8 @@ def test_a_program_of_others_is_not_opened_before_it_is_trusted(tmp_path):
         ({"to": "onx"}, "'onx' is unknown.*onnx"),
         ({"to": "openvino"}, r"--to openvino writes a .xml file, not .*m.onnx"),
         ({"outputs": ["label"]}, "there is no 'label'.*labels"),
-        ({"path": "m.html"}, r"npm pack onnxruntime-web.*--ort-web FILE"),
-        ({"path": "m.html", "ort_web": "none.tgz"}, r"--ort-web none.tgz does not hold"),
+        ({"path": "m.html"}, r"terrazzo weights get onnxruntime-web.*--ort-web"),
+        ({"path": "m.html", "ort_web": "none.tgz"}, r"none.tgz does not hold"),
     ],
 )
 def test_what_cannot_be_exported_is_said_first(changes, message, tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import http.server
+import os
 import re
 import threading
 from pathlib import Path
@@ -20,12 +21,21 @@ from terrazzo.errors import UserError
 from terrazzo.hub import cache as weight_cache
 from terrazzo.hub import download
 from terrazzo.hub.cache import find_cached
-from terrazzo.hub.names import MMLAB, MMPRETRAIN, TORCHVISION, addresses, digits, file_name
+from terrazzo.hub.names import MMLAB, MMPRETRAIN, PACKAGES, TORCHVISION, addresses, digits, file_name
 from terrazzo.models.checkpoint import read_checkpoint
 from terrazzo.registry import MODELS
 from terrazzo.training.pretrained import load_pretrained, starts
 
-VARIABLES = ("TERRAZZO_MIRRORS", "TERRAZZO_OFFLINE", "HF_HUB_OFFLINE", "HF_ENDPOINT", "HF_HUB_CACHE", "HF_HOME")
+VARIABLES = (
+    "npm_config_registry",
+    "NPM_CONFIG_REGISTRY",
+    "TERRAZZO_MIRRORS",
+    "TERRAZZO_OFFLINE",
+    "HF_HUB_OFFLINE",
+    "HF_ENDPOINT",
+    "HF_HUB_CACHE",
+    "HF_HOME",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -36,6 +46,7 @@ def cache(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("TERRAZZO_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    monkeypatch.setenv("NPM_CONFIG_USERCONFIG", str(tmp_path / "npmrc"))
     monkeypatch.setattr(download, "TIMEOUT", 5)
     return tmp_path / "home" / "weights"
 
@@ -115,6 +126,8 @@ def named(content: bytes, stem: str = "model") -> str:
         ("hf://nvidia/mit-b0", "https://huggingface.co/nvidia/mit-b0/resolve/main/model.safetensors"),
         ("hf://nvidia/mit-b0/a/tf.bin", "https://huggingface.co/nvidia/mit-b0/resolve/main/a/tf.bin"),
         ("https://example.org/a.pth", "https://example.org/a.pth"),
+        ("npm://onnxruntime-web", "https://registry.npmjs.org/onnxruntime-web/-/onnxruntime-web-1.30.0.tgz#sha256="
+            "d2228df7e4616bc3348bf504ee888f3bec43789a273f0a63f3e68d203ce3bf71"),
     ],
 )  # fmt: skip
 def test_names_lead_to_addresses(name, address):
@@ -127,6 +140,7 @@ def test_names_lead_to_addresses(name, address):
         ("torchvision://resnet51", "'torchvision://resnet51'; did you mean 'resnet50'"),
         ("s3://bucket/x.pth", "not an address of weights: those begin with one of http://, https://"),
         ("hf://nvidia", "hf://organisation/repository"),
+        ("npm://onnxruntime", "'npm://onnxruntime'; did you mean 'onnxruntime-web'"),
         ("timm://resnet50", r"timm://resnet50.a1_in1k, or pip install \"terrazzo\[timm\]\""),
     ],
 )
@@ -348,6 +362,24 @@ def test_offline(host, cache, monkeypatch, how):
     cache.mkdir(parents=True)
     (cache / "x.pth").write_bytes(CONTENT)
     assert download.get_weights(f"{host.url}/x.pth", offline=True) == cache / "x.pth"
+
+
+@pytest.mark.parametrize("way", ["variable", "file", "mirror"])
+def test_packages_come_from_the_registry_of_npm(way, host, cache, monkeypatch):
+    name = "onnxruntime-web/-/onnxruntime-web-1.30.0.tgz"
+    monkeypatch.setitem(PACKAGES, "onnxruntime-web", f"{name}#sha256={hashlib.sha256(CONTENT).hexdigest()}")
+    host.files[f"/npm/{name}"] = CONTENT
+    if way == "variable":
+        monkeypatch.setenv("npm_config_registry", f"{host.url}/npm")
+    elif way == "file":
+        Path(os.environ["NPM_CONFIG_USERCONFIG"]).write_text(f"audit=false\nregistry = {host.url}/npm/\n")
+    mirrors = [f"{host.url}/npm"] if way == "mirror" else []
+    path = download.get_weights("npm://onnxruntime-web", mirrors=mirrors)
+    assert path.read_bytes() == CONTENT and path.parent == cache
+    assert weight_cache.cached("onnxruntime-web") == path
+    path.write_bytes(CONTENT[1:])
+    with pytest.raises(UserError, match="damaged or a different file"):
+        weight_cache.cached("onnxruntime-web")
 
 
 def test_hugging_face_from_another_host(host, cache, monkeypatch):

@@ -13,8 +13,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("model", nargs="?", metavar="MODEL", help="a checkpoint (default: the embedded model for street scenes)")
     add("--config", metavar="C", help="the config or recipe of a checkpoint that contains none")
     add("--out", metavar="F", help="the file to write: .onnx, .xml (OpenVINO), .pt2 (torch.export) or .html")
-    add("--to", metavar="FORMAT", help="onnx, openvino, torch or html, a page for the browser (default: by --out)")
-    add("--ort-web", metavar="PATH", help="for html: the npm package onnxruntime-web, as .tgz or as a folder")
+    add(
+        "--to",
+        nargs="+",
+        metavar=("FORMAT", "DIR"),
+        help="onnx, openvino, torch, aotinductor (torch, compiled for this kind of machine) or html, a page for the "
+        "browser; or a folder: bundle, which runs without terrazzo, or triton, a model repository (default: by --out)",
+    )
+    add("--ort-web", metavar="PATH", help="for html and bundle: the npm package onnxruntime-web, as .tgz or folder")
+    add("--for", dest="reader", metavar="READER", help="deepness: an ONNX file for QGIS Deepness and geodeep")
+    add("--resolution", type=float, metavar="CM", help="with --for: centimetres per pixel of the training images")
     add("--size", type=image_size, metavar="HxW", help="for images of this size alone (default: of any size)")
     add(
         "--outputs",
@@ -41,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
     from terrazzo.system.terminal import Console
 
     console = Console(soft_wrap=True)
+    args.model, args.to, args.out = sorted_out(args.model, args.to, args.out)
     if args.out is None and args.to is None:
         raise UserError("give --out FILE, such as --out model.onnx")
     if args.model is None and args.config is None:
@@ -56,9 +65,27 @@ def run(args: argparse.Namespace) -> int:
             check=args.check,
             max_drop=args.max_drop,
             ort_web=args.ort_web,
+            reader=args.reader,
+            resolution=args.resolution,
             trust=args.trust_config,
             weights=args.weights,
             on_step=status.update,
         )
     console.print(str(report))
     return 0
+
+
+def sorted_out(model: str | None, to: list[str] | None, out: str | None) -> tuple[str | None, str | None, str | None]:
+    """MODEL, the format and what to write, from `--to FORMAT [DIR]`, after which MODEL may stand too."""
+    from terrazzo.exporting.formats import FOLDERS
+
+    if to is None:
+        return model, None, out
+    name, *others = to
+    if others and out is None and name in FOLDERS:
+        out = others.pop(0)
+    if others and model is None:
+        model = others.pop(0)
+    if others:
+        raise UserError(f"--to {' '.join(to)}: {others[0]} is one too many; a file to write is named by --out")
+    return model, name, out

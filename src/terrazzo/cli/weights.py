@@ -10,6 +10,7 @@ EXAMPLES = """\
   terrazzo weights get torchvision://resnet50
   terrazzo weights get pspnet_r50-d8_4xb2-40k_cityscapes-512x1024             the trained model
   terrazzo weights get --backbone pspnet_r50-d8_4xb2-40k_cityscapes-512x1024  what its training starts from
+  terrazzo weights get onnxruntime-web             what `terrazzo export --to html` puts into its pages
   terrazzo weights list"""
 
 
@@ -21,14 +22,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="NAME|URL",
         help="a recipe, a backbone such as mit_b0, a URL, or torchvision://, open-mmlab://, mmpretrain://, mmseg://, "
-        "timm://, hf:// and a name",
+        "timm://, hf:// and a name; onnxruntime-web",
     )
     get.add_argument(
         "--mirror",
         action="append",
         default=[],
         metavar="URL|FOLDER",
-        help="another host of OpenMMLab's files; may be repeated, and comes before TERRAZZO_MIRRORS",
+        help="another host of OpenMMLab's files or npm's packages; may be repeated, comes before TERRAZZO_MIRRORS",
     )
     get.add_argument("--backbone", action="store_true", help="the weights that a recipe's training starts from")
     get.add_argument("--offline", action="store_true", help="search the caches only")

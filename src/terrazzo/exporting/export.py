@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,9 @@ import numpy as np
 import torch
 
 from terrazzo.errors import UserError, nearest
-from terrazzo.exporting.formats import SUFFIXES, format_named
+from terrazzo.exporting.formats import FOLDERS, SUFFIXES, format_named, tiled
 from terrazzo.exporting.gate import Check, Comparison
 from terrazzo.exporting.graph import OUTPUTS
-from terrazzo.exporting.html_page import OUTPUTS as OF_PAGES
-from terrazzo.exporting.html_page import check_page
 from terrazzo.exporting.plan import Plan, make_plan
 from terrazzo.inference.exported_model import ExportedModel
 from terrazzo.inference.load import CARD, STREET, load
@@ -40,6 +38,7 @@ class ExportReport:
     bytes: int
     parity: dict[str, Any]
     comparison: Comparison | None = None
+    notes: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         lines = [f"{self.path}: {self.target}, {self.precision}, {self.bytes / 1e6:.1f} MB"]
@@ -54,7 +53,7 @@ class ExportReport:
                 f"mIoU on {self.comparison.images} validation images: {before:.2f} -> {after:.2f} (95% interval of the "
                 f"drop: {low:.2f} to {high:.2f})"
             )
-        return "\n".join(lines)
+        return "\n".join(lines + self.notes)
 
 
 def export(
@@ -68,22 +67,30 @@ def export(
     check: Any = None,
     max_drop: float = 0.5,
     ort_web: str | Path | None = None,
+    reader: str | None = None,
+    resolution: float | None = None,
     trust: bool = False,
     weights: str | None = None,
     on_step: Callable[[str], None] | None = None,
 ) -> ExportReport:
-    """Write a model as one file that runs without terrazzo: images (N, H, W, C) in, class maps (N, H, W) out.
+    """Write a model as one file or folder that runs without terrazzo: images (N, H, W, C) in, class maps (N, H, W) out.
 
     `model` is anything that `tz.load` takes (None: the embedded one), `config` that of a checkpoint without one. `to`
     is "onnx", "openvino", "torch" or "html" (a page that runs the model in the browser, with the package
-    onnxruntime-web at `ort_web`), by default what the suffix of `path` says. `size` (height, width) is that of all
-    images, any if None. With `check`, a config, the result is scored on its validation set: a drop that may be above
-    `max_drop` points of mIoU, or 2 of a class, is refused. Raises UserError for that and for whatever cannot be
+    onnxruntime-web at `ort_web` or in the cache), by default what the suffix of `path` says; or "bundle" (a folder that
+    runs without terrazzo) or "triton" (a model repository), whose `path` is a folder. `size` (height, width) is that of
+    all images, any if None. With `check`, a config, the result is scored on its validation set: a drop that may be
+    above `max_drop` points of mIoU, or 2 of a class, is refused. Raises UserError for that and for whatever cannot be
     exported; then nothing is written.
+
+    The `reader` "deepness" gets the ONNX file that Deepness and geodeep read, for maps of this `resolution` in
+    centimetres per pixel, with tiles of `size`.
     """
-    path = Path("model").with_suffix(SUFFIXES.get(to or "", ".onnx")) if path is None else Path(path)
+    if path is None:
+        path = FOLDERS.get(to or "") or f"model{SUFFIXES.get(to or '', '.onnx')}"
+    path = Path(path).absolute() if to in FOLDERS else Path(path)
     target = format_of(path, to)
-    writer = format_named(target, ort_web)
+    writer = format_named(target, ort_web) if reader is None else tiled(reader, target, resolution)
     for name in outputs:
         if name not in OUTPUTS:
             raise UserError(f"outputs: there is no '{name}'{nearest(name, OUTPUTS)}; they are {', '.join(OUTPUTS)}")
@@ -97,10 +104,8 @@ def export(
         if segmenter.source == STREET.name
         else ""
     )
-    wanted = OF_PAGES if target == "html" and tuple(outputs) == ("labels",) else outputs
-    plan = make_plan(segmenter, ["labels", *(name for name in wanted if name != "labels")], size, licence)
-    if target == "html":
-        check_page(plan.facts)
+    names = ["labels", *(name for name in outputs if name != "labels")]
+    plan = writer.adapt(make_plan(segmenter, names, size, licence))
     gate = None
     if check is not None:
         say("scoring the original")
@@ -123,13 +128,18 @@ def export(
             if failures := comparison.failures(max_drop):
                 raise UserError("the export is worse than the original, so it was not written: " + "; ".join(failures))
         say("writing")
-        writer.save(model, replace(plan.facts, parity=parity), Path(folder) / path.name)
-        files = sorted((item for item in Path(folder).iterdir() if item.is_file()), reverse=True)  # .xml after its .bin
+        whole = make_folder(Path(folder) / "whole")
+        writer.save(model, replace(plan.facts, parity=parity), whole / path.name)
+        # an .xml file comes after its .bin
+        files = sorted((item for item in whole.rglob("*") if item.is_file()), reverse=True)
+        size_of_all = sum(file.stat().st_size for file in files)
         report = ExportReport(
-            path, target, plan.facts.precision, sum(file.stat().st_size for file in files), parity, comparison
+            path, target, plan.facts.precision, size_of_all, parity, comparison, writer.notes(plan.facts)
         )
         for file in files:
-            rename_durably(file, path.parent / file.name)
+            place = path.parent / file.relative_to(whole)
+            make_folder(place.parent)
+            rename_durably(file, place)
     write_whole(path.with_name(f"{path.name}.report.json"), json.dumps(asdict(report), indent=1, default=str))
     return report
 
@@ -144,13 +154,19 @@ def loaded(model: Any, config: Any, trust: bool, weights: str | None) -> Segment
 def format_of(path: Path, to: str | None) -> str:
     """The format to write: as asked for, or as the suffix of a path says. Raises UserError where they differ."""
     suffixes = {suffix: name for name, suffix in SUFFIXES.items()}
+    suffix = path.suffix.lower()
     if to is None:
-        if path.suffix.lower() not in suffixes:
-            raise UserError(f"{path}: the suffix names no format: use {', '.join(suffixes)}")
-        return suffixes[path.suffix.lower()]
-    if to not in SUFFIXES:
-        raise UserError(f"--to: '{to}' is unknown{nearest(to, SUFFIXES)}; give one of {', '.join(SUFFIXES)}")
-    if path.suffix.lower() != SUFFIXES[to]:
+        if suffix not in suffixes:
+            raise UserError(
+                f"{path}: the suffix names no format: use {', '.join(suffixes)}, or --to {' or '.join(FOLDERS)}"
+            )
+        return suffixes[suffix]
+    if to not in (*SUFFIXES, *FOLDERS):
+        known = (*SUFFIXES, *FOLDERS)
+        raise UserError(f"--to: '{to}' is unknown{nearest(to, known)}; give one of {', '.join(known)}")
+    if to in FOLDERS and (suffix in suffixes or path.is_file()):
+        raise UserError(f"--to {to} writes a folder, not {path}")
+    if to in SUFFIXES and suffix != SUFFIXES[to]:
         raise UserError(f"--to {to} writes a {SUFFIXES[to]} file, not {path}")
     return to
 

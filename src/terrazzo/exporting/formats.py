@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,10 +14,20 @@ from typing import Any
 import torch
 
 from terrazzo.errors import UserError
-from terrazzo.exporting.html_page import html_page, read_runtime
-from terrazzo.exporting.onnx_file import quiet, to_onnx, write_metadata
+from terrazzo.exporting.folders import save_bundle, save_triton
+from terrazzo.exporting.html_page import (
+    HELP,
+    PACKAGE,
+    WebRuntime,
+    html_page,
+    page_outputs,
+    page_problem,
+    read_runtime,
+)
+from terrazzo.exporting.onnx_file import quiet, resizing_model, to_onnx, write_metadata
 from terrazzo.exporting.plan import Plan
-from terrazzo.hub.cache import remember_program
+from terrazzo.exporting.tiles import RESOLUTION, check_reader, save_tiled, tiled_plan
+from terrazzo.hub.cache import cached, remember_program
 from terrazzo.inference.exported import ExportedRuntime, ModelFacts
 from terrazzo.inference.exported_model import ExportedModel, open_model
 from terrazzo.inference.openvino_runtime import SECTION
@@ -23,34 +35,83 @@ from terrazzo.inference.program_runtime import FACTS, ProgramSession
 from terrazzo.system.extras import import_extra
 
 EXAMPLE = (2, 203, 301)  # images, height, width: of no special relation to any stride
-SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2", "html": ".html"}
+SUFFIXES = {"aotinductor": ".pt2", "onnx": ".onnx", "openvino": ".xml", "torch": ".pt2", "html": ".html"}
+# with the folder that is written by default; one called "triton" would hide the package that torch imports
+FOLDERS = {"bundle": "bundle", "triton": "model_repository"}
 
 
 @dataclass(frozen=True)
 class Format:
     """The functions for one kind of file: `make` gives the model in memory, `open` runs it as its users will (with any
-    files in a folder of its own), `save` writes it with its facts."""
+    files in a folder of its own), `save` writes it with its facts. `adapt` changes the plan before, and raises
+    UserError where the format cannot contain it; `notes` lists what a user may miss."""
 
     make: Callable[[Plan, Path], Any]
     open: Callable[[Any, ModelFacts, Path], ExportedModel]
     save: Callable[[Any, ModelFacts, Path], None]
+    adapt: Callable[[Plan], Plan] = lambda plan: plan
+    notes: Callable[[ModelFacts], list[str]] = lambda facts: []
 
 
 def format_named(name: str, ort_web: str | Path | None) -> Format:
-    """A format by its name in SUFFIXES. Raises UserError where a page lacks its runtime."""
-    if name == "torch":
-        return Format(make_program, open_program, save_program)
-    if name == "openvino":
-        return Format(make_openvino, open_openvino, save_openvino)
-    if name == "onnx":
-        return Format(make_onnx, open_onnx, save_onnx)
-    runtime = read_runtime(ort_web)
+    """A format by its name in SUFFIXES or FOLDERS. Raises UserError where a page lacks its runtime."""
+    if name == "html":
+        return pages(read_runtime(ort_web))
+    if name == "bundle":
+        return bundles(ort_web)
+    return {
+        "onnx": Format(make_onnx, open_onnx, save_onnx),
+        "openvino": Format(make_openvino, open_openvino, save_openvino),
+        "torch": Format(make_program, open_program, save_program),
+        "aotinductor": Format(make_compiled, open_compiled, save_compiled),
+        "triton": Format(make_onnx, open_onnx, save_repository, adapt=with_logits_of_windows),
+    }[name]
 
-    def save_page(model: Any, facts: ModelFacts, path: Path) -> None:
+
+def tiled(reader: str, target: str, resolution: float | None) -> Format:
+    """ONNX files for programs that cut maps into tiles, of this resolution in centimetres per pixel."""
+    check_reader(reader, target, resolution)
+
+    def save(model: Any, facts: ModelFacts, path: Path) -> None:
+        save_tiled(model, facts, path, resolution)
+
+    assumed = f"resolution: {RESOLUTION:g} cm per pixel, as nothing else was given: --resolution of the training images"
+    return Format(make_onnx, open_onnx, save, tiled_plan, lambda facts: [] if resolution else [assumed])
+
+
+def pages(runtime: WebRuntime) -> Format:
+    """Pages with a model and this runtime inside."""
+
+    def adapt(plan: Plan) -> Plan:
+        if problem := page_problem(plan.facts):
+            raise UserError(f"no page can be written: {problem}")
+        return plan.adding(*page_outputs(plan.facts))
+
+    def save(model: Any, facts: ModelFacts, path: Path) -> None:
         write_metadata(model, facts.texts())
-        path.write_text(html_page(model.SerializeToString(), facts, runtime, path.stem), encoding="utf-8")
+        page = html_page(model.SerializeToString(), facts, runtime, path.stem, resizing_model(facts))
+        path.write_text(page, encoding="utf-8")
 
-    return Format(make_onnx, open_onnx, save_page)
+    return Format(make_onnx, open_onnx, save, adapt)
+
+
+def bundles(ort_web: str | Path | None) -> Format:
+    """Bundles, with a page where onnxruntime-web is at hand."""
+    runtime = None if ort_web is None and cached(PACKAGE) is None else read_runtime(ort_web)
+
+    def save(model: Any, facts: ModelFacts, path: Path) -> None:
+        save_bundle(model, facts, path, runtime)
+
+    def notes(facts: ModelFacts) -> list[str]:
+        reason = page_problem(facts) or (None if runtime else f"it contains {PACKAGE}: {HELP}")
+        return [f"without index.html: {reason}"] if reason else []
+
+    return Format(make_onnx, open_onnx, save, lambda plan: plan.adding(*page_outputs(plan.facts)), notes)
+
+
+def with_logits_of_windows(plan: Plan) -> Plan:
+    """A plan with the output that its caller averages, for a model that runs in windows."""
+    return plan.adding("logits") if plan.facts.windows else plan
 
 
 def example_of(plan: Plan) -> torch.Tensor:
@@ -73,6 +134,12 @@ def open_onnx(model: Any, facts: ModelFacts, folder: Path) -> ExportedModel:
 def save_onnx(model: Any, facts: ModelFacts, path: Path) -> None:
     write_metadata(model, facts.texts())
     path.write_bytes(model.SerializeToString())
+
+
+def save_repository(model: Any, facts: ModelFacts, path: Path) -> None:
+    """Write a model repository of Triton; the model in it is called as the file that it comes from."""
+    name = re.sub(r"[^\w.-]+", "_", Path(facts.source).stem) or "model"
+    save_triton(model, facts, path, name)
 
 
 def make_openvino(plan: Plan, folder: Path) -> Any:
@@ -124,3 +191,30 @@ def save_program(program: Any, facts: ModelFacts, path: Path) -> None:
 def of_program(facts: ModelFacts) -> ModelFacts:
     """The facts of a program, which returns all its outputs at once."""
     return replace(facts, outputs=[*facts.outputs, *([] if "logits" in facts.outputs else ["logits"])])
+
+
+def make_compiled(plan: Plan, folder: Path) -> Path:
+    """Compile a program for this kind of machine, which takes a minute or two and a C++ compiler."""
+    program = make_program(plan, folder)
+    metadata = of_program(plan.facts).texts()
+    with quiet():
+        try:
+            found = torch._inductor.aoti_compile_and_package(
+                program,
+                package_path=os.fspath(folder / "compiled.pt2"),
+                inductor_configs={"aot_inductor.metadata": metadata},
+            )
+        except Exception as problem:  # of the compiler's many
+            reason = str(problem).strip().splitlines()[0]
+            raise UserError(f"this model cannot be compiled: {reason}; AOTInductor needs a C++ compiler") from problem
+    return Path(found)
+
+
+def open_compiled(package: Path, facts: ModelFacts, folder: Path) -> ExportedModel:
+    return open_model(package, trust=True)
+
+
+def save_compiled(package: Path, facts: ModelFacts, path: Path) -> None:
+    """Put a package into its place; its facts are compiled in, apart from the parity, which the report has."""
+    shutil.copyfile(package, path)
+    remember_program(path)

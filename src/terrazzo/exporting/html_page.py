@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from terrazzo.errors import UserError
+from terrazzo.hub.cache import cached
 from terrazzo.inference.exported import ModelFacts
+from terrazzo.inference.runtime import DEFAULT_THRESHOLD
 
-MODULES = ("picture.js", "backends.js", "worker.js", "app.js")
+MODULES = ("picture.js", "windows.js", "backends.js", "worker.js", "app.js")
 # of onnxruntime-web: the module with the glue code inside, and the code that it runs
-RUNTIME = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")
-OUTPUTS = ("labels", "confidence")  # of the model inside a page
-HELP = "`npm pack onnxruntime-web` downloads it; then give --ort-web FILE.tgz"
+RUNTIME = ("ort.webgpu.bundle.min.mjs", "ort-wasm-simd-threaded.asyncify.wasm")
+PACKAGE = "onnxruntime-web"
+HELP = f"`terrazzo weights get {PACKAGE}` downloads it, once; or give --ort-web with the package as a file or folder"
 
 
 @dataclass(frozen=True)
@@ -31,10 +33,14 @@ class WebRuntime:
 
 
 def read_runtime(source: str | Path | None) -> WebRuntime:
-    """Read onnxruntime-web from its npm package (`.tgz`), or a folder with its `dist`. Raises UserError without it."""
-    if source is None:
-        raise UserError(f"a page contains onnxruntime-web, which is not part of terrazzo: {HELP}")
-    source = Path(source)
+    """Read onnxruntime-web from its npm package (`.tgz`) or a folder with its `dist`, by default from the cache.
+
+    Raises UserError without it; nothing is downloaded.
+    """
+    found = source or cached(PACKAGE)
+    if found is None:
+        raise UserError(f"a page contains {PACKAGE}, which is not part of terrazzo: {HELP}")
+    source = Path(found)
     try:
         if source.is_dir():
             folder = next(path for path in (source / "package" / "dist", source / "dist", source) if path.is_dir())
@@ -43,7 +49,7 @@ def read_runtime(source: str | Path | None) -> WebRuntime:
             with tarfile.open(source) as package:
                 module, wasm = (read_member(package, f"package/dist/{name}") for name in RUNTIME)
     except (OSError, KeyError, tarfile.TarError) as problem:
-        raise UserError(f"--ort-web {source} does not hold {' and '.join(RUNTIME)} ({problem}): {HELP}") from None
+        raise UserError(f"{source} does not hold {' and '.join(RUNTIME)} ({problem}): {HELP}") from None
     return WebRuntime(module, wasm)
 
 
@@ -55,22 +61,23 @@ def read_member(package: tarfile.TarFile, name: str) -> bytes:
     return member.read()
 
 
-def check_page(facts: ModelFacts) -> None:
-    """Raise UserError for a model that a page cannot run as Python does."""
+def page_problem(facts: ModelFacts) -> str | None:
+    """Why a page cannot run a model as Python does; None where it can."""
     reasons = {
-        "the model runs in windows (test_cfg.mode), which a page does not": bool(facts.windows),
         "a page takes images of any size: leave out --size": facts.size is not None,
-        "a page shows labels and confidence: leave out --outputs": not set(facts.outputs) <= set(OUTPUTS),
         "a browser reads RGB images, and the model takes others": facts.bands != 3 or facts.image_type != "uint8",
         "a page shows 255 classes at most": len(facts.classes) > 255,
     }
-    for reason, applies in reasons.items():
-        if applies:
-            raise UserError(f"no page can be written: {reason}")
+    return next((reason for reason, applies in reasons.items() if applies), None)
 
 
-def html_page(model: bytes, facts: ModelFacts, runtime: WebRuntime, title: str) -> str:
-    """The page of an ONNX model with the outputs "labels" and "confidence"."""
+def page_outputs(facts: ModelFacts) -> tuple[str, ...]:
+    """The outputs that a page needs beside the labels: it averages the logits of windows itself."""
+    return ("logits",) if facts.windows else ("confidence",)
+
+
+def html_page(model: bytes, facts: ModelFacts, runtime: WebRuntime, title: str, resizing: bytes | None = None) -> str:
+    """The page of an ONNX model that has `page_outputs`; `resizing` is the one before windows are cut."""
     web = files("terrazzo.web")
 
     def read(name: str) -> str:
@@ -83,6 +90,8 @@ def html_page(model: bytes, facts: ModelFacts, runtime: WebRuntime, title: str) 
         "ort.wasm": ("application/gzip", packed(runtime.wasm)),
         "model.onnx": ("application/gzip", packed(model)),
     }
+    if resizing is not None:
+        parts["resize.onnx"] = ("application/gzip", packed(resizing))
     scripts = [f'<script type="{kind}" id="{name}">{content}</script>' for name, (kind, content) in parts.items()]
     scripts.append(f'<script type="module">{in_script(read("boot.js"))}</script>')
     page = read("page.html").replace("/* style.css */", read("style.css"))
@@ -101,6 +110,9 @@ def page_facts(facts: ModelFacts, title: str) -> Mapping[str, Any]:
         "title": title,
         "classes": facts.classes,
         "palette": facts.palette,
+        "threshold": DEFAULT_THRESHOLD if facts.threshold is None else facts.threshold,
+        "windows": facts.windows or None,
+        "gpu": facts.precision != "int8",  # which a graphics card would compute in single precision
         "about": {name: value for name, value in about.items() if value},
     }
 

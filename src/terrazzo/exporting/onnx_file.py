@@ -11,7 +11,11 @@ from typing import Any
 import torch
 
 from terrazzo.errors import UserError
-from terrazzo.exporting.graph import Graph
+from terrazzo.exporting.graph import Graph, target_size
+from terrazzo.exporting.resizing import resize_image
+from terrazzo.inference.exported import ModelFacts
+from terrazzo.inference.exported_model import is_outside
+from terrazzo.transforms import Compose
 
 OPSET = 20
 
@@ -21,27 +25,8 @@ def to_onnx(graph: Graph, example: torch.Tensor, size: Sequence[int] | None = No
 
     Its tensors are called as the graph's outputs are; "logits" exists beside them in any case.
     """
-    from terrazzo.exporting.translations import TRANSLATIONS  # which needs an extra
-
-    dynamic = torch.export.Dim.DYNAMIC
-    axes = {0: dynamic} if size else {0: dynamic, 1: dynamic, 2: dynamic}
     whole = graph.with_logits()
-    with quiet(), torch.no_grad():
-        try:
-            program: Any = torch.onnx.export(
-                whole,
-                (example,),
-                dynamo=True,
-                dynamic_shapes={"image": axes},
-                input_names=["image"],
-                output_names=[*whole.outputs],
-                opset_version=OPSET,
-                custom_translation_table=TRANSLATIONS,
-                verbose=False,
-            )
-        except Exception as problem:  # of several classes of torch's exporter
-            cause = problem.__cause__ or problem
-            raise UserError(f"this model cannot become an ONNX file: {str(cause).splitlines()[0]}") from problem
+    program = onnx_program(whole, example, whole.outputs, size)
     outputs = program.model.graph.outputs
     if "logits" not in graph.outputs:
         del outputs[-1]
@@ -49,6 +34,53 @@ def to_onnx(graph: Graph, example: torch.Tensor, size: Sequence[int] | None = No
         name_axes(value, shape)
     name_axes(program.model.graph.inputs[0], ("N", "H", "W", example.shape[3]))
     return program.model_proto
+
+
+def onnx_program(module: Any, example: torch.Tensor, outputs: Sequence[str], size: Sequence[int] | None) -> Any:
+    """The torch.onnx.ONNXProgram of a module that takes images. Raises UserError where it cannot become one."""
+    from terrazzo.exporting.translations import TRANSLATIONS  # which needs an extra
+
+    dynamic = torch.export.Dim.DYNAMIC
+    axes = {0: dynamic} if size else {0: dynamic, 1: dynamic, 2: dynamic}
+    with quiet(), torch.no_grad():
+        try:
+            return torch.onnx.export(
+                module,
+                (example,),
+                dynamo=True,
+                dynamic_shapes={"image": axes},
+                input_names=["image"],
+                output_names=[*outputs],
+                opset_version=OPSET,
+                custom_translation_table=TRANSLATIONS,
+                verbose=False,
+            )
+        except Exception as problem:  # of several classes of torch's exporter
+            cause = problem.__cause__ or problem
+            raise UserError(f"this model cannot become an ONNX file: {str(cause).splitlines()[0]}") from problem
+
+
+class ResizedImages(torch.nn.Module):
+    """Images (N, H, W, C) after the steps of a pipeline that resize them, of the same type."""
+
+    def __init__(self, steps: Sequence[Any]) -> None:
+        super().__init__()
+        self.steps = steps
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        x = image.permute(0, 3, 1, 2)
+        for step in self.steps:
+            x = resize_image(x, target_size(step, x.shape[2], x.shape[3]))
+        return x.permute(0, 2, 3, 1)
+
+
+def resizing_model(facts: ModelFacts) -> bytes | None:
+    """The ONNX model of the resizing before windows are cut, or None for a model without it."""
+    steps = Compose([step for step in facts.pipeline if not is_outside(step)]).as_written()
+    if not steps:
+        return None
+    example = torch.zeros(2, 61, 83, facts.bands, dtype=getattr(torch, facts.image_type))
+    return onnx_program(ResizedImages(steps), example, ["resized"], None).model_proto.SerializeToString()
 
 
 def name_axes(value: Any, shape: Sequence[int | str]) -> None:

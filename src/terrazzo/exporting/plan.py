@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import terrazzo
@@ -22,6 +22,12 @@ class Plan:
 
     graph: Graph
     facts: ModelFacts
+
+    def adding(self, *outputs: str) -> Plan:
+        """The same plan with these outputs beside its own."""
+        names = list(dict.fromkeys((*self.facts.outputs, *outputs)))
+        graph = Graph(self.graph.model, names, self.graph.resizings, self.graph.mirror)
+        return Plan(graph, replace(self.facts, outputs=names))
 
 
 def make_plan(segmenter: Segmenter, outputs: Sequence[str], size: Sequence[int] | None, licence: str = "") -> Plan:

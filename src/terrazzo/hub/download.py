@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import terrazzo
 from terrazzo.errors import UserError
 from terrazzo.hub.cache import cache_folder, cached, home, remember, sha256
-from terrazzo.hub.names import OPEN_MMLAB, addresses, digits, file_name, is_address
+from terrazzo.hub.names import OPEN_MMLAB, addresses, digits, file_name, is_address, npm_registry
 from terrazzo.system.files import make_folder, rename_durably
 
 OnProgress = Callable[[str, int, "int | None"], object]  # the address, bytes so far, total bytes
@@ -49,11 +49,11 @@ def get_weights(
             try:
                 return download(address, target, on_progress)
             except (OSError, HTTPException, Refused, ValueError) as problem:  # noqa: PERF203 - the next may have it
-                failures.append(f"{address}: {reason(problem)}")
+                failures.append(f"{address.partition('#')[0]}: {reason(problem)}")
     tried = "".join(f"\n  {failure}" for failure in failures)
     raise UserError(
         f"'{name}' could not be downloaded:{tried}\ngive another --mirror URL (or TERRAZZO_MIRRORS, or a line in "
-        f"{mirrors_file()}), or put the file into {folder} yourself"
+        f"{mirrors_file()}), or put the file into {folder} yourself, as {target.name}"
     )
 
 
@@ -75,10 +75,10 @@ def configured_mirrors() -> list[str]:
 def with_mirrors(address: str, mirrors: Iterable[str]) -> list[str]:
     """The addresses to try in order: each mirror, with the published path or the file alone; then the address itself.
 
-    A mirror is a URL or a folder and replaces OpenMMLab's host, whose weights have moved; {path} and {file} in it are
-    filled in.
+    A mirror is a URL or a folder and replaces OpenMMLab's host, whose weights have moved, or npm's registry; {path} and
+    {file} in it are filled in.
     """
-    if not address.startswith(OPEN_MMLAB):
+    if not address.startswith((OPEN_MMLAB, npm_registry())):
         return [address]
     path = urlsplit(address).path.lstrip("/")
     file = path.rpartition("/")[2]

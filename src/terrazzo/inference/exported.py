@@ -15,6 +15,7 @@ from terrazzo.errors import UserError
 from terrazzo.inference.runtime import DEFAULT_THRESHOLD, Placement
 from terrazzo.inference.windows import window_starts
 
+TILED = "model_type"  # a key that only files for programs which cut maps into tiles have
 RESIZINGS = ("Resize", "ResizeShortestEdge", "ResizeToMultiple")  # steps of a test pipeline that a graph contains
 
 
@@ -46,6 +47,10 @@ class ModelFacts:
     @classmethod
     def read(cls, texts: Mapping[str, str], path: Any) -> ModelFacts:
         """The facts in a file's metadata. Raises UserError where they are not those of an exported model."""
+        if TILED in texts:
+            raise UserError(
+                f"{path} takes tiles of maps, for Deepness and geodeep: export the model without --for, too"
+            )
         if "classes" not in texts or "palette" not in texts:
             raise UserError(
                 f"{path} was not exported by terrazzo: its metadata has no `classes` and `palette`, without which the "

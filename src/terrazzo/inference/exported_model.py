@@ -54,7 +54,7 @@ class ExportedModel:
 
 
 def open_model(path: str | Path, trust: bool = False) -> ExportedModel:
-    """The model of an exported file. Raises UserError for one that cannot be run."""
+    """The model of an exported file. Raises UserError as `open_exported` does."""
     return ExportedModel(open_exported(Path(path), trust))
 
 

@@ -52,7 +52,7 @@ def load(
 
 
 def open_exported(path: Path, trust: bool = False) -> ExportedRuntime:
-    """The runtime of an exported file. Raises UserError for one that cannot be run."""
+    """The runtime of an exported file. Raises UserError for one that cannot be run, or that is not trusted to run."""
     return EXPORTED[path.suffix.lower()](path, trust)
 
 

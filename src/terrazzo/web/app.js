@@ -2,6 +2,8 @@
 import { UNSURE, colours, greyCanvas, shares, sureLabels, withoutAlpha } from "./picture.js";
 
 const MOST_PIXELS = 4e6; // larger images are shrunk to this
+const AS_STORED = { colorSpaceConversion: "none", premultiplyAlpha: "none" }; // as Python reads files
+const percent = (share) => `${(100 * share).toFixed(1)}%`;
 const $ = (id) => document.getElementById(id);
 
 export function say(text, isError = false) {
@@ -9,42 +11,59 @@ export function say(text, isError = false) {
   $("status").classList.toggle("error", isError);
 }
 
-export function busy(isBusy) {
-  $("progress").hidden = !isBusy;
+// Shows that something computes, with the share that is done where it is known.
+export function busy(isBusy, share = null) {
+  const bar = $("progress");
+  bar.hidden = !isBusy;
+  bar.classList.toggle("known", share !== null);
+  bar.firstElementChild.style.width = share === null ? "" : `${100 * share}%`;
+  if (share === null) bar.removeAttribute("aria-valuenow");
+  else bar.setAttribute("aria-valuenow", Math.round(100 * share));
 }
 
 export function start(facts, backend) {
-  const shown = facts.classes.map(() => true);
-  let result = null; // of the image on the page: labels, confidence, width, height
+  const shown = new Array(256).fill(true); // by label; UNSURE is one
+  let result = null; // of the image on the page: labels, confidence, width, height, name
   let camera = null;
+  let turn = 0; // of the image that was opened last
 
   // The image and its prediction
   async function show(source, name) {
+    const own = ++turn;
     const scale = Math.min(1, Math.sqrt(MOST_PIXELS / (source.width * source.height)));
     const [width, height] = [source.width, source.height].map((length) => Math.max(1, Math.round(length * scale)));
     const canvas = $("picture");
     Object.assign(canvas, { width, height });
-    Object.assign($("overlay"), { width, height });
+    canvas.setAttribute("aria-label", name);
     const context = canvas.getContext("2d", { willReadFrequently: true });
     context.drawImage(source, 0, 0, width, height);
+    const isNext = camera !== null && result?.width === width && result.height === height;
+    if (!isNext) {
+      Object.assign($("overlay"), { width, height });
+      result = null;
+      say(`${name}: ${width} × ${height} pixels, computing …`);
+      busy(true);
+      draw();
+    }
     $("frame").hidden = false;
+    $("frame").style.setProperty("--ratio", width / height);
     $("empty").hidden = true;
-    result = null;
-    busy(true);
     const begin = performance.now();
     try {
       const pixels = withoutAlpha(context.getImageData(0, 0, width, height).data).buffer;
-      const found = await backend.predict({ pixels, height, width });
+      const found = await backend.predict({ pixels, height, width }, (share) => own === turn && busy(true, share));
+      if (own !== turn) return;
       result = { ...found, width, height, name };
       const seconds = ((performance.now() - begin) / 1000).toFixed(2);
-      say(`${name}: ${width} x ${height} pixels${scale < 1 ? " (shrunk)" : ""}, ${seconds} s`);
-      draw();
+      const size = `${width} × ${height} pixels${scale < 1 ? " (shrunk)" : ""}`;
+      say(`${name}: ${size}, ${seconds} s with ${found.computes}`);
     } catch (problem) {
+      if (own !== turn) return;
+      result = null;
       say(`${name}: ${problem.message}`, true);
-    } finally {
-      busy(false);
     }
-    for (const id of ["save-labels", "save-overlay"]) $(id).disabled = result === null;
+    busy(false);
+    draw();
   }
 
   function least() {
@@ -54,24 +73,33 @@ export function start(facts, backend) {
   function draw() {
     $("opacity-value").textContent = `${$("opacity").value}%`;
     $("confidence-value").textContent = least() > 0 ? `${$("confidence").value}%` : "off";
-    if (result === null) return;
+    for (const id of ["save-labels", "save-overlay"]) $(id).disabled = result === null;
+    const overlay = $("overlay");
+    if (result === null) return overlay.getContext("2d").clearRect(0, 0, overlay.width, overlay.height);
     const labels = sureLabels(result, least());
-    const pixels = colours(labels, facts.palette, shown, Number($("opacity").value) / 100);
-    $("overlay").getContext("2d").putImageData(new ImageData(pixels, result.width, result.height), 0, 0);
-    shares(labels, facts.classes.length).forEach((share, index) => {
-      const item = $("legend").children[index];
-      item.querySelector(".share").textContent = share > 0 ? `${(100 * share).toFixed(1)}%` : "";
+    const pixels = colours(labels, result.width, facts.palette, shown, Number($("opacity").value) / 100);
+    overlay.getContext("2d").putImageData(new ImageData(pixels, result.width, result.height), 0, 0);
+    const found = shares(labels);
+    for (const item of $("legend").children) {
+      const share = found[item.dataset.label];
+      item.querySelector(".share").textContent = share > 0 ? percent(share) : "";
+      item.classList.toggle("absent", share === 0);
       item.dataset.share = share;
-    });
+    }
+    $("legend").lastElementChild.hidden = least() === 0;
   }
 
   // Sources
   async function open(blob, name) {
+    let bitmap;
+    if (camera) stopWebcam();
     try {
-      await show(await createImageBitmap(blob), name);
+      bitmap = await createImageBitmap(blob, AS_STORED);
     } catch {
-      say(`${name}: this is not an image that the browser can read`, true);
+      return say(`${name}: this is not an image that the browser can read`, true);
     }
+    await show(bitmap, name);
+    bitmap.close();
   }
 
   async function openAll(files) {
@@ -89,19 +117,22 @@ export function start(facts, backend) {
     if (images.length) await open(images[0], images[0].name);
   }
 
+  function stopWebcam() {
+    camera.getTracks().forEach((track) => track.stop());
+    camera = null;
+    $("webcam").setAttribute("aria-pressed", "false");
+  }
+
   async function toggleWebcam() {
-    if (camera) {
-      camera.getTracks().forEach((track) => track.stop());
-      camera = null;
-    } else {
-      try {
-        camera = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
-        follow(camera);
-      } catch (problem) {
-        say(`the webcam cannot be opened: ${problem.message}`, true);
-      }
+    if (camera) return stopWebcam();
+    try {
+      camera = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
+    } catch (problem) {
+      return say(`The webcam cannot be opened: ${problem.message}`, true);
     }
-    $("webcam").setAttribute("aria-pressed", String(camera !== null));
+    $("webcam").setAttribute("aria-pressed", "true");
+    $("strip").replaceChildren();
+    await follow(camera);
   }
 
   async function follow(stream) {
@@ -109,9 +140,12 @@ export function start(facts, backend) {
     video.srcObject = stream;
     await video.play();
     while (camera === stream) {
-      await show(await createImageBitmap(video), "webcam");
+      const frame = await createImageBitmap(video);
+      await show(frame, "webcam");
+      frame.close();
       await new Promise(requestAnimationFrame);
     }
+    video.srcObject = null;
   }
 
   async function paste(items) {
@@ -120,13 +154,13 @@ export function start(facts, backend) {
       if (type) return open(await item.getType(type), "pasted image");
       if (item.kind === "file") return open(item.getAsFile(), "pasted image");
     }
-    say("the clipboard contains no image", true);
+    say("The clipboard contains no image.", true);
   }
 
   $("files").onchange = (event) => openAll(event.target.files);
   $("webcam").onclick = toggleWebcam;
   $("paste").onclick = () =>
-    navigator.clipboard.read().then(paste, () => say("press Ctrl+V to paste an image here"));
+    navigator.clipboard.read().then(paste, () => say("Press Ctrl+V to paste an image here."));
   document.onpaste = (event) => paste(event.clipboardData.items);
   document.ondragover = (event) => {
     event.preventDefault();
@@ -147,9 +181,8 @@ export function start(facts, backend) {
     const column = Math.min(result.width - 1, Math.max(0, Math.floor(x * result.width)));
     const row = Math.min(result.height - 1, Math.max(0, Math.floor(y * result.height)));
     const index = row * result.width + column;
-    const sure = (100 * result.confidence[index]).toFixed(0);
-    const name = facts.classes[result.labels[index]];
-    $("tip").textContent = result.confidence[index] < least() ? `unsure (${name} ${sure}%)` : `${name} ${sure}%`;
+    const text = `${facts.classes[result.labels[index]]} ${(100 * result.confidence[index]).toFixed(0)}%`;
+    $("tip").textContent = result.confidence[index] < least() ? `unsure (${text})` : text;
     $("tip").style.left = `${Math.min(85, Math.max(15, 100 * x))}%`;
     $("tip").style.top = `${Math.max(12, 100 * y)}%`;
     $("tip").hidden = false;
@@ -158,22 +191,25 @@ export function start(facts, backend) {
 
   // Settings
   $("opacity").oninput = $("confidence").oninput = draw;
-  facts.classes.forEach((name, index) => {
+  function addToLegend(label, name, background) {
     const item = document.createElement("li");
-    const label = document.createElement("label");
+    const line = document.createElement("label");
     const box = Object.assign(document.createElement("input"), { type: "checkbox", checked: true });
     const swatch = Object.assign(document.createElement("span"), { className: "swatch" });
-    swatch.style.background = `rgb(${facts.palette[index].join(" ")})`;
+    swatch.style.background = background;
     box.onchange = () => {
-      shown[index] = box.checked;
+      shown[label] = box.checked;
       draw();
     };
-    label.append(box, swatch);
-    label.append(Object.assign(document.createElement("span"), { className: "name", textContent: name, title: name }));
-    label.append(Object.assign(document.createElement("span"), { className: "share" }));
-    item.append(label);
+    line.append(box, swatch);
+    line.append(Object.assign(document.createElement("span"), { className: "name", textContent: name, title: name }));
+    line.append(Object.assign(document.createElement("span"), { className: "share" }));
+    item.append(line);
+    item.dataset.label = label;
     $("legend").append(item);
-  });
+  }
+  facts.classes.forEach((name, index) => addToLegend(index, name, `rgb(${facts.palette[index].join(" ")})`));
+  addToLegend(UNSURE, "unsure", "repeating-linear-gradient(135deg, #888 0 2px, transparent 2px 5px)");
   for (const [id, value] of [["all", true], ["none", false]]) {
     $(id).onclick = () => {
       shown.fill(value);
@@ -182,10 +218,21 @@ export function start(facts, backend) {
     };
   }
 
+  // What computes
+  for (const name of backend.choices) $("device").append(new Option(name, name, false, name === backend.computes));
+  $("device").parentElement.hidden = backend.choices.length < 2;
+  $("device").onchange = async () => {
+    busy(true);
+    await backend.choose($("device").value);
+    $("device").value = backend.computes;
+    busy(false);
+    if (result !== null && camera === null) await show(await createImageBitmap($("picture")), result.name);
+  };
+
   // Saving
   async function save(canvas, suffix) {
     const blob = canvas.convertToBlob ? await canvas.convertToBlob() : await new Promise((done) => canvas.toBlob(done));
-    const name = result.name.replace(/\.\w+$/, "");
+    const name = result.name.replace(/\.\w+$/, "").replaceAll(" ", "_");
     const link = Object.assign(document.createElement("a"), { download: `${name}${suffix}.png` });
     link.href = URL.createObjectURL(blob);
     link.click();
@@ -206,13 +253,13 @@ export function start(facts, backend) {
     $("facts").append(Object.assign(document.createElement("dd"), { textContent: value }));
   }
   document.title = $("title").textContent = facts.title;
-  $("about").textContent = facts.classes.length + " classes";
+  $("about").textContent = `${facts.classes.length} classes`;
+  say("Ready.");
   draw();
   window.terrazzo = { // for tests and consoles
     get result() {
       return result;
     },
-    UNSURE,
     open,
   };
   document.body.dataset.ready = "true";

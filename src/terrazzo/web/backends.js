@@ -1,4 +1,8 @@
-// What computes a prediction: `predict({pixels, height, width})` gives labels and confidence, row by row.
+// What computes predictions. A backend has
+//   choices, computes: names of what can compute, and of what does
+//   choose(name): a promise; afterwards another of the choices computes
+//   predict({pixels, height, width}, onProgress): a promise of {labels, confidence, computes}, row by row, from RGB
+//     bytes; onProgress(share) is called where the share that is done (0 to 1) is known.
 
 // The model inside the page, in a worker.
 export class LocalBackend {
@@ -6,31 +10,38 @@ export class LocalBackend {
     this.worker = new Worker(workerUrl);
     this.waiting = new Map();
     this.count = 0;
-    this.worker.onmessage = ({ data: { id, value, error } }) => {
-      const { resolve, reject } = this.waiting.get(id);
+    this.worker.onmessage = ({ data: { id, value, error, progress } }) => {
+      const { resolve, reject, onProgress } = this.waiting.get(id);
+      if (progress !== undefined) return onProgress(progress);
       this.waiting.delete(id);
       if (error === undefined) resolve(value);
       else reject(new Error(error));
     };
-    this.worker.onerror = (event) => {
-      for (const { reject } of this.waiting.values()) reject(new Error(event.message));
-      this.waiting.clear();
-    };
+    this.failure = new Promise((_, reject) => {
+      this.worker.onerror = (event) => reject(new Error(event.message ?? "the worker does not start"));
+    });
+    this.failure.catch(() => {}); // whoever waits is told
   }
 
-  call(call, argument, moved = []) {
+  call(call, argument, moved = [], onProgress = () => {}) {
     const id = this.count++;
-    return new Promise((resolve, reject) => {
-      this.waiting.set(id, { resolve, reject });
+    const answer = new Promise((resolve, reject) => {
+      this.waiting.set(id, { resolve, reject, onProgress });
       this.worker.postMessage({ id, call, argument }, moved);
     });
+    return Promise.race([answer, this.failure]);
   }
 
-  open(parts) {
-    return this.call("open", parts, [parts.model, parts.wasm]);
+  async open(parts) {
+    const buffers = Object.values(parts).filter((part) => part instanceof ArrayBuffer);
+    Object.assign(this, await this.call("open", parts, buffers));
   }
 
-  predict(image) {
-    return this.call("predict", image, [image.pixels]);
+  async choose(name) {
+    Object.assign(this, await this.call("choose", name));
+  }
+
+  predict(image, onProgress) {
+    return this.call("predict", image, [image.pixels], onProgress);
   }
 }

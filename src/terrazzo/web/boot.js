@@ -1,9 +1,20 @@
 // Starts a page that holds everything itself: modules as texts, the model and its runtime as compressed base64.
-const text = (id) => document.getElementById(id).textContent;
-const address = (source) => URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
+const element = (id) => document.getElementById(id);
+const addresses = new Map();
+
+// The address of a module, and of those that it imports.
+function address(name) {
+  if (!addresses.has(name)) {
+    const source = element(name).textContent.replace(/from "\.\/([\w.]+)"/g, (_, other) => `from "${address(other)}"`);
+    addresses.set(name, URL.createObjectURL(new Blob([source], { type: "text/javascript" })));
+  }
+  return addresses.get(name);
+}
 
 async function unpack(id) {
-  const encoded = atob(text(id));
+  if (!element(id)) return null;
+  const encoded = atob(element(id).textContent);
+  element(id).remove(); // its memory is needed
   const bytes = new Uint8Array(encoded.length);
   for (let index = 0; index < encoded.length; index++) bytes[index] = encoded.charCodeAt(index);
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
@@ -11,21 +22,20 @@ async function unpack(id) {
 }
 
 async function boot() {
-  const picture = address(text("picture.js"));
-  const { LocalBackend } = await import(address(text("backends.js")));
-  const app = await import(address(text("app.js").replace("./picture.js", picture)));
-  const facts = JSON.parse(text("model-facts"));
-  document.getElementById("place").textContent = ": the model is inside it";
+  const { LocalBackend } = await import(address("backends.js"));
+  const app = await import(address("app.js"));
+  const facts = JSON.parse(element("model-facts").textContent);
   app.busy(true);
-  app.say("unpacking the model");
+  app.say("Unpacking the model …");
   try {
-    const backend = new LocalBackend(address(text("worker.js")));
-    const [runtime, wasm, model] = await Promise.all(["ort.mjs", "ort.wasm", "model.onnx"].map(unpack));
-    await backend.open({ runtime, wasm, model });
-    app.say("ready");
+    const backend = new LocalBackend(address("worker.js"));
+    const [runtime, wasm, model, resize] = await Promise.all(["ort.mjs", "ort.wasm", "model.onnx", "resize.onnx"].map(unpack));
+    app.say("Starting the model …");
+    const modules = { windows: element("windows.js").textContent };
+    await backend.open({ runtime, wasm, model, resize, modules, facts });
     app.start(facts, backend);
   } catch (problem) {
-    app.say(`the model cannot be started in this browser: ${problem.message}`, true);
+    app.say(`The model cannot be started in this browser: ${problem.message}`, true);
   }
   app.busy(false);
 }

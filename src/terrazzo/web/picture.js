@@ -1,5 +1,6 @@
 // Drawing of class maps, and what is counted in them.
 export const UNSURE = 255;
+const STRIPE = 256; // in the table of colours
 
 // Labels with UNSURE where the confidence is below `least` (0 to 1).
 export function sureLabels({ labels, confidence }, least) {
@@ -7,23 +8,27 @@ export function sureLabels({ labels, confidence }, least) {
   return labels.map((label, index) => (confidence[index] < least ? UNSURE : label));
 }
 
-// The share of pixels of each class.
-export function shares(labels, count) {
+// The share of pixels of each label, 0 to 255.
+export function shares(labels) {
   const found = new Float64Array(256);
   for (const label of labels) found[label]++;
-  return Array.from(found.subarray(0, count), (value) => value / labels.length);
+  return Array.from(found, (value) => value / labels.length);
 }
 
-// The colours of the classes that are shown as RGBA pixels; all else is transparent.
-export function colours(labels, palette, shown, opacity) {
+// The colours of the labels that are shown as RGBA pixels, UNSURE as grey stripes; all else is transparent.
+export function colours(labels, width, palette, shown, opacity) {
   const alpha = Math.round(255 * opacity);
-  const table = new Uint32Array(256);
+  const table = new Uint32Array(257);
   const bytes = new Uint8Array(table.buffer);
   palette.forEach(([red, green, blue], index) => {
     if (shown[index]) bytes.set([red, green, blue, alpha], 4 * index);
   });
+  if (shown[UNSURE]) bytes.set([128, 128, 128, alpha], 4 * STRIPE);
   const pixels = new Uint32Array(labels.length);
-  for (let index = 0; index < labels.length; index++) pixels[index] = table[labels[index]];
+  for (let index = 0; index < labels.length; index++) {
+    const isStripe = labels[index] === UNSURE && ((index % width) + Math.floor(index / width)) % 8 < 3;
+    pixels[index] = table[isStripe ? STRIPE : labels[index]];
+  }
   return new Uint8ClampedArray(pixels.buffer);
 }
 
