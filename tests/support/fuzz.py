@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import re
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +18,8 @@ from hypothesis import strategies as st
 from terrazzo.errors import UNPRINTABLE, UserError
 
 QUICK, MANY = 1, pytest.param(10, marks=pytest.mark.slow)  # times the inputs of a kind: 1,000 in all, or 10,000
-MOST_SECONDS = 2.0  # of CPU time, for one input
+MOST_SECONDS, MOST_MEMORY = 2.0, 500 * 1024  # CPU time and KiB, for one input
+PEAK = Path("/proc/self/status")
 
 TRICKS = (
     "", "x", "\x1b[2J", "\u202e", "0", "-1", "1e999", "nan", "../../x", "/dev/zero", "{{ $HOME }}", "%s", "#12345",
@@ -77,8 +80,21 @@ def one_message() -> Iterator[None]:
         assert not UNPRINTABLE.search(str(problem)), "the terminal would obey it"
 
 
+def begin_peak() -> int:
+    """Start to measure the peak of memory; return how much is in use, in KiB."""
+    if PEAK.exists():
+        (PEAK.parent / "clear_refs").write_text("5")
+    return peak()
+
+
+def peak() -> int:
+    """The most memory in use since `begin_peak`, in KiB; 0 where the system does not tell."""
+    found = re.search(r"VmHWM:\s+(\d+)", PEAK.read_text()) if PEAK.exists() else None
+    return int(found[1]) if found else 0
+
+
 def fuzz(inputs: st.SearchStrategy[Any], use: Callable[[Any], object], count: int, times: int) -> None:
-    """Give `count` times `times` inputs to `use`, which raises UserError at most, within MOST_SECONDS.
+    """Give `count` times `times` inputs to `use`, which raises UserError at most, within MOST_SECONDS and MOST_MEMORY.
 
     With `times` 1 they are the same in every run.
     """
@@ -95,10 +111,11 @@ def fuzz(inputs: st.SearchStrategy[Any], use: Callable[[Any], object], count: in
     )
     @given(inputs)
     def check(value: Any) -> None:
-        started = time.process_time()
+        started, before = time.process_time(), begin_peak()
         with warnings.catch_warnings(), one_message():
             warnings.simplefilter("ignore")
             use(value)
         assert time.process_time() - started < MOST_SECONDS
+        assert peak() - before < MOST_MEMORY
 
     check()

@@ -110,6 +110,24 @@ def test_a_truncated_file_is_named(tmp_path, suffix, kept):
             read_label(path)
 
 
+@pytest.mark.parametrize("shape", [(4, 5), (4, 5, 3)], ids=["grey", "rgb"])
+@pytest.mark.parametrize("read", [read_image, read_label])
+def test_a_png_that_claims_to_be_longer_than_it_is_never_reaches_opencv(tmp_path, monkeypatch, shape, read):
+    """OpenCV would take 2 GiB for such a chunk."""
+    data = cv2.imencode(".png", np.zeros(shape, np.uint8))[1].tobytes()
+    start = data.index(b"IDAT") - 4
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("OpenCV reads it"))
+    (tmp_path / "x.png").write_bytes(data[:start] + b"\x7f\xff\xff\xffteXt" + data[start:])
+    with pytest.raises(UserError, match=r"x\.png"):
+        read(tmp_path / "x.png")
+
+
+def test_what_follows_the_end_of_a_png_does_not_matter(tmp_path):
+    data = cv2.imencode(".png", np.full((4, 5), 7, np.uint8))[1].tobytes()
+    (tmp_path / "x.png").write_bytes(data + b"\x7f\xff\xff\xffanything")
+    assert (read_label(tmp_path / "x.png") == 7).all() and (read_image(tmp_path / "x.png") == 7).all()
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(UserError, match=r"nowhere\.png.*No such file"):
         read_image(tmp_path / "nowhere.png")

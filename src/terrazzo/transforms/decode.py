@@ -14,6 +14,7 @@ from terrazzo.transforms.opening import (
     JPEG,
     NUMPY,
     damaged,
+    is_cut_png,
     load_numpy,
     open_picture,
     open_pillow,
@@ -87,7 +88,7 @@ def decode_image(data: bytes, color_type: str = "color", backend: str = "cv2", n
         raise UserError(f"imdecode_backend '{backend}' is not one of {', '.join(BACKENDS)}{nearest(backend, BACKENDS)}")
     if backend == "tifffile":
         return channels_last(_decode_tifffile(data, name))
-    image = _decode_cv2(data, color_type) if backend != "pillow" else None
+    image = _decode_cv2(data, color_type) if backend != "pillow" and not is_cut_png(data) else None
     if image is None:
         return _decode_pillow(data, color_type, name)
     if data.startswith(JPEG) and not data.rstrip(b"\0").endswith(JPEG_END):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from terrazzo.errors import UserError, some
 from terrazzo.transforms.labels import IGNORED, fit_type
-from terrazzo.transforms.opening import PNG, load_numpy, open_pillow, read_bytes
+from terrazzo.transforms.opening import PNG, is_cut_png, load_numpy, open_pillow, read_bytes
 from terrazzo.transforms.tiff import TIFF, header_of, is_nodata, label_values, stored_values, without_data
 
 LARGEST = np.iinfo(np.int32).max  # class
@@ -62,10 +63,11 @@ def picture_values(data: bytes, name: str) -> np.ndarray:
     """The values that a picture other than TIFF stores, of one or several channels."""
     bits, colours = (data[24], data[25]) if data.startswith(PNG) and len(data) > 25 else (8, -1)
     is_plain = bits == 16 or (bits == 8 and colours == GREY) or data.startswith(GREYMAPS)
-    if is_plain and EXIF_CHUNK not in data:
-        stored = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-        if stored is not None:
-            return stored
+    if is_plain and EXIF_CHUNK not in data and not is_cut_png(data):
+        with suppress(cv2.error):  # Pillow says what is wrong
+            stored = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+            if stored is not None:
+                return stored
     stored = open_pillow(data, name, upright=True)
     return stored // (255 // ((1 << bits) - 1)) if colours == GREY and bits in (2, 4) else stored  # Pillow scales these
 

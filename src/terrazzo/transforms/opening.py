@@ -42,6 +42,15 @@ def out_of_memory(name: str) -> UserError:
     return UserError(f"{name} needs more memory than there is: cut it into tiles, or use fewer workers")
 
 
+def is_cut_png(data: bytes) -> bool:
+    """Return whether a PNG has a chunk beyond the end of the file: OpenCV takes as much memory as one claims."""
+    position, name = len(PNG), b""
+    while data.startswith(PNG) and name != b"IEND" and position + 12 <= len(data):
+        name = data[position + 4 : position + 8]
+        position += 12 + int.from_bytes(data[position : position + 4], "big")  # with length, name and checksum
+    return data.startswith(PNG) and position > len(data)
+
+
 @cache
 def formats() -> tuple[str, ...]:
     """Those of FORMATS that the installed Pillow has."""
