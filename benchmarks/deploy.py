@@ -3,8 +3,9 @@
     python benchmarks/deploy.py --check CAMVID.yaml [--ultralytics PEER/bin/python] [--steps 15] [--cases street ...]
 
 All run on one thread and take their steps in turn: an image in memory to its class map at the same size. `speed` is the
-median over the steps of torch's time in single precision by this one's, on the wall and of the processes. The bundled model is also scored on the validation set of
---check. The other models have weights that follow from the names of their parameters, which matter little to speed.
+median over the steps of torch's time in single precision by this one's, on the wall and of the processes. The bundled
+model is also scored on the validation set of --check. The other models have weights that follow from the names of their
+parameters, which matter little to speed.
 
 Ultralytics' smallest semantic model (yolo26n-sem, random weights) runs in its own environment as the ONNX file that it
 exports itself, beside ours of like size as the ONNX file that we export: both from a 512x512 image to its class map.
