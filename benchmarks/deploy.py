@@ -3,8 +3,9 @@
     python benchmarks/deploy.py --check CAMVID.yaml [--ultralytics PEER/bin/python] [--steps 15] [--cases street ...]
 
 All run on one thread and take their steps in turn: an image in memory to its class map at the same size. `speed` is the
-median over the steps of the first row's time by this one's. The bundled model is also scored on the validation set of
---check. The other models have weights that follow from the names of their parameters, which matter little to speed.
+median over the steps of torch's time in single precision by this one's, on the wall and of the processes. The bundled
+model is also scored on the validation set of --check. The other models have weights that follow from the names of their
+parameters, which matter little to speed.
 
 Ultralytics' smallest semantic model (yolo26n-sem, random weights) runs in its own environment as the ONNX file that it
 exports itself, beside ours of like size as the ONNX file that we export: both from a 512x512 image to its class map.
@@ -70,12 +71,13 @@ def compare(case: str, folder: Path, check: str | None, steps: int) -> list[dict
 def markdown(case: str, row: dict[str, Any]) -> str:
     """A row of the table."""
     if "failure" in row:
-        return f"| {case} | {row['runtime']} | {row['failure']} | | | | |"
+        return f"| {case} | {row['runtime']} | {row['failure']} | | | | | |"
     aim = AIMS.get((case, row["runtime"]))
     score = "" if row["mIoU"] is None else f"{row['mIoU']:.2f}"
     milliseconds, memory = f"{1000 * row['median']:.0f} ms", f"{(row['memory'] or 0) / 2**20:.0f} MiB"
-    told = f"{row['speed']:.2f}" + ("" if aim is None else f" (aim {aim})")
-    return f"| {case} | {row['runtime']} | {milliseconds} | {told} | {memory} | {row['bytes'] / 1e6:.1f} MB | {score} |"
+    speeds = f"{row['speed']:.2f} | {row['cpu_speed']:.2f}" + ("" if aim is None else f" (aim {aim})")
+    size = f"{row['bytes'] / 1e6:.1f} MB"
+    return f"| {case} | {row['runtime']} | {milliseconds} | {speeds} | {memory} | {size} | {score} |"
 
 
 def peer() -> Any:
@@ -145,7 +147,8 @@ def main() -> None:
     if args.peer:
         answer(peer)
         return
-    print("| model | runtime | median | speed | memory | file | mIoU |\n|---|---|---|---|---|---|---|", flush=True)
+    columns = ("model", "runtime", "median", "speed (wall)", "speed (cpu)", "memory", "file", "mIoU")
+    print("| " + " | ".join(columns) + " |\n" + "|---" * len(columns) + "|", flush=True)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for case in args.cases:

@@ -35,12 +35,16 @@ class Contender:
     preparation: str = "none"
     bytes: int = 0
     seconds: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)  # seconds of the process, which other load affects less
     memory: int | None = None
     mIoU: float | None = None
     failure: str = ""
 
     def figures(self, first: Contender) -> dict[str, Any]:
-        """What was measured; `speed` is the median over the steps of how many times as fast as the first it was."""
+        """What was measured; `speed` is the median over the steps of how many times as fast as the first it was.
+
+        `cpu_speed` is the same by the processes' own times.
+        """
         kept = {"model": self.model, "runtime": self.runtime, "bytes": self.bytes}
         if self.failure:
             return kept | {"failure": self.failure}
@@ -48,11 +52,17 @@ class Contender:
             "median": median(self.seconds),
             "p95": float(np.quantile(self.seconds, 0.95)),
             "images_per_second": 1 / median(self.seconds),
-            "speed": median(a / b for a, b in zip(first.seconds, self.seconds, strict=True)),
+            "speed": ratio(first.seconds, self.seconds),
+            "cpu_speed": ratio(first.cpu, self.cpu),
             "memory": self.memory,
             "mIoU": self.mIoU,
             "seconds": self.seconds,
         }
+
+
+def ratio(first: Sequence[float], second: Sequence[float]) -> float:
+    """The median of the ratios of two series."""
+    return median(a / max(b, 1e-9) for a, b in zip(first, second, strict=True))
 
 
 def benchmark(
@@ -203,6 +213,7 @@ class Process:
         answer = self.hear(contender)
         if answer is not None and counts:
             contender.seconds.append(answer["wall"])
+            contender.cpu.append(answer["cpu"])
 
     def end(self, contender: Contender) -> None:
         """The last answer."""

@@ -27,13 +27,10 @@ def speed_and_score(path: Path, results: Sequence[Mapping[str, Any]]) -> Path:
             colour = COLOURS[names.index(printable(row["model"])) % len(COLOURS)]
             point = (row["images_per_second"], row["mIoU"])
             axes.plot(*point, "o", color=colour, markersize=8)
-            slanted = {
-                "rotation": 60,
-                "rotation_mode": "anchor",
-                "va": "center",
-                "fontsize": 9,
-            }  # many are equally good
-            axes.annotate(row["runtime"], point, (3, 8), textcoords="offset points", **slanted)
+            axes.annotate(
+                row["runtime"], point, (3, 8), textcoords="offset points", fontsize=9,
+                rotation=60, rotation_mode="anchor", va="center",
+            )  # fmt: skip
         for name, colour in zip(names, COLOURS * len(names), strict=False):
             axes.plot([], [], "o", color=colour, label=name)
         axes.set_xscale("log")
