@@ -9,19 +9,12 @@ import pytest
 import torch
 
 import terrazzo as tz
-from support.exports import SIZES, need, picture, random_segmenter
+from support.exports import SIZES, need, picture, random_segmenter, set_windows
 from terrazzo.errors import UserError
 from terrazzo.exporting.export import SIZES as COMPARED
 from terrazzo.exporting.onnx_file import OPSET
 
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}
-
-
-def set_windows(mode):
-    def change(model):
-        model["test_cfg"] = {"mode": mode, "crop_size": [32, 32], "stride": [20, 20]}
-
-    return change
 
 
 def like_original(segmenter, path, sizes=SIZES, bands=3, share=1.0):
@@ -172,9 +165,18 @@ def test_a_program_of_torch(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"path": "m.tflite"}, r"m.tflite: the suffix names no format: use .onnx, .xml, .pt2, .html"),
+        (
+            {"path": "m.tflite"},
+            r"m.tflite: the suffix names no format: use .pt2, .onnx, .xml, .html, or --to bundle",
+        ),
         ({"to": "onx"}, "'onx' is unknown.*onnx"),
         ({"to": "openvino"}, r"--to openvino writes a .xml file, not .*m.onnx"),
+        ({"to": "bundle"}, r"--to bundle writes a folder, not .*m.onnx"),
+        ({"reader": "qgis"}, "--for: 'qgis' is unknown; give deepness"),
+        ({"reader": "deepness", "path": "m.xml"}, "--for deepness writes an .onnx file, not --to openvino"),
+        ({"reader": "deepness", "size": (64, 96)}, "tiles are square, such as --size 64x64, not 64x96"),
+        ({"reader": "deepness", "resolution": -1.0}, "--resolution is in centimetres per pixel"),
+        ({"resolution": 10.0}, "--resolution is for --for"),
         ({"outputs": ["label"]}, "there is no 'label'.*labels"),
         ({"path": "m.html"}, r"terrazzo weights get onnxruntime-web.*--ort-web"),
         ({"path": "m.html", "ort_web": "none.tgz"}, r"none.tgz does not hold"),
