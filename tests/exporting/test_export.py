@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -160,6 +161,20 @@ def test_a_program_of_torch(tmp_path):
     assert all(row["labels"] == 1 for row in report.parity.values())
     exported = like_original(segmenter, report.path)
     assert exported.runtime.facts.outputs == ["labels", "confidence", "logits"]
+
+
+@pytest.mark.slow
+def test_a_compiled_program(tmp_path):
+    if shutil.which("g++") is None:
+        pytest.skip("there is no C++ compiler")
+    segmenter = random_segmenter()
+    report = tz.export(segmenter, tmp_path / "m.pt2", to="aotinductor", outputs=["labels", "confidence"])
+    assert len(report.parity) == len(COMPARED) and all(row["labels"] == 1 for row in report.parity.values())
+    with pytest.raises(UserError, match="contains machine code.*--trust-config"):
+        tz.load(report.path)
+    exported = tz.load(report.path, trust=True)
+    for size in SIZES:
+        assert np.array_equal(exported(picture(*size)).labels, segmenter(picture(*size)).labels)
 
 
 @pytest.mark.parametrize(
