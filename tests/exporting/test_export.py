@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 import torch
 
 import terrazzo as tz
-from support.exports import SIZES, need, picture, random_segmenter
+from support.exports import SIZES, need, picture, random_segmenter, set_windows
 from terrazzo.errors import UserError
 from terrazzo.exporting.export import SIZES as COMPARED
 from terrazzo.exporting.onnx_file import OPSET
 
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}
-
-
-def set_windows(mode):
-    def change(model):
-        model["test_cfg"] = {"mode": mode, "crop_size": [32, 32], "stride": [20, 20]}
-
-    return change
 
 
 def like_original(segmenter, path, sizes=SIZES, bands=3, share=1.0):
@@ -184,12 +178,35 @@ def test_a_program_of_others_is_not_opened_before_it_is_trusted(tmp_path):
     assert not executed.exists()
 
 
+@pytest.mark.slow
+def test_a_compiled_program(tmp_path):
+    if shutil.which("g++") is None:
+        pytest.skip("there is no C++ compiler")
+    segmenter = random_segmenter()
+    report = tz.export(segmenter, tmp_path / "m.pt2", to="aotinductor", outputs=["labels", "confidence"])
+    assert len(report.parity) == len(COMPARED) and all(row["labels"] == 1 for row in report.parity.values())
+    with pytest.raises(UserError, match="contains machine code.*--trust-config"):
+        tz.load(report.path)
+    exported = tz.load(report.path, trust=True)
+    for size in SIZES:
+        assert np.array_equal(exported(picture(*size)).labels, segmenter(picture(*size)).labels)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"path": "m.tflite"}, r"m.tflite: the suffix names no format: use .onnx, .xml, .pt2, .html"),
+        (
+            {"path": "m.tflite"},
+            r"m.tflite: the suffix names no format: use .pt2, .onnx, .xml, .html, or --to bundle",
+        ),
         ({"to": "onx"}, "'onx' is unknown.*onnx"),
         ({"to": "openvino"}, r"--to openvino writes a .xml file, not .*m.onnx"),
+        ({"to": "bundle"}, r"--to bundle writes a folder, not .*m.onnx"),
+        ({"reader": "qgis"}, "--for: 'qgis' is unknown; give deepness"),
+        ({"reader": "deepness", "path": "m.xml"}, "--for deepness writes an .onnx file, not --to openvino"),
+        ({"reader": "deepness", "size": (64, 96)}, "tiles are square, such as --size 64x64, not 64x96"),
+        ({"reader": "deepness", "resolution": -1.0}, "--resolution is in centimetres per pixel"),
+        ({"resolution": 10.0}, "--resolution is for --for"),
         ({"outputs": ["label"]}, "there is no 'label'.*labels"),
         ({"path": "m.html"}, r"terrazzo weights get onnxruntime-web.*--ort-web"),
         ({"path": "m.html", "ort_web": "none.tgz"}, r"none.tgz does not hold"),

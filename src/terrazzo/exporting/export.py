@@ -90,6 +90,8 @@ def export(
         path = FOLDERS.get(to or "") or f"model{SUFFIXES.get(to or '', '.onnx')}"
     path = Path(path).absolute() if to in FOLDERS else Path(path)
     target = format_of(path, to)
+    if resolution is not None and reader is None:
+        raise UserError("--resolution is for --for deepness, whose files state it")
     writer = format_named(target, ort_web) if reader is None else tiled(reader, target, resolution)
     for name in outputs:
         if name not in OUTPUTS:

@@ -112,7 +112,7 @@ def page_facts(facts: ModelFacts, title: str) -> Mapping[str, Any]:
         "palette": facts.palette,
         "threshold": DEFAULT_THRESHOLD if facts.threshold is None else facts.threshold,
         "windows": facts.windows or None,
-        "gpu": facts.precision != "int8",  # which a graphics card would compute in single precision
+        "gpu": "int8" not in facts.precision,  # which a graphics card would compute in single precision
         "about": {name: value for name, value in about.items() if value},
     }
 

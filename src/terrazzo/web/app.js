@@ -73,6 +73,7 @@ export function start(facts, backend) {
   function draw() {
     $("opacity-value").textContent = `${$("opacity").value}%`;
     $("confidence-value").textContent = least() > 0 ? `${$("confidence").value}%` : "off";
+    $("legend").lastElementChild.hidden = least() === 0; // that of unsure pixels
     for (const id of ["save-labels", "save-overlay"]) $(id).disabled = result === null;
     const overlay = $("overlay");
     if (result === null) return overlay.getContext("2d").clearRect(0, 0, overlay.width, overlay.height);
@@ -86,7 +87,6 @@ export function start(facts, backend) {
       item.classList.toggle("absent", share === 0);
       item.dataset.share = share;
     }
-    $("legend").lastElementChild.hidden = least() === 0;
   }
 
   // Sources
