@@ -57,6 +57,7 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "*RandomResize.scale": ("resize",),
     "*RandomResize.ratio_range": ("ratio_range",),
     "*RandomCrop.crop_size": ("crop",),
+    "*PhotoMetricDistortion.*": ("photometric",),
     "optim_wrapper.type": ("amp",),
     "optim_wrapper.dtype": ("amp",),
     "optim_wrapper.optimizer.lr": ("lr", "recipe"),

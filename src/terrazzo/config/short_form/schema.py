@@ -130,6 +130,9 @@ class ShortForm(Keys):
     crop: t.Size = key(
         "Height x width of the crops that training sees, such as 360x480.", [512, 512], examples=["512x512"]
     )
+    photometric: t.ColourChanges | None = key(
+        "Options of PhotoMetricDistortion, which varies brightness and colours in training, or none: without it."
+    )
     in_channels: t.Channels | None = key(
         "Channels of the images: 3 (default), 1 for greyscale, or the number of bands."
     )

@@ -220,4 +220,8 @@ ModelChanges = Annotated[
 OptimizerChanges = Annotated[
     Changes, Expected("a mapping of keys to change in the recipe's optimizer, such as {type: AdamW, lr: 0.001}")
 ]
+ColourChanges = Annotated[
+    Literal["none"] | Changes,
+    Expected("none, or a mapping of options of PhotoMetricDistortion, such as {hue_delta: 9}", ("none",)),
+]
 CustomImports = Annotated[Changes, Expected("a mapping such as {imports: [my_head]}, the names of modules")]
