@@ -41,6 +41,7 @@ VALUES: dict[str, Any] = {
     "ratio_range": [0.9, 1.1],
     "crop": "32x64",
     "photometric": {"hue_delta": 9},
+    "teacher": {"weights": "teacher.safetensors", "features": 3},
     "in_channels": 1,
     "mean": "none",
     "std": "none",

@@ -110,6 +110,9 @@ class ShortForm(Keys):
     load_from: t.Weights | None = key(
         "Weights that the whole model starts from: a file, a run's folder, a recipe, or `street`, the bundled model."
     )
+    teacher: t.Teacher | None = key(
+        "Trained models that the model also learns from: a file, several, or a mapping of `weights` and options."
+    )
     freeze: t.Names | None = key(
         "Parts of the model that keep their weights and statistics, such as backbone or backbone.layer1."
     )
