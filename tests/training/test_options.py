@@ -221,8 +221,11 @@ def test_channels_last_trains_the_same_weights_and_saves_them_in_the_usual_layou
 
 
 @pytest.mark.slow
-def test_a_compiled_run_gives_the_same_weights_within_rounding(streets, tmp_path):
+@pytest.mark.parametrize("is_taught", [False, True])
+def test_a_compiled_run_gives_the_same_weights_within_rounding(streets, tmp_path, is_taught):
     config = tiny_config(streets, steps=3)
+    if is_taught:
+        config["teacher"] = {"weights": str(fit(config, tmp_path / "teacher").last), "features": 1.0}
     plain = fit(config, tmp_path / "plain")
     compiled = fit(config | {"compile": True}, tmp_path / "compiled")
     for name, value in weights(plain.last).items():

@@ -367,6 +367,15 @@ def test_photometric_distortion_follows_the_float_formula():
     assert changed > 15
 
 
+def test_photometric_distortion_draws_a_gamma_as_often_as_it_is_one_half():
+    """Of the changes only the gamma is left; 64 at a gamma of 2 is 255 * (64 / 255) ** 0.5 = 127."""
+    spec = {"type": "PhotoMetricDistortion", "brightness_delta": 0, "contrast_range": [1, 1]}
+    spec |= {"saturation_range": [1, 1], "hue_delta": 0, "gamma_range": [2.0, 2.0]}
+    grey = [run(spec, Sample(image=np.full((4, 4, 3), 64, np.uint8)), seed=seed).image for seed in range(40)]
+    values = [int(image[0, 0, 0]) for image in grey]
+    assert set(values) == {64, 127} and 10 < values.count(127) < 30
+
+
 # Pipelines
 
 
@@ -392,6 +401,7 @@ def test_is_repeatable_and_leaves_the_callers_arrays_alone(spec):
         ({"type": "RandomCrop", "crop_size": [1, 2, 3]}, "crop_size must be a number or two numbers"),
         ({"type": "RandomCrop", "size": 3}, "no argument 'size'"),
         ({"type": "Resize", "scale": [4, 4], "interpolation": "cubical"}, "bicubic"),
+        ({"type": "PhotoMetricDistortion", "gamma_range": [0, 2]}, "gamma_range is two numbers above zero"),
         ({"type": "LoadImageFromFile", "backend_args": {"backend": "petrel"}}, "petrel"),
     ],
 )

@@ -32,8 +32,8 @@ class FolderData:
 
     `metainfo` gives other `classes` (a subset is remapped by name) and `palette`. `ignore` are stored label values that
     do not count; the order is `reduce_zero_label`, `label_map`, `ignore`. `exclude` are ends of paths of images that
-    are skipped; images without a label are an error, or `unlabelled` skips them or takes them as background. `cache`
-    keeps decoded images and labels, see `terrazzo.data.cache`.
+    are skipped; images without a label are an error, or `unlabelled` skips them, takes them as background or leaves
+    their pixels to a teacher. `cache` keeps decoded images and labels, see `terrazzo.data.cache`.
     """
 
     type: str = "BaseSegDataset"
@@ -52,7 +52,7 @@ class FolderData:
     label_format: Any = None
     holdout: dict[str, Any] | None = None
     exclude: str | Sequence[str] = ()
-    unlabelled: Literal["error", "skip", "background"] = "error"
+    unlabelled: Literal["error", "skip", "background", "teacher"] = "error"
     used_labels: Sequence[str] = ()
     indices: int | Sequence[int] | None = None
     test_mode: bool = False

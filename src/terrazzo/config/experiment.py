@@ -29,6 +29,7 @@ from terrazzo.config.sections import (
     whole_number,
     wrong,
 )
+from terrazzo.config.teacher import TeacherSettings, teacher_settings
 from terrazzo.errors import UserError, nearest
 
 AMP_DTYPES = {"bf16": "bfloat16", "fp16": "float16"}  # our names of the precisions, and those in configs
@@ -138,6 +139,7 @@ class Experiment:
     run: RunSettings | None
     load_from: str | None = None
     freeze: tuple[str, ...] = ()  # names of parts of the model that are not trained
+    teacher: TeacherSettings | None = None
     watch: WatchSettings = field(default_factory=WatchSettings)
     tta_pipeline: tuple[Any, ...] = ()  # the steps of test-time augmentation
     tta_model: str = "SegTTAModel"  # how its views are joined
@@ -166,6 +168,7 @@ def make_experiment(config: Mapping[str, Any]) -> Experiment:
         run=run_settings(config) if config.get("train_cfg") else None,
         load_from=config.get("load_from"),
         freeze=part_names(config.get("freeze")),
+        teacher=teacher_settings(config.get("teacher")),
         watch=watch_settings(config, whole_number(config, "val_pictures", DEFAULT_PICTURES, "", 0, MAX_PICTURES)),
         tta_pipeline=tuple(config.get("tta_pipeline") or ()),
         tta_model=str((config.get("tta_model") or {}).get("type", "SegTTAModel")),

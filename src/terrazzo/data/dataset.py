@@ -148,6 +148,8 @@ class SegmentationDataset(Dataset):
         """Return a sample before its files are read: its paths, and known facts of the image."""
         image, label = self.pairs[index]
         meta: dict[str, Any] = {key: paths[index] for key, paths in self.companions.items()}
+        if label is None and self.data.unlabelled == "teacher":
+            meta["has_no_label"] = True
         if self.spec.describe is not None:
             meta |= self.spec.describe(image)
         return Sample(image_path=image, label_path=label, meta=meta)

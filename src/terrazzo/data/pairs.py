@@ -20,7 +20,7 @@ from terrazzo.transforms.formats.base import LabelFormat
 
 SIDE_FILES = ("classes.txt", "labels.txt", "notes.txt", "meta.json")  # that programs write beside labels
 Pair = tuple[Path, "Path | None"]
-Unlabelled = Literal["error", "skip", "background"]
+Unlabelled = Literal["error", "skip", "background", "teacher"]
 
 
 class PairingError(UserError):
@@ -54,7 +54,7 @@ class Folders:
 
     A `*` in the path of the folders stands for the same folder in both, `**` for any number of them. The images are
     those that the file `split` lists, or all; those whose path ends with one of `exclude` are skipped. Images without a
-    label are an error, or are skipped, or contain nothing but background.
+    label are an error, or are skipped, or contain nothing but background, or stay without for a teacher.
     """
 
     images: Path
@@ -242,7 +242,12 @@ def indexed_pairs(folders: Folders, labels: LabelFormat, *, strict: bool = True)
 
 
 def settled(pairs: Iterable[Pair], unlabelled: str, expected: Callable[[Path], Path]) -> list[Pair]:
-    """Pairs without the images that have no label, or with the path of a missing one for `background`."""
+    """Pairs without the images that have no label, or with the path of a missing one for `background`.
+
+    For a `teacher` they stay as they are.
+    """
+    if unlabelled == "teacher":
+        return list(pairs)
     if unlabelled == "background":
         return [(image, label or expected(image)) for image, label in pairs]
     return [(image, label) for image, label in pairs if label is not None]

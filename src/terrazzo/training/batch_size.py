@@ -19,7 +19,7 @@ from terrazzo.sample import Batch
 from terrazzo.training.device import move_to_device
 from terrazzo.training.optim.build import build_optimizer
 from terrazzo.training.optim.precision import Precision
-from terrazzo.training.setup import training_settings
+from terrazzo.training.setup import distillation_of, training_settings
 
 
 def largest(fits: Callable[[int], bool], limit: int = 4096) -> int:
@@ -44,6 +44,7 @@ def find_batch_size(experiment: Experiment, device: torch.device) -> int:
     precision = Precision(device, updates.amp)
     segmentor = as_segmentor(model)
     samples = open_dataset(replace(loader, num_workers=0), classes_of(segmentor), "train_dataloader")
+    distillation = distillation_of(experiment, model, samples, device)
 
     def fits(count: int) -> bool:
         batch = collate([samples[0, index % len(samples)] for index in range(count)])
@@ -55,6 +56,8 @@ def find_batch_size(experiment: Experiment, device: torch.device) -> int:
             labels = targets.pop("label").long() if "label" in targets else targets["depth"]
             with precision.autocast():
                 losses = segmentor.loss(images, labels, **targets)
+                if distillation is not None:
+                    losses |= distillation.losses(batch, images.shape[-2:])
             precision.backward(total_loss(losses))
             precision.update(optimizer, model, None)
         except torch.OutOfMemoryError:

@@ -125,7 +125,11 @@ def compute_losses(state: TrainingState, batch: Batch, profile: StepProfile) -> 
         )
     labels = targets.pop("label").long() if "label" in targets else targets["depth"]
     with explain_small_inputs(images), state.precision.autocast(), profile.part("rest of the forward pass"):
-        return state.parallel.loss(images, labels, **targets)
+        losses = state.parallel.loss(images, labels, **targets)
+    if state.distillation is not None:
+        with state.precision.autocast(), profile.part("teacher"):
+            losses |= state.distillation.losses(batch, images.shape[-2:])
+    return losses
 
 
 def log_losses(state: TrainingState, meter: Meter, progress: StepProgress) -> None:

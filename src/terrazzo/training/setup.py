@@ -17,9 +17,10 @@ from terrazzo.config.experiment import Experiment, LoaderSettings, OptimizerSett
 from terrazzo.data.build import common_classes, open_dataset
 from terrazzo.data.checks.run import check_before_training
 from terrazzo.data.pairs import PairingError
+from terrazzo.data.wrappers import Dataset
 from terrazzo.errors import UserError
 from terrazzo.evaluation.evaluate import classes_of, evaluation_loader
-from terrazzo.models.build import build_model
+from terrazzo.models.build import build_model, input_channels
 from terrazzo.models.checkpoint import load_checkpoint
 from terrazzo.models.freezing import freeze, frozen_summary
 from terrazzo.models.protocols import as_segmentor
@@ -27,6 +28,7 @@ from terrazzo.system.process_group import SINGLE_PROCESS, ProcessGroup
 from terrazzo.training.checkpoints import Checkpoints, read_state
 from terrazzo.training.class_balance import make_order, set_class_weights
 from terrazzo.training.device import move_to_device
+from terrazzo.training.distillation import Distillation
 from terrazzo.training.distributed.parallel import Parallel, shard_model
 from terrazzo.training.intervals import Intervals
 from terrazzo.training.monitoring.log import RunLog
@@ -153,10 +155,27 @@ def build_state(
         precision=Precision(device, updates.amp),
         schedule=Schedule(updates.schedule, rates, sampler.batches_per_epoch, intervals.total),
         intervals=intervals,
+        distillation=distillation_of(experiment, model, data["train"], device),
         guard=NonFiniteGuard(model, settings.skip_nan, log, group),
         best=Best(settings),
         log=log,
         checkpoints=checkpoints,
+    )
+
+
+def distillation_of(
+    experiment: Experiment, model: nn.Module, dataset: Dataset, device: torch.device
+) -> Distillation | None:
+    """What the model learns from the config's `teacher`. Raises UserError for images that it would learn nothing of."""
+    has_unlabelled = any(leaf.data.unlabelled == "teacher" for leaf in dataset.leaves())
+    if has_unlabelled and experiment.teacher is None:
+        raise UserError("`unlabelled` leaves images without labels to a teacher: name its weights in `teacher`")
+    if has_unlabelled and experiment.train is not None and experiment.train.rare_classes is not None:
+        raise UserError("rare-class sampling never draws images without labels: use it without `unlabelled: teacher`")
+    if experiment.teacher is None:
+        return None
+    return Distillation(
+        experiment.teacher, as_segmentor(model), dataset.classes, input_channels(experiment.model), device
     )
 
 

@@ -17,6 +17,7 @@ from terrazzo.data.wrappers import Dataset
 from terrazzo.models.protocols import Segmentor
 from terrazzo.system.process_group import ProcessGroup
 from terrazzo.training.checkpoints import Checkpoints
+from terrazzo.training.distillation import Distillation
 from terrazzo.training.distributed.parallel import Parallel
 from terrazzo.training.intervals import Intervals
 from terrazzo.training.monitoring.log import RunLog
@@ -58,6 +59,7 @@ class TrainingState:
     # what happens when
     intervals: Intervals
     guard: NonFiniteGuard
+    distillation: Distillation | None
     best: Best
 
     # where results go

@@ -15,7 +15,7 @@ from terrazzo.transforms.base import Step, image_of, transform
 from terrazzo.transforms.decode import read_image, read_stored
 from terrazzo.transforms.formats.base import make_label_format
 from terrazzo.transforms.label_files import read_label
-from terrazzo.transforms.labels import LabelMapping
+from terrazzo.transforms.labels import IGNORED, LabelMapping
 from terrazzo.transforms.opening import load_numpy
 from terrazzo.transforms.reading import FileReader, bind
 
@@ -79,7 +79,8 @@ class LoadAnnotations(FileReader):
     """Read `sample.label_path` into the target `label` (H, W), class indices with 255 for ignored pixels.
 
     `reduce_zero_label` and `label_map` replace those of the data set. `label_format` names the form of files that do
-    not hold class indices, see `terrazzo.transforms.formats`. Raises UserError for a label of another size than the
+    not hold class indices, see `terrazzo.transforms.formats`. Every pixel of an image that is said to have no label
+    is ignored. Raises UserError for a label of another size than the
     image's.
     """
 
@@ -93,6 +94,9 @@ class LoadAnnotations(FileReader):
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         path, files, mapping = sample.label_path, self.files, self.mapping
+        if path is None and sample.meta.get("has_no_label"):
+            sample.targets["label"] = Target(np.full(image_of(sample, self).shape[:2], IGNORED, np.uint8))
+            return sample
         if path is None:
             raise UserError(f"LoadAnnotations needs a label_path; the sample of {sample.image_path} has none")
 

@@ -42,6 +42,12 @@ def scale_levels(image: np.ndarray, factor: float) -> np.ndarray:
     return cv2.convertScaleAbs(flat, alpha=factor, beta=TRUNCATING).reshape(image.shape)
 
 
+def bend_levels(image: np.ndarray, gamma: float) -> np.ndarray:
+    """`255 * (level / 255) ** (1 / gamma)`, rounded down, of a uint8 image."""
+    table = ((np.arange(256) / 255.0) ** (1.0 / gamma) * 255).astype(np.uint8)
+    return cv2.LUT(image, table).reshape(image.shape)
+
+
 def shift_saturation_and_hue(image: np.ndarray, factor: float = 1.0, shift: int = 0) -> np.ndarray:
     """Multiply the saturation and turn the hue of an RGB uint8 image by `shift` steps of two degrees."""
     hue, saturation, value = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2HSV))
@@ -68,7 +74,8 @@ class ValueStep(Step):
 class PhotoMetricDistortion(ValueStep):
     """Random brightness, contrast, saturation and hue, each with probability one half (Liu et al., SSD, ECCV 2016).
 
-    Contrast comes before or after saturation and hue, at random; these two need images of three channels.
+    Contrast comes before or after saturation and hue, at random; these two need images of three channels. With
+    `gamma_range`, a gamma from it comes first, as often as the others.
     """
 
     random = True
@@ -77,6 +84,11 @@ class PhotoMetricDistortion(ValueStep):
     contrast_range: Sequence[float] = (0.5, 1.5)
     saturation_range: Sequence[float] = (0.5, 1.5)
     hue_delta: int = 18
+    gamma_range: Sequence[float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.gamma_range is not None and min(as_pair(self.gamma_range, "gamma_range")) <= 0:
+            raise UserError(f"PhotoMetricDistortion's gamma_range is two numbers above zero, not {self.gamma_range!r}")
 
     def change(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         image = as_bytes(image)
@@ -87,6 +99,9 @@ class PhotoMetricDistortion(ValueStep):
         hue = int(rng.integers(-self.hue_delta, self.hue_delta)) if turn_hue and self.hue_delta else 0
 
         in_hsv = (saturate or turn_hue) and image.shape[2] == 3
+        if self.gamma_range is not None and rng.random() < 0.5:
+            low, high = np.log(as_pair(self.gamma_range, "gamma_range"))
+            image = bend_levels(image, math.exp(rng.uniform(low, high)))
         if brighten:
             image = shift_levels(image, offset)
         if contrast and (contrast_first or not in_hsv):
@@ -126,8 +141,7 @@ class AdjustGamma(ValueStep):
             raise UserError(f"AdjustGamma's gamma is above zero, not {self.gamma}")
 
     def change(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        table = ((np.arange(256) / 255.0) ** (1.0 / self.gamma) * 255).astype(np.uint8)
-        return cv2.LUT(as_bytes(image), table).reshape(image.shape)
+        return bend_levels(as_bytes(image), self.gamma)
 
 
 @transform

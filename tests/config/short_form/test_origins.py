@@ -40,6 +40,8 @@ VALUES: dict[str, Any] = {
     "resize": "64x96",
     "ratio_range": [0.9, 1.1],
     "crop": "32x64",
+    "photometric": {"hue_delta": 9},
+    "teacher": {"weights": "teacher.safetensors", "features": 3},
     "in_channels": 1,
     "mean": "none",
     "std": "none",

@@ -204,6 +204,15 @@ def test_lovasz_softmax_is_the_extension_of_the_jaccard_loss(batch, classes):
     close(build("LovaszLoss", classes=classes)(logits, labels), lovasz_softmax(logits, labels, expected))
 
 
+def test_lovasz_counts_more_pixels_than_16_bits_can():
+    """With 16-bit counts, the loss of large images would be that of their first few hundred pixels."""
+    logits = torch.randn(1, CLASSES, 128, 128, generator=torch.Generator().manual_seed(0))
+    labels = logits.roll(1, dims=2).argmax(1)
+    exact = build("LovaszLoss")(logits, labels)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert float(build("LovaszLoss")(logits.bfloat16(), labels)) == pytest.approx(float(exact), rel=1e-3)
+
+
 def test_lovasz_of_each_image_is_averaged(batch):
     logits, labels = batch
     values = [lovasz_softmax(logits[n : n + 1], labels[n : n + 1], [0, 1, 2]) for n in range(2)]

@@ -84,6 +84,18 @@ def test_two_processes_equal_one_with_twice_the_batch(streets, tmp_path, strateg
 
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["DDPStrategy", "FSDPStrategy"])
+def test_two_processes_learn_from_a_teacher_as_one_does(streets, tmp_path, strategy):
+    run_program(config_for(streets, batch=4, steps=2), tmp_path / "teacher", size=1)
+    teacher = {"weights": str(tmp_path / "teacher" / "last.safetensors"), "features": 3.0}
+    run_program(config_for(streets, batch=4, teacher=teacher), tmp_path / "one", size=1)
+    sections = {"teacher": teacher, "strategy": {"type": strategy}}
+    run_program(config_for(streets, batch=2, **sections), tmp_path / "two", size=2)
+    one, two = ([record["loss"] for record in records(tmp_path / name, "train")] for name in ("one", "two"))
+    assert len(one) == 20 and one == pytest.approx(two, abs=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["DDPStrategy", "FSDPStrategy"])
 def test_two_processes_resume_to_the_bit(streets, tmp_path, strategy):
     """With an average of the weights, accumulated gradients and dropout of their own in each process."""
     sections = {

@@ -46,6 +46,8 @@ def dataset(data: DataKeys, split: str, path: Path | None) -> dict[str, Any]:
         section["metainfo"]["palette"] = [list(colour) for colour in data.palette]
     if data.ignore is not None:
         section["ignore"] = list(data.ignore)
+    if split != "train" and data.unlabelled == "teacher":
+        data = data.model_copy(update={"unlabelled": "skip"})
     if data.exclude:
         section["exclude"] = list(data.exclude)
     return section | {name: value for key, name in KEPT.items() if (value := getattr(data, key)) is not None}

@@ -114,6 +114,11 @@ def contradictions(form: ShortForm) -> Iterator[Problem]:
         yield Problem("epochs", "give `iterations` or `epochs`, not both")
     if form.ema and form.swa:
         yield Problem("swa", "give `ema` or `swa`, not both")
+    if form.data.unlabelled == "teacher" and form.teacher is None:
+        text = "`data.unlabelled` leaves images without labels to the teacher; name its weights in `teacher`"
+        yield Problem("data.unlabelled", text)
+    if form.photometric not in (None, "none") and not image_kind(form).is_picture:
+        yield Problem("photometric", "`photometric` is for 8-bit RGB or grey images, not for `bands`; omit it")
     if form.class_weight not in (None, "auto") and len(form.class_weight) != len(form.data.classes):
         text = f"class_weight must be `auto` or a list of {len(form.data.classes)} numbers, one for each class"
         yield Problem("class_weight", text)
@@ -147,13 +152,16 @@ def loaders(form: ShortForm, images: ImageKind, path: Path | None) -> dict[str, 
     load, label = {"type": "LoadImageFromFile", **images.loading}, {"type": "LoadAnnotations"}
     scale = None if form.resize is None else form.resize[::-1]
     resized = [] if scale is None else [{"type": "Resize", "scale": scale, "keep_ratio": True}]
+    colours: list[dict[str, Any]] = []
+    if images.is_picture and form.photometric != "none":
+        colours = [{"type": "PhotoMetricDistortion", **(form.photometric or {})}]
     augment = [
         load,
         label,
         {"type": "RandomResize", "scale": scale, "ratio_range": form.ratio_range, "keep_ratio": True},
         {"type": "RandomCrop", "crop_size": form.crop, "cat_max_ratio": 0.75},
         {"type": "RandomFlip", "prob": 0.5},
-        *([{"type": "PhotoMetricDistortion"}] if images.is_picture else []),
+        *colours,
         {"type": "PackSegInputs"},
     ]
     evaluate = [load, *resized, label, {"type": "PackSegInputs"}]

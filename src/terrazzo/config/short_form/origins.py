@@ -12,7 +12,7 @@ from terrazzo.config.short_form.data import KEPT
 # keys that the expanded config has under the same name
 UNCHANGED = (
     "compile", "channels_last", "activation_checkpointing", "find_unused_parameters", "custom_imports", "track",
-    "val_pictures", "freeze", "load_from",
+    "val_pictures", "freeze", "load_from", "teacher",
 )  # fmt: skip
 LENGTH = ("iterations", "epochs")
 SPLITS = {"train": ("data.train",), "val": ("data.val",), "test": ("data.test", "data.val")}
@@ -57,6 +57,7 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "*RandomResize.scale": ("resize",),
     "*RandomResize.ratio_range": ("ratio_range",),
     "*RandomCrop.crop_size": ("crop",),
+    "*PhotoMetricDistortion.*": ("photometric",),
     "optim_wrapper.type": ("amp",),
     "optim_wrapper.dtype": ("amp",),
     "optim_wrapper.optimizer.lr": ("lr", "recipe"),

@@ -110,6 +110,9 @@ class ShortForm(Keys):
     load_from: t.Weights | None = key(
         "Weights that the whole model starts from: a file, a run's folder, a recipe, or `street`, the bundled model."
     )
+    teacher: t.Teacher | None = key(
+        "Trained models that the model also learns from: a file, several, or a mapping of `weights` and options."
+    )
     freeze: t.Names | None = key(
         "Parts of the model that keep their weights and statistics, such as backbone or backbone.layer1."
     )
@@ -129,6 +132,9 @@ class ShortForm(Keys):
     ratio_range: t.RatioRange = key("Training images are scaled by a random factor between these two.", [0.5, 2.0])
     crop: t.Size = key(
         "Height x width of the crops that training sees, such as 360x480.", [512, 512], examples=["512x512"]
+    )
+    photometric: t.ColourChanges | None = key(
+        "Options of PhotoMetricDistortion, which varies brightness and colours in training, or none: without it."
     )
     in_channels: t.Channels | None = key(
         "Channels of the images: 3 (default), 1 for greyscale, or the number of bands."

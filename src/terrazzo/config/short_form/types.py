@@ -139,8 +139,8 @@ Classes = Annotated[
 ]
 Trackers = Annotated[Tracker | list[Tracker], Expected(f"one or several of {', '.join(TRACKERS)}", tuple(TRACKERS))]
 Unlabelled = Annotated[
-    Literal["error", "skip", "background"],
-    Expected("error, skip or background", ("error", "skip", "background")),
+    Literal["error", "skip", "background", "teacher"],
+    Expected("error, skip, background or teacher", ("error", "skip", "background", "teacher")),
 ]
 Storage = Annotated[Literal["ram", "disk"], Expected("ram or disk", ("ram", "disk"))]
 
@@ -219,5 +219,29 @@ ModelChanges = Annotated[
 ]
 OptimizerChanges = Annotated[
     Changes, Expected("a mapping of keys to change in the recipe's optimizer, such as {type: AdamW, lr: 0.001}")
+]
+ColourChanges = Annotated[
+    Literal["none"] | Changes,
+    Expected("none, or a mapping of options of PhotoMetricDistortion, such as {hue_delta: 9}", ("none",)),
+]
+FILES = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
+OPTION = {"type": "number", "minimum": 0}
+Teacher = Annotated[
+    str | list[str] | dict[str, Any],
+    PlainValidator(only(str, list, dict)),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                *FILES["anyOf"],
+                {
+                    "type": "object",
+                    "properties": {"weights": FILES, "loss_weight": OPTION, "temperature": OPTION, "features": OPTION},
+                    "required": ["weights"],
+                    "additionalProperties": False,
+                },
+            ]
+        }
+    ),
+    Expected("a file of trained weights, several, or a mapping such as {weights: best.safetensors, features: 10}"),
 ]
 CustomImports = Annotated[Changes, Expected("a mapping such as {imports: [my_head]}, the names of modules")]

@@ -70,7 +70,7 @@ def measure_balance(dataset: Dataset, console: Console | None = None) -> Balance
     split = SplitSurvey.of("train", dataset.leaves())
     read_all([split], images=False, console=console)
     for entry in split.entries:
-        if entry.marked.error or not entry.marked.counts:
+        if entry.label is not None and (entry.marked.error or not entry.marked.counts):
             where = entry.label or entry.image
             raise UserError(f"the classes of {where} cannot be counted. {entry.marked.error}".rstrip())
     tables = {part.dataset: pixels_by_class(part) for part in split.parts}

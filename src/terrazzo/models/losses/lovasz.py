@@ -16,14 +16,16 @@ from terrazzo.registry import MODELS
 def lovasz(errors: Tensor, truth: Tensor) -> Tensor:
     """The convex extension of the Jaccard loss: `errors` of all pixels, `truth` 1 on the object (both 1-d) -> scalar.
 
-    Each error counts by how much the Jaccard index falls when its pixel joins those with larger errors.
+    Each error counts by how much the Jaccard index falls when its pixel joins those with larger errors. Pixels are
+    counted in float32 at least: 16 bits end at a few hundred, and under autocast a matrix product would have them.
     """
-    errors, order = errors.sort(descending=True)
-    truth = truth[order]
+    dtype = torch.promote_types(errors.dtype, torch.float32)
+    errors, order = errors.to(dtype).sort(descending=True)
+    truth = truth[order].to(dtype)
     intersection = truth.sum() - truth.cumsum(0)
     union = truth.sum() + (1 - truth).cumsum(0)
     jaccard_loss = 1 - intersection / union
-    return errors @ torch.diff(jaccard_loss, prepend=jaccard_loss.new_zeros(1))
+    return (errors * torch.diff(jaccard_loss, prepend=jaccard_loss.new_zeros(1))).sum()
 
 
 @MODELS.register

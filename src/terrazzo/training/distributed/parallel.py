@@ -61,6 +61,7 @@ class Parallel:
 
     def compile(self) -> None:
         """Compile the losses; steps are faster from the second one on."""
+        torch.compiler.reset()  # what an earlier run compiled may lack this one's hooks, which nothing else guards
         self.loss = torch.compile(self.loss)
 
     def synchronised(self, enabled: bool) -> AbstractContextManager[Any]:

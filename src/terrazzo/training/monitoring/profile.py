@@ -23,7 +23,7 @@ MOST_OPERATORS = 5
 LOSSES = "terrazzo.models.losses"
 PARTS = (  # in the order of a step
     "waiting for data", "transfer to the device", "preprocessing", "backbone", "neck", "decode head",
-    "auxiliary head", "losses", "rest of the forward pass", "backward", "optimizer", "everything else",
+    "auxiliary head", "losses", "rest of the forward pass", "teacher", "backward", "optimizer", "everything else",
 )  # fmt: skip
 
 

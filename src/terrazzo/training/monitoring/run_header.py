@@ -46,6 +46,7 @@ def run_header(state: TrainingState, cost: str, rate_note: str) -> str:
         f"{state.total} iterations, {sampler.batches_per_epoch} per epoch",
         rate_note,
         "" if best.name == "auto" else decides,
+        "" if state.distillation is None else str(state.distillation),
         f"{len(data)} training images{validation}; {len(data.classes)} classes: {', '.join(data.classes)}",
     ]
     return "\n".join(filter(None, lines))
