@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 
-from terrazzo.errors import UserError
+from terrazzo.errors import UserError, first_line
 from terrazzo.exporting.graph import Graph
+from terrazzo.system.failures import is_out_of_memory
 
 OPSET = 20
 
@@ -41,7 +42,9 @@ def to_onnx(graph: Graph, example: torch.Tensor, size: Sequence[int] | None = No
             )
         except Exception as problem:  # of several classes of torch's exporter
             cause = problem.__cause__ or problem
-            raise UserError(f"this model cannot become an ONNX file: {str(cause).splitlines()[0]}") from problem
+            if is_out_of_memory(cause):
+                raise cause from None
+            raise UserError(f"this model cannot become an ONNX file: {first_line(cause)}") from problem
     outputs = program.model.graph.outputs
     if "logits" not in graph.outputs:
         del outputs[-1]
