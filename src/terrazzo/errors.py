@@ -33,6 +33,11 @@ def printable(text: str) -> str:
     return UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
+def first_line(problem: BaseException) -> str:
+    """The first line of an error's message, or its class where it has none, as most that Python raises for memory."""
+    return (str(problem).strip().splitlines() or [type(problem).__name__])[0]
+
+
 def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
     """`; did you mean 'a', 'b' or 'c'?` with the known names closest to `name`, best first, or an empty string."""
     if len(name) > LONGEST_NAME:

@@ -18,7 +18,7 @@ from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import get_worker_info
 
 from terrazzo.data.wrappers import Dataset, as_position
-from terrazzo.errors import UserError
+from terrazzo.errors import UserError, first_line
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 KEPT_MEMORY, LARGEST_KEPT_BLOCK = 512 * 2**20, 32 * 2**20  # bytes; the second is as large as glibc allows
@@ -57,7 +57,7 @@ class Watched(TorchDataset[Any]):
 
 def worker_died(problem: RuntimeError, dataset: Any) -> UserError:
     """Return the error to report in place of one of torch's about a worker that is gone."""
-    reason = str(problem).splitlines()[0]
+    reason = first_line(problem)
     named = re.search(r"\(pids?(?:\(s\))? ([\d, ]+)\)", reason)
     processes = {int(number) for number in re.findall(r"\d+", named.group(1))} if named else set()
     files = dataset.files_of(processes) if isinstance(dataset, Watched) else []
@@ -75,7 +75,7 @@ def shared_memory_is_short(problem: RuntimeError) -> str:
     if folder.is_dir():
         size = f" {folder} has {shutil.disk_usage(folder).total / 2**20:.0f} MiB."
     return (
-        f"there is not enough shared memory for what loader workers read ({str(problem).splitlines()[0]}).{size} Start "
+        f"there is not enough shared memory for what loader workers read ({first_line(problem)}).{size} Start "
         "the container with more, such as docker run --shm-size=8g, or read without workers: `workers: 0` "
         "(num_workers=0)"
     )

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from terrazzo.errors import UserError
+from terrazzo.errors import UserError, first_line
 from terrazzo.exporting.folders import save_bundle, save_triton
 from terrazzo.exporting.html_page import (
     HELP,
@@ -33,6 +33,7 @@ from terrazzo.inference.exported_model import ExportedModel, open_model
 from terrazzo.inference.openvino_runtime import SECTION
 from terrazzo.inference.program_runtime import FACTS, ProgramSession
 from terrazzo.system.extras import import_extra
+from terrazzo.system.failures import is_out_of_memory
 
 EXAMPLE = (2, 203, 301)  # images, height, width: of no special relation to any stride
 SUFFIXES = {"aotinductor": ".pt2", "onnx": ".onnx", "openvino": ".xml", "torch": ".pt2", "html": ".html"}
@@ -172,7 +173,9 @@ def make_program(plan: Plan, folder: Path) -> Any:
             graph = plan.graph.with_logits()
             return torch.export.export(graph, (example_of(plan),), dynamic_shapes={"image": axes}, strict=False)
         except Exception as problem:
-            raise UserError(f"this model cannot be exported: {str(problem).splitlines()[0]}") from problem
+            if is_out_of_memory(problem):
+                raise
+            raise UserError(f"this model cannot be exported: {first_line(problem)}") from problem
 
 
 def open_program(program: Any, facts: ModelFacts, folder: Path) -> ExportedModel:

@@ -10,11 +10,12 @@ from typing import Any
 
 import torch
 
-from terrazzo.errors import UserError
+from terrazzo.errors import UserError, first_line
 from terrazzo.exporting.graph import Graph, target_size
 from terrazzo.exporting.resizing import resize_image
 from terrazzo.inference.exported import ModelFacts
 from terrazzo.inference.exported_model import is_outside
+from terrazzo.system.failures import is_out_of_memory
 from terrazzo.transforms import Compose
 
 OPSET = 20
@@ -57,7 +58,9 @@ def onnx_program(module: Any, example: torch.Tensor, outputs: Sequence[str], siz
             )
         except Exception as problem:  # of several classes of torch's exporter
             cause = problem.__cause__ or problem
-            raise UserError(f"this model cannot become an ONNX file: {str(cause).splitlines()[0]}") from problem
+            if is_out_of_memory(cause):
+                raise cause from None
+            raise UserError(f"this model cannot become an ONNX file: {first_line(cause)}") from problem
 
 
 class ResizedImages(torch.nn.Module):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from terrazzo.errors import UserError
+from terrazzo.errors import UserError, first_line
 from terrazzo.hub.cache import is_own_program
 from terrazzo.inference.exported import ModelFacts
 
@@ -63,7 +63,7 @@ class ProgramSession:
                 found = self.module(torch.from_numpy(images))
             except (RuntimeError, AssertionError) as problem:
                 shape = "x".join(map(str, images.shape))
-                reason = str(problem).splitlines()[0]
+                reason = first_line(problem)
                 raise UserError(f"{self.path} does not run on images of {shape}: {reason}") from None
         return found[self.facts.outputs.index(output)].numpy()
 

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-from terrazzo.errors import UserError, nearest
+from terrazzo.errors import UserError, first_line, nearest
 from terrazzo.models.build import build_model, input_channels, without_values
 from terrazzo.registry import MODELS
 from terrazzo.system.arithmetic import as_pair
@@ -80,7 +80,7 @@ def model_info(config: Any, size: Sequence[int] | None = None) -> ModelInfo:
     try:
         return measure(build_model(values), torch.zeros(shape))
     except RuntimeError as problem:
-        reason = str(problem).splitlines()[0]
+        reason = first_line(problem)
         raise UserError(f"the model cannot run on an image of {height}x{width}: {reason}") from problem
 
 

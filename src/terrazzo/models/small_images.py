@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from torch import Tensor
 
-from terrazzo.errors import UserError
+from terrazzo.errors import UserError, first_line
 from terrazzo.system.failures import is_out_of_memory
 
 ENOUGH = 32  # pixels; for larger images torch's own message is more precise
@@ -24,5 +24,5 @@ def explain_small_inputs(images: Tensor) -> Iterator[None]:
             raise
         raise UserError(
             f"the model does not run on images of {height}x{width} pixels, which may be too small for it: resize or "
-            f"pad them, such as to {ENOUGH}x{ENOUGH} ({str(problem).splitlines()[0]})"
+            f"pad them, such as to {ENOUGH}x{ENOUGH} ({first_line(problem)})"
         ) from problem

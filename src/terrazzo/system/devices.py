@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from terrazzo.errors import UserError
+from terrazzo.errors import UserError, first_line
 
 
 def choose_device(name: str | torch.device | None = None) -> torch.device:
@@ -23,7 +23,7 @@ def choose_device(name: str | torch.device | None = None) -> torch.device:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as problem:
         available = ["cpu", *[f"cuda:{index}" for index in range(torch.cuda.device_count())]]
-        reason = str(problem).splitlines()[0]
+        reason = first_line(problem)
         raise UserError(f"device '{name}' cannot be used here ({reason}); available: {', '.join(available)}") from None
     return device
 

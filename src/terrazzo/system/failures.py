@@ -27,6 +27,8 @@ def is_out_of_memory(problem: BaseException) -> bool:
         return True
     if isinstance(problem, OSError):
         return problem.errno == errno.ENOMEM
+    if isinstance(problem, ImportError):  # of a library that finds no room
+        return "failed to map segment" in str(problem) or "annot allocate memory" in str(problem)
     kind = type(problem)
     return (kind in (RuntimeError, ValueError) or kind.__module__.startswith("cv2")) and bool(
         _NO_MEMORY.search(str(problem))

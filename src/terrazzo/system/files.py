@@ -10,7 +10,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from terrazzo.errors import UserError
+from terrazzo.errors import UserError, first_line
 
 
 def write_atomically(path: Path, write: Callable[[Path], object], *, flush: bool = True) -> None:
@@ -32,7 +32,7 @@ def write_atomically(path: Path, write: Callable[[Path], object], *, flush: bool
     except (OSError, RuntimeError, SafetensorError) as problem:  # torch and safetensors raise the last two
         # torch does not distinguish a full disk from other failures
         free = shutil.disk_usage(path.parent).free if path.parent.is_dir() else 0
-        first = f"{str(problem).splitlines()[0]} ({free / 2**20:.0f} MiB free)"
+        first = f"{first_line(problem)} ({free / 2**20:.0f} MiB free)"
         reason = getattr(problem, "strerror", None) or first
         raise UserError(f"cannot save {path}: {reason}; free some space or choose another folder") from problem
     finally:

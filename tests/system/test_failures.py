@@ -1,0 +1,33 @@
+"""Errors that say that memory has run out, whichever library raises them."""
+
+from __future__ import annotations
+
+import errno
+
+import cv2
+import pytest
+
+from terrazzo.errors import first_line
+from terrazzo.system.failures import is_out_of_memory
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        MemoryError(),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory: 64 bytes"),
+        cv2.error("Insufficient memory (Failed to allocate 507000000 bytes)"),
+        ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+    ],
+    ids=lambda problem: type(problem).__name__,
+)
+def test_a_shortage_of_memory_is_recognised(problem):
+    assert is_out_of_memory(problem) and first_line(problem)
+
+
+@pytest.mark.parametrize(
+    "problem", [ImportError("No module named 'x'"), OSError(errno.ENOENT, "x"), ValueError("memory")]
+)
+def test_other_errors_are_none(problem):
+    assert not is_out_of_memory(problem)
