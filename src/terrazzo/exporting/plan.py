@@ -13,6 +13,7 @@ from terrazzo.inference.exported import RESIZINGS, ModelFacts
 from terrazzo.inference.exported_model import is_outside
 from terrazzo.inference.segmenter import Segmenter
 from terrazzo.inference.torch_runtime import TorchRuntime
+from terrazzo.models.checks import BLENDINGS
 from terrazzo.transforms.resize import Resize
 
 
@@ -80,4 +81,5 @@ def windows_of(test_cfg: dict[str, Any], steps: Sequence[Any]) -> tuple[dict[str
             fits = longest <= min(crop) if step.keep_ratio else step.scale[0] <= crop[1] and step.scale[1] <= crop[0]
             if fits:
                 return {}, mode == "slide_flip"
-    return {"crop_size": list(crop), "stride": list(test_cfg["stride"])}, mode == "slide_flip"
+    windows = {"crop_size": list(crop), "stride": list(test_cfg["stride"])}
+    return windows | {"blending": test_cfg.get("blending", BLENDINGS[0])}, mode == "slide_flip"
