@@ -11,8 +11,8 @@ import torch
 import terrazzo as tz
 from support.exports import SIZES, need, picture, random_segmenter
 from terrazzo.errors import UserError
-from terrazzo.exporting.export import SIZES as COMPARED
 from terrazzo.exporting.onnx_file import OPSET
+from terrazzo.exporting.trial import SIZES as COMPARED
 
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import terrazzo
@@ -23,6 +23,11 @@ class Plan:
 
     graph: Graph
     facts: ModelFacts
+
+    def at(self, precision: str, **quantization: Any) -> Plan:
+        """The plan of the same model at another precision, of which 8-bit integers state how they were made."""
+        graph = self.graph.in_bf16() if precision == "bf16" else self.graph
+        return Plan(graph, replace(self.facts, precision=precision, quantization=quantization))
 
 
 def make_plan(segmenter: Segmenter, outputs: Sequence[str], size: Sequence[int] | None, licence: str = "") -> Plan:

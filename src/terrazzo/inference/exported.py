@@ -33,7 +33,8 @@ class ModelFacts:
     outputs: list[str] = field(default_factory=lambda: ["labels"])
     size: list[int] | None = None  # height and width, where the graph takes no other
     preprocessing: dict[str, Any] = field(default_factory=dict)  # what the graph does to an image before the network
-    precision: str = "f32"
+    precision: str = "f32"  # of the network; the steps before and after it have f32
+    quantization: dict[str, Any] = field(default_factory=dict)  # of int8: calibration_images, left_out (layers in f32)
     source: str = ""
     licence: str = ""
     parity: dict[str, Any] = field(default_factory=dict)  # agreement with the model in torch
