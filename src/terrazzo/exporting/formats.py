@@ -4,52 +4,62 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from terrazzo.errors import UserError
 from terrazzo.exporting.html_page import html_page, read_runtime
 from terrazzo.exporting.onnx_file import quiet, to_onnx, write_metadata
 from terrazzo.exporting.plan import Plan
+from terrazzo.exporting.quantization import quantize_onnx, quantize_openvino
 from terrazzo.inference.exported import ExportedRuntime, ModelFacts
 from terrazzo.inference.exported_model import ExportedModel, open_model
-from terrazzo.inference.openvino_runtime import SECTION
+from terrazzo.inference.openvino_runtime import SECTION, import_openvino
 from terrazzo.inference.program_runtime import FACTS, ProgramSession
-from terrazzo.system.extras import import_extra
 
 EXAMPLE = (2, 203, 301)  # images, height, width: of no special relation to any stride
+Images = Sequence[np.ndarray]  # each (1, H, W, C)
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2", "html": ".html"}
 
 
 @dataclass(frozen=True)
 class Format:
     """How one kind of file is made: `make` gives the model in memory, `open` runs it as its users will (files that this
-    needs go into a folder of its own), `save` writes it with its facts."""
+    needs go into a folder of its own), `save` writes it with its facts. `quantize` makes one in 8-bit integers, from a
+    plan, images and the names of layers to leave out; `bf16` tells whether networks in bfloat16 run."""
 
     make: Callable[[Plan, Path], Any]
     open: Callable[[Any, ModelFacts, Path], ExportedModel]
     save: Callable[[Any, ModelFacts, Path], None]
+    quantize: Callable[[Plan, Images, Sequence[str], Path], Any] | None = None
+    bf16: bool = False
+
+    @property
+    def precisions(self) -> list[str]:
+        """What the files can hold, the fastest first."""
+        return [*(["int8"] if self.quantize else []), *(["bf16"] if self.bf16 else []), "f32"]
 
 
 def format_named(name: str, ort_web: str | Path | None) -> Format:
     """A format by its name in SUFFIXES. Raises UserError where a page lacks its runtime."""
     if name == "torch":
-        return Format(make_program, open_program, save_program)
+        return Format(make_program, open_program, save_program, bf16=True)
     if name == "openvino":
-        return Format(make_openvino, open_openvino, save_openvino)
+        return Format(make_openvino, open_openvino, save_openvino, quantize_as_openvino, bf16=True)
     if name == "onnx":
-        return Format(make_onnx, open_onnx, save_onnx)
+        return Format(make_onnx, open_onnx, save_onnx, quantize_as_onnx)
     runtime = read_runtime(ort_web)
 
     def save_page(model: Any, facts: ModelFacts, path: Path) -> None:
         write_metadata(model, facts.texts())
         path.write_text(html_page(model.SerializeToString(), facts, runtime, path.stem), encoding="utf-8")
 
-    return Format(make_onnx, open_onnx, save_page)
+    return Format(make_onnx, open_onnx, save_page, quantize_as_onnx)
 
 
 def example_of(plan: Plan) -> torch.Tensor:
@@ -64,6 +74,10 @@ def make_onnx(plan: Plan, folder: Path) -> Any:
     return to_onnx(plan.graph, example_of(plan), plan.facts.size)
 
 
+def quantize_as_onnx(plan: Plan, images: Images, left_out: Sequence[str], folder: Path) -> Any:
+    return quantize_onnx(make_onnx(plan, folder), images, left_out, folder)
+
+
 def open_onnx(model: Any, facts: ModelFacts, folder: Path) -> ExportedModel:
     save_onnx(model, facts, folder / "model.onnx")
     return open_model(folder / "model.onnx")
@@ -76,10 +90,14 @@ def save_onnx(model: Any, facts: ModelFacts, path: Path) -> None:
 
 def make_openvino(plan: Plan, folder: Path) -> Any:
     """Make an OpenVINO model from the ONNX form; its tensors have the same names."""
-    openvino = import_extra("openvino", "openvino", "OpenVINO files")
+    openvino = import_openvino()
     source = folder / "source.onnx"
     source.write_bytes(make_onnx(plan, folder).SerializeToString())
     return openvino.convert_model(os.fspath(source))
+
+
+def quantize_as_openvino(plan: Plan, images: Images, left_out: Sequence[str], folder: Path) -> Any:
+    return quantize_openvino(make_onnx(plan, folder), images, left_out, folder)
 
 
 def open_openvino(model: Any, facts: ModelFacts, folder: Path) -> ExportedModel:
@@ -89,7 +107,7 @@ def open_openvino(model: Any, facts: ModelFacts, folder: Path) -> ExportedModel:
 
 def save_openvino(model: Any, facts: ModelFacts, path: Path) -> None:
     """Write the `.xml` file, and beside it the weights in single precision."""
-    openvino = import_extra("openvino", "openvino", "OpenVINO files")
+    openvino = import_openvino()
     for key, text in facts.texts().items():
         model.set_rt_info(text, [SECTION, key])
     openvino.save_model(model, os.fspath(path), compress_to_fp16=False)

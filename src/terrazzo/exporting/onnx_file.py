@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from terrazzo.errors import UserError
 from terrazzo.exporting.graph import Graph
 
 OPSET = 20
+NETWORK = "model."  # begins the names of the nodes between the steps on images and those on logits
 
 
 def to_onnx(graph: Graph, example: torch.Tensor, size: Sequence[int] | None = None) -> Any:
@@ -48,7 +50,26 @@ def to_onnx(graph: Graph, example: torch.Tensor, size: Sequence[int] | None = No
     for value, shape in zip(outputs, whole.shapes(), strict=False):
         name_axes(value, shape)
     name_axes(program.model.graph.inputs[0], ("N", "H", "W", example.shape[3]))
+    name_nodes(program.model)
     return program.model_proto
+
+
+def name_nodes(model: Any) -> None:
+    """Begin the names of the network's nodes with their modules, "model.decode_head.conv_seg/node_conv2d_75".
+
+    The exporter's notes go: they name files of this machine.
+    """
+    for node in model.graph:
+        scopes = ast.literal_eval(node.metadata_props.get("pkg.torch.onnx.name_scopes", "[]"))
+        modules = [scope for scope in scopes[:-1] if scope.startswith(NETWORK)]
+        if modules and not modules[0].startswith(f"{NETWORK}preprocess"):
+            node.name = f"{modules[-1]}/{node.name}"
+    for part in (model, model.graph, *model.functions.values()):
+        part.metadata_props.clear()
+    for node in model.graph.all_nodes():
+        node.metadata_props.clear()
+        for value in node.outputs:
+            value.metadata_props.clear()
 
 
 def name_axes(value: Any, shape: Sequence[int | str]) -> None:
