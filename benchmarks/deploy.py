@@ -1,6 +1,6 @@
 """Models as they are deployed on a processor, beside themselves in torch; and beside Ultralytics.
 
-    python benchmarks/deploy.py --check CAMVID.yaml [--ultralytics PEER/bin/python] [--steps 15] [--cases street ...]
+    python benchmarks/deploy.py --check CAMVID.yaml [--ultralytics PEER/bin/python] [--cases street ...] [--ways torch ...]
 
 All run on one thread and take their steps in turn: an image in memory to its class map at the same size. `speed` is the
 median over the steps of torch's time in single precision by this one's, on the wall and of the processes. The bundled
@@ -22,6 +22,11 @@ from statistics import median
 from typing import Any
 
 from turns import answer, in_turn, ratio
+
+try:
+    from terrazzo.exporting.ways import WAYS
+except ImportError:  # in Ultralytics' environment
+    WAYS = {}
 
 RECIPES = {
     "segformer-b0": ("segformer_mit-b0_8xb2-160k_ade20k-512x512", (512, 512)),
@@ -57,15 +62,16 @@ def write_checkpoint(path: Path, recipe: str) -> Path:
     return path
 
 
-def compare(case: str, folder: Path, check: str | None, steps: int) -> list[dict[str, Any]]:
+def compare(case: str, folder: Path, args: argparse.Namespace) -> list[dict[str, Any]]:
     """The rows of one of our models."""
     from terrazzo.exporting.benchmark import benchmark
 
+    options = {"threads": 1, "steps": args.steps, "ways": args.ways}
     if case == "street":
-        return benchmark(["street"], STREET_SIZE, check, threads=1, steps=steps)["results"]
+        return benchmark(["street"], STREET_SIZE, args.check, **options)["results"]
     recipe, size = RECIPES[case]
     path = write_checkpoint(folder / f"{case}.safetensors", recipe)
-    return benchmark([path], size, threads=1, steps=steps)["results"]
+    return benchmark([path], size, **options)["results"]
 
 
 def markdown(case: str, row: dict[str, Any]) -> str:
@@ -133,6 +139,7 @@ def beside_ultralytics(python: str, folder: Path, steps: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", nargs="+", default=list(CASES), choices=CASES)
+    parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=list(WAYS), help="of running our models")
     parser.add_argument("--check", metavar="CONFIG", help="score the bundled model on this config's validation set")
     parser.add_argument("--ultralytics", metavar="PYTHON", help="of an environment with ultralytics (default: no peer)")
     parser.add_argument("--steps", type=int, default=15)
@@ -147,7 +154,7 @@ def main() -> None:
         folder = Path(name)
         for case in args.cases:
             if case != "ultralytics":
-                for row in compare(case, folder, args.check, args.steps):
+                for row in compare(case, folder, args):
                     print(markdown(case, row), flush=True)
         if "ultralytics" in args.cases and args.ultralytics:
             beside_ultralytics(args.ultralytics, folder, args.steps)
