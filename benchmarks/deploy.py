@@ -1,6 +1,7 @@
 """Models as they are deployed on a processor, beside themselves in torch; and beside Ultralytics.
 
-    python benchmarks/deploy.py --check CAMVID.yaml [--ultralytics PEER/bin/python] [--cases street ...] [--ways torch ...]
+    python benchmarks/deploy.py --check CAMVID.yaml --ultralytics PEER/bin/python
+    python benchmarks/deploy.py --cases fast-scnn segformer-b0 --ways torch openvino-bf16
 
 All run on one thread and take their steps in turn: an image in memory to its class map at the same size. `speed` is the
 median over the steps of torch's time in single precision by this one's, on the wall and of the processes. The bundled
