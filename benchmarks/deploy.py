@@ -1,6 +1,7 @@
 """Models as they are deployed on a processor, beside themselves in torch; and beside Ultralytics.
 
-    python benchmarks/deploy.py --check CAMVID.yaml [--ultralytics PEER/bin/python] [--steps 15] [--cases street ...]
+    python benchmarks/deploy.py --check CAMVID.yaml --ultralytics PEER/bin/python
+    python benchmarks/deploy.py --cases fast-scnn segformer-b0 --ways torch openvino-bf16
 
 All run on one thread and take their steps in turn: an image in memory to its class map at the same size. `speed` is the
 median over the steps of torch's time in single precision by this one's, on the wall and of the processes. The bundled
@@ -22,6 +23,11 @@ from statistics import median
 from typing import Any
 
 from turns import answer, in_turn, ratio
+
+try:
+    from terrazzo.exporting.ways import WAYS
+except ImportError:  # in Ultralytics' environment
+    WAYS = {}
 
 RECIPES = {
     "segformer-b0": ("segformer_mit-b0_8xb2-160k_ade20k-512x512", (512, 512)),
@@ -57,15 +63,16 @@ def write_checkpoint(path: Path, recipe: str) -> Path:
     return path
 
 
-def compare(case: str, folder: Path, check: str | None, steps: int) -> list[dict[str, Any]]:
+def compare(case: str, folder: Path, args: argparse.Namespace) -> list[dict[str, Any]]:
     """The rows of one of our models."""
     from terrazzo.exporting.benchmark import benchmark
 
+    options = {"threads": 1, "steps": args.steps, "ways": args.ways}
     if case == "street":
-        return benchmark(["street"], STREET_SIZE, check, threads=1, steps=steps)["results"]
+        return benchmark(["street"], STREET_SIZE, args.check, **options)["results"]
     recipe, size = RECIPES[case]
     path = write_checkpoint(folder / f"{case}.safetensors", recipe)
-    return benchmark([path], size, threads=1, steps=steps)["results"]
+    return benchmark([path], size, **options)["results"]
 
 
 def markdown(case: str, row: dict[str, Any]) -> str:
@@ -104,14 +111,9 @@ def peer() -> Any:
 
     def step() -> dict[str, Any]:
         x = np.ascontiguousarray(image.transpose(2, 0, 1)[None]).astype(np.float32) / 255
-        found = session.run(None, {name: x})[0]  # N, K, h, w; or N, h, w of classes
-        shape = list(found.shape)
-        if found.ndim == 4:
-            logits = found[0].transpose(1, 2, 0)
-            parts = [logits[..., first : first + 4] for first in range(0, logits.shape[2], 4)]  # as OpenCV takes them
-            large = [cv2.resize(part, (width, height)).reshape(height, width, -1) for part in parts]
-            found = np.concatenate(large, axis=2).argmax(2)
-        return {"output": shape, "parameters": parameters, "labels": list(np.squeeze(found).shape)}
+        (labels,) = session.run(None, {name: x})
+        assert labels.shape == (1, height, width)
+        return {"parameters": parameters}
 
     return step
 
@@ -131,14 +133,14 @@ def beside_ultralytics(python: str, folder: Path, steps: int) -> None:
     times = in_turn(commands, steps)
     for name, part in times.items():
         print(f"{name}: {1000 * median(part['wall']):.1f} ms")
-    told = times["yolo26n-sem"]["result"]
-    print(f"yolo26n-sem: {told['parameters'] / 1e6:.2f} M parameters, output {told['output']}")
+    print(f"yolo26n-sem: {times['yolo26n-sem']['result']['parameters'] / 1e6:.2f} M parameters")
     print(f"times as fast as yolo26n-sem: {ratio(times):.2f} (wall), {ratio(times, 'cpu'):.2f} (cpu)")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", nargs="+", default=list(CASES), choices=CASES)
+    parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=list(WAYS), help="of running our models")
     parser.add_argument("--check", metavar="CONFIG", help="score the bundled model on this config's validation set")
     parser.add_argument("--ultralytics", metavar="PYTHON", help="of an environment with ultralytics (default: no peer)")
     parser.add_argument("--steps", type=int, default=15)
@@ -153,7 +155,7 @@ def main() -> None:
         folder = Path(name)
         for case in args.cases:
             if case != "ultralytics":
-                for row in compare(case, folder, args.check, args.steps):
+                for row in compare(case, folder, args):
                     print(markdown(case, row), flush=True)
         if "ultralytics" in args.cases and args.ultralytics:
             beside_ultralytics(args.ultralytics, folder, args.steps)

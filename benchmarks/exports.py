@@ -34,9 +34,9 @@ from side import fill
 
 import terrazzo as tz
 from terrazzo.errors import UserError
-from terrazzo.exporting.export import SIZES, blocks
 from terrazzo.exporting.graph import Graph
 from terrazzo.exporting.onnx_file import to_onnx
+from terrazzo.exporting.trial import SIZES, blocks
 
 LABELS, LOGITS = 0.9999, 1e-4
 BIT = 2  # a factor of rounding errors: sums in another order
@@ -118,8 +118,9 @@ def survey(recipes: list[str]) -> dict[str, Any]:
     torch.set_num_threads(2)
     again = {size: run(graph, image) for size, image in images.items()}
     torch.set_num_threads(1)
-    with double_precision(graph):
-        exact = {size: run(graph, image) for size, image in images.items()}
+    with double_precision(model):
+        judge = Graph(model, graph.outputs).eval()
+        exact = {size: run(judge, image) for size, image in images.items()}
     for size, found in row["sizes"].items():
         labels, logits = exact[size]
         found["exact"] = {
@@ -154,15 +155,15 @@ def distance(logits: Any, other: Any) -> float:
 
 
 @contextmanager
-def double_precision(graph: Any) -> Iterator[None]:
-    """The graph's model with all it computes in double precision."""
-    graph.double()
+def double_precision(model: Any) -> Iterator[None]:
+    """A model with all it computes in double precision."""
+    model.double()
     torch.set_default_dtype(torch.float64)
     try:
         yield
     finally:
         torch.set_default_dtype(torch.float32)
-        graph.float()
+        model.float()
 
 
 def agrees(row: dict[str, Any]) -> bool:

@@ -80,8 +80,9 @@ def benchmark(
 
     Checkpoints run in all `ways`, exported files in their own. Each contender is a process of its own with so many
     `threads`; they take a step in turn, `steps` times. `config` is that of a checkpoint without one; `check`, a config,
-    adds the mIoU on its validation set. Returns the `size` and the `results`. Raises UserError for a model that cannot
-    be loaded, and where nothing could be measured; otherwise the result of a way that fails says why.
+    adds the mIoU on its validation set. int8 is calibrated on training images of `check` or `config`. Returns the
+    `size` and the `results`. Raises UserError for a model that cannot be loaded, and where nothing could be measured;
+    otherwise the result of a way that fails says why.
     """
     for name in ways:
         if name not in WAYS:
@@ -96,7 +97,7 @@ def benchmark(
             if Path(model).suffix.lower() in EXPORTED:
                 contenders.append(as_exported(Path(model)))
             else:
-                contenders += in_all_ways(model, config, ways, Path(folder) / str(number), say)
+                contenders += in_all_ways(model, config, check or config, ways, Path(folder) / str(number), say)
         task["size"] = common_size(contenders, size)
         processes = start_all(contenders, task, threads, Path(folder), say)
         try:
@@ -121,31 +122,35 @@ def benchmark(
 def as_exported(path: Path) -> Contender:
     """A file of another runtime, as it is."""
     facts = open_exported(path).facts
-    runtime = RUNTIMES[path.suffix.lower()] + ("" if facts.precision == "f32" else f" {facts.precision}")
+    runtime = RUNTIMES[path.suffix.lower()] + ("" if facts.precision == "f32" else f"-{facts.precision}")
     return Contender(path.name, runtime, [str(path)], bytes=bytes_of(path))
 
 
 def in_all_ways(
-    model: str | Path, config: str | Path | None, ways: Sequence[str], folder: Path, say: Callable[[str], None]
+    model: str | Path,
+    config: str | Path | None,
+    training: str | Path | None,
+    ways: Sequence[str],
+    folder: Path,
+    say: Callable[[str], None],
 ) -> list[Contender]:
-    """The contenders of a checkpoint, whose exports go into a folder."""
+    """The contenders of a checkpoint, whose exports go into a folder; int8 is calibrated on images of `training`."""
     source = [str(model)] if config is None else [str(config), str(model)]
     segmenter = load(*source, device="cpu")
     places = (Path(model), Path(model) / segmenter.source, STREET)  # a file, the folder of a run, the bundled model
     file = next(path for path in places if path.is_file())
     folder.mkdir()
-    found, written = [], {}
+    found = []
     for name in ways:
         way = WAYS[name]
         contender = Contender(Path(model).name, name, source, way.preparation, bytes_of(file))
         found.append(contender)
         if way.suffix is None:
             continue
-        path = folder / f"model{way.suffix}"
+        path = folder / f"{way.precision}{way.suffix}"
         try:
-            if path not in written:
-                say(f"exporting {contender.model} for {name}")
-                written[path] = export(segmenter, path)
+            say(f"exporting {contender.model} for {name}")
+            export(segmenter, path, precision=way.precision, config=training)
         except UserError as problem:
             contender.failure = str(problem)
         contender.source, contender.bytes = [str(path)], bytes_of(path)

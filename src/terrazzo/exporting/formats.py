@@ -6,11 +6,12 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from terrazzo.errors import UserError, first_line
@@ -26,16 +27,17 @@ from terrazzo.exporting.html_page import (
 )
 from terrazzo.exporting.onnx_file import quiet, resizing_model, to_onnx, write_metadata
 from terrazzo.exporting.plan import Plan
+from terrazzo.exporting.quantization import quantize_onnx, quantize_openvino
 from terrazzo.exporting.tiles import RESOLUTION, check_reader, save_tiled, tiled_plan
 from terrazzo.hub.cache import cached, remember_program
 from terrazzo.inference.exported import ExportedRuntime, ModelFacts
 from terrazzo.inference.exported_model import ExportedModel, open_model
-from terrazzo.inference.openvino_runtime import SECTION
+from terrazzo.inference.openvino_runtime import SECTION, import_openvino
 from terrazzo.inference.program_runtime import FACTS, ProgramSession
-from terrazzo.system.extras import import_extra
 from terrazzo.system.failures import is_out_of_memory
 
 EXAMPLE = (2, 203, 301)  # images, height, width: of no special relation to any stride
+Images = Sequence[np.ndarray]  # each (1, H, W, C)
 SUFFIXES = {"aotinductor": ".pt2", "onnx": ".onnx", "openvino": ".xml", "torch": ".pt2", "html": ".html"}
 # with the folder that is written by default; one called "triton" would hide the package that torch imports
 FOLDERS = {"bundle": "bundle", "triton": "model_repository"}
@@ -45,13 +47,21 @@ FOLDERS = {"bundle": "bundle", "triton": "model_repository"}
 class Format:
     """The functions for one kind of file: `make` gives the model in memory, `open` runs it as its users will (with any
     files in a folder of its own), `save` writes it with its facts. `adapt` changes the plan before, and raises
-    UserError where the format cannot contain it; `notes` lists what a user may miss."""
+    UserError where the format cannot contain it; `notes` lists what a user may miss. `quantize` makes a model in 8-bit
+    integers, from a plan, images and the names of layers to leave out; `bf16` says that networks in bfloat16 run."""
 
     make: Callable[[Plan, Path], Any]
     open: Callable[[Any, ModelFacts, Path], ExportedModel]
     save: Callable[[Any, ModelFacts, Path], None]
     adapt: Callable[[Plan], Plan] = lambda plan: plan
     notes: Callable[[ModelFacts], list[str]] = lambda facts: []
+    quantize: Callable[[Plan, Images, Sequence[str], Path], Any] | None = None
+    bf16: bool = False
+
+    @property
+    def precisions(self) -> list[str]:
+        """The precisions that the files can have, the fastest first."""
+        return [*(["int8"] if self.quantize else []), *(["bf16"] if self.bf16 else []), "f32"]
 
 
 def format_named(name: str, ort_web: str | Path | None) -> Format:
@@ -61,11 +71,13 @@ def format_named(name: str, ort_web: str | Path | None) -> Format:
     if name == "bundle":
         return bundles(ort_web)
     return {
-        "onnx": Format(make_onnx, open_onnx, save_onnx),
-        "openvino": Format(make_openvino, open_openvino, save_openvino),
-        "torch": Format(make_program, open_program, save_program),
+        "onnx": Format(make_onnx, open_onnx, save_onnx, quantize=quantize_as_onnx),
+        "openvino": Format(make_openvino, open_openvino, save_openvino, quantize=quantize_as_openvino, bf16=True),
+        "torch": Format(make_program, open_program, save_program, bf16=True),
         "aotinductor": Format(make_compiled, open_compiled, save_compiled),
-        "triton": Format(make_onnx, open_onnx, save_repository, adapt=with_logits_of_windows),
+        "triton": Format(
+            make_onnx, open_onnx, save_repository, adapt=with_logits_of_windows, quantize=quantize_as_onnx
+        ),
     }[name]
 
 
@@ -77,7 +89,8 @@ def tiled(reader: str, target: str, resolution: float | None) -> Format:
         save_tiled(model, facts, path, resolution)
 
     assumed = f"resolution: {RESOLUTION:g} cm per pixel, as nothing else was given: --resolution of the training images"
-    return Format(make_onnx, open_onnx, save, tiled_plan, lambda facts: [] if resolution else [assumed])
+    notes = [] if resolution else [assumed]
+    return Format(make_onnx, open_onnx, save, tiled_plan, lambda facts: notes, quantize=quantize_as_onnx)
 
 
 def pages(runtime: WebRuntime) -> Format:
@@ -93,7 +106,7 @@ def pages(runtime: WebRuntime) -> Format:
         page = html_page(model.SerializeToString(), facts, runtime, path.stem, resizing_model(facts))
         path.write_text(page, encoding="utf-8")
 
-    return Format(make_onnx, open_onnx, save, adapt)
+    return Format(make_onnx, open_onnx, save, adapt, quantize=quantize_as_onnx)
 
 
 def bundles(ort_web: str | Path | None) -> Format:
@@ -107,7 +120,10 @@ def bundles(ort_web: str | Path | None) -> Format:
         reason = page_problem(facts) or (None if runtime else f"it contains {PACKAGE}: {HELP}")
         return [f"without index.html: {reason}"] if reason else []
 
-    return Format(make_onnx, open_onnx, save, lambda plan: plan.adding(*page_outputs(plan.facts)), notes)
+    def adapt(plan: Plan) -> Plan:
+        return plan.adding(*page_outputs(plan.facts))
+
+    return Format(make_onnx, open_onnx, save, adapt, notes, quantize=quantize_as_onnx)
 
 
 def with_logits_of_windows(plan: Plan) -> Plan:
@@ -125,6 +141,10 @@ def example_of(plan: Plan) -> torch.Tensor:
 
 def make_onnx(plan: Plan, folder: Path) -> Any:
     return to_onnx(plan.graph, example_of(plan), plan.facts.size)
+
+
+def quantize_as_onnx(plan: Plan, images: Images, left_out: Sequence[str], folder: Path) -> Any:
+    return quantize_onnx(make_onnx(plan, folder), images, left_out, folder)
 
 
 def open_onnx(model: Any, facts: ModelFacts, folder: Path) -> ExportedModel:
@@ -145,10 +165,14 @@ def save_repository(model: Any, facts: ModelFacts, path: Path) -> None:
 
 def make_openvino(plan: Plan, folder: Path) -> Any:
     """Make an OpenVINO model from the ONNX form; its tensors have the same names."""
-    openvino = import_extra("openvino", "openvino", "OpenVINO files")
+    openvino = import_openvino()
     source = folder / "source.onnx"
     source.write_bytes(make_onnx(plan, folder).SerializeToString())
     return openvino.convert_model(os.fspath(source))
+
+
+def quantize_as_openvino(plan: Plan, images: Images, left_out: Sequence[str], folder: Path) -> Any:
+    return quantize_openvino(make_onnx(plan, folder), images, left_out, folder)
 
 
 def open_openvino(model: Any, facts: ModelFacts, folder: Path) -> ExportedModel:
@@ -158,7 +182,7 @@ def open_openvino(model: Any, facts: ModelFacts, folder: Path) -> ExportedModel:
 
 def save_openvino(model: Any, facts: ModelFacts, path: Path) -> None:
     """Write the `.xml` file, and beside it the weights in single precision."""
-    openvino = import_extra("openvino", "openvino", "OpenVINO files")
+    openvino = import_openvino()
     for key, text in facts.texts().items():
         model.set_rt_info(text, [SECTION, key])
     openvino.save_model(model, os.fspath(path), compress_to_fp16=False)

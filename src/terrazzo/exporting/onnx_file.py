@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ from terrazzo.system.failures import is_out_of_memory
 from terrazzo.transforms import Compose
 
 OPSET = 20
+NETWORK = "model."  # begins the names of the nodes between the steps on images and those on logits
 
 
 def to_onnx(graph: Graph, example: torch.Tensor, size: Sequence[int] | None = None) -> Any:
@@ -45,7 +47,7 @@ def onnx_program(module: Any, example: torch.Tensor, outputs: Sequence[str], siz
     axes = {0: dynamic} if size else {0: dynamic, 1: dynamic, 2: dynamic}
     with quiet(), torch.no_grad():
         try:
-            return torch.onnx.export(
+            program: Any = torch.onnx.export(
                 module,
                 (example,),
                 dynamo=True,
@@ -61,6 +63,8 @@ def onnx_program(module: Any, example: torch.Tensor, outputs: Sequence[str], siz
             if is_out_of_memory(cause):
                 raise cause from None
             raise UserError(f"this model cannot become an ONNX file: {first_line(cause)}") from problem
+    name_nodes(program.model)
+    return program
 
 
 class ResizedImages(torch.nn.Module):
@@ -84,6 +88,24 @@ def resizing_model(facts: ModelFacts) -> bytes | None:
         return None
     example = torch.zeros(2, 61, 83, facts.bands, dtype=getattr(torch, facts.image_type))
     return onnx_program(ResizedImages(steps), example, ["resized"], None).model_proto.SerializeToString()
+
+
+def name_nodes(model: Any) -> None:
+    """Begin the names of the network's nodes with their modules, "model.decode_head.conv_seg/node_conv2d_75".
+
+    The exporter's notes go: they name files of this machine.
+    """
+    for node in model.graph:
+        scopes = ast.literal_eval(node.metadata_props.get("pkg.torch.onnx.name_scopes", "[]"))
+        modules = [scope for scope in scopes[:-1] if scope.startswith(NETWORK)]
+        if modules and not modules[0].startswith(f"{NETWORK}preprocess"):
+            node.name = f"{modules[-1]}/{node.name}"
+    for part in (model, model.graph, *model.functions.values()):
+        part.metadata_props.clear()
+    for node in model.graph.all_nodes():
+        node.metadata_props.clear()
+        for value in node.outputs:
+            value.metadata_props.clear()
 
 
 def name_axes(value: Any, shape: Sequence[int | str]) -> None:

@@ -43,16 +43,10 @@ def compiled(segmenter: Segmenter) -> None:
     segmenter.model.decode = torch.compile(segmenter.model.decode)
 
 
-def hinted(segmenter: Segmenter) -> None:
-    """Let OpenVINO compute in bfloat16."""
-    segmenter.runtime.session.hint = "bf16"  # type: ignore[attr-defined]
-
-
 PREPARATIONS: dict[str, Callable[[Segmenter], None]] = {
     "none": lambda segmenter: None,
     "bf16": in_bf16,
     "compile": compiled,
-    "hint": hinted,
 }
 
 

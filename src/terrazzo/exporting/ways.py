@@ -11,15 +11,17 @@ class Way:
 
     preparation: str = "none"
     suffix: str | None = None
+    precision: str = "f32"  # of the exported file
 
 
-# int8 joins here, with the precision that is asked of the export
 WAYS = {
     "torch": Way(),
     "torch-bf16": Way("bf16"),
     "torch-compile": Way("compile"),
     "onnxruntime": Way(suffix=".onnx"),
+    "onnxruntime-int8": Way(suffix=".onnx", precision="int8"),
     "openvino": Way(suffix=".xml"),
-    "openvino-bf16": Way("hint", suffix=".xml"),
+    "openvino-bf16": Way(suffix=".xml", precision="bf16"),
+    "openvino-int8": Way(suffix=".xml", precision="int8"),
 }
 RUNTIMES = {".onnx": "onnxruntime", ".xml": "openvino", ".pt2": "torch-export"}  # of exported files
