@@ -125,7 +125,7 @@ def beside_ultralytics(python: str, folder: Path, steps: int) -> None:
     recipe, _ = RECIPES["fast-scnn"]
     checkpoint = write_checkpoint(folder / "ours.safetensors", recipe)
     file = tz.export(checkpoint, folder / "ours.onnx").path
-    task = json.dumps({"model": [str(file)], "size": PEER_SIZE})
+    task = json.dumps({"model": str(file), "size": PEER_SIZE})
     commands = {
         "Fast-SCNN": [sys.executable, "-W", "ignore", "-m", "terrazzo.exporting.stopwatch", task],
         "yolo26n-sem": [python, "-W", "ignore", str(Path(__file__).resolve()), "--peer"],

@@ -67,7 +67,7 @@ def test_all_ways(exported, tmp_path):
 
 
 def test_a_stopwatch_ends_with_its_input(exported):
-    task = json.dumps({"model": [str(exported.onnx)], "size": [64, 96]})
+    task = json.dumps({"model": str(exported.onnx), "size": [64, 96]})
     command = [sys.executable, "-m", "terrazzo.exporting.stopwatch", task]
     result = subprocess.run(command, input="step\nend\n", env=environment(), capture_output=True, text=True)
     ready, step, end = map(json.loads, result.stdout.splitlines())

@@ -31,7 +31,8 @@ class Contender:
 
     model: str
     runtime: str
-    source: list[str] = field(default_factory=list)  # the arguments of `tz.load`
+    source: str  # the arguments of `tz.load`
+    checkpoint: str | None = None
     preparation: str = "none"
     bytes: int = 0
     seconds: list[float] = field(default_factory=list)
@@ -123,7 +124,7 @@ def as_exported(path: Path) -> Contender:
     """A file of another runtime, as it is."""
     facts = open_exported(path).facts
     runtime = RUNTIMES[path.suffix.lower()] + ("" if facts.precision == "f32" else f"-{facts.precision}")
-    return Contender(path.name, runtime, [str(path)], bytes=bytes_of(path))
+    return Contender(path.name, runtime, str(path), bytes=bytes_of(path))
 
 
 def in_all_ways(
@@ -135,15 +136,15 @@ def in_all_ways(
     say: Callable[[str], None],
 ) -> list[Contender]:
     """The contenders of a checkpoint, whose exports go into a folder; int8 is calibrated on images of `training`."""
-    source = [str(model)] if config is None else [str(config), str(model)]
-    segmenter = load(*source, device="cpu")
+    source, checkpoint = (str(model), None) if config is None else (str(config), str(model))
+    segmenter = load(source, checkpoint, "cpu")
     places = (Path(model), Path(model) / segmenter.source, STREET)  # a file, the folder of a run, the bundled model
     file = next(path for path in places if path.is_file())
     folder.mkdir()
     found = []
     for name in ways:
         way = WAYS[name]
-        contender = Contender(Path(model).name, name, source, way.preparation, bytes_of(file))
+        contender = Contender(Path(model).name, name, source, checkpoint, way.preparation, bytes_of(file))
         found.append(contender)
         if way.suffix is None:
             continue
@@ -153,7 +154,7 @@ def in_all_ways(
             export(segmenter, path, precision=way.precision, config=training)
         except UserError as problem:
             contender.failure = str(problem)
-        contender.source, contender.bytes = [str(path)], bytes_of(path)
+        contender.source, contender.checkpoint, contender.bytes = str(path), None, bytes_of(path)
     return found
 
 
@@ -167,7 +168,7 @@ def common_size(contenders: Sequence[Contender], size: Sequence[int] | None) -> 
     """The size of the images. Raises UserError where a file takes another one."""
     wanted = None if size is None else list(size)
     for contender in contenders:
-        path = Path(contender.source[-1]) if contender.source else Path()
+        path = Path(contender.source)
         fixed = open_exported(path).facts.size if path.suffix.lower() in EXPORTED and path.is_file() else None
         if fixed is not None and wanted not in (None, fixed):
             raise UserError(
@@ -241,7 +242,7 @@ def start_all(
         if contender.failure:
             continue
         say(f"starting {contender.model}, {contender.runtime}")
-        own = {"model": contender.source, "preparation": contender.preparation}
+        own = {"model": contender.source, "checkpoint": contender.checkpoint, "preparation": contender.preparation}
         process = Process(task | own, threads, folder / f"{number}.txt")
         processes.append((contender, process))
         process.hear(contender)

@@ -1,10 +1,11 @@
 """A process that segments one image again and again, when it is told to, and tells how long that takes.
 
-    python -m terrazzo.exporting.stopwatch '{"model": ["street.onnx"], "size": [512, 1024]}'
+    python -m terrazzo.exporting.stopwatch '{"model": "street.onnx", "size": [512, 1024]}'
 
-`model` is what `tz.load` takes, `preparation` one of PREPARATIONS. It answers in lines of JSON: "ready", then for each
-line on standard input the seconds of one step, on the wall and of this process, and how many pixels have each label; to
-the line "end" the most memory that it had and, with `check`, the mIoU on the validation set of a config.
+`model` and `checkpoint` are what `tz.load` takes, `preparation` is one of PREPARATIONS. It answers in lines of JSON:
+"ready", then for each line on standard input the seconds of one step, on the wall and of this process, and how many
+pixels have each label; to the line "end" the most memory that it had and, with `check`, the mIoU on the validation set
+of a config.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ def miou(segmenter: Segmenter, config: Any) -> float:
 
     runtime = segmenter.runtime
     model = ExportedModel(runtime) if isinstance(runtime, ExportedRuntime) else segmenter.model
-    return float(scores(Check(config, model, segmenter.classes).original.sum(0)[None])[0, 0])
+    return float(scores(Check(config, model, segmenter).original.sum(0)[None])[0, 0])
 
 
 def main() -> None:
@@ -85,9 +86,10 @@ def main() -> None:
 
     task = json.loads(sys.argv[1])
     cv2.setNumThreads(int(os.environ.get("OMP_NUM_THREADS") or cv2.getNumThreads()))
-    segmenter = load(*task["model"], device="cpu")
+    segmenter = load(task["model"], task.get("checkpoint"), "cpu")
     PREPARATIONS[task.get("preparation", "none")](segmenter)
-    image = scene(*task["size"], segmenter.runtime.bands)
+    height, width = task["size"]
+    image = scene(height, width, segmenter.runtime.bands)
     segmenter(image)
     answer("ready")
     for line in sys.stdin:
