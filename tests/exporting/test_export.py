@@ -170,7 +170,7 @@ def test_a_compiled_program(tmp_path):
     segmenter = random_segmenter()
     report = tz.export(segmenter, tmp_path / "m.pt2", to="aotinductor", outputs=["labels", "confidence"])
     assert len(report.parity) == len(COMPARED) and all(row["labels"] == 1 for row in report.parity.values())
-    with pytest.raises(UserError, match="contains machine code.*--trust-config"):
+    with pytest.raises(UserError, match=r"contains machine code.*--trust-config"):
         tz.load(report.path)
     exported = tz.load(report.path, trust=True)
     for size in SIZES:
