@@ -68,18 +68,18 @@ class Model:
         starts = [window_starts(*lengths) for lengths in zip(size, crop, stride, strict=True)]
         share = np.ones(crop, np.float32)
         if blending == "gaussian":  # the deviation is an eighth of each side
-            rows, columns = (np.exp(-0.5 * ((np.arange(n) - (n - 1) / 2) / (n / 8)) ** 2) for n in crop)
-            share = (rows[:, None] * columns).astype(np.float32)
-        total, visits = 0.0, np.zeros(size, np.float32)
-        for top in starts[0]:
-            for left in starts[1]:
-                window = slice(top, top + crop[0]), slice(left, left + crop[1])
-                pixels = np.ascontiguousarray(images[(slice(None), *window)])
-                logits = self.session.run(["logits"], {"image": pixels})[0]
-                if isinstance(total, float):
-                    total = np.zeros((*logits.shape[:2], *size), np.float32)
-                total[(..., *window)] += logits * share
-                visits[window] += share
+            down, along = (np.exp(-0.5 * ((np.arange(n) - (n - 1) / 2) / (n / 8)) ** 2) for n in crop)
+            share = (down[:, None] * along).astype(np.float32)
+        total: Any = None
+        visits = np.zeros(size, np.float32)
+        for top, left in itertools.product(*starts):
+            rows, columns = slice(top, top + crop[0]), slice(left, left + crop[1])
+            pixels = np.ascontiguousarray(images[:, rows, columns])
+            logits = self.session.run(["logits"], {"image": pixels})[0]
+            if total is None:
+                total = np.zeros((*logits.shape[:2], *size), np.float32)
+            total[:, :, rows, columns] += logits * share
+            visits[rows, columns] += share
         return total / visits
 
 
@@ -175,7 +175,8 @@ def main() -> int:
     parser.add_argument("--batch", type=int, default=1, help="images of one size that run at once (default: 1)")
     parser.add_argument("--threads", type=int, default=0, help="threads of the processor (default: all)")
     args = parser.parse_args()
-    run, failed = Model(threads=args.threads), []
+    failed: list[Path] = []
+    run = Model(threads=args.threads)
     images = loaded(args.sources, run.facts["bands"], failed)
     for _, alike in itertools.groupby(images, key=lambda item: item[2].shape):
         while group := list(itertools.islice(alike, max(1, args.batch))):
