@@ -165,7 +165,11 @@ class Segmenter:
         return self.runtime.model  # type: ignore[attr-defined]
 
     def __call__(self, source: Any) -> Any:
+        from terrazzo.inference.scenes.mosaic import is_mosaic
+
         if isinstance(source, (str, Path)) and Path(source).is_dir():
+            if is_mosaic(Path(source)):
+                return self.iterate([source])
             return self.iterate(images_in(Path(source), self.suffixes))
         if isinstance(source, (list, tuple, Iterator)):
             return self.iterate(source)
@@ -258,9 +262,7 @@ def path_of(source: Any) -> Path | None:
 
 def as_map(labels: np.ndarray, count: int) -> np.ndarray:
     """A class map in the type in which files hold it: uint8, or uint16 for more than 255 classes."""
-    if labels.dtype == np.uint8 or count <= 255:
-        return labels.astype(np.uint8)
-    return labels.astype(np.uint16)
+    return labels.astype(np.uint8 if count <= 255 else np.uint16, copy=False)
 
 
 def as_rgb(source: Any) -> np.ndarray:

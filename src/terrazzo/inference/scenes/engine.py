@@ -50,6 +50,11 @@ class Progress:
         """Megapixels a second."""
         return self.pixels / 1e6 / max(1e-6, time.perf_counter() - self.started)
 
+    @property
+    def speed_of_windows(self) -> float:
+        """Windows a second."""
+        return self.done / max(1e-6, time.perf_counter() - self.started)
+
 
 class SceneRun:
     """The prediction of one scene into a store."""

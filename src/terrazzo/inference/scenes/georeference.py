@@ -6,8 +6,6 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from terrazzo.errors import UserError
-
 EQUAL_AREA = "EPSG:6933"  # cylindrical, of the whole world
 DISTORTION = 0.01  # of areas, below which those of the scene's own CRS are taken
 
@@ -42,14 +40,6 @@ class Georeference:
         own = polygon_area(points) * self.metres() ** 2
         ground = polygon_area(list(zip(*reproject(self.crs, EQUAL_AREA, *zip(*points, strict=True)), strict=True)))
         return abs(own / ground - 1) < DISTORTION
-
-    def check_metres(self, name: str) -> None:
-        """Raise UserError for a raster without a coordinate reference system, in which nothing has an area."""
-        if not self.crs:
-            raise UserError(
-                f"{name} has no coordinate reference system (CRS), so its polygons have no area in square metres: "
-                f"assign the one it is in, such as `gdal_edit.py -a_srs EPSG:32633 {name}`, or leave --polygons out"
-            )
 
 
 def polygon_area(points: list[tuple[float, float]]) -> float:

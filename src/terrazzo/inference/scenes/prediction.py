@@ -122,7 +122,7 @@ class ScenePrediction(Prediction):
             bottom = min(top + rows, height)
             size = -(-width // step), -(-(bottom - top) // step)
             try:
-                image, valid = self.scene.read(top, bottom, 0, width)
+                image, _ = self.scene.read(top, bottom, 0, width)
             except UserError:
                 parts.append(np.zeros((size[1], size[0], self.scene.bands), np.float32))
                 continue

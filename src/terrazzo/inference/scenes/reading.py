@@ -75,7 +75,7 @@ class RasterScene:
         self.environment = environment(self.name)
         self.lock = threading.Lock()
         with self.environment():
-            self.file = self.source = open_raster(self.rasterio, self.name)
+            self.file = self.source = self.open(path)
             resolution = getattr(reader, "resolution", None)
             if resolution is not None:
                 self.file = resampled(self.rasterio, self.source, resolution, self.name)
@@ -88,6 +88,17 @@ class RasterScene:
             self.is_whole = all(self.rasterio.enums.MaskFlags.all_valid in flag for flag in flags)
         self.value_size = max(np.dtype(dtype).itemsize for dtype in self.file.dtypes)
         self.bands = bands
+
+    def open(self, path: str | Path) -> Any:
+        """The data set of a file, or of the tiles in a folder."""
+        if not Path(path).is_dir():
+            return open_raster(self.rasterio, self.name)
+        from terrazzo.inference.scenes.mosaic import mosaic_of, virtual_raster
+
+        mosaic = mosaic_of(Path(path))
+        assert mosaic is not None, "only folders of tiles are opened as scenes"
+        self.virtual = self.rasterio.MemoryFile(virtual_raster(mosaic).encode(), ext=".vrt")
+        return self.virtual.open(driver="VRT")
 
     def read(self, top: int, bottom: int, left: int, right: int) -> tuple[np.ndarray, np.ndarray | None]:
         window = self.rasterio.windows.Window(left, top, right - left, bottom - top)
@@ -241,8 +252,8 @@ def is_remote(name: str) -> bool:
 
 
 def is_raster(name: str) -> bool:
-    """Return whether a path names what only GDAL reads: an address, or a virtual raster."""
-    return is_remote(name) or Path(name).suffix.lower() == ".vrt"
+    """Return whether a path names what only GDAL reads: an address, a virtual raster, or a folder of tiles."""
+    return is_remote(name) or Path(name).suffix.lower() == ".vrt" or Path(name).is_dir()
 
 
 def reason(problem: BaseException) -> str:
