@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from terrazzo.errors import UserError
-from terrazzo.inference.runtime import DEFAULT_THRESHOLD, OwnWindows, Placement
+from terrazzo.inference.runtime import DEFAULT_THRESHOLD, OwnWindows, Placement, spread_of
 from terrazzo.inference.windows import window_starts
 
 BYTES_PER_PIXEL = 2048.0  # of memory that one pass takes, which files do not say: enough for most models
@@ -95,6 +95,7 @@ class ExportedRuntime:
         self.classes, self.palette = facts.classes, facts.palette
         self.bands, self.threshold = facts.bands, facts.threshold
         self.windows = facts.own_windows()
+        self.spread = spread_of([facts.preprocessing.get("mean"), facts.preprocessing.get("std")], facts.bands)
         self.bytes_per_pixel = BYTES_PER_PIXEL if not facts.windows else 8.0 * (facts.bands + 2 * len(facts.classes))
 
     def fingerprint(self) -> str:

@@ -77,9 +77,16 @@ class Runtime(Protocol):
     threshold: float | None  # of a single output channel: foreground is where its sigmoid is above
     windows: OwnWindows
     bytes_per_pixel: float  # of memory that one pass takes, roughly
+    spread: tuple[list[float], list[float]]  # mean and deviation of the bands of training images
 
     def infer(self, images: np.ndarray, placements: Sequence[Placement]) -> Sequence[ImageScores]:
         """The scores of images (N, H, W, C), uint8 RGB in most cases, where their placements put the stored images."""
 
     def fingerprint(self) -> str:
         """A text that differs for models that differ."""
+
+
+def spread_of(normalisation: Sequence[list[float] | None], bands: int) -> tuple[list[float], list[float]]:
+    """Mean and deviation of each of the bands, by what a model subtracts and divides by; of 8-bit images if nothing."""
+    mean, std = ((values or [typical])[:bands] for values, typical in zip(normalisation, (127.5, 60.0), strict=True))
+    return (mean * bands)[:bands], (std * bands)[:bands]

@@ -13,7 +13,7 @@ import torch
 
 from terrazzo.data.loaders import to_tensor
 from terrazzo.inference.predict import Scores, image_views, stored_logits
-from terrazzo.inference.runtime import OwnWindows, Placement
+from terrazzo.inference.runtime import OwnWindows, Placement, spread_of
 from terrazzo.models.checks import checked_test_cfg
 from terrazzo.system.devices import choose_device
 
@@ -51,6 +51,12 @@ class TorchRuntime:
         if checked_test_cfg(self.model.test_cfg)["mode"] != "whole":
             return 8.0 * (self.bands + 2 * len(self.classes))
         return counted_bytes(self.model, self.bands, self.device)
+
+    @property
+    def spread(self) -> tuple[list[float], list[float]]:
+        """Mean and deviation of the bands of training images, by which the model normalises."""
+        buffers = self.model.preprocess.mean, self.model.preprocess.std
+        return spread_of([None if buffer is None else buffer.flatten().tolist() for buffer in buffers], self.bands)
 
     def fingerprint(self) -> str:
         checksum = 0

@@ -15,10 +15,10 @@ from terrazzo.inference.scenes.reading import Scene
 from terrazzo.sample import Sample
 from terrazzo.system.arithmetic import ceil_div
 
-LARGEST = 1024  # pixels of a window's side, unless the training crop is larger
+LARGEST = 1536  # pixels of a window's side, unless the training crop is larger
 MOST_OVERLAP = 0.5
 SMALLEST_OVERLAP = 0.125
-TOLERANCE = 0.02  # change of logits, in their deviations, that context beyond a window's border may make
+TOLERANCE = 0.01  # change of logits, in their deviations, that context beyond a window's border may make
 
 
 def fits_whole(segmenter: Any, height: int, width: int, memory: Memory) -> bool:
@@ -48,7 +48,7 @@ def choose_windows(segmenter: Any, scene: Scene, memory: Memory) -> Windows:
             raise UserError(f"--window: this model takes windows of {size[0]}x{size[1]} alone")
         size = memory.window
     elif share is None and not fixed:
-        per_side = int((memory.limit / 4 / runtime.bytes_per_pixel) ** 0.5)
+        per_side = int((memory.limit / 3 / (runtime.bytes_per_pixel + 16 * len(runtime.classes))) ** 0.5)
         side = min(LARGEST, max(ALIGNMENT, per_side // ALIGNMENT * ALIGNMENT))
         size = max(size[0], side), max(size[1], side)
     overlap = memory.overlap
@@ -71,7 +71,7 @@ def measured_overlap(segmenter: Any, size: Sequence[int], fixed: bool) -> float:
     if fixed or width < 8 * ALIGNMENT:
         return MOST_OVERLAP / 2
     border = width // 4 // ALIGNMENT * ALIGNMENT
-    picture = blocks(min(height, 8 * ALIGNMENT), width, segmenter.runtime.bands)
+    picture = blocks(min(height, 8 * ALIGNMENT), width, *segmenter.runtime.spread)
     whole, cut = logits_of(segmenter, picture), logits_of(segmenter, np.ascontiguousarray(picture[:, border:]))
     difference = np.sqrt(np.mean((whole[:, :, border:] - cut) ** 2, axis=(0, 1))) / max(float(whole.std()), 1e-6)
     changed = np.flatnonzero(difference > TOLERANCE)
@@ -89,8 +89,10 @@ def logits_of(segmenter: Any, picture: np.ndarray) -> np.ndarray:
     return scores.logits
 
 
-def blocks(height: int, width: int, bands: int, side: int = 16) -> np.ndarray:
-    """A picture (height, width, bands) uint8 of random blocks."""
+def blocks(height: int, width: int, mean: Sequence[float], std: Sequence[float], side: int = 16) -> np.ndarray:
+    """A picture (height, width, C) of random blocks whose bands are spread as those of training images."""
     rng = np.random.default_rng(0)
-    small = rng.integers(0, 256, (ceil_div(height, side), ceil_div(width, side), bands), dtype=np.uint8)
-    return np.ascontiguousarray(small.repeat(side, 0).repeat(side, 1)[:height, :width])
+    small = rng.uniform(-1.7, 1.7, (ceil_div(height, side), ceil_div(width, side), len(mean))) * std + mean
+    picture = np.ascontiguousarray(small.repeat(side, 0).repeat(side, 1)[:height, :width], np.float32)
+    is_picture = max(mean) <= 255 and min(mean) >= 1
+    return picture.clip(0, 255).astype(np.uint8) if is_picture else picture
