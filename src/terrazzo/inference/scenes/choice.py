@@ -18,7 +18,7 @@ from terrazzo.system.arithmetic import ceil_div
 LARGEST = 1536  # pixels of a window's side, unless the training crop is larger
 MOST_OVERLAP = 0.5
 SMALLEST_OVERLAP = 0.125
-TOLERANCE = 0.01  # change of logits, in their deviations, that context beyond a window's border may make
+TOLERANCE = 0.003  # change of logits, in their deviations, that context beyond a window's border may make
 
 
 def fits_whole(segmenter: Any, height: int, width: int, memory: Memory) -> bool:

@@ -22,7 +22,7 @@ class Georeference:
 
         Scenes that are parts of one raster have anchors that differ by whole pixels, as their corners do.
         """
-        column, row = ~self.transform * (0.0, 0.0)
+        column, row = apply(~self.transform, 0.0, 0.0)
         return math.floor(row + 0.501), math.floor(column + 0.501)
 
     def metres(self) -> float:
@@ -36,10 +36,16 @@ class Georeference:
         from rasterio.warp import transform as reproject
 
         corners = [(-8, -8), (8, -8), (8, 8), (-8, 8)]
-        points = [self.transform * (width / 2 + x, height / 2 + y) for x, y in corners]
+        points = [apply(self.transform, width / 2 + x, height / 2 + y) for x, y in corners]
         own = polygon_area(points) * self.metres() ** 2
         ground = polygon_area(list(zip(*reproject(self.crs, EQUAL_AREA, *zip(*points, strict=True)), strict=True)))
         return abs(own / ground - 1) < DISTORTION
+
+
+def apply(transform: Any, column: float, row: float) -> tuple[float, float]:
+    """A point of pixels in coordinates; `affine` has changed its operator for it."""
+    a, b, c, d, e, f = tuple(transform)[:6]
+    return a * column + b * row + c, d * column + e * row + f
 
 
 def polygon_area(points: list[tuple[float, float]]) -> float:

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from terrazzo.errors import UserError
-from terrazzo.inference.scenes.georeference import EQUAL_AREA, Georeference
+from terrazzo.inference.scenes.georeference import EQUAL_AREA, Georeference, apply
 from terrazzo.inference.scenes.vectors import WRITERS
 from terrazzo.system.extras import import_extra
 
@@ -147,7 +147,8 @@ def pieces_of(
     found = {
         number: Region(present[number], int(counts[number]), float(sums[number])) for number in range(1, len(present))
     }
-    transform = place.transform * Affine.translation(0, top)
+    left, upper = apply(place.transform, 0, top)
+    transform = Affine(place.transform.a, place.transform.b, left, place.transform.d, place.transform.e, upper)
     for outline, number in shapes(numbers, mask=numbers > 0, connectivity=4, transform=transform):
         found[int(number)].pieces.append(shape(outline))
     return found
@@ -166,7 +167,7 @@ def pixel_area(place: Georeference, height: int, width: int) -> float:
     """The square metres of a pixel in the middle of a raster."""
     import shapely
 
-    corners = [place.transform * (width / 2 + x, height / 2 + y) for x, y in ((0, 0), (1, 0), (1, 1), (0, 1))]
+    corners = [apply(place.transform, width / 2 + x, height / 2 + y) for x, y in ((0, 0), (1, 0), (1, 1), (0, 1))]
     return float(ground_areas(np.array([shapely.Polygon(corners)], object), place, height, width)[0])
 
 

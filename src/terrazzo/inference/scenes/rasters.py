@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from html import escape
@@ -64,7 +65,8 @@ def save_geotiff(
             for leftover in temporary.parent.glob(f"{rough.name}*"):
                 leftover.unlink()
 
-    with rasterio.Env(GDAL_CACHEMAX=CACHE):
+    with rasterio.Env(GDAL_CACHEMAX=CACHE), warnings.catch_warnings():
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
         write_atomically(path, write)
     if is_map:
         write_whole(path.with_name(f"{path.name}.aux.xml"), category_names(classes))
