@@ -25,9 +25,10 @@ from rasterio.windows import Window
 from safetensors.torch import save_file
 
 import terrazzo as tz
+from terrazzo.hub.cache import BUNDLED
 
 BANDS = 4
-CLASSES = ["water", "forest", "field", "road", "house", "bare", "other"]
+CLASSES = ["water", "forest", "field", "road", "house", "bare", "rail", "garden", "orchard", "vineyard", "other"]
 TILE = 512
 
 
@@ -50,14 +51,12 @@ def save_model(path: Path, kind: str) -> None:
     if kind == "street":
         import safetensors
 
-        with safetensors.safe_open(tz.hub.cache.BUNDLED["street"], "np") as file:
+        with safetensors.safe_open(BUNDLED["street"], "np") as file:
             model = json.loads(file.metadata()["config"])["model"]
-        model["decode_head"]["num_classes"] = len(CLASSES)
-        model.pop("auxiliary_head", None)
     else:
         model = tz.recipes.family("fastscnn")["model"]
-        model["decode_head"]["num_classes"] = len(CLASSES)
-        model.pop("auxiliary_head", None)
+    model["decode_head"]["num_classes"] = len(CLASSES)
+    model.pop("auxiliary_head", None)
     model["backbone"]["in_channels"] = BANDS
     model["test_cfg"] = {"mode": "whole"}
     statistics = {"mean": [10_000.0] * BANDS, "std": [5_000.0] * BANDS, "bgr_to_rgb": False}

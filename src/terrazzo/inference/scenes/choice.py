@@ -48,7 +48,7 @@ def choose_windows(segmenter: Any, scene: Scene, memory: Memory) -> Windows:
             raise UserError(f"--window: this model takes windows of {size[0]}x{size[1]} alone")
         size = memory.window
     elif share is None and not fixed:
-        per_side = int((memory.limit / 3 / (runtime.bytes_per_pixel + 16 * len(runtime.classes))) ** 0.5)
+        per_side = int((memory.limit / 5 / (runtime.bytes_per_pixel + 16 * len(runtime.classes))) ** 0.5)
         side = min(LARGEST, max(ALIGNMENT, per_side // ALIGNMENT * ALIGNMENT))
         size = max(size[0], side), max(size[1], side)
     overlap = memory.overlap
@@ -56,7 +56,7 @@ def choose_windows(segmenter: Any, scene: Scene, memory: Memory) -> Windows:
         overlap = share if share is not None and memory.window is None else measured_overlap(segmenter, size, fixed)
     classes = len(runtime.classes)
     per_column = size[0] * (overlap * 8 * classes + 3 * scene.bands * scene.value_size + 3)
-    widest = max(2 * size[1], int(memory.limit / 8 / per_column))
+    widest = max(2 * size[1], int(memory.limit / 10 / per_column))
     at_once = 1 if str(runtime.device) == "cpu" else 4
     return Windows(size, overlap, widest, at_once, fixed)
 

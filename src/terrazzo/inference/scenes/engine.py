@@ -19,10 +19,11 @@ from terrazzo.inference.scenes.grid import Span, chunks, reaching, total_weights
 from terrazzo.inference.scenes.reading import Scene
 from terrazzo.inference.scenes.store import Store
 from terrazzo.sample import Sample
+from terrazzo.system.memory import give_back_memory
 from terrazzo.transforms import Compose
 from terrazzo.transforms.resize import Resize, ResizeShortestEdge
 
-BLOCKS_AHEAD = 2  # that wait to be written
+BLOCKS_AHEAD = 1  # that wait to be written
 
 
 @dataclass(frozen=True)
@@ -155,22 +156,31 @@ class SceneRun:
     ) -> None:
         """Predict a chunk's rows of windows from above; sums that the next row adds to are carried over."""
         carry: np.ndarray | None = None  # K, rows that are shared with the row of windows before, chunk's columns
+        canvas: np.ndarray | None = None  # sums (K, h, w) from the present window's left border on
         for row in chunk.rows:
             strip = next(strips)
             height = row.done - row.start  # rows that no later window reaches
             coming: np.ndarray | None = None
-            sums: np.ndarray | None = None  # K, row's height, from the present window's left border on
+            known = 0  # columns of the canvas that windows further left have added to
             for column, logits in self.predict_row(row, chunk.columns, strip):
                 width, block = column.done - column.start, None
                 place = slice(column.start - strip.left, column.stop - strip.left)
                 if logits is not None:
-                    sums = extended(sums, logits.shape, None if carry is None else carry[:, :, place])
+                    if canvas is None:
+                        canvas = np.empty((len(logits), *map(max_length, (chunk.rows, chunk.columns))), np.float32)
+                    sums = canvas[:, : len(row), : len(column)]
+                    sums[:, :, known:] = 0
+                    if carry is not None:
+                        sums[:, : carry.shape[1], known:] = carry[:, :, place][:, :, known:]
                     sums += logits
                     if coming is None:
                         coming = np.zeros((len(sums), len(row) - height, strip.image.shape[1]), np.float32)
                     coming[:, :, place][:, :, :width] = sums[:, height:, :width]
                     block = sums[:, :height, :width].copy()
-                sums = None if sums is None else sums[:, :, width:]
+                    known = len(column)
+                known = max(0, known - width)
+                if canvas is not None:
+                    canvas[:, :, :known] = canvas[:, :, width : width + known]
                 if row.start >= chunk.top and column.start >= chunk.left:
                     valid = strip.part(row.start, row.done, column.start, column.done)[1]
                     pending.append(writer.submit(self.write, row.start, column.start, block, valid.copy()))
@@ -180,6 +190,7 @@ class SceneRun:
                 self.progress.done += 1
                 self.on_progress(self.progress)
             carry = coming
+            give_back_memory()
             if row.start >= chunk.top:
                 pending.append(writer.submit(self.store.commit, chunk.number, row.done, strip.damaged))
 
@@ -202,7 +213,9 @@ class SceneRun:
         height, width = images[0].shape[:2]
         share = weights(height)[:, None] * weights(width)
         for scores in self.runtime.infer(inputs, [Placement.of(sample, sample.size) for sample in samples]):
-            yield scores.logits * share
+            logits = scores.logits
+            logits *= share
+            yield logits
 
     def write(self, top: int, left: int, sums: np.ndarray | None, valid: np.ndarray) -> None:
         """Put the results of a complete block (h, w) into the store."""
@@ -275,15 +288,8 @@ def join(parts: Sequence[np.ndarray]) -> np.ndarray:
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def extended(sums: np.ndarray | None, shape: tuple[int, ...], carry: np.ndarray | None) -> np.ndarray:
-    """Sums (K, h, w) of a window, continued to its right border by what the row before carried over, or zeros."""
-    known = 0 if sums is None else sums.shape[2]
-    grown = np.zeros(shape, np.float32)
-    if carry is not None:
-        grown[:, : carry.shape[1]] = carry
-    if sums is not None:
-        grown[:, :, :known] = sums
-    return grown
+def max_length(spans: Sequence[Span]) -> int:
+    return max(map(len, spans))
 
 
 def decide(logits: np.ndarray, threshold: float | None) -> np.ndarray:

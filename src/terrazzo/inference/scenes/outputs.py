@@ -15,6 +15,7 @@ from terrazzo.inference.scenes.polygons import Shapes, save_polygons, writer_of
 from terrazzo.inference.scenes.prediction import ScenePrediction
 from terrazzo.inference.scenes.rasters import save_geotiff, save_png
 from terrazzo.inference.scenes.reading import georeference, is_raster
+from terrazzo.inference.scenes.store import rows_of
 from terrazzo.inference.segmenter import as_map
 from terrazzo.system.painting import save_array, save_picture
 from terrazzo.transforms.tiff import TIFF_SUFFIXES
@@ -109,5 +110,5 @@ def as_grey(confidence: np.ndarray) -> np.ndarray:
     """A confidence (H, W) as a grey picture uint8, white for 100%, some rows at a time."""
     picture = np.empty(confidence.shape, np.uint8)
     for top in range(0, len(picture), 512):
-        picture[top : top + 512] = np.nan_to_num(confidence[top : top + 512] * 255).round()
+        picture[top : top + 512] = np.nan_to_num(rows_of(confidence, top, top + 512) * 255).round()
     return picture

@@ -12,6 +12,7 @@ import numpy as np
 
 from terrazzo.errors import UserError
 from terrazzo.inference.scenes.georeference import EQUAL_AREA, Georeference, apply
+from terrazzo.inference.scenes.store import rows_of
 from terrazzo.inference.scenes.vectors import WRITERS
 from terrazzo.system.extras import import_extra
 
@@ -97,9 +98,9 @@ def regions(labels: np.ndarray, confidence: np.ndarray, place: Georeference) -> 
     open_regions: dict[int, Region] = {}  # by the number of a component that touches the strip's lower border
     border_labels = border_numbers = None
     for top in range(0, len(labels), ROWS):
-        strip = np.ascontiguousarray(labels[top : top + ROWS])
+        strip = rows_of(labels, top, top + ROWS)
         numbers, present = components(strip, no_data)
-        found = pieces_of(numbers, present, np.asarray(confidence[top : top + ROWS]), place, top)
+        found = pieces_of(numbers, present, rows_of(confidence, top, top + ROWS), place, top)
 
         # Components that continue regions of the strip above are merged into them
         if border_numbers is not None:

@@ -18,7 +18,7 @@ from terrazzo.inference.scenes.choice import choose_windows
 from terrazzo.inference.scenes.engine import Progress, SceneRun, no_data_of
 from terrazzo.inference.scenes.rasters import save_geotiff, save_png
 from terrazzo.inference.scenes.reading import Scene
-from terrazzo.inference.scenes.store import Layer, Store
+from terrazzo.inference.scenes.store import Layer, Store, rows_of
 from terrazzo.inference.segmenter import Prediction
 from terrazzo.system.painting import as_picture, overlay, save_array, save_picture
 from terrazzo.transforms.tiff import TIFF_SUFFIXES
@@ -102,7 +102,8 @@ class ScenePrediction(Prediction):
     def overlay(self, opacity: float = 0.5, legend: bool = False) -> np.ndarray:
         """The class colours over the image, reduced to a picture of at most 2048 pixels a side."""
         step = max(1, -(-max(self.scene.size) // PICTURE))
-        labels = np.asarray(self.labels[::step, ::step])
+        height = self.scene.size[0]
+        labels = np.concatenate([rows_of(self.labels, top, top + 1)[:, ::step] for top in range(0, height, step)])
         labels = np.where(labels == no_data_of(str(labels.dtype)), 255, labels)
         if len(self.classes) > 255:
             labels = labels.astype(np.int32)

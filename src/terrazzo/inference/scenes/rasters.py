@@ -15,6 +15,7 @@ import numpy as np
 from terrazzo.errors import UserError
 from terrazzo.inference.scenes.georeference import Georeference
 from terrazzo.inference.scenes.reading import CACHE, reason
+from terrazzo.inference.scenes.store import rows_of
 from terrazzo.system.extras import import_extra
 from terrazzo.system.files import write_atomically, write_whole
 
@@ -49,7 +50,7 @@ def save_geotiff(
                 zlevel=1, bigtiff="if_safer", interleave="band", **place,
             ) as file:  # fmt: skip
                 for top in range(0, bands.shape[1], ROWS):
-                    part = np.ascontiguousarray(bands[:, top : top + ROWS])
+                    part = rows_of(bands, top, top + ROWS)
                     file.write(part, window=rasterio.windows.Window(0, top, part.shape[2], part.shape[1]))
                 describe(file, classes, palette if is_map and values.dtype == np.uint8 else ())
             import_extra("rasterio.shutil", "geo", "GeoTIFF files").copy(
@@ -112,7 +113,7 @@ def save_png(path: Path, labels: np.ndarray, palette: Sequence[Sequence[int]] = 
             yield chunk(b"PLTE", colours.tobytes())
         compressor = zlib.compressobj(6)
         for top in range(0, height, ROWS):
-            rows = np.pad(labels[top : top + ROWS], ((0, 0), (1, 0)))  # each begins with its filter, none
+            rows = np.pad(rows_of(labels, top, top + ROWS), ((0, 0), (1, 0)))  # each begins with its filter, none
             if data := compressor.compress(rows.tobytes()):
                 yield chunk(b"IDAT", data)
         yield chunk(b"IDAT", compressor.flush())

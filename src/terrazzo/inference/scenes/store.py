@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import shutil
 from collections.abc import Mapping
@@ -117,6 +118,17 @@ class Store:
         """Delete the folder."""
         self.close()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def rows_of(values: np.ndarray, top: int, bottom: int) -> np.ndarray:
+    """A copy of some rows of values (..., H, W); what was read from a file for it does not stay in memory."""
+    part = np.array(values[..., top:bottom, :])
+    base: Any = values
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        base.madvise(mmap.MADV_DONTNEED)
+    return part
 
 
 def write_fully(file: BinaryIO, data: memoryview, place: int) -> None:
