@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from terrazzo.transforms.resampling import DEGREE
+
 EQUAL_AREA = "EPSG:6933"  # cylindrical, of the whole world
 DISTORTION = 0.01  # of areas, below which those of the scene's own CRS are taken
 
@@ -27,7 +29,7 @@ class Georeference:
 
     def metres(self) -> float:
         """The length of a unit of coordinates in metres; along a meridian for degrees."""
-        return 111_320.0 if self.crs.is_geographic else float(self.crs.linear_units_factor[1])
+        return DEGREE if self.crs.is_geographic else float(self.crs.linear_units_factor[1])
 
     def keeps_areas(self, height: int, width: int) -> bool:
         """Return whether areas in coordinates are areas on the ground, up to DISTORTION, in the middle of a raster."""

@@ -27,7 +27,8 @@ def open_scene(segmenter: Any, source: Any) -> Scene | None:
     """
     memory = segmenter.memory
     is_path = isinstance(source, (str, Path))
-    if is_path and is_raster(str(source)):
+    is_resampled = getattr(segmenter.reader, "resolution", None) is not None
+    if is_path and (is_raster(str(source)) or (is_resampled and Path(source).suffix.lower() in TIFF_SUFFIXES)):
         return RasterScene(source, segmenter.reader, segmenter.runtime.bands)
     size = file_size(Path(source)) if is_path else array_size(source)
     if size is None or (memory.window is None and size[0] * size[1] <= min(SURELY_SMALL, memory.limit >> 12)):

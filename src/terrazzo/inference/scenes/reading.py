@@ -18,6 +18,7 @@ from terrazzo.errors import UserError
 from terrazzo.inference.scenes.georeference import Georeference, georeference_of
 from terrazzo.system.extras import import_extra
 from terrazzo.transforms.decode import KEPT
+from terrazzo.transforms.resampling import resampled
 from terrazzo.transforms.tiff import TIFF_SUFFIXES
 
 CACHE = 64  # MB of blocks that GDAL keeps
@@ -78,7 +79,7 @@ class RasterScene:
             self.file = self.source = self.open(path)
             resolution = getattr(reader, "resolution", None)
             if resolution is not None:
-                self.file = resampled(self.rasterio, self.source, resolution, self.name)
+                self.file = resampled(self.source, resolution, self.name)
             self.size = self.file.shape
             self.georeference = georeference_of(self.file)
             self.indexes, self.convert = values_to_read(self.file, reader, bands, self.name)
@@ -156,36 +157,11 @@ def environment(name: str) -> Callable[[], Any]:
 
     settings: dict[str, Any] = {"GDAL_CACHEMAX": CACHE}
     if is_remote(name):
-        settings |= {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_HTTP_MAX_RETRY": 3, "GDAL_HTTP_TIMEOUT": 60}
+        settings |= {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_HTTP_MAX_RETRY": 2, "GDAL_HTTP_TIMEOUT": 60}
+        settings["GDAL_HTTP_RETRY_DELAY"] = 1  # seconds
     else:
         settings["CPL_VSIL_CURL_ALLOWED_EXTENSIONS"] = ".nothing"
     return lambda: rasterio.Env(**settings)
-
-
-def resampled(rasterio: Any, file: Any, resolution: float, name: str) -> Any:
-    """A raster at a pixel size, on a grid that does not depend on its extent. Raises UserError for one without CRS."""
-    if not file.crs:
-        raise UserError(
-            f"{name} has no coordinate reference system (CRS), so it cannot be resampled to {resolution} metres a pixel"
-        )
-    size = resolution / Georeference(file.crs, file.transform).metres()
-    if np.allclose([abs(file.transform.a), abs(file.transform.e)], size, rtol=1e-3) and not file.transform.b:
-        return file
-    bounds = file.bounds
-    left, top = np.floor(bounds.left / size) * size, np.ceil(bounds.top / size) * size
-    width, height = int(np.ceil((bounds.right - left) / size)), int(np.ceil((top - bounds.bottom) / size))
-    resampling = rasterio.enums.Resampling
-    finer = size < abs(file.transform.a)
-    has_alpha = rasterio.enums.ColorInterp.alpha in file.colorinterp
-    return rasterio.vrt.WarpedVRT(
-        file,
-        crs=file.crs,
-        transform=rasterio.Affine(size, 0, left, 0, -size, top),
-        width=width,
-        height=height,
-        resampling=resampling.bilinear if finer else resampling.average,
-        add_alpha=file.nodata is None and not has_alpha,
-    )
 
 
 def values_to_read(
