@@ -65,7 +65,9 @@ def test_masks_and_alpha_are_honoured(segmenter, tmp_path):
     hidden = np.zeros((150, 150), bool)
     hidden[:70, 40:90] = True
     with_alpha = np.concatenate([image, np.where(hidden, 0, 65535)[None].astype(np.uint16)])
-    alpha = save_scene(tmp_path / "alpha.tif", with_alpha, photometric="minisblack", alpha="yes")
+    alpha = save_scene(tmp_path / "alpha.tif", with_alpha)
+    with rasterio.open(alpha, "r+") as file:
+        file.colorinterp = [*file.colorinterp[:4], rasterio.enums.ColorInterp.alpha]
     masked = save_scene(tmp_path / "masked.tif", image)
     with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(masked, "r+") as file:
         file.write_mask(~hidden)
@@ -104,8 +106,8 @@ class Server(SimpleHTTPRequestHandler):
         wanted = self.headers.get("Range")
         start, _, stop = (wanted or "bytes=0-").partition("=")[2].partition("-")
         first, last = int(start or 0), min(int(stop or len(content) - 1), len(content) - 1)
-        if self.ends_at is not None and first >= self.ends_at:
-            return self.send_error(500)
+        if wanted and self.ends_at is not None and last >= self.ends_at:
+            return self.send_error(416)
         self.send_response(206 if wanted else 200)
         if wanted:
             self.send_header("Content-Range", f"bytes {first}-{last}/{len(content)}")
@@ -136,12 +138,11 @@ def test_an_address_is_read_in_place(segmenter, tmp_path, address, prefix):
 
 
 def test_an_address_that_ends_early_names_the_parts(segmenter, tmp_path, address, monkeypatch):
-    save_scene(tmp_path / "served" / "x.tif", landscape(400, 400), compress="none")
-    monkeypatch.setattr(Server, "ends_at", 600_000)
-    monkeypatch.setenv("GDAL_HTTP_MAX_RETRY", "0")
+    save_scene(tmp_path / "served" / "x.tif", landscape(400, 400), compress="none", interleave="pixel")
+    monkeypatch.setattr(Server, "ends_at", 1_200_000)
     found = segmenter(f"{address}/x.tif")
     assert "is damaged or truncated" in found.damage()
-    assert (found.labels[:64] < 255).all() and (found.labels[-64:] == 255).all()
+    assert (found.labels[:64] < 255).all() and (found.labels[-64:, -64:] == 255).all()
 
 
 def test_a_mosaic_of_the_command_is_one_file(model, tmp_path):

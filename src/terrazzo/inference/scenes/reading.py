@@ -106,7 +106,7 @@ class RasterScene:
         with self.lock, self.environment():
             try:
                 values = self.file.read(self.indexes, window=window)
-                valid = None if self.is_whole else self.file.dataset_mask(window=window) != 0
+                valid = mask_of(self.file, window)
             except self.rasterio.errors.RasterioError as problem:
                 raise UserError(f"{self.name} cannot be read: {reason(problem)}") from None
         image = self.convert(np.moveaxis(values, 0, -1))
@@ -222,6 +222,19 @@ def with_values(image: np.ndarray) -> np.ndarray | None:
     return ~missing if missing.any() else None
 
 
+def mask_of(file: Any, window: Any = None) -> np.ndarray | None:
+    """Which pixels of an open raster hold data, by its no-data value, mask or alpha band; None: all."""
+    from rasterio.enums import ColorInterp, MaskFlags
+
+    mask = None
+    if not all(MaskFlags.all_valid in flags for flags in file.mask_flag_enums):
+        mask = file.dataset_mask(window=window) != 0
+    if ColorInterp.alpha in file.colorinterp and file.count not in (2, 4):  # with which GDAL's own mask knows it
+        opaque = file.read(file.colorinterp.index(ColorInterp.alpha) + 1, window=window) != 0
+        mask = opaque if mask is None else mask & opaque
+    return mask
+
+
 def is_remote(name: str) -> bool:
     """Return whether a path is an address that GDAL fetches."""
     return REMOTE.match(name) is not None
@@ -254,13 +267,8 @@ def valid_pixels(path: Path, image: np.ndarray) -> np.ndarray | None:
     """Which pixels (H, W) of a TIFF's image hold data, by its no-data value, mask or alpha; None: all."""
     valid = with_values(image)
     with opened(path) as file:
-        if file is not None and file.shape == image.shape[:2]:
-            from rasterio.enums import MaskFlags
-
-            if not all(MaskFlags.all_valid in flags for flags in file.mask_flag_enums):
-                mask = file.dataset_mask() != 0
-                valid = mask if valid is None else valid & mask
-    return valid
+        mask = None if file is None or file.shape != image.shape[:2] else mask_of(file)
+    return mask if valid is None else valid if mask is None else valid & mask
 
 
 def georeference(path: Path | None) -> Georeference | None:
