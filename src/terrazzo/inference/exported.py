@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -18,6 +19,7 @@ from terrazzo.inference.runtime import DEFAULT_THRESHOLD, OwnWindows, Placement,
 from terrazzo.inference.windows import window_starts
 
 BYTES_PER_PIXEL = 2048.0  # of memory that one pass takes, which files do not say: enough for most models
+FIXED_SIZE = re.compile(r"Resize(?:ShortestEdge)?\(scale=[\[(]?(\d+)(?:, (\d+))?")
 RESIZINGS = ("Resize", "ResizeShortestEdge", "ResizeToMultiple")  # steps of a test pipeline that a graph contains
 
 
@@ -49,6 +51,9 @@ class ModelFacts:
         if self.windows:
             (height, width), stride = self.windows["crop_size"], self.windows["stride"]
             return OwnWindows((height, width), max(0.0, 1 - min(stride[0] / height, stride[1] / width)))
+        for step in self.preprocessing.get("resizing", ()):
+            if found := FIXED_SIZE.match(step):  # the graph leaves images of this size as they are, and no others
+                return OwnWindows((int(found[2] or found[1]), int(found[1])), is_fixed=True)
         crop = self.preprocessing.get("crop")
         return OwnWindows((crop[0], crop[1]) if crop else None)
 

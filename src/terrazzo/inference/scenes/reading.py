@@ -83,10 +83,8 @@ class RasterScene:
             self.size = self.file.shape
             self.georeference = georeference_of(self.file)
             self.indexes, self.convert = values_to_read(self.file, reader, bands, self.name)
-            flags = self.file.mask_flag_enums
             as_stored = getattr(reader, "bands", None) is not None
             self.stores_nodata = as_stored and self.file.nodata is not None  # then it is NaN, as in whole images
-            self.is_whole = all(self.rasterio.enums.MaskFlags.all_valid in flag for flag in flags)
         self.value_size = max(np.dtype(dtype).itemsize for dtype in self.file.dtypes)
         self.bands = bands
 
@@ -113,10 +111,7 @@ class RasterScene:
         if self.stores_nodata and valid is not None and not valid.all():
             image = image.astype(np.float32)
             image[~valid] = np.nan
-        filled = with_values(image)
-        if filled is not None:
-            valid = filled if valid is None else valid & filled
-        return image, valid
+        return image, both(valid, with_values(image))
 
     def close(self) -> None:
         self.file.close()
@@ -230,9 +225,15 @@ def mask_of(file: Any, window: Any = None) -> np.ndarray | None:
     if not all(MaskFlags.all_valid in flags for flags in file.mask_flag_enums):
         mask = file.dataset_mask(window=window) != 0
     if ColorInterp.alpha in file.colorinterp and file.count not in (2, 4):  # with which GDAL's own mask knows it
-        opaque = file.read(file.colorinterp.index(ColorInterp.alpha) + 1, window=window) != 0
-        mask = opaque if mask is None else mask & opaque
+        mask = both(mask, file.read(file.colorinterp.index(ColorInterp.alpha) + 1, window=window) != 0)
     return mask
+
+
+def both(first: np.ndarray | None, second: np.ndarray | None) -> np.ndarray | None:
+    """The pixels (h, w) that are in two masks, of which None has all."""
+    if first is None or second is None:
+        return second if first is None else first
+    return first & second
 
 
 def is_remote(name: str) -> bool:
@@ -268,7 +269,7 @@ def valid_pixels(path: Path, image: np.ndarray) -> np.ndarray | None:
     valid = with_values(image)
     with opened(path) as file:
         mask = None if file is None or file.shape != image.shape[:2] else mask_of(file)
-    return mask if valid is None else valid if mask is None else valid & mask
+    return both(valid, mask)
 
 
 def georeference(path: Path | None) -> Georeference | None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from terrazzo.errors import UserError
 from terrazzo.inference.scenes.georeference import Georeference
-from terrazzo.inference.scenes.reading import values_to_read, with_values
+from terrazzo.inference.scenes.reading import both, values_to_read, with_values
 from terrazzo.transforms.tiff import header_of, import_tifffile, is_nodata
 
 
@@ -36,18 +36,16 @@ class TiffScene:
 
     def read(self, top: int, bottom: int, left: int, right: int) -> tuple[np.ndarray, np.ndarray | None]:
         values = self.values(top, bottom, left, right)
-        valid = None
-        if (missing := is_nodata(values, self.nodata)) is not None:
-            valid = ~missing.all(axis=2)
+        missing = is_nodata(values, self.nodata)
+        valid = None if missing is None else ~missing.all(axis=2)
         if self.has_alpha:
-            opaque = values[..., -1] != 0
-            valid = opaque if valid is None else valid & opaque
+            valid = both(valid, values[..., -1] != 0)
         image = self.convert(values[..., [index - 1 for index in self.indexes]])
         if self.stores_nodata and valid is not None and not valid.all():
             image = image.astype(np.float32)
             image[~valid] = np.nan
         filled = with_values(image)
-        return image, filled if valid is None else valid if filled is None else valid & filled
+        return image, both(valid, filled)
 
     def values(self, top: int, bottom: int, left: int, right: int) -> np.ndarray:
         """The values (h, w, bands) of a part as stored. Raises UserError where they cannot be decoded."""
