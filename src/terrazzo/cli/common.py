@@ -77,6 +77,37 @@ def opacity(text: str) -> float:
     return value
 
 
+def share(text: str) -> float:
+    """A number from 0 to below 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a share from 0 to below 1, such as 0.25")
+    return value
+
+
+def positive(text: str) -> float:
+    """A number of at least 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number of at least 0")
+    return value
+
+
+def amount_of_memory(text: str) -> int:
+    """Bytes, such as `2G` or `800M`."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?", text, re.IGNORECASE)
+    size = int(float(match[1]) * 1024 ** " KMGT".index((match[2] or " ").upper())) if match else 0
+    if size < 64 << 20:
+        raise argparse.ArgumentTypeError(f"'{text}' is not an amount of memory of at least 64M: write 2G or 800M")
+    return size
+
+
 def image_size(text: str) -> tuple[int, int]:
     """The height and width in `512x1024`, or one length for both."""
     match = re.fullmatch(r"([1-9]\d{0,5})(?:x([1-9]\d{0,5}))?", text)
@@ -114,7 +145,8 @@ class OutputNames:
         """The image's own stem, preceded by its folder's name or followed by a number where that is taken."""
         numbered = (f"{image.stem}_{number}" for number in itertools.count(2))
         for stem in itertools.chain((image.stem, f"{image.parent.name}_{image.stem}"), numbered):
-            overwrites = any((folder / f"{stem}.png").resolve() == image.resolve() for folder in self.folders)
+            results = [folder / f"{stem}{suffix}" for folder in self.folders for suffix in (".png", ".tif")]
+            overwrites = any(result.resolve() == image.resolve() for result in results)
             if stem not in self.taken and not overwrites:
                 break
         self.taken.add(stem)

@@ -10,7 +10,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from terrazzo.cli.common import OutputNames, add_weights_option, count, opacity
+from terrazzo.cli.common import (
+    OutputNames,
+    add_weights_option,
+    amount_of_memory,
+    count,
+    image_size,
+    opacity,
+    positive,
+    share,
+)
 from terrazzo.errors import UserError
 
 LOWER = "cut it into tiles, skip such images with --max-pixels, or take a smaller model"
@@ -20,13 +29,19 @@ VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 EXAMPLES = """\
   terrazzo predict photo.jpg                            with the bundled model, for street scenes
   terrazzo predict 'drive/**/*.jpg' --model runs/street  with the best weights of a run
+  terrazzo predict scene.tif --model best.safetensors --polygons classes.gpkg
   terrazzo predict clip.mp4 --model best.safetensors --out painted
   terrazzo predict photo.jpg --model x.pth --config pspnet_r50-d8_4xb2-40k_cityscapes-512x1024"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("sources", nargs="+", metavar="IMAGE|FOLDER|VIDEO", help="images, patterns, folder trees")
+    add(
+        "sources",
+        nargs="+",
+        metavar="IMAGE|FOLDER|VIDEO",
+        help="images, scenes (also by their address), patterns, folder trees",
+    )
 
     add = parser.add_argument_group("the model").add_argument
     add(
@@ -49,10 +64,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--opacity", type=opacity, default=0.5, help="of the class colours: 0 to 1 (default 0.5)")
     about = "colours: road=#804080,sky=skyblue; a file of them; or `names`, what the classes' names suggest"
     add("--palette", metavar="P", help=about)
-    add("--probabilities", action="store_true", help="also write each image's class probabilities (K, H, W) as .npy")
+    add("--probabilities", action="store_true", help="also write class probabilities: .npy (K, H, W), or a GeoTIFF")
     add("--confidence", action="store_true", help="also write the highest probability of each pixel, white for 100%%")
     about = "skip images of more pixels, or raise the limits of the decoders (default: theirs)"
     add("--max-pixels", type=count, metavar="N", help=about)
+
+    add = parser.add_argument_group("scenes, and whatever else does not fit memory").add_argument
+    about = "what one image may take, beyond which it is predicted in windows (default: 2G)"
+    add("--memory", type=amount_of_memory, default=2 << 30, metavar="M", help=about)
+    add("--window", type=image_size, metavar="HxW", help="predict in windows of this size (default: the model's own)")
+    about = "what neighbouring windows share: 0 to below 1 (default: as far as the model sees, or its test_cfg)"
+    add("--overlap", type=share, metavar="R", help=about)
+    add("--resume", action="store_true", help="continue scenes that an interrupted run has begun")
+    about = "also write the regions of a scene as polygons: .gpkg, .geojson or .parquet"
+    add("--polygons", type=Path, metavar="F", help=about)
+    add("--simplify", type=positive, default=0.0, metavar="METRES", help="smooth the polygons' outlines by this much")
+    about = "leave out polygons of less square metres"
+    add("--min-area", type=positive, default=0.0, metavar="M2", help=about)
     parser.set_defaults(usage_error=parser.error)
 
 
@@ -63,6 +91,7 @@ def run(args: argparse.Namespace) -> int:
     from PIL import Image
 
     from terrazzo.inference.load import NOTE, load
+    from terrazzo.inference.runtime import Memory
     from terrazzo.system.failures import explained
     from terrazzo.system.files import make_folder
     from terrazzo.system.palette import written_palette
@@ -77,6 +106,8 @@ def run(args: argparse.Namespace) -> int:
     checkpoint = args.model if args.config else None
     segmenter = load(args.config or args.model, checkpoint, args.device, trust=args.trust_config, weights=args.weights)
     segmenter.max_pixels = args.max_pixels
+    segmenter.memory = Memory(args.memory, args.window, args.overlap)
+    wanted = wanted_results(args)
     if args.palette:
         runtime = segmenter.runtime
         runtime.palette = written_palette(args.palette, runtime.classes, runtime.palette)
@@ -86,17 +117,17 @@ def run(args: argparse.Namespace) -> int:
     names: dict[Path, OutputNames] = {}
     failed: list[str] = []  # not the errors themselves, which would keep their images in memory
     unexpected: Exception | None = None
-    with progress_bar(console) as bar:
-        task = bar.add_task("predict", total=len(found))
+    with progress_bar(console, "{task.fields[text]}") as bar:
+        task = bar.add_task("predict", total=len(found), text="")
         for path, subfolder in found:
             try:
                 folder = make_folder(out / subfolder)
-                stem = names.setdefault(folder, OutputNames(folder)).stem(path)
+                stem = names.setdefault(folder, OutputNames(folder)).stem(Path(path))
                 with explained(f"to segment {path}", LOWER):
-                    if path.suffix.lower() in VIDEO_SUFFIXES:
+                    if Path(path).suffix.lower() in VIDEO_SUFFIXES:
                         predict_video(segmenter, path, folder / f"{stem}_overlay.mp4", args.opacity, bar)
                     else:
-                        predict_image(segmenter, path, folder / stem, args)
+                        predict_image(segmenter, path, folder / stem, wanted, bar)
             except (UserError, OSError) as problem:  # one bad file does not lose the others
                 failed.append(str(problem))
             except Exception as problem:
@@ -136,17 +167,24 @@ def take_model(args: argparse.Namespace) -> None:
     args.sources = kept
 
 
-def expand(sources: Sequence[str], out: Path, suffixes: Sequence[str]) -> list[tuple[Path, Path]]:
+def expand(sources: Sequence[str], out: Path, suffixes: Sequence[str]) -> list[tuple[Any, Path]]:
     """Images and videos, each with the subfolder for its results; folders are searched for `suffixes` recursively.
 
-    A source may also be a pattern such as `drive/**/*.jpg`. Hidden folders and `out` itself are skipped. Raises
-    UserError for a missing source, and for a folder without images.
+    A source may also be a pattern such as `drive/**/*.jpg`, the address of a scene, or a folder of adjacent tiles, one
+    scene. Hidden folders and `out` itself are skipped. Raises UserError for a missing source, and for a folder without
+    images.
     """
+    from terrazzo.inference.scenes.mosaic import is_mosaic
+    from terrazzo.inference.scenes.reading import is_remote
 
-    found: list[tuple[Path, Path]] = []
+    found: list[tuple[Any, Path]] = []
     for source in sources:
         path = Path(source)
-        if path.is_dir():
+        if is_remote(source):
+            found.append((source, Path()))
+        elif path.is_dir() and is_mosaic(path):
+            found.append((path, Path()))
+        elif path.is_dir():
             inside = [file for file in sorted(path.rglob("*")) if is_wanted(file, path, out, suffixes)]
             if not inside:
                 raise UserError(f"the folder {path} contains no image or video ({', '.join(suffixes)})")
@@ -171,22 +209,41 @@ def is_wanted(file: Path, root: Path, out: Path, suffixes: Sequence[str]) -> boo
     return ending_of(file.name, suffixes) is not None and not hidden and not result and file.is_file()
 
 
-def predict_image(segmenter: Any, path: Path, target: Path, args: argparse.Namespace) -> None:
-    """Write the class map in its colours, `TARGET.png`, the overlay with a legend, `TARGET_overlay.png`, and more.
+def wanted_results(args: argparse.Namespace) -> Any:
+    """What is to be written of each image. Options of polygons without --polygons are bad usage."""
+    from terrazzo.inference.scenes.outputs import Wanted
+    from terrazzo.inference.scenes.polygons import Shapes, writer_of
 
-    With `--probabilities` `TARGET_probabilities.npy` (K, H, W) float32, with `--confidence` `TARGET_confidence.png`.
-    """
-    from terrazzo.system.painting import save_array, save_picture
+    if args.polygons is None and (args.simplify or args.min_area):
+        args.usage_error("--simplify and --min-area are about polygons: give --polygons F too")
+    if args.polygons is not None:
+        if len(args.sources) > 1:
+            args.usage_error("--polygons writes the polygons of one scene: give one, or a VRT of several")
+        writer_of(args.polygons)
+    shapes = Shapes(args.simplify, args.min_area)
+    return Wanted(args.opacity, args.confidence, args.probabilities, args.polygons, shapes, args.resume)
 
-    prediction = segmenter(path)
-    prediction.save(target.with_name(f"{target.name}.png"))
-    save_picture(target.with_name(f"{target.name}_overlay.png"), prediction.overlay(args.opacity, legend=True))
-    if args.probabilities:
-        save_array(target.with_name(f"{target.name}_probabilities.npy"), prediction.probs)
-    if args.confidence:
-        save_picture(
-            target.with_name(f"{target.name}_confidence.png"), (prediction.confidence * 255).round().astype("uint8")
-        )
+
+def predict_image(segmenter: Any, path: Path | str, target: Path, wanted: Any, bar: Any) -> None:
+    """Write the results of one image, with a bar of its windows where it has any."""
+    from terrazzo.inference.scenes.outputs import predict_to_files
+    from terrazzo.training.monitoring.log import duration
+
+    task: Any = None
+
+    def show(progress: Any) -> None:
+        nonlocal task
+        left = (progress.windows - progress.done) / max(progress.speed_of_windows, 1e-6)
+        text = f"{progress.speed:.1f} megapixels a second, {duration(left)} left"
+        if task is None:
+            task = bar.add_task(Path(path).name, total=progress.windows, text=text)
+        bar.update(task, completed=progress.done, text=text)
+
+    try:
+        predict_to_files(segmenter, path, target, wanted, show)
+    finally:
+        if task is not None:
+            bar.remove_task(task)
 
 
 def predict_video(segmenter: Any, path: Path, target: Path, opacity: float, bar: Any) -> None:
@@ -196,7 +253,7 @@ def predict_video(segmenter: Any, path: Path, target: Path, opacity: float, bar:
     capture = cv2.VideoCapture(str(path))
     rate = capture.get(cv2.CAP_PROP_FPS) or 25.0
     total = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-    task = bar.add_task(path.name, total=total if total > 0 else None)
+    task = bar.add_task(path.name, total=total if total > 0 else None, text="")
     unfinished = target.with_name(f".{target.stem}.unfinished.mp4")  # OpenCV derives the format from the suffix
     writer, frames = None, 0
     try:

@@ -68,6 +68,7 @@ def make_plan(segmenter: Segmenter, outputs: Sequence[str], size: Sequence[int] 
         preprocessing={
             "resizing": [repr(step) for step in inside],
             "mirror": mirror,
+            "crop": None if preprocess.size is None else list(preprocess.size),
             "mean": None if preprocess.mean is None else preprocess.mean.flatten().tolist(),
             "std": None if preprocess.std is None else preprocess.std.flatten().tolist(),
             "channels": "RGB" if preprocess.rgb else "BGR",

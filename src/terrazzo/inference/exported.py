@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Protocol
 
 import cv2
 import numpy as np
 
 from terrazzo.errors import UserError
-from terrazzo.inference.runtime import DEFAULT_THRESHOLD, Placement
+from terrazzo.inference.runtime import DEFAULT_THRESHOLD, OwnWindows, Placement, spread_of
 from terrazzo.inference.windows import Window, blend_windows
 
 TILED = "model_type"  # a key that only files for programs which cut maps into tiles have
+BYTES_PER_PIXEL = 2048.0  # of memory that one pass takes, which files do not say: enough for most models
+FIXED_SIZE = re.compile(r"Resize(?:ShortestEdge)?\(scale=[\[(]?(\d+)(?:, (\d+))?")
 RESIZINGS = ("Resize", "ResizeShortestEdge", "ResizeToMultiple")  # steps of a test pipeline that a graph contains
 
 
@@ -40,6 +45,19 @@ class ModelFacts:
     licence: str = ""
     parity: dict[str, Any] = field(default_factory=dict)  # agreement with the model in torch
     terrazzo: str = ""  # the version that wrote the file
+
+    def own_windows(self) -> OwnWindows:
+        """The windows that the model was made for."""
+        if self.size is not None:
+            return OwnWindows((self.size[0], self.size[1]), is_fixed=True)
+        if self.windows:
+            (height, width), stride = self.windows["crop_size"], self.windows["stride"]
+            return OwnWindows((height, width), max(0.0, 1 - min(stride[0] / height, stride[1] / width)))
+        for step in self.preprocessing.get("resizing", ()):
+            if found := FIXED_SIZE.match(step):  # the graph leaves images of this size as they are, and no others
+                return OwnWindows((int(found[2] or found[1]), int(found[1])), is_fixed=True)
+        crop = self.preprocessing.get("crop")
+        return OwnWindows((crop[0], crop[1]) if crop else None)
 
     def texts(self) -> dict[str, str]:
         """Each field as JSON."""
@@ -72,6 +90,8 @@ class ModelFacts:
 class Session(Protocol):
     """A loaded file that can be run."""
 
+    path: Path
+
     def run(self, images: np.ndarray, output: str) -> np.ndarray:
         """The "labels" (N, H, W) or "logits" (N, K, H, W) of images (N, H, W, C). Raises UserError where it fails."""
 
@@ -85,6 +105,12 @@ class ExportedRuntime:
         self.session, self.facts = session, facts
         self.classes, self.palette = facts.classes, facts.palette
         self.bands, self.threshold = facts.bands, facts.threshold
+        self.windows = facts.own_windows()
+        self.spread = spread_of([facts.preprocessing.get("mean"), facts.preprocessing.get("std")], facts.bands)
+        self.bytes_per_pixel = BYTES_PER_PIXEL if not facts.windows else 8.0 * (facts.bands + 2 * len(facts.classes))
+
+    def fingerprint(self) -> str:
+        return json.dumps([asdict(self.facts), file_checksums(self.session.path)])
 
     def infer(self, images: np.ndarray, placements: Sequence[Placement]) -> list[ExportedScores]:
         """The scores of images (N, H, W, C). Raises UserError for a wrong size or number of bands."""
@@ -146,6 +172,11 @@ class ExportedScores:
             return np.concatenate([1 - foreground, foreground])
         powers = np.exp(self.logits - self.logits.max(0))
         return powers / powers.sum(0)
+
+
+def file_checksums(path: Path) -> list[int]:
+    """The checksums of a model's file, and of the weights beside it where it has any."""
+    return [zlib.crc32(file.read_bytes()) for file in (path, path.with_suffix(".bin")) if file.is_file()]
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:

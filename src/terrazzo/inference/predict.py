@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from terrazzo.errors import UserError
-from terrazzo.inference.argmax import LogitsGeometry, class_map, decide, own_logits
+from terrazzo.inference.argmax import FLIPS, LogitsGeometry, class_map, decide, own_logits
 from terrazzo.inference.modes import infer
 from terrazzo.inference.runtime import Placement
+from terrazzo.models.layers import resize
 from terrazzo.models.probabilities import probabilities
 from terrazzo.sample import Batch
 
@@ -108,3 +109,13 @@ def image_views(model: Any, images: Tensor, placements: Sequence[Placement]) -> 
         for placement in placements
     )
     return list(zip(logits, geometries, strict=True))
+
+
+def stored_logits(logits: Tensor, geometry: LogitsGeometry) -> Tensor:
+    """Logits (K, h, w) -> all of them (K, H, W) at the stored image's size."""
+    top, left, bottom, right = geometry.window or (0, 0, *geometry.input_size)
+    corners = geometry.align_corners
+    whole = resize(logits[None], geometry.input_size, align_corners=corners)[..., top:bottom, left:right]
+    if geometry.flip:
+        whole = whole.flip([axis for axis, flips in zip((2, 3), FLIPS[geometry.flip], strict=True) if flips])
+    return resize(whole, geometry.own_size, align_corners=corners)[0]

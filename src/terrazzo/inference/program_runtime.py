@@ -22,7 +22,7 @@ class ProgramSession:
     """The module of a program, which returns the outputs that its facts list."""
 
     def __init__(self, path: str | Path, module: Any, facts: ModelFacts) -> None:
-        self.path, self.module, self.facts = path, module, facts
+        self.path, self.module, self.facts = Path(path), module, facts
 
     @classmethod
     def read(cls, path: str | Path, trust: bool = False) -> ProgramSession:

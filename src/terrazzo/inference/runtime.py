@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -36,14 +36,35 @@ class Placement:
         )
 
 
+@dataclass(frozen=True)
+class Memory:
+    """What the prediction of one image may take, and the windows that a user asks for where it is cut."""
+
+    limit: int = 2 << 30  # bytes
+    window: tuple[int, int] | None = None  # height, width
+    overlap: float | None = None  # the share of a window that neighbours have in common
+
+
 class ImageScores(Protocol):
     """The result for one image at the stored image's size."""
+
+    @property
+    def logits(self) -> np.ndarray:
+        """The logits (K, H, W), float32."""
 
     def labels(self) -> np.ndarray:
         """The class map (H, W)."""
 
     def probabilities(self) -> np.ndarray:
         """Class probabilities (K, H, W) as float32; one channel becomes background and foreground."""
+
+
+class OwnWindows(NamedTuple):
+    """The windows that a model was made for."""
+
+    size: tuple[int, int] | None = None  # height and width: of its test_cfg, or of its training images
+    overlap: float | None = None  # the share of a window that neighbours have in common, in its test_cfg
+    is_fixed: bool = False  # it takes no other size
 
 
 class Runtime(Protocol):
@@ -54,6 +75,18 @@ class Runtime(Protocol):
     device: Any  # such as "cpu" or torch.device("cuda")
     bands: int  # channels of the images
     threshold: float | None  # of a single output channel: foreground is where its sigmoid is above
+    windows: OwnWindows
+    bytes_per_pixel: float  # of memory that one pass takes, roughly
+    spread: tuple[list[float], list[float]]  # mean and deviation of the bands of training images
 
     def infer(self, images: np.ndarray, placements: Sequence[Placement]) -> Sequence[ImageScores]:
         """The scores of images (N, H, W, C), uint8 RGB in most cases, where their placements put the stored images."""
+
+    def fingerprint(self) -> str:
+        """A text that differs for models that differ."""
+
+
+def spread_of(normalisation: Sequence[list[float] | None], bands: int) -> tuple[list[float], list[float]]:
+    """Mean and deviation of each of the bands, by what a model subtracts and divides by; of 8-bit images if nothing."""
+    mean, std = ((values or [typical])[:bands] for values, typical in zip(normalisation, (127.5, 60.0), strict=True))
+    return (mean * bands)[:bands], (std * bands)[:bands]

@@ -14,7 +14,7 @@ from PIL import Image
 from terrazzo.data.pairs import ending_of
 from terrazzo.data.spec import IMAGE_SUFFIXES
 from terrazzo.errors import UserError, some
-from terrazzo.inference.runtime import ImageScores, Placement, Runtime
+from terrazzo.inference.runtime import ImageScores, Memory, Placement, Runtime
 from terrazzo.sample import Sample
 from terrazzo.system.failures import explained
 from terrazzo.system.painting import as_picture, encoded, overlay, save_array, save_class_map, save_picture
@@ -22,6 +22,7 @@ from terrazzo.system.printable import as_html
 from terrazzo.transforms import Compose
 from terrazzo.transforms.loading import LoadImageFromFile
 from terrazzo.transforms.reading import as_stored
+from terrazzo.transforms.tiff import TIFF_SUFFIXES
 
 LOWER = "cut it into tiles, predict in windows (model.test_cfg.mode=slide), or use a smaller model"
 
@@ -61,10 +62,18 @@ class Prediction:
             painted = add_legend(painted, self.labels, self.classes, self.palette)
         return painted
 
+    @cached_property
+    def georeference(self) -> Any:
+        """The coordinate reference system and transform of a GeoTIFF; None for other images."""
+        from terrazzo.inference.scenes.reading import georeference
+
+        return georeference(self.path)
+
     def save(self, path: str | Path, opacity: float | None = None) -> Path:
         """Write the class map as an indexed PNG in the classes' colours, or with `opacity` the overlay as a picture.
 
-        A name that ends in `.npy` gives the class map as an array. Raises UserError where the file cannot be written.
+        A name that ends in `.npy` gives the class map as an array, and `.tif` for a georeferenced image a GeoTIFF.
+        Raises UserError where the file cannot be written.
         """
         path = Path(path)
         if opacity is None and path.suffix.lower() in (".jpg", ".jpeg", ".webp"):
@@ -73,6 +82,10 @@ class Prediction:
             save_picture(path, self.overlay(opacity))
         elif path.suffix.lower() == ".npy":
             save_array(path, self.labels)
+        elif path.suffix.lower() in TIFF_SUFFIXES and self.georeference is not None:
+            from terrazzo.inference.scenes.rasters import save_geotiff
+
+            save_geotiff(path, as_map(self.labels, len(self.classes)), self.georeference, self.classes, self.palette)
         else:
             save_class_map(path, self.labels, self.palette)
         return path
@@ -124,6 +137,7 @@ class Segmenter:
         source: str = "",
     ) -> None:
         self.runtime, self.max_pixels = runtime, max_pixels
+        self.memory = Memory()  # that one image may take
         self.steps, self.source = list(pipeline), source  # as configured; the name of the file it comes from
         self.suffixes = tuple(dict.fromkeys((*IMAGE_SUFFIXES, *suffixes)))
         whole = Compose(pipeline)
@@ -151,7 +165,11 @@ class Segmenter:
         return self.runtime.model  # type: ignore[attr-defined]
 
     def __call__(self, source: Any) -> Any:
+        from terrazzo.inference.scenes.mosaic import is_mosaic
+
         if isinstance(source, (str, Path)) and Path(source).is_dir():
+            if is_mosaic(Path(source)):
+                return self.iterate([source])
             return self.iterate(images_in(Path(source), self.suffixes))
         if isinstance(source, (list, tuple, Iterator)):
             return self.iterate(source)
@@ -176,20 +194,47 @@ class Segmenter:
         return Predictions(self, sources)
 
     def predict(self, source: Any) -> Prediction:
-        """The prediction for one image. Raises UserError for anything else, and where memory does not suffice."""
+        """The prediction for one image, in windows where it does not fit `memory`.
+
+        Raises UserError for anything else, and where memory does not suffice.
+        """
         name = f"{source}" if isinstance(source, (str, Path)) else "this image"
         with explained(f"to segment {name}", LOWER):
             if self.max_pixels is not None and isinstance(source, (str, Path)):
                 self.check_size(name, *declared_size(Path(source)))
-            image, path = self.read(source)
-            self.check_size(name, *image.shape[1::-1])
-            sample = Sample(image=image, image_path=path, original_size=image.shape[:2])
-            sample = self.pipeline(sample, np.random.default_rng(0))
-            try:
-                (scores,) = self.runtime.infer(sample.image[None], [Placement.of(sample, sample.size)])
-            except UserError as problem:
-                raise problem if path is None else UserError(f"{path}: {problem}") from None
-            return Prediction(image, scores.labels(), scores, self.classes, self.palette, path)
+            scene = self.scene(source)
+            if scene is not None:
+                from terrazzo.inference.scenes.prediction import ScenePrediction
+
+                return ScenePrediction(self, scene, path_of(source))
+            return self.predict_whole(*self.read(source), name)
+
+    def scene(self, source: Any) -> Any:
+        """The open scene of an image that is to be predicted in windows; None for one that fits memory as a whole.
+
+        Raises UserError for one that cannot be opened.
+        """
+        from terrazzo.inference.scenes.opening import open_scene
+
+        return open_scene(self, source)
+
+    def predict_whole(self, image: np.ndarray, path: Path | None, name: str = "this image") -> Prediction:
+        """The prediction for an image (H, W, C) in one pass."""
+        self.check_size(name, *image.shape[1::-1])
+        sample = Sample(image=image, image_path=path, original_size=image.shape[:2])
+        sample = self.pipeline(sample, np.random.default_rng(0))
+        try:
+            (scores,) = self.runtime.infer(sample.image[None], [Placement.of(sample, sample.size)])
+        except UserError as problem:
+            raise problem if path is None else UserError(f"{path}: {problem}") from None
+        labels = scores.labels()
+        if path is not None and path.suffix.lower() in TIFF_SUFFIXES:
+            from terrazzo.inference.scenes.reading import valid_pixels
+
+            valid = valid_pixels(path, image)
+            if valid is not None:
+                labels = np.where(valid, labels, labels.dtype.type(255))
+        return Prediction(image, labels, scores, self.classes, self.palette, path)
 
     def check_size(self, name: str, width: int, height: int) -> None:
         """Raise UserError for an image with too many pixels."""
@@ -208,6 +253,16 @@ class Segmenter:
         from terrazzo.viz.page import colour_list
 
         return f"<p>{as_html(repr(self))}</p>{colour_list(zip(self.classes, self.palette, strict=True))}"
+
+
+def path_of(source: Any) -> Path | None:
+    """The path of a source that is one."""
+    return Path(source) if isinstance(source, (str, Path)) else None
+
+
+def as_map(labels: np.ndarray, count: int) -> np.ndarray:
+    """A class map in the type in which files hold it: uint8, or uint16 for more than 255 classes."""
+    return labels.astype(np.uint8 if count <= 255 else np.uint16, copy=False)
 
 
 def as_rgb(source: Any) -> np.ndarray:

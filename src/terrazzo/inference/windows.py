@@ -27,12 +27,14 @@ def window_grid(size: Sequence[int], crop_size: Sequence[int], stride: Sequence[
     return [(row, column) for row in rows for column in columns]
 
 
+def gaussian_weights(length: int) -> np.ndarray:
+    """Weights (length) along one axis, 1 in the middle; the deviation is an eighth (Isensee et al., 2021)."""
+    return np.exp(-0.5 * ((np.arange(length) - (length - 1) / 2) / (length / 8)) ** 2).astype(np.float32)
+
+
 def gaussian_window(height: int, width: int) -> np.ndarray:
-    """Weights (height, width), 1 in the middle; the deviation is an eighth of each side (Isensee et al., 2021)."""
-    rows, columns = (
-        np.exp(-0.5 * ((np.arange(length) - (length - 1) / 2) / (length / 8)) ** 2) for length in (height, width)
-    )
-    return (rows[:, None] * columns).astype(np.float32)
+    """Weights (height, width) of a window."""
+    return gaussian_weights(height)[:, None] * gaussian_weights(width)
 
 
 def blend_windows(

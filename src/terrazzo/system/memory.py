@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from functools import cache
+from typing import Any
+
+
+@cache
+def _trim() -> Any:
+    """The function of glibc that gives freed memory back; None where there is no glibc."""
+    return getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
 
 
 def release_freed_memory() -> None:
-    """Give freed memory back to the system, where the C library (glibc) would keep it for later."""
-    if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if trim is not None:
-            trim(0)
+    """Return freed memory to the system, which glibc otherwise keeps in pieces that nothing fits into."""
+    trim = _trim()
+    if trim is not None:
+        trim(0)

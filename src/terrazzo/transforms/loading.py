@@ -12,19 +12,21 @@ import numpy as np
 from terrazzo.errors import UserError
 from terrazzo.sample import Sample, Target
 from terrazzo.transforms.base import Step, image_of, transform
-from terrazzo.transforms.decode import read_image, read_stored
+from terrazzo.transforms.decode import KEPT, read_image, read_stored, select
 from terrazzo.transforms.formats.base import make_label_format
 from terrazzo.transforms.label_files import read_label
 from terrazzo.transforms.labels import IGNORED, LabelMapping
 from terrazzo.transforms.opening import load_numpy
 from terrazzo.transforms.reading import FileReader, bind
+from terrazzo.transforms.resampling import read_resampled
 
 
 @transform
 class LoadImageFromFile(FileReader):
     """Read `sample.image_path` as RGB uint8, or float32 with `to_float32`. Raises UserError naming a damaged file.
 
-    `bands`, numbered from 1, or "all", are read as they are stored instead: of 8 or 16 bits or real numbers.
+    `bands`, numbered from 1, or "all", are read as they are stored instead: of 8 or 16 bits or real numbers. With a
+    `resolution`, in metres a pixel, they are those of GeoTIFF files, which are resampled to it.
     """
 
     reads = "image"
@@ -33,8 +35,11 @@ class LoadImageFromFile(FileReader):
     color_type: str = "color"
     imdecode_backend: str = "cv2"
     bands: Sequence[int] | str | None = None
+    resolution: float | None = None
 
     def __post_init__(self) -> None:
+        if self.resolution is not None and (self.bands is None or not self.resolution > 0):
+            raise UserError("LoadImageFromFile: resolution is a number of metres above 0, and goes with `bands`")
         if self.bands not in (None, "all") and not are_bands(self.bands):
             raise UserError(f"LoadImageFromFile: bands must be numbers from 1, such as [3, 2, 1], not {self.bands!r}")
 
@@ -52,10 +57,17 @@ class LoadImageFromFile(FileReader):
     def read(self, path: Path | str) -> np.ndarray:
         """Return the image (H, W, C) that a sample of this path would have."""
         if self.bands is not None:
-            image = read_stored(path, None if isinstance(self.bands, str) else self.bands)
+            bands = None if isinstance(self.bands, str) else self.bands
+            image = read_stored(path, bands) if self.resolution is None else self.read_at_resolution(path, bands)
         else:
             image = read_image(path, self.color_type, self.imdecode_backend)
         return image.astype(np.float32) if self.to_float32 else image
+
+    def read_at_resolution(self, path: Path | str, bands: Sequence[int] | None) -> np.ndarray:
+        assert self.resolution is not None
+        image = read_resampled(path, self.resolution)
+        image = image if str(image.dtype) in KEPT else image.astype(np.float32)
+        return image if bands is None else select(image, bands, Path(path))
 
 
 def are_bands(value: Any) -> bool:
@@ -79,9 +91,9 @@ class LoadAnnotations(FileReader):
     """Read `sample.label_path` into the target `label` (H, W), class indices with 255 for ignored pixels.
 
     `reduce_zero_label` and `label_map` replace those of the data set. `label_format` names the form of files that do
-    not hold class indices, see `terrazzo.transforms.formats`. Every pixel of an image that is said to have no label
-    is ignored. Raises UserError for a label of another size than the
-    image's.
+    not hold class indices, see `terrazzo.transforms.formats`; GeoTIFF labels are resampled to `resolution` metres a
+    pixel. Every pixel of an image that is said to have no label is ignored. Raises UserError for a label of another
+    size than the image's.
     """
 
     reads = "label"
@@ -91,6 +103,7 @@ class LoadAnnotations(FileReader):
     label_format: Any = None
     keeps_specs = ("label_format",)
     imdecode_backend: str = "pillow"
+    resolution: float | None = None
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         path, files, mapping = sample.label_path, self.files, self.mapping
@@ -104,7 +117,7 @@ class LoadAnnotations(FileReader):
             return mapping.apply(self.read(sample))
 
         is_indices = files.label_format is None and self.label_format is None  # only these go through the cache
-        variant = f"label {self.imdecode_backend} {mapping}"
+        variant = f"label {self.imdecode_backend} {self.resolution} {mapping}"
         label = files.read_through(path, variant, read) if is_indices else read()
         check_same_size(label, sample, path)
         sample.targets["label"] = Target(label)
@@ -123,6 +136,8 @@ class LoadAnnotations(FileReader):
         if reader is None and self.label_format is not None:
             reader = make_label_format(self.label_format, sample.label_path.parent)
         if reader is None:
+            if self.resolution is not None:
+                return read_resampled(sample.label_path, self.resolution, nearest=True)[..., 0]
             return read_label(sample.label_path, self.imdecode_backend)
         return reader.read(sample.label_path, sample.image_path, sample.original_size)
 

@@ -45,14 +45,15 @@ class TiffHeader(NamedTuple):
     has_mask: bool
 
 
-def tiff_header(file: BinaryIO, name: str) -> TiffHeader:
-    """Read the header of an open TIFF. Raises UserError for a damaged one, and for one of too many pixels."""
+def tiff_header(file: BinaryIO, name: str, *, any_size: bool = False) -> TiffHeader:
+    """Read the header of an open TIFF. Raises UserError for a damaged one, and unless `any_size` for a huge one."""
     try:
         pages = list(directories(file))
         header = describe(pages)
     except Exception as error:  # whatever its reader stumbles over in a broken file
         raise damaged(name, str(error) or type(error).__name__) from error
-    check_pixels(header.height, header.width, name, header.samples * len(header.pages))
+    if not any_size:
+        check_pixels(header.height, header.width, name, header.samples * len(header.pages))
     return header
 
 
@@ -95,11 +96,11 @@ def describe(pages: list[dict[int, Any]]) -> TiffHeader:
     )
 
 
-def header_of(path: Path) -> TiffHeader:
+def header_of(path: Path, *, any_size: bool = False) -> TiffHeader:
     """Read the header of a TIFF file. Raises UserError."""
     try:
         with path.open("rb") as file:
-            header = tiff_header(file, str(path))
+            header = tiff_header(file, str(path), any_size=any_size)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     beside = path.with_name(path.name + ".aux.xml")  # where GDAL declares what it does not write into the file

@@ -137,12 +137,16 @@ def image_kind(form: ShortForm) -> ImageKind:
     scale = normalisation(form, channels)
     if bands is None:
         return ImageKind(channels, {"color_type": "grayscale"} if channels == 1 else {}, scale)
-    return ImageKind(channels, {"bands": list(bands)}, scale, is_picture=False)
+    resolution = {} if form.data.resolution is None else {"resolution": form.data.resolution}
+    return ImageKind(channels, {"bands": list(bands), **resolution}, scale, is_picture=False)
 
 
 def image_problems(form: ShortForm) -> Iterator[Problem]:
     """Yield contradictions among the keys about images, and bands without mean and std."""
     bands, channels = form.data.bands, channels_of(form)
+    if form.data.resolution is not None and bands_of(form) is None:
+        text = "data.resolution is about GeoTIFF files: name the bands to read, data.bands, too"
+        yield Problem("data.resolution", text)
     if bands is not None and form.in_channels not in (None, len(bands)):
         text = f"in_channels is {form.in_channels}, but data.bands names {len(bands)} bands; omit in_channels"
         yield Problem("in_channels", text)

@@ -150,6 +150,8 @@ def loaders(form: ShortForm, images: ImageKind, path: Path | None) -> dict[str, 
     """Return the three data sections and the steps of test-time augmentation; `test` falls back on `val`."""
     # the steps of training and of evaluation
     load, label = {"type": "LoadImageFromFile", **images.loading}, {"type": "LoadAnnotations"}
+    if "resolution" in images.loading:
+        label["resolution"] = images.loading["resolution"]
     scale = None if form.resize is None else form.resize[::-1]
     resized = [] if scale is None else [{"type": "Resize", "scale": scale, "keep_ratio": True}]
     colours: list[dict[str, Any]] = []

@@ -53,6 +53,8 @@ SOURCES: dict[str, tuple[str, ...]] = {
     },
     "*LoadImageFromFile.color_type": ("in_channels",),
     "*LoadImageFromFile.bands": ("data.bands", "in_channels"),
+    "*LoadImageFromFile.resolution": ("data.resolution",),
+    "*LoadAnnotations.resolution": ("data.resolution",),
     "*pipeline.Resize.*": ("resize",),
     "*RandomResize.scale": ("resize",),
     "*RandomResize.ratio_range": ("ratio_range",),

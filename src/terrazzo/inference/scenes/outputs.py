@@ -1,0 +1,114 @@
+"""The files that a prediction becomes on the command line, for images of any size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from terrazzo.errors import UserError
+from terrazzo.inference.scenes.engine import Progress
+from terrazzo.inference.scenes.polygons import Shapes, save_polygons, writer_of
+from terrazzo.inference.scenes.prediction import ScenePrediction
+from terrazzo.inference.scenes.rasters import save_geotiff, save_png
+from terrazzo.inference.scenes.reading import georeference, is_raster
+from terrazzo.inference.scenes.store import rows_of
+from terrazzo.inference.segmenter import as_map
+from terrazzo.system.painting import save_array, save_picture
+from terrazzo.transforms.tiff import TIFF_SUFFIXES
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The results to write besides the class map and its overlay."""
+
+    opacity: float = 0.5
+    confidence: bool = False
+    probabilities: bool = False
+    polygons: Path | None = None
+    shapes: Shapes = field(default_factory=Shapes)
+    resume: bool = False
+
+    def layers(self) -> list[str]:
+        """What is to be computed beside the labels."""
+        needed = {"confidence": self.confidence or self.polygons is not None, "probabilities": self.probabilities}
+        return [name for name, is_needed in needed.items() if is_needed]
+
+
+def predict_to_files(
+    segmenter: Any,
+    source: str | Path,
+    target: Path,
+    wanted: Wanted,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> None:
+    """Write the class map of an image, `TARGET.tif` for scenes with coordinates and `TARGET.png` for others, and more.
+
+    `TARGET_overlay.png` has a legend; `TARGET_confidence` and `TARGET_probabilities` are rasters like the class map, or
+    a PNG, white for 100%, and an array (K, H, W) float32. Raises UserError, where a part of the image is damaged after
+    the rest has been written.
+    """
+    path = Path(source)
+    scene = segmenter.scene(source)
+    place = scene.georeference if scene is not None else georeference(path)
+    if wanted.polygons is not None:
+        writer_of(wanted.polygons)
+        if place is None or not place.crs:
+            raise UserError(
+                f"{source} has no coordinate reference system (CRS), so its polygons have no area in square metres: "
+                f"assign its own, such as `gdal_edit.py -a_srs EPSG:32633 {path.name}`, or leave out --polygons"
+            )
+    prediction: Any
+    if scene is not None:
+        folder = target.with_name(f".{target.name}.unfinished")
+        prediction = ScenePrediction(segmenter, scene, path, folder, wanted.layers(), on_progress, resume=wanted.resume)
+    else:
+        prediction = segmenter(source)
+    is_scene = scene is not None and (is_raster(str(source)) or path.suffix.lower() in TIFF_SUFFIXES or path.is_dir())
+    save_results(prediction, target, wanted, as_raster=place is not None or is_scene)
+    if scene is not None:
+        prediction.store.remove()
+        if prediction.damaged:
+            raise UserError(prediction.damage())
+
+
+def save_results(prediction: Any, target: Path, wanted: Wanted, *, as_raster: bool) -> None:
+    """Write what is wanted of a prediction, the class map last."""
+    classes, place = prediction.classes, prediction.georeference
+    save_picture(target.with_name(f"{target.name}_overlay.png"), prediction.overlay(wanted.opacity, legend=True))
+    for name, is_wanted in (("confidence", wanted.confidence), ("probabilities", wanted.probabilities)):
+        if not is_wanted:
+            continue
+        values = prediction.confidence if name == "confidence" else prediction.probs
+        base = target.with_name(f"{target.name}_{name}")
+        if as_raster:
+            save_geotiff(base.with_name(f"{base.name}.tif"), without_values(values, prediction), place, classes)
+        elif name == "confidence":
+            save_png(base.with_name(f"{base.name}.png"), as_grey(values))
+        else:
+            save_array(base.with_name(f"{base.name}.npy"), values)
+    labels = as_map(prediction.labels, len(classes))
+    if wanted.polygons is not None:
+        save_polygons(wanted.polygons, labels, prediction.confidence, place, classes, wanted.shapes)
+    if as_raster:
+        save_geotiff(target.with_name(f"{target.name}.tif"), labels, place, classes, prediction.palette)
+    else:
+        prediction.save(target.with_name(f"{target.name}.png"))
+
+
+def without_values(values: np.ndarray, prediction: Any) -> np.ndarray:
+    """Values (..., H, W) that are NaN where a prediction made in one pass has no data; others are already."""
+    if isinstance(prediction, ScenePrediction) or not (prediction.labels == 255).any():
+        return values
+    return np.where(prediction.labels == 255, np.float32("nan"), values)
+
+
+def as_grey(confidence: np.ndarray) -> np.ndarray:
+    """A confidence (H, W) as a grey picture uint8, white for 100%, some rows at a time."""
+    picture = np.empty(confidence.shape, np.uint8)
+    for top in range(0, len(picture), 512):
+        picture[top : top + 512] = np.nan_to_num(rows_of(confidence, top, top + 512) * 255).round()
+    return picture
