@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -47,6 +49,7 @@ COMMANDS = {
     "log plot": ("log plot {given}/run --out curves.png", ""),
     "export": ("export {given}/w.pth --out m.onnx", ""),
 }
+DIGEST = re.compile("-[0-9a-f]{8}(?=[.])")  # in the name of a published file
 IN_CI = ("train", "predict", "data convert", "checkpoint convert")
 
 
@@ -83,7 +86,7 @@ def check_whole(folder: Path) -> list[str]:
     final = [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
     for path in final:
         assert READERS[path.suffix](path) is not False, f"{path} is incomplete"
-    return [str(path.relative_to(folder)) for path in final]
+    return [DIGEST.sub("", str(path.relative_to(folder))) for path in final]
 
 
 def start(arguments: str, folder: Path) -> int:
@@ -99,6 +102,8 @@ def start(arguments: str, folder: Path) -> int:
         os.dup2(silent, 1)
         os.dup2(silent, 2)
         status = main(arguments.split())
+    except BaseException:
+        traceback.print_exc()
     finally:
         os._exit(status)
 

@@ -35,7 +35,9 @@ def begin_files(state: TrainingState) -> None:
 
 
 def save(state: TrainingState) -> None:
-    """Save what resuming needs, and the weights. Every process calls it."""
+    """Save the weights, then what resuming needs, so that no state is without them. Every process calls it."""
+    with averaged(state.optimizer):
+        save_weights(state, state.checkpoints.last)
     progress = {
         "step": state.step,
         "position": state.sampler.position(state.step - state.first_step),
@@ -62,8 +64,6 @@ def save(state: TrainingState) -> None:
     if state.group.is_main:
         state.log.write(f"saved {state.checkpoints.save_state(state.step, snapshot)}")
     state.saved_step = state.step
-    with averaged(state.optimizer):
-        save_weights(state, state.checkpoints.last)
 
 
 def save_weights(state: TrainingState, path: Path) -> None:
