@@ -242,10 +242,11 @@ def write_page(path: Path, results: dict[str, Any]) -> None:
     assert mark, f"{path} has no line {MARK}"
     counts: dict[str, int] = {}
     for row in results.values():
-        name = verdict(row)
+        name = "not exported" if "failure" in row else verdict(row)
         counts[name] = counts.get(name, 0) + 1
     told = ", ".join(f"{count} {name}" for name, count in counts.items())
-    text = "\n".join([f"{head}{MARK}", "", f"{len(results)} kinds: {told}.", "", *table(results), ""])
+    measured = f"{len(results)} of {len(kinds())} kinds: {told}."
+    text = "\n".join([f"{head}{MARK}", "", measured, "", *table(results), ""])
     path.write_text(text, encoding="utf-8")
 
 
