@@ -25,7 +25,8 @@ from terrazzo.errors import UserError
 from terrazzo.models.build import build_model
 from terrazzo.models.protocols import as_segmentor
 from terrazzo.sample import Batch
-from terrazzo.training.distillation import Distillation, distance
+from terrazzo.training import distillation
+from terrazzo.training.distillation import Distillation, Teacher, distance
 
 IMAGES = torch.randint(0, 256, (2, 3, 24, 24), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 LABELS = torch.randint(0, 3, (2, 24, 24), generator=torch.Generator().manual_seed(1))
@@ -56,9 +57,9 @@ def teacher(tmp_path_factory) -> str:
 def distilled(teacher: str, model: nn.Module, classes: list[str] = CLASSES, **options: Any) -> dict[str, torch.Tensor]:
     """The losses towards a teacher after a training step of the model."""
     segmentor, settings = as_segmentor(model), TeacherSettings((teacher,), **options)
-    distillation = Distillation(settings, segmentor, classes, 3, torch.device("cpu"))
+    taught = Distillation(settings, segmentor, classes, 3, torch.device("cpu"))
     segmentor.loss(segmentor.preprocess(IMAGES), LABELS % len(classes))
-    return distillation.losses(BATCH, (24, 24))
+    return taught.losses(BATCH, (24, 24))
 
 
 def test_a_student_learns_from_images_with_and_without_labels(streets, teacher, tmp_path):
@@ -113,6 +114,15 @@ def test_classes_are_matched_by_name_and_heads_are_of_many_kinds(teacher, classe
     assert loss > 0 and gradient.abs().sum() > 0
 
 
+def test_teachers_that_classify_masks_give_shares_of_each_class(teacher, monkeypatch):
+    known = Teacher(teacher, CLASSES, 3, torch.device("cpu"), features=False)
+    shares = torch.tensor([0.6, 0.15, 0.0]).view(1, 3, 1, 1).expand(2, 3, 24, 24)
+    monkeypatch.setattr(known.model, "decode", lambda images: shares)
+    monkeypatch.setattr(distillation, "SUMS_OF_MASKS", (type(known.model.final_head),))
+    probabilities = known.logits(BATCH, (24, 24)).softmax(1)[0, :, 0, 0]
+    torch.testing.assert_close(probabilities, torch.tensor([0.8, 0.2, 0.0]))
+
+
 def test_the_distance_of_features_ignores_their_strength_and_their_number():
     maps = [torch.rand(2, 4, 8, 8), torch.rand(2, 8, 4, 4)]
     stronger = [5 * torch.cat([one, one], dim=1) for one in maps]
@@ -154,9 +164,9 @@ def test_a_head_that_computes_no_logits_of_whole_crops_is_named(teacher):
     model = build_model(model_config())
     model.decode_head.forward = lambda inputs: None  # as those that classify masks
     model.decode_head.conv_seg = nn.Identity()
-    distillation = Distillation(TeacherSettings((teacher,)), as_segmentor(model), CLASSES, 3, torch.device("cpu"))
+    taught = Distillation(TeacherSettings((teacher,)), as_segmentor(model), CLASSES, 3, torch.device("cpu"))
     with pytest.raises(UserError, match="FCNHead computes no logits of whole crops in training"):
-        distillation.losses(BATCH, (24, 24))
+        taught.losses(BATCH, (24, 24))
 
 
 def test_a_whole_config_says_it_in_the_data_section(streets, teacher, tmp_path):

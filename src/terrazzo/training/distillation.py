@@ -13,11 +13,15 @@ from terrazzo.config.teacher import TeacherSettings
 from terrazzo.errors import UserError, some
 from terrazzo.inference.checkpoints import load_torch
 from terrazzo.models.heads.cascade import HeadCascade
+from terrazzo.models.heads.mask_classification import MaskClassificationHead
+from terrazzo.models.heads.side_adapter import SideAdapterCLIPHead
 from terrazzo.models.layers import resize
 from terrazzo.models.preprocess import Preprocess
 from terrazzo.models.probabilities import probabilities
 from terrazzo.models.protocols import Segmentor
 from terrazzo.sample import Batch
+
+SUMS_OF_MASKS = (MaskClassificationHead, SideAdapterCLIPHead)  # not logits, but shares of each class, come out of these
 
 
 class Teacher:
@@ -49,7 +53,10 @@ class Teacher:
         preprocess: Preprocess = self.model.preprocess
         images = preprocess(batch.image)
         margin = (0, size[1] - images.shape[-1], 0, size[0] - images.shape[-2])
-        return class_logits(self.model.decode(F.pad(images, margin)))[:, self.order]
+        logits = precise(self.model.decode(F.pad(images, margin)))
+        if isinstance(self.model.final_head, SUMS_OF_MASKS):
+            logits = logits.clamp(min=torch.finfo(logits.dtype).tiny).log()
+        return class_logits(logits)[:, self.order]
 
 
 class Distillation:
@@ -116,7 +123,7 @@ class Distillation:
     def divergence(self, logits: Tensor, targets: Sequence[Tensor], seen: Tensor) -> Tensor:
         """The mean over the pixels `seen` (N, 1, h, w) of the divergence of logits from the targets' mean."""
         heat = self.settings.temperature
-        softened = [probabilities(resize(precise(target), like=logits) / heat) for target in targets]
+        softened = [probabilities(resize(target, like=logits) / heat) for target in targets]
         student = (precise(class_logits(logits)) / heat).log_softmax(1)
         values = F.kl_div(student, torch.stack(softened).mean(0), reduction="none") * heat**2  # N, K, h, w
         return (values * seen).sum() / seen.sum().clamp(min=1)
