@@ -75,12 +75,21 @@ class Runtime(Protocol):
     device: Any  # such as "cpu" or torch.device("cuda")
     bands: int  # channels of the images
     threshold: float | None  # of a single output channel: foreground is where its sigmoid is above
-    windows: OwnWindows
-    bytes_per_pixel: float  # of memory that one pass takes, roughly
-    spread: tuple[list[float], list[float]]  # mean and deviation of the bands of training images
 
     def infer(self, images: np.ndarray, placements: Sequence[Placement]) -> Sequence[ImageScores]:
         """The scores of images (N, H, W, C), uint8 RGB in most cases, where their placements put the stored images."""
+
+    @property
+    def windows(self) -> OwnWindows:
+        """The windows that it was made for."""
+
+    @property
+    def bytes_per_pixel(self) -> float:
+        """The memory that one pass takes, roughly."""
+
+    @property
+    def spread(self) -> tuple[list[float], list[float]]:
+        """Mean and deviation of the bands of training images."""
 
     def fingerprint(self) -> str:
         """A text that differs for models that differ."""

@@ -77,6 +77,7 @@ VALUES: dict[str, Any] = {
     "data.label_map": {7: 1},
     "data.reduce_zero_label": True,
     "data.bands": [1, 2, 3, 4],
+    "data.resolution": 0.5,
     "data.label_format": {"type": "coco", "holes": False},
     "data.image_suffix": ".jpg",
     "data.label_suffix": "_mask.png",
@@ -91,6 +92,8 @@ def write(path: Path, key: str, value: Any = None) -> tuple[Path, set[int]]:
     values: dict[str, Any] = {"recipe": "unet", "data": {"root": "d", "classes": ["a", "b", "c"]}}
     if key not in ("mean", "std", "in_channels"):
         values["mean"] = "none"
+    if key == "data.resolution":
+        values["data"]["bands"] = [1, 2, 3]
     section, _, name = key.rpartition(".")
     if value is not None:
         (values[section] if section else values)[name] = value

@@ -144,6 +144,16 @@ def test_memory_decides(segmenter, tmp_path):
     assert type(in_windows(segmenter, path, Memory(limit=64 << 20))).__name__ == "ScenePrediction"
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".onnx", ".xml", ".pt2"])
+def test_exported_models_predict_scenes_too(model, segmenter, scene, tmp_path, suffix):
+    pytest.importorskip({".onnx": "onnxruntime", ".xml": "openvino", ".pt2": "torch"}[suffix])
+    tz.export(model, tmp_path / f"model{suffix}")
+    expected, found = (in_windows(one, scene) for one in (segmenter, tz.load(tmp_path / f"model{suffix}")))
+    assert type(found).__name__ == "ScenePrediction"
+    assert (found.labels != expected.labels).mean() < 0.001
+
+
 # Files
 
 

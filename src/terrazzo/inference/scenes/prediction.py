@@ -118,7 +118,7 @@ class ScenePrediction(Prediction):
         """Every `step`th pixel of the image (h, w, C), averaged with its neighbours; black where it is damaged."""
         height, width = self.scene.size
         rows = max(step, 256 // step * step)
-        parts = []
+        parts: list[np.ndarray] = []
         for top in range(0, height, rows):
             bottom = min(top + rows, height)
             size = -(-width // step), -(-(bottom - top) // step)

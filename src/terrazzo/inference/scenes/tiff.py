@@ -37,7 +37,7 @@ class TiffScene:
     def read(self, top: int, bottom: int, left: int, right: int) -> tuple[np.ndarray, np.ndarray | None]:
         values = self.values(top, bottom, left, right)
         missing = is_nodata(values, self.nodata)
-        valid = None if missing is None else ~missing.all(axis=2)
+        valid: np.ndarray | None = None if missing is None else ~np.all(missing, axis=2)
         if self.has_alpha:
             valid = both(valid, values[..., -1] != 0)
         image = self.convert(values[..., [index - 1 for index in self.indexes]])
