@@ -12,7 +12,8 @@ import terrazzo as tz
 from support.tiny import CLASSES, fit, make_streets, model_config, save_image, save_label, street, tiny_config
 from terrazzo.errors import UserError
 from terrazzo.evaluation.scoring import total_loss
-from terrazzo.inference.modes import gaussian_window, infer, slide, window_starts
+from terrazzo.inference.modes import infer, slide
+from terrazzo.inference.windows import gaussian_window, window_starts
 from terrazzo.metrics import ConfusionMatrix
 
 
@@ -176,7 +177,7 @@ def test_slide_equals_a_naive_loop(model, size, crop, stride):
 
 
 def test_gaussian_windows_count_more_in_their_middle(model):
-    images, share = torch.randn(1, 3, 24, 16), gaussian_window(16, 16)
+    images, share = torch.randn(1, 3, 24, 16), torch.from_numpy(gaussian_window(16, 16))
     with torch.inference_mode():
         upper, lower = model(images[:, :, :16]), model(images[:, :, 8:])
         found = slide(model, images, (16, 16), (8, 8), gaussian=True, windows_at_once=1)

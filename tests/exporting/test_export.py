@@ -12,8 +12,8 @@ import torch
 import terrazzo as tz
 from support.exports import SIZES, need, picture, random_segmenter, set_windows
 from terrazzo.errors import UserError
-from terrazzo.exporting.export import SIZES as COMPARED
 from terrazzo.exporting.onnx_file import OPSET
+from terrazzo.exporting.trial import SIZES as COMPARED
 
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}
 
@@ -128,13 +128,13 @@ def test_resizing_is_in_the_graph(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["slide", "slide_flip"])
-def test_windows_are_left_to_the_caller(mode, tmp_path):
+@pytest.mark.parametrize(("mode", "blending"), [("slide", "gaussian"), ("slide_flip", "uniform")])
+def test_windows_are_left_to_the_caller(mode, blending, tmp_path):
     need("onnx")
-    segmenter = random_segmenter(change=set_windows(mode))
+    segmenter = random_segmenter(change=set_windows(mode, blending))
     tz.export(segmenter, tmp_path / "m.onnx")
     exported = like_original(segmenter, tmp_path / "m.onnx", share=0.999)
-    assert exported.runtime.facts.windows == {"crop_size": [32, 32], "stride": [20, 20]}
+    assert exported.runtime.facts.windows == {"crop_size": [32, 32], "stride": [20, 20], "blending": blending}
 
 
 @pytest.mark.slow

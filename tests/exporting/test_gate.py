@@ -8,8 +8,7 @@ import pytest
 import terrazzo as tz
 from terrazzo.cli.main import main
 from terrazzo.errors import UserError
-from terrazzo.exporting import export as exporting
-from terrazzo.exporting import onnx_file
+from terrazzo.exporting import onnx_file, trial
 
 
 @pytest.fixture
@@ -37,7 +36,7 @@ def test_an_equal_model_passes(exported, tmp_path, capsys):
     assert main(arguments(exported, tmp_path / "m.onnx", "--check", exported.config)) == 0
     text = capsys.readouterr().out
     assert "mIoU on 3 validation images" in text and "0.00 to 0.00" in text
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.onnx", "m.onnx.report.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.onnx", "m.onnx.report.html", "m.onnx.report.json"]
 
 
 def test_another_model_is_refused(exported, damaged, tmp_path, capsys):
@@ -47,8 +46,8 @@ def test_another_model_is_refused(exported, damaged, tmp_path, capsys):
 
 
 def test_a_worse_model_is_refused_with_its_classes(exported, damaged, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(exporting, "AGREEMENT", 0)
-    monkeypatch.setattr(exporting, "DISTANCE", np.inf)
+    monkeypatch.setattr(trial, "AGREEMENT", 0)
+    monkeypatch.setattr(trial, "DISTANCE", np.inf)
     assert main(arguments(exported, tmp_path / "m.onnx", "--check", exported.config)) == 1
     error = capsys.readouterr().err
     assert "worse than the original, so it was not written" in error and "mIoU:" in error and "road:" in error

@@ -8,9 +8,9 @@ import torch
 
 from support import golden_models as golden
 from support.exports import need
-from terrazzo.exporting.export import SIZES, blocks
 from terrazzo.exporting.graph import Graph
 from terrazzo.exporting.onnx_file import to_onnx
+from terrazzo.exporting.trial import SIZES, blocks
 
 LABELS, LOGITS = 0.9999, 1e-4  # the least share of equal labels, the largest difference in deviations of the logits
 ROUNDING = 20  # times the original's distance from itself in double precision, or from itself on two threads

@@ -26,8 +26,9 @@ from support.tiny import (
 )
 from terrazzo.data.loaders import collate, to_tensor
 from terrazzo.errors import UserError
-from terrazzo.inference.modes import infer, window_starts, with_mirror
+from terrazzo.inference.modes import infer, with_mirror
 from terrazzo.inference.tta import predict_views
+from terrazzo.inference.windows import window_starts
 from terrazzo.sample import Sample
 from terrazzo.transforms import Compose
 

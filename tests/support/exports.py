@@ -32,11 +32,11 @@ def picture(height: int, width: int, bands: int = 3, seed: int = 0) -> np.ndarra
     return (blocks[:height, :width] + rng.integers(0, 35, (height, width, bands))).astype(np.uint8)
 
 
-def set_windows(mode: str) -> Callable[[dict[str, Any]], None]:
+def set_windows(mode: str, blending: str = "uniform") -> Callable[[dict[str, Any]], None]:
     """A change of a model's config that lets it run in windows."""
 
     def change(model: dict[str, Any]) -> None:
-        model["test_cfg"] = {"mode": mode, "crop_size": [32, 32], "stride": [20, 20]}
+        model["test_cfg"] = {"mode": mode, "crop_size": [32, 32], "stride": [20, 20], "blending": blending}
 
     return change
 

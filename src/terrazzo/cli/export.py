@@ -31,6 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="labels (always the first), confidence, probabilities, logits",
     )
+    add(
+        "--precision",
+        default="f32",
+        metavar="P",
+        help="f32, bf16, int8 (calibrated on training images of --check or --config), or auto: the fastest that passes "
+        "--check",
+    )
     add("--check", metavar="CONFIG", help="refuse a model that is worse on this config's validation set")
     add(
         "--max-drop",
@@ -62,6 +69,7 @@ def run(args: argparse.Namespace) -> int:
             to=args.to,
             size=args.size,
             outputs=args.outputs,
+            precision=args.precision,
             check=args.check,
             max_drop=args.max_drop,
             ort_web=args.ort_web,

@@ -6,11 +6,12 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from terrazzo.errors import UserError
@@ -26,15 +27,16 @@ from terrazzo.exporting.html_page import (
 )
 from terrazzo.exporting.onnx_file import quiet, resizing_model, to_onnx, write_metadata
 from terrazzo.exporting.plan import Plan
+from terrazzo.exporting.quantization import quantize_onnx, quantize_openvino
 from terrazzo.exporting.tiles import RESOLUTION, check_reader, save_tiled, tiled_plan
 from terrazzo.hub.cache import cached
 from terrazzo.inference.exported import ExportedRuntime, ModelFacts
 from terrazzo.inference.exported_model import ExportedModel, open_model
-from terrazzo.inference.openvino_runtime import SECTION
+from terrazzo.inference.openvino_runtime import SECTION, import_openvino
 from terrazzo.inference.program_runtime import FACTS, ProgramSession
-from terrazzo.system.extras import import_extra
 
 EXAMPLE = (2, 203, 301)  # images, height, width: of no special relation to any stride
+Images = Sequence[np.ndarray]  # each (1, H, W, C)
 SUFFIXES = {"aotinductor": ".pt2", "onnx": ".onnx", "openvino": ".xml", "torch": ".pt2", "html": ".html"}
 # with the folder that is written by default; one called "triton" would hide the package that torch imports
 FOLDERS = {"bundle": "bundle", "triton": "model_repository"}
@@ -43,14 +45,27 @@ FOLDERS = {"bundle": "bundle", "triton": "model_repository"}
 @dataclass(frozen=True)
 class Format:
     """How one kind of file is made: `make` gives the model in memory, `open` runs it as its users will (files that this
-    needs go into a folder of its own), `save` writes it with its facts. `adapt` changes the plan before, and raises
-    UserError where the format cannot contain it; `notes` says what a user may miss."""
+    needs go into a folder of its own), `save` writes it with its facts. `quantize` makes one in 8-bit integers, from a
+    plan, images and the names of layers to leave out; `bf16` tells whether networks in bfloat16 run. `adapt` changes
+    the plan before, and raises UserError where the format cannot contain it; `notes` says what a user may miss."""
 
     make: Callable[[Plan, Path], Any]
     open: Callable[[Any, ModelFacts, Path], ExportedModel]
     save: Callable[[Any, ModelFacts, Path], None]
+    quantize: Callable[[Plan, Images, Sequence[str], Path], Any] | None = None
+    bf16: bool = False
     adapt: Callable[[Plan], Plan] = lambda plan: plan
     notes: Callable[[ModelFacts], list[str]] = lambda facts: []
+
+    @property
+    def precisions(self) -> list[str]:
+        """What the files can hold, the fastest first."""
+        return [*(["int8"] if self.quantize else []), *(["bf16"] if self.bf16 else []), "f32"]
+
+
+def as_onnx(save: Callable[[Any, ModelFacts, Path], None], **others: Any) -> Format:
+    """A format that holds an ONNX model."""
+    return Format(make_onnx, open_onnx, save, quantize_as_onnx, **others)
 
 
 def format_named(name: str, ort_web: str | Path | None) -> Format:
@@ -60,11 +75,11 @@ def format_named(name: str, ort_web: str | Path | None) -> Format:
     if name == "bundle":
         return bundles(ort_web)
     return {
-        "onnx": Format(make_onnx, open_onnx, save_onnx),
-        "openvino": Format(make_openvino, open_openvino, save_openvino),
-        "torch": Format(make_program, open_program, save_program),
+        "onnx": as_onnx(save_onnx),
+        "openvino": Format(make_openvino, open_openvino, save_openvino, quantize_as_openvino, bf16=True),
+        "torch": Format(make_program, open_program, save_program, bf16=True),
         "aotinductor": Format(make_compiled, open_compiled, save_compiled),
-        "triton": Format(make_onnx, open_onnx, save_repository, adapt=with_logits_of_windows),
+        "triton": as_onnx(save_repository, adapt=with_logits_of_windows),
     }[name]
 
 
@@ -76,7 +91,7 @@ def tiled(reader: str, target: str, resolution: float | None) -> Format:
         save_tiled(model, facts, path, resolution)
 
     assumed = f"resolution: {RESOLUTION:g} cm per pixel, as nothing else was given: --resolution of the training images"
-    return Format(make_onnx, open_onnx, save, tiled_plan, lambda facts: [] if resolution else [assumed])
+    return as_onnx(save, adapt=tiled_plan, notes=lambda facts: [] if resolution else [assumed])
 
 
 def pages(runtime: WebRuntime) -> Format:
@@ -92,7 +107,7 @@ def pages(runtime: WebRuntime) -> Format:
         page = html_page(model.SerializeToString(), facts, runtime, path.stem, resizing_model(facts))
         path.write_text(page, encoding="utf-8")
 
-    return Format(make_onnx, open_onnx, save, adapt)
+    return as_onnx(save, adapt=adapt)
 
 
 def bundles(ort_web: str | Path | None) -> Format:
@@ -106,7 +121,7 @@ def bundles(ort_web: str | Path | None) -> Format:
         reason = page_problem(facts) or (None if runtime else f"it contains {PACKAGE}: {HELP}")
         return [f"without index.html: {reason}"] if reason else []
 
-    return Format(make_onnx, open_onnx, save, lambda plan: plan.adding(*page_outputs(plan.facts)), notes)
+    return as_onnx(save, adapt=lambda plan: plan.adding(*page_outputs(plan.facts)), notes=notes)
 
 
 def with_logits_of_windows(plan: Plan) -> Plan:
@@ -124,6 +139,10 @@ def example_of(plan: Plan) -> torch.Tensor:
 
 def make_onnx(plan: Plan, folder: Path) -> Any:
     return to_onnx(plan.graph, example_of(plan), plan.facts.size)
+
+
+def quantize_as_onnx(plan: Plan, images: Images, left_out: Sequence[str], folder: Path) -> Any:
+    return quantize_onnx(make_onnx(plan, folder), images, left_out, folder)
 
 
 def open_onnx(model: Any, facts: ModelFacts, folder: Path) -> ExportedModel:
@@ -144,10 +163,14 @@ def save_repository(model: Any, facts: ModelFacts, path: Path) -> None:
 
 def make_openvino(plan: Plan, folder: Path) -> Any:
     """Make an OpenVINO model from the ONNX form; its tensors have the same names."""
-    openvino = import_extra("openvino", "openvino", "OpenVINO files")
+    openvino = import_openvino()
     source = folder / "source.onnx"
     source.write_bytes(make_onnx(plan, folder).SerializeToString())
     return openvino.convert_model(os.fspath(source))
+
+
+def quantize_as_openvino(plan: Plan, images: Images, left_out: Sequence[str], folder: Path) -> Any:
+    return quantize_openvino(make_onnx(plan, folder), images, left_out, folder)
 
 
 def open_openvino(model: Any, facts: ModelFacts, folder: Path) -> ExportedModel:
@@ -157,7 +180,7 @@ def open_openvino(model: Any, facts: ModelFacts, folder: Path) -> ExportedModel:
 
 def save_openvino(model: Any, facts: ModelFacts, path: Path) -> None:
     """Write the `.xml` file, and beside it the weights in single precision."""
-    openvino = import_extra("openvino", "openvino", "OpenVINO files")
+    openvino = import_openvino()
     for key, text in facts.texts().items():
         model.set_rt_info(text, [SECTION, key])
     openvino.save_model(model, os.fspath(path), compress_to_fp16=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,6 +38,7 @@ class Graph(nn.Module):
         super().__init__()
         self.model, self.outputs, self.resizings, self.mirror = model, tuple(outputs), tuple(resizings), mirror
         self.threshold: float | None = model.final_head.threshold
+        self.network_type = next(model.parameters()).dtype
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         height, width = image.shape[1:3]
@@ -46,12 +48,13 @@ class Graph(nn.Module):
 
         # The network, on images padded on the right and below
         size = x.shape[2:]
-        x = self.model.preprocess.pad_for_test(self.model.preprocess(x))
+        x = self.model.preprocess.pad_for_test(self.model.preprocess(x)).to(self.network_type)
         logits = self.model.decode(x)  # N, K, h, w
         if self.mirror:
             logits = (logits + self.model.decode(x.flip(-1)).flip(-1)) / 2
 
         # Back to the stored size
+        logits = logits.float()
         corners = self.model.final_head.align_corners
         logits = resize(logits, x.shape[2:], align_corners=corners)[:, :, : size[0], : size[1]]
         if self.resizings:
@@ -63,6 +66,12 @@ class Graph(nn.Module):
         outputs = self.outputs if "logits" in self.outputs else (*self.outputs, "logits")
         return Graph(self.model, outputs, self.resizings, self.mirror).eval()
 
+    def in_bf16(self) -> Graph:
+        """The same graph with the network, and nothing else, in bfloat16."""
+        model = copy.deepcopy(self.model).bfloat16()
+        model.preprocess = self.model.preprocess
+        return Graph(model, self.outputs, self.resizings, self.mirror).eval()
+
     def shapes(self) -> list[tuple[int | str, ...]]:
         """The shape of each output, its open axes as letters."""
         channels = self.model.final_head.out_channels
@@ -70,7 +79,7 @@ class Graph(nn.Module):
         return [("N", counts[name], "H", "W") if name in counts else ("N", "H", "W") for name in self.outputs]
 
     def logits(self, logits: Tensor) -> Tensor:
-        return logits.float()
+        return logits
 
     def labels(self, logits: Tensor) -> Tensor:
         if logits.shape[1] == 1:
@@ -79,10 +88,10 @@ class Graph(nn.Module):
         return logits.argmax(1).to(torch.uint8 if logits.shape[1] <= 255 else torch.int32)
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        return probabilities(logits.float())
+        return probabilities(logits)
 
     def confidence(self, logits: Tensor) -> Tensor:
-        return probabilities(logits.float()).amax(1)
+        return probabilities(logits).amax(1)
 
 
 def target_size(step: Any, height: int, width: int) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ from terrazzo.inference.exported_model import is_outside
 from terrazzo.transforms import Compose
 
 OPSET = 20
+NETWORK = "model."  # begins the names of the nodes between the steps on images and those on logits
 
 
 def to_onnx(graph: Graph, example: torch.Tensor, size: Sequence[int] | None = None) -> Any:
@@ -33,6 +35,7 @@ def to_onnx(graph: Graph, example: torch.Tensor, size: Sequence[int] | None = No
     for value, shape in zip(outputs, whole.shapes(), strict=False):
         name_axes(value, shape)
     name_axes(program.model.graph.inputs[0], ("N", "H", "W", example.shape[3]))
+    name_nodes(program.model)
     return program.model_proto
 
 
@@ -81,6 +84,24 @@ def resizing_model(facts: ModelFacts) -> bytes | None:
         return None
     example = torch.zeros(2, 61, 83, facts.bands, dtype=getattr(torch, facts.image_type))
     return onnx_program(ResizedImages(steps), example, ["resized"], None).model_proto.SerializeToString()
+
+
+def name_nodes(model: Any) -> None:
+    """Begin the names of the network's nodes with their modules, "model.decode_head.conv_seg/node_conv2d_75".
+
+    The exporter's notes go: they name files of this machine.
+    """
+    for node in model.graph:
+        scopes = ast.literal_eval(node.metadata_props.get("pkg.torch.onnx.name_scopes", "[]"))
+        modules = [scope for scope in scopes[:-1] if scope.startswith(NETWORK)]
+        if modules and not modules[0].startswith(f"{NETWORK}preprocess"):
+            node.name = f"{modules[-1]}/{node.name}"
+    for part in (model, model.graph, *model.functions.values()):
+        part.metadata_props.clear()
+    for node in model.graph.all_nodes():
+        node.metadata_props.clear()
+        for value in node.outputs:
+            value.metadata_props.clear()
 
 
 def name_axes(value: Any, shape: Sequence[int | str]) -> None:

@@ -13,6 +13,7 @@ from terrazzo.inference.exported import RESIZINGS, ModelFacts
 from terrazzo.inference.exported_model import is_outside
 from terrazzo.inference.segmenter import Segmenter
 from terrazzo.inference.torch_runtime import TorchRuntime
+from terrazzo.models.checks import BLENDINGS
 from terrazzo.transforms.resize import Resize
 
 
@@ -28,6 +29,11 @@ class Plan:
         names = list(dict.fromkeys((*self.facts.outputs, *outputs)))
         graph = Graph(self.graph.model, names, self.graph.resizings, self.graph.mirror)
         return Plan(graph, replace(self.facts, outputs=names))
+
+    def at(self, precision: str, **quantization: Any) -> Plan:
+        """The plan of the same model at another precision, of which 8-bit integers state how they were made."""
+        graph = self.graph.in_bf16() if precision == "bf16" else self.graph
+        return Plan(graph, replace(self.facts, precision=precision, quantization=quantization))
 
 
 def make_plan(segmenter: Segmenter, outputs: Sequence[str], size: Sequence[int] | None, licence: str = "") -> Plan:
@@ -86,4 +92,5 @@ def windows_of(test_cfg: dict[str, Any], steps: Sequence[Any]) -> tuple[dict[str
             fits = longest <= min(crop) if step.keep_ratio else step.scale[0] <= crop[1] and step.scale[1] <= crop[0]
             if fits:
                 return {}, mode == "slide_flip"
-    return {"crop_size": list(crop), "stride": list(test_cfg["stride"])}, mode == "slide_flip"
+    windows = {"crop_size": list(crop), "stride": list(test_cfg["stride"])}
+    return windows | {"blending": test_cfg.get("blending", BLENDINGS[0])}, mode == "slide_flip"

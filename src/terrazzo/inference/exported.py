@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from typing import Any, Protocol
@@ -13,7 +13,7 @@ import numpy as np
 
 from terrazzo.errors import UserError
 from terrazzo.inference.runtime import DEFAULT_THRESHOLD, Placement
-from terrazzo.inference.windows import window_starts
+from terrazzo.inference.windows import Window, blend_windows
 
 TILED = "model_type"  # a key that only files for programs which cut maps into tiles have
 RESIZINGS = ("Resize", "ResizeShortestEdge", "ResizeToMultiple")  # steps of a test pipeline that a graph contains
@@ -30,11 +30,12 @@ class ModelFacts:
     threshold: float | None = None  # of a single output channel: foreground is where its sigmoid is above
     pipeline: list[dict[str, Any]] = field(default_factory=list)  # the steps before the graph, such as reading
     suffixes: list[str] = field(default_factory=list)
-    windows: dict[str, Any] = field(default_factory=dict)  # crop_size, stride: the images are to be run in windows
+    windows: dict[str, Any] = field(default_factory=dict)  # crop_size, stride, blending: images are run in windows
     outputs: list[str] = field(default_factory=lambda: ["labels"])
     size: list[int] | None = None  # height and width, where the graph takes no other
     preprocessing: dict[str, Any] = field(default_factory=dict)  # what the graph does to an image before the network
-    precision: str = "f32"
+    precision: str = "f32"  # of the network; the steps before and after it have f32
+    quantization: dict[str, Any] = field(default_factory=dict)  # of int8: calibration_images, left_out (layers in f32)
     source: str = ""
     licence: str = ""
     parity: dict[str, Any] = field(default_factory=dict)  # agreement with the model in torch
@@ -104,19 +105,14 @@ class ExportedRuntime:
         """Logits (N, K, H, W), of windows where the model runs in them: the mean of those that overlap."""
         if not self.facts.windows:
             return self.session.run(images, "logits")
-        count, height, width, _ = images.shape
-        crop = [min(a, b) for a, b in zip(self.facts.windows["crop_size"], (height, width), strict=True)]
-        stride = self.facts.windows["stride"]
-        total, visits = None, np.zeros((height, width), np.float32)
-        for top in window_starts(height, crop[0], stride[0]):
-            for left in window_starts(width, crop[1], stride[1]):
-                rows, columns = slice(top, top + crop[0]), slice(left, left + crop[1])
-                part = self.session.run(np.ascontiguousarray(images[:, rows, columns]), "logits")
-                total = np.zeros((count, part.shape[1], height, width), np.float32) if total is None else total
-                total[:, :, rows, columns] += part
-                visits[rows, columns] += 1
-        assert total is not None
-        return total / visits
+
+        def run(windows: Sequence[Window]) -> Iterator[np.ndarray]:
+            for rows, columns in windows:
+                yield self.session.run(np.ascontiguousarray(images[:, rows, columns]), "logits")
+
+        windows = self.facts.windows
+        gaussian = windows.get("blending") == "gaussian"
+        return blend_windows(run, images.shape[1:3], windows["crop_size"], windows["stride"], gaussian=gaussian)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -67,13 +68,14 @@ def for_exported(tree: DataTree, model: ExportedModel) -> DataTree:
     """A tree of data sets whose pipelines leave resizing to the model's graph, unless the model runs in windows."""
     if model.runtime.facts.windows:
         return tree
-    return changed_folders(tree, without_resizing)
+    return changed_folders(tree, with_resizing)
 
 
-def without_resizing(data: FolderData) -> FolderData:
-    """A data set without the steps that are in graphs; itself where it has none."""
+def with_resizing(data: FolderData, steps: Sequence[Any] = ()) -> FolderData:
+    """A data set whose images are resized by `steps` after they are read, in place of the steps that do so now."""
     outside = [step for step in data.pipeline if is_outside(step)]
-    return data if len(outside) == len(data.pipeline) else replace(data, pipeline=tuple(outside))
+    pipeline = (*outside[:1], *steps, *outside[1:])
+    return data if pipeline == data.pipeline else replace(data, pipeline=pipeline)
 
 
 def is_outside(step: Any) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from terrazzo.inference.windows import window_starts
+from terrazzo.inference.windows import Window, blend_windows
 from terrazzo.models.checks import checked_test_cfg
 from terrazzo.models.small_images import explain_small_inputs
 
@@ -44,35 +44,20 @@ def slide(
 
     With `gaussian` a window counts less towards its edges, where it sees less context.
     """
-    count, _, height, width = images.shape
-    crop_height, crop_width = min(crop_size[0], height), min(crop_size[1], width)
-    corners = [
-        (top, left)
-        for top in window_starts(height, crop_height, stride[0])
-        for left in window_starts(width, crop_width, stride[1])
-    ]
-    share = gaussian_window(crop_height, crop_width).to(images) if gaussian else images.new_ones(1, 1)
-    total: Tensor | None = None
-    visits = images.new_zeros(height, width)
-    for first in range(0, len(corners), windows_at_once):
-        group = corners[first : first + windows_at_once]
-        windows = [images[:, :, top : top + crop_height, left : left + crop_width] for top, left in group]
-        logits = model(torch.cat(windows))  # group * N, K, crop height, crop width
-        if total is None:
-            total = logits.new_zeros(count, logits.shape[1], height, width)
-        for (top, left), part in zip(group, logits.split(count), strict=True):
-            total[:, :, top : top + crop_height, left : left + crop_width] += part * share if gaussian else part
-            visits[top : top + crop_height, left : left + crop_width] += share
-    assert total is not None
-    return total.div_(visits)
+    count = len(images)
 
+    def run(windows: Sequence[Window]) -> Sequence[Tensor]:
+        return model(torch.cat([images[(..., *window)] for window in windows])).split(count)
 
-def gaussian_window(height: int, width: int) -> Tensor:
-    """Weights (height, width), 1 in the middle; the deviation is an eighth of each side (Isensee et al., 2021)."""
-    rows, columns = (
-        torch.exp(-0.5 * ((torch.arange(length) - (length - 1) / 2) / (length / 8)) ** 2) for length in (height, width)
+    return blend_windows(
+        run,
+        images.shape[2:],
+        crop_size,
+        stride,
+        gaussian=gaussian,
+        windows_at_once=windows_at_once,
+        convert=lambda array: torch.from_numpy(array).to(images),
     )
-    return rows[:, None] * columns
 
 
 def with_mirror(model: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:

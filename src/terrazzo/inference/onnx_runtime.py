@@ -11,6 +11,7 @@ import numpy as np
 from terrazzo.errors import UserError
 from terrazzo.inference.exported import ModelFacts
 from terrazzo.system.extras import import_extra
+from terrazzo.system.memory import release_freed_memory
 
 LIMIT = 2 << 30  # bytes; the format has no larger files
 
@@ -24,7 +25,8 @@ class OnnxSession:
             size = self.path.stat().st_size
             if size >= LIMIT:
                 raise UserError(f"{path} is not an ONNX file: it has {size:,} bytes")
-            self.content = self.path.read_bytes()
+            with self.path.open("rb"):
+                pass
         except OSError as problem:
             raise UserError(f"cannot read {path}: {problem.strerror}") from None
         self.threads = threads or int(os.environ.get("OMP_NUM_THREADS") or 0)
@@ -41,11 +43,15 @@ class OnnxSession:
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads = self.threads
             options.log_severity_level = 4
-            content = self.content if output == "labels" else self.content + graph_output(output)
+            options.enable_mem_pattern = False  # images differ in size; a pattern costs a third of the memory
+            source: Any = os.fspath(self.path)  # read by the library, which then holds it once
             try:
-                session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+                if output != "labels":
+                    source = self.path.read_bytes() + graph_output(output)
+                session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
             except Exception as problem:  # of classes that share no base
                 raise UserError(f"{self.path} cannot be run: {first_line(problem)}") from None
+            release_freed_memory()  # of the parsed file and of weights in their stored order
             self.sessions[output] = session
         return self.sessions[output]
 

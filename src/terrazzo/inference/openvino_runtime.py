@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,26 @@ from terrazzo.system.extras import import_extra
 SECTION = "terrazzo"  # of a model's rt_info
 
 
+def import_openvino(module: str = "openvino", what: str = "OpenVINO files") -> Any:
+    """A module of OpenVINO, without the usage statistics that it would send. Raises UserError where it is missing."""
+    absent = object()
+    before = sys.modules.get("openvino_telemetry", absent)
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    try:
+        return import_extra(module, "openvino", what)
+    finally:
+        if before is absent:
+            del sys.modules["openvino_telemetry"]
+        else:
+            sys.modules["openvino_telemetry"] = before  # type: ignore[assignment]
+
+
 class OpenVINOSession:
     """One `.xml` file with its `.bin`; the graphs of labels and of logits are compiled when first run."""
 
     def __init__(self, path: str | Path, threads: int | None = None) -> None:
         self.path = Path(path)
-        self.openvino = import_extra("openvino", "openvino", "OpenVINO files")
+        self.openvino = import_openvino()
         if not self.path.is_file():
             raise UserError(f"there is no file {path}")
         if not self.path.with_suffix(".bin").is_file():
@@ -39,7 +54,8 @@ class OpenVINOSession:
     def compile(self, output: str) -> Any:
         """The compiled graph of one output."""
         if output not in self.compiled:
-            settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}  # many CPUs compute in bf16 otherwise
+            # as the file has it: many CPUs compute everything in bf16 otherwise, steps on images and logits included
+            settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
             if self.threads:
                 settings["INFERENCE_NUM_THREADS"] = self.threads
             model = self.model
