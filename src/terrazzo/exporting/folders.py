@@ -67,8 +67,11 @@ def fact_lines(facts: ModelFacts) -> list[str]:
         crop, stride = ("x".join(map(str, facts.windows[key])) for key in ("crop_size", "stride"))
         lines.append(f"Windows of {crop} pixels every {stride}")
     if facts.parity:
-        same = min(row["labels"] for row in facts.parity.values())
+        same = min(row["labels"] for row in facts.parity.values() if "labels" in row)
         lines.append(f"Same labels as the original on {100 * same:.3f}% of pixels or more; precision {facts.precision}")
+    if scored := facts.parity.get("validation"):
+        before, after = scored["mIoU"]
+        lines.append(f"mIoU on {scored['images']} validation images: {after:.2f}, of the original {before:.2f}")
     if facts.licence:
         lines.append(f"Licence of the weights: {facts.licence}")
     return [line for line in lines if line]

@@ -46,22 +46,27 @@ FOLDERS = {"bundle": "bundle", "triton": "model_repository"}
 @dataclass(frozen=True)
 class Format:
     """The functions for one kind of file: `make` gives the model in memory, `open` runs it as its users will (with any
-    files in a folder of its own), `save` writes it with its facts. `adapt` changes the plan before, and raises
-    UserError where the format cannot contain it; `notes` lists what a user may miss. `quantize` makes a model in 8-bit
-    integers, from a plan, images and the names of layers to leave out; `bf16` says that networks in bfloat16 run."""
+    files in a folder of its own), `save` writes it with its facts. `quantize` makes a model in 8-bit integers, from a
+    plan, images and the names of layers to leave out; `bf16` says that networks in bfloat16 run. `adapt` changes the
+    plan before, and raises UserError where the format cannot contain it; `notes` lists what a user may miss."""
 
     make: Callable[[Plan, Path], Any]
     open: Callable[[Any, ModelFacts, Path], ExportedModel]
     save: Callable[[Any, ModelFacts, Path], None]
-    adapt: Callable[[Plan], Plan] = lambda plan: plan
-    notes: Callable[[ModelFacts], list[str]] = lambda facts: []
     quantize: Callable[[Plan, Images, Sequence[str], Path], Any] | None = None
     bf16: bool = False
+    adapt: Callable[[Plan], Plan] = lambda plan: plan
+    notes: Callable[[ModelFacts], list[str]] = lambda facts: []
 
     @property
     def precisions(self) -> list[str]:
         """The precisions that the files can have, the fastest first."""
         return [*(["int8"] if self.quantize else []), *(["bf16"] if self.bf16 else []), "f32"]
+
+
+def as_onnx(save: Callable[[Any, ModelFacts, Path], None], **others: Any) -> Format:
+    """A format that holds an ONNX model."""
+    return Format(make_onnx, open_onnx, save, quantize_as_onnx, **others)
 
 
 def format_named(name: str, ort_web: str | Path | None) -> Format:
@@ -71,13 +76,11 @@ def format_named(name: str, ort_web: str | Path | None) -> Format:
     if name == "bundle":
         return bundles(ort_web)
     return {
-        "onnx": Format(make_onnx, open_onnx, save_onnx, quantize=quantize_as_onnx),
-        "openvino": Format(make_openvino, open_openvino, save_openvino, quantize=quantize_as_openvino, bf16=True),
+        "onnx": as_onnx(save_onnx),
+        "openvino": Format(make_openvino, open_openvino, save_openvino, quantize_as_openvino, bf16=True),
         "torch": Format(make_program, open_program, save_program, bf16=True),
         "aotinductor": Format(make_compiled, open_compiled, save_compiled),
-        "triton": Format(
-            make_onnx, open_onnx, save_repository, adapt=with_logits_of_windows, quantize=quantize_as_onnx
-        ),
+        "triton": as_onnx(save_repository, adapt=with_logits_of_windows),
     }[name]
 
 
@@ -89,8 +92,7 @@ def tiled(reader: str, target: str, resolution: float | None) -> Format:
         save_tiled(model, facts, path, resolution)
 
     assumed = f"resolution: {RESOLUTION:g} cm per pixel, as nothing else was given: --resolution of the training images"
-    notes = [] if resolution else [assumed]
-    return Format(make_onnx, open_onnx, save, tiled_plan, lambda facts: notes, quantize=quantize_as_onnx)
+    return as_onnx(save, adapt=tiled_plan, notes=lambda facts: [] if resolution else [assumed])
 
 
 def pages(runtime: WebRuntime) -> Format:
@@ -106,7 +108,7 @@ def pages(runtime: WebRuntime) -> Format:
         page = html_page(model.SerializeToString(), facts, runtime, path.stem, resizing_model(facts))
         path.write_text(page, encoding="utf-8")
 
-    return Format(make_onnx, open_onnx, save, adapt, quantize=quantize_as_onnx)
+    return as_onnx(save, adapt=adapt)
 
 
 def bundles(ort_web: str | Path | None) -> Format:
@@ -120,10 +122,7 @@ def bundles(ort_web: str | Path | None) -> Format:
         reason = page_problem(facts) or (None if runtime else f"it contains {PACKAGE}: {HELP}")
         return [f"without index.html: {reason}"] if reason else []
 
-    def adapt(plan: Plan) -> Plan:
-        return plan.adding(*page_outputs(plan.facts))
-
-    return Format(make_onnx, open_onnx, save, adapt, notes, quantize=quantize_as_onnx)
+    return as_onnx(save, adapt=lambda plan: plan.adding(*page_outputs(plan.facts)), notes=notes)
 
 
 def with_logits_of_windows(plan: Plan) -> Plan:

@@ -26,7 +26,7 @@ class ExportReport:
     comparison: Comparison | None = None
     left_out: list[str] = field(default_factory=list)  # layers of an int8 network that stay in f32
     refused: dict[str, list[str]] = field(default_factory=dict)  # precision: what was worse than allowed
-    notes: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # what a user may miss
 
     def __str__(self) -> str:
         kept = f" ({len(self.left_out)} layers in f32)" if self.left_out else ""
