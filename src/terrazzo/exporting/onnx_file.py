@@ -39,6 +39,7 @@ def to_onnx(graph: Graph, example: torch.Tensor, size: Sequence[int] | None = No
                 output_names=[*whole.outputs],
                 opset_version=OPSET,
                 custom_translation_table=TRANSLATIONS,
+                optimize=graph.network_type == torch.float32,  # merges normalisations into weights, always as float32
                 verbose=False,
             )
         except Exception as problem:  # of several classes of torch's exporter
