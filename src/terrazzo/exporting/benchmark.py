@@ -152,8 +152,8 @@ def in_all_ways(
         try:
             say(f"exporting {contender.model} for {name}")
             export(segmenter, path, precision=way.precision, config=training)
-        except UserError as problem:
-            contender.failure = str(problem)
+        except Exception as problem:  # of classes of the libraries' own: the other ways go on
+            contender.failure = (str(problem).strip() or type(problem).__name__).splitlines()[0]
         contender.source, contender.checkpoint, contender.bytes = str(path), None, bytes_of(path)
     return found
 
