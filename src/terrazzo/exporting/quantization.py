@@ -93,6 +93,9 @@ def read_unquantized(model: Any, chosen: set[str]) -> None:
     while unread := unread_pairs(model):
         for node in unread:
             model.graph.node.remove(node)
+    read = {name for node in model.graph.node for name in node.input}
+    for value in [value for value in model.graph.initializer if value.name not in read]:
+        model.graph.initializer.remove(value)
 
 
 def unread_pairs(model: Any) -> list[Any]:

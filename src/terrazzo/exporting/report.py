@@ -11,7 +11,7 @@ import numpy as np
 
 from terrazzo.exporting.gate import Comparison
 from terrazzo.system.painting import as_picture, error_map, overlay
-from terrazzo.viz.report import write_report
+from terrazzo.viz.report import Cell, write_report
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def write_reports(report: ExportReport, folder: Path, pictures: list[dict[str, A
         ("validation images", str(scored.images)),
         ("file size", f"{report.bytes / 1e6:.1f} MB"),
     ]
-    table = [
+    table: list[dict[str, Cell]] = [
         {
             "class": label,
             "original": scored.original[label],

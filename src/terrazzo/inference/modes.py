@@ -47,7 +47,7 @@ def slide(
     count = len(images)
 
     def run(windows: Sequence[Window]) -> Sequence[Tensor]:
-        return model(torch.cat([images[(..., *window)] for window in windows])).split(count)
+        return model(torch.cat([images[..., rows, columns] for rows, columns in windows])).split(count)
 
     return blend_windows(
         run,
