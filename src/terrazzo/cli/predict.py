@@ -234,7 +234,7 @@ def predict_image(segmenter: Any, path: Path | str, target: Path, wanted: Any, b
     def show(progress: Any) -> None:
         nonlocal task
         left = (progress.windows - progress.done) / max(progress.speed_of_windows, 1e-6)
-        text = f"{progress.speed:.1f} megapixels a second, {duration(left)} left"
+        text = f"windows, {progress.speed:.1f} megapixels a second, {duration(left)} left"
         if task is None:
             task = bar.add_task(Path(path).name, total=progress.windows, text=text)
         bar.update(task, completed=progress.done, text=text)
