@@ -210,7 +210,7 @@ def is_wanted(file: Path, root: Path, out: Path, suffixes: Sequence[str]) -> boo
 
 
 def wanted_results(args: argparse.Namespace) -> Any:
-    """What is to be written of each image. Options of polygons without --polygons are bad usage."""
+    """The files to write for each image. Options of polygons without --polygons are bad usage."""
     from terrazzo.inference.scenes.outputs import Wanted
     from terrazzo.inference.scenes.polygons import Shapes, writer_of
 

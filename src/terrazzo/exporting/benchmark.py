@@ -42,7 +42,7 @@ class Contender:
     failure: str = ""
 
     def figures(self, first: Contender) -> dict[str, Any]:
-        """What was measured; `speed` is the median over the steps of how many times as fast as the first it was.
+        """The measurements; `speed` is the median over the steps of how many times as fast as the first it was.
 
         `cpu_speed` is the same by the processes' own times.
         """

@@ -166,7 +166,7 @@ def build_state(
 def distillation_of(
     experiment: Experiment, model: nn.Module, dataset: Dataset, device: torch.device
 ) -> Distillation | None:
-    """What the model learns from the config's `teacher`. Raises UserError for images that it would learn nothing of."""
+    """The distillation from the config's `teacher`. Raises UserError for images that it would learn nothing of."""
     has_unlabelled = any(leaf.data.unlabelled == "teacher" for leaf in dataset.leaves())
     if has_unlabelled and experiment.teacher is None:
         raise UserError("`unlabelled` leaves images without labels to a teacher: name its weights in `teacher`")

@@ -1,4 +1,4 @@
-"""Whether an image is predicted in one pass, and else in which windows: by memory, and by how far the model sees."""
+"""The choice between one pass and windows, and of the windows: by memory, and by how far the model sees."""
 
 from __future__ import annotations
 
