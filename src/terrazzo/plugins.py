@@ -9,6 +9,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -98,27 +99,43 @@ def import_user_module(name: str, where: str, model_type: FindType) -> ModuleTyp
     """
     if name in sys.modules:
         return sys.modules[name]
-    try:
+    with explained_import(name, where, model_type):
         spec = importlib.util.find_spec(name)
-        if spec is not None and spec.origin is not None and spec.origin.endswith(".py"):
+        if spec is not None and spec.origin is not None and spec.origin.endswith(".py") and not is_answered():
             check_ported(Path(spec.origin), model_type, alone="." not in name)
         return importlib.import_module(name)
+
+
+@contextmanager
+def explained_import(name: str, where: str = "", model_type: FindType = lambda name: None) -> Iterator[None]:
+    """Turn what fails while a module is imported into a UserError with its file and line."""
+    try:
+        yield
     except UserError:
         raise
     except SyntaxError as problem:
         raise UserError(f"{problem.filename}:{problem.lineno}: importing '{name}' fails: {problem.msg}") from None
     except Exception as problem:
         frames = traceback.extract_tb(problem.__traceback__)
-        raised = [frame for frame in frames if "importlib" not in frame.filename and frame.filename != __file__]
+        raised = [frame for frame in frames if "importlib" not in frame.filename and "/terrazzo/" not in frame.filename]
         if not raised and isinstance(problem, ModuleNotFoundError):
             raise UserError(f"{where}: {problem}; modules on PYTHONPATH are found too") from None
         file = raised[-1].filename if raised else name
-        if isinstance(problem, ImportError) and (problem.name or "").partition(".")[0] in TOOLBOXES:
+        package = (problem.name or "").partition(".")[0] if isinstance(problem, ImportError) else ""
+        if package in TOOLBOXES and not is_answered():
             check_ported(Path(file), model_type, TOOLBOXES)
+        if isinstance(problem, ImportError) and "terrazzo's answer to" in str(problem):
+            raise UserError(str(problem)) from None
         line = f":{raised[-1].lineno}" if raised else ""
         if "relative import" in str(problem):
             line += ": a module that custom_imports names alone is in no package, so it imports by whole names"
         raise UserError(f"{file}{line}: importing '{name}' fails: {type(problem).__name__}: {problem}") from problem
+
+
+def is_answered() -> bool:
+    """Report whether MMSegmentation's packages are answered with our own parts, so that nothing needs porting."""
+    compat = sys.modules.get("terrazzo.compat.finder")
+    return compat is not None and compat.Finder in sys.meta_path
 
 
 def check_ported(path: Path, model_type: FindType, modules: tuple[str, ...] = REPLACED, *, alone: bool = False) -> None:
