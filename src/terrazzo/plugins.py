@@ -10,6 +10,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -82,7 +83,7 @@ COUNTERPARTS: dict[str, tuple[str, str, str]] = {
 }  # fmt: skip
 # further patterns in the lines of such a module -> their replacements
 USES = (
-    (r"\.register_module\(\)", ".register"),
+    (r"\.register_module\((force=True)?\)", ".register"),
     (r"\.register_module\(", ".register("),
     (r"(?<=self)\.cls_seg\(", ".classify("),
     (r"(?<=self)\._transform_inputs\(", ".select("),
@@ -138,36 +139,68 @@ def is_answered() -> bool:
     return compat is not None and compat.Finder in sys.meta_path
 
 
-def check_ported(path: Path, model_type: FindType, modules: tuple[str, ...] = REPLACED, *, alone: bool = False) -> None:
-    """Raise UserError with the lines to change if a file imports any of `modules`.
+@dataclass(frozen=True)
+class Port:
+    """How a module of MMSegmentation is written here: (first line, last line, old, new) of each change, and notes."""
+
+    changes: list[tuple[int, int, str, str]]
+    notes: list[str]
+
+    @property
+    def open(self) -> list[tuple[int, int, str, str]]:
+        """The changes that a person must make: what has no counterpart."""
+        return [change for change in self.changes if change[3].startswith("(")]
+
+
+def port(path: Path, model_type: FindType, modules: tuple[str, ...] = REPLACED, *, alone: bool = False) -> Port:
+    """The changes that a file needs if it imports any of `modules`.
 
     A file that is `alone`, in no package, was copied out of one if it imports relatively what has a counterpart.
     """
     text = path.read_text(encoding="utf-8")
     found = list(statements(ast.parse(text, str(path))))
     imports = [node for node in found if names_any(node, modules) or (alone and is_relative(node))]
-    if not imports:
-        return
-    lines, notes = text.splitlines(), []
-    changes: list[tuple[int, str, str]] = []
+    changes: list[tuple[int, int, str, str]] = []
+    notes: list[str] = []
     for node in imports:
         replacement, hints = counterpart(node, model_type)
-        changes.append((node.lineno, ast.unparse(node), replacement))
+        changes.append((node.lineno, node.end_lineno or node.lineno, ast.unparse(node), replacement))
         notes += hints
-    imported = {number for node in imports for number in range(node.lineno, (node.end_lineno or node.lineno) + 1)}
-    for number, line in enumerate(lines, 1):
+    imported = {number for first, last, *_ in changes for number in range(first, last + 1)}
+    for number, line in enumerate(text.splitlines() if imports else (), 1):
         changed = line
         for pattern, replacement in USES:
             changed = re.sub(pattern, replacement, changed)
         if changed != line and number not in imported:
-            changes.append((number, line.strip(), changed.strip()))
-    width = len(str(len(lines)))
-    advice = [f"  line {n:<{width}}  {old}\n  {'->':>{width + 5}}  {new}" for n, old, new in sorted(changes)]
-    advice += [f"  note: {note}" for note in dict.fromkeys(notes)]
+            changes.append((number, number, line.strip(), changed.strip()))
+    return Port(sorted(changes), list(dict.fromkeys(notes)))
+
+
+def check_ported(path: Path, model_type: FindType, modules: tuple[str, ...] = REPLACED, *, alone: bool = False) -> None:
+    """Raise UserError with the lines to change if a file imports any of `modules`; see `port`."""
+    found = port(path, model_type, modules, alone=alone)
+    if not found.changes:
+        return
+    width = len(str(found.changes[-1][0]))
+    advice = [f"  line {n:<{width}}  {old}\n  {'->':>{width + 5}}  {new}" for n, _, old, new in found.changes]
+    advice += [f"  note: {note}" for note in found.notes]
     raise UserError(
         f"{path} is written for MMSegmentation's packages, which terrazzo does not use; change these lines:\n"
         + "\n".join(advice)
     )
+
+
+def ported_text(text: str, found: Port) -> str:
+    """A module's text with those changes made that have a counterpart."""
+    lines = text.splitlines(keepends=True)
+    for first, last, old, new in reversed(found.changes):
+        if new.startswith("("):
+            continue
+        before = lines[first - 1]
+        indent = before[: len(before) - len(before.lstrip())]
+        parts = new.split("; ") if first != last or old.startswith(("import ", "from ")) else [new]
+        lines[first - 1 : last] = [indent + part + "\n" for part in parts if not part.startswith("(")]
+    return "".join(lines)
 
 
 def statements(tree: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:

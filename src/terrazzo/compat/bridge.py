@@ -6,7 +6,7 @@ import importlib
 import inspect
 import warnings
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -37,6 +37,7 @@ def build_user_type(cls: Any, spec: Mapping[str, Any], where: str, **extra: Any)
     """An object of a user's class from its section as written: nested configs stay, no argument is checked."""
     options = ConfigDict({**spec, **extra})
     options.pop("type")
+    without_files(options)
     takes = signature(cls)
     for key in NEUTRAL:
         own = key in takes.names or issubclass_of(cls, Face)
@@ -52,11 +53,36 @@ def build_user_type(cls: Any, spec: Mapping[str, Any], where: str, **extra: Any)
         made = cls(**options)
         if isinstance(made, nn.Module):
             start_weights(made, options)
+            for part in made.modules():
+                if overrides(part, "init_weights"):
+                    vars(part)["start_from"] = partial(start_from, part)
     if isinstance(made, BaseSegmentor) or (where == "model" and isinstance(made, nn.Module)):
         if isinstance(preprocessor, nn.Module):
             made.preprocess = preprocessor
         return bridged(made)
     return made
+
+
+def without_files(options: Any) -> None:
+    """Take the files of `pretrained` out of a section and those inside it: training loads them, building does not."""
+    for key, value in options.items():
+        if key == "pretrained" and isinstance(value, str):
+            options[key] = None
+        elif isinstance(value, Mapping):
+            without_files(value)
+
+
+def start_from(module: Any, path: str) -> str:
+    """Load a module's first weights in its author's way, by its own `init_weights`."""
+    if "pretrained" in inspect.signature(module.init_weights).parameters:
+        module.init_weights(path)
+    else:
+        module.init_cfg = ConfigDict({"type": "Pretrained", "checkpoint": path})
+        if isinstance(getattr(module, "pretrained", None), (str, type(None))):
+            module.pretrained = path
+        vars(module)["_is_init"] = False
+        module.init_weights()
+    return f"weights of {path}, loaded by the module's own init_weights"
 
 
 def issubclass_of(cls: Any, base: type) -> bool:
@@ -72,7 +98,7 @@ def has_pretrained(module: nn.Module) -> bool:
 
 def start_weights(module: nn.Module, options: Mapping[str, Any]) -> None:
     """Call `init_weights` of a module, or of the parts inside one that starts from a file."""
-    if has_pretrained(module) or options.get("pretrained"):
+    if has_pretrained(module):
         return
     if any(has_pretrained(part) for part in module.modules()):
         for child in module.children():

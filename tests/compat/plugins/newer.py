@@ -50,7 +50,7 @@ class NewBackbone(BaseModule):
         return (self.local(nlc_to_nchw(tokens, x.shape[2:])),)
 
 
-@MODELS.register_module()
+@MODELS.register_module(force=True)
 class FCNHead(FCNHead):  # of an official name
     def _forward_feature(self, inputs):
         CALLS.append("_forward_feature")
