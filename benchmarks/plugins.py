@@ -164,6 +164,33 @@ def own_types(model: Any) -> set[str]:
     }
 
 
+def names_table() -> str:
+    """A page that lists the names that are answered, by the part that has them."""
+    from terrazzo.compat import finder
+
+    lines = [
+        "# Names of MMSegmentation's packages",
+        "",
+        "Made by `python benchmarks/plugins.py --names docs/names.md`.",
+        "",
+    ]
+    seen: set[str] = set()
+    for part in finder.parts():
+        own = [
+            name
+            for name, item in sorted(vars(part).items())
+            if not name.startswith("_") and finder.is_name(part, item, name) and name not in seen
+        ]
+        seen |= set(own)
+        about = (part.__doc__ or "").strip().partition("\n")[0]
+        lines += [f"## {about.rstrip('.')}", "", ", ".join(f"`{name}`" for name in own), ""]
+    from terrazzo.registry import DATASETS, MODELS, TRANSFORMS
+
+    for title, table in (("Models, as bases too", MODELS), ("Data sets", DATASETS), ("Transforms", TRANSFORMS)):
+        lines += [f"## {title}: terrazzo's own", "", ", ".join(f"`{name}`" for name in table if name not in seen), ""]
+    return "\n".join(lines)
+
+
 def survey(root: Path, most: int, imports: bool) -> None:
     """Print one JSON object a line for a project."""
     import terrazzo.compat  # noqa: F401
@@ -176,13 +203,17 @@ def survey(root: Path, most: int, imports: bool) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("checkouts", nargs="+", type=Path)
+    parser.add_argument("checkouts", nargs="*", type=Path)
+    parser.add_argument("--names", type=Path, metavar="FILE", help="write the table of names that are answered")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--imports", action="store_true", help="import modules only; build no model")
     parser.add_argument("--configs", action="store_true", help="build models only")
     parser.add_argument("--most", type=int, default=1, help="configs of a folder with the same types")
     parser.add_argument("--out", type=Path, help="write the rows as JSON lines")
     args = parser.parse_args()
+    if args.names:
+        args.names.write_text(names_table(), encoding="utf-8")
+        return
     if args.one:
         survey(args.checkouts[0].resolve(), args.most, args.imports)
         return

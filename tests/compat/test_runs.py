@@ -75,7 +75,8 @@ train_pipeline = [dict(type="LoadImageFromFile"), dict(type="LoadAnnotations"), 
 test_pipeline = [dict(type="LoadImageFromFile"), dict(type="LoadAnnotations"), dict(type="PackSegInputs")]
 data = dict(type="{dataset}", data_root="data")
 train_dataloader = dict(batch_size=2, num_workers=0, sampler=dict(type="InfiniteSampler"), dataset=dict(
-    type="{dataset}", data_root="data", data_prefix=dict(img_path="train", seg_map_path="train"), pipeline=train_pipeline))
+    type="{dataset}", data_root="data", data_prefix=dict(img_path="train", seg_map_path="train"),
+    pipeline=train_pipeline))
 val_dataloader = dict(batch_size=1, num_workers=0, sampler=dict(type="DefaultSampler"), dataset=dict(
     type="{dataset}", data_root="data", data_prefix=dict(img_path="val", seg_map_path="val"), pipeline=test_pipeline))
 test_dataloader = val_dataloader

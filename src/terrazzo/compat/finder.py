@@ -115,6 +115,14 @@ def is_public(part: ModuleType, item: Any, name: str) -> bool:
     )
 
 
+def is_name(part: ModuleType, item: Any, name: str) -> bool:
+    """Report whether a name of a part is answered: one of ours, or a class of torch under its name there."""
+    origin = str(getattr(item, "__module__", ""))
+    return (
+        not isinstance(item, ModuleType) and is_public(part, item, name) and origin in (part.__name__, "", "functools")
+    )
+
+
 def public_names() -> list[str]:
     return sorted({name for part in parts() for name, item in vars(part).items()
                    if not name.startswith("_") and not isinstance(item, ModuleType) and is_public(part, item, name)})  # fmt: skip

@@ -192,8 +192,8 @@ class Reader:
         if not os.path.exists(found) and recipe_base(name.lstrip("./")) is not None:  # noqa: PTH110 (long names)
             if OLD_SECTION.search(load_text(path, where)):
                 raise UserError(
-                    f"{where}: there is no config file {found}; terrazzo's own base files are in the 1.x vocabulary "
-                    f"{where}: there is no config file {found}; terrazzo's base files are in the 1.x vocabulary "
+                    f"{where}: there is no config file {found}; terrazzo's base files are in the 1.x vocabulary, this "
+                    "file is in that of 0.x: copy the folder `configs/_base_` of MMSegmentation 0.x to that place"
                 )
             raise UserError(
                 f"{where}: there is no config file {found}; terrazzo's own is 'mmseg::{name.lstrip('./')}': write that"
