@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from terrazzo import registry as ours
-from terrazzo.compat.finder import ANSWERED, add_fork, from_fork, is_official
+from terrazzo.compat.finder import ANSWERED, add_fork, fork_file, from_fork, is_official
 from terrazzo.config.config import Config
 from terrazzo.plugins import explained_import, import_user_module
 
@@ -102,6 +102,11 @@ def import_project(config: Config) -> list[str]:
         sys.path.append(str(root))
     for name, module in chosen:
         import_file(module, root, name)
+    listed = (config.get("custom_imports") or {}).get("imports") or []
+    for module in [listed] if isinstance(listed, str) else listed:
+        if module.partition(".")[0] in ANSWERED and fork_file(module) is not None and not is_official(module):
+            import_file(module, root)
+            chosen.append(("", module))
     names = [*dict.fromkeys(module for _, module in chosen)]
     if names:
         logging.getLogger("terrazzo").info("the project's own modules: %s", ", ".join(names))
