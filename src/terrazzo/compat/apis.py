@@ -13,6 +13,7 @@ from terrazzo.compat.image import imread, imwrite
 from terrazzo.compat.structures import PixelData, SegDataSample
 from terrazzo.config.load import load_config
 from terrazzo.inference.load import load
+from terrazzo.inference.segmenter import Segmenter
 from terrazzo.system.painting import overlay
 from terrazzo.system.palette import default_palette
 
@@ -48,9 +49,11 @@ init_segmentor = init_model
 def segmenter_of(model: Any) -> Any:
     """The product's Segmenter of a model."""
     if getattr(model, "segmenter", None) is None:
-        from terrazzo.inference.predict import segmenter_for
+        from terrazzo.inference.torch_runtime import TorchRuntime
 
-        model.segmenter = segmenter_for(model)
+        device = next(model.parameters()).device
+        classes, palette = model.dataset_meta["classes"], model.dataset_meta["palette"]
+        model.segmenter = Segmenter(TorchRuntime(model, classes, palette, device=device))
     return model.segmenter
 
 

@@ -104,7 +104,7 @@ def start_weights(module: nn.Module, options: Mapping[str, Any]) -> None:
         for child in module.children():
             start_weights(child, {})
     elif hasattr(module, "init_weights") and not getattr(module, "is_init", False):
-        module.init_weights()
+        module.init_weights()  # type: ignore[operator]
     else:
         return
     for part in module.modules():
@@ -170,7 +170,7 @@ def is_probability(scores: Tensor) -> bool:
 
 
 @cache
-def bridge(cls: type) -> type:
+def bridge(cls: Any) -> Any:
     """A subclass of a user's segmentor that the product can call, of the same name."""
     return type(cls.__name__, (Bridge, cls), {"__module__": cls.__module__, "__doc__": cls.__doc__})
 
@@ -180,10 +180,15 @@ def bridged(model: nn.Module) -> nn.Module:
     unused = [name for name in NEVER_CALLED if overrides(model, name)]
     if unused:
         warnings.warn(f"{type(model).__name__}: terrazzo calls neither {' nor '.join(unused)}; its own loop trains")
-    model.__class__ = bridge(type(model))
+    model.__class__ = bridge(type(model))  # type: ignore[arg-type]
     for name, value in {"align_corners": False, "test_cfg": {"mode": "whole"}, "target": "label"}.items():
         if not hasattr(model, name):
             setattr(model, name, value)
+    if (head := getattr(model, "final_head", None)) is not None:
+        defaults = {"threshold": None, "align_corners": False, "ignore_index": 255, "out_channels": head.num_classes}
+        for name, value in defaults.items():
+            if not hasattr(head, name):
+                setattr(head, name, value)
     if not hasattr(model, "preprocess"):
         model.preprocess = as_preprocessor(None)
     return model

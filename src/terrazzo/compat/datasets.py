@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import torch
 from terrazzo import registry as ours
 from terrazzo.compat.config import ConfigDict
 from terrazzo.compat.files import list_dir_or_file
-from terrazzo.compat.registry import DATASETS, ORIGINALS
+from terrazzo.compat.registry import ORIGINALS
 from terrazzo.compat.structures import BaseDataElement, DataContainer
 from terrazzo.compat.transforms import Compose, LoadAnnotations, Results, seeded, to_sample
 from terrazzo.config.datasets import FolderData
@@ -369,7 +369,7 @@ def official_dataset(name: str) -> Any:
     defaults = suffixes | {"reduce_zero_label": found.reduce_zero_label}
 
     def init(self: Any, *args: Any, **kwargs: Any) -> None:
-        super(made, self).__init__(*args, **{**defaults, **kwargs})
+        super(made, self).__init__(*args, **{**defaults, **kwargs})  # type: ignore[arg-type]
 
     palette = [[*colour] for colour in found.palette]
     body = {"__init__": init, "METAINFO": {"classes": tuple(found.classes), "palette": palette}, "__doc__": found.about}
@@ -381,43 +381,3 @@ def official_dataset(name: str) -> Any:
 
 MADE: dict[str, Any] = {}
 ORIGINALS["dataset"] = lambda name: MADE.get(name.rpartition(".")[2]) or official_dataset(name)
-
-
-def build_dataset(cfg: Any, default_args: Any = None) -> Any:
-    """A data set from its config."""
-    return DATASETS.build(cfg, default_args=default_args)
-
-
-class ConcatDataset(torch.utils.data.ConcatDataset):  # type: ignore[type-arg]
-    """Data sets one after the other, with the first one's classes."""
-
-    def __init__(self, datasets: Sequence[Any], **kwargs: Any) -> None:
-        super().__init__([DATASETS.build(item) if isinstance(item, Mapping) else item for item in datasets])
-        self.CLASSES, self.PALETTE = self.datasets[0].CLASSES, self.datasets[0].PALETTE  # type: ignore[attr-defined]
-        self.metainfo = getattr(self.datasets[0], "metainfo", {})
-
-
-class RepeatDataset(torch.utils.data.Dataset):  # type: ignore[type-arg]
-    """A data set several times over."""
-
-    def __init__(self, dataset: Any, times: int) -> None:
-        self.dataset, self.times = DATASETS.build(dataset) if isinstance(dataset, Mapping) else dataset, times
-        self.CLASSES, self.PALETTE = self.dataset.CLASSES, self.dataset.PALETTE
-
-    def __len__(self) -> int:
-        return self.times * len(self.dataset)
-
-    def __getitem__(self, idx: int) -> Any:
-        return self.dataset[idx % len(self.dataset)]
-
-
-def build_dataloader(
-    dataset: Any, samples_per_gpu: int = 1, workers_per_gpu: int = 0, num_gpus: int = 1, dist: bool = False,
-    shuffle: bool = True, seed: int | None = None, **kwargs: Any,
-) -> Any:  # fmt: skip
-    """A loader of a data set whose batches are lists."""
-    from terrazzo.compat.tools import pseudo_collate
-
-    return torch.utils.data.DataLoader(
-        dataset, samples_per_gpu, shuffle=shuffle, num_workers=workers_per_gpu, collate_fn=pseudo_collate
-    )

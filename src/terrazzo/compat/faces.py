@@ -100,10 +100,10 @@ class HeadFace(Face):
         return self.classify(feat)
 
     def classify(self, features: Tensor) -> Tensor:
-        return super().classify(features)
+        return super().classify(features)  # type: ignore[misc]
 
     def _forward_feature(self, *inputs: Any) -> Tensor:
-        return super().features(*inputs)
+        return super().features(*inputs)  # type: ignore[misc]
 
     def features(self, *inputs: Any) -> Tensor:
         return self._forward_feature(*inputs)
@@ -112,7 +112,7 @@ class HeadFace(Face):
 
     def loss(self, inputs: Any, batch_data_samples: Any, train_cfg: Any = None, **targets: Any) -> Any:
         if isinstance(batch_data_samples, Tensor):
-            return super().loss(inputs, batch_data_samples, **targets)
+            return super().loss(inputs, batch_data_samples, **targets)  # type: ignore[misc]
         return self.loss_by_feat(self.forward(inputs), batch_data_samples)
 
     def forward_train(self, inputs: Any, img_metas: Any, gt_semantic_seg: Tensor, train_cfg: Any = None) -> Any:
@@ -125,7 +125,7 @@ class HeadFace(Face):
         return labels_of(batch_data_samples)
 
     def losses(self, seg_logit: Tensor, seg_label: Tensor) -> Any:
-        return super().losses(seg_logit, seg_label.squeeze(1) if seg_label.ndim == 4 else seg_label)
+        return super().losses(seg_logit, seg_label.squeeze(1) if seg_label.ndim == 4 else seg_label)  # type: ignore[misc]
 
     # inference
 
@@ -145,7 +145,7 @@ class HeadFace(Face):
 class CascadeHeadFace(HeadFace):
     """A later head of a cascade, which also reads the output of the one before it."""
 
-    def loss(
+    def loss(  # type: ignore[override]
         self, inputs: Any, prev_output: Any, batch_data_samples: Any = None, train_cfg: Any = None, **t: Any
     ) -> Any:
         if batch_data_samples is None or (
@@ -177,7 +177,7 @@ class CascadeBase(CascadeHead):
 
 
 @cache
-def face(cls: type) -> type:
+def face(cls: Any) -> Any:
     """The face of one of terrazzo's model classes: a subclass of it, and of the faces of its parents."""
     if not issubclass(cls, nn.Module):
         return cls
@@ -185,7 +185,7 @@ def face(cls: type) -> type:
     parents = [
         face(parent) for parent in cls.__bases__ if parent in registered() or parent in (DecodeHead, CascadeHead)
     ]
-    bases = [*parents, cls] if parents else [mixin, cls]
+    bases: list[Any] = [*parents, cls] if parents else [mixin, cls]
     if issubclass(cls, SegmentationLoss) and not parents:
         bases.insert(1, LossFace)
     if cls is DecodeHead:
@@ -220,7 +220,7 @@ def official(name: str) -> Any:
     found = next((item for key in (name, bare) if (item := own_types().get(key)) is not None), None)
     if found is None:
         return layers.OTHER.get(bare)
-    return found if not inspect.isclass(found) or issubclass(found, EncoderDecoder) else face(found)
+    return found if not inspect.isclass(found) or issubclass(found, EncoderDecoder) else face(found)  # type: ignore[arg-type]
 
 
 @cache

@@ -27,7 +27,7 @@ PACKAGES = {
 # the parts whose public names the packages have, the first that has one wins
 PARTS = (
     "registry", "config", "module", "weights", "layers", "transformer", "blocks", "ops", "structures", "losses", "faces", "segmentors",
-    "logs", "processes", "files", "tools", "image", "transforms", "datasets", "metrics", "engine", "optim", "apis",
+    "logs", "processes", "files", "tools", "image", "transforms", "datasets", "loaders", "metrics", "engine", "optim", "apis",
 )  # fmt: skip
 # folders that are imported from their parent; any other module is imported by its whole name
 FOLDERS = {

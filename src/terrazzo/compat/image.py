@@ -29,8 +29,8 @@ def imfrombytes(content: bytes, flag: str = "color", channel_order: str = "bgr",
         from PIL import Image
 
         return np.array(Image.open(io.BytesIO(content)))
-    image = cv2.imdecode(np.frombuffer(content, np.uint8), FLAGS.get(flag, flag))
-    return bgr2rgb(image) if channel_order == "rgb" and image.ndim == 3 else image
+    image = cv2.imdecode(np.frombuffer(content, np.uint8), FLAGS.get(flag, flag))  # type: ignore[arg-type]
+    return bgr2rgb(image) if channel_order == "rgb" and image.ndim == 3 else image  # type: ignore[return-value, union-attr]
 
 
 def imread(

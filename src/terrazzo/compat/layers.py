@@ -117,7 +117,7 @@ def build_upsample_layer(cfg: Any, *args: Any, **kwargs: Any) -> nn.Module:
     """An upsampling: interpolation for "nearest" and "bilinear", or a layer's type."""
     kind, options = kind_and_options(cfg, "nearest")
     if kind in ("nearest", "bilinear"):
-        return nn.Upsample(*args, **kwargs, **options, mode=kind)
+        return nn.Upsample(*args, **kwargs, **options, mode=kind)  # type: ignore[misc]
     return layer_type(kind, UPSAMPLINGS, "upsample layer")(*args, **kwargs, **options)
 
 
@@ -194,7 +194,7 @@ class ConvModule(nn.Module):
             groups=groups, bias=self.with_bias,
         )  # fmt: skip
         if padding_mode == "circular":
-            self.conv.padding_mode = padding_mode
+            self.conv.padding_mode = padding_mode  # type: ignore[assignment]
         for name in ("in_channels", "out_channels", "kernel_size", "stride", "dilation", "transposed",
                      "output_padding", "groups"):  # fmt: skip
             setattr(self, name, getattr(self.conv, name, None))
@@ -306,7 +306,7 @@ class Upsample(nn.Module):
         self.mode, self.align_corners = mode, align_corners
 
     def forward(self, x: Tensor) -> Tensor:
-        size = self.size or [int(length * self.scale_factor) for length in x.shape[-2:]]
+        size = self.size or [int(length * self.scale_factor) for length in x.shape[-2:]]  # type: ignore[arg-type, operator]
         return resize(x, size, None, self.mode, self.align_corners)
 
 
@@ -394,7 +394,7 @@ def deep_copies(module: nn.Module, count: int) -> ModuleList:
 
 # A layer that a user registers can be named in the config of any of terrazzo's own layers
 KEEPERS["model"] = KEEPERS["norm layer"] = (
-    lambda name, item: NORMS.setdefault(name, (item, infer_abbr(item))) if inspect.isclass(item) else None,
+    lambda name, item: NORMS.setdefault(name, (item, infer_abbr(item))) if inspect.isclass(item) else None,  # type: ignore[arg-type]
     ACTIVATIONS.setdefault,
     CONVS.setdefault,
 )

@@ -63,7 +63,7 @@ class MessageHub:
     _hubs: dict[str, MessageHub] = {}
 
     def __init__(self, name: str = "mmengine") -> None:
-        self.instance_name, self.runtime_info = name, {}
+        self.instance_name, self.runtime_info = name, {}  # type: ignore[var-annotated]
         self.log_scalars: dict[str, HistoryBuffer] = {}
 
     @classmethod
@@ -95,4 +95,4 @@ class ManagerMixin:
 
     @classmethod
     def get_instance(cls, name: str, **kwargs: Any) -> Any:
-        return vars(cls).setdefault("_instances", {}).setdefault(name, cls(name=name, **kwargs))
+        return vars(cls).setdefault("_instances", {}).setdefault(name, cls(name=name, **kwargs))  # type: ignore[attr-defined]

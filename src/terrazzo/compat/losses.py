@@ -15,7 +15,7 @@ from terrazzo.models.losses.cross_entropy import CrossEntropyLoss as Ours
 
 def reduce_loss(loss: Tensor, reduction: str) -> Tensor:
     """The mean or the sum of a loss map, or the map ("none")."""
-    return {"none": lambda: loss, "mean": loss.mean, "sum": loss.sum}[reduction]()
+    return {"none": lambda: loss, "mean": loss.mean, "sum": loss.sum}[reduction]()  # type: ignore[operator]
 
 
 def weight_reduce_loss(

@@ -76,8 +76,8 @@ class IoUMetric(BaseMetric):
         return areas[0], areas[1] + areas[2] - areas[0], areas[1], areas[2]
 
     def compute_metrics(self, results: list[Any]) -> dict[str, float]:
-        totals = [sum(column) for column in zip(*results, strict=True)]
-        scores = self.total_area_to_metrics(*totals, self.metrics, self.nan_to_num, self.beta)
+        totals: Any = [sum(column) for column in zip(*results, strict=True)]
+        scores = self.total_area_to_metrics(*totals, metrics=self.metrics, nan_to_num=self.nan_to_num, beta=self.beta)  # type: ignore[misc]
         return {name if name == "aAcc" else f"m{name}": float(np.round(np.nanmean(value) * 100, 2))
                 for name, value in scores.items()}  # fmt: skip
 
@@ -88,8 +88,10 @@ class IoUMetric(BaseMetric):
     ) -> OrderedDict[str, Any]:  # fmt: skip
         """Each class's scores from sums of the histograms."""
         metrics = [metrics] if isinstance(metrics, str) else metrics
-        areas = [np.asarray(area, float) for area in (total_area_intersect, total_area_label, total_area_pred_label)]
-        found = class_scores(*areas, beta, nan_to_num)
+        hits, labelled, predicted = (
+            np.asarray(area, float) for area in (total_area_intersect, total_area_label, total_area_pred_label)
+        )
+        found = class_scores(hits, labelled, predicted, beta, nan_to_num)
         names = {"mIoU": ("IoU", "Acc"), "mDice": ("Dice", "Acc"), "mFscore": ("Fscore", "Precision", "Recall")}
         if unknown := [name for name in metrics if name not in names]:
             raise KeyError(f"metrics {unknown} is not supported")
@@ -192,8 +194,8 @@ def intersect_and_union(
 
 
 def pre_eval_to_metrics(pre_eval_results: Any, metrics: Any = ("mIoU",), nan_to_num: Any = None, beta: int = 1) -> Any:
-    totals = [sum(column) for column in zip(*pre_eval_results, strict=True)]
-    return IoUMetric.total_area_to_metrics(*totals, metrics, nan_to_num, beta)
+    totals: Any = [sum(column) for column in zip(*pre_eval_results, strict=True)]
+    return IoUMetric.total_area_to_metrics(*totals, metrics=metrics, nan_to_num=nan_to_num, beta=beta)  # type: ignore[misc]
 
 
 def eval_metrics(

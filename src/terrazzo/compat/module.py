@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -14,6 +14,10 @@ from terrazzo.compat.registry import WEIGHT_INITIALIZERS
 
 class BaseModule(nn.Module):
     """A module with `init_cfg`, by which `init_weights` initialises it and then what is inside, once."""
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
 
     def __init__(self, init_cfg: Any = None) -> None:
         super().__init__()
@@ -50,7 +54,7 @@ def init_children(module: nn.Module) -> None:
     """Call `init_weights` of each child that has it, once."""
     for child in module.children():
         if hasattr(child, "init_weights") and not getattr(child, "is_init", False):
-            child.init_weights()
+            child.init_weights()  # type: ignore[operator]
 
 
 class Sequential(BaseModule, nn.Sequential):
@@ -220,8 +224,8 @@ def initializer(start: Callable[..., None]) -> type:
     return Init
 
 
-ConstantInit, XavierInit, NormalInit = map(initializer, (constant_init, xavier_init, normal_init))
-TruncNormalInit, UniformInit, KaimingInit = map(initializer, (trunc_normal_init, uniform_init, kaiming_init))
+ConstantInit, XavierInit, NormalInit = map(initializer, (constant_init, xavier_init, normal_init))  # type: ignore[arg-type]
+TruncNormalInit, UniformInit, KaimingInit = map(initializer, (trunc_normal_init, uniform_init, kaiming_init))  # type: ignore[arg-type]
 Caffe2XavierInit = initializer(caffe2_xavier_init)
 
 

@@ -42,7 +42,7 @@ class ModulatedDeformConv2d(OffsetsGiven, ours.DeformConv2d):
     """Modulated deformable convolution of (x, offset, mask)."""
 
     def __init__(self, *args: Any, bias: bool = True, **kwargs: Any) -> None:
-        super().__init__(*args, bias=bias, **kwargs)
+        super().__init__(*args, bias=bias, **kwargs)  # type: ignore[misc]
 
     def forward(self, input: Tensor, offset: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]
         mask = mask.unflatten(1, (self.deform_groups, 1, self.taps))

@@ -34,8 +34,8 @@ class Registry:
         target: ours.Registry | None = None,
     ) -> None:
         self._name, self.parent, self._scope = name, parent, scope or "mmseg"
-        self.build_func = build_func or (parent.build_func if parent is not None else build_from_cfg)
-        self.target = target if target is not None or parent is None else parent.target
+        self.build_func = build_func or (parent.build_func if parent is not None else build_from_cfg)  # type: ignore[has-type]
+        self.target: ours.Registry | None = target if target is not None or parent is None else parent.target
         self._module_dict: dict[str, Any] = {} if parent is None else parent._module_dict
         self.locations = locations
         self.children: dict[str, Registry] = {}
@@ -91,7 +91,7 @@ class Registry:
 
     def build(self, cfg: Any, *args: Any, **kwargs: Any) -> Any:
         """Make an object of a config with a `type`."""
-        return self.build_func(cfg, *args, registry=self, **kwargs)
+        return self.build_func(cfg, *args, registry=self, **kwargs)  # type: ignore[misc]
 
     @contextmanager
     def switch_scope_and_registry(self, scope: str | None = None) -> Iterator[Registry]:

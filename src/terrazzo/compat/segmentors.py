@@ -93,7 +93,12 @@ class BaseSegmentor(BaseModel, Freezable):
         head: Any = getattr(self, "decode_head", None)
         if isinstance(head, nn.ModuleList):
             return head[-1]
-        return head if head is not None else next(m for m in [*self.modules(), self] if hasattr(m, "num_classes"))
+        if head is not None:
+            return head
+        found = next((part for part in [*self.modules()][1:] if hasattr(part, "num_classes")), None)
+        if found is None:
+            raise AttributeError("final_head")
+        return found
 
     def forward(self, inputs: Tensor, data_samples: Any = None, mode: Any = "tensor", **kwargs: Any) -> Any:
         if "return_loss" in kwargs or "img_metas" in kwargs or isinstance(mode, bool):

@@ -148,10 +148,10 @@ class PixelData(BaseDataElement):
         return None if first is None else tuple(first.shape[-2:])
 
     def __getitem__(self, item: Any) -> PixelData:
-        cut = [slice(i, i + 1) if isinstance(i, int) else i for i in item]
+        index = (slice(None), *(slice(i, i + 1) if isinstance(i, int) else i for i in item))
         made = type(self)(metainfo=self.metainfo)
         for name, value in self.items():
-            made._data[name] = value[(slice(None), *cut)]
+            made._data[name] = value[index]
         return made
 
 

@@ -176,7 +176,7 @@ class ParallelModule(nn.Module):
         return self.module(*args, **kwargs)
 
     def train_step(self, *args: Any, **kwargs: Any) -> Any:
-        return self.module.train_step(*args, **kwargs)
+        return self.module.train_step(*args, **kwargs)  # type: ignore[operator]
 
 
 MMDataParallel = MMDistributedDataParallel = ParallelModule

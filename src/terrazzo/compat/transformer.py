@@ -187,7 +187,7 @@ class PatchMerging(BaseModule):
     def forward(self, x: Tensor, input_size: Any) -> tuple[Tensor, tuple[int, int]]:
         x = x.transpose(1, 2).unflatten(2, tuple(input_size))
         x = self.adap_padding(x) if self.adap_padding else x
-        s = self.sampler
+        s: Any = self.sampler
         sizes = zip(x.shape[2:], s.padding, s.dilation, s.kernel_size, s.stride, strict=True)
         grid = tuple((n + 2 * p - d * (k - 1) - 1) // t + 1 for n, p, d, k, t in sizes)
         x = s(x).transpose(1, 2)
@@ -259,7 +259,7 @@ class BaseTransformerLayer(BaseModule):
         own = {"type": "FFN", "embed_dims": self.embed_dims}
         self.ffns = ModuleList([build_feedforward_network({**own, **cfg}) for cfg in cfgs])
         norms = range(self.operation_order.count("norm"))
-        self.norms = ModuleList([build_norm_layer(norm_cfg, self.embed_dims)[1] for _ in norms])
+        self.norms = ModuleList([build_norm_layer(norm_cfg, self.embed_dims)[1] for _ in norms])  # type: ignore[arg-type]
 
     def forward(
         self, query: Tensor, key: Any = None, value: Any = None, query_pos: Any = None, key_pos: Any = None,

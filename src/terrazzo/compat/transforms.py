@@ -99,7 +99,7 @@ def to_sample(results: Mapping[str, Any], sample: Sample) -> Sample:
             array = known[key]
             if old is not None and array.dtype != old.array.dtype and old.array.dtype == np.uint8:
                 array = array.astype(np.uint8)
-            sample.targets[name] = Target(array, *([old.interpolation, old.fill] if old else []))
+            sample.targets[name] = Target(array, *([old.interpolation, old.fill] if old else []))  # type: ignore[arg-type]
     kept = {key: value for key, value in known.items() if key != "img" and key not in MAPS.values()}
     sample.meta = {**sample.meta, "results": kept, "flip": bool(known.get("flip"))}
     return sample
