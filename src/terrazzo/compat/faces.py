@@ -14,7 +14,7 @@ from terrazzo.arguments import signature
 from terrazzo.compat import layers
 from terrazzo.compat.losses import LossFace
 from terrazzo.compat.module import BaseModule
-from terrazzo.compat.registry import MODELS, ORIGINALS
+from terrazzo.compat.registry import MODELS, ORIGINALS, arguments_of
 from terrazzo.compat.structures import labels_of
 from terrazzo.config.ignored import drop_ignored
 from terrazzo.models.heads.base import DecodeHead, LogitsHead
@@ -49,7 +49,8 @@ class Face(BaseModule):
         self._extra = {} if takes.takes_any else {k: options.pop(k) for k in [*options] if k not in takes.names}
         extra = self._extra
         nn.Module.__init__(self)
-        after_face(self).__init__(**options)  # type: ignore[misc]
+        with arguments_of(kind):
+            after_face(self).__init__(**options)  # type: ignore[misc]
         vars(self).update(_is_init=False, init_cfg=init_cfg, **extra)
         if pretrained is not None:
             self.init_cfg = {"type": "Pretrained", "checkpoint": pretrained}

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from terrazzo import registry as ours
-from terrazzo.compat.finder import ANSWERED, add_fork, fork_file, from_fork, is_official
+from terrazzo.compat.finder import ANSWERED, add_fork, fork_file, from_fork, is_official, look_up
 from terrazzo.config.config import Config
 from terrazzo.plugins import explained_import, import_user_module
 
@@ -95,7 +95,7 @@ def import_project(config: Config) -> list[str]:
     chosen = []
     for name in wanted:
         module = own[name][0]
-        known = any(name in registry for registry in REGISTRIES)
+        known = any(name in registry for registry in REGISTRIES) or (is_official(module) and look_up(name) is not None)
         if not (known and is_official(module)):
             chosen.append((name, module))
     if chosen and str(root) not in sys.path:

@@ -9,12 +9,27 @@ from typing import Any
 
 from terrazzo import registry as ours
 from terrazzo.compat.config import ConfigDict
-from terrazzo.errors import nearest
+from terrazzo.errors import UserError, nearest
 
 KINDS = {"norm layer": "model", "conv layer": "model", "activation layer": "model"}
 # kind of registry -> how terrazzo's registry builds what users register in it; set by the parts that do it
 BUILDS: dict[str, Callable[..., Any]] = {}
 ORIGINALS: dict[str, Callable[[str], Any]] = {}  # kind -> the class that an official name stands for there, or None
+
+
+class WrongArgument(UserError, AssertionError, TypeError):
+    """An argument that an official class does not take: an error of each type that is expected there."""
+
+
+@contextmanager
+def arguments_of(kind: str) -> Iterator[None]:
+    """Turn what an official class raises for its arguments into a WrongArgument."""
+    try:
+        yield
+    except WrongArgument:
+        raise
+    except (UserError, TypeError, AssertionError) as problem:
+        raise WrongArgument(str(problem) if kind in str(problem) else f"{kind}: {problem}") from problem
 
 
 class Registry:

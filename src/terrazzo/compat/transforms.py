@@ -17,7 +17,7 @@ from terrazzo import registry as ours
 from terrazzo.arguments import placed, signature
 from terrazzo.compat import image as images
 from terrazzo.compat.config import ConfigDict
-from terrazzo.compat.registry import BUILDS, ORIGINALS, TRANSFORMS
+from terrazzo.compat.registry import BUILDS, ORIGINALS, TRANSFORMS, arguments_of
 from terrazzo.compat.structures import DataContainer, PixelData, SegDataSample
 from terrazzo.errors import UserError
 from terrazzo.sample import Sample, Target
@@ -200,7 +200,8 @@ class OfficialFace(BaseTransform):
             if key in options and "scale" in names:
                 options["scale"] = options.pop(key)
         kept = {key: value for key, value in options.items() if key in names}
-        self._step = self._ours(**kept)
+        with arguments_of(self._ours.__name__):
+            self._step = self._ours(**kept)
         for key in names:
             if hasattr(self._step, key):
                 vars(self).setdefault(key, getattr(self._step, key))
@@ -209,7 +210,8 @@ class OfficialFace(BaseTransform):
     def transform(self, results: Any) -> Any:
         sample = to_sample(results, Sample(meta={}))
         sample.image_path = Path(results["img_path"]) if results.get("img_path") else None
-        changed = self._step(sample, np.random.default_rng(np.random.randint(2**31)))
+        with arguments_of(self._ours.__name__):
+            changed = self._step(sample, np.random.default_rng(np.random.randint(2**31)))
         made = to_results(changed)
         results.update({key: value for key, value in made.items() if value is not None})
         return results

@@ -9,13 +9,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from terrazzo.errors import UserError
 from terrazzo.hub.cache import find_cached
 from terrazzo.models.checkpoint import read_checkpoint
 
 
+class MissingFile(UserError, OSError):
+    """Weights that are neither a file nor in a cache."""
+
+
 def _load_checkpoint(filename: str, map_location: Any = None, logger: Any = None) -> dict[str, Any]:
     """The weights of a file, or of one that is in a cache, under `state_dict`. Raises UserError where it is neither."""
-    path = filename if Path(filename).is_file() else find_cached(str(filename))
+    try:
+        path: Any = filename if Path(filename).is_file() else find_cached(str(filename))
+    except UserError as problem:
+        raise MissingFile(str(problem)) from None
     return {"state_dict": OrderedDict(read_checkpoint(path).weights), "meta": {}}
 
 
