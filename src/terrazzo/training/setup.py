@@ -24,6 +24,7 @@ from terrazzo.models.build import build_model, input_channels
 from terrazzo.models.checkpoint import load_checkpoint
 from terrazzo.models.freezing import freeze, frozen_summary
 from terrazzo.models.protocols import as_segmentor
+from terrazzo.registry import HOOKS
 from terrazzo.system.process_group import SINGLE_PROCESS, ProcessGroup
 from terrazzo.training.checkpoints import Checkpoints, read_state
 from terrazzo.training.class_balance import make_order, set_class_weights
@@ -160,6 +161,7 @@ def build_state(
         best=Best(settings),
         log=log,
         checkpoints=checkpoints,
+        observers=[HOOKS.build(spec, "custom_hooks") for spec in settings.observers],
     )
 
 
