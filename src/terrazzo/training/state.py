@@ -31,7 +31,7 @@ from terrazzo.training.stopping import Best
 
 
 class Observer(Protocol):
-    """What the loop tells, between two of its steps, what it does."""
+    """A listener that the loop calls between two of its steps."""
 
     def start(self, state: TrainingState) -> None: ...
 
