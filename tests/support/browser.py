@@ -56,6 +56,11 @@ with sync_playwright() as playwright:
     page.on("pageerror", lambda problem: seen["problems"].append(str(problem)))
     page.on("console", lambda message: seen["problems"].append(message.text) if message.type == "error" else None)
     page.goto(Path(page_file).as_uri())
+    page.wait_for_function("document.getElementById('files').onchange !== null")
+    page.set_input_files("#files", [first])  # it waits for the model
+    page.wait_for_selector("body[data-ready]")
+    page.wait_for_function("window.terrazzo.result !== null")
+    page.reload()
     page.wait_for_selector("body[data-ready]")
 
     def shoot(name: str) -> None:

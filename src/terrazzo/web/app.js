@@ -1,4 +1,4 @@
-// The page: images in, class maps over them. `start(facts, backend)` is called once the model is open.
+// The page: images in, class maps over them. `start(facts, ready)` listens at once; `ready` is a promise of the backend.
 import { UNSURE, colours, greyCanvas, shares, sureLabels, withoutAlpha } from "./picture.js";
 
 const MOST_PIXELS = 4e6; // larger images are shrunk to this
@@ -21,7 +21,7 @@ export function busy(isBusy, share = null) {
   else bar.setAttribute("aria-valuenow", Math.round(100 * share));
 }
 
-export function start(facts, backend) {
+export function start(facts, ready) {
   const shown = new Array(256).fill(true); // by label; UNSURE is one
   let result = null; // of the image on the page: labels, confidence, width, height, name
   let camera = null;
@@ -51,7 +51,7 @@ export function start(facts, backend) {
     const begin = performance.now();
     try {
       const pixels = withoutAlpha(context.getImageData(0, 0, width, height).data).buffer;
-      const found = await backend.predict({ pixels, height, width }, (share) => own === turn && busy(true, share));
+      const found = await (await ready).predict({ pixels, height, width }, (share) => own === turn && busy(true, share));
       if (own !== turn) return;
       result = { ...found, width, height, name };
       const seconds = ((performance.now() - begin) / 1000).toFixed(2);
@@ -219,15 +219,17 @@ export function start(facts, backend) {
   }
 
   // What computes
-  for (const name of backend.choices) $("device").append(new Option(name, name, false, name === backend.computes));
-  $("device").parentElement.hidden = backend.choices.length < 2;
-  $("device").onchange = async () => {
-    busy(true);
-    await backend.choose($("device").value);
-    $("device").value = backend.computes;
-    busy(false);
-    if (result !== null && camera === null) await show(await createImageBitmap($("picture")), result.name);
-  };
+  function offer(backend) {
+    for (const name of backend.choices) $("device").append(new Option(name, name, false, name === backend.computes));
+    $("device").parentElement.hidden = backend.choices.length < 2;
+    $("device").onchange = async () => {
+      busy(true);
+      await backend.choose($("device").value);
+      $("device").value = backend.computes;
+      busy(false);
+      if (result !== null && camera === null) await show(await createImageBitmap($("picture")), result.name);
+    };
+  }
 
   // Saving
   async function save(canvas, suffix) {
@@ -254,7 +256,6 @@ export function start(facts, backend) {
   }
   document.title = $("title").textContent = facts.title;
   $("about").textContent = `${facts.classes.length} classes`;
-  say("Ready.");
   draw();
   window.terrazzo = { // for tests and consoles
     get result() {
@@ -262,5 +263,17 @@ export function start(facts, backend) {
     },
     open,
   };
-  document.body.dataset.ready = "true";
+  ready.then(
+    (backend) => {
+      offer(backend);
+      document.body.dataset.ready = "true";
+      if (turn > 0) return; // an image is waiting already
+      say("Ready.");
+      busy(false);
+    },
+    (problem) => {
+      say(`The model cannot be started in this browser: ${problem.message}`, true);
+      busy(false);
+    },
+  );
 }

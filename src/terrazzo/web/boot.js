@@ -21,23 +21,21 @@ async function unpack(id) {
   return new Response(stream).arrayBuffer();
 }
 
+async function openModel(backend, facts, say) {
+  say("Unpacking the model …");
+  const [runtime, wasm, model, resize] = await Promise.all(["ort.mjs", "ort.wasm", "model.onnx", "resize.onnx"].map(unpack));
+  say("Starting the model …");
+  const modules = { windows: element("windows.js").textContent };
+  await backend.open({ runtime, wasm, model, resize, modules, facts });
+  return backend;
+}
+
 async function boot() {
-  const { LocalBackend } = await import(address("backends.js"));
   const app = await import(address("app.js"));
+  const { LocalBackend } = await import(address("backends.js"));
   const facts = JSON.parse(element("model-facts").textContent);
   app.busy(true);
-  app.say("Unpacking the model …");
-  try {
-    const backend = new LocalBackend(address("worker.js"));
-    const [runtime, wasm, model, resize] = await Promise.all(["ort.mjs", "ort.wasm", "model.onnx", "resize.onnx"].map(unpack));
-    app.say("Starting the model …");
-    const modules = { windows: element("windows.js").textContent };
-    await backend.open({ runtime, wasm, model, resize, modules, facts });
-    app.start(facts, backend);
-  } catch (problem) {
-    app.say(`The model cannot be started in this browser: ${problem.message}`, true);
-  }
-  app.busy(false);
+  app.start(facts, openModel(new LocalBackend(address("worker.js")), facts, app.say));
 }
 
 boot();
