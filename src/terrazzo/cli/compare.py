@@ -37,7 +37,6 @@ def run(args: argparse.Namespace) -> int:
     from terrazzo.exporting.benchmark import time_models
     from terrazzo.system.files import make_folder
     from terrazzo.system.terminal import Console
-    from terrazzo.system.text import short_names
 
     if len(args.models) < 2:
         args.usage_error("give at least two: what to compare with, and what to compare")
@@ -50,7 +49,6 @@ def run(args: argparse.Namespace) -> int:
         ranking = compare(
             args.models,
             args.data,
-            names=short_names([Path(model) for model in args.models]),
             trust=args.trust_config,
             on_step=status.update,
             **picked(args, "config", "device", "data_root", "weights"),
@@ -74,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         console.print(outcome.verdict(first))
         for sign, word in ((1, "better"), (-1, "worse")):
             if found := [class_text(outcome, name) for name in outcome.classes(sign)]:
-                console.print(f"  {word} beyond chance: {', '.join(found)}")
+                console.print(f"  significantly {word}: {', '.join(found)}")
     console.print(f"written: {path}")
     return 0
 

@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def run_seeds(args: argparse.Namespace) -> int:
-    """Train once with each seed, and print the mean and deviation; with `--resume`, finished runs are left as they are."""
+    """Train once with each seed, and print the mean and deviation; `--resume` leaves finished runs alone."""
     from terrazzo.cli.runs import seed_summary
     from terrazzo.system.process_group import launched
     from terrazzo.training.monitoring.runs import open_runs, read_record

@@ -26,6 +26,7 @@ from terrazzo.inference.segmenter import Segmenter
 from terrazzo.metrics.paired import LEVEL, Difference, adjusted, iou_scores, paired_differences
 from terrazzo.models.checkpoint import read_checkpoint
 from terrazzo.system.devices import choose_device
+from terrazzo.system.text import short_names
 
 DRAWS = 10_000
 SPLIT = "test"  # as `terrazzo test`
@@ -69,7 +70,9 @@ class Outcome:
     def verdict(self, first: str) -> str:
         """One line: whether the model is better than the first, by how much, and what it would take to tell."""
         found = self.differences["mIoU"]
-        figures = f"mIoU {found.value:+.2f} (95% interval {found.low:+.2f} to {found.high:+.2f}, p {as_p(self.p)})"
+        figures = (
+            f"mIoU {signed(found.value)} (95% interval {signed(found.low)} to {signed(found.high)}, p {as_p(self.p)})"
+        )
         if self.p < LEVEL:
             return f"{self.name} is {'better' if found.value > 0 else 'worse'} than {first}: {figures}"
         told = f"not distinguishable on {self.total} images"
@@ -84,7 +87,7 @@ class Outcome:
         return max(FEWEST, found.images_needed) if found.value else None
 
     def classes(self, sign: int) -> list[str]:
-        """The classes that are better (1) or worse (-1) beyond chance."""
+        """The classes that are significantly better (1) or worse (-1)."""
         return [name for name, p in self.class_p.items() if p < LEVEL and self.differences[name].value * sign > 0]
 
 
@@ -104,7 +107,6 @@ def compare(
     models: Sequence[str | Path],
     data: Any = None,
     *,
-    names: Sequence[str] | None = None,
     config: Any = None,
     device: str | torch.device | None = None,
     data_root: str | Path | None = None,
@@ -124,9 +126,10 @@ def compare(
         raise UserError("a comparison takes at least two models")
     chosen = choose_device(device)
     contestants = []
-    for model, name in zip(models, names or list(map(str, models)), strict=True):
+    paths = [Path(model) for model in models]
+    for path, name in zip(paths, short_names(paths), strict=True):
         say(f"loading {name}")
-        contestants.append(contestant(Path(model), name, config, weights, trust))
+        contestants.append(contestant(path, name, config, weights, trust))
     first = contestants[0].segmenter
     for one in contestants[1:]:
         if set(one.segmenter.classes) != set(first.classes):
@@ -223,6 +226,11 @@ def report_progress(say: Callable[[str], None], name: str, done: int, total: int
 def as_p(p: float) -> str:
     """A p-value, as far as it matters."""
     return "< 0.001" if p < 0.001 else f"= {p:.2g}"
+
+
+def signed(points: float) -> str:
+    """A difference with its sign, unless it is nothing."""
+    return f"{points:+.2f}" if abs(points) >= 0.005 else "0.00"
 
 
 def rounded(count: float) -> str:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from terrazzo.evaluation.compare import Outcome, Ranking, as_p
+from terrazzo.evaluation.compare import Outcome, Ranking, as_p, signed
 from terrazzo.metrics.paired import LEVEL
 from terrazzo.system.files import make_folder, write_whole
 from terrazzo.system.printable import as_html
@@ -44,7 +44,7 @@ def write_comparison(path: Path, ranking: Ranking, speeds: Sequence[Mapping[str,
 
 def columns(timed: bool) -> tuple[str, ...]:
     """The heads of `model_rows`."""
-    return ("model", "mIoU", "parameters", *(("file", "median", "speed", "memory") if timed else ()))
+    return ("model", "mIoU", "parameters", *(("file", "time", "speed", "memory") if timed else ()))
 
 
 def model_rows(ranking: Ranking, speeds: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
@@ -73,8 +73,8 @@ def class_rows(outcome: Outcome, first: str) -> list[dict[str, Cell]]:
             "class": name,
             first: found.first,
             outcome.name: found.second,
-            "difference": f"{found.value:+.2f}",
-            "95% interval": f"{found.low:+.2f} to {found.high:+.2f}",
+            "difference": signed(found.value),
+            "95% interval": f"{signed(found.low)} to {signed(found.high)}",
             "p": as_p(outcome.class_p[name]).removeprefix("= "),
             "images": str(found.images),
         }

@@ -141,7 +141,7 @@ class SharedImages:
             maps = [overlay(image, one, palette, 0.7) for one in (labels, before, after)]
             pictures = [image, *maps, change_map(labels, before, after, image)]
             title = f"{Path(path).name}: {lost:+.2f}% wrong pixels"
-            captions = [title, "labels", *names, "red: wrong only now, green: right only now"]
+            captions = [title, "labels", *names, f"red: wrong only in {names[1]}, green: wrong only in {names[0]}"]
             rows.append([(text, smaller(one, smooth=True)) for text, one in zip(captions, pictures, strict=True)])
         return rows
 

@@ -12,8 +12,6 @@ import numpy as np
 from terrazzo.exporting.gate import Comparison
 from terrazzo.viz.report import write_report
 
-Pictures = list[list[tuple[str, np.ndarray]]]  # rows of pictures with their captions
-
 
 @dataclass(frozen=True)
 class ExportReport:

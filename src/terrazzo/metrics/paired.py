@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from terrazzo.metrics.bootstrap import draw_sums
 from terrazzo.metrics.confusion import class_scores, mean
@@ -38,11 +39,6 @@ class Difference:
         return self.second - self.first
 
     @property
-    def is_significant(self) -> bool:
-        """Report whether chance in the choice of images would rarely make such a difference."""
-        return self.p < LEVEL
-
-    @property
     def images_needed(self) -> float:
         """The number of images that would probably tell, if the difference is as large as it seems; inf for none."""
         return self.images * (NEEDED * self.deviation / self.value) ** 2 if self.value else math.inf
@@ -69,11 +65,20 @@ def paired_differences(
 
 
 def difference(first: Any, second: Any, drawn: np.ndarray, images: int) -> Difference:
-    """A difference from those of resampled data sets (draws), NaN where these have none."""
+    """A difference from those of resampled data sets (draws), NaN where these have none.
+
+    The tails are those of Student's distribution, as resampling few images varies too little (Hesterberg, The
+    American Statistician 2015).
+    """
     drawn = drawn[~np.isnan(drawn)]
-    low, high = np.quantile(drawn, [0.025, 0.975]) if len(drawn) else (np.nan, np.nan)
-    tail = (1 + min((drawn <= 0).sum(), (drawn >= 0).sum())) / (1 + len(drawn))
-    p = min(1.0, max(2 * float(tail), 2.0 ** (1 - images)))
+    tail = min(0.5, (1 + min((drawn <= 0).sum(), (drawn >= 0).sum())) / (1 + len(drawn)))
+    if images > 1:
+        wider, student = math.sqrt(images / (images - 1)), stats.t(images - 1)
+        outside = float(stats.norm.cdf(wider * student.ppf(LEVEL / 2)))
+        p = max(2 * float(student.cdf(stats.norm.ppf(tail) / wider)), 2.0 ** (1 - images))
+    else:
+        outside, p = 0.0, 1.0
+    low, high = np.quantile(drawn, [outside, 1 - outside]) if len(drawn) else (math.nan, math.nan)
     deviation = float(drawn.std()) if len(drawn) else math.nan
     return Difference(float(first), float(second), float(low), float(high), deviation, p, images)
 
