@@ -7,7 +7,6 @@ many images drawn from their test set.
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import numpy as np
 
@@ -20,7 +19,7 @@ IMAGES = (6, 8, 12, 20, 50, 100)
 
 
 def main() -> None:
-    models = [contestant(Path(path), path, None, None, trust=False) for path in sys.argv[1:3]]
+    models = [contestant(path, path, None, None, trust=False) for path in sys.argv[1:3]]
     classes = models[0].segmenter.classes
     images = SharedImages(own_data(models, None), SPLIT, classes, where="the runs")
     first, second = (images.count(Entrant.of(model.segmenter)) for model in models)

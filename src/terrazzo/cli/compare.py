@@ -73,6 +73,7 @@ def run(args: argparse.Namespace) -> int:
         for sign, word in ((1, "better"), (-1, "worse")):
             if found := [class_text(outcome, name) for name in outcome.classes(sign)]:
                 console.print(f"  significantly {word}: {', '.join(found)}")
+    console.print("this is about the choice of images; training with another seed changes scores too (train --seeds N)")
     console.print(f"written: {path}")
     return 0
 

@@ -29,6 +29,7 @@ from terrazzo.system.devices import choose_device
 from terrazzo.system.text import short_names
 
 DRAWS = 10_000
+VISIBLE = 0.005  # points; smaller differences are shown as 0.00
 SPLIT = "test"  # as `terrazzo test`
 FEWEST = 6  # images that can tell: the same model is better on all of fewer by chance too often
 
@@ -38,8 +39,8 @@ class Contestant:
     """One of the models, the config that it was trained with (None if unknown), and its mIoU in percent."""
 
     name: str
-    source: Path
-    checkpoint: Path | None  # where `source` is a config that was given for it
+    source: str
+    checkpoint: str | None  # where `source` is a config that was given for it
     segmenter: Segmenter
     config: Config | None
     mIoU: float = float("nan")
@@ -82,9 +83,9 @@ class Outcome:
 
     @property
     def images_needed(self) -> float | None:
-        """The number of images that would probably tell; None where the models have the same mIoU."""
+        """The number of images that would probably tell; None for a difference that two digits do not show."""
         found = self.differences["mIoU"]
-        return max(FEWEST, found.images_needed) if found.value else None
+        return max(FEWEST, found.images_needed) if abs(found.value) >= VISIBLE else None
 
     def classes(self, sign: int) -> list[str]:
         """The classes that are significantly better (1) or worse (-1)."""
@@ -107,7 +108,7 @@ def compare(
     models: Sequence[str | Path],
     data: Any = None,
     *,
-    config: Any = None,
+    config: str | Path | None = None,
     device: str | torch.device | None = None,
     data_root: str | Path | None = None,
     weights: str | None = None,
@@ -126,10 +127,9 @@ def compare(
         raise UserError("a comparison takes at least two models")
     chosen = choose_device(device)
     contestants = []
-    paths = [Path(model) for model in models]
-    for path, name in zip(paths, short_names(paths), strict=True):
+    for model, name in zip(models, short_names([Path(model) for model in models]), strict=True):
         say(f"loading {name}")
-        contestants.append(contestant(path, name, config, weights, trust))
+        contestants.append(contestant(str(model), name, config, weights, trust))
     first = contestants[0].segmenter
     for one in contestants[1:]:
         if set(one.segmenter.classes) != set(first.classes):
@@ -179,7 +179,7 @@ def compare(
     return Ranking(scored, outcomes, list(first.classes), list(first.palette), len(counts[0]), shared.size)
 
 
-def contestant(source: Path, name: str, config: Any, weights: str | None, trust: bool) -> Contestant:
+def contestant(source: str, name: str, config: str | Path | None, weights: str | None, trust: bool) -> Contestant:
     """Load a model with the config that it was trained with; `config` stands in where its file contains none."""
     if is_exported(source):
         return Contestant(name, source, None, load(source, trust=trust), None)
@@ -187,10 +187,10 @@ def contestant(source: Path, name: str, config: Any, weights: str | None, trust:
     if own is None and config is not None:
         segmenter = load(config, source, "cpu", trust=trust, weights=weights)
         own = load_config(config, trust=trust)
-        found = Contestant(name, Path(config), source, segmenter, own)
+        found = Contestant(name, str(config), source, segmenter, own)
     else:
         segmenter = load(source, device="cpu", trust=trust, weights=weights)
-        if (source / "config.yaml").is_file():
+        if (Path(source) / "config.yaml").is_file():
             own = load_config(source, trust=trust)
         found = Contestant(name, source, None, segmenter, own)
     if segmenter.model.target != "label":
@@ -230,7 +230,7 @@ def as_p(p: float) -> str:
 
 def signed(points: float) -> str:
     """A difference with its sign, unless it is nothing."""
-    return f"{points:+.2f}" if abs(points) >= 0.005 else "0.00"
+    return f"{points:+.2f}" if abs(points) >= VISIBLE else "0.00"
 
 
 def rounded(count: float) -> str:

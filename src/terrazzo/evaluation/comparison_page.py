@@ -94,9 +94,9 @@ def chart(outcome: Outcome) -> str:
 
 
 def as_values(ranking: Ranking, speeds: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
-    """What the page says, for JSON."""
+    """The page as values for JSON."""
     models = [
-        {"name": one.name, "source": str(one.checkpoint or one.source), "mIoU": one.mIoU, "parameters": one.parameters}
+        {"name": one.name, "source": one.checkpoint or one.source, "mIoU": one.mIoU, "parameters": one.parameters}
         | ({"timing": dict(speeds[index])} if speeds else {})
         for index, one in enumerate(ranking.contestants)
     ]
