@@ -24,7 +24,8 @@ endif
 
 setup: .venv/ready
 
-test: setup lint types suite
+test: setup lint
+	$(MAKE) --no-print-directory --jobs 2 types suite
 
 lint: setup
 	$(BIN)/ruff check .

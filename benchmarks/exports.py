@@ -216,7 +216,7 @@ def in_own_process(recipes: list[str], gibibytes: int) -> dict[str, Any]:
 
 def table(results: dict[str, Any]) -> Iterator[str]:
     """The rows of the page's table."""
-    columns = ("kind", "recipe", "parameters", "file", "labels", "logits", "export, original: from double", "")
+    columns = ("kind", "recipe", "parameters", "file", "labels", "logits", "export, original: from double", "result")
     yield "| " + " | ".join(columns) + " |"
     yield "|---" * len(columns) + "|"
     for kind, row in sorted(results.items()):

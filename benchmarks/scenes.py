@@ -75,6 +75,7 @@ def main() -> None:
     parser.add_argument("--sides", type=int, nargs="+", default=[5000, 20000], help="pixels of the scenes' sides")
     parser.add_argument("--model", choices=["street", "fast"], default="fast")
     parser.add_argument("--overlap", help="as of `terrazzo predict`")
+    parser.add_argument("--memory", default="2G", help="as of `terrazzo predict`")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="for scenes and results")
     args = parser.parse_args()
     print("| scene | peak memory | time | megapixels a second |\n|---|---|---|---|", flush=True)
@@ -85,7 +86,7 @@ def main() -> None:
             scene = Path(folder) / f"{side}.tif"
             save_scene(scene, side)
             command = [sys.executable, "-m", "terrazzo", "predict", scene, "--model", model, "--out", f"{folder}/out"]
-            command += ["--overlap", args.overlap] if args.overlap else []
+            command += ["--memory", args.memory, *(["--overlap", args.overlap] if args.overlap else [])]
             started = time.perf_counter()
             process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
             _, status, usage = os.wait4(process.pid, 0)

@@ -64,3 +64,13 @@ def test_memory_stays_flat_over_an_evaluation():
 @pytest.mark.slow
 def test_samples_without_a_peer():
     assert benchmark("data.py", "--pairs", "1", "--tasks", "loaded", "ram").count(" ms") == 2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="the memory of a process is read as POSIX tells it")
+def test_memory_does_not_grow_with_a_scene():
+    pytest.importorskip("rasterio")
+    sides = ("--sides", "2000", "4000", "--model", "fast", "--overlap", "0.125", "--memory", "400M")
+    first, second = benchmark("scenes.py", *sides, timeout=500).splitlines()[2:]
+    small, large = (float(line.split("|")[2].split()[0].replace(",", "")) for line in (first, second))
+    assert large < small + 100, "a scene of four times the pixels takes as much memory"

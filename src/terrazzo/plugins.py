@@ -9,6 +9,8 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -81,7 +83,7 @@ COUNTERPARTS: dict[str, tuple[str, str, str]] = {
 }  # fmt: skip
 # further patterns in the lines of such a module -> their replacements
 USES = (
-    (r"\.register_module\(\)", ".register"),
+    (r"\.register_module\((force=True)?\)", ".register"),
     (r"\.register_module\(", ".register("),
     (r"(?<=self)\.cls_seg\(", ".classify("),
     (r"(?<=self)\._transform_inputs\(", ".select("),
@@ -98,59 +100,107 @@ def import_user_module(name: str, where: str, model_type: FindType) -> ModuleTyp
     """
     if name in sys.modules:
         return sys.modules[name]
-    try:
+    with explained_import(name, where, model_type):
         spec = importlib.util.find_spec(name)
-        if spec is not None and spec.origin is not None and spec.origin.endswith(".py"):
+        if spec is not None and spec.origin is not None and spec.origin.endswith(".py") and not is_answered():
             check_ported(Path(spec.origin), model_type, alone="." not in name)
         return importlib.import_module(name)
+
+
+@contextmanager
+def explained_import(name: str, where: str = "", model_type: FindType = lambda name: None) -> Iterator[None]:
+    """Turn what fails while a module is imported into a UserError with its file and line."""
+    try:
+        yield
     except UserError:
         raise
     except SyntaxError as problem:
         raise UserError(f"{problem.filename}:{problem.lineno}: importing '{name}' fails: {problem.msg}") from None
     except Exception as problem:
         frames = traceback.extract_tb(problem.__traceback__)
-        raised = [frame for frame in frames if "importlib" not in frame.filename and frame.filename != __file__]
+        raised = [frame for frame in frames if "importlib" not in frame.filename and "/terrazzo/" not in frame.filename]
         if not raised and isinstance(problem, ModuleNotFoundError):
             raise UserError(f"{where}: {problem}; modules on PYTHONPATH are found too") from None
         file = raised[-1].filename if raised else name
-        if isinstance(problem, ImportError) and (problem.name or "").partition(".")[0] in TOOLBOXES:
+        package = (problem.name or "").partition(".")[0] if isinstance(problem, ImportError) else ""
+        if package in TOOLBOXES and not is_answered():
             check_ported(Path(file), model_type, TOOLBOXES)
+        if isinstance(problem, ImportError) and "terrazzo's answer to" in str(problem):
+            raise UserError(str(problem)) from None
         line = f":{raised[-1].lineno}" if raised else ""
         if "relative import" in str(problem):
             line += ": a module that custom_imports names alone is in no package, so it imports by whole names"
         raise UserError(f"{file}{line}: importing '{name}' fails: {type(problem).__name__}: {problem}") from problem
 
 
-def check_ported(path: Path, model_type: FindType, modules: tuple[str, ...] = REPLACED, *, alone: bool = False) -> None:
-    """Raise UserError with the lines to change if a file imports any of `modules`.
+def is_answered() -> bool:
+    """Report whether MMSegmentation's packages are answered with our own parts, so that nothing needs porting."""
+    compat = sys.modules.get("terrazzo.compat.finder")
+    return compat is not None and compat.Finder in sys.meta_path
+
+
+@dataclass(frozen=True)
+class Port:
+    """The changes that port a module of MMSegmentation: (first line, last line, old, new) of each, and notes."""
+
+    changes: list[tuple[int, int, str, str]]
+    notes: list[str]
+
+    @property
+    def open(self) -> list[tuple[int, int, str, str]]:
+        """The changes that a person must make: what has no counterpart."""
+        return [change for change in self.changes if change[3].startswith("(")]
+
+
+def port(path: Path, model_type: FindType, modules: tuple[str, ...] = REPLACED, *, alone: bool = False) -> Port:
+    """The changes that a file needs if it imports any of `modules`.
 
     A file that is `alone`, in no package, was copied out of one if it imports relatively what has a counterpart.
     """
     text = path.read_text(encoding="utf-8")
     found = list(statements(ast.parse(text, str(path))))
     imports = [node for node in found if names_any(node, modules) or (alone and is_relative(node))]
-    if not imports:
-        return
-    lines, notes = text.splitlines(), []
-    changes: list[tuple[int, str, str]] = []
+    changes: list[tuple[int, int, str, str]] = []
+    notes: list[str] = []
     for node in imports:
         replacement, hints = counterpart(node, model_type)
-        changes.append((node.lineno, ast.unparse(node), replacement))
+        changes.append((node.lineno, node.end_lineno or node.lineno, ast.unparse(node), replacement))
         notes += hints
-    imported = {number for node in imports for number in range(node.lineno, (node.end_lineno or node.lineno) + 1)}
-    for number, line in enumerate(lines, 1):
+    imported = {number for first, last, *_ in changes for number in range(first, last + 1)}
+    for number, line in enumerate(text.splitlines() if imports else (), 1):
         changed = line
         for pattern, replacement in USES:
             changed = re.sub(pattern, replacement, changed)
         if changed != line and number not in imported:
-            changes.append((number, line.strip(), changed.strip()))
-    width = len(str(len(lines)))
-    advice = [f"  line {n:<{width}}  {old}\n  {'->':>{width + 5}}  {new}" for n, old, new in sorted(changes)]
-    advice += [f"  note: {note}" for note in dict.fromkeys(notes)]
+            changes.append((number, number, line.strip(), changed.strip()))
+    return Port(sorted(changes), list(dict.fromkeys(notes)))
+
+
+def check_ported(path: Path, model_type: FindType, modules: tuple[str, ...] = REPLACED, *, alone: bool = False) -> None:
+    """Raise UserError with the lines to change if a file imports any of `modules`; see `port`."""
+    found = port(path, model_type, modules, alone=alone)
+    if not found.changes:
+        return
+    width = len(str(found.changes[-1][0]))
+    advice = [f"  line {n:<{width}}  {old}\n  {'->':>{width + 5}}  {new}" for n, _, old, new in found.changes]
+    advice += [f"  note: {note}" for note in found.notes]
     raise UserError(
         f"{path} is written for MMSegmentation's packages, which terrazzo does not use; change these lines:\n"
         + "\n".join(advice)
     )
+
+
+def ported_text(text: str, found: Port) -> str:
+    """A module's text with those changes made that have a counterpart."""
+    lines = text.splitlines(keepends=True)
+    for first, last, old, new in reversed(found.changes):
+        if new.startswith("("):
+            continue
+        before = lines[first - 1]
+        indent = before[: len(before) - len(before.lstrip())]
+        parts = new.split("; ") if first != last or old.startswith(("import ", "from ")) else [new]
+        lines[first - 1 : last] = [indent + part + "\n" for part in parts if not part.startswith("(")]
+    return "".join(lines)
 
 
 def statements(tree: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +15,7 @@ from terrazzo.errors import UserError, nearest
 from terrazzo.plugins import import_user_module
 
 T = TypeVar("T")
+RawBuild = Callable[..., Any]
 
 # Type names of other packages appear in configs with these prefixes. A class of ours that differs by scope registers
 # under the scoped name (`mmdet.DiceLoss`); every other scope is ignored.
@@ -36,6 +37,8 @@ class Registry:
         self.group = group
         self.packages = packages
         self.types: dict[str, Any] = {}
+        self.raw: dict[str, RawBuild] = {}  # by name: what builds a type from its section as written
+        self.hidden: dict[str, Any] = {}  # types of ours in place of which others are registered
         self._loaded = self._plugins_loaded = False
 
     def register(self, item: T | None = None, *, name: str | None = None, aliases: tuple[str, ...] = ()) -> Any:
@@ -52,6 +55,14 @@ class Registry:
             return item
 
         return add if item is None else add(item)
+
+    def register_raw(self, item: Any, name: str, build: RawBuild) -> None:
+        """Put a type into the table, in place of ours of that name; `build(item, section, where)` makes one."""
+        self._import_definition(name)
+        if name in self.types and name not in self.raw:
+            self.hidden[name] = self.types[name]
+        self.types[name] = item
+        self.raw[name] = build
 
     def load(self) -> None:
         """Import every module of the category's packages and entry points, once."""
@@ -133,6 +144,8 @@ class Registry:
         if kind is not None and not isinstance(kind, str) and not callable(kind):
             raise UserError(located(spec, "type", f"{where}.type must be a name, not {shown(kind)}".lstrip(".")))
         factory = self.get(kind, where) if isinstance(kind, str) else kind
+        if isinstance(kind, str) and (raw := self.raw.get(kind.rpartition(".")[2])) is not None:
+            return raw(factory, spec, where, **extra)
         kept = getattr(factory, "keeps_specs", ())  # arguments that the class builds itself, later or repeatedly
         arguments = {}
         for key, value in spec.items():
@@ -171,6 +184,7 @@ DATASETS = Registry(
     "or `terrazzo.data.spec.declare` it in a module that custom_imports names)",
 )
 METRICS = Registry("metric", "terrazzo.metrics", group="terrazzo.metrics")
+HOOKS = Registry("hook", group="terrazzo.hooks")  # observers of the training loop; there are none of ours
 
 
 def model_type(name: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 
@@ -12,6 +13,7 @@ import torch
 import terrazzo as tz
 from support.exports import SIZES, need, picture, random_segmenter, set_windows
 from terrazzo.errors import UserError
+from terrazzo.exporting import formats
 from terrazzo.exporting.onnx_file import OPSET
 from terrazzo.exporting.trial import SIZES as COMPARED
 
@@ -237,3 +239,27 @@ def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot write to the folder"):
         tz.export(random_segmenter(), tmp_path / "file" / "m.onnx")
+
+
+@pytest.mark.parametrize(
+    "problem", [OSError(errno.ENOSPC, "No space left on device"), PermissionError(errno.EACCES, "Permission denied")]
+)
+def test_a_disk_that_cannot_be_written_leaves_nothing(problem, tmp_path, monkeypatch):
+    need("onnx")
+
+    def fail(*arguments):
+        raise problem
+
+    monkeypatch.setattr(formats, "save_onnx", fail)
+    (tmp_path / "m.onnx").write_text("the file before")
+    with pytest.raises(UserError, match=rf"cannot write .*m.onnx: {problem.strerror} .*MiB free"):
+        tz.export(random_segmenter(), tmp_path / "m.onnx")
+    assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
+    assert (tmp_path / "m.onnx").read_text() == "the file before"
+
+
+def test_a_size_below_the_least(tmp_path):
+    need("onnx")
+    with pytest.raises(UserError, match="--size 1x1"):
+        tz.export(random_segmenter(), tmp_path / "m.onnx", size=(1, 1))
+    assert not list(tmp_path.iterdir())

@@ -66,6 +66,12 @@ def test_damaged_and_foreign_files_are_named(exported, tmp_path):
     foreign = onnx.load(exported.onnx)
     del foreign.metadata_props[:]
     onnx.save(foreign, tmp_path / "foreign.onnx")
+    unknown = onnx.load(exported.onnx)
+    next(node for node in unknown.graph.node if node.op_type == "Conv").op_type = "Convolve"
+    onnx.save(unknown, tmp_path / "operator.onnx")
+    unlabelled = onnx.load(exported.onnx)
+    del unlabelled.graph.output[0]
+    onnx.save(unlabelled, tmp_path / "unlabelled.onnx")
     for entry, text in (("classes", '["road"'), ("palette", "[[1, 2]]")):
         damaged = onnx.load(exported.onnx)
         next(item for item in damaged.metadata_props if item.key == entry).value = text
@@ -75,6 +81,8 @@ def test_damaged_and_foreign_files_are_named(exported, tmp_path):
         ("text", "text.onnx cannot be run: "),
         ("absent", "cannot read .*absent.onnx: No such file"),
         ("foreign", "was not exported by terrazzo: its metadata has no `classes` and `palette`"),
+        ("operator", "operator.onnx cannot be run: .*Convolve"),
+        ("unlabelled", r"unlabelled.onnx takes image tensor\(uint8\).* and gives confidence: it must .* give `labels`"),
         ("classes", "its metadata is damaged"),
         ("palette", "its metadata is damaged"),
     ):

@@ -30,6 +30,7 @@ GROUPS = {
         "recipe": "list, search and show the official recipes",
         "config": "show a config as resolved",
         "model": "list the parts of models, and show what a model costs",
+        "port": "write a module for MMSegmentation in terrazzo's own terms",
     },
     "training": {
         "train": "train a model from a config or a recipe",

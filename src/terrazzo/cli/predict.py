@@ -210,7 +210,7 @@ def is_wanted(file: Path, root: Path, out: Path, suffixes: Sequence[str]) -> boo
 
 
 def wanted_results(args: argparse.Namespace) -> Any:
-    """What is to be written of each image. Options of polygons without --polygons are bad usage."""
+    """The files to write for each image. Options of polygons without --polygons are bad usage."""
     from terrazzo.inference.scenes.outputs import Wanted
     from terrazzo.inference.scenes.polygons import Shapes, writer_of
 
@@ -234,7 +234,7 @@ def predict_image(segmenter: Any, path: Path | str, target: Path, wanted: Any, b
     def show(progress: Any) -> None:
         nonlocal task
         left = (progress.windows - progress.done) / max(progress.speed_of_windows, 1e-6)
-        text = f"{progress.speed:.1f} megapixels a second, {duration(left)} left"
+        text = f"windows, {progress.speed:.1f} megapixels a second, {duration(left)} left"
         if task is None:
             task = bar.add_task(Path(path).name, total=progress.windows, text=text)
         bar.update(task, completed=progress.done, text=text)

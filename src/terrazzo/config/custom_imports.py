@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import warnings
@@ -22,8 +23,11 @@ def import_custom(config: Config) -> None:
 
     Raises UserError for a module that is missing, fails, or was loaded from elsewhere.
     """
+    compat = importlib.import_module("terrazzo.compat")  # by name: nothing imports the layer unless it is asked for
+    compat.install()
     names, may_fail = custom_modules(config)
     if not names:
+        compat.import_project(config)
         return
     folders = beside(config)
     sys.path += [folder for folder in (*folders, str(Path.cwd())) if folder not in sys.path]
@@ -39,6 +43,7 @@ def import_custom(config: Config) -> None:
             warnings.warn(str(problem))
             continue
         check_location(name, module, folders)
+    compat.import_project(config)
 
 
 def check_custom(config: Mapping[str, Any]) -> None:

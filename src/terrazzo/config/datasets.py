@@ -59,6 +59,7 @@ class FolderData:
     cache: str | None = None
     mistake: str = ""  # in its keys: an error when the data set is opened
     where: str = field(default="", compare=False)  # the key path in the config
+    section: Any = field(default=None, compare=False)  # as written, for a data set that a class reads
 
     @property
     def parts(self) -> tuple[DataTree, ...]:
@@ -129,7 +130,8 @@ class MixedData(WrappedData):
 
 
 DataTree = FolderData | ConcatenatedData | RepeatedData | ClassBalancedData | MixedData
-FOLDER_KEYS = [one.name for one in dataclasses.fields(FolderData) if one.name not in ("type", "mistake", "where")]
+INTERNAL = ("type", "mistake", "where", "section")
+FOLDER_KEYS = [one.name for one in dataclasses.fields(FolderData) if one.name not in INTERNAL]
 HINTS = signature(FolderData).types
 IGNORED = 255
 WRAPPERS: dict[str, Callable[..., DataTree]] = {
@@ -187,7 +189,7 @@ def folder_data(section: Mapping[str, Any], options: dict[str, Any], kind: str, 
     except UserError as problem:
         mistake = str(problem)
         known = {key: value for key, value in known.items() if fits(value, HINTS[key])}
-    return FolderData(kind, **known, mistake=mistake, where=where)
+    return FolderData(kind, **known, mistake=mistake, where=where, section=section)
 
 
 def names_in(path: str) -> list[str]:

@@ -68,7 +68,7 @@ def evaluator_settings(section: Any, where: str) -> EvaluatorSettings:
 def metric_specs(evaluator: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
     """The metrics of one evaluator."""
     kind = str(evaluator.get("type", "IoUMetric")).rpartition(".")[2]
-    if kind not in KEYS:
+    if kind not in KEYS or kind in METRICS.raw:  # a user's comes first
         return [checked_metric(dict(evaluator), f"{where}.type")]
     check_section(evaluator, KEYS[kind], where)
     if kind == "CityscapesMetric":

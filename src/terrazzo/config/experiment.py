@@ -31,6 +31,7 @@ from terrazzo.config.sections import (
 )
 from terrazzo.config.teacher import TeacherSettings, teacher_settings
 from terrazzo.errors import UserError, nearest
+from terrazzo.registry import HOOKS
 
 AMP_DTYPES = {"bf16": "bfloat16", "fp16": "float16"}  # our names of the precisions, and those in configs
 AVERAGES = {
@@ -121,6 +122,7 @@ class RunSettings:
     activation_checkpointing: bool = False
     shard: bool = False  # weights, gradients and moments among the devices (FSDP)
     find_unused_parameters: bool = False
+    observers: tuple[Mapping[str, Any], ...] = ()  # registered hooks, which the loop tells what it does
 
 
 @dataclass(frozen=True)
@@ -378,6 +380,8 @@ def hook_settings(hooks: Iterable[Mapping[str, Any]], by_epoch: bool) -> dict[st
         elif kind == "EarlyStoppingHook":
             patience, delta = whole_number(hook, "patience", 5, where), number(hook, "min_delta", 0.1, where)
             settings["early_stopping"] = EarlyStopping(patience, delta, target(hook, "monitor", where))
+        elif kind in HOOKS.types:
+            settings["observers"] = (*settings.get("observers", ()), hook)
         else:
             warn_about_hook("custom_hooks", kind)
     return settings

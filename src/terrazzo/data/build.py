@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from terrazzo.arguments import placed
 from terrazzo.config.datasets import (
     ClassBalancedData,
     ConcatenatedData,
@@ -56,6 +57,9 @@ def open_tree(tree: DataTree, seed: int = 0) -> Dataset:
 def open_folder(data: FolderData, seed: int = 0) -> SegmentationDataset:
     """Open a data set on disk. Raises UserError for a key that it does not have."""
     declared = DATASETS.get(data.type, data.where)
+    if isinstance(declared, DatasetSpec) and declared.open is not None:
+        with placed(data.type, data.where, data.section):
+            return declared.open(data, seed)
     if data.mistake:
         raise UserError(data.mistake)
     if not isinstance(declared, DatasetSpec):

@@ -59,6 +59,7 @@ class DatasetSpec:
     aliases: Sequence[str] = ()  # short names besides its own without `Dataset`
     read: Callable[[Source], Listing] | None = None
     describe: Callable[[Path], dict[str, Any]] | None = None
+    open: Callable[[Any, int], Any] | None = None  # from a FolderData and a seed: for one that a class reads
 
     def split(self, name: str, data_root: str | Path) -> dict[str, Any]:
         """The config section of a split below `data_root`. Raises UserError for one that the data set does not have."""

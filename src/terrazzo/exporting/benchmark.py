@@ -43,7 +43,7 @@ class Contender:
     failure: str = ""
 
     def figures(self, first: Contender) -> dict[str, Any]:
-        """What was measured; `speed` is the median over the steps of how many times as fast as the first it was.
+        """The measurements; `speed` is the median over the steps of how many times as fast as the first it was.
 
         `cpu_speed` is the same by the processes' own times.
         """
@@ -187,8 +187,8 @@ def in_all_ways(
         try:
             say(f"exporting {contender.model} for {name}")
             export(segmenter, path, precision=way.precision, config=training)
-        except UserError as problem:
-            contender.failure = str(problem)
+        except Exception as problem:  # of classes of the libraries' own: the other ways go on
+            contender.failure = (str(problem).strip() or type(problem).__name__).splitlines()[0]
         contender.source, contender.checkpoint, contender.bytes = str(path), None, bytes_of(path)
     return found
 

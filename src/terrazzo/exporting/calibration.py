@@ -12,9 +12,11 @@ from terrazzo.config.datasets import with_pipeline
 from terrazzo.config.experiment import make_experiment
 from terrazzo.config.load import load_config
 from terrazzo.data.build import open_tree
+from terrazzo.data.dataset import LoadError
 from terrazzo.errors import UserError
 from terrazzo.inference.exported import ModelFacts
 from terrazzo.inference.windows import window_grid
+from terrazzo.sample import Sample
 
 COUNT = 32  # images; more change the ranges of the bundled model's activations little
 
@@ -35,7 +37,11 @@ def training_images(config: Any, facts: ModelFacts, count: int = COUNT) -> list[
     chosen = [places[number * len(places) // min(count, len(places))] for number in range(min(count, len(places)))]
     images = []
     for number, (leaf, index) in enumerate(chosen):
-        image = leaf[index].image
+        sample = leaf[index]
+        if isinstance(sample, LoadError):
+            raise UserError(sample.message)
+        assert isinstance(sample, Sample) and sample.image is not None
+        image = sample.image
         if image.shape[2] != facts.bands:
             raise UserError(f"a training image has {image.shape[2]} bands, and the model takes {facts.bands}")
         images.append(np.ascontiguousarray(one_window(image, facts, number)[None].astype(facts.image_type)))

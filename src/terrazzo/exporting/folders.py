@@ -60,7 +60,7 @@ def save_bundle(model: Any, facts: ModelFacts, path: Path, runtime: WebRuntime |
 
 
 def fact_lines(facts: ModelFacts) -> list[str]:
-    """What a reader wants to know of a model."""
+    """The facts about a model that a reader looks for."""
     size = "of any size" if facts.size is None else "of {}x{} pixels".format(*facts.size)
     lines = [f"Written by terrazzo {facts.terrazzo} from {facts.source}" if facts.source else "", f"Images {size}"]
     if facts.windows:

@@ -27,7 +27,7 @@ from terrazzo.exporting.html_page import (
 )
 from terrazzo.exporting.onnx_file import quiet, resizing_model, to_onnx, write_metadata
 from terrazzo.exporting.plan import Plan
-from terrazzo.exporting.quantization import quantize_onnx, quantize_openvino
+from terrazzo.exporting.quantization import convert_to_openvino, quantize_onnx, quantize_openvino
 from terrazzo.exporting.tiles import RESOLUTION, check_reader, save_tiled, tiled_plan
 from terrazzo.hub.cache import cached, remember_program
 from terrazzo.inference.exported import ExportedRuntime, ModelFacts
@@ -163,11 +163,10 @@ def save_repository(model: Any, facts: ModelFacts, path: Path) -> None:
 
 
 def make_openvino(plan: Plan, folder: Path) -> Any:
-    """Make an OpenVINO model from the ONNX form; its tensors have the same names."""
-    openvino = import_openvino()
+    """Make an OpenVINO model from the ONNX form."""
     source = folder / "source.onnx"
     source.write_bytes(make_onnx(plan, folder).SerializeToString())
-    return openvino.convert_model(os.fspath(source))
+    return convert_to_openvino(source)
 
 
 def quantize_as_openvino(plan: Plan, images: Images, left_out: Sequence[str], folder: Path) -> Any:

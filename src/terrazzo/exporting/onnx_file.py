@@ -29,7 +29,8 @@ def to_onnx(graph: Graph, example: torch.Tensor, size: Sequence[int] | None = No
     Its tensors are called as the graph's outputs are; "logits" exists beside them in any case.
     """
     whole = graph.with_logits()
-    program = onnx_program(whole, example, whole.outputs, size)
+    # the exporter's optimizer merges normalisations into weights, always as float32
+    program = onnx_program(whole, example, whole.outputs, size, optimize=graph.network_type == torch.float32)
     outputs = program.model.graph.outputs
     if "logits" not in graph.outputs:
         del outputs[-1]
@@ -39,7 +40,9 @@ def to_onnx(graph: Graph, example: torch.Tensor, size: Sequence[int] | None = No
     return program.model_proto
 
 
-def onnx_program(module: Any, example: torch.Tensor, outputs: Sequence[str], size: Sequence[int] | None) -> Any:
+def onnx_program(
+    module: Any, example: torch.Tensor, outputs: Sequence[str], size: Sequence[int] | None, optimize: bool = True
+) -> Any:
     """The torch.onnx.ONNXProgram of a module that takes images. Raises UserError where it cannot become one."""
     from terrazzo.exporting.translations import TRANSLATIONS  # which needs an extra
 
@@ -56,6 +59,7 @@ def onnx_program(module: Any, example: torch.Tensor, outputs: Sequence[str], siz
                 output_names=[*outputs],
                 opset_version=OPSET,
                 custom_translation_table=TRANSLATIONS,
+                optimize=optimize,
                 verbose=False,
             )
         except Exception as problem:  # of several classes of torch's exporter

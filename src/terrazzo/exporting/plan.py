@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
+
 import terrazzo
 from terrazzo.errors import UserError
 from terrazzo.exporting.graph import Graph
@@ -78,7 +80,23 @@ def make_plan(segmenter: Segmenter, outputs: Sequence[str], size: Sequence[int] 
         licence=licence,
         terrazzo=terrazzo.__version__,
     )
-    return Plan(Graph(model, outputs, inside, mirror), facts)
+    plan = Plan(Graph(model, outputs, inside, mirror), facts)
+    if size is not None:
+        check_size(plan, size)
+    return plan
+
+
+def check_size(plan: Plan, size: Sequence[int]) -> None:
+    """Raise UserError for a size of images that the model does not run on."""
+    height, width = size
+    try:
+        with torch.inference_mode():
+            plan.graph(torch.zeros(1, height, width, plan.facts.bands, dtype=getattr(torch, plan.facts.image_type)))
+    except RuntimeError as problem:
+        raise UserError(
+            f"--size {height}x{width}: the model does not run on such images, which may be too small for it "
+            f"({str(problem).splitlines()[0]})"
+        ) from problem
 
 
 def windows_of(test_cfg: dict[str, Any], steps: Sequence[Any]) -> tuple[dict[str, Any], bool]:

@@ -27,7 +27,7 @@ class Attempt:
 
 
 def attempts(precision: str, possible: Sequence[str], gated: bool) -> list[Attempt]:
-    """What to try, in order. Raises UserError for a precision that is not `possible`, or not without a gate."""
+    """The precisions to try, in order. Raises UserError for one that is not `possible`, or not without a gate."""
     if precision not in PRECISIONS:
         known = ", ".join(PRECISIONS)
         raise UserError(f"--precision: '{precision}' is unknown{nearest(precision, PRECISIONS)}; give one of {known}")

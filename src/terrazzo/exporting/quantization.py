@@ -13,8 +13,9 @@ import numpy as np
 
 from terrazzo.errors import UserError
 from terrazzo.exporting.onnx_file import NETWORK, quiet
-from terrazzo.inference.openvino_runtime import import_openvino
+from terrazzo.inference.openvino_runtime import import_openvino, last_line
 from terrazzo.system.extras import import_extra
+from terrazzo.system.failures import is_out_of_memory
 
 # of convolutional networks; others are quantized in their products alone, since sums of a transformer's layers and its
 # normalisations need more than 8 bits
@@ -93,6 +94,9 @@ def read_unquantized(model: Any, chosen: set[str]) -> None:
     while unread := unread_pairs(model):
         for node in unread:
             model.graph.node.remove(node)
+    read = {name for node in model.graph.node for name in node.input}
+    for value in [value for value in model.graph.initializer if value.name not in read]:
+        model.graph.initializer.remove(value)
 
 
 def unread_pairs(model: Any) -> list[Any]:
@@ -102,14 +106,24 @@ def unread_pairs(model: Any) -> list[Any]:
     return [node for node in model.graph.node if node.op_type in pair and not read.intersection(node.output)]
 
 
+def convert_to_openvino(path: Path) -> Any:
+    """The OpenVINO model of an ONNX file; its tensors have the same names. Raises UserError where there is none."""
+    openvino = import_openvino()
+    try:
+        return openvino.convert_model(os.fspath(path))
+    except Exception as problem:  # of classes of OpenVINO's own
+        if is_out_of_memory(problem):
+            raise
+        raise UserError(f"this model cannot become an OpenVINO file: {last_line(problem)}") from problem
+
+
 def quantize_openvino(source: Any, images: Sequence[np.ndarray], left_out: Sequence[str], folder: Path) -> Any:
     """The OpenVINO model of an ONNX model in 8-bit integers, by NNCF; arguments are those of `quantize_onnx`."""
-    openvino = import_openvino()
     nncf = import_openvino("nncf", "8-bit OpenVINO files")
     folded = folded_onnx(source, folder)
     path = folder / "folded.onnx"
     path.write_bytes(folded.SerializeToString())
-    model = openvino.convert_model(os.fspath(path))
+    model = convert_to_openvino(path)
     path.unlink()
     names = {node.name for node in folded.graph.node}
     ignored = [

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from terrazzo.exporting.gate import Comparison
-from terrazzo.viz.report import write_report
+from terrazzo.viz.report import Cell, write_report
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def write_reports(
         ("validation images", str(scored.images)),
         ("file size", f"{report.bytes / 1e6:.1f} MB"),
     ]
-    table = [
+    table: list[dict[str, Cell]] = [
         {
             "class": label,
             "original": scored.original[label],

@@ -30,7 +30,7 @@ def adaptive_average(x: Any, output_size: Any) -> Any:
         length = op.Gather(shape, op.Constant(value_int=2 + axis))
         bins = output_size[axis]
         sizes.append(bin_averages(length, op.Constant(value_int=bins) if isinstance(bins, int) else op.Squeeze(bins)))
-    rows, columns = sizes
+    rows, columns = (op.CastLike(matrix, x) for matrix in sizes)
     return op.MatMul(op.MatMul(rows, x), op.Transpose(columns, perm=[1, 0]))
 
 

@@ -38,7 +38,7 @@ class Candidate:
     comparison: Comparison | None
 
     def stated(self) -> dict[str, Any]:
-        """What the file says of its agreement with the original."""
+        """The agreement with the original, as the file states it."""
         scored = self.comparison
         if scored is None:
             return self.parity

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Way:
-    """How a checkpoint is run: prepared by a function in `stopwatch.PREPARATIONS`, itself or as an exported file."""
+    """A way of running a checkpoint: prepared by one of `stopwatch.PREPARATIONS`, itself or as an exported file."""
 
     preparation: str = "none"
     suffix: str | None = None

@@ -74,7 +74,8 @@ class ModelFacts:
             raise UserError(
                 f"{path} was not exported by terrazzo: its metadata has no `classes` and `palette`, without which the "
                 'labels mean nothing. Add them as JSON, such as classes=["road", "car"] and '
-                "palette=[[128, 64, 128], [0, 0, 142]], or export the model again with `terrazzo export`"
+                "palette=[[128, 64, 128], [0, 0, 142]], to a model that takes stored images, with the preprocessing "
+                "inside; or export the model again with `terrazzo export`"
             )
         try:
             values = {item.name: json.loads(texts[item.name]) for item in fields(cls) if item.name in texts}

@@ -75,7 +75,7 @@ def with_resizing(data: FolderData, steps: Sequence[Any] = ()) -> FolderData:
     """A data set whose images are resized by `steps` after they are read, in place of the steps that do so now."""
     outside = [step for step in data.pipeline if is_outside(step)]
     pipeline = (*outside[:1], *steps, *outside[1:])
-    return data if pipeline == data.pipeline else replace(data, pipeline=pipeline)
+    return data if pipeline == tuple(data.pipeline) else replace(data, pipeline=pipeline)
 
 
 def is_outside(step: Any) -> bool:

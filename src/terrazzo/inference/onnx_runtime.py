@@ -33,8 +33,20 @@ class OnnxSession:
         self.sessions: dict[str, Any] = {}
         session = self.session("labels")
         self.facts = ModelFacts.read(session.get_modelmeta().custom_metadata_map, path)
-        [image] = session.get_inputs()[:1]
-        self.input = image.name
+        self.input = self.check(session)
+
+    def check(self, session: Any) -> str:
+        """The name of the input. Raises UserError for a graph that does not begin with stored images."""
+        inputs, kind = session.get_inputs(), f"tensor({self.facts.image_type.replace('float32', 'float')})"
+        outputs = [output.name for output in session.get_outputs()]
+        taken = [f"{item.name} {item.type}{item.shape}" for item in inputs]
+        if len(inputs) == 1 and inputs[0].type == kind and len(inputs[0].shape) == 4 and "labels" in outputs:
+            return str(inputs[0].name)
+        raise UserError(
+            f"{self.path} takes {', '.join(taken) or 'nothing'} and gives {', '.join(outputs)}: it must take images "
+            f"{kind} (N, H, W, {self.facts.bands}) as they are stored and give `labels` (N, H, W), with its "
+            "preprocessing and argmax inside; export the model with `terrazzo export`"
+        )
 
     def session(self, output: str) -> Any:
         """The session that computes an output."""

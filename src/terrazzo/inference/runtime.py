@@ -38,7 +38,7 @@ class Placement:
 
 @dataclass(frozen=True)
 class Memory:
-    """What the prediction of one image may take, and the windows that a user asks for where it is cut."""
+    """The memory that the prediction of one image may take, and the windows that a user asks for where it is cut."""
 
     limit: int = 2 << 30  # bytes
     window: tuple[int, int] | None = None  # height, width

@@ -61,10 +61,10 @@ def blend_windows(
     weight, total = convert(share), None
     for first in range(0, len(windows), windows_at_once):
         group = windows[first : first + windows_at_once]
-        for window, part in zip(group, run(group), strict=True):
+        for (rows, columns), part in zip(group, run(group), strict=True):
             if total is None:
                 total = convert(np.zeros((*part.shape[:2], *size), np.float32))
-            total[(..., *window)] += part * weight if gaussian else part
+            total[..., rows, columns] += part * weight if gaussian else part
     assert total is not None
     total /= convert(visits)
     return total

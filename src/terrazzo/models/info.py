@@ -71,12 +71,15 @@ def model_info(config: Any, size: Sequence[int] | None = None) -> ModelInfo:
     values = config.to_dict() if hasattr(config, "to_dict") else dict(config)
     height, width = size or crop_size(values)
     shape = (1, input_channels(values.get("model", values)), height, width)
-    with without_values():
-        model = build_model(values)
     try:
+        with without_values():
+            model = build_model(values)
         return measure(model, torch.empty(shape, device="meta"))
     except (RuntimeError, NotImplementedError):
         pass
+    except UserError as problem:
+        if "meta" not in str(problem):
+            raise
     try:
         return measure(build_model(values), torch.zeros(shape))
     except RuntimeError as problem:

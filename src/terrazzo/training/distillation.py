@@ -174,6 +174,6 @@ def distance(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
 
 
 def attention(features: Tensor, like: Tensor) -> Tensor:
-    """Where features (N, C, h, w) are strong, at the size of `like`: a unit vector (N, pixels) for each image."""
+    """The attention map of features (N, C, h, w), at the size of `like`: a unit vector (N, pixels) for each image."""
     energy = precise(features).square().mean(1, keepdim=True)
     return F.normalize(resize(energy, like=like).flatten(1))

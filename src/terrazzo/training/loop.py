@@ -47,6 +47,8 @@ def fit(
         return compute_losses(state, batch, profile)
 
     meter = Meter()
+    for observer in state.observers:
+        observer.start(state)
     model.train()
     if state.step and is_time_to_validate(state):  # the last validation was cut short
         begin_files(state)
@@ -57,6 +59,8 @@ def fit(
         with profile.part("waiting for data"):
             batch = meter.wait_for(batches)
         state.schedule.apply(optimizer, state.step)
+        for observer in state.observers:
+            observer.before_step(state, batch)
         rate = optimizer.param_groups[0]["lr"]
 
         # Losses and gradients
@@ -81,6 +85,8 @@ def fit(
                 state.ema.update(model, ceil_div(state.step, accumulate))
 
         # Progress
+        for observer in state.observers:
+            observer.after_step(state, batch, losses)
         begin_files(state)
         if is_sound:
             meter.add(losses)
@@ -109,6 +115,8 @@ def fit(
         ends = end.is_due(state.step - state.first_step)
         if (is_update or state.group.size == 1) and state.step < state.total and state.group.any(ends):
             raise Interrupted
+    for observer in state.observers:
+        observer.end(state)
 
 
 def compute_losses(state: TrainingState, batch: Batch, profile: StepProfile) -> dict[str, Tensor]:

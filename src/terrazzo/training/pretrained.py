@@ -70,6 +70,9 @@ def load_start(model: nn.Module, start: Start) -> str:
         part = inner
 
     # Its weights
+    own_way = getattr(part, "start_from", None)  # of a class that loads them itself
+    if own_way is not None:
+        return f"{'.'.join(path) or 'model'}: {own_way(str(find_cached(start.checkpoint)))}"
     known = Path(start.checkpoint).is_dir() or start.checkpoint in recipes.names()
     checkpoint = read_checkpoint(start.checkpoint if known else find_cached(start.checkpoint))
     prefix, weights = start.prefix, checkpoint.weights

@@ -24,6 +24,7 @@ from terrazzo.models.build import build_model, input_channels
 from terrazzo.models.checkpoint import load_checkpoint
 from terrazzo.models.freezing import freeze, frozen_summary
 from terrazzo.models.protocols import as_segmentor
+from terrazzo.registry import HOOKS
 from terrazzo.system.process_group import SINGLE_PROCESS, ProcessGroup
 from terrazzo.training.checkpoints import Checkpoints, read_state
 from terrazzo.training.class_balance import make_order, set_class_weights
@@ -160,13 +161,14 @@ def build_state(
         best=Best(settings),
         log=log,
         checkpoints=checkpoints,
+        observers=[HOOKS.build(spec, "custom_hooks") for spec in settings.observers],
     )
 
 
 def distillation_of(
     experiment: Experiment, model: nn.Module, dataset: Dataset, device: torch.device
 ) -> Distillation | None:
-    """What the model learns from the config's `teacher`. Raises UserError for images that it would learn nothing of."""
+    """The distillation from the config's `teacher`. Raises UserError for images that it would learn nothing of."""
     has_unlabelled = any(leaf.data.unlabelled == "teacher" for leaf in dataset.leaves())
     if has_unlabelled and experiment.teacher is None:
         raise UserError("`unlabelled` leaves images without labels to a teacher: name its weights in `teacher`")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
@@ -15,6 +16,7 @@ from terrazzo.config.experiment import Experiment, LoaderSettings, OptimizerSett
 from terrazzo.data.loaders import TrainingSampler
 from terrazzo.data.wrappers import Dataset
 from terrazzo.models.protocols import Segmentor
+from terrazzo.sample import Batch
 from terrazzo.system.process_group import ProcessGroup
 from terrazzo.training.checkpoints import Checkpoints
 from terrazzo.training.distillation import Distillation
@@ -26,6 +28,22 @@ from terrazzo.training.optim.ema import EMA
 from terrazzo.training.optim.precision import Precision
 from terrazzo.training.optim.schedule import Schedule
 from terrazzo.training.stopping import Best
+
+
+class Observer(Protocol):
+    """A listener that the loop calls between two of its steps."""
+
+    def start(self, state: TrainingState) -> None: ...
+
+    def before_step(self, state: TrainingState, batch: Batch) -> None: ...
+
+    def after_step(self, state: TrainingState, batch: Batch, losses: Mapping[str, Tensor]) -> None: ...
+
+    def before_validation(self, state: TrainingState) -> None: ...
+
+    def after_validation(self, state: TrainingState) -> None: ...
+
+    def end(self, state: TrainingState) -> None: ...
 
 
 @dataclass
@@ -67,6 +85,7 @@ class TrainingState:
     checkpoints: Checkpoints
 
     # progress
+    observers: Sequence[Observer] = ()  # of the loop, from registered hooks
     step: int = 0
     first_step: int = 0  # of this session
     saved_step: int = 0

@@ -32,6 +32,8 @@ def is_time_to_validate(state: TrainingState) -> bool:
 def validate(state: TrainingState, end: SessionEnd, progress: StepProgress) -> None:
     """Score the model (its average, with EMA) on the validation set, and keep the best weights."""
     assert state.val_loader is not None and state.val_set is not None
+    for observer in state.observers:
+        observer.before_validation(state)
     started, log, loader, alone = time.monotonic(), state.log, state.val_loader, state.group.size == 1
 
     # Prediction and scores
@@ -57,6 +59,8 @@ def validate(state: TrainingState, end: SessionEnd, progress: StepProgress) -> N
             group=state.group,
         )
     state.metrics, state.validated_step = result, state.step
+    for observer in state.observers:
+        observer.after_validation(state)
 
     # Report
     log.record(state.step, "val", result)

@@ -99,15 +99,14 @@ def test_labels_do_not_depend_on_the_extent(segmenter, scene, tmp_path):
     assert inside.size and np.array_equal(inside, whole[top:, left:][border : 339 - border, border : 440 - border])
 
 
-@pytest.mark.parametrize("widest", [128, 10_000])
-def test_chunks_of_columns_do_not_change_a_bit(segmenter, scene, monkeypatch, widest):
+def test_chunks_of_columns_do_not_change_a_bit(segmenter, scene, monkeypatch):
     from terrazzo.inference.scenes import prediction
 
     expected = in_windows(segmenter, scene)
     choose = prediction.choose_windows
-    monkeypatch.setattr(prediction, "choose_windows", lambda *about: replace(choose(*about), widest=widest))
+    monkeypatch.setattr(prediction, "choose_windows", lambda *about: replace(choose(*about), widest=128))
     found = in_windows(segmenter, scene)
-    assert found.windows.widest == widest
+    assert found.windows.widest == 128 < expected.windows.widest
     assert np.array_equal(found.labels, expected.labels) and np.array_equal(found.probs, expected.probs, equal_nan=True)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from terrazzo.config.python_files.expressions import BASE_KEY, ExpressionEvaluator
 from terrazzo.config.python_files.limits import WORDS, Refused, check_key, weigh
@@ -48,6 +48,7 @@ class Evaluator(ExpressionEvaluator):
     """
 
     import_base: Callable[[ast.ImportFrom], Section] | None = None
+    base_types: Callable[[], Mapping[str, ImportedName]] = dict  # that the base file read last has imported
     may_import: Callable[[str], bool] | None = None
     loops = 0
 
@@ -178,10 +179,17 @@ class Evaluator(ExpressionEvaluator):
             if not isinstance(statement, ast.ImportFrom):
                 raise Refused("has something other than `from ... import ...` within read_base()")
             base = self.import_base(statement)
+            types = dict(self.base_types())
             for alias in statement.names:
                 taken = Section()
+                chosen = types if alias.name == "*" else {alias.name: types[alias.name]} if alias.name in types else {}
+                for name, kind in chosen.items():
+                    self.bind(alias.asname or name, kind, statement)
+                    self.imported.add(alias.asname or name)
                 if alias.name == "*":
                     taken.absorb(base)
+                elif chosen:
+                    continue
                 elif alias.name in base:
                     taken.put(alias.asname or alias.name, base[alias.name], base.origin_of(alias.name))
                 else:

@@ -118,9 +118,10 @@ def composed(model: str = USUAL, dataset: str = "cityscapes", iterations: int | 
         side = int(crop[1]), int(crop[2])
     else:
         word = dataset
+    if not any(item.dataset == word for item in map(info, names())):
+        raise UserError(f"no recipe has the data set '{word}'")
+    if not crop:
         side = next((item.crop for item in map(info, names()) if item.dataset == word), (0, 0))
-        if not side[0]:
-            raise UserError(f"no recipe has the data set '{dataset}'")
     return fresh(settings(plan_of(Words("base", model, word, side, iterations=iterations))))
 
 

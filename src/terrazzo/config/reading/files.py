@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import os
+import re
 import stat
 import sys
 from dataclasses import dataclass
@@ -19,12 +20,15 @@ from terrazzo.config.python_files.trusted import run_trusted
 from terrazzo.config.reading.bases import base_rate, contained_recipe, recipe_base
 from terrazzo.config.reading.markup import read_markup
 from terrazzo.config.reading.merge import apply_overrides, merge, merge_bases
-from terrazzo.config.reading.section import InheritedSection, Section, convert
+from terrazzo.config.reading.section import ImportedName, InheritedSection, Section, convert
 from terrazzo.config.reading.variables import Variables
 from terrazzo.errors import UserError, nearest
 from terrazzo.recipes.published import RecipeRecord
 
 SUFFIXES = (".py", ".yaml", ".yml", ".json")
+OLD_SECTION = re.compile(
+    r"^(data|lr_config|optimizer_config|runner|evaluation|checkpoint_config|log_config)\s*=", re.MULTILINE
+)
 MAX_CHAIN = 30  # base files of base files
 TOOLBOXES = ("mmseg", "mmengine", "mmcv", "mmdet", "mmpretrain", "mmcls", "torch", "terrazzo")
 
@@ -80,6 +84,7 @@ class Reader:
         self.secrets: dict[str, Any] = {}  # read from the environment
         self.files = 0
         self.chain: list[str] = []
+        self.types: dict[str, ImportedName] = {}  # that the file read last has imported
 
     def read(self, path: Path, asked_by: str = "", lazy: bool = False) -> Section:
         """Read the public keys of a file, merged into those of its base files."""
@@ -120,6 +125,8 @@ class Reader:
         else:
             own = evaluator.run(source.tree)
         values = merge(base, own)
+        named = {name: evaluator.names.get(name) for name in evaluator.imported}
+        self.types = {name: kind for name, kind in named.items() if isinstance(kind, ImportedName)}
         self.record_recipe(contained_recipe(path.stem, values), values)
         return values
 
@@ -142,6 +149,7 @@ class Reader:
             return self.inherited(self.read_imported(evaluator.path, node, f"{evaluator.path}:{node.lineno}"))
 
         evaluator.may_import, evaluator.import_base = may_import, import_base
+        evaluator.base_types = lambda: self.types
 
     def read_markup(self, path: Path, text: str) -> Section:
         variables = Variables(path, self.budget, trust=self.trust, secrets=self.secrets)
@@ -182,6 +190,11 @@ class Reader:
             raise UserError(f"{where}: {name} is an address; download the file and name its path")
         found = Path(os.path.normpath(path.parent / os.path.expanduser(name)))  # noqa: PTH111 (`~unknown/` stays)
         if not os.path.exists(found) and recipe_base(name.lstrip("./")) is not None:  # noqa: PTH110 (long names)
+            if OLD_SECTION.search(load_text(path, where)):
+                raise UserError(
+                    f"{where}: there is no config file {found}; terrazzo's base files are in the 1.x vocabulary, this "
+                    "file is in that of 0.x: copy the folder `configs/_base_` of MMSegmentation 0.x to that place"
+                )
             raise UserError(
                 f"{where}: there is no config file {found}; terrazzo's own is 'mmseg::{name.lstrip('./')}': write that"
             )
@@ -199,6 +212,7 @@ class Reader:
                 "configs (the one with _base_ in it), or give the file's path"
             )
         values, recipe = base
+        self.types = {}
         self.record_recipe(recipe, values)
         self.budget.spend(weigh(values, ComputeBudget()))
         return values

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from terrazzo.config.v0.pipeline import (
     upgrading,
 )
 from terrazzo.errors import UserError
+from terrazzo.registry import DATASETS
 from terrazzo.system.text import read_lines
 
 SPLITS = ("train", "val", "test")
@@ -143,8 +145,13 @@ def split_lists(spec: Section, where: str) -> list[Section]:
 
 def single_dataset(spec: Section, where: str, training: bool, upgraded: Upgraded) -> Section:
     """A data set on disk in the names of 1.x."""
-    check_keys(spec, DATASET, where)
     section = Section()
+    if bare_type(spec) in DATASETS:
+        check_keys(spec, DATASET, where)
+    elif own := [key for key in spec if key not in DATASET]:  # a class of the user's has arguments of its own
+        warnings.warn(f"{where}: terrazzo has no such data set; passed on as they are: {', '.join(map(str, own))}")
+        for key in own:
+            section.take(spec, key)
     for key, name in DATASET.items():
         if name is not None and spec.get(key) is not None:
             section.take(spec, key, name)

@@ -7,7 +7,7 @@ from typing import Any
 
 from terrazzo.arguments import check_keys
 from terrazzo.config.reading.section import Section
-from terrazzo.config.sections import warn_about_hook, whole_number
+from terrazzo.config.sections import HOOKS, warn_about_hook, whole_number
 from terrazzo.config.v0.pipeline import bare_type, new_step
 from terrazzo.errors import UserError, nearest
 
@@ -220,7 +220,8 @@ def upgrade_checkpoint(config: Section, length: Length) -> Section:
 
 def upgrade_log(config: Section, length: Length, sections: Section) -> Section:
     """`default_hooks.logger` from `log_config`; its trackers go into `vis_backends`."""
-    check_keys(config, ("interval", "hooks"), "log_config")
+    if stray := [key for key in config if key not in ("interval", "hooks")]:
+        warnings.warn(f"log_config: keys without effect: {', '.join(map(str, stray))}")
     logger = Section()
     logger.absorb({"type": "LoggerHook", "interval": config.get("interval", 50)}, config.origin_of("interval"))
     if not length.by_epoch:
@@ -258,6 +259,8 @@ def sort_hooks(values: Section) -> list[Section]:
             values.put(home, section, hook.origin_of("type"))
         elif kind == "EMAHook":
             kept.append(new_step(hook, "EMAHook", ["momentum"], momentum=0.0002))
+        elif kind not in HOOKS:
+            kept.append(hook)  # perhaps a user's own, which is known once its module is imported
         else:
             warn_about_hook("custom_hooks", kind)
     return kept

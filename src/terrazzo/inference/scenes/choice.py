@@ -1,4 +1,4 @@
-"""Whether an image is predicted in one pass, and else in which windows: by memory, and by how far the model sees."""
+"""The choice between one pass and windows, and of the windows: by memory, and by how far the model sees."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ LARGEST = 1536  # pixels of a window's side, unless the training crop is larger
 MOST_OVERLAP = 0.5
 SMALLEST_OVERLAP = 0.125
 TOLERANCE = 0.003  # change of logits, in their deviations, that context beyond a window's border may make
+SAFETY = 1.25  # times the measured distance, as scenes are less random than blocks
 
 
 def fits_whole(segmenter: Any, height: int, width: int, memory: Memory) -> bool:
@@ -76,7 +77,7 @@ def measured_overlap(segmenter: Any, size: Sequence[int], fixed: bool) -> float:
     difference = np.sqrt(np.mean((whole[:, :, border:] - cut) ** 2, axis=(0, 1))) / max(float(whole.std()), 1e-6)
     changed = np.flatnonzero(difference > TOLERANCE)
     reach = int(changed[-1]) + 1 if len(changed) else 0
-    return min(MOST_OVERLAP, max(SMALLEST_OVERLAP, 2 * reach / width))
+    return min(MOST_OVERLAP, max(SMALLEST_OVERLAP, 2 * SAFETY * reach / width))
 
 
 def logits_of(segmenter: Any, picture: np.ndarray) -> np.ndarray:

@@ -29,7 +29,7 @@ BLOCKS_AHEAD = 1  # that wait to be written
 
 @dataclass(frozen=True)
 class Windows:
-    """How a scene is cut: windows of `size` (height, width) that share `overlap`, in chunks of `widest` columns."""
+    """The grid of a scene: windows of `size` (height, width) that share `overlap`, in chunks of `widest` columns."""
 
     size: tuple[int, int]
     overlap: float
@@ -40,7 +40,7 @@ class Windows:
 
 @dataclass
 class Progress:
-    """How far a scene has got, for a progress bar."""
+    """The progress of a scene, for a bar."""
 
     windows: int
     done: int = 0

@@ -1,4 +1,4 @@
-"""Where a raster lies on the ground."""
+"""The position of a raster on the ground."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where windows lie on a scene, and how much each of their pixels counts."""
+"""The positions of windows on a scene, and the weights of their pixels."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ class Tile(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """What tiles of one scene share, and the size of one."""
+    """The properties that tiles of one scene share, and the size of one."""
 
     crs: Any
     types: tuple[str, ...]
@@ -79,7 +79,7 @@ def mosaic_of(folder: Path) -> Mosaic | None:
 
 
 def facts_of(path: Path) -> tuple[Facts, Any]:
-    """What a file says of itself, and its transform. Raises UserError where it cannot be opened."""
+    """The metadata of a file, and its transform. Raises UserError where it cannot be opened."""
     with opened(path) as file:
         colours = tuple(one.name for one in file.colorinterp)
         return Facts(file.crs, file.dtypes, colours, file.nodata, file.height, file.width), file.transform

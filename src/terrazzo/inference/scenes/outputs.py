@@ -33,7 +33,7 @@ class Wanted:
     resume: bool = False
 
     def layers(self) -> list[str]:
-        """What is to be computed beside the labels."""
+        """The layers to compute beside the labels."""
         needed = {"confidence": self.confidence or self.polygons is not None, "probabilities": self.probabilities}
         return [name for name, is_needed in needed.items() if is_needed]
 

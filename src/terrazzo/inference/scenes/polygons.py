@@ -21,7 +21,7 @@ ROWS = 1024  # of a strip
 
 @dataclass(frozen=True)
 class Shapes:
-    """How regions become polygons."""
+    """The options of polygons."""
 
     simplify: float = 0.0  # metres by which outlines may move
     min_area: float = 0.0  # square metres, below which a region is left out

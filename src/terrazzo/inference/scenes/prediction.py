@@ -172,7 +172,7 @@ class ScenePrediction(Prediction):
 
 
 def identity(scene: Scene) -> list[Any]:
-    """What tells a scene from others of its name."""
+    """A text that distinguishes a scene from others of its name."""
     path = Path(scene.name)
     facts = path.stat() if path.is_file() else None
     return [scene.name, scene.size, scene.bands, facts and [facts.st_size, facts.st_mtime_ns]]

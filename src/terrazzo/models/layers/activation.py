@@ -50,7 +50,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 def build_activation(act_cfg: Spec) -> nn.Module:
     """Build an activation, in place where it can be. Raises UserError for an unknown type."""
-    kind = act_cfg["type"]
+    kind = str(act_cfg["type"]).rpartition(".")[2]
     if kind not in ACTIVATIONS:
         raise UserError(f"act_cfg: no activation is called '{kind}'{nearest(str(kind), ACTIVATIONS)}")
     layer = ACTIVATIONS[kind]

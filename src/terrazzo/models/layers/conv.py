@@ -55,7 +55,7 @@ CONVS: dict[str, Callable[..., _ConvNd]] = {
 def build_conv(conv_cfg: Spec | None, *args: Any, **kwargs: Any) -> _ConvNd:
     """Build a convolution of the type that `conv_cfg` names; None is Conv2d. Raises UserError for an unknown type."""
     options = dict(conv_cfg or {"type": "Conv2d"})
-    kind = options.pop("type")
+    kind = str(options.pop("type")).rpartition(".")[2]
     if kind not in CONVS:
         raise UserError(f"conv_cfg: no convolution is called '{kind}'{nearest(str(kind), CONVS)}")
     return CONVS[kind](*args, **kwargs, **options)

@@ -117,7 +117,7 @@ def build_norm(norm_cfg: Spec, channels: int) -> nn.Module:
 
 
 def _look_up(norm_cfg: Spec) -> tuple[type[nn.Module], str]:
-    kind = norm_cfg.get("type", "")
+    kind = str(norm_cfg.get("type", "")).rpartition(".")[2]
     if kind not in NORMS:
         raise UserError(f"norm_cfg: no normalisation is called '{kind}'{nearest(str(kind), NORMS)}")
     return NORMS[kind]

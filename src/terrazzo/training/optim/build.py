@@ -25,6 +25,9 @@ CONSTRUCTORS = (
     "LearningRateDecayOptimizerConstructor",
     "LayerDecayOptimizerConstructor",
 )
+# by name, from registered modules: what gives the groups of (model, options, paramwise), and optimizers
+USER_CONSTRUCTORS: dict[str, Callable[..., Any]] = {}
+USER_OPTIMIZERS: dict[str, Any] = {}
 MULTIPLIERS = ("bias_lr_mult", "bias_decay_mult", "norm_decay_mult", "dwconv_decay_mult", "flat_decay_mult")
 PARAMWISE_KEYS = ("custom_keys", "bypass_duplicate", *MULTIPLIERS)
 LAYER_DECAY_KEYS = ("num_layers", "decay_rate", "layer_decay_rate", "decay_type")
@@ -81,7 +84,7 @@ def optimizers() -> dict[str, type[Optimizer]]:
         for name, item in vars(torch.optim).items()
         if inspect.isclass(item) and issubclass(item, Optimizer) and item is not Optimizer
     }
-    return found | {"MuonWithAdamW": MuonWithAdamW, "AdamWScheduleFree": AdamWScheduleFree}
+    return found | {"MuonWithAdamW": MuonWithAdamW, "AdamWScheduleFree": AdamWScheduleFree} | USER_OPTIMIZERS
 
 
 def check_matrices(model: nn.Module) -> None:
@@ -100,6 +103,8 @@ def parameters(
 ) -> list[nn.Parameter] | list[dict[str, Any]]:
     """The trained parameters, or groups of them with different rates and decays. Raises UserError."""
     name = str(constructor or CONSTRUCTORS[0]).rpartition(".")[2]
+    if name in USER_CONSTRUCTORS:
+        return USER_CONSTRUCTORS[name](model, options, paramwise)
     if name not in CONSTRUCTORS:
         raise UserError(f"optim_wrapper.constructor: none is called '{constructor}'{nearest(name, CONSTRUCTORS)}")
     by_layer = "LayerDecay" in name or "RateDecay" in name

@@ -1,0 +1,240 @@
+"""How many modules and models of projects built on MMSegmentation run here, given their checkouts.
+
+python benchmarks/plugins.py CHECKOUT... [--imports] [--out results.jsonl]
+
+Each project runs in a process of its own: every module of its own that imports the packages is imported, and every
+config is loaded, its model built, run on an image and, with random labels, trained for one loss. Nothing is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import contextlib
+import json
+import re
+import signal
+import subprocess
+import sys
+import traceback
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+PACKAGES = "mmseg|mmcv|mmengine|mmdet|mmpretrain|mmcls"
+IMPORT = re.compile(rf"^\s*(?:from|import)\s+(?:{PACKAGES})\b", re.MULTILINE)
+SKIPPED = {
+    "configs",
+    "local_configs",
+    "tests",
+    "docs",
+    "tools",
+    "demo",
+    "projects",
+    ".dev",
+    ".dev_scripts",
+    "examples",
+    "setup.py",
+}
+ELSEWHERE = {"docs", "tests", "detection", "hlg-detection", "classification", "wsdm2023"}  # no segmentation
+SECONDS = 60
+
+
+@contextlib.contextmanager
+def limit(seconds: int) -> Iterator[None]:
+    def stop(*_: Any) -> None:
+        raise TimeoutError(f"more than {seconds} seconds")
+
+    signal.signal(signal.SIGALRM, stop)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+
+
+def reason(problem: BaseException) -> str:
+    frames = traceback.extract_tb(problem.__traceback__)
+    place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}"
+    return f"{type(problem).__name__}: {' '.join(str(problem).split())[:400]} [{place}]"
+
+
+def roots(checkout: Path) -> list[Path]:
+    """The folders of a checkout that hold configs, each with its own modules."""
+    found = {path.parent for name in ("configs", "local_configs") for path in checkout.rglob(name) if path.is_dir()}
+    return sorted(root for root in found if not any(part in ELSEWHERE for part in root.relative_to(checkout).parts))
+
+
+def own_modules(root: Path) -> list[Path]:
+    """A project's own modules that import the packages."""
+    from terrazzo.compat.forks import module_name
+    from terrazzo.compat.official import MODULES
+
+    files = []
+    for path in sorted(root.rglob("*.py")):
+        inside = path.relative_to(root)
+        if (
+            (SKIPPED | ELSEWHERE) & set(inside.parts)
+            or module_name(path, root) in MODULES
+            or path.name in ("train.py", "test.py")
+        ):
+            continue
+        with contextlib.suppress(OSError):
+            text = path.read_text(encoding="utf-8", errors="replace")
+            if IMPORT.search(text) and path.name != "__init__.py":
+                files.append(path)
+    return files
+
+
+def try_imports(root: Path) -> Iterator[dict[str, Any]]:
+    import importlib
+
+    from terrazzo.compat import add_fork
+    from terrazzo.compat.forks import import_file, module_name
+
+    add_fork(root)
+    sys.path.append(str(root))
+    importlib.invalidate_caches()
+    for path in own_modules(root):
+        row: dict[str, Any] = {"kind": "import", "file": str(path)}
+        try:
+            with limit(SECONDS):
+                import_file(module_name(path, root), root)
+        except (Exception, SystemExit) as problem:
+            row["error"] = reason(problem)
+        yield row
+
+
+def is_config(path: Path) -> bool:
+    text = path.read_text(encoding="utf-8", errors="replace")
+    return "_base_" not in path.parts and ("_base_" in text or "model" in text or "read_base" in text)
+
+
+def try_configs(root: Path, most: int) -> Iterator[dict[str, Any]]:
+    import torch
+
+    import terrazzo as tz
+    from terrazzo.models.protocols import as_segmentor
+
+    paths = [
+        path for name in ("configs", "local_configs") for path in sorted((root / name).rglob("*.py")) if is_config(path)
+    ]
+    seen: collections.Counter[str] = collections.Counter()
+    for path in paths:
+        row: dict[str, Any] = {"kind": "config", "file": str(path), "stage": "load"}
+        try:
+            with limit(SECONDS):
+                torch.manual_seed(0)
+                config = tz.load_config(path, trust=True)
+                row["own"] = own = bool(own_types(config.to_dict().get("model")))
+                key = f"{path.parent.name}/{sorted(own_types(config.to_dict().get('model')))}"
+                seen[key] += 1
+                if not own or seen[key] > most:
+                    continue
+                row["stage"] = "build"
+                with torch.device("cpu"):
+                    model: Any = as_segmentor(tz.build_model(config))
+                row["stage"] = "forward"
+                images = torch.randn(2, 3, 128, 128)
+                with torch.no_grad():
+                    model.eval()
+                    row["classes"] = int(model(images).shape[1])
+                row["stage"] = "loss"
+                labels = torch.randint(0, max(model.final_head.num_classes, 2), (2, 128, 128))
+                losses = model.train().loss(images, labels)
+                total = sum(value for name, value in losses.items() if "loss" in name)
+                total.backward()
+                row["loss"] = float(total)
+                row["stage"] = "done"
+        except (Exception, SystemExit) as problem:
+            row["error"] = reason(problem)
+        yield row
+
+
+def own_types(model: Any) -> set[str]:
+    """The types in a model's config that its project defines."""
+    from terrazzo.compat.forks import types_in
+    from terrazzo.registry import MODELS
+
+    return {
+        name
+        for name in types_in(model)
+        if name in MODELS.raw and name not in ("EncoderDecoder", "CascadeEncoderDecoder")
+    }
+
+
+def names_table() -> str:
+    """A page that lists the names that are answered, by the part that has them."""
+    from terrazzo.compat import finder
+
+    lines = [
+        "# Names of MMSegmentation's packages",
+        "",
+        "Made by `python benchmarks/plugins.py --names docs/names.md`.",
+        "",
+    ]
+    seen: set[str] = set()
+    for part in finder.parts():
+        own = [
+            name
+            for name, item in sorted(vars(part).items())
+            if not name.startswith("_") and finder.is_name(part, item, name) and name not in seen
+        ]
+        seen |= set(own)
+        about = (part.__doc__ or "").strip().partition("\n")[0]
+        lines += [f"## {about.rstrip('.')}", "", ", ".join(f"`{name}`" for name in own), ""]
+    from terrazzo.registry import DATASETS, MODELS, TRANSFORMS
+
+    for title, table in (("Models, as bases too", MODELS), ("Data sets", DATASETS), ("Transforms", TRANSFORMS)):
+        lines += [f"## {title}: terrazzo's own", "", ", ".join(f"`{name}`" for name in table if name not in seen), ""]
+    return "\n".join(lines)
+
+
+def survey(root: Path, most: int, imports: bool) -> None:
+    """Print one JSON object a line for a project."""
+    import terrazzo.compat  # noqa: F401
+
+    warnings.simplefilter("ignore")
+    rows = try_imports(root) if imports else try_configs(root, most)
+    for row in rows:
+        print("ROW " + json.dumps(row), flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("checkouts", nargs="*", type=Path)
+    parser.add_argument("--names", type=Path, metavar="FILE", help="write the table of names that are answered")
+    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--imports", action="store_true", help="import modules only; build no model")
+    parser.add_argument("--configs", action="store_true", help="build models only")
+    parser.add_argument("--most", type=int, default=1, help="configs of a folder with the same types")
+    parser.add_argument("--out", type=Path, help="write the rows as JSON lines")
+    args = parser.parse_args()
+    if args.names:
+        args.names.write_text(names_table(), encoding="utf-8")
+        return
+    if args.one:
+        survey(args.checkouts[0].resolve(), args.most, args.imports)
+        return
+    rows = []
+    for checkout in args.checkouts:
+        for root in roots(checkout.resolve()):
+            for flag in (["--imports"] if not args.configs else []) + ([] if args.imports else ["--configs"]):
+                command = [sys.executable, __file__, str(root), "--one", flag, "--most", str(args.most)]
+                result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root)
+                own = [json.loads(line[4:]) for line in result.stdout.splitlines() if line.startswith("ROW ")]
+                rows += own
+                if result.returncode:
+                    print(f"{root}: {result.stderr[-2000:]}")
+                done = sum("error" not in row for row in own)
+                print(f"{flag[2:]:8} {done:4} of {len(own):4}  {root}", flush=True)
+    if args.out:
+        args.out.write_text("\n".join(map(json.dumps, rows)) + "\n", encoding="utf-8")
+    for kind in ("import", "config"):
+        own = [row for row in rows if row["kind"] == kind and (kind == "import" or row.get("own") or "error" in row)]
+        print(f"{kind}: {sum('error' not in row for row in own)} of {len(own)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,230 @@
+"""From a user's classes to what the product builds and calls."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import warnings
+from collections.abc import Mapping
+from functools import cache, partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from terrazzo import registry as ours
+from terrazzo.arguments import placed, signature
+from terrazzo.compat.config import ConfigDict
+from terrazzo.compat.faces import Face
+from terrazzo.compat.layers import resize
+from terrazzo.compat.registry import BUILDS, MODELS
+from terrazzo.compat.segmentors import (
+    BaseSegmentor,
+    CascadeEncoderDecoder,
+    EncoderDecoder,
+    as_preprocessor,
+    depth_of,
+    overrides,
+)  # fmt: skip
+from terrazzo.compat.structures import meta_of, samples_of
+
+# what the upgrade of a 0.x config adds for terrazzo's own classes
+NEUTRAL = ("weight_average", "patch_bias", "formula")
+NEVER_CALLED = ("train_step", "val_step", "test_step", "aug_test", "show_result")
+
+
+def build_user_type(cls: Any, spec: Mapping[str, Any], where: str, **extra: Any) -> Any:
+    """An object of a user's class from its section as written: nested configs stay, no argument is checked."""
+    options = ConfigDict({**spec, **extra})
+    options.pop("type")
+    without_files(options)
+    takes = signature(cls)
+    for key in NEUTRAL:
+        own = key in takes.names or issubclass_of(cls, Face)
+        if key in options and not own:
+            del options[key]
+    preprocessor = options.get("data_preprocessor")
+    if isinstance(preprocessor, nn.Module) and "data_preprocessor" not in takes.names and not takes.takes_any:
+        del options["data_preprocessor"]
+    for key in ("test_cfg", "train_cfg"):
+        if where == "model" and isinstance(options.get(key), Mapping):
+            options[key] = ConfigDict(options[key])
+    with placed(spec.get("type"), where, spec):
+        made = cls(**options)
+        if isinstance(made, nn.Module):
+            start_weights(made, options)
+            for part in made.modules():
+                if overrides(part, "init_weights"):
+                    vars(part)["start_from"] = partial(start_from, part)
+    if isinstance(made, BaseSegmentor) or (where == "model" and isinstance(made, nn.Module)):
+        if isinstance(preprocessor, nn.Module):
+            made.preprocess = preprocessor
+        return bridged(made)
+    return made
+
+
+def without_files(options: Any) -> None:
+    """Take the files of `pretrained` out of a section and those inside it: training loads them, building does not."""
+    for key, value in options.items():
+        if key == "pretrained" and isinstance(value, str):
+            options[key] = None
+        elif isinstance(value, Mapping):
+            without_files(value)
+
+
+def start_from(module: Any, path: str) -> str:
+    """Load a module's first weights in its author's way, by its own `init_weights`."""
+    if "pretrained" in inspect.signature(module.init_weights).parameters:
+        module.init_weights(path)
+    else:
+        module.init_cfg = ConfigDict({"type": "Pretrained", "checkpoint": path})
+        if isinstance(getattr(module, "pretrained", None), (str, type(None))):
+            module.pretrained = path
+        vars(module)["_is_init"] = False
+        module.init_weights()
+    return f"weights of {path}, loaded by the module's own init_weights"
+
+
+def issubclass_of(cls: Any, base: type) -> bool:
+    return inspect.isclass(cls) and issubclass(cls, base)
+
+
+def has_pretrained(module: nn.Module) -> bool:
+    """Report whether a module starts from a file, which training loads."""
+    init = getattr(module, "init_cfg", None)
+    specs = init if isinstance(init, (list, tuple)) else [init]
+    return any(isinstance(spec, Mapping) and spec.get("type") == "Pretrained" for spec in specs)
+
+
+def start_weights(module: nn.Module, options: Mapping[str, Any]) -> None:
+    """Call `init_weights` of a module, or of the parts inside one that starts from a file."""
+    if has_pretrained(module):
+        return
+    if any(has_pretrained(part) for part in module.modules()):
+        for child in module.children():
+            start_weights(child, {})
+    elif hasattr(module, "init_weights") and not getattr(module, "is_init", False):
+        module.init_weights()  # type: ignore[operator]
+    else:
+        return
+    for part in module.modules():
+        if "_is_init" in vars(part):
+            vars(part)["_is_init"] = False
+
+
+class Bridge:
+    """A user's segmentor as the product calls it: `loss(images, labels)`, `decode(images)`, `model(images)`."""
+
+    def loss(self: Any, images: Tensor, labels: Any, *args: Any, **targets: Any) -> Any:
+        if not isinstance(labels, Tensor):
+            return super().loss(images, labels, *args, **targets)  # type: ignore[misc]
+        labels = labels.masked_fill(labels == 255, getattr(self.final_head, "ignore_index", 255))
+        if depth_of(self, "forward_train") < depth_of(self, "loss"):
+            maps = {f"gt_{name}": value.unsqueeze(1) for name, value in targets.items()}
+            metas = [meta_of(*images.shape[2:]) for _ in images]
+            losses = self.forward_train(images, metas, gt_semantic_seg=labels.unsqueeze(1), **maps)
+        elif old_style(self):
+            losses = self.forward_train(images, [meta_of(*images.shape[2:]) for _ in images], labels.unsqueeze(1))
+        else:
+            losses = super().loss(images, samples_of(images, labels, **targets))  # type: ignore[misc]
+        return {name: torch.stack([x.mean() for x in value]).sum() if isinstance(value, list) else value.mean()
+                for name, value in losses.items() if isinstance(value, (Tensor, list))}  # fmt: skip
+
+    def forward(self: Any, inputs: Tensor, *args: Any, **kwargs: Any) -> Any:
+        if args or kwargs:
+            return super().forward(inputs, *args, **kwargs)  # type: ignore[misc]
+        return resize(self.decode(inputs), inputs.shape[2:], None, "bilinear", self.align_corners)
+
+    def decode(self: Any, images: Tensor) -> Tensor:
+        metas = [meta_of(*images.shape[2:]) for _ in images]
+        ranks = {name: depth_of(self, name) for name in ("predict", "inference", "slide_inference", "whole_inference")}
+        if ranks["predict"] < len(type(self).__mro__):
+            found = super().predict(images, samples_of(images))  # type: ignore[misc]
+            return found if isinstance(found, Tensor) else torch.stack([item.seg_logits.data for item in found])
+        if self.infers_itself:
+            found = (
+                self.inference(images, metas, True) if old_style(self, "inference") else self.inference(images, metas)
+            )
+            return found.clamp(min=1e-12).log() if old_style(self, "inference") and is_probability(found) else found
+        if hasattr(self, "encode_decode"):
+            return self.encode_decode(images, metas)
+        return super().forward(images)  # type: ignore[misc]
+
+    @property
+    def infers_itself(self) -> bool:
+        """True where the user's class runs windows in its own way."""
+        return any(overrides(self, name) for name in ("predict", "inference", "slide_inference", "whole_inference"))
+
+
+def old_style(model: Any, method: str = "_decode_head_forward_train") -> bool:
+    """Report whether a user's method has the arguments of 0.x."""
+    if not overrides(model, method):
+        return False
+    names = [*inspect.signature(getattr(type(model), method)).parameters]
+    return "rescale" in names or "gt_semantic_seg" in names
+
+
+def is_probability(scores: Tensor) -> bool:
+    """Report whether scores (N, K, H, W) are probabilities, as `inference` of 0.x gives them."""
+    return bool((scores >= 0).all() and (scores <= 1).all() and scores.shape[1] > 1)
+
+
+@cache
+def bridge(cls: Any) -> Any:
+    """A subclass of a user's segmentor that the product can call, of the same name."""
+    return type(cls.__name__, (Bridge, cls), {"__module__": cls.__module__, "__doc__": cls.__doc__})
+
+
+def bridged(model: nn.Module) -> nn.Module:
+    """The same instance with the product's methods; what nothing will call is named."""
+    unused = [name for name in NEVER_CALLED if overrides(model, name)]
+    if unused:
+        warnings.warn(f"{type(model).__name__}: terrazzo calls neither {' nor '.join(unused)}; its own loop trains")
+    model.__class__ = bridge(type(model))  # type: ignore[arg-type]
+    for name, value in {"align_corners": False, "test_cfg": {"mode": "whole"}, "target": "label"}.items():
+        if not hasattr(model, name):
+            setattr(model, name, value)
+    if (head := getattr(model, "final_head", None)) is not None:
+        defaults = {"threshold": None, "align_corners": False, "ignore_index": 255, "out_channels": head.num_classes}
+        for name, value in defaults.items():
+            if not hasattr(head, name):
+                setattr(head, name, value)
+    if not hasattr(model, "preprocess"):
+        model.preprocess = as_preprocessor(None)
+    return model
+
+
+def build_segmentor(kind: type, original: Any) -> Any:
+    """What builds an official segmentor: ours, or, where one of its heads is a user's, the one with both faces."""
+
+    def build(_: Any, spec: Mapping[str, Any], where: str, **extra: Any) -> Any:
+        heads = [head for key in ("decode_head", "auxiliary_head") for head in listed(spec.get(key))]
+        if not any(is_users(head) for head in heads):
+            plain = {key: value for key, value in spec.items() if key != "type"}
+            return ours.MODELS.build({**plain, "type": original}, where, **extra)
+        return build_user_type(kind, spec, where, **extra)
+
+    return build
+
+
+def listed(value: Any) -> list[Any]:
+    return [] if value is None else [*value] if isinstance(value, (list, tuple)) else [value]
+
+
+def is_users(spec: Any) -> bool:
+    """Report whether the section of a part, or of one inside it, has a type of a user's."""
+    if isinstance(spec, Mapping):
+        kind = str(spec.get("type")).rpartition(".")[2]
+        return kind in MODELS.module_dict or any(is_users(item) for item in spec.values())
+    return any(map(is_users, spec)) if isinstance(spec, (list, tuple)) else False
+
+
+def connect() -> None:
+    """Let terrazzo's registry of models build users' types, and official segmentors with users' heads."""
+    for part in ("layers", "transforms", "metrics", "datasets", "engine", "optim"):  # which fill the tables
+        importlib.import_module(f"terrazzo.compat.{part}")
+    BUILDS["model"] = build_user_type
+    for kind in (EncoderDecoder, CascadeEncoderDecoder):
+        original = ours.MODELS.get(kind.__name__)
+        if kind.__name__ not in ours.MODELS.raw:
+            ours.MODELS.register_raw(original, kind.__name__, build_segmentor(kind, original))

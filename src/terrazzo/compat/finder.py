@@ -1,0 +1,290 @@
+"""The import finder that answers MMSegmentation's packages with modules made of terrazzo's parts."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import logging
+import re
+import sys
+from collections.abc import Sequence
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from terrazzo.errors import UserError, nearest
+
+PACKAGES = {
+    "mmseg": "1.2.2",
+    "mmcv": "2.1.0",
+    "mmengine": "0.10.7",
+    "mmdet": "3.3.0",
+    "mmpretrain": "1.2.0",
+    "mmcls": "0.25.0",
+}
+# the parts whose public names the packages have, the first that has one wins
+PARTS = (
+    "registry", "config", "module", "weights", "layers", "transformer", "blocks", "ops", "structures", "losses", "faces", "segmentors",
+    "logs", "processes", "files", "tools", "image", "transforms", "datasets", "loaders", "metrics", "engine", "optim", "apis",
+)  # fmt: skip
+# folders that are imported from their parent; any other module is imported by its whole name
+FOLDERS = {
+    "mmseg": "apis core core.evaluation core.seg core.utils core.optimizers core.hook datasets datasets.pipelines datasets.transforms "
+    "datasets.samplers engine engine.hooks engine.optimizers engine.schedulers evaluation evaluation.metrics models "
+    "models.backbones models.decode_heads models.losses models.necks models.segmentors models.utils models.builder models.layers "
+    "models.data_preprocessor models.assigners models.text_encoder ops registry structures utils visualization datasets.builder version",
+    "mmcv": "cnn cnn.bricks cnn.utils image ops parallel runner fileio utils transforms video visualization onnx engine arraymisc",
+    "mmengine": "config dataset device dist evaluator fileio hooks infer logging model model.weight_init optim registry "
+    "runner structures utils utils.dl_utils visualization hub testing analysis",
+    "mmdet": "models models.layers models.utils models.losses models.dense_heads core core.bbox structures registry utils datasets apis evaluation",
+    "mmpretrain": "models models.backbones models.utils models.layers registry structures datasets apis utils evaluation",
+    "mmcls": "models models.backbones models.utils registry datasets apis utils core",
+}  # fmt: skip
+
+
+class Answer(ModuleType):
+    """A module of one of the packages: each of its names is looked up where it is used."""
+
+    def __getattr__(self, name: str) -> Any:
+        package, _, path = self.__name__.partition(".")
+        if name.startswith("__") and name != "__version__":
+            raise AttributeError(name)
+        if name in ("__version__", "mmcv_version", "mmengine_version") or (name == "version_info" and not path):
+            return version(package, name)
+        inner = f"{path}.{name}".lstrip(".")
+        if inner in FOLDERS[package].split():
+            return importlib.import_module(f"{self.__name__}.{name}")
+        found = look_up(name, self.__name__)
+        if found is None:
+            found = from_fork(self.__name__, name)
+        if found is None:
+            ASKED.add(f"{self.__name__}.{name}")
+            raise AttributeError(missing(self.__name__, name))
+        return found
+
+    def __dir__(self) -> list[str]:
+        return public_names()
+
+
+ASKED: set[str] = set()  # names that a module was asked for in vain: no submodules
+
+
+def version(package: str, name: str) -> Any:
+    """The version that a package claims to have."""
+    own = PACKAGES[name.partition("_")[0] if name.endswith("_version") and name != "__version__" else package]
+    if name in ("version_info", "mmcv_version", "mmengine_version"):
+        from terrazzo.compat.tools import digit_version
+
+        return digit_version(own)
+    return own
+
+
+def parts() -> list[ModuleType]:
+    return [importlib.import_module(f"terrazzo.compat.{name}") for name in PARTS]
+
+
+def look_up(name: str, module: str = "") -> Any:
+    """What a name stands for in a module: a part's own, else an official model, data set or transform; or None."""
+    for part in parts():
+        overrides = getattr(part, "ELSEWHERE", {})
+        own = next((item for start, item in overrides.get(name, {}).items() if module.startswith(start)), None)
+        if own is not None:
+            return own
+    for part in parts():
+        found = vars(part).get(name)
+        if found is not None and not isinstance(found, ModuleType) and is_public(part, found, name):
+            return found
+    from terrazzo.compat.registry import ORIGINALS
+
+    for find in ORIGINALS.values():
+        if (found := find(name)) is not None:
+            return found
+    return None
+
+
+def is_public(part: ModuleType, item: Any, name: str) -> bool:
+    """Report whether a part's name is one of the packages' rather than one that the part imported for itself."""
+    origin = str(getattr(item, "__module__", ""))
+    if origin.startswith("terrazzo.") and not origin.startswith("terrazzo.compat"):
+        return part.__name__.endswith((".layers", ".ops"))
+    return not origin.startswith(("typing", "collections", "pathlib", "importlib")) and name not in (
+        "annotations",
+        "ours",
+    )
+
+
+def is_name(part: ModuleType, item: Any, name: str) -> bool:
+    """Report whether a name of a part is answered: one of ours, or a class of torch under its name there."""
+    origin = str(getattr(item, "__module__", ""))
+    return (
+        not isinstance(item, ModuleType) and is_public(part, item, name) and origin in (part.__name__, "", "functools")
+    )
+
+
+def public_names() -> list[str]:
+    return sorted({name for part in parts() for name, item in vars(part).items()
+                   if not name.startswith("_") and not isinstance(item, ModuleType) and is_public(part, item, name)})  # fmt: skip
+
+
+def missing(module: str, name: str) -> str:
+    """The message about a name that the layer does not have: where it is used, the nearest, and what to do."""
+    frame = inspect.currentframe()
+    while frame is not None and ("importlib" in frame.f_code.co_filename or frame.f_code.co_filename == __file__):
+        frame = frame.f_back
+    place = f"{frame.f_code.co_filename}:{frame.f_lineno}: " if frame is not None else ""
+    return (
+        f"{place}terrazzo's answer to {module} has no '{name}'{nearest(name, public_names())}; copy its definition "
+        f"beside your module and import it from there, or install {module.partition('.')[0]}"
+    )
+
+
+# Forks: files of a project's own copy of a package
+
+FORKS: list[Path] = []  # folders that hold a package with files of a user's
+
+
+def fork_file(module: str) -> Path | None:
+    """The file of a module in a fork, or None."""
+    for root in FORKS:
+        base = root.joinpath(*module.split("."))
+        for file in (base.with_suffix(".py"), base / "__init__.py"):
+            if file.is_file():
+                return file
+    return None
+
+
+def is_official(module: str) -> bool:
+    """Report whether a module is one of the packages' own rather than a fork's."""
+    from terrazzo.compat.official import MODULES
+
+    return module in MODULES
+
+
+def from_fork(module: str, name: str) -> Any:
+    """What a fork's own version of an official module defines under a name that the layer lacks, or None."""
+    file = fork_file(module)
+    if file is None:
+        return None
+    if file.name == "__init__.py":
+        return defined_below(file.parent, module, name)
+    if not re.search(rf"\b{name}\b", file.read_text(encoding="utf-8", errors="replace")):
+        return None
+    own = f"{module}__own"
+    if own in sys.modules:
+        return vars(sys.modules[own]).get(name)
+    spec = importlib.util.spec_from_file_location(own, file)
+    assert spec is not None and spec.loader is not None
+    made = importlib.util.module_from_spec(spec)
+    made.__package__ = module.rpartition(".")[0]
+    sys.modules[own] = made
+    try:
+        spec.loader.exec_module(made)
+    except BaseException:
+        del sys.modules[own]
+        raise
+    return vars(made).get(name)
+
+
+def defined_below(folder: Path, package: str, name: str) -> Any:
+    """What a fork's file in a package's folder defines under a name, an author's own file first; or None."""
+    defines = re.compile(rf"^(?:class|def) {name}\b|^{name}\s*=", re.MULTILINE)
+    files = [file for file in sorted(folder.rglob("*.py")) if defines.search(file.read_text("utf-8", errors="replace"))]
+    modules = [".".join([package, *file.relative_to(folder).with_suffix("").parts]) for file in files]
+    for module in sorted(modules, key=is_official):
+        found = from_fork(module, name) if is_official(module) else vars(importlib.import_module(module)).get(name)
+        if found is not None:
+            return found
+    return None
+
+
+class Finder:
+    """Answers imports of the packages that are not installed, and of a fork's own files inside them."""
+
+    @staticmethod
+    def find_spec(fullname: str, path: Sequence[str] | None = None, target: Any = None) -> ModuleSpec | None:
+        package, _, inner = fullname.partition(".")
+        if package not in ANSWERED:
+            return None
+        file = fork_file(fullname)
+        if file is not None and inner and not is_official(fullname):
+            folder = [str(file.parent)] if file.name == "__init__.py" else None
+            return importlib.util.spec_from_file_location(fullname, file, submodule_search_locations=folder)
+        if fullname in ASKED:
+            raise ImportError(missing(*fullname.rpartition(".")[::2]))
+        if inner and not is_official(fullname) and inner.split(".")[0] not in first_folders(package):
+            return None
+        return ModuleSpec(fullname, Finder(), is_package=True)  # type: ignore[arg-type]
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return Answer(spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        from terrazzo.compat.bridge import connect
+
+        connect()
+        vars(module)["__all__"] = AllNames()
+
+
+class AllNames(list):  # type: ignore[type-arg]
+    """`__all__` of an answered module, computed once it is asked for."""
+
+    def __iter__(self) -> Any:
+        return iter(public_names())
+
+    def __len__(self) -> int:
+        return len(public_names())
+
+    def __getitem__(self, index: Any) -> Any:
+        return public_names()[index]
+
+
+def first_folders(package: str) -> set[str]:
+    """The modules and folders directly in a package."""
+    return {folder.split(".")[0] for folder in FOLDERS[package].split()}
+
+
+ANSWERED: list[str] = []
+
+
+def install() -> list[str]:
+    """Answer the packages that are not installed from now on; returns their names. Said once in the log."""
+    if Finder in sys.meta_path:
+        return ANSWERED
+    found = [name for name in PACKAGES if not is_installed(name)]
+    ANSWERED[:] = found
+    sys.meta_path.insert(0, Finder)  # type: ignore[arg-type]  # before a fork's own copy in the current folder
+    if found:
+        logging.getLogger("terrazzo").info("modules that import %s get terrazzo's own parts", ", ".join(found))
+    return ANSWERED
+
+
+def uninstall() -> None:
+    """Answer nothing any more, and forget the modules that were answered and the forks."""
+    sys.meta_path[:] = [item for item in sys.meta_path if item is not Finder]
+    for name, module in [*sys.modules.items()]:
+        if isinstance(module, Answer):
+            del sys.modules[name]
+    ANSWERED.clear()
+    FORKS.clear()
+
+
+def is_installed(package: str) -> bool:
+    """Report whether a package is imported already or lies where packages are installed; a fork's folder does not."""
+    if package in sys.modules:
+        return True
+    spec = importlib.util.find_spec(package)
+    return spec is not None and {"site-packages", "dist-packages"} & set(Path(spec.origin or "").parts) != set()
+
+
+def add_fork(folder: Path) -> None:
+    """Look for modules of the packages in a project's own copy too."""
+    if folder not in FORKS:
+        FORKS.append(folder)
+
+
+def check_answered(name: str) -> None:
+    """Raise UserError where a package is not answered because it is installed."""
+    if name not in ANSWERED:
+        raise UserError(f"{name} is installed, so its own classes are used; uninstall it to use terrazzo's")

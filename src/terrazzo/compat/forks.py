@@ -1,0 +1,135 @@
+"""The modules of a project that a config's types are defined in, found by their text beside the config."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import re
+import sys
+import types
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from terrazzo import registry as ours
+from terrazzo.compat.finder import ANSWERED, add_fork, fork_file, from_fork, is_official, look_up
+from terrazzo.config.config import Config
+from terrazzo.plugins import explained_import, import_user_module
+
+MOST_FILES = 4000  # of a project; a folder with more is no project's
+SKIPPED = {"configs", "config", "tests", "docs", "demo", "build", "dist", "node_modules", "site-packages", "work_dirs"}
+REGISTERS = re.compile(r"^@?\s*[\w.]*\.?register_module\(", re.MULTILINE)
+REGISTRIES = (ours.MODELS, ours.TRANSFORMS, ours.DATASETS, ours.METRICS)
+
+
+def project_of(config: Path) -> Path:
+    """The folder of a project: the one that its `configs` folder is in, else the config's own."""
+    path = config.resolve()
+    for parent in path.parents:
+        if parent.name in ("configs", "config", "local_configs"):
+            return parent.parent
+    return path.parent
+
+
+def python_files(root: Path) -> list[Path]:
+    """The Python files of a project, without its configs and tests; none for a folder that is no project's."""
+    found: list[Path] = []
+    waiting = [root]
+    while waiting:
+        for path in sorted(waiting.pop().iterdir()):
+            if path.name.startswith(".") or path.name in SKIPPED or path.is_symlink():
+                continue
+            if path.is_dir():
+                waiting.append(path)
+            elif path.suffix == ".py":
+                found.append(path)
+            if len(found) + len(waiting) > MOST_FILES:
+                return []
+    return found
+
+
+def module_name(file: Path, root: Path) -> str:
+    parts = file.relative_to(root).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def registering(root: Path) -> dict[str, list[str]]:
+    """The modules of a project that register each class, by its name; an author's own files come first."""
+    found: dict[str, list[str]] = {}
+    for file in python_files(root):
+        text = file.read_text(encoding="utf-8", errors="replace")
+        name = module_name(file, root)
+        if not REGISTERS.search(text) or not all(part.isidentifier() for part in name.split(".")):
+            continue
+        for cls in re.findall(r"^(?:class|def) (\w+)", text, re.MULTILINE):
+            found.setdefault(cls, []).append(name)
+        for cls in re.findall(r"register_module\((?:name=)?['\"](\w+)['\"]", text):
+            found.setdefault(cls, []).append(name)
+    for names in found.values():
+        names.sort(key=is_official)
+    return found
+
+
+def types_in(value: Any) -> Iterator[str]:
+    """The names of all types in a config, without their scopes."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            if key in ("type", "constructor") and isinstance(item, str):
+                yield item.rpartition(".")[2]
+            else:
+                yield from types_in(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from types_in(item)
+
+
+def import_project(config: Config) -> list[str]:
+    """Import the modules of a trusted config's project that define its types; returns their names."""
+    if config.path is None:
+        return []
+    root = project_of(config.path)
+    if any((root / package).is_dir() for package in ANSWERED):
+        add_fork(root)
+    own = registering(root)
+    wanted = [name for name in dict.fromkeys(types_in(config.to_dict())) if name in own]
+    chosen = []
+    for name in wanted:
+        module = own[name][0]
+        known = any(name in registry for registry in REGISTRIES) or (is_official(module) and look_up(name) is not None)
+        if not (known and is_official(module)):
+            chosen.append((name, module))
+    if chosen and str(root) not in sys.path:
+        sys.path.append(str(root))
+    for name, module in chosen:
+        import_file(module, root, name)
+    listed = (config.get("custom_imports") or {}).get("imports") or []
+    for module in [listed] if isinstance(listed, str) else listed:
+        if module.partition(".")[0] in ANSWERED and fork_file(module) is not None and not is_official(module):
+            import_file(module, root)
+            chosen.append(("", module))
+    names = [*dict.fromkeys(module for _, module in chosen)]
+    if names:
+        logging.getLogger("terrazzo").info("the project's own modules: %s", ", ".join(names))
+    return names
+
+
+def import_file(module: str, root: Path, name: str = "") -> None:
+    """Import a module of a project; packages above it whose own imports fail are passed over.
+
+    Of a project's own version of an official module that part is run which defines `name`.
+    """
+    parents = module.split(".")[:-1]
+    for depth in range(1, len(parents) + 1):
+        package = ".".join(parents[:depth])
+        if package in sys.modules or package.partition(".")[0] in ANSWERED:
+            continue
+        try:
+            importlib.import_module(package)
+        except Exception:
+            bare = types.ModuleType(package)
+            bare.__path__ = [str(root.joinpath(*parents[:depth]))]
+            sys.modules[package] = bare
+    import_user_module(module, f"the project {root}", ours.model_type)
+    if name and is_official(module):
+        with explained_import(module):
+            from_fork(module, name)

@@ -1,0 +1,214 @@
+"""Metrics that see SegDataSamples: users' ones in terrazzo's evaluation, and `IoUMetric` as a base."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from terrazzo.arguments import placed
+from terrazzo.compat.config import ConfigDict
+from terrazzo.compat.registry import BUILDS, METRICS, ORIGINALS
+from terrazzo.metrics.base import Metric, Seen
+from terrazzo.metrics.confusion import class_scores
+
+
+class BaseMetric:
+    """A metric that keeps results of images in `self.results` and computes scores of all of them."""
+
+    default_prefix: str | None = None
+
+    def __init__(self, collect_device: str = "cpu", prefix: str | None = None, collect_dir: Any = None) -> None:
+        self.collect_device, self.prefix = collect_device, prefix or self.default_prefix
+        self.results: list[Any] = []
+        self._dataset_meta: Any = None
+
+    @property
+    def dataset_meta(self) -> Any:
+        return self._dataset_meta
+
+    @dataset_meta.setter
+    def dataset_meta(self, value: Any) -> None:
+        self._dataset_meta = value
+
+    def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
+        raise NotImplementedError
+
+    def compute_metrics(self, results: list[Any]) -> dict[str, float]:
+        raise NotImplementedError
+
+    def evaluate(self, size: int) -> dict[str, float]:
+        """The scores of what has been seen, which is forgotten."""
+        scores = dict(self.compute_metrics(self.results))
+        self.results = []
+        return {f"{self.prefix}/{name}" if self.prefix else name: value for name, value in scores.items()}
+
+
+class IoUMetric(BaseMetric):
+    """IoU, Dice or F-score of classes from intersections and unions of histograms."""
+
+    def __init__(
+        self, ignore_index: int = 255, iou_metrics: Sequence[str] = ("mIoU",), nan_to_num: int | None = None,
+        beta: int = 1, collect_device: str = "cpu", output_dir: Any = None, format_only: bool = False,
+        prefix: str | None = None, **kwargs: Any,
+    ) -> None:  # fmt: skip
+        super().__init__(collect_device, prefix)
+        self.ignore_index, self.metrics, self.nan_to_num, self.beta = ignore_index, iou_metrics, nan_to_num, beta
+        self.output_dir, self.format_only = output_dir, format_only
+
+    def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
+        count = len(self.dataset_meta["classes"])
+        for sample in data_samples:
+            label = sample["gt_sem_seg"]["data"].squeeze()
+            predicted = sample["pred_sem_seg"]["data"].squeeze().to(label)
+            self.results.append(self.intersect_and_union(predicted, label, count, self.ignore_index))
+
+    @staticmethod
+    def intersect_and_union(pred_label: Any, label: Any, num_classes: int, ignore_index: int) -> tuple[Any, ...]:
+        """Histograms of the classes' intersection, union, predicted and labelled pixels."""
+        valid = label != ignore_index
+        predicted, label = pred_label[valid], label[valid]
+        areas = [torch.histc(x.float(), bins=num_classes, min=0, max=num_classes - 1).cpu()
+                 for x in (predicted[predicted == label], predicted, label)]  # fmt: skip
+        return areas[0], areas[1] + areas[2] - areas[0], areas[1], areas[2]
+
+    def compute_metrics(self, results: list[Any]) -> dict[str, float]:
+        totals: Any = [sum(column) for column in zip(*results, strict=True)]
+        scores = self.total_area_to_metrics(*totals, metrics=self.metrics, nan_to_num=self.nan_to_num, beta=self.beta)  # type: ignore[misc]
+        return {name if name == "aAcc" else f"m{name}": float(np.round(np.nanmean(value) * 100, 2))
+                for name, value in scores.items()}  # fmt: skip
+
+    @staticmethod
+    def total_area_to_metrics(
+        total_area_intersect: Any, total_area_union: Any, total_area_pred_label: Any, total_area_label: Any,
+        metrics: Sequence[str] = ("mIoU",), nan_to_num: int | None = None, beta: int = 1,
+    ) -> OrderedDict[str, Any]:  # fmt: skip
+        """Each class's scores from sums of the histograms."""
+        metrics = [metrics] if isinstance(metrics, str) else metrics
+        hits, labelled, predicted = (
+            np.asarray(area, float) for area in (total_area_intersect, total_area_label, total_area_pred_label)
+        )
+        found = class_scores(hits, labelled, predicted, beta, nan_to_num)
+        names = {"mIoU": ("IoU", "Acc"), "mDice": ("Dice", "Acc"), "mFscore": ("Fscore", "Precision", "Recall")}
+        if unknown := [name for name in metrics if name not in names]:
+            raise KeyError(f"metrics {unknown} is not supported")
+        chosen = dict.fromkeys(["aAcc", *(score for name in metrics for score in names[name])])
+        return OrderedDict((name, found[name]) for name in chosen)
+
+
+class Evaluator:
+    """Several metrics as one."""
+
+    def __init__(self, metrics: Any) -> None:
+        specs = metrics if isinstance(metrics, Sequence) else [metrics]
+        self.metrics = [METRICS.build(spec) if isinstance(spec, Mapping) else spec for spec in specs]
+        self._dataset_meta: Any = None
+
+    @property
+    def dataset_meta(self) -> Any:
+        return self._dataset_meta
+
+    @dataset_meta.setter
+    def dataset_meta(self, value: Any) -> None:
+        self._dataset_meta = value
+        for metric in self.metrics:
+            metric.dataset_meta = value
+
+    def process(self, data_samples: Sequence[Any], data_batch: Any = None) -> None:
+        plain = [sample.to_dict() if hasattr(sample, "to_dict") else sample for sample in data_samples]
+        for metric in self.metrics:
+            metric.process(data_batch, plain)
+
+    def evaluate(self, size: int) -> dict[str, float]:
+        return {name: value for metric in self.metrics for name, value in metric.evaluate(size).items()}
+
+
+class UserMetric(Metric):
+    """A user's metric among terrazzo's: it sees each image as a dict of a SegDataSample's values."""
+
+    def __init__(self, inner: Any, classes: Sequence[str]) -> None:
+        super().__init__(classes)
+        self.inner, self.count = inner, 0
+        inner.dataset_meta = {"classes": tuple(classes), "palette": None}
+
+    def update(self, seen: Seen) -> None:
+        height, width = seen.labels.shape[-2:]
+        sample = {
+            "pred_sem_seg": {"data": seen.prediction.reshape(1, height, width)},
+            "gt_sem_seg": {"data": seen.labels.reshape(1, height, width)},
+            "img_path": str(seen.image_path), "seg_map_path": str(seen.label_path), "ori_shape": (height, width),
+            "img_shape": (height, width),
+        }  # fmt: skip
+        logits = LazySample(sample, seen, height, width)
+        self.inner.process({"inputs": [], "data_samples": [logits]}, [logits])
+        self.count += 1
+
+    def compute(self) -> dict[str, Any]:
+        scores = self.inner.evaluate(self.count)
+        return {name: float(value) for name, value in scores.items() if np.ndim(value) == 0}
+
+
+class LazySample(dict):  # type: ignore[type-arg]
+    """A sample's values, whose logits are computed when they are asked for."""
+
+    def __init__(self, values: dict[str, Any], seen: Seen, height: int, width: int) -> None:
+        super().__init__(values)
+        self.seen, self.size = seen, (height, width)
+
+    def __missing__(self, key: str) -> Any:
+        if key != "seg_logits":
+            raise KeyError(key)
+        self[key] = {"data": torch.cat([*self.seen.logits()]).T.reshape(-1, *self.size)}
+        return self[key]
+
+
+def build_user_metric(cls: Any, spec: Mapping[str, Any], where: str, classes: Sequence[str] = ()) -> UserMetric:
+    """A user's metric from its section as written."""
+    options = ConfigDict({key: value for key, value in spec.items() if key != "type"})
+    with placed(spec.get("type"), where, spec):
+        return UserMetric(cls(**options), classes)
+
+
+BUILDS["metric"] = build_user_metric
+ORIGINALS["metric"] = {"IoUMetric": IoUMetric}.get
+
+
+def intersect_and_union(
+    pred_label: Any,
+    label: Any,
+    num_classes: int,
+    ignore_index: int,
+    label_map: Any = None,
+    reduce_zero_label: bool = False,
+) -> tuple[Any, ...]:
+    """0.x: histograms of the intersection, union, predicted and labelled pixels of arrays."""
+    label = np.array(label)
+    if reduce_zero_label:
+        label = np.where((label == 0) | (label == 255), 255, label - 1)
+    return IoUMetric.intersect_and_union(
+        torch.as_tensor(np.asarray(pred_label)), torch.as_tensor(label), num_classes, ignore_index
+    )
+
+
+def pre_eval_to_metrics(pre_eval_results: Any, metrics: Any = ("mIoU",), nan_to_num: Any = None, beta: int = 1) -> Any:
+    totals: Any = [sum(column) for column in zip(*pre_eval_results, strict=True)]
+    return IoUMetric.total_area_to_metrics(*totals, metrics=metrics, nan_to_num=nan_to_num, beta=beta)  # type: ignore[misc]
+
+
+def eval_metrics(
+    results: Any, gt_seg_maps: Any, num_classes: int, ignore_index: int, metrics: Any = ("mIoU",), nan_to_num: Any = None,
+    label_map: Any = None, reduce_zero_label: bool = False, beta: int = 1,
+) -> Any:  # fmt: skip
+    """0.x: scores of predicted class maps."""
+    pairs = zip(results, gt_seg_maps, strict=True)
+    seen = [
+        intersect_and_union(one, two, num_classes, ignore_index, label_map, reduce_zero_label) for one, two in pairs
+    ]
+    return pre_eval_to_metrics(seen, metrics, nan_to_num, beta)
+
+
+def mean_iou(results: Any, gt_seg_maps: Any, num_classes: int, ignore_index: int, **kwargs: Any) -> Any:
+    return eval_metrics(results, gt_seg_maps, num_classes, ignore_index, ("mIoU",), **kwargs)

@@ -1,0 +1,243 @@
+"""`BaseModule` and the initialisation of weights by `init_cfg`."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from terrazzo.compat.registry import WEIGHT_INITIALIZERS
+
+
+class BaseModule(nn.Module):
+    """A module with `init_cfg`, by which `init_weights` initialises it and then what is inside, once."""
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
+
+    def __init__(self, init_cfg: Any = None) -> None:
+        super().__init__()
+        self._is_init = False
+        self.init_cfg = copy.deepcopy(init_cfg)
+
+    @property
+    def is_init(self) -> bool:
+        return self._is_init
+
+    @is_init.setter
+    def is_init(self, value: bool) -> None:
+        self._is_init = value
+
+    def init_weights(self) -> None:
+        """Initialise by `init_cfg`, then the children by their own; pretrained weights come last."""
+        if self._is_init:
+            return
+        specs = self.init_cfg if isinstance(self.init_cfg, (list, tuple)) else [self.init_cfg] * bool(self.init_cfg)
+        late = [spec for spec in specs if spec["type"] == "Pretrained"]
+        if early := [spec for spec in specs if spec["type"] != "Pretrained"]:
+            initialize(self, early)
+        if specs and not early and isinstance(self.init_cfg, Mapping):
+            initialize(self, late)
+            self._is_init = True
+            return  # what the file holds must not be overwritten
+        init_children(self)
+        if late:
+            initialize(self, late)
+        self._is_init = True
+
+
+def init_children(module: nn.Module) -> None:
+    """Call `init_weights` of each child that has it, once."""
+    for child in module.children():
+        if hasattr(child, "init_weights") and not getattr(child, "is_init", False):
+            child.init_weights()  # type: ignore[operator]
+
+
+class Sequential(BaseModule, nn.Sequential):
+    """nn.Sequential with `init_cfg`."""
+
+    def __init__(self, *args: Any, init_cfg: Any = None) -> None:
+        BaseModule.__init__(self, init_cfg)
+        nn.Sequential.__init__(self, *args)
+
+
+class ModuleList(BaseModule, nn.ModuleList):
+    """nn.ModuleList with `init_cfg`."""
+
+    def __init__(self, modules: Any = None, init_cfg: Any = None) -> None:
+        BaseModule.__init__(self, init_cfg)
+        nn.ModuleList.__init__(self, modules)
+
+
+class ModuleDict(BaseModule, nn.ModuleDict):
+    """nn.ModuleDict with `init_cfg`."""
+
+    def __init__(self, modules: Any = None, init_cfg: Any = None) -> None:
+        BaseModule.__init__(self, init_cfg)
+        nn.ModuleDict.__init__(self, modules)
+
+
+# Starting values
+
+
+def set_bias(module: nn.Module, bias: float) -> None:
+    if getattr(module, "bias", None) is not None:
+        nn.init.constant_(module.bias, bias)  # type: ignore[arg-type]
+
+
+def weighted(start: Callable[..., Any]) -> Callable[..., None]:
+    """A function of a module that starts its weight with `start` and its bias with a constant."""
+
+    def init(module: nn.Module, *args: Any, bias: float = 0, **kwargs: Any) -> None:
+        if getattr(module, "weight", None) is not None:
+            start(module.weight, *args, **kwargs)
+        set_bias(module, bias)
+
+    return init
+
+
+def constant_init(module: nn.Module, val: float, bias: float = 0) -> None:
+    weighted(nn.init.constant_)(module, val, bias=bias)
+
+
+def normal_init(module: nn.Module, mean: float = 0, std: float = 1, bias: float = 0) -> None:
+    weighted(nn.init.normal_)(module, mean, std, bias=bias)
+
+
+def trunc_normal_init(
+    module: nn.Module, mean: float = 0, std: float = 1, a: float = -2, b: float = 2, bias: float = 0
+) -> None:
+    weighted(nn.init.trunc_normal_)(module, mean, std, a, b, bias=bias)
+
+
+def uniform_init(module: nn.Module, a: float = 0, b: float = 1, bias: float = 0) -> None:
+    weighted(nn.init.uniform_)(module, a, b, bias=bias)
+
+
+def xavier_init(module: nn.Module, gain: float = 1, bias: float = 0, distribution: str = "normal") -> None:
+    start = nn.init.xavier_uniform_ if distribution == "uniform" else nn.init.xavier_normal_
+    weighted(start)(module, gain=gain, bias=bias)
+
+
+def kaiming_init(
+    module: nn.Module, a: float = 0, mode: str = "fan_out", nonlinearity: str = "relu", bias: float = 0,
+    distribution: str = "normal",
+) -> None:  # fmt: skip
+    start = nn.init.kaiming_uniform_ if distribution == "uniform" else nn.init.kaiming_normal_
+    weighted(start)(module, a=a, mode=mode, nonlinearity=nonlinearity, bias=bias)
+
+
+def caffe2_xavier_init(module: nn.Module, bias: float = 0) -> None:
+    """What Caffe2 calls Xavier: uniform, of the fan-in alone."""
+    kaiming_init(module, 1, "fan_in", "leaky_relu", bias, "uniform")
+
+
+def bias_init_with_prob(prior_prob: float) -> float:
+    """The bias at which a sigmoid gives `prior_prob`."""
+    return -math.log((1 - prior_prob) / prior_prob)
+
+
+def trunc_normal_(tensor: Any, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0) -> Any:
+    return nn.init.trunc_normal_(tensor, mean, std, a, b)
+
+
+# `type` of init_cfg -> what it does to a module
+STARTS: dict[str, Callable[..., None]] = {
+    "Constant": constant_init,
+    "Xavier": xavier_init,
+    "Normal": normal_init,
+    "TruncNormal": trunc_normal_init,
+    "Uniform": uniform_init,
+    "Kaiming": kaiming_init,
+    "Caffe2Xavier": caffe2_xavier_init,
+}
+
+
+def initialize(module: nn.Module, init_cfg: Any) -> None:
+    """Start the layers in a module that an `init_cfg` names by type (`layer`) or attribute (`override`)."""
+    for spec in [init_cfg] if isinstance(init_cfg, Mapping) else init_cfg:
+        options = {key: value for key, value in spec.items() if key not in ("override", "layer", "_scope_")}
+        kind = options.pop("type")
+        overrides = spec.get("override")
+        if kind == "Pretrained":
+            load_pretrained(module, **options)
+            continue
+        if kind not in STARTS:
+            found = WEIGHT_INITIALIZERS.get(kind)
+            if found is None:
+                raise KeyError(f"{kind} is not in the initializer registry: {', '.join(STARTS)}")
+            found(**{key: value for key, value in spec.items() if key not in ("type", "override")})(module)
+            continue
+        layers = spec.get("layer") or []
+        layers = [layers] if isinstance(layers, str) else layers
+        if layers or not overrides:
+            start_layers(module, STARTS[kind], options, layers)
+        for own in [overrides] if isinstance(overrides, Mapping) else overrides or []:
+            part = getattr(module, own["name"])
+            start = STARTS[own.get("type", kind)]
+            own_options = {key: value for key, value in own.items() if key not in ("name", "type", "layer")}
+            start_layers(part, start, own_options if "type" in own else options, ())
+
+
+def start_layers(module: nn.Module, start: Callable[..., None], options: Any, layers: Sequence[str]) -> None:
+    """Start the layers of some types inside a module; without types, whatever has a weight."""
+    bias_prob = options.get("bias_prob")
+    options = {key: value for key, value in options.items() if key != "bias_prob"}
+    if bias_prob is not None:
+        options["bias"] = bias_init_with_prob(bias_prob)
+    if start is constant_init:
+        options.setdefault("val", 0)
+    for part in module.modules():
+        names = {part_type.__name__ for part_type in type(part).__mro__[:-2]}
+        if (
+            not layers
+            or names & set(layers)
+            or any("_BatchNorm" in (name,) and "BatchNorm" in str(names) for name in layers)
+        ):
+            start(part, **options)
+
+
+def load_pretrained(module: nn.Module, checkpoint: str, prefix: str | None = None, map_location: Any = "cpu") -> None:
+    """Load a file's weights, or those under a prefix."""
+    from terrazzo.compat.weights import _load_checkpoint_with_prefix, load_checkpoint, load_state_dict
+
+    if prefix is None:
+        load_checkpoint(module, checkpoint, map_location="cpu", strict=False)
+    else:
+        load_state_dict(module, _load_checkpoint_with_prefix(prefix, checkpoint, "cpu"), strict=False)
+
+
+def initializer(start: Callable[..., None]) -> type:
+    """The class of a kind of initialisation, an object of which is applied to a module."""
+
+    class Init:
+        def __init__(self, layer: Any = None, **options: Any) -> None:
+            self.layer, self.options = layer or (), options
+
+        def __call__(self, module: nn.Module) -> None:
+            start_layers(module, start, self.options, [self.layer] if isinstance(self.layer, str) else self.layer)
+
+    return Init
+
+
+ConstantInit, XavierInit, NormalInit = map(initializer, (constant_init, xavier_init, normal_init))  # type: ignore[arg-type]
+TruncNormalInit, UniformInit, KaimingInit = map(initializer, (trunc_normal_init, uniform_init, kaiming_init))  # type: ignore[arg-type]
+Caffe2XavierInit = initializer(caffe2_xavier_init)
+
+
+class PretrainedInit:
+    """The initialisation by a file's weights."""
+
+    def __init__(self, checkpoint: str, prefix: str | None = None, map_location: Any = None) -> None:
+        self.checkpoint, self.prefix = checkpoint, prefix
+
+    def __call__(self, module: nn.Module) -> None:
+        load_pretrained(module, self.checkpoint, self.prefix)
+
+
+def update_init_info(module: nn.Module, init_info: str) -> None:
+    """Nothing: no account is kept of where weights come from."""

@@ -1,0 +1,195 @@
+"""mmcv's operators in plain torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.utils import _pair
+
+from terrazzo.compat.module import BaseModule
+from terrazzo.models.layers import deform_conv as ours
+from terrazzo.models.layers.deformable_attention import MultiScaleDeformableAttention as Sampling
+from terrazzo.models.layers.points import sample_points
+
+
+class OffsetsGiven:
+    """The parts of deformable convolutions that are called with the offsets."""
+
+    def __init__(
+        self: Any, in_channels: int, out_channels: int, kernel_size: Any, stride: Any = 1, padding: Any = 0,
+        dilation: Any = 1, groups: int = 1, deform_groups: int = 1, bias: bool = False, **kwargs: Any,
+    ) -> None:  # fmt: skip
+        deform_groups = kwargs.get("deformable_groups", deform_groups)
+        super().__init__(  # type: ignore[call-arg]
+            in_channels, out_channels, kernel_size, stride=stride, padding=padding, dilation=dilation, groups=groups,
+            bias=bias, deform_groups=deform_groups,
+        )  # fmt: skip
+        del self.conv_offset
+        self.deform_groups = deform_groups
+
+
+class DeformConv2d(OffsetsGiven, ours.DeformConv2d):
+    """Deformable convolution of (x, offset)."""
+
+    def forward(self, input: Tensor, offset: Tensor) -> Tensor:  # type: ignore[override]
+        return self.convolve(self.sample(input, offset))
+
+
+class ModulatedDeformConv2d(OffsetsGiven, ours.DeformConv2d):
+    """Modulated deformable convolution of (x, offset, mask)."""
+
+    def __init__(self, *args: Any, bias: bool = True, **kwargs: Any) -> None:
+        super().__init__(*args, bias=bias, **kwargs)  # type: ignore[misc]
+
+    def forward(self, input: Tensor, offset: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]
+        mask = mask.unflatten(1, (self.deform_groups, 1, self.taps))
+        return self.convolve(self.sample(input, offset) * mask)
+
+
+DeformConv2dPack, ModulatedDeformConv2dPack = ours.DeformConv2d, ours.ModulatedDeformConv2d
+
+
+def deform_conv2d(
+    input: Tensor, offset: Tensor, weight: Tensor, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
+    groups: int = 1, deform_groups: int = 1, bias: Any = False, im2col_step: int = 32,
+) -> Tensor:  # fmt: skip
+    return modulated_deform_conv2d(input, offset, None, weight, None, stride, padding, dilation, groups, deform_groups)
+
+
+def modulated_deform_conv2d(
+    input: Tensor, offset: Tensor, mask: Tensor | None, weight: Tensor, bias: Tensor | None = None, stride: Any = 1,
+    padding: Any = 0, dilation: Any = 1, groups: int = 1, deform_groups: int = 1,
+) -> Tensor:  # fmt: skip
+    """Deformable convolution with given weights; a mask (N, groups * taps, H, W) scales the taps."""
+    with torch.device("meta"):
+        conv: Any = ours.DeformConv2d(
+            input.shape[1], len(weight), tuple(weight.shape[2:]), stride=_pair(stride), padding=_pair(padding),
+            dilation=_pair(dilation), groups=groups, bias=False, deform_groups=deform_groups,
+        )  # fmt: skip
+    values = conv.sample(input, offset)
+    if mask is not None:
+        values = values * mask.unflatten(1, (deform_groups, 1, -1))
+    del conv.weight
+    conv.weight = weight
+    output = conv.convolve(values)
+    return output if bias is None else output + bias.view(-1, 1, 1)
+
+
+def point_sample(input: Tensor, points: Tensor, align_corners: bool = False, **kwargs: Any) -> Tensor:
+    """Values of maps (N, C, H, W) at points (N, P, 2) or (N, h, w, 2), x and y in 0..1."""
+    if points.ndim == 3:
+        return sample_points(input, points, kwargs.get("mode", "bilinear"), align_corners)
+    return F.grid_sample(input, 2 * points - 1, align_corners=align_corners, **kwargs)
+
+
+def multi_scale_deformable_attn_pytorch(
+    value: Tensor, value_spatial_shapes: Tensor, sampling_locations: Tensor, attention_weights: Tensor
+) -> Tensor:
+    """Value (N, S, heads, C), locations (N, L, heads, levels, points, 2) in 0..1, weights without 2 -> (N, L, *)."""
+    batch, _, heads, width = value.shape
+    _, queries, _, levels, points, _ = sampling_locations.shape
+    sizes = [(int(height), int(width)) for height, width in value_spatial_shapes]
+    sampled = []
+    for level, (part, size) in enumerate(zip(value.split([h * w for h, w in sizes], dim=1), sizes, strict=True)):
+        x = part.permute(0, 2, 3, 1).reshape(batch * heads, width, *size)
+        grid = 2 * sampling_locations[:, :, :, level].transpose(1, 2).flatten(0, 1) - 1
+        sampled.append(F.grid_sample(x, grid, align_corners=False))  # N * heads, C, L, points
+    weights = attention_weights.transpose(1, 2).reshape(batch * heads, 1, queries, levels * points)
+    output = (torch.stack(sampled, -2).flatten(-2) * weights).sum(-1)
+    return output.view(batch, heads * width, queries).transpose(1, 2).contiguous()
+
+
+class MultiScaleDeformableAttnFunction:
+    """`multi_scale_deformable_attn_pytorch` as the compiled function is called."""
+
+    @staticmethod
+    def apply(value: Tensor, shapes: Tensor, starts: Tensor, locations: Tensor, weights: Tensor, step: Any) -> Tensor:
+        return multi_scale_deformable_attn_pytorch(value, shapes, locations, weights)
+
+
+MSDeformAttnFunction = MultiScaleDeformableAttnFunction
+
+
+class MultiScaleDeformableAttention(BaseModule):
+    """Attention of each query to a few points of every level (Deformable DETR, Zhu et al., ICLR 2021)."""
+
+    def __init__(
+        self, embed_dims: int = 256, num_heads: int = 8, num_levels: int = 4, num_points: int = 4,
+        im2col_step: int = 64, dropout: float = 0.1, batch_first: bool = False, norm_cfg: Any = None,
+        init_cfg: Any = None, value_proj_ratio: float = 1.0,
+    ) -> None:  # fmt: skip
+        super().__init__(init_cfg)
+        if embed_dims % num_heads:
+            raise ValueError(f"embed_dims must be divisible by num_heads, but got {embed_dims} and {num_heads}")
+        self.embed_dims, self.num_heads, self.num_levels, self.num_points = (
+            embed_dims,
+            num_heads,
+            num_levels,
+            num_points,
+        )
+        self.im2col_step, self.batch_first, self.norm_cfg = im2col_step, batch_first, norm_cfg
+        for name, module in Sampling(
+            embed_dims=embed_dims, num_heads=num_heads, num_levels=num_levels, num_points=num_points, dropout=dropout,
+            value_proj_ratio=value_proj_ratio,
+        ).named_children():  # fmt: skip
+            self.add_module(name, module)
+
+    def init_weights(self) -> None:
+        Sampling.init_weights(self)  # type: ignore[arg-type]
+        self._is_init = True
+
+    def forward(
+        self, query: Tensor, key: Any = None, value: Any = None, identity: Any = None, query_pos: Any = None,
+        key_padding_mask: Any = None, reference_points: Any = None, spatial_shapes: Any = None,
+        level_start_index: Any = None, **kwargs: Any,
+    ) -> Tensor:  # fmt: skip
+        value = query if value is None else value
+        identity = query if identity is None else identity
+        query = query if query_pos is None else query + query_pos
+        if not self.batch_first:
+            query, value = query.transpose(0, 1), value.transpose(0, 1)
+        value = self.value_proj(value)
+        if key_padding_mask is not None:
+            value = value.masked_fill(key_padding_mask[..., None], 0.0)
+        value = value.unflatten(-1, (self.num_heads, -1))
+        shape = (self.num_heads, self.num_levels, self.num_points)
+        offsets = self.sampling_offsets(query).unflatten(-1, (*shape, 2))
+        weights = self.attention_weights(query).unflatten(-1, (self.num_heads, -1)).softmax(-1).unflatten(-1, shape[1:])
+        places = reference_points[:, :, None, :, None, :]
+        if reference_points.shape[-1] == 2:
+            scale = spatial_shapes.flip(-1).to(offsets)[None, None, None, :, None]
+            places = places + offsets / scale
+        else:
+            places = places[..., :2] + offsets / self.num_points * places[..., 2:] * 0.5
+        output = self.output_proj(multi_scale_deformable_attn_pytorch(value, spatial_shapes, places, weights))
+        return identity + self.dropout(output if self.batch_first else output.transpose(0, 1))
+
+
+def sigmoid_focal_loss(
+    input: Tensor, target: Tensor, gamma: float = 2.0, alpha: float = 0.25, weight: Any = None, reduction: str = "mean"
+) -> Tensor:
+    """Focal loss of logits (P, K) against labels (P,), a label of K for none (Lin et al., ICCV 2017)."""
+    hot = F.one_hot(target.long(), input.shape[1] + 1)[:, :-1].to(input)
+    probability = input.sigmoid()
+    own = torch.where(hot > 0, probability, 1 - probability)
+    share = torch.where(hot > 0, alpha, 1 - alpha)
+    values = share * (1 - own) ** gamma * F.binary_cross_entropy_with_logits(input, hot, reduction="none")
+    values = values if weight is None else values * weight[target.long()].unsqueeze(1)
+    return {"none": lambda: values, "sum": values.sum, "mean": lambda: values.sum() / len(input)}[reduction]()
+
+
+softmax_focal_loss = sigmoid_focal_loss
+
+
+class SigmoidFocalLoss(nn.Module):
+    """`sigmoid_focal_loss` as a module."""
+
+    def __init__(self, gamma: float, alpha: float, weight: Any = None, reduction: str = "mean") -> None:
+        super().__init__()
+        self.options = (gamma, alpha, weight, reduction)
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return sigmoid_focal_loss(input, target, *self.options)

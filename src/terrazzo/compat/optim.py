@@ -1,0 +1,200 @@
+"""Optimizer constructors, wrappers and schedulers as users extend them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from terrazzo.compat.config import ConfigDict
+from terrazzo.compat.registry import KEEPERS, OPTIM_WRAPPER_CONSTRUCTORS, OPTIMIZERS, ORIGINALS
+from terrazzo.training.optim import build as ours
+
+
+class OptimWrapper:
+    """An optimizer whose step is one call."""
+
+    def __init__(self, optimizer: Any, accumulative_counts: int = 1, clip_grad: Any = None, **kwargs: Any) -> None:
+        self.optimizer, self._accumulative_counts, self.clip_grad_kwargs = optimizer, accumulative_counts, clip_grad
+
+    param_groups = property(lambda self: self.optimizer.param_groups)
+
+    def update_params(self, loss: Any, *args: Any, **kwargs: Any) -> None:
+        loss.backward()
+        if self.clip_grad_kwargs:
+            params = [p for group in self.param_groups for p in group["params"]]
+            nn.utils.clip_grad_norm_(params, **{"max_norm": 35, **self.clip_grad_kwargs})
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+    def step(self, **kwargs: Any) -> None:
+        self.optimizer.step()
+
+    def zero_grad(self, **kwargs: Any) -> None:
+        self.optimizer.zero_grad()
+
+    def backward(self, loss: Any, **kwargs: Any) -> None:
+        loss.backward()
+
+    def state_dict(self) -> Any:
+        return self.optimizer.state_dict()
+
+    @contextmanager
+    def optim_context(self, model: Any) -> Any:
+        yield
+
+    def get_lr(self) -> dict[str, list[float]]:
+        return {"lr": [group["lr"] for group in self.param_groups]}
+
+
+AmpOptimWrapper = OptimWrapper
+
+
+class OptimWrapperDict(OptimWrapper):
+    """Several optimizers by name."""
+
+    def __init__(self, **wrappers: Any) -> None:
+        self.optim_wrappers = wrappers
+
+
+class DefaultOptimizerConstructor:
+    """Groups of parameters with their own rates and decays; a subclass fills them in `add_params`."""
+
+    def __init__(self, optimizer_cfg: Any, paramwise_cfg: Any = None) -> None:
+        if not isinstance(optimizer_cfg, Mapping):
+            raise TypeError(f"optimizer_cfg should be a dict, but got {type(optimizer_cfg)}")
+        inner = optimizer_cfg.get("optimizer")
+        self.optim_wrapper_cfg = ConfigDict(optimizer_cfg)
+        self.optimizer_cfg = ConfigDict(inner if isinstance(inner, Mapping) else optimizer_cfg)
+        self.paramwise_cfg = ConfigDict(paramwise_cfg or {})
+        self.base_lr, self.base_wd = self.optimizer_cfg.get("lr"), self.optimizer_cfg.get("weight_decay")
+
+    def _validate_cfg(self) -> None:
+        """Nothing: the product checks it."""
+
+    def _is_in(self, param_group: Any, param_group_list: Any) -> bool:
+        known = {id(p) for group in param_group_list for p in group["params"]}
+        return bool({id(p) for p in param_group["params"]} & known)
+
+    def add_params(self, params: list[Any], module: nn.Module, prefix: str = "", is_dcn_module: Any = None) -> None:
+        options = {key: value for key, value in self.optimizer_cfg.items() if key != "type"}
+        params.extend(as_groups(ours.parameters(module, options, dict(self.paramwise_cfg), None)))
+
+    def groups(self, model: nn.Module) -> list[Any]:
+        """The groups that `add_params` gives."""
+        params: list[Any] = []
+        self.add_params(params, getattr(model, "module", model))
+        return params
+
+    def __call__(self, model: nn.Module) -> Any:
+        model = getattr(model, "module", model)
+        options = {key: value for key, value in self.optimizer_cfg.items() if key != "type"}
+        kind = self.optimizer_cfg["type"]
+        factory = OPTIMIZERS.get(kind) or ours.optimizers()[kind]
+        optimizer = factory(self.groups(model) if self.paramwise_cfg else model.parameters(), **options)
+        return OptimWrapper(optimizer) if "optimizer" in self.optim_wrapper_cfg else optimizer
+
+
+DefaultOptimWrapperConstructor = DefaultOptimizerConstructor
+
+
+def as_groups(parameters: list[Any]) -> list[dict[str, Any]]:
+    return [item if isinstance(item, dict) else {"params": [item]} for item in parameters]
+
+
+def user_parameters(constructor: Any) -> Any:
+    """How the product takes the groups of a user's constructor: from the model, the options and `paramwise`."""
+
+    def parameters(model: nn.Module, options: dict[str, Any], paramwise: dict[str, Any]) -> list[Any]:
+        made = constructor({"optimizer": {"type": "AdamW", **options}, "type": "OptimWrapper", **options}, paramwise)
+        if hasattr(made, "add_params") and type(made).__call__ is DefaultOptimizerConstructor.__call__:
+            return made.groups(model)
+        optimizer = made(model)
+        return getattr(optimizer, "optimizer", optimizer).param_groups
+
+    return parameters
+
+
+def register_constructor(name: str, item: Any) -> None:
+    ours.USER_CONSTRUCTORS[name] = user_parameters(item)
+
+
+def register_optimizer(name: str, item: Any) -> None:
+    ours.USER_OPTIMIZERS[name] = item
+
+
+KEEPERS["optimizer constructor"] = (register_constructor,)
+KEEPERS["optimizer"] = (register_optimizer,)
+ORIGINALS["optimizer"] = lambda name: getattr(torch.optim, name, None)
+ORIGINALS["optimizer constructor"] = {"DefaultOptimizerConstructor": DefaultOptimizerConstructor,
+                                      "DefaultOptimWrapperConstructor": DefaultOptimizerConstructor}.get  # fmt: skip
+
+
+def build_optimizer(model: nn.Module, cfg: Any) -> Any:
+    """An optimizer of a model, or one for each of its parts that the config names."""
+    if not hasattr(cfg, "get") or "type" not in cfg:
+        return {name: build_optimizer(getattr(model, name), own) for name, own in cfg.items()}
+    options = dict(cfg)
+    constructor = options.pop("constructor", "DefaultOptimizerConstructor")
+    paramwise = options.pop("paramwise_cfg", None)
+    return OPTIM_WRAPPER_CONSTRUCTORS.get(constructor)(options, paramwise)(getattr(model, "module", model))
+
+
+build_optim_wrapper = build_optimizer_constructor = build_optimizer
+
+
+class _ParamScheduler:
+    """A schedule of a value of the optimizer, whose place terrazzo's own takes."""
+
+    def __init__(self, optimizer: Any, *args: Any, **kwargs: Any) -> None:
+        self.optimizer = optimizer
+        vars(self).update(kwargs)
+
+
+class InfiniteSampler(torch.utils.data.Sampler):  # type: ignore[type-arg]
+    """Indices without end."""
+
+    def __init__(self, dataset: Any, shuffle: bool = True, seed: int | None = None) -> None:
+        self.size, self.shuffle, self.seed = len(dataset), shuffle, seed or 0
+
+    def __iter__(self) -> Any:
+        generator = torch.Generator().manual_seed(self.seed)
+        while True:
+            yield from (
+                torch.randperm(self.size, generator=generator) if self.shuffle else torch.arange(self.size)
+            ).tolist()
+
+    def __len__(self) -> int:
+        return self.size
+
+
+class DefaultSampler(InfiniteSampler):
+    """Indices of one epoch."""
+
+    def __iter__(self) -> Any:
+        generator = torch.Generator().manual_seed(self.seed)
+        return iter(
+            (torch.randperm(self.size, generator=generator) if self.shuffle else torch.arange(self.size)).tolist()
+        )
+
+
+class BasePixelSampler:
+    """A choice of the pixels that a loss counts."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        self.context = kwargs.get("context")
+
+    def sample(self, seg_logit: Any, seg_label: Any) -> Any:
+        raise NotImplementedError
+
+
+def build_pixel_sampler(cfg: Any, **default_args: Any) -> Any:
+    """A sampler of pixels from its config."""
+    from terrazzo.compat.registry import MODELS
+
+    found = MODELS.get(cfg["type"])
+    users = cfg["type"] in MODELS.module_dict
+    return MODELS.build(cfg, default_args=default_args if users else None) if found else None

@@ -1,0 +1,287 @@
+"""`SegDataSample`, `PixelData`: an image's facts and maps as MMSegmentation 1.x passes them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from terrazzo.models.preprocess import Preprocess
+
+# names of types in annotations
+SampleList = OptSampleList = TensorList = list
+ConfigType = OptConfigType = MultiConfig = OptMultiConfig = ForwardResults = TensorDict = dict
+IndexType = DATA_BATCH = ModelType = object
+
+
+class BaseDataElement:
+    """Values under names, apart from the facts of the image in `metainfo`; all of them are attributes."""
+
+    def __init__(self, *, metainfo: Any = None, **kwargs: Any) -> None:
+        vars(self)["_data"], vars(self)["_meta"] = {}, {}
+        self.set_metainfo(metainfo or {})
+        self.set_data(kwargs)
+
+    def set_metainfo(self, metainfo: Any) -> None:
+        self._meta.update(copy.deepcopy(dict(metainfo)))
+
+    def set_data(self, data: Any) -> None:
+        for name, value in data.items():
+            setattr(self, name, value)
+
+    def update(self, instance: BaseDataElement) -> None:
+        self.set_metainfo(instance.metainfo)
+        self.set_data(dict(instance.items()))
+
+    def new(self, *, metainfo: Any = None, **kwargs: Any) -> Any:
+        """A copy, with other facts or values where they are given."""
+        made = type(self)(metainfo=self.metainfo if metainfo is None else metainfo)
+        made.set_data(kwargs or dict(self.items()))
+        return made
+
+    def clone(self) -> Any:
+        return copy.deepcopy(self)
+
+    metainfo = property(lambda self: copy.deepcopy(self._meta))
+
+    def keys(self) -> list[str]:
+        return [*self._data]
+
+    all_keys = property(lambda self: lambda: [*self._meta, *self._data])
+
+    def metainfo_keys(self) -> list[str]:
+        return [*self._meta]
+
+    def values(self) -> list[Any]:
+        return [*self._data.values()]
+
+    def items(self) -> Any:
+        return self._data.items()
+
+    def all_items(self) -> Iterator[tuple[str, Any]]:
+        yield from (*self._meta.items(), *self._data.items())
+
+    def metainfo_items(self) -> Any:
+        return self._meta.items()
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return self._data.get(key, self._meta.get(key, default))
+
+    def pop(self, key: str, *default: Any) -> Any:
+        return self._data.pop(key, *default)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("_data", "_meta") or name.startswith("__"):
+            raise AttributeError(name)
+        for values in (self._data, self._meta):
+            if name in values:
+                return values[name]
+        raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(getattr(type(self), name, None), property):
+            object.__setattr__(self, name, value)
+        else:
+            self._data[name.removeprefix("_")] = value
+
+    def set_field(self, value: Any, name: str, dtype: Any = None, field_type: str = "data") -> None:
+        if dtype is not None and not isinstance(value, dtype):
+            raise AssertionError(f"{value} should be a {dtype} but got {type(value)}")
+        (self._meta if field_type == "metainfo" else self._data)[name.removeprefix("_")] = value
+
+    def __delattr__(self, name: str) -> None:
+        (self._data if name in self._data else self._meta).pop(name)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._data or name in self._meta
+
+    def _apply(self, change: Any) -> Any:
+        made = self.new()
+        for name, value in self.items():
+            if isinstance(value, (Tensor, BaseDataElement)):
+                made._data[name] = change(value)
+        return made
+
+    def to(self, *args: Any, **kwargs: Any) -> Any:
+        return self._apply(lambda value: value.to(*args, **kwargs))
+
+    def cpu(self) -> Any:
+        return self._apply(lambda value: value.cpu())
+
+    def cuda(self) -> Any:
+        return self._apply(lambda value: value.cuda())
+
+    def detach(self) -> Any:
+        return self._apply(lambda value: value.detach())
+
+    def numpy(self) -> Any:
+        return self._apply(lambda value: value.detach().cpu().numpy())
+
+    def to_dict(self) -> dict[str, Any]:
+        return {name: item.to_dict() if isinstance(item, BaseDataElement) else item for name, item in self.all_items()}
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}({', '.join(f'{key}={value!r}' for key, value in self.all_items())})>"
+
+
+class PixelData(BaseDataElement):
+    """Maps of one size; a map without channels gets one, and an index cuts all of them."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, (Tensor, np.ndarray)):
+            if value.ndim == 2:
+                value = value[None]
+            if value.ndim != 3:
+                raise AssertionError(f"the dim of value must be 2 or 3, but got {value.ndim}")
+            if self.shape is not None and tuple(value.shape[-2:]) != self.shape:
+                raise AssertionError(f"the height and width of values {tuple(value.shape[-2:])} is not {self.shape}")
+        super().__setattr__(name, value)
+
+    @property
+    def shape(self) -> tuple[int, int] | None:
+        first = next(iter(self._data.values()), None)
+        return None if first is None else tuple(first.shape[-2:])
+
+    def __getitem__(self, item: Any) -> PixelData:
+        index = (slice(None), *(slice(i, i + 1) if isinstance(i, int) else i for i in item))
+        made = type(self)(metainfo=self.metainfo)
+        for name, value in self.items():
+            made._data[name] = value[index]
+        return made
+
+
+class InstanceData(BaseDataElement):
+    """Values of the same length, one for each instance."""
+
+    def __len__(self) -> int:
+        return len(next(iter(self._data.values()), ()))
+
+
+class LabelData(BaseDataElement):
+    """Labels of an image."""
+
+
+class SegDataSample(BaseDataElement):
+    """`gt_sem_seg`, `pred_sem_seg`, `seg_logits` (PixelData) of an image, and its `metainfo`."""
+
+
+class DataSample(BaseDataElement):
+    """An image's values."""
+
+
+class DataContainer:
+    """A value in the form that 0.x collated: `data` holds it."""
+
+    def __init__(
+        self, data: Any, stack: bool = False, padding_value: int = 0, cpu_only: bool = False, pad_dims: Any = 2
+    ) -> None:
+        self._data, self.stack, self.cpu_only = data, stack, cpu_only
+        self.padding_value, self.pad_dims = padding_value, pad_dims
+
+    data = property(lambda self: self._data)
+    datatype = property(lambda self: type(self._data))
+
+    def size(self, *args: Any) -> Any:
+        return self._data.size(*args)
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+
+class SegDataPreProcessor(Preprocess):
+    """The product's normalisation, also called with `{"inputs": images, "data_samples": ...}` in BGR order."""
+
+    def __init__(
+        self, mean: Any = None, std: Any = None, size: Any = None, size_divisor: Any = None, pad_val: float = 0,
+        seg_pad_val: float = 255, bgr_to_rgb: bool = False, rgb_to_bgr: bool = False, batch_augments: Any = None,
+        test_cfg: Any = None, non_blocking: bool = False, **kwargs: Any,
+    ) -> None:  # fmt: skip
+        super().__init__(
+            mean=mean, std=std, size=size, size_divisor=size_divisor, pad_val=pad_val, seg_pad_val=int(seg_pad_val),
+            bgr_to_rgb=bgr_to_rgb, rgb_to_bgr=rgb_to_bgr, test_cfg=test_cfg,
+        )  # fmt: skip
+
+    def cast_data(self, data: Any) -> Any:
+        return data
+
+    def forward(self, images: Any, training: bool = False) -> Any:
+        if isinstance(images, Tensor):
+            return super().forward(images)
+        inputs, samples = images["inputs"], images.get("data_samples")
+        inputs = [
+            super(SegDataPreProcessor, self).forward(x[None].flip(1) if len(x) == 3 else x[None])[0] for x in inputs
+        ]
+        size = self.size if training else self.test_size
+        divisor = self.size_divisor if training else self.test_divisor
+        if samples is not None and (training or size or divisor or len({x.shape for x in inputs}) > 1):
+            stacked, samples = stack_batch(inputs, samples, size, divisor, self.pad_val, self.seg_pad_val)
+        else:
+            stacked = torch.stack(inputs)
+        return {"inputs": stacked, "data_samples": samples}
+
+
+BaseDataPreprocessor = ImgDataPreprocessor = SegDataPreProcessor
+
+
+def stack_batch(
+    inputs: Sequence[Tensor], data_samples: Any = None, size: Any = None, size_divisor: Any = None, pad_val: float = 0,
+    seg_pad_val: float = 255,
+) -> tuple[Tensor, Any]:  # fmt: skip
+    """Images (C, H, W) padded on the right and below to one size, with their label maps."""
+    assert isinstance(inputs, list) and all(x.ndim == 3 for x in inputs)
+    height, width = size or (max(x.shape[axis] for x in inputs) for axis in (-2, -1))
+    if not size and size_divisor and size_divisor > 1:
+        height, width = (-(-side // size_divisor) * size_divisor for side in (height, width))
+    images = []
+    for index, image in enumerate(inputs):
+        pad = (0, max(width - image.shape[-1], 0), 0, max(height - image.shape[-2], 0))
+        images.append(F.pad(image, pad, value=pad_val))
+        if data_samples is not None:
+            sample = data_samples[index]
+            for name in ("gt_sem_seg", "gt_edge_map", "gt_depth_map"):
+                if name in sample:
+                    maps = sample.get(name).data
+                    setattr(sample, name, PixelData(data=F.pad(maps, pad, value=seg_pad_val)))
+            facts = {"img_shape": tuple(image.shape[-2:]), "padding_size": pad, "img_padding_size": pad}
+            sample.set_metainfo(facts | {"pad_shape": tuple(images[-1].shape[-2:])})
+    return torch.stack(images), data_samples
+
+
+def add_prefix(inputs: dict[str, Any], prefix: str) -> dict[str, Any]:
+    """`{"loss_ce": ...}` -> `{"decode.loss_ce": ...}`."""
+    return {f"{prefix}.{name}": value for name, value in inputs.items()}
+
+
+def meta_of(height: int, width: int) -> dict[str, Any]:
+    """The facts of an image that has not been changed."""
+    shape = (height, width, 3)
+    return {
+        "ori_shape": shape, "img_shape": shape, "pad_shape": shape, "scale_factor": 1.0, "flip": False,
+        "filename": "", "ori_filename": "", "img_path": "", "flip_direction": "horizontal",
+        "img_norm_cfg": {"mean": np.zeros(3), "std": np.ones(3), "to_rgb": True},
+    }  # fmt: skip
+
+
+def samples_of(images: Tensor, labels: Tensor | None = None, **targets: Tensor) -> list[SegDataSample]:
+    """A SegDataSample for each image of a batch, with its labels (N, H, W) and further maps."""
+    made = []
+    height, width = images.shape[-2:]
+    for index in range(len(images)):
+        facts = meta_of(height, width) | {"ori_shape": (height, width), "img_shape": (height, width)}
+        sample = SegDataSample(metainfo=facts)
+        for name, maps in {"sem_seg": labels, **targets}.items():
+            if maps is not None:
+                name = f"gt_{name}_map" if name in ("edge", "depth") else f"gt_{name}"
+                setattr(sample, name, PixelData(data=maps[index]))
+        made.append(sample)
+    return made
+
+
+def labels_of(samples: Any) -> Tensor:
+    """The label maps (N, 1, H, W) of SegDataSamples."""
+    return torch.stack([sample.gt_sem_seg.data for sample in samples])

@@ -1,0 +1,405 @@
+"""Transforms of `results` dicts: users' ones in terrazzo's pipelines, and the official ones as bases."""
+
+from __future__ import annotations
+
+import inspect
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from terrazzo import registry as ours
+from terrazzo.arguments import placed, signature
+from terrazzo.compat import image as images
+from terrazzo.compat.config import ConfigDict
+from terrazzo.compat.registry import BUILDS, ORIGINALS, TRANSFORMS, arguments_of
+from terrazzo.compat.structures import DataContainer, PixelData, SegDataSample
+from terrazzo.errors import UserError
+from terrazzo.sample import Sample, Target
+from terrazzo.transforms.base import Step
+
+SAME = {"gt_semantic_seg": "gt_seg_map"}  # one map under its names of both vocabularies
+MAPS = {"label": "gt_seg_map", "edge": "gt_edge_map", "depth": "gt_depth_map"}
+
+
+class Results(dict):  # type: ignore[type-arg]
+    """The dict that transforms pass on; a map has one value under its names of both vocabularies."""
+
+    def __getitem__(self, key: Any) -> Any:
+        return super().__getitem__(SAME.get(key, key))
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        super().__setitem__(SAME.get(key, key), value)
+
+    def __contains__(self, key: Any) -> bool:
+        return super().__contains__(SAME.get(key, key))
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        return super().get(SAME.get(key, key), default)
+
+    def pop(self, key: Any, *default: Any) -> Any:
+        return super().pop(SAME.get(key, key), *default)
+
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        for key, value in dict(*args, **kwargs).items():
+            self[key] = value
+
+    def setdefault(self, key: Any, default: Any = None) -> Any:
+        if key not in self:
+            self[key] = default
+        return self[key]
+
+    def copy(self) -> Results:
+        return Results(self)
+
+
+def to_results(sample: Sample) -> Results:
+    """A sample as a `results` dict, its image in BGR order."""
+    results = Results(sample.meta.get("results", {}))
+    results.update({"img_path": str(sample.image_path or ""), "filename": str(sample.image_path or "")})
+    results.update({"ori_filename": Path(str(sample.image_path or "")).name, "reduce_zero_label": False})
+    results.update({"seg_map_path": None if sample.label_path is None else str(sample.label_path)})
+    results.update({"img_info": {"filename": results["filename"], "ann": {"seg_map": results["seg_map_path"]}}})
+    results.update({"ann_info": {"seg_map": results["seg_map_path"]}, "img_prefix": None, "seg_prefix": None})
+    results.setdefault("img_fields", ["img"])
+    results["seg_fields"] = [MAPS.get(name, f"gt_{name}") for name in sample.targets]
+    results.setdefault("bbox_fields", [])
+    if sample.image is not None:
+        image = sample.image
+        results["img"] = np.ascontiguousarray(image[..., ::-1]) if image.ndim == 3 and image.shape[2] == 3 else image
+        shape = image.shape
+        results.update({"img_shape": shape, "pad_shape": shape})
+        results.setdefault("ori_shape", (*(sample.original_size or shape[:2]), *shape[2:]))
+    for key, value in {"scale_factor": 1.0, "flip": bool(sample.meta.get("flip")), "flip_direction": None}.items():
+        results.setdefault(key, value)
+    results.setdefault(
+        "img_norm_cfg", {"mean": np.zeros(3, np.float32), "std": np.ones(3, np.float32), "to_rgb": False}
+    )
+    for name, target in sample.targets.items():
+        results[MAPS.get(name, f"gt_{name}")] = target.array
+    return results
+
+
+def to_sample(results: Mapping[str, Any], sample: Sample) -> Sample:
+    """The sample that a `results` dict describes; what is no image and no map is kept in its meta."""
+    known = Results(results)
+    image = known.get("img")
+    if image is not None:
+        sample.image = np.ascontiguousarray(image[..., ::-1]) if image.ndim == 3 and image.shape[2] == 3 else image
+    names = {**{value: key for key, value in MAPS.items()}, **{f"gt_{name}": name for name in sample.targets}}
+    for key in dict.fromkeys([*MAPS.values(), *known.get("seg_fields", [])]):
+        if isinstance(known.get(key), np.ndarray):
+            name = names.get(SAME.get(key, key), SAME.get(key, key).removeprefix("gt_"))
+            old = sample.targets.get(name)
+            array = known[key]
+            if old is not None and array.dtype != old.array.dtype and old.array.dtype == np.uint8:
+                array = array.astype(np.uint8)
+            sample.targets[name] = Target(array, *([old.interpolation, old.fill] if old else []))  # type: ignore[arg-type]
+    kept = {key: value for key, value in known.items() if key != "img" and key not in MAPS.values()}
+    sample.meta = {**sample.meta, "results": kept, "flip": bool(known.get("flip"))}
+    return sample
+
+
+@contextmanager
+def seeded(rng: np.random.Generator) -> Iterator[None]:
+    """The global generators of Python, numpy and torch seeded from ours, and as before afterwards."""
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    seed = int(rng.integers(2**31))
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
+
+
+class UserStep(Step):
+    """A user's transform of dicts as a step of terrazzo's pipeline."""
+
+    random = moves_pixels = True
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+        packing = ("Format", "Collect", "Pack", "ToTensor")
+        self.packs = type(inner).__name__.startswith(packing) or type(inner).__name__.endswith(
+            ("FormatBundle", "Inputs")
+        )
+        source = inspect.getsource(type(inner)) if inspect.isclass(type(inner)) else ""
+        if "imread" in source or "imfrombytes" in source or type(inner).__name__.startswith("LoadImage"):
+            self.reads = "image"
+        elif type(inner).__name__.startswith("LoadAnn"):
+            self.reads = "label"
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Any:
+        if self.packs:
+            return sample
+        with seeded(rng):
+            for _ in range(10):
+                results = self.inner(to_results(sample))
+                if results is not None:
+                    return to_sample(results, sample)
+        raise UserError(f"{type(self.inner).__name__} gave None for {sample.image_path} ten times")
+
+    def __repr__(self) -> str:
+        return repr(self.inner)
+
+
+def build_user_transform(cls: Any, spec: Mapping[str, Any], where: str, **extra: Any) -> UserStep:
+    """A user's transform from its section as written."""
+    options = ConfigDict({key: value for key, value in spec.items() if key != "type"})
+    with placed(spec.get("type"), where, spec):
+        return UserStep(cls(**options))
+
+
+BUILDS["transform"] = build_user_transform
+
+
+class BaseTransform:
+    """A transform of `results` dicts."""
+
+    def __call__(self, results: Any) -> Any:
+        return self.transform(results)
+
+    def transform(self, results: Any) -> Any:
+        raise NotImplementedError
+
+
+class Compose:
+    """Transforms one after the other, until one gives None."""
+
+    def __init__(self, transforms: Any) -> None:
+        self.transforms = [TRANSFORMS.build(item) if isinstance(item, Mapping) else item for item in transforms or []]
+
+    def __call__(self, data: Any) -> Any:
+        for transform in self.transforms:
+            data = transform(data)
+            if data is None:
+                return None
+        return data
+
+    transform = __call__
+
+
+class OfficialFace(BaseTransform):
+    """One of terrazzo's transforms, called with a `results` dict."""
+
+    _ours: Any
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        names = signature(self._ours).names
+        options = dict(zip(names, args, strict=False)) | kwargs
+        for key in ("scale", "img_scale"):
+            if key in options and "scale" in names:
+                options["scale"] = options.pop(key)
+        kept = {key: value for key, value in options.items() if key in names}
+        with arguments_of(self._ours.__name__):
+            self._step = self._ours(**kept)
+        for key in names:
+            if hasattr(self._step, key):
+                vars(self).setdefault(key, getattr(self._step, key))
+        vars(self).update(options)
+
+    def transform(self, results: Any) -> Any:
+        sample = to_sample(results, Sample(meta={}))
+        sample.image_path = Path(results["img_path"]) if results.get("img_path") else None
+        with arguments_of(self._ours.__name__):
+            changed = self._step(sample, np.random.default_rng(np.random.randint(2**31)))
+        made = to_results(changed)
+        results.update({key: value for key, value in made.items() if value is not None})
+        return results
+
+
+class LoadImageFromFile(BaseTransform):
+    """Read the image of `results` into `img`, in BGR order."""
+
+    def __init__(
+        self, to_float32: bool = False, color_type: str = "color", imdecode_backend: str = "cv2", **kwargs: Any
+    ) -> None:
+        self.to_float32, self.color_type, self.imdecode_backend = to_float32, color_type, imdecode_backend
+        self.file_client_args = self.backend_args = None
+        self.file_client = None
+
+    def transform(self, results: Any) -> Any:
+        path = results.get("img_path") or Path(results.get("img_prefix") or "", results["img_info"]["filename"])
+        image = images.imread(path, self.color_type)
+        image = image.astype(np.float32) if self.to_float32 else image
+        results.update({"img": image, "img_shape": image.shape[:2], "ori_shape": image.shape[:2]})
+        results.update({"img_path": str(path), "filename": str(path), "pad_shape": image.shape, "scale_factor": 1.0})
+        results.update({"ori_filename": Path(path).name, "flip": False, "img_fields": ["img"]})
+        return results
+
+
+class LoadAnnotations(BaseTransform):
+    """Read the class map of `results` into `gt_seg_map`."""
+
+    def __init__(self, reduce_zero_label: bool | None = None, imdecode_backend: str = "pillow", **kwargs: Any) -> None:
+        self.reduce_zero_label, self.imdecode_backend = reduce_zero_label, imdecode_backend
+        self.backend_args = self.file_client_args = self.file_client = None
+
+    def _load_seg_map(self, results: Any) -> None:
+        """1.x: overridden by those who read other files."""
+        path = results.get("seg_map_path")
+        if not path:
+            path = Path(results.get("seg_prefix") or "", results["ann_info"]["seg_map"])
+        label = images.imfrombytes(Path(path).read_bytes(), "unchanged", backend=self.imdecode_backend).squeeze()
+        label = label.astype(np.uint8)
+        mapped = label.copy()
+        for old, new in (results.get("label_map") or {}).items():
+            mapped[label == old] = new
+        reduces = self.reduce_zero_label if self.reduce_zero_label is not None else results.get("reduce_zero_label")
+        if reduces:
+            mapped = np.where(mapped == 0, 255, np.where(mapped == 255, 255, mapped - 1)).astype(np.uint8)
+        results["gt_seg_map"] = mapped
+        results.setdefault("seg_fields", []).append("gt_seg_map")
+
+    def transform(self, results: Any) -> Any:
+        self._load_seg_map(results)
+        return results
+
+
+def to_tensor(data: Any) -> torch.Tensor:
+    """An array, a sequence or a number as a tensor."""
+    if isinstance(data, torch.Tensor):
+        return data
+    if isinstance(data, np.ndarray):
+        return torch.from_numpy(np.ascontiguousarray(data))
+    return torch.as_tensor([data] if isinstance(data, (int, float)) else data)
+
+
+class PackSegInputs(BaseTransform):
+    """`results` as {"inputs": image (C, H, W), "data_samples": SegDataSample}."""
+
+    def __init__(
+        self,
+        meta_keys: Any = (
+            "img_path",
+            "seg_map_path",
+            "ori_shape",
+            "img_shape",
+            "pad_shape",
+            "scale_factor",
+            "flip",
+            "flip_direction",
+            "reduce_zero_label",
+        ),
+    ) -> None:
+        self.meta_keys = meta_keys
+
+    def transform(self, results: Any) -> Any:
+        image = np.atleast_3d(results["img"]).transpose(2, 0, 1)
+        sample = SegDataSample(metainfo={key: results[key] for key in self.meta_keys if key in results})
+        for key, name in (
+            ("gt_seg_map", "gt_sem_seg"),
+            ("gt_edge_map", "gt_edge_map"),
+            ("gt_depth_map", "gt_depth_map"),
+        ):
+            if isinstance(results.get(key), np.ndarray):
+                value = to_tensor(results[key])
+                setattr(sample, name, PixelData(data=(value.long() if key == "gt_seg_map" else value)[None]))
+        return {"inputs": to_tensor(image), "data_samples": sample}
+
+
+class DefaultFormatBundle:
+    """0.x: the image and the class map of `results` as tensors in containers."""
+
+    def __call__(self, results: Any) -> Any:
+        if "img" in results:
+            image = np.atleast_3d(results["img"]).transpose(2, 0, 1)
+            results["img"] = DataContainer(to_tensor(image), stack=True)
+        for key in results.get("seg_fields", ["gt_semantic_seg"]):
+            if isinstance(results.get(key), np.ndarray):
+                results[key] = DataContainer(to_tensor(results[key][None].astype(np.int64)), stack=True)
+        return results
+
+
+class Collect:
+    """0.x: the `keys` of `results`, and facts of the image in `img_metas`."""
+
+    def __init__(
+        self,
+        keys: Any,
+        meta_keys: Any = (
+            "filename",
+            "ori_filename",
+            "ori_shape",
+            "img_shape",
+            "pad_shape",
+            "scale_factor",
+            "flip",
+            "flip_direction",
+            "img_norm_cfg",
+        ),
+    ) -> None:
+        self.keys, self.meta_keys = keys, meta_keys
+
+    def __call__(self, results: Any) -> Any:
+        facts = {key: results[key] for key in self.meta_keys if key in results}
+        return {"img_metas": DataContainer(facts, cpu_only=True), **{key: results[key] for key in self.keys}}
+
+
+class ToTensor:
+    """0.x: `keys` of `results` as tensors."""
+
+    def __init__(self, keys: Any) -> None:
+        self.keys = keys
+
+    def __call__(self, results: Any) -> Any:
+        results.update({key: to_tensor(results[key]) for key in self.keys})
+        return results
+
+
+class ImageToTensor(ToTensor):
+    """0.x: images of `results` as tensors (C, H, W)."""
+
+    def __call__(self, results: Any) -> Any:
+        results.update({key: to_tensor(np.atleast_3d(results[key]).transpose(2, 0, 1)) for key in self.keys})
+        return results
+
+
+class Normalize(BaseTransform):
+    """0.x: normalise the image."""
+
+    def __init__(self, mean: Any, std: Any, to_rgb: bool = True) -> None:
+        self.mean, self.std, self.to_rgb = np.array(mean, np.float32), np.array(std, np.float32), to_rgb
+
+    def transform(self, results: Any) -> Any:
+        results["img"] = images.imnormalize(results["img"], self.mean, self.std, self.to_rgb)
+        results["img_norm_cfg"] = {"mean": self.mean, "std": self.std, "to_rgb": self.to_rgb}
+        return results
+
+
+class TransformBroadcaster(BaseTransform):
+    """Apply transforms to a `results` dict."""
+
+    def __init__(self, transforms: Any, **kwargs: Any) -> None:
+        self.transforms = Compose(transforms)
+
+    def transform(self, results: Any) -> Any:
+        return self.transforms(results)
+
+
+@cache
+def official_transform(name: str) -> Any:
+    """The class that an official transform's name stands for, or None."""
+    bare = name.rpartition(".")[2]
+    own = globals().get(bare)
+    if inspect.isclass(own) and (
+        issubclass(own, BaseTransform)
+        or bare in ("Compose", "Collect", "DefaultFormatBundle", "ToTensor", "ImageToTensor")
+    ):
+        return own
+    found = ours.TRANSFORMS.hidden.get(bare)
+    if found is None and bare in ours.TRANSFORMS and bare not in ours.TRANSFORMS.raw:
+        found = ours.TRANSFORMS.get(bare)
+    return None if found is None else type(bare, (OfficialFace,), {"_ours": found, "__doc__": found.__doc__})
+
+
+ORIGINALS["transform"] = official_transform

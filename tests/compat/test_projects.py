@@ -1,0 +1,134 @@
+"""Whole projects: modules found by the types in a config, in a fork's own package and beside it."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+
+import terrazzo as tz
+from terrazzo.cli.main import main
+
+BACKBONE = """
+import torch
+from torch import nn
+from ..builder import BACKBONES
+from .parts import width_of
+
+
+@BACKBONES.register_module()
+class ForkBackbone(nn.Module):
+    def __init__(self, depth=2, drop=0.1, pretrained=None):
+        super().__init__()
+        self.rates = [x.item() for x in torch.linspace(0, drop, depth)]
+        self.conv = nn.Conv2d(3, width_of(depth), 3, 2, 1)
+        self.loaded = None
+
+    def init_weights(self, pretrained=None):
+        self.loaded = pretrained
+
+    def forward(self, x):
+        return [self.conv(x)]
+"""
+HEAD = """
+from mmseg.models import FCNHead, OCRHead
+from mmseg.models.builder import HEADS
+from mmseg.models.backbones import ForkBackbone
+
+
+@HEADS.register_module()
+class FCNHead(FCNHead):
+    own = ForkBackbone
+"""
+MODEL = """
+model = dict(type="EncoderDecoder", pretrained=None, backbone=dict(type="ForkBackbone", depth=4{more}),
+             decode_head=dict(type="{head}", in_channels=8, channels=8, num_classes=3))
+"""
+
+
+@pytest.fixture
+def fork(tmp_path):
+    """A project with its own copy of the package: an author's files among official ones."""
+    backbones = tmp_path / "mmseg" / "models" / "backbones"
+    backbones.mkdir(parents=True)
+    (tmp_path / "mmseg/__init__.py").write_text("raise ImportError('needs mmcv-full==1.2')\n")
+    (tmp_path / "mmseg/models/builder.py").write_text("raise ImportError('an official file is not run')\n")
+    (tmp_path / "mmseg/models/__init__.py").write_text("from .backbones import *\n")
+    (backbones / "__init__.py").write_text("from .fork_backbone import ForkBackbone\n")
+    (backbones / "fork_backbone.py").write_text(BACKBONE)
+    (backbones / "parts.py").write_text("def width_of(depth):\n    return 2 * depth\n")
+    (tmp_path / "extra" / "heads").mkdir(parents=True)
+    (tmp_path / "extra/heads/own_head.py").write_text(HEAD)
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs/x.py").write_text(MODEL.format(head="FCNHead", more=""))
+    return tmp_path
+
+
+def test_a_forks_own_modules_are_found_by_type(fork):
+    model = tz.build_model(tz.load_config(fork / "configs/x.py", trust=True))
+    assert type(model.backbone).__module__ == "mmseg.models.backbones.fork_backbone"
+    assert model.decode_head.own is type(model.backbone)
+    assert model(torch.zeros(1, 3, 32, 32)).shape == (1, 3, 32, 32)
+
+
+def test_model_info_runs_a_backbone_that_reads_values(fork, capsys):
+    assert main(["model", "info", str(fork / "configs/x.py"), "--trust-config"]) == 0
+    assert "ForkBackbone" in capsys.readouterr().out
+
+
+def test_pretrained_weights_are_loaded_by_the_modules_own_method_when_training_starts(fork, tmp_path):
+    from terrazzo.training.pretrained import load_pretrained
+
+    torch.save({"state_dict": {}}, tmp_path / "weights.pth")
+    path = str(tmp_path / "weights.pth")
+    (fork / "configs/x.py").write_text(MODEL.format(head="FCNHead", more=f", pretrained={path!r}"))
+    config = tz.load_config(fork / "configs/x.py", trust=True)
+    model = tz.build_model(config)
+    assert model.backbone.loaded is None
+    assert "own init_weights" in load_pretrained(model, None, config["model"])
+    assert model.backbone.loaded == path
+
+
+def test_types_pass_through_a_star_import(tmp_path):
+    (tmp_path / "base.py").write_text("from mmseg.models import EncoderDecoder, FCNHead\nwidth = 4\n")
+    (tmp_path / "child.py").write_text(
+        "from mmengine.config import read_base\nwith read_base():\n    from .base import *\n"
+        "model = dict(type=EncoderDecoder, decode_head=dict(type=FCNHead, channels=width))\n"
+    )
+    model = tz.load_config(tmp_path / "child.py")["model"]
+    assert (model["type"], model["decode_head"]["type"]) == ("EncoderDecoder", "FCNHead")
+
+
+def test_a_missing_base_of_an_older_file_is_not_replaced_by_a_newer_one(tmp_path):
+    (tmp_path / "old.py").write_text("_base_ = '_base_/datasets/ade20k.py'\nlr_config = dict(policy='poly')\n")
+    with pytest.raises(tz.errors.UserError, match=r"old.py:1: .*1\.x vocabulary, this file is in that of 0\.x"):
+        tz.load_config(tmp_path / "old.py")
+    (tmp_path / "new.py").write_text("_base_ = '_base_/datasets/mydata_512x512.py'\n")
+    with pytest.raises(tz.errors.UserError, match="there is no config file") as caught:
+        tz.load_config(tmp_path / "new.py")
+    assert "mmseg::" not in str(caught.value)
+
+
+def test_scripts_train_score_and_predict(photos, newer, monkeypatch):
+    from mmengine.config import Config
+    from mmengine.runner import Runner
+    from mmseg.apis import inference_model, init_model, show_result_pyplot
+
+    from compat.test_models import NEWER
+    from compat.test_runs import CONFIG
+
+    monkeypatch.chdir(photos)
+    words = {"module": "newer", "transform": "NewTransform", "dataset": "NewDataset", "hook": "NewHook", "model": NEWER}
+    (photos / "config.py").write_text(CONFIG.format(**words, metrics='dict(type="IoUMetric", iou_metrics=["mIoU"])'))
+    cfg = Config.fromfile("config.py")
+    cfg.work_dir = "run"
+    cfg.train_cfg.max_iters = 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        Runner.from_cfg(cfg).train()
+        model = init_model("config.py", "run/last.safetensors", device="cpu")
+        result = inference_model(model, "data/val/0_photo.png")
+    assert result.pred_sem_seg.data.shape == (1, 48, 64) and result.seg_logits.data.shape == (3, 48, 64)
+    picture = show_result_pyplot(model, "data/val/0_photo.png", result, show=False, out_file="out/a.png")
+    assert picture.shape == (48, 64, 3) and (photos / "out/a.png").is_file()

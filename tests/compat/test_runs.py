@@ -1,0 +1,129 @@
+"""Whole runs with users' modules: data sets, transforms, metrics and hooks, in both styles."""
+
+from __future__ import annotations
+
+import warnings
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+import terrazzo as tz
+from terrazzo.data.build import build_dataset
+
+
+def section(kind, root, **more):
+    prefix = {"img_path": "train", "seg_map_path": "train"}
+    steps = [
+        {"type": "LoadImageFromFile"},
+        {"type": "LoadAnnotations"},
+        *more.pop("steps", []),
+        {"type": "PackSegInputs"},
+    ]
+    return {"type": kind, "data_root": str(root / "data"), "data_prefix": prefix, "pipeline": steps, **more}
+
+
+def test_an_older_data_set_and_its_transform(older, photos):
+    steps = [{"type": "OldTransform", "value": 200}]
+    data = build_dataset(section("OldDataset", photos, steps=steps))
+    assert len(data) == 3 and data.classes == ("sky", "wall", "road") and data.palette[2] == [64, 0, 64]
+    sample = data[0]
+    assert (sample.image[..., 2] == 200).all()  # the results are BGR, samples RGB
+    assert sample.label.shape == (48, 64) and set(np.unique(sample.label)) == {0, 1, 2}
+
+
+def test_a_newer_data_set_takes_its_own_arguments(newer, photos):
+    data = build_dataset(section("NewDataset", photos, skip=1, steps=[{"type": "NewTransform", "value": 7}]))
+    assert len(data) == 2 and data.classes == ("sky", "wall", "road")
+    sample = data[0]
+    assert (sample.image[..., 0] == 7).all() and set(np.unique(sample.label)) == {1, 2, 255}
+
+
+def test_random_transforms_depend_on_our_seed(older, photos):
+    steps = [{"type": "OldTransform", "value": 200, "prob": 0.5}]
+    made = [build_dataset(section("OldDataset", photos, steps=steps), seed=seed) for seed in (1, 1, 2)]
+    images = [np.stack([data[epoch, index].image for epoch in range(4) for index in range(3)]) for data in made]
+    assert (images[0] == images[1]).all() and (images[0] != images[2]).any()
+
+
+def test_a_data_set_that_makes_its_items(photos):
+    from mmseg.datasets import BaseSegDataset
+    from mmseg.registry import DATASETS
+
+    @DATASETS.register_module()
+    class Darker(BaseSegDataset):
+        METAINFO: ClassVar = {"classes": ("sky", "wall", "road"), "palette": [[0] * 3, [1] * 3, [2] * 3]}
+
+        def __init__(self, **kwargs):
+            super().__init__(img_suffix="_photo.png", seg_map_suffix="_classes.png", **kwargs)
+
+        def __getitem__(self, index):
+            item = super().__getitem__(index)
+            item.image = item.image // 2
+            return item
+
+    data = build_dataset(section("Darker", photos))
+    plain = build_dataset(section("BaseSegDataset", photos, img_suffix="_photo.png", seg_map_suffix="_classes.png"))
+    assert (data[0].image == plain[0].image // 2).all() and (data[0].label == plain[0].label).all()
+
+
+CONFIG = """
+custom_imports = dict(imports=["{module}"])
+crop = (32, 32)
+train_pipeline = [dict(type="LoadImageFromFile"), dict(type="LoadAnnotations"), dict(type="{transform}", value=9),
+                  dict(type="RandomCrop", crop_size=crop), dict(type="PackSegInputs")]
+test_pipeline = [dict(type="LoadImageFromFile"), dict(type="LoadAnnotations"), dict(type="PackSegInputs")]
+data = dict(type="{dataset}", data_root="data")
+train_dataloader = dict(batch_size=2, num_workers=0, sampler=dict(type="InfiniteSampler"), dataset=dict(
+    type="{dataset}", data_root="data", data_prefix=dict(img_path="train", seg_map_path="train"),
+    pipeline=train_pipeline))
+val_dataloader = dict(batch_size=1, num_workers=0, sampler=dict(type="DefaultSampler"), dataset=dict(
+    type="{dataset}", data_root="data", data_prefix=dict(img_path="val", seg_map_path="val"), pipeline=test_pipeline))
+test_dataloader = val_dataloader
+val_evaluator = {metrics}
+test_evaluator = val_evaluator
+model = {model}
+data_preprocessor = dict(type="SegDataPreProcessor", mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375],
+                         bgr_to_rgb=True, size=crop)
+optim_wrapper = dict(type="OptimWrapper", optimizer=dict(type="SGD", lr=0.01))
+param_scheduler = [dict(type="PolyLR", power=0.9, begin=0, end=2, by_epoch=False)]
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=2, val_interval=2)
+val_cfg = dict(type="ValLoop")
+test_cfg = dict(type="TestLoop")
+default_hooks = dict(logger=dict(type="LoggerHook", interval=1), checkpoint=dict(type="CheckpointHook", interval=2))
+custom_hooks = [dict(type="{hook}")]
+"""
+
+
+@pytest.mark.parametrize("style", ["older", "newer"])
+def test_a_run_trains_resumes_scores_and_predicts(style, photos, monkeypatch, request):
+    from compat.test_models import NEWER, OLDER
+
+    plugins = request.getfixturevalue(style)
+    monkeypatch.chdir(photos)
+    old = style == "older"
+    words = {
+        "module": style, "transform": "OldTransform" if old else "NewTransform",
+        "dataset": "OldDataset" if old else "NewDataset", "hook": "OldHook" if old else "NewHook",
+        "metrics": 'dict(type="IoUMetric", iou_metrics=["mIoU"])' if old else
+        '[dict(type="IoUMetric", iou_metrics=["mIoU"]), dict(type="NewMetric", prefix="own")]',
+        "model": OLDER if old else NEWER,
+    }  # fmt: skip
+    (photos / "config.py").write_text(CONFIG.format(**words))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        run = tz.train("config.py", work_dir="run", trust=True, device="cpu")
+        scores = tz.evaluate("config.py", run.best, trust=True, device="cpu")
+        labels = tz.load(run.best, device="cpu", trust=True)("data/val/0_photo.png").labels
+    assert "mIoU" in run.metrics and labels.shape == (48, 64)
+    steps = [call[1] for call in plugins.CALLS if isinstance(call, tuple) and call[0] == "after_train_iter"]
+    assert steps == [0, 1]
+    if not old:
+        assert "own/share" in scores and ("after_val_epoch", True) in plugins.CALLS
+
+
+def test_nothing_is_imported_without_trust(photos, monkeypatch):
+    monkeypatch.chdir(photos)
+    (photos / "config.py").write_text("custom_imports = dict(imports=['older'])\nmodel = dict(type='OldSegmentor')\n")
+    with pytest.raises(tz.errors.UserError, match="--trust-config"):
+        tz.build_model(tz.load_config("config.py"))
