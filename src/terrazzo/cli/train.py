@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from terrazzo.cli.common import add_config_options, count, overrides, picked
@@ -25,7 +26,7 @@ KEYS = {
 EXAMPLES = """\
   terrazzo train street.yaml                       into runs/street, or runs/street-2 if that has a run
   terrazzo train street.yaml --resume              continue the newest run of street.yaml
-  terrazzo train street.yaml --seed 1 --work-dir runs/street-seed1
+  terrazzo train street.yaml --seeds 3             three runs, in runs/street-seeds; mean and deviation
   terrazzo train pspnet_r50-d8_4xb2-40k_cityscapes-512x1024 --data-root /data/cityscapes --gpus 4
   terrazzo train street.yaml --load-from street    start from the weights of the bundled model"""
 
@@ -48,6 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--pretrained", metavar="PATH|none", help="weights of the backbone, or none")
     add("--load-from", metavar="PATH", help="weights of the whole model to start from, or of a run's folder")
     add("--seed", type=int, metavar="N", help="of weights, order and augmentation, instead of the config's")
+    about = "train N times, with seeds from --seed (default 0) on, each in its own folder in the work dir"
+    add("--seeds", type=count, metavar="N", help=about)
     add("--deterministic", action="store_true", help="the same bits on every run, also on a GPU")
 
     add = parser.add_argument_group("length, speed and memory").add_argument
@@ -70,6 +73,46 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    return run_seeds(args) if args.seeds else run_once(args)
+
+
+def run_seeds(args: argparse.Namespace) -> int:
+    """Train once with each seed, and print the mean and deviation; `--resume` leaves finished runs alone."""
+    from terrazzo.cli.runs import seed_summary
+    from terrazzo.system.process_group import launched
+    from terrazzo.training.monitoring.runs import open_runs, read_record
+    from terrazzo.training.train import run_name
+    from terrazzo.training.work_dir import DEFAULT, check_free
+
+    for flag in ("resume_from", "find_batch", "slurm"):
+        if getattr(args, flag):
+            args.usage_error(f"--{flag.replace('_', '-')} is about one run: omit --seeds")
+    if launched() is not None:
+        args.usage_error("--seeds trains one run after the other: start it once, with --gpus N for several processes")
+    base = Path(args.work_dir or DEFAULT / f"{run_name(args.config)}-seeds")
+    seeds = range(args.seed or 0, (args.seed or 0) + args.seeds)
+    folders = {seed: base / f"seed{seed}" for seed in seeds}
+    states = {seed: read_record(folder).get("state") if args.resume else None for seed, folder in folders.items()}
+    waiting = {seed: folder for seed, folder in folders.items() if states[seed] != "finished"}
+    for folder in waiting.values():
+        check_free(folder, args.resume, args.overwrite)
+    kept = without_options(args.arguments, ("--seeds", "--seed", "--work-dir"))
+    for seed, folder in waiting.items():
+        print(f"seed {seed}: {folder}", flush=True)
+        own = {
+            "seed": seed,
+            "work_dir": str(folder),
+            "arguments": [*kept, "--seed", str(seed), "--work-dir", str(folder)],
+        }
+        if code := run_once(argparse.Namespace(**(vars(args) | own))):
+            return code
+    runs = open_runs(list(folders.values()))
+    print(seed_summary(runs) if len(runs) > 1 and all(one.best is not None for one in runs) else f"runs: {base}")
+    return 0
+
+
+def run_once(args: argparse.Namespace) -> int:
+    """Train one model."""
     from terrazzo.system.process_group import launched
     from terrazzo.training.distributed.launch import launch
     from terrazzo.training.train import train
@@ -118,8 +161,6 @@ def print_batch_size(args: argparse.Namespace, settings: dict[str, Any]) -> int:
 
 def write_job(args: argparse.Namespace) -> int:
     """Write a batch file for `sbatch`."""
-    from pathlib import Path
-
     from terrazzo.training.distributed.slurm import write_batch_file
     from terrazzo.training.train import run_name
     from terrazzo.training.work_dir import DEFAULT, check_free, choose_folder

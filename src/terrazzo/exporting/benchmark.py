@@ -20,6 +20,7 @@ from terrazzo.errors import UserError, nearest
 from terrazzo.exporting.export import export
 from terrazzo.exporting.ways import RUNTIMES, WAYS
 from terrazzo.inference.load import EXPORTED, STREET, load, open_exported
+from terrazzo.inference.segmenter import Segmenter
 
 SIZE = (512, 512)  # of images, where neither the user nor a file says otherwise
 WARMING = 3  # steps of each before those that count
@@ -100,24 +101,59 @@ def benchmark(
             else:
                 contenders += in_all_ways(model, config, check or config, ways, Path(folder) / str(number), say)
         task["size"] = common_size(contenders, size)
-        processes = start_all(contenders, task, threads, Path(folder), say)
-        try:
-            for number in range(WARMING + steps):
-                say(f"step {number + 1} of {WARMING + steps}")
-                for contender, process in processes[:: 1 if number % 2 else -1]:
-                    if not contender.failure:
-                        process.step(contender, counts=number >= WARMING)
-            for contender, process in processes:
-                if not contender.failure:
-                    say(f"{contender.model}, {contender.runtime}: " + ("memory" if check is None else "mIoU"))
-                    process.end(contender)
-        finally:
-            for _, process in processes:
-                process.close()
+        measure(contenders, task, threads, steps, Path(folder), say)
     if all(one.failure for one in contenders):
         raise UserError("; ".join(dict.fromkeys(one.failure for one in contenders)))
     first = next(one for one in contenders if not one.failure)
     return {"size": task["size"], "threads": threads, "results": [one.figures(first) for one in contenders]}
+
+
+def time_models(
+    models: Sequence[tuple[str | Path, str | Path | None, Segmenter]],
+    size: Sequence[int],
+    *,
+    steps: int = 10,
+    on_step: Callable[[str], None] | None = None,
+) -> list[dict[str, Any]]:
+    """The figures of models as they are, timed in turn on the CPU: each is what `tz.load` takes, and what it gave."""
+    contenders = []
+    for source, checkpoint, segmenter in models:
+        path = Path(checkpoint or source)
+        if path.suffix.lower() in EXPORTED:
+            contenders.append(as_exported(path))
+        else:
+            named = None if checkpoint is None else str(checkpoint)
+            size_of_file = bytes_of(file_of(path, segmenter))
+            contenders.append(Contender(path.name, "torch", str(source), named, bytes=size_of_file))
+    with tempfile.TemporaryDirectory() as folder:
+        measure(contenders, {"size": list(size)}, None, steps, Path(folder), on_step or (lambda text: None))
+    first = next((one for one in contenders if not one.failure), contenders[0])
+    return [one.figures(first) for one in contenders]
+
+
+def measure(
+    contenders: Sequence[Contender],
+    task: dict[str, Any],
+    threads: int | None,
+    steps: int,
+    folder: Path,
+    say: Callable[[str], None],
+) -> None:
+    """Let contenders take a step in turn, `steps` times; `folder` is for what their processes write."""
+    processes = start_all(contenders, task, threads, folder, say)
+    try:
+        for number in range(WARMING + steps):
+            say(f"step {number + 1} of {WARMING + steps}")
+            for contender, process in processes[:: 1 if number % 2 else -1]:
+                if not contender.failure:
+                    process.step(contender, counts=number >= WARMING)
+        for contender, process in processes:
+            if not contender.failure:
+                say(f"{contender.model}, {contender.runtime}: " + ("mIoU" if task.get("check") else "memory"))
+                process.end(contender)
+    finally:
+        for _, process in processes:
+            process.close()
 
 
 def as_exported(path: Path) -> Contender:
@@ -138,8 +174,7 @@ def in_all_ways(
     """The contenders of a checkpoint, whose exports go into a folder; int8 is calibrated on images of `training`."""
     source, checkpoint = (str(model), None) if config is None else (str(config), str(model))
     segmenter = load(source, checkpoint, "cpu")
-    places = (Path(model), Path(model) / segmenter.source, STREET)  # a file, the folder of a run, the bundled model
-    file = next(path for path in places if path.is_file())
+    file = file_of(Path(model), segmenter)
     folder.mkdir()
     found = []
     for name in ways:
@@ -156,6 +191,12 @@ def in_all_ways(
             contender.failure = (str(problem).strip() or type(problem).__name__).splitlines()[0]
         contender.source, contender.checkpoint, contender.bytes = str(path), None, bytes_of(path)
     return found
+
+
+def file_of(model: Path, segmenter: Segmenter) -> Path:
+    """The file that a checkpoint was read from."""
+    places = (model, model / segmenter.source, STREET)  # a file, the folder of a run, the bundled model
+    return next(path for path in places if path.is_file())
 
 
 def bytes_of(path: Path) -> int:

@@ -91,7 +91,7 @@ def export(
     gate = None
     if check is not None:
         say("scoring the original")
-        gate = Check(check, plan.graph.model, segmenter)
+        gate = Check(check, segmenter)
 
     # The file, in a folder beside its place until it has passed
     with writing(path) as folder:
@@ -112,10 +112,11 @@ def export(
             trial.refused,
             writer.notes(plan.facts),
         )
-        pictures = (
-            [] if gate is None or chosen.comparison is None else gate.pictures(chosen.exported, chosen.comparison)
-        )
-        write_reports(report, whole, pictures, plan.facts.palette)
+        palette = plan.facts.palette
+        pictures = []
+        if gate is not None and chosen.comparison is not None:
+            pictures = gate.pictures(chosen.exported, chosen.comparison, palette)
+        write_reports(report, whole, pictures, palette)
         for file in [*(file for file in files_in(whole) if file not in files), *files]:
             place = path.parent / file.relative_to(whole)
             make_folder(place.parent)

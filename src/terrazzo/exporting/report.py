@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from terrazzo.exporting.gate import Comparison
-from terrazzo.system.painting import as_picture, error_map, overlay
 from terrazzo.viz.report import Cell, write_report
 
 
@@ -42,7 +41,9 @@ class ExportReport:
         return "\n".join(lines + self.notes)
 
 
-def write_reports(report: ExportReport, folder: Path, pictures: list[dict[str, Any]], palette: Any) -> None:
+def write_reports(
+    report: ExportReport, folder: Path, pictures: list[list[tuple[str, np.ndarray]]], palette: Any
+) -> None:
     """Write the report into a folder: `NAME.report.json`, and `NAME.report.html` where images were scored."""
     name = report.path.name
     content = json.dumps(asdict(report), indent=1, default=str)
@@ -69,7 +70,6 @@ def write_reports(report: ExportReport, folder: Path, pictures: list[dict[str, A
         if label != "mIoU"
     ]
     colours = dict(zip(scored.classes, palette, strict=True))
-    rows = [picture_row(palette=palette, **views) for views in pictures]
     subtitle = f"{report.target}, {report.precision}. " + " ".join(
         f"Refused before: {precision} ({'; '.join(reasons)})." for precision, reasons in report.refused.items()
     )
@@ -78,20 +78,7 @@ def write_reports(report: ExportReport, folder: Path, pictures: list[dict[str, A
         name,
         summary,
         table=table,
-        pictures=rows,
+        pictures=pictures,
         subtitle=subtitle,
         palette=colours,
     )
-
-
-def picture_row(
-    image: np.ndarray, original: np.ndarray, exported: np.ndarray, title: str, palette: Any
-) -> list[tuple[str, np.ndarray]]:
-    """An image, both class maps over it, and where they differ."""
-    image = as_picture(image)
-    return [
-        (title, image),
-        ("original", overlay(image, original, palette, 0.7)),
-        ("exported", overlay(image, exported, palette, 0.7)),
-        (f"other labels on {100 * (original != exported).mean():.2f}%", error_map(original, exported, image)),
-    ]

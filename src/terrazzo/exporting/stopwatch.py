@@ -68,13 +68,10 @@ def peak_memory() -> int | None:
 
 def miou(segmenter: Segmenter, config: Any) -> float:
     """The model's mIoU in percent on a config's validation set."""
-    from terrazzo.exporting.gate import Check, scores
-    from terrazzo.inference.exported import ExportedRuntime
-    from terrazzo.inference.exported_model import ExportedModel
+    from terrazzo.exporting.gate import Check
+    from terrazzo.metrics.paired import iou_scores
 
-    runtime = segmenter.runtime
-    model = ExportedModel(runtime) if isinstance(runtime, ExportedRuntime) else segmenter.model
-    return float(scores(Check(config, model, segmenter).original.sum(0)[None])[0, 0])
+    return float(iou_scores(Check(config, segmenter).original.sum(0))[0])
 
 
 def main() -> None:

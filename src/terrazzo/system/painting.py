@@ -18,7 +18,7 @@ from terrazzo.system.files import write_atomically, write_whole
 IGNORED = (0, 0, 0)
 STRIP = 512  # rows
 
-WRONG = (226, 48, 42)
+WRONG, RIGHT = (226, 48, 42), (20, 160, 70)
 
 
 def colour_map(labels: np.ndarray, palette: Sequence[Sequence[int]], ignore_index: int = 255) -> np.ndarray:
@@ -93,15 +93,30 @@ def error_map(
 ) -> np.ndarray:
     """Wrong pixels in red over the paled image (or plain light grey), ignored pixels black; RGB (H, W, 3)."""
     _check_size(prediction, labels, "prediction")
-    if image is None:
-        canvas = np.full((*labels.shape, 3), 236, np.uint8)
-    else:
+    if image is not None:
         _check_size(image, labels, "image")
-        grey = image.astype(np.float32).mean(-1, keepdims=True)
-        canvas = np.repeat(110 + grey * 0.5, 3, axis=-1).astype(np.uint8)
+    canvas = np.full((*labels.shape, 3), 236, np.uint8) if image is None else paled(image)
     canvas[labels != prediction] = WRONG
     canvas[labels == ignore_index] = IGNORED
     return canvas
+
+
+def change_map(
+    labels: np.ndarray, before: np.ndarray, after: np.ndarray, image: np.ndarray, ignore_index: int = 255
+) -> np.ndarray:
+    """Pixels that only the second of two class maps has wrong in red, right in green; RGB (H, W, 3) as `error_map`."""
+    canvas = paled(image)
+    was_right, is_right = before == labels, after == labels
+    canvas[was_right & ~is_right] = WRONG
+    canvas[is_right & ~was_right] = RIGHT
+    canvas[labels == ignore_index] = IGNORED
+    return canvas
+
+
+def paled(image: np.ndarray) -> np.ndarray:
+    """An image (H, W, 3) in light greys, as a ground for colours."""
+    grey = image.astype(np.float32).mean(-1, keepdims=True)
+    return np.repeat(110 + grey * 0.5, 3, axis=-1).astype(np.uint8)
 
 
 def encoded(picture: np.ndarray, suffix: str) -> bytes:

@@ -8,6 +8,7 @@ import locale
 import os
 import re
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,3 +95,13 @@ def read_json(path: Path) -> Any:
         raise
     except ValueError as error:
         raise UserError(f"cannot read {path}: {error}") from None
+
+
+def short_names(folders: Sequence[Path]) -> list[str]:
+    """The last parts of the paths, as many as distinguish them."""
+    paths = [folder.resolve() for folder in folders]
+    for count in range(1, max((len(path.parts) for path in paths), default=1) + 1):
+        names = ["/".join(path.parts[-count:]) for path in paths]
+        if len(set(names)) == len(names):
+            return names
+    return [str(path) for path in paths]

@@ -37,7 +37,7 @@ td.number { width: 24%; min-width: 120px; background: linear-gradient(var(--bar)
 .legend { display: flex; flex-wrap: wrap; gap: 4px 18px; margin: 0 0 12px; padding: 0; list-style: none;
   font-size: 14px; }
 .pictures { display: grid; gap: 14px; }
-.pictures > div { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 220px), 1fr)); gap: 12px;
+.pictures > div { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 200px), 1fr)); gap: 12px;
   padding: 12px; }
 figure { margin: 0; }
 figure img { display: block; width: 100%; height: auto; border-radius: 6px; }

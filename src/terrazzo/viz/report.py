@@ -36,15 +36,12 @@ def write_report(
     colours = palette or {}
     parts = []
     if summary:
-        cells = "".join(
-            f'<div class="card"><dt>{as_html(name)}</dt><dd>{as_html(str(value))}</dd></div>' for name, value in summary
-        )
-        parts.append(f'<dl class="summary">{cells}</dl>')
+        parts.append(summary_cards(summary))
     if curves:
         cards = "".join(f'<div class="card">{svg}</div>' for svg in curves)
         parts.append(f'<h2>Training</h2><div class="curves">{cards}</div>')
     if table:
-        parts.append(f'<h2>Per class</h2><div class="card table">{_table(table, colours)}</div>')
+        parts.append(f"<h2>Per class</h2>{table_card(table, colours)}")
     if pictures:
         rows = picture_rows([(caption, data_uri(image)) for caption, image in row] for row in pictures)
         parts.append(f"<h2>Pictures</h2>{legend_list(colours.items())}{rows}")
@@ -52,6 +49,14 @@ def write_report(
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, html_page(title, parts, subtitle))
     return path
+
+
+def summary_cards(summary: Sequence[tuple[str, str]]) -> str:
+    """Cards with a name and a value each."""
+    cells = "".join(
+        f'<div class="card"><dt>{as_html(name)}</dt><dd>{as_html(str(value))}</dd></div>' for name, value in summary
+    )
+    return f'<dl class="summary">{cells}</dl>'
 
 
 def data_uri(image: np.ndarray) -> str:
@@ -65,7 +70,9 @@ def data_uri(image: np.ndarray) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(packed[kind].tobytes()).decode()}"
 
 
-def _table(rows: Sequence[Mapping[str, Cell]], colours: Mapping[str, Sequence[int]]) -> str:
+def table_card(rows: Sequence[Mapping[str, Cell]], palette: Mapping[str, Sequence[int]] | None = None) -> str:
+    """A table with one mapping per row, its numbers percentages; classes of a palette have its colours."""
+    colours = palette or {}
     columns = list(dict.fromkeys(name for row in rows for name in row))
     numeric = {name for name in columns if any(isinstance(row.get(name), Real) for row in rows)}
     heads = "".join(
@@ -83,7 +90,8 @@ def _table(rows: Sequence[Mapping[str, Cell]], colours: Mapping[str, Sequence[in
                 patch = swatch(colours[words]) if index == 0 and words in colours else ""
                 cells.append(f"<td>{patch}{as_html(words)}</td>")
         lines.append(f"<tr>{''.join(cells)}</tr>")
-    return f"<table><thead><tr>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
+    body = f"<thead><tr>{heads}</tr></thead><tbody>{''.join(lines)}</tbody>"
+    return f'<div class="card table"><table>{body}</table></div>'
 
 
 def _number(value: Cell) -> str:

@@ -22,7 +22,7 @@ from terrazzo.config.sections import SECTIONS
 from terrazzo.errors import UserError, nearest
 from terrazzo.system.files import write_whole
 from terrazzo.system.processes import beginning, is_alive
-from terrazzo.system.text import read_text
+from terrazzo.system.text import read_text, short_names
 from terrazzo.training.monitoring.trackers import flat
 
 NAME = "run.json"
@@ -173,16 +173,6 @@ def find_runs(folder: Path, depth: int) -> Iterator[Path]:
         for inner in folder.iterdir():
             if inner.is_dir() and not inner.name.startswith("."):
                 yield from find_runs(inner, depth - 1)
-
-
-def short_names(folders: Sequence[Path]) -> list[str]:
-    """The last parts of the paths, as many as distinguish them."""
-    paths = [folder.resolve() for folder in folders]
-    for count in range(1, max((len(path.parts) for path in paths), default=1) + 1):
-        names = ["/".join(path.parts[-count:]) for path in paths]
-        if len(set(names)) == len(names):
-            return names
-    return [str(path) for path in paths]
 
 
 def read_run(folder: Path, name: str) -> PastRun:
