@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from support.tiny import dataset_config, environment, fit, make_streets, records
 from terrazzo.data.build import build_dataset
 from terrazzo.data.dataset import SegmentationDataset
 from terrazzo.data.loaders import loading, make_loader
-from terrazzo.data.workers import worker_died
+from terrazzo.data.workers import lost_workers, worker_died
 from terrazzo.data.wrappers import RepeatDataset
 from terrazzo.errors import UserError
 from terrazzo.sample import Batch
@@ -118,6 +119,17 @@ def test_a_worker_ends_when_its_main_process_says_so_and_not_when_all_are_told(s
         assert worker.exitcode == 0
 
 
+def test_a_worker_that_is_lost_while_it_hands_over_a_batch_is_told_of_as_any_other(streets):
+    loader = make_loader(build_dataset(dataset_config(streets, "train")), [[(0, 0)], [(0, 1)]] * 20, 2)
+    with pytest.raises(UserError, match="a loader worker was killed"), loading(loader) as batches:
+        next(batches)
+        with suppress(RuntimeError):  # of torch, in whatever the main process does
+            os.kill(loader_workers(batches)[0].pid, signal.SIGKILL)
+            time.sleep(10)
+        raise ConnectionResetError("Connection reset by peer")
+    assert not loader_workers(batches)
+
+
 def loader_workers(_: Any) -> list[Any]:
     import multiprocessing
 
@@ -145,7 +157,9 @@ def test_a_shortage_of_shared_memory_is_an_error_that_names_the_ways_out(tmp_pat
 
 
 def test_other_errors_of_torch_name_what_they_can():
-    message = str(worker_died(RuntimeError("DataLoader worker (pid(s) 12, 13) exited unexpectedly"), None))
+    problem = RuntimeError("DataLoader worker (pid(s) 12, 13) exited unexpectedly")
+    assert lost_workers(problem, None) == {12, 13}
+    message = str(worker_died(problem, None, lost_workers(problem, None)))
     assert "(pid(s) 12, 13)" in message and "while it read" not in message
 
 

@@ -18,6 +18,7 @@ from terrazzo.data.dataset import LoadError
 from terrazzo.data.workers import (
     Watched,
     end_workers,
+    lost_workers,
     shared_memory_is_short,
     start_worker,
     worker_count,
@@ -248,10 +249,11 @@ def loading(loader: DataLoader) -> Iterator[Iterator[Batch]]:
 
     try:
         yield checked()
-    except RuntimeError as problem:  # torch raises it wherever the main process happens to be
-        if "DataLoader worker" not in str(problem):
+    except (RuntimeError, OSError, EOFError) as problem:  # torch raises the first wherever it happens to be
+        lost = lost_workers(problem, batches)
+        if not lost:
             raise
-        raise worker_died(problem, loader.dataset) from problem
+        raise worker_died(problem, loader.dataset, lost) from problem
     finally:
         if not (at_end and loader.persistent_workers):
             end_workers(batches)

@@ -9,6 +9,8 @@ import shutil
 import signal
 import sys
 import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -55,17 +57,26 @@ class Watched(TorchDataset[Any]):
         return [leaf.pairs[inner][0] for leaf, inner in (found[index] for index in indices)]
 
 
-def worker_died(problem: RuntimeError, dataset: Any) -> UserError:
-    """Return the error to report in place of one of torch's about a worker that is gone."""
-    reason = first_line(problem)
-    named = re.search(r"\(pids?(?:\(s\))? ([\d, ]+)\)", reason)
-    processes = {int(number) for number in re.findall(r"\d+", named.group(1))} if named else set()
+def lost_workers(problem: Exception, batches: Any) -> set[int]:
+    """The processes of an iterator's workers whose end has caused an error; empty if it has another cause."""
+    if "DataLoader worker" in str(problem):
+        named = re.search(r"\(pids?(?:\(s\))? ([\d, ]+)\)", str(problem))
+        return {int(number) for number in re.findall(r"\d+", named.group(1))} if named else {IDLE}
+    if isinstance(problem, RuntimeError):
+        return set()
+    with suppress(RuntimeError):  # of torch, which learns of it now
+        time.sleep(0.2)
+    return {worker.pid for worker in getattr(batches, "_workers", ()) if worker.exitcode}
+
+
+def worker_died(problem: Exception, dataset: Any, processes: set[int]) -> UserError:
+    """Return the error to report in place of the one that the loss of these workers has caused."""
     files = dataset.files_of(processes) if isinstance(dataset, Watched) else []
     during = f" while it read {' and '.join(map(str, files))}" if files else ""
     look = "; if it is always the same file, it is damaged or too large" if files else ""
     return UserError(
-        f"a loader worker was killed{during} ({reason}), most often because memory ran out: lower num_workers "
-        f"(`workers`){look}"
+        f"a loader worker was killed{during} ({first_line(problem)}), most often because memory ran out: lower "
+        f"num_workers (`workers`){look}"
     )
 
 
@@ -84,7 +95,12 @@ def shared_memory_is_short(problem: RuntimeError) -> str:
 def end_workers(batches: Any) -> None:
     """End the workers behind an iterator over a DataLoader, if it has any; those that are stuck within seconds."""
     shut_down = getattr(batches, "_shutdown_workers", None)
-    if shut_down is not None:
+    if shut_down is None:
+        return
+    with suppress(RuntimeError):  # of torch, about a worker that is lost meanwhile; it ends the others all the same
+        if any(worker.exitcode for worker in batches._workers):  # they may wait for a lock that a lost one held
+            for worker in batches._workers:
+                worker.terminate()
         shut_down()
 
 
