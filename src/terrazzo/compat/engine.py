@@ -12,7 +12,7 @@ from typing import Any
 from terrazzo import registry as ours
 from terrazzo.arguments import placed
 from terrazzo.compat.config import Config, ConfigDict
-from terrazzo.compat.logs import MessageHub, get_root_logger
+from terrazzo.compat.processes import MessageHub, get_root_logger
 from terrazzo.compat.registry import BUILDS, HOOKS, ORIGINALS
 
 # what the loop calls, and when
@@ -41,7 +41,7 @@ for point in (*CALLED, *NOT_CALLED):
 
 
 class Hook(HookPoints):
-    """What is done at points of a run; `runner` has `iter`, `epoch`, `model`, `optim_wrapper` and the rest."""
+    """Actions at points of a run; `runner` has `iter`, `epoch`, `model`, `optim_wrapper` and the rest."""
 
     priority: Any = "NORMAL"
     stages = STAGES
@@ -275,7 +275,7 @@ BaseRunner = IterBasedRunner = EpochBasedRunner = FlexibleRunner = Runner
 
 
 class LogProcessor:
-    """What formats a log, whose place terrazzo's own takes."""
+    """A formatter of logs, whose place terrazzo's own takes."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         vars(self).update(kwargs)
@@ -286,7 +286,7 @@ def build_runner(cfg: Any, default_args: Any = None) -> Runner:
 
 
 class Visualizer:
-    """What draws results, whose place `terrazzo predict` and `--show-dir` take."""
+    """A painter of results, whose place `terrazzo predict` and `--show-dir` take."""
 
     _instance: Any = None
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import re
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from torch.nn.modules.instancenorm import _InstanceNorm
 
-from terrazzo.compat.module import ModuleList, constant_init, kaiming_init
+from terrazzo.compat.module import constant_init, kaiming_init
 from terrazzo.compat.registry import KEEPERS, MODELS
 from terrazzo.models.layers.activation import ACTIVATIONS
 from terrazzo.models.layers.activation import ScaledHardSigmoid as HSigmoid
@@ -89,13 +87,6 @@ def build_norm_layer(cfg: Any, num_features: int, postfix: int | str = "") -> tu
     for parameter in norm.parameters():
         parameter.requires_grad = trained
     return f"{name}{postfix}", norm
-
-
-def is_norm(layer: nn.Module, exclude: Any = None) -> bool:
-    """Report whether a layer is a norm."""
-    if exclude is not None and isinstance(layer, exclude):
-        return False
-    return isinstance(layer, (_BatchNorm, _InstanceNorm, nn.GroupNorm, nn.LayerNorm))
 
 
 def build_activation_layer(cfg: Any) -> nn.Module:
@@ -310,22 +301,8 @@ class Upsample(nn.Module):
         return resize(x, size, None, self.mode, self.align_corners)
 
 
-class PixelShufflePack(nn.Module):
-    """A convolution, then pixels from channels."""
-
-    def __init__(self, in_channels: int, out_channels: int, scale_factor: int, upsample_kernel: int) -> None:
-        super().__init__()
-        self.upsample_conv = nn.Conv2d(
-            in_channels, out_channels * scale_factor**2, upsample_kernel, padding=(upsample_kernel - 1) // 2
-        )
-        self.scale_factor = scale_factor
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.pixel_shuffle(self.upsample_conv(x), self.scale_factor)
-
-
 UPSAMPLINGS: dict[str, Any] = {
-    "deconv": nn.ConvTranspose2d, "deconv3d": nn.ConvTranspose3d, "pixel_shuffle": PixelShufflePack,
+    "deconv": nn.ConvTranspose2d, "deconv3d": nn.ConvTranspose3d
 }  # fmt: skip
 
 
@@ -338,16 +315,6 @@ def nlc_to_nchw(x: Tensor, hw_shape: Any) -> Tensor:
 def nchw_to_nlc(x: Tensor) -> Tensor:
     """A map as tokens (N, h * w, C)."""
     return x.flatten(2).transpose(1, 2).contiguous()
-
-
-def nlc2nchw2nlc(module: Any, x: Tensor, hw_shape: Any, contiguous: bool = False, **kwargs: Any) -> Tensor:
-    """Apply a module of maps to tokens."""
-    return nchw_to_nlc(module(nlc_to_nchw(x, hw_shape), **kwargs))
-
-
-def nchw2nlc2nchw(module: Any, x: Tensor, contiguous: bool = False, **kwargs: Any) -> Tensor:
-    """Apply a module of tokens to a map."""
-    return nlc_to_nchw(module(nchw_to_nlc(x), **kwargs), x.shape[2:])
 
 
 def fuse_conv_bn(module: nn.Module) -> nn.Module:
@@ -381,15 +348,6 @@ def make_divisible(value: float, divisor: int, min_value: int | None = None, min
     """The nearest multiple of `divisor` that is not under `min_ratio` of the value."""
     new = max(min_value or divisor, int(value + divisor / 2) // divisor * divisor)
     return new + divisor if new < min_ratio * value else new
-
-
-def warn_once(text: str) -> None:
-    warnings.warn(text, stacklevel=3)
-
-
-def deep_copies(module: nn.Module, count: int) -> ModuleList:
-    """Copies of a module."""
-    return ModuleList([copy.deepcopy(module) for _ in range(count)])
 
 
 # A layer that a user registers can be named in the config of any of terrazzo's own layers

@@ -79,17 +79,6 @@ def accuracy(
     return scores[0].view(1) if isinstance(topk, int) else [score.view(1) for score in scores]
 
 
-class Accuracy(nn.Module):
-    """`accuracy` as a module."""
-
-    def __init__(self, topk: Any = (1,), thresh: float | None = None, ignore_index: int | None = None) -> None:
-        super().__init__()
-        self.topk, self.thresh, self.ignore_index = topk, thresh, ignore_index
-
-    def forward(self, pred: Tensor, target: Tensor) -> Any:
-        return accuracy(pred, target, self.topk, self.thresh, self.ignore_index)
-
-
 def cross_entropy(
     pred: Tensor, label: Tensor, weight: Any = None, class_weight: Any = None, reduction: str = "mean",
     avg_factor: Any = None, ignore_index: int = -100, avg_non_ignore: bool = False,
@@ -123,15 +112,6 @@ def binary_cross_entropy(
         avg_factor = valid.sum().item()
     loss = F.binary_cross_entropy_with_logits(pred, label.float(), pos_weight=class_weight, reduction="none")
     return weight_reduce_loss(loss, valid if weight is None else valid * weight, reduction, avg_factor)
-
-
-def mask_cross_entropy(
-    pred: Tensor, target: Tensor, label: Tensor, reduction: str = "mean", avg_factor: Any = None,
-    class_weight: Any = None, ignore_index: Any = None, **kwargs: Any,
-) -> Tensor:  # fmt: skip
-    """The binary cross-entropy of each instance's mask of its own class."""
-    own = pred[torch.arange(len(pred), device=pred.device), label].squeeze(1)
-    return F.binary_cross_entropy_with_logits(own, target, weight=class_weight, reduction="mean")[None]
 
 
 class LossFace(nn.Module):

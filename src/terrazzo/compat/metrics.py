@@ -199,8 +199,8 @@ def pre_eval_to_metrics(pre_eval_results: Any, metrics: Any = ("mIoU",), nan_to_
 
 
 def eval_metrics(
-    results: Any, gt_seg_maps: Any, num_classes: int, ignore_index: int, metrics: Any = ("mIoU",), nan_to_num: Any = None,
-    label_map: Any = None, reduce_zero_label: bool = False, beta: int = 1,
+    results: Any, gt_seg_maps: Any, num_classes: int, ignore_index: int, metrics: Any = ("mIoU",),
+    nan_to_num: Any = None, label_map: Any = None, reduce_zero_label: bool = False, beta: int = 1,
 ) -> Any:  # fmt: skip
     """0.x: scores of predicted class maps."""
     pairs = zip(results, gt_seg_maps, strict=True)
@@ -208,7 +208,3 @@ def eval_metrics(
         intersect_and_union(one, two, num_classes, ignore_index, label_map, reduce_zero_label) for one, two in pairs
     ]
     return pre_eval_to_metrics(seen, metrics, nan_to_num, beta)
-
-
-def mean_iou(results: Any, gt_seg_maps: Any, num_classes: int, ignore_index: int, **kwargs: Any) -> Any:
-    return eval_metrics(results, gt_seg_maps, num_classes, ignore_index, ("mIoU",), **kwargs)

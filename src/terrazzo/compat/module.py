@@ -132,7 +132,7 @@ def kaiming_init(
 
 
 def caffe2_xavier_init(module: nn.Module, bias: float = 0) -> None:
-    """What Caffe2 calls Xavier: uniform, of the fan-in alone."""
+    """Xavier initialisation as Caffe2 has it: uniform, of the fan-in alone."""
     kaiming_init(module, 1, "fan_in", "leaky_relu", bias, "uniform")
 
 
@@ -209,35 +209,3 @@ def load_pretrained(module: nn.Module, checkpoint: str, prefix: str | None = Non
         load_checkpoint(module, checkpoint, map_location="cpu", strict=False)
     else:
         load_state_dict(module, _load_checkpoint_with_prefix(prefix, checkpoint, "cpu"), strict=False)
-
-
-def initializer(start: Callable[..., None]) -> type:
-    """The class of a kind of initialisation, an object of which is applied to a module."""
-
-    class Init:
-        def __init__(self, layer: Any = None, **options: Any) -> None:
-            self.layer, self.options = layer or (), options
-
-        def __call__(self, module: nn.Module) -> None:
-            start_layers(module, start, self.options, [self.layer] if isinstance(self.layer, str) else self.layer)
-
-    return Init
-
-
-ConstantInit, XavierInit, NormalInit = map(initializer, (constant_init, xavier_init, normal_init))  # type: ignore[arg-type]
-TruncNormalInit, UniformInit, KaimingInit = map(initializer, (trunc_normal_init, uniform_init, kaiming_init))  # type: ignore[arg-type]
-Caffe2XavierInit = initializer(caffe2_xavier_init)
-
-
-class PretrainedInit:
-    """The initialisation by a file's weights."""
-
-    def __init__(self, checkpoint: str, prefix: str | None = None, map_location: Any = None) -> None:
-        self.checkpoint, self.prefix = checkpoint, prefix
-
-    def __call__(self, module: nn.Module) -> None:
-        load_pretrained(module, self.checkpoint, self.prefix)
-
-
-def update_init_info(module: nn.Module, init_info: str) -> None:
-    """Nothing: no account is kept of where weights come from."""

@@ -106,7 +106,7 @@ def as_groups(parameters: list[Any]) -> list[dict[str, Any]]:
 
 
 def user_parameters(constructor: Any) -> Any:
-    """How the product takes the groups of a user's constructor: from the model, the options and `paramwise`."""
+    """A function of a model, options and `paramwise` that gives the groups of a user's constructor to the product."""
 
     def parameters(model: nn.Module, options: dict[str, Any], paramwise: dict[str, Any]) -> list[Any]:
         made = constructor({"optimizer": {"type": "AdamW", **options}, "type": "OptimWrapper", **options}, paramwise)
@@ -179,16 +179,6 @@ class DefaultSampler(InfiniteSampler):
         return iter(
             (torch.randperm(self.size, generator=generator) if self.shuffle else torch.arange(self.size)).tolist()
         )
-
-
-class BasePixelSampler:
-    """A choice of the pixels that a loss counts."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        self.context = kwargs.get("context")
-
-    def sample(self, seg_logit: Any, seg_label: Any) -> Any:
-        raise NotImplementedError
 
 
 def build_pixel_sampler(cfg: Any, **default_args: Any) -> Any:

@@ -162,10 +162,6 @@ class InstanceData(BaseDataElement):
         return len(next(iter(self._data.values()), ()))
 
 
-class LabelData(BaseDataElement):
-    """Labels of an image."""
-
-
 class SegDataSample(BaseDataElement):
     """`gt_sem_seg`, `pred_sem_seg`, `seg_logits` (PixelData) of an image, and its `metainfo`."""
 

@@ -22,11 +22,8 @@ from terrazzo.compat.layers import (
 )  # fmt: skip
 from terrazzo.compat.module import BaseModule, ModuleList, Sequential
 from terrazzo.compat.ops import MultiScaleDeformableAttention
+from terrazzo.compat.tools import to_2tuple
 from terrazzo.models.layers.tokens import SinePositions
-
-
-def to_2tuple(x: Any) -> tuple[Any, Any]:
-    return tuple(x) if isinstance(x, (list, tuple)) else (x, x)
 
 
 class FFN(BaseModule):

@@ -345,25 +345,6 @@ class Collect:
         return {"img_metas": DataContainer(facts, cpu_only=True), **{key: results[key] for key in self.keys}}
 
 
-class ToTensor:
-    """0.x: `keys` of `results` as tensors."""
-
-    def __init__(self, keys: Any) -> None:
-        self.keys = keys
-
-    def __call__(self, results: Any) -> Any:
-        results.update({key: to_tensor(results[key]) for key in self.keys})
-        return results
-
-
-class ImageToTensor(ToTensor):
-    """0.x: images of `results` as tensors (C, H, W)."""
-
-    def __call__(self, results: Any) -> Any:
-        results.update({key: to_tensor(np.atleast_3d(results[key]).transpose(2, 0, 1)) for key in self.keys})
-        return results
-
-
 class Normalize(BaseTransform):
     """0.x: normalise the image."""
 
@@ -376,24 +357,13 @@ class Normalize(BaseTransform):
         return results
 
 
-class TransformBroadcaster(BaseTransform):
-    """Apply transforms to a `results` dict."""
-
-    def __init__(self, transforms: Any, **kwargs: Any) -> None:
-        self.transforms = Compose(transforms)
-
-    def transform(self, results: Any) -> Any:
-        return self.transforms(results)
-
-
 @cache
 def official_transform(name: str) -> Any:
     """The class that an official transform's name stands for, or None."""
     bare = name.rpartition(".")[2]
     own = globals().get(bare)
     if inspect.isclass(own) and (
-        issubclass(own, BaseTransform)
-        or bare in ("Compose", "Collect", "DefaultFormatBundle", "ToTensor", "ImageToTensor")
+        issubclass(own, BaseTransform) or bare in ("Compose", "Collect", "DefaultFormatBundle")
     ):
         return own
     found = ours.TRANSFORMS.hidden.get(bare)

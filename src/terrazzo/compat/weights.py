@@ -52,7 +52,7 @@ def load_state_dict(module: nn.Module, state_dict: Any, strict: bool = False, lo
         text = f"weights that do not fit: {', '.join(sorted(wrong)[:8])}{' ...' * (len(wrong) > 8)}"
         if strict:
             raise RuntimeError(text)
-        from terrazzo.compat.logs import print_log
+        from terrazzo.compat.processes import print_log
 
         print_log(text, logger)
 
