@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import contextmanager
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -15,36 +15,26 @@ from terrazzo.training.optim import build as ours
 
 
 class OptimWrapper:
-    """An optimizer whose step is one call."""
+    """An optimizer whose step is one call; what it does not have itself is the optimizer's."""
 
-    def __init__(self, optimizer: Any, accumulative_counts: int = 1, clip_grad: Any = None, **kwargs: Any) -> None:
+    def __init__(self, optimizer: Any, accumulative_counts: int = 1, clip_grad: Any = None, **_: Any) -> None:
         self.optimizer, self._accumulative_counts, self.clip_grad_kwargs = optimizer, accumulative_counts, clip_grad
 
-    param_groups = property(lambda self: self.optimizer.param_groups)
+    def __getattr__(self, name: str) -> Any:
+        if name == "optimizer":
+            raise AttributeError(name)
+        return getattr(self.optimizer, name)
 
     def update_params(self, loss: Any, *args: Any, **kwargs: Any) -> None:
         loss.backward()
         if self.clip_grad_kwargs:
             params = [p for group in self.param_groups for p in group["params"]]
             nn.utils.clip_grad_norm_(params, **{"max_norm": 35, **self.clip_grad_kwargs})
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        self.step()
+        self.zero_grad()
 
-    def step(self, **kwargs: Any) -> None:
-        self.optimizer.step()
-
-    def zero_grad(self, **kwargs: Any) -> None:
-        self.optimizer.zero_grad()
-
-    def backward(self, loss: Any, **kwargs: Any) -> None:
-        loss.backward()
-
-    def state_dict(self) -> Any:
-        return self.optimizer.state_dict()
-
-    @contextmanager
     def optim_context(self, model: Any) -> Any:
-        yield
+        return nullcontext()
 
     def get_lr(self) -> dict[str, list[float]]:
         return {"lr": [group["lr"] for group in self.param_groups]}
@@ -158,14 +148,16 @@ class InfiniteSampler(torch.utils.data.Sampler):  # type: ignore[type-arg]
     """Indices without end."""
 
     def __init__(self, dataset: Any, shuffle: bool = True, seed: int | None = None) -> None:
-        self.size, self.shuffle, self.seed = len(dataset), shuffle, seed or 0
+        self.size, self.shuffle = len(dataset), shuffle
+        self.generator = torch.Generator().manual_seed(seed or 0)
+
+    def epoch(self) -> list[int]:
+        order = torch.randperm(self.size, generator=self.generator) if self.shuffle else torch.arange(self.size)
+        return order.tolist()
 
     def __iter__(self) -> Any:
-        generator = torch.Generator().manual_seed(self.seed)
         while True:
-            yield from (
-                torch.randperm(self.size, generator=generator) if self.shuffle else torch.arange(self.size)
-            ).tolist()
+            yield from self.epoch()
 
     def __len__(self) -> int:
         return self.size
@@ -175,10 +167,7 @@ class DefaultSampler(InfiniteSampler):
     """Indices of one epoch."""
 
     def __iter__(self) -> Any:
-        generator = torch.Generator().manual_seed(self.seed)
-        return iter(
-            (torch.randperm(self.size, generator=generator) if self.shuffle else torch.arange(self.size)).tolist()
-        )
+        return iter(self.epoch())
 
 
 def build_pixel_sampler(cfg: Any, **default_args: Any) -> Any:

@@ -211,20 +211,6 @@ class SinePositionalEncoding(BaseModule):
         return self.positions(like).transpose(1, 2).unflatten(2, tuple(mask.shape[-2:])).expand(len(mask), -1, -1, -1)
 
 
-class LearnedPositionalEncoding(BaseModule):
-    """An embedding of rows and one of columns -> (N, 2 * num_feats, H, W)."""
-
-    def __init__(self, num_feats: int, row_num_embed: int = 50, col_num_embed: int = 50, init_cfg: Any = None) -> None:
-        super().__init__(init_cfg)
-        self.row_embed, self.col_embed = nn.Embedding(row_num_embed, num_feats), nn.Embedding(col_num_embed, num_feats)
-
-    def forward(self, mask: Tensor) -> Tensor:
-        height, width = mask.shape[-2:]
-        rows = self.row_embed.weight[:height, None].expand(-1, width, -1)
-        columns = self.col_embed.weight[None, :width].expand(height, -1, -1)
-        return torch.cat([columns, rows], -1).permute(2, 0, 1).expand(len(mask), -1, -1, -1)
-
-
 class BaseTransformerLayer(BaseModule):
     """Attentions, feed-forward networks and norms in an order such as ("self_attn", "norm", "ffn", "norm")."""
 
@@ -301,14 +287,10 @@ class TransformerLayerSequence(BaseModule):
 
 
 PARTS: dict[str, Any] = {
-    "FFN": FFN,
-    "MultiheadAttention": MultiheadAttention,
-    "MultiScaleDeformableAttention": MultiScaleDeformableAttention,
-    "BaseTransformerLayer": BaseTransformerLayer,
-    "TransformerLayerSequence": TransformerLayerSequence,
-    "SinePositionalEncoding": SinePositionalEncoding,
-    "LearnedPositionalEncoding": LearnedPositionalEncoding,
-}
+    cls.__name__: cls
+    for cls in (FFN, MultiheadAttention, MultiScaleDeformableAttention, BaseTransformerLayer, TransformerLayerSequence,
+                SinePositionalEncoding)
+}  # fmt: skip
 OTHER |= PARTS
 build_attention = build_from(PARTS, "attention")
 build_feedforward_network = build_from(PARTS | {"": FFN}, "feed-forward network")
