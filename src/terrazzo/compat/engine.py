@@ -93,7 +93,11 @@ for base, names in (
         "LrUpdaterHook IterTimerHook DistSamplerSeedHook SegVisualizationHook ParamSchedulerHook WandbLoggerHook "
         "TensorboardLoggerHook GradientCumulativeOptimizerHook",
     ),
-    (Place, "LogProcessor LocalVisBackend WandbVisBackend TensorboardVisBackend BaseVisBackend"),
+    (
+        Place,
+        "LogProcessor LocalVisBackend WandbVisBackend TensorboardVisBackend BaseVisBackend "
+        "InfiniteSampler DefaultSampler",
+    ),
 ):
     globals().update({name: type(name, (base,), {"__module__": __name__}) for name in names.split()})
 

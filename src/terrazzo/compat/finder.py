@@ -44,6 +44,8 @@ class Answer(ModuleType):
 
     def __getattr__(self, name: str) -> Any:
         package, _, path = self.__name__.partition(".")
+        if name == "__all__":
+            return public_names()
         if name.startswith("__") and name != "__version__":
             raise AttributeError(name)
         if name in ("__version__", "mmcv_version", "mmengine_version") or (name == "version_info" and not path):
@@ -222,20 +224,6 @@ class Finder:
         from terrazzo.compat.bridge import connect
 
         connect()
-        vars(module)["__all__"] = AllNames()
-
-
-class AllNames(list):  # type: ignore[type-arg]
-    """`__all__` of an answered module, computed once it is asked for."""
-
-    def __iter__(self) -> Any:
-        return iter(public_names())
-
-    def __len__(self) -> int:
-        return len(public_names())
-
-    def __getitem__(self, index: Any) -> Any:
-        return public_names()[index]
 
 
 ANSWERED: list[str] = []

@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
@@ -15,6 +14,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 
 from terrazzo.compat.module import constant_init, kaiming_init
 from terrazzo.compat.registry import KEEPERS, MODELS
+from terrazzo.models.layers import self_attention, training
 from terrazzo.models.layers.activation import ACTIVATIONS
 from terrazzo.models.layers.activation import ScaledHardSigmoid as HSigmoid
 from terrazzo.models.layers.conv import CONVS
@@ -130,23 +130,11 @@ def build_from(table: Mapping[str, Any], what: str) -> Callable[..., Any]:
     return build
 
 
-class DropPath(nn.Module):
+class DropPath(training.DropPath):
     """Drop a residual branch for whole samples (Huang et al., ECCV 2016)."""
 
     def __init__(self, drop_prob: float = 0.1) -> None:
-        super().__init__()
-        self.drop_prob = drop_prob
-
-    def forward(self, x: Tensor) -> Tensor:
-        return drop_path(x, self.drop_prob, self.training)
-
-
-def drop_path(x: Tensor, drop_prob: float = 0.0, training: bool = False) -> Tensor:
-    """Drop whole samples of a batch, and scale the others up."""
-    if not drop_prob or not training:
-        return x
-    keep = 1 - drop_prob
-    return x / keep * x.new_empty(len(x), *[1] * (x.ndim - 1)).bernoulli_(keep)
+        super().__init__(drop_prob)
 
 
 class Dropout(nn.Dropout):
@@ -250,29 +238,11 @@ class DepthwiseSeparableConvModule(nn.Module):
         return self.pointwise_conv(self.depthwise_conv(x))
 
 
-class Scale(nn.Module):
+class Scale(self_attention.Scale):
     """A learnable factor."""
 
     def __init__(self, scale: float = 1.0) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(torch.tensor(scale, dtype=torch.float))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.scale
-
-
-class LayerScale(nn.Module):
-    """A learnable factor of each channel, last or, with `data_format="channels_first"`, first."""
-
-    def __init__(
-        self, dim: int, inplace: bool = False, data_format: str = "channels_last", scale: float = 1e-5
-    ) -> None:
-        super().__init__()
-        self.weight, self.data_format = nn.Parameter(torch.ones(dim) * scale), data_format
-
-    def forward(self, x: Tensor) -> Tensor:
-        first = self.data_format == "channels_first"
-        return x * (self.weight.view(-1, *[1] * (x.ndim - 2)) if first else self.weight)
+        super().__init__(scale)
 
 
 def resize(
@@ -317,14 +287,12 @@ def nchw_to_nlc(x: Tensor) -> Tensor:
     return x.flatten(2).transpose(1, 2).contiguous()
 
 
-def fuse_conv_bn(module: nn.Module) -> nn.Module:
-    """The module unchanged: terrazzo fuses on export."""
+def unchanged(module: nn.Module, *args: Any, **kwargs: Any) -> nn.Module:
+    """The module itself: terrazzo fuses on export, and SyncBN in one process is plain batch norm."""
     return module
 
 
-def convert_sync_batchnorm(module: nn.Module, implementation: str = "torch") -> nn.Module:
-    """The module unchanged: SyncBN here is plain batch norm in one process."""
-    return module
+fuse_conv_bn = convert_sync_batchnorm = unchanged
 
 
 def revert_sync_batchnorm(module: nn.Module) -> nn.Module:

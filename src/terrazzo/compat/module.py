@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -84,38 +85,22 @@ class ModuleDict(BaseModule, nn.ModuleDict):
 # Starting values
 
 
-def set_bias(module: nn.Module, bias: float) -> None:
-    if getattr(module, "bias", None) is not None:
-        nn.init.constant_(module.bias, bias)  # type: ignore[arg-type]
-
-
-def weighted(start: Callable[..., Any]) -> Callable[..., None]:
-    """A function of a module that starts its weight with `start` and its bias with a constant."""
+def weighted(start: Callable[..., Any], count: int = 0) -> Callable[..., None]:
+    """A function of a module that starts its weight with `start`, of `count` arguments, its bias with a constant."""
+    names = [*inspect.signature(start).parameters][1 : count + 1]
 
     def init(module: nn.Module, *args: Any, bias: float = 0, **kwargs: Any) -> None:
+        kwargs.update(zip(names, args, strict=False))
         if getattr(module, "weight", None) is not None:
-            start(module.weight, *args, **kwargs)
-        set_bias(module, bias)
+            start(module.weight, **kwargs)
+        if getattr(module, "bias", None) is not None:
+            nn.init.constant_(module.bias, args[count] if len(args) > count else bias)  # type: ignore[arg-type]
 
     return init
 
 
-def constant_init(module: nn.Module, val: float, bias: float = 0) -> None:
-    weighted(nn.init.constant_)(module, val, bias=bias)
-
-
-def normal_init(module: nn.Module, mean: float = 0, std: float = 1, bias: float = 0) -> None:
-    weighted(nn.init.normal_)(module, mean, std, bias=bias)
-
-
-def trunc_normal_init(
-    module: nn.Module, mean: float = 0, std: float = 1, a: float = -2, b: float = 2, bias: float = 0
-) -> None:
-    weighted(nn.init.trunc_normal_)(module, mean, std, a, b, bias=bias)
-
-
-def uniform_init(module: nn.Module, a: float = 0, b: float = 1, bias: float = 0) -> None:
-    weighted(nn.init.uniform_)(module, a, b, bias=bias)
+constant_init, normal_init = weighted(nn.init.constant_, 1), weighted(nn.init.normal_, 2)
+trunc_normal_init, uniform_init = weighted(nn.init.trunc_normal_, 4), weighted(nn.init.uniform_, 2)
 
 
 def xavier_init(module: nn.Module, gain: float = 1, bias: float = 0, distribution: str = "normal") -> None:

@@ -75,14 +75,6 @@ def multi_scale_deformable_attn_pytorch(
     return output.view(batch, heads * width, queries).transpose(1, 2).contiguous()
 
 
-class MultiScaleDeformableAttnFunction:
-    """`multi_scale_deformable_attn_pytorch` as the compiled function is called."""
-
-    @staticmethod
-    def apply(value: Tensor, shapes: Tensor, starts: Tensor, locations: Tensor, weights: Tensor, step: Any) -> Tensor:
-        return multi_scale_deformable_attn_pytorch(value, shapes, locations, weights)
-
-
 class MultiScaleDeformableAttention(BaseModule):
     """Attention of each query to a few points of every level (Deformable DETR, Zhu et al., ICLR 2021)."""
 

@@ -43,13 +43,6 @@ class OptimWrapper:
 AmpOptimWrapper = OptimWrapper
 
 
-class OptimWrapperDict(OptimWrapper):
-    """Several optimizers by name."""
-
-    def __init__(self, **wrappers: Any) -> None:
-        self.optim_wrappers = wrappers
-
-
 class DefaultOptimizerConstructor:
     """Groups of parameters with their own rates and decays; a subclass fills them in `add_params`."""
 
@@ -134,40 +127,6 @@ def build_optimizer(model: nn.Module, cfg: Any) -> Any:
 
 
 build_optim_wrapper = build_optimizer_constructor = build_optimizer
-
-
-class _ParamScheduler:
-    """A schedule of a value of the optimizer, whose place terrazzo's own takes."""
-
-    def __init__(self, optimizer: Any, *args: Any, **kwargs: Any) -> None:
-        self.optimizer = optimizer
-        vars(self).update(kwargs)
-
-
-class InfiniteSampler(torch.utils.data.Sampler):  # type: ignore[type-arg]
-    """Indices without end."""
-
-    def __init__(self, dataset: Any, shuffle: bool = True, seed: int | None = None) -> None:
-        self.size, self.shuffle = len(dataset), shuffle
-        self.generator = torch.Generator().manual_seed(seed or 0)
-
-    def epoch(self) -> list[int]:
-        order = torch.randperm(self.size, generator=self.generator) if self.shuffle else torch.arange(self.size)
-        return order.tolist()
-
-    def __iter__(self) -> Any:
-        while True:
-            yield from self.epoch()
-
-    def __len__(self) -> int:
-        return self.size
-
-
-class DefaultSampler(InfiniteSampler):
-    """Indices of one epoch."""
-
-    def __iter__(self) -> Any:
-        return iter(self.epoch())
 
 
 def build_pixel_sampler(cfg: Any, **default_args: Any) -> Any:

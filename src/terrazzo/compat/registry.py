@@ -108,20 +108,6 @@ class Registry:
         """Make an object of a config with a `type`."""
         return self.build_func(cfg, *args, registry=self, **kwargs)  # type: ignore[misc]
 
-    @contextmanager
-    def switch_scope_and_registry(self, scope: str | None = None) -> Iterator[Registry]:
-        yield self
-
-    @staticmethod
-    def infer_scope() -> str:
-        return "mmseg"
-
-    @staticmethod
-    def split_scope_key(key: str) -> tuple[str | None, str]:
-        """`"mmdet.DiceLoss"` -> `("mmdet", "DiceLoss")`."""
-        scope, _, name = key.partition(".")
-        return (scope, name) if name else (None, key)
-
 
 KEEPERS: dict[str, tuple[Callable[[str, Any], Any], ...]] = {}  # registry -> who else is told
 

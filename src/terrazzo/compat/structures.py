@@ -143,13 +143,6 @@ class PixelData(BaseDataElement):
         return made
 
 
-class InstanceData(BaseDataElement):
-    """Values of the same length, one for each instance."""
-
-    def __len__(self) -> int:
-        return len(next(iter(self._data.values()), ()))
-
-
 class SegDataSample(BaseDataElement):
     """`gt_sem_seg`, `pred_sem_seg`, `seg_logits` (PixelData) of an image, and its `metainfo`."""
 

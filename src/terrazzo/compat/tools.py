@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import functools
-import importlib
-import itertools
 import platform
 import sys
-import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
-from terrazzo.compat.processes import get_device, set_random_seed
+from terrazzo.compat.processes import get_device
 
 TORCH_VERSION = torch.__version__
 IS_CUDA_AVAILABLE = torch.cuda.is_available()
@@ -31,13 +28,6 @@ is_tuple_of = functools.partial(is_seq_of, seq_type=tuple)
 
 def is_str(x: Any) -> bool:
     return isinstance(x, str)
-
-
-def slice_list(in_list: list[Any], lens: Any) -> list[list[Any]]:
-    """A list cut into parts of these lengths."""
-    lens = [lens] * (len(in_list) // lens) if isinstance(lens, int) else lens
-    rest = iter(in_list)
-    return [[*itertools.islice(rest, length)] for length in lens]
 
 
 def to_ntuple(count: int) -> Callable[[Any], Any]:
@@ -94,24 +84,6 @@ def collect_env() -> dict[str, str]:
 
 def get_git_hash(fallback: str = "unknown", digits: int | None = None) -> str:
     return fallback
-
-
-class Timer:
-    """Seconds since the start, and since the last check."""
-
-    def __init__(self, start: bool = True, print_tmpl: Any = None) -> None:
-        self.start()
-
-    def start(self) -> None:
-        self.begun = self.last = time.time()
-
-    def since_start(self) -> float:
-        self.last = time.time()
-        return self.last - self.begun
-
-    def since_last_check(self) -> float:
-        before, self.last = self.last, time.time()
-        return self.last - before
 
 
 class ProgressBar:
@@ -176,21 +148,3 @@ def pseudo_collate(data_batch: Sequence[Any], samples_per_gpu: int = 1) -> Any:
 
 
 collate = default_collate = pseudo_collate
-
-
-def worker_init_fn(worker_id: int, num_workers: int = 1, rank: int = 0, seed: int = 0, **_: Any) -> None:
-    set_random_seed(num_workers * rank + worker_id + seed)
-
-
-def apply_to(data: Any, expr: Any, apply_func: Any) -> Any:
-    """Change those values inside nested ones for which `expr` is true."""
-    if isinstance(data, dict):
-        return {key: apply_to(value, expr, apply_func) for key, value in data.items()}
-    if isinstance(data, (list, tuple)):
-        return type(data)(apply_to(item, expr, apply_func) for item in data)
-    return apply_func(data) if expr(data) else data
-
-
-def import_modules_from_strings(imports: Any, allow_failed_imports: bool = False) -> Any:
-    """Import a module by its name, or those of a list."""
-    return importlib.import_module(imports) if isinstance(imports, str) else [*map(importlib.import_module, imports)]

@@ -33,7 +33,7 @@ class FFN(BaseModule):
         self, embed_dims: int = 256, feedforward_channels: int = 1024, num_fcs: int = 2,
         act_cfg: Any = {"type": "ReLU", "inplace": True}, ffn_drop: float = 0.0,  # noqa: B006
         dropout_layer: Any = None, add_identity: bool = True, init_cfg: Any = None,
-        layer_scale_init_value: float = 0.0, **kwargs: Any,
+        **kwargs: Any,
     ) -> None:  # fmt: skip
         super().__init__(init_cfg)
         ffn_drop = kwargs.get("dropout", ffn_drop)
@@ -48,14 +48,9 @@ class FFN(BaseModule):
         self.layers = Sequential(*layers, nn.Linear(width, embed_dims), nn.Dropout(ffn_drop))
         self.dropout_layer = build_dropout(dropout_layer) if dropout_layer else nn.Identity()
         self.add_identity = add_identity
-        self.gamma2: Any = nn.Identity()
-        if layer_scale_init_value > 0:
-            from terrazzo.compat.layers import LayerScale
-
-            self.gamma2 = LayerScale(embed_dims, scale=layer_scale_init_value)
 
     def forward(self, x: Tensor, identity: Tensor | None = None, residual: Tensor | None = None) -> Tensor:
-        out = self.dropout_layer(self.gamma2(self.layers(x)))
+        out = self.dropout_layer(self.layers(x))
         if not self.add_identity:
             return out
         identity = residual if identity is None else identity

@@ -93,9 +93,3 @@ def save_checkpoint(model_or_checkpoint: Any, filename: str, optimizer: Any = No
     )
     Path(filename).parent.mkdir(parents=True, exist_ok=True)
     torch.save(content, filename)
-
-
-def find_latest_checkpoint(path: str) -> str | None:
-    """The newest checkpoint in a folder, or None."""
-    files = sorted(Path(path).glob("*.pth"), key=lambda file: file.stat().st_mtime)
-    return str(files[-1]) if files else None
