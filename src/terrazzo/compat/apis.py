@@ -96,9 +96,8 @@ def show_result(
 
 
 def show_result_pyplot(
-    model: Any, img: Any, result: Any, palette: Any = None, opacity: float = 0.5, title: str = "", draw_gt: bool = False,
-    draw_pred: bool = True, wait_time: float = 0, show: bool = False, with_labels: bool = False, save_dir: Any = None,
-    out_file: Any = None, **kwargs: Any,
+    model: Any, img: Any, result: Any, palette: Any = None, opacity: float = 0.5, *_: Any,
+    out_file: Any = None, **__: Any,
 ) -> np.ndarray:  # fmt: skip
     """`show_result`, in RGB order."""
     drawn = show_result(model, img, result, palette if isinstance(palette, list) else None, out_file, opacity)
@@ -134,21 +133,6 @@ class MMSegInferencer:
             return samples[0] if len(samples) == 1 else samples
         one = len(samples) == 1
         return {"predictions": predicted[0] if one else predicted, "visualization": pictures}
-
-
-def train_segmentor(
-    model: Any,
-    dataset: Any,
-    cfg: Any,
-    distributed: bool = False,
-    validate: bool = False,
-    timestamp: Any = None,
-    meta: Any = None,
-) -> Any:
-    """0.x: train by a config."""
-    from terrazzo.compat.engine import Runner
-
-    return Runner(cfg).train()
 
 
 def get_classes(dataset: str) -> list[str]:

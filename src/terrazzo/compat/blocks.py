@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
@@ -16,9 +17,75 @@ from terrazzo.compat.layers import (
 )  # fmt: skip
 from terrazzo.compat.module import BaseModule, Sequential
 from terrazzo.compat.registry import MODELS
-from terrazzo.models.layers import self_attention
+from terrazzo.models.backbones import mobilenet_v2, mobilenet_v3, resnet
+from terrazzo.models.heads import enc
+from terrazzo.models.layers import self_attention, transformer
 
-RELU = {"type": "ReLU"}
+
+class Part(BaseModule):
+    """The constructor of a part of ours as it is called there: arguments in another order, some under other names."""
+
+    order: str
+    renamed: dict[str, str]
+    defaults: dict[str, Any]
+
+    def __init__(self, *args: Any, init_cfg: Any = None, **kwargs: Any) -> None:
+        given = {**self.defaults, **dict(zip(self.order.split(), args, strict=False)), **kwargs}
+        takes = inspect.signature(super(BaseModule, self).__init__).parameters
+        options = {self.renamed.get(key, key): value for key, value in given.items()}
+        needed = {key for key, parameter in takes.items() if parameter.default is parameter.empty}
+        super(BaseModule, self).__init__(
+            **{key: value for key, value in options.items() if value is not None or key in needed}
+        )
+        vars(self).update(_is_init=False, init_cfg=init_cfg)
+        for key, value in given.items():
+            if not hasattr(self, key):
+                setattr(self, key, value)
+
+
+def part(ours: type, order: str, renamed: dict[str, str] | None = None, mixin: type = Part, **defaults: Any) -> Any:
+    """A part of ours under its name there, by the `order` of its arguments."""
+    body = {"order": order, "renamed": renamed or {}, "defaults": defaults, "__module__": __name__}
+    return type(ours.__name__, (mixin, ours), body | {"__doc__": ours.__doc__})
+
+
+class Residual(Part):
+    """A residual block with its norms as modules `norm1`, `norm2`, ... too."""
+
+    norm1 = property(lambda self: getattr(self, self.norms[0]))
+    norm2 = property(lambda self: getattr(self, self.norms[1]))
+    norm3 = property(lambda self: getattr(self, self.norms[2]))
+    norm1_name = property(lambda self: self.norms[0])
+    norm2_name = property(lambda self: self.norms[1])
+    norm3_name = property(lambda self: self.norms[2])
+
+
+PLANES = {"inplanes": "in_channels", "planes": "channels"}
+BLOCK = "inplanes planes stride dilation downsample style with_cp conv_cfg norm_cfg dcn plugins"
+BN: dict[str, Any] = {"conv_cfg": None, "norm_cfg": {"type": "BN"}}
+BasicBlock = part(resnet.BasicBlock, BLOCK, PLANES, Residual, with_cp=False, **BN)
+Bottleneck = part(resnet.Bottleneck, BLOCK, PLANES, Residual, with_cp=False, **BN)
+InvertedResidual = part(
+    mobilenet_v2.InvertedResidual,
+    "in_channels out_channels stride expand_ratio dilation conv_cfg norm_cfg act_cfg with_cp",
+    act_cfg={"type": "ReLU6"},
+    **BN,
+)
+SELayer = part(mobilenet_v3.SqueezeExcitation, "channels ratio conv_cfg", ratio=16, conv_cfg=None)
+TransformerEncoderLayer = part(
+    transformer.TransformerEncoderLayer,
+    "embed_dims num_heads feedforward_channels drop_rate attn_drop_rate drop_path_rate num_fcs qkv_bias act_cfg "
+    "norm_cfg",
+)
+TransformerEncoderLayer.norm1 = property(lambda self: self.ln1)
+TransformerEncoderLayer.norm2 = property(lambda self: self.ln2)
+
+
+class Encoding(enc.Encoding):
+    """Residuals of a map from learned codewords (Zhang et al., CVPR 2018) -> (N, codes, C)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).squeeze(3)
 
 
 class PPM(nn.ModuleList):
@@ -66,89 +133,6 @@ class DepthwiseSeparableASPPModule(ASPPModule):
 
     conv = DepthwiseSeparableConvModule
 
-    def __init__(
-        self, dilations: Any, in_channels: int, channels: int, conv_cfg: Any, norm_cfg: Any, act_cfg: Any
-    ) -> None:
-        super().__init__(dilations, in_channels, channels, conv_cfg, norm_cfg, act_cfg)
-
-
-# Blocks of residual networks
-
-
-class Residual(BaseModule):
-    """A residual block with its norms as modules `norm1`, `norm2`, ..."""
-
-    expansion = 1
-    norm_names: list[str]
-
-    def norm(self, index: int) -> nn.Module:
-        return getattr(self, self.norm_names[index - 1])
-
-    norm1 = property(lambda self: self.norm(1))
-    norm2 = property(lambda self: self.norm(2))
-    norm3 = property(lambda self: self.norm(3))
-
-    def add_norms(self, norm_cfg: Any, *widths: int) -> None:
-        """Put norms under the names that checkpoints have, such as `bn1`."""
-        self.norm_names = []
-        for index, width in enumerate(widths, 1):
-            name, norm = build_norm_layer(norm_cfg, width, postfix=index)
-            self.norm_names.append(name)
-            self.add_module(name, norm)
-        for index, name in enumerate(self.norm_names, 1):
-            vars(self)[f"norm{index}_name"] = name
-
-
-class BasicBlock(Residual):
-    """Two 3x3 convolutions with a shortcut (He et al., CVPR 2016)."""
-
-    def __init__(
-        self, inplanes: int, planes: int, stride: int = 1, dilation: int = 1, downsample: Any = None,
-        style: str = "pytorch", with_cp: bool = False, conv_cfg: Any = None, norm_cfg: Any = {"type": "BN"},  # noqa: B006
-        dcn: Any = None, plugins: Any = None, init_cfg: Any = None, **kwargs: Any,
-    ) -> None:  # fmt: skip
-        super().__init__(init_cfg)
-        self.conv1 = build_conv_layer(
-            conv_cfg, inplanes, planes, 3, stride=stride, padding=dilation, dilation=dilation, bias=False
-        )
-        self.conv2 = build_conv_layer(conv_cfg, planes, planes, 3, padding=1, bias=False)
-        self.add_norms(norm_cfg, planes, planes)
-        self.relu, self.downsample = nn.ReLU(inplace=True), downsample
-        self.stride, self.dilation, self.with_cp = stride, dilation, with_cp
-
-    def forward(self, x: Tensor) -> Tensor:
-        out = self.norm2(self.conv2(self.relu(self.norm1(self.conv1(x)))))
-        return self.relu(out + (x if self.downsample is None else self.downsample(x)))
-
-
-class Bottleneck(Residual):
-    """1x1, 3x3 and 1x1 convolutions with a shortcut (He et al., CVPR 2016)."""
-
-    expansion = 4
-
-    def __init__(
-        self, inplanes: int, planes: int, stride: int = 1, dilation: int = 1, downsample: Any = None,
-        style: str = "pytorch", with_cp: bool = False, conv_cfg: Any = None, norm_cfg: Any = {"type": "BN"},  # noqa: B006
-        dcn: Any = None, plugins: Any = None, init_cfg: Any = None, **kwargs: Any,
-    ) -> None:  # fmt: skip
-        super().__init__(init_cfg)
-        self.inplanes, self.planes, self.stride, self.dilation = inplanes, planes, stride, dilation
-        self.style, self.with_cp, self.conv_cfg, self.norm_cfg, self.dcn = style, with_cp, conv_cfg, norm_cfg, dcn
-        first, second = (1, stride) if style == "pytorch" else (stride, 1)
-        self.conv1_stride, self.conv2_stride = first, second
-        self.conv1 = build_conv_layer(conv_cfg, inplanes, planes, 1, stride=first, bias=False)
-        self.conv2 = build_conv_layer(
-            dcn or conv_cfg, planes, planes, 3, stride=second, padding=dilation, dilation=dilation, bias=False
-        )
-        self.conv3 = build_conv_layer(conv_cfg, planes, planes * self.expansion, 1, bias=False)
-        self.add_norms(norm_cfg, planes, planes, planes * self.expansion)
-        self.relu, self.downsample = nn.ReLU(inplace=True), downsample
-
-    def forward(self, x: Tensor) -> Tensor:
-        out = self.relu(self.norm2(self.conv2(self.relu(self.norm1(self.conv1(x))))))
-        out = self.norm3(self.conv3(out))
-        return self.relu(out + (x if self.downsample is None else self.downsample(x)))
-
 
 class ResLayer(Sequential):
     """Blocks one after the other, the first with the stride and, where sizes differ, a projected shortcut."""
@@ -175,47 +159,6 @@ class ResLayer(Sequential):
         blocks = [block(inplanes, planes, stride=stride, dilation=rates[0], downsample=downsample, **options)]
         blocks += [block(width, planes, stride=1, dilation=rate, **options) for rate in rates[1:]]
         super().__init__(*blocks)
-
-
-class SELayer(nn.Module):
-    """Squeeze and excitation (Hu et al., CVPR 2018)."""
-
-    def __init__(
-        self, channels: int, ratio: int = 16, conv_cfg: Any = None,
-        act_cfg: Any = ({"type": "ReLU"}, {"type": "HSigmoid", "bias": 3.0, "divisor": 6.0}), **kwargs: Any,
-    ) -> None:  # fmt: skip
-        super().__init__()
-        first, second = (act_cfg, act_cfg) if isinstance(act_cfg, dict) else act_cfg
-        from terrazzo.compat.layers import make_divisible
-
-        width = make_divisible(channels // ratio, 8)
-        self.global_avgpool = nn.AdaptiveAvgPool2d(1)
-        self.conv1 = ConvModule(channels, width, 1, conv_cfg=conv_cfg, act_cfg=first)
-        self.conv2 = ConvModule(width, channels, 1, conv_cfg=conv_cfg, act_cfg=second)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.conv2(self.conv1(self.global_avgpool(x)))
-
-
-class InvertedResidual(nn.Module):
-    """Expand, convolve depthwise, project (Sandler et al., CVPR 2018)."""
-
-    def __init__(
-        self, in_channels: int, out_channels: int, stride: int, expand_ratio: float, dilation: int = 1,
-        conv_cfg: Any = None, norm_cfg: Any = {"type": "BN"}, act_cfg: Any = {"type": "ReLU6"},  # noqa: B006
-        with_cp: bool = False, **kwargs: Any,
-    ) -> None:  # fmt: skip
-        super().__init__()
-        self.stride, self.use_res_connect = stride, stride == 1 and in_channels == out_channels
-        width = round(in_channels * expand_ratio)
-        options = {"conv_cfg": conv_cfg, "norm_cfg": norm_cfg, **kwargs}
-        layers = [ConvModule(in_channels, width, 1, act_cfg=act_cfg, **options)] if expand_ratio != 1 else []
-        layers.append(ConvModule(width, width, 3, stride, dilation, dilation, width, act_cfg=act_cfg, **options))
-        layers.append(ConvModule(width, out_channels, 1, act_cfg=None, **options))
-        self.conv = nn.Sequential(*layers)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.conv(x) if self.use_res_connect else self.conv(x)
 
 
 class SelfAttentionBlock(self_attention.SelfAttention):
@@ -293,29 +236,13 @@ class SpatialGatherModule(nn.Module):
         return (shares @ feats.flatten(2).transpose(1, 2)).transpose(1, 2).contiguous().unsqueeze(3)
 
 
-class Encoding(nn.Module):
-    """Residuals of a map from learned codewords, with learned scales (Zhang et al., CVPR 2018) -> (N, codes, C)."""
-
-    def __init__(self, channels: int, num_codes: int) -> None:
-        super().__init__()
-        self.channels, self.num_codes = channels, num_codes
-        std = 1.0 / (num_codes * channels) ** 0.5
-        self.codewords = nn.Parameter(torch.empty(num_codes, channels).uniform_(-std, std))
-        self.scale = nn.Parameter(torch.empty(num_codes).uniform_(-1, 0))
-
-    def forward(self, x: Tensor) -> Tensor:
-        residuals = x.flatten(2).transpose(1, 2).unsqueeze(2) - self.codewords  # N, positions, codes, C
-        shares = (self.scale * residuals.square().sum(3)).softmax(2).unsqueeze(3)
-        return (shares * residuals).sum(1)
-
-
 class UpConvBlock(nn.Module):
     """UNet's upsampling of a map, joined with the one of the encoder."""
 
     def __init__(
         self, conv_block: Any, in_channels: int, skip_channels: int, out_channels: int, num_convs: int = 2,
         stride: int = 1, dilation: int = 1, with_cp: bool = False, conv_cfg: Any = None,
-        norm_cfg: Any = {"type": "BN"}, act_cfg: Any = RELU, upsample_cfg: Any = {"type": "InterpConv"},  # noqa: B006
+        norm_cfg: Any = {"type": "BN"}, act_cfg: Any = {"type": "ReLU"}, upsample_cfg: Any = {"type": "InterpConv"},  # noqa: B006
         dcn: Any = None, plugins: Any = None,
     ) -> None:  # fmt: skip
         super().__init__()
@@ -339,44 +266,6 @@ class UpConvBlock(nn.Module):
 
     def forward(self, skip: Tensor, x: Tensor) -> Tensor:
         return self.conv_block(torch.cat([skip, self.upsample(x)], dim=1))
-
-
-class TransformerEncoderLayer(BaseModule):
-    """A pre-norm layer of ViT."""
-
-    def __init__(
-        self, embed_dims: int, num_heads: int, feedforward_channels: int, drop_rate: float = 0.0,
-        attn_drop_rate: float = 0.0, drop_path_rate: float = 0.0, num_fcs: int = 2, qkv_bias: bool = True,
-        act_cfg: Any = {"type": "GELU"}, norm_cfg: Any = {"type": "LN"}, batch_first: bool = True,  # noqa: B006
-        attn_cfg: Any = None, ffn_cfg: Any = None, with_cp: bool = False, init_cfg: Any = None,
-    ) -> None:  # fmt: skip
-        super().__init__(init_cfg)
-        from terrazzo.compat.transformer import FFN, MultiheadAttention
-
-        drop = {"type": "DropPath", "drop_prob": drop_path_rate}
-        self.norm1_name, norm1 = build_norm_layer(norm_cfg, embed_dims, postfix=1)
-        self.norm2_name, norm2 = build_norm_layer(norm_cfg, embed_dims, postfix=2)
-        self.add_module(self.norm1_name, norm1)
-        self.attn = MultiheadAttention(
-            embed_dims,
-            num_heads,
-            attn_drop_rate,
-            drop_rate,
-            drop,
-            batch_first=batch_first,
-            bias=qkv_bias,
-            **(attn_cfg or {}),
-        )
-        self.add_module(self.norm2_name, norm2)
-        self.ffn = FFN(embed_dims, feedforward_channels, num_fcs, act_cfg, drop_rate, drop, **(ffn_cfg or {}))
-        self.with_cp = with_cp
-
-    norm1 = property(lambda self: getattr(self, self.norm1_name))
-    norm2 = property(lambda self: getattr(self, self.norm2_name))
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.attn(self.norm1(x), identity=x)
-        return self.ffn(self.norm2(x), identity=x)
 
 
 class BaseBackbone(BaseModule):

@@ -195,7 +195,7 @@ def bridged(model: nn.Module) -> nn.Module:
 
 
 def build_segmentor(kind: type, original: Any) -> Any:
-    """What builds an official segmentor: ours, or, where one of its heads is a user's, the one with both faces."""
+    """A builder of an official segmentor: ours, or, where one of its heads is a user's, the one with both faces."""
 
     def build(_: Any, spec: Mapping[str, Any], where: str, **extra: Any) -> Any:
         heads = [head for key in ("decode_head", "auxiliary_head") for head in listed(spec.get(key))]

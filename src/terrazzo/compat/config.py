@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -80,13 +81,16 @@ def plain(value: Any) -> Any:
     return type(value)(map(plain, value)) if type(value) in (list, tuple) else value
 
 
-class Config:
+class Config(ConfigDict):
     """A config whose sections are attributes, read from a file in either vocabulary, as written."""
 
-    def __init__(self, cfg_dict: Any = None, cfg_text: str | None = None, filename: Any = None, **kwargs: Any) -> None:
+    def __init__(self, cfg_dict: Any = None, cfg_text: str | None = None, filename: Any = None, **_: Any) -> None:
         if cfg_dict is not None and not isinstance(cfg_dict, Mapping):
             raise TypeError(f"cfg_dict must be a dict, but got {type(cfg_dict)}")
-        vars(self).update(_cfg_dict=ConfigDict(cfg_dict or {}), _filename=filename, _text=cfg_text or "")
+        vars(self).update(filename=filename, text=cfg_text or "")
+        super().__init__(cfg_dict or {})
+
+    _cfg_dict = property(lambda self: self)
 
     @staticmethod
     def fromfile(filename: Any, *args: Any, **kwargs: Any) -> Config:
@@ -96,62 +100,29 @@ class Config:
         return Config(config.to_dict(), text, str(filename))
 
     @property
-    def filename(self) -> str | None:
-        return vars(self)["_filename"]
-
-    @property
-    def text(self) -> str:
-        return vars(self)["_text"]
-
-    @property
     def pretty_text(self) -> str:
         """The config as a person reads it."""
-        return "\n".join(f"{key} = {plain(value)!r}" for key, value in self._cfg_dict.items())
+        return "\n".join(f"{key} = {plain(value)!r}" for key, value in self.items())
 
     def merge_from_dict(self, options: Mapping[str, Any], allow_list_keys: bool = True) -> None:
         """Set dotted keys."""
-        merged = apply_overrides(convert(plain(self._cfg_dict), Section), dict(options))
-        vars(self)["_cfg_dict"] = ConfigDict(merged)
+        merged = apply_overrides(convert(plain(self), Section), dict(options))
+        self.clear()
+        self.update(merged)
 
     def dump(self, file: Any = None) -> str | None:
         """Write the config to a file, as Python or YAML by its suffix; without one return its text."""
         if file is None:
             return self.pretty_text
-        as_text = yaml.safe_dump(listed(self._cfg_dict)) if Path(file).suffix in (".yaml", ".yml") else self.pretty_text
+        as_text = yaml.safe_dump(listed(self)) if Path(file).suffix in (".yaml", ".yml") else self.pretty_text
         Path(file).write_text(as_text, encoding="utf-8")
         return None
 
-    def to_dict(self) -> dict[Any, Any]:
-        return plain(self._cfg_dict)
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or "_cfg_dict" not in vars(self):
-            raise AttributeError(name)
-        return getattr(vars(self)["_cfg_dict"], name)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        self._cfg_dict[name] = value
-
-    def __getitem__(self, name: str) -> Any:
-        return self._cfg_dict[name]
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        self._cfg_dict[name] = value
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._cfg_dict
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._cfg_dict)
-
-    def __len__(self) -> int:
-        return len(self._cfg_dict)
+    def __deepcopy__(self, memo: dict[int, Any]) -> Config:
+        return Config(copy.deepcopy(dict(self), memo), self.text, self.filename)
 
     def __repr__(self) -> str:
-        return f"Config (path: {self.filename}): {self._cfg_dict!r}"
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Config:
-        return Config(copy.deepcopy(self._cfg_dict, memo), self.text, self.filename)
+        return f"Config (path: {self.filename}): {super().__repr__()}"
 
 
 def listed(value: Any) -> Any:
@@ -161,15 +132,9 @@ def listed(value: Any) -> Any:
     return [listed(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
-class DictAction:
+class DictAction(argparse.Action):
     """argparse's action for `--cfg-options key=value ...`."""
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
-        import argparse
-
-        class Pairs(argparse.Action):
-            def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
-                pairs = (value.partition("=") for value in values)
-                setattr(namespace, self.dest, {key: yaml.safe_load(text) for key, _, text in pairs})
-
-        return Pairs(*args, **kwargs)
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
+        pairs = (value.partition("=") for value in values)
+        setattr(namespace, self.dest, {key: yaml.safe_load(text) for key, _, text in pairs})

@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -28,16 +28,14 @@ from terrazzo.sample import Sample, Target
 from terrazzo.system.palette import default_palette
 
 # methods that make an item; a class with its own runs in its own way
-MAKES_ITEMS = (
-    "__getitem__", "prepare_train_img", "prepare_test_img", "prepare_data", "pre_pipeline", "get_data_info", "get_ann_info",
-)  # fmt: skip
+MAKES_ITEMS = "__getitem__ prepare_train_img prepare_test_img prepare_data pre_pipeline get_data_info get_ann_info"
 FACES = ("filename", "ann")
 
 
 class SegDataset(torch.utils.data.Dataset):
     """Images and class maps in folders, with the arguments and methods of both vocabularies."""
 
-    METAINFO: dict[str, Any] = {}
+    METAINFO: ClassVar[dict[str, Any]] = {}
     CLASSES: Any = None
     PALETTE: Any = None
 
@@ -270,7 +268,9 @@ class UserDataset(SegmentationDataset):
         )
         known = dataclasses.replace(data, mistake="", metainfo=None, indices=None, data_prefix=None)
         super().__init__(declared, known, seed)
-        self.makes_items = isinstance(self.inner, SegDataset) and any(own_method(cls, name) for name in MAKES_ITEMS)
+        self.makes_items = isinstance(self.inner, SegDataset) and any(
+            own_method(cls, name) for name in MAKES_ITEMS.split()
+        )
         if self.makes_items:
             self.inner.pipeline = self.as_dict_pipeline
 
@@ -321,7 +321,7 @@ class UserDataset(SegmentationDataset):
 
 
 def as_sample(item: Any, sample: Sample) -> Sample:
-    """What a user's data set gives, as a sample: dicts of arrays, tensors, containers or SegDataSamples."""
+    """Turn an item of a user's data set into a sample: dicts of arrays, tensors, containers or SegDataSamples."""
     if not isinstance(item, Mapping):
         raise UserError(f"an item of the data set is a {type(item).__name__}, not a dict with an image")
     values = {key: value.data if isinstance(value, DataContainer) else value for key, value in item.items()}

@@ -12,7 +12,7 @@ from typing import Any
 from terrazzo import registry as ours
 from terrazzo.arguments import placed
 from terrazzo.compat.config import Config, ConfigDict
-from terrazzo.compat.logs import MessageHub, get_root_logger
+from terrazzo.compat.processes import ManagerMixin, MessageHub, get_root_logger
 from terrazzo.compat.registry import BUILDS, HOOKS, ORIGINALS
 
 # what the loop calls, and when
@@ -41,7 +41,7 @@ for point in (*CALLED, *NOT_CALLED):
 
 
 class Hook(HookPoints):
-    """What is done at points of a run; `runner` has `iter`, `epoch`, `model`, `optim_wrapper` and the rest."""
+    """Actions at points of a run; `runner` has `iter`, `epoch`, `model`, `optim_wrapper` and the rest."""
 
     priority: Any = "NORMAL"
     stages = STAGES
@@ -75,38 +75,34 @@ class Hook(HookPoints):
         return [name for name in CALLED if getattr(type(self), name) is not getattr(HookPoints, name)]
 
 
-class OfficialHook(Hook):
-    """A hook whose work terrazzo does itself."""
+class Place:
+    """A part of a run whose place terrazzo's own takes; what it is given are its attributes."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         vars(self).update(kwargs)
 
 
-def official_hook(name: str) -> type:
-    return type(name, (OfficialHook,), {"__module__": __name__})
+class OfficialHook(Place, Hook):
+    """A hook whose work terrazzo does itself."""
 
 
-CheckpointHook, LoggerHook, TextLoggerHook = map(official_hook, ("CheckpointHook", "LoggerHook", "TextLoggerHook"))
-EvalHook, DistEvalHook, OptimizerHook = map(official_hook, ("EvalHook", "DistEvalHook", "OptimizerHook"))
-Fp16OptimizerHook, EMAHook, LrUpdaterHook = map(official_hook, ("Fp16OptimizerHook", "EMAHook", "LrUpdaterHook"))
-IterTimerHook, DistSamplerSeedHook = map(official_hook, ("IterTimerHook", "DistSamplerSeedHook"))
-SegVisualizationHook, ParamSchedulerHook = map(official_hook, ("SegVisualizationHook", "ParamSchedulerHook"))
-WandbLoggerHook, TensorboardLoggerHook = map(official_hook, ("WandbLoggerHook", "TensorboardLoggerHook"))
-GradientCumulativeOptimizerHook = official_hook("GradientCumulativeOptimizerHook")
+for base, names in (
+    (
+        OfficialHook,
+        "CheckpointHook LoggerHook TextLoggerHook EvalHook DistEvalHook OptimizerHook Fp16OptimizerHook EMAHook "
+        "LrUpdaterHook IterTimerHook DistSamplerSeedHook SegVisualizationHook ParamSchedulerHook WandbLoggerHook "
+        "TensorboardLoggerHook GradientCumulativeOptimizerHook",
+    ),
+    (
+        Place,
+        "LogProcessor LocalVisBackend WandbVisBackend TensorboardVisBackend BaseVisBackend "
+        "InfiniteSampler DefaultSampler",
+    ),
+):
+    globals().update({name: type(name, (base,), {"__module__": __name__}) for name in names.split()})
 
-
-class Priority(IntEnum):
-    """The order of hooks at a point."""
-
-    HIGHEST = 0
-    VERY_HIGH = 10
-    HIGH = 30
-    ABOVE_NORMAL = 40
-    NORMAL = 50
-    BELOW_NORMAL = 60
-    LOW = 70
-    VERY_LOW = 90
-    LOWEST = 100
+LEVELS = "HIGHEST VERY_HIGH HIGH ABOVE_NORMAL NORMAL BELOW_NORMAL LOW VERY_LOW LOWEST"
+Priority = IntEnum("Priority", dict(zip(LEVELS.split(), (0, 10, 30, 40, 50, 60, 70, 90, 100), strict=True)))
 
 
 def get_priority(priority: Any) -> int:
@@ -274,34 +270,14 @@ IterBasedTrainLoop = EpochBasedTrainLoop = ValLoop = TestLoop = BaseLoop
 BaseRunner = IterBasedRunner = EpochBasedRunner = FlexibleRunner = Runner
 
 
-class LogProcessor:
-    """What formats a log, whose place terrazzo's own takes."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        vars(self).update(kwargs)
-
-
 def build_runner(cfg: Any, default_args: Any = None) -> Runner:
     return Runner({**cfg, **(default_args or {})})
 
 
-class Visualizer:
-    """What draws results, whose place `terrazzo predict` and `--show-dir` take."""
+class Visualizer(ManagerMixin):
+    """A painter of results, whose place `terrazzo predict` and `--show-dir` take."""
 
-    _instance: Any = None
-
-    def __init__(self, name: str = "visualizer", *args: Any, **kwargs: Any) -> None:
-        self.dataset_meta: Any = None
-        vars(self).update(kwargs)
-
-    @classmethod
-    def get_current_instance(cls) -> Any:
-        return cls.get_instance("visualizer")
-
-    @classmethod
-    def get_instance(cls, name: str, **kwargs: Any) -> Any:
-        cls._instance = cls._instance or cls(name, **kwargs)
-        return cls._instance
+    dataset_meta: Any = None
 
     def add_datasample(self, *args: Any, **kwargs: Any) -> None:
         """Nothing."""
@@ -310,4 +286,3 @@ class Visualizer:
 
 
 SegLocalVisualizer = Visualizer
-LocalVisBackend = WandbVisBackend = TensorboardVisBackend = BaseVisBackend = LogProcessor

@@ -26,22 +26,17 @@ PACKAGES = {
 }
 # the parts whose public names the packages have, the first that has one wins
 PARTS = (
-    "registry", "config", "module", "weights", "layers", "transformer", "blocks", "ops", "structures", "losses", "faces", "segmentors",
-    "logs", "processes", "files", "tools", "image", "transforms", "datasets", "loaders", "metrics", "engine", "optim", "apis",
-)  # fmt: skip
-# folders that are imported from their parent; any other module is imported by its whole name
-FOLDERS = {
-    "mmseg": "apis core core.evaluation core.seg core.utils core.optimizers core.hook datasets datasets.pipelines datasets.transforms "
-    "datasets.samplers engine engine.hooks engine.optimizers engine.schedulers evaluation evaluation.metrics models "
-    "models.backbones models.decode_heads models.losses models.necks models.segmentors models.utils models.builder models.layers "
-    "models.data_preprocessor models.assigners models.text_encoder ops registry structures utils visualization datasets.builder version",
-    "mmcv": "cnn cnn.bricks cnn.utils image ops parallel runner fileio utils transforms video visualization onnx engine arraymisc",
-    "mmengine": "config dataset device dist evaluator fileio hooks infer logging model model.weight_init optim registry "
-    "runner structures utils utils.dl_utils visualization hub testing analysis",
-    "mmdet": "models models.layers models.utils models.losses models.dense_heads core core.bbox structures registry utils datasets apis evaluation",
-    "mmpretrain": "models models.backbones models.utils models.layers registry structures datasets apis utils evaluation",
-    "mmcls": "models models.backbones models.utils registry datasets apis utils core",
-}  # fmt: skip
+    "registry config module weights layers transformer blocks ops structures losses faces segmentors processes files "
+    "tools image transforms datasets loaders metrics engine optim apis"
+)
+# modules that are imported from their parent; any other one is imported by its whole name
+FOLDERS = (
+    "analysis apis arraymisc assigners backbones bbox bricks builder cnn config core data_preprocessor dataset "
+    "datasets decode_heads dense_heads device dist dl_utils engine evaluation evaluator fileio hook hooks hub image "
+    "infer layers logging losses metrics model models necks onnx ops optim optimizer optimizers parallel pipelines "
+    "registry runner samplers schedulers seg segmentors structures testing text_encoder transforms utils video "
+    "visualization weight_init"
+)
 
 
 class Answer(ModuleType):
@@ -49,12 +44,13 @@ class Answer(ModuleType):
 
     def __getattr__(self, name: str) -> Any:
         package, _, path = self.__name__.partition(".")
+        if name == "__all__":
+            return public_names()
         if name.startswith("__") and name != "__version__":
             raise AttributeError(name)
         if name in ("__version__", "mmcv_version", "mmengine_version") or (name == "version_info" and not path):
             return version(package, name)
-        inner = f"{path}.{name}".lstrip(".")
-        if inner in FOLDERS[package].split():
+        if name in FOLDERS.split():
             return importlib.import_module(f"{self.__name__}.{name}")
         found = look_up(name, self.__name__)
         if found is None:
@@ -82,11 +78,11 @@ def version(package: str, name: str) -> Any:
 
 
 def parts() -> list[ModuleType]:
-    return [importlib.import_module(f"terrazzo.compat.{name}") for name in PARTS]
+    return [importlib.import_module(f"terrazzo.compat.{name}") for name in PARTS.split()]
 
 
 def look_up(name: str, module: str = "") -> Any:
-    """What a name stands for in a module: a part's own, else an official model, data set or transform; or None."""
+    """Look a name of a module up: a part's own, else an official model, data set or transform; or None."""
     for part in parts():
         overrides = getattr(part, "ELSEWHERE", {})
         own = next((item for start, item in overrides.get(name, {}).items() if module.startswith(start)), None)
@@ -124,8 +120,12 @@ def is_name(part: ModuleType, item: Any, name: str) -> bool:
 
 
 def public_names() -> list[str]:
-    return sorted({name for part in parts() for name, item in vars(part).items()
-                   if not name.startswith("_") and not isinstance(item, ModuleType) and is_public(part, item, name)})  # fmt: skip
+    """The names that the parts answer."""
+    return sorted(
+        name
+        for name, item in {name: (part, item) for part in parts() for name, item in vars(part).items()}.items()
+        if not name.startswith("_") and not isinstance(item[1], ModuleType) and is_public(*item, name)
+    )
 
 
 def missing(module: str, name: str) -> str:
@@ -163,7 +163,7 @@ def is_official(module: str) -> bool:
 
 
 def from_fork(module: str, name: str) -> Any:
-    """What a fork's own version of an official module defines under a name that the layer lacks, or None."""
+    """The definition of a name that the layer lacks in a fork's own version of an official module, or None."""
     file = fork_file(module)
     if file is None:
         return None
@@ -188,7 +188,7 @@ def from_fork(module: str, name: str) -> Any:
 
 
 def defined_below(folder: Path, package: str, name: str) -> Any:
-    """What a fork's file in a package's folder defines under a name, an author's own file first; or None."""
+    """The definition of a name in a fork's files below a package's folder, an author's own file first; or None."""
     defines = re.compile(rf"^(?:class|def) {name}\b|^{name}\s*=", re.MULTILINE)
     files = [file for file in sorted(folder.rglob("*.py")) if defines.search(file.read_text("utf-8", errors="replace"))]
     modules = [".".join([package, *file.relative_to(folder).with_suffix("").parts]) for file in files]
@@ -213,7 +213,7 @@ class Finder:
             return importlib.util.spec_from_file_location(fullname, file, submodule_search_locations=folder)
         if fullname in ASKED:
             raise ImportError(missing(*fullname.rpartition(".")[::2]))
-        if inner and not is_official(fullname) and inner.split(".")[0] not in first_folders(package):
+        if inner and not is_official(fullname) and inner.split(".")[0] not in FOLDERS.split():
             return None
         return ModuleSpec(fullname, Finder(), is_package=True)  # type: ignore[arg-type]
 
@@ -224,25 +224,6 @@ class Finder:
         from terrazzo.compat.bridge import connect
 
         connect()
-        vars(module)["__all__"] = AllNames()
-
-
-class AllNames(list):  # type: ignore[type-arg]
-    """`__all__` of an answered module, computed once it is asked for."""
-
-    def __iter__(self) -> Any:
-        return iter(public_names())
-
-    def __len__(self) -> int:
-        return len(public_names())
-
-    def __getitem__(self, index: Any) -> Any:
-        return public_names()[index]
-
-
-def first_folders(package: str) -> set[str]:
-    """The modules and folders directly in a package."""
-    return {folder.split(".")[0] for folder in FOLDERS[package].split()}
 
 
 ANSWERED: list[str] = []

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import re
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from torch.nn.modules.instancenorm import _InstanceNorm
 
-from terrazzo.compat.module import ModuleList, constant_init, kaiming_init
+from terrazzo.compat.module import constant_init, kaiming_init
 from terrazzo.compat.registry import KEEPERS, MODELS
+from terrazzo.models.layers import self_attention, training
 from terrazzo.models.layers.activation import ACTIVATIONS
 from terrazzo.models.layers.activation import ScaledHardSigmoid as HSigmoid
 from terrazzo.models.layers.conv import CONVS
@@ -91,13 +89,6 @@ def build_norm_layer(cfg: Any, num_features: int, postfix: int | str = "") -> tu
     return f"{name}{postfix}", norm
 
 
-def is_norm(layer: nn.Module, exclude: Any = None) -> bool:
-    """Report whether a layer is a norm."""
-    if exclude is not None and isinstance(layer, exclude):
-        return False
-    return isinstance(layer, (_BatchNorm, _InstanceNorm, nn.GroupNorm, nn.LayerNorm))
-
-
 def build_activation_layer(cfg: Any) -> nn.Module:
     """An activation, with `inplace` where it can be."""
     kind, options = kind_and_options(cfg, "ReLU")
@@ -139,23 +130,11 @@ def build_from(table: Mapping[str, Any], what: str) -> Callable[..., Any]:
     return build
 
 
-class DropPath(nn.Module):
+class DropPath(training.DropPath):
     """Drop a residual branch for whole samples (Huang et al., ECCV 2016)."""
 
     def __init__(self, drop_prob: float = 0.1) -> None:
-        super().__init__()
-        self.drop_prob = drop_prob
-
-    def forward(self, x: Tensor) -> Tensor:
-        return drop_path(x, self.drop_prob, self.training)
-
-
-def drop_path(x: Tensor, drop_prob: float = 0.0, training: bool = False) -> Tensor:
-    """Drop whole samples of a batch, and scale the others up."""
-    if not drop_prob or not training:
-        return x
-    keep = 1 - drop_prob
-    return x / keep * x.new_empty(len(x), *[1] * (x.ndim - 1)).bernoulli_(keep)
+        super().__init__(drop_prob)
 
 
 class Dropout(nn.Dropout):
@@ -259,29 +238,11 @@ class DepthwiseSeparableConvModule(nn.Module):
         return self.pointwise_conv(self.depthwise_conv(x))
 
 
-class Scale(nn.Module):
+class Scale(self_attention.Scale):
     """A learnable factor."""
 
     def __init__(self, scale: float = 1.0) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(torch.tensor(scale, dtype=torch.float))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.scale
-
-
-class LayerScale(nn.Module):
-    """A learnable factor of each channel, last or, with `data_format="channels_first"`, first."""
-
-    def __init__(
-        self, dim: int, inplace: bool = False, data_format: str = "channels_last", scale: float = 1e-5
-    ) -> None:
-        super().__init__()
-        self.weight, self.data_format = nn.Parameter(torch.ones(dim) * scale), data_format
-
-    def forward(self, x: Tensor) -> Tensor:
-        first = self.data_format == "channels_first"
-        return x * (self.weight.view(-1, *[1] * (x.ndim - 2)) if first else self.weight)
+        super().__init__(scale)
 
 
 def resize(
@@ -310,22 +271,8 @@ class Upsample(nn.Module):
         return resize(x, size, None, self.mode, self.align_corners)
 
 
-class PixelShufflePack(nn.Module):
-    """A convolution, then pixels from channels."""
-
-    def __init__(self, in_channels: int, out_channels: int, scale_factor: int, upsample_kernel: int) -> None:
-        super().__init__()
-        self.upsample_conv = nn.Conv2d(
-            in_channels, out_channels * scale_factor**2, upsample_kernel, padding=(upsample_kernel - 1) // 2
-        )
-        self.scale_factor = scale_factor
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.pixel_shuffle(self.upsample_conv(x), self.scale_factor)
-
-
 UPSAMPLINGS: dict[str, Any] = {
-    "deconv": nn.ConvTranspose2d, "deconv3d": nn.ConvTranspose3d, "pixel_shuffle": PixelShufflePack,
+    "deconv": nn.ConvTranspose2d, "deconv3d": nn.ConvTranspose3d
 }  # fmt: skip
 
 
@@ -340,24 +287,12 @@ def nchw_to_nlc(x: Tensor) -> Tensor:
     return x.flatten(2).transpose(1, 2).contiguous()
 
 
-def nlc2nchw2nlc(module: Any, x: Tensor, hw_shape: Any, contiguous: bool = False, **kwargs: Any) -> Tensor:
-    """Apply a module of maps to tokens."""
-    return nchw_to_nlc(module(nlc_to_nchw(x, hw_shape), **kwargs))
-
-
-def nchw2nlc2nchw(module: Any, x: Tensor, contiguous: bool = False, **kwargs: Any) -> Tensor:
-    """Apply a module of tokens to a map."""
-    return nlc_to_nchw(module(nchw_to_nlc(x), **kwargs), x.shape[2:])
-
-
-def fuse_conv_bn(module: nn.Module) -> nn.Module:
-    """The module unchanged: terrazzo fuses on export."""
+def unchanged(module: nn.Module, *args: Any, **kwargs: Any) -> nn.Module:
+    """The module itself: terrazzo fuses on export, and SyncBN in one process is plain batch norm."""
     return module
 
 
-def convert_sync_batchnorm(module: nn.Module, implementation: str = "torch") -> nn.Module:
-    """The module unchanged: SyncBN here is plain batch norm in one process."""
-    return module
+fuse_conv_bn = convert_sync_batchnorm = unchanged
 
 
 def revert_sync_batchnorm(module: nn.Module) -> nn.Module:
@@ -381,15 +316,6 @@ def make_divisible(value: float, divisor: int, min_value: int | None = None, min
     """The nearest multiple of `divisor` that is not under `min_ratio` of the value."""
     new = max(min_value or divisor, int(value + divisor / 2) // divisor * divisor)
     return new + divisor if new < min_ratio * value else new
-
-
-def warn_once(text: str) -> None:
-    warnings.warn(text, stacklevel=3)
-
-
-def deep_copies(module: nn.Module, count: int) -> ModuleList:
-    """Copies of a module."""
-    return ModuleList([copy.deepcopy(module) for _ in range(count)])
 
 
 # A layer that a user registers can be named in the config of any of terrazzo's own layers

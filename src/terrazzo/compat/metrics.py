@@ -196,19 +196,3 @@ def intersect_and_union(
 def pre_eval_to_metrics(pre_eval_results: Any, metrics: Any = ("mIoU",), nan_to_num: Any = None, beta: int = 1) -> Any:
     totals: Any = [sum(column) for column in zip(*pre_eval_results, strict=True)]
     return IoUMetric.total_area_to_metrics(*totals, metrics=metrics, nan_to_num=nan_to_num, beta=beta)  # type: ignore[misc]
-
-
-def eval_metrics(
-    results: Any, gt_seg_maps: Any, num_classes: int, ignore_index: int, metrics: Any = ("mIoU",), nan_to_num: Any = None,
-    label_map: Any = None, reduce_zero_label: bool = False, beta: int = 1,
-) -> Any:  # fmt: skip
-    """0.x: scores of predicted class maps."""
-    pairs = zip(results, gt_seg_maps, strict=True)
-    seen = [
-        intersect_and_union(one, two, num_classes, ignore_index, label_map, reduce_zero_label) for one, two in pairs
-    ]
-    return pre_eval_to_metrics(seen, metrics, nan_to_num, beta)
-
-
-def mean_iou(results: Any, gt_seg_maps: Any, num_classes: int, ignore_index: int, **kwargs: Any) -> Any:
-    return eval_metrics(results, gt_seg_maps, num_classes, ignore_index, ("mIoU",), **kwargs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -84,38 +85,22 @@ class ModuleDict(BaseModule, nn.ModuleDict):
 # Starting values
 
 
-def set_bias(module: nn.Module, bias: float) -> None:
-    if getattr(module, "bias", None) is not None:
-        nn.init.constant_(module.bias, bias)  # type: ignore[arg-type]
-
-
-def weighted(start: Callable[..., Any]) -> Callable[..., None]:
-    """A function of a module that starts its weight with `start` and its bias with a constant."""
+def weighted(start: Callable[..., Any], count: int = 0) -> Callable[..., None]:
+    """A function of a module that starts its weight with `start`, of `count` arguments, its bias with a constant."""
+    names = [*inspect.signature(start).parameters][1 : count + 1]
 
     def init(module: nn.Module, *args: Any, bias: float = 0, **kwargs: Any) -> None:
+        kwargs.update(zip(names, args, strict=False))
         if getattr(module, "weight", None) is not None:
-            start(module.weight, *args, **kwargs)
-        set_bias(module, bias)
+            start(module.weight, **kwargs)
+        if getattr(module, "bias", None) is not None:
+            nn.init.constant_(module.bias, args[count] if len(args) > count else bias)  # type: ignore[arg-type]
 
     return init
 
 
-def constant_init(module: nn.Module, val: float, bias: float = 0) -> None:
-    weighted(nn.init.constant_)(module, val, bias=bias)
-
-
-def normal_init(module: nn.Module, mean: float = 0, std: float = 1, bias: float = 0) -> None:
-    weighted(nn.init.normal_)(module, mean, std, bias=bias)
-
-
-def trunc_normal_init(
-    module: nn.Module, mean: float = 0, std: float = 1, a: float = -2, b: float = 2, bias: float = 0
-) -> None:
-    weighted(nn.init.trunc_normal_)(module, mean, std, a, b, bias=bias)
-
-
-def uniform_init(module: nn.Module, a: float = 0, b: float = 1, bias: float = 0) -> None:
-    weighted(nn.init.uniform_)(module, a, b, bias=bias)
+constant_init, normal_init = weighted(nn.init.constant_, 1), weighted(nn.init.normal_, 2)
+trunc_normal_init, uniform_init = weighted(nn.init.trunc_normal_, 4), weighted(nn.init.uniform_, 2)
 
 
 def xavier_init(module: nn.Module, gain: float = 1, bias: float = 0, distribution: str = "normal") -> None:
@@ -132,7 +117,7 @@ def kaiming_init(
 
 
 def caffe2_xavier_init(module: nn.Module, bias: float = 0) -> None:
-    """What Caffe2 calls Xavier: uniform, of the fan-in alone."""
+    """Xavier initialisation as Caffe2 has it: uniform, of the fan-in alone."""
     kaiming_init(module, 1, "fan_in", "leaky_relu", bias, "uniform")
 
 
@@ -209,35 +194,3 @@ def load_pretrained(module: nn.Module, checkpoint: str, prefix: str | None = Non
         load_checkpoint(module, checkpoint, map_location="cpu", strict=False)
     else:
         load_state_dict(module, _load_checkpoint_with_prefix(prefix, checkpoint, "cpu"), strict=False)
-
-
-def initializer(start: Callable[..., None]) -> type:
-    """The class of a kind of initialisation, an object of which is applied to a module."""
-
-    class Init:
-        def __init__(self, layer: Any = None, **options: Any) -> None:
-            self.layer, self.options = layer or (), options
-
-        def __call__(self, module: nn.Module) -> None:
-            start_layers(module, start, self.options, [self.layer] if isinstance(self.layer, str) else self.layer)
-
-    return Init
-
-
-ConstantInit, XavierInit, NormalInit = map(initializer, (constant_init, xavier_init, normal_init))  # type: ignore[arg-type]
-TruncNormalInit, UniformInit, KaimingInit = map(initializer, (trunc_normal_init, uniform_init, kaiming_init))  # type: ignore[arg-type]
-Caffe2XavierInit = initializer(caffe2_xavier_init)
-
-
-class PretrainedInit:
-    """The initialisation by a file's weights."""
-
-    def __init__(self, checkpoint: str, prefix: str | None = None, map_location: Any = None) -> None:
-        self.checkpoint, self.prefix = checkpoint, prefix
-
-    def __call__(self, module: nn.Module) -> None:
-        load_pretrained(module, self.checkpoint, self.prefix)
-
-
-def update_init_info(module: nn.Module, init_info: str) -> None:
-    """Nothing: no account is kept of where weights come from."""

@@ -6,8 +6,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.nn.modules.utils import _pair
+from torch import Tensor
 
 from terrazzo.compat.module import BaseModule
 from terrazzo.models.layers import deform_conv as ours
@@ -52,32 +51,6 @@ class ModulatedDeformConv2d(OffsetsGiven, ours.DeformConv2d):
 DeformConv2dPack, ModulatedDeformConv2dPack = ours.DeformConv2d, ours.ModulatedDeformConv2d
 
 
-def deform_conv2d(
-    input: Tensor, offset: Tensor, weight: Tensor, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
-    groups: int = 1, deform_groups: int = 1, bias: Any = False, im2col_step: int = 32,
-) -> Tensor:  # fmt: skip
-    return modulated_deform_conv2d(input, offset, None, weight, None, stride, padding, dilation, groups, deform_groups)
-
-
-def modulated_deform_conv2d(
-    input: Tensor, offset: Tensor, mask: Tensor | None, weight: Tensor, bias: Tensor | None = None, stride: Any = 1,
-    padding: Any = 0, dilation: Any = 1, groups: int = 1, deform_groups: int = 1,
-) -> Tensor:  # fmt: skip
-    """Deformable convolution with given weights; a mask (N, groups * taps, H, W) scales the taps."""
-    with torch.device("meta"):
-        conv: Any = ours.DeformConv2d(
-            input.shape[1], len(weight), tuple(weight.shape[2:]), stride=_pair(stride), padding=_pair(padding),
-            dilation=_pair(dilation), groups=groups, bias=False, deform_groups=deform_groups,
-        )  # fmt: skip
-    values = conv.sample(input, offset)
-    if mask is not None:
-        values = values * mask.unflatten(1, (deform_groups, 1, -1))
-    del conv.weight
-    conv.weight = weight
-    output = conv.convolve(values)
-    return output if bias is None else output + bias.view(-1, 1, 1)
-
-
 def point_sample(input: Tensor, points: Tensor, align_corners: bool = False, **kwargs: Any) -> Tensor:
     """Values of maps (N, C, H, W) at points (N, P, 2) or (N, h, w, 2), x and y in 0..1."""
     if points.ndim == 3:
@@ -100,17 +73,6 @@ def multi_scale_deformable_attn_pytorch(
     weights = attention_weights.transpose(1, 2).reshape(batch * heads, 1, queries, levels * points)
     output = (torch.stack(sampled, -2).flatten(-2) * weights).sum(-1)
     return output.view(batch, heads * width, queries).transpose(1, 2).contiguous()
-
-
-class MultiScaleDeformableAttnFunction:
-    """`multi_scale_deformable_attn_pytorch` as the compiled function is called."""
-
-    @staticmethod
-    def apply(value: Tensor, shapes: Tensor, starts: Tensor, locations: Tensor, weights: Tensor, step: Any) -> Tensor:
-        return multi_scale_deformable_attn_pytorch(value, shapes, locations, weights)
-
-
-MSDeformAttnFunction = MultiScaleDeformableAttnFunction
 
 
 class MultiScaleDeformableAttention(BaseModule):
@@ -179,17 +141,3 @@ def sigmoid_focal_loss(
     values = share * (1 - own) ** gamma * F.binary_cross_entropy_with_logits(input, hot, reduction="none")
     values = values if weight is None else values * weight[target.long()].unsqueeze(1)
     return {"none": lambda: values, "sum": values.sum, "mean": lambda: values.sum() / len(input)}[reduction]()
-
-
-softmax_focal_loss = sigmoid_focal_loss
-
-
-class SigmoidFocalLoss(nn.Module):
-    """`sigmoid_focal_loss` as a module."""
-
-    def __init__(self, gamma: float, alpha: float, weight: Any = None, reduction: str = "mean") -> None:
-        super().__init__()
-        self.options = (gamma, alpha, weight, reduction)
-
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return sigmoid_focal_loss(input, target, *self.options)

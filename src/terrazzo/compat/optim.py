@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import contextmanager
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -15,49 +15,32 @@ from terrazzo.training.optim import build as ours
 
 
 class OptimWrapper:
-    """An optimizer whose step is one call."""
+    """An optimizer whose step is one call; what it does not have itself is the optimizer's."""
 
-    def __init__(self, optimizer: Any, accumulative_counts: int = 1, clip_grad: Any = None, **kwargs: Any) -> None:
+    def __init__(self, optimizer: Any, accumulative_counts: int = 1, clip_grad: Any = None, **_: Any) -> None:
         self.optimizer, self._accumulative_counts, self.clip_grad_kwargs = optimizer, accumulative_counts, clip_grad
 
-    param_groups = property(lambda self: self.optimizer.param_groups)
+    def __getattr__(self, name: str) -> Any:
+        if name == "optimizer":
+            raise AttributeError(name)
+        return getattr(self.optimizer, name)
 
     def update_params(self, loss: Any, *args: Any, **kwargs: Any) -> None:
         loss.backward()
         if self.clip_grad_kwargs:
             params = [p for group in self.param_groups for p in group["params"]]
             nn.utils.clip_grad_norm_(params, **{"max_norm": 35, **self.clip_grad_kwargs})
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        self.step()
+        self.zero_grad()
 
-    def step(self, **kwargs: Any) -> None:
-        self.optimizer.step()
-
-    def zero_grad(self, **kwargs: Any) -> None:
-        self.optimizer.zero_grad()
-
-    def backward(self, loss: Any, **kwargs: Any) -> None:
-        loss.backward()
-
-    def state_dict(self) -> Any:
-        return self.optimizer.state_dict()
-
-    @contextmanager
     def optim_context(self, model: Any) -> Any:
-        yield
+        return nullcontext()
 
     def get_lr(self) -> dict[str, list[float]]:
         return {"lr": [group["lr"] for group in self.param_groups]}
 
 
 AmpOptimWrapper = OptimWrapper
-
-
-class OptimWrapperDict(OptimWrapper):
-    """Several optimizers by name."""
-
-    def __init__(self, **wrappers: Any) -> None:
-        self.optim_wrappers = wrappers
 
 
 class DefaultOptimizerConstructor:
@@ -106,7 +89,7 @@ def as_groups(parameters: list[Any]) -> list[dict[str, Any]]:
 
 
 def user_parameters(constructor: Any) -> Any:
-    """How the product takes the groups of a user's constructor: from the model, the options and `paramwise`."""
+    """A function of a model, options and `paramwise` that gives the groups of a user's constructor to the product."""
 
     def parameters(model: nn.Module, options: dict[str, Any], paramwise: dict[str, Any]) -> list[Any]:
         made = constructor({"optimizer": {"type": "AdamW", **options}, "type": "OptimWrapper", **options}, paramwise)
@@ -144,51 +127,6 @@ def build_optimizer(model: nn.Module, cfg: Any) -> Any:
 
 
 build_optim_wrapper = build_optimizer_constructor = build_optimizer
-
-
-class _ParamScheduler:
-    """A schedule of a value of the optimizer, whose place terrazzo's own takes."""
-
-    def __init__(self, optimizer: Any, *args: Any, **kwargs: Any) -> None:
-        self.optimizer = optimizer
-        vars(self).update(kwargs)
-
-
-class InfiniteSampler(torch.utils.data.Sampler):  # type: ignore[type-arg]
-    """Indices without end."""
-
-    def __init__(self, dataset: Any, shuffle: bool = True, seed: int | None = None) -> None:
-        self.size, self.shuffle, self.seed = len(dataset), shuffle, seed or 0
-
-    def __iter__(self) -> Any:
-        generator = torch.Generator().manual_seed(self.seed)
-        while True:
-            yield from (
-                torch.randperm(self.size, generator=generator) if self.shuffle else torch.arange(self.size)
-            ).tolist()
-
-    def __len__(self) -> int:
-        return self.size
-
-
-class DefaultSampler(InfiniteSampler):
-    """Indices of one epoch."""
-
-    def __iter__(self) -> Any:
-        generator = torch.Generator().manual_seed(self.seed)
-        return iter(
-            (torch.randperm(self.size, generator=generator) if self.shuffle else torch.arange(self.size)).tolist()
-        )
-
-
-class BasePixelSampler:
-    """A choice of the pixels that a loss counts."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        self.context = kwargs.get("context")
-
-    def sample(self, seg_logit: Any, seg_label: Any) -> Any:
-        raise NotImplementedError
 
 
 def build_pixel_sampler(cfg: Any, **default_args: Any) -> Any:

@@ -108,20 +108,6 @@ class Registry:
         """Make an object of a config with a `type`."""
         return self.build_func(cfg, *args, registry=self, **kwargs)  # type: ignore[misc]
 
-    @contextmanager
-    def switch_scope_and_registry(self, scope: str | None = None) -> Iterator[Registry]:
-        yield self
-
-    @staticmethod
-    def infer_scope() -> str:
-        return "mmseg"
-
-    @staticmethod
-    def split_scope_key(key: str) -> tuple[str | None, str]:
-        """`"mmdet.DiceLoss"` -> `("mmdet", "DiceLoss")`."""
-        scope, _, name = key.partition(".")
-        return (scope, name) if name else (None, key)
-
 
 KEEPERS: dict[str, tuple[Callable[[str, Any], Any], ...]] = {}  # registry -> who else is told
 
@@ -190,34 +176,3 @@ def build_segmentor(cfg: Any, train_cfg: Any = None, test_cfg: Any = None) -> An
 
 
 build_model = build_segmentor
-
-
-class DefaultScope:
-    """The scope in which names are looked up: always the one."""
-
-    scope_name = "mmseg"
-
-    @classmethod
-    def get_current_instance(cls) -> DefaultScope:
-        return cls()
-
-    @classmethod
-    def get_instance(cls, *args: Any, **kwargs: Any) -> DefaultScope:
-        return cls()
-
-    @classmethod
-    @contextmanager
-    def overwrite_default_scope(cls, scope: str | None = None) -> Iterator[None]:
-        yield
-
-    @classmethod
-    def check_instance_created(cls, name: str) -> bool:
-        return True
-
-
-def init_default_scope(scope: str) -> None:
-    """Nothing: there is one scope."""
-
-
-def register_all_modules(init_default_scope: bool = True) -> None:
-    """Nothing: names are looked up where they are defined."""

@@ -167,7 +167,7 @@ class EncoderDecoder(BaseSegmentor):
 
     def __init__(
         self, backbone: Any, decode_head: Any, neck: Any = None, auxiliary_head: Any = None, train_cfg: Any = None,
-        test_cfg: Any = None, data_preprocessor: Any = None, pretrained: Any = None, init_cfg: Any = None, **kwargs: Any,
+        test_cfg: Any = None, data_preprocessor: Any = None, pretrained: Any = None, init_cfg: Any = None, **_: Any,
     ) -> None:  # fmt: skip
         super().__init__(data_preprocessor, init_cfg)
         if pretrained is not None:
@@ -351,7 +351,7 @@ def overrides(instance: Any, name: str) -> bool:
 
 
 def depth_of(instance: Any, name: str) -> int:
-    """How far from the instance's own class the user's method of this name is; large for none."""
+    """The distance of the user's method of this name from the instance's own class; large for none."""
     mro = type(instance).__mro__
     return (
         next((n for n, cls in enumerate(mro) if name in vars(cls)), len(mro)) if overrides(instance, name) else len(mro)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import partialmethod
 from typing import Any
 
 import numpy as np
@@ -52,22 +53,17 @@ class BaseDataElement:
     def keys(self) -> list[str]:
         return [*self._data]
 
-    all_keys = property(lambda self: lambda: [*self._meta, *self._data])
-
-    def metainfo_keys(self) -> list[str]:
-        return [*self._meta]
-
     def values(self) -> list[Any]:
         return [*self._data.values()]
 
     def items(self) -> Any:
         return self._data.items()
 
-    def all_items(self) -> Iterator[tuple[str, Any]]:
-        yield from (*self._meta.items(), *self._data.items())
+    def all_keys(self) -> list[str]:
+        return [*self._meta, *self._data]
 
-    def metainfo_items(self) -> Any:
-        return self._meta.items()
+    def all_items(self) -> Any:
+        return {**self._meta, **self._data}.items()
 
     def get(self, key: str, default: Any = None) -> Any:
         return self._data.get(key, self._meta.get(key, default))
@@ -100,27 +96,19 @@ class BaseDataElement:
     def __contains__(self, name: str) -> bool:
         return name in self._data or name in self._meta
 
-    def _apply(self, change: Any) -> Any:
+    def _apply(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """A copy with the result of a tensor's method for each value that has it."""
         made = self.new()
         for name, value in self.items():
             if isinstance(value, (Tensor, BaseDataElement)):
-                made._data[name] = change(value)
+                made._data[name] = getattr(value, method)(*args, **kwargs)
         return made
 
-    def to(self, *args: Any, **kwargs: Any) -> Any:
-        return self._apply(lambda value: value.to(*args, **kwargs))
-
-    def cpu(self) -> Any:
-        return self._apply(lambda value: value.cpu())
-
-    def cuda(self) -> Any:
-        return self._apply(lambda value: value.cuda())
-
-    def detach(self) -> Any:
-        return self._apply(lambda value: value.detach())
+    to, cpu, cuda = partialmethod(_apply, "to"), partialmethod(_apply, "cpu"), partialmethod(_apply, "cuda")
+    detach = partialmethod(_apply, "detach")
 
     def numpy(self) -> Any:
-        return self._apply(lambda value: value.detach().cpu().numpy())
+        return self.detach().cpu()._apply("numpy")
 
     def to_dict(self) -> dict[str, Any]:
         return {name: item.to_dict() if isinstance(item, BaseDataElement) else item for name, item in self.all_items()}
@@ -155,23 +143,11 @@ class PixelData(BaseDataElement):
         return made
 
 
-class InstanceData(BaseDataElement):
-    """Values of the same length, one for each instance."""
-
-    def __len__(self) -> int:
-        return len(next(iter(self._data.values()), ()))
-
-
-class LabelData(BaseDataElement):
-    """Labels of an image."""
-
-
 class SegDataSample(BaseDataElement):
     """`gt_sem_seg`, `pred_sem_seg`, `seg_logits` (PixelData) of an image, and its `metainfo`."""
 
 
-class DataSample(BaseDataElement):
-    """An image's values."""
+DataSample = SegDataSample
 
 
 class DataContainer:

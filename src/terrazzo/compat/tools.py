@@ -1,76 +1,45 @@
-"""Checks of values, decorators, timers and progress of mmcv and mmengine."""
+"""Checks of values, decorators, timers, progress and batches of mmcv and mmengine."""
 
 from __future__ import annotations
 
 import functools
-import itertools
 import platform
 import sys
-import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
-from terrazzo.compat.processes import get_device, set_random_seed
+from terrazzo.compat.processes import get_device
 
 TORCH_VERSION = torch.__version__
-IS_CUDA_AVAILABLE, IS_MLU_AVAILABLE, IS_NPU_AVAILABLE = torch.cuda.is_available(), False, False
+IS_CUDA_AVAILABLE = torch.cuda.is_available()
+
+
+def is_seq_of(seq: Any, expected_type: Any, seq_type: Any = Sequence) -> bool:
+    """Report whether a sequence holds values of a type only."""
+    return isinstance(seq, seq_type or Sequence) and all(isinstance(item, expected_type) for item in seq)
+
+
+is_list_of = functools.partial(is_seq_of, seq_type=list)
+is_tuple_of = functools.partial(is_seq_of, seq_type=tuple)
 
 
 def is_str(x: Any) -> bool:
     return isinstance(x, str)
 
 
-def is_seq_of(seq: Any, expected_type: Any, seq_type: Any = None) -> bool:
-    """Report whether a sequence holds values of a type only."""
-    return isinstance(seq, seq_type or Sequence) and all(isinstance(item, expected_type) for item in seq)
-
-
-def is_list_of(seq: Any, expected_type: Any) -> bool:
-    return is_seq_of(seq, expected_type, list)
-
-
-def is_tuple_of(seq: Any, expected_type: Any) -> bool:
-    return is_seq_of(seq, expected_type, tuple)
-
-
-def slice_list(in_list: list[Any], lens: Any) -> list[list[Any]]:
-    """A list cut into parts of these lengths."""
-    lens = [lens] * (len(in_list) // lens) if isinstance(lens, int) else lens
-    rest = iter(in_list)
-    return [[*itertools.islice(rest, length)] for length in lens]
-
-
-def concat_list(in_list: Any) -> list[Any]:
-    return [*itertools.chain(*in_list)]
-
-
-def iter_cast(inputs: Any, dst_type: Any, return_type: Any = None) -> Any:
-    return map(dst_type, inputs) if return_type is None else return_type(map(dst_type, inputs))
-
-
-def list_cast(inputs: Any, dst_type: Any) -> list[Any]:
-    return iter_cast(inputs, dst_type, list)
-
-
-def tuple_cast(inputs: Any, dst_type: Any) -> tuple[Any, ...]:
-    return iter_cast(inputs, dst_type, tuple)
-
-
 def to_ntuple(count: int) -> Callable[[Any], Any]:
-    return lambda x: x if isinstance(x, Iterable) and not isinstance(x, str) else (x,) * count
+    return lambda x: tuple(x) if isinstance(x, Iterable) and not isinstance(x, str) else (x,) * count
 
 
-_ntuple = to_ntuple
-to_1tuple, to_3tuple, to_4tuple = to_ntuple(1), to_ntuple(3), to_ntuple(4)
+_ntuple, to_2tuple, to_3tuple = to_ntuple, to_ntuple(2), to_ntuple(3)
 
 
 def multi_apply(func: Any, *args: Any, **kwargs: Any) -> tuple[list[Any], ...]:
     """The results of a function for each item, turned from rows to columns."""
-    results = zip(*map(functools.partial(func, **kwargs), *args), strict=True)
-    return tuple(map(list, results))
+    return tuple(map(list, zip(*map(functools.partial(func, **kwargs), *args), strict=True)))
 
 
 def digit_version(version_str: str, length: int = 4) -> tuple[int, ...]:
@@ -101,11 +70,10 @@ def plain_decorator(*args: Any, **kwargs: Any) -> Any:
     return args[0] if len(args) == 1 and callable(args[0]) and not kwargs else lambda func: func
 
 
-auto_fp16 = force_fp32 = force_full_init = cache_randomness = avoid_cache_randomness = plain_decorator
-deprecated_function = requires_executable = requires_package = plain_decorator
+auto_fp16 = force_fp32 = force_full_init = cache_randomness = plain_decorator
 
 
-def autocast(device_type: str | None = None, dtype: Any = None, enabled: bool = True, **kwargs: Any) -> Any:
+def autocast(device_type: str | None = None, dtype: Any = None, enabled: bool = True, **_: Any) -> Any:
     return torch.autocast(device_type or get_device(), dtype=dtype, enabled=enabled)
 
 
@@ -118,43 +86,19 @@ def get_git_hash(fallback: str = "unknown", digits: int | None = None) -> str:
     return fallback
 
 
-class Timer:
-    """Seconds since the start, and since the last check."""
-
-    def __init__(self, start: bool = True, print_tmpl: Any = None) -> None:
-        self.start()
-
-    def start(self) -> None:
-        self.begun = self.last = time.time()
-
-    def since_start(self) -> float:
-        self.last = time.time()
-        return self.last - self.begun
-
-    def since_last_check(self) -> float:
-        before, self.last = self.last, time.time()
-        return self.last - before
-
-
 class ProgressBar:
     """A count of tasks, without a bar."""
 
     def __init__(self, task_num: int = 0, *args: Any, **kwargs: Any) -> None:
         self.task_num, self.completed = task_num, 0
 
-    def start(self) -> None:
-        self.completed = 0
-
     def update(self, num_tasks: int = 1) -> None:
         self.completed += num_tasks
 
 
-def track_iter_progress(tasks: Any, *args: Any, **kwargs: Any) -> Any:
-    return iter(tasks[0] if isinstance(tasks, tuple) else tasks)
-
-
 def track_progress(func: Any, tasks: Any, *args: Any, **kwargs: Any) -> list[Any]:
-    return [func(task) for task in track_iter_progress(tasks)]
+    """The results of a function for each task."""
+    return [*map(func, tasks[0] if isinstance(tasks, tuple) else tasks)]
 
 
 def track_parallel_progress(func: Any, tasks: Any, nproc: int, *args: Any, **kwargs: Any) -> list[Any]:
@@ -162,7 +106,7 @@ def track_parallel_progress(func: Any, tasks: Any, nproc: int, *args: Any, **kwa
     from concurrent.futures import ProcessPoolExecutor
 
     with ProcessPoolExecutor(nproc) as pool:
-        return [*pool.map(func, track_iter_progress(tasks))]
+        return [*pool.map(func, tasks[0] if isinstance(tasks, tuple) else tasks)]
 
 
 class ParallelModule(nn.Module):
@@ -197,38 +141,10 @@ def scatter(inputs: Any, target_gpus: Any, dim: int = 0) -> list[Any]:
     return [inputs]
 
 
-def collate(batch: Any, samples_per_gpu: int = 1) -> Any:
-    return pseudo_collate(batch)
-
-
-def pseudo_collate(data_batch: Sequence[Any]) -> Any:
+def pseudo_collate(data_batch: Sequence[Any], samples_per_gpu: int = 1) -> Any:
     """The items of a batch as lists under the keys of each."""
     first = data_batch[0]
-    if isinstance(first, dict):
-        return {key: [item[key] for item in data_batch] for key in first}
-    return [*data_batch]
+    return {key: [item[key] for item in data_batch] for key in first} if isinstance(first, dict) else [*data_batch]
 
 
-default_collate = pseudo_collate
-
-
-def worker_init_fn(worker_id: int, num_workers: int = 1, rank: int = 0, seed: int = 0, **kwargs: Any) -> None:
-    set_random_seed(num_workers * rank + worker_id + seed)
-
-
-def apply_to(data: Any, expr: Any, apply_func: Any) -> Any:
-    """Change those values inside nested ones for which `expr` is true."""
-    if isinstance(data, dict):
-        return {key: apply_to(value, expr, apply_func) for key, value in data.items()}
-    if isinstance(data, (list, tuple)):
-        return type(data)(apply_to(item, expr, apply_func) for item in data)
-    return apply_func(data) if expr(data) else data
-
-
-def import_modules_from_strings(imports: Any, allow_failed_imports: bool = False) -> Any:
-    """Import modules by name."""
-    import importlib
-
-    names = [imports] if isinstance(imports, str) else imports
-    found = [importlib.import_module(name) for name in names]
-    return found[0] if isinstance(imports, str) else found
+collate = default_collate = pseudo_collate

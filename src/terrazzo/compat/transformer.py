@@ -22,11 +22,8 @@ from terrazzo.compat.layers import (
 )  # fmt: skip
 from terrazzo.compat.module import BaseModule, ModuleList, Sequential
 from terrazzo.compat.ops import MultiScaleDeformableAttention
+from terrazzo.compat.tools import to_2tuple
 from terrazzo.models.layers.tokens import SinePositions
-
-
-def to_2tuple(x: Any) -> tuple[Any, Any]:
-    return tuple(x) if isinstance(x, (list, tuple)) else (x, x)
 
 
 class FFN(BaseModule):
@@ -36,7 +33,7 @@ class FFN(BaseModule):
         self, embed_dims: int = 256, feedforward_channels: int = 1024, num_fcs: int = 2,
         act_cfg: Any = {"type": "ReLU", "inplace": True}, ffn_drop: float = 0.0,  # noqa: B006
         dropout_layer: Any = None, add_identity: bool = True, init_cfg: Any = None,
-        layer_scale_init_value: float = 0.0, **kwargs: Any,
+        **kwargs: Any,
     ) -> None:  # fmt: skip
         super().__init__(init_cfg)
         ffn_drop = kwargs.get("dropout", ffn_drop)
@@ -51,14 +48,9 @@ class FFN(BaseModule):
         self.layers = Sequential(*layers, nn.Linear(width, embed_dims), nn.Dropout(ffn_drop))
         self.dropout_layer = build_dropout(dropout_layer) if dropout_layer else nn.Identity()
         self.add_identity = add_identity
-        self.gamma2: Any = nn.Identity()
-        if layer_scale_init_value > 0:
-            from terrazzo.compat.layers import LayerScale
-
-            self.gamma2 = LayerScale(embed_dims, scale=layer_scale_init_value)
 
     def forward(self, x: Tensor, identity: Tensor | None = None, residual: Tensor | None = None) -> Tensor:
-        out = self.dropout_layer(self.gamma2(self.layers(x)))
+        out = self.dropout_layer(self.layers(x))
         if not self.add_identity:
             return out
         identity = residual if identity is None else identity
@@ -214,20 +206,6 @@ class SinePositionalEncoding(BaseModule):
         return self.positions(like).transpose(1, 2).unflatten(2, tuple(mask.shape[-2:])).expand(len(mask), -1, -1, -1)
 
 
-class LearnedPositionalEncoding(BaseModule):
-    """An embedding of rows and one of columns -> (N, 2 * num_feats, H, W)."""
-
-    def __init__(self, num_feats: int, row_num_embed: int = 50, col_num_embed: int = 50, init_cfg: Any = None) -> None:
-        super().__init__(init_cfg)
-        self.row_embed, self.col_embed = nn.Embedding(row_num_embed, num_feats), nn.Embedding(col_num_embed, num_feats)
-
-    def forward(self, mask: Tensor) -> Tensor:
-        height, width = mask.shape[-2:]
-        rows = self.row_embed.weight[:height, None].expand(-1, width, -1)
-        columns = self.col_embed.weight[None, :width].expand(height, -1, -1)
-        return torch.cat([columns, rows], -1).permute(2, 0, 1).expand(len(mask), -1, -1, -1)
-
-
 class BaseTransformerLayer(BaseModule):
     """Attentions, feed-forward networks and norms in an order such as ("self_attn", "norm", "ffn", "norm")."""
 
@@ -304,14 +282,10 @@ class TransformerLayerSequence(BaseModule):
 
 
 PARTS: dict[str, Any] = {
-    "FFN": FFN,
-    "MultiheadAttention": MultiheadAttention,
-    "MultiScaleDeformableAttention": MultiScaleDeformableAttention,
-    "BaseTransformerLayer": BaseTransformerLayer,
-    "TransformerLayerSequence": TransformerLayerSequence,
-    "SinePositionalEncoding": SinePositionalEncoding,
-    "LearnedPositionalEncoding": LearnedPositionalEncoding,
-}
+    cls.__name__: cls
+    for cls in (FFN, MultiheadAttention, MultiScaleDeformableAttention, BaseTransformerLayer, TransformerLayerSequence,
+                SinePositionalEncoding)
+}  # fmt: skip
 OTHER |= PARTS
 build_attention = build_from(PARTS, "attention")
 build_feedforward_network = build_from(PARTS | {"": FFN}, "feed-forward network")

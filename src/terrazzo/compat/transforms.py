@@ -24,38 +24,33 @@ from terrazzo.sample import Sample, Target
 from terrazzo.transforms.base import Step
 
 SAME = {"gt_semantic_seg": "gt_seg_map"}  # one map under its names of both vocabularies
+FACTS = ("ori_shape", "img_shape", "pad_shape", "scale_factor", "flip", "flip_direction")  # that are handed on
+NEWER = (*FACTS, "img_path", "seg_map_path", "reduce_zero_label")
+OLDER = (*FACTS, "filename", "ori_filename", "img_norm_cfg")
 MAPS = {"label": "gt_seg_map", "edge": "gt_edge_map", "depth": "gt_depth_map"}
 
 
 class Results(dict):  # type: ignore[type-arg]
     """The dict that transforms pass on; a map has one value under its names of both vocabularies."""
 
-    def __getitem__(self, key: Any) -> Any:
-        return super().__getitem__(SAME.get(key, key))
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        super().__setitem__(SAME.get(key, key), value)
-
-    def __contains__(self, key: Any) -> bool:
-        return super().__contains__(SAME.get(key, key))
-
-    def get(self, key: Any, default: Any = None) -> Any:
-        return super().get(SAME.get(key, key), default)
-
-    def pop(self, key: Any, *default: Any) -> Any:
-        return super().pop(SAME.get(key, key), *default)
-
     def update(self, *args: Any, **kwargs: Any) -> None:
         for key, value in dict(*args, **kwargs).items():
             self[key] = value
 
     def setdefault(self, key: Any, default: Any = None) -> Any:
-        if key not in self:
-            self[key] = default
-        return self[key]
+        return super().setdefault(SAME.get(key, key), default)
 
     def copy(self) -> Results:
         return Results(self)
+
+
+def under_one_name(method: Any) -> Any:
+    """A method of dicts whose key is the name of a map in either vocabulary."""
+    return lambda self, key, *args: method(self, SAME.get(key, key), *args)
+
+
+for method in (dict.__getitem__, dict.__setitem__, dict.__contains__, dict.get, dict.pop):
+    setattr(Results, method.__name__, under_one_name(method))
 
 
 def to_results(sample: Sample) -> Results:
@@ -277,33 +272,17 @@ def to_tensor(data: Any) -> torch.Tensor:
 class PackSegInputs(BaseTransform):
     """`results` as {"inputs": image (C, H, W), "data_samples": SegDataSample}."""
 
-    def __init__(
-        self,
-        meta_keys: Any = (
-            "img_path",
-            "seg_map_path",
-            "ori_shape",
-            "img_shape",
-            "pad_shape",
-            "scale_factor",
-            "flip",
-            "flip_direction",
-            "reduce_zero_label",
-        ),
-    ) -> None:
+    def __init__(self, meta_keys: Any = NEWER) -> None:
         self.meta_keys = meta_keys
 
     def transform(self, results: Any) -> Any:
         image = np.atleast_3d(results["img"]).transpose(2, 0, 1)
         sample = SegDataSample(metainfo={key: results[key] for key in self.meta_keys if key in results})
-        for key, name in (
-            ("gt_seg_map", "gt_sem_seg"),
-            ("gt_edge_map", "gt_edge_map"),
-            ("gt_depth_map", "gt_depth_map"),
-        ):
+        for key in MAPS.values():
             if isinstance(results.get(key), np.ndarray):
                 value = to_tensor(results[key])
-                setattr(sample, name, PixelData(data=(value.long() if key == "gt_seg_map" else value)[None]))
+                name, value = ("gt_sem_seg", value.long()) if key == "gt_seg_map" else (key, value)
+                setattr(sample, name, PixelData(data=value[None]))
         return {"inputs": to_tensor(image), "data_samples": sample}
 
 
@@ -311,79 +290,22 @@ class DefaultFormatBundle:
     """0.x: the image and the class map of `results` as tensors in containers."""
 
     def __call__(self, results: Any) -> Any:
-        if "img" in results:
-            image = np.atleast_3d(results["img"]).transpose(2, 0, 1)
-            results["img"] = DataContainer(to_tensor(image), stack=True)
-        for key in results.get("seg_fields", ["gt_semantic_seg"]):
-            if isinstance(results.get(key), np.ndarray):
-                results[key] = DataContainer(to_tensor(results[key][None].astype(np.int64)), stack=True)
+        for key in ("img", *results.get("seg_fields", ["gt_semantic_seg"])):
+            if isinstance(value := results.get(key), np.ndarray):
+                array = np.atleast_3d(value).transpose(2, 0, 1) if key == "img" else value[None].astype(np.int64)
+                results[key] = DataContainer(to_tensor(array), stack=True)
         return results
 
 
 class Collect:
     """0.x: the `keys` of `results`, and facts of the image in `img_metas`."""
 
-    def __init__(
-        self,
-        keys: Any,
-        meta_keys: Any = (
-            "filename",
-            "ori_filename",
-            "ori_shape",
-            "img_shape",
-            "pad_shape",
-            "scale_factor",
-            "flip",
-            "flip_direction",
-            "img_norm_cfg",
-        ),
-    ) -> None:
+    def __init__(self, keys: Any, meta_keys: Any = OLDER) -> None:
         self.keys, self.meta_keys = keys, meta_keys
 
     def __call__(self, results: Any) -> Any:
         facts = {key: results[key] for key in self.meta_keys if key in results}
         return {"img_metas": DataContainer(facts, cpu_only=True), **{key: results[key] for key in self.keys}}
-
-
-class ToTensor:
-    """0.x: `keys` of `results` as tensors."""
-
-    def __init__(self, keys: Any) -> None:
-        self.keys = keys
-
-    def __call__(self, results: Any) -> Any:
-        results.update({key: to_tensor(results[key]) for key in self.keys})
-        return results
-
-
-class ImageToTensor(ToTensor):
-    """0.x: images of `results` as tensors (C, H, W)."""
-
-    def __call__(self, results: Any) -> Any:
-        results.update({key: to_tensor(np.atleast_3d(results[key]).transpose(2, 0, 1)) for key in self.keys})
-        return results
-
-
-class Normalize(BaseTransform):
-    """0.x: normalise the image."""
-
-    def __init__(self, mean: Any, std: Any, to_rgb: bool = True) -> None:
-        self.mean, self.std, self.to_rgb = np.array(mean, np.float32), np.array(std, np.float32), to_rgb
-
-    def transform(self, results: Any) -> Any:
-        results["img"] = images.imnormalize(results["img"], self.mean, self.std, self.to_rgb)
-        results["img_norm_cfg"] = {"mean": self.mean, "std": self.std, "to_rgb": self.to_rgb}
-        return results
-
-
-class TransformBroadcaster(BaseTransform):
-    """Apply transforms to a `results` dict."""
-
-    def __init__(self, transforms: Any, **kwargs: Any) -> None:
-        self.transforms = Compose(transforms)
-
-    def transform(self, results: Any) -> Any:
-        return self.transforms(results)
 
 
 @cache
@@ -392,8 +314,7 @@ def official_transform(name: str) -> Any:
     bare = name.rpartition(".")[2]
     own = globals().get(bare)
     if inspect.isclass(own) and (
-        issubclass(own, BaseTransform)
-        or bare in ("Compose", "Collect", "DefaultFormatBundle", "ToTensor", "ImageToTensor")
+        issubclass(own, BaseTransform) or bare in ("Compose", "Collect", "DefaultFormatBundle")
     ):
         return own
     found = ours.TRANSFORMS.hidden.get(bare)

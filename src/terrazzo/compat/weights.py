@@ -52,7 +52,7 @@ def load_state_dict(module: nn.Module, state_dict: Any, strict: bool = False, lo
         text = f"weights that do not fit: {', '.join(sorted(wrong)[:8])}{' ...' * (len(wrong) > 8)}"
         if strict:
             raise RuntimeError(text)
-        from terrazzo.compat.logs import print_log
+        from terrazzo.compat.processes import print_log
 
         print_log(text, logger)
 
@@ -93,9 +93,3 @@ def save_checkpoint(model_or_checkpoint: Any, filename: str, optimizer: Any = No
     )
     Path(filename).parent.mkdir(parents=True, exist_ok=True)
     torch.save(content, filename)
-
-
-def find_latest_checkpoint(path: str) -> str | None:
-    """The newest checkpoint in a folder, or None."""
-    files = sorted(Path(path).glob("*.pth"), key=lambda file: file.stat().st_mtime)
-    return str(files[-1]) if files else None
