@@ -76,27 +76,39 @@ def predict_to_files(
 
 
 def save_results(prediction: Any, target: Path, wanted: Wanted, *, as_raster: bool) -> None:
-    """Write what is wanted of a prediction, the class map last."""
+    """Write what is wanted of a prediction, the class map last; where one file fails, the others are removed again."""
     classes, place = prediction.classes, prediction.georeference
-    save_picture(target.with_name(f"{target.name}_overlay.png"), prediction.overlay(wanted.opacity, legend=True))
-    for name, is_wanted in (("confidence", wanted.confidence), ("probabilities", wanted.probabilities)):
-        if not is_wanted:
-            continue
-        values = prediction.confidence if name == "confidence" else prediction.probs
-        base = target.with_name(f"{target.name}_{name}")
+    new: list[Path] = []
+
+    def path_of(name: str, suffix: str) -> Path:
+        path = target.with_name(f"{target.name}{name}{suffix}")
+        if not path.exists():
+            new.append(path)
+        return path
+
+    try:
+        save_picture(path_of("_overlay", ".png"), prediction.overlay(wanted.opacity, legend=True))
+        for name, is_wanted in (("confidence", wanted.confidence), ("probabilities", wanted.probabilities)):
+            if not is_wanted:
+                continue
+            values = prediction.confidence if name == "confidence" else prediction.probs
+            if as_raster:
+                save_geotiff(path_of(f"_{name}", ".tif"), without_values(values, prediction), place, classes)
+            elif name == "confidence":
+                save_png(path_of(f"_{name}", ".png"), as_grey(values))
+            else:
+                save_array(path_of(f"_{name}", ".npy"), values)
+        labels = as_map(prediction.labels, len(classes))
+        if wanted.polygons is not None:
+            save_polygons(wanted.polygons, labels, prediction.confidence, place, classes, wanted.shapes)
         if as_raster:
-            save_geotiff(base.with_name(f"{base.name}.tif"), without_values(values, prediction), place, classes)
-        elif name == "confidence":
-            save_png(base.with_name(f"{base.name}.png"), as_grey(values))
+            save_geotiff(path_of("", ".tif"), labels, place, classes, prediction.palette)
         else:
-            save_array(base.with_name(f"{base.name}.npy"), values)
-    labels = as_map(prediction.labels, len(classes))
-    if wanted.polygons is not None:
-        save_polygons(wanted.polygons, labels, prediction.confidence, place, classes, wanted.shapes)
-    if as_raster:
-        save_geotiff(target.with_name(f"{target.name}.tif"), labels, place, classes, prediction.palette)
-    else:
-        prediction.save(target.with_name(f"{target.name}.png"))
+            prediction.save(path_of("", ".png"))
+    except BaseException:
+        for path in new:
+            path.unlink(missing_ok=True)
+        raise
 
 
 def without_values(values: np.ndarray, prediction: Any) -> np.ndarray:
