@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Sequence
-from functools import partialmethod
 from typing import Any
 
 import numpy as np
@@ -105,8 +105,8 @@ class BaseDataElement:
                 made._data[name] = getattr(value, method)(*args, **kwargs)
         return made
 
-    to, cpu, cuda = partialmethod(_apply, "to"), partialmethod(_apply, "cpu"), partialmethod(_apply, "cuda")
-    detach = partialmethod(_apply, "detach")
+    to, cpu = functools.partialmethod(_apply, "to"), functools.partialmethod(_apply, "cpu")
+    cuda, detach = functools.partialmethod(_apply, "cuda"), functools.partialmethod(_apply, "detach")
 
     def numpy(self) -> Any:
         return self.detach().cpu()._apply("numpy")
