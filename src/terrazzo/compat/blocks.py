@@ -8,13 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from terrazzo.compat.layers import (
-    ConvModule,
-    DepthwiseSeparableConvModule,
-    build_conv_layer,
-    build_norm_layer,
-    resize,
-)  # fmt: skip
+from terrazzo.compat.layers import ConvModule, DepthwiseSeparableConvModule, build_conv_layer, build_norm_layer, resize
 from terrazzo.compat.module import BaseModule, Sequential
 from terrazzo.compat.registry import MODELS
 from terrazzo.models.backbones import mobilenet_v2, mobilenet_v3, resnet
@@ -189,15 +183,9 @@ class SelfAttentionBlock(self_attention.SelfAttention):
         self.channels, self.out_channels, self.matmul_norm = channels, out_channels, matmul_norm
 
     def build_project(
-        self,
-        in_channels: int,
-        channels: int,
-        num_convs: int,
-        use_conv_module: bool,
-        conv_cfg: Any,
-        norm_cfg: Any,
+        self, in_channels: int, channels: int, num_convs: int, use_conv_module: bool, conv_cfg: Any, norm_cfg: Any,
         act_cfg: Any,
-    ) -> Any:
+    ) -> Any:  # fmt: skip
         options = {"conv_cfg": conv_cfg, "norm_cfg": norm_cfg, "act_cfg": act_cfg}
         widths = [in_channels, *[channels] * (num_convs - 1)]
         made = [ConvModule(w, channels, 1, **options) if use_conv_module else nn.Conv2d(w, channels, 1) for w in widths]
@@ -252,15 +240,8 @@ class UpConvBlock(nn.Module):
             dilation=dilation, with_cp=with_cp, dcn=None, plugins=None, **options,
         )  # fmt: skip
         if upsample_cfg is not None:
-            self.upsample = MODELS.build(
-                {
-                    **upsample_cfg,
-                    "in_channels": in_channels,
-                    "out_channels": skip_channels,
-                    "norm_cfg": norm_cfg,
-                    "act_cfg": act_cfg,
-                }
-            )
+            sizes = {"in_channels": in_channels, "out_channels": skip_channels}
+            self.upsample = MODELS.build({**upsample_cfg, **sizes, "norm_cfg": norm_cfg, "act_cfg": act_cfg})
         else:
             self.upsample = ConvModule(in_channels, skip_channels, 1, **options)
 

@@ -25,7 +25,7 @@ from terrazzo.compat.segmentors import (
     as_preprocessor,
     depth_of,
     overrides,
-)  # fmt: skip
+)
 from terrazzo.compat.structures import meta_of, samples_of
 
 # what the upgrade of a 0.x config adds for terrazzo's own classes

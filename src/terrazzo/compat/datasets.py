@@ -112,9 +112,6 @@ class SegDataset(torch.utils.data.Dataset):
             for old, _ in sorted(((o, n) for o, n in self.label_map.items() if n != 255), key=lambda x: x[1])
         ]
 
-    def get_classes_and_palette(self, classes: Any = None, palette: Any = None) -> tuple[Any, Any]:
-        return classes or self.CLASSES, palette or self.PALETTE
-
     # the images
 
     def full_init(self) -> None:

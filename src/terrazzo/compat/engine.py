@@ -36,8 +36,8 @@ class HookPoints:
     """Every point of a hook, without effect."""
 
 
-for point in (*CALLED, *NOT_CALLED):
-    setattr(HookPoints, point, nothing)
+for _point in (*CALLED, *NOT_CALLED):
+    setattr(HookPoints, _point, nothing)
 
 
 class Hook(HookPoints):
@@ -86,7 +86,7 @@ class OfficialHook(Place, Hook):
     """A hook whose work terrazzo does itself."""
 
 
-for base, names in (
+for _base, _names in (
     (
         OfficialHook,
         "CheckpointHook LoggerHook TextLoggerHook EvalHook DistEvalHook OptimizerHook Fp16OptimizerHook EMAHook "
@@ -99,10 +99,14 @@ for base, names in (
         "InfiniteSampler DefaultSampler",
     ),
 ):
-    globals().update({name: type(name, (base,), {"__module__": __name__}) for name in names.split()})
+    globals().update({name: type(name, (_base,), {"__module__": __name__}) for name in _names.split()})
 
-LEVELS = "HIGHEST VERY_HIGH HIGH ABOVE_NORMAL NORMAL BELOW_NORMAL LOW VERY_LOW LOWEST"
-Priority = IntEnum("Priority", dict(zip(LEVELS.split(), (0, 10, 30, 40, 50, 60, 70, 90, 100), strict=True)))
+
+class Priority(IntEnum):
+    """The order of hooks at a point."""
+
+    HIGHEST, VERY_HIGH, HIGH, ABOVE_NORMAL, NORMAL = 0, 10, 30, 40, 50
+    BELOW_NORMAL, LOW, VERY_LOW, LOWEST = 60, 70, 90, 100
 
 
 def get_priority(priority: Any) -> int:
@@ -220,7 +224,7 @@ class Runner:
     """A run by a config: `Runner.from_cfg(cfg).train()`, `.val()` and `.test()` are terrazzo's own."""
 
     def __init__(self, cfg: Any) -> None:
-        self.cfg = cfg if isinstance(cfg, Config) else Config(cfg)
+        self.cfg: Any = cfg if isinstance(cfg, Config) else Config(cfg)
         self.work_dir = self.cfg.get("work_dir") or "work_dirs"
         self.logger = logging.getLogger("terrazzo")
 

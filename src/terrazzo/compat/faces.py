@@ -169,14 +169,6 @@ class CascadeHeadFace(HeadFace):
         return self.forward(inputs, prev_output)
 
 
-class Base(DecodeHead):
-    """The head that a subclass gives its own `forward`."""
-
-
-class CascadeBase(CascadeHead):
-    """The later head of a cascade that a subclass gives its own `forward`."""
-
-
 @cache
 def face(cls: Any) -> Any:
     """The face of one of terrazzo's model classes: a subclass of it, and of the faces of its parents."""

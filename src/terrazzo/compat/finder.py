@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from terrazzo.errors import UserError, nearest
+from terrazzo.errors import nearest
 
 PACKAGES = {
     "mmseg": "1.2.2",
@@ -263,9 +263,3 @@ def add_fork(folder: Path) -> None:
     """Look for modules of the packages in a project's own copy too."""
     if folder not in FORKS:
         FORKS.append(folder)
-
-
-def check_answered(name: str) -> None:
-    """Raise UserError where a package is not answered because it is installed."""
-    if name not in ANSWERED:
-        raise UserError(f"{name} is installed, so its own classes are used; uninstall it to use terrazzo's")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 from collections.abc import Callable, Mapping
@@ -28,11 +29,18 @@ LN2d = LayerNorm2d
 _ = (_BatchNorm, _InstanceNorm, _NormBase, HSigmoid, Conv2dAdaptivePadding)  # names that modules import from here
 
 PADDINGS = {"zero": nn.ZeroPad2d, "reflect": nn.ReflectionPad2d, "replicate": nn.ReplicationPad2d}
+UPSAMPLINGS = {
+    "nearest": functools.partial(nn.Upsample, mode="nearest"),
+    "bilinear": functools.partial(nn.Upsample, mode="bilinear"),
+    "deconv": nn.ConvTranspose2d,
+}
 OTHER: dict[str, Any] = {"deconv": nn.ConvTranspose2d, "Dropout": nn.Dropout, "Linear": nn.Linear}
 
 
 def kind_and_options(cfg: Mapping[str, Any] | None, default: str) -> tuple[Any, dict[str, Any]]:
     """The type that a layer's config names, without its scope, and its options."""
+    if cfg is not None and not isinstance(cfg, Mapping):
+        raise TypeError(f"cfg must be a dict, but got {type(cfg)}")
     options = dict(cfg or {"type": default})
     if "type" not in options:
         raise KeyError('the cfg dict must contain the key "type"')
@@ -49,12 +57,19 @@ def layer_type(kind: Any, table: Mapping[str, Any], what: str) -> Any:
     return found
 
 
-def build_conv_layer(cfg: Any, *args: Any, **kwargs: Any) -> nn.Module:
-    """A convolution; Conv2d without a config."""
-    if cfg is not None and not isinstance(cfg, Mapping):
-        raise TypeError("cfg must be a dict")
-    kind, options = kind_and_options(cfg, "Conv2d")
-    return layer_type(kind, CONVS, "conv layer")(*args, **kwargs, **options)
+def builder(table: Mapping[str, Any], default: str, what: str) -> Callable[..., Any]:
+    """A function that builds the layer of a config from a table or a user's classes, of one type without a config."""
+
+    def build(cfg: Any, *args: Any, **kwargs: Any) -> Any:
+        kind, options = kind_and_options(cfg, default)
+        return layer_type(kind, table, what)(*args, **kwargs, **options)
+
+    return build
+
+
+build_conv_layer = builder(CONVS, "Conv2d", "conv layer")
+build_padding_layer = builder(PADDINGS, "zero", "padding layer")
+build_upsample_layer = builder(UPSAMPLINGS, "nearest", "upsample layer")
 
 
 def infer_abbr(class_type: type) -> str:
@@ -97,19 +112,6 @@ def build_activation_layer(cfg: Any) -> nn.Module:
     if "inplace" not in inspect.signature(layer).parameters:
         options.pop("inplace", None)
     return layer(**options)
-
-
-def build_padding_layer(cfg: Any, *args: Any, **kwargs: Any) -> nn.Module:
-    kind, options = kind_and_options(cfg, "zero")
-    return layer_type(kind, PADDINGS, "padding layer")(*args, **kwargs, **options)
-
-
-def build_upsample_layer(cfg: Any, *args: Any, **kwargs: Any) -> nn.Module:
-    """An upsampling: interpolation for "nearest" and "bilinear", or a layer's type."""
-    kind, options = kind_and_options(cfg, "nearest")
-    if kind in ("nearest", "bilinear"):
-        return nn.Upsample(*args, **kwargs, **options, mode=kind)  # type: ignore[misc]
-    return layer_type(kind, UPSAMPLINGS, "upsample layer")(*args, **kwargs, **options)
 
 
 def build_plugin_layer(cfg: Any, postfix: int | str = "", **kwargs: Any) -> tuple[str, nn.Module]:
@@ -269,11 +271,6 @@ class Upsample(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         size = self.size or [int(length * self.scale_factor) for length in x.shape[-2:]]  # type: ignore[arg-type, operator]
         return resize(x, size, None, self.mode, self.align_corners)
-
-
-UPSAMPLINGS: dict[str, Any] = {
-    "deconv": nn.ConvTranspose2d, "deconv3d": nn.ConvTranspose3d
-}  # fmt: skip
 
 
 def nlc_to_nchw(x: Tensor, hw_shape: Any) -> Tensor:

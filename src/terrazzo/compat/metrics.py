@@ -182,7 +182,7 @@ def intersect_and_union(
     num_classes: int,
     ignore_index: int,
     label_map: Any = None,
-    reduce_zero_label: bool = False,
+    reduce_zero_label: Any = None,
 ) -> tuple[Any, ...]:
     """0.x: histograms of the intersection, union, predicted and labelled pixels of arrays."""
     label = np.array(label)

@@ -58,29 +58,18 @@ def init_children(module: nn.Module) -> None:
             child.init_weights()  # type: ignore[operator]
 
 
-class Sequential(BaseModule, nn.Sequential):
-    """nn.Sequential with `init_cfg`."""
+def with_init_cfg(base: type) -> Any:
+    """A container of torch as a BaseModule."""
 
-    def __init__(self, *args: Any, init_cfg: Any = None) -> None:
+    def init(self: Any, *args: Any, init_cfg: Any = None, **kwargs: Any) -> None:
         BaseModule.__init__(self, init_cfg)
-        nn.Sequential.__init__(self, *args)
+        base.__init__(self, *args, **kwargs)  # type: ignore[misc]
+
+    return type(base.__name__, (BaseModule, base), {"__init__": init, "__module__": __name__})
 
 
-class ModuleList(BaseModule, nn.ModuleList):
-    """nn.ModuleList with `init_cfg`."""
-
-    def __init__(self, modules: Any = None, init_cfg: Any = None) -> None:
-        BaseModule.__init__(self, init_cfg)
-        nn.ModuleList.__init__(self, modules)
-
-
-class ModuleDict(BaseModule, nn.ModuleDict):
-    """nn.ModuleDict with `init_cfg`."""
-
-    def __init__(self, modules: Any = None, init_cfg: Any = None) -> None:
-        BaseModule.__init__(self, init_cfg)
-        nn.ModuleDict.__init__(self, modules)
-
+Sequential, ModuleList = with_init_cfg(nn.Sequential), with_init_cfg(nn.ModuleList)
+ModuleDict = with_init_cfg(nn.ModuleDict)
 
 # Starting values
 

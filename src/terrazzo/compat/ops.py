@@ -86,12 +86,8 @@ class MultiScaleDeformableAttention(BaseModule):
         super().__init__(init_cfg)
         if embed_dims % num_heads:
             raise ValueError(f"embed_dims must be divisible by num_heads, but got {embed_dims} and {num_heads}")
-        self.embed_dims, self.num_heads, self.num_levels, self.num_points = (
-            embed_dims,
-            num_heads,
-            num_levels,
-            num_points,
-        )
+        self.embed_dims, self.num_heads = embed_dims, num_heads
+        self.num_levels, self.num_points = num_levels, num_points
         self.im2col_step, self.batch_first, self.norm_cfg = im2col_step, batch_first, norm_cfg
         for name, module in Sampling(
             embed_dims=embed_dims, num_heads=num_heads, num_levels=num_levels, num_points=num_points, dropout=dropout,

@@ -167,7 +167,7 @@ def build_backbone(cfg: Any) -> Any:
     return MODELS.build(cfg)
 
 
-build_neck = build_head = build_loss = build_pixel_sampler_part = build_backbone
+build_neck = build_head = build_loss = build_backbone
 
 
 def build_segmentor(cfg: Any, train_cfg: Any = None, test_cfg: Any = None) -> Any:

@@ -201,20 +201,14 @@ class EncoderDecoder(BaseSegmentor):
     def encode_decode(self, inputs: Tensor, batch_img_metas: Any) -> Tensor:
         """Logits at the size of the images."""
         x = self.extract_feat(inputs)
-        if hasattr(type(self), "_decode_head_forward_test") and overrides(self, "_decode_head_forward_test"):
-            logits = self._decode_head_forward_test(x, batch_img_metas)
-        else:
-            logits = self.decode_head_logits(x, batch_img_metas)
+        logits = self._decode_head_forward_test(x, batch_img_metas)
         return resize(logits, inputs.shape[2:], None, "bilinear", self.align_corners)
 
-    def decode_head_logits(self, x: Any, metas: Any) -> Tensor:
+    def _decode_head_forward_test(self, x: Any, metas: Any) -> Tensor:
         head = self.decode_head
         if overrides(head, "forward_test") and not overrides(head, "predict"):
             return head.forward_test(x, metas, self.test_cfg)
         return head.predict(x, metas, self.test_cfg)
-
-    def _decode_head_forward_test(self, x: Any, img_metas: Any) -> Tensor:
-        return self.decode_head_logits(x, img_metas)
 
     def _forward(self, inputs: Tensor, data_samples: Any = None) -> Any:
         return self.decode_head.forward(self.extract_feat(inputs))
@@ -297,16 +291,13 @@ class CascadeEncoderDecoder(EncoderDecoder):
         assert isinstance(decode_head, (list, tuple)) and len(decode_head) == self.num_stages
         self.decode_head = nn.ModuleList([MODELS.build(spec) for spec in decode_head])  # type: ignore[assignment]
         last = self.final_head
-        self.align_corners, self.num_classes, self.out_channels = (
-            last.align_corners,
-            last.num_classes,
-            last.out_channels,
-        )
+        self.align_corners, self.num_classes = last.align_corners, last.num_classes
+        self.out_channels = last.out_channels
         for head in self.decode_head[1:]:
             if hasattr(head, "configure"):
                 head.configure(self.train_cfg or {}, self.test_cfg or {})
 
-    def decode_head_logits(self, x: Any, metas: Any) -> Tensor:
+    def _decode_head_forward_test(self, x: Any, metas: Any) -> Tensor:
         out = self.decode_head[0].forward(x)
         for head in self.decode_head[1:-1]:
             out = head.forward(x, out)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Sequence
-from functools import partialmethod
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from terrazzo.arguments import signature
 from terrazzo.models.preprocess import Preprocess
 
 # names of types in annotations
@@ -104,8 +105,8 @@ class BaseDataElement:
                 made._data[name] = getattr(value, method)(*args, **kwargs)
         return made
 
-    to, cpu, cuda = partialmethod(_apply, "to"), partialmethod(_apply, "cpu"), partialmethod(_apply, "cuda")
-    detach = partialmethod(_apply, "detach")
+    to, cpu = functools.partialmethod(_apply, "to"), functools.partialmethod(_apply, "cpu")
+    cuda, detach = functools.partialmethod(_apply, "cuda"), functools.partialmethod(_apply, "detach")
 
     def numpy(self) -> Any:
         return self.detach().cpu()._apply("numpy")
@@ -172,15 +173,10 @@ class DataContainer:
 class SegDataPreProcessor(Preprocess):
     """The product's normalisation, also called with `{"inputs": images, "data_samples": ...}` in BGR order."""
 
-    def __init__(
-        self, mean: Any = None, std: Any = None, size: Any = None, size_divisor: Any = None, pad_val: float = 0,
-        seg_pad_val: float = 255, bgr_to_rgb: bool = False, rgb_to_bgr: bool = False, batch_augments: Any = None,
-        test_cfg: Any = None, non_blocking: bool = False, **kwargs: Any,
-    ) -> None:  # fmt: skip
-        super().__init__(
-            mean=mean, std=std, size=size, size_divisor=size_divisor, pad_val=pad_val, seg_pad_val=int(seg_pad_val),
-            bgr_to_rgb=bgr_to_rgb, rgb_to_bgr=rgb_to_bgr, test_cfg=test_cfg,
-        )  # fmt: skip
+    def __init__(self, mean: Any = None, std: Any = None, **kwargs: Any) -> None:
+        options = {"bgr_to_rgb": False, **kwargs, "mean": mean, "std": std}
+        takes = signature(Preprocess).names
+        super().__init__(**{key: value for key, value in options.items() if key in takes})
 
     def cast_data(self, data: Any) -> Any:
         return data

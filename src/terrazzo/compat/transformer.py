@@ -19,7 +19,7 @@ from terrazzo.compat.layers import (
     build_dropout,
     build_from,
     build_norm_layer,
-)  # fmt: skip
+)
 from terrazzo.compat.module import BaseModule, ModuleList, Sequential
 from terrazzo.compat.ops import MultiScaleDeformableAttention
 from terrazzo.compat.tools import to_2tuple

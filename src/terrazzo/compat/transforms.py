@@ -49,8 +49,8 @@ def under_one_name(method: Any) -> Any:
     return lambda self, key, *args: method(self, SAME.get(key, key), *args)
 
 
-for method in (dict.__getitem__, dict.__setitem__, dict.__contains__, dict.get, dict.pop):
-    setattr(Results, method.__name__, under_one_name(method))
+for _method in (dict.__getitem__, dict.__setitem__, dict.__contains__, dict.get, dict.pop):
+    setattr(Results, _method.__name__, under_one_name(_method))
 
 
 def to_results(sample: Sample) -> Results:
