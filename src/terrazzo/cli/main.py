@@ -39,7 +39,7 @@ GROUPS = {
     },
     "trained models": {
         "test": "score a checkpoint on a data set",
-        "compare": "tell which model is better, and whether chance could have made the difference",
+        "compare": "show which model is better, and whether chance could explain the difference",
         "predict": "segment images, folders or videos",
         "export": "write a model as a file that runs without terrazzo",
         "benchmark": "time models in torch, ONNX Runtime and OpenVINO, side by side",
