@@ -179,6 +179,11 @@ def test_publish_halves_the_weights_and_tells_nothing_of_the_machine(tmp_path, c
     assert b"ADE20KDataset" in path.read_bytes() and b"/home/me" not in path.read_bytes()
 
 
+def test_publish_gives_the_same_digits_each_time(tmp_path):
+    source = official(tmp_path / "x.pth", "1.x")
+    assert len({publish(source, tmp_path / "x.safetensors", force=True).path for _ in range(4)}) == 1
+
+
 def test_publish_refuses_to_halve_what_does_not_fit(tmp_path):
     source = saved(tmp_path / "x.safetensors", **{"conv.weight": [[1e5]]})
     with pytest.raises(UserError, match=r"conv.weight contains 1e\+05, which exceeds 16 bits"):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import importlib
 
 import cv2
 import pytest
 
 from terrazzo.errors import first_line
+from terrazzo.system.extras import import_extra
 from terrazzo.system.failures import is_out_of_memory
 
 
@@ -24,6 +26,15 @@ from terrazzo.system.failures import is_out_of_memory
 )
 def test_a_shortage_of_memory_is_recognised(problem):
     assert is_out_of_memory(problem) and first_line(problem)
+
+
+def test_a_library_that_finds_no_room_is_not_reported_as_missing(monkeypatch):
+    def find_no_room(_: str) -> None:
+        raise ImportError("libx.so: failed to map segment from shared object")
+
+    monkeypatch.setattr(importlib, "import_module", find_no_room)
+    with pytest.raises(ImportError, match="failed to map"):
+        import_extra("onnx", "export", "ONNX files")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import cv2
@@ -244,3 +245,12 @@ def test_pixels_without_data_become_the_mean():
     assert found[0, 0, 0, 0] == 2 and found.abs().sum() == 2
     with pytest.raises(UserError, match="the images have 3 channels, `mean` and `std` of the data_preprocessor 2"):
         model.preprocess(torch.zeros(1, 3, 4, 4))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+@pytest.mark.parametrize("read", [read_image, read_size, read_stored], ids=lambda read: read.__name__)
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.npy"])
+def test_a_pipe_is_refused_rather_than_waited_for(tmp_path, name, read):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(UserError, match=f"{name} is not a file"):
+        read(tmp_path / name)

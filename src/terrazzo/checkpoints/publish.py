@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from terrazzo.config.load import load_config
@@ -28,7 +27,7 @@ from terrazzo.models.checkpoint import (
     needed_names,
     read_checkpoint,
 )
-from terrazzo.system.files import make_folder, rename_durably, write_atomically
+from terrazzo.system.files import make_folder, rename_durably, write_atomically, write_safetensors
 
 SUFFIXES = (".safetensors", ".pth")
 DATA_PATHS = ("data_root", "data_prefix", "ann_file", "img_dir", "ann_dir", "split")  # keys that depend on a machine
@@ -204,7 +203,7 @@ def save(path: Path, weights: Mapping[str, Tensor], meta: Mapping[str, Any]) -> 
     tensors = {name: value.detach().contiguous().clone() for name, value in weights.items()}
     if path.suffix == ".safetensors":
         texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in meta.items()}
-        write_atomically(path, lambda temporary: save_file(tensors, str(temporary), metadata=texts))
+        write_safetensors(path, tensors, texts)
     else:
         values = {key: from_json(value) if isinstance(value, str) else value for key, value in meta.items()}
         values["dataset_meta"] = {key: values.pop(key) for key in ("classes", "palette") if key in values}  # as in 1.x

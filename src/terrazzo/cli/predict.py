@@ -176,6 +176,7 @@ def expand(sources: Sequence[str], out: Path, suffixes: Sequence[str]) -> list[t
     """
     from terrazzo.inference.scenes.mosaic import is_mosaic
     from terrazzo.inference.scenes.reading import is_remote
+    from terrazzo.transforms.opening import check_regular
 
     found: list[tuple[Any, Path]] = []
     for source in sources:
@@ -190,6 +191,7 @@ def expand(sources: Sequence[str], out: Path, suffixes: Sequence[str]) -> list[t
                 raise UserError(f"the folder {path} contains no image or video ({', '.join(suffixes)})")
             found += [(file, file.parent.relative_to(path)) for file in inside]
         elif path.exists():
+            check_regular(path)
             found.append((path, Path()))
         else:
             matches = map(Path, glob.glob(source, recursive=True))  # noqa: PTH207 - of any root

@@ -58,7 +58,7 @@ class Watched(TorchDataset[Any]):
 
 
 def lost_workers(problem: Exception, batches: Any) -> set[int]:
-    """The processes of an iterator's workers whose end has caused an error; empty if it has another cause."""
+    """Return the processes of an iterator's workers whose end has caused an error; none if it has another cause."""
     if "DataLoader worker" in str(problem):
         named = re.search(r"\(pids?(?:\(s\))? ([\d, ]+)\)", str(problem))
         return {int(number) for number in re.findall(r"\d+", named.group(1))} if named else {IDLE}

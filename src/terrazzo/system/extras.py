@@ -6,6 +6,7 @@ import importlib
 from typing import Any
 
 from terrazzo.errors import UserError
+from terrazzo.system.failures import is_out_of_memory
 
 
 def import_extra(module: str, extra: str, what: str) -> Any:
@@ -13,5 +14,7 @@ def import_extra(module: str, extra: str, what: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as problem:
+        if is_out_of_memory(problem):
+            raise
         package = module.partition(".")[0]
         raise UserError(f'{what} need {package} ({problem}): pip install "terrazzo[{extra}]"') from None

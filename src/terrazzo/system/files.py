@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 
@@ -37,6 +39,24 @@ def write_atomically(path: Path, write: Callable[[Path], object], *, flush: bool
         raise UserError(f"cannot save {path}: {reason}; free some space or choose another folder") from problem
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_safetensors(path: Path, tensors: Mapping[str, Any], texts: Mapping[str, str]) -> None:
+    """Write tensors and their description atomically; the same content gives the same bytes."""
+    from safetensors.torch import save_file
+
+    def write(temporary: Path) -> None:
+        save_file(dict(tensors), str(temporary), metadata=dict(texts))
+        with temporary.open("r+b") as file:  # the library puts the texts in random order
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(length))
+            header["__metadata__"] = dict(sorted(texts.items()))
+            ordered = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode().ljust(length)
+            assert len(ordered) == length
+            file.seek(8)
+            file.write(ordered)
+
+    write_atomically(path, write)
 
 
 def write_whole(path: Path, content: bytes | str) -> None:

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from terrazzo.errors import UserError
 from terrazzo.models.safe_pickle import load_pickle
-from terrazzo.system.files import make_folder, remove_leftovers, write_atomically
+from terrazzo.system.files import make_folder, remove_leftovers, write_atomically, write_safetensors
 
 
 class Checkpoints:
@@ -73,7 +72,7 @@ class Checkpoints:
         weights = model.state_dict() if isinstance(model, nn.Module) else model
         # tied entries share storage, which safetensors refuses: every name gets a copy
         tensors = {name: value.detach().cpu().contiguous().clone() for name, value in weights.items()}
-        write_atomically(path, lambda temporary: save_file(tensors, str(temporary), metadata=dict(meta)))
+        write_safetensors(path, tensors, meta)
 
 
 def step_number(path: Path) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from terrazzo.errors import UserError
 from terrazzo.system.limits import MOST_PIXELS, check_pixels
@@ -25,10 +25,17 @@ if Image.MAX_IMAGE_PIXELS is not None:
 
 def read_bytes(path: Path | str) -> bytes:
     """Return the content of a file. Raises UserError where it cannot be read."""
+    check_regular(path)
     try:
         return Path(path).read_bytes()
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
+
+
+def check_regular(path: Path | str) -> None:
+    """Raise UserError for a pipe, a socket or a device, which may never end."""
+    if Path(path).exists() and not (Path(path).is_file() or Path(path).is_dir()):
+        raise UserError(f"{path} is not a file: a picture is not read from a pipe or a device")
 
 
 def damaged(name: str, reason: str = "") -> UserError:
@@ -61,12 +68,16 @@ def formats() -> tuple[str, ...]:
 def open_picture(source: bytes | Path, name: str = "") -> Image.Image:
     """Open a picture, reading no more than its header. Raises UserError for other files and for one too large."""
     name = name or str(source)
+    if isinstance(source, Path):
+        check_regular(source)
     try:
         image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=formats())
+    except UnidentifiedImageError as error:
+        raise damaged(name) from error
     except FileNotFoundError as error:
         raise UserError(f"cannot read {source!r}: {error.strerror}") from error
     except Exception as error:  # whatever a decoder stumbles over in a broken file
-        raise damaged(name, str(error).replace(repr(source), "it")) from error
+        raise damaged(name, str(error)) from error
     check_pixels(image.height, image.width, name)
     return image
 
@@ -108,6 +119,7 @@ def turn(array: np.ndarray, orientation: int) -> np.ndarray:
 
 def load_numpy(path: Path | str) -> np.ndarray:
     """Read an array of numbers. Raises UserError for other files, before memory is taken for what they only claim."""
+    check_regular(path)
     try:
         stored: Any = np.load(path, mmap_mode="r", allow_pickle=False)  # fails where the file is shorter than its array
     except FileNotFoundError as error:

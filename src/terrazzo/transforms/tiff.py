@@ -13,7 +13,15 @@ from PIL.TiffImagePlugin import COMPRESSION_INFO, ImageFileDirectory_v2
 
 from terrazzo.errors import UserError
 from terrazzo.system.limits import check_pixels
-from terrazzo.transforms.opening import ORIENTATION, damaged, open_pillow, out_of_memory, read_bytes, turn
+from terrazzo.transforms.opening import (
+    ORIENTATION,
+    check_regular,
+    damaged,
+    open_pillow,
+    out_of_memory,
+    read_bytes,
+    turn,
+)
 
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 TIFF_SUFFIXES = (".tif", ".tiff")
@@ -98,6 +106,7 @@ def describe(pages: list[dict[int, Any]]) -> TiffHeader:
 
 def header_of(path: Path, *, any_size: bool = False) -> TiffHeader:
     """Read the header of a TIFF file. Raises UserError."""
+    check_regular(path)
     try:
         with path.open("rb") as file:
             header = tiff_header(file, str(path), any_size=any_size)
