@@ -141,7 +141,7 @@ def is_answered() -> bool:
 
 @dataclass(frozen=True)
 class Port:
-    """The changes that make a module of MMSegmentation one of terrazzo, (first line, last line, old, new), and notes."""
+    """The changes that make a module of MMSegmentation one of terrazzo (first line, last line, old, new) and notes."""
 
     changes: list[tuple[int, int, str, str]]
     notes: list[str]
