@@ -123,3 +123,17 @@ def test_a_method_that_nothing_calls_is_named(older):
 
     with pytest.warns(UserWarning, match="Alternating: terrazzo calls neither train_step"):
         tz.build_model({**OLDER, "type": "Alternating"})
+
+
+def test_a_segmentor_without_the_argument_is_normalised_too(older):
+    from mmseg.models.builder import SEGMENTORS
+
+    @SEGMENTORS.register_module()
+    class OnlyItsParts(older.OldSegmentor):
+        def __init__(self, backbone, neck, decode_head):
+            super().__init__(backbone, decode_head, neck)
+
+    preprocessor = {"type": "SegDataPreProcessor", "mean": [1, 2, 3], "std": [4, 5, 6], "bgr_to_rgb": True}
+    model = tz.build_model({**OLDER, "type": "OnlyItsParts", "data_preprocessor": preprocessor})
+    assert model.preprocess.mean.flatten().tolist() == [1, 2, 3]
+    assert model.preprocess(torch.ones(1, 3, 2, 2)).mean(dim=(0, 2, 3)).tolist() == pytest.approx([0, -1 / 5, -2 / 6])

@@ -40,7 +40,7 @@ def build_user_type(cls: Any, spec: Mapping[str, Any], where: str, **extra: Any)
     without_files(options)
     takes = signature(cls)
     for key in NEUTRAL:
-        own = key in takes.names or issubclass_of(cls, Face)
+        own = key in takes.names or (inspect.isclass(cls) and issubclass(cls, Face))
         if key in options and not own:
             del options[key]
     preprocessor = options.get("data_preprocessor")
@@ -83,10 +83,6 @@ def start_from(module: Any, path: str) -> str:
         vars(module)["_is_init"] = False
         module.init_weights()
     return f"weights of {path}, loaded by the module's own init_weights"
-
-
-def issubclass_of(cls: Any, base: type) -> bool:
-    return inspect.isclass(cls) and issubclass(cls, base)
 
 
 def has_pretrained(module: nn.Module) -> bool:
@@ -198,17 +194,12 @@ def build_segmentor(kind: type, original: Any) -> Any:
     """A builder of an official segmentor: ours, or, where one of its heads is a user's, the one with both faces."""
 
     def build(_: Any, spec: Mapping[str, Any], where: str, **extra: Any) -> Any:
-        heads = [head for key in ("decode_head", "auxiliary_head") for head in listed(spec.get(key))]
-        if not any(is_users(head) for head in heads):
+        if not is_users([spec.get("decode_head"), spec.get("auxiliary_head")]):
             plain = {key: value for key, value in spec.items() if key != "type"}
             return ours.MODELS.build({**plain, "type": original}, where, **extra)
         return build_user_type(kind, spec, where, **extra)
 
     return build
-
-
-def listed(value: Any) -> list[Any]:
-    return [] if value is None else [*value] if isinstance(value, (list, tuple)) else [value]
 
 
 def is_users(spec: Any) -> bool:

@@ -231,7 +231,7 @@ def own_method(cls: type, name: str) -> bool:
     return owner is not None and not owner.__module__.startswith(("terrazzo.", "torch."))
 
 
-def options_of(cls: type, data: FolderData, section: Mapping[str, Any]) -> dict[str, Any]:
+def options_of(cls: type, section: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of a user's class: those in the config, under the names that its constructor takes."""
     options = dict(section)
     takes = inspect.signature(cls).parameters
@@ -251,7 +251,7 @@ class UserDataset(SegmentationDataset):
 
     def __init__(self, cls: type, data: FolderData, seed: int) -> None:
         section = {key: value for key, value in (data.section or {}).items() if key not in ("type", "_scope_")}
-        self.inner: Any = cls(**ConfigDict(options_of(cls, data, section)))
+        self.inner: Any = cls(**ConfigDict(options_of(cls, section)))
         facts = getattr(self.inner, "metainfo", {})
         classes = tuple(facts.get("classes") or getattr(self.inner, "CLASSES", None) or ())
         declared = DatasetSpec(

@@ -20,19 +20,11 @@ class BaseMetric:
     """A metric that keeps results of images in `self.results` and computes scores of all of them."""
 
     default_prefix: str | None = None
+    dataset_meta: Any = None
 
     def __init__(self, collect_device: str = "cpu", prefix: str | None = None, collect_dir: Any = None) -> None:
         self.collect_device, self.prefix = collect_device, prefix or self.default_prefix
         self.results: list[Any] = []
-        self._dataset_meta: Any = None
-
-    @property
-    def dataset_meta(self) -> Any:
-        return self._dataset_meta
-
-    @dataset_meta.setter
-    def dataset_meta(self, value: Any) -> None:
-        self._dataset_meta = value
 
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
         raise NotImplementedError

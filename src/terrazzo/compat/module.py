@@ -25,13 +25,7 @@ class BaseModule(nn.Module):
         self._is_init = False
         self.init_cfg = copy.deepcopy(init_cfg)
 
-    @property
-    def is_init(self) -> bool:
-        return self._is_init
-
-    @is_init.setter
-    def is_init(self, value: bool) -> None:
-        self._is_init = value
+    is_init = property(lambda self: self._is_init, lambda self, value: setattr(self, "_is_init", value))
 
     def init_weights(self) -> None:
         """Initialise by `init_cfg`, then the children by their own; pretrained weights come last."""

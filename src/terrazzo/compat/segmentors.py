@@ -79,13 +79,13 @@ class BaseSegmentor(BaseModel, Freezable):
     with_auxiliary_head = property(lambda self: getattr(self, "auxiliary_head", None) is not None)
     with_decode_head = property(lambda self: getattr(self, "decode_head", None) is not None)
 
-    @property
-    def preprocess(self) -> Any:
-        return self.data_preprocessor
+    preprocess = property(lambda self: self.data_preprocessor)
 
-    @preprocess.setter
-    def preprocess(self, value: Any) -> None:
-        self.data_preprocessor = as_preprocessor(value)
+    def __setattr__(self, name: str, value: Any) -> None:
+        """torch keeps a module under its name without asking a property, so this one goes to where it is read."""
+        if name == "preprocess":
+            name, value = "data_preprocessor", as_preprocessor(value)
+        super().__setattr__(name, value)
 
     @property
     def final_head(self) -> Any:
