@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from terrazzo.models.losses.cross_entropy import CrossEntropyLoss as Ours
@@ -76,6 +77,50 @@ def accuracy(
     eps = torch.finfo(torch.float32).eps
     scores = [(right[:, :k] & valid.unsqueeze(1)).sum().float() * (100.0 / (valid.sum() + eps)) for k in ranks]
     return scores[0].view(1) if isinstance(topk, int) else [score.view(1) for score in scores]
+
+
+def cross_entropy(
+    pred: Tensor, label: Tensor, weight: Any = None, class_weight: Any = None, reduction: str = "mean",
+    avg_factor: Any = None, ignore_index: int = -100, avg_non_ignore: bool = False,
+) -> Tensor:  # fmt: skip
+    """Cross-entropy of logits (N, K, ...) and labels (N, ...)."""
+    loss = F.cross_entropy(pred, label, class_weight, reduction="none", ignore_index=ignore_index)
+    if avg_factor is None and reduction == "mean" and (class_weight is not None or avg_non_ignore):
+        valid = label != ignore_index
+        own = valid if class_weight is None else class_weight[torch.where(valid, label, 0)] * valid
+        avg_factor = own.sum() if class_weight is not None or avg_non_ignore else None
+    return weight_reduce_loss(loss, None if weight is None else weight.float(), reduction, avg_factor)
+
+
+def binary_cross_entropy(
+    pred: Tensor, label: Tensor, weight: Any = None, reduction: str = "mean", avg_factor: Any = None,
+    class_weight: Any = None, ignore_index: int = -100, avg_non_ignore: bool = False, **kwargs: Any,
+) -> Tensor:  # fmt: skip
+    """Binary cross-entropy of each class's logits; labels that are no maps of classes become one-hot."""
+    if pred.size(1) == 1:
+        valid = ((label >= 0) & (label != ignore_index)).float()
+        pred, label = (pred.squeeze(1), label) if pred.ndim > label.ndim or label.ndim == 3 else (pred, label)
+        label = torch.where(valid > 0, label, 0)
+    elif pred.ndim != label.ndim:
+        valid = ((label >= 0) & (label != ignore_index)).unsqueeze(1).expand_as(pred).float()
+        hot = F.one_hot(torch.where((label >= 0) & (label != ignore_index), label, 0).long(), pred.size(1))
+        label = hot.movedim(-1, 1) * valid
+        weight = None if weight is None else weight.unsqueeze(1).expand_as(pred)
+    else:
+        valid = ((label >= 0) & (label != ignore_index)).float()
+    if reduction == "mean" and avg_factor is None and avg_non_ignore:
+        avg_factor = valid.sum().item()
+    loss = F.binary_cross_entropy_with_logits(pred, label.float(), pos_weight=class_weight, reduction="none")
+    return weight_reduce_loss(loss, valid if weight is None else valid * weight, reduction, avg_factor)
+
+
+def mask_cross_entropy(
+    pred: Tensor, target: Tensor, label: Tensor, reduction: str = "mean", avg_factor: Any = None,
+    class_weight: Any = None, ignore_index: Any = None, **kwargs: Any,
+) -> Tensor:  # fmt: skip
+    """The binary cross-entropy of each instance's mask of its own class."""
+    own = pred[torch.arange(len(pred), device=pred.device), label].squeeze(1)
+    return F.binary_cross_entropy_with_logits(own, target, weight=class_weight, reduction="mean")[None]
 
 
 class LossFace(nn.Module):
