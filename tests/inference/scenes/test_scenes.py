@@ -243,6 +243,18 @@ def test_a_truncated_scene_names_its_parts_and_writes_the_rest(model, tmp_path, 
     assert (labels[:200] < 255).all() and (labels[-100:] == 255).all()
 
 
+def test_a_scene_of_which_nothing_can_be_read_is_refused_at_once(tmp_path):
+    path = tmp_path / "claims.bmp"
+    cv2.imwrite(str(path), np.zeros((4, 4, 3), np.uint8))
+    header = bytearray(path.read_bytes())
+    header[18:26] = (20000).to_bytes(4, "little") * 2  # the width and the height of pixels that are not there
+    path.write_bytes(header)
+    begin = time.process_time()
+    with pytest.raises(UserError, match=r"claims\.bmp"):
+        tz.load(device="cpu")(path)
+    assert time.process_time() - begin < 5
+
+
 BAD = {
     "bands": ({"bands": 3}, [], "has 3 bands, and this model takes 4", 1),
     "no CRS": ({"crs": None, "transform": None}, ["--polygons", "x.gpkg"], "has no coordinate reference system", 1),

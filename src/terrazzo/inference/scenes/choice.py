@@ -32,8 +32,10 @@ def fits_whole(segmenter: Any, height: int, width: int, memory: Memory) -> bool:
             across, down = step.target_size(*size, np.random.default_rng(0))
             size = down, across
     runtime = segmenter.runtime
-    stored = height * width * (8 * runtime.bands + 2 + 2 * len(runtime.classes) * (size == (height, width)))
-    return stored + size[0] * size[1] * runtime.bytes_per_pixel <= memory.limit
+    # bytes of a pixel: of an image that is resized those of its file, class map and overlay, as measured
+    is_resized = size != (height, width)
+    stored = 4 * runtime.bands if is_resized else 8 * runtime.bands + 2 + 2 * len(runtime.classes)
+    return height * width * stored + size[0] * size[1] * runtime.bytes_per_pixel <= memory.limit
 
 
 def choose_windows(segmenter: Any, scene: Scene, memory: Memory) -> Windows:

@@ -15,7 +15,7 @@ import numpy as np
 from terrazzo.errors import UserError
 from terrazzo.inference.exported import sigmoid
 from terrazzo.inference.runtime import DEFAULT_THRESHOLD, Placement
-from terrazzo.inference.scenes.grid import Span, chunks, reaching, total_weights, window_spans
+from terrazzo.inference.scenes.grid import ALIGNMENT, Span, chunks, reaching, total_weights, window_spans
 from terrazzo.inference.scenes.reading import Scene
 from terrazzo.inference.scenes.store import Store
 from terrazzo.inference.windows import gaussian_window
@@ -88,6 +88,8 @@ class SceneRun:
             top, left, right = self.store.rows.get(number, 0), own[0].start, own[-1].done
             if rows := reaching(self.rows, top, self.scene.size[0]):
                 work.append(Chunk(number, rows, reaching(self.columns, left, right), top, left))
+        if not self.store.rows:
+            self.refuse_unreadable()
         self.progress = Progress(sum(len(chunk.rows) * len(chunk.columns) for chunk in work))
         with ThreadPoolExecutor(1, "reader") as reader, ThreadPoolExecutor(1, "writer") as writer:
             pending: deque[Future[None]] = deque()
@@ -100,6 +102,21 @@ class SceneRun:
             finally:
                 for waiting in pending:
                     waiting.cancel()
+
+    def refuse_unreadable(self) -> None:
+        """Raise the error of reading a scene of which none of five places, from top to bottom, can be read."""
+        height, width = self.scene.size
+        problem: UserError | None = None
+        for quarter in range(5):
+            row = quarter * (height - 1) // 4
+            try:
+                self.scene.read(row, row + 1, 0, min(width, ALIGNMENT))
+            except UserError as found:
+                problem = problem or found
+            else:
+                return
+        assert problem is not None
+        raise problem
 
     def strips(self, work: Sequence[Chunk], reader: ThreadPoolExecutor) -> Iterator[Strip]:
         """The strip of each row of windows, the next of which is being read."""
