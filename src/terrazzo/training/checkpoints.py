@@ -93,6 +93,7 @@ def read_state(path: Path) -> dict[str, Any]:
     except Exception as problem:  # zipfile reports a damaged file in a dozen ways
         reason = str(problem).partition("\n")[0] if path.stat().st_size else "it is empty"
         raise UserError(f"{path} is damaged ({reason})") from None
-    if not isinstance(content, dict) or not {"step", "position", "optimizer", "schedule"} <= content.keys():
+    is_state = isinstance(content, dict) and {"position", "optimizer", "schedule"} <= content.keys()
+    if not is_state or not isinstance(content.get("step"), int):
         raise UserError(f"{path} is not the state of a run, which is in checkpoints/step_N.pt of its work dir")
     return content
