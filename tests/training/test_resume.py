@@ -287,7 +287,7 @@ def test_a_state_is_read_without_executing_it(tmp_path):
 
     others = {"position": 0, "optimizer": {}, "schedule": {}}
     torch.save({"step": Evil(), **others}, tmp_path / "step_1.pt")
-    with pytest.raises(UserError, match="is not the state of a run|Nothing in it was executed"):
+    with pytest.raises(UserError, match=r"is not the state of a run|Nothing in it was executed"):
         read_state(tmp_path / "step_1.pt")
     assert not (tmp_path / "executed").exists()
 

@@ -69,7 +69,7 @@ def terrazzo(*arguments: str | Path, **environment: str) -> subprocess.Completed
     return subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, timeout=200)
 
 
-@pytest.mark.parametrize("strategy", ["DDPStrategy", "FSDPStrategy"])
+@pytest.mark.parametrize("strategy", ["DDPStrategy", pytest.param("FSDPStrategy", marks=pytest.mark.slow)])
 def test_two_processes_equal_one_with_twice_the_batch(streets, tmp_path, strategy):
     run_program(config_for(streets, batch=4), tmp_path / "one", size=1)
     run_program(config_for(streets, batch=2) | {"strategy": {"type": strategy}}, tmp_path / "two", size=2)
@@ -156,11 +156,12 @@ Meter.add = failing
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("action", "message"),
     [
         ("os.kill(os.getpid(), signal.SIGKILL)", "was ended by SIGKILL"),
-        pytest.param("raise ValueError('odd')", "ValueError: odd", marks=pytest.mark.slow),
+        ("raise ValueError('odd')", "ValueError: odd"),
     ],
 )
 def test_a_lost_process_ends_all_and_a_restart_resumes(streets, tmp_path, action, message):
@@ -180,7 +181,9 @@ def test_a_lost_process_ends_all_and_a_restart_resumes(streets, tmp_path, action
     assert [record["step"] for record in records(tmp_path / "again", "train")] == list(range(1, 7))
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGHUP], ids=["killed", "terminal closed"])
+@pytest.mark.parametrize(
+    "how", [signal.SIGKILL, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)], ids=["killed", "terminal closed"]
+)
 def test_processes_end_with_their_launcher_and_save(streets, tmp_path, how):
     path = tmp_path / "config.json"
     path.write_text(json.dumps(config_for(streets, batch=2, steps=100_000)))
