@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 import terrazzo as tz
 from support.paths import shared
@@ -380,3 +381,13 @@ def test_validation_and_saving_take_no_time_of_the_steps():
         time.sleep(0.2)
     meter.add({"loss_ce": torch.tensor(1.0)})
     assert meter.seconds_per_step < 0.1
+
+
+def test_the_log_of_a_failed_run_has_no_value_of_the_environment(streets, tmp_path, monkeypatch):
+    monkeypatch.setenv("WEIGHTS_OF_A_TEST", "/secret-place/of-weights.pth")
+    path = tmp_path / "c.yaml"
+    path.write_text(yaml.safe_dump(tiny_config(streets, load_from="{{ $WEIGHTS_OF_A_TEST }}")))
+    with pytest.raises(UserError, match="secret-place"):
+        fit(path, tmp_path / "run", trust=True)
+    logged = (tmp_path / "run" / "log.txt").read_text()
+    assert "secret-place" not in logged and "$WEIGHTS_OF_A_TEST" in logged

@@ -72,7 +72,7 @@ def train(
         with joined(chosen.type) as group:
             chosen = group.device(chosen)
             folder, record = open_work_dir(named, run_name(config), group, resume=resume, overwrite=overwrite)
-            log = RunLog(folder, quiet, writes=group.is_main, record=record)
+            log = RunLog(folder, quiet, writes=group.is_main, record=record, secrets=settings.secrets)
             warned.opened(log)
             try:
                 log.info(f"log: {log.path}")

@@ -16,6 +16,7 @@ import numpy as np
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column, Table
 
+from terrazzo.config.config import without_secrets
 from terrazzo.errors import UserError
 from terrazzo.system.files import make_folder, write_whole
 from terrazzo.system.painting import save_picture
@@ -36,7 +37,12 @@ class RunLog:
     """
 
     def __init__(
-        self, work_dir: Path, quiet: bool = False, writes: bool = True, record: RunRecord | None = None
+        self,
+        work_dir: Path,
+        quiet: bool = False,
+        writes: bool = True,
+        record: RunRecord | None = None,
+        secrets: Mapping[str, Any] | None = None,
     ) -> None:
         self.work_dir = work_dir
         self.path, self.metrics_path = work_dir / "log.txt", work_dir / "metrics.jsonl"
@@ -48,6 +54,7 @@ class RunLog:
         self._broken = False
         self.trackers: list[Tracker] = []
         self.run = record
+        self.secrets = dict(secrets or {})  # values of the environment, which no file repeats
 
     def begin(self, step: int, total: int, trackers: Callable[[], list[Tracker]], **facts: Any) -> None:
         """Record that the loop begins and facts of the run, and open the trackers."""
@@ -78,7 +85,8 @@ class RunLog:
     def write(self, text: str) -> None:
         """Log text in the file only."""
         stamp = time.strftime("%Y-%m-%d %H:%M:%S")
-        self._write(self.path, "".join(f"{stamp}  {line}\n" for line in printable(text).splitlines()))
+        text = printable(without_secrets(text, self.secrets))
+        self._write(self.path, "".join(f"{stamp}  {line}\n" for line in text.splitlines()))
 
     def record(self, step: int, mode: str, values: Mapping[str, Any]) -> None:
         """Add one object to the JSON-lines log."""
