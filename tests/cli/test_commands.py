@@ -544,7 +544,7 @@ def test_a_failed_image_is_named_and_the_others_go_on(run, best, streets, tmp_pa
         "00.png", "00_overlay.png", "02.png", "02_overlay.png",
     }  # fmt: skip
     lines = err.splitlines()
-    assert len(lines) == 3 and re.search(r"bad.png .*damaged", lines[0])
+    assert len(lines) == 3 and re.search(r"bad.png: .*damaged", lines[0])
     assert re.search(r"large.png has 100x50 pixels, more than the limit of 4999", lines[1])
     assert re.search(r"not enough memory to segment \S+01.png \(9.31 GiB more\): .*--max-pixels", lines[2])
 
