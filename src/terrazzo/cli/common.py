@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,37 +66,30 @@ def count(text: str) -> int:
     return int(text)
 
 
-def opacity(text: str) -> float:
-    """A number from 0 to 1."""
+def number(text: str, fits: Callable[[float], bool], wanted: str) -> float:
+    """A real number that `fits`; `wanted` describes such a one in the message about any other text."""
     try:
         value = float(text)
     except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number from 0 (only the image) to 1 (only the colours)")
+        value = float("nan")  # which fits nothing
+    if not fits(value):
+        raise argparse.ArgumentTypeError(f"'{text}' is not {wanted}")
     return value
+
+
+def opacity(text: str) -> float:
+    """A number from 0 to 1."""
+    return number(text, lambda value: 0 <= value <= 1, "a number from 0 (only the image) to 1 (only the colours)")
 
 
 def share(text: str) -> float:
     """A number from 0 to below 1."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a share from 0 to below 1, such as 0.25")
-    return value
+    return number(text, lambda value: 0 <= value < 1, "a share from 0 to below 1, such as 0.25")
 
 
 def positive(text: str) -> float:
     """A number of at least 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number of at least 0")
-    return value
+    return number(text, lambda value: 0 <= value < float("inf"), "a number of at least 0")
 
 
 def amount_of_memory(text: str) -> int:
