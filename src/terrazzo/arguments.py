@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any, Literal, Union
 
 from terrazzo.errors import UserError, nearest
+from terrazzo.system.failures import OutOfMemory, is_out_of_memory, out_of_memory
 
 LONGEST_VALUE = 100  # characters of a value in a message
 # what a signature's annotation is called in a message
@@ -84,7 +85,7 @@ def check_keys(section: Mapping[str, Any], known: Iterable[str], where: str) -> 
 
 def shown(value: Any) -> str:
     """A value as a message shows it."""
-    text = repr(value)
+    text = " ".join(repr(value).split("\n"))
     return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 4]} ..."
 
 
@@ -180,11 +181,13 @@ def placed(name: Any, where: str = "", section: Any = None) -> Iterator[None]:
     try:
         yield
     except UserError as problem:
-        if isinstance(problem, PlacedError):
+        if isinstance(problem, (PlacedError, OutOfMemory)):
             raise
         text = str(problem) if where in str(problem) else f"{owner}: {problem}"
         raise PlacedError(located(section, "type", text + leftovers(section))) from problem
     except MISTAKES as problem:
+        if is_out_of_memory(problem):
+            raise out_of_memory(f"to build {owner}", "use a smaller model", problem) from None
         missing = re.findall(r"'(\w+)'", str(problem).partition("required")[2]) if type(problem) is TypeError else []
         reason = " ".join(str(problem).split())[:300]
         if type(problem) not in (UserError, ValueError, RuntimeError):
@@ -209,7 +212,7 @@ def fits(value: Any, kind: Any) -> bool:
     if kind is bool:
         return value in (False, True)
     if kind is int:
-        return isinstance(value, int) and not isinstance(value, bool)
+        return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63  # as torch counts
     if kind is float:
         return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
     base = origin or kind
@@ -219,7 +222,12 @@ def fits(value: Any, kind: Any) -> bool:
         return isinstance(value, (list, tuple)) and items_fit(list(value), base, inner)
     if issubclass(base, Mapping):
         return isinstance(value, Mapping) and (not inner or all(fits(item, inner[1]) for item in value.values()))
-    return getattr(base, "_is_protocol", False) or isinstance(value, base)
+    if getattr(base, "_is_protocol", False):  # of an object that a section has been built as
+        methods = [name for name, item in vars(base).items() if inspect.isfunction(item) and not name.startswith("_")]
+        return not isinstance(value, (type(None), str, bool, int, float, list, tuple, dict)) and all(
+            hasattr(value, name) for name in methods
+        )
+    return isinstance(value, base)
 
 
 def items_fit(items: list[Any], base: type, inner: tuple[Any, ...]) -> bool:

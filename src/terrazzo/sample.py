@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from terrazzo.errors import UserError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -35,8 +37,14 @@ class Sample:
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of the image as it is now."""
-        assert self.image is not None, "the image is not loaded yet"
-        return self.image.shape[0], self.image.shape[1]
+        return self.pixels.shape[0], self.pixels.shape[1]
+
+    @property
+    def pixels(self) -> np.ndarray:
+        """The image (H, W, C). Raises UserError where no step of the pipeline has loaded it."""
+        if self.image is None:
+            raise UserError("the pipeline loads no image: put LoadImageFromFile first")
+        return self.image
 
     @property
     def label(self) -> np.ndarray | None:

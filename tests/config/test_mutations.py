@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,3 +94,22 @@ def crash(config: dict[str, Any], work_dir: Path) -> Exception | None:
 @pytest.mark.slow
 def test_many_wrong_values(tmp_path):
     test_one_wrong_value_is_a_message_or_a_run(tmp_path, mutations=3000)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model.decode_head": 0.5}, "model.decode_head must be a Head, not 0.5"),
+        ({"model.decode_head": {"_delete_": True, "type": "UNet"}}, "model.decode_head must be a Head, not UNet"),
+        ({"model.decode_head.in_index": 99}, "FCNHead: in_index=99, but the head is given 2 input maps"),
+        ({"model.backbone.strides": [1, 10**20]}, "backbone.strides must be a list, each item a whole number"),
+        ({"train_dataloader.dataset.pipeline": [{"type": "PackSegInputs"}]}, "the pipeline loads no image"),
+        ({"load_from": {"type": "BN"}}, "load_from must be a path, not {'type': 'BN'}"),
+        ({"work_dir": 3}, "work_dir must be a path, not 3"),
+    ],
+)
+def test_a_wrong_value_is_named(changes, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = tiny_config(make_streets(tmp_path / "data"))
+    with pytest.raises(UserError, match=re.escape(message)):
+        tz.train(tz.load_config(config, changes), quiet=True, max_steps=1, device="cpu")

@@ -553,3 +553,22 @@ def test_metadata_of_safetensors_beyond_reason(tmp_path, text):
 def test_names_of_parallel_models_in_safetensors(tmp_path):
     save_file({f"module.{name}": value for name, value in WEIGHTS.items()}, tmp_path / "x.safetensors")
     assert {*read_checkpoint(tmp_path / "x.safetensors").weights} == {*WEIGHTS}
+
+
+@pytest.mark.parametrize("checksums", [True, False])
+def test_a_changed_bit_of_the_weights_is_found(tmp_path, checksums):
+    path = tmp_path / "a.pth"
+    torch.serialization.set_crc32_options(checksums)
+    try:
+        torch.save({"weight": torch.arange(1000.0)}, path)
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert len(read_checkpoint(path).weights["weight"]) == 1000
+    data = bytearray(path.read_bytes())
+    data[data.index(torch.arange(500.0, 600.0).numpy().tobytes())] ^= 1
+    path.write_bytes(data)
+    if checksums:
+        with pytest.raises(UserError, match=r"a.pth cannot be read as a checkpoint: it is damaged .*Bad CRC-32"):
+            read_checkpoint(path)
+    else:
+        read_checkpoint(path)  # nothing to compare it with

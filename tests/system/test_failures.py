@@ -8,7 +8,7 @@ import importlib
 import cv2
 import pytest
 
-from terrazzo.errors import first_line
+from terrazzo.errors import UserError, first_line
 from terrazzo.system.extras import import_extra
 from terrazzo.system.failures import is_out_of_memory
 
@@ -20,6 +20,7 @@ from terrazzo.system.failures import is_out_of_memory
         OSError(errno.ENOMEM, "Cannot allocate memory"),
         RuntimeError("[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory: 64 bytes"),
         cv2.error("Insufficient memory (Failed to allocate 507000000 bytes)"),
+        RuntimeError("can't start new thread"),
         ImportError("libtorch_cpu.so: failed to map segment from shared object"),
     ],
     ids=lambda problem: type(problem).__name__,
@@ -35,6 +36,15 @@ def test_a_library_that_finds_no_room_is_not_reported_as_missing(monkeypatch):
     monkeypatch.setattr(importlib, "import_module", find_no_room)
     with pytest.raises(ImportError, match="failed to map"):
         import_extra("onnx", "export", "ONNX files")
+
+
+def test_a_library_that_cannot_be_imported_is_not_reported_as_missing(tmp_path, monkeypatch):
+    (tmp_path / "broken_library.py").write_text("from math import nothing")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError, match="need broken_library, which is installed but cannot be imported"):
+        import_extra("broken_library", "export", "ONNX files")
+    with pytest.raises(UserError, match=r"need no_such_library .*: pip install \"terrazzo\[export\]\""):
+        import_extra("no_such_library", "export", "ONNX files")
 
 
 @pytest.mark.parametrize(

@@ -257,7 +257,8 @@ def test_a_damaged_state_is_named_and_the_one_before_it_used(streets, two_states
     path.write_bytes(DAMAGES[damage](path.read_bytes()))
     run = fit(tiny_config(streets, steps=2), folder, resume=True)
     log = run.log_path.read_text()
-    assert f"{path} is damaged" in log and "resumed at step 1 of 2" in log
+    assert f"{path} is damaged" in log or f"{path} cannot be read as a checkpoint: it is damaged" in log
+    assert "resumed at step 1 of 2" in log
     assert run.finished and states(folder) == ["step_1.pt", "step_2.pt"]
     assert same_weights(run.last, two_states / "last.safetensors")
     torch.load(path, weights_only=True)

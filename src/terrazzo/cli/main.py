@@ -14,7 +14,7 @@ from pathlib import Path
 import terrazzo
 from terrazzo.cli.parser import INSTEAD, Parser, spelled
 from terrazzo.errors import UserError, nearest
-from terrazzo.system.failures import is_out_of_memory, out_of_memory, unexpected
+from terrazzo.system.failures import out_of_memory, shortage_behind, unexpected
 from terrazzo.system.printable import PrintableStream, printable
 
 LOWER = "take a smaller batch, crop, image or model, fewer workers, or --amp"
@@ -97,12 +97,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return run(arguments)
             except BrokenPipeError:
                 raise
-            except (UserError, OSError) as problem:
-                print(f"error: {problem}", file=sys.stderr)
             except Exception as problem:
-                if is_out_of_memory(problem):
-                    message = out_of_memory(f"for `terrazzo {arguments[0]}`", LOWER, problem)
+                if (shortage := shortage_behind(problem)) is not None:
+                    message = out_of_memory(f"for `terrazzo {arguments[0]}`", LOWER, shortage)
                     print(f"error: {message}", file=sys.stderr)
+                elif isinstance(problem, (UserError, OSError)):
+                    print(f"error: {problem}", file=sys.stderr)
                 elif raises:
                     raise
                 else:

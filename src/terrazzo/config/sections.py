@@ -6,6 +6,7 @@ import difflib
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from terrazzo.arguments import check_keys, located, shown
@@ -226,6 +227,14 @@ def switch(section: Mapping[str, Any], key: str, where: str = "", default: bool 
     if value is not None and value not in (True, False):
         raise wrong(section, key, where, "True or False")
     return default if value is None else bool(value)
+
+
+def path_setting(section: Mapping[str, Any], key: str) -> str | None:
+    """Read a setting that is a path or a name; an empty one means None. Raises UserError otherwise."""
+    value = section.get(key)
+    if value is not None and not isinstance(value, (str, Path)):
+        raise wrong(section, key, "", "a path")
+    return str(value) if value else None
 
 
 def wrong(section: Mapping[str, Any], key: str, where: str, expected: str) -> UserError:

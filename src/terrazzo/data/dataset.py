@@ -184,9 +184,7 @@ class SegmentationDataset(Dataset):
     def read_image(self, sample: Sample) -> np.ndarray:
         """Return the image of one of the samples as it is stored."""
         fresh = dataclasses.replace(sample, image=None, targets={}, meta=dict(sample.meta))
-        image = as_stored(unbound(self.image_reader))(fresh, np.random.default_rng(0)).image
-        assert image is not None
-        return image
+        return as_stored(unbound(self.image_reader))(fresh, np.random.default_rng(0)).pixels
 
     def check_classes(self, sample: Sample) -> None:
         """Raise UserError if the sample's label has a value outside the classes."""

@@ -141,7 +141,7 @@ def collate(samples: Sequence[Any]) -> Batch | LoadError:
         return next(sample for sample in samples if isinstance(sample, LoadError))
     sizes = [sample.size for sample in read]
     height, width = max(size[0] for size in sizes), max(size[1] for size in sizes)
-    tensors = [padded(to_tensor(sample.image), height, width, 0) for sample in read]
+    tensors = [padded(to_tensor(sample.pixels), height, width, 0) for sample in read]
     if len({tensor.dtype for tensor in tensors}) > 1:
         tensors = [tensor.float() for tensor in tensors]
     if len({len(tensor) for tensor in tensors}) > 1:
@@ -194,9 +194,8 @@ def padded(tensor: Tensor, height: int, width: int, value: float) -> Tensor:
     return F.pad(tensor, margin, value=value) if any(margin) else tensor
 
 
-def to_tensor(image: np.ndarray | None) -> Tensor:
+def to_tensor(image: np.ndarray) -> Tensor:
     """(H, W, C) array -> (C, H, W) tensor of the same type; of 16 bits, with which torch does little, as float32."""
-    assert image is not None, "the pipeline has loaded no image"
     if image.dtype == np.uint8 and image.shape[2] == 3:
         planes = np.empty((3, *image.shape[:2]), np.uint8)
         cv2.split(image, list(planes))  # several times faster than NumPy's copy

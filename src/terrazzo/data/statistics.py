@@ -121,8 +121,7 @@ def survey(dataset: Dataset, split: str = "data", console: Console | None = None
 def look_at(leaf: SegmentationDataset, index: int) -> tuple[tuple[int, int], Moments, np.ndarray | None, int]:
     """Size, moments, pixels of each class and ignored pixels of one image."""
     sample = loaded(leaf, index)
-    image, label_path = sample.image, leaf.pairs[index][1]
-    assert image is not None
+    image, label_path = sample.pixels, leaf.pairs[index][1]
     if sample.meta.get("layout") == "CZYX":
         image = np.moveaxis(image, 0, -1)
     counts, ignored = None, 0

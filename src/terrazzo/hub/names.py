@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from terrazzo.errors import UserError, nearest
+from terrazzo.system.extras import import_extra
 
 OPEN_MMLAB = "https://download.openmmlab.com/"
 PYTORCH = "https://download.pytorch.org/models/"
@@ -181,14 +182,8 @@ def timm_repository(name: str) -> str:
     """The Hugging Face repository of a timm model; timm itself knows it for a name without a tag."""
     if "." in name:
         return f"timm/{name}"
-    try:
-        from timm.models import get_pretrained_cfg
-    except ImportError:
-        raise UserError(
-            f"'timm://{name}' does not specify which weights: add the tag, such as timm://resnet50.a1_in1k, or "
-            'pip install "terrazzo[timm]", which knows the default ones'
-        ) from None
-    found = get_pretrained_cfg(name)
+    which = f"'timm://{name}' does not specify which weights: add the tag, such as timm://resnet50.a1_in1k; the default"
+    found = import_extra("timm.models", "timm", f"{which} ones").get_pretrained_cfg(name)
     if found is None or not found.hf_hub_id:
         raise UserError(f"timm has no weights of '{name}' on Hugging Face; `timm.list_pretrained()` lists its models")
     return found.hf_hub_id

@@ -14,6 +14,7 @@ from terrazzo.data.converters.cityscapes import CLASS_IDS as IDS
 from terrazzo.errors import UserError
 from terrazzo.metrics.base import Metric, Seen, percent
 from terrazzo.registry import METRICS
+from terrazzo.system.extras import import_extra
 
 SHOWN = {
     "averageScoreClasses": "official_IoU",
@@ -61,11 +62,8 @@ class CityscapesScript(Metric):
 
 def script() -> Any:
     """Import the official script. Raises UserError where it is not installed."""
-    try:
-        from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling
-    except ImportError:
-        raise UserError('the metric cityscapes needs the official script: pip install "terrazzo[eval]"') from None
-    return evalPixelLevelSemanticLabeling
+    module = "cityscapesscripts.evaluation.evalPixelLevelSemanticLabeling"
+    return import_extra(module, "eval", "scores of the metric cityscapes")
 
 
 def label_ids(path: Path | None) -> Path:

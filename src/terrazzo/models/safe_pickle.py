@@ -13,6 +13,7 @@ import pickle
 import re
 import tarfile
 import types
+import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,6 +22,7 @@ import torch
 from torch import Tensor
 
 from terrazzo.errors import UserError
+from terrazzo.system.failures import is_out_of_memory
 
 _Unpickler: Any = pickle._Unpickler  # type: ignore[attr-defined]  # Python's own: see SafeUnpickler
 
@@ -199,6 +201,8 @@ def load_pickle(path: Path) -> Any:
     """
     try:
         sizes = record_sizes(path)
+        if sizes is not None:
+            check_sums(path)
         if sizes is not None and "constants.pkl" in sizes:  # torch.load would run it
             return program_weights(path, sizes)
         unpickler = type("Unpickler", (SafeUnpickler,), {"sizes": sizes, "length": path.stat().st_size})
@@ -210,6 +214,8 @@ def load_pickle(path: Path) -> Any:
     except pickle.UnpicklingError as problem:
         raise UserError(f"{path} is refused as a checkpoint: {problem}. Nothing in it was executed.") from None
     except Exception as problem:  # torch reports a damaged file in a dozen ways, none of them documented
+        if is_out_of_memory(problem):
+            raise
         raise UserError(
             f"{path} cannot be read as a checkpoint: it is damaged or cut off ({shorten(str(problem))})"
         ) from None
@@ -252,6 +258,19 @@ def record_sizes(path: Path) -> dict[str, int] | None:
     if read > path.stat().st_size or len(sizes) < len(names):
         raise pickle.UnpicklingError("its entries are compressed or overlap; save it with torch.save")
     return sizes
+
+
+def check_sums(path: Path) -> None:
+    """Raise BadZipFile where a record of a zip file differs from its checksum, which torch does not compare."""
+    with zipfile.ZipFile(path) as archive:
+        stored = [record for record in archive.infolist() if record.compress_type == zipfile.ZIP_STORED]
+        records = [record for record in stored if record.CRC]  # 0: torch was told to compute none
+        if sum(record.file_size for record in records) > path.stat().st_size:
+            raise pickle.UnpicklingError("its entries overlap; save it with torch.save")
+        for record in records:
+            with archive.open(record) as file:
+                while file.read(1 << 22):
+                    pass
 
 
 def is_tar(head: bytes) -> bool:

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from typing import Any
 
 from terrazzo.errors import UserError
-from terrazzo.system.failures import is_out_of_memory
+from terrazzo.system.failures import shortage_behind
 
 
-def import_extra(module: str, extra: str, what: str) -> Any:
-    """A module of an optional package. Raises UserError with the pip line where it is not installed."""
+def import_extra(module: str, extra: str, what: str, install: str | None = None) -> Any:
+    """A module of an optional package. Raises UserError with the pip line where it is not installed.
+
+    `install` is the pip line of a package that no extra has. Memory that ends during the import is no UserError.
+    """
     try:
         return importlib.import_module(module)
     except ImportError as problem:
-        if is_out_of_memory(problem):
+        if shortage_behind(problem) is not None:
             raise
         package = module.partition(".")[0]
-        raise UserError(f'{what} need {package} ({problem}): pip install "terrazzo[{extra}]"') from None
+        if not isinstance(problem, ModuleNotFoundError) and importlib.util.find_spec(package) is not None:
+            raise UserError(f"{what} need {package}, which is installed but cannot be imported ({problem})") from None
+        line = install or f'pip install "terrazzo[{extra}]"'
+        raise UserError(f"{what} need {package} ({problem}): {line}") from None

@@ -16,7 +16,7 @@ ISSUES = "https://github.com/terrazzo-segmentation/terrazzo/issues"
 # what torch (CPU, CUDA, MPS), its libraries, OpenCV and the C++ runtime say; NumPy and Pillow raise MemoryError
 _NO_MEMORY = re.compile(
     "out of memory|not enough memory|(can't|cannot|unable to|failed to) allocate|insufficient memory|bad_alloc"
-    "|ALLOC_FAILED|array is too big|could not create a memory",
+    "|ALLOC_FAILED|array is too big|could not create a memory|can't start new thread",
     re.IGNORECASE,
 )
 
@@ -35,12 +35,28 @@ def is_out_of_memory(problem: BaseException) -> bool:
     )
 
 
-def out_of_memory(what: str, lower: str, problem: BaseException) -> UserError:
+def shortage_behind(problem: BaseException | None) -> BaseException | None:
+    """The error that memory has run out, if an error is that or was raised while one was handled.
+
+    So a decoder that finds no room does not report its file as damaged.
+    """
+    while problem is not None and not isinstance(problem, OutOfMemory):
+        if is_out_of_memory(problem):
+            return problem
+        problem = problem.__cause__ or problem.__context__
+    return None
+
+
+class OutOfMemory(UserError):
+    """The message that there is not enough memory for something, and what to lower."""
+
+
+def out_of_memory(what: str, lower: str, problem: BaseException) -> OutOfMemory:
     """The message that there is not enough memory for something, and what to lower."""
     amount = re.search(r"allocate ([\d.]+ ?[KMGTPE]iB|\d+(?= bytes))", str(problem))
     size = amount.group(1) if amount else ""
     size = f"{int(size) / 2**20:,.0f} MiB" if size.isdecimal() else size
-    return UserError(f"not enough memory {what}{f' ({size} more)' if size else ''}: {lower}")
+    return OutOfMemory(f"not enough memory {what}{f' ({size} more)' if size else ''}: {lower}")
 
 
 @contextmanager
@@ -51,12 +67,11 @@ def explained(what: str, lower: str) -> Iterator[None]:
     """
     try:
         yield
-    except UserError:
-        raise
     except Exception as problem:
-        if is_out_of_memory(problem):
-            raise out_of_memory(what, lower, problem) from None
-        note(problem, what)
+        if (shortage := shortage_behind(problem)) is not None:
+            raise out_of_memory(what, lower, shortage) from None
+        if not isinstance(problem, UserError):
+            note(problem, what)
         raise
 
 

@@ -15,6 +15,7 @@ import torch
 from terrazzo.config.config import Config
 from terrazzo.config.experiment import AMP_DTYPES
 from terrazzo.config.load import SUFFIXES, load_config
+from terrazzo.config.sections import path_setting
 from terrazzo.data.discovery.data_root import locate
 from terrazzo.errors import UserError
 from terrazzo.system.devices import choose_device
@@ -61,7 +62,7 @@ def train(
     with LoggedWarnings() as warned:
         # Config, work dir and device
         settings = load_config(config, {**(overrides or {}), **precision_overrides(amp)}, trust=trust)
-        named = work_dir or settings.get("work_dir")
+        named = work_dir or path_setting(settings, "work_dir")
         if isinstance(resume, (str, Path)):
             resume = state_of(resume)
             named = named or resume.parent.parent

@@ -10,6 +10,7 @@ import numpy as np
 
 from terrazzo.errors import UserError, nearest
 from terrazzo.sample import Sample
+from terrazzo.system.extras import import_extra
 from terrazzo.transforms.base import Step, image_of, transform
 from terrazzo.transforms.photometric import as_bytes
 
@@ -45,13 +46,8 @@ class Albu(Step):
 
     def _pipeline(self, kinds: tuple[tuple[str, str], ...]) -> Any:
         if kinds not in self._built:
-            try:
-                import albumentations
-            except ImportError as error:
-                raise UserError(
-                    "Albu needs albumentations, which is not installed: pip install 'albumentations==2.0.8' (the "
-                    "last MIT release), or remove the Albu step from the pipeline"
-                ) from error
+            line = "pip install 'albumentations==2.0.8' (the last MIT release), or remove Albu from the pipeline"
+            albumentations = import_extra("albumentations", "", "the steps of Albu", line)
             steps = [build(albumentations, spec) for spec in self.transforms]
             self._built[kinds] = albumentations.Compose(steps, additional_targets=dict(kinds))
         return self._built[kinds]

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from terrazzo.errors import UserError
+from terrazzo.system.failures import OutOfMemory
 from terrazzo.system.limits import MOST_PIXELS, check_pixels
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -45,8 +46,8 @@ def damaged(name: str, reason: str = "") -> UserError:
     )
 
 
-def out_of_memory(name: str) -> UserError:
-    return UserError(f"{name} needs more memory than there is: cut it into tiles, or use fewer workers")
+def out_of_memory(name: str) -> OutOfMemory:
+    return OutOfMemory(f"{name} needs more memory than there is: cut it into tiles, or use fewer workers")
 
 
 def is_cut_png(data: bytes) -> bool:

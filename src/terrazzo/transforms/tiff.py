@@ -12,6 +12,7 @@ import numpy as np
 from PIL.TiffImagePlugin import COMPRESSION_INFO, ImageFileDirectory_v2
 
 from terrazzo.errors import UserError
+from terrazzo.system.extras import import_extra
 from terrazzo.system.limits import check_pixels
 from terrazzo.transforms.opening import (
     ORIENTATION,
@@ -202,21 +203,14 @@ def without_data(path: Path, header: TiffHeader) -> np.ndarray | None:
     """Mark the pixels (H, W) that the mask inside a TIFF excludes; None for one without a mask."""
     if not header.has_mask:
         return None
-    if not find_spec("rasterio"):
-        raise UserError(f"{path} contains a mask of pixels without data, which needs rasterio: {INSTALL}")
-    import rasterio
-
+    rasterio = import_extra("rasterio", "geo", f"masks of pixels without data, such as that in {path},")
     with rasterio.open(path.absolute(), driver="GTiff") as file:
         return file.dataset_mask() == 0
 
 
 def import_tifffile(path: Path | str) -> Any:
     """Import the tifffile package. Raises UserError with the command that installs it."""
-    try:
-        import tifffile
-    except ImportError as error:
-        raise UserError(f"reading {path} needs tifffile: {INSTALL}") from error
-    return tifffile
+    return import_extra("tifffile", "geo", f"images such as {path}")
 
 
 def pillow_page(path: Path, header: TiffHeader) -> np.ndarray:

@@ -11,6 +11,7 @@ import numpy as np
 from terrazzo.errors import UserError
 from terrazzo.sample import Sample, Target
 from terrazzo.system.arithmetic import as_pair
+from terrazzo.system.extras import import_extra
 from terrazzo.transforms.base import Probability, Step, for_each_map, image_of, transform
 from terrazzo.transforms.flip import swap_classes
 from terrazzo.transforms.opening import load_numpy
@@ -57,11 +58,7 @@ def read_nifti(path: Path | str) -> np.ndarray:
 
 def import_nibabel(path: Path | str) -> Any:
     """Import the nibabel package. Raises UserError with the command that installs it."""
-    try:
-        import nibabel
-    except ImportError as error:
-        raise UserError(f'reading {path} needs nibabel: pip install "terrazzo[medical]"') from error
-    return nibabel
+    return import_extra("nibabel", "medical", f"volumes such as {path}")
 
 
 def set_volume(sample: Sample, volume: np.ndarray) -> Sample:

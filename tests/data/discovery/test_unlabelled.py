@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import terrazzo as tz
 from support.tiny import save_image, save_label, street
 from terrazzo.cli.main import main
 from terrazzo.data.splits import load_for_data, open_splits
@@ -123,3 +124,14 @@ def test_names_in_gbk_with_lists_in_gbk(tmp_path):
     (tmp_path / "c.yaml").unlink()
     assert len(proposed(tmp_path / "data")["images"]) == 4
     assert main(["data", "check", str(tmp_path / "c.yaml")]) == 1, "all images are the same"
+
+
+def test_names_of_files_stay_in_the_comments(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b", "odd\nload_from: evil.pth\x1b"):
+        add_image(tmp_path / f"set/images/{name}.png")
+    write_masks(tmp_path / "set", "a")
+    write_masks(tmp_path / "set", "b")
+    assert main(["data", "init", "set"]) == 0
+    text = (tmp_path / "set.yaml").read_text()
+    assert r"images/odd\nload_from: evil.pth\u001b.png" in text and "load_from" not in tz.load_config("set.yaml")

@@ -115,7 +115,7 @@ def test_a_tracker_that_terrazzo_does_not_write_to_is_warned_of():
 
 def test_a_missing_package_is_told_of_before_anything_else(streets, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(UserError, match=r'wandb needs a package .* pip install "terrazzo\[track\]"'):
+    with pytest.raises(UserError, match=r'curves in wandb need wandb .* pip install "terrazzo\[track\]"'):
         fit(short_form(streets, track=["wandb"]), tmp_path / "run")
 
 

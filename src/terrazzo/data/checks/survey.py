@@ -180,10 +180,9 @@ def open_paired(split: str, data: FolderData, findings: list[Finding]) -> Segmen
 
 def read_image_facts(dataset: SegmentationDataset, index: int) -> ImageFacts:
     sample = unbound(dataset.image_reader)(dataset.start(index), np.random.default_rng(0))
-    assert sample.image is not None
     reader = unbound(dataset.image_reader)
     is_picture = isinstance(reader, LoadImageFromFile) and reader.bands is None and reader.color_type == "color"
-    return image_facts(sample.image, sample.meta.get("layout", "HWC"), sample.image_path if is_picture else None)
+    return image_facts(sample.pixels, sample.meta.get("layout", "HWC"), sample.image_path if is_picture else None)
 
 
 def read_label_facts(dataset: SegmentationDataset, index: int) -> LabelFacts:

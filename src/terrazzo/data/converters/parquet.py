@@ -12,6 +12,7 @@ from terrazzo.data.converters.raw import Missing, Raw
 from terrazzo.data.discovery.files import role_of, split_of, split_word, words_in
 from terrazzo.data.spec import declare, parts
 from terrazzo.errors import UserError
+from terrazzo.system.extras import import_extra
 from terrazzo.transforms.opening import PNG
 
 PARQUET = declare(
@@ -56,12 +57,10 @@ def parquet(raw: Raw, options: Options) -> list[Job]:
 
 def open_parquet(path: Path) -> Any:
     """Open a parquet file. Raises UserError for a damaged one, and where the library is missing."""
+    pyarrow = import_extra("pyarrow", "parquet", "parquet files")
+    parquet = import_extra("pyarrow.parquet", "parquet", "parquet files")
     try:
-        import pyarrow.parquet
-    except ImportError as error:
-        raise UserError('parquet files need pyarrow: pip install "terrazzo[parquet]"') from error
-    try:
-        return pyarrow.parquet.ParquetFile(path)
+        return parquet.ParquetFile(path)
     except (pyarrow.ArrowException, OSError) as error:
         raise UserError(f"cannot read {path}: {error}") from error
 

@@ -18,7 +18,7 @@ from terrazzo.data.discovery.length import epochs_text, proposed_steps
 from terrazzo.data.splits import load_for_data, open_splits
 from terrazzo.data.statistics import survey
 from terrazzo.data.threads import in_threads
-from terrazzo.errors import UserError, some
+from terrazzo.errors import UserError, printable, some
 from terrazzo.system.arithmetic import ceil_div
 from terrazzo.system.terminal import Console
 from terrazzo.transforms.decode import TIFF_SUFFIXES, has_fourth_band, read_size, read_stored
@@ -129,9 +129,9 @@ class Proposal:
         root = Path(os.path.relpath(self.root, target.absolute().parent)).as_posix()
         lines = [
             editor_line(),
-            f"# Proposed by `terrazzo data init` for {self.root.name}: {counts} images. Review what was found, then:",
+            comment_line(f"Proposed by `terrazzo data init` for {self.root.name}: {counts} images. Review it, then:"),
             "# terrazzo data browse, terrazzo train.",
-            *(f"# {note[0].upper()}{note[1:]}" for note in self.notes),
+            *(comment_line(note[0].upper() + note[1:]) for note in self.notes),
             entry("recipe", self.values["recipe"], "`terrazzo recipe list` shows the others"),
             "data:",
             entry("root", root, "relative to this file", 2),
@@ -179,5 +179,10 @@ def entry(key: str, value: Any, comment: str = "", indent: int = 0) -> str:
     if not comment:
         return line
     if len(line) + len(comment) < 110:
-        return f"{line}  # {comment}"
-    return f"{space}# {comment}\n{line}"
+        return f"{line}  {comment_line(comment)}"
+    return f"{space}{comment_line(comment)}\n{line}"
+
+
+def comment_line(text: str) -> str:
+    """A comment of one line, whatever the names of files in it contain."""
+    return "# " + printable(text).replace("\n", "\\n")

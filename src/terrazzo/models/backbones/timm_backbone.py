@@ -11,6 +11,7 @@ from terrazzo.models.backbones.base import Backbone
 from terrazzo.models.layers.norm import NORMS
 from terrazzo.models.naming import Naming
 from terrazzo.registry import MODELS
+from terrazzo.system.extras import import_extra
 
 # `features_only` joins the name and number of a part: stages_0 for stages.0
 FLAT = (r"^([a-z]+)\.(\d+)\.", r"timm_model.\1_\2.")
@@ -62,8 +63,4 @@ class TIMMBackbone(Backbone):
 
 def import_timm() -> Any:
     """Import timm. Raises UserError where it is not installed."""
-    try:
-        import timm
-    except ImportError as error:
-        raise UserError('TIMMBackbone needs timm, an extra: pip install "terrazzo[timm]"') from error
-    return timm
+    return import_extra("timm", "timm", "backbones of timm (TIMMBackbone)")

@@ -16,6 +16,7 @@ from terrazzo.models.layers import Spec
 from terrazzo.models.layers.sizes import larger
 from terrazzo.models.safe_pickle import load_pickle
 from terrazzo.registry import MODELS
+from terrazzo.system.extras import import_extra
 
 
 @MODELS.register
@@ -140,11 +141,7 @@ def build_autoencoder(options: Spec) -> Any:
 
 def diffusers() -> Any:
     """Import the package. Raises UserError where it is not installed."""
-    try:
-        import diffusers as package
-    except ImportError as error:
-        raise UserError(f"the backbone VPD needs diffusers: pip install 'terrazzo[diffusion]' ({error})") from error
-    return package
+    return import_extra("diffusers", "diffusion", "backbones VPD")
 
 
 def read_embeddings(path: str) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol, cast
 
 import torch
@@ -107,8 +107,8 @@ class LogitsHead(nn.Module):
     def select(self, inputs: Features) -> Any:
         """Return the input map (N, C, H, W), or a list of them for "multiple_select"."""
         if isinstance(self.in_index, int):
-            return inputs[self.in_index]
-        chosen = [inputs[index] for index in self.in_index]
+            return input_maps(inputs, [self.in_index], self)[0]
+        chosen = input_maps(inputs, self.in_index, self)
         if self.input_transform == "resize_concat":
             return torch.cat([self.resize(x, like=chosen[0]) for x in chosen], dim=1)
         return chosen
@@ -161,6 +161,14 @@ class DecodeHead(LogitsHead):
     def loss(self, inputs: Features, labels: Tensor, **targets: Tensor) -> dict[str, Tensor]:
         """Losses by name, and the pixel accuracy "acc_seg"; labels (N, H, W)."""
         return self.losses(self(inputs), labels)
+
+
+def input_maps(inputs: Features, in_index: Iterable[int], head: nn.Module) -> list[Tensor]:
+    """The input maps of `in_index`. Raises UserError for an index that there is no map for."""
+    for index in in_index:
+        if not -len(inputs) <= index < len(inputs):
+            raise UserError(f"{type(head).__name__}: in_index={index}, but the head is given {len(inputs)} input maps")
+    return [inputs[index] for index in in_index]
 
 
 def binary_outputs(num_classes: int, out_channels: int | None, threshold: float | None) -> tuple[int, float | None]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from terrazzo.errors import UserError
-from terrazzo.models.heads.base import Features
+from terrazzo.models.heads.base import Features, input_maps
 from terrazzo.models.layers import Spec
 from terrazzo.models.losses.mask_set import SetLoss
 from terrazzo.models.losses.set_criterion import (
@@ -75,7 +75,7 @@ class MaskClassificationHead(nn.Module):
 
     def select(self, inputs: Features) -> list[Tensor]:
         """The input maps, from fine to coarse."""
-        return [inputs[index] for index in self.in_index]
+        return input_maps(inputs, self.in_index, self)
 
     def layers(self, inputs: Features) -> list[Prediction]:
         """The predictions of the queries after each layer of the decoder."""

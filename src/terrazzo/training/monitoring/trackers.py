@@ -6,7 +6,6 @@ Nothing leaves the machine unless the user's environment asks for it: W&B writes
 from __future__ import annotations
 
 import csv
-import importlib
 import io
 import json
 import os
@@ -24,6 +23,7 @@ from PIL import Image
 
 from terrazzo.config.monitoring import TrackerSettings
 from terrazzo.errors import UserError
+from terrazzo.system.extras import import_extra
 from terrazzo.system.files import write_whole
 
 # read by the packages at import: no telemetry, and no messages about their database tables
@@ -227,13 +227,9 @@ def import_packages(trackers: Sequence[TrackerSettings]) -> None:
     names = [tracker.name for tracker in trackers]
     for variable, value in SILENCE.items() if names else ():
         os.environ.setdefault(variable, value)
-    try:
-        for module in (module for name in names for module in TYPES[name].packages):
-            importlib.import_module(module)
-    except ImportError as problem:
-        raise UserError(
-            f'tracking with {", ".join(names)} needs a package ({problem}): pip install "terrazzo[track]"'
-        ) from None
+    for name in names:
+        for module in TYPES[name].packages:
+            import_extra(module, "track", f"curves in {name}")
 
 
 def open_trackers(
