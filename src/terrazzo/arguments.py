@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal, Union
 
-from terrazzo.errors import UserError, nearest
-from terrazzo.system.failures import OutOfMemory, is_out_of_memory, out_of_memory
+from terrazzo.errors import OutOfMemory, UserError, is_out_of_memory, nearest, out_of_memory
 
 LONGEST_VALUE = 100  # characters of a value in a message
 # what a signature's annotation is called in a message

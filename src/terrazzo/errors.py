@@ -1,8 +1,9 @@
-"""The error for users' mistakes: one message that names the file, key or value and the way out."""
+"""The errors for users' mistakes and for memory that runs out: one message that names the culprit and the way out."""
 
 from __future__ import annotations
 
 import difflib
+import errno
 import re
 from collections.abc import Iterable
 from itertools import islice
@@ -54,3 +55,51 @@ def some(items: Iterable[Any], count: int = 5) -> str:
     """The first few of many, as text."""
     listed = [str(item) for item in items]
     return ", ".join(listed[:count]) + (", ..." if len(listed) > count else "")
+
+
+# Memory that has run out
+
+# what torch (CPU, CUDA, MPS), its libraries, OpenCV and the C++ runtime say; NumPy and Pillow raise MemoryError
+_NO_MEMORY = re.compile(
+    "out of memory|not enough memory|(can't|cannot|unable to|failed to) allocate|insufficient memory|bad_alloc"
+    "|ALLOC_FAILED|array is too big|could not create a memory|can't start new thread",
+    re.IGNORECASE,
+)
+
+
+def is_out_of_memory(problem: BaseException) -> bool:
+    """Return whether an error says that memory has run out, whichever library raised it."""
+    if isinstance(problem, MemoryError) or type(problem).__name__ == "OutOfMemoryError":
+        return True
+    if isinstance(problem, OSError):
+        return problem.errno == errno.ENOMEM
+    if isinstance(problem, ImportError):  # of a library that finds no room
+        return "failed to map segment" in str(problem) or "annot allocate memory" in str(problem)
+    kind = type(problem)
+    return (kind in (RuntimeError, ValueError) or kind.__module__.startswith("cv2")) and bool(
+        _NO_MEMORY.search(str(problem))
+    )
+
+
+def shortage_behind(problem: BaseException | None) -> BaseException | None:
+    """The error that memory has run out, if an error is that or was raised while one was handled.
+
+    So a decoder that finds no room does not report its file as damaged.
+    """
+    while problem is not None and not isinstance(problem, OutOfMemory):
+        if is_out_of_memory(problem):
+            return problem
+        problem = problem.__cause__ or problem.__context__
+    return None
+
+
+class OutOfMemory(UserError):
+    """The message that there is not enough memory for something, and what to lower."""
+
+
+def out_of_memory(what: str, lower: str, problem: BaseException) -> OutOfMemory:
+    """The message that there is not enough memory for something, and what to lower."""
+    amount = re.search(r"allocate ([\d.]+ ?[KMGTPE]iB|\d+(?= bytes))", str(problem))
+    size = amount.group(1) if amount else ""
+    size = f"{int(size) / 2**20:,.0f} MiB" if size.isdecimal() else size
+    return OutOfMemory(f"not enough memory {what}{f' ({size} more)' if size else ''}: {lower}")

@@ -8,9 +8,8 @@ import importlib
 import cv2
 import pytest
 
-from terrazzo.errors import UserError, first_line
+from terrazzo.errors import UserError, first_line, is_out_of_memory
 from terrazzo.system.extras import import_extra
-from terrazzo.system.failures import is_out_of_memory
 
 
 @pytest.mark.parametrize(

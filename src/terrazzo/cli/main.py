@@ -13,8 +13,8 @@ from pathlib import Path
 
 import terrazzo
 from terrazzo.cli.parser import INSTEAD, Parser, spelled
-from terrazzo.errors import UserError, nearest
-from terrazzo.system.failures import out_of_memory, shortage_behind, unexpected
+from terrazzo.errors import UserError, nearest, out_of_memory, shortage_behind
+from terrazzo.system.failures import unexpected
 from terrazzo.system.printable import PrintableStream, printable
 
 LOWER = "take a smaller batch, crop, image or model, fewer workers, or --amp"

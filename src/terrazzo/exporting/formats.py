@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from terrazzo.errors import UserError, first_line
+from terrazzo.errors import UserError, first_line, is_out_of_memory
 from terrazzo.exporting.folders import save_bundle, save_triton
 from terrazzo.exporting.html_page import (
     HELP,
@@ -34,7 +34,6 @@ from terrazzo.inference.exported import ExportedRuntime, ModelFacts
 from terrazzo.inference.exported_model import ExportedModel, open_model
 from terrazzo.inference.openvino_runtime import SECTION, import_openvino
 from terrazzo.inference.program_runtime import FACTS, ProgramSession
-from terrazzo.system.failures import is_out_of_memory
 
 EXAMPLE = (2, 203, 301)  # images, height, width: of no special relation to any stride
 Images = Sequence[np.ndarray]  # each (1, H, W, C)

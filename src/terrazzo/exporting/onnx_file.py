@@ -11,12 +11,11 @@ from typing import Any
 
 import torch
 
-from terrazzo.errors import UserError, first_line
+from terrazzo.errors import UserError, first_line, is_out_of_memory
 from terrazzo.exporting.graph import Graph, target_size
 from terrazzo.exporting.resizing import resize_image
 from terrazzo.inference.exported import ModelFacts
 from terrazzo.inference.exported_model import is_outside
-from terrazzo.system.failures import is_out_of_memory
 from terrazzo.transforms import Compose
 
 OPSET = 20

@@ -11,11 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from terrazzo.errors import UserError
+from terrazzo.errors import UserError, is_out_of_memory
 from terrazzo.exporting.onnx_file import NETWORK, quiet
 from terrazzo.inference.openvino_runtime import import_openvino, last_line
 from terrazzo.system.extras import import_extra
-from terrazzo.system.failures import is_out_of_memory
 
 # of convolutional networks; others are quantized in their products alone, since sums of a transformer's layers and its
 # normalisations need more than 8 bits

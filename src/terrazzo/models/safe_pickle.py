@@ -21,8 +21,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from terrazzo.errors import UserError
-from terrazzo.system.failures import is_out_of_memory
+from terrazzo.errors import UserError, is_out_of_memory
 
 _Unpickler: Any = pickle._Unpickler  # type: ignore[attr-defined]  # Python's own: see SafeUnpickler
 

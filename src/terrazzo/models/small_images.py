@@ -7,8 +7,7 @@ from contextlib import contextmanager
 
 from torch import Tensor
 
-from terrazzo.errors import UserError, first_line
-from terrazzo.system.failures import is_out_of_memory
+from terrazzo.errors import UserError, first_line, is_out_of_memory
 
 ENOUGH = 32  # pixels; for larger images torch's own message is more precise
 

@@ -6,8 +6,7 @@ import importlib
 import importlib.util
 from typing import Any
 
-from terrazzo.errors import UserError
-from terrazzo.system.failures import shortage_behind
+from terrazzo.errors import UserError, shortage_behind
 
 
 def import_extra(module: str, extra: str, what: str, install: str | None = None) -> Any:

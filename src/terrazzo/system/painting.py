@@ -11,8 +11,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from terrazzo.errors import UserError
-from terrazzo.system.failures import is_out_of_memory
+from terrazzo.errors import UserError, is_out_of_memory
 from terrazzo.system.files import write_atomically, write_whole
 
 IGNORED = (0, 0, 0)

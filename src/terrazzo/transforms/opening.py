@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from terrazzo.errors import UserError
-from terrazzo.system.failures import OutOfMemory
+from terrazzo.errors import OutOfMemory, UserError
 from terrazzo.system.limits import MOST_PIXELS, check_pixels
 
 PNG = b"\x89PNG\r\n\x1a\n"
