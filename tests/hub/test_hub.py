@@ -141,7 +141,7 @@ def test_names_lead_to_addresses(name, address):
         ("s3://bucket/x.pth", "not an address of weights: those begin with one of http://, https://"),
         ("hf://nvidia", "hf://organisation/repository"),
         ("npm://onnxruntime", "'npm://onnxruntime'; did you mean 'onnxruntime-web'"),
-        ("timm://resnet50", r"timm://resnet50.a1_in1k, or pip install \"terrazzo\[timm\]\""),
+        ("timm://resnet50", r"timm://resnet50.a1_in1k; the default ones need timm .*pip install \"terrazzo\[timm\]\""),
     ],
 )
 def test_names_that_lead_nowhere(name, message):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from terrazzo.arguments import check_keys
+from terrazzo.config.config import without_secrets
 from terrazzo.errors import UserError, nearest
 
 Tracker = Literal["tensorboard", "wandb", "mlflow", "csv"]  # names in `track` and --track
@@ -41,6 +42,11 @@ class TrackerSettings:
 
     name: str
     options: dict[str, Any] = field(default_factory=dict)
+
+    def shareable(self, secrets: Mapping[str, Any]) -> TrackerSettings:
+        """The same with the names of `secrets` instead of what they hold, except in the folder to write to."""
+        hidden = {key: without_secrets(value, secrets) for key, value in self.options.items() if key != "save_dir"}
+        return TrackerSettings(self.name, self.options | hidden)
 
 
 @dataclass(frozen=True)

@@ -132,7 +132,8 @@ class Run:
 
 def run_session(state: TrainingState, profile: StepProfile, max_steps: int | None = None) -> Run:
     """Train until the run ends or is stopped; a run that fails or is interrupted is saved first."""
-    log, trackers, config = state.log, state.experiment.watch.trackers, state.config.shareable()
+    log, config, secrets = state.log, state.config.shareable(), state.config.secrets
+    trackers = [tracker.shareable(secrets) for tracker in state.experiment.watch.trackers]
     facts: dict[str, Any] = {"recipe": recipe.name if (recipe := state.config.recipe) else None}
     facts |= {"parameters": sum(parameter.numel() for parameter in state.model.parameters())}
     own_trackers = partial(open_trackers, trackers, log.work_dir, config, state.step, log.info)

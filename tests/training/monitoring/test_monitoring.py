@@ -74,6 +74,12 @@ def test_a_config_labels_a_run_of_wandb_and_sends_it_nowhere():
         watch_settings({"vis_backends": [{"type": "WandbVisBackend", "init_kwargs": 3}]}, 4)
 
 
+def test_trackers_get_no_values_of_the_environment():
+    settings = TrackerSettings("wandb", {"init_kwargs": {"notes": "by hunter2"}, "save_dir": "/home/hunter2"})
+    hidden = settings.shareable({"{{ $TOKEN }}": "hunter2"})
+    assert hidden.options == {"init_kwargs": {"notes": "by {{ $TOKEN }}"}, "save_dir": "/home/hunter2"}
+
+
 def test_track_adds_to_the_backends():
     assert names({"vis_backends": [{"type": "MLflowVisBackend"}], "track": ["csv", "mlflow"]}) == ["mlflow", "csv"]
     assert names({"track": "csv"}) == ["csv"]
