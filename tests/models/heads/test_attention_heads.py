@@ -50,6 +50,14 @@ HEADS = [
     },
     {"type": "GCHead", **ONE, "pooling_type": "avg", "fusion_types": ["channel_mul", "channel_add"]},
     {"type": "ISAHead", **ONE, "isa_channels": 8},
+    {
+        "type": "LightHamHead",
+        **COMMON,
+        "in_channels": [12, 24],
+        "in_index": [0, 1],
+        "ham_channels": 16,
+        "ham_kwargs": {"MD_R": 4},
+    },
     {"type": "NLHead", **ONE, "reduction": 4, "use_scale": False, "concat_input": False},
     {"type": "PSAHead", **ONE, "mask_size": (15, 15)},
     {"type": "PSAHead", **ONE, "mask_size": (7, 9), "psa_type": "collect", "normalization_factor": None},
@@ -74,6 +82,8 @@ def test_heads_take_any_size_and_all_their_options(spec, size):
     losses = head.train().loss(maps(6, 9), torch.randint(0, 5, (2, 30, 40)))
     sum(value for name, value in losses.items() if "loss" in name).backward()
     assert all(value.isfinite() for value in losses.values())
+    counted = head.eval().to("meta")([x.to("meta") for x in inputs])  # as trainings count the cost of theirs
+    assert counted.shape == logits.shape
 
 
 def test_attention_is_a_softmax_over_all_positions():

@@ -69,8 +69,9 @@ class MatrixDecomposition(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Non-negative (N, C, H, W) -> its reconstruction; in single precision, where the products are safe."""
-        if torch.is_autocast_enabled(x.device.type):
-            with torch.autocast(x.device.type, enabled=False):
+        device = x.device.type
+        if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+            with torch.autocast(device, enabled=False):
                 return self.factorise(x.float())
         return self.factorise(x)
 
