@@ -8,6 +8,7 @@ import importlib.util
 import inspect
 import re
 import shlex
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -18,11 +19,12 @@ from support.paths import REPOSITORY
 from terrazzo.cli.main import make_parser
 from terrazzo.config.load import load_config
 
-PAGES = sorted([*(REPOSITORY / "docs").glob("*.md"), *REPOSITORY.glob("*.md")])
+PAGES = sorted([*(REPOSITORY / "docs").rglob("*.md"), *REPOSITORY.glob("*.md")])
 TRANSLATED = [page for page in PAGES if page.with_suffix(".zh.md").exists()]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 INLINE = re.compile(r"`(terrazzo [^`]*)`")
-LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
+LINK = re.compile(r"\]\(([^)#:]*)(?:#([^)]*))?\)")
+HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 UNSPOKEN = re.compile(r"\.\.\.|[\[|<>]")  # of a synopsis, which is no command
 
 
@@ -84,7 +86,7 @@ def test_python_names_what_is_there(page):
                 assert all(hasattr(module, alias.name) for alias in node.names), ast.unparse(node)
             elif isinstance(node, ast.Attribute) and ast.unparse(node.value) == "tz":
                 assert hasattr(terrazzo, node.attr), ast.unparse(node)
-            elif isinstance(node, ast.Call) and ast.unparse(node.func).startswith("tz."):
+            elif isinstance(node, ast.Call) and re.fullmatch(r"tz\.\w+", ast.unparse(node.func)):
                 function = getattr(terrazzo, ast.unparse(node.func).removeprefix("tz."))
                 keywords = {keyword.arg: None for keyword in node.keywords}
                 inspect.signature(function).bind(*node.args, **keywords)
@@ -98,11 +100,19 @@ def test_yaml_in_the_short_form_expands(page):
             load_config(values)
 
 
+@cache
+def anchors(page: Path) -> set[str]:
+    """What GitHub and the site make of a page's headings."""
+    titles = HEADING.findall(BLOCK.sub("", read(page)))
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=ids(PAGES))
-def test_links_lead_to_files(page):
-    text = BLOCK.sub("", read(page))
-    missing = [link for link in LINK.findall(text) if not (page.parent / link).exists()]
-    assert not missing
+def test_links_lead_to_files_and_headings(page):
+    for link, anchor in LINK.findall(BLOCK.sub("", read(page))):
+        target = page.parent / link if link else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), f"{link}#{anchor}"
 
 
 @pytest.mark.parametrize("page", TRANSLATED, ids=ids(TRANSLATED))

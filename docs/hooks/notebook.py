@@ -1,0 +1,41 @@
+"""Notebooks as pages: their text, their code and the outputs that they were saved with."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def pages(folder: Path) -> dict[str, str]:
+    """Path of a page in the site -> its Markdown, for every notebook in a folder."""
+    return {f"{folder.name}/{path.stem}.md": page(path) for path in sorted(folder.glob("*.ipynb"))}
+
+
+def page(path: Path) -> str:
+    """The Markdown of a notebook; the first line below its title leads to the file."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    blocks = [block for cell in cells for block in shown(cell)]
+    blocks.insert(1, f"[This notebook]({path.name}) runs on scenes that it draws itself, offline.")
+    return "\n\n".join(blocks) + "\n"
+
+
+def shown(cell: dict[str, Any]) -> Iterator[str]:
+    """The blocks of one cell."""
+    source = "".join(cell["source"])
+    if cell["cell_type"] == "markdown":
+        title, _, rest = source.partition("\n\n") if source.startswith("# ") else ("", "", source)
+        yield from (block for block in (title, rest) if block)
+        return
+    yield f"```python\n{source}\n```"
+    for output in cell["outputs"]:
+        data = output.get("data", {})
+        text = "".join(output.get("text", data.get("text/plain", "")))
+        if "image/png" in data:
+            yield f"![](data:image/png;base64,{data['image/png'].strip()})"
+        elif text.strip():
+            yield f"```text\n{COLOURS.sub('', text).rstrip()}\n```"
