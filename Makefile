@@ -7,7 +7,7 @@ HASHES ?=
 TORCH_INDEX := https://download.pytorch.org/whl/cpu
 INSTALL := $(BIN)/python -m pip install --quiet
 
-.PHONY: setup test lint types suite slow demo docs hashes clean
+.PHONY: setup test lint types suite slow demo docs notebooks hashes clean
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -49,6 +49,10 @@ ifeq ($(HASHES),)
 endif
 	$(BIN)/python docs/hooks/assemble.py build/pages
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+notebooks: setup  # run them again; TERRAZZO_ORT_WEB names the npm package onnxruntime-web
+	$(INSTALL) --constraint constraints.txt --editable ".[docs]"
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python docs/hooks/notebook_pages.py docs/notebooks/*.ipynb
 
 hashes:  # with uv
 	printf 'hatchling\neditables\n' | uv pip compile --quiet --universal --python-version 3.11.5 --generate-hashes --no-header \

@@ -13,7 +13,7 @@ import shutil
 import sys
 from pathlib import Path
 
-import notebook
+import notebook_pages
 import reference
 import tomllib
 
@@ -42,7 +42,7 @@ def sources() -> dict[str, str]:
 def pages() -> dict[str, str]:
     """Path in the site -> Markdown of every page."""
     host = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]["Documentation"]
-    made = {**reference.pages(), **notebook.pages(ROOT / "docs" / "notebooks")}
+    made = {**reference.pages(), **notebook_pages.pages(ROOT / "docs" / "notebooks")}
     origins = sources() | {page: f"docs/{page}" for page in made}
     known = {source: page for page, source in origins.items()}
     texts = {page: (ROOT / source).read_text(encoding="utf-8") for page, source in sources().items()} | made

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import terrazzo as tz
+from terrazzo.errors import UserError
 from terrazzo.models.info import crop_size, model_info
 from terrazzo.recipes import info
 from terrazzo.system.files import write_whole
@@ -20,7 +21,8 @@ from terrazzo.system.files import write_whole
 FILE = Path(__file__).with_name("costs.json")  # digest of model and image size -> parameters, FLOPs
 NO_PART_OF_IT = {"loss_decode", "sampler", "train_cfg", "test_cfg", "pretrained", "init_cfg", "data_preprocessor"}
 
-Costs = dict[str, tuple[int, int]]
+Cost = tuple[int, int] | None  # None: of a model that needs a package that is not installed
+Costs = dict[str, Cost]
 
 
 def recipe_names() -> list[str]:
@@ -28,7 +30,7 @@ def recipe_names() -> list[str]:
     return [name for name in tz.recipes.names() if info(name).vocabulary == "1.x"]
 
 
-def costs(progress: Callable[[int], None] = lambda _: None) -> Iterator[tuple[str, tuple[int, int]]]:
+def costs(progress: Callable[[int], None] = lambda _: None) -> Iterator[tuple[str, Cost]]:
     """(recipe, (parameters, FLOPs of one image at the crop size)), from the file or measured."""
     known: Costs = json.loads(FILE.read_text()) if FILE.exists() else {}
     for name in recipe_names():
@@ -53,11 +55,16 @@ def without(spec: Any) -> Any:
     return [without(value) for value in spec] if isinstance(spec, (list, tuple)) else spec
 
 
-def measure(name: str) -> tuple[int, int]:
+def measure(name: str) -> Cost:
     """Parameters and FLOPs of a recipe's model at its crop size."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = model_info(tz.load_config(name))
+        try:
+            found = model_info(tz.load_config(name))
+        except UserError as problem:
+            if "pip install" in str(problem):
+                return None
+            raise
     return found.parameters, found.flops
 
 

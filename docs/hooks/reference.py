@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import textwrap
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
@@ -55,41 +56,41 @@ PUBLIC = {
 COMMANDS = """\
 # Commands
 
-Made from the parsers: `terrazzo COMMAND --help` says the same. `python -m terrazzo` is the same program. Exit codes are 0
-(success), 1 (failure), 2 (wrong usage) and 70 (a fault of terrazzo)."""
+Made from the parsers: `terrazzo COMMAND --help` says the same. `python -m terrazzo` is the same program. Exit codes
+are 0 (success), 1 (failure), 2 (wrong usage) and 70 (a fault of terrazzo)."""
 CONFIG = """\
 # Config keys
 
-`terrazzo config explain KEY CONFIG` also shows the value of a key and the line that sets it. An unknown key is an error that
-names the nearest ones.
+`terrazzo config explain KEY CONFIG` also shows the value of a key and the line that sets it. An unknown key is an
+error that names the nearest ones.
 
 ## The short form
 
-For your own images ([more on it](../training.md#the-short-form)). `terrazzo config schema` writes the schema that the tables
-are made from."""
+For your own images ([more on it](../training.md#the-short-form)). `terrazzo config schema` writes the schema that the
+tables are made from."""
 VOCABULARY = """\
 ## The 1.x vocabulary
 
-That of MMSegmentation 1.x, which every config becomes when it is read; `*` stands for any part of a key. The arguments of
-models and transforms are those of their classes ([models](models.md))."""
+That of MMSegmentation 1.x, which every config becomes when it is read; `*` stands for any part of a key. The
+arguments of models and transforms are those of their classes ([models](models.md))."""
 RECIPES = """\
 # Recipes
 
-A recipe is trained by its name: `terrazzo train NAME --data-root data/cityscapes`. `terrazzo recipe show NAME` prints its config,
-`terrazzo weights get NAME` fetches its published weights. A family is a `recipe:` of the
-[short form](config.md#the-short-form), too. Names are composed of parts, so other combinations of them are valid.
+A recipe is trained by its name: `terrazzo train NAME --data-root data/cityscapes`. `terrazzo recipe show NAME` prints
+its config, `terrazzo weights get NAME` fetches its published weights. A family is a `recipe:` of the [short
+form](config.md#the-short-form), too. Names are composed of parts, so other combinations of them are valid.
 
 mIoU (at one scale; averaged over several scales and mirrored) and training memory per device (GB) are those that
-MMSegmentation published. Parameters include auxiliary heads; GFLOPs are those of one image at the crop size, two for each
-multiply-add (`terrazzo model info NAME` shows the parts)."""
+MMSegmentation published. Parameters include auxiliary heads; GFLOPs are those of one image at the crop size, two for
+each multiply-add (`terrazzo model info NAME` shows the parts)."""
 MODELS = """\
 # Models
 
 ## Kinds and their export
 
-A kind is a combination of backbone, neck and head. The last column says how its ONNX file compares with the original in torch
-([how that is measured](../export-models.md)); where it is empty, that comparison has not been run yet. `terrazzo export`
-compares every export with its original anyway, and refuses one that differs."""
+A kind is a combination of backbone, neck and head. The last column says how its ONNX file compares with the original
+in torch ([how that is measured](../export-models.md)); where it is empty, that comparison has not been run yet.
+`terrazzo export` compares every export with its original anyway, and refuses one that differs."""
 
 
 def pages() -> dict[str, str]:
@@ -136,7 +137,7 @@ def sentence(text: str | None) -> str:
 def arguments(parser: argparse.ArgumentParser) -> Iterator[str]:
     """The usage of a parser and its arguments."""
     usage = " ".join(parser.format_usage().removeprefix("usage: ").replace("[-h] ", "").split())
-    yield from ("", "```text", usage, "```")
+    yield from ("", "```text", *textwrap.wrap(usage, 84, subsequent_indent="    ", break_on_hyphens=False), "```")
     rows = []
     for action in parser._actions:
         if action.help == argparse.SUPPRESS or "--help" in action.option_strings:
@@ -206,12 +207,12 @@ def recipes() -> Iterator[str]:
     """Every recipe with what is published about it, its cost and its command."""
     yield RECIPES
     by_family: dict[str, list[tuple[str, ...]]] = defaultdict(list)
-    for name, (parameters, flops) in costs.costs(lambda count: print(f"measured the cost of model {count}")):
+    for name, measured in costs.costs(lambda count: print(f"measured the cost of model {count}")):
         item = info(name)
         scores = [f"{value:.2f}" if value else "" for value in (item.miou, item.miou_multi_scale)]
         memory = f"{item.memory:.1f}" if item.memory else ""
         fetch = f"[get]({item.weights})" if item.weights else ""
-        cost = f"{parameters / 1e6:.1f} M", f"{flops / 1e9:,.1f}"
+        cost = (f"{measured[0] / 1e6:.1f} M", f"{measured[1] / 1e9:,.1f}") if measured else ("", "")
         by_family[item.family].append((f"`terrazzo train {name}`", *scores, *cost, memory, fetch))
     yield from table(("family", "recipes", ""), [
         (f"[{family}](#{family})", str(len(rows)), FAMILIES[family]) for family, rows in sorted(by_family.items())

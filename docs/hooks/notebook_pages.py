@@ -1,9 +1,15 @@
-"""Notebooks as pages: their text, their code and the outputs that they were saved with."""
+"""Notebooks as pages: their text, their code and the outputs that they were saved with.
+
+python docs/hooks/notebook_pages.py docs/notebooks/*.ipynb    # runs each in an empty folder, and saves the outputs
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import re
+import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -39,3 +45,27 @@ def shown(cell: dict[str, Any]) -> Iterator[str]:
             yield f"![](data:image/png;base64,{data['image/png'].strip()})"
         elif text.strip():
             yield f"```text\n{COLOURS.sub('', text).rstrip()}\n```"
+
+
+def execute(path: Path, folder: str | Path) -> Any:
+    """The notebook with the outputs of its cells, run in a folder by this Python."""
+    import nbformat
+    from nbclient import NotebookClient
+
+    program = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    os.environ |= {"PATH": program, "TERM": "dumb", "COLUMNS": "110"}  # no progress bars in the outputs
+    found = nbformat.read(path, 4)
+    NotebookClient(found, timeout=600, record_timing=False, resources={"metadata": {"path": str(folder)}}).execute()
+    return found
+
+
+def main() -> None:
+    import nbformat
+
+    for path in map(Path, sys.argv[1:]):
+        with tempfile.TemporaryDirectory() as folder:
+            nbformat.write(execute(path, folder), path)
+
+
+if __name__ == "__main__":
+    main()
