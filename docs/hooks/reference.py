@@ -80,9 +80,9 @@ A recipe is trained by its name: `terrazzo train NAME --data-root data/cityscape
 its config, `terrazzo weights get NAME` fetches its published weights. A family is a `recipe:` of the [short
 form](config.md#the-short-form), too. Names are composed of parts, so other combinations of them are valid.
 
-mIoU (at one scale; averaged over several scales and mirrored) and training memory per device (GB) are those that
-MMSegmentation published. Parameters include auxiliary heads; GFLOPs are those of one image at the crop size, two for
-each multiply-add (`terrazzo model info NAME` shows the parts)."""
+Scores (mIoU unless named; at one scale, and averaged over several scales and mirrored) and training memory per device
+(GB) are those that MMSegmentation published. Parameters include auxiliary heads; GFLOPs are those of one image at the
+crop size, two for each multiply-add (`terrazzo model info NAME` shows the parts)."""
 MODELS = """\
 # Models
 
@@ -209,17 +209,19 @@ def recipes() -> Iterator[str]:
     by_family: dict[str, list[tuple[str, ...]]] = defaultdict(list)
     for name, measured in costs.costs(lambda count: print(f"measured the cost of model {count}")):
         item = info(name)
-        scores = [f"{value:.2f}" if value else "" for value in (item.miou, item.miou_multi_scale)]
+        other = next((f"{metric} {value:.2f}" for metric, value in item.scores.items()), "")
+        score = f"{item.miou:.2f}" if item.miou else other
+        averaged = f"{item.miou_multi_scale:.2f}" if item.miou_multi_scale else ""
         memory = f"{item.memory:.1f}" if item.memory else ""
         fetch = f"[get]({item.weights})" if item.weights else ""
         cost = (f"{measured[0] / 1e6:.1f} M", f"{measured[1] / 1e9:,.1f}") if measured else ("", "")
-        by_family[item.family].append((f"`terrazzo train {name}`", *scores, *cost, memory, fetch))
+        by_family[item.family].append((f"`terrazzo train {name}`", score, averaged, *cost, memory, fetch))
     yield from table(("family", "recipes", ""), [
         (f"[{family}](#{family})", str(len(rows)), FAMILIES[family]) for family, rows in sorted(by_family.items())
     ])  # fmt: skip
     for family, rows in sorted(by_family.items()):
         yield f"## {family}\n\n{sentence(FAMILIES[family])}"
-        yield from table(("command", "mIoU", "averaged", "parameters", "GFLOPs", "GB", "weights"), rows)
+        yield from table(("command", "score", "averaged", "parameters", "GFLOPs", "GB", "weights"), rows)
 
 
 @cache

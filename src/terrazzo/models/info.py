@@ -195,7 +195,7 @@ def model_kind(model: Mapping[str, Any]) -> str:
     parts = (model.get("backbone"), model.get("neck"), model["decode_head"])
     last = [part[-1] if isinstance(part, (list, tuple)) else part for part in parts]
     names = [part["type"].rpartition(".")[2] for part in last if part]
-    inner = last[2].get("kernel_generate_head")
+    inner = (last[2] or {}).get("kernel_generate_head")
     return "+".join(names) + (f"({inner['type']})" if inner else "")
 
 
