@@ -11,6 +11,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +39,17 @@ def shown(cell: dict[str, Any]) -> Iterator[str]:
         yield from (block for block in (title, rest) if block)
         return
     yield f"```python\n{source}\n```"
-    for output in cell["outputs"]:
-        data = output.get("data", {})
-        text = "".join(output.get("text", data.get("text/plain", "")))
-        if "image/png" in data:
-            yield f"![](data:image/png;base64,{data['image/png'].strip()})"
-        elif text.strip():
-            yield f"```text\n{COLOURS.sub('', text).rstrip()}\n```"
+    for is_picture, outputs in groupby(cell["outputs"], lambda output: "image/png" in output.get("data", {})):
+        if is_picture:
+            yield from (f"![](data:image/png;base64,{output['data']['image/png'].strip()})" for output in outputs)
+        elif text := "".join(map(printed, outputs)).strip("\n"):
+            yield f"```text\n{text}\n```"
+
+
+def printed(output: dict[str, Any]) -> str:
+    """The text of an output, as a terminal would show it."""
+    text = "".join(output.get("text") or output.get("data", {}).get("text/plain", ""))
+    return COLOURS.sub("", text).replace("\r\n", "\n")
 
 
 def execute(path: Path, folder: str | Path) -> Any:
