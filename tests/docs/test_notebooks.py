@@ -23,6 +23,7 @@ def test_it_is_saved_with_its_outputs(path):
     assert "error:" not in text
     assert str(Path.home()) not in text
     assert "/tmp/" not in text
+    assert "/terrazzo/" not in text, "an output names the folder of this installation"
     assert path.stat().st_size < 1_000_000
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     numbers = [cell["execution_count"] for cell in cells if cell["cell_type"] == "code"]
