@@ -27,7 +27,7 @@ INCLUDED = {
     "benchmarks/README.md": "benchmarks.md",
     "src/terrazzo/weights/street.md": "street.md",
 }
-ASSETS = (".png", ".svg", ".ipynb")
+ASSETS = (".png", ".svg", ".css", ".ipynb")
 CODE = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\]\(([^)#:\s]+)(#[^)\s]*)?\)")
 OTHER_LANGUAGE = re.compile(r"\A(# .*\n\n)\[(?:中文|English)\]\([\w./-]+\)\n\n")  # the site has a switch

@@ -60,7 +60,7 @@ def execute(path: Path, folder: str | Path) -> Any:
     program = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     os.environ |= {"PATH": program, "TTY_COMPATIBLE": "0", "COLUMNS": "110"}  # no progress bars in the outputs
     found = nbformat.read(path, 4)
-    NotebookClient(found, timeout=600, record_timing=False, resources={"metadata": {"path": str(folder)}}).execute()
+    NotebookClient(found, timeout=1500, record_timing=False, resources={"metadata": {"path": str(folder)}}).execute()
     return found
 
 
