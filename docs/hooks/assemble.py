@@ -41,7 +41,7 @@ def sources() -> dict[str, str]:
 
 def pages() -> dict[str, str]:
     """Path in the site -> Markdown of every page."""
-    host = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]["Documentation"]
+    host = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]["Repository"]
     made = {**reference.pages(), **notebook_pages.pages(ROOT / "docs" / "notebooks")}
     origins = sources() | {page: f"docs/{page}" for page in made}
     known = {source: page for page, source in origins.items()}
