@@ -7,7 +7,7 @@ HASHES ?=
 TORCH_INDEX := https://download.pytorch.org/whl/cpu
 INSTALL := $(BIN)/python -m pip install --quiet
 
-.PHONY: setup test lint types suite slow demo hashes clean
+.PHONY: setup test lint types suite slow demo docs notebooks hashes clean
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -43,9 +43,20 @@ slow: setup
 demo: setup
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/terrazzo demo
 
+docs: setup  # the site, in build/site
+ifeq ($(HASHES),)
+	$(INSTALL) --constraint constraints.txt --editable ".[docs]"
+endif
+	$(BIN)/python docs/hooks/assemble.py build/pages
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+notebooks: setup  # run them again; TERRAZZO_ORT_WEB names the npm package onnxruntime-web
+	$(INSTALL) --constraint constraints.txt --editable ".[docs]"
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python docs/hooks/notebook_pages.py docs/notebooks/*.ipynb
+
 hashes:  # with uv
-	printf 'hatchling\neditables\n' | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
-	  --no-annotate --extra dev --constraint constraints.txt --excludes .github/excludes.txt --no-emit-package torch \
+	printf 'hatchling\neditables\n' | uv pip compile --quiet --universal --python-version 3.11.5 --generate-hashes --no-header \
+	  --no-annotate --extra dev --extra docs --constraint constraints.txt --excludes .github/excludes.txt --no-emit-package torch \
 	  pyproject.toml - --output-file .github/requirements.txt
 
 clean:

@@ -37,6 +37,7 @@ from terrazzo.errors import UserError
 from terrazzo.exporting.graph import Graph
 from terrazzo.exporting.onnx_file import to_onnx
 from terrazzo.exporting.trial import SIZES, blocks
+from terrazzo.models.info import model_kind
 
 LABELS, LOGITS = 0.9999, 1e-4
 BIT = 2  # a factor of rounding errors: sums in another order
@@ -48,21 +49,12 @@ NO_PART_OF_IT = {
 MARK = "<!-- written by benchmarks/exports.py -->"
 
 
-def kind_of(model: dict[str, Any]) -> str:
-    """`ResNetV1c+FPN+FPNHead`; of a head that refines another one's kernels, both."""
-    parts = (model.get("backbone"), model.get("neck"), model["decode_head"])
-    last = [part[-1] if isinstance(part, (list, tuple)) else part for part in parts]
-    names = [part["type"].rpartition(".")[2] for part in last if part]
-    inner = last[2].get("kernel_generate_head")
-    return "+".join(names) + (f"({inner['type']})" if inner else "")
-
-
 def kinds() -> dict[str, list[str]]:
     """The recipes of each kind, one for each architecture."""
     found: dict[str, dict[str, str]] = {}
     for name in tz.recipes.names():
         model = tz.load_config(name).to_dict()["model"]
-        found.setdefault(kind_of(model), {}).setdefault(json.dumps(architecture(model), sort_keys=True), name)
+        found.setdefault(model_kind(model), {}).setdefault(json.dumps(architecture(model), sort_keys=True), name)
     return {kind: [*models.values()] for kind, models in sorted(found.items())}
 
 

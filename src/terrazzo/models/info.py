@@ -190,6 +190,15 @@ class LiveMemory(TorchDispatchMode):
         return output
 
 
+def model_kind(model: Mapping[str, Any]) -> str:
+    """`ResNetV1c+FPN+FPNHead`; of a head that refines another one's kernels, both."""
+    parts = (model.get("backbone"), model.get("neck"), model["decode_head"])
+    last = [part[-1] if isinstance(part, (list, tuple)) else part for part in parts]
+    names = [part["type"].rpartition(".")[2] for part in last if part]
+    inner = (last[2] or {}).get("kernel_generate_head")
+    return "+".join(names) + (f"({inner['type']})" if inner else "")
+
+
 def crop_size(config: Mapping[str, Any]) -> tuple[int, int]:
     """Height and width of the crops that a config trains on; 512x512 where it specifies none."""
     model = config.get("model", config)

@@ -8,39 +8,22 @@ import importlib.util
 import inspect
 import re
 import shlex
+from functools import cache
 from pathlib import Path
 
 import pytest
 import yaml
 
 import terrazzo
+from support.pages import BLOCK, PAGES, blocks, commands, read
 from support.paths import REPOSITORY
 from terrazzo.cli.main import make_parser
 from terrazzo.config.load import load_config
 
-PAGES = sorted([*(REPOSITORY / "docs").glob("*.md"), *REPOSITORY.glob("*.md")])
 TRANSLATED = [page for page in PAGES if page.with_suffix(".zh.md").exists()]
-BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
-INLINE = re.compile(r"`(terrazzo [^`]*)`")
-LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
+LINK = re.compile(r"\]\(([^)#:]*)(?:#([^)]*))?\)")
+HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 UNSPOKEN = re.compile(r"\.\.\.|[\[|<>]")  # of a synopsis, which is no command
-
-
-def read(page: Path) -> str:
-    return page.read_text(encoding="utf-8")
-
-
-def blocks(page: Path, *languages: str) -> list[str]:
-    return [body for language, body in BLOCK.findall(read(page)) if language in languages]
-
-
-def commands(page: Path) -> list[str]:
-    """The calls of terrazzo and of its entry scripts on a page, in blocks and in the text."""
-    bodies = [body.replace("\\\n", " ") for body in blocks(page, "sh", "bash", "console", "")]
-    lines = [line for body in bodies for line in body.splitlines()]
-    shown = [line.removeprefix("$ ").strip() for line in lines]
-    shown = [line for line in shown if line.startswith(("terrazzo ", "python tools/"))]
-    return shown + [" ".join(call.split()) for call in INLINE.findall(BLOCK.sub("", read(page)))]
 
 
 def translate(words: list[str]) -> list[str]:
@@ -84,7 +67,7 @@ def test_python_names_what_is_there(page):
                 assert all(hasattr(module, alias.name) for alias in node.names), ast.unparse(node)
             elif isinstance(node, ast.Attribute) and ast.unparse(node.value) == "tz":
                 assert hasattr(terrazzo, node.attr), ast.unparse(node)
-            elif isinstance(node, ast.Call) and ast.unparse(node.func).startswith("tz."):
+            elif isinstance(node, ast.Call) and re.fullmatch(r"tz\.\w+", ast.unparse(node.func)):
                 function = getattr(terrazzo, ast.unparse(node.func).removeprefix("tz."))
                 keywords = {keyword.arg: None for keyword in node.keywords}
                 inspect.signature(function).bind(*node.args, **keywords)
@@ -98,11 +81,19 @@ def test_yaml_in_the_short_form_expands(page):
             load_config(values)
 
 
+@cache
+def anchors(page: Path) -> set[str]:
+    """What GitHub and the site make of a page's headings."""
+    titles = HEADING.findall(BLOCK.sub("", read(page)))
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=ids(PAGES))
-def test_links_lead_to_files(page):
-    text = BLOCK.sub("", read(page))
-    missing = [link for link in LINK.findall(text) if not (page.parent / link).exists()]
-    assert not missing
+def test_links_lead_to_files_and_headings(page):
+    for link, anchor in LINK.findall(BLOCK.sub("", read(page))):
+        target = page.parent / link if link else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), f"{link}#{anchor}"
 
 
 @pytest.mark.parametrize("page", TRANSLATED, ids=ids(TRANSLATED))
