@@ -126,8 +126,10 @@ class PredictionWriter:
 
     def start(self, dataset: Any) -> None:
         """Give each image of the test set the name of its files, the same one in every process."""
+        from terrazzo.system.files import OutputNames
+
         self.read_image = dataset.read_image
-        names = common.OutputNames(*(folder for folder in (self.show, self.out) if folder is not None))
+        names = OutputNames(*(folder for folder in (self.show, self.out) if folder is not None))
         images = dict.fromkeys(leaf.pairs[index][0] for leaf, index in dataset.origins())
         self.stems = {image: names.stem(image) for image in images}
 
