@@ -6,7 +6,9 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from terrazzo.cli.common import (
@@ -106,6 +108,7 @@ def run(args: argparse.Namespace) -> int:
     from terrazzo.inference.video.reading import VIDEO_SUFFIXES
     from terrazzo.system.files import make_folder
     from terrazzo.system.palette import written_palette
+    from terrazzo.system.remote import is_remote_path
     from terrazzo.system.terminal import Console
     from terrazzo.training.monitoring.log import progress_bar
 
@@ -125,19 +128,22 @@ def run(args: argparse.Namespace) -> int:
         runtime.palette = written_palette(args.palette, runtime.classes, runtime.palette)
 
     # The images
-    out = Path(args.out)
+    scratch = ExitStack()
+    is_remote = is_remote_path(args.out)
+    out = Path(scratch.enter_context(TemporaryDirectory(prefix="terrazzo-")) if is_remote else args.out)
     items = find_items(args.sources, out, (*segmenter.suffixes, *VIDEO_SUFFIXES), args.every)
     make_folder(out)
     video = VideoOptions(args.opacity, not args.no_overlay, args.labels, args.smooth, args.every)
-    with progress_bar(console, "{task.fields[text]}") as bar:
-        work = ManyRun(segmenter, out, wanted, video, Shard(*args.shard) if args.shard else None, Bars(bar))
+    shard = Shard(*args.shard) if args.shard else None
+    with scratch, progress_bar(console, "{task.fields[text]}") as bar:
+        work = ManyRun(segmenter, out, wanted, video, shard, Bars(bar), args.out if is_remote else None)
         items = work.plan(items)
         task = bar.add_task("predict", total=len(items), text="")
         outcomes = work.run(items, lambda outcome: bar.advance(task))
-    return report(console, items, outcomes, out)
+    return report(console, items, outcomes, args.out)
 
 
-def report(console: Any, items: Sequence[Any], outcomes: Sequence[Any], out: Path) -> int:
+def report(console: Any, items: Sequence[Any], outcomes: Sequence[Any], out: str) -> int:
     """Print how many items have been segmented, and the errors of the others. Raises the first unexpected one."""
     failed = [outcome for item in items for outcome in outcomes if outcome.item is item and outcome.problem]
     done = sum(outcome.was_done for outcome in outcomes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence, Sized
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
@@ -25,6 +26,7 @@ from terrazzo.transforms.loading import LoadImageFromFile
 from terrazzo.transforms.reading import as_stored
 from terrazzo.transforms.tiff import TIFF_SUFFIXES
 
+WITHOUT_LIMIT = threading.Lock()  # Pillow has one for all threads
 LOWER = "cut it into tiles, predict in windows (model.test_cfg.mode=slide), or use a smaller model"
 
 
@@ -323,14 +325,15 @@ def as_bands(source: Any, count: int | None) -> np.ndarray:
 
 def declared_size(path: Path) -> tuple[int, int]:
     """Width and height by a picture's header, whatever Pillow's own limit; zeros for one without such a header."""
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-    try:
-        with Image.open(path, formats=("PNG", "JPEG", "TIFF", "BMP", "WEBP")) as image:
-            return image.size
-    except (OSError, SyntaxError, ValueError):
-        return 0, 0
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
+    with WITHOUT_LIMIT:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            with Image.open(path, formats=("PNG", "JPEG", "TIFF", "BMP", "WEBP")) as image:
+                return image.size
+        except (OSError, SyntaxError, ValueError):
+            return 0, 0
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
 
 
 def images_in(folder: Path, suffixes: Sequence[str]) -> list[Path]:

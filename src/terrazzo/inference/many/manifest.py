@@ -6,28 +6,34 @@ import hashlib
 import json
 import os
 import threading
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 import terrazzo
 from terrazzo.errors import UserError
-from terrazzo.inference.many.sources import Item, Source
+from terrazzo.inference.many.sources import Item
+from terrazzo.system.remote import fetch, joined, put, remote_files
 
 NAME = ".manifest{}.jsonl"  # of a whole run, or of a shard
+SAVED_EVERY = 5  # seconds between copies to an address
 
 
 class Manifest:
     """A file of one line for each image whose results are in place: only added to, so that a kill loses none.
 
     An image is done if a line tells of the same `job` and of the same file, and its results are as they were left.
-    `shard` distinguishes the files of several processes that write into one folder, all of which are read.
+    `shard` distinguishes the files of several processes that write into one folder, all of which are read. Results at
+    an `address` have a copy of the manifest beside them, which is brought up to date now and then.
     """
 
-    def __init__(self, folder: Path, job: str, shard: str = "") -> None:
-        self.folder, self.job, self.path = folder, job, folder / NAME.format(shard)
-        self.lock = threading.Lock()
+    def __init__(self, folder: Path, job: str, shard: str = "", address: str | None = None) -> None:
+        self.folder, self.job, self.path, self.address = folder, job, folder / NAME.format(shard), address
+        self.lock, self.saved = threading.Lock(), time.monotonic()
+        self.there = self.listed() if address is not None else None
         self.entries: dict[str, dict[str, Any]] = {}  # by source
         for path in sorted(folder.glob(NAME.format("*"))):
             with suppress(OSError):
@@ -37,12 +43,26 @@ class Manifest:
                         if entry["job"] == job:
                             self.entries[entry["source"]] = entry
 
+    def listed(self) -> dict[str, list[int]]:
+        """The size of each result at the address; manifests there are copied to the folder."""
+        assert self.address is not None
+        try:
+            files = remote_files(self.address)
+        except UserError:  # there is nothing yet
+            return {}
+        for file in files:
+            if fnmatch(file.name, NAME.format("*")):
+                fetch(file.address, self.folder / file.name)
+        return {file.name: [file.version[0]] for file in files}
+
     def is_done(self, item: Item) -> bool:
         """Return whether the results of an item are there, made by this job from the file as it is."""
         entry = self.entries.get(str(item.source))
-        if entry is None or entry["input"] != identity(item.source):
+        if entry is None or entry["input"] != identity(item):
             return False
-        return all(facts(self.folder / name) == left for name, left in entry["files"].items())
+        there = self.there
+        now = {name: facts(self.folder / name) if there is None else there.get(name) for name in entry["files"]}
+        return bool(now == entry["files"])
 
     def add(self, item: Item, seen: Any, files: Iterable[Path]) -> None:
         """Note that the results of an item, of the identity `seen` when it was read, are in place.
@@ -50,6 +70,8 @@ class Manifest:
         Raises UserError where that cannot be written.
         """
         left = {os.path.relpath(path, self.folder): facts(path) for path in files}
+        if self.there is not None:
+            left = {name: found and found[:1] for name, found in left.items()}
         entry = {"source": str(item.source), "input": seen, "job": self.job, "files": left}
         try:
             with self.lock, self.path.open("a+b") as file:
@@ -57,6 +79,15 @@ class Manifest:
                 file.write(b"\n" * is_cut + json.dumps(entry).encode() + b"\n")
         except OSError as problem:
             raise UserError(f"cannot write {self.path}: {problem.strerror}; free some space") from None
+        if time.monotonic() - self.saved > SAVED_EVERY:
+            self.save()
+
+    def save(self) -> None:
+        """Bring the copy at the address up to date."""
+        if self.address is not None and self.path.exists():
+            with self.lock:
+                put(self.path, joined(self.address, self.path.name))
+                self.saved = time.monotonic()
 
 
 def ends_with_line(file: Any) -> bool:
@@ -74,11 +105,11 @@ def job_of(segmenter: Any, options: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def identity(source: Source) -> Any:
-    """The size and the time of a file, or of those in a folder; None for an address."""
-    path = Path(source)
-    if isinstance(source, str):
-        return None
+def identity(item: Item) -> Any:
+    """The size and the time of an item's file, or of those in its folder; the version of an address that has one."""
+    if isinstance(item.source, str):
+        return list(item.version)
+    path = item.source
     return {file.name: facts(file) for file in sorted(path.iterdir())} if path.is_dir() else facts(path)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from terrazzo.errors import UserError
 from terrazzo.inference.many.manifest import Manifest, identity, job_of
 from terrazzo.inference.many.shards import Shard, predict_shard
-from terrazzo.inference.many.sources import Item
+from terrazzo.inference.many.sources import Item, as_local, is_fetched
 from terrazzo.inference.many.turns import Turns, lanes_of, thread_count, torch_threads
 from terrazzo.inference.scenes.choice import fits_whole
 from terrazzo.inference.scenes.outputs import Wanted, predict_to_files
@@ -21,6 +21,7 @@ from terrazzo.inference.video.predict import AS_USUAL, VideoOptions, predict_vid
 from terrazzo.inference.video.reading import is_live, is_video
 from terrazzo.system.failures import explained
 from terrazzo.system.files import make_folder
+from terrazzo.system.remote import joined, put
 
 LOWER = "cut it into tiles, skip such images with --max-pixels, or take a smaller model"
 BESIDE = 2  # images that are read or written while the model has others
@@ -49,7 +50,8 @@ class ManyRun:
     """The prediction of many items into a folder; one that fails does not lose the others.
 
     `on_progress(item, progress)` is told of scenes and videos while they last, with None at their end. With a `shard`,
-    the items are split among the shards, or where there are fewer, the windows of each scene.
+    the items are split among the shards, or where there are fewer, the windows of each scene. Results are copied to an
+    `address` on an object store where there is one, and `out` only holds them until then.
     """
 
     def __init__(
@@ -60,9 +62,10 @@ class ManyRun:
         video: VideoOptions = AS_USUAL,
         shard: Shard | None = None,
         on_progress: Callable[[Item, Any], None] = lambda item, progress: None,
+        address: str | None = None,
     ) -> None:
         self.segmenter, self.out, self.wanted, self.video = segmenter, out, wanted, video
-        self.shard, self.on_progress = shard, on_progress
+        self.shard, self.on_progress, self.address = shard, on_progress, address
         self.manifest: Manifest | None = None
         self.split: set[Item] = set()
         self.stopped = threading.Event()
@@ -74,11 +77,15 @@ class ManyRun:
         shard = self.shard
         if len(items) > 1 or shard is not None:
             options = asdict(replace(self.wanted, resume=False)) | {"video": asdict(self.video)}
-            self.manifest = Manifest(self.out, job_of(self.segmenter, options), f"-{shard}" if shard else "")
+            self.manifest = Manifest(
+                self.out, job_of(self.segmenter, options), f"-{shard}" if shard else "", self.address
+            )
         if shard is None:
             return list(items)
         if len(items) < shard.count:
             self.split = {item for item in items if is_scene(self.segmenter, item)}
+        if self.split and self.address is not None:
+            raise UserError("the parts of one scene are put together in a folder that all share: give a local --out")
         rest = shard.of([item for item in items if item not in self.split])
         return [item for item in items if item in self.split or item in rest]
 
@@ -105,6 +112,8 @@ class ManyRun:
             finally:
                 self.stopped.set()
                 pool.shutdown(cancel_futures=True)
+                if self.manifest is not None:
+                    self.manifest.save()
         return outcomes
 
     def predict(self, item: Item) -> Outcome:
@@ -112,11 +121,17 @@ class ManyRun:
         if self.manifest is not None and self.wanted.resume and self.manifest.is_done(item):
             return Outcome(item, was_done=True)
         try:
-            seen = identity(item.source)
-            with explained(f"to segment {item.source}", LOWER):
-                files = self.write(item, self.folder(item) / item.stem)
+            seen = identity(item)
+            with explained(f"to segment {item.source}", LOWER), as_local(item.source) as source:
+                files = self.write(item, source, self.folder(item) / item.stem)
+            if self.address is not None:
+                for file in files:
+                    put(file, joined(self.address, file.relative_to(self.out).as_posix()))
             if self.manifest is not None and files and not is_live(item.source):
                 self.manifest.add(item, seen, files)
+            if self.address is not None:
+                for file in files:
+                    file.unlink()
             return Outcome(item, note="" if files else WAITING.format(item.source, self.shard))
         except Stopped:
             return Outcome(item, problem=f"{item.source}: stopped")
@@ -127,8 +142,8 @@ class ManyRun:
         finally:
             self.on_progress(item, None)
 
-    def write(self, item: Item, target: Path) -> list[Path]:
-        """Write the results of an item, and return their files."""
+    def write(self, item: Item, source: Path | str, target: Path) -> list[Path]:
+        """Write the results of an item, which is at hand as `source`, and return their files."""
 
         def show(progress: Any) -> None:
             if self.stopped.is_set():
@@ -137,11 +152,11 @@ class ManyRun:
 
         if is_video(item.source):
             with self.turn():
-                return predict_video(self.segmenter, item.source, target, self.video, show, self.stopped.is_set)
+                return predict_video(self.segmenter, source, target, self.video, show, self.stopped.is_set)
         if self.shard is not None and item in self.split:
             with self.turn():
-                return predict_shard(self.segmenter, item.source, target, self.wanted, self.shard, show)
-        return predict_to_files(self.segmenter, item.source, target, self.wanted, show, self.turn)
+                return predict_shard(self.segmenter, source, target, self.wanted, self.shard, show)
+        return predict_to_files(self.segmenter, source, target, self.wanted, show, self.turn)
 
     @contextmanager
     def turn(self, height: int = 0, width: int = 0) -> Iterator[None]:
@@ -164,7 +179,7 @@ class ManyRun:
 
 def is_scene(segmenter: Any, item: Item) -> bool:
     """Return whether an item is predicted in windows; one that cannot be opened is not."""
-    if is_video(item.source):
+    if is_video(item.source) or is_fetched(item.source):
         return False
     try:
         return segmenter.scene(item.source) is not None

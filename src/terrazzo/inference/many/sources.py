@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from terrazzo.data.pairs import ending_of
 from terrazzo.errors import UserError
@@ -13,7 +17,9 @@ from terrazzo.inference.scenes.mosaic import is_mosaic
 from terrazzo.inference.scenes.reading import is_remote
 from terrazzo.inference.video.reading import is_live
 from terrazzo.system.files import OutputNames
+from terrazzo.system.remote import fetch, is_remote_path, remote_files
 from terrazzo.transforms.opening import check_regular
+from terrazzo.transforms.tiff import TIFF_SUFFIXES
 
 Source = Path | str  # a str is an address
 
@@ -25,6 +31,7 @@ class Item:
     source: Source
     folder: Path
     stem: str
+    version: tuple[Any, ...] = ()  # what changes when a file on an object store does
 
     @property
     def name(self) -> str:
@@ -42,10 +49,43 @@ def find_items(sources: Sequence[str], out: Path, suffixes: Sequence[str], every
     names: dict[Path, OutputNames] = {}
     items = []
     for source in sources:
-        for path, folder in found_at(source, out, suffixes)[::every]:
+        remote = on_store(source, suffixes) if is_remote_path(source) else {}
+        for path, folder in list(remote or found_at(source, out, suffixes))[::every]:
             stem = names.setdefault(folder, OutputNames(out / folder)).stem(Path(path))
-            items.append(Item(path, folder, stem))
+            items.append(Item(path, folder, stem, remote.get((path, folder), ())))
     return items
+
+
+def on_store(address: str, suffixes: Sequence[str]) -> dict[tuple[Source, Path], tuple[Any, ...]]:
+    """The files at an address on an object store, each with the subfolder for its results, and their versions."""
+    found = {
+        (file.address, Path(file.name).parent): file.version
+        for file in remote_files(address)
+        if ending_of(file.name, (*suffixes, ".vrt")) is not None
+    }
+    if not found:
+        raise UserError(f"{address} contains no image or video ({', '.join(suffixes)})")
+    return found
+
+
+def is_fetched(source: Source) -> bool:
+    """Return whether a source is copied to this computer as a whole, rather than read where it is."""
+    is_read_in_place = is_remote(str(source)) and find_spec("rasterio") is not None
+    return is_remote_path(source) and not (is_read_in_place and Path(source).suffix.lower() in (*TIFF_SUFFIXES, ".vrt"))
+
+
+@contextmanager
+def as_local(source: Source) -> Iterator[Source]:
+    """The source itself, or a copy of it on this computer inside; errors name the source all the same."""
+    if not is_fetched(source):
+        yield source
+        return
+    with tempfile.TemporaryDirectory(prefix="terrazzo-") as scratch:
+        path = fetch(str(source), Path(scratch) / Path(source).name)
+        try:
+            yield path
+        except UserError as problem:
+            raise UserError(str(problem).replace(str(path), str(source))) from None
 
 
 def found_at(source: str, out: Path, suffixes: Sequence[str]) -> list[tuple[Source, Path]]:
