@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from terrazzo.config.short_form.messages import Problem
+from terrazzo.system.remote import is_remote_path
 
 if TYPE_CHECKING:
     from terrazzo.config.short_form.schema import DataKeys, ShortForm
@@ -34,11 +35,12 @@ def dataset(data: DataKeys, split: str, path: Path | None) -> dict[str, Any]:
     That is a folder in both, a file of names or, for `val`, the share of the images to hold out for validation.
     """
     root = Path(data.root)
-    if path is not None and not root.is_absolute():
+    is_address = is_remote_path(data.root)
+    if path is not None and not root.is_absolute() and not is_address:
         root = path.parent / root
     section: dict[str, Any] = {
         "type": "BaseSegDataset",
-        "data_root": str(root),
+        "data_root": data.root if is_address else str(root),
         "metainfo": {"classes": list(data.classes)},
         **files_of(data, split, root),
     }
