@@ -37,6 +37,18 @@ def add_weights_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_ray_option(parser: argparse.ArgumentParser, about: str) -> None:
+    """`--ray`."""
+    parser.add_argument("--ray", nargs="?", type=ray_address, const="", metavar="ADDRESS", help=about)
+
+
+def ray_address(text: str) -> str:
+    """The address of a cluster, such as `ray://head:10001` or `head:6379`."""
+    if text and re.fullmatch(r"(ray://)?[\w.-]+:\d+|auto|local", text) is None:
+        raise argparse.ArgumentTypeError(f"'{text}' is no cluster's address: put --ray last, or write ray://HOST:PORT")
+    return text
+
+
 def picked(args: argparse.Namespace, *names: str) -> dict[str, Any]:
     """The arguments that a function takes under the same names."""
     return {name: getattr(args, name) for name in names}

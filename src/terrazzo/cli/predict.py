@@ -11,12 +11,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from terrazzo.cli import common
 from terrazzo.cli.common import (
     add_weights_option,
     amount_of_memory,
     count,
     image_size,
     opacity,
+    picked,
     positive,
     shard,
     share,
@@ -75,6 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--every", type=count, default=1, metavar="N", help=about)
     about = "do one of N parts, 1/N to N/N: of the images, or of the windows where there are fewer scenes than parts"
     add("--shard", type=shard, metavar="I/N", help=about)
+    common.add_ray_option(parser, "predict in the processes of a Ray cluster, or of one started here")
     about = "of a video, average probabilities over time: the weight of the frames before, from 0 to below 1"
     add("--smooth", type=share, default=0.0, metavar="W", help=about)
     add("--labels", action="store_true", help="of a video, also write the class maps: a lossless video of grey values")
@@ -97,49 +100,57 @@ def run(args: argparse.Namespace) -> int:
     """Segment every source. Return 1 if some could not be, which are named at the end, else 0."""
     if args.max_pixels:
         os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"] = str(max(args.max_pixels, 2**30))  # before its import
-    from PIL import Image
-
-    from terrazzo.inference.load import NOTE, load
-    from terrazzo.inference.many.run import ManyRun
+    from terrazzo.inference.load import NOTE
+    from terrazzo.inference.many.setup import Setup
     from terrazzo.inference.many.shards import Shard
     from terrazzo.inference.many.sources import find_items
     from terrazzo.inference.runtime import Memory
     from terrazzo.inference.video.predict import VideoOptions
     from terrazzo.inference.video.reading import VIDEO_SUFFIXES
     from terrazzo.system.files import make_folder
-    from terrazzo.system.palette import written_palette
     from terrazzo.system.remote import is_remote_path
     from terrazzo.system.terminal import Console
     from terrazzo.training.monitoring.log import progress_bar
 
-    # The model
-    Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, args.max_pixels or 0)
+    # What is to be done
     console = Console(soft_wrap=True)
     take_model(args)
+    wanted = wanted_results(args)
     if args.model is None and args.config is None:
         console.print(NOTE)
-    checkpoint = args.model if args.config else None
-    segmenter = load(args.config or args.model, checkpoint, args.device, trust=args.trust_config, weights=args.weights)
-    segmenter.max_pixels = args.max_pixels
-    segmenter.memory = Memory(args.memory, args.window, args.overlap)
-    wanted = wanted_results(args)
-    if args.palette:
-        runtime = segmenter.runtime
-        runtime.palette = written_palette(args.palette, runtime.classes, runtime.palette)
+    is_remote = is_remote_path(args.out)
+    scratch = ExitStack()
+    setup = Setup(
+        out=Path(scratch.enter_context(TemporaryDirectory(prefix="terrazzo-")) if is_remote else args.out),
+        source=args.config or args.model,
+        checkpoint=args.model if args.config else None,
+        trust=args.trust_config,
+        memory=Memory(args.memory, args.window, args.overlap),
+        wanted=wanted,
+        video=VideoOptions(args.opacity, not args.no_overlay, args.labels, args.smooth, args.every),
+        shard=Shard(*args.shard) if args.shard else None,
+        address=args.out if is_remote else None,
+        **picked(args, "device", "weights", "max_pixels", "palette"),
+    )
+    segmenter = setup.segmenter()
+    items = find_items(args.sources, setup.out, (*segmenter.suffixes, *VIDEO_SUFFIXES), args.every)
+    make_folder(setup.out)
 
     # The images
-    scratch = ExitStack()
-    is_remote = is_remote_path(args.out)
-    out = Path(scratch.enter_context(TemporaryDirectory(prefix="terrazzo-")) if is_remote else args.out)
-    items = find_items(args.sources, out, (*segmenter.suffixes, *VIDEO_SUFFIXES), args.every)
-    make_folder(out)
-    video = VideoOptions(args.opacity, not args.no_overlay, args.labels, args.smooth, args.every)
-    shard = Shard(*args.shard) if args.shard else None
     with scratch, progress_bar(console, "{task.fields[text]}") as bar:
-        work = ManyRun(segmenter, out, wanted, video, shard, Bars(bar), args.out if is_remote else None)
+        work = setup.run(segmenter, Bars(bar))
         items = work.plan(items)
         task = bar.add_task("predict", total=len(items), text="")
-        outcomes = work.run(items, lambda outcome: bar.advance(task))
+
+        def on_end(_: Any) -> None:
+            bar.advance(task)
+
+        if args.ray is None:
+            outcomes = work.run(items, on_end)
+        else:
+            from terrazzo.inference.many.cluster import run_on_ray
+
+            outcomes = run_on_ray(setup, work, items, args.ray, on_end)
     return report(console, items, outcomes, args.out)
 
 
@@ -212,6 +223,8 @@ def wanted_results(args: argparse.Namespace) -> Any:
     from terrazzo.inference.scenes.outputs import Wanted
     from terrazzo.inference.scenes.polygons import Shapes, writer_of
 
+    if args.ray is not None and (args.shard or args.camera):
+        args.usage_error("--ray splits the images itself: omit --shard and --camera")
     if args.polygons is None and (args.simplify or args.min_area):
         args.usage_error("--simplify and --min-area are about polygons: give --polygons F too")
     if args.polygons is not None:

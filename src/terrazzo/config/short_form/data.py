@@ -25,6 +25,7 @@ KEPT = {
 }
 INDEX_SUFFIXES = (".json", ".csv")  # of files with the labels of many images
 IGNORED = 255
+SHARDS = (".tar", ".parquet")  # of files with many images and their labels
 RGB = 3
 GREY = {"mean": [117.0], "std": [57.5]}  # ImageNet's, its colours weighted as a picture becomes grey
 
@@ -60,6 +61,10 @@ def files_of(data: DataKeys, split: str, root: Path) -> dict[str, Any]:
     chosen, holdout = getattr(data, split) or split, {}
     if isinstance(data.val, float) and split != "test":
         chosen, holdout = data.train or "", {"holdout": {"share": data.val, "part": split}}
+    if data.images.endswith(SHARDS):
+        prefix = {"img_path": data.images.replace("{split}", chosen)}
+        labels = {} if data.labels == "labels" else {"seg_map_path": data.labels}
+        return {"type": "ShardedDataset", "data_prefix": prefix | labels, **holdout}
     if Path(chosen).suffix:
         return {"ann_file": chosen, "data_prefix": {"img_path": data.images, "seg_map_path": data.labels}, **holdout}
     is_coco = (data.label_format.get("type") if isinstance(data.label_format, Mapping) else data.label_format) == "coco"

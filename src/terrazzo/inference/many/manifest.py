@@ -64,15 +64,9 @@ class Manifest:
         now = {name: facts(self.folder / name) if there is None else there.get(name) for name in entry["files"]}
         return bool(now == entry["files"])
 
-    def add(self, item: Item, seen: Any, files: Iterable[Path]) -> None:
-        """Note that the results of an item, of the identity `seen` when it was read, are in place.
-
-        Raises UserError where that cannot be written.
-        """
-        left = {os.path.relpath(path, self.folder): facts(path) for path in files}
-        if self.there is not None:
-            left = {name: found and found[:1] for name, found in left.items()}
-        entry = {"source": str(item.source), "input": seen, "job": self.job, "files": left}
+    def add(self, entry: dict[str, Any]) -> None:
+        """Note that the results of an item are in place. Raises UserError where that cannot be written."""
+        entry = {**entry, "job": self.job}
         try:
             with self.lock, self.path.open("a+b") as file:
                 is_cut = file.tell() > 0 and not ends_with_line(file)
@@ -88,6 +82,13 @@ class Manifest:
             with self.lock:
                 put(self.path, joined(self.address, self.path.name))
                 self.saved = time.monotonic()
+
+
+def entry_of(item: Item, seen: Any, files: Iterable[Path], folder: Path, *, has_times: bool) -> dict[str, Any]:
+    """The entry of an item, of the identity `seen` when it was read, whose results are `files` below a folder."""
+    left = {os.path.relpath(path, folder): facts(path) for path in files}
+    left = left if has_times else {name: found and found[:1] for name, found in left.items()}
+    return {"source": str(item.source), "input": seen, "files": left}
 
 
 def ends_with_line(file: Any) -> bool:

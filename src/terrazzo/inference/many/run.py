@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from terrazzo.errors import UserError
-from terrazzo.inference.many.manifest import Manifest, identity, job_of
+from terrazzo.inference.many.manifest import Manifest, entry_of, identity, job_of
 from terrazzo.inference.many.shards import Shard, predict_shard
 from terrazzo.inference.many.sources import Item, as_local, is_fetched
 from terrazzo.inference.many.turns import Turns, lanes_of, thread_count, torch_threads
@@ -40,6 +40,7 @@ class Outcome:
     unexpected: Exception | None = None
     was_done: bool = False
     note: str = ""
+    entry: dict[str, Any] | None = None  # for the manifest
 
 
 class Stopped(Exception):
@@ -97,6 +98,7 @@ class ManyRun:
         if lanes > 1:
             _ = self.segmenter.runtime.bytes_per_pixel  # measured while the model does nothing else
         outcomes: list[Outcome] = []
+        self.stopped.clear()
         with torch_threads(self.threads and self.threads // lanes), ThreadPoolExecutor(at_once) as pool:
             waiting = {pool.submit(self.predict, item): item for item in items}
             try:
@@ -112,27 +114,42 @@ class ManyRun:
             finally:
                 self.stopped.set()
                 pool.shutdown(cancel_futures=True)
-                if self.manifest is not None:
-                    self.manifest.save()
+                self.close()
         return outcomes
+
+    def is_done(self, item: Item) -> bool:
+        """Return whether an item need not be predicted again."""
+        return self.manifest is not None and self.wanted.resume and self.manifest.is_done(item)
+
+    def record(self, outcome: Outcome) -> None:
+        """Note in the manifest that the results of an item are in place."""
+        if self.manifest is not None and outcome.entry is not None:
+            self.manifest.add(outcome.entry)
+
+    def close(self) -> None:
+        """Bring the manifest up to date where the results are."""
+        if self.manifest is not None:
+            self.manifest.save()
 
     def predict(self, item: Item) -> Outcome:
         """Predict one item, unless it is done."""
-        if self.manifest is not None and self.wanted.resume and self.manifest.is_done(item):
+        if self.is_done(item):
             return Outcome(item, was_done=True)
         try:
             seen = identity(item)
             with explained(f"to segment {item.source}", LOWER), as_local(item.source) as source:
                 files = self.write(item, source, self.folder(item) / item.stem)
+            if not files:
+                return Outcome(item, note=WAITING.format(item.source, self.shard))
+            is_kept = not is_live(item.source)
+            entry = entry_of(item, seen, files, self.out, has_times=self.address is None) if is_kept else None
             if self.address is not None:
                 for file in files:
                     put(file, joined(self.address, file.relative_to(self.out).as_posix()))
-            if self.manifest is not None and files and not is_live(item.source):
-                self.manifest.add(item, seen, files)
-            if self.address is not None:
-                for file in files:
                     file.unlink()
-            return Outcome(item, note="" if files else WAITING.format(item.source, self.shard))
+            outcome = Outcome(item, entry=entry)
+            self.record(outcome)
+            return outcome
         except Stopped:
             return Outcome(item, problem=f"{item.source}: stopped")
         except (UserError, OSError) as problem:  # as text, as the error itself would keep its image in memory
