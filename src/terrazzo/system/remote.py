@@ -12,7 +12,7 @@ from terrazzo.errors import UserError, first_line
 from terrazzo.system.extras import import_extra
 from terrazzo.system.failures import is_out_of_memory
 
-ADDRESS = re.compile(r"(s3|gs|gcs|hf|az|abfs|memory)://")
+ADDRESS = re.compile(r"(s3|gs|gcs|hf|memory)://")
 
 
 class RemoteFile(NamedTuple):
