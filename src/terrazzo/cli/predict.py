@@ -156,7 +156,8 @@ def run(args: argparse.Namespace) -> int:
 
 def report(console: Any, items: Sequence[Any], outcomes: Sequence[Any], out: str) -> int:
     """Print how many items have been segmented, and the errors of the others. Raises the first unexpected one."""
-    failed = [outcome for item in items for outcome in outcomes if outcome.item is item and outcome.problem]
+    order = {item: number for number, item in enumerate(items)}
+    failed = sorted((outcome for outcome in outcomes if outcome.problem), key=lambda outcome: order[outcome.item])
     done = sum(outcome.was_done for outcome in outcomes)
     before = f" ({done} before)" if done else ""
     console.print(f"{len(items) - len(failed)} of {len(items)} segmented{before}; class maps and pictures: {out}")

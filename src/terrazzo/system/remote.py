@@ -56,7 +56,7 @@ def remote_files(address: str) -> list[RemoteFile]:
 
 
 def version_of(facts: dict[str, Any]) -> tuple[Any, ...]:
-    """What changes when a file does, of what a store tells about it."""
+    """Size and checksum, or time, of a file, by what a store tells about it: they change when it does."""
     known = (facts.get(key) for key in ("ETag", "etag", "md5Hash", "blob_id", "LastModified", "created"))
     return facts.get("size"), str(next((value for value in known if value), ""))
 

@@ -45,7 +45,7 @@ def read_member(shard: Path, path: Path) -> bytes:
 
 
 def version(shard: Path) -> tuple[int, int]:
-    """What changes when a shard does."""
+    """The size and the time of a shard, which change when it does."""
     found = shard.stat()
     return found.st_size, found.st_mtime_ns
 

@@ -63,8 +63,9 @@ def files_of(data: DataKeys, split: str, root: Path) -> dict[str, Any]:
         chosen, holdout = data.train or "", {"holdout": {"share": data.val, "part": split}}
     if data.images.endswith(SHARDS):
         prefix = {"img_path": data.images.replace("{split}", chosen)}
-        labels = {} if data.labels == "labels" else {"seg_map_path": data.labels}
-        return {"type": "ShardedDataset", "data_prefix": prefix | labels, **holdout}
+        if data.labels != "labels":  # the name of a folder, by default
+            prefix["seg_map_path"] = data.labels
+        return {"type": "ShardedDataset", "data_prefix": prefix, **holdout}
     if Path(chosen).suffix:
         return {"ann_file": chosen, "data_prefix": {"img_path": data.images, "seg_map_path": data.labels}, **holdout}
     is_coco = (data.label_format.get("type") if isinstance(data.label_format, Mapping) else data.label_format) == "coco"

@@ -58,7 +58,7 @@ def find_items(sources: Sequence[str], out: Path, suffixes: Sequence[str], every
 
 def on_store(address: str, suffixes: Sequence[str]) -> dict[tuple[Source, Path], tuple[Any, ...]]:
     """The files at an address on an object store, each with the subfolder for its results, and their versions."""
-    found = {
+    found: dict[tuple[Source, Path], tuple[Any, ...]] = {
         (file.address, Path(file.name).parent): file.version
         for file in remote_files(address)
         if ending_of(file.name, (*suffixes, ".vrt")) is not None
