@@ -49,12 +49,10 @@ def copied(address: str, parts: Iterable[str] = ("",)) -> Path:
             if known.get(name) != list(file.version) or not (folder / name).is_file():
                 waiting[name] = file
     if waiting:
-        console = Console()
-        console.print(f"copying {len(waiting)} files from {address} to {folder}")
-        for name in in_threads(
-            lambda name: (fetch(waiting[name].address, folder / name), name)[1], waiting, "copy", console
-        ):
-            known[name] = list(waiting[name].version)
+        console = Console(soft_wrap=True)
+        console.print(f"copying {len(waiting)} file{'s' * (len(waiting) != 1)} from {address} to {folder}")
+        list(in_threads(lambda name: fetch(waiting[name].address, folder / name), waiting, "copy", console))
+        known |= {name: list(file.version) for name, file in waiting.items()}
         write_whole(folder / INDEX, json.dumps(known))
     return folder
 
