@@ -226,6 +226,8 @@ def wanted_results(args: argparse.Namespace) -> Any:
 
     if args.ray is not None and (args.shard or args.camera):
         args.usage_error("--ray splits the images itself: omit --shard and --camera")
+    if args.shard and any(Path(source).resolve() == Path(args.out).resolve() for source in args.sources):
+        args.usage_error("--shard: other parts would take the results in --out for images: give another folder")
     if args.polygons is None and (args.simplify or args.min_area):
         args.usage_error("--simplify and --min-area are about polygons: give --polygons F too")
     if args.polygons is not None:

@@ -157,6 +157,7 @@ def test_shards_of_a_list_make_up_one_run(of_photos, photos, tmp_path, capsys):
     assert predict(*command, tmp_path / "shards", "--shard", "1/1", "--resume") == 0
     assert "7 of 7 segmented (7 before)" in capsys.readouterr().out
     assert predict(*command, tmp_path / "shards", "--shard", "0/3") == 2
+    assert predict(*command, photos, "--shard", "1/3") == 2 and "give another folder" in capsys.readouterr().err
 
 
 def test_shards_of_a_scene_make_up_one_run(model, scene, tmp_path, capsys):
