@@ -18,12 +18,21 @@ PALETTE = [[30, 90, 200], [20, 110, 40], [220, 200, 90], [120, 120, 120]]
 BANDS = 4
 
 
-def save_model(path: Path, seed: int = 1, loading: dict[str, Any] | None = None, bands: int = BANDS) -> Path:
-    """A self-contained file with an untrained UNet of four channels, for scenes of `bands` bands of 16 bits."""
+def save_model(
+    path: Path,
+    seed: int = 1,
+    loading: dict[str, Any] | None = None,
+    bands: int = BANDS,
+    spread: tuple[float, float] = (20_000.0, 12_000.0),
+) -> Path:
+    """A self-contained file with an untrained UNet of four channels, for scenes of `bands` bands of 16 bits.
+
+    `spread` is the mean and the deviation of a band: 120 and 60 for pictures.
+    """
     torch.manual_seed(seed)
     model = model_config(len(CLASSES))
     model["backbone"]["in_channels"] = bands
-    model["data_preprocessor"] |= {"mean": [20_000.0] * bands, "std": [12_000.0] * bands, "bgr_to_rgb": False}
+    model["data_preprocessor"] |= {"mean": [spread[0]] * bands, "std": [spread[1]] * bands, "bgr_to_rgb": False}
     loading = {"type": "LoadImageFromFile", "bands": list(range(1, bands + 1)), **(loading or {})}
     data = {
         "type": "BaseSegDataset",

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import itertools
 import re
 from collections.abc import Callable, Collection, Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 from terrazzo.errors import UserError
@@ -37,6 +35,18 @@ def add_weights_option(parser: argparse.ArgumentParser) -> None:
         choices=["model", "ema"],
         help="of a checkpoint with both: as trained, or averaged (default: what the saving program tests with)",
     )
+
+
+def add_ray_option(parser: argparse.ArgumentParser, about: str) -> None:
+    """`--ray`."""
+    parser.add_argument("--ray", nargs="?", type=ray_address, const="", metavar="ADDRESS", help=about)
+
+
+def ray_address(text: str) -> str:
+    """The address of a cluster, such as `ray://head:10001` or `head:6379`."""
+    if text and re.fullmatch(r"(ray://)?[\w.-]+:\d+|auto|local", text) is None:
+        raise argparse.ArgumentTypeError(f"'{text}' is no cluster's address: put --ray last, or write ray://HOST:PORT")
+    return text
 
 
 def picked(args: argparse.Namespace, *names: str) -> dict[str, Any]:
@@ -87,6 +97,14 @@ def share(text: str) -> float:
     return number(text, lambda value: 0 <= value < 1, "a share from 0 to below 1, such as 0.25")
 
 
+def shard(text: str) -> tuple[int, int]:
+    """The number of a part and of all parts in `3/16`."""
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a part: write 1/16 to 16/16 for sixteen of them")
+    return int(match[1]), int(match[2])
+
+
 def positive(text: str) -> float:
     """A number of at least 0."""
     return number(text, lambda value: 0 <= value < float("inf"), "a number of at least 0")
@@ -125,22 +143,3 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, number
     if not console.is_terminal:
         console.width = PIPE_WIDTH
     console.print(table)
-
-
-class OutputNames:
-    """Names of output files after those of the images, each used once and never one that overwrites an image."""
-
-    def __init__(self, *folders: Path) -> None:
-        self.folders = folders
-        self.taken: set[str] = set()
-
-    def stem(self, image: Path) -> str:
-        """The image's own stem, preceded by its folder's name or followed by a number where that is taken."""
-        numbered = (f"{image.stem}_{number}" for number in itertools.count(2))
-        for stem in itertools.chain((image.stem, f"{image.parent.name}_{image.stem}"), numbered):
-            results = [folder / f"{stem}{suffix}" for folder in self.folders for suffix in (".png", ".tif")]
-            overwrites = any(result.resolve() == image.resolve() for result in results)
-            if stem not in self.taken and not overwrites:
-                break
-        self.taken.add(stem)
-        return stem

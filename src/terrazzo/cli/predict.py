@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import argparse
-import glob
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+from terrazzo.cli import common
 from terrazzo.cli.common import (
-    OutputNames,
     add_weights_option,
     amount_of_memory,
     count,
     image_size,
     opacity,
+    picked,
     positive,
+    shard,
     share,
 )
-from terrazzo.errors import UserError
-
-LOWER = "cut it into tiles, skip such images with --max-pixels, or take a smaller model"
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
-
 
 EXAMPLES = """\
   terrazzo predict photo.jpg                            with the bundled model, for street scenes
@@ -38,10 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
         "sources",
-        nargs="+",
+        nargs="*",
         metavar="IMAGE|FOLDER|VIDEO",
-        help="images, scenes (also by their address), patterns, folder trees",
+        help="images, scenes and videos (also by their address), patterns, folder trees",
     )
+    add("--camera", type=int, action="append", default=[], metavar="N", help="a camera: 0 is the first; Ctrl-C ends it")
 
     add = parser.add_argument_group("the model").add_argument
     add(
@@ -66,8 +65,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--palette", metavar="P", help=about)
     add("--probabilities", action="store_true", help="also write class probabilities: .npy (K, H, W), or a GeoTIFF")
     add("--confidence", action="store_true", help="also write the highest probability of each pixel, white for 100%%")
+    add("--no-overlay", action="store_true", help="write class maps alone, no painted pictures")
     about = "skip images of more pixels, or raise the limits of the decoders (default: theirs)"
     add("--max-pixels", type=count, metavar="N", help=about)
+
+    add = parser.add_argument_group("many images, and videos").add_argument
+    add(
+        "--resume", action="store_true", help="skip what an earlier run has done, and continue scenes that it has begun"
+    )
+    about = "take each Nth image of a folder or pattern, and each Nth frame of a video"
+    add("--every", type=count, default=1, metavar="N", help=about)
+    about = "do one of N parts, 1/N to N/N: of the images, or of the windows where there are fewer scenes than parts"
+    add("--shard", type=shard, metavar="I/N", help=about)
+    common.add_ray_option(parser, "predict in the processes of a Ray cluster, or of one started here")
+    about = "of a video, average probabilities over time: the weight of the frames before, from 0 to below 1"
+    add("--smooth", type=share, default=0.0, metavar="W", help=about)
+    add("--labels", action="store_true", help="of a video, also write the class maps: a lossless video of grey values")
 
     add = parser.add_argument_group("scenes, and whatever else does not fit memory").add_argument
     about = "what one image may take, beyond which it is predicted in windows (default: 2G)"
@@ -75,7 +88,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--window", type=image_size, metavar="HxW", help="predict in windows of this size (default: the model's own)")
     about = "what neighbouring windows share: 0 to below 1 (default: as far as the model sees, or its test_cfg)"
     add("--overlap", type=share, metavar="R", help=about)
-    add("--resume", action="store_true", help="continue scenes that an interrupted run has begun")
     about = "also write the regions of a scene as polygons: .gpkg, .geojson or .parquet"
     add("--polygons", type=Path, metavar="F", help=about)
     add("--simplify", type=positive, default=0.0, metavar="METRES", help="smooth the polygons' outlines by this much")
@@ -88,58 +100,98 @@ def run(args: argparse.Namespace) -> int:
     """Segment every source. Return 1 if some could not be, which are named at the end, else 0."""
     if args.max_pixels:
         os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"] = str(max(args.max_pixels, 2**30))  # before its import
-    from PIL import Image
-
-    from terrazzo.inference.load import NOTE, load
+    from terrazzo.inference.load import NOTE
+    from terrazzo.inference.many.setup import Setup
+    from terrazzo.inference.many.shards import Shard
+    from terrazzo.inference.many.sources import find_items
     from terrazzo.inference.runtime import Memory
-    from terrazzo.system.failures import explained
+    from terrazzo.inference.video.predict import VideoOptions
+    from terrazzo.inference.video.reading import VIDEO_SUFFIXES
     from terrazzo.system.files import make_folder
-    from terrazzo.system.palette import written_palette
+    from terrazzo.system.remote import is_remote_path
     from terrazzo.system.terminal import Console
     from terrazzo.training.monitoring.log import progress_bar
 
-    Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, args.max_pixels or 0)
+    # What is to be done
     console = Console(soft_wrap=True)
     take_model(args)
+    wanted = wanted_results(args)
     if args.model is None and args.config is None:
         console.print(NOTE)
-    checkpoint = args.model if args.config else None
-    segmenter = load(args.config or args.model, checkpoint, args.device, trust=args.trust_config, weights=args.weights)
-    segmenter.max_pixels = args.max_pixels
-    segmenter.memory = Memory(args.memory, args.window, args.overlap)
-    wanted = wanted_results(args)
-    if args.palette:
-        runtime = segmenter.runtime
-        runtime.palette = written_palette(args.palette, runtime.classes, runtime.palette)
-    out = Path(args.out)
-    found = expand(args.sources, out, (*segmenter.suffixes, *VIDEO_SUFFIXES))
-    make_folder(out)
-    names: dict[Path, OutputNames] = {}
-    failed: list[str] = []  # not the errors themselves, which would keep their images in memory
-    unexpected: Exception | None = None
-    with progress_bar(console, "{task.fields[text]}") as bar:
-        task = bar.add_task("predict", total=len(found), text="")
-        for path, subfolder in found:
-            try:
-                folder = make_folder(out / subfolder)
-                stem = names.setdefault(folder, OutputNames(folder)).stem(Path(path))
-                with explained(f"to segment {path}", LOWER):
-                    if Path(path).suffix.lower() in VIDEO_SUFFIXES:
-                        predict_video(segmenter, path, folder / f"{stem}_overlay.mp4", args.opacity, bar)
-                    else:
-                        predict_image(segmenter, path, folder / stem, wanted, bar)
-            except (UserError, OSError) as problem:  # one bad file does not lose the others
-                failed.append(str(problem))
-            except Exception as problem:
-                failed.append(f"{path}: {type(problem).__name__}")
-                unexpected = unexpected or problem
+    is_remote = is_remote_path(args.out)
+    scratch = ExitStack()
+    setup = Setup(
+        out=Path(scratch.enter_context(TemporaryDirectory(prefix="terrazzo-")) if is_remote else args.out),
+        source=args.config or args.model,
+        checkpoint=args.model if args.config else None,
+        trust=args.trust_config,
+        memory=Memory(args.memory, args.window, args.overlap),
+        wanted=wanted,
+        video=VideoOptions(args.opacity, not args.no_overlay, args.labels, args.smooth, args.every),
+        shard=Shard(*args.shard) if args.shard else None,
+        address=args.out if is_remote else None,
+        **picked(args, "device", "weights", "max_pixels", "palette"),
+    )
+    segmenter = setup.segmenter()
+    items = find_items(args.sources, setup.out, (*segmenter.suffixes, *VIDEO_SUFFIXES), args.every)
+    make_folder(setup.out)
+
+    # The images
+    with scratch, progress_bar(console, "{task.fields[text]}") as bar:
+        work = setup.run(segmenter, Bars(bar))
+        items = work.plan(items)
+        task = bar.add_task("predict", total=len(items), text="")
+
+        def on_end(_: Any) -> None:
             bar.advance(task)
-    console.print(f"{len(found) - len(failed)} of {len(found)} segmented; class maps and pictures: {out}")
-    for line in failed:
-        print(f"error: {line}", file=sys.stderr)
-    if unexpected is not None:
-        raise unexpected
+
+        if args.ray is None:
+            outcomes = work.run(items, on_end)
+        else:
+            from terrazzo.inference.many.cluster import run_on_ray
+
+            outcomes = run_on_ray(setup, work, items, args.ray, on_end)
+    return report(console, items, outcomes, args.out)
+
+
+def report(console: Any, items: Sequence[Any], outcomes: Sequence[Any], out: str) -> int:
+    """Print how many items have been segmented, and the errors of the others. Raises the first unexpected one."""
+    order = {item: number for number, item in enumerate(items)}
+    failed = sorted((outcome for outcome in outcomes if outcome.problem), key=lambda outcome: order[outcome.item])
+    done = sum(outcome.was_done for outcome in outcomes)
+    before = f" ({done} before)" if done else ""
+    console.print(f"{len(items) - len(failed)} of {len(items)} segmented{before}; class maps and pictures: {out}")
+    for outcome in outcomes:
+        if outcome.note:
+            console.print(outcome.note)
+    for outcome in failed:
+        print(f"error: {outcome.problem}", file=sys.stderr)
+    for outcome in failed:
+        if outcome.unexpected is not None:
+            raise outcome.unexpected
     return 1 if failed else 0
+
+
+class Bars:
+    """The bars of scenes and videos that are being predicted."""
+
+    def __init__(self, bar: Any) -> None:
+        self.bar = bar
+        self.tasks: dict[Any, Any] = {}
+
+    def __call__(self, item: Any, progress: Any) -> None:
+        """Show the progress of an item; None is its end."""
+        from terrazzo.training.monitoring.log import duration
+
+        if progress is None:
+            if item in self.tasks:
+                self.bar.remove_task(self.tasks.pop(item))
+            return
+        if item not in self.tasks:
+            self.tasks[item] = self.bar.add_task(item.name, total=progress.total, text="")
+        left = "" if progress.seconds_left is None else f", {duration(progress.seconds_left)} left"
+        text = f"{progress.speed:.1f} {progress.unit}{left}"
+        self.bar.update(self.tasks[item], completed=progress.done, text=text)
 
 
 def take_model(args: argparse.Namespace) -> None:
@@ -162,53 +214,9 @@ def take_model(args: argparse.Namespace) -> None:
             args.usage_error(f"{source} is not an image, and --{option} {getattr(args, option)} is given already")
         else:
             setattr(args, option, source)
-    if not kept:
+    args.sources = [*kept, *(f"camera:{number}" for number in args.camera)]
+    if not args.sources:
         args.usage_error("give at least one image, folder or video")
-    args.sources = kept
-
-
-def expand(sources: Sequence[str], out: Path, suffixes: Sequence[str]) -> list[tuple[Any, Path]]:
-    """Images and videos, each with the subfolder for its results; folders are searched for `suffixes` recursively.
-
-    A source may also be a pattern such as `drive/**/*.jpg`, the address of a scene, or a folder of adjacent tiles, one
-    scene. Hidden folders and `out` itself are skipped. Raises UserError for a missing source, and for a folder without
-    images.
-    """
-    from terrazzo.inference.scenes.mosaic import is_mosaic
-    from terrazzo.inference.scenes.reading import is_remote
-    from terrazzo.transforms.opening import check_regular
-
-    found: list[tuple[Any, Path]] = []
-    for source in sources:
-        path = Path(source)
-        if is_remote(source):
-            found.append((source, Path()))
-        elif path.is_dir() and is_mosaic(path):
-            found.append((path, Path()))
-        elif path.is_dir():
-            inside = [file for file in sorted(path.rglob("*")) if is_wanted(file, path, out, suffixes)]
-            if not inside:
-                raise UserError(f"the folder {path} contains no image or video ({', '.join(suffixes)})")
-            found += [(file, file.parent.relative_to(path)) for file in inside]
-        elif path.exists():
-            check_regular(path)
-            found.append((path, Path()))
-        else:
-            matches = map(Path, glob.glob(source, recursive=True))  # noqa: PTH207 - of any root
-            files = sorted(match for match in matches if match.is_file())
-            if not files:
-                raise UserError(f"there is no file or folder {source}")
-            found += [(file, Path()) for file in files]
-    return found
-
-
-def is_wanted(file: Path, root: Path, out: Path, suffixes: Sequence[str]) -> bool:
-    """Report whether a file below `root` is an input."""
-    from terrazzo.data.pairs import ending_of
-
-    hidden = any(part.startswith(".") for part in file.relative_to(root).parts)
-    result = out.resolve() in file.resolve().parents and out.resolve() != root.resolve()
-    return ending_of(file.name, suffixes) is not None and not hidden and not result and file.is_file()
 
 
 def wanted_results(args: argparse.Namespace) -> Any:
@@ -216,6 +224,10 @@ def wanted_results(args: argparse.Namespace) -> Any:
     from terrazzo.inference.scenes.outputs import Wanted
     from terrazzo.inference.scenes.polygons import Shapes, writer_of
 
+    if args.ray is not None and (args.shard or args.camera):
+        args.usage_error("--ray splits the images itself: omit --shard and --camera")
+    if args.shard and any(Path(source).resolve() == Path(args.out).resolve() for source in args.sources):
+        args.usage_error("--shard: other parts would take the results in --out for images: give another folder")
     if args.polygons is None and (args.simplify or args.min_area):
         args.usage_error("--simplify and --min-area are about polygons: give --polygons F too")
     if args.polygons is not None:
@@ -223,63 +235,5 @@ def wanted_results(args: argparse.Namespace) -> Any:
             args.usage_error("--polygons writes the polygons of one scene: give one, or a VRT of several")
         writer_of(args.polygons)
     shapes = Shapes(args.simplify, args.min_area)
-    return Wanted(args.opacity, args.confidence, args.probabilities, args.polygons, shapes, args.resume)
-
-
-def predict_image(segmenter: Any, path: Path | str, target: Path, wanted: Any, bar: Any) -> None:
-    """Write the results of one image, with a bar of its windows where it has any."""
-    from terrazzo.inference.scenes.outputs import predict_to_files
-    from terrazzo.training.monitoring.log import duration
-
-    task: Any = None
-
-    def show(progress: Any) -> None:
-        nonlocal task
-        left = (progress.windows - progress.done) / max(progress.speed_of_windows, 1e-6)
-        text = f"windows, {progress.speed:.1f} megapixels a second, {duration(left)} left"
-        if task is None:
-            task = bar.add_task(Path(path).name, total=progress.windows, text=text)
-        bar.update(task, completed=progress.done, text=text)
-
-    try:
-        predict_to_files(segmenter, path, target, wanted, show)
-    finally:
-        if task is not None:
-            bar.remove_task(task)
-
-
-def predict_video(segmenter: Any, path: Path, target: Path, opacity: float, bar: Any) -> None:
-    """Write the overlay frame by frame. Raises UserError for a video that cannot be read or written."""
-    import cv2
-
-    capture = cv2.VideoCapture(str(path))
-    rate = capture.get(cv2.CAP_PROP_FPS) or 25.0
-    total = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-    task = bar.add_task(path.name, total=total if total > 0 else None, text="")
-    unfinished = target.with_name(f".{target.stem}.unfinished.mp4")  # OpenCV derives the format from the suffix
-    writer, frames = None, 0
-    try:
-        while True:
-            found, frame = capture.read()
-            if not found:
-                break
-            painted = segmenter(frame[..., ::-1].copy()).overlay(opacity)
-            if writer is None:
-                size = painted.shape[1], painted.shape[0]
-                writer = cv2.VideoWriter(str(unfinished), cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
-                if not writer.isOpened():
-                    raise UserError(f"cannot write the video {target}: no mp4 encoder, or no permission")
-            writer.write(painted[..., ::-1])
-            frames += 1
-            bar.advance(task)
-        if writer is None:
-            raise UserError(f"{path} cannot be read as a video: it is damaged, or its codec is unknown to OpenCV")
-        writer.release()
-        saved = cv2.VideoCapture(str(unfinished))
-        if int(saved.get(cv2.CAP_PROP_FRAME_COUNT)) != frames:  # OpenCV says nothing about a full disk
-            raise UserError(f"cannot save the video {target}: free some space or choose another folder")
-        unfinished.replace(target)
-    finally:
-        capture.release()
-        bar.remove_task(task)
-        unfinished.unlink(missing_ok=True)
+    overlay = not args.no_overlay
+    return Wanted(args.opacity, overlay, args.confidence, args.probabilities, args.polygons, shapes, args.resume)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     add = parser.add_argument_group("data and devices").add_argument
     add("--data-root", metavar="D", help="location of the data, instead of the config's")
-    add("--gpus", type=count, default=1, metavar="N", help="score in N processes, each a share of the images")
+    add("--gpus", type=count, metavar="N", help="score in N processes, each a share of the images")
+    common.add_ray_option(
+        parser, "score in processes of a Ray cluster, or of one started here: N, or all it has room for"
+    )
     common.add_weights_option(parser)
     common.add_config_options(parser)
     parser.set_defaults(usage_error=parser.error)
@@ -49,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from terrazzo.evaluation.evaluate import evaluate
     from terrazzo.evaluation.outputs import Outputs
+    from terrazzo.system.devices import choose_device
     from terrazzo.system.files import make_folder
     from terrazzo.system.process_group import launched
     from terrazzo.system.terminal import Console
@@ -64,11 +69,17 @@ def run(args: argparse.Namespace) -> int:
     if args.format_only and not args.out:
         args.usage_error("--format-only writes files: name a folder with --out D")
     found = launched()
+    processes = args.gpus or 1
     single = [name for name in ("gallery", "bootstrap") if getattr(args, name)]
-    if single and (args.gpus > 1 or found is not None):
-        args.usage_error(f"--{single[0].replace('_', '-')} needs every image in one process: omit --gpus")
-    if args.gpus > 1 and found is None:
-        return launch(args.gpus, args.arguments, cpu=args.device == "cpu")
+    if single and (processes > 1 or args.ray is not None or found is not None):
+        args.usage_error(f"--{single[0].replace('_', '-')} needs every image in one process: omit --gpus and --ray")
+    if args.ray is not None and found is None:
+        from terrazzo.training.distributed.on_ray import launch_on_ray
+
+        needs_gpu = choose_device(args.device).type == "cuda"
+        return launch_on_ray(args.ray, without_ray(args.arguments), args.gpus, needs_gpu=needs_gpu)
+    if processes > 1 and found is None:
+        return launch(processes, args.arguments, cpu=args.device == "cpu")
 
     # The evaluation, and the files that it writes
     is_main = found is None or found[1].is_main
@@ -116,6 +127,16 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def without_ray(arguments: Sequence[str]) -> list[str]:
+    """The arguments of one of the processes on a cluster."""
+    kept: list[str] = []
+    for index, argument in enumerate(arguments):
+        is_address = index and arguments[index - 1] == "--ray" and not argument.startswith("-")
+        if not (argument == "--ray" or argument.startswith("--ray=") or is_address):
+            kept.append(argument)
+    return kept
+
+
 class PredictionWriter:
     """Writes painted images and class maps during an evaluation."""
 
@@ -126,8 +147,10 @@ class PredictionWriter:
 
     def start(self, dataset: Any) -> None:
         """Give each image of the test set the name of its files, the same one in every process."""
+        from terrazzo.system.files import OutputNames
+
         self.read_image = dataset.read_image
-        names = common.OutputNames(*(folder for folder in (self.show, self.out) if folder is not None))
+        names = OutputNames(*(folder for folder in (self.show, self.out) if folder is not None))
         images = dict.fromkeys(leaf.pairs[index][0] for leaf, index in dataset.origins())
         self.stems = {image: names.stem(image) for image in images}
 

@@ -17,6 +17,7 @@ from terrazzo.config.datasets import (
 )
 from terrazzo.config.experiment import Experiment, LoaderSettings
 from terrazzo.data.dataset import SegmentationDataset
+from terrazzo.data.remote import with_local_root
 from terrazzo.data.spec import DatasetSpec
 from terrazzo.data.wrappers import ClassBalancedDataset, ConcatDataset, Dataset, MultiImageMixDataset, RepeatDataset
 from terrazzo.errors import UserError, nearest
@@ -68,7 +69,7 @@ def open_folder(data: FolderData, seed: int = 0) -> SegmentationDataset:
             f"class: terrazzo.data.spec.declare(name='{data.type}', classes=..., palette=..., img_suffix=...) in its "
             "place; or type='BaseSegDataset' with metainfo=dict(classes=..., palette=...) in the config"
         )
-    return SegmentationDataset(declared, data, seed)
+    return SegmentationDataset(declared, with_local_root(data, declared), seed)
 
 
 def build_dataset(section: Mapping[str, Any], where: str = "dataset", seed: int = 0) -> Dataset:

@@ -34,7 +34,8 @@ class TrainingSampler(Sampler[list[Position]]):
     """The batches of a whole training run, a new permutation each epoch, beginning at `start` (epoch, sample in it).
 
     Without `drop_last`, `by_epoch` ends each epoch with a smaller batch; otherwise batches continue across epochs. With
-    several processes, each takes every `world`-th sample of a batch, and an uneven last one is filled up.
+    several processes, each takes every `world`-th sample of a batch, and an uneven last one is filled up. Samples that
+    are stored in `shards` of so many each are shuffled shard by shard.
     """
 
     def __init__(
@@ -49,7 +50,9 @@ class TrainingSampler(Sampler[list[Position]]):
         start: Position = (0, 0),
         rank: int = 0,
         world: int = 1,
+        shards: Sequence[int] = (),
     ) -> None:
+        self.shards = shards
         self.length, self.batch_size = length, batch_size * world
         self.shuffle, self.seed, self.by_epoch, self.drop_last = shuffle, seed, by_epoch, drop_last
         self.start, self.rank, self.world = start, rank, world
@@ -81,7 +84,12 @@ class TrainingSampler(Sampler[list[Position]]):
         """The samples of an epoch in their order."""
         order = np.arange(self.length)
         if self.shuffle:
-            np.random.default_rng([self.seed, number]).shuffle(order)
+            rng = np.random.default_rng([self.seed, number])
+            if self.shards:
+                parts = np.split(order, np.cumsum(self.shards)[:-1])
+                order = np.concatenate([rng.permutation(parts[index]) for index in rng.permutation(len(parts))])
+            else:
+                rng.shuffle(order)
         return [(number, int(index)) for index in order]
 
     def __iter__(self) -> Iterator[list[Position]]:

@@ -101,6 +101,7 @@ class ExportedRuntime:
     """A model in a file of its own, with the whole of its preprocessing."""
 
     device = "cpu"
+    is_concurrent = False
 
     def __init__(self, session: Session, facts: ModelFacts) -> None:
         self.session, self.facts = session, facts

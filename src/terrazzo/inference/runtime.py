@@ -75,6 +75,7 @@ class Runtime(Protocol):
     device: Any  # such as "cpu" or torch.device("cuda")
     bands: int  # channels of the images
     threshold: float | None  # of a single output channel: foreground is where its sigmoid is above
+    is_concurrent: bool  # several threads may call it, and gain by it
 
     def infer(self, images: np.ndarray, placements: Sequence[Placement]) -> Sequence[ImageScores]:
         """The scores of images (N, H, W, C), uint8 RGB in most cases, where their placements put the stored images."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence, Sized
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence, Sized
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from PIL import Image
 
 from terrazzo.data.pairs import ending_of
 from terrazzo.data.spec import IMAGE_SUFFIXES
-from terrazzo.errors import UserError, some
+from terrazzo.errors import UserError, is_out_of_memory, some
 from terrazzo.inference.runtime import ImageScores, Memory, Placement, Runtime
 from terrazzo.sample import Sample
 from terrazzo.system.failures import explained
@@ -24,6 +26,7 @@ from terrazzo.transforms.loading import LoadImageFromFile
 from terrazzo.transforms.reading import as_stored
 from terrazzo.transforms.tiff import TIFF_SUFFIXES
 
+WITHOUT_LIMIT = threading.Lock()  # Pillow has one for all threads
 LOWER = "cut it into tiles, predict in windows (model.test_cfg.mode=slide), or use a smaller model"
 
 
@@ -204,10 +207,41 @@ class Segmenter:
                 self.check_size(name, *declared_size(Path(source)))
             scene = self.scene(source)
             if scene is not None:
-                from terrazzo.inference.scenes.prediction import ScenePrediction
+                from terrazzo.inference.scenes.prediction import predict_in_windows
 
-                return ScenePrediction(self, scene, path_of(source))
-            return self.predict_whole(*self.read(source), name)
+                return predict_in_windows(self, scene, path_of(source))
+            return self.predict_small(source, name)
+
+    def predict_small(
+        self,
+        source: Any,
+        name: str = "this image",
+        layers: Collection[str] = (),
+        turn: Callable[[int, int], AbstractContextManager[None]] = lambda height, width: nullcontext(),
+    ) -> Prediction:
+        """The prediction for an image that should fit memory: in one pass, or in windows if memory ends all the same.
+
+        The model runs within `turn(height, width)`; `layers` ("probabilities", "confidence") are computed at once.
+        """
+        image: np.ndarray | None = None
+        try:
+            image, path = self.read(source)
+            with turn(*image.shape[:2]):
+                prediction = self.predict_whole(image, path, name)
+                _ = prediction.probs if layers else None
+                return prediction
+        except Exception as problem:
+            if not is_out_of_memory(problem):
+                raise
+            shortage = problem.with_traceback(None)  # which would keep the memory
+        from terrazzo.inference.scenes.opening import scene_in_parts
+        from terrazzo.inference.scenes.prediction import predict_in_windows
+
+        scene = scene_in_parts(self, source, image)
+        if scene is None:
+            raise shortage
+        with turn(*scene.size):
+            return predict_in_windows(self, scene, path_of(source), layers=layers)
 
     def scene(self, source: Any) -> Any:
         """The open scene of an image that is to be predicted in windows; None for one that fits memory as a whole.
@@ -291,14 +325,15 @@ def as_bands(source: Any, count: int | None) -> np.ndarray:
 
 def declared_size(path: Path) -> tuple[int, int]:
     """Width and height by a picture's header, whatever Pillow's own limit; zeros for one without such a header."""
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-    try:
-        with Image.open(path, formats=("PNG", "JPEG", "TIFF", "BMP", "WEBP")) as image:
-            return image.size
-    except (OSError, SyntaxError, ValueError):
-        return 0, 0
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
+    with WITHOUT_LIMIT:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            with Image.open(path, formats=("PNG", "JPEG", "TIFF", "BMP", "WEBP")) as image:
+                return image.size
+        except (OSError, SyntaxError, ValueError):
+            return 0, 0
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
 
 
 def images_in(folder: Path, suffixes: Sequence[str]) -> list[Path]:

@@ -35,6 +35,7 @@ class TorchRuntime:
         self.classes, self.palette = list(classes), [list(colour) for colour in palette]
         self.bands = bands
         self.threshold: float | None = model.final_head.threshold
+        self.is_concurrent = self.device.type == "cpu"
 
     @property
     def windows(self) -> OwnWindows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -95,3 +96,22 @@ def make_folder(path: Path) -> Path:
     except OSError as problem:
         raise UserError(f"cannot write to the folder {path}: {problem.strerror or problem}") from None
     return path
+
+
+class OutputNames:
+    """Names of output files after those of the images, each used once and never one that overwrites an image."""
+
+    def __init__(self, *folders: Path) -> None:
+        self.folders = folders
+        self.taken: set[str] = set()
+
+    def stem(self, image: Path) -> str:
+        """The image's own stem, preceded by its folder's name or followed by a number where that is taken."""
+        numbered = (f"{image.stem}_{number}" for number in itertools.count(2))
+        for stem in itertools.chain((image.stem, f"{image.parent.name}_{image.stem}"), numbered):
+            results = [folder / f"{stem}{suffix}" for folder in self.folders for suffix in (".png", ".tif")]
+            overwrites = any(result.resolve() == image.resolve() for result in results)
+            if stem not in self.taken and not overwrites:
+                break
+        self.taken.add(stem)
+        return stem

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import groupby
 from typing import Any
 
 from torch import nn
@@ -15,6 +16,7 @@ from terrazzo.models.heads.base import LogitsHead
 from terrazzo.models.losses.set_criterion import SetCriterion
 from terrazzo.system.process_group import SINGLE_PROCESS, ProcessGroup
 from terrazzo.training.monitoring.log import RunLog
+from terrazzo.transforms.members import shard_of
 
 NO_OBJECT = 0.1  # weight of "no object" among the classes of masks (MaskFormer, Cheng et al., NeurIPS 2021)
 
@@ -27,11 +29,20 @@ def make_order(
     options: dict[str, Any] = {"seed": settings.seed, "by_epoch": by_epoch, "drop_last": loader.drop_last}
     options |= {"rank": group.rank, "world": group.size}
     if loader.rare_classes is None:
-        return TrainingSampler(length, loader.batch_size, shuffle=loader.shuffle, **options)
+        shards = shard_lengths(dataset)
+        return TrainingSampler(length, loader.batch_size, shuffle=loader.shuffle, shards=shards, **options)
     balance = measure_balance(dataset, log.console)
     chances = balance.rare_class_chances(loader.rare_classes)
     log.info(f"rare-class sampling: {listed(dataset.classes, chances)}")
     return RareClassSampler(length, loader.batch_size, balance.pixels > 0, chances, **options)
+
+
+def shard_lengths(dataset: Dataset) -> list[int]:
+    """The numbers of samples in a row that come from one shard each; empty where not all are stored so."""
+    images = [leaf.pairs[index][0] for leaf, index in dataset.origins()]
+    if not images or any(shard_of(image) is None for image in {image.parent: image for image in images}.values()):
+        return []
+    return [len(list(group)) for _, group in groupby(image.parent for image in images)]
 
 
 def set_class_weights(model: nn.Module, dataset: Any, log: RunLog) -> None:

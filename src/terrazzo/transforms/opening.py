@@ -12,6 +12,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from terrazzo.errors import OutOfMemory, UserError
 from terrazzo.system.limits import MOST_PIXELS, check_pixels
+from terrazzo.transforms.members import read_member, shard_of
 
 PNG = b"\x89PNG\r\n\x1a\n"
 NUMPY = b"\x93NUMPY"
@@ -24,8 +25,11 @@ if Image.MAX_IMAGE_PIXELS is not None:
 
 
 def read_bytes(path: Path | str) -> bytes:
-    """Return the content of a file. Raises UserError where it cannot be read."""
+    """Return the content of a file, which may be in a shard. Raises UserError where it cannot be read."""
     check_regular(path)
+    shard = shard_of(Path(path))
+    if shard is not None:
+        return read_member(shard, Path(path))
     try:
         return Path(path).read_bytes()
     except OSError as error:
@@ -70,6 +74,7 @@ def open_picture(source: bytes | Path, name: str = "") -> Image.Image:
     name = name or str(source)
     if isinstance(source, Path):
         check_regular(source)
+        source = source if shard_of(source) is None else read_bytes(source)
     try:
         image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=formats())
     except UnidentifiedImageError as error:
@@ -120,8 +125,12 @@ def turn(array: np.ndarray, orientation: int) -> np.ndarray:
 def load_numpy(path: Path | str) -> np.ndarray:
     """Read an array of numbers. Raises UserError for other files, before memory is taken for what they only claim."""
     check_regular(path)
+    in_shard = shard_of(Path(path)) is not None
     try:
-        stored: Any = np.load(path, mmap_mode="r", allow_pickle=False)  # fails where the file is shorter than its array
+        if in_shard:
+            stored: Any = np.load(io.BytesIO(read_bytes(path)), allow_pickle=False)
+        else:
+            stored = np.load(path, mmap_mode="r", allow_pickle=False)  # fails where the file is shorter than its array
     except FileNotFoundError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     except Exception as error:  # NumPy parses the header as Python text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import warnings
 from importlib.util import find_spec
@@ -14,6 +15,7 @@ from PIL.TiffImagePlugin import COMPRESSION_INFO, ImageFileDirectory_v2
 from terrazzo.errors import UserError
 from terrazzo.system.extras import import_extra
 from terrazzo.system.limits import check_pixels
+from terrazzo.transforms.members import shard_of
 from terrazzo.transforms.opening import (
     ORIENTATION,
     check_regular,
@@ -108,6 +110,8 @@ def describe(pages: list[dict[int, Any]]) -> TiffHeader:
 def header_of(path: Path, *, any_size: bool = False) -> TiffHeader:
     """Read the header of a TIFF file. Raises UserError."""
     check_regular(path)
+    if shard_of(path) is not None:
+        return tiff_header(io.BytesIO(read_bytes(path)), str(path), any_size=any_size)
     try:
         with path.open("rb") as file:
             header = tiff_header(file, str(path), any_size=any_size)

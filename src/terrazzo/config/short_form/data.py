@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from terrazzo.config.short_form.messages import Problem
+from terrazzo.system.remote import is_remote_path
 
 if TYPE_CHECKING:
     from terrazzo.config.short_form.schema import DataKeys, ShortForm
@@ -24,6 +25,7 @@ KEPT = {
 }
 INDEX_SUFFIXES = (".json", ".csv")  # of files with the labels of many images
 IGNORED = 255
+SHARDS = (".tar", ".parquet")  # of files with many images and their labels
 RGB = 3
 GREY = {"mean": [117.0], "std": [57.5]}  # ImageNet's, its colours weighted as a picture becomes grey
 
@@ -34,11 +36,12 @@ def dataset(data: DataKeys, split: str, path: Path | None) -> dict[str, Any]:
     That is a folder in both, a file of names or, for `val`, the share of the images to hold out for validation.
     """
     root = Path(data.root)
-    if path is not None and not root.is_absolute():
+    is_address = is_remote_path(data.root)
+    if path is not None and not root.is_absolute() and not is_address:
         root = path.parent / root
     section: dict[str, Any] = {
         "type": "BaseSegDataset",
-        "data_root": str(root),
+        "data_root": data.root if is_address else str(root),
         "metainfo": {"classes": list(data.classes)},
         **files_of(data, split, root),
     }
@@ -58,6 +61,11 @@ def files_of(data: DataKeys, split: str, root: Path) -> dict[str, Any]:
     chosen, holdout = getattr(data, split) or split, {}
     if isinstance(data.val, float) and split != "test":
         chosen, holdout = data.train or "", {"holdout": {"share": data.val, "part": split}}
+    if data.images.endswith(SHARDS):
+        prefix = {"img_path": data.images.replace("{split}", chosen)}
+        if data.labels != "labels":  # the name of a folder, by default
+            prefix["seg_map_path"] = data.labels
+        return {"type": "ShardedDataset", "data_prefix": prefix, **holdout}
     if Path(chosen).suffix:
         return {"ann_file": chosen, "data_prefix": {"img_path": data.images, "seg_map_path": data.labels}, **holdout}
     is_coco = (data.label_format.get("type") if isinstance(data.label_format, Mapping) else data.label_format) == "coco"

@@ -19,6 +19,7 @@ from terrazzo.hub.cache import home
 from terrazzo.transforms.decode import decode_image, file_orientation, has_fourth_band
 from terrazzo.transforms.label_files import read_label_file
 from terrazzo.transforms.labels import value_counts
+from terrazzo.transforms.members import shard_of
 from terrazzo.transforms.opening import JPEG, read_bytes
 
 LOOK = 32  # edge of the small grey picture by which images are compared
@@ -163,7 +164,7 @@ def database_key(path: Path) -> bytes:
 def stamp(path: Path) -> Stamp | None:
     """The stamp of a file, or None where there is none."""
     try:
-        status = path.stat()
+        status = (shard_of(path) or path).stat()
     except OSError:
         return None
     return status.st_size, status.st_mtime_ns

@@ -12,9 +12,11 @@ from terrazzo.config.config import Config
 from terrazzo.data.discovery.finder import find_layout
 from terrazzo.data.discovery.label_facts import label_facts
 from terrazzo.data.discovery.layouts import HELD_OUT, FolderLayout
+from terrazzo.data.remote import copied
 from terrazzo.data.spec import CUSTOM, FOLDER, DatasetSpec
 from terrazzo.errors import UserError
 from terrazzo.registry import DATASETS
+from terrazzo.system.remote import is_remote_path
 
 LOADERS = ("train", "val", "test")
 LAYOUT_KEYS = ("ann_file", "holdout", "img_suffix", "seg_map_suffix", "reduce_zero_label")  # of the config's own layout
@@ -44,7 +46,7 @@ def locate(config: Config, root: str | Path | None, loaders: Sequence[str] = LOA
                 f"{config.name} names a data set that terrazzo does not declare, and there is no folder {root}: give "
                 "the folder of the data with --data-root (images/ and labels/ below it)"
             )
-    folder = Path(root)
+    folder = copied(str(root)) if is_remote_path(str(root)) else Path(root)
     if not folder.is_dir():
         raise UserError(f"--data-root: there is no folder {folder}")
 

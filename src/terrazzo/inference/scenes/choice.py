@@ -16,6 +16,7 @@ from terrazzo.sample import Sample
 from terrazzo.system.arithmetic import ceil_div
 
 LARGEST = 1536  # pixels of a window's side, unless the training crop is larger
+SMALLEST = 4 * ALIGNMENT  # pixels of the side of windows that are tried when memory ends
 MOST_OVERLAP = 0.5
 SMALLEST_OVERLAP = 0.125
 TOLERANCE = 0.003  # change of logits, in their deviations, that context beyond a window's border may make
@@ -44,16 +45,8 @@ def choose_windows(segmenter: Any, scene: Scene, memory: Memory) -> Windows:
     Raises UserError where the model takes no such windows.
     """
     runtime = segmenter.runtime
-    own, share, fixed = runtime.windows
-    size = own or (512, 512)
-    if memory.window is not None:
-        if fixed and tuple(memory.window) != tuple(size):
-            raise UserError(f"--window: this model takes windows of {size[0]}x{size[1]} alone")
-        size = memory.window
-    elif share is None and not fixed:
-        per_side = int((memory.limit / 5 / (runtime.bytes_per_pixel + 16 * len(runtime.classes))) ** 0.5)
-        side = min(LARGEST, max(ALIGNMENT, per_side // ALIGNMENT * ALIGNMENT))
-        size = max(size[0], side), max(size[1], side)
+    _, share, fixed = runtime.windows
+    size = window_size(segmenter, memory)
     overlap = memory.overlap
     if overlap is None:
         overlap = share if share is not None and memory.window is None else measured_overlap(segmenter, size, fixed)
@@ -62,6 +55,31 @@ def choose_windows(segmenter: Any, scene: Scene, memory: Memory) -> Windows:
     widest = max(2 * size[1], int(memory.limit / 10 / per_column))
     at_once = 1 if str(runtime.device) == "cpu" else 4
     return Windows(size, overlap, widest, at_once, fixed)
+
+
+def window_size(segmenter: Any, memory: Memory) -> tuple[int, int]:
+    """The height and width of windows. Raises UserError where the model takes no such ones."""
+    runtime = segmenter.runtime
+    own, share, fixed = runtime.windows
+    size = own or (512, 512)
+    if memory.window is not None:
+        if fixed and tuple(memory.window) != tuple(size):
+            raise UserError(f"--window: this model takes windows of {size[0]}x{size[1]} alone")
+        return memory.window
+    if share is None and not fixed:
+        per_side = int((memory.limit / 5 / (runtime.bytes_per_pixel + 16 * len(runtime.classes))) ** 0.5)
+        side = min(LARGEST, max(ALIGNMENT, per_side // ALIGNMENT * ALIGNMENT))
+        return max(size[0], side), max(size[1], side)
+    return size
+
+
+def smaller_windows(segmenter: Any, scene: Scene, memory: Memory) -> Memory | None:
+    """The choice of windows of half the size; None where they would be too small, or the model takes no others."""
+    size = [min(own, length) for own, length in zip(window_size(segmenter, memory), scene.size, strict=True)]
+    height, width = (max(min(side, SMALLEST), side // 2 // ALIGNMENT * ALIGNMENT) for side in size)
+    if segmenter.runtime.windows.is_fixed or [height, width] == size:
+        return None
+    return Memory(memory.limit // 2, (height, width), memory.overlap)
 
 
 def measured_overlap(segmenter: Any, size: Sequence[int], fixed: bool) -> float:

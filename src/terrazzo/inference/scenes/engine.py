@@ -15,7 +15,7 @@ import numpy as np
 from terrazzo.errors import UserError
 from terrazzo.inference.exported import sigmoid
 from terrazzo.inference.runtime import DEFAULT_THRESHOLD, Placement
-from terrazzo.inference.scenes.grid import ALIGNMENT, Span, chunks, reaching, total_weights, window_spans
+from terrazzo.inference.scenes.grid import ALIGNMENT, Span, chunks, reaching, rows_of_part, total_weights, window_spans
 from terrazzo.inference.scenes.reading import Scene
 from terrazzo.inference.scenes.store import Store
 from terrazzo.inference.windows import gaussian_window
@@ -42,10 +42,11 @@ class Windows:
 class Progress:
     """The progress of a scene, for a bar."""
 
-    windows: int
+    total: int  # windows
     done: int = 0
     pixels: int = 0
     started: float = field(default_factory=time.perf_counter)
+    unit = "megapixels a second"
 
     @property
     def speed(self) -> float:
@@ -53,13 +54,13 @@ class Progress:
         return self.pixels / 1e6 / max(1e-6, time.perf_counter() - self.started)
 
     @property
-    def speed_of_windows(self) -> float:
-        """Windows a second."""
-        return self.done / max(1e-6, time.perf_counter() - self.started)
+    def seconds_left(self) -> float:
+        """The time until the end."""
+        return (self.total - self.done) / max(1e-6, self.done / max(1e-6, time.perf_counter() - self.started))
 
 
 class SceneRun:
-    """The prediction of one scene into a store."""
+    """The prediction of one scene into a store, or of a `part` (index, count) of its rows of windows."""
 
     def __init__(
         self,
@@ -68,6 +69,7 @@ class SceneRun:
         windows: Windows,
         store: Store,
         on_progress: Callable[[Progress], None] | None = None,
+        part: tuple[int, int] = (0, 1),
     ) -> None:
         self.runtime, self.scene, self.windows, self.store = segmenter.runtime, scene, windows, store
         self.pipeline = window_pipeline(segmenter)
@@ -80,13 +82,15 @@ class SceneRun:
         )
         self.totals = total_weights(self.rows), total_weights(self.columns)
         self.chunks = chunks(self.columns, windows.widest)
+        self.part = rows_of_part(self.rows, *part)
 
     def run(self) -> None:
         """Predict whatever the store does not have yet. Raises UserError where that is impossible."""
         work = []
         for number, own in enumerate(self.chunks):
-            top, left, right = self.store.rows.get(number, 0), own[0].start, own[-1].done
-            if rows := reaching(self.rows, top, self.scene.size[0]):
+            top, bottom = max(self.part[0], self.store.rows.get(number, 0)), self.part[1]
+            left, right = own[0].start, own[-1].done
+            if top < bottom and (rows := reaching(self.rows, top, bottom)):
                 work.append(Chunk(number, rows, reaching(self.columns, left, right), top, left))
         if not self.store.rows:
             self.refuse_unreadable()

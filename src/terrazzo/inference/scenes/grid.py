@@ -57,6 +57,12 @@ def reaching(spans: Sequence[Span], start: int, stop: int) -> list[Span]:
     return [span for span in spans if span.start < stop and span.stop > start]
 
 
+def rows_of_part(spans: Sequence[Span], index: int, count: int) -> tuple[int, int]:
+    """The rows of pixels, first and past the last, that the windows of one of `count` equal parts complete."""
+    starts = [*(span.start for span in spans), spans[-1].done]
+    return starts[len(spans) * index // count], starts[len(spans) * (index + 1) // count]
+
+
 def total_weights(spans: Sequence[Span]) -> np.ndarray:
     """The sum of all windows' weights (length) along an axis, by which sums are divided."""
     total = np.zeros(spans[-1].stop, np.float32)

@@ -38,13 +38,8 @@ def open_scene(segmenter: Any, source: Any) -> Scene | None:
     if not is_path:
         return ArrayScene(segmenter.read(source)[0])
     path = Path(source)
-    is_tiff = path.suffix.lower() in TIFF_SUFFIXES and len(header_of(path, any_size=True).pages) == 1
-    if is_tiff and find_spec("rasterio"):
-        return RasterScene(path, segmenter.reader, segmenter.runtime.bands)
-    if is_tiff and find_spec("tifffile"):
-        from terrazzo.inference.scenes.tiff import TiffScene
-
-        return TiffScene(path, segmenter.reader, segmenter.runtime.bands)
+    if (scene := tiff_scene(segmenter, path)) is not None:
+        return scene
     if size[0] * size[1] <= min(MOST_PIXELS, memory.limit // (4 * segmenter.runtime.bands)):
         return ArrayScene(segmenter.read(path)[0], str(path))
     if file_orientation(path) == 1 and find_spec("rasterio"):
@@ -53,6 +48,31 @@ def open_scene(segmenter: Any, source: Any) -> Scene | None:
         f"{path} has {size[1]}x{size[0]} pixels, too many to decode in one piece: save it as TIFF, and "
         'pip install "terrazzo[geo]", which reads TIFF in parts (or raise --memory)'
     )
+
+
+def scene_in_parts(segmenter: Any, source: Any, image: np.ndarray | None = None) -> Scene | None:
+    """The scene of an `image` at hand, else of a file for which memory did not suffice; None where none reads parts."""
+    if image is not None:
+        return ArrayScene(image, str(source) if isinstance(source, (str, Path)) else "this image")
+    if not isinstance(source, (str, Path)):
+        return None
+    path = Path(source)
+    if file_orientation(path) == 1 and path.suffix.lower() not in TIFF_SUFFIXES and find_spec("rasterio"):
+        return RasterScene(path, segmenter.reader, segmenter.runtime.bands)
+    return tiff_scene(segmenter, path)
+
+
+def tiff_scene(segmenter: Any, path: Path) -> Scene | None:
+    """The scene of a TIFF of one page; None for other files, and where nothing is installed that reads parts of it."""
+    if path.suffix.lower() not in TIFF_SUFFIXES or len(header_of(path, any_size=True).pages) != 1:
+        return None
+    if find_spec("rasterio"):
+        return RasterScene(path, segmenter.reader, segmenter.runtime.bands)
+    if find_spec("tifffile"):
+        from terrazzo.inference.scenes.tiff import TiffScene
+
+        return TiffScene(path, segmenter.reader, segmenter.runtime.bands)
+    return None
 
 
 def file_size(path: Path) -> tuple[int, int] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,11 @@ import numpy as np
 from terrazzo.errors import UserError
 from terrazzo.inference.scenes.engine import Progress
 from terrazzo.inference.scenes.polygons import Shapes, save_polygons, writer_of
-from terrazzo.inference.scenes.prediction import ScenePrediction
+from terrazzo.inference.scenes.prediction import ScenePrediction, predict_in_windows
 from terrazzo.inference.scenes.rasters import save_geotiff, save_png
 from terrazzo.inference.scenes.reading import georeference, is_raster
 from terrazzo.inference.scenes.store import rows_of
-from terrazzo.inference.segmenter import as_map
+from terrazzo.inference.segmenter import as_map, declared_size
 from terrazzo.system.painting import save_array, save_picture
 from terrazzo.transforms.tiff import TIFF_SUFFIXES
 
@@ -26,6 +27,7 @@ class Wanted:
     """The results to write besides the class map and its overlay."""
 
     opacity: float = 0.5
+    overlay: bool = True
     confidence: bool = False
     probabilities: bool = False
     polygons: Path | None = None
@@ -44,12 +46,13 @@ def predict_to_files(
     target: Path,
     wanted: Wanted,
     on_progress: Callable[[Progress], None] | None = None,
-) -> None:
+    turn: Callable[[int, int], AbstractContextManager[None]] = lambda height, width: nullcontext(),
+) -> list[Path]:
     """Write the class map of an image, `TARGET.tif` for scenes with coordinates and `TARGET.png` for others, and more.
 
     `TARGET_overlay.png` has a legend; `TARGET_confidence` and `TARGET_probabilities` are rasters like the class map, or
-    a PNG, white for 100%, and an array (K, H, W) float32. Raises UserError, where a part of the image is damaged after
-    the rest has been written.
+    a PNG, white for 100%, and an array (K, H, W) float32. The model runs within `turn(height, width)` alone. Returns
+    the files; raises UserError, where a part of the image is damaged after the rest has been written.
     """
     path = Path(source)
     scene = segmenter.scene(source)
@@ -64,30 +67,38 @@ def predict_to_files(
     prediction: Any
     if scene is not None:
         folder = target.with_name(f".{target.name}.unfinished")
-        prediction = ScenePrediction(segmenter, scene, path, folder, wanted.layers(), on_progress, resume=wanted.resume)
+        with turn(*scene.size):
+            options = {"folder": folder, "layers": wanted.layers(), "on_progress": on_progress, "resume": wanted.resume}
+            prediction = predict_in_windows(segmenter, scene, path, **options)
     else:
-        prediction = segmenter(source)
+        if segmenter.max_pixels is not None:
+            segmenter.check_size(f"{source}", *declared_size(path))
+        prediction = segmenter.predict_small(source, f"{source}", wanted.layers(), turn)
     is_scene = scene is not None and (is_raster(str(source)) or path.suffix.lower() in TIFF_SUFFIXES or path.is_dir())
-    save_results(prediction, target, wanted, as_raster=place is not None or is_scene)
+    files = save_results(prediction, target, wanted, as_raster=place is not None or is_scene)
     if scene is not None:
         prediction.store.remove()
-        if prediction.damaged:
-            raise UserError(prediction.damage())
+    if isinstance(prediction, ScenePrediction) and prediction.damaged:
+        raise UserError(prediction.damage())
+    return files
 
 
-def save_results(prediction: Any, target: Path, wanted: Wanted, *, as_raster: bool) -> None:
+def save_results(prediction: Any, target: Path, wanted: Wanted, *, as_raster: bool) -> list[Path]:
     """Write what is wanted of a prediction, the class map last; where one file fails, the others are removed again."""
     classes, place = prediction.classes, prediction.georeference
+    files: list[Path] = []
     new: list[Path] = []
 
     def path_of(name: str, suffix: str) -> Path:
         path = target.with_name(f"{target.name}{name}{suffix}")
+        files.append(path)
         if not path.exists():
             new.append(path)
         return path
 
     try:
-        save_picture(path_of("_overlay", ".png"), prediction.overlay(wanted.opacity, legend=True))
+        if wanted.overlay:
+            save_picture(path_of("_overlay", ".png"), prediction.overlay(wanted.opacity, legend=True))
         for name, is_wanted in (("confidence", wanted.confidence), ("probabilities", wanted.probabilities)):
             if not is_wanted:
                 continue
@@ -101,6 +112,7 @@ def save_results(prediction: Any, target: Path, wanted: Wanted, *, as_raster: bo
         labels = as_map(prediction.labels, len(classes))
         if wanted.polygons is not None:
             save_polygons(wanted.polygons, labels, prediction.confidence, place, classes, wanted.shapes)
+            files.append(wanted.polygons)
         if as_raster:
             save_geotiff(path_of("", ".tif"), labels, place, classes, prediction.palette)
         else:
@@ -109,6 +121,7 @@ def save_results(prediction: Any, target: Path, wanted: Wanted, *, as_raster: bo
         for path in new:
             path.unlink(missing_ok=True)
         raise
+    return files
 
 
 def without_values(values: np.ndarray, prediction: Any) -> np.ndarray:

@@ -13,13 +13,15 @@ from typing import Any
 import cv2
 import numpy as np
 
-from terrazzo.errors import UserError, some
-from terrazzo.inference.scenes.choice import choose_windows
+from terrazzo.errors import UserError, is_out_of_memory, some
+from terrazzo.inference.runtime import Memory
+from terrazzo.inference.scenes.choice import choose_windows, smaller_windows
 from terrazzo.inference.scenes.engine import Progress, SceneRun, no_data_of
 from terrazzo.inference.scenes.rasters import save_geotiff, save_png
 from terrazzo.inference.scenes.reading import Scene
 from terrazzo.inference.scenes.store import Layer, Store, rows_of
 from terrazzo.inference.segmenter import Prediction
+from terrazzo.system.memory import release_freed_memory
 from terrazzo.system.painting import as_picture, overlay, save_array, save_picture
 from terrazzo.transforms.tiff import TIFF_SUFFIXES
 
@@ -43,11 +45,13 @@ class ScenePrediction(Prediction):
         on_progress: Callable[[Progress], None] | None = None,
         *,
         resume: bool = False,
+        memory: Memory | None = None,
+        part: tuple[int, int] = (0, 1),
     ) -> None:
         self.segmenter, self.scene, self.path = segmenter, scene, path
         self.classes, self.palette = list(segmenter.classes), [list(colour) for colour in segmenter.palette]
-        self.windows = choose_windows(segmenter, scene, segmenter.memory)
-        self.store = self.compute(layers, folder, on_progress, resume)
+        self.windows = choose_windows(segmenter, scene, memory or segmenter.memory)
+        self.store = self.compute(layers, folder, on_progress, resume, part)
         self.labels = self.store.array("labels")
         self.damaged = self.store.damaged
 
@@ -57,8 +61,9 @@ class ScenePrediction(Prediction):
         folder: Path | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         resume: bool = False,
+        part: tuple[int, int] = (0, 1),
     ) -> Store:
-        """Predict the scene into a folder, or one that is deleted with this object."""
+        """Predict the scene, or a part (index, count) of it, into a folder, or one that is deleted with this object."""
         if folder is None:
             folder = Path(tempfile.mkdtemp(prefix="terrazzo-scene-"))
             weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
@@ -69,7 +74,9 @@ class ScenePrediction(Prediction):
         labels = Layer(1, "uint8" if count <= 255 else "uint16")
         store = Store(folder, self.scene.size, {"labels": labels, **wanted}, job, resume=resume)
         try:
-            SceneRun(self.segmenter, self.scene, self.windows, store, on_progress).run()
+            run = SceneRun(self.segmenter, self.scene, self.windows, store, on_progress, part)
+            self.rows, self.chunks = run.part, len(run.chunks)
+            run.run()
         finally:
             store.close()
         return store
@@ -169,6 +176,20 @@ class ScenePrediction(Prediction):
         from terrazzo.system.painting import encoded
 
         return encoded(self.overlay(legend=True), ".png")
+
+
+def predict_in_windows(segmenter: Any, scene: Scene, path: Path | None, **options: Any) -> ScenePrediction:
+    """The prediction of a scene, in smaller windows if memory ends; `options` are those of ScenePrediction."""
+    memory = segmenter.memory
+    while True:
+        try:
+            return ScenePrediction(segmenter, scene, path, memory=memory, **options)
+        except Exception as problem:
+            smaller = smaller_windows(segmenter, scene, memory) if is_out_of_memory(problem) else None
+            if smaller is None:
+                raise
+            memory = smaller
+        release_freed_memory()
 
 
 def identity(scene: Scene) -> list[Any]:

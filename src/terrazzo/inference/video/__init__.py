@@ -1,0 +1,1 @@
+"""Videos, streams and cameras: frames in, painted frames and class maps out."""
