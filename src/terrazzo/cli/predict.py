@@ -175,8 +175,8 @@ def expand(sources: Sequence[str], out: Path, suffixes: Sequence[str]) -> list[t
     images.
     """
     from terrazzo.inference.scenes.mosaic import is_mosaic
-    from terrazzo.inference.scenes.reading import is_remote
     from terrazzo.transforms.opening import check_regular
+    from terrazzo.transforms.scenes import is_remote
 
     found: list[tuple[Any, Path]] = []
     for source in sources:

@@ -65,7 +65,7 @@ class Prediction:
     @cached_property
     def georeference(self) -> Any:
         """The coordinate reference system and transform of a GeoTIFF; None for other images."""
-        from terrazzo.inference.scenes.reading import georeference
+        from terrazzo.transforms.scenes import georeference
 
         return georeference(self.path)
 
@@ -229,7 +229,7 @@ class Segmenter:
             raise problem if path is None else UserError(f"{path}: {problem}") from None
         labels = scores.labels()
         if path is not None and path.suffix.lower() in TIFF_SUFFIXES:
-            from terrazzo.inference.scenes.reading import valid_pixels
+            from terrazzo.transforms.scenes import valid_pixels
 
             valid = valid_pixels(path, image)
             if valid is not None:

@@ -11,10 +11,10 @@ from PIL import Image
 
 from terrazzo.errors import UserError
 from terrazzo.inference.scenes.choice import fits_whole
-from terrazzo.inference.scenes.reading import ArrayScene, RasterScene, Scene, is_raster
 from terrazzo.inference.segmenter import declared_size
 from terrazzo.system.limits import MOST_PIXELS
 from terrazzo.transforms.decode import file_orientation
+from terrazzo.transforms.scenes import ArrayScene, RasterScene, Scene, is_raster
 from terrazzo.transforms.tiff import TIFF_SUFFIXES, header_of
 
 SURELY_SMALL = 1 << 19  # pixels, below which nothing is computed to decide

@@ -14,10 +14,10 @@ from terrazzo.inference.scenes.engine import Progress
 from terrazzo.inference.scenes.polygons import Shapes, save_polygons, writer_of
 from terrazzo.inference.scenes.prediction import ScenePrediction
 from terrazzo.inference.scenes.rasters import save_geotiff, save_png
-from terrazzo.inference.scenes.reading import georeference, is_raster
 from terrazzo.inference.scenes.store import rows_of
 from terrazzo.inference.segmenter import as_map
 from terrazzo.system.painting import save_array, save_picture
+from terrazzo.transforms.scenes import georeference, is_raster
 from terrazzo.transforms.tiff import TIFF_SUFFIXES
 
 

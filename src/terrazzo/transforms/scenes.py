@@ -15,9 +15,9 @@ import cv2
 import numpy as np
 
 from terrazzo.errors import UserError
-from terrazzo.inference.scenes.georeference import Georeference, georeference_of
 from terrazzo.system.extras import import_extra
 from terrazzo.transforms.decode import KEPT
+from terrazzo.transforms.georeference import Georeference, georeference_of
 from terrazzo.transforms.resampling import resampled
 from terrazzo.transforms.tiff import TIFF_SUFFIXES
 
