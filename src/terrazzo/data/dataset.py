@@ -15,6 +15,7 @@ from terrazzo.arguments import check_arguments
 from terrazzo.config.datasets import FolderData
 from terrazzo.data.cache import open_cache
 from terrazzo.data.pairs import Folders, Pair, fixed_part, held_out, indexed_pairs, is_excluded, suffixes
+from terrazzo.data.scenes.windows import SceneWindows
 from terrazzo.data.spec import DatasetSpec, Source
 from terrazzo.data.wrappers import Dataset, Position, as_position
 from terrazzo.errors import UserError, some
@@ -89,7 +90,7 @@ class SegmentationDataset(Dataset):
 
         # those of them that are used
         indices = data.indices
-        if data.holdout is not None:
+        if data.holdout is not None and data.windows is None:
             check_arguments(held_out, {"names": (), **data.holdout}, "holdout", "")
             base = fixed_part(images)
             names = [image.relative_to(base) if image.is_relative_to(base) else image for image, _ in self.pairs]
@@ -111,9 +112,16 @@ class SegmentationDataset(Dataset):
             tuple(ignore or spec.ignore),
         )
 
+        # the windows of scenes, each a sample
+        self.scenes: SceneWindows | None = None
+        if data.windows is not None:
+            reader = pipeline.reader("image")
+            self.scenes = SceneWindows(self.pairs, data.windows, reader, mapping, self.label_format, data.holdout)
+            self.pairs = self.scenes.pairs()
+
         # the pipeline, whose reading steps know all of this
         cache = open_cache(data.cache, [image for image, _ in self.pairs]) if data.cache else None
-        self.files = StoredFiles(mapping, self.label_format, cache)
+        self.files = StoredFiles(mapping, self.label_format, cache, self.scenes)
         self.pipeline = pipeline.mapped(lambda step: bind(step, self.files))
 
     def reorder(self, classes: Sequence[str]) -> None:
@@ -144,9 +152,14 @@ class SegmentationDataset(Dataset):
     def leaves(self) -> list[SegmentationDataset]:
         return [self]
 
-    def start(self, index: int) -> Sample:
-        """Return a sample before its files are read: its paths, and known facts of the image."""
+    def start(self, index: int, epoch: int | None = None) -> Sample:
+        """Return a sample before its files are read: its paths, and known facts of the image.
+
+        In an `epoch` of training it may be a random window of a scene, near that of the index.
+        """
         image, label = self.pairs[index]
+        if epoch is not None and self.scenes is not None and self.scenes.settings.random:
+            image, label = self.scenes.draw(index, [self.seed, epoch, index])
         meta: dict[str, Any] = {key: paths[index] for key, paths in self.companions.items()}
         if label is None and self.data.unlabelled == "teacher":
             meta["has_no_label"] = True
@@ -158,7 +171,7 @@ class SegmentationDataset(Dataset):
         epoch, index = as_position(position)
         try:
             with explained(f"to read {self.pairs[index][0]}", "use fewer `workers`, or cut large images into tiles"):
-                sample = self.pipeline(self.start(index), np.random.default_rng([self.seed, epoch, index]))
+                sample = self.pipeline(self.start(index, epoch), np.random.default_rng([self.seed, epoch, index]))
                 for view in sample if isinstance(sample, list) else [sample]:
                     self.check_classes(view)
         except (UserError, OSError) as problem:
@@ -193,11 +206,11 @@ class SegmentationDataset(Dataset):
         if not self.classes or sample.label is None or sample.label_path is None:
             return
         if ((sample.label >= len(self.classes)) & (sample.label != 255)).any():
-            self.check_label(sample.label_path)
+            self.check_label(sample.label_path, sample.image_path)
 
-    def read_label(self, path: Path) -> np.ndarray:
+    def read_label(self, path: Path, image: Path | None = None) -> np.ndarray:
         """Return the class map of a label file (H, W), or (Z, Y, X) of a volume, mapped as in the pipeline."""
-        sample = Sample(image_path=self.image_of.get(path), label_path=path)
+        sample = Sample(image_path=image or self.image_of.get(path), label_path=path)
         label = self.label_reader(path)(sample, np.random.default_rng(0)).label
         assert label is not None
         return label
@@ -212,9 +225,9 @@ class SegmentationDataset(Dataset):
         """The image of each label."""
         return {label: image for image, label in self.pairs}
 
-    def check_label(self, path: Path) -> np.ndarray:
+    def check_label(self, path: Path, image: Path | None = None) -> np.ndarray:
         """Count the counted pixels of each class in a label file. Raises UserError for a value outside the classes."""
-        label, size = self.read_label(path), len(self.classes)
+        label, size = self.read_label(path, image), len(self.classes)
         outside = label[(label >= size) & (label != 255)]
         if outside.size:
             values = np.unique(outside)

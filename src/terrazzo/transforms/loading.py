@@ -56,7 +56,9 @@ class LoadImageFromFile(FileReader):
 
     def read(self, path: Path | str) -> np.ndarray:
         """Return the image (H, W, C) that a sample of this path would have."""
-        if self.bands is not None:
+        if self.files.scenes is not None:
+            image = self.files.scenes.image(Path(path))
+        elif self.bands is not None:
             bands = None if isinstance(self.bands, str) else self.bands
             image = read_stored(path, bands) if self.resolution is None else self.read_at_resolution(path, bands)
         else:
@@ -114,7 +116,10 @@ class LoadAnnotations(FileReader):
             raise UserError(f"LoadAnnotations needs a label_path; the sample of {sample.image_path} has none")
 
         def read() -> np.ndarray:
-            return mapping.apply(self.read(sample))
+            if files.scenes is None or sample.image_path is None:
+                return mapping.apply(self.read(sample))
+            stored, counts = files.scenes.label(sample.image_path)
+            return np.where(counts, mapping.apply(stored), IGNORED).astype(stored.dtype)
 
         is_indices = files.label_format is None and self.label_format is None  # only these go through the cache
         variant = f"label {self.imdecode_backend} {self.resolution} {mapping}"

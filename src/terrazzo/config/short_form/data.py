@@ -22,7 +22,7 @@ KEPT = {
     "cache": "cache",
     "unlabelled": "unlabelled",
 }
-INDEX_SUFFIXES = (".json", ".csv")  # of files with the labels of many images
+INDEX_SUFFIXES = (".json", ".csv", ".gpkg", ".geojson", ".shp", ".fgb")  # of files with the labels of many images
 IGNORED = 255
 RGB = 3
 GREY = {"mean": [117.0], "std": [57.5]}  # ImageNet's, its colours weighted as a picture becomes grey
@@ -48,6 +48,8 @@ def dataset(data: DataKeys, split: str, path: Path | None) -> dict[str, Any]:
         section["ignore"] = list(data.ignore)
     if split != "train" and data.unlabelled == "teacher":
         data = data.model_copy(update={"unlabelled": "skip"})
+    if data.windows is not None:
+        section["windows"] = {"size": list(data.windows), "random": split == "train"}
     if data.exclude:
         section["exclude"] = list(data.exclude)
     return section | {name: value for key, name in KEPT.items() if (value := getattr(data, key)) is not None}

@@ -20,6 +20,7 @@ from terrazzo.transforms.decode import decode_image, file_orientation, has_fourt
 from terrazzo.transforms.label_files import read_label_file
 from terrazzo.transforms.labels import value_counts
 from terrazzo.transforms.opening import JPEG, read_bytes
+from terrazzo.transforms.parts import file_of
 
 LOOK = 32  # edge of the small grey picture by which images are compared
 MOST_COLOURS = 64  # of a colour label that are kept
@@ -163,7 +164,7 @@ def database_key(path: Path) -> bytes:
 def stamp(path: Path) -> Stamp | None:
     """The stamp of a file, or None where there is none."""
     try:
-        status = path.stat()
+        status = file_of(path).stat()
     except OSError:
         return None
     return status.st_size, status.st_mtime_ns
