@@ -28,6 +28,7 @@ from terrazzo.data.discovery.layouts import HELD_OUT, FolderLayout
 from terrazzo.data.discovery.leftovers import labelled_count, with_leftovers
 from terrazzo.data.discovery.lists import split_lists
 from terrazzo.data.discovery.naming import Rule, joined, naming_rule
+from terrazzo.data.discovery.scenes import polygons_and_scenes, with_windows
 from terrazzo.data.discovery.splits import ANY_SPLIT, Location, Pictures, combine
 from terrazzo.data.spec import IMAGE_SUFFIXES, LABEL_SUFFIXES
 from terrazzo.errors import UserError, some
@@ -68,6 +69,7 @@ def find_layout(root: Path) -> FolderLayout:
     if not pictures:
         raise UserError(f"{root} holds no image ({', '.join(IMAGE_SUFFIXES)}), but {contents(tree)}")
     for strategies in (
+        (polygons_and_scenes,),
         (partial(index_files, suffix=".json"),),
         (listed_pairs,),
         (class_masks,),
@@ -76,7 +78,7 @@ def find_layout(root: Path) -> FolderLayout:
     ):
         layouts = [layout for strategy in strategies if (layout := strategy(tree, pictures)) is not None]
         if layouts:
-            return with_leftovers(max(layouts, key=labelled_count), tree)
+            return with_windows(with_leftovers(max(layouts, key=labelled_count), tree))
     raise UserError(
         f"{root}: which files are images and which are labels? There are {contents(tree)}. Looked for images/ and "
         "labels/ (or masks, annotations, img_dir and ann_dir, JPEGImages and SegmentationClass ...), with train/ and "

@@ -168,13 +168,8 @@ class SceneWindows:
         how = f"glance {step} {self.reader} {path} {path and stamp(path)} {self.mapping} {form}"
 
         def read() -> np.ndarray:
-            rows = [
-                np.concatenate(
-                    [self.look_at(image, Window(top, left, height, width), step) for left, width in columns], 1
-                )
-                for top, height in chunks(scene.size[0], step)
-            ]
-            return np.concatenate(rows)
+            parts = [[Window(top, left, height, width) for left, width in across] for top, height in down]
+            return np.block([[self.look_at(image, part, step) for part in row] for row in parts])
 
         down, across = (chunks(length, step) for length in scene.size)
         classes = DecodedCache(home() / "decoded").get(image, how, read)
