@@ -198,11 +198,14 @@ def values_to_read(
     if wanted is not None:
         chosen = numbers if isinstance(wanted, str) else list(wanted)
         if max(chosen) > file.count or bands not in (None, len(chosen)):
-            count = bands or len(chosen)
+            held = f"{name} has {len(numbers)} band{'s' * (len(numbers) != 1)}"
+            listed = "" if isinstance(wanted, str) else f", numbers {', '.join(map(str, wanted))}"
+            if bands is None:
+                raise BandCountError(
+                    f"{held}, and `bands` names {len(chosen)}{listed}: name those that all scenes have"
+                )
             raise BandCountError(
-                f"{name} has {len(numbers)} band{'s' * (len(numbers) != 1)}, and this model takes {count}"
-                + ("" if isinstance(wanted, str) else f", numbers {', '.join(map(str, wanted))}")
-                + ": give a scene of the same bands as its training images"
+                f"{held}, and this model takes {bands}{listed}: give a scene of the same bands as its training images"
             )
         return chosen, as_stored_values
     if file.dtypes[0] not in ("uint8", "uint16") or len(numbers) not in (1, 3, 4):

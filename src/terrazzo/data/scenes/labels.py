@@ -28,7 +28,8 @@ class Grid(Protocol):
 
 
 class SceneLabels(Protocol):
-    """The label of a scene, window by window; `form` says how it lies: `same` grid, `warped` or `polygons`."""
+    """The label of a scene, window by window; `form` says how it lies: on the `same` grid, or `assumed` to for want
+    of coordinates, `warped` to it, or as `polygons`."""
 
     form: str
 
@@ -51,8 +52,9 @@ class RasterLabels:
         with self.environment():
             self.source = self.file = open_raster(rasterio, str(path))
             check_is_class_map(self.source, path)
-            self.form = "same"
             place = scene.georeference
+            is_placed = place is None or not place.crs or self.source.crs
+            self.form = "same" if is_placed else "assumed"
             if not lies_on(self.source, scene):
                 if place is None or not place.crs or not self.source.crs:
                     missing = scene.name if place is None or not place.crs else path
@@ -96,7 +98,7 @@ class RasterLabels:
     def share(self) -> float:
         from rasterio.warp import transform_bounds
 
-        if self.form == "same" or self.place is None:
+        if self.form != "warped" or self.place is None:
             return 1.0
         left, bottom, right, top = transform_bounds(self.source.crs, self.place.crs, *self.source.bounds)
         return overlap(bounds_of(self.place.transform, self.size), (left, bottom, right, top))
