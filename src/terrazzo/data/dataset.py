@@ -14,7 +14,7 @@ import numpy as np
 from terrazzo.arguments import check_arguments
 from terrazzo.config.datasets import FolderData
 from terrazzo.data.cache import open_cache
-from terrazzo.data.pairs import Folders, Pair, fixed_part, held_out, indexed_pairs, is_excluded, suffixes
+from terrazzo.data.pairs import Folders, Pair, fixed_part, held_out, indexed_pairs, is_excluded, planes, suffixes
 from terrazzo.data.scenes.windows import SceneWindows
 from terrazzo.data.spec import DatasetSpec, Source
 from terrazzo.data.wrappers import Dataset, Position, as_position
@@ -26,6 +26,7 @@ from terrazzo.transforms import Compose, Transform
 from terrazzo.transforms.formats.base import LabelFormat, make_label_format
 from terrazzo.transforms.labels import LabelMapping
 from terrazzo.transforms.loading import LoadAnnotations, LoadImageFromFile
+from terrazzo.transforms.planes import is_nifti, plane_paths
 from terrazzo.transforms.reading import StoredFiles, as_stored, bind, unbound
 from terrazzo.transforms.volume import LoadBiomedicalAnnotation
 
@@ -112,7 +113,9 @@ class SegmentationDataset(Dataset):
             tuple(ignore or spec.ignore),
         )
 
-        # the windows of scenes, each a sample
+        # the planes of stacks and the windows of scenes, each a sample
+        if data.windows is None and isinstance(pipeline.reader("image"), LoadImageFromFile) and self.has_stacks():
+            self.pairs = planes(self.pairs)
         self.scenes: SceneWindows | None = None
         if data.windows is not None:
             reader = pipeline.reader("image")
@@ -142,6 +145,11 @@ class SegmentationDataset(Dataset):
         if folders.labels is not None and folders.split is None:
             self.folders = folders
         return folders.pairs()
+
+    def has_stacks(self) -> bool:
+        """Report whether the files hold several images each, as the first of their kind does."""
+        first = self.pairs[0][0] if self.pairs and not self.companions and self.label_format is None else None
+        return first is not None and first.is_file() and plane_paths(first) != [first]
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -186,7 +194,7 @@ class SegmentationDataset(Dataset):
     def label_reader(self, path: Path) -> Transform:
         """Return the step that reads a label file into classes, also where the pipeline has none."""
         reader = self.pipeline.reader("label")
-        is_volume = path.name.endswith((".nii", ".nii.gz")) and self.label_format is None
+        is_volume = is_nifti(path) and self.label_format is None
         return reader or bind(LoadBiomedicalAnnotation() if is_volume else LoadAnnotations(), self.files)
 
     @property

@@ -14,6 +14,7 @@ import numpy as np
 from terrazzo.errors import UserError, some
 from terrazzo.transforms.labels import IGNORED, fit_type
 from terrazzo.transforms.opening import PNG, is_cut_png, load_numpy, open_pillow, read_bytes
+from terrazzo.transforms.planes import is_nifti, plane_of, read_slice, volume_shape
 from terrazzo.transforms.tiff import (
     TIFF,
     TIFF_SUFFIXES,
@@ -54,6 +55,9 @@ def read_label(path: Path | str, backend: str = "pillow") -> np.ndarray:
 
 def read_label_file(path: Path, backend: str = "pillow") -> LabelFile:
     """Read a label file with what it declares, see `read_label`."""
+    plane = plane_of(path)
+    if plane is not None or is_nifti(path):
+        return read_label_plane(path, plane)
     if path.suffix.lower() == ".npy":
         return LabelFile(as_indices(load_numpy(path), path))
     data = read_bytes(path)
@@ -68,6 +72,20 @@ def read_label_file(path: Path, backend: str = "pillow") -> LabelFile:
     if excluded is not None:
         label[excluded] = IGNORED
     return LabelFile(label, declares_zero)
+
+
+def read_label_plane(path: Path, plane: int | None) -> LabelFile:
+    """Read a slice of a NIfTI volume, or a plane of a TIFF stack."""
+    file = path if plane is None else path.parent
+    if is_nifti(file):
+        if plane is None and volume_shape(file)[2] > 1:
+            raise UserError(f"{path} is a volume of {volume_shape(file)[2]} slices; a label is one of them")
+        return LabelFile(as_indices(read_slice(file, plane or 0), path))
+    header = header_of(file)
+    if plane is not None and plane >= len(header.images):
+        raise UserError(f"{file} has {len(header.images)} planes, fewer than its image")
+    stored = stored_values(file, header._replace(pages=header.images[plane or 0]))
+    return LabelFile(as_indices(stored, path, header.nodata, header.has_alpha))
 
 
 def label_parts(path: Path) -> Iterator[LabelFile]:

@@ -10,6 +10,8 @@ import pytest
 pytest.importorskip("rasterio")
 pytest.importorskip("pyogrio")
 
+from rasterio.transform import from_origin
+
 from support.scenes import save_scene
 from terrazzo.data.build import build_dataset
 from terrazzo.data.checks.run import check_specs

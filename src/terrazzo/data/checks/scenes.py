@@ -37,8 +37,8 @@ def scene_findings(split: SplitSurvey) -> Iterator[Finding]:
         if assumed:
             text = (
                 f"{len(assumed)} of {len(facts)} labels have no coordinate reference system "
-                f"({such_as([one.label for one in assumed if one.label])}): they have the size of their scenes, and are "
-                "taken to lie on them pixel by pixel"
+                f"({such_as([one.label for one in assumed if one.label])}): they have the size of their scenes, and "
+                "are taken to lie on them pixel by pixel"
             )
             yield part.finding("other-crs", text, files=[one.label for one in assumed])
         partly = [one for one in facts if one.covered < LITTLE]

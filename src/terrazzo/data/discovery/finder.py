@@ -30,6 +30,7 @@ from terrazzo.data.discovery.lists import split_lists
 from terrazzo.data.discovery.naming import Rule, joined, naming_rule
 from terrazzo.data.discovery.scenes import polygons_and_scenes, with_windows
 from terrazzo.data.discovery.splits import ANY_SPLIT, Location, Pictures, combine
+from terrazzo.data.discovery.volumes import volumes_and_labels
 from terrazzo.data.spec import IMAGE_SUFFIXES, LABEL_SUFFIXES
 from terrazzo.errors import UserError, some
 from terrazzo.system.text import read_json, read_text
@@ -49,7 +50,8 @@ FEW_VALUES = 64  # that class maps have at most
 MOST_FOLDERS = 30  # of images or labels without a counterpart by their names, whose files are compared
 WAYS_IN = {  # of files that hold images and labels, but are not pictures
     ".parquet": "`terrazzo data convert parquet DIR OUT` writes the images and labels of a Hugging Face data set",
-    ".gz": "volumes and archives: unpack archives; write the slices of NIfTI volumes as pictures",
+    ".gz": "unpack archives; NIfTI volumes belong in imagesTr/ and labelsTr/ (or images/ and labels/)",
+    ".nii": "NIfTI volumes belong in imagesTr/ and labelsTr/ (or images/, labels/)",
     ".zip": "archives: unpack them",
     ".tar": "archives: unpack them",
     ".dcm": "DICOM: write the slices as pictures",
@@ -66,6 +68,9 @@ def find_layout(root: Path) -> FolderLayout:
         raise UserError(f"there is no folder {root}")
     tree = FileTree(root)
     pictures = tree.holding(IMAGE_SUFFIXES)
+    layout = volumes_and_labels(tree)
+    if layout is not None:
+        return layout
     if not pictures:
         raise UserError(f"{root} holds no image ({', '.join(IMAGE_SUFFIXES)}), but {contents(tree)}")
     for strategies in (

@@ -33,6 +33,7 @@ class FolderLayout:
     exclude: Sequence[str] = ()  # images without a label, or of another split
     unlabelled: str | None = None
     unlabelled_count: int = 0
+    has_volumes: bool = False  # each slice of which is an image
     windows: int | None = None  # side of those in which scenes are read
     found: str = ""  # how it was found, for a comment
     notes: Sequence[str] = ()  # on images and labels that are left out

@@ -17,6 +17,7 @@ from terrazzo.data.discovery.layouts import section_pairs
 from terrazzo.data.discovery.leftovers import with_labelled_validation
 from terrazzo.data.discovery.length import epochs_text, proposed_steps
 from terrazzo.data.discovery.scenes import stored_bands
+from terrazzo.data.discovery.volumes import volume_facts
 from terrazzo.data.splits import load_for_data, open_splits
 from terrazzo.data.statistics import survey
 from terrazzo.data.threads import in_threads
@@ -25,6 +26,7 @@ from terrazzo.system.arithmetic import ceil_div
 from terrazzo.system.terminal import Console
 from terrazzo.transforms.decode import TIFF_SUFFIXES, has_fourth_band, read_size, read_stored
 from terrazzo.transforms.formats.base import BACKGROUND, IGNORED
+from terrazzo.transforms.planes import plane_of
 
 LARGEST_CROP = 512
 STEP = 32  # networks halve their maps up to five times
@@ -33,7 +35,7 @@ WIDEST = 1.5  # factor by which windows of scenes are scaled, up and down
 SAMPLE = 200  # images whose sizes are read
 KEYS = (
     "images", "labels", "train", "val", "test", "image_suffix", "label_suffix", "exclude", "unlabelled", "label_format",
-    "classes", "palette", "label_map", "ignore", "reduce_zero_label", "bands", "windows",
+    "classes", "palette", "label_map", "ignore", "reduce_zero_label", "bands", "windows", "cache",
 )  # fmt: skip
 
 
@@ -61,7 +63,12 @@ class Proposal:
         if layout.unlabelled:
             other = "`skip`, or `error`" if layout.unlabelled == "background" else "`error`"
             self.reasons["unlabelled"] = f"{layout.unlabelled_count} images have no label; or {other}"
-        facts = label_facts(self.root, layout.described_sections(), console)
+        if layout.has_volumes:
+            facts = volume_facts(layout, console)
+            self.data["cache"] = "disk"
+            self.reasons["cache"] = "slices are kept once they are read, as a volume is compressed as a whole"
+        else:
+            facts = label_facts(self.root, layout.described_sections(), console)
         self.data |= facts.entries
         self.notes = (*self.notes, *facts.notes)
         self.reasons |= {key: reason for key, reason in facts.reasons.items() if reason}
@@ -76,7 +83,7 @@ class Proposal:
         """Remove classes that no training label shows, as nothing could learn them."""
         train = self.open("train")
         counts = np.zeros(len(self.data["classes"]), np.int64)
-        paths = {path for _, path in train.pairs if path is not None}
+        paths = list(dict.fromkeys(path for _, path in train.pairs if path is not None))
         for found in in_threads(train.check_label, paths, "counting pixels", self.console):
             counts += found
         unseen = [index for index, count in enumerate(counts.tolist()) if not count]
@@ -114,10 +121,11 @@ class Proposal:
             self.reasons["crop"] += f", from {min(heights)}x{min(widths)} to {max(heights)}x{max(widths)}"
 
         # bands and their scale
-        if paths[0].suffix.lower() in (".npy", ".png", *TIFF_SUFFIXES):
+        is_plane = plane_of(paths[0]) is not None
+        if is_plane or paths[0].suffix.lower() in (".npy", ".png", *TIFF_SUFFIXES):
             image = read_stored(paths[0])
             is_picture = image.dtype == np.uint8 and image.shape[2] in (1, 3, 4)
-            if not is_picture or has_fourth_band(paths[0]):
+            if not is_picture or (not is_plane and has_fourth_band(paths[0])):
                 self.name_bands(str(image.dtype), image.shape[2])
                 self.add_scale()
 
