@@ -21,6 +21,7 @@ from terrazzo.system.painting import as_picture, encoded, overlay, save_array, s
 from terrazzo.system.printable import as_html
 from terrazzo.transforms import Compose
 from terrazzo.transforms.loading import LoadImageFromFile
+from terrazzo.transforms.planes import NIFTI_SUFFIXES, is_nifti, plane_paths
 from terrazzo.transforms.reading import as_stored
 from terrazzo.transforms.tiff import TIFF_SUFFIXES
 
@@ -139,7 +140,8 @@ class Segmenter:
         self.runtime, self.max_pixels = runtime, max_pixels
         self.memory = Memory()  # that one image may take
         self.steps, self.source = list(pipeline), source  # as configured; the name of the file it comes from
-        self.suffixes = tuple(dict.fromkeys((*IMAGE_SUFFIXES, *suffixes)))
+        own = [suffix for suffix in suffixes if suffix.endswith(NIFTI_SUFFIXES)]  # such as the first channel's
+        self.suffixes = tuple(dict.fromkeys((*IMAGE_SUFFIXES, *(own or NIFTI_SUFFIXES), *suffixes)))
         whole = Compose(pipeline)
         self.reader = as_stored(whole.reader("image") or LoadImageFromFile())
         self.pipeline = whole.after_reading()
@@ -173,6 +175,8 @@ class Segmenter:
             return self.iterate(images_in(Path(source), self.suffixes))
         if isinstance(source, (list, tuple, Iterator)):
             return self.iterate(source)
+        if isinstance(source, (str, Path)) and not is_nifti(Path(source)) and len(plane_paths(Path(source))) > 1:
+            return self.iterate(plane_paths(Path(source)))
         return self.predict(source)
 
     def read(self, source: Any) -> tuple[np.ndarray, Path | None]:
@@ -198,6 +202,10 @@ class Segmenter:
 
         Raises UserError for anything else, and where memory does not suffice.
         """
+        if isinstance(source, (str, Path)) and is_nifti(Path(source)):
+            from terrazzo.inference.volumes import VolumePrediction
+
+            return VolumePrediction(self, Path(source))  # type: ignore[return-value]
         name = f"{source}" if isinstance(source, (str, Path)) else "this image"
         with explained(f"to segment {name}", LOWER):
             if self.max_pixels is not None and isinstance(source, (str, Path)):

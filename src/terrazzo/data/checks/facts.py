@@ -21,6 +21,7 @@ from terrazzo.transforms.label_files import read_label_file
 from terrazzo.transforms.labels import value_counts
 from terrazzo.transforms.opening import JPEG, read_bytes
 from terrazzo.transforms.parts import file_of
+from terrazzo.transforms.planes import plane_of
 
 LOOK = 32  # edge of the small grey picture by which images are compared
 MOST_COLOURS = 64  # of a colour label that are kept
@@ -80,7 +81,7 @@ def small_look(image: np.ndarray) -> np.ndarray:
 
 def stored_label_facts(path: Path, backend: str) -> LabelFacts:
     """The facts of a label file of class indices, or of its colours where it holds those."""
-    data = read_bytes(path)
+    data = read_bytes(path) if plane_of(path) is None else b""
     try:
         label, zero_is_no_data = read_label_file(path, backend)
     except UserError as problem:

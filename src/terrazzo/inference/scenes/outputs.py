@@ -16,7 +16,9 @@ from terrazzo.inference.scenes.prediction import ScenePrediction
 from terrazzo.inference.scenes.rasters import save_geotiff, save_png
 from terrazzo.inference.scenes.store import rows_of
 from terrazzo.inference.segmenter import as_map
+from terrazzo.inference.volumes import predict_volume_to_files
 from terrazzo.system.painting import save_array, save_picture
+from terrazzo.transforms.planes import is_nifti, plane_paths
 from terrazzo.transforms.scenes import georeference, is_raster
 from terrazzo.transforms.tiff import TIFF_SUFFIXES
 
@@ -52,6 +54,14 @@ def predict_to_files(
     the rest has been written.
     """
     path = Path(source)
+    if is_nifti(path):
+        predict_volume_to_files(segmenter, path, target, wanted)
+        return
+    planes = plane_paths(path)
+    if len(planes) > 1:
+        for plane in planes:
+            predict_to_files(segmenter, plane, target.with_name(plane.name), wanted, on_progress)
+        return
     scene = segmenter.scene(source)
     place = scene.georeference if scene is not None else georeference(path)
     if wanted.polygons is not None:

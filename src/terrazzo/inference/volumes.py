@@ -1,0 +1,120 @@
+"""Predictions of NIfTI volumes, slice by slice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from terrazzo.errors import UserError
+from terrazzo.system.files import write_atomically
+from terrazzo.system.painting import as_picture, overlay, save_picture
+from terrazzo.transforms.parts import stem_of
+from terrazzo.transforms.planes import MODALITY, NIFTI_SUFFIXES, is_nifti, open_nifti, plane_paths
+
+SHOWN = 12  # slices of an overlay
+
+
+class VolumePrediction:
+    """The result for a volume: `labels` (Z, Y, X), and with `layers` the `confidence` or `probs` (K, Z, Y, X) too.
+
+    Raises UserError for a volume that cannot be read.
+    """
+
+    def __init__(
+        self,
+        segmenter: Any,
+        path: Path,
+        layers: Sequence[str] = (),
+        on_slice: Callable[[int, int], None] | None = None,
+    ) -> None:
+        self.path, self.classes, self.palette = path, segmenter.classes, segmenter.palette
+        self.source = open_nifti(path)
+        slices = plane_paths(path)
+        self.shown = set(np.linspace(0, len(slices) - 1, min(SHOWN, len(slices))).round().astype(int).tolist())
+        self.pictures: dict[int, np.ndarray] = {}
+        found: dict[str, list[np.ndarray]] = {"labels": []} | {name: [] for name in layers}
+        for number, one in enumerate(slices):
+            prediction = segmenter.predict_whole(*segmenter.read(one), str(one))
+            found["labels"].append(prediction.labels)
+            for name in layers:
+                values = prediction.confidence if name == "confidence" else prediction.probs
+                found[name].append(values.astype(np.float32))
+            if number in self.shown:
+                self.pictures[number] = as_picture(prediction.image)
+            if on_slice is not None:
+                on_slice(number + 1, len(slices))
+        self.labels = np.stack(found["labels"])
+        self.layers = {name: np.stack(found[name], axis=-3) for name in layers}  # ([K,] Z, Y, X)
+
+    def overlay(self, opacity: float = 0.5, legend: bool = False) -> np.ndarray:
+        """Some slices side by side under their classes, RGB (H, W, 3) uint8, with a `legend` beside them."""
+        painted = [overlay(self.pictures[one], self.labels[one], self.palette, opacity) for one in sorted(self.shown)]
+        across = round(len(painted) ** 0.5 + 0.49)
+        painted += [np.zeros_like(painted[0])] * (-len(painted) % across)
+        rows = [np.concatenate(painted[first : first + across], 1) for first in range(0, len(painted), across)]
+        picture = np.concatenate(rows)
+        if legend:
+            from terrazzo.viz.layout import add_legend
+
+            picture = add_legend(picture, self.labels, self.classes, self.palette)
+        return picture
+
+    def save(self, path: str | Path, opacity: float | None = None) -> Path:
+        """Write the class map as NIfTI with the affine of the volume, or with `opacity` some slices as a picture.
+
+        Raises UserError where the file cannot be written.
+        """
+        path = Path(path)
+        if opacity is not None:
+            save_picture(path, self.overlay(opacity))
+        else:
+            count = len(self.classes)
+            self.save_values(path, self.labels.astype(np.uint8 if count <= 255 else np.uint16))
+        return path
+
+    def save_values(self, path: Path, values: np.ndarray) -> None:
+        """Write values ([K,] Z, Y, X) as NIfTI (X, Y, Z [, K]) where the volume is in space."""
+        import nibabel
+
+        if not is_nifti(path):
+            raise UserError(f"cannot save a volume as {path}: its name ends in {' or '.join(NIFTI_SUFFIXES)}")
+        stored = np.ascontiguousarray(values.T if values.ndim == 3 else values.transpose(3, 2, 1, 0))
+        image = nibabel.Nifti1Image(stored, self.source.affine)
+        image.header.set_zooms((*self.source.header.get_zooms()[:3], *[1.0] * (stored.ndim - 3)))
+        image.header.set_xyzt_units(*self.source.header.get_xyzt_units())
+        image.set_qform(self.source.affine, int(self.source.header["qform_code"]))
+        image.set_sform(self.source.affine, int(self.source.header["sform_code"]) or 1)
+        suffix = ".nii.gz" if path.name.lower().endswith(".gz") else ".nii"
+
+        def write(temporary: Path) -> None:
+            named = temporary.with_name(f"{temporary.name}{suffix}")  # nibabel goes by the suffix
+            try:
+                nibabel.save(image, named)
+                named.replace(temporary)
+            finally:
+                named.unlink(missing_ok=True)
+
+        write_atomically(path, write)
+
+    def __repr__(self) -> str:
+        size = "x".join(map(str, reversed(self.labels.shape)))
+        return f"VolumePrediction({size}: {', '.join(self.classes)})"
+
+
+def predict_volume_to_files(
+    segmenter: Any, path: Path, target: Path, wanted: Any, on_slice: Callable[[int, int], None] | None = None
+) -> None:
+    """Write `NAME.nii.gz`, the overlay of some slices, and the layers that are wanted, beside `target`."""
+    if wanted.polygons is not None:
+        raise UserError(f"{path} is a volume without a place on the ground: leave out --polygons")
+    names = {"confidence": wanted.confidence, "probs": wanted.probabilities}
+    prediction = VolumePrediction(segmenter, path, [name for name, is_wanted in names.items() if is_wanted], on_slice)
+    name = MODALITY.sub("", path.name) if MODALITY.search(path.name) else stem_of(path)
+    save_picture(target.with_name(f"{name}_overlay.png"), prediction.overlay(wanted.opacity, legend=True))
+    for layer, values in prediction.layers.items():
+        ending = "confidence" if layer == "confidence" else "probabilities"
+        prediction.save_values(target.with_name(f"{name}_{ending}.nii.gz"), values)
+    prediction.save(target.with_name(f"{name}.nii.gz"))
