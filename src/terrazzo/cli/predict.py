@@ -75,6 +75,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--window", type=image_size, metavar="HxW", help="predict in windows of this size (default: the model's own)")
     about = "what neighbouring windows share: 0 to below 1 (default: as far as the model sees, or its test_cfg)"
     add("--overlap", type=share, metavar="R", help=about)
+    about = "pixel size at which whole-slide images are read, in microns (default: the model's, else the slide's own)"
+    add("--microns", type=positive, metavar="UM", help=about)
     add("--resume", action="store_true", help="continue scenes that an interrupted run has begun")
     about = "also write the regions of a scene as polygons: .gpkg, .geojson or .parquet"
     add("--polygons", type=Path, metavar="F", help=about)
@@ -107,6 +109,8 @@ def run(args: argparse.Namespace) -> int:
     segmenter = load(args.config or args.model, checkpoint, args.device, trust=args.trust_config, weights=args.weights)
     segmenter.max_pixels = args.max_pixels
     segmenter.memory = Memory(args.memory, args.window, args.overlap)
+    if args.microns:
+        segmenter.read_slides_at(args.microns)
     wanted = wanted_results(args)
     if args.palette:
         runtime = segmenter.runtime

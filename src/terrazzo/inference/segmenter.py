@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence, Sized
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from terrazzo.transforms import Compose
 from terrazzo.transforms.loading import LoadImageFromFile
 from terrazzo.transforms.planes import NIFTI_SUFFIXES, is_nifti, plane_paths
 from terrazzo.transforms.reading import as_stored
+from terrazzo.transforms.slides import SLIDE_SUFFIXES
 from terrazzo.transforms.tiff import TIFF_SUFFIXES
 
 LOWER = "cut it into tiles, predict in windows (model.test_cfg.mode=slide), or use a smaller model"
@@ -141,7 +143,7 @@ class Segmenter:
         self.memory = Memory()  # that one image may take
         self.steps, self.source = list(pipeline), source  # as configured; the name of the file it comes from
         own = [suffix for suffix in suffixes if suffix.endswith(NIFTI_SUFFIXES)]  # such as the first channel's
-        self.suffixes = tuple(dict.fromkeys((*IMAGE_SUFFIXES, *(own or NIFTI_SUFFIXES), *suffixes)))
+        self.suffixes = tuple(dict.fromkeys((*IMAGE_SUFFIXES, *(own or NIFTI_SUFFIXES), *SLIDE_SUFFIXES, *suffixes)))
         whole = Compose(pipeline)
         self.reader = as_stored(whole.reader("image") or LoadImageFromFile())
         self.pipeline = whole.after_reading()
@@ -178,6 +180,12 @@ class Segmenter:
         if isinstance(source, (str, Path)) and not is_nifti(Path(source)) and len(plane_paths(Path(source))) > 1:
             return self.iterate(plane_paths(Path(source)))
         return self.predict(source)
+
+    def read_slides_at(self, microns: float) -> None:
+        """Read whole-slide images at so many microns a pixel. Raises UserError for a model of other images."""
+        if not isinstance(self.reader, LoadImageFromFile):
+            raise UserError(f"--microns is about slides, which {type(self.reader).__name__} does not read")
+        self.reader = replace(self.reader, microns=microns)
 
     def read(self, source: Any) -> tuple[np.ndarray, Path | None]:
         """An image (H, W, C) as the model was trained on, RGB uint8 in most cases, and the path it came from."""

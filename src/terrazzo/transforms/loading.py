@@ -26,7 +26,8 @@ class LoadImageFromFile(FileReader):
     """Read `sample.image_path` as RGB uint8, or float32 with `to_float32`. Raises UserError naming a damaged file.
 
     `bands`, numbered from 1, or "all", are read as they are stored instead: of 8 or 16 bits or real numbers. With a
-    `resolution`, in metres a pixel, they are those of GeoTIFF files, which are resampled to it.
+    `resolution`, in metres a pixel, they are those of GeoTIFF files, which are resampled to it. `microns` a pixel are
+    those at which whole-slide images are read.
     """
 
     reads = "image"
@@ -36,6 +37,7 @@ class LoadImageFromFile(FileReader):
     imdecode_backend: str = "cv2"
     bands: Sequence[int] | str | None = None
     resolution: float | None = None
+    microns: float | None = None
 
     def __post_init__(self) -> None:
         if self.resolution is not None and (self.bands is None or not self.resolution > 0):

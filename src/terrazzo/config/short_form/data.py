@@ -138,7 +138,8 @@ def image_kind(form: ShortForm) -> ImageKind:
     bands, channels = bands_of(form), channels_of(form)
     scale = normalisation(form, channels)
     if bands is None:
-        return ImageKind(channels, {"color_type": "grayscale"} if channels == 1 else {}, scale)
+        loading = {} if form.data.microns is None else {"microns": form.data.microns}
+        return ImageKind(channels, loading | ({"color_type": "grayscale"} if channels == 1 else {}), scale)
     resolution = {} if form.data.resolution is None else {"resolution": form.data.resolution}
     return ImageKind(channels, {"bands": list(bands), **resolution}, scale, is_picture=False)
 
@@ -149,6 +150,8 @@ def image_problems(form: ShortForm) -> Iterator[Problem]:
     if form.data.resolution is not None and bands_of(form) is None:
         text = "data.resolution is about GeoTIFF files: name the bands to read, data.bands, too"
         yield Problem("data.resolution", text)
+    if form.data.microns is not None and bands_of(form) is not None:
+        yield Problem("data.microns", "data.microns is about whole-slide images, which are RGB: omit data.bands")
     if bands is not None and form.in_channels not in (None, len(bands)):
         text = f"in_channels is {form.in_channels}, but data.bands names {len(bands)} bands; omit in_channels"
         yield Problem("in_channels", text)

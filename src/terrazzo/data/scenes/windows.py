@@ -24,6 +24,7 @@ from terrazzo.transforms.formats.vector import VectorLabels, scaled
 from terrazzo.transforms.labels import IGNORED, LabelMapping
 from terrazzo.transforms.parts import Window, window_of, window_path
 from terrazzo.transforms.scenes import BandCountError, MissingCrsError, RasterScene, both
+from terrazzo.transforms.slides import SlideScene, is_slide
 
 WINDOW_STREAM = 2  # keeps the place of a random window apart from the numbers that transforms draw
 MARGIN = 0.125  # of a window, around the blocks held out for validation
@@ -48,7 +49,7 @@ class WindowSettings:
 class OpenScene(NamedTuple):
     """A scene and its label, opened by one thread of one process."""
 
-    image: RasterScene
+    image: RasterScene | SlideScene
     label: SceneLabels | None
 
 
@@ -123,7 +124,7 @@ class SceneWindows:
         return files[image]
 
     def open_anew(self, image: Path) -> OpenScene:
-        scene = RasterScene(image, self.reader, None)
+        scene = (SlideScene if is_slide(image) else RasterScene)(image, self.reader, None)
         label = self.labels[image]
         if label is None:
             return OpenScene(scene, None)
@@ -347,14 +348,14 @@ def cuts(length: int, size: int, offset: int) -> list[tuple[int, int]]:
     return list(zip([0, *borders], [*borders, length], strict=True))
 
 
-def extent(scene: RasterScene) -> str:
+def extent(scene: RasterScene | SlideScene) -> str:
     """The extent of a scene in its coordinates, as text."""
     assert scene.georeference is not None
     left, bottom, right, top = bounds_of(scene.georeference.transform, scene.size)
     return f"{left:.7g} to {right:.7g} and {bottom:.7g} to {top:.7g}"
 
 
-def crs_text(scene: RasterScene) -> str:
+def crs_text(scene: RasterScene | SlideScene) -> str:
     """The name of a scene's coordinate reference system; empty without one."""
     place = scene.georeference
     return "" if place is None or not place.crs else place.crs.to_string()[:60]

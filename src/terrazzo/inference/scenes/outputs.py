@@ -20,6 +20,7 @@ from terrazzo.inference.volumes import predict_volume_to_files
 from terrazzo.system.painting import save_array, save_picture
 from terrazzo.transforms.planes import is_nifti, plane_paths
 from terrazzo.transforms.scenes import georeference, is_raster
+from terrazzo.transforms.slides import SLIDE_SUFFIXES
 from terrazzo.transforms.tiff import TIFF_SUFFIXES
 
 
@@ -77,7 +78,9 @@ def predict_to_files(
         prediction = ScenePrediction(segmenter, scene, path, folder, wanted.layers(), on_progress, resume=wanted.resume)
     else:
         prediction = segmenter(source)
-    is_scene = scene is not None and (is_raster(str(source)) or path.suffix.lower() in TIFF_SUFFIXES or path.is_dir())
+    is_scene = scene is not None and (
+        is_raster(str(source)) or path.suffix.lower() in (*TIFF_SUFFIXES, *SLIDE_SUFFIXES) or path.is_dir()
+    )
     save_results(prediction, target, wanted, as_raster=place is not None or is_scene)
     if scene is not None:
         prediction.store.remove()
