@@ -115,7 +115,7 @@ class SegmentationDataset(Dataset):
 
         # the planes of stacks and the windows of scenes, each a sample
         if data.windows is None and isinstance(pipeline.reader("image"), LoadImageFromFile) and self.has_stacks():
-            self.pairs = planes(self.pairs)
+            self.pairs = [pair for pair in planes(self.pairs) if not is_excluded(pair[0], self.exclude)]
         self.scenes: SceneWindows | None = None
         if data.windows is not None:
             reader = pipeline.reader("image")
@@ -160,14 +160,9 @@ class SegmentationDataset(Dataset):
     def leaves(self) -> list[SegmentationDataset]:
         return [self]
 
-    def start(self, index: int, epoch: int | None = None) -> Sample:
-        """Return a sample before its files are read: its paths, and known facts of the image.
-
-        In an `epoch` of training it may be a random window of a scene, near that of the index.
-        """
+    def start(self, index: int) -> Sample:
+        """Return a sample before its files are read: its paths, and known facts of the image."""
         image, label = self.pairs[index]
-        if epoch is not None and self.scenes is not None and self.scenes.settings.random:
-            image, label = self.scenes.draw(index, [self.seed, epoch, index])
         meta: dict[str, Any] = {key: paths[index] for key, paths in self.companions.items()}
         if label is None and self.data.unlabelled == "teacher":
             meta["has_no_label"] = True
@@ -179,7 +174,11 @@ class SegmentationDataset(Dataset):
         epoch, index = as_position(position)
         try:
             with explained(f"to read {self.pairs[index][0]}", "use fewer `workers`, or cut large images into tiles"):
-                sample = self.pipeline(self.start(index, epoch), np.random.default_rng([self.seed, epoch, index]))
+                start = self.start(index)
+                if self.scenes is not None and self.scenes.settings.random:  # a window near that of the index
+                    drawn = self.scenes.draw(index, [self.seed, epoch, index])
+                    start = dataclasses.replace(start, image_path=drawn[0], label_path=drawn[1])
+                sample = self.pipeline(start, np.random.default_rng([self.seed, epoch, index]))
                 for view in sample if isinstance(sample, list) else [sample]:
                     self.check_classes(view)
         except (UserError, OSError) as problem:

@@ -35,7 +35,7 @@ class VolumePrediction:
         slices = plane_paths(path)
         self.shown = set(np.linspace(0, len(slices) - 1, min(SHOWN, len(slices))).round().astype(int).tolist())
         self.pictures: dict[int, np.ndarray] = {}
-        found: dict[str, list[np.ndarray]] = {"labels": []} | {name: [] for name in layers}
+        found: dict[str, list[np.ndarray]] = {name: [] for name in ("labels", *layers)}
         for number, one in enumerate(slices):
             prediction = segmenter.predict_whole(*segmenter.read(one), str(one))
             found["labels"].append(prediction.labels)

@@ -36,6 +36,7 @@ from terrazzo.system.terminal import Console
 from terrazzo.system.text import readable_name
 from terrazzo.transforms.labels import LabelMapping, value_counts
 from terrazzo.transforms.loading import LoadAnnotations, LoadImageFromFile
+from terrazzo.transforms.parts import file_of
 from terrazzo.transforms.reading import unbound
 
 MOST_EXCLUDED = 100  # files that a repair skips; more are not a few bad ones
@@ -119,7 +120,8 @@ class SplitSurvey:
 def excluding(data: FolderData, files: Iterable[Path]) -> dict[str, Any]:
     """The change of a data section that skips files, named by their paths below its root."""
     root = Path(data.data_root)
-    below = [path.relative_to(root) if path.is_relative_to(root) else path for path in files]
+    named = map(file_of, files) if data.windows is not None else files  # windows are drawn anew in every epoch
+    below = [path.relative_to(root) if path.is_relative_to(root) else path for path in named]
     names = [readable_name(path.as_posix()) for path in below]
     return {"exclude": list(dict.fromkeys([*suffixes(data.exclude), *names]))}
 

@@ -32,6 +32,7 @@ LARGEST_CROP = 512
 STEP = 32  # networks halve their maps up to five times
 MOST_SURVEYED = 2000  # images, or windows, whose mean and deviation are computed
 WIDEST = 1.5  # factor by which windows of scenes are scaled, up and down
+TEMPERATURE = 0.5  # of rare-class sampling: a class of half of the pixels is drawn 0.4 times as often as a rare one
 SAMPLE = 200  # images whose sizes are read
 KEYS = (
     "images", "labels", "train", "val", "test", "image_suffix", "label_suffix", "exclude", "unlabelled", "label_format",
@@ -133,10 +134,10 @@ class Proposal:
         """Add crop, scales and sampling for the windows of scenes, and their bands."""
         side = self.data["windows"]
         self.values |= {"crop": crop_length(side / WIDEST), "ratio_range": [round(1 / WIDEST, 2), WIDEST]}
-        self.values["rare_class_sampling"] = True
+        self.values["rare_class_sampling"] = TEMPERATURE
         self.reasons["crop"] = "height x width, cut out of a window that is scaled by a random factor (ratio_range)"
         self.reasons["ratio_range"] = "narrower than the usual one: the pixels of scenes have a size on the ground"
-        self.reasons["rare_class_sampling"] = "windows with rare classes are drawn more often"
+        self.reasons["rare_class_sampling"] = "windows with rare classes are drawn more often; lower is stronger"
         if "bands" in self.data:
             self.add_scale()
 

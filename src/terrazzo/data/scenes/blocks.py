@@ -45,9 +45,10 @@ class Blocks:
         from rasterio.warp import transform as reproject
 
         assert self.reference is not None
-        x, y = apply(place.transform, columns + 0.5, rows + 0.5)  # type: ignore[arg-type]
+        points: Any = apply(place.transform, columns + 0.5, rows + 0.5)  # type: ignore[arg-type]
         if place.crs != self.reference.crs:
-            x, y = map(np.asarray, reproject(place.crs, self.reference.crs, x, y))
+            points = reproject(place.crs, self.reference.crs, *points)
+        x, y = map(np.asarray, points)
         left, top = apply(self.reference.transform, 0, 0)
         return np.stack([np.floor((top - y) / self.side), np.floor((x - left) / self.side)], axis=1).astype(np.int64)
 
