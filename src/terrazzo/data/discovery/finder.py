@@ -38,6 +38,7 @@ from terrazzo.transforms.decode import decode_image
 from terrazzo.transforms.formats.base import LABEL_FORMATS
 from terrazzo.transforms.formats.shapes import ListedImages, read_content
 from terrazzo.transforms.opening import read_bytes
+from terrazzo.transforms.slides import SLIDE_SUFFIXES
 
 MOST_INDEX_FILES = 12  # in a folder; more JSON files are one per image
 NO_INDEX = "submission"  # in the name of a table that shows the form of results
@@ -52,6 +53,7 @@ WAYS_IN = {  # of files that hold images and labels, but are not pictures
     ".parquet": "`terrazzo data convert parquet DIR OUT` writes the images and labels of a Hugging Face data set",
     ".gz": "unpack archives; NIfTI volumes belong in imagesTr/ and labelsTr/ (or images/ and labels/)",
     ".nii": "NIfTI volumes belong in imagesTr/ and labelsTr/ (or images/, labels/)",
+    **dict.fromkeys(SLIDE_SUFFIXES, "slides: name them in a config, with `windows` and `microns`"),
     ".zip": "archives: unpack them",
     ".tar": "archives: unpack them",
     ".dcm": "DICOM: write the slices as pictures",
@@ -100,7 +102,7 @@ def contents(tree: FileTree) -> str:
     listed = some(
         (f"{count} {suffix} in {folder}/" for folder, kinds in counts.items() for suffix, count in kinds.items()), 8
     )
-    ways = [way for suffix, way in WAYS_IN.items() if any(suffix in kinds for kinds in counts.values())]
+    ways = dict.fromkeys(way for suffix, way in WAYS_IN.items() if any(suffix in kinds for kinds in counts.values()))
     return "; ".join([listed or "nothing", *ways])
 
 
