@@ -178,7 +178,7 @@ def expand(sources: Sequence[str], out: Path, suffixes: Sequence[str]) -> list[t
     scene. Hidden folders and `out` itself are skipped. Raises UserError for a missing source, and for a folder without
     images.
     """
-    from terrazzo.inference.scenes.mosaic import is_mosaic
+    from terrazzo.transforms.mosaic import is_mosaic
     from terrazzo.transforms.opening import check_regular
     from terrazzo.transforms.scenes import is_remote
 

@@ -169,7 +169,7 @@ class Segmenter:
         return self.runtime.model  # type: ignore[attr-defined]
 
     def __call__(self, source: Any) -> Any:
-        from terrazzo.inference.scenes.mosaic import is_mosaic
+        from terrazzo.transforms.mosaic import is_mosaic
 
         if isinstance(source, (str, Path)) and Path(source).is_dir():
             if is_mosaic(Path(source)):

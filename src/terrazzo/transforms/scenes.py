@@ -102,7 +102,7 @@ class RasterScene:
         """The data set of a file, or of the tiles in a folder."""
         if not Path(path).is_dir():
             return open_raster(self.rasterio, self.name)
-        from terrazzo.inference.scenes.mosaic import mosaic_of, virtual_raster
+        from terrazzo.transforms.mosaic import mosaic_of, virtual_raster
 
         mosaic = mosaic_of(Path(path))
         assert mosaic is not None, "only folders of tiles are opened as scenes"

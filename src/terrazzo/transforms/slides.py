@@ -63,7 +63,7 @@ class SlideScene:
             raise UserError(f"cannot open {path}: {first_line(problem)}") from None
 
     def find_tissue(self) -> np.ndarray:
-        """Where the slide has tissue (h, w) at a glance: where it is coloured, by Otsu's threshold."""
+        """Mark the tissue (h, w) of the slide at a glance: what is coloured, by Otsu's threshold."""
         sizes = self.slide.level_dimensions
         level = next((index for index, size in enumerate(sizes) if max(size) <= GLANCE), len(sizes) - 1)
         shrink = max(1, -(-max(sizes[level]) // GLANCE))

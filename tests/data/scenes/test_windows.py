@@ -13,6 +13,7 @@ pytest.importorskip("pyogrio")
 from rasterio.transform import from_origin
 
 from support.scenes import save_scene
+from support.tiny import fit, same_weights, stop_at
 from terrazzo.data.build import build_dataset
 from terrazzo.data.checks.run import check_specs
 from terrazzo.data.scenes.windows import MARGIN
@@ -172,3 +173,40 @@ def test_the_check_knows_what_goes_wrong(tmp_path, kind, image, label):
     found = next(finding for finding in findings if finding.kind == kind)
     assert found.files[0].name == "a.tif"
     assert "a.tif" in found.message
+
+
+def test_a_config_for_a_folder_of_scenes(tmp_path, monkeypatch, capsys):
+    from terrazzo.cli.main import main
+
+    monkeypatch.setattr("terrazzo.data.discovery.scenes.LEAST", SIDE)
+    save_pair(tmp_path / "region"), save_pair(tmp_path / "region", "b", SIDE)
+    as_polygons(tmp_path / "region", "fields.gpkg")
+    for path in (tmp_path / "region/labels").iterdir():
+        path.unlink()
+    assert main(["data", "init", str(tmp_path / "region"), "--out", str(tmp_path / "region.yaml")]) == 0
+    text = capsys.readouterr().out
+    for line in (
+        "labels: fields.gpkg",
+        "label_format: {type: vector, attribute: kind}",
+        "classes: [background, field, pond]",
+        "val: 0.2",
+        "bands: [1, 2]",
+        "windows: 128",
+        "exclude: [images/b.tif]",
+    ):
+        assert line in text
+    assert main(["data", "check", str(tmp_path / "region.yaml")]) == 0
+
+
+@pytest.mark.slow
+def test_a_resumed_run_sees_the_same_windows(tmp_path, monkeypatch):
+    save_pair(tmp_path), save_pair(tmp_path, "b", SIDE)
+    data = {"root": str(tmp_path), "bands": [1, 2], "windows": SIZE, "val": 0.2, "classes": CLASSES}
+    run = {"crop": 32, "batch": 2, "iterations": 6, "workers": 2, "mean": [120, 240], "std": [70, 140]}
+    config = {"recipe": "fastscnn", "data": data, "rare_class_sampling": 0.5, "checkpoint_interval": 3, **run}
+    whole = fit(config, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        stop_at(patch, 3)
+        fit(config, tmp_path / "parts")
+    resumed = fit(config, tmp_path / "parts", resume=True)
+    assert same_weights(whole.last, resumed.last)

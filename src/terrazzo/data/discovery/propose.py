@@ -18,6 +18,7 @@ from terrazzo.data.discovery.leftovers import with_labelled_validation
 from terrazzo.data.discovery.length import epochs_text, proposed_steps
 from terrazzo.data.discovery.scenes import stored_bands
 from terrazzo.data.discovery.volumes import volume_facts
+from terrazzo.data.pairs import PairingError
 from terrazzo.data.splits import load_for_data, open_splits
 from terrazzo.data.statistics import survey
 from terrazzo.data.threads import in_threads
@@ -76,9 +77,24 @@ class Proposal:
         self.values: dict[str, Any] = {"recipe": recipe}
         if layout.windows is not None and (found := stored_bands(section_pairs(layout.section("train"))[0][0])):
             self.name_bands(*found)
+        if layout.windows is not None:
+            self.leave_out_unusable_scenes()
         self.remove_unseen_classes()
         self.add_image_facts()
         self.counts = {split: len(self.open(split)) for split in self.splits}
+
+    def leave_out_unusable_scenes(self) -> None:
+        """Exclude scenes that lie elsewhere than the labels, have other bands than the first one, or no data."""
+        try:
+            self.open("train")
+        except PairingError as problem:
+            excluded = self.data.get("exclude", [])
+            new = [path.relative_to(self.root).as_posix() for path in problem.files]
+            if not set(new) - set(excluded):
+                raise
+            self.data["exclude"] = [*excluded, *new]
+            self.notes = (*self.notes, f"left out: {problem}")
+            self.leave_out_unusable_scenes()  # of another kind
 
     def remove_unseen_classes(self) -> None:
         """Remove classes that no training label shows, as nothing could learn them."""

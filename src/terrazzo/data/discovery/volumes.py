@@ -56,7 +56,7 @@ def volumes_and_labels(tree: FileTree) -> FolderLayout | None:
 
 
 def distance(folder: PurePosixPath, other: PurePosixPath) -> int:
-    """How far apart two folders are."""
+    """The number of steps from one folder to another."""
     common = sum(one == two for one, two in zip(folder.parts, other.parts, strict=False))
     return len(folder.parts) + len(other.parts) - 2 * common
 

@@ -20,7 +20,7 @@ SAME_PLACE = 0.01  # of a pixel, by which two grids may differ
 
 
 class Grid(Protocol):
-    """What labels need to know of an open scene."""
+    """The size and place of an open scene."""
 
     name: str
     size: tuple[int, int]

@@ -32,7 +32,6 @@ TRIES = 10  # for a random window in which enough counts
 ENOUGH = 0.5
 CHUNK = 1024  # pixels of a side that are read at once to get to know a scene
 SAMPLES = 64  # along a window's side, of labels at a glance
-SMALLEST_COVER = 0.5  # of a scene that its label covers, without which the check asks
 KINDS = {MissingCrsError: "no-crs", BandCountError: "band-count"}  # of findings on scenes that cannot be used
 NO_DATA = -1  # among classes
 OPEN_FILES = 16  # scenes, and labels, that a process keeps open
