@@ -87,6 +87,24 @@ def directories(file: BinaryIO) -> Any:
         yield dict(tags)
 
 
+def check_is_whole(path: Path) -> None:
+    """Raise UserError for a TIFF whose tiles or strips lie beyond its end, without reading any of them."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        for page in directories(file):
+            for places, lengths in ((273, 279), (324, 325)):  # of strips, of tiles
+                ends = [sum(one) for one in zip(as_tuple(page.get(places)), as_tuple(page.get(lengths)), strict=False)]
+                missing = sum(end > size for end in ends)
+                if missing:
+                    reason = f"{missing} of its {len(ends)} parts lie beyond its end"
+                    raise damaged(str(path), reason)
+
+
+def as_tuple(value: Any) -> tuple[int, ...]:
+    """A tag's value, of one number or several."""
+    return () if value is None else tuple(value) if isinstance(value, (tuple, list)) else (value,)
+
+
 def describe(pages: list[dict[int, Any]]) -> TiffHeader:
     first = pages[0]
 

@@ -198,6 +198,16 @@ def test_a_config_for_a_folder_of_scenes(tmp_path, monkeypatch, capsys):
     assert main(["data", "check", str(tmp_path / "region.yaml")]) == 0
 
 
+def test_a_scene_that_ends_early_is_found_without_reading_it(tmp_path):
+    save_pair(tmp_path), save_pair(tmp_path, "b", SIDE)
+    path = tmp_path / "images/b.tif"
+    path.write_bytes(path.read_bytes()[:-500])
+    (found,) = check_specs({"train": section(tmp_path, None)}, None).findings
+    assert (found.kind, found.files) == ("unreadable", (path,))
+    assert "beyond its end" in found.message
+    assert found.changes == {"exclude": ["images/b.tif"]}
+
+
 @pytest.mark.slow
 def test_a_resumed_run_sees_the_same_windows(tmp_path, monkeypatch):
     save_pair(tmp_path), save_pair(tmp_path, "b", SIDE)

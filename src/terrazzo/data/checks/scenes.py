@@ -43,9 +43,10 @@ def scene_findings(split: SplitSurvey) -> Iterator[Finding]:
             yield part.finding("other-crs", text, files=[one.label for one in assumed])
         partly = [one for one in facts if one.covered < LITTLE]
         if partly:
+            rest = "has no polygon" if partly[0].form == "polygons" else "is ignored"
             text = (
                 f"the label {partly[0].label} covers {percent(partly[0].covered, 1)} of its image {partly[0].image}; "
-                "the rest is ignored"
+                f"the rest {rest}"
             )
             more = f" (and so do {len(partly) - 1} more)" if len(partly) > 1 else ""
             yield part.finding("partly-labelled", text + more, files=[one.image for one in partly])

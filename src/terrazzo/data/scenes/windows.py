@@ -25,6 +25,7 @@ from terrazzo.transforms.labels import IGNORED, LabelMapping
 from terrazzo.transforms.parts import Window, window_of, window_path
 from terrazzo.transforms.scenes import BandCountError, MissingCrsError, RasterScene, both
 from terrazzo.transforms.slides import SlideScene, is_slide
+from terrazzo.transforms.tiff import TIFF_SUFFIXES, check_is_whole
 
 WINDOW_STREAM = 2  # keeps the place of a random window apart from the numbers that transforms draw
 MARGIN = 0.125  # of a window, around the blocks held out for validation
@@ -144,6 +145,8 @@ class SceneWindows:
         for image, _ in pairs:
             try:
                 scene = self.open(image)
+                if image.suffix.lower() in TIFF_SUFFIXES:
+                    check_is_whole(image)
             except UserError as problem:
                 kind = KINDS.get(type(problem), "unreadable")
                 problems.setdefault(kind, []).append((image, str(problem)))
@@ -172,7 +175,10 @@ class SceneWindows:
             return np.block([[self.look_at(image, part, step) for part in row] for row in parts])
 
         down, across = (chunks(length, step) for length in scene.size)
-        classes = DecodedCache(home() / "decoded").get(image, how, read)
+        try:
+            classes = DecodedCache(home() / "decoded").get(image, how, read)
+        except UserError as problem:
+            raise PairingError(str(problem), "unreadable", [image]) from None
         if (classes == NO_DATA).all():
             raise PairingError(f"{image} has no data: every pixel is declared as such", "no-data", [image])
         classes = np.where(classes == NO_DATA, IGNORED, classes)
