@@ -119,6 +119,8 @@ class SegmentationDataset(Dataset):
         self.scenes: SceneWindows | None = None
         if data.windows is not None:
             reader = pipeline.reader("image")
+            if not isinstance(reader, LoadImageFromFile) or data.cache is not None:
+                raise UserError(f"{data.where}.windows: scenes are read by LoadImageFromFile, and without a `cache`")
             self.scenes = SceneWindows(self.pairs, data.windows, reader, mapping, self.label_format, data.holdout)
             self.pairs = self.scenes.pairs()
 

@@ -89,6 +89,8 @@ def data_problems(data: DataKeys) -> Iterator[Problem]:
     if repeated:
         text = f"`data.classes` names '{repeated[0]}' twice; to join two label values: label_map"
         yield Problem("data.classes", text)
+    if data.windows is not None and data.cache is not None:
+        yield Problem("data.cache", "`data.windows` are at random places in training, so no `data.cache` can keep them")
     if data.palette is not None and len(data.palette) != count:
         text = f"`data.palette` must be {count} colours [red, green, blue], one a class, not {len(data.palette)}"
         yield Problem("data.palette", text)

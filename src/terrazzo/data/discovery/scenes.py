@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from terrazzo.data.discovery.files import FileTree, role_of, split_word
+from terrazzo.data.discovery.files import FileTree, place_of, split_word
 from terrazzo.data.discovery.layouts import FolderLayout, section_pairs
 from terrazzo.data.discovery.splits import ANY_SPLIT, Location, Pictures, combine
 from terrazzo.errors import UserError, some
@@ -32,7 +32,7 @@ def polygons_and_scenes(tree: FileTree, pictures: Pictures) -> FolderLayout | No
     images = {
         folder: [path for path in paths if path.suffix.lower() in TIFF_SUFFIXES]
         for folder, paths in pictures.items()
-        if role_of(folder.name).kind != "label"
+        if place_of(folder).role.kind != "label"
     }
     images = {folder: paths for folder, paths in images.items() if paths}
     if not images:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from terrazzo.data.discovery.files import FileTree, role_of, split_word
+from terrazzo.data.discovery.files import FileTree, place_of, split_word
 from terrazzo.data.discovery.layouts import FolderLayout, section_pairs
 from terrazzo.data.discovery.splits import Location, combine
 from terrazzo.data.discovery.value_facts import LabelFacts
@@ -28,7 +29,7 @@ def volumes_and_labels(tree: FileTree) -> FolderLayout | None:
         for folder, paths in tree.folders.items()
         if (found := [path for path in paths if is_nifti(Path(path.name))])
     }
-    kinds = {folder: role_of(folder.name).kind for folder in volumes}
+    kinds = {folder: place_of(folder).role.kind for folder in volumes}
     images = {folder: paths for folder, paths in volumes.items() if kinds[folder] == "image"}
     locations = []
     for folder in images:
@@ -40,9 +41,20 @@ def volumes_and_labels(tree: FileTree) -> FolderLayout | None:
         return None
     image_pattern, label_pattern, splits = combine(locations, tree, images)
     suffixes = [suffix_of(path) for location in locations for path in images[location.images]]
-    names = [path.name for location in locations for path in volumes[location.labels]]
-    label_suffix = next(suffix for suffix in reversed(NIFTI_SUFFIXES) if any(name.endswith(suffix) for name in names))
     image_suffix = min(suffixes, key=lambda suffix: (not suffix.startswith("_0000"), suffix))
+    endings: Counter[str] = Counter()  # of labels, after the name of an image
+    for location in locations:
+        names = [path.name for path in images[location.images] if path.name.endswith(image_suffix)]
+        cores = [name.removesuffix(image_suffix) for name in names]
+        endings.update(
+            path.name.removeprefix(core)
+            for path in volumes[location.labels]
+            for core in cores
+            if path.name.startswith(core) and not path.name[len(core)].isalnum()
+        )
+    if not endings:
+        return None
+    ((label_suffix, _),) = endings.most_common(1)
     return FolderLayout(
         tree.root,
         image_pattern,
