@@ -88,6 +88,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--window", type=image_size, metavar="HxW", help="predict in windows of this size (default: the model's own)")
     about = "what neighbouring windows share: 0 to below 1 (default: as far as the model sees, or its test_cfg)"
     add("--overlap", type=share, metavar="R", help=about)
+    about = "pixel size at which whole-slide images are read, in microns (default: the model's, else the slide's own)"
+    add("--microns", type=positive, metavar="UM", help=about)
     about = "also write the regions of a scene as polygons: .gpkg, .geojson or .parquet"
     add("--polygons", type=Path, metavar="F", help=about)
     add("--simplify", type=positive, default=0.0, metavar="METRES", help="smooth the polygons' outlines by this much")
@@ -130,7 +132,7 @@ def run(args: argparse.Namespace) -> int:
         video=VideoOptions(args.opacity, not args.no_overlay, args.labels, args.smooth, args.every),
         shard=Shard(*args.shard) if args.shard else None,
         address=args.out if is_remote else None,
-        **picked(args, "device", "weights", "max_pixels", "palette"),
+        **picked(args, "device", "weights", "max_pixels", "microns", "palette"),
     )
     segmenter = setup.segmenter()
     items = find_items(args.sources, setup.out, (*segmenter.suffixes, *VIDEO_SUFFIXES), args.every)

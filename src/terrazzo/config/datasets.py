@@ -33,7 +33,8 @@ class FolderData:
     `metainfo` gives other `classes` (a subset is remapped by name) and `palette`. `ignore` are stored label values that
     do not count; the order is `reduce_zero_label`, `label_map`, `ignore`. `exclude` are ends of paths of images that
     are skipped; images without a label are an error, or `unlabelled` skips them, takes them as background or leaves
-    their pixels to a teacher. `cache` keeps decoded images and labels, see `terrazzo.data.cache`.
+    their pixels to a teacher. `cache` keeps decoded images and labels, see `terrazzo.data.cache`. `windows`
+    are those of scenes that are samples, see `terrazzo.data.scenes`.
     """
 
     type: str = "BaseSegDataset"
@@ -57,6 +58,7 @@ class FolderData:
     indices: int | Sequence[int] | None = None
     test_mode: bool = False
     cache: str | None = None
+    windows: dict[str, Any] | None = None
     mistake: str = ""  # in its keys: an error when the data set is opened
     where: str = field(default="", compare=False)  # the key path in the config
     section: Any = field(default=None, compare=False)  # as written, for a data set that a class reads

@@ -20,7 +20,7 @@ from terrazzo.hub.cache import home
 from terrazzo.system.files import write_atomically
 from terrazzo.system.processes import is_alive
 from terrazzo.transforms.decode import read_size
-from terrazzo.transforms.members import shard_of
+from terrazzo.transforms.parts import file_of
 
 KINDS = ("ram", "disk")
 MEMORY, MEMINFO, GROUP = Path("/dev/shm"), Path("/proc/meminfo"), Path("/sys/fs/cgroup")
@@ -51,7 +51,7 @@ class DecodedCache:
     def path_of(self, path: Path, variant: str) -> Path | None:
         """Return the path for the array of a file as it is now, None if there is no such file."""
         try:
-            found = (shard_of(path) or path).stat()
+            found = file_of(path).stat()
         except OSError:
             return None
         name = hashlib.sha256(f"{path.absolute()}\n{variant}".encode()).hexdigest()[:32]

@@ -14,7 +14,8 @@ import numpy as np
 from terrazzo.arguments import check_arguments
 from terrazzo.config.datasets import FolderData
 from terrazzo.data.cache import open_cache
-from terrazzo.data.pairs import Folders, Pair, fixed_part, held_out, indexed_pairs, is_excluded, suffixes
+from terrazzo.data.pairs import Folders, Pair, fixed_part, held_out, indexed_pairs, is_excluded, planes, suffixes
+from terrazzo.data.scenes.windows import SceneWindows
 from terrazzo.data.spec import DatasetSpec, Source
 from terrazzo.data.wrappers import Dataset, Position, as_position
 from terrazzo.errors import UserError, some
@@ -25,6 +26,7 @@ from terrazzo.transforms import Compose, Transform
 from terrazzo.transforms.formats.base import LabelFormat, make_label_format
 from terrazzo.transforms.labels import LabelMapping
 from terrazzo.transforms.loading import LoadAnnotations, LoadImageFromFile
+from terrazzo.transforms.planes import is_nifti, plane_paths
 from terrazzo.transforms.reading import StoredFiles, as_stored, bind, unbound
 from terrazzo.transforms.volume import LoadBiomedicalAnnotation
 
@@ -89,7 +91,7 @@ class SegmentationDataset(Dataset):
 
         # those of them that are used
         indices = data.indices
-        if data.holdout is not None:
+        if data.holdout is not None and data.windows is None:
             check_arguments(held_out, {"names": (), **data.holdout}, "holdout", "")
             base = fixed_part(images)
             names = [image.relative_to(base) if image.is_relative_to(base) else image for image, _ in self.pairs]
@@ -111,9 +113,20 @@ class SegmentationDataset(Dataset):
             tuple(ignore or spec.ignore),
         )
 
+        # the planes of stacks and the windows of scenes, each a sample
+        if data.windows is None and isinstance(pipeline.reader("image"), LoadImageFromFile) and self.has_stacks():
+            self.pairs = [pair for pair in planes(self.pairs) if not is_excluded(pair[0], self.exclude)]
+        self.scenes: SceneWindows | None = None
+        if data.windows is not None:
+            reader = pipeline.reader("image")
+            if not isinstance(reader, LoadImageFromFile) or data.cache is not None:
+                raise UserError(f"{data.where}.windows: scenes are read by LoadImageFromFile, and without a `cache`")
+            self.scenes = SceneWindows(self.pairs, data.windows, reader, mapping, self.label_format, data.holdout)
+            self.pairs = self.scenes.pairs()
+
         # the pipeline, whose reading steps know all of this
         cache = open_cache(data.cache, [image for image, _ in self.pairs]) if data.cache else None
-        self.files = StoredFiles(mapping, self.label_format, cache)
+        self.files = StoredFiles(mapping, self.label_format, cache, self.scenes)
         self.pipeline = pipeline.mapped(lambda step: bind(step, self.files))
 
     def reorder(self, classes: Sequence[str]) -> None:
@@ -134,6 +147,11 @@ class SegmentationDataset(Dataset):
         if folders.labels is not None and folders.split is None:
             self.folders = folders
         return folders.pairs()
+
+    def has_stacks(self) -> bool:
+        """Report whether the files hold several images each, as the first of their kind does."""
+        first = self.pairs[0][0] if self.pairs and not self.companions and self.label_format is None else None
+        return first is not None and first.is_file() and plane_paths(first) != [first]
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -158,7 +176,11 @@ class SegmentationDataset(Dataset):
         epoch, index = as_position(position)
         try:
             with explained(f"to read {self.pairs[index][0]}", "use fewer `workers`, or cut large images into tiles"):
-                sample = self.pipeline(self.start(index), np.random.default_rng([self.seed, epoch, index]))
+                start = self.start(index)
+                if self.scenes is not None and self.scenes.settings.random:  # a window near that of the index
+                    drawn = self.scenes.draw(index, [self.seed, epoch, index])
+                    start = dataclasses.replace(start, image_path=drawn[0], label_path=drawn[1])
+                sample = self.pipeline(start, np.random.default_rng([self.seed, epoch, index]))
                 for view in sample if isinstance(sample, list) else [sample]:
                     self.check_classes(view)
         except (UserError, OSError) as problem:
@@ -173,7 +195,7 @@ class SegmentationDataset(Dataset):
     def label_reader(self, path: Path) -> Transform:
         """Return the step that reads a label file into classes, also where the pipeline has none."""
         reader = self.pipeline.reader("label")
-        is_volume = path.name.endswith((".nii", ".nii.gz")) and self.label_format is None
+        is_volume = is_nifti(path) and self.label_format is None
         return reader or bind(LoadBiomedicalAnnotation() if is_volume else LoadAnnotations(), self.files)
 
     @property
@@ -191,11 +213,11 @@ class SegmentationDataset(Dataset):
         if not self.classes or sample.label is None or sample.label_path is None:
             return
         if ((sample.label >= len(self.classes)) & (sample.label != 255)).any():
-            self.check_label(sample.label_path)
+            self.check_label(sample.label_path, sample.image_path)
 
-    def read_label(self, path: Path) -> np.ndarray:
+    def read_label(self, path: Path, image: Path | None = None) -> np.ndarray:
         """Return the class map of a label file (H, W), or (Z, Y, X) of a volume, mapped as in the pipeline."""
-        sample = Sample(image_path=self.image_of.get(path), label_path=path)
+        sample = Sample(image_path=image or self.image_of.get(path), label_path=path)
         label = self.label_reader(path)(sample, np.random.default_rng(0)).label
         assert label is not None
         return label
@@ -210,9 +232,9 @@ class SegmentationDataset(Dataset):
         """The image of each label."""
         return {label: image for image, label in self.pairs}
 
-    def check_label(self, path: Path) -> np.ndarray:
+    def check_label(self, path: Path, image: Path | None = None) -> np.ndarray:
         """Count the counted pixels of each class in a label file. Raises UserError for a value outside the classes."""
-        label, size = self.read_label(path), len(self.classes)
+        label, size = self.read_label(path, image), len(self.classes)
         outside = label[(label >= size) & (label != 255)]
         if outside.size:
             values = np.unique(outside)

@@ -17,6 +17,7 @@ from terrazzo.errors import UserError, some
 from terrazzo.system.text import readable_name, stored_names
 from terrazzo.system.walk import FileIndex
 from terrazzo.transforms.formats.base import LabelFormat
+from terrazzo.transforms.planes import plane_paths
 
 SIDE_FILES = ("classes.txt", "labels.txt", "notes.txt", "meta.json")  # that programs write beside labels
 Pair = tuple[Path, "Path | None"]
@@ -239,6 +240,26 @@ def indexed_pairs(folders: Folders, labels: LabelFormat, *, strict: bool = True)
     assert folders.labels is not None
     file = folders.labels
     return settled(found, folders.unlabelled, lambda image: file / image.name)
+
+
+def planes(pairs: Iterable[Pair]) -> list[Pair]:
+    """Pairs in which each plane of a stack of images (see transforms.planes) is an image of its own, with its label.
+
+    Raises PairingError for labels of other numbers of planes.
+    """
+    found: list[Pair] = []
+    for image, label in pairs:
+        images = plane_paths(image)
+        labels: Sequence[Path | None] = plane_paths(label) if label is not None and len(images) > 1 else [label]
+        if images == [image] or label is None:
+            found += [(one, label) for one in images]
+            continue
+        if len(labels) != len(images):
+            raise PairingError(
+                f"{image} holds {len(images)} images, and its label {label} {len(labels)}", "size-mismatch", [image]
+            )
+        found += zip(images, labels, strict=True)
+    return found
 
 
 def settled(pairs: Iterable[Pair], unlabelled: str, expected: Callable[[Path], Path]) -> list[Pair]:

@@ -14,6 +14,7 @@ from terrazzo.data.threads import in_threads
 from terrazzo.data.wrappers import Dataset
 from terrazzo.errors import UserError
 from terrazzo.sample import Sample
+from terrazzo.system.arithmetic import ceil_div
 from terrazzo.system.terminal import Console
 
 
@@ -109,9 +110,15 @@ class Statistics:
         return found
 
 
-def survey(dataset: Dataset, split: str = "data", console: Console | None = None) -> Statistics:
-    """The statistics of a data set, or of all those inside its wrappers. Raises UserError naming a broken file."""
+def survey(
+    dataset: Dataset, split: str = "data", console: Console | None = None, most: int | None = None
+) -> Statistics:
+    """The statistics of a data set, or of all those inside its wrappers; of `most` images, evenly spaced.
+
+    Raises UserError naming a broken file.
+    """
     items = [(leaf, index) for leaf in dataset.leaves() for index in range(len(leaf))]
+    items = items[:: ceil_div(len(items), most or len(items))]
     result = Statistics(classes=tuple(dataset.classes))
     for found in in_threads(lambda item: look_at(*item), items, f"reading {split}", console):
         result.add(*found)
@@ -126,7 +133,7 @@ def look_at(leaf: SegmentationDataset, index: int) -> tuple[tuple[int, int], Mom
         image = np.moveaxis(image, 0, -1)
     counts, ignored = None, 0
     if label_path is not None and leaf.classes:
-        counts = leaf.check_label(label_path)
+        counts = leaf.check_label(label_path, sample.image_path)
         ignored = int(np.prod(sample.original_size)) - int(counts.sum()) if image.ndim == 3 else 0
     return sample.original_size, Moments.of(image), counts, ignored
 

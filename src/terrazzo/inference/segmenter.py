@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence, Sized
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,9 @@ from terrazzo.system.painting import as_picture, encoded, overlay, save_array, s
 from terrazzo.system.printable import as_html
 from terrazzo.transforms import Compose
 from terrazzo.transforms.loading import LoadImageFromFile
+from terrazzo.transforms.planes import NIFTI_SUFFIXES, is_nifti, plane_paths
 from terrazzo.transforms.reading import as_stored
+from terrazzo.transforms.slides import SLIDE_SUFFIXES
 from terrazzo.transforms.tiff import TIFF_SUFFIXES
 
 WITHOUT_LIMIT = threading.Lock()  # Pillow has one for all threads
@@ -68,7 +71,7 @@ class Prediction:
     @cached_property
     def georeference(self) -> Any:
         """The coordinate reference system and transform of a GeoTIFF; None for other images."""
-        from terrazzo.inference.scenes.reading import georeference
+        from terrazzo.transforms.scenes import georeference
 
         return georeference(self.path)
 
@@ -142,7 +145,8 @@ class Segmenter:
         self.runtime, self.max_pixels = runtime, max_pixels
         self.memory = Memory()  # that one image may take
         self.steps, self.source = list(pipeline), source  # as configured; the name of the file it comes from
-        self.suffixes = tuple(dict.fromkeys((*IMAGE_SUFFIXES, *suffixes)))
+        own = [suffix for suffix in suffixes if suffix.endswith(NIFTI_SUFFIXES)]  # such as the first channel's
+        self.suffixes = tuple(dict.fromkeys((*IMAGE_SUFFIXES, *(own or NIFTI_SUFFIXES), *SLIDE_SUFFIXES, *suffixes)))
         whole = Compose(pipeline)
         self.reader = as_stored(whole.reader("image") or LoadImageFromFile())
         self.pipeline = whole.after_reading()
@@ -168,7 +172,7 @@ class Segmenter:
         return self.runtime.model  # type: ignore[attr-defined]
 
     def __call__(self, source: Any) -> Any:
-        from terrazzo.inference.scenes.mosaic import is_mosaic
+        from terrazzo.transforms.mosaic import is_mosaic
 
         if isinstance(source, (str, Path)) and Path(source).is_dir():
             if is_mosaic(Path(source)):
@@ -176,7 +180,15 @@ class Segmenter:
             return self.iterate(images_in(Path(source), self.suffixes))
         if isinstance(source, (list, tuple, Iterator)):
             return self.iterate(source)
+        if isinstance(source, (str, Path)) and not is_nifti(Path(source)) and len(plane_paths(Path(source))) > 1:
+            return self.iterate(plane_paths(Path(source)))
         return self.predict(source)
+
+    def read_slides_at(self, microns: float) -> None:
+        """Read whole-slide images at so many microns a pixel. Raises UserError for a model of other images."""
+        if not isinstance(self.reader, LoadImageFromFile):
+            raise UserError(f"--microns is about slides, which {type(self.reader).__name__} does not read")
+        self.reader = replace(self.reader, microns=microns)
 
     def read(self, source: Any) -> tuple[np.ndarray, Path | None]:
         """An image (H, W, C) as the model was trained on, RGB uint8 in most cases, and the path it came from."""
@@ -201,6 +213,10 @@ class Segmenter:
 
         Raises UserError for anything else, and where memory does not suffice.
         """
+        if isinstance(source, (str, Path)) and is_nifti(Path(source)):
+            from terrazzo.inference.volumes import VolumePrediction
+
+            return VolumePrediction(self, Path(source))  # type: ignore[return-value]
         name = f"{source}" if isinstance(source, (str, Path)) else "this image"
         with explained(f"to segment {name}", LOWER):
             if self.max_pixels is not None and isinstance(source, (str, Path)):
@@ -263,7 +279,7 @@ class Segmenter:
             raise problem if path is None else UserError(f"{path}: {problem}") from None
         labels = scores.labels()
         if path is not None and path.suffix.lower() in TIFF_SUFFIXES:
-            from terrazzo.inference.scenes.reading import valid_pixels
+            from terrazzo.transforms.scenes import valid_pixels
 
             valid = valid_pixels(path, image)
             if valid is not None:

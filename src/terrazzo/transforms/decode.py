@@ -21,6 +21,7 @@ from terrazzo.transforms.opening import (
     orientation_of,
     read_bytes,
 )
+from terrazzo.transforms.planes import is_nifti, plane_of, read_slice, volume_shape
 from terrazzo.transforms.tiff import (
     REAL,
     SAMPLES,
@@ -29,6 +30,7 @@ from terrazzo.transforms.tiff import (
     header_of,
     import_tifffile,
     read_tiff,
+    several_images,
     tiff_header,
 )
 
@@ -50,10 +52,28 @@ def read_image(path: Path | str, color_type: str = "color", backend: str = "cv2"
     EXIF orientation is honoured except by `unchanged` and `*_ignore_orientation`. Raises UserError for a file that is
     missing, damaged or truncated, and for one that is neither grey nor RGB.
     """
+    if plane_of(Path(path)) is not None or is_nifti(Path(path)):
+        return plane_picture(Path(path), color_type)
     data = read_bytes(path)
     if color_type != "unchanged" and Path(path).suffix.lower() in (".tif", ".tiff", ".npy"):
         check_is_picture(data, str(path))
     return decode_image(data, color_type, backend, str(path))
+
+
+def plane_picture(path: Path, color_type: str) -> np.ndarray:
+    """A plane of a stack as a picture. Raises UserError for one that is none."""
+    values = read_stored(path)
+    if color_type == "unchanged":
+        return values
+    if values.dtype not in (np.uint8, np.uint16) or values.shape[2] not in (1, 3, 4):
+        raise UserError(
+            f"{path} has {values.shape[2]} band{'s' * (values.shape[2] != 1)} of {values.dtype}, which is not an 8-bit "
+            f"picture: name the bands to read, such as `bands: {list(range(1, min(values.shape[2], 3) + 1))}`"
+        )
+    values = (values >> 8).astype(np.uint8) if values.dtype == np.uint16 else values
+    if color_type.startswith("grayscale"):
+        return values if values.shape[2] == 1 else cv2.cvtColor(values[..., :3], cv2.COLOR_RGB2GRAY)[..., None]
+    return np.repeat(values, 3, axis=2) if values.shape[2] == 1 else np.ascontiguousarray(values[..., :3])
 
 
 def check_is_picture(data: bytes, name: str) -> None:
@@ -64,6 +84,8 @@ def check_is_picture(data: bytes, name: str) -> None:
         return
     header = tiff_header(io.BytesIO(data), name)
     samples, bits, pages = header.samples, header.bits, len(header.pages)
+    if len(header.images) > 1:
+        raise UserError(several_images(name, header))
     is_real = header.sample_format == REAL
     if pages > 1:
         kind, count = f"{pages} pages of the same size", pages * samples
@@ -144,11 +166,15 @@ def read_stored(path: Path | str, bands: Sequence[int] | None = None) -> np.ndar
     shortest axis. Raises UserError for a file that cannot be read and for a band that it does not have.
     """
     path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix == ".npy":
+    plane = plane_of(path)
+    file = path if plane is None else path.parent
+    suffix = file.suffix.lower()
+    if is_nifti(file):
+        image = read_slice(file, one_plane(file) if plane is None else plane)
+    elif suffix == ".npy":
         image = array_image(load_numpy(path), path)
     elif suffix in TIFF_SUFFIXES:
-        image = read_tiff(path)
+        image = read_tiff(file, plane)
     elif suffix in (".jpg", ".jpeg"):
         image = open_pillow(read_bytes(path), str(path), upright=True)
     else:
@@ -157,6 +183,14 @@ def read_stored(path: Path | str, bands: Sequence[int] | None = None) -> np.ndar
     if str(image.dtype) not in KEPT:
         image = image.astype(np.uint8 if image.dtype == np.bool_ else np.float32)
     return image if bands is None else select(image, bands, path)
+
+
+def one_plane(file: Path) -> int:
+    """The index of the only slice of a volume. Raises UserError for several, which are images of their own."""
+    count = volume_shape(file)[2]
+    if count > 1:
+        raise UserError(f"{file} is a volume of {count} slices, each of which is an image of its own")
+    return 0
 
 
 def select(image: np.ndarray, bands: Sequence[int], path: Path) -> np.ndarray:
@@ -184,6 +218,11 @@ def array_image(array: np.ndarray, path: Path) -> np.ndarray:
 def read_size(path: Path | str) -> tuple[int, int]:
     """Return height and width of an image as it is loaded, from its header where possible. Raises UserError."""
     path = Path(path)
+    file = path if plane_of(path) is None else path.parent
+    if is_nifti(file):
+        width, height, _ = volume_shape(file)
+        return height, width
+    path = file
     if path.suffix.lower() in TIFF_SUFFIXES:
         header = header_of(path)
         return (header.width, header.height) if header.orientation >= 5 else (header.height, header.width)

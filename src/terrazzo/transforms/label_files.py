@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,8 +14,18 @@ import numpy as np
 from terrazzo.errors import UserError, some
 from terrazzo.transforms.labels import IGNORED, fit_type
 from terrazzo.transforms.opening import PNG, is_cut_png, load_numpy, open_pillow, read_bytes
-from terrazzo.transforms.tiff import TIFF, header_of, is_nodata, label_values, stored_values, without_data
+from terrazzo.transforms.planes import is_nifti, plane_of, read_slice, volume_shape
+from terrazzo.transforms.tiff import (
+    TIFF,
+    TIFF_SUFFIXES,
+    header_of,
+    is_nodata,
+    label_values,
+    stored_values,
+    without_data,
+)
 
+PART = 4096  # pixels of a side of a large label that are read at once
 LARGEST = np.iinfo(np.int32).max  # class
 NEAR = 1e-3  # of a whole number: further away, real values are no classes
 GREY, GREY_ALPHA = 0, 4  # colour types of PNG
@@ -43,6 +55,9 @@ def read_label(path: Path | str, backend: str = "pillow") -> np.ndarray:
 
 def read_label_file(path: Path, backend: str = "pillow") -> LabelFile:
     """Read a label file with what it declares, see `read_label`."""
+    plane = plane_of(path)
+    if plane is not None or is_nifti(path):
+        return read_label_plane(path, plane)
     if path.suffix.lower() == ".npy":
         return LabelFile(as_indices(load_numpy(path), path))
     data = read_bytes(path)
@@ -57,6 +72,40 @@ def read_label_file(path: Path, backend: str = "pillow") -> LabelFile:
     if excluded is not None:
         label[excluded] = IGNORED
     return LabelFile(label, declares_zero)
+
+
+def read_label_plane(path: Path, plane: int | None) -> LabelFile:
+    """Read a slice of a NIfTI volume, or a plane of a TIFF stack."""
+    file = path if plane is None else path.parent
+    if is_nifti(file):
+        if plane is None and volume_shape(file)[2] > 1:
+            raise UserError(f"{path} is a volume of {volume_shape(file)[2]} slices; a label is one of them")
+        return LabelFile(as_indices(read_slice(file, plane or 0), path))
+    header = header_of(file)
+    if plane is not None and plane >= len(header.images):
+        raise UserError(f"{file} has {len(header.images)} planes, fewer than its image")
+    stored = stored_values(file, header._replace(pages=header.images[plane or 0]))
+    return LabelFile(as_indices(stored, path, header.nodata, header.has_alpha))
+
+
+def label_parts(path: Path) -> Iterator[LabelFile]:
+    """Yield a label file as `read_label_file` does, a large TIFF in parts (with rasterio), so that memory suffices."""
+    is_tiff = path.suffix.lower() in TIFF_SUFFIXES
+    header = header_of(path, any_size=True) if is_tiff else None
+    if header is None or header.height * header.width <= PART**2 or not find_spec("rasterio"):
+        yield read_label_file(path)
+        return
+    import rasterio
+    from rasterio.windows import Window
+
+    with rasterio.open(path, driver="GTiff") as file:
+        declares_zero = file.nodata == 0
+        for top in range(0, file.height, PART):
+            for left in range(0, file.width, PART):
+                window = Window(left, top, min(PART, file.width - left), min(PART, file.height - top))
+                stored = np.moveaxis(file.read(window=window), 0, -1)
+                nodata = None if declares_zero else header.nodata
+                yield LabelFile(as_indices(stored, path, nodata, header.has_alpha), declares_zero)
 
 
 def picture_values(data: bytes, name: str) -> np.ndarray:

@@ -26,7 +26,8 @@ class LoadImageFromFile(FileReader):
     """Read `sample.image_path` as RGB uint8, or float32 with `to_float32`. Raises UserError naming a damaged file.
 
     `bands`, numbered from 1, or "all", are read as they are stored instead: of 8 or 16 bits or real numbers. With a
-    `resolution`, in metres a pixel, they are those of GeoTIFF files, which are resampled to it.
+    `resolution`, in metres a pixel, they are those of GeoTIFF files, which are resampled to it. `microns` a pixel are
+    those at which whole-slide images are read.
     """
 
     reads = "image"
@@ -36,6 +37,7 @@ class LoadImageFromFile(FileReader):
     imdecode_backend: str = "cv2"
     bands: Sequence[int] | str | None = None
     resolution: float | None = None
+    microns: float | None = None
 
     def __post_init__(self) -> None:
         if self.resolution is not None and (self.bands is None or not self.resolution > 0):
@@ -56,7 +58,9 @@ class LoadImageFromFile(FileReader):
 
     def read(self, path: Path | str) -> np.ndarray:
         """Return the image (H, W, C) that a sample of this path would have."""
-        if self.bands is not None:
+        if self.files.scenes is not None:
+            image = self.files.scenes.image(Path(path))
+        elif self.bands is not None:
             bands = None if isinstance(self.bands, str) else self.bands
             image = read_stored(path, bands) if self.resolution is None else self.read_at_resolution(path, bands)
         else:
@@ -114,7 +118,10 @@ class LoadAnnotations(FileReader):
             raise UserError(f"LoadAnnotations needs a label_path; the sample of {sample.image_path} has none")
 
         def read() -> np.ndarray:
-            return mapping.apply(self.read(sample))
+            if files.scenes is None or sample.image_path is None:
+                return mapping.apply(self.read(sample))
+            stored, counts = files.scenes.label(sample.image_path)
+            return np.where(counts, mapping.apply(stored), IGNORED).astype(stored.dtype)
 
         is_indices = files.label_format is None and self.label_format is None  # only these go through the cache
         variant = f"label {self.imdecode_backend} {self.resolution} {mapping}"

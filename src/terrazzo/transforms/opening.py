@@ -36,6 +36,16 @@ def read_bytes(path: Path | str) -> bytes:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
 
 
+def read_start(path: Path, count: int = 512) -> bytes:
+    """The first bytes of a file. Raises UserError where it cannot be read."""
+    check_regular(path)
+    try:
+        with path.open("rb") as file:
+            return file.read(count)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+
+
 def check_regular(path: Path | str) -> None:
     """Raise UserError for a pipe, a socket or a device, which may never end."""
     if Path(path).exists() and not (Path(path).is_file() or Path(path).is_dir()):

@@ -16,6 +16,14 @@ from terrazzo.transforms.formats.base import LabelFormat
 from terrazzo.transforms.labels import LabelMapping
 
 
+class Windows(Protocol):
+    """Scenes whose windows are samples, by the paths of these (see transforms.parts)."""
+
+    def image(self, path: Path) -> np.ndarray: ...
+
+    def label(self, path: Path) -> tuple[np.ndarray, np.ndarray]: ...
+
+
 class Cache(Protocol):
     """A store of arrays decoded from files; `variant` distinguishes different readings of one file."""
 
@@ -29,6 +37,7 @@ class StoredFiles:
     mapping: LabelMapping = field(default_factory=LabelMapping)
     label_format: LabelFormat | None = None
     cache: Cache | None = field(default=None, repr=False)
+    scenes: Windows | None = field(default=None, repr=False)
 
     def read_through(self, path: Path, variant: str, read: Callable[[], np.ndarray]) -> np.ndarray:
         """The array that `read` gives for a file, from the cache if there is one; it must not be written into."""
@@ -73,12 +82,16 @@ def bind(step: Any, files: StoredFiles) -> Any:
 
 
 def unbound(step: Any) -> Any:
-    """The step as the config describes it."""
-    return step.step if isinstance(step, MappedReader) else bind(step, UNKNOWN_FILES)
+    """The step as the config describes it; it still finds the windows of scenes."""
+    if isinstance(step, MappedReader):
+        return step.step
+    scenes = step.files.scenes if isinstance(step, FileReader) else None
+    return bind(step, StoredFiles(scenes=scenes))
 
 
 def as_stored(step: Any) -> Any:
     """Return a step that reads images without the conversion to float32 that it may make."""
     if getattr(step, "to_float32", False) and is_dataclass(step) and not isinstance(step, type):
-        return replace(step, to_float32=False)
+        plain = replace(step, to_float32=False)
+        return bind(plain, step.files) if isinstance(step, FileReader) else plain
     return step

@@ -25,11 +25,14 @@ from terrazzo.transforms.opening import (
     read_bytes,
     turn,
 )
+from terrazzo.transforms.planes import images_in_pages
 
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 TIFF_SUFFIXES = (".tif", ".tiff")
 # tags
 KIND, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, SAMPLES, PLANES = 254, 256, 257, 258, 259, 262, 277, 284
+DESCRIPTION = 270
+SLIDE = "Aperio"  # at the beginning of a description: a slide has pages of its label and of a glance
 EXTRA, SAMPLE_FORMAT, NODATA = 338, 339, 42113
 REDUCED, MASK = 1, 4  # bits of KIND
 UNSIGNED, SIGNED, REAL = 1, 2, 3  # sample formats
@@ -54,6 +57,8 @@ class TiffHeader(NamedTuple):
     nodata: str | None
     pages: tuple[int, ...]
     has_mask: bool
+    images: tuple[tuple[int, ...], ...]  # the pages of each image in the file, one or several
+    odd_pages: int  # pages of another size that are no reduced copies
 
 
 def tiff_header(file: BinaryIO, name: str, *, any_size: bool = False) -> TiffHeader:
@@ -63,6 +68,11 @@ def tiff_header(file: BinaryIO, name: str, *, any_size: bool = False) -> TiffHea
         header = describe(pages)
     except Exception as error:  # whatever its reader stumbles over in a broken file
         raise damaged(name, str(error) or type(error).__name__) from error
+    if header.odd_pages:
+        raise UserError(
+            f"{name} has {len(pages)} pages, {header.odd_pages} of them of another size than the first, "
+            f"{header.width}x{header.height}: save each page as a file of its own (`tiffsplit` does)"
+        )
     if not any_size:
         check_pixels(header.height, header.width, name, header.samples * len(header.pages))
     return header
@@ -80,6 +90,24 @@ def directories(file: BinaryIO) -> Any:
         yield dict(tags)
 
 
+def check_is_whole(path: Path) -> None:
+    """Raise UserError for a TIFF whose tiles or strips lie beyond its end, without reading any of them."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        for page in directories(file):
+            for places, lengths in ((273, 279), (324, 325)):  # of strips, of tiles
+                ends = [sum(one) for one in zip(as_tuple(page.get(places)), as_tuple(page.get(lengths)), strict=False)]
+                missing = sum(end > size for end in ends)
+                if missing:
+                    reason = f"{missing} of its {len(ends)} parts lie beyond its end"
+                    raise damaged(str(path), reason)
+
+
+def as_tuple(value: Any) -> tuple[int, ...]:
+    """A tag's value, of one number or several."""
+    return () if value is None else tuple(value) if isinstance(value, (tuple, list)) else (value,)
+
+
 def describe(pages: list[dict[int, Any]]) -> TiffHeader:
     first = pages[0]
 
@@ -89,6 +117,9 @@ def describe(pages: list[dict[int, Any]]) -> TiffHeader:
 
     size = int(first[HEIGHT]), int(first[WIDTH])
     kinds = [int(page.get(KIND, 0)) if (page.get(HEIGHT), page.get(WIDTH)) == size else REDUCED for page in pages]
+    odd_pages = [page for page in pages if not is_copy(page, size)]
+    numbers = tuple(index for index, kind in enumerate(kinds) if not kind & (REDUCED | MASK)) or (0,)
+    description = str(first.get(DESCRIPTION, ""))
     extra = first.get(EXTRA, ())
     nodata = first.get(NODATA)
     return TiffHeader(
@@ -102,9 +133,19 @@ def describe(pages: list[dict[int, Any]]) -> TiffHeader:
         compression=number(COMPRESSION, 1),
         orientation=number(ORIENTATION, 1),
         nodata=str(nodata).strip(" \0") if nodata is not None else None,
-        pages=tuple(index for index, kind in enumerate(kinds) if not kind & (REDUCED | MASK)) or (0,),
+        pages=numbers,
         has_mask=any(kind & MASK for kind in kinds),
+        images=images_in_pages(description, numbers, number(SAMPLES, 1)),
+        odd_pages=0 if description.startswith(SLIDE) else len(odd_pages),
     )
+
+
+def is_copy(page: dict[int, Any], size: tuple[int, int]) -> bool:
+    """Return whether a page has the size of the first one, or is a reduced copy or a mask of it."""
+    height, width = int(page.get(HEIGHT, 0)), int(page.get(WIDTH, 0))
+    is_alike = abs(height * size[1] - width * size[0]) <= 2 * max(size)  # of the same aspect, but for rounding
+    is_reduced = bool(int(page.get(KIND, 0)) & (REDUCED | MASK)) or (height < size[0] and is_alike)
+    return (height, width) == size or is_reduced
 
 
 def header_of(path: Path, *, any_size: bool = False) -> TiffHeader:
@@ -141,18 +182,33 @@ def is_nodata(stored: np.ndarray, nodata: str | None) -> np.ndarray | None:
     return stored == int(value) if limits.min <= value <= limits.max else None
 
 
-def read_tiff(path: Path) -> np.ndarray:
+def read_tiff(path: Path, plane: int | None = None) -> np.ndarray:
     """Read a TIFF as (H, W, C) by what is installed: rasterio, tifffile, or Pillow for 8-bit grey, RGB and RGBA.
 
-    Pages of the same size are bands, a pixel without data in any band is NaN. Raises UserError.
+    Pages are bands, those of one `plane` where the file holds several images; a pixel without data in any band is NaN.
+    Raises UserError.
     """
     header = header_of(path)
+    if plane is None and len(header.images) > 1:
+        raise UserError(several_images(str(path), header))
+    if plane is not None:
+        header = header._replace(pages=header.images[plane], images=(header.images[plane],))
     image = stored_values(path, header)
     nodata = is_nodata(image, header.nodata)
     if nodata is not None and nodata.all(axis=2).any():
         image = image if image.dtype.kind == "f" else image.astype(np.float32)
         image[nodata.all(axis=2)] = np.nan
     return image
+
+
+def several_images(name: str, header: TiffHeader) -> str:
+    """The message on a TIFF that holds several images where one is to be read."""
+    bands = len(header.images[0]) * header.samples
+    return (
+        f"{name} holds {len(header.images)} images of {bands} band{'s' * (bands != 1)} in {len(header.pages)} pages, "
+        "by its OME or ImageJ description: `terrazzo predict`, and data sets whose labels have as many pages, take "
+        "each as an image of its own"
+    )
 
 
 def stored_values(path: Path, header: TiffHeader) -> np.ndarray:

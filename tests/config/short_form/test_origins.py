@@ -78,6 +78,8 @@ VALUES: dict[str, Any] = {
     "data.reduce_zero_label": True,
     "data.bands": [1, 2, 3, 4],
     "data.resolution": 0.5,
+    "data.microns": 0.25,
+    "data.windows": "96x128",
     "data.label_format": {"type": "coco", "holes": False},
     "data.image_suffix": ".jpg",
     "data.label_suffix": "_mask.png",

@@ -16,8 +16,8 @@ from rasterio.crs import CRS  # noqa: E402
 from rasterio.transform import from_origin  # noqa: E402
 
 from terrazzo.inference.scenes import polygons  # noqa: E402
-from terrazzo.inference.scenes.georeference import Georeference  # noqa: E402
 from terrazzo.inference.scenes.polygons import Shapes, regions, save_polygons  # noqa: E402
+from terrazzo.transforms.georeference import Georeference  # noqa: E402
 
 CLASSES = ["water", "forest", "field"]
 UTM = Georeference(CRS.from_epsg(32633), from_origin(500_000, 4_600_000, 0.5, 0.5))

@@ -23,7 +23,7 @@ KEPT = {
     "cache": "cache",
     "unlabelled": "unlabelled",
 }
-INDEX_SUFFIXES = (".json", ".csv")  # of files with the labels of many images
+INDEX_SUFFIXES = (".json", ".csv", ".gpkg", ".geojson", ".shp", ".fgb")  # of files with the labels of many images
 IGNORED = 255
 SHARDS = (".tar", ".parquet")  # of files with many images and their labels
 RGB = 3
@@ -51,6 +51,8 @@ def dataset(data: DataKeys, split: str, path: Path | None) -> dict[str, Any]:
         section["ignore"] = list(data.ignore)
     if split != "train" and data.unlabelled == "teacher":
         data = data.model_copy(update={"unlabelled": "skip"})
+    if data.windows is not None:
+        section["windows"] = {"size": list(data.windows), "random": split == "train"}
     if data.exclude:
         section["exclude"] = list(data.exclude)
     return section | {name: value for key, name in KEPT.items() if (value := getattr(data, key)) is not None}
@@ -95,6 +97,8 @@ def data_problems(data: DataKeys) -> Iterator[Problem]:
     if repeated:
         text = f"`data.classes` names '{repeated[0]}' twice; to join two label values: label_map"
         yield Problem("data.classes", text)
+    if data.windows is not None and data.cache is not None:
+        yield Problem("data.cache", "`data.windows` are at random places in training, so no `data.cache` can keep them")
     if data.palette is not None and len(data.palette) != count:
         text = f"`data.palette` must be {count} colours [red, green, blue], one a class, not {len(data.palette)}"
         yield Problem("data.palette", text)
@@ -144,7 +148,8 @@ def image_kind(form: ShortForm) -> ImageKind:
     bands, channels = bands_of(form), channels_of(form)
     scale = normalisation(form, channels)
     if bands is None:
-        return ImageKind(channels, {"color_type": "grayscale"} if channels == 1 else {}, scale)
+        loading = {} if form.data.microns is None else {"microns": form.data.microns}
+        return ImageKind(channels, loading | ({"color_type": "grayscale"} if channels == 1 else {}), scale)
     resolution = {} if form.data.resolution is None else {"resolution": form.data.resolution}
     return ImageKind(channels, {"bands": list(bands), **resolution}, scale, is_picture=False)
 
@@ -155,6 +160,8 @@ def image_problems(form: ShortForm) -> Iterator[Problem]:
     if form.data.resolution is not None and bands_of(form) is None:
         text = "data.resolution is about GeoTIFF files: name the bands to read, data.bands, too"
         yield Problem("data.resolution", text)
+    if form.data.microns is not None and bands_of(form) is not None:
+        yield Problem("data.microns", "data.microns is about whole-slide images, which are RGB: omit data.bands")
     if bands is not None and form.in_channels not in (None, len(bands)):
         text = f"in_channels is {form.in_channels}, but data.bands names {len(bands)} bands; omit in_channels"
         yield Problem("in_channels", text)

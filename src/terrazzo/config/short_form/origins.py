@@ -24,6 +24,8 @@ DATASET = {
     "ignore": "ignore",
     "exclude": "exclude",
     "holdout": "val",
+    "windows.size": "windows",
+    "windows.random": "windows",
     **{name: key for key, name in KEPT.items()},
 }
 # pattern of an expanded key (steps and hooks by their type) -> keys that set it: of the first match, the first given
@@ -54,6 +56,7 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "*LoadImageFromFile.color_type": ("in_channels",),
     "*LoadImageFromFile.bands": ("data.bands", "in_channels"),
     "*LoadImageFromFile.resolution": ("data.resolution",),
+    "*LoadImageFromFile.microns": ("data.microns",),
     "*LoadAnnotations.resolution": ("data.resolution",),
     "*pipeline.Resize.*": ("resize",),
     "*RandomResize.scale": ("resize",),

@@ -76,6 +76,11 @@ class DataKeys(Keys):
     reduce_zero_label: t.Switch | None = key("Ignore label 0 and lower the other label values by one.")
     bands: t.Bands | None = key("Bands to read from TIFF or .npy images, numbered from 1; needs `mean` and `std`.")
     resolution: t.Resolution | None = key("Metres a pixel, to which GeoTIFF images and labels are resampled.")
+    microns: t.Microns | None = key("Microns a pixel, at which whole-slide images (.svs, .ndpi, .mrxs) are read.")
+    windows: t.Size | None = key(
+        "Height x width of the windows in which GeoTIFF scenes are read: at random places in training, on a grid in "
+        "validation; a share for `val` then holds out blocks of the ground."
+    )
     label_format: t.LabelFormat | None = key(
         f"Format of labels that are not images of class numbers: {', '.join(t.FORMATS)}, or a mapping of its `type` "
         "and options."

@@ -92,6 +92,7 @@ Seed = Annotated[int, Field(ge=0, le=2**63 - 1), NUMBER, Expected("a whole numbe
 Number = Annotated[float, NUMBER, Expected("a number")]
 Rate = Annotated[float, Field(ge=0), NUMBER, Expected("a number of at least 0, such as 1e-3")]
 Resolution = Annotated[float, Field(gt=0), NUMBER, Expected("metres a pixel above 0, such as 0.5")]
+Microns = Annotated[float, Field(gt=0), NUMBER, Expected("microns a pixel above 0, such as 0.5")]
 Side = Annotated[int, Field(ge=1, le=MAX_SIDE), NUMBER]
 Factor = Annotated[float, Field(gt=0), NUMBER]
 Share = Annotated[float, Field(ge=0, lt=1), NUMBER]
@@ -150,8 +151,8 @@ Storage = Annotated[Literal["ram", "disk"], Expected("ram or disk", ("ram", "dis
 SIDE = {"type": "integer", "minimum": 1, "maximum": MAX_SIDE}
 LABEL = {"type": ["integer", "string"]}
 FORMATS = (  # those of terrazzo; users may register others
-    "alpha", "class_masks", "coco", "cvat", "kaggle_rle", "label_studio", "labelme", "rgb", "supervisely", "via", "voc",
-    "yolo",
+    "alpha", "class_masks", "coco", "cvat", "kaggle_rle", "label_studio", "labelme", "rgb", "supervisely", "vector",
+    "via", "voc", "yolo",
 )  # fmt: skip
 Size = Annotated[
     list[Side],

@@ -19,8 +19,9 @@ from terrazzo.hub.cache import home
 from terrazzo.transforms.decode import decode_image, file_orientation, has_fourth_band
 from terrazzo.transforms.label_files import read_label_file
 from terrazzo.transforms.labels import value_counts
-from terrazzo.transforms.members import shard_of
 from terrazzo.transforms.opening import JPEG, read_bytes
+from terrazzo.transforms.parts import file_of
+from terrazzo.transforms.planes import plane_of
 
 LOOK = 32  # edge of the small grey picture by which images are compared
 MOST_COLOURS = 64  # of a colour label that are kept
@@ -59,6 +60,8 @@ def image_facts(image: np.ndarray, layout: str = "HWC", file: Path | None = None
     """The facts of an image (H, W, C), or of a volume (C, Z, Y, X) with another `layout`; `file` is a picture's."""
     digest = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16)
     digest.update(str((image.shape, image.dtype.str)).encode())
+    if layout == "HWC" and (image == image[:1, :1]).all():  # an empty slice or tile, of which there may be several
+        return ImageFacts(image.shape, look=small_look(image).tobytes())
     if layout != "HWC":
         return ImageFacts(image.shape[1:], digest.hexdigest())
     orientation, unused_band = (1, False) if file is None else (file_orientation(file), has_fourth_band(file))
@@ -80,7 +83,7 @@ def small_look(image: np.ndarray) -> np.ndarray:
 
 def stored_label_facts(path: Path, backend: str) -> LabelFacts:
     """The facts of a label file of class indices, or of its colours where it holds those."""
-    data = read_bytes(path)
+    data = read_bytes(path) if plane_of(path) is None else b""
     try:
         label, zero_is_no_data = read_label_file(path, backend)
     except UserError as problem:
@@ -164,7 +167,7 @@ def database_key(path: Path) -> bytes:
 def stamp(path: Path) -> Stamp | None:
     """The stamp of a file, or None where there is none."""
     try:
-        status = (shard_of(path) or path).stat()
+        status = file_of(path).stat()
     except OSError:
         return None
     return status.st_size, status.st_mtime_ns

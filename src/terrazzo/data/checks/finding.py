@@ -17,6 +17,10 @@ KINDS: dict[str, tuple[Severity, str]] = {
     "empty-split": ("error", "correct the folders and names in the config, or add the files"),
     "unpaired": ("error", "correct the folders and names in the config, or add the files"),
     "unreadable": ("error", "replace or remove the files"),
+    "no-crs": ("error", "give the files a coordinate reference system: `gdal_edit.py -a_srs EPSG:... FILE`"),
+    "no-overlap": ("error", "pair images and labels of the same place, or correct their coordinate reference systems"),
+    "band-count": ("error", "name the bands that all scenes have in `bands`, or leave out the others"),
+    "no-data": ("error", "leave it out, or correct its no-data value: `gdal_edit.py -a_nodata VALUE FILE`"),
     "size-mismatch": ("error", "make the labels again from the images as they are"),
     "rgb-mask": ("error", "name the classes' colours in `palette` and set `label_format: rgb`"),
     "jpeg-mask": ("error", "export the labels again as PNG, without compression and smoothing"),
@@ -38,6 +42,8 @@ KINDS: dict[str, tuple[Severity, str]] = {
     ),
     "unused-band": ("advice", ""),
     "declared-no-data": ("advice", ""),
+    "other-crs": ("advice", "nothing, if that is intended"),
+    "partly-labelled": ("advice", "look at them with `terrazzo data browse`"),
 }
 
 

@@ -14,6 +14,7 @@ from terrazzo.data.checks.balance import balance_findings
 from terrazzo.data.checks.files import file_findings
 from terrazzo.data.checks.finding import KINDS, Finding, as_yaml
 from terrazzo.data.checks.overlap import overlap_findings
+from terrazzo.data.checks.scenes import scene_findings
 from terrazzo.data.checks.survey import SplitSurvey, open_split, read_all, split_of
 from terrazzo.data.checks.values import gather, value_findings
 from terrazzo.data.discovery.finder import find_layout
@@ -101,6 +102,7 @@ def findings_on(splits: Sequence[SplitSurvey]) -> Iterator[Finding]:
     for split in splits:
         yield from split.findings
         yield from file_findings(split)
+        yield from scene_findings(split)
         about_values = list(value_findings(split, in_use))
         yield from about_values
         if not any(finding.severity == "error" for finding in about_values):

@@ -24,7 +24,9 @@ def summary(splits: Sequence[SplitSurvey]) -> str:
         sizes = Counter(entry.seen.shape[:2] for entry in split.entries if entry.seen.shape)
         shown = [f"{width}x{height}" for (height, width), _ in sizes.most_common(3)]
         more = f" and {len(sizes) - 3} other sizes" if len(sizes) > 3 else ""
-        lines.append(", ".join([f"{split.name}: {len(split.entries)} images", *shown]) + more)
+        scenes = sum(len(part.dataset.scenes.glances) for part in split.parts if part.dataset.scenes is not None)
+        counted = f"{len(split.entries)} windows of {scenes} scenes" if scenes else f"{len(split.entries)} images"
+        lines.append(", ".join([f"{split.name}: {counted}", *shown]) + more)
     return "\n".join(filter(None, [*lines, class_shares(splits)]))
 
 

@@ -36,6 +36,7 @@ from terrazzo.system.terminal import Console
 from terrazzo.system.text import readable_name
 from terrazzo.transforms.labels import LabelMapping, value_counts
 from terrazzo.transforms.loading import LoadAnnotations, LoadImageFromFile
+from terrazzo.transforms.parts import file_of
 from terrazzo.transforms.reading import unbound
 
 MOST_EXCLUDED = 100  # files that a repair skips; more are not a few bad ones
@@ -119,7 +120,8 @@ class SplitSurvey:
 def excluding(data: FolderData, files: Iterable[Path]) -> dict[str, Any]:
     """The change of a data section that skips files, named by their paths below its root."""
     root = Path(data.data_root)
-    below = [path.relative_to(root) if path.is_relative_to(root) else path for path in files]
+    named = map(file_of, files) if data.windows is not None else files  # windows are drawn anew in every epoch
+    below = [path.relative_to(root) if path.is_relative_to(root) else path for path in named]
     names = [readable_name(path.as_posix()) for path in below]
     return {"exclude": list(dict.fromkeys([*suffixes(data.exclude), *names]))}
 
@@ -161,7 +163,8 @@ def open_paired(split: str, data: FolderData, findings: list[Finding]) -> Segmen
             return open_folder(data)
         except PairingError as problem:
             changes = excluding(data, problem.files)
-            rest = open_paired(split, replace(data, **changes), []) if problem.files else None
+            others: list[Finding] = []  # of another kind, on the rest
+            rest = open_paired(split, replace(data, **changes), others) if problem.files else None
             helps = rest is not None and len(problem.files) <= MOST_EXCLUDED
             found = Finding(
                 problem.kind,
@@ -171,7 +174,7 @@ def open_paired(split: str, data: FolderData, findings: list[Finding]) -> Segmen
                 where=data.where,
                 changes=changes if helps else {},
             )
-            findings.append(found)
+            findings += [found, *others]
             return rest
 
 
@@ -189,6 +192,9 @@ def read_label_facts(dataset: SegmentationDataset, index: int) -> LabelFacts:
     """Read the values of a label as they are stored."""
     sample = dataset.start(index)
     assert sample.label_path is not None
+    if dataset.scenes is not None and sample.image_path is not None:
+        stored, counts = dataset.scenes.label(sample.image_path)
+        return LabelFacts(stored.shape, value_counts(stored[counts][None]))
     step = dataset.label_reader(sample.label_path)
     if not isinstance(step, LoadAnnotations):
         label = unbound(step)(sample, np.random.default_rng(0)).label
@@ -224,7 +230,7 @@ def read_all(splits: Sequence[SplitSurvey], *, images: bool = True, console: Con
     for part in (part for split in splits for part in split.parts):
         image_step = unbound(part.dataset.image_reader)
         for index, entry in enumerate(part.entries):
-            if images:
+            if images and part.dataset.scenes is None:  # which scenes are good has been seen when they were opened
                 key = (entry.image, f"[{image_step}]")
                 tasks.setdefault(key, Task(read_image_facts, part.dataset, index, is_ours(image_step)))
                 uses.append((entry, "seen", key))
@@ -247,6 +253,8 @@ def is_ours(step: Any) -> bool:
 def label_reading(dataset: SegmentationDataset, step: Any) -> str:
     """Describe how labels are read, whatever they are mapped to: the cache keeps stored values."""
     form = dataset.label_format
+    if dataset.scenes is not None:
+        return dataset.scenes.key
     if not isinstance(step, LoadAnnotations):
         return repr(step)
     if form is None or form.is_index:  # labels inside an index file are not files, and so never in the cache

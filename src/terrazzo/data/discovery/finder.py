@@ -28,7 +28,9 @@ from terrazzo.data.discovery.layouts import HELD_OUT, FolderLayout
 from terrazzo.data.discovery.leftovers import labelled_count, with_leftovers
 from terrazzo.data.discovery.lists import split_lists
 from terrazzo.data.discovery.naming import Rule, joined, naming_rule
+from terrazzo.data.discovery.scenes import polygons_and_scenes, with_windows
 from terrazzo.data.discovery.splits import ANY_SPLIT, Location, Pictures, combine
+from terrazzo.data.discovery.volumes import volumes_and_labels
 from terrazzo.data.spec import IMAGE_SUFFIXES, LABEL_SUFFIXES
 from terrazzo.errors import UserError, some
 from terrazzo.system.text import read_json, read_text
@@ -36,6 +38,7 @@ from terrazzo.transforms.decode import decode_image
 from terrazzo.transforms.formats.base import LABEL_FORMATS
 from terrazzo.transforms.formats.shapes import ListedImages, read_content
 from terrazzo.transforms.opening import read_bytes
+from terrazzo.transforms.slides import SLIDE_SUFFIXES
 
 MOST_INDEX_FILES = 12  # in a folder; more JSON files are one per image
 NO_INDEX = "submission"  # in the name of a table that shows the form of results
@@ -48,7 +51,9 @@ FEW_VALUES = 64  # that class maps have at most
 MOST_FOLDERS = 30  # of images or labels without a counterpart by their names, whose files are compared
 WAYS_IN = {  # of files that hold images and labels, but are not pictures
     ".parquet": "`terrazzo data convert parquet DIR OUT` writes the images and labels of a Hugging Face data set",
-    ".gz": "volumes and archives: unpack archives; write the slices of NIfTI volumes as pictures",
+    ".gz": "unpack archives; NIfTI volumes belong in imagesTr/ and labelsTr/ (or images/ and labels/)",
+    ".nii": "NIfTI volumes belong in imagesTr/ and labelsTr/ (or images/, labels/)",
+    **dict.fromkeys(SLIDE_SUFFIXES, "slides: name them in a config, with `windows` and `microns`"),
     ".zip": "archives: unpack them",
     ".tar": "archives: unpack them",
     ".dcm": "DICOM: write the slices as pictures",
@@ -65,9 +70,13 @@ def find_layout(root: Path) -> FolderLayout:
         raise UserError(f"there is no folder {root}")
     tree = FileTree(root)
     pictures = tree.holding(IMAGE_SUFFIXES)
+    layout = volumes_and_labels(tree)
+    if layout is not None:
+        return layout
     if not pictures:
         raise UserError(f"{root} holds no image ({', '.join(IMAGE_SUFFIXES)}), but {contents(tree)}")
     for strategies in (
+        (polygons_and_scenes,),
         (partial(index_files, suffix=".json"),),
         (listed_pairs,),
         (class_masks,),
@@ -76,7 +85,7 @@ def find_layout(root: Path) -> FolderLayout:
     ):
         layouts = [layout for strategy in strategies if (layout := strategy(tree, pictures)) is not None]
         if layouts:
-            return with_leftovers(max(layouts, key=labelled_count), tree)
+            return with_windows(with_leftovers(max(layouts, key=labelled_count), tree))
     raise UserError(
         f"{root}: which files are images and which are labels? There are {contents(tree)}. Looked for images/ and "
         "labels/ (or masks, annotations, img_dir and ann_dir, JPEGImages and SegmentationClass ...), with train/ and "
@@ -93,7 +102,7 @@ def contents(tree: FileTree) -> str:
     listed = some(
         (f"{count} {suffix} in {folder}/" for folder, kinds in counts.items() for suffix, count in kinds.items()), 8
     )
-    ways = [way for suffix, way in WAYS_IN.items() if any(suffix in kinds for kinds in counts.values())]
+    ways = dict.fromkeys(way for suffix, way in WAYS_IN.items() if any(suffix in kinds for kinds in counts.values()))
     return "; ".join([listed or "nothing", *ways])
 
 

@@ -33,6 +33,8 @@ class FolderLayout:
     exclude: Sequence[str] = ()  # images without a label, or of another split
     unlabelled: str | None = None
     unlabelled_count: int = 0
+    has_volumes: bool = False  # each slice of which is an image
+    windows: int | None = None  # side of those in which scenes are read
     found: str = ""  # how it was found, for a comment
     notes: Sequence[str] = ()  # on images and labels that are left out
 
@@ -48,7 +50,7 @@ class FolderLayout:
             for split, word in self.splits.items()
             if word and (word != split or split == "test" or self.has_holdout)
         }
-        form = {key: getattr(self, key) for key in ("label_format", "image_suffix", "label_suffix")}
+        form = {key: getattr(self, key) for key in ("label_format", "image_suffix", "label_suffix", "windows")}
         form |= {"exclude": list(self.exclude) or None, "unlabelled": self.unlabelled}
         given = {key: value for key, value in form.items() if value is not None}
         return {"images": self.images, "labels": self.labels, **splits, **given}

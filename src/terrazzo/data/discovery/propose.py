@@ -13,8 +13,12 @@ import numpy as np
 from terrazzo.config.reading.markup import one_line_yaml
 from terrazzo.data.discovery.finder import find_layout
 from terrazzo.data.discovery.label_facts import label_facts
+from terrazzo.data.discovery.layouts import section_pairs
 from terrazzo.data.discovery.leftovers import with_labelled_validation
 from terrazzo.data.discovery.length import epochs_text, proposed_steps
+from terrazzo.data.discovery.scenes import stored_bands
+from terrazzo.data.discovery.volumes import volume_facts
+from terrazzo.data.pairs import PairingError
 from terrazzo.data.splits import load_for_data, open_splits
 from terrazzo.data.statistics import survey
 from terrazzo.data.threads import in_threads
@@ -23,14 +27,17 @@ from terrazzo.system.arithmetic import ceil_div
 from terrazzo.system.terminal import Console
 from terrazzo.transforms.decode import TIFF_SUFFIXES, has_fourth_band, read_size, read_stored
 from terrazzo.transforms.formats.base import BACKGROUND, IGNORED
+from terrazzo.transforms.planes import plane_of
 
 LARGEST_CROP = 512
 STEP = 32  # networks halve their maps up to five times
+MOST_SURVEYED = 2000  # images, or windows, whose mean and deviation are computed
+WIDEST = 1.5  # factor by which windows of scenes are scaled, up and down
+TEMPERATURE = 0.5  # of rare-class sampling: a class of half of the pixels is drawn 0.4 times as often as a rare one
 SAMPLE = 200  # images whose sizes are read
 KEYS = (
     "images", "labels", "train", "val", "test", "image_suffix", "label_suffix", "exclude", "unlabelled", "label_format",
-    "classes", "palette",
-    "label_map", "ignore", "reduce_zero_label", "bands",
+    "classes", "palette", "label_map", "ignore", "reduce_zero_label", "bands", "windows", "cache",
 )  # fmt: skip
 
 
@@ -45,27 +52,55 @@ class Proposal:
         self.splits, self.notes = tuple(layout.splits), layout.notes
         self.reasons: dict[str, str] = {"images": layout.found}
         self.data = layout.entries()
-        if layout.has_holdout:
+        if layout.windows is not None:
+            self.reasons["windows"] = (
+                "height x width in pixels: scenes are read in windows, random in training, on a grid in validation"
+            )
+        if layout.has_holdout and layout.windows is not None:
+            self.reasons["val"] = "the share held out for validation: blocks of the ground, with a margin around them"
+        elif layout.has_holdout:
             self.reasons["val"] = (
                 "the share held out for validation, drawn by name, as no folder or list assigns images to it"
             )
         if layout.unlabelled:
             other = "`skip`, or `error`" if layout.unlabelled == "background" else "`error`"
             self.reasons["unlabelled"] = f"{layout.unlabelled_count} images have no label; or {other}"
-        facts = label_facts(self.root, layout.described_sections(), console)
+        if layout.has_volumes:
+            facts = volume_facts(layout, console)
+            self.data["cache"] = "disk"
+            self.reasons["cache"] = "slices are kept once they are read, as a volume is compressed as a whole"
+        else:
+            facts = label_facts(self.root, layout.described_sections(), console)
         self.data |= facts.entries
         self.notes = (*self.notes, *facts.notes)
         self.reasons |= {key: reason for key, reason in facts.reasons.items() if reason}
         self.values: dict[str, Any] = {"recipe": recipe}
+        if layout.windows is not None and (found := stored_bands(section_pairs(layout.section("train"))[0][0])):
+            self.name_bands(*found)
+        if layout.windows is not None:
+            self.leave_out_unusable_scenes()
         self.remove_unseen_classes()
         self.add_image_facts()
         self.counts = {split: len(self.open(split)) for split in self.splits}
+
+    def leave_out_unusable_scenes(self) -> None:
+        """Exclude scenes that lie elsewhere than the labels, have other bands than the first one, or no data."""
+        try:
+            self.open("train")
+        except PairingError as problem:
+            excluded = self.data.get("exclude", [])
+            new = [path.relative_to(self.root).as_posix() for path in problem.files]
+            if not set(new) - set(excluded):
+                raise
+            self.data["exclude"] = [*excluded, *new]
+            self.notes = (*self.notes, f"left out: {problem}")
+            self.leave_out_unusable_scenes()  # of another kind
 
     def remove_unseen_classes(self) -> None:
         """Remove classes that no training label shows, as nothing could learn them."""
         train = self.open("train")
         counts = np.zeros(len(self.data["classes"]), np.int64)
-        paths = {path for _, path in train.pairs if path is not None}
+        paths = list(dict.fromkeys(path for _, path in train.pairs if path is not None))
         for found in in_threads(train.check_label, paths, "counting pixels", self.console):
             counts += found
         unseen = [index for index, count in enumerate(counts.tolist()) if not count]
@@ -87,6 +122,9 @@ class Proposal:
         """Add the crop by the sizes of images, and bands, mean and std of images other than 8-bit RGB or grey."""
         train = self.open("train")
         paths = [image for image, _ in train.pairs]
+        if train.scenes is not None:
+            self.add_scene_facts(train)
+            return
 
         # the crop
         step = ceil_div(len(paths), SAMPLE)
@@ -100,16 +138,36 @@ class Proposal:
             self.reasons["crop"] += f", from {min(heights)}x{min(widths)} to {max(heights)}x{max(widths)}"
 
         # bands and their scale
-        if paths[0].suffix.lower() in (".npy", ".png", *TIFF_SUFFIXES):
+        is_plane = plane_of(paths[0]) is not None
+        if is_plane or paths[0].suffix.lower() in (".npy", ".png", *TIFF_SUFFIXES):
             image = read_stored(paths[0])
             is_picture = image.dtype == np.uint8 and image.shape[2] in (1, 3, 4)
-            if not is_picture or has_fourth_band(paths[0]):
-                self.data["bands"] = list(range(1, image.shape[2] + 1))
-                self.reasons["bands"] = f"{image.dtype}, {image.shape[2]} bands, numbered from 1; name those to use"
-                found = survey(self.open("train"), "train", self.console)
-                for key, numbers in (("mean", found.mean), ("std", found.std)):
-                    self.values[key] = [float(f"{number:.5g}") for number in numbers]
-                self.reasons["mean"] = "of the training images, as `terrazzo data stats` computes them"
+            if not is_picture or (not is_plane and has_fourth_band(paths[0])):
+                self.name_bands(str(image.dtype), image.shape[2])
+                self.add_scale()
+
+    def add_scene_facts(self, train: Any) -> None:
+        """Add crop, scales and sampling for the windows of scenes, and their bands."""
+        side = self.data["windows"]
+        self.values |= {"crop": crop_length(side / WIDEST), "ratio_range": [round(1 / WIDEST, 2), WIDEST]}
+        self.values["rare_class_sampling"] = TEMPERATURE
+        self.reasons["crop"] = "height x width, cut out of a window that is scaled by a random factor (ratio_range)"
+        self.reasons["ratio_range"] = "narrower than the usual one: the pixels of scenes have a size on the ground"
+        self.reasons["rare_class_sampling"] = "windows with rare classes are drawn more often; lower is stronger"
+        if "bands" in self.data:
+            self.add_scale()
+
+    def name_bands(self, kind: str, count: int) -> None:
+        """Add the bands of images that are no pictures."""
+        self.data["bands"] = list(range(1, count + 1))
+        self.reasons["bands"] = f"{kind}, {count} bands, numbered from 1; name those to use"
+
+    def add_scale(self) -> None:
+        """Add mean and std of the bands."""
+        found = survey(self.open("train"), "train", self.console, MOST_SURVEYED)
+        for key, numbers in (("mean", found.mean), ("std", found.std)):
+            self.values[key] = [float(f"{number:.5g}") for number in numbers]
+        self.reasons["mean"] = "of the training images, as `terrazzo data stats` computes them"
 
     def open(self, split: str) -> Any:
         """Open the data set of a split."""
@@ -123,13 +181,16 @@ class Proposal:
         from terrazzo.config.short_form.schema import editor_line
 
         counts = " + ".join(f"{count} {split}" for split, count in self.counts.items())
+        counted = f"{counts} windows" if "windows" in self.data else f"{counts} images"
         images = self.counts["train"]
         batch = max(2, min(8, images))
         steps = proposed_steps(images, batch)
         root = Path(os.path.relpath(self.root, target.absolute().parent)).as_posix()
         lines = [
             editor_line(),
-            comment_line(f"Proposed by `terrazzo data init` for {self.root.name}: {counts} images. Review it, then:"),
+            comment_line(
+                f"Proposed by `terrazzo data init` for {self.root.name}: {counted}. Review what was found, then:"
+            ),
             "# terrazzo data browse, terrazzo train.",
             *(comment_line(note[0].upper() + note[1:]) for note in self.notes),
             entry("recipe", self.values["recipe"], "`terrazzo recipe list` shows the others"),
@@ -137,7 +198,8 @@ class Proposal:
             entry("root", root, "relative to this file", 2),
         ]
         lines += [entry(key, self.data[key], self.reasons.get(key, ""), 2) for key in KEYS if key in self.data]
-        scale = [key for key in ("crop", "mean", "std") if key in self.values]
+        keys = ("crop", "ratio_range", "mean", "std", "rare_class_sampling")
+        scale = [key for key in keys if key in self.values]
         lines += [entry(key, self.values[key], self.reasons.get(key, "")) for key in scale]
         lines += [entry("batch", batch, "images per step on each device")]
         lines += [entry("iterations", steps, epochs_text(images, batch, steps))]

@@ -17,7 +17,7 @@ from terrazzo.data.threads import in_threads
 from terrazzo.errors import UserError, some
 from terrazzo.system.terminal import Console
 from terrazzo.transforms.formats.base import BACKGROUND
-from terrazzo.transforms.label_files import read_label_file
+from terrazzo.transforms.label_files import label_parts
 from terrazzo.transforms.labels import IGNORED, value_counts
 
 FAR = 5  # distance between values that are grey levels rather than class numbers
@@ -67,13 +67,17 @@ def found_values(paths: Sequence[Path], console: Console | None) -> FoundValues:
     """The values of label files that hold class numbers."""
     found = FoundValues(len(paths))
 
-    def count(path: Path) -> tuple[dict[int, int], dict[int, int], bool]:
-        label, zero_is_no_data = read_label_file(path)
-        counts = value_counts(label)
-        return counts, solid_counts(label, counts), zero_is_no_data
+    def count(path: Path) -> tuple[Counter[int], Counter[int], bool]:
+        pixels, solid, zero_is_no_data = Counter[int](), Counter[int](), False
+        for label, has_zero in label_parts(path):
+            counts = value_counts(label)
+            pixels.update(counts)
+            solid.update(solid_counts(label, counts))
+            zero_is_no_data |= has_zero
+        return pixels, solid, zero_is_no_data
 
-    for counts, solid, zero_is_no_data in in_threads(count, paths, "reading labels", console):
-        found.pixels.update(counts)
+    for pixels, solid, zero_is_no_data in in_threads(count, paths, "reading labels", console):
+        found.pixels.update(pixels)
         found.solid.update(solid)
         found.zero_is_no_data |= zero_is_no_data
     return found

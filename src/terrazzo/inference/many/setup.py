@@ -29,6 +29,7 @@ class Setup:
     trust: bool = False
     weights: str | None = None
     max_pixels: int | None = None
+    microns: float | None = None  # of a slide's pixels
     memory: Memory = field(default_factory=Memory)
     palette: str | None = None
     wanted: Wanted = field(default_factory=Wanted)
@@ -41,6 +42,8 @@ class Setup:
         raise_limits(self.max_pixels)
         segmenter = load(self.source, self.checkpoint, self.device, trust=self.trust, weights=self.weights)
         segmenter.max_pixels, segmenter.memory = self.max_pixels, self.memory
+        if self.microns:
+            segmenter.read_slides_at(self.microns)
         if self.palette:
             runtime = segmenter.runtime
             runtime.palette = written_palette(self.palette, runtime.classes, runtime.palette)

@@ -13,12 +13,12 @@ from typing import Any
 
 from terrazzo.data.pairs import ending_of
 from terrazzo.errors import UserError
-from terrazzo.inference.scenes.mosaic import is_mosaic
-from terrazzo.inference.scenes.reading import is_remote
 from terrazzo.inference.video.reading import is_live
 from terrazzo.system.files import OutputNames
 from terrazzo.system.remote import fetch, is_remote_path, remote_files
+from terrazzo.transforms.mosaic import is_mosaic
 from terrazzo.transforms.opening import check_regular
+from terrazzo.transforms.scenes import is_remote
 from terrazzo.transforms.tiff import TIFF_SUFFIXES
 
 Source = Path | str  # a str is an address

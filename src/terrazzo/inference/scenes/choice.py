@@ -11,9 +11,9 @@ from terrazzo.errors import UserError
 from terrazzo.inference.runtime import Memory, Placement
 from terrazzo.inference.scenes.engine import Windows, is_of_fixed_size, window_pipeline
 from terrazzo.inference.scenes.grid import ALIGNMENT
-from terrazzo.inference.scenes.reading import Scene
 from terrazzo.sample import Sample
 from terrazzo.system.arithmetic import ceil_div
+from terrazzo.transforms.scenes import Scene
 
 LARGEST = 1536  # pixels of a window's side, unless the training crop is larger
 SMALLEST = 4 * ALIGNMENT  # pixels of the side of windows that are tried when memory ends

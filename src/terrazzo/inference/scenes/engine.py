@@ -16,13 +16,13 @@ from terrazzo.errors import UserError
 from terrazzo.inference.exported import sigmoid
 from terrazzo.inference.runtime import DEFAULT_THRESHOLD, Placement
 from terrazzo.inference.scenes.grid import ALIGNMENT, Span, chunks, reaching, rows_of_part, total_weights, window_spans
-from terrazzo.inference.scenes.reading import Scene
 from terrazzo.inference.scenes.store import Store
 from terrazzo.inference.windows import gaussian_window
 from terrazzo.sample import Sample
 from terrazzo.system.memory import release_freed_memory
 from terrazzo.transforms import Compose
 from terrazzo.transforms.resize import Resize, ResizeShortestEdge
+from terrazzo.transforms.scenes import Scene
 
 BLOCKS_AHEAD = 1  # that wait to be written
 

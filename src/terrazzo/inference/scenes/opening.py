@@ -11,10 +11,11 @@ from PIL import Image
 
 from terrazzo.errors import UserError
 from terrazzo.inference.scenes.choice import fits_whole
-from terrazzo.inference.scenes.reading import ArrayScene, RasterScene, Scene, is_raster
 from terrazzo.inference.segmenter import declared_size
 from terrazzo.system.limits import MOST_PIXELS
 from terrazzo.transforms.decode import file_orientation
+from terrazzo.transforms.scenes import ArrayScene, RasterScene, Scene, is_raster
+from terrazzo.transforms.slides import SlideScene, is_slide
 from terrazzo.transforms.tiff import TIFF_SUFFIXES, header_of
 
 SURELY_SMALL = 1 << 19  # pixels, below which nothing is computed to decide
@@ -30,6 +31,8 @@ def open_scene(segmenter: Any, source: Any) -> Scene | None:
     is_resampled = getattr(segmenter.reader, "resolution", None) is not None
     if is_path and (is_raster(str(source)) or (is_resampled and Path(source).suffix.lower() in TIFF_SUFFIXES)):
         return RasterScene(source, segmenter.reader, segmenter.runtime.bands)
+    if is_path and is_slide(Path(source)):
+        return SlideScene(source, segmenter.reader, segmenter.runtime.bands)
     size = file_size(Path(source)) if is_path else array_size(source)
     if size is None or (memory.window is None and size[0] * size[1] <= min(SURELY_SMALL, memory.limit >> 12)):
         return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,13 @@ from terrazzo.inference.scenes.engine import Progress
 from terrazzo.inference.scenes.polygons import Shapes, save_polygons, writer_of
 from terrazzo.inference.scenes.prediction import ScenePrediction, predict_in_windows
 from terrazzo.inference.scenes.rasters import save_geotiff, save_png
-from terrazzo.inference.scenes.reading import georeference, is_raster
 from terrazzo.inference.scenes.store import rows_of
 from terrazzo.inference.segmenter import as_map, declared_size
+from terrazzo.inference.volumes import Turn, no_turns, predict_volume_to_files
 from terrazzo.system.painting import save_array, save_picture
+from terrazzo.transforms.planes import is_nifti, plane_paths
+from terrazzo.transforms.scenes import georeference, is_raster
+from terrazzo.transforms.slides import SLIDE_SUFFIXES
 from terrazzo.transforms.tiff import TIFF_SUFFIXES
 
 
@@ -46,7 +48,7 @@ def predict_to_files(
     target: Path,
     wanted: Wanted,
     on_progress: Callable[[Progress], None] | None = None,
-    turn: Callable[[int, int], AbstractContextManager[None]] = lambda height, width: nullcontext(),
+    turn: Turn = no_turns,
 ) -> list[Path]:
     """Write the class map of an image, `TARGET.tif` for scenes with coordinates and `TARGET.png` for others, and more.
 
@@ -55,6 +57,13 @@ def predict_to_files(
     the files; raises UserError, where a part of the image is damaged after the rest has been written.
     """
     path = Path(source)
+    if is_nifti(path):
+        return predict_volume_to_files(segmenter, path, target, wanted, turn)
+    planes = plane_paths(path)
+    if len(planes) > 1:
+        options = (wanted, on_progress, turn)
+        each = (predict_to_files(segmenter, plane, target.with_name(plane.name), *options) for plane in planes)
+        return [file for files in each for file in files]
     scene = segmenter.scene(source)
     place = scene.georeference if scene is not None else georeference(path)
     if wanted.polygons is not None:
@@ -74,7 +83,9 @@ def predict_to_files(
         if segmenter.max_pixels is not None:
             segmenter.check_size(f"{source}", *declared_size(path))
         prediction = segmenter.predict_small(source, f"{source}", wanted.layers(), turn)
-    is_scene = scene is not None and (is_raster(str(source)) or path.suffix.lower() in TIFF_SUFFIXES or path.is_dir())
+    is_scene = scene is not None and (
+        is_raster(str(source)) or path.suffix.lower() in (*TIFF_SUFFIXES, *SLIDE_SUFFIXES) or path.is_dir()
+    )
     files = save_results(prediction, target, wanted, as_raster=place is not None or is_scene)
     if scene is not None:
         prediction.store.remove()

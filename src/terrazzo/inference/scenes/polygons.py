@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 
 from terrazzo.errors import UserError
-from terrazzo.inference.scenes.georeference import EQUAL_AREA, Georeference, apply
 from terrazzo.inference.scenes.store import rows_of
 from terrazzo.inference.scenes.vectors import WRITERS
 from terrazzo.system.extras import import_extra
+from terrazzo.transforms.georeference import EQUAL_AREA, Georeference, apply
 
 ROWS = 1024  # of a strip
 

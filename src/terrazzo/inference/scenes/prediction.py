@@ -18,11 +18,11 @@ from terrazzo.inference.runtime import Memory
 from terrazzo.inference.scenes.choice import choose_windows, smaller_windows
 from terrazzo.inference.scenes.engine import Progress, SceneRun, no_data_of
 from terrazzo.inference.scenes.rasters import save_geotiff, save_png
-from terrazzo.inference.scenes.reading import Scene
 from terrazzo.inference.scenes.store import Layer, Store, rows_of
 from terrazzo.inference.segmenter import Prediction
 from terrazzo.system.memory import release_freed_memory
 from terrazzo.system.painting import as_picture, overlay, save_array, save_picture
+from terrazzo.transforms.scenes import Scene
 from terrazzo.transforms.tiff import TIFF_SUFFIXES
 
 PICTURE = 2048  # pixels of the longer side of a scene's overlay

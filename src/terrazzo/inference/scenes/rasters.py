@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from terrazzo.errors import UserError
-from terrazzo.inference.scenes.georeference import Georeference
-from terrazzo.inference.scenes.reading import CACHE, reason
 from terrazzo.inference.scenes.store import rows_of
 from terrazzo.system.extras import import_extra
 from terrazzo.system.files import write_atomically, write_whole
+from terrazzo.transforms.georeference import Georeference
+from terrazzo.transforms.scenes import CACHE, reason
 
 ROWS = 512  # that are written together, and the side of a tile
 

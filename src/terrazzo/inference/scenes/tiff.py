@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from terrazzo.errors import UserError
-from terrazzo.inference.scenes.georeference import Georeference
-from terrazzo.inference.scenes.reading import both, values_to_read, with_values
+from terrazzo.transforms.georeference import Georeference
+from terrazzo.transforms.scenes import both, values_to_read, with_values
 from terrazzo.transforms.tiff import header_of, import_tifffile, is_nodata
 
 

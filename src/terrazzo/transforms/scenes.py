@@ -15,9 +15,9 @@ import cv2
 import numpy as np
 
 from terrazzo.errors import UserError
-from terrazzo.inference.scenes.georeference import Georeference, georeference_of
 from terrazzo.system.extras import import_extra
 from terrazzo.transforms.decode import KEPT
+from terrazzo.transforms.georeference import Georeference, georeference_of
 from terrazzo.transforms.resampling import resampled
 from terrazzo.transforms.tiff import TIFF_SUFFIXES
 
@@ -25,6 +25,14 @@ CACHE = 64  # MB of blocks that GDAL keeps
 REMOTE = re.compile(r"^(https?|s3|gs|az|ftp)://|^/vsi(curl|s3|gs|az|oss|swift|webhdfs|hdfs)")
 REMOTE_INSIDE = re.compile(rb"/vsi(?!mem|sub)\w+|://", re.IGNORECASE)
 DRIVERS = {".tif": "GTiff", ".tiff": "GTiff", ".vrt": "VRT", ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
+
+
+class MissingCrsError(UserError):
+    """An image or a label has no place on the ground where one is needed."""
+
+
+class BandCountError(UserError):
+    """An image has other bands than are to be read."""
 
 
 class Scene(Protocol):
@@ -67,10 +75,10 @@ class ArrayScene:
 class RasterScene:
     """A file that GDAL reads, by rasterio: the bands that a reading step names, or RGB.
 
-    It is read by one thread at a time.
+    It is read by one thread at a time. Without a number of `bands` any will do, or for pictures those of their colours.
     """
 
-    def __init__(self, path: str | Path, reader: Any, bands: int) -> None:
+    def __init__(self, path: str | Path, reader: Any, bands: int | None) -> None:
         self.name = str(path)
         self.rasterio = import_extra("rasterio", "geo", "scenes")
         self.environment = environment(self.name)
@@ -82,17 +90,19 @@ class RasterScene:
                 self.file = resampled(self.source, resolution, self.name)
             self.size = self.file.shape
             self.georeference = georeference_of(self.file)
+            if bands is None and getattr(reader, "bands", None) is None:
+                bands = 1 if getattr(reader, "color_type", "").startswith("grayscale") else 3
             self.indexes, self.convert = values_to_read(self.file, reader, bands, self.name)
             as_stored = getattr(reader, "bands", None) is not None
             self.stores_nodata = as_stored and self.file.nodata is not None  # then it is NaN, as in whole images
         self.value_size = max(np.dtype(dtype).itemsize for dtype in self.file.dtypes)
-        self.bands = bands
+        self.bands = bands or len(self.indexes)
 
     def open(self, path: str | Path) -> Any:
         """The data set of a file, or of the tiles in a folder."""
         if not Path(path).is_dir():
             return open_raster(self.rasterio, self.name)
-        from terrazzo.inference.scenes.mosaic import mosaic_of, virtual_raster
+        from terrazzo.transforms.mosaic import mosaic_of, virtual_raster
 
         mosaic = mosaic_of(Path(path))
         assert mosaic is not None, "only folders of tiles are opened as scenes"
@@ -112,6 +122,22 @@ class RasterScene:
             image = image.astype(np.float32)
             image[~valid] = np.nan
         return image, both(valid, with_values(image))
+
+    def valid(self, top: int, bottom: int, left: int, right: int) -> np.ndarray | None:
+        """Which pixels (h, w) of a part hold data, by its values or by mask; None: all.
+
+        Raises UserError where the file is damaged there.
+        """
+        window = self.rasterio.windows.Window(left, top, right - left, bottom - top)
+        with self.lock, self.environment():
+            try:
+                valid = mask_of(self.file, window)
+                if any(dtype.startswith("float") for dtype in self.file.dtypes):
+                    values = self.file.read(self.indexes, window=window)
+                    valid = both(valid, with_values(np.moveaxis(values, 0, -1)))
+            except self.rasterio.errors.RasterioError as problem:
+                raise UserError(f"{self.name} cannot be read: {reason(problem)}") from None
+        return valid
 
     def close(self) -> None:
         self.file.close()
@@ -160,7 +186,7 @@ def environment(name: str) -> Callable[[], Any]:
 
 
 def values_to_read(
-    file: Any, reader: Any, bands: int, name: str
+    file: Any, reader: Any, bands: int | None, name: str
 ) -> tuple[list[int], Callable[[np.ndarray], np.ndarray]]:
     """The band numbers that a model takes, and how their values (h, w, C) become its images.
 
@@ -171,16 +197,20 @@ def values_to_read(
     wanted = getattr(reader, "bands", None)
     if wanted is not None:
         chosen = numbers if isinstance(wanted, str) else list(wanted)
-        if max(chosen) > file.count or len(chosen) != bands:
-            raise UserError(
-                f"{name} has {len(numbers)} band{'s' * (len(numbers) != 1)}, and this model takes {bands}"
-                + ("" if isinstance(wanted, str) else f", numbers {', '.join(map(str, wanted))}")
-                + ": give a scene of the same bands as its training images"
+        if max(chosen) > file.count or bands not in (None, len(chosen)):
+            held = f"{name} has {len(numbers)} band{'s' * (len(numbers) != 1)}"
+            listed = "" if isinstance(wanted, str) else f", numbers {', '.join(map(str, wanted))}"
+            if bands is None:
+                raise BandCountError(
+                    f"{held}, and `bands` names {len(chosen)}{listed}: name those that all scenes have"
+                )
+            raise BandCountError(
+                f"{held}, and this model takes {bands}{listed}: give a scene of the same bands as its training images"
             )
         return chosen, as_stored_values
     if file.dtypes[0] not in ("uint8", "uint16") or len(numbers) not in (1, 3, 4):
         kind = f"{len(numbers)} band{'s' * (len(numbers) != 1)} of {file.dtypes[0]}"
-        raise UserError(
+        raise BandCountError(
             f"{name} has {kind}, and this model takes 8-bit {'RGB' if bands == 3 else 'grey'} images: train it with "
             "`bands:`, or give a scene that is a picture"
         )
@@ -189,7 +219,7 @@ def values_to_read(
         colours = np.zeros((256, 3), np.uint8)
         for index, colour in file.colormap(1).items():
             colours[index] = colour[:3]
-    return numbers[:3], lambda values: as_picture(values, bands, colours)
+    return numbers[:3], lambda values: as_picture(values, bands or 3, colours)
 
 
 def as_stored_values(values: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from terrazzo.errors import UserError
-from terrazzo.inference.scenes.reading import opened
+from terrazzo.transforms.scenes import opened
 from terrazzo.transforms.tiff import TIFF_SUFFIXES
 
 NEAR = 0.01  # pixels by which tiles may miss their common grid

@@ -1,0 +1,1 @@
+"""Training straight from scenes: windows of them are samples, read as they are needed."""
