@@ -123,10 +123,8 @@ class ExportedRuntime:
             raise UserError(
                 f"this file takes images of {fixed} pixels alone, not {height}x{width}: export it without --size"
             )
-        images = images.astype(self.facts.image_type, copy=False)
-        return [
-            ExportedScores(self, image[None], placement) for image, placement in zip(images, placements, strict=True)
-        ]
+        batch = ExportedBatch(self, images.astype(self.facts.image_type, copy=False))
+        return [ExportedScores(batch, index, placement) for index, placement in enumerate(placements)]
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """Logits (N, K, H, W), of windows where the model runs in them: the mean of those that overlap."""
@@ -143,28 +141,47 @@ class ExportedRuntime:
 
 
 @dataclass(frozen=True)
-class ExportedScores:
-    """Scores of one image, computed when asked for."""
+class ExportedBatch:
+    """Images that are run together, once for each output that is asked for."""
 
     runtime: ExportedRuntime
-    image: np.ndarray  # 1, H, W, C
+    images: np.ndarray  # N, H, W, C
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """(N, H, W)."""
+        return self.runtime.session.run(self.images, "labels")
+
+    @cached_property
+    def logits(self) -> np.ndarray:
+        """(N, K, H, W)."""
+        return self.runtime.logits(self.images)
+
+
+@dataclass(frozen=True)
+class ExportedScores:
+    """Scores of one image of a batch, computed when asked for."""
+
+    batch: ExportedBatch
+    index: int
     placement: Placement
 
     @cached_property
     def logits(self) -> np.ndarray:
         """(K, H, W) at the stored image's size."""
-        logits = self.runtime.logits(self.image)[0]
+        logits = self.batch.logits[self.index]
         height, width = self.placement.size
         if logits.shape[1:] == (height, width):
             return logits
         return np.stack([cv2.resize(channel, (width, height), interpolation=cv2.INTER_LINEAR) for channel in logits])
 
     def labels(self) -> np.ndarray:
-        if not self.runtime.facts.windows and self.image.shape[1:3] == tuple(self.placement.size):
-            return self.runtime.session.run(self.image, "labels")[0]
+        runtime, size = self.batch.runtime, self.batch.images.shape[1:3]
+        if not runtime.facts.windows and size == tuple(self.placement.size) and "logits" not in vars(self.batch):
+            return self.batch.labels[self.index]
         if len(self.logits) > 1:
             return self.logits.argmax(0).astype(np.uint8 if len(self.logits) <= 255 else np.int32)
-        threshold = self.runtime.threshold
+        threshold = runtime.threshold
         return (sigmoid(self.logits[0]) > (DEFAULT_THRESHOLD if threshold is None else threshold)).astype(np.uint8)
 
     def probabilities(self) -> np.ndarray:

@@ -221,20 +221,32 @@ class Segmenter:
     def predict_whole(self, image: np.ndarray, path: Path | None, name: str = "this image") -> Prediction:
         """The prediction for an image (H, W, C) in one pass."""
         self.check_size(name, *image.shape[1::-1])
-        sample = Sample(image=image, image_path=path, original_size=image.shape[:2])
-        sample = self.pipeline(sample, np.random.default_rng(0))
         try:
-            (scores,) = self.runtime.infer(sample.image[None], [Placement.of(sample, sample.size)])
+            (prediction,) = self.predict_together([(image, path)])
         except UserError as problem:
             raise problem if path is None else UserError(f"{path}: {problem}") from None
-        labels = scores.labels()
-        if path is not None and path.suffix.lower() in TIFF_SUFFIXES:
-            from terrazzo.inference.scenes.reading import valid_pixels
+        return prediction
 
-            valid = valid_pixels(path, image)
-            if valid is not None:
-                labels = np.where(valid, labels, labels.dtype.type(255))
-        return Prediction(image, labels, scores, self.classes, self.palette, path)
+    def predict_together(
+        self, images: Sequence[tuple[np.ndarray, Path | None]], *, confident: bool = False
+    ) -> list[Prediction]:
+        """The predictions for images (H, W, C) of one size in one pass, each with the path it was read from.
+
+        Where the confidence will be asked for too, `confident` lets an exported model compute it with the labels.
+        """
+        samples = [
+            self.pipeline(Sample(image=image, image_path=path, original_size=image.shape[:2]), np.random.default_rng(0))
+            for image, path in images
+        ]
+        placements = [Placement.of(sample, sample.size) for sample in samples]
+        found = []
+        together = self.runtime.infer(np.stack([sample.image for sample in samples]), placements)
+        for (image, path), scores in zip(images, together, strict=True):
+            prediction = Prediction(image, np.empty(0), scores, self.classes, self.palette, path)
+            _ = prediction.probs if confident else None
+            prediction.labels = with_no_data(scores.labels(), image, path)
+            found.append(prediction)
+        return found
 
     def check_size(self, name: str, width: int, height: int) -> None:
         """Raise UserError for an image with too many pixels."""
@@ -253,6 +265,16 @@ class Segmenter:
         from terrazzo.viz.page import colour_list
 
         return f"<p>{as_html(repr(self))}</p>{colour_list(zip(self.classes, self.palette, strict=True))}"
+
+
+def with_no_data(labels: np.ndarray, image: np.ndarray, path: Path | None) -> np.ndarray:
+    """The class map of an image, 255 where the TIFF that it was read from has no data."""
+    if path is None or path.suffix.lower() not in TIFF_SUFFIXES:
+        return labels
+    from terrazzo.inference.scenes.reading import valid_pixels
+
+    valid = valid_pixels(path, image)
+    return labels if valid is None else np.where(valid, labels, labels.dtype.type(255))
 
 
 def path_of(source: Any) -> Path | None:
