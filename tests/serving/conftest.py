@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from support.tiny import CLASSES, COLOURS, environment
+from support.tiny import CLASSES, COLOURS, environment, street
 
 STARTED = "serving "
 
@@ -101,6 +101,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from onnx import TensorProto, helper, numpy_helper
 
     from terrazzo.inference.exported import ModelFacts
+    from terrazzo.inference.likeness import fingerprint
 
     weight = np.random.default_rng(0).normal(size=(3, 3, 3, 3)).astype(np.float32) / 100
     nodes = [
@@ -118,7 +119,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [numpy_helper.from_array(weight, "weight")],
     )
     file = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    helper.set_model_props(file, ModelFacts(CLASSES, COLOURS.tolist(), source="street").texts())
+    known = fingerprint([street(seed, 48, 64)[0] for seed in range(8)])
+    facts = ModelFacts(CLASSES, COLOURS.tolist(), source="street", training_images=known.values())
+    helper.set_model_props(file, facts.texts())
     path = tmp_path_factory.mktemp("served") / "street.onnx"
     onnx.save(file, path)
     return path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import signal
 import socket
 import sys
@@ -19,8 +20,10 @@ from PIL import Image
 
 import terrazzo as tz
 from support.exports import picture
+from support.tiny import street
 from terrazzo.cli.main import main
 from terrazzo.inference.runtime import Memory
+from terrazzo.serving.drift import Days
 
 pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
@@ -114,6 +117,33 @@ def test_what_the_server_tells(server):
     before = server.metric("images_total")
     server.post("/predict", encoded(IMAGE))
     assert server.metric("images_total") == before + 1
+
+
+def test_how_unlike_images_are(started, model):
+    server = started(model)
+    usual, dark = street(50, 48, 64)[0], street(50, 96, 64)[0] // 4
+    first = server.post("/predict", encoded(usual)).json["unlike"]
+    assert max(first.values()) < 1.5
+    for _ in range(22):
+        found = server.post("/predict", encoded(dark), Accept="image/png")
+    assert found.headers["X-Unlike"].startswith("colours=")
+    second = server.post("/predict", encoded(dark)).json["unlike"]
+    assert second["colours"] > 2 and second["size"] > 1.5
+    text = server.get("/metrics").body.decode()
+    assert 'terrazzo_unlike_count{kind="colours",model="street"} 24.0' in text
+    _, printed = server.stop()
+    assert len(re.findall("of today's 20 images for street are farther from its training images in", printed)) == 2
+
+
+def test_a_day_is_told_once():
+    date = "a"
+    told = Days(lambda: date)
+    first = [line for _ in range(30) for line in told.note("m", {"colours": 3.0, "size": 0.5})]
+    date = "b"
+    second = [line for _ in range(25) for line in told.note("m", {"colours": 3.0})]
+    assert len(first) == len(second) == 1 and first[0].startswith("a: 100% of today's 20 images for m")
+    quiet = Days(lambda: "a")
+    assert not [line for index in range(100) for line in quiet.note("m", {"colours": 3.0 * (index % 8 == 0)})]
 
 
 def wrong(server: Any) -> list[tuple[str, int, str, dict[str, Any]]]:

@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--host", default="127.0.0.1", help="0.0.0.0 for other machines too (default: 127.0.0.1, this one alone)")
     add("--port", type=port, default=8000, help="(default 8000; 0 takes a free one)")
     about = "that clients must send (default: the environment variable TERRAZZO_TOKEN, else none)"
-    add("--token", default=os.environ.get("TERRAZZO_TOKEN"), metavar="T", help=about)
+    add("--token", default=os.environ.get("TERRAZZO_TOKEN") or None, metavar="T", help=about)
 
     add = parser.add_argument_group("limits").add_argument
     add("--memory", type=amount_of_memory, default=2 << 30, metavar="M", help="that one image may take (default 2G)")

@@ -19,6 +19,7 @@ from terrazzo.inference.runtime import DEFAULT_THRESHOLD, OwnWindows, Placement,
 from terrazzo.inference.windows import Window, blend_windows
 
 TILED = "model_type"  # a key that only files for programs which cut maps into tiles have
+CONFIDENT_PIXELS = 1 << 16  # of an image, whose confidence stands for all
 BYTES_PER_PIXEL = 2048.0  # of memory that one pass takes, which files do not say: enough for most models
 FIXED_SIZE = re.compile(r"Resize(?:ShortestEdge)?\(scale=[\[(]?(\d+)(?:, (\d+))?")
 RESIZINGS = ("Resize", "ResizeShortestEdge", "ResizeToMultiple")  # steps of a test pipeline that a graph contains
@@ -41,6 +42,7 @@ class ModelFacts:
     preprocessing: dict[str, Any] = field(default_factory=dict)  # what the graph does to an image before the network
     precision: str = "f32"  # of the network; the steps before and after it have f32
     quantization: dict[str, Any] = field(default_factory=dict)  # of int8: calibration_images, left_out (layers in f32)
+    training_images: dict[str, Any] = field(default_factory=dict)  # their fingerprint, where the model had one
     source: str = ""
     licence: str = ""
     parity: dict[str, Any] = field(default_factory=dict)  # agreement with the model in torch
@@ -184,12 +186,22 @@ class ExportedScores:
         threshold = runtime.threshold
         return (sigmoid(self.logits[0]) > (DEFAULT_THRESHOLD if threshold is None else threshold)).astype(np.uint8)
 
+    def mean_confidence(self) -> float:
+        logits = self.batch.logits[self.index]
+        step = max(1, int((logits[0].size / CONFIDENT_PIXELS) ** 0.5))
+        return float(probabilities(logits[:, ::step, ::step]).max(0).mean())
+
     def probabilities(self) -> np.ndarray:
-        if len(self.logits) == 1:
-            foreground = sigmoid(self.logits)
-            return np.concatenate([1 - foreground, foreground])
-        powers = np.exp(self.logits - self.logits.max(0))
-        return powers / powers.sum(0)
+        return probabilities(self.logits)
+
+
+def probabilities(logits: np.ndarray) -> np.ndarray:
+    """Logits (K, H, W) -> probabilities of the classes, two of them for one channel."""
+    if len(logits) == 1:
+        foreground = sigmoid(logits)
+        return np.concatenate([1 - foreground, foreground])
+    powers = np.exp(logits - logits.max(0))
+    return powers / powers.sum(0)
 
 
 def file_checksums(path: Path) -> list[int]:

@@ -14,6 +14,7 @@ from PIL import Image
 from terrazzo.data.pairs import ending_of
 from terrazzo.data.spec import IMAGE_SUFFIXES
 from terrazzo.errors import UserError, some
+from terrazzo.inference.likeness import Fingerprint
 from terrazzo.inference.runtime import ImageScores, Memory, Placement, Runtime
 from terrazzo.sample import Sample
 from terrazzo.system.failures import explained
@@ -52,6 +53,10 @@ class Prediction:
     def confidence(self) -> np.ndarray:
         """The highest probability of each pixel (H, W)."""
         return self.probs.max(0)
+
+    def mean_confidence(self) -> float:
+        """The mean over the image of the highest probability, at the size at which the model computes."""
+        return self._scores.mean_confidence()
 
     def overlay(self, opacity: float = 0.5, legend: bool = False) -> np.ndarray:
         """The class colours over the image, RGB (H, W, 3) uint8; a `legend` of the classes in it widens the picture."""
@@ -139,6 +144,7 @@ class Segmenter:
         self.runtime, self.max_pixels = runtime, max_pixels
         self.memory = Memory()  # that one image may take
         self.steps, self.source = list(pipeline), source  # as configured; the name of the file it comes from
+        self.fingerprint: Fingerprint | None = None  # of its training images, where its file has one
         self.suffixes = tuple(dict.fromkeys((*IMAGE_SUFFIXES, *suffixes)))
         whole = Compose(pipeline)
         self.reader = as_stored(whole.reader("image") or LoadImageFromFile())

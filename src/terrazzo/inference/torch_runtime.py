@@ -113,5 +113,9 @@ class TorchScores:
         return self.scores.labels().cpu().numpy()
 
     @torch.inference_mode()
+    def mean_confidence(self) -> float:
+        return self.scores.confidence()
+
+    @torch.inference_mode()
     def probabilities(self) -> np.ndarray:
         return self.scores.probabilities().cpu().numpy()

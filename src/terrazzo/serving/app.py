@@ -147,7 +147,8 @@ def make_app(
     def responded(answer: Answer) -> Any:
         if answer.status != 200:
             return refuse(answer.status, answer.body.decode())
-        return Response(answer.body, media_type=answer.media_type)
+        unlike = ", ".join(f"{name}={value:g}" for name, value in answer.facts["unlike"].items())
+        return Response(answer.body, media_type=answer.media_type, headers={"X-Unlike": unlike} if unlike else None)
 
     app.add_middleware(Gate, most=pool.limits.most_bytes, metrics=metrics, token=token)
     return app

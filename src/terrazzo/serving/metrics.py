@@ -29,6 +29,8 @@ class Metrics:
         self.failures = make("Counter", "failures", "Images that could not be segmented.", ("model",))
         self.batches = make("Histogram", "batch_images", "Images of a batch.", buckets=(1, 2, 4, 8, 16, 32))
         self.restarts = make("Counter", "worker_restarts", "Workers that ended and were replaced.")
+        about = "How unlike the training images are: 95% of those have 1 or less."
+        self.unlike = make("Histogram", "unlike", about, ("model", "kind"), buckets=(0.5, 1, 1.5, 2, 3, 5, 10))
         self.queue = make("Gauge", "queue", "Images that wait.")
         self.running = make("Gauge", "running", "Images that the worker has.")
         self.ready = make("Gauge", "ready", "1 where the models are loaded.")
@@ -46,6 +48,8 @@ class Metrics:
             return
         self.images.labels(model).inc()
         self.pixels.labels(model).inc(answer.facts["pixels"])
+        for kind, value in answer.facts["unlike"].items():
+            self.unlike.labels(model, kind).observe(value)
 
     def text(self) -> bytes:
         return self.library.generate_latest(self.registry)

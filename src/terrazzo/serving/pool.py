@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from terrazzo.errors import UserError
+from terrazzo.serving.drift import Days
 from terrazzo.serving.messages import LENGTH, Answer, Question, Work, framed
 from terrazzo.serving.metrics import Metrics
 
@@ -49,6 +50,7 @@ class Pool:
         self.models: dict[str, dict[str, Any]] = {}
         self.process: asyncio.subprocess.Process | None = None
         self.is_ready = False
+        self.days = Days()
         self.waiting: deque[Job] = deque()
         self.running: dict[int, Job] = {}
         self.batches: list[set[int]] = []  # numbers of the jobs in each batch that the worker has
@@ -242,6 +244,8 @@ class Pool:
         if "seconds" in answer.facts:
             self.pace += 0.1 * (answer.facts["seconds"] / answer.facts["images"] - self.pace)
         self.metrics.answered(job.question.model, answer)
+        for line in self.days.note(job.question.model, answer.facts.get("unlike", {})):
+            self.say(line)
         if not job.answer.done():
             job.answer.set_result(answer)
 

@@ -35,6 +35,9 @@ LOWER = "send a smaller image, or start the server with less --memory for each"
 TOO_LATE = "the time limit was over before the image was segmented: send a smaller one, or raise --timeout"
 
 
+MEASURED = 20
+
+
 class TooLate(Exception):
     """The time limit of a request is over."""
 
@@ -64,6 +67,7 @@ class Worker:
     def __init__(self, work: Work, output: BinaryIO) -> None:
         self.limits, self.output = work.limits, output
         self.writing, self.computing = threading.Lock(), threading.Lock()
+        self.measured: dict[str, int] = {}  # images of a model since its confidence was measured
         self.models = {source.name: self.open(source) for source in work.models}
 
     def open(self, source: ModelSource) -> Any:
@@ -154,12 +158,31 @@ class Worker:
         def encode_it() -> Answer:
             keep(prediction, options)
             seconds = time.monotonic() - upload.started
-            facts = {"images": together, "pixels": prediction.labels.size, "seconds": seconds}
-            extra = {"model": upload.question.model, "seconds": round(seconds, 4)}
+            unlike = self.unlike(upload, prediction)
+            facts = {"images": together, "pixels": prediction.labels.size, "seconds": seconds, "unlike": unlike}
+            extra = {"model": upload.question.model, "seconds": round(seconds, 4), "unlike": unlike}
             return Answer(200, options.answer, encode(prediction, options, upload.path.parent, extra), facts)
 
         if answer := self.attempt(upload, encode_it):
             self.send((upload.number, answer))
+
+    def unlike(self, upload: Upload, prediction: Any) -> dict[str, float]:
+        """Distances of an image from the training images; empty for a model that does not remember them.
+
+        An exported model computes its confidence by a pass of its own, which only one of MEASURED images is worth.
+        """
+        name = upload.question.model
+        fingerprint = self.models[name].fingerprint
+        if fingerprint is None or isinstance(prediction, ScenePrediction):
+            return {}
+        confidence = None
+        since = self.measured.get(name, MEASURED) + 1
+        if hasattr(self.models[name].runtime, "model") or upload.wants_confidence() or since > MEASURED:
+            with self.computing:
+                confidence = prediction.mean_confidence()
+            since = 0
+        self.measured[name] = since
+        return fingerprint.unlike(prediction.image, confidence)
 
     def attempt(self, upload: Upload, do: Any) -> Any:
         """The result of a step; None where it fails, which is answered."""
@@ -209,6 +232,7 @@ def facts_of(segmenter: Any) -> dict[str, Any]:
         "runtime": type(getattr(segmenter.runtime, "session", segmenter.runtime)).__name__,
         "precision": getattr(own, "precision", "f32"),
         "licence": getattr(own, "licence", ""),
+        "training_images": segmenter.fingerprint.values() if segmenter.fingerprint else None,
     }
 
 
