@@ -32,6 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     about = "that clients must send (default: the environment variable TERRAZZO_TOKEN, else none)"
     add("--token", default=os.environ.get("TERRAZZO_TOKEN") or None, metavar="T", help=about)
 
+    about = "fetch the images of its tasks from there, with the key in LABEL_STUDIO_API_KEY"
+    add("--label-studio", type=web_address, metavar="ADDRESS", help=about)
+
     add = parser.add_argument_group("limits").add_argument
     add("--memory", type=amount_of_memory, default=2 << 30, metavar="M", help="that one image may take (default 2G)")
     add("--max-bytes", type=bytes_of, default=64 << 20, metavar="B", help="of a request (default 64M)")
@@ -48,6 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from terrazzo.inference.load import NOTE
+    from terrazzo.serving.app import Site
+    from terrazzo.serving.label_studio import Images
     from terrazzo.serving.messages import Limits, Work
     from terrazzo.serving.run import serve
     from terrazzo.system.terminal import Console
@@ -62,7 +67,8 @@ def run(args: argparse.Namespace) -> int:
     models = sources(args)
     if any(source.path == "street" for source in models):
         console.print(NOTE)
-    serve(Work(models, limits), args.host, args.port, args.token, console.print)
+    images = Images(args.label_studio, os.environ.get("LABEL_STUDIO_API_KEY"), limits.most_bytes)
+    serve(Work(models, limits), args.host, args.port, Site(images, args.token), console.print)
     return 0
 
 
@@ -83,6 +89,13 @@ def sources(args: argparse.Namespace) -> list[Any]:
             args.usage_error(f"{found[name].path} and {path} are both called {name}: give one as NAME={path}")
         found[name] = ModelSource(name, path, args.config, args.device, args.weights, args.trust_config)
     return list(found.values())
+
+
+def web_address(text: str) -> str:
+    """An address of a web server."""
+    if not re.fullmatch(r"https?://[^\s/@?#]+(/[^\s?#]*)?", text):
+        raise argparse.ArgumentTypeError(f"'{text}' is not an address: write http://localhost:8080")
+    return text
 
 
 def port(text: str) -> int:

@@ -16,14 +16,18 @@ from terrazzo.inference.scenes.prediction import ScenePrediction
 from terrazzo.inference.scenes.rasters import png_chunks, save_geotiff
 from terrazzo.inference.scenes.store import rows_of
 from terrazzo.inference.segmenter import as_map
-from terrazzo.serving.masks import polygons, run_lengths
+from terrazzo.serving.masks import outlines, polygons, run_lengths
 from terrazzo.serving.messages import Options
 from terrazzo.system.painting import encoded, save_class_map
+from terrazzo.transforms.formats.label_studio import packed
 
 NO_CLASS = 255
+# what a request may ask for: the key in a class's entry, and what makes it of a mask
 MASKS: dict[str, tuple[str, Callable[[np.ndarray], Any]]] = {
     "rle": ("mask", run_lengths),
     "polygons": ("polygons", polygons),
+    "brushlabels": ("brush", packed),  # the two of Label Studio
+    "polygonlabels": ("rings", outlines),
 }
 RAW = "application/vnd.terrazzo.labels+gzip"
 # media type -> what it holds

@@ -3,13 +3,16 @@
 # FastAPI evaluates annotations, and some name classes that are imported in a function: no `annotations` from the future
 
 import asyncio
+import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import terrazzo
 from terrazzo.errors import UserError, nearest
 from terrazzo.serving.answers import ANSWERS, accepted
 from terrazzo.serving.gate import Gate, Refused
+from terrazzo.serving.label_studio import Images, Interface, tasks_of
 from terrazzo.serving.messages import Answer, Options, Question
 from terrazzo.serving.metrics import Metrics
 from terrazzo.serving.pool import Busy, Pool
@@ -32,6 +35,7 @@ BODY = {
         "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
     },
 }
+ANY_JSON = {"content": {"application/json": {"schema": {"type": "object"}}}}
 STATUSES = {
     400: "a malformed request",
     401: "no or a wrong token",
@@ -45,9 +49,15 @@ STATUSES = {
 }
 
 
-def make_app(
-    pool: Pool, metrics: Metrics, token: str | None = None, is_closing: Callable[[], bool] = lambda: False
-) -> Any:
+@dataclass(frozen=True)
+class Site:
+    """The parts of a server beside its models."""
+
+    images: Images  # of Label Studio's tasks
+    token: str | None = None  # that clients must send
+
+
+def make_app(pool: Pool, metrics: Metrics, site: Site, is_closing: Callable[[], bool]) -> Any:
     """The ASGI application over a pool."""
     fastapi = import_extra("fastapi", "serve", "servers")
     responses = import_extra("fastapi.responses", "serve", "servers")
@@ -109,11 +119,45 @@ def make_app(
     ) -> Any:
         chosen = model_of(pool, model)
         wanted = classes_of(pool.models[chosen]["classes"], classes)
+        if kind_of(request) == "application/json":
+            return await pre_annotations(request, chosen)
         answer = accepted(request.headers.get("accept"))
         if answer is None:
             raise Refused(406, f"this server gives {', '.join(ANSWERS)}, not {request.headers['accept']}")
         options = Options(answer, confidence, wanted, masks, opacity)
         return responded(await segment(request, chosen, options))
+
+    @app.post("/setup", tags=["Label Studio"], openapi_extra={"requestBody": ANY_JSON})
+    async def setup(request: Request, model: str | None = None) -> dict[str, str]:
+        """Tell Label Studio the version of the model, and check that its labelling interface can be filled."""
+        content = await read_json(request, pool.limits.seconds)
+        chosen = model_of(pool, model)
+        if schema := content.get("schema"):
+            Interface.read(schema).classes(pool.models[chosen]["classes"])
+        return {"model_version": chosen}
+
+    async def pre_annotations(request: Any, model: str) -> dict[str, Any]:
+        """The predictions of Label Studio's tasks. Raises Refused where none has one."""
+        with entered(pool, content_length(request, pool.limits.most_bytes), is_closing()):
+            content = await read_json(request, pool.limits.seconds)
+            tasks, interface = tasks_of(content), Interface.read(content.get("label_config"))
+            options = Options(classes=interface.classes(pool.models[model]["classes"]), masks=interface.kind)
+            results, problem = [], None
+            for task in tasks:
+                try:
+                    data, name = await asyncio.to_thread(site.images.read, task["data"].get(interface.key))
+                    question = Question(model, data, name, checked(data, name), options)
+                    answer = await asked(request, question, asyncio.get_running_loop().time())
+                    if answer.status != 200:
+                        raise Refused(answer.status, answer.body.decode())
+                    results.append(interface.result(json.loads(answer.body), model))
+                except Refused as refusal:  # the other tasks go on
+                    pool.say(f"task {task.get('id')} of Label Studio: {refusal.message}")
+                    problem = refusal
+                    results.append({"result": [], "score": 0.0, "model_version": model})
+            if problem is not None and not any(one["result"] for one in results):
+                raise problem
+        return {"results": results}
 
     async def segment(request: Any, model: str, options: Options) -> Answer:
         """The answer for the image in a request's body. Raises Refused."""
@@ -150,7 +194,7 @@ def make_app(
         unlike = ", ".join(f"{name}={value:g}" for name, value in answer.facts["unlike"].items())
         return Response(answer.body, media_type=answer.media_type, headers={"X-Unlike": unlike} if unlike else None)
 
-    app.add_middleware(Gate, most=pool.limits.most_bytes, metrics=metrics, token=token)
+    app.add_middleware(Gate, most=pool.limits.most_bytes, metrics=metrics, token=site.token)
     return app
 
 
@@ -212,9 +256,8 @@ def content_length(request: Any, most: int) -> int:
 
 async def received(request: Any, seconds: float) -> tuple[bytes, str]:
     """The image in a request's body and its name: raw bytes, or the field `file` of a form. Raises Refused."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     try:
-        if kind != "multipart/form-data":
+        if kind_of(request) != "multipart/form-data":
             data = await asyncio.wait_for(request.body(), seconds)
             if not data:
                 raise Refused(400, "the request has no body: send an image, raw or as the field `file` of a form")
@@ -229,6 +272,24 @@ async def received(request: Any, seconds: float) -> tuple[bytes, str]:
             await form.close()
     except asyncio.TimeoutError:
         raise Refused(408, f"the request did not arrive within {seconds:g} s") from None
+
+
+def kind_of(request: Any) -> str:
+    """The media type of a request's body."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def read_json(request: Any, seconds: float) -> dict[str, Any]:
+    """The object in a request's body. Raises Refused for anything else."""
+    try:
+        content = json.loads(await asyncio.wait_for(request.body(), seconds))
+    except (ValueError, RecursionError):
+        raise Refused(400, "the request is not JSON") from None
+    except asyncio.TimeoutError:
+        raise Refused(408, f"the request did not arrive within {seconds:g} s") from None
+    if not isinstance(content, dict):
+        raise Refused(422, "the request is not an object of JSON")
+    return content
 
 
 async def until_gone(request: Any) -> None:

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable
 
 from terrazzo.errors import UserError
-from terrazzo.serving.app import make_app
+from terrazzo.serving.app import Site, make_app
 from terrazzo.serving.messages import Work
 from terrazzo.serving.metrics import Metrics
 from terrazzo.serving.pool import Pool
@@ -17,7 +17,7 @@ from terrazzo.system.extras import import_extra
 BACKLOG = 256
 
 
-def serve(work: Work, host: str, port: int, token: str | None, say: Callable[[str], None]) -> None:
+def serve(work: Work, host: str, port: int, site: Site, say: Callable[[str], None]) -> None:
     """Serve models until a signal asks to stop; requests that have begun are finished.
 
     Raises UserError where the address is taken or a model cannot be loaded.
@@ -25,16 +25,16 @@ def serve(work: Work, host: str, port: int, token: str | None, say: Callable[[st
     for module in ("fastapi", "uvicorn", "python_multipart"):
         import_extra(module, "serve", "servers")
     with listening(host, port) as listener:
-        asyncio.run(run(work, listener, token, say))
+        asyncio.run(run(work, listener, site, say))
 
 
-async def run(work: Work, listener: socket.socket, token: str | None, say: Callable[[str], None]) -> None:
+async def run(work: Work, listener: socket.socket, site: Site, say: Callable[[str], None]) -> None:
     uvicorn = import_extra("uvicorn", "serve", "servers")
     metrics = Metrics()
     pool = Pool(work, metrics, say)
     await pool.start()
     server: uvicorn.Server
-    app = make_app(pool, metrics, token, lambda: server.should_exit)
+    app = make_app(pool, metrics, site, lambda: server.should_exit)
     config = uvicorn.Config(
         app,
         log_config=None,

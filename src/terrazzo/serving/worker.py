@@ -36,6 +36,7 @@ TOO_LATE = "the time limit was over before the image was segmented: send a small
 
 
 MEASURED = 20
+RANKED = ("brushlabels", "polygonlabels")  # answers that come with the confidence, by which images are ranked
 
 
 class TooLate(Exception):
@@ -58,7 +59,8 @@ class Upload:
             raise TooLate
 
     def wants_confidence(self) -> bool:
-        return self.question.options.confidence > 0 or self.question.options.answer == RAW
+        options = self.question.options
+        return options.confidence > 0 or options.answer == RAW or options.masks in RANKED
 
 
 class Worker:
@@ -161,6 +163,8 @@ class Worker:
             unlike = self.unlike(upload, prediction)
             facts = {"images": together, "pixels": prediction.labels.size, "seconds": seconds, "unlike": unlike}
             extra = {"model": upload.question.model, "seconds": round(seconds, 4), "unlike": unlike}
+            if options.masks in RANKED:
+                extra["confidence"] = round(float(np.mean(prediction.confidence)), 4)
             return Answer(200, options.answer, encode(prediction, options, upload.path.parent, extra), facts)
 
         if answer := self.attempt(upload, encode_it):
