@@ -1,4 +1,4 @@
-"""The protocol of Label Studio's ML backends, without Label Studio; its own library reads the results where there is one.
+"""The protocol of Label Studio's ML backends, without Label Studio; its own library reads the results, if installed.
 
 The library is looked for in the Python that TERRAZZO_LABEL_STUDIO_PYTHON names.
 """
@@ -27,7 +27,8 @@ from terrazzo.transforms.formats.label_studio import packed, unpacked
 pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
 CONFIG = """<View><Image name="photo" value="$picture"/>
-<{0} name="kind" toName="photo"><Label value="Street" alias="road"/><Label value="Car"/><Label value="cat"/></{0}></View>"""
+<{0} name="kind" toName="photo"><Label value="Street" alias="road"/><Label value="Car"/><Label value="cat"/></{0}>
+</View>"""
 IMAGE = cv2.GaussianBlur(picture(48, 64, seed=3), (0, 0), 3)
 DATA = cv2.imencode(".png", IMAGE[..., ::-1])[1].tobytes()
 INSIDE = f"data:image/png;base64,{base64.b64encode(DATA).decode()}"

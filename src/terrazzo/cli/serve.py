@@ -32,6 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     about = "that clients must send (default: the environment variable TERRAZZO_TOKEN, else none)"
     add("--token", default=os.environ.get("TERRAZZO_TOKEN") or None, metavar="T", help=about)
 
+    about = "let the page keep images with corrected labels there, as `data init` reads them"
+    add("--keep", type=Path, metavar="FOLDER", help=about)
     about = "fetch the images of its tasks from there, with the key in LABEL_STUDIO_API_KEY"
     add("--label-studio", type=web_address, metavar="ADDRESS", help=about)
 
@@ -54,7 +56,9 @@ def run(args: argparse.Namespace) -> int:
     from terrazzo.serving.app import Site
     from terrazzo.serving.label_studio import Images
     from terrazzo.serving.messages import Limits, Work
+    from terrazzo.serving.page import Kept
     from terrazzo.serving.run import serve
+    from terrazzo.system.files import make_folder
     from terrazzo.system.terminal import Console
 
     console = Console(soft_wrap=True)
@@ -68,7 +72,8 @@ def run(args: argparse.Namespace) -> int:
     if any(source.path == "street" for source in models):
         console.print(NOTE)
     images = Images(args.label_studio, os.environ.get("LABEL_STUDIO_API_KEY"), limits.most_bytes)
-    serve(Work(models, limits), args.host, args.port, Site(images, args.token), console.print)
+    site = Site(images, args.token, Kept(make_folder(args.keep)) if args.keep else None)
+    serve(Work(models, limits), args.host, args.port, site, console.print)
     return 0
 
 

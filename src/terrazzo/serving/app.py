@@ -15,6 +15,7 @@ from terrazzo.serving.gate import Gate, Refused
 from terrazzo.serving.label_studio import Images, Interface, tasks_of
 from terrazzo.serving.messages import Answer, Options, Question
 from terrazzo.serving.metrics import Metrics
+from terrazzo.serving.page import HEADERS, Kept, check_keeping, module, page
 from terrazzo.serving.pool import Busy, Pool
 from terrazzo.serving.uploads import TooLarge, UnknownKind, named, size_of
 from terrazzo.system.extras import import_extra
@@ -55,6 +56,7 @@ class Site:
 
     images: Images  # of Label Studio's tasks
     token: str | None = None  # that clients must send
+    kept: Kept | None = None  # where the page keeps corrected labels
 
 
 def make_app(pool: Pool, metrics: Metrics, site: Site, is_closing: Callable[[], bool]) -> Any:
@@ -91,7 +93,8 @@ def make_app(pool: Pool, metrics: Metrics, site: Site, is_closing: Callable[[], 
     @app.get("/models", tags=["models"])
     async def models() -> dict[str, Any]:
         """List the models; the first one answers where a request names none."""
-        return {"models": [{"name": name, **with_classes(facts)} for name, facts in pool.models.items()]}
+        listed = [{"name": name, **with_classes(facts)} for name, facts in pool.models.items()]
+        return {"models": listed, "keeps": site.kept is not None}
 
     @app.get("/metrics", tags=["operation"], response_class=responses.PlainTextResponse)
     async def read_metrics() -> Any:
@@ -127,6 +130,30 @@ def make_app(pool: Pool, metrics: Metrics, site: Site, is_closing: Callable[[], 
         options = Options(answer, confidence, wanted, masks, opacity)
         return responded(await segment(request, chosen, options))
 
+    @app.get("/", include_in_schema=False)
+    async def show_page() -> Any:
+        return responses.HTMLResponse(page(), headers=HEADERS)
+
+    @app.get("/page/{name}", include_in_schema=False)
+    async def show_module(name: str) -> Any:
+        return Response(module(name), media_type="text/javascript", headers=HEADERS)
+
+    @app.post("/keep", include_in_schema=site.kept is not None, tags=["page"])
+    async def keep(request: Request, model: str | None = None) -> dict[str, str]:
+        """Keep an image (field `image`) and its class map (field `labels`, a grey PNG) for training."""
+        if site.kept is None:
+            raise Refused(404, "this server keeps no images: start it with --keep FOLDER")
+        check_keeping(request, site.token is not None)
+        classes = pool.models[model_of(pool, model)]["classes"]
+        with entered(pool, content_length(request, pool.limits.most_bytes), is_closing()):
+            async with request.form(max_files=2, max_fields=4) as form:
+                image, labels = form.get("image"), form.get("labels")
+                if not hasattr(image, "filename") or not hasattr(labels, "filename"):
+                    raise Refused(400, "the form has no files `image` and `labels`")
+                data, name = await image.read(), named(image.filename)
+                size, mask = checked(data, name), await labels.read()
+            return {"image": await asyncio.to_thread(site.kept.keep, data, name, size, mask, classes)}
+
     @app.post("/setup", tags=["Label Studio"], openapi_extra={"requestBody": ANY_JSON})
     async def setup(request: Request, model: str | None = None) -> dict[str, str]:
         """Tell Label Studio the version of the model, and check that its labelling interface can be filled."""
@@ -151,7 +178,7 @@ def make_app(pool: Pool, metrics: Metrics, site: Site, is_closing: Callable[[], 
                     if answer.status != 200:
                         raise Refused(answer.status, answer.body.decode())
                     results.append(interface.result(json.loads(answer.body), model))
-                except Refused as refusal:  # the other tasks go on
+                except Refused as refusal:  # noqa: PERF203 - the other tasks go on
                     pool.say(f"task {task.get('id')} of Label Studio: {refusal.message}")
                     problem = refusal
                     results.append({"result": [], "score": 0.0, "model_version": model})

@@ -15,8 +15,8 @@ from typing import Any
 from terrazzo.serving.metrics import Metrics
 
 LINGER = 5.0  # seconds in which a refused client may finish what it sends, so that it reads why
-OPEN_PATHS = ("/health", "/ready")  # which need no token, for probes
-COUNTED = (*OPEN_PATHS, "/", "/predict", "/models", "/metrics", "/docs", "/openapi.json")  # the others are one
+OPEN_PATHS = ("/health", "/ready", "/")  # which need no token: for probes, and the page, which asks for it
+COUNTED = (*OPEN_PATHS, "/predict", "/models", "/metrics", "/docs", "/openapi.json")  # the others are one
 NO_TOKEN = "this server needs its token: send the header `Authorization: Bearer TOKEN`"
 
 
@@ -40,7 +40,8 @@ class Gate:
         passage = Passage(self.most, scope, receive, send)
         started = time.monotonic()
         try:
-            if self.token and scope["path"] not in OPEN_PATHS and not is_known(passage.headers, self.token):
+            is_open = scope["path"] in OPEN_PATHS or scope["path"].startswith("/page/")
+            if self.token and not is_open and not is_known(passage.headers, self.token):
                 await passage.refuse(401, NO_TOKEN, (b"www-authenticate", b"Bearer"))
             else:
                 await self.app(scope, passage.receive, passage.send)
