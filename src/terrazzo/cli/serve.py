@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--memory", type=amount_of_memory, default=2 << 30, metavar="M", help="that one image may take (default 2G)")
     add("--max-bytes", type=bytes_of, default=64 << 20, metavar="B", help="of a request (default 64M)")
     add("--max-pixels", type=count, default=100_000_000, metavar="N", help="of an image (default 100 million)")
-    add("--timeout", type=positive, default=120.0, metavar="SECONDS", help="of a request (default 120)")
+    add("--timeout", type=positive, default=300.0, metavar="SECONDS", help="of a request (default 300)")
     add("--queue", type=count, default=64, metavar="N", help="requests at a time, others get 503 (default 64)")
     add(
         "--batch", type=count, default=8, metavar="N", help="images of one size that are predicted together (default 8)"

@@ -19,6 +19,7 @@ from terrazzo.inference.runtime import DEFAULT_THRESHOLD, OwnWindows, Placement,
 from terrazzo.inference.windows import Window, blend_windows
 
 TILED = "model_type"  # a key that only files for programs which cut maps into tiles have
+CONFIDENT_ROWS = 256  # whose probabilities are computed at a time where only the highest is asked for
 CONFIDENT_PIXELS = 1 << 16  # of an image, whose confidence stands for all
 BYTES_PER_PIXEL = 2048.0  # of memory that one pass takes, which files do not say: enough for most models
 FIXED_SIZE = re.compile(r"Resize(?:ShortestEdge)?\(scale=[\[(]?(\d+)(?:, (\d+))?")
@@ -185,6 +186,10 @@ class ExportedScores:
             return self.logits.argmax(0).astype(np.uint8 if len(self.logits) <= 255 else np.int32)
         threshold = runtime.threshold
         return (sigmoid(self.logits[0]) > (DEFAULT_THRESHOLD if threshold is None else threshold)).astype(np.uint8)
+
+    def confidence(self) -> np.ndarray:
+        rows = range(0, self.logits.shape[1], CONFIDENT_ROWS)
+        return np.concatenate([probabilities(self.logits[:, top : top + CONFIDENT_ROWS]).max(0) for top in rows])
 
     def mean_confidence(self) -> float:
         logits = self.batch.logits[self.index]

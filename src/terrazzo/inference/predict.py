@@ -50,7 +50,11 @@ class Scores:
         dtype = torch.uint8 if len(self.views[0][0]) <= 255 else torch.int16
         return torch.cat(parts).view(self.size).to(dtype)
 
-    def confidence(self) -> float:
+    def confidence(self) -> Tensor:
+        """The highest probability of each pixel (H, W)."""
+        return torch.cat([probabilities(part).amax(1) for part in self.logits()]).view(self.size)
+
+    def mean_confidence(self) -> float:
         """The mean over the image of the highest probability, at the size of the logits."""
         highest = [probabilities(logits.flatten(1).T.float()).amax(1).mean() for logits, _ in self.views]
         return float(torch.stack(highest).mean())

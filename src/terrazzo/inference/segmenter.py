@@ -49,10 +49,10 @@ class Prediction:
         """Class probabilities (K, H, W) as float32."""
         return self._scores.probabilities()
 
-    @property
+    @cached_property
     def confidence(self) -> np.ndarray:
         """The highest probability of each pixel (H, W)."""
-        return self.probs.max(0)
+        return self._scores.confidence()
 
     def mean_confidence(self) -> float:
         """The mean over the image of the highest probability, at the size at which the model computes."""
@@ -249,7 +249,7 @@ class Segmenter:
         together = self.runtime.infer(np.stack([sample.image for sample in samples]), placements)
         for (image, path), scores in zip(images, together, strict=True):
             prediction = Prediction(image, np.empty(0), scores, self.classes, self.palette, path)
-            _ = prediction.probs if confident else None
+            _ = prediction.confidence if confident else None
             prediction.labels = with_no_data(scores.labels(), image, path)
             found.append(prediction)
         return found

@@ -18,7 +18,7 @@ class Limits:
     most_bytes: int = 64 << 20  # of a request's body
     most_pixels: int = 100_000_000  # of an image
     memory: int = 2 << 30  # bytes that one image may take, beyond which it is predicted in windows
-    seconds: float = 120.0  # of a request, from its first byte to its answer
+    seconds: float = 300.0  # of a request, from its first byte to its answer
     queue: int = 64  # requests that wait or are being received
     batch: int = 8  # images that are predicted together
     batch_wait: float = 0.005  # seconds that an image waits for others of its size

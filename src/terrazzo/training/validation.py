@@ -56,7 +56,7 @@ def validate(state: TrainingState, end: SessionEnd, progress: StepProgress) -> N
             state.device,
             with_loss=True,
             on_prediction=pictures.add,
-            on_scores=lambda scores: confidences.append(scores.confidence()),
+            on_scores=lambda scores: confidences.append(scores.mean_confidence()),
             on_progress=on_progress,
             group=state.group,
         )

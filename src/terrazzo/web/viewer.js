@@ -33,8 +33,8 @@ export class Viewer {
   // The labels have changed, everywhere or in a part.
   refresh(box = null) {
     for (const [key, tile] of this.tiles) {
-      const isOutside = box && (tile.left >= box.right || tile.top >= box.bottom || tile.left + TILE <= box.left
-        || tile.top + TILE <= box.top);
+      const isOutside = box && (tile.left >= box.right || tile.top >= box.bottom || tile.left + TILE < box.left
+        || tile.top + TILE < box.top);
       if (!isOutside) this.drop(key);
     }
     this.place();
@@ -130,7 +130,8 @@ export class Viewer {
 
   addTile(left, top) {
     const key = `${left} ${top}`;
-    const [width, height] = [Math.min(TILE, this.width - left), Math.min(TILE, this.height - top)];
+    // a pixel more than the next tile begins with, so that no line shows between them
+    const [width, height] = [Math.min(TILE + 1, this.width - left), Math.min(TILE + 1, this.height - top)];
     if (this.tiles.has(key) || width <= 0 || height <= 0 || left < 0 || top < 0) return;
     const make = (parent) => {
       const canvas = Object.assign(document.createElement("canvas"), { width, height });
@@ -143,7 +144,11 @@ export class Viewer {
     const [picture, overlay] = [make("picture-tiles"), make("overlay-tiles")];
     picture.getContext("2d").drawImage(this.source, left, top, width, height, 0, 0, width, height);
     const pixels = this.paint(left, top, width, height);
-    if (pixels) overlay.getContext("2d").putImageData(new ImageData(pixels, width, height), 0, 0);
+    if (pixels) {
+      const labels = new OffscreenCanvas(width, height);
+      labels.getContext("2d").putImageData(new ImageData(pixels, width, height), 0, 0);
+      for (const layer of [picture, labels]) overlay.getContext("2d").drawImage(layer, 0, 0);
+    }
     this.tiles.set(key, { left, top, picture, overlay });
   }
 
