@@ -56,6 +56,10 @@ def test_training_writes_it_and_publishing_keeps_it(tmp_path):
     published = publish(best, tmp_path / "a.pth").path
     assert tz.load(published).fingerprint == found
 
+
+@pytest.mark.slow
+def test_publishing_takes_it_from_other_data(tmp_path):
+    best = fit(tiny_config(make_streets(tmp_path / "data"), steps=2, batch=2), tmp_path / "run").best
     other = write_config(tmp_path / "c.yaml", tiny_config(make_streets(tmp_path / "b", 2, 2, (64, 80)), batch=2))
     found = tz.load(publish(best, tmp_path / "b.safetensors", data=other).path).fingerprint
     assert found.images == 2 and found.sizes[2] == pytest.approx((64 * 80) ** 0.5, abs=0.1) and found.confidence

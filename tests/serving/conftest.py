@@ -6,17 +6,20 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from support.served import PICTURE
 from support.tiny import CLASSES, COLOURS, environment, street
 
 STARTED = "serving "
@@ -141,3 +144,37 @@ def started() -> Iterator[Any]:
         if server.process.poll() is None:
             server.process.kill()
         server.process.communicate()
+
+
+@pytest.fixture(scope="session")
+def studio():
+    """A Label Studio of one image: its address, and the keys that it was shown."""
+    shown: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            shown.append(self.headers.get("Authorization", ""))
+            found = self.path == "/data/upload/1/a.png"
+            self.send_response(200 if found else 404)
+            self.end_headers()
+            self.wfile.write(PICTURE if found else b"")
+
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b'{"access": "short"}')
+
+        def log_message(self, *_):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", shown
+    server.shutdown()
+
+
+@pytest.fixture(scope="session")
+def server(model, started, studio):
+    """The server of most tests."""
+    return started(model, "--max-bytes", "300K", "--max-pixels", "200000", "--label-studio", studio[0])

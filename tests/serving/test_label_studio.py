@@ -9,8 +9,6 @@ import base64
 import json
 import os
 import subprocess
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import cv2
 import numpy as np
@@ -18,7 +16,7 @@ import pytest
 from matplotlib.path import Path
 
 import terrazzo as tz
-from support.exports import picture
+from support.served import PICTURE, STREET
 from terrazzo.serving.gate import Refused
 from terrazzo.serving.label_studio import Images, Interface
 from terrazzo.serving.masks import outlines
@@ -29,9 +27,7 @@ pytest.importorskip("uvicorn")
 CONFIG = """<View><Image name="photo" value="$picture"/>
 <{0} name="kind" toName="photo"><Label value="Street" alias="road"/><Label value="Car"/><Label value="cat"/></{0}>
 </View>"""
-IMAGE = cv2.GaussianBlur(picture(48, 64, seed=3), (0, 0), 3)
-DATA = cv2.imencode(".png", IMAGE[..., ::-1])[1].tobytes()
-INSIDE = f"data:image/png;base64,{base64.b64encode(DATA).decode()}"
+INSIDE = f"data:image/png;base64,{base64.b64encode(PICTURE).decode()}"
 MASKS = [
     np.zeros((2, 3), bool),
     np.ones((3, 5), bool),
@@ -62,39 +58,6 @@ def test_outlines_are_within_a_pixel(mask):
     assert not (wrong & ~edges & ~small).any()
 
 
-@pytest.fixture(scope="module")
-def studio():
-    """A Label Studio of one image: its address, and the keys that it was shown."""
-    shown: list[str] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            shown.append(self.headers.get("Authorization", ""))
-            found = self.path == "/data/upload/1/a.png"
-            self.send_response(200 if found else 404)
-            self.end_headers()
-            self.wfile.write(DATA if found else b"")
-
-        def do_POST(self):
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(b'{"access": "short"}')
-
-        def log_message(self, *_):
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}", shown
-    server.shutdown()
-
-
-@pytest.fixture(scope="module")
-def server(model, started, studio):
-    return started(model, "--label-studio", studio[0])
-
-
 def ask(server, kind, *pictures):
     tasks = [{"id": number, "data": {"picture": place}} for number, place in enumerate(pictures)]
     body = json.dumps({"tasks": tasks, "label_config": CONFIG.format(kind), "project": "1.2", "params": {}})
@@ -106,7 +69,7 @@ def test_brushes(server, model):
     assert server.post("/setup", schema, Content_Type="application/json").json == {"model_version": "street"}
     first, second = ask(server, "BrushLabels", INSIDE, "/data/upload/1/a.png").json["results"]
     assert first["model_version"] == "street" and 0 < first["score"] <= 1
-    prediction = tz.load(model)(IMAGE)
+    prediction = tz.load(model)(STREET)
     for found in (first, second):
         assert [region["value"]["brushlabels"] for region in found["result"]] == [["Street"], ["Car"]]
         for region, label in zip(found["result"], (1, 2), strict=True):

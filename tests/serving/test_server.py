@@ -28,6 +28,7 @@ from terrazzo.serving.drift import Days
 pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
 IMAGE = picture(48, 64, seed=3)
+DARK = street(50, 96, 64)[0] // 4
 RAW = "application/vnd.terrazzo.labels+gzip"
 
 
@@ -39,11 +40,6 @@ def form(data: bytes, name: str = "a.png", field: str = "file") -> tuple[bytes, 
     """A body and its headers."""
     head = f'--xx\r\nContent-Disposition: form-data; name="{field}"; filename="{name}"\r\n\r\n'
     return head.encode() + data + b"\r\n--xx--\r\n", {"Content_Type": "multipart/form-data; boundary=xx"}
-
-
-@pytest.fixture(scope="module")
-def server(model, started):
-    return started(model, "--max-bytes", "300K", "--max-pixels", "200000")
 
 
 @pytest.fixture(scope="module")
@@ -119,20 +115,14 @@ def test_what_the_server_tells(server):
     assert server.metric("images_total") == before + 1
 
 
-def test_how_unlike_images_are(started, model):
-    server = started(model)
-    usual, dark = street(50, 48, 64)[0], street(50, 96, 64)[0] // 4
-    first = server.post("/predict", encoded(usual)).json["unlike"]
-    assert max(first.values()) < 1.5
-    for _ in range(22):
-        found = server.post("/predict", encoded(dark), Accept="image/png")
+def test_how_unlike_images_are(server):
+    usual = server.post("/predict", encoded(street(50, 48, 64)[0])).json["unlike"]
+    assert max(usual.values()) < 1.5
+    before = server.metric("unlike_count")
+    found = server.post("/predict", encoded(DARK))
     assert found.headers["X-Unlike"].startswith("colours=")
-    second = server.post("/predict", encoded(dark)).json["unlike"]
-    assert second["colours"] > 2 and second["size"] > 1.5
-    text = server.get("/metrics").body.decode()
-    assert 'terrazzo_unlike_count{kind="colours",model="street"} 24.0' in text
-    _, printed = server.stop()
-    assert len(re.findall("of today's 20 images for street are farther from its training images in", printed)) == 2
+    assert found.json["unlike"]["colours"] > 2 and found.json["unlike"]["size"] > 1.5
+    assert server.metric("unlike_count") >= before + 2
 
 
 def test_a_day_is_told_once():
@@ -228,6 +218,10 @@ def test_windows_a_full_queue_a_token_and_the_end(model, started):
     assert statuses == {200, 503}
     assert all(int(answer.headers["Retry-After"]) >= 1 for answer in answers if answer.status == 503)
 
+    # A day's images that are unlike the training images
+    for _ in range(20):
+        server.post("/predict?model=again", encoded(DARK), **known)
+
     # A request that has begun is finished
     ended: list[Any] = []
     client = threading.Thread(target=lambda: ended.append(server.post("/predict?model=again", data, **known)))
@@ -237,6 +231,7 @@ def test_windows_a_full_queue_a_token_and_the_end(model, started):
     client.join()
     assert (ended[0].status, code) == (200, 0)
     assert printed.endswith("stopped\n")
+    assert re.search("images for again are farther from its training images in their colours", printed)
 
 
 def is_busy(server: Any, known: dict[str, str]) -> bool:

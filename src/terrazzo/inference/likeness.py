@@ -70,7 +70,9 @@ class Fingerprint:
 
 def fingerprint(images: Iterable[np.ndarray]) -> Fingerprint | None:
     """The fingerprint of images (H, W, C) of the same bands; None of none."""
-    samples, sides, bands, is_8_bit = [], [], 0, True
+    samples: list[np.ndarray] = []
+    sides: list[float] = []
+    bands, is_8_bit = 0, True
     for image in images:
         if not samples:
             bands = image.shape[2]

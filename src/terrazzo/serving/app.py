@@ -61,10 +61,10 @@ class Site:
 
 def make_app(pool: Pool, metrics: Metrics, site: Site, is_closing: Callable[[], bool]) -> Any:
     """The ASGI application over a pool."""
-    fastapi = import_extra("fastapi", "serve", "servers")
-    responses = import_extra("fastapi.responses", "serve", "servers")
-    Request, Response, Query = fastapi.Request, fastapi.Response, fastapi.Query
-    app = fastapi.FastAPI(title="terrazzo", version=terrazzo.__version__, redoc_url=None)
+    import_extra("fastapi", "serve", "servers")
+    from fastapi import FastAPI, Query, Request, Response, exceptions, responses
+
+    app = FastAPI(title="terrazzo", version=terrazzo.__version__, redoc_url=None)
 
     def refuse(status: int, message: str, headers: dict[str, str] | None = None) -> Any:
         return responses.JSONResponse({"detail": message}, status, headers)
@@ -73,7 +73,7 @@ def make_app(pool: Pool, metrics: Metrics, site: Site, is_closing: Callable[[], 
     async def refused(request: Any, problem: Refused) -> Any:
         return refuse(problem.status, problem.message, problem.headers)
 
-    @app.exception_handler(fastapi.exceptions.RequestValidationError)
+    @app.exception_handler(exceptions.RequestValidationError)
     async def invalid(request: Any, problem: Any) -> Any:
         parts = (f"{'.'.join(map(str, error['loc'][1:]))}: {error['msg']}" for error in problem.errors())
         return refuse(422, "; ".join(parts))
@@ -101,7 +101,10 @@ def make_app(pool: Pool, metrics: Metrics, site: Site, is_closing: Callable[[], 
         """The metrics, as Prometheus reads them."""
         return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    openapi = {"requestBody": BODY, "responses": {str(code): {"description": text} for code, text in STATUSES.items()}}
+    openapi: dict[str, Any] = {
+        "requestBody": BODY,
+        "responses": {str(code): {"description": text} for code, text in STATUSES.items()},
+    }
     openapi["responses"]["200"] = {
         "description": "the prediction",
         "content": {name: {"schema": {"type": "string", "format": "binary"}} for name in ANSWERS} | {
@@ -147,7 +150,8 @@ def make_app(pool: Pool, metrics: Metrics, site: Site, is_closing: Callable[[], 
         classes = pool.models[model_of(pool, model)]["classes"]
         with entered(pool, content_length(request, pool.limits.most_bytes), is_closing()):
             async with request.form(max_files=2, max_fields=4) as form:
-                image, labels = form.get("image"), form.get("labels")
+                image: Any = form.get("image")
+                labels: Any = form.get("labels")
                 if not hasattr(image, "filename") or not hasattr(labels, "filename"):
                     raise Refused(400, "the form has no files `image` and `labels`")
                 data, name = await image.read(), named(image.filename)
@@ -291,7 +295,7 @@ async def received(request: Any, seconds: float) -> tuple[bytes, str]:
             return data, named(request.query_params.get("name"))
         form = await asyncio.wait_for(request.form(max_files=1, max_fields=16), seconds)
         try:
-            file = form.get("file") or next((part for part in form.values() if hasattr(part, "filename")), None)
+            file: Any = form.get("file") or next((part for part in form.values() if hasattr(part, "filename")), None)
             if not hasattr(file, "filename"):
                 raise Refused(400, "the form has no file: send the image as its field `file`")
             return await file.read(), named(file.filename)

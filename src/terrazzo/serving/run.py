@@ -29,7 +29,8 @@ def serve(work: Work, host: str, port: int, site: Site, say: Callable[[str], Non
 
 
 async def run(work: Work, listener: socket.socket, site: Site, say: Callable[[str], None]) -> None:
-    uvicorn = import_extra("uvicorn", "serve", "servers")
+    import uvicorn
+
     metrics = Metrics()
     pool = Pool(work, metrics, say)
     await pool.start()

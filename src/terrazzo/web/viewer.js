@@ -1,5 +1,6 @@
 // What is seen of an image: zoom and pan, tiles at full resolution, and the part over which labels are shown.
 const TILE = 512; // pixels of the image
+const SHARED = 4; // with the next tile, so that no line shows between them
 const MOST_TILES = 96; // that are kept
 const MOST_ZOOM = 40; // screen pixels of one of the image
 const $ = (id) => document.getElementById(id);
@@ -33,8 +34,8 @@ export class Viewer {
   // The labels have changed, everywhere or in a part.
   refresh(box = null) {
     for (const [key, tile] of this.tiles) {
-      const isOutside = box && (tile.left >= box.right || tile.top >= box.bottom || tile.left + TILE < box.left
-        || tile.top + TILE < box.top);
+      const isOutside = box && (tile.left >= box.right || tile.top >= box.bottom || tile.left + TILE + SHARED <= box.left
+        || tile.top + TILE + SHARED <= box.top);
       if (!isOutside) this.drop(key);
     }
     this.place();
@@ -130,8 +131,7 @@ export class Viewer {
 
   addTile(left, top) {
     const key = `${left} ${top}`;
-    // a pixel more than the next tile begins with, so that no line shows between them
-    const [width, height] = [Math.min(TILE + 1, this.width - left), Math.min(TILE + 1, this.height - top)];
+    const [width, height] = [Math.min(TILE + SHARED, this.width - left), Math.min(TILE + SHARED, this.height - top)];
     if (this.tiles.has(key) || width <= 0 || height <= 0 || left < 0 || top < 0) return;
     const make = (parent) => {
       const canvas = Object.assign(document.createElement("canvas"), { width, height });
