@@ -136,7 +136,7 @@ async def read_json(request: Any, seconds: float) -> dict[str, Any]:
 
 
 async def in_time(receiving: Any, seconds: float) -> Any:
-    """What is received within some seconds. Raises Refused after that."""
+    """The result of receiving within some seconds. Raises Refused after that."""
     try:
         return await asyncio.wait_for(receiving, seconds)
     except asyncio.TimeoutError:

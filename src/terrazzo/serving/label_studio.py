@@ -105,7 +105,7 @@ class Images:
         return self.fetch(address), name
 
     def fetch(self, address: str) -> bytes:
-        """What Label Studio has at an address of its own."""
+        """The file that Label Studio has at an address of its own."""
         request = urllib.request.Request(address, headers=self.headers())
         try:
             with urllib.request.build_opener(Redirects).open(request, timeout=SECONDS) as answer:

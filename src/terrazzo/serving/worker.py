@@ -36,6 +36,7 @@ TOO_LATE = "the time limit was over before the image was segmented: send a small
 
 
 MEASURED = 20
+WORTHWHILE = 1 << 18  # pixels of images that a processor predicts faster together; larger ones it does not
 RANKED = ("brushlabels", "polygonlabels")  # answers that come with the confidence, by which images are ranked
 
 
@@ -219,6 +220,8 @@ def groups(segmenter: Any, uploads: Sequence[Upload]) -> Iterator[list[Upload]]:
         shapes.setdefault((*upload.image.shape, str(upload.image.dtype)), []).append(upload)  # type: ignore[arg-type]
     for (height, width, *_), members in shapes.items():
         most = len(members)
+        if str(segmenter.device) == "cpu":
+            most = max(1, min(most, WORTHWHILE // (height * width)))
         while most > 1 and not fits_whole(segmenter, height * most, width, segmenter.memory):
             most -= 1
         yield from (members[start : start + most] for start in range(0, len(members), most))
