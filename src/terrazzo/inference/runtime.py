@@ -55,12 +55,6 @@ class ImageScores(Protocol):
     def labels(self) -> np.ndarray:
         """The class map (H, W)."""
 
-    def confidence(self) -> np.ndarray:
-        """The highest probability of each pixel (H, W), float32."""
-
-    def mean_confidence(self) -> float:
-        """The mean over the image of the highest probability, at the size at which the model computes."""
-
     def probabilities(self) -> np.ndarray:
         """Class probabilities (K, H, W) as float32; one channel becomes background and foreground."""
 

@@ -52,11 +52,13 @@ class Prediction:
     @cached_property
     def confidence(self) -> np.ndarray:
         """The highest probability of each pixel (H, W)."""
-        return self._scores.confidence()
+        find = getattr(self._scores, "confidence", None)  # without the memory of all probabilities, where it can
+        return self.probs.max(0) if find is None else find()
 
     def mean_confidence(self) -> float:
         """The mean over the image of the highest probability, at the size at which the model computes."""
-        return self._scores.mean_confidence()
+        find = getattr(self._scores, "mean_confidence", None)
+        return float(self.confidence.mean()) if find is None else find()
 
     def overlay(self, opacity: float = 0.5, legend: bool = False) -> np.ndarray:
         """The class colours over the image, RGB (H, W, 3) uint8; a `legend` of the classes in it widens the picture."""
