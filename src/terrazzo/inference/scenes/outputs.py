@@ -61,8 +61,8 @@ def predict_to_files(
         return predict_volume_to_files(segmenter, path, target, wanted, turn)
     planes = plane_paths(path)
     if len(planes) > 1:
-        options = (wanted, on_progress, turn)
-        each = (predict_to_files(segmenter, plane, target.with_name(plane.name), *options) for plane in planes)
+        same = (wanted, on_progress, turn)
+        each = (predict_to_files(segmenter, plane, target.with_name(plane.name), *same) for plane in planes)
         return [file for files in each for file in files]
     scene = segmenter.scene(source)
     place = scene.georeference if scene is not None else georeference(path)
