@@ -54,6 +54,18 @@ def limit(seconds: int) -> Iterator[None]:
         signal.alarm(0)
 
 
+def foreign_package(problem: BaseException) -> str:
+    """The package that a module needs and that is neither a project's own nor one that is answered; or ""."""
+    seen: BaseException | None = problem
+    while seen is not None:
+        name = (seen.name or "") if isinstance(seen, ModuleNotFoundError) else ""
+        own = any(path.joinpath(name.partition(".")[0]).exists() for path in map(Path, sys.path[:1] + sys.path[-1:]))
+        if name and not own and not re.match(rf"({PACKAGES})\b", name):
+            return name.partition(".")[0]
+        seen = seen.__cause__ or seen.__context__
+    return ""
+
+
 def reason(problem: BaseException) -> str:
     frames = traceback.extract_tb(problem.__traceback__)
     place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}"
@@ -103,6 +115,7 @@ def try_imports(root: Path) -> Iterator[dict[str, Any]]:
                 import_file(module_name(path, root), root)
         except (Exception, SystemExit) as problem:
             row["error"] = reason(problem)
+            row["foreign"] = foreign_package(problem)
         yield row
 
 
@@ -149,6 +162,7 @@ def try_configs(root: Path, most: int) -> Iterator[dict[str, Any]]:
                 row["stage"] = "done"
         except (Exception, SystemExit) as problem:
             row["error"] = reason(problem)
+            row["foreign"] = foreign_package(problem)
         yield row
 
 
@@ -225,15 +239,26 @@ def main() -> None:
                 result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root)
                 own = [json.loads(line[4:]) for line in result.stdout.splitlines() if line.startswith("ROW ")]
                 rows += own
+                if args.out:
+                    args.out.write_text("\n".join(map(json.dumps, rows)) + "\n", encoding="utf-8")
                 if result.returncode:
                     print(f"{root}: {result.stderr[-2000:]}")
                 done = sum("error" not in row for row in own)
                 print(f"{flag[2:]:8} {done:4} of {len(own):4}  {root}", flush=True)
-    if args.out:
-        args.out.write_text("\n".join(map(json.dumps, rows)) + "\n", encoding="utf-8")
+    summary(rows)
+
+
+def summary(rows: list[dict[str, Any]]) -> None:
+    """Print how many rows of each kind are done, those that need another package apart, and the reasons of the rest."""
     for kind in ("import", "config"):
         own = [row for row in rows if row["kind"] == kind and (kind == "import" or row.get("own") or "error" in row)]
-        print(f"{kind}: {sum('error' not in row for row in own)} of {len(own)}")
+        foreign = collections.Counter(row["foreign"] for row in own if row.get("foreign"))
+        other = [row for row in own if not row.get("foreign")]
+        print(f"{kind}: {sum('error' not in row for row in other)} of {len(other)}", end="; ")
+        print(f"{foreign.total()} need other packages or kernels: {dict(foreign.most_common())}")
+        for row in other:
+            if "error" in row:
+                print(f"  {row['file']} [{row.get('stage', 'import')}]\n    {row['error']}")
 
 
 if __name__ == "__main__":

@@ -57,6 +57,7 @@ class Face(BaseModule):
         for name, value in options.items():
             if not hasattr(self, name):
                 setattr(self, name, value)
+        layers.show_as_theirs(self)
 
     def init_weights(self, pretrained: Any = None) -> None:
         """As BaseModule's; 0.x hands over the file of the weights."""
@@ -199,8 +200,9 @@ def is_ours(item: Any) -> bool:
     return str(getattr(item, "__module__", "")).startswith("terrazzo.")
 
 
-BaseDecodeHead = type("BaseDecodeHead", (HeadFace, DecodeHead), {"_ours": DecodeHead})
-BaseCascadeDecodeHead = type("BaseCascadeDecodeHead", (CascadeHeadFace, CascadeHead), {"_ours": CascadeHead})
+ABSTRACT = {"__abstractmethods__": frozenset()}  # which tests of such classes patch
+BaseDecodeHead = type("BaseDecodeHead", (HeadFace, DecodeHead), ABSTRACT | {"_ours": DecodeHead})
+BaseCascadeDecodeHead = type("BaseCascadeDecodeHead", (CascadeHeadFace, CascadeHead), ABSTRACT | {"_ours": CascadeHead})
 
 OFFICIAL: dict[str, Any] = {}  # names whose class here is written out, not made
 

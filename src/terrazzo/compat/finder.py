@@ -18,7 +18,7 @@ from terrazzo.errors import nearest
 
 PACKAGES = {
     "mmseg": "1.2.2",
-    "mmcv": "2.1.0",
+    "mmcv": "2.0.1",
     "mmengine": "0.10.7",
     "mmdet": "3.3.0",
     "mmpretrain": "1.2.0",
@@ -26,16 +26,16 @@ PACKAGES = {
 }
 # the parts whose public names the packages have, the first that has one wins
 PARTS = (
-    "registry config module weights layers transformer blocks ops structures losses faces segmentors processes files "
-    "tools image transforms datasets loaders metrics engine optim apis"
+    "registry config module weights layers transformer blocks inner ops structures losses faces segmentors processes "
+    "files tools image transforms datasets loaders metrics engine optim apis"
 )
 # modules that are imported from their parent; any other one is imported by its whole name
 FOLDERS = (
     "analysis apis arraymisc assigners backbones bbox bricks builder cnn config core data_preprocessor dataset "
     "datasets decode_heads dense_heads device dist dl_utils engine evaluation evaluator fileio hook hooks hub image "
     "infer layers logging losses metrics model models necks onnx ops optim optimizer optimizers parallel pipelines "
-    "registry runner samplers schedulers seg segmentors structures testing text_encoder transforms utils video "
-    "visualization weight_init"
+    "registry runner samplers schedulers seg segmentors structures testing text_encoder transforms util_mixins utils "
+    "video visualization weight_init"
 )
 
 

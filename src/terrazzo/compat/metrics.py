@@ -188,3 +188,13 @@ def intersect_and_union(
 def pre_eval_to_metrics(pre_eval_results: Any, metrics: Any = ("mIoU",), nan_to_num: Any = None, beta: int = 1) -> Any:
     totals: Any = [sum(column) for column in zip(*pre_eval_results, strict=True)]
     return IoUMetric.total_area_to_metrics(*totals, metrics=metrics, nan_to_num=nan_to_num, beta=beta)  # type: ignore[misc]
+
+
+def eval_metrics(
+    results: Any, gt_seg_maps: Any, num_classes: int, ignore_index: int, metrics: Any = ("mIoU",),
+    nan_to_num: Any = None, label_map: Any = None, reduce_zero_label: Any = None, beta: int = 1,
+) -> Any:  # fmt: skip
+    """0.x: scores of class maps against labelled ones."""
+    areas = [intersect_and_union(result, label, num_classes, ignore_index, label_map, reduce_zero_label)
+             for result, label in zip(results, gt_seg_maps, strict=True)]  # fmt: skip
+    return pre_eval_to_metrics(areas, metrics, nan_to_num, beta)

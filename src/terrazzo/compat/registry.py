@@ -11,7 +11,6 @@ from terrazzo import registry as ours
 from terrazzo.compat.config import ConfigDict
 from terrazzo.errors import UserError, nearest
 
-KINDS = {"norm layer": "model", "conv layer": "model", "activation layer": "model"}
 # kind of registry -> how terrazzo's registry builds what users register in it; set by the parts that do it
 BUILDS: dict[str, Callable[..., Any]] = {}
 ORIGINALS: dict[str, Callable[[str], Any]] = {}  # kind -> the class that an official name stands for there, or None
@@ -49,6 +48,7 @@ class Registry:
         target: ours.Registry | None = None,
     ) -> None:
         self._name, self.parent, self._scope = name, parent, scope or "mmseg"
+        self.kind: str = name if parent is None else parent.kind
         self.build_func = build_func or (parent.build_func if parent is not None else build_from_cfg)  # type: ignore[has-type]
         self.target: ours.Registry | None = target if target is not None or parent is None else parent.target
         self._module_dict: dict[str, Any] = {} if parent is None else parent._module_dict
@@ -75,8 +75,8 @@ class Registry:
         """The class called `key`, with or without a scope, or None."""
         bare = str(key).rpartition(".")[2]
         found = self._module_dict.get(bare)
-        if found is None and self._name in ORIGINALS:
-            found = ORIGINALS[self._name](str(key))
+        if found is None and self.kind in ORIGINALS:
+            found = ORIGINALS[self.kind](str(key))
         return found
 
     def register_module(self, name: Any = None, force: bool = False, module: Any = None, **kwargs: Any) -> Any:
@@ -90,13 +90,13 @@ class Registry:
                 if taken is not None and not force and not ours.same_definition(taken, item):
                     raise KeyError(f"{key} is already registered in {self._name} at {taken.__module__}")
                 self._module_dict[key] = item
-                if self._name == "dataset":
+                if self.kind == "dataset":
                     from terrazzo.compat.datasets import register_dataset
 
                     ours.DATASETS.register_raw(register_dataset(item, key), key, BUILDS["model"])
                 elif self.target is not None:
-                    self.target.register_raw(item, key, BUILDS[KINDS.get(self._name, self._name)])
-                for keep in KEEPERS.get(self._name, ()):
+                    self.target.register_raw(item, key, BUILDS[self.kind])
+                for keep in KEEPERS.get(self.kind, ()):
                     keep(key, item)
             return item
 

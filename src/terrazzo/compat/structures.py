@@ -144,6 +144,24 @@ class PixelData(BaseDataElement):
         return made
 
 
+class InstanceData(BaseDataElement):
+    """Values of several instances, of one length; an index chooses instances."""
+
+    def __len__(self) -> int:
+        return len(next(iter(self._data.values()))) if self._data else 0
+
+    def __getitem__(self, item: Any) -> InstanceData:
+        made = type(self)(metainfo=self.metainfo)
+        index = slice(item, item + 1) if isinstance(item, int) else item
+        for name, value in self.items():
+            made._data[name] = value[index]
+        return made
+
+
+class LabelData(BaseDataElement):
+    """Labels of an image."""
+
+
 class SegDataSample(BaseDataElement):
     """`gt_sem_seg`, `pred_sem_seg`, `seg_logits` (PixelData) of an image, and its `metainfo`."""
 

@@ -297,6 +297,41 @@ class DefaultFormatBundle:
         return results
 
 
+class ToDataContainer:
+    """0.x: values of `results` in containers, by `fields` of (key, options)."""
+
+    def __init__(self, fields: Any = ({"key": "img", "stack": True}, {"key": "gt_semantic_seg"})) -> None:
+        self.fields = fields
+
+    def __call__(self, results: Any) -> Any:
+        for field in self.fields:
+            options = dict(field)
+            key = options.pop("key")
+            results[key] = DataContainer(results[key], **options)
+        return results
+
+
+class ToTensor:
+    """Values of `results` as tensors."""
+
+    def __init__(self, keys: Any) -> None:
+        self.keys = keys
+
+    def __call__(self, results: Any) -> Any:
+        for key in self.keys:
+            results[key] = to_tensor(results[key])
+        return results
+
+
+class ImageToTensor(ToTensor):
+    """Images of `results` as tensors (C, H, W)."""
+
+    def __call__(self, results: Any) -> Any:
+        for key in self.keys:
+            results[key] = to_tensor(np.atleast_3d(results[key]).transpose(2, 0, 1))
+        return results
+
+
 class Collect:
     """0.x: the `keys` of `results`, and facts of the image in `img_metas`."""
 
