@@ -1,6 +1,6 @@
 """How many modules and models of projects built on MMSegmentation run here, given their checkouts.
 
-python benchmarks/plugins.py CHECKOUT... [--imports] [--out results.jsonl]
+python benchmarks/plugins.py CHECKOUT... [--imports] [--peer PYTHON] [--out results.jsonl]
 
 Each project runs in a process of its own: every module of its own that imports the packages is imported, and every
 config is loaded, its model built, run on an image and, with random labels, trained for one loss. Nothing is kept.
@@ -16,6 +16,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import traceback
 import warnings
 from collections.abc import Iterator
@@ -62,6 +63,8 @@ def foreign_package(problem: BaseException) -> str:
         own = any(path.joinpath(name.partition(".")[0]).exists() for path in map(Path, sys.path[:1] + sys.path[-1:]))
         if name and not own and not re.match(rf"({PACKAGES})\b", name):
             return name.partition(".")[0]
+        if kernel := re.search(r"(?i)cuda|nvcc|triton|\.so\b", str(seen)):
+            return kernel.group().lower()
         seen = seen.__cause__ or seen.__context__
     return ""
 
@@ -124,7 +127,7 @@ def is_config(path: Path) -> bool:
     return "_base_" not in path.parts and ("_base_" in text or "model" in text or "read_base" in text)
 
 
-def try_configs(root: Path, most: int) -> Iterator[dict[str, Any]]:
+def try_configs(root: Path, most: int, keep: Path | None = None) -> Iterator[dict[str, Any]]:
     import torch
 
     import terrazzo as tz
@@ -160,10 +163,32 @@ def try_configs(root: Path, most: int) -> Iterator[dict[str, Any]]:
                 total.backward()
                 row["loss"] = float(total)
                 row["stage"] = "done"
+                if keep is not None:
+                    keep_run(keep, path, root, config, model)
         except (Exception, SystemExit) as problem:
             row["error"] = reason(problem)
             row["foreign"] = foreign_package(problem)
         yield row
+
+
+def keep_run(folder: Path, path: Path, root: Path, config: Any, model: Any) -> None:
+    """Keep a model's weights, its logits and its losses without random parts, for the peer to compute them too."""
+    import torch
+
+    torch.manual_seed(1)
+    images, labels = torch.randn(2, 3, 128, 128), torch.randint(0, max(model.final_head.num_classes, 2), (2, 128, 128))
+    with torch.no_grad():
+        model.eval()
+        logits = model(images)
+        losses = {name: float(value.mean()) for name, value in model.loss(images, labels).items()}
+    spec = {key: value for key, value in config.to_dict()["model"].items() if key != "data_preprocessor"}
+    content = {"config": str(path), "root": str(root), "model": json.dumps(spec, default=list), "images": images,
+               "labels": labels, "logits": logits, "losses": losses, "state": model.state_dict()}  # fmt: skip
+    own = [sys.modules[type(part).__module__] for part in model.modules() if type(part).__module__ in sys.modules]
+    files = {str(module.__file__) for module in own if str(getattr(module, "__file__", "")).startswith(str(root))}
+    content["modules"] = sorted(files)
+    name = re.sub(r"\W+", "-", str(path.relative_to(root.parent.parent)))
+    torch.save(content, folder / f"{name}.pt")
 
 
 def own_types(model: Any) -> set[str]:
@@ -205,12 +230,12 @@ def names_table() -> str:
     return "\n".join(lines)
 
 
-def survey(root: Path, most: int, imports: bool) -> None:
+def survey(root: Path, most: int, imports: bool, keep: Path | None) -> None:
     """Print one JSON object a line for a project."""
     import terrazzo.compat  # noqa: F401
 
     warnings.simplefilter("ignore")
-    rows = try_imports(root) if imports else try_configs(root, most)
+    rows = try_imports(root) if imports else try_configs(root, most, keep)
     for row in rows:
         print("ROW " + json.dumps(row), flush=True)
 
@@ -223,19 +248,26 @@ def main() -> None:
     parser.add_argument("--imports", action="store_true", help="import modules only; build no model")
     parser.add_argument("--configs", action="store_true", help="build models only")
     parser.add_argument("--most", type=int, default=1, help="configs of a folder with the same types")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep weights, logits and losses of what runs")
+    parser.add_argument("--peer", type=Path, metavar="PYTHON", help="compare with that Python's packages (1.x modules)")
     parser.add_argument("--out", type=Path, help="write the rows as JSON lines")
     args = parser.parse_args()
     if args.names:
         args.names.write_text(names_table(), encoding="utf-8")
         return
     if args.one:
-        survey(args.checkouts[0].resolve(), args.most, args.imports)
+        survey(args.checkouts[0].resolve(), args.most, args.imports, args.keep)
         return
+    if args.peer:
+        args.keep = args.keep or Path(tempfile.mkdtemp())
+    if args.keep:
+        args.keep.mkdir(parents=True, exist_ok=True)
+    kept = ["--keep", str(args.keep.resolve())] if args.keep else []
     rows = []
     for checkout in args.checkouts:
         for root in roots(checkout.resolve()):
             for flag in (["--imports"] if not args.configs else []) + ([] if args.imports else ["--configs"]):
-                command = [sys.executable, __file__, str(root), "--one", flag, "--most", str(args.most)]
+                command = [sys.executable, __file__, str(root), "--one", flag, "--most", str(args.most), *kept]
                 result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root)
                 own = [json.loads(line[4:]) for line in result.stdout.splitlines() if line.startswith("ROW ")]
                 rows += own
@@ -246,6 +278,9 @@ def main() -> None:
                 done = sum("error" not in row for row in own)
                 print(f"{flag[2:]:8} {done:4} of {len(own):4}  {root}", flush=True)
     summary(rows)
+    if args.peer:
+        script = Path(__file__).with_name("plugins_peer.py")
+        subprocess.run([args.peer, script, *sorted(args.keep.glob("*.pt"))], check=False)
 
 
 def summary(rows: list[dict[str, Any]]) -> None:

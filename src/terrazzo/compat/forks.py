@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import logging
 import re
 import sys
@@ -96,7 +97,7 @@ def import_project(config: Config) -> list[str]:
     for name in wanted:
         module = own[name][0]
         known = any(name in registry for registry in REGISTRIES) or (is_official(module) and look_up(name) is not None)
-        if not (known and is_official(module)):
+        if not (known and is_official(module)) and not is_registered(name, root):
             chosen.append((name, module))
     if chosen and str(root) not in sys.path:
         sys.path.append(str(root))
@@ -113,6 +114,30 @@ def import_project(config: Config) -> list[str]:
     return names
 
 
+def is_registered(name: str, root: Path) -> bool:
+    """Report whether a type of this name is registered by a module of the project, under whatever module name."""
+    from terrazzo.compat import registry as theirs
+
+    tables = (theirs.MODELS, theirs.TRANSFORMS, theirs.DATASETS, theirs.METRICS, theirs.HOOKS)
+    found = [table.module_dict[name] for table in tables if name in table.module_dict]
+    files = [getattr(sys.modules.get(item.__module__), "__file__", None) for item in found]
+    return any(file is not None and Path(file).is_relative_to(root) for file in files)
+
+
+class PassedOver(types.ModuleType):
+    """A package whose own imports fail: its modules can be imported, its names are asked for with the reason."""
+
+    def __init__(self, name: str, folder: Path, problem: Exception) -> None:
+        super().__init__(name)
+        self.__path__ = [str(folder)]
+        self.problem = problem
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or importlib.util.find_spec(f"{self.__name__}.{name}") is not None:
+            raise AttributeError(name)
+        raise ImportError(f"{self.__name__} has no {name}, as its own imports fail: {self.problem}") from self.problem
+
+
 def import_file(module: str, root: Path, name: str = "") -> None:
     """Import a module of a project; packages above it whose own imports fail are passed over.
 
@@ -125,10 +150,8 @@ def import_file(module: str, root: Path, name: str = "") -> None:
             continue
         try:
             importlib.import_module(package)
-        except Exception:
-            bare = types.ModuleType(package)
-            bare.__path__ = [str(root.joinpath(*parents[:depth]))]
-            sys.modules[package] = bare
+        except Exception as problem:
+            sys.modules[package] = PassedOver(package, root.joinpath(*parents[:depth]), problem)
     import_user_module(module, f"the project {root}", ours.model_type)
     if name and is_official(module):
         with explained_import(module):
