@@ -35,14 +35,14 @@ def pytest_configure(config: Any) -> None:
 
 def pytest_runtest_setup(item: Any) -> None:
     def stop(*_: Any) -> None:
-        raise TimeoutError(f"more than {SECONDS} seconds")
+        raise TimeoutError(f"more than {SECONDS} seconds of processor time")
 
-    signal.signal(signal.SIGALRM, stop)
-    signal.alarm(SECONDS)
+    signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
 
 
 def pytest_runtest_teardown(item: Any) -> None:
-    signal.alarm(0)
+    signal.setitimer(signal.ITIMER_PROF, 0)
     gc.collect()
 
 

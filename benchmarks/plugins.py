@@ -45,14 +45,14 @@ SECONDS = 60
 @contextlib.contextmanager
 def limit(seconds: int) -> Iterator[None]:
     def stop(*_: Any) -> None:
-        raise TimeoutError(f"more than {seconds} seconds")
+        raise TimeoutError(f"more than {seconds} seconds of processor time")
 
-    signal.signal(signal.SIGALRM, stop)
-    signal.alarm(seconds)
+    signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
     finally:
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 def foreign_package(problem: BaseException) -> str:
@@ -63,6 +63,8 @@ def foreign_package(problem: BaseException) -> str:
         own = any(path.joinpath(name.partition(".")[0]).exists() for path in map(Path, sys.path[:1] + sys.path[-1:]))
         if name and not own and not re.match(rf"({PACKAGES})\b", name):
             return name.partition(".")[0]
+        if type(seen).__name__ == "URLError":
+            return "download"
         if kernel := re.search(r"(?i)cuda|nvcc|triton|\.so\b", str(seen)):
             return kernel.group().lower()
         seen = seen.__cause__ or seen.__context__
@@ -127,6 +129,28 @@ def is_config(path: Path) -> bool:
     return "_base_" not in path.parts and ("_base_" in text or "model" in text or "read_base" in text)
 
 
+def own_names(root: Path) -> set[str]:
+    """The names under which a project's own files register something."""
+    from terrazzo.compat.forks import registering
+    from terrazzo.compat.official import MODULES
+
+    return {name for name, modules in registering(root).items() if any(module not in MODULES for module in modules)}
+
+
+def words(path: Path, seen: frozenset[Path] = frozenset()) -> set[str]:
+    """The words of a config and of its bases."""
+    if path in seen or not path.is_file():
+        return set()
+    text = path.read_text(encoding="utf-8", errors="replace")
+    found = set(re.findall(r"\w+", text))
+    for base in re.findall(r"['\"]([^'\"\n]+\.py)['\"]", text):
+        found |= words((path.parent / base).resolve(), seen | {path})
+    for dots, module in re.findall(r"from (\.+)([\w.]*) import", text):
+        folder = path.parents[len(dots) - 1]
+        found |= words(folder.joinpath(*module.split(".")).with_suffix(".py"), seen | {path})
+    return found
+
+
 def try_configs(root: Path, most: int, keep: Path | None = None) -> Iterator[dict[str, Any]]:
     import torch
 
@@ -136,23 +160,26 @@ def try_configs(root: Path, most: int, keep: Path | None = None) -> Iterator[dic
     paths = [
         path for name in ("configs", "local_configs") for path in sorted((root / name).rglob("*.py")) if is_config(path)
     ]
+    own = own_names(root)
     seen: collections.Counter[str] = collections.Counter()
     for path in paths:
+        if not own & words(path):
+            continue  # an official model
         row: dict[str, Any] = {"kind": "config", "file": str(path), "stage": "load"}
         try:
             with limit(SECONDS):
                 torch.manual_seed(0)
                 config = tz.load_config(path, trust=True)
-                row["own"] = own = bool(own_types(config.to_dict().get("model")))
+                row["own"] = bool(own_types(config.to_dict().get("model")))
                 key = f"{path.parent.name}/{sorted(own_types(config.to_dict().get('model')))}"
                 seen[key] += 1
-                if not own or seen[key] > most:
+                if not row["own"] or seen[key] > most:
                     continue
                 row["stage"] = "build"
                 with torch.device("cpu"):
                     model: Any = as_segmentor(tz.build_model(config))
                 row["stage"] = "forward"
-                images = torch.randn(2, 3, 128, 128)
+                images = torch.randn(2, bands_of(config), 128, 128)
                 with torch.no_grad():
                     model.eval()
                     row["classes"] = int(model(images).shape[1])
@@ -171,12 +198,20 @@ def try_configs(root: Path, most: int, keep: Path | None = None) -> Iterator[dic
         yield row
 
 
+def bands_of(config: Any) -> int:
+    """The channels of a model's images, by the mean of its preprocessor; pairs of images have six."""
+    found = config.to_dict()
+    section = found.get("data_preprocessor") or found["model"].get("data_preprocessor") or {}
+    return len(section.get("mean") or (0, 0, 0)) if isinstance(section, dict) else 3
+
+
 def keep_run(folder: Path, path: Path, root: Path, config: Any, model: Any) -> None:
     """Keep a model's weights, its logits and its losses without random parts, for the peer to compute them too."""
     import torch
 
     torch.manual_seed(1)
-    images, labels = torch.randn(2, 3, 128, 128), torch.randint(0, max(model.final_head.num_classes, 2), (2, 128, 128))
+    images = torch.randn(2, bands_of(config), 128, 128)
+    labels = torch.randint(0, max(model.final_head.num_classes, 2), (2, 128, 128))
     with torch.no_grad():
         model.eval()
         logits = model(images)

@@ -10,11 +10,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from terrazzo import registry as ours
-from terrazzo.arguments import signature
+from terrazzo.arguments import constructors, signature
 from terrazzo.compat import layers
 from terrazzo.compat.losses import LossFace
 from terrazzo.compat.module import BaseModule
-from terrazzo.compat.registry import MODELS, ORIGINALS, arguments_of
+from terrazzo.compat.registry import MODELS, ORIGINALS, WrongArgument, arguments_of
 from terrazzo.compat.structures import labels_of
 from terrazzo.config.ignored import drop_ignored
 from terrazzo.models.heads.base import DecodeHead, LogitsHead
@@ -54,7 +54,7 @@ class Face(BaseModule):
         vars(self).update(_is_init=False, init_cfg=init_cfg, **extra)
         if pretrained is not None:
             self.init_cfg = {"type": "Pretrained", "checkpoint": pretrained}
-        for name, value in options.items():
+        for name, value in (defaults_of(self._ours) | options).items():
             if not hasattr(self, name):
                 setattr(self, name, value)
         layers.show_as_theirs(self)
@@ -64,6 +64,18 @@ class Face(BaseModule):
         if isinstance(pretrained, str):
             self.init_cfg = {"type": "Pretrained", "checkpoint": pretrained}
         super().init_weights()
+
+
+@cache
+def defaults_of(cls: type) -> dict[str, Any]:
+    """The defaults of a class's arguments, with those that it passes on to its parents."""
+    names = signature(cls).names
+    found: dict[str, Any] = {}
+    for function in constructors(cls):
+        for name, item in inspect.signature(function).parameters.items():
+            if name in names and item.default is not item.empty:
+                found.setdefault(name, item.default)
+    return found
 
 
 def after_face(instance: Face) -> Any:
@@ -80,6 +92,20 @@ def built(value: Any) -> Any:
     return value
 
 
+def check_inputs(name: str, given: Mapping[str, Any], *, alone: bool) -> None:
+    """Raise WrongArgument where a head's inputs do not fit each other; `alone`, its transform is known too."""
+    channels, index, transform = given.get("in_channels"), given.get("in_index", -1), given.get("input_transform")
+    several = isinstance(channels, (list, tuple))
+    if several and isinstance(index, (list, tuple)) and len(channels) != len(index):
+        raise WrongArgument(f"{name}: in_channels={channels} and in_index={index} differ in number")
+    if alone and (several != (transform is not None) or transform not in (None, "resize_concat", "multiple_select")):
+        raise WrongArgument(f"{name}: in_channels={channels} does not fit input_transform={transform!r}")
+    losses = given.get("loss_decode", {})
+    for loss in losses if isinstance(losses, (list, tuple)) else [losses]:
+        if not isinstance(loss, (Mapping, nn.Module)):
+            raise TypeError(f"{name}: loss_decode must be a dict or a sequence of dicts, but got {type(loss)}")
+
+
 class HeadFace(Face):
     """A decode head's methods under their names there."""
 
@@ -89,6 +115,7 @@ class HeadFace(Face):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         given = dict(zip(("in_channels", "channels"), args, strict=False)) | kwargs
         norm = {key: value for key, value in given.items() if value is not None}
+        check_inputs(type(self).__name__, norm, alone=self._ours is DecodeHead)
         super().__init__(*args, **kwargs)
         self.concat_input = norm.get("concat_input", getattr(self, "concat_input", None))
 
@@ -144,6 +171,22 @@ class HeadFace(Face):
         return seg_logits
 
 
+class MaskHeadFace(Face):
+    """A head of queries, or another whose `predict` takes the image's size, as segmentors of both kinds call it."""
+
+    def loss(self, inputs: Any, batch_data_samples: Any, train_cfg: Any = None, **targets: Any) -> Any:
+        labels = batch_data_samples
+        if not isinstance(labels, Tensor):
+            labels = labels_of(labels).squeeze(1)
+        return super().loss(inputs, labels, **targets)  # type: ignore[misc]
+
+    def predict(self, inputs: Any, batch_img_metas: Any, test_cfg: Any = None) -> Any:
+        size = batch_img_metas
+        if isinstance(size[0], Mapping):
+            size = tuple((size[0].get("pad_shape") or size[0]["img_shape"])[:2])
+        return super().predict(inputs, size)  # type: ignore[misc]
+
+
 class CascadeHeadFace(HeadFace):
     """A later head of a cascade, which also reads the output of the one before it."""
 
@@ -175,7 +218,9 @@ def face(cls: Any) -> Any:
     """The face of one of terrazzo's model classes: a subclass of it, and of the faces of its parents."""
     if not issubclass(cls, nn.Module):
         return cls
-    mixin = CascadeHeadFace if issubclass(cls, CascadeHead) else HeadFace if issubclass(cls, LogitsHead) else Face
+    kinds = ((CascadeHead, CascadeHeadFace), (LogitsHead, HeadFace))
+    other = MaskHeadFace if hasattr(cls, "predict") else Face
+    mixin = next((item for base, item in kinds if issubclass(cls, base)), other)
     parents = [
         face(parent) for parent in cls.__bases__ if parent in registered() or parent in (DecodeHead, CascadeHead)
     ]

@@ -18,7 +18,7 @@ from terrazzo.compat.registry import KEEPERS, MODELS
 from terrazzo.models.layers import self_attention, training
 from terrazzo.models.layers.activation import ACTIVATIONS
 from terrazzo.models.layers.activation import ScaledHardSigmoid as HSigmoid
-from terrazzo.models.layers.conv import CONVS, ConvBlock
+from terrazzo.models.layers.conv import CONVS, ConvBlock, DepthwiseSeparableConvBlock
 from terrazzo.models.layers.conv import AdaptivePaddingConv2d as Conv2dAdaptivePadding
 from terrazzo.models.layers.norm import NORMS, LayerNorm2d, SyncBatchNorm
 
@@ -200,7 +200,8 @@ class ConvModule(ConvBlock):
     def __getattr__(self, name: str) -> Any:
         """Sizes of the convolution are the block's too."""
         if name in SIZES and "conv" in self._modules:
-            return getattr(self.conv, name)
+            value = getattr(self.conv, name)
+            return value[0] if name == "padding" and len({*value}) == 1 else value
         return super().__getattr__(name)
 
     def init_weights(self) -> None:
@@ -231,11 +232,11 @@ SIZES = (
 def show_as_theirs(module: nn.Module) -> None:
     """Give terrazzo's own blocks inside a module the attributes that they have there."""
     for part in module.modules():
-        if type(part) is ConvBlock:
-            part.__class__ = ConvModule
+        if type(part) in THEIRS:
+            part.__class__ = THEIRS[type(part)]
 
 
-class DepthwiseSeparableConvModule(nn.Module):
+class DepthwiseSeparableConvModule(DepthwiseSeparableConvBlock):
     """A depthwise and a pointwise ConvModule, with norms and activations of their own."""
 
     def __init__(
@@ -244,7 +245,7 @@ class DepthwiseSeparableConvModule(nn.Module):
         dw_norm_cfg: Any = "default", dw_act_cfg: Any = "default", pw_norm_cfg: Any = "default",
         pw_act_cfg: Any = "default", **kwargs: Any,
     ) -> None:  # fmt: skip
-        super().__init__()
+        nn.Module.__init__(self)
         assert "groups" not in kwargs, "groups should not be specified"
 
         def options(norm: Any, act: Any) -> dict[str, Any]:
@@ -266,6 +267,12 @@ class Scale(self_attention.Scale):
 
     def __init__(self, scale: float = 1.0) -> None:
         super().__init__(scale)
+
+
+THEIRS: dict[type, type] = {
+    ConvBlock: ConvModule,
+    DepthwiseSeparableConvBlock: DepthwiseSeparableConvModule,
+}
 
 
 def resize(

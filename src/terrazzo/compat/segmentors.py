@@ -93,9 +93,10 @@ class BaseSegmentor(BaseModel, Freezable):
         head: Any = getattr(self, "decode_head", None)
         if isinstance(head, nn.ModuleList):
             return head[-1]
-        if head is not None:
+        if hasattr(head, "num_classes"):
             return head
-        found = next((part for part in [*self.modules()][1:] if hasattr(part, "num_classes")), None)
+        parts = [*(self if head is None else head).modules()][1:]
+        found = next((part for part in parts if hasattr(part, "num_classes")), None)
         if found is None:
             raise AttributeError("final_head")
         return found

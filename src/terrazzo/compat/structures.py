@@ -202,6 +202,8 @@ class SegDataPreProcessor(Preprocess):
     def forward(self, images: Any, training: bool = False) -> Any:
         if isinstance(images, Tensor):
             return super().forward(images)
+        if "inputs" not in images:
+            return images
         inputs, samples = images["inputs"], images.get("data_samples")
         inputs = [
             super(SegDataPreProcessor, self).forward(x[None].flip(1) if len(x) == 3 else x[None])[0] for x in inputs

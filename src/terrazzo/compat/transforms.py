@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ SAME = {"gt_semantic_seg": "gt_seg_map"}  # one map under its names of both voca
 FACTS = ("ori_shape", "img_shape", "pad_shape", "scale_factor", "flip", "flip_direction")  # that are handed on
 NEWER = (*FACTS, "img_path", "seg_map_path", "reduce_zero_label")
 OLDER = (*FACTS, "filename", "ori_filename", "img_norm_cfg")
+_MAX_LEVEL = 10  # of mmdet's levels of augmentation
 MAPS = {"label": "gt_seg_map", "edge": "gt_edge_map", "depth": "gt_depth_map"}
 
 
@@ -196,6 +198,19 @@ class Compose:
     transform = __call__
 
 
+class TestTimeAug(BaseTransform):
+    """Every combination of transforms, one from each group -> the values of all views as lists."""
+
+    def __init__(self, transforms: Any) -> None:
+        if not all(isinstance(group, (list, tuple)) for group in transforms):
+            raise TypeError("each of the groups of TestTimeAug is a list of transforms")
+        self.subroutines = [Compose(chain) for chain in itertools.product(*transforms)]
+
+    def transform(self, results: Any) -> Any:
+        made = [view(results.copy()) for view in self.subroutines]
+        return {key: [view[key] for view in made] for key in made[0]}
+
+
 class OfficialFace(BaseTransform):
     """One of terrazzo's transforms, called with a `results` dict."""
 
@@ -337,7 +352,7 @@ class PackSegInputs(BaseTransform):
             if isinstance(results.get(key), np.ndarray):
                 value = to_tensor(results[key])
                 name, value = ("gt_sem_seg", value.long()) if key == "gt_seg_map" else (key, value)
-                setattr(sample, name, PixelData(data=value[None]))
+                setattr(sample, name, PixelData(data=value[None] if value.ndim == 2 else value))
         return {"inputs": to_tensor(image), "data_samples": sample}
 
 
