@@ -63,7 +63,7 @@ def foreign_package(problem: BaseException) -> str:
         own = any(path.joinpath(name.partition(".")[0]).exists() for path in map(Path, sys.path[:1] + sys.path[-1:]))
         if name and not own and not re.match(rf"({PACKAGES})\b", name):
             return name.partition(".")[0]
-        if type(seen).__name__ == "URLError":
+        if type(seen).__name__ == "URLError":  # weights of the internet
             return "download"
         if kernel := re.search(r"(?i)cuda|nvcc|triton|\.so\b", str(seen)):
             return kernel.group().lower()

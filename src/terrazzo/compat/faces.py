@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from terrazzo import registry as ours
 from terrazzo.arguments import constructors, signature
 from terrazzo.compat import layers
-from terrazzo.compat.losses import LossFace
+from terrazzo.compat.losses import LossFace, OHEMPixelSampler
 from terrazzo.compat.module import BaseModule
 from terrazzo.compat.registry import MODELS, ORIGINALS, WrongArgument, arguments_of
 from terrazzo.compat.structures import labels_of
@@ -231,7 +231,17 @@ def face(cls: Any) -> Any:
         return BaseDecodeHead
     if cls is CascadeHead:
         return BaseCascadeDecodeHead
-    return type(cls.__name__, tuple(bases), {"_ours": cls, "__doc__": cls.__doc__, "__module__": cls.__module__})
+    body = {"_ours": cls, "__doc__": cls.__doc__, "__module__": cls.__module__}
+    return type(cls.__name__, tuple(bases), body | INTERNALS.get(cls.__name__, {}))
+
+
+# class -> attributes that its subclasses read there
+INTERNALS: dict[str, dict[str, Any]] = {
+    "ResNet": {
+        "res_layers": property(lambda self: self.stages),
+        "norm1": property(lambda self: getattr(self, self.norm1_name)),
+    },
+}
 
 
 @cache
@@ -249,7 +259,7 @@ ABSTRACT = {"__abstractmethods__": frozenset()}  # which tests of such classes p
 BaseDecodeHead = type("BaseDecodeHead", (HeadFace, DecodeHead), ABSTRACT | {"_ours": DecodeHead})
 BaseCascadeDecodeHead = type("BaseCascadeDecodeHead", (CascadeHeadFace, CascadeHead), ABSTRACT | {"_ours": CascadeHead})
 
-OFFICIAL: dict[str, Any] = {}  # names whose class here is written out, not made
+OFFICIAL: dict[str, Any] = {"OHEMPixelSampler": OHEMPixelSampler}  # names whose class here is written out, not made
 
 
 def official(name: str) -> Any:

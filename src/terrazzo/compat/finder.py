@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import collections.abc
 import importlib
 import importlib.util
 import inspect
 import logging
+import math
 import re
 import sys
 from collections.abc import Sequence
@@ -235,6 +237,10 @@ def install() -> list[str]:
         return ANSWERED
     found = [name for name in PACKAGES if not is_installed(name)]
     ANSWERED[:] = found
+    if "torch._six" not in sys.modules:  # of earlier releases of torch, which such modules name
+        sys.modules["torch._six"] = earlier = ModuleType("torch._six")
+        types = {"container_abcs": collections.abc, "string_classes": (str, bytes), "int_classes": int, "inf": math.inf}
+        vars(earlier).update(types)
     sys.meta_path.insert(0, Finder)  # type: ignore[arg-type]  # before a fork's own copy in the current folder
     if found:
         logging.getLogger("terrazzo").info("modules that import %s get terrazzo's own parts", ", ".join(found))

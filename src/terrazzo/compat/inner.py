@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from terrazzo.compat.blocks import Part, part
-from terrazzo.compat.layers import build_activation_layer, build_norm_layer
+from terrazzo.compat.faces import OFFICIAL, face
+from terrazzo.compat.layers import build_activation_layer, build_dropout, build_norm_layer
 from terrazzo.compat.module import BaseModule
 from terrazzo.compat.transformer import MultiheadAttention
-from terrazzo.models.backbones import mscan
+from terrazzo.models.backbones import bisenet_v1, bisenet_v2, cgnet, erfnet, mscan, stdc, twins, unet
 from terrazzo.models.heads import cc, ham, psa
 from terrazzo.models.layers import context_block
 from terrazzo.models.layers.tokens import as_map, as_tokens
@@ -97,6 +98,25 @@ class OverlapPatchEmbed(StemConv):
         return as_tokens(x), *x.shape[2:]
 
 
+class MSCAN(face(mscan.MSCAN)):  # type: ignore[misc]
+    """MSCAN, whose embeddings and blocks may be a user's, of tokens and their grid."""
+
+    def forward(self, x: Tensor) -> Any:
+        if type(self.patch_embed1) is nn.Sequential:  # terrazzo's own
+            return super().forward(x)
+        outs = []
+        for stage in range(1, self.num_stages + 1):
+            x, height, width = getattr(self, f"patch_embed{stage}")(x)
+            for block in getattr(self, f"block{stage}"):
+                x = block(x, height, width)
+            x = as_map(getattr(self, f"norm{stage}")(x), (height, width))
+            outs.append(x)
+        return outs
+
+
+OFFICIAL["MSCAN"] = MSCAN
+
+
 class Hamburger(Part, ham.Hamburger):
     """Matrix factorisation of a map between two convolutions."""
 
@@ -113,8 +133,6 @@ class MixFFN(BaseModule):
         dropout_layer: Any = None, init_cfg: Any = None,
     ) -> None:  # fmt: skip
         super().__init__(init_cfg)
-        from terrazzo.compat.layers import build_dropout
-
         hidden = feedforward_channels
         self.layers = nn.Sequential(
             nn.Conv2d(embed_dims, hidden, 1), nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden),
@@ -162,6 +180,69 @@ CascadeFeatureFusion = part(
     "low_channels high_channels out_channels conv_cfg norm_cfg act_cfg align_corners",
     conv_cfg=None, norm_cfg={"type": "BN"}, act_cfg={"type": "ReLU"}, align_corners=False,
 )  # fmt: skip
+
+
+# Parts of small networks: (theirs, ours, arguments in their order, those under other names here, defaults)
+BN: dict[str, Any] = {"type": "BN"}
+RELU: dict[str, Any] = {"type": "ReLU"}
+STYLE: dict[str, Any] = {"conv_cfg": None, "norm_cfg": BN, "act_cfg": RELU}
+ORDER = "in_channels out_channels conv_cfg norm_cfg act_cfg"
+AttentionRefinementModule = part(
+    bisenet_v1.AttentionRefinement, "in_channels out_channel conv_cfg norm_cfg act_cfg",
+    {"out_channel": "out_channels"}, **STYLE,
+)  # fmt: skip
+FeatureFusionModule = part(bisenet_v1.FeatureFusion, "in_channels out_channels conv_cfg norm_cfg act_cfg", **STYLE)
+SpatialPath = part(
+    bisenet_v1.SpatialPath, "in_channels num_channels conv_cfg norm_cfg act_cfg", {"num_channels": "widths"},
+    in_channels=3, num_channels=(64, 64, 64, 128), **STYLE,
+)  # fmt: skip
+ContextPath = part(
+    bisenet_v1.ContextPath, "backbone_cfg context_channels align_corners conv_cfg norm_cfg act_cfg",
+    {"context_channels": "channels"}, context_channels=(128, 256, 512), **STYLE,
+)  # fmt: skip
+DetailBranch = part(
+    bisenet_v2.DetailBranch, "detail_channels in_channels conv_cfg norm_cfg act_cfg", {"detail_channels": "widths"},
+    detail_channels=(64, 64, 128), in_channels=3, **STYLE,
+)  # fmt: skip
+SemanticBranch = part(
+    bisenet_v2.SemanticBranch, "semantic_channels in_channels exp_ratio",
+    {"semantic_channels": "widths", "exp_ratio": "expansion"},
+    semantic_channels=(16, 32, 64, 128), in_channels=3, exp_ratio=6, **STYLE,
+)  # fmt: skip
+BGALayer = part(
+    bisenet_v2.BilateralGuidedAggregation, "out_channels align_corners conv_cfg norm_cfg act_cfg",
+    {"out_channels": "channels"}, out_channels=128, align_corners=False, **STYLE,
+)  # fmt: skip
+ContextGuidedBlock = part(
+    cgnet.ContextGuidedBlock,
+    "in_channels out_channels dilation reduction skip_connect downsample conv_cfg norm_cfg act_cfg with_cp",
+    dilation=2, reduction=16, downsample=False, conv_cfg=None, norm_cfg=BN, act_cfg={"type": "PReLU"}, with_cp=False,
+)  # fmt: skip
+GlobalContextExtractor = part(
+    cgnet.GlobalContext, "channel reduction with_cp", {"channel": "channels"}, reduction=16, with_cp=False
+)
+DownsamplerBlock = part(erfnet.Downsampler, ORDER, conv_cfg=None, norm_cfg={**BN, "eps": 1e-3}, act_cfg=RELU)
+UpsamplerBlock = part(erfnet.Upsampler, ORDER, norm_cfg={**BN, "eps": 1e-3}, act_cfg=RELU)
+NonBottleneck1d = part(
+    erfnet.NonBottleneck1d, "channels drop_rate dilation num_conv_layer conv_cfg norm_cfg act_cfg",
+    {"drop_rate": "dropout_ratio"}, drop_rate=0.0, dilation=1, conv_cfg=None, norm_cfg=BN, act_cfg=RELU,
+)  # fmt: skip
+STDCModule = part(
+    stdc.STDCModule, "in_channels out_channels stride norm_cfg act_cfg num_convs fusion_type",
+    norm_cfg=None, act_cfg=None, num_convs=4, fusion_type="add",
+)  # fmt: skip
+ConditionalPositionEncoding = part(twins.PositionEncoding, "in_channels embed_dims stride", {"embed_dims": "channels"})
+BasicConvBlock = part(
+    unet.ConvStage, "in_channels out_channels num_convs stride dilation with_cp conv_cfg norm_cfg act_cfg",
+    {"out_channels": "channels", "num_convs": "count"}, num_convs=2, stride=1, dilation=1, with_cp=False, **STYLE,
+)  # fmt: skip
+InterpConv = part(
+    unet.InterpConv,
+    "in_channels out_channels with_cp norm_cfg act_cfg conv_cfg conv_first kernel_size stride padding upsample_cfg",
+    **STYLE,
+)
+DeconvModule = part(unet.DeconvModule, "in_channels out_channels with_cp norm_cfg act_cfg kernel_size scale_factor",
+                    norm_cfg=BN, act_cfg=RELU)  # fmt: skip
 
 
 class PSAMask(nn.Module):
@@ -223,13 +304,15 @@ def window_unpartition(windows: Tensor, window_size: int, pad_hw: Any, hw: Any) 
 def nchw2nlc2nchw(module: nn.Module, x: Tensor, contiguous: bool = False, **kwargs: Any) -> Tensor:
     """A module of tokens, applied to a map."""
     tokens = as_tokens(x)
-    return as_map(module(tokens.contiguous() if contiguous else tokens, **kwargs), x.shape[2:])
+    made = as_map(module(tokens.contiguous() if contiguous else tokens, **kwargs), x.shape[2:])
+    return made.contiguous() if contiguous else made
 
 
 def nlc2nchw2nlc(module: nn.Module, x: Tensor, hw_shape: Any, contiguous: bool = False, **kwargs: Any) -> Tensor:
     """A module of a map, applied to tokens of a grid."""
     made = as_map(x, hw_shape)
-    return as_tokens(module(made.contiguous() if contiguous else made, **kwargs))
+    tokens = as_tokens(module(made.contiguous() if contiguous else made, **kwargs))
+    return tokens.contiguous() if contiguous else tokens
 
 
 def resize_pos_embed(

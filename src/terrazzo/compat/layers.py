@@ -15,19 +15,20 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 
 from terrazzo.compat.module import constant_init, kaiming_init
 from terrazzo.compat.registry import KEEPERS, MODELS
+from terrazzo.models.layers import norm as norms
 from terrazzo.models.layers import self_attention, training
 from terrazzo.models.layers.activation import ACTIVATIONS
 from terrazzo.models.layers.activation import ScaledHardSigmoid as HSigmoid
 from terrazzo.models.layers.conv import CONVS, ConvBlock, DepthwiseSeparableConvBlock
 from terrazzo.models.layers.conv import AdaptivePaddingConv2d as Conv2dAdaptivePadding
-from terrazzo.models.layers.norm import NORMS, LayerNorm2d, SyncBatchNorm
+from terrazzo.models.layers.norm import NORMS, LayerNorm2d
 
 Conv2d, Conv3d, ConvTranspose2d, Linear, MaxPool2d = nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.Linear, nn.MaxPool2d
 ConvTranspose3d, MaxPool3d = nn.ConvTranspose3d, nn.MaxPool3d
 HSwish, Swish = nn.Hardswish, nn.SiLU
 LN2d = LayerNorm2d
 # names that modules import from here
-_ = (_BatchNorm, _InstanceNorm, _NormBase, HSigmoid, Conv2dAdaptivePadding, SyncBatchNorm)
+_ = (_BatchNorm, _InstanceNorm, _NormBase, HSigmoid, Conv2dAdaptivePadding)
 
 PADDINGS = {"zero": nn.ZeroPad2d, "reflect": nn.ReflectionPad2d, "replicate": nn.ReplicationPad2d}
 UPSAMPLINGS = {
@@ -36,6 +37,18 @@ UPSAMPLINGS = {
     "deconv": nn.ConvTranspose2d,
 }
 OTHER: dict[str, Any] = {"deconv": nn.ConvTranspose2d, "Dropout": nn.Dropout, "Linear": nn.Linear}
+
+
+class SyncBatchNorm(norms.SyncBatchNorm):
+    """Batch norm over all processes of maps, of tokens (N, C, L) and of vectors (N, C)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if input.ndim == 4:
+            return super().forward(input)
+        return super().forward(input.reshape(*input.shape[:2], -1, 1)).view(input.shape)
+
+
+SYNCHRONISED = dict.fromkeys(("SyncBN", "SyncBatchNorm", "MMSyncBN"), (SyncBatchNorm, "bn"))
 
 
 def kind_and_options(cfg: Mapping[str, Any] | None, default: str) -> tuple[Any, dict[str, Any]]:
@@ -92,7 +105,7 @@ def build_norm_layer(cfg: Any, num_features: int, postfix: int | str = "") -> tu
     if not isinstance(cfg, Mapping):
         raise TypeError("cfg must be a dict")
     kind, options = kind_and_options(cfg, "BN")
-    entry = layer_type(kind, NORMS, "norm layer")
+    entry = layer_type(kind, NORMS | SYNCHRONISED, "norm layer")
     layer, name = entry if isinstance(entry, tuple) else (entry, infer_abbr(entry))
     trained = options.pop("requires_grad", True)
     options.setdefault("eps", 1e-5)

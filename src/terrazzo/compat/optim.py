@@ -182,8 +182,7 @@ def register_optimizer(name: str, item: Any) -> None:
 KEEPERS["optimizer constructor"] = (register_constructor,)
 KEEPERS["optimizer"] = (register_optimizer,)
 ORIGINALS["optimizer"] = lambda name: getattr(torch.optim, name, None)
-ORIGINALS["optimizer constructor"] = {"DefaultOptimizerConstructor": DefaultOptimizerConstructor,
-                                      "DefaultOptimWrapperConstructor": DefaultOptimizerConstructor}.get  # fmt: skip
+ORIGINALS["optimizer constructor"] = lambda name: globals().get(name) if name in ours.CONSTRUCTORS else None
 
 
 def build_optimizer(model: nn.Module, cfg: Any) -> Any:

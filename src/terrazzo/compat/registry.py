@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -16,8 +17,10 @@ BUILDS: dict[str, Callable[..., Any]] = {}
 ORIGINALS: dict[str, Callable[[str], Any]] = {}  # kind -> the class that an official name stands for there, or None
 
 
-class WrongArgument(UserError, AssertionError, TypeError):
+class WrongArgument(UserError, AssertionError, TypeError, KeyError):
     """An argument that an official class does not take: an error of each type that is expected there."""
+
+    __str__ = Exception.__str__
 
 
 @contextmanager
@@ -87,7 +90,7 @@ class Registry:
         def add(item: Any) -> Any:
             for key in [name] if isinstance(name, str) else name or [item.__name__]:
                 taken = self._module_dict.get(key)
-                if taken is not None and not force and not ours.same_definition(taken, item):
+                if taken is not None and not force and not is_same(taken, item):
                     raise KeyError(f"{key} is already registered in {self._name} at {taken.__module__}")
                 self._module_dict[key] = item
                 if self.kind == "dataset":
@@ -107,6 +110,14 @@ class Registry:
     def build(self, cfg: Any, *args: Any, **kwargs: Any) -> Any:
         """Make an object of a config with a `type`."""
         return self.build_func(cfg, *args, registry=self, **kwargs)  # type: ignore[misc]
+
+
+def is_same(one: Any, other: Any) -> bool:
+    """Report whether two classes are one definition, imported again or under another module's name."""
+    if ours.same_definition(one, other):
+        return True
+    files = {getattr(sys.modules.get(item.__module__), "__file__", None) for item in (one, other)}
+    return len(files) == 1 and None not in files and one.__qualname__ == other.__qualname__
 
 
 KEEPERS: dict[str, tuple[Callable[[str, Any], Any], ...]] = {}  # registry -> who else is told

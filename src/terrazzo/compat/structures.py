@@ -193,6 +193,8 @@ class SegDataPreProcessor(Preprocess):
 
     def __init__(self, mean: Any = None, std: Any = None, **kwargs: Any) -> None:
         options = {"bgr_to_rgb": False, **kwargs, "mean": mean, "std": std}
+        assert (mean is None) == (std is None), "mean and std are given together"
+        assert not (options["bgr_to_rgb"] and options.get("rgb_to_bgr")), "either bgr_to_rgb or rgb_to_bgr"
         takes = signature(Preprocess).names
         super().__init__(**{key: value for key, value in options.items() if key in takes})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.util
 import itertools
 import pkgutil
 import platform
@@ -123,10 +124,15 @@ def digit_version(version_str: str, length: int = 4) -> tuple[int, ...]:
     """A version as numbers that compare; a pre-release comes before its release."""
     from packaging.version import parse
 
-    version = parse(version_str)
+    version = parse(version_str.partition("+")[0])
     numbers = (*version.release, *[0] * (length - len(version.release)))
-    pre = (-{"a": 3, "b": 2, "rc": 1}[version.pre[0]], version.pre[1]) if version.pre else (0, version.post or 0)
-    return (*numbers, *pre)
+    if version.pre:
+        stage = (-{"a": 3, "b": 2, "rc": 1}[version.pre[0]], version.pre[1])
+    elif version.dev is not None:
+        stage = (-4, version.dev)
+    else:
+        stage = (int(version.post is not None), version.post or 0)
+    return (*numbers, *stage)
 
 
 def deprecated_api_warning(name_dict: dict[str, str], cls_name: str | None = None) -> Any:
@@ -223,6 +229,10 @@ def autocast(device_type: str | None = None, dtype: Any = None, enabled: bool = 
 def collect_env() -> dict[str, str]:
     """The versions of the environment."""
     return {"sys.platform": sys.platform, "Python": platform.python_version(), "PyTorch": torch.__version__}
+
+
+def is_installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
 
 
 def get_git_hash(fallback: str = "unknown", digits: int | None = None) -> str:

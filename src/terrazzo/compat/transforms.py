@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import random
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -351,6 +352,8 @@ class PackSegInputs(BaseTransform):
         for key in MAPS.values():
             if isinstance(results.get(key), np.ndarray):
                 value = to_tensor(results[key])
+                if value.ndim != 2:
+                    warnings.warn(f"{key} is a map of {value.ndim} dimensions, not (height, width)")
                 name, value = ("gt_sem_seg", value.long()) if key == "gt_seg_map" else (key, value)
                 setattr(sample, name, PixelData(data=value[None] if value.ndim == 2 else value))
         return {"inputs": to_tensor(image), "data_samples": sample}
