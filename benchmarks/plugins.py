@@ -217,8 +217,17 @@ def keep_run(folder: Path, path: Path, root: Path, config: Any, model: Any) -> N
         logits = model(images)
         losses = {name: float(value.mean()) for name, value in model.loss(images, labels).items()}
     spec = {key: value for key, value in config.to_dict()["model"].items() if key != "data_preprocessor"}
-    content = {"config": str(path), "root": str(root), "model": json.dumps(spec, default=list), "images": images,
-               "labels": labels, "logits": logits, "losses": losses, "state": model.state_dict()}  # fmt: skip
+    content: dict[str, Any] = {
+        "config": str(path),
+        "root": str(root),
+        "scope": config.to_dict().get("default_scope", "mmseg"),
+        "model": json.dumps(spec, default=list),
+        "state": model.state_dict(),
+        "images": images,
+        "labels": labels,
+        "logits": logits,
+        "losses": losses,
+    }
     own = [sys.modules[type(part).__module__] for part in model.modules() if type(part).__module__ in sys.modules]
     files = {str(module.__file__) for module in own if str(getattr(module, "__file__", "")).startswith(str(root))}
     content["modules"] = sorted(files)

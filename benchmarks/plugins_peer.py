@@ -34,12 +34,11 @@ def import_file(file: str, root: str) -> None:
 
 def compare(kept: dict[str, Any]) -> tuple[float, float]:
     """The largest differences of logits and of losses."""
-    from mmengine.registry import init_default_scope
+    from mmengine.registry import MODELS, init_default_scope
     from mmengine.structures import PixelData
-    from mmseg.registry import MODELS
     from mmseg.structures import SegDataSample
 
-    init_default_scope("mmseg")
+    init_default_scope(kept["scope"])
     if kept["root"] not in sys.path:
         sys.path.append(kept["root"])
     for file in kept["modules"]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from terrazzo import registry as ours
 from terrazzo.arguments import constructors, signature
 from terrazzo.compat import layers
-from terrazzo.compat.losses import LossFace, OHEMPixelSampler
+from terrazzo.compat.losses import LossFace, OHEMPixelSampler, loss_map
 from terrazzo.compat.module import BaseModule
 from terrazzo.compat.registry import MODELS, ORIGINALS, WrongArgument, arguments_of
 from terrazzo.compat.structures import labels_of
@@ -155,6 +155,18 @@ class HeadFace(Face):
 
     def losses(self, seg_logit: Tensor, seg_label: Tensor) -> Any:
         return super().losses(seg_logit, seg_label.squeeze(1) if seg_label.ndim == 4 else seg_label)  # type: ignore[misc]
+
+    def named_losses(self, logits: Tensor, labels: Tensor, weight: Tensor | None = None) -> dict[str, Tensor]:
+        """Each of the losses, terrazzo's or a user's; those of the same name add up."""
+        losses: dict[str, Tensor] = {}
+        for criterion in self.criteria:
+            value = criterion(logits, labels, weight=weight, ignore_index=self.ignore_index)
+            name = getattr(criterion, "loss_name", "loss_seg")  # early 0.x has no names
+            losses[name] = losses[name] + value if name in losses else value
+        return losses
+
+    def loss_map(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return loss_map(self.criteria, logits, labels, self.ignore_index)
 
     # inference
 

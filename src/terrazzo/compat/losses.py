@@ -125,6 +125,17 @@ def mask_cross_entropy(
     return F.binary_cross_entropy_with_logits(own, target, weight=class_weight, reduction="mean")[None]
 
 
+def loss_map(losses: Any, logits: Tensor, labels: Tensor, ignore_index: int) -> Tensor:
+    """The sum of losses, terrazzo's or users', for each pixel (N, H, W)."""
+
+    def one(loss: Any) -> Tensor:
+        if isinstance(loss, SegmentationLoss):
+            return loss.pixel_losses(logits, labels, ignore_index)
+        return loss(logits, labels, ignore_index=ignore_index, reduction_override="none")
+
+    return torch.stack([*map(one, losses)]).sum(0)
+
+
 class OHEMPixelSampler(ohem.OHEMPixelSampler):
     """Weights of one for the hardest pixels by the losses of a head, the `context`."""
 
@@ -140,14 +151,8 @@ class OHEMPixelSampler(ohem.OHEMPixelSampler):
         assert seg_logit.shape[2:] == seg_label.shape[2:] and seg_label.shape[1] == 1
         labels, head = seg_label.squeeze(1).long(), self.context
         losses = head.loss_decode if isinstance(head.loss_decode, nn.ModuleList) else [head.loss_decode]
-
-        def loss_map() -> Tensor:
-            own = [loss.pixel_losses(seg_logit, labels, head.ignore_index) if isinstance(loss, SegmentationLoss)
-                   else loss(seg_logit, labels, ignore_index=head.ignore_index, reduction_override="none")
-                   for loss in losses]  # fmt: skip
-            return torch.stack(own).sum(0)
-
-        return super().sample(seg_logit, labels, loss_map, head.ignore_index)
+        ignored = head.ignore_index
+        return super().sample(seg_logit, labels, lambda: loss_map(losses, seg_logit, labels, ignored), ignored)
 
 
 class BasePixelSampler:
