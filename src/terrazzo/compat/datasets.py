@@ -339,16 +339,18 @@ def as_sample(item: Any, sample: Sample) -> Sample:
 
 
 def register_dataset(cls: Any, name: str) -> DatasetSpec:
-    """The declaration of a user's class, which opens it."""
-    facts = {
-        **({"classes": cls.CLASSES} if getattr(cls, "CLASSES", None) else {}),
-        **(getattr(cls, "METAINFO", None) or {}),
-    }
+    """The declaration of a user's class, which opens it; what only its objects know is asked of them."""
+    facts = {"classes": getattr(cls, "CLASSES", None), "palette": getattr(cls, "PALETTE", None)}
+    declared = getattr(cls, "METAINFO", None)
+    facts |= declared if isinstance(declared, Mapping) else {}
+    classes, palette = (
+        value if isinstance(value, (list, tuple)) else () for value in (facts["classes"], facts["palette"])
+    )
     return DatasetSpec(
         name=name,
         about=(inspect.getdoc(cls) or "").partition("\n")[0],
-        classes=tuple(facts.get("classes") or ()),
-        palette=facts.get("palette") or getattr(cls, "PALETTE", None) or (),
+        classes=tuple(classes),
+        palette=palette,
         open=lambda data, seed: UserDataset(cls, data, seed),
     )
 

@@ -219,7 +219,7 @@ def plain_decorator(*args: Any, **kwargs: Any) -> Any:
 
 
 deprecated_function = requires_package = requires_executable = force_init_env = plain_decorator
-auto_fp16 = force_fp32 = force_full_init = cache_randomness = plain_decorator
+autocast_box_type = auto_fp16 = force_fp32 = force_full_init = cache_randomness = plain_decorator
 
 
 def autocast(device_type: str | None = None, dtype: Any = None, enabled: bool = True, **_: Any) -> Any:

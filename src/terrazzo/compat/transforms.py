@@ -329,6 +329,12 @@ class LoadAnnotations(BaseTransform):
         return results
 
 
+def level_to_mag(level: int | None, min_mag: float, max_mag: float) -> float:
+    """The strength of an augmentation at a level of ten, or a random one."""
+    share = np.random.rand() if level is None else level / _MAX_LEVEL
+    return round(share * (max_mag - min_mag) + min_mag, 1)
+
+
 def to_tensor(data: Any) -> torch.Tensor:
     """An array, a sequence or a number as a tensor."""
     if isinstance(data, torch.Tensor):
