@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -114,7 +115,9 @@ class MMSegInferencer:
         self, model: Any, weights: Any = None, classes: Any = None, palette: Any = None, dataset_name: Any = None,
         device: Any = None, scope: str = "mmseg",
     ) -> None:  # fmt: skip
-        self.model = init_model(str(model), weights, device or "cuda:0")
+        chosen = Config(model) if isinstance(model, Mapping) else str(model)
+        self.model = init_model(chosen, weights, device or "cuda:0")
+        self.cfg = self.model.cfg
 
     def __call__(
         self, inputs: Any, return_datasamples: bool = False, batch_size: int = 1, show: bool = False, out_dir: str = "",

@@ -85,10 +85,14 @@ def types_in(value: Any) -> Iterator[str]:
 
 
 def import_project(config: Config) -> list[str]:
-    """Import the modules of a trusted config's project that define its types; returns their names."""
-    if config.path is None:
+    """Import the modules of a trusted config's project that define its types; returns their names.
+
+    The project and the modules are noted in the config, by which a checkpoint of it finds them again.
+    """
+    section = config.get("custom_imports") or {}
+    root = recorded_project(section) or (None if config.path is None else project_of(config.path))
+    if root is None:
         return []
-    root = project_of(config.path)
     if any((root / package).is_dir() for package in ANSWERED):
         add_fork(root)
     own = registering(root)
@@ -103,7 +107,7 @@ def import_project(config: Config) -> list[str]:
         sys.path.append(str(root))
     for name, module in chosen:
         import_file(module, root, name)
-    listed = (config.get("custom_imports") or {}).get("imports") or []
+    listed = section.get("imports") or []
     for module in [listed] if isinstance(listed, str) else listed:
         if module.partition(".")[0] in ANSWERED and fork_file(module) is not None and not is_official(module):
             import_file(module, root)
@@ -111,7 +115,18 @@ def import_project(config: Config) -> list[str]:
     names = [*dict.fromkeys(module for _, module in chosen)]
     if names:
         logging.getLogger("terrazzo").info("the project's own modules: %s", ", ".join(names))
+        here = Path.cwd()
+        place = root.relative_to(here) if root.is_relative_to(here) else root
+        config._values["custom_imports"] = {**section, "project": str(place), "modules": names}
     return names
+
+
+def recorded_project(section: Mapping[str, Any]) -> Path | None:
+    """The folder of the project that a config was trained with, or the current one if it has moved; or None."""
+    if not section.get("project"):
+        return None
+    folder = Path(section["project"]).resolve()
+    return folder if folder.is_dir() else Path.cwd()
 
 
 def is_registered(name: str, root: Path) -> bool:

@@ -49,7 +49,8 @@ def import_custom(config: Config) -> None:
 def check_custom(config: Mapping[str, Any]) -> None:
     """Raise UserError, with the way to allow it, if a config needs modules that are not imported yet."""
     names, may_fail = custom_modules(config)
-    missing = [name for name in names if name not in sys.modules]
+    section = config.get(KEY) or {}
+    missing = [name for name in (*names, *section.get("modules", ())) if name not in sys.modules]
     if missing and not may_fail:
         raise UserError(
             f"{getattr(config, 'path', None) or 'the config'}: {KEY} asks for code to be run: {', '.join(missing)}. "
