@@ -247,31 +247,58 @@ def own_types(model: Any) -> set[str]:
     }
 
 
-def names_table() -> str:
-    """A page that lists the names that are answered, by the part that has them."""
+EXPORTS = (
+    "mmcv.cnn mmcv.image mmcv.transforms mmengine.config mmengine.dataset mmengine.device mmengine.dist "
+    "mmengine.evaluator mmengine.fileio mmengine.hooks mmengine.hub mmengine.infer mmengine.logging mmengine.model "
+    "mmengine.optim mmengine.registry mmengine.runner mmengine.structures mmengine.utils mmengine.visualization "
+    "mmseg.apis mmseg.datasets mmseg.datasets.transforms mmseg.engine mmseg.evaluation mmseg.models "
+    "mmseg.models.backbones mmseg.models.decode_heads mmseg.models.losses mmseg.models.necks mmseg.models.segmentors "
+    "mmseg.models.utils mmseg.registry mmseg.structures mmseg.utils mmseg.visualization"
+)
+LIST = (
+    "import importlib, json, sys; print(json.dumps({name: sorted(n for n in getattr(importlib.import_module(name), "
+    "'__all__', ()) if not n.startswith('_')) for name in sys.argv[1:]}))"
+)
+
+
+def state_of(item: Any) -> str:
+    """What a name does here."""
+    from terrazzo.compat import engine, layers, processes, tools
+
+    idle = (tools.plain_decorator, processes.terrazzo_does_it, layers.unchanged)
+    if item in idle or (
+        isinstance(item, type) and issubclass(item, (engine.Place, engine.BaseLoop, engine.Visualizer))
+    ):
+        return "accepted; terrazzo does this itself"
+    origin = str(getattr(item, "__module__", ""))
+    shown = "" if origin.startswith("terrazzo.compat") else f"; it is `{origin}.{getattr(item, '__name__', '')}`"
+    return "works" + (shown if origin.startswith("terrazzo.") else "")
+
+
+def names_table(peer: Path) -> str:
+    """A page of the names that the packages export, with what each does here."""
     from terrazzo.compat import finder
 
-    lines = [
-        "# Names of MMSegmentation's packages",
-        "",
-        "Made by `python benchmarks/plugins.py --names docs/names.md`.",
+    run = subprocess.run([peer, "-c", LIST, *EXPORTS.split()], capture_output=True, text=True, check=True, cwd="/")
+    exported = json.loads(run.stdout.splitlines()[-1])
+    lines = ["# Names of MMSegmentation's packages", ""]
+    lines += [
+        "Made by `python benchmarks/plugins.py --names docs/names.md --peer PYTHON`, PYTHON having the packages.",
         "",
     ]
-    seen: set[str] = set()
-    for part in finder.parts():
-        own = [
-            name
-            for name, item in sorted(vars(part).items())
-            if not name.startswith("_") and finder.is_name(part, item, name) and name not in seen
+    answered = {name for names in exported.values() for name in names}
+    further = [name for name in finder.public_names() if name not in answered]
+    for module, names in exported.items():
+        known = [name for name in names if name not in finder.FOLDERS.split()]
+        found = {name: finder.look_up(name, module) for name in known}
+        lines += [f"## {module}", "", "| Name | State |", "| --- | --- |"]
+        lines += [
+            f"| `{name}` | {'not answered' if item is None else state_of(item)} |" for name, item in found.items()
         ]
-        seen |= set(own)
-        about = (part.__doc__ or "").strip().partition("\n")[0]
-        lines += [f"## {about.rstrip('.')}", "", ", ".join(f"`{name}`" for name in own), ""]
-    from terrazzo.registry import DATASETS, MODELS, TRANSFORMS
-
-    for title, table in (("Models, as bases too", MODELS), ("Data sets", DATASETS), ("Transforms", TRANSFORMS)):
-        lines += [f"## {title}: terrazzo's own", "", ", ".join(f"`{name}`" for name in table if name not in seen), ""]
-    return "\n".join(lines)
+        lines.append("")
+    lines += ["## Further names, of 0.x and of inner modules", "", "| Name | State |", "| --- | --- |"]
+    lines += [f"| `{name}` | {state_of(finder.look_up(name))} |" for name in further]
+    return "\n".join(lines) + "\n"
 
 
 def survey(root: Path, most: int, imports: bool, keep: Path | None) -> None:
@@ -287,7 +314,7 @@ def survey(root: Path, most: int, imports: bool, keep: Path | None) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("checkouts", nargs="*", type=Path)
-    parser.add_argument("--names", type=Path, metavar="FILE", help="write the table of names that are answered")
+    parser.add_argument("--names", type=Path, metavar="FILE", help="write the table of names (with --peer)")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--imports", action="store_true", help="import modules only; build no model")
     parser.add_argument("--configs", action="store_true", help="build models only")
@@ -297,7 +324,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the rows as JSON lines")
     args = parser.parse_args()
     if args.names:
-        args.names.write_text(names_table(), encoding="utf-8")
+        args.names.write_text(names_table(args.peer), encoding="utf-8")
         return
     if args.one:
         survey(args.checkouts[0].resolve(), args.most, args.imports, args.keep)

@@ -103,14 +103,15 @@ def look_up(name: str, module: str = "") -> Any:
 
 
 def is_public(part: ModuleType, item: Any, name: str) -> bool:
-    """Report whether a part's name is one of the packages' rather than one that the part imported for itself."""
+    """Report whether a part's name is one of the packages' rather than one of its helpers, or imported for itself."""
+    from terrazzo.compat.official import HELPERS
+
     origin = str(getattr(item, "__module__", ""))
+    if name in HELPERS or name in ("annotations", "ours", "TYPE_CHECKING"):
+        return False
     if origin.startswith("terrazzo.") and not origin.startswith("terrazzo.compat"):
         return part.__name__.endswith((".layers", ".ops"))
-    return not origin.startswith(("typing", "collections", "pathlib", "importlib")) and name not in (
-        "annotations",
-        "ours",
-    )
+    return not origin.startswith(("typing", "collections", "pathlib", "importlib"))
 
 
 def is_name(part: ModuleType, item: Any, name: str) -> bool:
