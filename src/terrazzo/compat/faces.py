@@ -94,6 +94,7 @@ def built(value: Any) -> Any:
 
 def check_inputs(name: str, given: Mapping[str, Any], *, alone: bool) -> None:
     """Raise WrongArgument where a head's inputs do not fit each other; `alone`, its transform is known too."""
+    channels: Any
     channels, index, transform = given.get("in_channels"), given.get("in_index", -1), given.get("input_transform")
     several = isinstance(channels, (list, tuple))
     if several and isinstance(index, (list, tuple)) and len(channels) != len(index):
@@ -267,7 +268,7 @@ def is_ours(item: Any) -> bool:
     return str(getattr(item, "__module__", "")).startswith("terrazzo.")
 
 
-ABSTRACT = {"__abstractmethods__": frozenset()}  # which tests of such classes patch
+ABSTRACT: dict[str, Any] = {"__abstractmethods__": frozenset()}  # which tests of such classes patch
 BaseDecodeHead = type("BaseDecodeHead", (HeadFace, DecodeHead), ABSTRACT | {"_ours": DecodeHead})
 BaseCascadeDecodeHead = type("BaseCascadeDecodeHead", (CascadeHeadFace, CascadeHead), ABSTRACT | {"_ours": CascadeHead})
 

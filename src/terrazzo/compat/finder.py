@@ -29,7 +29,7 @@ PACKAGES = {
 # the parts whose public names the packages have, the first that has one wins
 PARTS = (
     "registry config module weights layers transformer blocks inner ops structures losses faces segmentors processes "
-    "files tools image transforms datasets loaders metrics engine optim apis"
+    "files tools image transforms formatting datasets loaders metrics engine optim apis"
 )
 # modules that are imported from their parent; any other one is imported by its whole name
 FOLDERS = (

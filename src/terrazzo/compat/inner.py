@@ -76,11 +76,11 @@ class StemConv(BaseModule):
 
     def __init__(self, in_channels: int, out_channels: int, act_cfg: Any = GELU, norm_cfg: Any = SYNC) -> None:
         super().__init__()
-        self.proj = mscan.stem(in_channels, out_channels, act_cfg=act_cfg, norm_cfg=norm_cfg).proj
+        self.proj: Any = mscan.stem(in_channels, out_channels, act_cfg=act_cfg, norm_cfg=norm_cfg).proj
 
     def forward(self, x: Tensor) -> tuple[Tensor, int, int]:
         x = self.proj(x)
-        return as_tokens(x), *x.shape[2:]
+        return as_tokens(x), x.shape[2], x.shape[3]
 
 
 class OverlapPatchEmbed(StemConv):
@@ -91,7 +91,7 @@ class OverlapPatchEmbed(StemConv):
     ) -> None:
         BaseModule.__init__(self)
         self.proj = nn.Conv2d(in_channels, embed_dim, patch_size, stride, patch_size // 2)
-        self.norm = build_norm_layer(norm_cfg, embed_dim)[1]
+        self.norm: Any = build_norm_layer(norm_cfg, embed_dim)[1]
 
     def forward(self, x: Tensor) -> tuple[Tensor, int, int]:
         x = self.norm(self.proj(x))
@@ -304,7 +304,7 @@ def window_unpartition(windows: Tensor, window_size: int, pad_hw: Any, hw: Any) 
 def nchw2nlc2nchw(module: nn.Module, x: Tensor, contiguous: bool = False, **kwargs: Any) -> Tensor:
     """A module of tokens, applied to a map."""
     tokens = as_tokens(x)
-    made = as_map(module(tokens.contiguous() if contiguous else tokens, **kwargs), x.shape[2:])
+    made = as_map(module(tokens.contiguous() if contiguous else tokens, **kwargs), (x.shape[2], x.shape[3]))
     return made.contiguous() if contiguous else made
 
 

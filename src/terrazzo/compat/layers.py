@@ -219,8 +219,9 @@ class ConvModule(ConvBlock):
 
     def init_weights(self) -> None:
         if not hasattr(self.conv, "init_weights"):
-            leaky = isinstance(self.activate, nn.LeakyReLU)
-            slope = self.activate.negative_slope if leaky else 0
+            activate: Any = self.activate
+            leaky = isinstance(activate, nn.LeakyReLU)
+            slope = activate.negative_slope if leaky else 0
             kaiming_init(self.conv, a=slope, nonlinearity="leaky_relu" if leaky else "relu")
         if self.norm is not None:
             constant_init(self.norm, 1, bias=0)
