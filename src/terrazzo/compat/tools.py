@@ -88,7 +88,7 @@ def is_method_overridden(method: str, base_class: type, derived_class: Any) -> b
 
 
 def get_object_from_string(obj_name: str) -> Any:
-    """What a dotted name stands for."""
+    """The object of a dotted name."""
     return pkgutil.resolve_name(obj_name)
 
 
