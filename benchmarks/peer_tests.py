@@ -60,7 +60,10 @@ def show(test: str, outcome: str, problem: Any) -> None:
     """Print a row of the results."""
     lines = [line[1:].strip() for line in str(problem).splitlines() if re.match(r"E\s{3}", line)]
     place = str(problem).strip().splitlines()[-1] if problem is not None else ""
-    print(f"\n{MARK}{json.dumps({'test': test, 'outcome': outcome, 'reason': ' '.join(lines[:1])[:300], 'at': place})}")
+    print(
+        f"\n{MARK}{json.dumps({'test': test, 'outcome': outcome, 'reason': ' '.join(lines[:1])[:300], 'at': place})}",
+        flush=True,
+    )
 
 
 def main() -> None:
