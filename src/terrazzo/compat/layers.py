@@ -286,6 +286,7 @@ class Scale(self_attention.Scale):
 THEIRS: dict[type, type] = {
     ConvBlock: ConvModule,
     DepthwiseSeparableConvBlock: DepthwiseSeparableConvModule,
+    norms.SyncBatchNorm: SyncBatchNorm,
 }
 
 
