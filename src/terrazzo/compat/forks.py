@@ -72,13 +72,12 @@ def registering(root: Path) -> dict[str, list[str]]:
 
 
 def types_in(value: Any) -> Iterator[str]:
-    """The names of all types in a config, without their scopes."""
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            if key in ("type", "constructor") and isinstance(item, str):
-                yield item.rpartition(".")[2]
-            else:
-                yield from types_in(item)
+    """The names of all types in a config, without their scopes; any text may be one, as `head="MyHead"` is."""
+    if isinstance(value, str):
+        yield value.rpartition(".")[2]
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from types_in(item)
     elif isinstance(value, (list, tuple)):
         for item in value:
             yield from types_in(item)
