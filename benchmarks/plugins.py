@@ -1,6 +1,6 @@
 """How many modules and models of projects built on MMSegmentation run here, given their checkouts.
 
-python benchmarks/plugins.py CHECKOUT... [--imports] [--out results.jsonl]
+python benchmarks/plugins.py CHECKOUT... [--imports] [--peer PYTHON] [--out results.jsonl]
 
 Each project runs in a process of its own: every module of its own that imports the packages is imported, and every
 config is loaded, its model built, run on an image and, with random labels, trained for one loss. Nothing is kept.
@@ -16,6 +16,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import traceback
 import warnings
 from collections.abc import Iterator
@@ -44,14 +45,30 @@ SECONDS = 60
 @contextlib.contextmanager
 def limit(seconds: int) -> Iterator[None]:
     def stop(*_: Any) -> None:
-        raise TimeoutError(f"more than {seconds} seconds")
+        raise TimeoutError(f"more than {seconds} seconds of processor time")
 
-    signal.signal(signal.SIGALRM, stop)
-    signal.alarm(seconds)
+    signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
     finally:
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+
+
+def foreign_package(problem: BaseException) -> str:
+    """The package that a module needs and that is neither a project's own nor one that is answered; or ""."""
+    seen: BaseException | None = problem
+    while seen is not None:
+        name = (seen.name or "") if isinstance(seen, ModuleNotFoundError) else ""
+        own = any(path.joinpath(name.partition(".")[0]).exists() for path in map(Path, sys.path[:1] + sys.path[-1:]))
+        if name and not own and not re.match(rf"({PACKAGES})\b", name):
+            return name.partition(".")[0]
+        if type(seen).__name__ == "URLError":  # weights of the internet
+            return "download"
+        if kernel := re.search(r"(?i)cuda|nvcc|triton|\.so\b", str(seen)):
+            return kernel.group().lower()
+        seen = seen.__cause__ or seen.__context__
+    return ""
 
 
 def reason(problem: BaseException) -> str:
@@ -103,6 +120,7 @@ def try_imports(root: Path) -> Iterator[dict[str, Any]]:
                 import_file(module_name(path, root), root)
         except (Exception, SystemExit) as problem:
             row["error"] = reason(problem)
+            row["foreign"] = foreign_package(problem)
         yield row
 
 
@@ -111,7 +129,29 @@ def is_config(path: Path) -> bool:
     return "_base_" not in path.parts and ("_base_" in text or "model" in text or "read_base" in text)
 
 
-def try_configs(root: Path, most: int) -> Iterator[dict[str, Any]]:
+def own_names(root: Path) -> set[str]:
+    """The names under which a project's own files register something."""
+    from terrazzo.compat.forks import registering
+    from terrazzo.compat.official import MODULES
+
+    return {name for name, modules in registering(root).items() if any(module not in MODULES for module in modules)}
+
+
+def words(path: Path, seen: frozenset[Path] = frozenset()) -> set[str]:
+    """The words of a config and of its bases."""
+    if path in seen or not path.is_file():
+        return set()
+    text = path.read_text(encoding="utf-8", errors="replace")
+    found = set(re.findall(r"\w+", text))
+    for base in re.findall(r"['\"]([^'\"\n]+\.py)['\"]", text):
+        found |= words((path.parent / base).resolve(), seen | {path})
+    for dots, module in re.findall(r"from (\.+)([\w.]*) import", text):
+        folder = path.parents[len(dots) - 1]
+        found |= words(folder.joinpath(*module.split(".")).with_suffix(".py"), seen | {path})
+    return found
+
+
+def try_configs(root: Path, most: int, keep: Path | None = None) -> Iterator[dict[str, Any]]:
     import torch
 
     import terrazzo as tz
@@ -120,23 +160,26 @@ def try_configs(root: Path, most: int) -> Iterator[dict[str, Any]]:
     paths = [
         path for name in ("configs", "local_configs") for path in sorted((root / name).rglob("*.py")) if is_config(path)
     ]
+    own = own_names(root)
     seen: collections.Counter[str] = collections.Counter()
     for path in paths:
+        if not own & words(path):
+            continue  # an official model
         row: dict[str, Any] = {"kind": "config", "file": str(path), "stage": "load"}
         try:
             with limit(SECONDS):
                 torch.manual_seed(0)
                 config = tz.load_config(path, trust=True)
-                row["own"] = own = bool(own_types(config.to_dict().get("model")))
+                row["own"] = bool(own_types(config.to_dict().get("model")))
                 key = f"{path.parent.name}/{sorted(own_types(config.to_dict().get('model')))}"
                 seen[key] += 1
-                if not own or seen[key] > most:
+                if not row["own"] or seen[key] > most:
                     continue
                 row["stage"] = "build"
                 with torch.device("cpu"):
                     model: Any = as_segmentor(tz.build_model(config))
                 row["stage"] = "forward"
-                images = torch.randn(2, 3, 128, 128)
+                images = torch.randn(2, bands_of(config), 128, 128)
                 with torch.no_grad():
                     model.eval()
                     row["classes"] = int(model(images).shape[1])
@@ -147,9 +190,49 @@ def try_configs(root: Path, most: int) -> Iterator[dict[str, Any]]:
                 total.backward()
                 row["loss"] = float(total)
                 row["stage"] = "done"
+                if keep is not None:
+                    keep_run(keep, path, root, config, model)
         except (Exception, SystemExit) as problem:
             row["error"] = reason(problem)
+            row["foreign"] = foreign_package(problem)
         yield row
+
+
+def bands_of(config: Any) -> int:
+    """The channels of a model's images, by the mean of its preprocessor; pairs of images have six."""
+    found = config.to_dict()
+    section = found.get("data_preprocessor") or found["model"].get("data_preprocessor") or {}
+    return len(section.get("mean") or (0, 0, 0)) if isinstance(section, dict) else 3
+
+
+def keep_run(folder: Path, path: Path, root: Path, config: Any, model: Any) -> None:
+    """Keep a model's weights, its logits and its losses without random parts, for the peer to compute them too."""
+    import torch
+
+    torch.manual_seed(1)
+    images = torch.randn(2, bands_of(config), 128, 128)
+    labels = torch.randint(0, max(model.final_head.num_classes, 2), (2, 128, 128))
+    with torch.no_grad():
+        model.eval()
+        logits = model(images)
+        losses = {name: float(value.mean()) for name, value in model.loss(images, labels).items()}
+    spec = {key: value for key, value in config.to_dict()["model"].items() if key != "data_preprocessor"}
+    content: dict[str, Any] = {
+        "config": str(path),
+        "root": str(root),
+        "scope": config.to_dict().get("default_scope", "mmseg"),
+        "model": json.dumps(spec, default=list),
+        "state": model.state_dict(),
+        "images": images,
+        "labels": labels,
+        "logits": logits,
+        "losses": losses,
+    }
+    own = [sys.modules[type(part).__module__] for part in model.modules() if type(part).__module__ in sys.modules]
+    files = {str(module.__file__) for module in own if str(getattr(module, "__file__", "")).startswith(str(root))}
+    content["modules"] = sorted(files)
+    name = re.sub(r"\W+", "-", str(path.relative_to(root.parent.parent)))
+    torch.save(content, folder / f"{name}.pt")
 
 
 def own_types(model: Any) -> set[str]:
@@ -164,39 +247,66 @@ def own_types(model: Any) -> set[str]:
     }
 
 
-def names_table() -> str:
-    """A page that lists the names that are answered, by the part that has them."""
+EXPORTS = (
+    "mmcv.cnn mmcv.image mmcv.transforms mmengine.config mmengine.dataset mmengine.device mmengine.dist "
+    "mmengine.evaluator mmengine.fileio mmengine.hooks mmengine.hub mmengine.infer mmengine.logging mmengine.model "
+    "mmengine.optim mmengine.registry mmengine.runner mmengine.structures mmengine.utils mmengine.visualization "
+    "mmseg.apis mmseg.datasets mmseg.datasets.transforms mmseg.engine mmseg.evaluation mmseg.models "
+    "mmseg.models.backbones mmseg.models.decode_heads mmseg.models.losses mmseg.models.necks mmseg.models.segmentors "
+    "mmseg.models.utils mmseg.registry mmseg.structures mmseg.utils mmseg.visualization"
+)
+LIST = (
+    "import importlib, json, sys; print(json.dumps({name: sorted(n for n in getattr(importlib.import_module(name), "
+    "'__all__', ()) if not n.startswith('_')) for name in sys.argv[1:]}))"
+)
+
+
+def state_of(item: Any) -> str:
+    """What a name does here."""
+    from terrazzo.compat import engine, layers, processes, tools
+
+    idle = (tools.plain_decorator, processes.terrazzo_does_it, layers.unchanged)
+    if item in idle or (
+        isinstance(item, type) and issubclass(item, (engine.Place, engine.BaseLoop, engine.Visualizer))
+    ):
+        return "accepted; terrazzo does this itself"
+    origin = str(getattr(item, "__module__", ""))
+    shown = "" if origin.startswith("terrazzo.compat") else f"; it is `{origin}.{getattr(item, '__name__', '')}`"
+    return "works" + (shown if origin.startswith("terrazzo.") else "")
+
+
+def names_table(peer: Path) -> str:
+    """A page of the names that the packages export, with what each does here."""
     from terrazzo.compat import finder
 
-    lines = [
-        "# Names of MMSegmentation's packages",
-        "",
-        "Made by `python benchmarks/plugins.py --names docs/names.md`.",
+    run = subprocess.run([peer, "-c", LIST, *EXPORTS.split()], capture_output=True, text=True, check=True, cwd="/")
+    exported = json.loads(run.stdout.splitlines()[-1])
+    lines = ["# Names of MMSegmentation's packages", ""]
+    lines += [
+        "Made by `python benchmarks/plugins.py --names docs/names.md --peer PYTHON`, PYTHON having the packages.",
         "",
     ]
-    seen: set[str] = set()
-    for part in finder.parts():
-        own = [
-            name
-            for name, item in sorted(vars(part).items())
-            if not name.startswith("_") and finder.is_name(part, item, name) and name not in seen
+    answered = {name for names in exported.values() for name in names}
+    further = [name for name in finder.public_names() if name not in answered]
+    for module, names in exported.items():
+        known = [name for name in names if name not in finder.FOLDERS.split()]
+        found = {name: finder.look_up(name, module) for name in known}
+        lines += [f"## {module}", "", "| Name | State |", "| --- | --- |"]
+        lines += [
+            f"| `{name}` | {'not answered' if item is None else state_of(item)} |" for name, item in found.items()
         ]
-        seen |= set(own)
-        about = (part.__doc__ or "").strip().partition("\n")[0]
-        lines += [f"## {about.rstrip('.')}", "", ", ".join(f"`{name}`" for name in own), ""]
-    from terrazzo.registry import DATASETS, MODELS, TRANSFORMS
-
-    for title, table in (("Models, as bases too", MODELS), ("Data sets", DATASETS), ("Transforms", TRANSFORMS)):
-        lines += [f"## {title}: terrazzo's own", "", ", ".join(f"`{name}`" for name in table if name not in seen), ""]
-    return "\n".join(lines)
+        lines.append("")
+    lines += ["## Further names, of 0.x and of inner modules", "", "| Name | State |", "| --- | --- |"]
+    lines += [f"| `{name}` | {state_of(finder.look_up(name))} |" for name in further]
+    return "\n".join(lines) + "\n"
 
 
-def survey(root: Path, most: int, imports: bool) -> None:
+def survey(root: Path, most: int, imports: bool, keep: Path | None) -> None:
     """Print one JSON object a line for a project."""
     import terrazzo.compat  # noqa: F401
 
     warnings.simplefilter("ignore")
-    rows = try_imports(root) if imports else try_configs(root, most)
+    rows = try_imports(root) if imports else try_configs(root, most, keep)
     for row in rows:
         print("ROW " + json.dumps(row), flush=True)
 
@@ -204,36 +314,57 @@ def survey(root: Path, most: int, imports: bool) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("checkouts", nargs="*", type=Path)
-    parser.add_argument("--names", type=Path, metavar="FILE", help="write the table of names that are answered")
+    parser.add_argument("--names", type=Path, metavar="FILE", help="write the table of names (with --peer)")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--imports", action="store_true", help="import modules only; build no model")
     parser.add_argument("--configs", action="store_true", help="build models only")
     parser.add_argument("--most", type=int, default=1, help="configs of a folder with the same types")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep weights, logits and losses of what runs")
+    parser.add_argument("--peer", type=Path, metavar="PYTHON", help="compare with that Python's packages (1.x modules)")
     parser.add_argument("--out", type=Path, help="write the rows as JSON lines")
     args = parser.parse_args()
     if args.names:
-        args.names.write_text(names_table(), encoding="utf-8")
+        args.names.write_text(names_table(args.peer), encoding="utf-8")
         return
     if args.one:
-        survey(args.checkouts[0].resolve(), args.most, args.imports)
+        survey(args.checkouts[0].resolve(), args.most, args.imports, args.keep)
         return
+    if args.peer:
+        args.keep = args.keep or Path(tempfile.mkdtemp())
+    if args.keep:
+        args.keep.mkdir(parents=True, exist_ok=True)
+    kept = ["--keep", str(args.keep.resolve())] if args.keep else []
     rows = []
     for checkout in args.checkouts:
         for root in roots(checkout.resolve()):
             for flag in (["--imports"] if not args.configs else []) + ([] if args.imports else ["--configs"]):
-                command = [sys.executable, __file__, str(root), "--one", flag, "--most", str(args.most)]
+                command = [sys.executable, __file__, str(root), "--one", flag, "--most", str(args.most), *kept]
                 result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root)
                 own = [json.loads(line[4:]) for line in result.stdout.splitlines() if line.startswith("ROW ")]
                 rows += own
+                if args.out:
+                    args.out.write_text("\n".join(map(json.dumps, rows)) + "\n", encoding="utf-8")
                 if result.returncode:
                     print(f"{root}: {result.stderr[-2000:]}")
                 done = sum("error" not in row for row in own)
                 print(f"{flag[2:]:8} {done:4} of {len(own):4}  {root}", flush=True)
-    if args.out:
-        args.out.write_text("\n".join(map(json.dumps, rows)) + "\n", encoding="utf-8")
+    summary(rows)
+    if args.peer:
+        script = Path(__file__).with_name("plugins_peer.py")
+        subprocess.run([args.peer, script, *sorted(args.keep.glob("*.pt"))], check=False)
+
+
+def summary(rows: list[dict[str, Any]]) -> None:
+    """Print how many rows of each kind are done, those that need another package apart, and the reasons of the rest."""
     for kind in ("import", "config"):
         own = [row for row in rows if row["kind"] == kind and (kind == "import" or row.get("own") or "error" in row)]
-        print(f"{kind}: {sum('error' not in row for row in own)} of {len(own)}")
+        foreign = collections.Counter(row["foreign"] for row in own if row.get("foreign"))
+        other = [row for row in own if not row.get("foreign")]
+        print(f"{kind}: {sum('error' not in row for row in other)} of {len(other)}", end="; ")
+        print(f"{foreign.total()} need other packages or kernels: {dict(foreign.most_common())}")
+        for row in other:
+            if "error" in row:
+                print(f"  {row['file']} [{row.get('stage', 'import')}]\n    {row['error']}")
 
 
 if __name__ == "__main__":

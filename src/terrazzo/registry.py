@@ -144,7 +144,8 @@ class Registry:
         if kind is not None and not isinstance(kind, str) and not callable(kind):
             raise UserError(located(spec, "type", f"{where}.type must be a name, not {shown(kind)}".lstrip(".")))
         factory = self.get(kind, where) if isinstance(kind, str) else kind
-        if isinstance(kind, str) and (raw := self.raw.get(kind.rpartition(".")[2])) is not None:
+        name = kind.rpartition(".")[2] if isinstance(kind, str) else getattr(kind, "__name__", "")
+        if (raw := self.raw.get(name)) is not None and (isinstance(kind, str) or self.types[name] is kind):
             return raw(factory, spec, where, **extra)
         kept = getattr(factory, "keeps_specs", ())  # arguments that the class builds itself, later or repeatedly
         arguments = {}

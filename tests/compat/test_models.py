@@ -113,6 +113,11 @@ def test_a_name_that_does_not_exist_is_one_message(tmp_path, statement, nearest)
         tz.load_config(tmp_path / "config.py", trust=True)
 
 
+def test_a_type_may_be_the_class_itself(newer):
+    model = tz.build_model({**NEWER, "decode_head": {**NEWER["decode_head"], "type": newer.NewHead}})
+    assert type(model.decode_head) is newer.NewHead
+
+
 def test_a_method_that_nothing_calls_is_named(older):
     from mmseg.models.builder import SEGMENTORS
 

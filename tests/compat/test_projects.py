@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 
 import pytest
@@ -72,6 +73,24 @@ def test_a_forks_own_modules_are_found_by_type(fork):
     assert model(torch.zeros(1, 3, 32, 32)).shape == (1, 3, 32, 32)
 
 
+def test_a_checkpoint_finds_the_modules_of_its_project(fork, tmp_path, monkeypatch):
+    import numpy as np
+    from safetensors.torch import save_file
+
+    from terrazzo.inference.saved_config import describe
+
+    monkeypatch.chdir(fork)
+    config = tz.load_config("configs/x.py", trust=True)
+    model = tz.build_model(config)
+    assert config["custom_imports"]["project"] == "."
+    save_file(model.state_dict(), "model.safetensors", describe(config, "abc", [[0, 0, 0]] * 3))
+    labels = tz.load("model.safetensors", device="cpu", trust=True)(np.zeros((32, 32, 3), np.uint8)).labels
+    assert labels.shape == (32, 32)
+    del sys.modules["mmseg.models.backbones.fork_backbone"]  # as in another process
+    with pytest.raises(tz.errors.UserError, match=r"asks for code to be run: .*fork_backbone.*trust=True"):
+        tz.load("model.safetensors", device="cpu")
+
+
 def test_model_info_runs_a_backbone_that_reads_values(fork, capsys):
     assert main(["model", "info", str(fork / "configs/x.py"), "--trust-config"]) == 0
     assert "ForkBackbone" in capsys.readouterr().out
@@ -113,7 +132,7 @@ def test_a_missing_base_of_an_older_file_is_not_replaced_by_a_newer_one(tmp_path
 def test_scripts_train_score_and_predict(photos, newer, monkeypatch):
     from mmengine.config import Config
     from mmengine.runner import Runner
-    from mmseg.apis import inference_model, init_model, show_result_pyplot
+    from mmseg.apis import MMSegInferencer, inference_model, inference_segmentor, init_model, show_result_pyplot
 
     from compat.test_models import NEWER
     from compat.test_runs import CONFIG
@@ -132,3 +151,10 @@ def test_scripts_train_score_and_predict(photos, newer, monkeypatch):
     assert result.pred_sem_seg.data.shape == (1, 48, 64) and result.seg_logits.data.shape == (3, 48, 64)
     picture = show_result_pyplot(model, "data/val/0_photo.png", result, show=False, out_file="out/a.png")
     assert picture.shape == (48, 64, 3) and (photos / "out/a.png").is_file()
+    (labels,) = inference_segmentor(model, "data/val/0_photo.png")
+    assert (labels == result.pred_sem_seg.data[0].numpy()).all()
+    cfg.load_from = "run/last.safetensors"
+    assert "mIoU" in Runner.from_cfg(cfg).test()
+    found = MMSegInferencer("config.py", "run/last.safetensors", device="cpu")("data/val/0_photo.png", out_dir="seen")
+    assert (found["predictions"] == labels).all()
+    assert {path.name for path in (photos / "seen").rglob("*.*")} == {"0_photo.jpg", "0_photo_pred.png"}

@@ -122,6 +122,23 @@ def test_a_run_trains_resumes_scores_and_predicts(style, photos, monkeypatch, re
         assert "own/share" in scores and ("after_val_epoch", True) in plugins.CALLS
 
 
+@pytest.mark.slow
+def test_a_model_of_a_users_modules_becomes_an_onnx_file(newer, tmp_path, monkeypatch):
+    from safetensors.torch import save_file
+
+    from compat.test_models import NEWER
+    from terrazzo.cli.main import main
+    from terrazzo.inference.saved_config import describe
+
+    monkeypatch.chdir(tmp_path)
+    config = {"model": NEWER, "custom_imports": {"imports": ["newer"]}}
+    texts = describe(config, "abc", [[0, 0, 0], [1, 1, 1], [2, 2, 2]])
+    save_file(tz.build_model(config).state_dict(), "model.safetensors", texts)
+    arguments = ["model.safetensors", "--trust-config", "--out", "model.onnx", "--size", "64x64"]
+    assert main(["export", *arguments]) == 0  # which compares the labels
+    assert (tmp_path / "model.onnx").is_file()
+
+
 def test_nothing_is_imported_without_trust(photos, monkeypatch):
     monkeypatch.chdir(photos)
     (photos / "config.py").write_text("custom_imports = dict(imports=['older'])\nmodel = dict(type='OldSegmentor')\n")

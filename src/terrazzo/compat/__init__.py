@@ -1,10 +1,22 @@
 """MMSegmentation's import names, answered with terrazzo's parts: `import terrazzo.compat`, then your modules run."""
 
+import sys
+from pathlib import Path
 from typing import Any
 
 from terrazzo.compat.finder import add_fork, install
 
 install()
+
+
+def prepare(config: Path) -> None:
+    """Let a trusted config's own imports find its project's modules, and the packages that those import."""
+    from terrazzo.compat import forks
+
+    install()
+    root = str(forks.project_of(config))
+    if root not in sys.path:
+        sys.path.append(root)
 
 
 def import_project(config: Any) -> list[str]:
@@ -14,4 +26,4 @@ def import_project(config: Any) -> list[str]:
     return forks.import_project(config)
 
 
-__all__ = ["add_fork", "import_project", "install"]
+__all__ = ["add_fork", "import_project", "install", "prepare"]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import cv2
 import numpy as np
 import torch
 
@@ -14,6 +17,7 @@ from terrazzo.compat.structures import PixelData, SegDataSample
 from terrazzo.config.load import load_config
 from terrazzo.inference.load import load
 from terrazzo.inference.segmenter import Segmenter
+from terrazzo.registry import declared_dataset
 from terrazzo.system.painting import overlay
 from terrazzo.system.palette import default_palette
 
@@ -111,7 +115,9 @@ class MMSegInferencer:
         self, model: Any, weights: Any = None, classes: Any = None, palette: Any = None, dataset_name: Any = None,
         device: Any = None, scope: str = "mmseg",
     ) -> None:  # fmt: skip
-        self.model = init_model(str(model), weights, device or "cuda:0")
+        chosen = Config(model) if isinstance(model, Mapping) else str(model)
+        self.model = init_model(chosen, weights, device or "cuda:0")
+        self.cfg = self.model.cfg
 
     def __call__(
         self, inputs: Any, return_datasamples: bool = False, batch_size: int = 1, show: bool = False, out_dir: str = "",
@@ -137,12 +143,88 @@ class MMSegInferencer:
 
 def get_classes(dataset: str) -> list[str]:
     """The classes of a published data set by its short name."""
-    from terrazzo.data.spec import dataset_spec
-
-    return [*dataset_spec(dataset).classes]
+    return [*declared_dataset(dataset).classes]
 
 
 def get_palette(dataset: str) -> list[list[int]]:
-    from terrazzo.data.spec import dataset_spec
+    return [[*colour] for colour in declared_dataset(dataset).palette]
 
-    return [[*colour] for colour in dataset_spec(dataset).palette]
+
+SHORT = (
+    "ade", "bdd100k", "cityscapes", "cocostuff", "isaid", "loveda", "potsdam", "stare", "synapse", "vaihingen", "voc",
+)  # fmt: skip
+for _name in SHORT:
+    globals()[f"{_name}_classes"] = functools.partial(get_classes, _name)
+    globals()[f"{_name}_palette"] = functools.partial(get_palette, _name)
+dataset_aliases = {name: [name] for name in SHORT}
+
+
+def convert_overlay_heatmap(feat_map: Any, img: Any = None, alpha: float = 0.5) -> np.ndarray:
+    """A map (H, W) in colours, over an image where one is given."""
+    values = feat_map.detach().cpu().numpy() if isinstance(feat_map, torch.Tensor) else np.asarray(feat_map)
+    values = (values - values.min()) / max(values.max() - values.min(), 1e-12)
+    colours = cv2.cvtColor(cv2.applyColorMap((values * 255).astype(np.uint8), cv2.COLORMAP_JET), cv2.COLOR_BGR2RGB)
+    return colours if img is None else cv2.addWeighted(img, 1 - alpha, colours, alpha, 0)
+
+
+def img_from_canvas(canvas: Any) -> np.ndarray:
+    """The pixels of a canvas of matplotlib, RGB."""
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+class BaseInferencer:
+    """Inputs -> preprocess -> forward -> visualize -> postprocess; a subclass writes them."""
+
+    preprocess_kwargs: ClassVar[set[str]] = set()
+    forward_kwargs: ClassVar[set[str]] = set()
+    visualize_kwargs: ClassVar[set[str]] = set()
+    postprocess_kwargs: ClassVar[set[str]] = set()
+
+    def __init__(self, model: Any = None, weights: Any = None, device: Any = None, *_: Any, **__: Any) -> None:
+        self.model = init_model(model, weights, device or "cuda:0")
+        self.cfg = self.model.cfg
+
+    def __call__(self, inputs: Any, **kwargs: Any) -> Any:
+        def own(stage: str) -> dict[str, Any]:
+            return {key: value for key, value in kwargs.items() if key in getattr(self, f"{stage}_kwargs")}
+
+        listed = inputs if isinstance(inputs, (list, tuple)) else [inputs]
+        predictions = [self.forward(item, **own("forward")) for item in self.preprocess(listed, **own("preprocess"))]
+        pictures = self.visualize(listed, predictions, **own("visualize"))
+        return self.postprocess(predictions, pictures, **own("postprocess"))
+
+    def preprocess(self, inputs: Any, **kwargs: Any) -> Any:
+        return inputs
+
+    def forward(self, inputs: Any, **kwargs: Any) -> Any:
+        return inference_model(self.model, inputs)
+
+    def visualize(self, inputs: Any, preds: Any, **kwargs: Any) -> Any:
+        return []
+
+    def postprocess(self, preds: Any, visualization: Any, **kwargs: Any) -> Any:
+        return {"predictions": preds, "visualization": visualization}
+
+
+def get_model_complexity_info(model: Any, input_shape: Any, *_: Any, as_strings: bool = True, **__: Any) -> Any:
+    """Multiply-adds and parameters of a model for images of (C, H, W)."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(torch.zeros(1, *input_shape, device=next(model.parameters()).device))
+    flops, params = counter.get_total_flops() // 2, sum(p.numel() for p in model.parameters())
+    return (flops_to_string(flops), params_to_string(params)) if as_strings else (flops, params)
+
+
+def flops_to_string(flops: float, units: str | None = "GFLOPs", precision: int = 2) -> str:
+    return f"{round(flops / {'G': 1e9, 'M': 1e6, 'K': 1e3}.get((units or 'G')[0], 1), precision)} {units or 'GFLOPs'}"
+
+
+def params_to_string(num_params: float, units: str | None = None, precision: int = 2) -> str:
+    return f"{round(num_params / {'M': 1e6, 'K': 1e3}.get((units or 'M')[0], 1), precision)} {units or 'M'}"
+
+
+def find_latest_checkpoint(path: Any, suffix: str = "pth") -> str | None:
+    """The newest checkpoint of a run's folder, or None."""
+    found = [*Path(path).glob("*.safetensors"), *Path(path).glob(f"*.{suffix}")]
+    return str(max(found, key=lambda file: file.stat().st_mtime)) if found else None

@@ -8,7 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from terrazzo.compat.layers import ConvModule, DepthwiseSeparableConvModule, build_conv_layer, build_norm_layer, resize
+from terrazzo.compat.layers import (
+    ConvModule,
+    DepthwiseSeparableConvModule,
+    build_conv_layer,
+    build_norm_layer,
+    resize,
+    show_as_theirs,
+)
 from terrazzo.compat.module import BaseModule, Sequential
 from terrazzo.compat.registry import MODELS
 from terrazzo.models.backbones import mobilenet_v2, mobilenet_v3, resnet
@@ -27,6 +34,13 @@ class Part(BaseModule):
         given = {**self.defaults, **dict(zip(self.order.split(), args, strict=False)), **kwargs}
         takes = inspect.signature(super(BaseModule, self).__init__).parameters
         options = {self.renamed.get(key, key): value for key, value in given.items()}
+        if not any(item.kind is item.VAR_KEYWORD for item in takes.values()):
+            unknown = [
+                key for key in kwargs if self.renamed.get(key, key) not in takes and key not in self.order.split()
+            ]
+            if unknown:
+                raise TypeError(f"{type(self).__name__} has no argument {', '.join(unknown)}")
+            options = {key: value for key, value in options.items() if key in takes}
         needed = {key for key, parameter in takes.items() if parameter.default is parameter.empty}
         super(BaseModule, self).__init__(
             **{key: value for key, value in options.items() if value is not None or key in needed}
@@ -35,6 +49,7 @@ class Part(BaseModule):
         for key, value in given.items():
             if not hasattr(self, key):
                 setattr(self, key, value)
+        show_as_theirs(self)
 
 
 def part(ours: type, order: str, renamed: dict[str, str] | None = None, mixin: type = Part, **defaults: Any) -> Any:

@@ -132,11 +132,14 @@ class Bridge:
         return resize(self.decode(inputs), inputs.shape[2:], None, "bilinear", self.align_corners)
 
     def decode(self: Any, images: Tensor) -> Tensor:
-        metas = [meta_of(*images.shape[2:]) for _ in images]
+        exporting = torch.compiler.is_exporting()  # to a graph whose batch may have any size
+        metas = [meta_of(*images.shape[2:])] * (1 if exporting else len(images))
         ranks = {name: depth_of(self, name) for name in ("predict", "inference", "slide_inference", "whole_inference")}
         if ranks["predict"] < len(type(self).__mro__):
             found = super().predict(images, samples_of(images))  # type: ignore[misc]
-            return found if isinstance(found, Tensor) else torch.stack([item.seg_logits.data for item in found])
+            found = found if isinstance(found, Tensor) else torch.stack([item.seg_logits.data for item in found])
+            foreground = found.shape[1] == 1 and bool(((found >= 0) & (found <= 1)).all())
+            return found.logit(1e-6) if foreground else found  # there, results of one class are probabilities
         if self.infers_itself:
             found = (
                 self.inference(images, metas, True) if old_style(self, "inference") else self.inference(images, metas)

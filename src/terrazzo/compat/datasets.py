@@ -105,8 +105,10 @@ class SegDataset(torch.utils.data.Dataset):
         classes, palette = self._metainfo.get("classes") or (), self._metainfo.get("palette") or []
         if not palette:
             return default_palette(len(classes))
-        if self.label_map is None or len(palette) == len(classes):
+        if len(palette) == len(classes):
             return palette
+        if self.label_map is None:
+            raise ValueError(f"palette has {len(palette)} colours for {len(classes)} classes")
         return [
             palette[old]
             for old, _ in sorted(((o, n) for o, n in self.label_map.items() if n != 255), key=lambda x: x[1])
@@ -337,16 +339,18 @@ def as_sample(item: Any, sample: Sample) -> Sample:
 
 
 def register_dataset(cls: Any, name: str) -> DatasetSpec:
-    """The declaration of a user's class, which opens it."""
-    facts = {
-        **({"classes": cls.CLASSES} if getattr(cls, "CLASSES", None) else {}),
-        **(getattr(cls, "METAINFO", None) or {}),
-    }
+    """The declaration of a user's class, which opens it; what only its objects know is asked of them."""
+    facts = {"classes": getattr(cls, "CLASSES", None), "palette": getattr(cls, "PALETTE", None)}
+    declared = getattr(cls, "METAINFO", None)
+    facts |= declared if isinstance(declared, Mapping) else {}
+    classes, palette = (
+        value if isinstance(value, (list, tuple)) else () for value in (facts["classes"], facts["palette"])
+    )
     return DatasetSpec(
         name=name,
         about=(inspect.getdoc(cls) or "").partition("\n")[0],
-        classes=tuple(facts.get("classes") or ()),
-        palette=facts.get("palette") or getattr(cls, "PALETTE", None) or (),
+        classes=tuple(classes),
+        palette=palette,
         open=lambda data, seed: UserDataset(cls, data, seed),
     )
 
@@ -356,6 +360,10 @@ def official_dataset(name: str) -> Any:
     bare = name.rpartition(".")[2]
     if bare in ("BaseSegDataset", "CustomDataset"):
         return SegDataset
+    if bare in ("ConcatDataset", "RepeatDataset", "MultiImageMixDataset"):
+        from terrazzo.compat import loaders
+
+        return getattr(loaders, bare)
     found = ours.DATASETS.hidden.get(bare) or (ours.DATASETS.get(bare) if bare in ours.DATASETS else None)
     if not isinstance(found, DatasetSpec) or found.open is not None:
         return None

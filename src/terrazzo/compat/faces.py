@@ -10,11 +10,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from terrazzo import registry as ours
-from terrazzo.arguments import signature
+from terrazzo.arguments import constructors, signature
 from terrazzo.compat import layers
-from terrazzo.compat.losses import LossFace
+from terrazzo.compat.losses import LossFace, OHEMPixelSampler, loss_map
 from terrazzo.compat.module import BaseModule
-from terrazzo.compat.registry import MODELS, ORIGINALS, arguments_of
+from terrazzo.compat.registry import MODELS, ORIGINALS, WrongArgument, arguments_of
 from terrazzo.compat.structures import labels_of
 from terrazzo.config.ignored import drop_ignored
 from terrazzo.models.heads.base import DecodeHead, LogitsHead
@@ -54,15 +54,28 @@ class Face(BaseModule):
         vars(self).update(_is_init=False, init_cfg=init_cfg, **extra)
         if pretrained is not None:
             self.init_cfg = {"type": "Pretrained", "checkpoint": pretrained}
-        for name, value in options.items():
+        for name, value in (defaults_of(self._ours) | options).items():
             if not hasattr(self, name):
                 setattr(self, name, value)
+        layers.show_as_theirs(self)
 
     def init_weights(self, pretrained: Any = None) -> None:
         """As BaseModule's; 0.x hands over the file of the weights."""
         if isinstance(pretrained, str):
             self.init_cfg = {"type": "Pretrained", "checkpoint": pretrained}
         super().init_weights()
+
+
+@cache
+def defaults_of(cls: type) -> dict[str, Any]:
+    """The defaults of a class's arguments, with those that it passes on to its parents."""
+    names = signature(cls).names
+    found: dict[str, Any] = {}
+    for function in constructors(cls):
+        for name, item in inspect.signature(function).parameters.items():
+            if name in names and item.default is not item.empty:
+                found.setdefault(name, item.default)
+    return found
 
 
 def after_face(instance: Face) -> Any:
@@ -79,6 +92,21 @@ def built(value: Any) -> Any:
     return value
 
 
+def check_inputs(name: str, given: Mapping[str, Any], *, alone: bool) -> None:
+    """Raise WrongArgument where a head's inputs do not fit each other; `alone`, its transform is known too."""
+    channels: Any
+    channels, index, transform = given.get("in_channels"), given.get("in_index", -1), given.get("input_transform")
+    several = isinstance(channels, (list, tuple))
+    if several and isinstance(index, (list, tuple)) and len(channels) != len(index):
+        raise WrongArgument(f"{name}: in_channels={channels} and in_index={index} differ in number")
+    if alone and (several != (transform is not None) or transform not in (None, "resize_concat", "multiple_select")):
+        raise WrongArgument(f"{name}: in_channels={channels} does not fit input_transform={transform!r}")
+    losses = given.get("loss_decode", {})
+    for loss in losses if isinstance(losses, (list, tuple)) else [losses]:
+        if not isinstance(loss, (Mapping, nn.Module)):
+            raise TypeError(f"{name}: loss_decode must be a dict or a sequence of dicts, but got {type(loss)}")
+
+
 class HeadFace(Face):
     """A decode head's methods under their names there."""
 
@@ -88,6 +116,7 @@ class HeadFace(Face):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         given = dict(zip(("in_channels", "channels"), args, strict=False)) | kwargs
         norm = {key: value for key, value in given.items() if value is not None}
+        check_inputs(type(self).__name__, norm, alone=self._ours is DecodeHead)
         super().__init__(*args, **kwargs)
         self.concat_input = norm.get("concat_input", getattr(self, "concat_input", None))
 
@@ -128,6 +157,18 @@ class HeadFace(Face):
     def losses(self, seg_logit: Tensor, seg_label: Tensor) -> Any:
         return super().losses(seg_logit, seg_label.squeeze(1) if seg_label.ndim == 4 else seg_label)  # type: ignore[misc]
 
+    def named_losses(self, logits: Tensor, labels: Tensor, weight: Tensor | None = None) -> dict[str, Tensor]:
+        """Each of the losses, terrazzo's or a user's; those of the same name add up."""
+        losses: dict[str, Tensor] = {}
+        for criterion in self.criteria:
+            value = criterion(logits, labels, weight=weight, ignore_index=self.ignore_index)
+            name = getattr(criterion, "loss_name", "loss_seg")  # early 0.x has no names
+            losses[name] = losses[name] + value if name in losses else value
+        return losses
+
+    def loss_map(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return loss_map(self.criteria, logits, labels, self.ignore_index)
+
     # inference
 
     def predict(self, inputs: Any, batch_img_metas: Any, test_cfg: Any = None) -> Tensor:
@@ -141,6 +182,22 @@ class HeadFace(Face):
             size = batch_img_metas[0].get("pad_shape") or batch_img_metas[0]["img_shape"]
             return layers.resize(seg_logits, tuple(size[:2]), None, "bilinear", self.align_corners)
         return seg_logits
+
+
+class MaskHeadFace(Face):
+    """A head of queries, or another whose `predict` takes the image's size, as segmentors of both kinds call it."""
+
+    def loss(self, inputs: Any, batch_data_samples: Any, train_cfg: Any = None, **targets: Any) -> Any:
+        labels = batch_data_samples
+        if not isinstance(labels, Tensor):
+            labels = labels_of(labels).squeeze(1)
+        return super().loss(inputs, labels, **targets)  # type: ignore[misc]
+
+    def predict(self, inputs: Any, batch_img_metas: Any, test_cfg: Any = None) -> Any:
+        size = batch_img_metas
+        if isinstance(size[0], Mapping):
+            size = tuple((size[0].get("pad_shape") or size[0]["img_shape"])[:2])
+        return super().predict(inputs, size)  # type: ignore[misc]
 
 
 class CascadeHeadFace(HeadFace):
@@ -174,7 +231,9 @@ def face(cls: Any) -> Any:
     """The face of one of terrazzo's model classes: a subclass of it, and of the faces of its parents."""
     if not issubclass(cls, nn.Module):
         return cls
-    mixin = CascadeHeadFace if issubclass(cls, CascadeHead) else HeadFace if issubclass(cls, LogitsHead) else Face
+    kinds = ((CascadeHead, CascadeHeadFace), (LogitsHead, HeadFace))
+    other = MaskHeadFace if hasattr(cls, "predict") else Face
+    mixin = next((item for base, item in kinds if issubclass(cls, base)), other)
     parents = [
         face(parent) for parent in cls.__bases__ if parent in registered() or parent in (DecodeHead, CascadeHead)
     ]
@@ -185,7 +244,17 @@ def face(cls: Any) -> Any:
         return BaseDecodeHead
     if cls is CascadeHead:
         return BaseCascadeDecodeHead
-    return type(cls.__name__, tuple(bases), {"_ours": cls, "__doc__": cls.__doc__, "__module__": cls.__module__})
+    body = {"_ours": cls, "__doc__": cls.__doc__, "__module__": cls.__module__}
+    return type(cls.__name__, tuple(bases), body | INTERNALS.get(cls.__name__, {}))
+
+
+# class -> attributes that its subclasses read there
+INTERNALS: dict[str, dict[str, Any]] = {
+    "ResNet": {
+        "res_layers": property(lambda self: self.stages),
+        "norm1": property(lambda self: getattr(self, self.norm1_name)),
+    },
+}
 
 
 @cache
@@ -199,10 +268,11 @@ def is_ours(item: Any) -> bool:
     return str(getattr(item, "__module__", "")).startswith("terrazzo.")
 
 
-BaseDecodeHead = type("BaseDecodeHead", (HeadFace, DecodeHead), {"_ours": DecodeHead})
-BaseCascadeDecodeHead = type("BaseCascadeDecodeHead", (CascadeHeadFace, CascadeHead), {"_ours": CascadeHead})
+ABSTRACT: dict[str, Any] = {"__abstractmethods__": frozenset()}  # which tests of such classes patch
+BaseDecodeHead = type("BaseDecodeHead", (HeadFace, DecodeHead), ABSTRACT | {"_ours": DecodeHead})
+BaseCascadeDecodeHead = type("BaseCascadeDecodeHead", (CascadeHeadFace, CascadeHead), ABSTRACT | {"_ours": CascadeHead})
 
-OFFICIAL: dict[str, Any] = {}  # names whose class here is written out, not made
+OFFICIAL: dict[str, Any] = {"OHEMPixelSampler": OHEMPixelSampler}  # names whose class here is written out, not made
 
 
 def official(name: str) -> Any:

@@ -100,6 +100,31 @@ def get_text(filepath: Any, encoding: str = "utf-8", *_: Any, **__: Any) -> str:
     return Path(filepath).read_text(encoding=encoding)
 
 
+def datafrombytes(content: bytes, backend: str = "numpy") -> Any:
+    """The array of a file's bytes: NIfTI, .npy, or a pickle of plain values."""
+    if backend == "pickle":
+        return PlainUnpickler(io.BytesIO(content)).load()
+    import numpy as np
+
+    if backend == "numpy":
+        return np.load(io.BytesIO(content))
+    if backend != "nifti":
+        raise ValueError(f"unsupported backend: {backend}")
+    import gzip
+
+    from terrazzo.transforms.volume import import_nibabel
+
+    nibabel = import_nibabel(Path("volume.nii"))
+    packed = content[:2] == b"\x1f\x8b"
+    return nibabel.Nifti1Image.from_bytes(gzip.decompress(content) if packed else content).get_fdata()
+
+
+def symlink(src: Any, dst: Any, overwrite: bool = True, **kwargs: Any) -> None:
+    if overwrite and os.path.lexists(dst):
+        Path(dst).unlink()
+    Path(dst).symlink_to(src, **kwargs)
+
+
 def join_path(filepath: Any, *paths: Any, **_: Any) -> str:
     return os.fspath(Path(filepath, *paths))
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import collections.abc
 import importlib
 import importlib.util
 import inspect
 import logging
+import math
 import re
 import sys
 from collections.abc import Sequence
@@ -18,7 +20,7 @@ from terrazzo.errors import nearest
 
 PACKAGES = {
     "mmseg": "1.2.2",
-    "mmcv": "2.1.0",
+    "mmcv": "2.0.1",
     "mmengine": "0.10.7",
     "mmdet": "3.3.0",
     "mmpretrain": "1.2.0",
@@ -26,16 +28,16 @@ PACKAGES = {
 }
 # the parts whose public names the packages have, the first that has one wins
 PARTS = (
-    "registry config module weights layers transformer blocks ops structures losses faces segmentors processes files "
-    "tools image transforms datasets loaders metrics engine optim apis"
+    "registry config module weights layers transformer blocks inner ops structures losses faces segmentors processes "
+    "files tools image transforms formatting datasets loaders metrics engine optim apis"
 )
 # modules that are imported from their parent; any other one is imported by its whole name
 FOLDERS = (
     "analysis apis arraymisc assigners backbones bbox bricks builder cnn config core data_preprocessor dataset "
     "datasets decode_heads dense_heads device dist dl_utils engine evaluation evaluator fileio hook hooks hub image "
     "infer layers logging losses metrics model models necks onnx ops optim optimizer optimizers parallel pipelines "
-    "registry runner samplers schedulers seg segmentors structures testing text_encoder transforms utils video "
-    "visualization weight_init"
+    "registry runner samplers schedulers seg segmentors structures testing text_encoder transforms util_mixins utils "
+    "video visualization weight_init"
 )
 
 
@@ -101,14 +103,15 @@ def look_up(name: str, module: str = "") -> Any:
 
 
 def is_public(part: ModuleType, item: Any, name: str) -> bool:
-    """Report whether a part's name is one of the packages' rather than one that the part imported for itself."""
+    """Report whether a part's name is one of the packages' rather than one of its helpers, or imported for itself."""
+    from terrazzo.compat.official import HELPERS
+
     origin = str(getattr(item, "__module__", ""))
+    if name in HELPERS or name in ("annotations", "ours", "TYPE_CHECKING"):
+        return False
     if origin.startswith("terrazzo.") and not origin.startswith("terrazzo.compat"):
         return part.__name__.endswith((".layers", ".ops"))
-    return not origin.startswith(("typing", "collections", "pathlib", "importlib")) and name not in (
-        "annotations",
-        "ours",
-    )
+    return not origin.startswith(("typing", "collections", "pathlib", "importlib"))
 
 
 def is_name(part: ModuleType, item: Any, name: str) -> bool:
@@ -235,6 +238,10 @@ def install() -> list[str]:
         return ANSWERED
     found = [name for name in PACKAGES if not is_installed(name)]
     ANSWERED[:] = found
+    if "torch._six" not in sys.modules:  # of earlier releases of torch, which such modules name
+        sys.modules["torch._six"] = earlier = ModuleType("torch._six")
+        types = {"container_abcs": collections.abc, "string_classes": (str, bytes), "int_classes": int, "inf": math.inf}
+        vars(earlier).update(types)
     sys.meta_path.insert(0, Finder)  # type: ignore[arg-type]  # before a fork's own copy in the current folder
     if found:
         logging.getLogger("terrazzo").info("modules that import %s get terrazzo's own parts", ", ".join(found))

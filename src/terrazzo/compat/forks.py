@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import logging
 import re
 import sys
@@ -71,23 +72,26 @@ def registering(root: Path) -> dict[str, list[str]]:
 
 
 def types_in(value: Any) -> Iterator[str]:
-    """The names of all types in a config, without their scopes."""
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            if key in ("type", "constructor") and isinstance(item, str):
-                yield item.rpartition(".")[2]
-            else:
-                yield from types_in(item)
+    """The names of all types in a config, without their scopes; any text may be one, as `head="MyHead"` is."""
+    if isinstance(value, str):
+        yield value.rpartition(".")[2]
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from types_in(item)
     elif isinstance(value, (list, tuple)):
         for item in value:
             yield from types_in(item)
 
 
 def import_project(config: Config) -> list[str]:
-    """Import the modules of a trusted config's project that define its types; returns their names."""
-    if config.path is None:
+    """Import the modules of a trusted config's project that define its types; returns their names.
+
+    The project and the modules are noted in the config, by which a checkpoint of it finds them again.
+    """
+    section = config.get("custom_imports") or {}
+    root = recorded_project(section) or (None if config.path is None else project_of(config.path))
+    if root is None:
         return []
-    root = project_of(config.path)
     if any((root / package).is_dir() for package in ANSWERED):
         add_fork(root)
     own = registering(root)
@@ -96,13 +100,13 @@ def import_project(config: Config) -> list[str]:
     for name in wanted:
         module = own[name][0]
         known = any(name in registry for registry in REGISTRIES) or (is_official(module) and look_up(name) is not None)
-        if not (known and is_official(module)):
+        if not (known and is_official(module)) and not is_registered(name, root):
             chosen.append((name, module))
     if chosen and str(root) not in sys.path:
         sys.path.append(str(root))
     for name, module in chosen:
         import_file(module, root, name)
-    listed = (config.get("custom_imports") or {}).get("imports") or []
+    listed = section.get("imports") or []
     for module in [listed] if isinstance(listed, str) else listed:
         if module.partition(".")[0] in ANSWERED and fork_file(module) is not None and not is_official(module):
             import_file(module, root)
@@ -110,7 +114,42 @@ def import_project(config: Config) -> list[str]:
     names = [*dict.fromkeys(module for _, module in chosen)]
     if names:
         logging.getLogger("terrazzo").info("the project's own modules: %s", ", ".join(names))
+        here = Path.cwd()
+        place = root.relative_to(here) if root.is_relative_to(here) else root
+        config._values["custom_imports"] = {**section, "project": str(place), "modules": names}
     return names
+
+
+def recorded_project(section: Mapping[str, Any]) -> Path | None:
+    """The folder of the project that a config was trained with, or the current one if it has moved; or None."""
+    if not section.get("project"):
+        return None
+    folder = Path(section["project"]).resolve()
+    return folder if folder.is_dir() else Path.cwd()
+
+
+def is_registered(name: str, root: Path) -> bool:
+    """Report whether a type of this name is registered by a module of the project, under whatever module name."""
+    from terrazzo.compat import registry as theirs
+
+    tables = (theirs.MODELS, theirs.TRANSFORMS, theirs.DATASETS, theirs.METRICS, theirs.HOOKS)
+    found = [table.module_dict[name] for table in tables if name in table.module_dict]
+    files = [getattr(sys.modules.get(item.__module__), "__file__", None) for item in found]
+    return any(file is not None and Path(file).is_relative_to(root) for file in files)
+
+
+class PassedOver(types.ModuleType):
+    """A package whose own imports fail: its modules can be imported, its names are asked for with the reason."""
+
+    def __init__(self, name: str, folder: Path, problem: Exception) -> None:
+        super().__init__(name)
+        self.__path__ = [str(folder)]
+        self.problem = problem
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or importlib.util.find_spec(f"{self.__name__}.{name}") is not None:
+            raise AttributeError(name)
+        raise ImportError(f"{self.__name__} has no {name}, as its own imports fail: {self.problem}") from self.problem
 
 
 def import_file(module: str, root: Path, name: str = "") -> None:
@@ -125,10 +164,8 @@ def import_file(module: str, root: Path, name: str = "") -> None:
             continue
         try:
             importlib.import_module(package)
-        except Exception:
-            bare = types.ModuleType(package)
-            bare.__path__ = [str(root.joinpath(*parents[:depth]))]
-            sys.modules[package] = bare
+        except Exception as problem:
+            sys.modules[package] = PassedOver(package, root.joinpath(*parents[:depth]), problem)
     import_user_module(module, f"the project {root}", ours.model_type)
     if name and is_official(module):
         with explained_import(module):

@@ -9,7 +9,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageEnhance, ImageOps
 
 INTERPOLATION = {
     "nearest": cv2.INTER_NEAREST,
@@ -32,9 +32,19 @@ def converted(code: int, img: np.ndarray) -> np.ndarray:
     return cv2.cvtColor(img, code)
 
 
-bgr2rgb, rgb2bgr = functools.partial(converted, cv2.COLOR_BGR2RGB), functools.partial(converted, cv2.COLOR_RGB2BGR)
-bgr2hsv, hsv2bgr = functools.partial(converted, cv2.COLOR_BGR2HSV), functools.partial(converted, cv2.COLOR_HSV2BGR)
-bgr2gray, gray2bgr = functools.partial(converted, cv2.COLOR_BGR2GRAY), functools.partial(converted, cv2.COLOR_GRAY2BGR)
+for _name in ["BGR2RGB", "RGB2BGR", "BGR2HSV", "HSV2BGR", "BGR2HLS", "HLS2BGR"]:
+    globals()[_name.lower()] = functools.partial(converted, getattr(cv2, f"COLOR_{_name}"))
+gray2bgr, gray2rgb = (functools.partial(converted, cv2.COLOR_GRAY2BGR) for _ in range(2))
+bgr2rgb = functools.partial(converted, cv2.COLOR_BGR2RGB)
+
+
+def bgr2gray(img: np.ndarray, keepdim: bool = False) -> np.ndarray:
+    grey = converted(cv2.COLOR_BGR2GRAY, img)
+    return grey[..., None] if keepdim else grey
+
+
+def rgb2gray(img: np.ndarray, keepdim: bool = False) -> np.ndarray:
+    return bgr2gray(img[..., ::-1], keepdim)
 
 
 def imfrombytes(content: bytes, flag: str = "color", channel_order: str = "bgr", backend: Any = None) -> np.ndarray:
@@ -140,6 +150,100 @@ def imnormalize(img: np.ndarray, mean: Any, std: Any, to_rgb: bool = True) -> np
     """Subtract the mean and divide by the deviation, in RGB order with `to_rgb`."""
     image = img[..., ::-1] if to_rgb else img
     return ((image - np.float64(mean).reshape(1, -1)) / np.float64(std).reshape(1, -1)).astype(np.float32)
+
+
+def imdenormalize(img: np.ndarray, mean: Any, std: Any, to_bgr: bool = True) -> np.ndarray:
+    """The inverse of `imnormalize`."""
+    image = img * np.float64(std).reshape(1, -1) + np.float64(mean).reshape(1, -1)
+    return np.ascontiguousarray(image[..., ::-1] if to_bgr else image, dtype=np.float32)
+
+
+def tensor2imgs(tensor: Any, mean: Any = None, std: Any = None, to_rgb: bool = True) -> list[np.ndarray]:
+    """Normalised images (N, C, H, W) as arrays (H, W, C) of bytes."""
+    count = tensor.shape[1]
+    mean, std = mean if mean is not None else (0,) * count, std if std is not None else (1,) * count
+    arrays = tensor.detach().cpu().numpy().transpose(0, 2, 3, 1)
+    return [np.ascontiguousarray(imdenormalize(x, mean, std, to_rgb).clip(0, 255).astype(np.uint8)) for x in arrays]
+
+
+def imresize_like(img: np.ndarray, dst_img: np.ndarray, *args: Any, **kwargs: Any) -> Any:
+    return imresize(img, dst_img.shape[1::-1], *args, **kwargs)
+
+
+def imresize_to_multiple(
+    img: np.ndarray, divisor: Any, size: Any = None, scale_factor: Any = None, keep_ratio: bool = False, **kwargs: Any
+) -> Any:
+    """Resize to a size, or by a factor, rounded up to multiples of `divisor`."""
+    own = img.shape[1::-1]
+    size = size if scale_factor is None else _scale_size(own, scale_factor)
+    size = rescale_size(own, size) if keep_ratio else size
+    divisors = (divisor, divisor) if isinstance(divisor, int) else divisor
+    return imresize(img, tuple(-(-n // d) * d for n, d in zip(size, divisors, strict=True)), **kwargs)
+
+
+def imcrop(img: np.ndarray, bboxes: np.ndarray, scale: float = 1.0, pad_fill: Any = None) -> Any:
+    """The parts of an image in boxes (x1, y1, x2, y2), their ends included."""
+    boxes = np.atleast_2d(bboxes).astype(float)
+    centers, sides = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2] + 1) * scale
+    crops = []
+    for (x, y), (width, height) in zip(centers, sides, strict=True):
+        left, top, right, bottom = (
+            round(v) for v in (x - (width - 1) / 2, y - (height - 1) / 2, x + (width - 1) / 2, y + (height - 1) / 2)
+        )
+        part = img[max(top, 0) : bottom + 1, max(left, 0) : right + 1]
+        if pad_fill is not None:
+            gaps = [max(gap, 0) for gap in (-left, -top, right + 1 - img.shape[1], bottom + 1 - img.shape[0])]
+            part = impad(part, padding=tuple(gaps), pad_val=pad_fill)
+        crops.append(part)
+    return crops[0] if np.ndim(bboxes) == 1 else crops
+
+
+def cutout(img: np.ndarray, shape: Any, pad_val: Any = 0) -> np.ndarray:
+    """An image with a random window of `shape` (height, width) filled."""
+    height, width = (shape, shape) if isinstance(shape, int) else shape
+    y, x = np.random.uniform(0, img.shape[0]), np.random.uniform(0, img.shape[1])
+    top, left = int(max(y - height / 2, 0)), int(max(x - width / 2, 0))
+    made = img.copy()
+    made[top : min(img.shape[0], top + height), left : min(img.shape[1], left + width)] = pad_val
+    return made
+
+
+def adjusted(kind: str) -> Any:
+    """A function of an image and a factor, by Pillow's enhancer of this kind."""
+
+    def adjust(img: np.ndarray, factor: float = 1.0, *_: Any, **__: Any) -> np.ndarray:
+        enhanced = getattr(ImageEnhance, kind)(Image.fromarray(np.ascontiguousarray(img[..., ::-1]))).enhance(factor)
+        return np.ascontiguousarray(np.asarray(enhanced)[..., ::-1]).astype(img.dtype)
+
+    return adjust
+
+
+adjust_brightness, adjust_contrast = adjusted("Brightness"), adjusted("Contrast")
+adjust_color, adjust_sharpness = adjusted("Color"), adjusted("Sharpness")
+
+
+def iminvert(img: np.ndarray) -> np.ndarray:
+    return np.full_like(img, 255) - img
+
+
+def solarize(img: np.ndarray, thr: int = 128) -> np.ndarray:
+    return np.where(img < thr, img, 255 - img)
+
+
+def posterize(img: np.ndarray, bits: int) -> np.ndarray:
+    return np.left_shift(np.right_shift(img, 8 - bits), 8 - bits)
+
+
+def imequalize(img: np.ndarray) -> np.ndarray:
+    return np.asarray(ImageOps.equalize(Image.fromarray(img)))
+
+
+def auto_contrast(img: np.ndarray, cutoff: Any = 0) -> np.ndarray:
+    return np.asarray(ImageOps.autocontrast(Image.fromarray(img), cutoff))
+
+
+def use_backend(backend: str) -> None:
+    """Nothing: OpenCV and Pillow read, whichever a file needs."""
 
 
 def lut_transform(img: np.ndarray, lut_table: np.ndarray) -> np.ndarray:

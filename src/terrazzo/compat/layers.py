@@ -15,18 +15,20 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 
 from terrazzo.compat.module import constant_init, kaiming_init
 from terrazzo.compat.registry import KEEPERS, MODELS
+from terrazzo.models.layers import norm as norms
 from terrazzo.models.layers import self_attention, training
 from terrazzo.models.layers.activation import ACTIVATIONS
 from terrazzo.models.layers.activation import ScaledHardSigmoid as HSigmoid
-from terrazzo.models.layers.conv import CONVS
+from terrazzo.models.layers.conv import CONVS, ConvBlock, DepthwiseSeparableConvBlock
 from terrazzo.models.layers.conv import AdaptivePaddingConv2d as Conv2dAdaptivePadding
 from terrazzo.models.layers.norm import NORMS, LayerNorm2d
 
 Conv2d, Conv3d, ConvTranspose2d, Linear, MaxPool2d = nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.Linear, nn.MaxPool2d
 ConvTranspose3d, MaxPool3d = nn.ConvTranspose3d, nn.MaxPool3d
-SyncBatchNorm, HSwish, Swish = nn.SyncBatchNorm, nn.Hardswish, nn.SiLU
+HSwish, Swish = nn.Hardswish, nn.SiLU
 LN2d = LayerNorm2d
-_ = (_BatchNorm, _InstanceNorm, _NormBase, HSigmoid, Conv2dAdaptivePadding)  # names that modules import from here
+# names that modules import from here
+_ = (_BatchNorm, _InstanceNorm, _NormBase, HSigmoid, Conv2dAdaptivePadding)
 
 PADDINGS = {"zero": nn.ZeroPad2d, "reflect": nn.ReflectionPad2d, "replicate": nn.ReplicationPad2d}
 UPSAMPLINGS = {
@@ -35,6 +37,18 @@ UPSAMPLINGS = {
     "deconv": nn.ConvTranspose2d,
 }
 OTHER: dict[str, Any] = {"deconv": nn.ConvTranspose2d, "Dropout": nn.Dropout, "Linear": nn.Linear}
+
+
+class SyncBatchNorm(norms.SyncBatchNorm):
+    """Batch norm over all processes of maps, of tokens (N, C, L) and of vectors (N, C)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if input.ndim == 4:
+            return super().forward(input)
+        return super().forward(input.reshape(*input.shape[:2], -1, 1)).view(input.shape)
+
+
+SYNCHRONISED = dict.fromkeys(("SyncBN", "SyncBatchNorm", "MMSyncBN"), (SyncBatchNorm, "bn"))
 
 
 def kind_and_options(cfg: Mapping[str, Any] | None, default: str) -> tuple[Any, dict[str, Any]]:
@@ -91,7 +105,7 @@ def build_norm_layer(cfg: Any, num_features: int, postfix: int | str = "") -> tu
     if not isinstance(cfg, Mapping):
         raise TypeError("cfg must be a dict")
     kind, options = kind_and_options(cfg, "BN")
-    entry = layer_type(kind, NORMS, "norm layer")
+    entry = layer_type(kind, NORMS | SYNCHRONISED, "norm layer")
     layer, name = entry if isinstance(entry, tuple) else (entry, infer_abbr(entry))
     trained = options.pop("requires_grad", True)
     options.setdefault("eps", 1e-5)
@@ -149,10 +163,14 @@ class Dropout(nn.Dropout):
 build_dropout = build_from({"DropPath": DropPath, "Dropout": Dropout, "Dropout2d": nn.Dropout2d}, "dropout layer")
 
 
-class ConvModule(nn.Module):
+class ConvModule(ConvBlock):
     """Convolution, norm and activation in `order`; without a norm the convolution has a bias."""
 
     _abbr_ = "conv_block"
+    with_explicit_padding = with_spectral_norm = False
+    conv_cfg: Any = None
+    norm_cfg: Any = None
+    act_cfg: Any = None
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: Any, stride: Any = 1, padding: Any = 0,
@@ -160,29 +178,26 @@ class ConvModule(nn.Module):
         act_cfg: Any = {"type": "ReLU"}, inplace: bool = True, with_spectral_norm: bool = False,  # noqa: B006
         padding_mode: str = "zeros", order: tuple[str, ...] = ("conv", "norm", "act"), **kwargs: Any,
     ) -> None:  # fmt: skip
-        super().__init__()
+        nn.Module.__init__(self)
         assert isinstance(order, tuple) and set(order) == {"conv", "norm", "act"}
+        assert all(cfg is None or isinstance(cfg, Mapping) for cfg in (conv_cfg, norm_cfg, act_cfg))
         self.conv_cfg, self.norm_cfg, self.act_cfg, self.order = conv_cfg, norm_cfg, act_cfg, order
         self.inplace, self.with_spectral_norm = inplace, with_spectral_norm
         self.with_explicit_padding = padding_mode not in ("zeros", "circular")
-        self.with_norm, self.with_activation = norm_cfg is not None, act_cfg is not None
-        self.with_bias = not self.with_norm if bias == "auto" else bool(bias)
+        bias = norm_cfg is None if bias == "auto" else bool(bias)
+        self.padding = padding
         if self.with_explicit_padding:
             self.padding_layer = build_padding_layer({"type": padding_mode}, padding)
             padding = 0
         self.conv: Any = build_conv_layer(
             conv_cfg, in_channels, out_channels, kernel_size, stride=stride, padding=padding, dilation=dilation,
-            groups=groups, bias=self.with_bias,
+            groups=groups, bias=bias,
         )  # fmt: skip
         if padding_mode == "circular":
-            self.conv.padding_mode = padding_mode  # type: ignore[assignment]
-        for name in ("in_channels", "out_channels", "kernel_size", "stride", "dilation", "transposed",
-                     "output_padding", "groups"):  # fmt: skip
-            setattr(self, name, getattr(self.conv, name, None))
-        self.padding = padding
+            self.conv.padding_mode = padding_mode
         if with_spectral_norm:
             self.conv = nn.utils.spectral_norm(self.conv)
-        self.norm_name = None
+        self.norm_name = self.activate = None
         if norm_cfg is not None:
             channels = out_channels if order.index("norm") > order.index("conv") else in_channels
             self.norm_name, norm = build_norm_layer(norm_cfg, channels)
@@ -191,14 +206,22 @@ class ConvModule(nn.Module):
             self.activate = build_activation_layer({"inplace": inplace, **act_cfg})
         self.init_weights()
 
-    @property
-    def norm(self) -> nn.Module | None:
-        return getattr(self, self.norm_name) if self.norm_name else None
+    with_norm = property(lambda self: self.norm_name is not None)
+    with_activation = property(lambda self: self.activate is not None)
+    with_bias = property(lambda self: self.conv.bias is not None)
+
+    def __getattr__(self, name: str) -> Any:
+        """Sizes of the convolution are the block's too."""
+        if name in SIZES and "conv" in self._modules:
+            value = getattr(self.conv, name)
+            return value[0] if name == "padding" and len({*value}) == 1 else value
+        return super().__getattr__(name)
 
     def init_weights(self) -> None:
         if not hasattr(self.conv, "init_weights"):
-            leaky = self.act_cfg is not None and self.act_cfg["type"] == "LeakyReLU"
-            slope = self.act_cfg.get("negative_slope", 0.01) if leaky else 0
+            activate: Any = self.activate
+            leaky = isinstance(activate, nn.LeakyReLU)
+            slope = activate.negative_slope if leaky else 0
             kaiming_init(self.conv, a=slope, nonlinearity="leaky_relu" if leaky else "relu")
         if self.norm is not None:
             constant_init(self.norm, 1, bias=0)
@@ -209,12 +232,25 @@ class ConvModule(nn.Module):
                 x = self.conv(self.padding_layer(x) if self.with_explicit_padding else x)
             elif step == "norm" and norm and self.norm is not None:
                 x = self.norm(x)
-            elif step == "act" and activate and self.with_activation:
+            elif step == "act" and activate and self.activate is not None:
                 x = self.activate(x)
         return x
 
 
-class DepthwiseSeparableConvModule(nn.Module):
+SIZES = (
+    "in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "transposed", "output_padding",
+    "groups",
+)  # fmt: skip
+
+
+def show_as_theirs(module: nn.Module) -> None:
+    """Give terrazzo's own blocks inside a module the attributes that they have there."""
+    for part in module.modules():
+        if type(part) in THEIRS:
+            part.__class__ = THEIRS[type(part)]
+
+
+class DepthwiseSeparableConvModule(DepthwiseSeparableConvBlock):
     """A depthwise and a pointwise ConvModule, with norms and activations of their own."""
 
     def __init__(
@@ -223,7 +259,7 @@ class DepthwiseSeparableConvModule(nn.Module):
         dw_norm_cfg: Any = "default", dw_act_cfg: Any = "default", pw_norm_cfg: Any = "default",
         pw_act_cfg: Any = "default", **kwargs: Any,
     ) -> None:  # fmt: skip
-        super().__init__()
+        nn.Module.__init__(self)
         assert "groups" not in kwargs, "groups should not be specified"
 
         def options(norm: Any, act: Any) -> dict[str, Any]:
@@ -245,6 +281,13 @@ class Scale(self_attention.Scale):
 
     def __init__(self, scale: float = 1.0) -> None:
         super().__init__(scale)
+
+
+THEIRS: dict[type, type] = {
+    ConvBlock: ConvModule,
+    DepthwiseSeparableConvBlock: DepthwiseSeparableConvModule,
+    norms.SyncBatchNorm: SyncBatchNorm,
+}
 
 
 def resize(
@@ -289,7 +332,7 @@ def unchanged(module: nn.Module, *args: Any, **kwargs: Any) -> nn.Module:
     return module
 
 
-fuse_conv_bn = convert_sync_batchnorm = unchanged
+fuse_conv_bn = convert_sync_batchnorm = turn_on_efficient_conv_bn_eval = turn_on_activation_checkpointing = unchanged
 
 
 def revert_sync_batchnorm(module: nn.Module) -> nn.Module:
@@ -316,9 +359,8 @@ def make_divisible(value: float, divisor: int, min_value: int | None = None, min
 
 
 # A layer that a user registers can be named in the config of any of terrazzo's own layers
-KEEPERS["model"] = KEEPERS["norm layer"] = (
+KEEPERS["model"] = (
     lambda name, item: NORMS.setdefault(name, (item, infer_abbr(item))) if inspect.isclass(item) else None,  # type: ignore[arg-type]
     ACTIVATIONS.setdefault,
     CONVS.setdefault,
 )
-KEEPERS["conv layer"] = KEEPERS["activation layer"] = KEEPERS["model"]

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from terrazzo.models.losses import ohem
+from terrazzo.models.losses.base import SegmentationLoss
 from terrazzo.models.losses.cross_entropy import CrossEntropyLoss as Ours
 
 
@@ -121,6 +123,46 @@ def mask_cross_entropy(
     """The binary cross-entropy of each instance's mask of its own class."""
     own = pred[torch.arange(len(pred), device=pred.device), label].squeeze(1)
     return F.binary_cross_entropy_with_logits(own, target, weight=class_weight, reduction="mean")[None]
+
+
+def loss_map(losses: Any, logits: Tensor, labels: Tensor, ignore_index: int) -> Tensor:
+    """The sum of losses, terrazzo's or users', for each pixel (N, H, W)."""
+
+    def one(loss: Any) -> Tensor:
+        if isinstance(loss, SegmentationLoss):
+            return loss.pixel_losses(logits, labels, ignore_index)
+        return loss(logits, labels, ignore_index=ignore_index, reduction_override="none")
+
+    return torch.stack([*map(one, losses)]).sum(0)
+
+
+class OHEMPixelSampler(ohem.OHEMPixelSampler):
+    """Weights of one for the hardest pixels by the losses of a head, the `context`."""
+
+    def __init__(self, context: Any = None, thresh: float | None = None, min_kept: int = 100000) -> None:
+        super().__init__(thresh=thresh, min_kept=min_kept)
+        self.context = context
+
+    def sample(
+        self, seg_logit: Tensor, seg_label: Tensor, loss_map: Any = None, ignore_index: int | None = None
+    ) -> Tensor:
+        if loss_map is not None and ignore_index is not None:
+            return super().sample(seg_logit, seg_label, loss_map, ignore_index)
+        assert seg_logit.shape[2:] == seg_label.shape[2:] and seg_label.shape[1] == 1
+        labels, head = seg_label.squeeze(1).long(), self.context
+        losses = head.loss_decode if isinstance(head.loss_decode, nn.ModuleList) else [head.loss_decode]
+        ignored = head.ignore_index
+        return super().sample(seg_logit, labels, lambda: loss_map(losses, seg_logit, labels, ignored), ignored)
+
+
+class BasePixelSampler:
+    """The base of samplers of pixels; a subclass has `sample(seg_logit, seg_label)` -> weights."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        vars(self).update(kwargs)
+
+    def sample(self, seg_logit: Tensor, seg_label: Tensor) -> Tensor:
+        raise NotImplementedError
 
 
 class LossFace(nn.Module):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 
 from terrazzo.arguments import placed
 from terrazzo.compat.config import ConfigDict
+from terrazzo.compat.image import imwrite
 from terrazzo.compat.registry import BUILDS, METRICS, ORIGINALS
 from terrazzo.metrics.base import Metric, Seen
 from terrazzo.metrics.confusion import class_scores
@@ -54,9 +56,19 @@ class IoUMetric(BaseMetric):
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
         count = len(self.dataset_meta["classes"])
         for sample in data_samples:
+            predicted = sample["pred_sem_seg"]["data"].squeeze()
+            if self.output_dir is not None:
+                self.write(sample, predicted)
+            if self.format_only:
+                continue
             label = sample["gt_sem_seg"]["data"].squeeze()
-            predicted = sample["pred_sem_seg"]["data"].squeeze().to(label)
+            predicted = predicted.to(label)
             self.results.append(self.intersect_and_union(predicted, label, count, self.ignore_index))
+
+    def write(self, sample: Any, predicted: Any) -> None:
+        """Write a class map into `output_dir`, counted from 1 where label 0 is none."""
+        labels = predicted.cpu().numpy() + int(bool(sample.get("reduce_zero_label")))
+        imwrite(labels.astype(np.uint8), Path(self.output_dir, f"{Path(sample['img_path']).stem}.png"))
 
     @staticmethod
     def intersect_and_union(pred_label: Any, label: Any, num_classes: int, ignore_index: int) -> tuple[Any, ...]:
@@ -188,3 +200,13 @@ def intersect_and_union(
 def pre_eval_to_metrics(pre_eval_results: Any, metrics: Any = ("mIoU",), nan_to_num: Any = None, beta: int = 1) -> Any:
     totals: Any = [sum(column) for column in zip(*pre_eval_results, strict=True)]
     return IoUMetric.total_area_to_metrics(*totals, metrics=metrics, nan_to_num=nan_to_num, beta=beta)  # type: ignore[misc]
+
+
+def eval_metrics(
+    results: Any, gt_seg_maps: Any, num_classes: int, ignore_index: int, metrics: Any = ("mIoU",),
+    nan_to_num: Any = None, label_map: Any = None, reduce_zero_label: Any = None, beta: int = 1,
+) -> Any:  # fmt: skip
+    """0.x: scores of class maps against labelled ones."""
+    areas = [intersect_and_union(result, label, num_classes, ignore_index, label_map, reduce_zero_label)
+             for result, label in zip(results, gt_seg_maps, strict=True)]  # fmt: skip
+    return pre_eval_to_metrics(areas, metrics, nan_to_num, beta)

@@ -125,6 +125,63 @@ STARTS: dict[str, Callable[..., None]] = {
 }
 
 
+class BaseInit:
+    """A way to start modules: `init(module)`."""
+
+    kind: str
+
+    def __init__(self, **options: Any) -> None:
+        self.options = options
+        vars(self).update(options)
+
+    def __call__(self, module: nn.Module) -> None:
+        initialize(module, {"type": self.kind, **self.options})
+
+
+for _kind in (*STARTS, "Pretrained"):
+    globals()[f"{_kind}Init"] = type(f"{_kind}Init", (BaseInit,), {"kind": _kind, "__module__": __name__})
+
+
+def update_init_info(module: nn.Module, init_info: str) -> None:
+    """Nothing: terrazzo keeps no record of how a parameter started."""
+
+
+class BaseAveragedModel(nn.Module):
+    """A copy of a model whose parameters average the model's; a subclass has `avg_func(averaged, source, steps)`."""
+
+    def __init__(self, model: nn.Module, interval: int = 1, device: Any = None, update_buffers: bool = False) -> None:
+        super().__init__()
+        self.module = copy.deepcopy(model).requires_grad_(False)
+        self.interval, self.update_buffers, self.steps = interval, update_buffers, 0
+
+    def avg_func(self, averaged_param: Any, source_param: Any, steps: int) -> None:
+        raise NotImplementedError
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.module(*args, **kwargs)
+
+    def update_parameters(self, model: nn.Module) -> None:
+        source = {**dict(model.named_parameters()), **(dict(model.named_buffers()) if self.update_buffers else {})}
+        own = {**dict(self.module.named_parameters()), **dict(self.module.named_buffers())}
+        for name, value in source.items():
+            if self.steps == 0 or not value.is_floating_point():
+                own[name].data.copy_(value.data)
+            elif self.steps % self.interval == 0:
+                self.avg_func(own[name].data, value.data, self.steps)
+        self.steps += 1
+
+
+class ExponentialMovingAverage(BaseAveragedModel):
+    """averaged = (1 - momentum) * averaged + momentum * source."""
+
+    def __init__(self, model: nn.Module, momentum: float = 0.0002, **kwargs: Any) -> None:
+        super().__init__(model, **kwargs)
+        self.momentum = momentum
+
+    def avg_func(self, averaged_param: Any, source_param: Any, steps: int) -> None:
+        averaged_param.lerp_(source_param, self.momentum)
+
+
 def initialize(module: nn.Module, init_cfg: Any) -> None:
     """Start the layers in a module that an `init_cfg` names by type (`layer`) or attribute (`override`)."""
     for spec in [init_cfg] if isinstance(init_cfg, Mapping) else init_cfg:

@@ -81,7 +81,77 @@ class DefaultOptimizerConstructor:
         return OptimWrapper(optimizer) if "optimizer" in self.optim_wrapper_cfg else optimizer
 
 
-DefaultOptimWrapperConstructor = DefaultOptimizerConstructor
+class LayerDecayConstructor(DefaultOptimizerConstructor):
+    """Rates that fall with the depth of a layer."""
+
+    def add_params(self, params: list[Any], module: nn.Module, *args: Any, **kwargs: Any) -> None:
+        options = {key: value for key, value in self.optimizer_cfg.items() if key != "type"}
+        params.extend(as_groups(ours.parameters(module, options, dict(self.paramwise_cfg), type(self).__name__)))
+
+
+DefaultOptimWrapperConstructor = ForceDefaultOptimWrapperConstructor = DefaultOptimizerConstructor
+LearningRateDecayOptimizerConstructor = type("LearningRateDecayOptimizerConstructor", (LayerDecayConstructor,), {})
+LayerDecayOptimizerConstructor = type("LayerDecayOptimizerConstructor", (LayerDecayConstructor,), {})
+
+
+class OptimWrapperDict(dict[str, OptimWrapper]):
+    """Optimizers by the names of their parts."""
+
+    def __init__(self, **wrappers: OptimWrapper) -> None:
+        super().__init__(wrappers)
+
+    def step(self, **kwargs: Any) -> None:
+        for wrapper in self.values():
+            wrapper.optimizer.step()
+
+    def zero_grad(self, **kwargs: Any) -> None:
+        for wrapper in self.values():
+            wrapper.optimizer.zero_grad()
+
+
+class _ParamScheduler:
+    """A value of an optimizer's groups that a subclass computes for each step, in `_get_value`."""
+
+    def __init__(
+        self, optimizer: Any, param_name: str, begin: int = 0, end: int = 10**9, last_step: int = -1,
+        by_epoch: bool = True, verbose: bool = False,
+    ) -> None:  # fmt: skip
+        if begin >= end:
+            raise ValueError(f"end should be larger than begin, but got begin={begin}, end={end}")
+        self.optimizer, self.param_name, self.by_epoch, self.verbose = optimizer, param_name, by_epoch, verbose
+        self.begin, self.end, self.last_step = begin, end, last_step
+        for group in optimizer.param_groups:
+            group.setdefault(f"initial_{param_name}", group[param_name])
+        self.base_values = [group[f"initial_{param_name}"] for group in optimizer.param_groups]
+        self._global_step = -1
+        self.step()
+
+    def _get_value(self) -> list[float]:
+        raise NotImplementedError
+
+    def get_last_value(self) -> list[float]:
+        return self._last_value
+
+    def step(self) -> None:
+        self._global_step += 1
+        if self.begin <= self._global_step < self.end:
+            self.last_step += 1
+            for group, value in zip(self.optimizer.param_groups, self._get_value(), strict=True):
+                group[self.param_name] = value
+        self._last_value = [group[self.param_name] for group in self.optimizer.param_groups]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {key: value for key, value in vars(self).items() if key != "optimizer"}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        vars(self).update(state_dict)
+
+
+class LRSchedulerMixin:
+    """A scheduler of learning rates."""
+
+    def __init__(self, optimizer: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(optimizer, "lr", *args, **kwargs)  # type: ignore[call-arg]
 
 
 def as_groups(parameters: list[Any]) -> list[dict[str, Any]]:
@@ -112,8 +182,7 @@ def register_optimizer(name: str, item: Any) -> None:
 KEEPERS["optimizer constructor"] = (register_constructor,)
 KEEPERS["optimizer"] = (register_optimizer,)
 ORIGINALS["optimizer"] = lambda name: getattr(torch.optim, name, None)
-ORIGINALS["optimizer constructor"] = {"DefaultOptimizerConstructor": DefaultOptimizerConstructor,
-                                      "DefaultOptimWrapperConstructor": DefaultOptimizerConstructor}.get  # fmt: skip
+ORIGINALS["optimizer constructor"] = lambda name: globals().get(name) if name in ours.CONSTRUCTORS else None
 
 
 def build_optimizer(model: nn.Module, cfg: Any) -> Any:

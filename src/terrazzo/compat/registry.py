@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -11,14 +12,15 @@ from terrazzo import registry as ours
 from terrazzo.compat.config import ConfigDict
 from terrazzo.errors import UserError, nearest
 
-KINDS = {"norm layer": "model", "conv layer": "model", "activation layer": "model"}
 # kind of registry -> how terrazzo's registry builds what users register in it; set by the parts that do it
 BUILDS: dict[str, Callable[..., Any]] = {}
 ORIGINALS: dict[str, Callable[[str], Any]] = {}  # kind -> the class that an official name stands for there, or None
 
 
-class WrongArgument(UserError, AssertionError, TypeError):
+class WrongArgument(UserError, AssertionError, TypeError, KeyError):
     """An argument that an official class does not take: an error of each type that is expected there."""
+
+    __str__ = Exception.__str__
 
 
 @contextmanager
@@ -49,6 +51,7 @@ class Registry:
         target: ours.Registry | None = None,
     ) -> None:
         self._name, self.parent, self._scope = name, parent, scope or "mmseg"
+        self.kind: str = name if parent is None else parent.kind
         self.build_func = build_func or (parent.build_func if parent is not None else build_from_cfg)  # type: ignore[has-type]
         self.target: ours.Registry | None = target if target is not None or parent is None else parent.target
         self._module_dict: dict[str, Any] = {} if parent is None else parent._module_dict
@@ -75,8 +78,8 @@ class Registry:
         """The class called `key`, with or without a scope, or None."""
         bare = str(key).rpartition(".")[2]
         found = self._module_dict.get(bare)
-        if found is None and self._name in ORIGINALS:
-            found = ORIGINALS[self._name](str(key))
+        if found is None and self.kind in ORIGINALS:
+            found = ORIGINALS[self.kind](str(key))
         return found
 
     def register_module(self, name: Any = None, force: bool = False, module: Any = None, **kwargs: Any) -> Any:
@@ -87,16 +90,16 @@ class Registry:
         def add(item: Any) -> Any:
             for key in [name] if isinstance(name, str) else name or [item.__name__]:
                 taken = self._module_dict.get(key)
-                if taken is not None and not force and not ours.same_definition(taken, item):
+                if taken is not None and not force and not is_same(taken, item):
                     raise KeyError(f"{key} is already registered in {self._name} at {taken.__module__}")
                 self._module_dict[key] = item
-                if self._name == "dataset":
+                if self.kind == "dataset":
                     from terrazzo.compat.datasets import register_dataset
 
                     ours.DATASETS.register_raw(register_dataset(item, key), key, BUILDS["model"])
                 elif self.target is not None:
-                    self.target.register_raw(item, key, BUILDS[KINDS.get(self._name, self._name)])
-                for keep in KEEPERS.get(self._name, ()):
+                    self.target.register_raw(item, key, BUILDS[self.kind])
+                for keep in KEEPERS.get(self.kind, ()):
                     keep(key, item)
             return item
 
@@ -107,6 +110,14 @@ class Registry:
     def build(self, cfg: Any, *args: Any, **kwargs: Any) -> Any:
         """Make an object of a config with a `type`."""
         return self.build_func(cfg, *args, registry=self, **kwargs)  # type: ignore[misc]
+
+
+def is_same(one: Any, other: Any) -> bool:
+    """Report whether two classes are one definition, imported again or under another module's name."""
+    if ours.same_definition(one, other):
+        return True
+    files = {getattr(sys.modules.get(item.__module__), "__file__", None) for item in (one, other)}
+    return len(files) == 1 and None not in files and one.__qualname__ == other.__qualname__
 
 
 KEEPERS: dict[str, tuple[Callable[[str, Any], Any], ...]] = {}  # registry -> who else is told

@@ -93,9 +93,10 @@ class BaseSegmentor(BaseModel, Freezable):
         head: Any = getattr(self, "decode_head", None)
         if isinstance(head, nn.ModuleList):
             return head[-1]
-        if head is not None:
+        if hasattr(head, "num_classes"):
             return head
-        found = next((part for part in [*self.modules()][1:] if hasattr(part, "num_classes")), None)
+        parts = [*(self if head is None else head).modules()][1:]
+        found = next((part for part in parts if hasattr(part, "num_classes")), None)
         if found is None:
             raise AttributeError("final_head")
         return found
@@ -323,8 +324,35 @@ class CascadeEncoderDecoder(EncoderDecoder):
         return losses
 
 
-class SegTTAModel(nn.Module):
-    """The name of the wrapper for test-time augmentation: terrazzo's `--tta` needs none."""
+class BaseTTAModel(nn.Module):
+    """A model around another whose predictions of several views of an image are merged; `--tta` needs none."""
+
+    def __init__(self, module: Any, data_preprocessor: Any = None, **_: Any) -> None:
+        super().__init__()
+        self.module = MODELS.build(module) if isinstance(module, Mapping) else module
+
+    def merge_preds(self, data_samples_list: Any) -> Any:
+        raise NotImplementedError
+
+    def test_step(self, data: Any) -> Any:
+        views = [self.module.test_step({"inputs": x, "data_samples": s}) for x, s in
+                 zip(data["inputs"], data["data_samples"], strict=True)]  # fmt: skip
+        return self.merge_preds([*map(list, zip(*views, strict=True))])
+
+
+class SegTTAModel(BaseTTAModel):
+    """The mean of the probabilities of all views."""
+
+    def merge_preds(self, data_samples_list: Any) -> Any:
+        made = []
+        for samples in data_samples_list:
+            logits = [sample.seg_logits.data for sample in samples]
+            one = logits[0].shape[0] == 1
+            mean = sum(x.sigmoid() if one else x.softmax(0) for x in logits) / len(logits)
+            labels = (mean > self.module.decode_head.threshold).to(mean).squeeze(1) if one else mean.argmax(0)
+            samples[0].set_data({"pred_sem_seg": PixelData(data=labels)})
+            made.append(samples[0])
+        return made
 
 
 def arity(method: Any) -> int:

@@ -144,6 +144,24 @@ class PixelData(BaseDataElement):
         return made
 
 
+class InstanceData(BaseDataElement):
+    """Values of several instances, of one length; an index chooses instances."""
+
+    def __len__(self) -> int:
+        return len(next(iter(self._data.values()))) if self._data else 0
+
+    def __getitem__(self, item: Any) -> InstanceData:
+        made = type(self)(metainfo=self.metainfo)
+        index = slice(item, item + 1) if isinstance(item, int) else item
+        for name, value in self.items():
+            made._data[name] = value[index]
+        return made
+
+
+class LabelData(BaseDataElement):
+    """Labels of an image."""
+
+
 class SegDataSample(BaseDataElement):
     """`gt_sem_seg`, `pred_sem_seg`, `seg_logits` (PixelData) of an image, and its `metainfo`."""
 
@@ -175,6 +193,8 @@ class SegDataPreProcessor(Preprocess):
 
     def __init__(self, mean: Any = None, std: Any = None, **kwargs: Any) -> None:
         options = {"bgr_to_rgb": False, **kwargs, "mean": mean, "std": std}
+        assert (mean is None) == (std is None), "mean and std are given together"
+        assert not (options["bgr_to_rgb"] and options.get("rgb_to_bgr")), "either bgr_to_rgb or rgb_to_bgr"
         takes = signature(Preprocess).names
         super().__init__(**{key: value for key, value in options.items() if key in takes})
 
@@ -184,6 +204,8 @@ class SegDataPreProcessor(Preprocess):
     def forward(self, images: Any, training: bool = False) -> Any:
         if isinstance(images, Tensor):
             return super().forward(images)
+        if "inputs" not in images:
+            return images
         inputs, samples = images["inputs"], images.get("data_samples")
         inputs = [
             super(SegDataPreProcessor, self).forward(x[None].flip(1) if len(x) == 3 else x[None])[0] for x in inputs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,11 +15,10 @@ import numpy as np
 import torch
 
 from terrazzo import registry as ours
-from terrazzo.arguments import placed, signature
+from terrazzo.arguments import check_arguments, placed, signature
 from terrazzo.compat import image as images
 from terrazzo.compat.config import ConfigDict
 from terrazzo.compat.registry import BUILDS, ORIGINALS, TRANSFORMS, arguments_of
-from terrazzo.compat.structures import DataContainer, PixelData, SegDataSample
 from terrazzo.errors import UserError
 from terrazzo.sample import Sample, Target
 from terrazzo.transforms.base import Step
@@ -27,11 +27,16 @@ SAME = {"gt_semantic_seg": "gt_seg_map"}  # one map under its names of both voca
 FACTS = ("ori_shape", "img_shape", "pad_shape", "scale_factor", "flip", "flip_direction")  # that are handed on
 NEWER = (*FACTS, "img_path", "seg_map_path", "reduce_zero_label")
 OLDER = (*FACTS, "filename", "ori_filename", "img_norm_cfg")
+_MAX_LEVEL = 10  # of mmdet's levels of augmentation
 MAPS = {"label": "gt_seg_map", "edge": "gt_edge_map", "depth": "gt_depth_map"}
 
 
 class Results(dict):  # type: ignore[type-arg]
     """The dict that transforms pass on; a map has one value under its names of both vocabularies."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__()
+        self.update(*args, **kwargs)
 
     def update(self, *args: Any, **kwargs: Any) -> None:
         for key, value in dict(*args, **kwargs).items():
@@ -53,8 +58,8 @@ for _method in (dict.__getitem__, dict.__setitem__, dict.__contains__, dict.get,
     setattr(Results, _method.__name__, under_one_name(_method))
 
 
-def to_results(sample: Sample) -> Results:
-    """A sample as a `results` dict, its image in BGR order."""
+def to_results(sample: Sample, *, older: bool = False) -> Results:
+    """A sample as a `results` dict, its image in BGR order; shapes are (height, width), in 0.x with the channels."""
     results = Results(sample.meta.get("results", {}))
     results.update({"img_path": str(sample.image_path or ""), "filename": str(sample.image_path or "")})
     results.update({"ori_filename": Path(str(sample.image_path or "")).name, "reduce_zero_label": False})
@@ -70,6 +75,9 @@ def to_results(sample: Sample) -> Results:
         shape = image.shape
         results.update({"img_shape": shape, "pad_shape": shape})
         results.setdefault("ori_shape", (*(sample.original_size or shape[:2]), *shape[2:]))
+        if not older:
+            cut = slice(1, None) if image.ndim == 4 else slice(2)  # volumes have their channels first
+            results.update({name: results[name][cut] for name in ("img_shape", "pad_shape", "ori_shape")})
     for key, value in {"scale_factor": 1.0, "flip": bool(sample.meta.get("flip")), "flip_direction": None}.items():
         results.setdefault(key, value)
     results.setdefault(
@@ -138,7 +146,8 @@ class UserStep(Step):
             return sample
         with seeded(rng):
             for _ in range(10):
-                results = self.inner(to_results(sample))
+                older = not isinstance(self.inner, BaseTransform)
+                results = self.inner(to_results(sample, older=older))
                 if results is not None:
                     return to_sample(results, sample)
         raise UserError(f"{type(self.inner).__name__} gave None for {sample.image_path} ten times")
@@ -160,11 +169,16 @@ BUILDS["transform"] = build_user_transform
 class BaseTransform:
     """A transform of `results` dicts."""
 
+    shows: tuple[str, ...] = ()  # the attributes that name it
+
     def __call__(self, results: Any) -> Any:
         return self.transform(results)
 
     def transform(self, results: Any) -> Any:
         raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in self.shows)})"
 
 
 class Compose:
@@ -183,10 +197,24 @@ class Compose:
     transform = __call__
 
 
+class TestTimeAug(BaseTransform):
+    """Every combination of transforms, one from each group -> the values of all views as lists."""
+
+    def __init__(self, transforms: Any) -> None:
+        if not all(isinstance(group, (list, tuple)) for group in transforms):
+            raise TypeError("each of the groups of TestTimeAug is a list of transforms")
+        self.subroutines = [Compose(chain) for chain in itertools.product(*transforms)]
+
+    def transform(self, results: Any) -> Any:
+        made = [view(results.copy()) for view in self.subroutines]
+        return {key: [view[key] for view in made] for key in made[0]}
+
+
 class OfficialFace(BaseTransform):
     """One of terrazzo's transforms, called with a `results` dict."""
 
     _ours: Any
+    backend_args: Any = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         names = signature(self._ours).names
@@ -196,24 +224,36 @@ class OfficialFace(BaseTransform):
                 options["scale"] = options.pop(key)
         kept = {key: value for key, value in options.items() if key in names}
         with arguments_of(self._ours.__name__):
+            check_arguments(self._ours, kept, self._ours.__name__, "pipeline")
             self._step = self._ours(**kept)
         for key in names:
             if hasattr(self._step, key):
                 vars(self).setdefault(key, getattr(self._step, key))
         vars(self).update(options)
+        self.shows = (*names, "backend_args") if self._ours.reads else names
 
     def transform(self, results: Any) -> Any:
         sample = to_sample(results, Sample(meta={}))
         sample.image_path = Path(results["img_path"]) if results.get("img_path") else None
+        sample.label_path = Path(results["seg_map_path"]) if results.get("seg_map_path") else None
         with arguments_of(self._ours.__name__):
             changed = self._step(sample, np.random.default_rng(np.random.randint(2**31)))
-        made = to_results(changed)
-        results.update({key: value for key, value in made.items() if value is not None})
+        before = np.shape(results.get("img"))
+        made = {key: value for key, value in to_results(changed).items() if value is not None}
+        if "img" in made and before[:2] == made["img"].shape[:2]:  # of the same size: what is known of it stays
+            made = {key: value for key, value in made.items() if key not in FACTS or key not in results}
+        for older, newer in SAME.items():  # a plain dict knows its maps by their own names
+            if newer in made and older in results and type(results) is dict:
+                made[older] = made.pop(newer)
+        results.update(made)
         return results
 
 
 class LoadImageFromFile(BaseTransform):
     """Read the image of `results` into `img`, in BGR order."""
+
+    shows = ("ignore_empty", "to_float32", "color_type", "imdecode_backend", "backend_args")
+    ignore_empty = False
 
     def __init__(
         self, to_float32: bool = False, color_type: str = "color", imdecode_backend: str = "cv2", **kwargs: Any
@@ -232,8 +272,34 @@ class LoadImageFromFile(BaseTransform):
         return results
 
 
+class LoadImageFromNDArray(LoadImageFromFile):
+    """Take the image that `results["img"]` holds."""
+
+    def transform(self, results: Any) -> Any:
+        image = results["img"].astype(np.float32) if self.to_float32 else results["img"]
+        shape = image.shape[:2]
+        results.update({"img": image, "img_path": None, "img_shape": shape, "ori_shape": shape})
+        return results
+
+
+class Normalize(BaseTransform):
+    """Subtract the mean and divide by the deviation, in RGB order with `to_rgb`."""
+
+    shows = ("mean", "std", "to_rgb")
+
+    def __init__(self, mean: Any, std: Any, to_rgb: bool = True) -> None:
+        self.mean, self.std, self.to_rgb = np.float32(mean), np.float32(std), to_rgb
+
+    def transform(self, results: Any) -> Any:
+        results["img"] = images.imnormalize(results["img"], self.mean, self.std, self.to_rgb)
+        results["img_norm_cfg"] = {"mean": self.mean, "std": self.std, "to_rgb": self.to_rgb}
+        return results
+
+
 class LoadAnnotations(BaseTransform):
     """Read the class map of `results` into `gt_seg_map`."""
+
+    shows = ("reduce_zero_label", "imdecode_backend", "backend_args")
 
     def __init__(self, reduce_zero_label: bool | None = None, imdecode_backend: str = "pillow", **kwargs: Any) -> None:
         self.reduce_zero_label, self.imdecode_backend = reduce_zero_label, imdecode_backend
@@ -246,12 +312,13 @@ class LoadAnnotations(BaseTransform):
             path = Path(results.get("seg_prefix") or "", results["ann_info"]["seg_map"])
         label = images.imfrombytes(Path(path).read_bytes(), "unchanged", backend=self.imdecode_backend).squeeze()
         label = label.astype(np.uint8)
+        if self.reduce_zero_label is None:
+            self.reduce_zero_label = results.get("reduce_zero_label")
+        if self.reduce_zero_label:
+            label = np.where((label == 0) | (label == 255), 255, label - 1).astype(np.uint8)
         mapped = label.copy()
         for old, new in (results.get("label_map") or {}).items():
             mapped[label == old] = new
-        reduces = self.reduce_zero_label if self.reduce_zero_label is not None else results.get("reduce_zero_label")
-        if reduces:
-            mapped = np.where(mapped == 0, 255, np.where(mapped == 255, 255, mapped - 1)).astype(np.uint8)
         results["gt_seg_map"] = mapped
         results.setdefault("seg_fields", []).append("gt_seg_map")
 
@@ -260,61 +327,21 @@ class LoadAnnotations(BaseTransform):
         return results
 
 
-def to_tensor(data: Any) -> torch.Tensor:
-    """An array, a sequence or a number as a tensor."""
-    if isinstance(data, torch.Tensor):
-        return data
-    if isinstance(data, np.ndarray):
-        return torch.from_numpy(np.ascontiguousarray(data))
-    return torch.as_tensor([data] if isinstance(data, (int, float)) else data)
-
-
-class PackSegInputs(BaseTransform):
-    """`results` as {"inputs": image (C, H, W), "data_samples": SegDataSample}."""
-
-    def __init__(self, meta_keys: Any = NEWER) -> None:
-        self.meta_keys = meta_keys
-
-    def transform(self, results: Any) -> Any:
-        image = np.atleast_3d(results["img"]).transpose(2, 0, 1)
-        sample = SegDataSample(metainfo={key: results[key] for key in self.meta_keys if key in results})
-        for key in MAPS.values():
-            if isinstance(results.get(key), np.ndarray):
-                value = to_tensor(results[key])
-                name, value = ("gt_sem_seg", value.long()) if key == "gt_seg_map" else (key, value)
-                setattr(sample, name, PixelData(data=value[None]))
-        return {"inputs": to_tensor(image), "data_samples": sample}
-
-
-class DefaultFormatBundle:
-    """0.x: the image and the class map of `results` as tensors in containers."""
-
-    def __call__(self, results: Any) -> Any:
-        for key in ("img", *results.get("seg_fields", ["gt_semantic_seg"])):
-            if isinstance(value := results.get(key), np.ndarray):
-                array = np.atleast_3d(value).transpose(2, 0, 1) if key == "img" else value[None].astype(np.int64)
-                results[key] = DataContainer(to_tensor(array), stack=True)
-        return results
-
-
-class Collect:
-    """0.x: the `keys` of `results`, and facts of the image in `img_metas`."""
-
-    def __init__(self, keys: Any, meta_keys: Any = OLDER) -> None:
-        self.keys, self.meta_keys = keys, meta_keys
-
-    def __call__(self, results: Any) -> Any:
-        facts = {key: results[key] for key in self.meta_keys if key in results}
-        return {"img_metas": DataContainer(facts, cpu_only=True), **{key: results[key] for key in self.keys}}
+def level_to_mag(level: int | None, min_mag: float, max_mag: float) -> float:
+    """The strength of an augmentation at a level of ten, or a random one."""
+    share = np.random.rand() if level is None else level / _MAX_LEVEL
+    return round(share * (max_mag - min_mag) + min_mag, 1)
 
 
 @cache
 def official_transform(name: str) -> Any:
     """The class that an official transform's name stands for, or None."""
     bare = name.rpartition(".")[2]
-    own = globals().get(bare)
+    from terrazzo.compat import formatting
+
+    own = globals().get(bare) or vars(formatting).get(bare)
     if inspect.isclass(own) and (
-        issubclass(own, BaseTransform) or bare in ("Compose", "Collect", "DefaultFormatBundle")
+        issubclass(own, BaseTransform) or own.__module__ == formatting.__name__ or bare == "Compose"
     ):
         return own
     found = ours.TRANSFORMS.hidden.get(bare)

@@ -30,7 +30,7 @@ def import_custom(config: Config) -> None:
         compat.import_project(config)
         return
     folders = beside(config)
-    sys.path += [folder for folder in (*folders, str(Path.cwd())) if folder not in sys.path]
+    sys.path += [folder for folder in (*folders, str(Path.cwd()), *above(config, names)) if folder not in sys.path]
     for registry in (MODELS, TRANSFORMS, DATASETS, METRICS):
         registry.load()  # first, so that a clash of names is blamed on the user's module
     for name in names:
@@ -49,7 +49,8 @@ def import_custom(config: Config) -> None:
 def check_custom(config: Mapping[str, Any]) -> None:
     """Raise UserError, with the way to allow it, if a config needs modules that are not imported yet."""
     names, may_fail = custom_modules(config)
-    missing = [name for name in names if name not in sys.modules]
+    section = config.get(KEY) or {}
+    missing = [name for name in (*names, *section.get("modules", ())) if name not in sys.modules]
     if missing and not may_fail:
         raise UserError(
             f"{getattr(config, 'path', None) or 'the config'}: {KEY} asks for code to be run: {', '.join(missing)}. "
@@ -73,6 +74,13 @@ def beside(config: Config) -> list[str]:
     origin = config.origin(f"{KEY}.imports")
     files = [config.path, Path(origin.rpartition(":")[0]) if origin else None]
     return list(dict.fromkeys(os.path.realpath(file.parent) for file in files if file is not None))
+
+
+def above(config: Config, names: list[str]) -> list[str]:
+    """The folders above the config in which a package lies that `names` begin with, as in a repository of projects."""
+    first = {name.partition(".")[0] for name in names if "." in name}
+    parents = config.path.resolve().parents if config.path is not None else ()
+    return [str(folder) for folder in parents if any((folder / package).is_dir() for package in first)]
 
 
 def check_location(name: str, module: Any, folders: list[str]) -> None:

@@ -126,6 +126,13 @@ def symmetric_range(value: Any, name: str) -> tuple[float, float]:
     return as_pair(value, name)
 
 
+def check_range(value: Any, owner: str) -> None:
+    """Raise UserError for anything but two numbers, the smaller first."""
+    pair = isinstance(value, (list, tuple)) and len(value) == 2
+    if not pair or not all(isinstance(item, (int, float)) for item in value) or value[0] > value[1]:
+        raise UserError(f"{owner} is two numbers, the smaller first, not {value!r}")
+
+
 def check_probability(value: float, name: str) -> None:
     """Raise UserError for a number outside [0, 1]."""
     if not 0 <= value <= 1:

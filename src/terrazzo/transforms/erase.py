@@ -10,7 +10,7 @@ import numpy as np
 from terrazzo.errors import UserError
 from terrazzo.sample import Sample
 from terrazzo.system.arithmetic import as_pair
-from terrazzo.transforms.base import Probability, Step, image_of, transform
+from terrazzo.transforms.base import Probability, Step, check_range, image_of, transform
 from terrazzo.transforms.geometry import Box
 
 TRIES = 10  # for a rectangle that fits into the image
@@ -67,6 +67,13 @@ class RandomCutOut(Step):
         super().__post_init__()
         if (self.cutout_shape is None) == (self.cutout_ratio is None):
             raise UserError("RandomCutOut needs either cutout_shape=(width, height) or cutout_ratio")
+        sizes = self.cutout_shape if self.cutout_ratio is None else self.cutout_ratio
+        if not isinstance(sizes, (list, tuple)):
+            raise UserError(f"RandomCutOut's holes are (width, height), or several of these, not {sizes!r}")
+        if not isinstance(self.n_holes, int):
+            check_range(self.n_holes, "RandomCutOut's n_holes")
+        if self.seg_fill_in is not None and not (isinstance(self.seg_fill_in, int) and 0 <= self.seg_fill_in <= 255):
+            raise UserError(f"RandomCutOut's seg_fill_in is a label of 0 to 255, not {self.seg_fill_in!r}")
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         if rng.random() >= self.prob:

@@ -10,7 +10,15 @@ import numpy as np
 
 from terrazzo.errors import UserError
 from terrazzo.sample import Sample
-from terrazzo.transforms.base import Probability, Step, check_probability, for_each_map, symmetric_range, transform
+from terrazzo.transforms.base import (
+    Probability,
+    Step,
+    check_probability,
+    check_range,
+    for_each_map,
+    symmetric_range,
+    transform,
+)
 from terrazzo.transforms.geometry import FLIPS, flip, rotate
 
 
@@ -68,6 +76,11 @@ def swap_classes(label: np.ndarray, pairs: Sequence[Any]) -> np.ndarray:
     return swapped
 
 
+def check_degree(value: Any, owner: str) -> None:
+    """Raise UserError for anything but a range of degrees, or x of zero and more for -x to x."""
+    check_range((-value, value) if isinstance(value, (int, float)) else value, owner)
+
+
 @transform
 class RandomRotate(Step):
     """Rotate clockwise by an angle drawn from `degree` (a range, or x for -x to x) with probability `prob`."""
@@ -84,6 +97,7 @@ class RandomRotate(Step):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_degree(self.degree, "RandomRotate's degree")
         if self.center is not None and self.auto_bound:
             raise UserError("RandomRotate takes either center or auto_bound")
 
@@ -106,6 +120,10 @@ class RandomRotFlip(Step):
     rotate_prob: Probability = 0.5
     flip_prob: Probability = 0.5
     degree: Any = (-20, 20)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_degree(self.degree, "RandomRotFlip's degree")
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         if rng.random() < self.flip_prob:

@@ -56,6 +56,11 @@ class RandomMosaic(Mixing):
 
     count = 3
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.img_scale, (list, tuple)):
+            raise UserError(f"RandomMosaic's img_scale is (height, width), not {self.img_scale!r}")
+
     def __call__(self, sample: Sample, rng: np.random.Generator, partners: Sequence[Sample] = ()) -> Sample:
         others = self.copies(partners)
         if rng.random() >= self.prob:

@@ -151,6 +151,10 @@ class CLAHE(ValueStep):
     clip_limit: float = 40.0
     tile_grid_size: Any = (8, 8)
 
+    def __post_init__(self) -> None:
+        if not all(isinstance(n, int) for n in as_pair(self.tile_grid_size, "CLAHE's tile_grid_size")):
+            raise UserError(f"CLAHE's tile_grid_size is two numbers of tiles, not {self.tile_grid_size!r}")
+
     def change(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         clahe = cv2.createCLAHE(self.clip_limit, as_pair(self.tile_grid_size, "CLAHE's tile_grid_size"))
         return np.stack([clahe.apply(np.ascontiguousarray(band)) for band in np.moveaxis(as_bytes(image), -1, 0)], -1)
@@ -187,6 +191,10 @@ class RGB2Gray(ValueStep):
 
     out_channels: int | None = None
     weights: Sequence[float] = (0.299, 0.587, 0.114)
+
+    def __post_init__(self) -> None:
+        if self.out_channels is not None and self.out_channels < 1:
+            raise UserError(f"RGB2Gray's out_channels is a number of channels, not {self.out_channels}")
 
     def change(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         if len(self.weights) != image.shape[2]:

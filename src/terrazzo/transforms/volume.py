@@ -12,7 +12,7 @@ from terrazzo.errors import UserError
 from terrazzo.sample import Sample, Target
 from terrazzo.system.arithmetic import as_pair
 from terrazzo.system.extras import import_extra
-from terrazzo.transforms.base import Probability, Step, for_each_map, image_of, transform
+from terrazzo.transforms.base import Probability, Step, check_range, for_each_map, image_of, transform
 from terrazzo.transforms.flip import swap_classes
 from terrazzo.transforms.opening import load_numpy
 from terrazzo.transforms.photometric import ValueStep
@@ -146,6 +146,10 @@ class BioMedical3DRandomCrop(Step):
     crop_shape: Any
     keep_foreground: bool = True
 
+    def __post_init__(self) -> None:
+        if min(as_triple(self.crop_shape, "BioMedical3DRandomCrop's crop_shape")) < 1:
+            raise UserError(f"BioMedical3DRandomCrop's crop_shape is (Z, Y, X) in voxels, not {self.crop_shape!r}")
+
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         volume = volume_of(sample, self)
         shape = np.array(volume.shape[1:])
@@ -171,6 +175,9 @@ class BioMedical3DPad(Step):
     pad_shape: Any
     pad_val: float = 0.0
     seg_pad_val: int = 0
+
+    def __post_init__(self) -> None:
+        as_triple(self.pad_shape, "BioMedical3DPad's pad_shape")
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         volume = volume_of(sample, self)
@@ -221,6 +228,11 @@ class BioMedicalGaussianNoise(ValueStep):
     mean: float = 0.0
     std: float = 0.1
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.std < 0:
+            raise UserError(f"BioMedicalGaussianNoise's std is the largest deviation, not {self.std}")
+
     def change(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         if rng.random() >= self.prob:
             return image
@@ -239,6 +251,10 @@ class BioMedicalGaussianBlur(Step):
     sigma_range: Any = (0.5, 1.0)
     different_sigma_per_channel: bool = True
     different_sigma_per_axis: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range(self.sigma_range, "BioMedicalGaussianBlur's sigma_range")
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         if rng.random() >= self.prob:
@@ -273,6 +289,10 @@ class BioMedicalRandomGamma(Step):
     invert_image: bool = False
     per_channel: bool = False
     retain_stats: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range(self.gamma_range, "BioMedicalRandomGamma's gamma_range")
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         if rng.random() >= self.prob:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import importlib.util
 import traceback
 import types
@@ -35,6 +36,8 @@ def run_trusted(path: Path, text: str, lines: list[str], evaluator: Evaluator) -
                 evaluator.execute(statement)
                 namespace.update(evaluator.names)
             else:
+                if isinstance(statement, (ast.Import, ast.ImportFrom)):  # of a user's modules, perhaps
+                    importlib.import_module("terrazzo.compat").prepare(path)
                 exec(compile(ast.Module([statement], type_ignores=[]), str(path), "exec"), namespace)
         public = _public(namespace, module, path, evaluator)
         weigh(public, evaluator.budget)

@@ -146,7 +146,7 @@ def split_lists(spec: Section, where: str) -> list[Section]:
 def single_dataset(spec: Section, where: str, training: bool, upgraded: Upgraded) -> Section:
     """A data set on disk in the names of 1.x."""
     section = Section()
-    if bare_type(spec) in DATASETS:
+    if bare_type(spec) in DATASETS and bare_type(spec) not in DATASETS.raw:
         check_keys(spec, DATASET, where)
     elif own := [key for key in spec if key not in DATASET]:  # a class of the user's has arguments of its own
         warnings.warn(f"{where}: terrazzo has no such data set; passed on as they are: {', '.join(map(str, own))}")

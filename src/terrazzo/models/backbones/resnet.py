@@ -304,9 +304,9 @@ class ResNet(Backbone):
             ]
             self.stem = nn.Sequential(*chain.from_iterable(layers))
             return
-        self.norm1 = f"{norm_name(self.options['norm_cfg'])}1"
+        self.norm1_name = f"{norm_name(self.options['norm_cfg'])}1"
         self.conv1, norm = conv_norm(self.options, in_channels, channels, 7, stride=2)
-        self.add_module(self.norm1, norm)
+        self.add_module(self.norm1_name, norm)
         self.relu = nn.ReLU(inplace=True)
 
     def make_stage(
@@ -327,7 +327,7 @@ class ResNet(Backbone):
         return nn.Sequential(pool, *conv_norm(self.options, in_channels, out_channels, 1))
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        x = self.stem(x) if self.deep_stem else self.relu(getattr(self, self.norm1)(self.conv1(x)))
+        x = self.stem(x) if self.deep_stem else self.relu(getattr(self, self.norm1_name)(self.conv1(x)))
         return self.run_stages(self.maxpool(x))
 
 

@@ -1,0 +1,111 @@
+"""Inner blocks and internals of official models, as users' modules reach for them."""
+
+from __future__ import annotations
+
+import importlib
+
+import numpy as np
+import pytest
+import torch
+
+import terrazzo as tz
+
+
+@pytest.fixture
+def inner():
+    return importlib.import_module("inner")
+
+
+def model(backbone, width, loss="CrossEntropyLoss", **more):
+    head = {"type": "FCNHead", "in_channels": width, "channels": 4, "num_classes": 3, "num_convs": 1}
+    head |= {"norm_cfg": {"type": "BN"}, "loss_decode": {"type": loss}, **more}
+    return tz.build_model({"type": "EncoderDecoder", "backbone": backbone, "decode_head": head})
+
+
+@pytest.mark.parametrize(
+    ("kind", "width", "options"),
+    [("TokenMSCAN", 16, {}), ("InterleavedResNet", 512, {"depth": 18, "norm_cfg": {"type": "BN"}})],
+)
+def test_a_backbone_may_replace_and_read_parts_of_an_official_one(inner, kind, width, options):
+    made = model({"type": kind, **options}, width)
+    assert made(torch.randn(2, 3, 32, 32)).shape == (2, 3, 32, 32)
+
+
+@pytest.mark.parametrize("sampler", [None, {"type": "OHEMPixelSampler", "min_kept": 10}])
+def test_a_loss_without_a_name_stands_in_an_official_head(inner, sampler):
+    made = model({"type": "ERFNet", "norm_cfg": {"type": "BN"}}, 16, "NamelessLoss", sampler=sampler)
+    losses = made.loss(torch.randn(2, 3, 32, 32), torch.randint(0, 3, (2, 32, 32)))
+    assert set(losses) == {"decode.loss_seg", "decode.acc_seg"}
+
+
+def test_blocks_of_an_official_head_are_conv_modules(inner):
+    head = inner.Inspected(in_channels=8, channels=4, num_classes=3, num_convs=2, concat_input=False)
+    assert head.widths() == [(8, 4, False, True), (4, 4, False, True)]
+    assert head.convs[0].padding == 1
+    assert head(inner.features()).shape == (2, 3, 8, 8)
+
+
+@pytest.mark.parametrize("options", [{"in_channels": [8, 4]}, {"in_channels": 8, "input_transform": "concat"}])
+def test_inputs_of_a_head_that_do_not_fit_are_an_assertion_error(options):
+    from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+
+    with pytest.raises(AssertionError, match="does not fit input_transform"):
+        BaseDecodeHead(channels=4, num_classes=3, **options)
+
+
+def test_a_registry_of_another_name_is_the_one_it_is_a_child_of():
+    from mmcv.utils import Registry
+    from mmseg.models.builder import MODELS
+    from torch import nn
+
+    UDA = Registry("adaptation", parent=MODELS)
+
+    @UDA.register_module()
+    class Teacher(nn.Module):
+        pass
+
+    assert UDA.build({"type": "Teacher"}).__class__ is MODELS.get("Teacher")
+
+
+def test_official_transforms_change_plain_dicts():
+    from mmseg.datasets.transforms import Normalize, RandomCrop
+
+    image, label = np.full((20, 30, 3), 7, np.uint8), np.zeros((20, 30), np.uint8)
+    results = RandomCrop(crop_size=(8, 9))({"img": image, "gt_semantic_seg": label, "img_shape": (20, 30, 3)})
+    assert results["img"].shape == (8, 9, 3) and results["gt_semantic_seg"].shape == (8, 9)
+    assert results["img_shape"] == (8, 9)
+    results = Normalize(mean=[1, 2, 3], std=[2, 2, 2])({"img": image})
+    assert results["img"][0, 0].tolist() == [3, 2.5, 2]
+    assert repr(Normalize([0.0], [1.0])).startswith("Normalize(mean=")
+
+
+def test_windows_and_their_inverse():
+    from mmpretrain.models.backbones.vit_sam import window_partition, window_unpartition
+
+    x = torch.arange(2 * 5 * 7 * 3.0).view(2, 5, 7, 3)
+    windows, padded = window_partition(x, 4)
+    assert windows.shape == (8, 4, 4, 3) and padded == (8, 8)
+    assert torch.equal(window_unpartition(windows, 4, padded, (5, 7)), x)
+
+
+def test_data_sets_around_data_sets(photos):
+    from mmseg.datasets import BaseSegDataset, ConcatDataset, RepeatDataset
+
+    prefix = {"img_path": "train", "seg_map_path": "train"}
+    one = BaseSegDataset(data_root=str(photos / "data"), data_prefix=prefix, img_suffix="_photo.png",
+                         seg_map_suffix="_classes.png", metainfo={"classes": ("a", "b", "c")})  # fmt: skip
+    both = ConcatDataset([one, RepeatDataset(one, times=2)])
+    assert len(both) == 9 and both.metainfo["classes"] == ("a", "b", "c")
+    assert both[4]["img_path"] == one[1]["img_path"]
+
+
+def test_a_package_whose_imports_fail_is_named_with_the_reason(tmp_path):
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts/__init__.py").write_text("import no_such_package\n")
+    (tmp_path / "parts/own.py").write_text(
+        "from parts import Missing\nfrom mmseg.registry import MODELS\n@MODELS.register_module()\nclass Own: ...\n"
+    )
+    (tmp_path / "configs/x.py").write_text("model = dict(type='Own')\n")
+    with pytest.raises(tz.errors.UserError, match=r"parts has no Missing, as .* No module named 'no_such_package'"):
+        tz.load_config(tmp_path / "configs/x.py", trust=True)
