@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from terrazzo.exporting.resizing import resize_image
+from terrazzo.exporting.resizing import mirrored, resize_image, resize_twice
 from terrazzo.inference.runtime import DEFAULT_THRESHOLD
 from terrazzo.models.layers import resize
 from terrazzo.models.layers.sizes import larger, smaller
@@ -51,14 +51,17 @@ class Graph(nn.Module):
         x = self.model.preprocess.pad_for_test(self.model.preprocess(x)).to(self.network_type)
         logits = self.model.decode(x)  # N, K, h, w
         if self.mirror:
-            logits = (logits + self.model.decode(x.flip(-1)).flip(-1)) / 2
+            logits = (logits + mirrored(self.model.decode(mirrored(x)))) / 2
 
         # Back to the stored size
         logits = logits.float()
         corners = self.model.final_head.align_corners
-        logits = resize(logits, x.shape[2:], align_corners=corners)[:, :, : size[0], : size[1]]
-        if self.resizings:
-            logits = resize(logits, (height, width))
+        if self.resizings and not corners:
+            logits = resize_twice(logits, x.shape[2:], size, (height, width))
+        else:
+            logits = resize(logits, x.shape[2:], align_corners=corners)[:, :, : size[0], : size[1]]
+            if self.resizings:
+                logits = resize(logits, (height, width))
         return tuple(getattr(self, name)(logits) for name in self.outputs)
 
     def with_logits(self) -> Graph:
