@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from terrazzo.models.layers.sizes import larger
+
 UNIT = 2048  # OpenCV's weights of 8-bit images are fractions of this
 
 
@@ -45,16 +47,25 @@ def mirrored(x: Tensor) -> Tensor:
     return x.index_select(3, torch.arange(x.shape[3] - 1, -1, -1))
 
 
-def resize_twice(logits: Tensor, first: Sequence[int], kept: Sequence[int], second: Sequence[int]) -> Tensor:
-    """Logits (N, K, h, w) resized to `first`, cut to `kept` and resized to `second`, each (height, width), in one go."""
+def resize_twice(
+    logits: Tensor, first: Sequence[int], kept: Sequence[int], second: Sequence[int], align_corners: bool
+) -> Tensor:
+    """Logits (N, K, h, w) resized to `first`, cut to `kept` and resized to `second`, each (height, width), in one go.
+
+    The first time with `align_corners`, the second without.
+    """
     rows, columns = (
-        bilinear(kept[axis], second[axis]) @ bilinear(logits.shape[2 + axis], first[axis])[: kept[axis]]
+        bilinear(kept[axis], second[axis]) @ bilinear(logits.shape[2 + axis], first[axis], align_corners)[: kept[axis]]
         for axis in (0, 1)
     )
     return rows @ (logits @ columns.T)
 
 
-def bilinear(length: int, size: int) -> Tensor:
-    """The matrix (size, length) of bilinear resizing along one axis, pixels being areas."""
-    position = ((torch.arange(size) + 0.5) * length / size - 0.5).clamp(0, length - 1)
+def bilinear(length: int, size: int, align_corners: bool = False) -> Tensor:
+    """The matrix (size, length) of bilinear resizing along one axis."""
+    target = torch.arange(size)
+    if align_corners:
+        position = target * (length - 1) / larger(size - 1, 1)
+    else:
+        position = ((target + 0.5) * length / size - 0.5).clamp(0, length - 1)
     return (1 - (position[:, None] - torch.arange(length)).abs()).clamp(min=0)
