@@ -18,7 +18,7 @@ from terrazzo.exporting.graph import OUTPUTS
 from terrazzo.exporting.plan import make_plan
 from terrazzo.exporting.precision import attempts
 from terrazzo.exporting.report import ExportReport, write_reports
-from terrazzo.exporting.trial import Trial
+from terrazzo.exporting.trial import Candidate, Trial
 from terrazzo.inference.load import CARD, STREET, load
 from terrazzo.inference.segmenter import Segmenter
 from terrazzo.system.files import make_folder, rename_durably
@@ -77,51 +77,55 @@ def export(
         )
     say = on_step or (lambda text: None)
 
-    # The model as it is
     say("loading the model")
     segmenter = model if isinstance(model, Segmenter) else loaded(model, config, trust, weights)
-    licence = (
-        CARD.read_text(encoding="utf-8").partition("**Licence**: ")[2].strip()
-        if segmenter.source == STREET.name
-        else ""
-    )
     names = ["labels", *(name for name in outputs if name != "labels")]
-    plan = writer.adapt(make_plan(segmenter, names, size, licence))
+    plan = writer.adapt(make_plan(segmenter, names, size, licence_of(segmenter)))
     images = training_images(calibration, plan.facts) if any(one.precision == "int8" for one in tries) else []
     gate = None
     if check is not None:
         say("scoring the original")
         gate = Check(check, segmenter)
 
-    # The file, in a folder beside its place until it has passed
-    with writing(path) as folder:
+    with writing(path) as folder:  # beside its place until it has passed
         trial = Trial(writer, plan, images, gate, max_drop, make_folder(folder / "trial"), say)
         chosen = trial.first_that_passes(tries)
         say("writing")
-        whole = make_folder(folder / "whole")
-        writer.save(chosen.model, replace(chosen.plan.facts, parity=chosen.stated()), whole / path.name)
-        files = files_in(whole)
-        report = ExportReport(
-            path,
-            target,
-            chosen.plan.facts.precision,
-            sum(file.stat().st_size for file in files),
-            chosen.parity,
-            chosen.comparison,
-            chosen.plan.facts.quantization.get("left_out", []),
-            trial.refused,
-            writer.notes(plan.facts),
-        )
-        palette = plan.facts.palette
-        pictures = []
-        if gate is not None and chosen.comparison is not None:
-            pictures = gate.pictures(chosen.exported, chosen.comparison, palette)
-        write_reports(report, whole, pictures, palette)
-        for file in [*(file for file in files_in(whole) if file not in files), *files]:
-            place = path.parent / file.relative_to(whole)
-            make_folder(place.parent)
-            rename_durably(file, place)
+        return publish(trial, chosen, path, target, make_folder(folder / "whole"))
+
+
+def publish(trial: Trial, chosen: Candidate, path: Path, target: str, folder: Path) -> ExportReport:
+    """Write what passed and its reports into a folder of the same file system, and move all of it to its place."""
+    trial.writer.save(chosen.model, replace(chosen.plan.facts, parity=chosen.stated()), folder / path.name)
+    files = files_in(folder)
+    facts = chosen.plan.facts
+    report = ExportReport(
+        path,
+        target,
+        facts.precision,
+        sum(file.stat().st_size for file in files),
+        chosen.parity,
+        chosen.comparison,
+        facts.quantization.get("left_out", []),
+        trial.refused,
+        trial.writer.notes(trial.plan.facts),
+    )
+    pictures = []
+    if trial.gate is not None and chosen.comparison is not None:
+        pictures = trial.gate.pictures(chosen.exported, chosen.comparison, facts.palette)
+    write_reports(report, folder, pictures, facts.palette)
+    for file in [*(file for file in files_in(folder) if file not in files), *files]:
+        place = path.parent / file.relative_to(folder)
+        make_folder(place.parent)
+        rename_durably(file, place)
     return report
+
+
+def licence_of(segmenter: Segmenter) -> str:
+    """The terms of the embedded model's weights; of others none are known."""
+    if segmenter.source != STREET.name:
+        return ""
+    return CARD.read_text(encoding="utf-8").partition("**Licence**: ")[2].strip()
 
 
 def files_in(folder: Path) -> list[Path]:

@@ -25,6 +25,7 @@ from terrazzo.exporting.html_page import (
     page_problem,
     read_runtime,
 )
+from terrazzo.exporting.largest import Largest, argmax, argmax_of_last
 from terrazzo.exporting.onnx_file import quiet, resizing_model, to_onnx, write_metadata
 from terrazzo.exporting.plan import Plan
 from terrazzo.exporting.quantization import convert_to_openvino, quantize_onnx, quantize_openvino
@@ -138,7 +139,13 @@ def example_of(plan: Plan) -> torch.Tensor:
 
 
 def make_onnx(plan: Plan, folder: Path) -> Any:
-    return to_onnx(plan.graph, example_of(plan), plan.facts.size)
+    """Make an ONNX model for ONNX Runtime; with other outputs than labels the logits would have to be transposed."""
+    small = plan.facts.outputs == ["labels"] and not plan.graph.resizings
+    return onnx_of(plan, argmax_of_last if small else argmax)
+
+
+def onnx_of(plan: Plan, largest: Largest) -> Any:
+    return to_onnx(plan.graph.changed(largest=largest), example_of(plan), plan.facts.size)
 
 
 def quantize_as_onnx(plan: Plan, images: Images, left_out: Sequence[str], folder: Path) -> Any:
@@ -164,12 +171,12 @@ def save_repository(model: Any, facts: ModelFacts, path: Path) -> None:
 def make_openvino(plan: Plan, folder: Path) -> Any:
     """Make an OpenVINO model from the ONNX form."""
     source = folder / "source.onnx"
-    source.write_bytes(make_onnx(plan, folder).SerializeToString())
+    source.write_bytes(onnx_of(plan, argmax).SerializeToString())
     return convert_to_openvino(source)
 
 
 def quantize_as_openvino(plan: Plan, images: Images, left_out: Sequence[str], folder: Path) -> Any:
-    return quantize_openvino(make_onnx(plan, folder), images, left_out, folder)
+    return quantize_openvino(onnx_of(plan, argmax), images, left_out, folder)
 
 
 def open_openvino(model: Any, facts: ModelFacts, folder: Path) -> ExportedModel:

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from terrazzo.exporting.resizing import resize_image
+from terrazzo.exporting.largest import Largest, argmax
+from terrazzo.exporting.resizing import mirrored, resize_image, resize_twice
 from terrazzo.inference.runtime import DEFAULT_THRESHOLD
-from terrazzo.models.layers import resize
 from terrazzo.models.layers.sizes import larger, smaller
 from terrazzo.models.probabilities import probabilities
 from terrazzo.system.arithmetic import as_pair, ceil_div
@@ -25,7 +25,8 @@ class Graph(nn.Module):
 
     "labels" (N, H, W) uint8, or int32 for more classes than 255; "confidence" (N, H, W); "probabilities" and "logits"
     (N, K, H, W). Images are resized by the steps of `resizings`, normalised, padded and run in one pass; with `mirror`
-    also mirrored from left to right, and the logits averaged.
+    also mirrored from left to right, and the logits averaged. `largest` finds the class of each pixel, in a form that
+    the runtime is fast with.
     """
 
     def __init__(
@@ -34,9 +35,11 @@ class Graph(nn.Module):
         outputs: Sequence[str] = ("labels",),
         resizings: Sequence[Resizing] = (),
         mirror: bool = False,
+        largest: Largest = argmax,
     ) -> None:
         super().__init__()
         self.model, self.outputs, self.resizings, self.mirror = model, tuple(outputs), tuple(resizings), mirror
+        self.largest = largest
         self.threshold: float | None = model.final_head.threshold
         self.network_type = next(model.parameters()).dtype
 
@@ -51,26 +54,33 @@ class Graph(nn.Module):
         x = self.model.preprocess.pad_for_test(self.model.preprocess(x)).to(self.network_type)
         logits = self.model.decode(x)  # N, K, h, w
         if self.mirror:
-            logits = (logits + self.model.decode(x.flip(-1)).flip(-1)) / 2
+            logits = (logits + mirrored(self.model.decode(mirrored(x)))) / 2
 
         # Back to the stored size
         logits = logits.float()
-        corners = self.model.final_head.align_corners
-        logits = resize(logits, x.shape[2:], align_corners=corners)[:, :, : size[0], : size[1]]
+        padded, corners = x.shape[2:], self.model.final_head.align_corners
         if self.resizings:
-            logits = resize(logits, (height, width))
-        return tuple(getattr(self, name)(logits) for name in self.outputs)
+            logits = resize_twice(logits, padded, size, (height, width), corners)
+            padded = size = logits.shape[2:]
+        logits, classes = self.largest(logits, padded, size, corners)
+        return tuple(
+            self.labels(logits, classes) if name == "labels" else getattr(self, name)(logits) for name in self.outputs
+        )
 
     def with_logits(self) -> Graph:
         """The same graph with "logits" among its outputs, in the last place unless it was there."""
-        outputs = self.outputs if "logits" in self.outputs else (*self.outputs, "logits")
-        return Graph(self.model, outputs, self.resizings, self.mirror).eval()
+        return self.changed(outputs=self.outputs if "logits" in self.outputs else (*self.outputs, "logits"))
 
     def in_bf16(self) -> Graph:
         """The same graph with the network, and nothing else, in bfloat16."""
         model = copy.deepcopy(self.model).bfloat16()
         model.preprocess = self.model.preprocess
-        return Graph(model, self.outputs, self.resizings, self.mirror).eval()
+        return self.changed(model=model)
+
+    def changed(self, **parts: Any) -> Graph:
+        """The same graph with other parts, by the names of the constructor's arguments."""
+        same = {name: getattr(self, name) for name in ("model", "outputs", "resizings", "mirror", "largest")}
+        return Graph(**same | parts).eval()
 
     def shapes(self) -> list[tuple[int | str, ...]]:
         """The shape of each output, its open axes as letters."""
@@ -81,11 +91,11 @@ class Graph(nn.Module):
     def logits(self, logits: Tensor) -> Tensor:
         return logits
 
-    def labels(self, logits: Tensor) -> Tensor:
+    def labels(self, logits: Tensor, classes: Tensor) -> Tensor:
         if logits.shape[1] == 1:
             threshold = DEFAULT_THRESHOLD if self.threshold is None else self.threshold
             return (logits[:, 0].sigmoid() > threshold).to(torch.uint8)
-        return logits.argmax(1).to(torch.uint8 if logits.shape[1] <= 255 else torch.int32)
+        return classes.to(torch.uint8 if logits.shape[1] <= 255 else torch.int32)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         return probabilities(logits)

@@ -29,8 +29,7 @@ class Plan:
     def adding(self, *outputs: str) -> Plan:
         """The same plan with these outputs beside its own."""
         names = list(dict.fromkeys((*self.facts.outputs, *outputs)))
-        graph = Graph(self.graph.model, names, self.graph.resizings, self.graph.mirror)
-        return Plan(graph, replace(self.facts, outputs=names))
+        return Plan(self.graph.changed(outputs=names), replace(self.facts, outputs=names))
 
     def at(self, precision: str, **quantization: Any) -> Plan:
         """The plan of the same model at another precision, of which 8-bit integers state how they were made."""

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from terrazzo.errors import UserError, nearest
-from terrazzo.exporting.graph import Graph
 from terrazzo.exporting.onnx_file import write_metadata
 from terrazzo.exporting.plan import Plan
 from terrazzo.inference.exported import TILED, ModelFacts
@@ -49,8 +48,7 @@ def tiled_plan(plan: Plan) -> Plan:
             f"--for deepness: tiles are square, such as --size {size[0]}x{size[0]}, not {size[0]}x{size[1]}"
         )
     names = list(dict.fromkeys((*facts.outputs, "probabilities")))
-    graph = Graph(plan.graph.model, names, (), plan.graph.mirror)
-    return Plan(graph, replace(facts, outputs=names, size=size))
+    return Plan(plan.graph.changed(outputs=names, resizings=()), replace(facts, outputs=names, size=size))
 
 
 def save_tiled(model: Any, facts: ModelFacts, path: Path, resolution: float | None) -> None:

@@ -39,7 +39,24 @@ def shift_right(x: Any, bits: int) -> Any:
     return op.Div(x, op.CastLike(op.Constant(value_int=2**bits), x))
 
 
+def resized_channels_last(x: Any, height: Any, width: Any, align_corners: bool) -> Any:
+    """Bilinear resizing (N, C, h, w) -> (N, height, width, C), of the transposed input."""
+    one = op.Constant(value_ints=[1])
+    sizes = [
+        op.Constant(value_ints=[size]) if isinstance(size, int) else op.Reshape(size, one) for size in (height, width)
+    ]
+    return op.Resize(
+        op.Transpose(x, perm=[0, 2, 3, 1]),
+        None,
+        None,
+        op.Concat(op.Shape(x, start=0, end=1), *sizes, op.Shape(x, start=1, end=2), axis=0),
+        mode="linear",
+        coordinate_transformation_mode="align_corners" if align_corners else "half_pixel",
+    )
+
+
 TRANSLATIONS: dict[Any, Any] = {
     torch.ops.aten._adaptive_avg_pool2d.default: adaptive_average,
     torch.ops.aten.__rshift__.Scalar: shift_right,
+    torch.ops.terrazzo.resize_channels_last.default: resized_channels_last,
 }
