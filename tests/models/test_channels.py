@@ -106,7 +106,7 @@ def test_whole_configs_may_leave_channels_out():
     ("head", "message"),
     [
         ({"in_channels": 16}, r"decode_head\.convs.* takes 16 channels and gets 4; set model.decode_head.in_channels"),
-        ({"in_index": 5}, r"model.decode_head.in_index asks for more maps"),
+        ({"in_index": 5}, r"at model.decode_head.*in_index=5, but the head is given 2 input maps"),
         ({"in_index": 5, "in_channels": "auto"}, r"model.decode_head.in_index=5: UNet gives 2 maps"),
     ],
 )

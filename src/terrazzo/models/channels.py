@@ -127,6 +127,8 @@ def mismatch(model: nn.Module, images: Tensor) -> str | None:
     try:
         with torch.no_grad():
             model(images)
+    except UserError as problem:
+        return str(problem)
     except (RuntimeError, IndexError) as problem:
         name, module, inputs = entered[-1] if entered else ("", model, ())
         part = name.partition(".")[0]

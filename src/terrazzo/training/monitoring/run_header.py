@@ -71,9 +71,10 @@ def inference_cost(model: nn.Module, config: Mapping[str, Any]) -> str:
                 return "; its FLOPs: terrazzo model info"
             part = failing_part(copied, problem)
             where = f"model{'.' * bool(part)}{part}"
+            kind = "" if isinstance(problem, UserError) else f"{type(problem).__name__}: "
             raise UserError(
                 f"{found_origin(config, where)}the model cannot run on images of {height}x{width}: at {where}, "
-                f"{type(problem).__name__}: {' '.join(reason.split())[:300]}"
+                f"{kind}{' '.join(reason.split())[:300]}"
             ) from problem
     return f"; {info.flops / 1e9:.3g} GFLOPs for an image of {height}x{width}"
 
