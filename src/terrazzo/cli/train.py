@@ -20,6 +20,7 @@ KEYS = {
     "track": "track",
     "load_from": "load_from",
     "seed": "randomness.seed",
+    "fold": "data.fold",
 }
 
 BUDGET = 7200.0  # seconds
@@ -28,6 +29,7 @@ EXAMPLES = """\
   terrazzo train street.yaml                       into runs/street, or runs/street-2 if that has a run
   terrazzo train street.yaml --resume              continue the newest run of street.yaml
   terrazzo train data/street --budget 2h           plan a config for a folder and two hours, train it, score it
+  terrazzo train street.yaml --fold 2              validate on the second of `data: {folds: 5}`
   terrazzo train street.yaml --seeds 3             three runs, in runs/street-seeds; mean and deviation
   terrazzo train pspnet_r50-d8_4xb2-40k_cityscapes-512x1024 --data-root /data/cityscapes --gpus 4
   terrazzo train street.yaml --load-from street    start from the weights of the bundled model"""
@@ -51,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--no-check", action="store_true", help="start without checking all of the data")
     add("--pretrained", metavar="PATH|none", help="weights of the backbone, or none")
     add("--load-from", metavar="PATH", help="weights of the whole model to start from, or of a run's folder")
+    add("--fold", type=count, metavar="K", help="the part of the config's `data.folds` to validate on, from 1 on")
     add("--seed", type=int, metavar="N", help="of weights, order and augmentation, instead of the config's")
     about = "train N times, with seeds from --seed (default 0) on, each in its own folder in the work dir"
     add("--seeds", type=count, metavar="N", help=about)
@@ -80,6 +83,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.budget or is_data(args.config):
         return run_planned(args)
+    if args.fold and not (args.work_dir or args.resume_from):
+        use_own_folder(args)
     return run_seeds(args) if args.seeds else run_once(args)
 
 
@@ -92,12 +97,22 @@ def is_data(source: str) -> bool:
     return folder.is_dir() and not is_run and source not in recipes.names() and source not in recipes.families()
 
 
+def use_own_folder(args: argparse.Namespace) -> None:
+    """Give a fold its own work dir: `street-fold2`."""
+    from terrazzo.training.train import run_name
+    from terrazzo.training.work_dir import DEFAULT, choose_folder
+
+    base = DEFAULT / f"{run_name(args.config)}-fold{args.fold}"
+    args.work_dir = str(choose_folder(base, args.resume, args.overwrite))
+    args.arguments = [*args.arguments, "--work-dir", args.work_dir]
+
+
 def run_planned(args: argparse.Namespace) -> int:
     """Plan a config for a budget, train it, and print its scores with intervals and the command that exports it."""
     from terrazzo.training.planning.run import score_run, write_plan
     from terrazzo.training.work_dir import DEFAULT, check_free, choose_folder
 
-    for flag in ("seeds", "slurm", "find_batch", "resume_from", "data_root"):
+    for flag in ("seeds", "fold", "slurm", "find_batch", "resume_from", "data_root"):
         if getattr(args, flag):
             args.usage_error(f"--{flag.replace('_', '-')} needs a config: write it with `terrazzo plan {args.config}`")
     if args.gpus > 1:

@@ -1,4 +1,4 @@
-"""What decides on a config: the sizes of a data set's images, and the shares and shapes of its classes."""
+"""The facts by which a config is chosen: the sizes of images, and the shares and shapes of classes."""
 
 from __future__ import annotations
 

@@ -62,5 +62,8 @@ def test_balance():
     draft = Draft(Path("data"))
     choices.choose_balance(draft, facts(TREE, HOUSE, SPOT))
     assert draft.values == {"class_weight": [0.5, 1.0, 3.0], "rare_class_sampling": True}
+    sparse = Draft(Path("data"))
+    choices.choose_balance(sparse, facts(GROUND, SPOT))
+    assert sparse.values == {"class_weight": [1.0, 20.0]}
     assert "'house' in 10%" in draft.reasons["rare_class_sampling"]
     assert choices.is_dominated(facts(GROUND, HOUSE, SPOT)) and not choices.is_dominated(facts(GROUND, SPOT))

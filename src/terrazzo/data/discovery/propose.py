@@ -115,7 +115,7 @@ class Proposal(Draft):
         return self
 
     def introduction(self, command: str) -> list[str]:
-        """What the file is, as its first comments say."""
+        """The first comments of the file, which say what it is."""
         counts = " + ".join(f"{count} {split}" for split, count in self.counts.items())
         return [
             f"Proposed by `terrazzo {command}` for {self.root.name}: {counts} images. Review it, then:",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,8 @@ from terrazzo.training.planning.networks import PYRAMID, UNET, Network
 
 FEW = 0.2  # share of the foreground of two classes below which Dice is added ...
 RARE = 0.001  # ... and of a class among several
+SPARSE = 0.02  # share of the foreground of two classes below which it is weighted as well, up to ...
+MOST_SPARSE = 20.0  # ... this
 UNEVEN = 20  # the largest class has so many times the pixels of the smallest: classes are weighted
 WEIGHTS = (0.5, 3.0)  # least and largest class weight
 DOMINANT = 0.7  # share of a class of which most pixels are soon easy
@@ -101,6 +104,10 @@ def choose_balance(draft: Draft, facts: Fingerprint) -> None:
     shares = [one.share for one in facts.classes]
     present = [share for share in shares if share > 0]
     ratio = max(present) / min(present)
+    if len(shares) == 2 and min(shares) < SPARSE:
+        raised = round(min(MOST_SPARSE, math.sqrt(ratio)), 1)
+        both = [1.0 if one is not facts.rarest else raised for one in facts.classes]
+        draft.set("class_weight", both, f"else all would be background: {class_shares(facts)}")
     if len(shares) > 2 and ratio > UNEVEN and not is_dominated(facts):
         draft.set("class_weight", weights(facts.classes), f"{class_shares(facts)}: the largest has {ratio:.0f} times")
     seldom = [one for one in facts.foreground if one.shown < SELDOM]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,15 @@ import torch
 
 from terrazzo.config.load import load_config
 from terrazzo.data.cache import free_space
+from terrazzo.data.checks.groups import alike, groups_of
+from terrazzo.data.checks.survey import SplitSurvey, read_all
 from terrazzo.data.discovery.draft import Draft, draft_of
 from terrazzo.data.discovery.length import proposed_steps
 from terrazzo.data.discovery.propose import Proposal
 from terrazzo.data.fingerprint import Fingerprint, take_fingerprint
+from terrazzo.data.pairs import fixed_part, names_below
 from terrazzo.data.splits import open_splits
+from terrazzo.data.wrappers import Dataset
 from terrazzo.errors import UserError
 from terrazzo.hub.cache import cached
 from terrazzo.system.devices import choose_device
@@ -179,7 +184,7 @@ class Planner:
         return FORWARD * self.validation * share * cost.seconds
 
     def validations(self, cost: StepCost) -> int:
-        """How often to validate, within a share of the budget."""
+        """The number of validations, within a share of the budget."""
         return max(1, min(VALIDATIONS, int(VALIDATION_SHARE * self.budget / max(1e-9, self.validation_seconds(cost)))))
 
     def affordable(self, cost: StepCost, batch: int) -> int:
@@ -254,18 +259,37 @@ def two_digits(number: int) -> int:
 
 def make_plan(
     source: str | Path, budget: float = BUDGET, device: str | None = None, console: Console | None = None
-) -> Draft:
+) -> tuple[Draft, list[tuple[str, str]]]:
     """A whole config in the short form for a folder of images and labels, or for the data of another config.
+
+    Beside it the groups of images that a validation set drawn from them must not split, as names of images and groups.
 
     `budget` is the time for training, in seconds. Raises UserError for data that cannot be learned from, and for a
     budget that is too short for a training.
     """
     path = Path(source)
     draft: Draft = Proposal(path, UNET.recipe, console) if path.is_dir() else draft_of(path)
-    facts = take_fingerprint(draft.open("train"), console)
-    validation = len(draft.open("val"))
+    splits = {split: draft.open(split) for split in ("train", "val")}
+    facts = take_fingerprint(splits["train"], console)
+    validation = len(splits["val"])
     Planner(draft, facts, validation, budget, choose_device(device)).choose()
     order = ("recipe", "pretrained", "model", "in_channels", "mean", "std", "resize", "crop", "ratio_range")
     first: dict[str, Any] = {key: draft.values[key] for key in order if key in draft.values}
     draft.values = first | draft.values
-    return draft
+    return draft, find_groups(draft, splits, console)
+
+
+def find_groups(draft: Draft, splits: Mapping[str, Dataset], console: Console | None) -> list[tuple[str, str]]:
+    """The groups of images where a share of them, without groups of its own, is held out for validation."""
+    if not isinstance(draft.data.get("val"), float) or "groups" in draft.data:
+        return []
+    both = [SplitSurvey.of(split, dataset.leaves()) for split, dataset in splits.items()]
+    read_all(both, console=console)
+    entries = [entry for split in both for entry in split.entries]
+    folder = fixed_part(Path(draft.root, draft.data["images"]))
+    names = names_below(folder, [entry.image for entry in entries])
+    found = groups_of(names, alike(entries))
+    if found is None:
+        return []
+    groups, draft.reasons["groups"] = found
+    return sorted(zip(names, groups, strict=True))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import os
 import shlex
 from pathlib import Path
 
@@ -17,16 +20,25 @@ DRAWS = 1000  # resampled test sets, for the intervals
 
 
 def write_plan(source: Path, target: Path, budget: float, device: str | None = None) -> str:
-    """Plan for the data of a folder or config and a budget in seconds; write the config to `target` and return it."""
-    draft = make_plan(source, budget, device, Console(stderr=True))
+    """Plan for the data of a folder or config and a budget in seconds; write the config to `target` and return it.
+
+    Groups of images go to a table beside it.
+    """
+    draft, groups = make_plan(source, budget, device, Console(stderr=True))
     place = choose_device(device).type
     introduction = [
         f"Planned by `terrazzo plan` for {draft.root.name}: {rounded(budget)} on {place}, with the reason for each "
         "choice. Review it, then:",
         "terrazzo data browse, terrazzo train.",
     ]
-    text = draft.text(target, introduction)
     make_folder(target.parent)
+    if groups:
+        table = target.with_name(f"{target.stem}-groups.csv").absolute()
+        draft.data["groups"] = Path(os.path.relpath(table, draft.root)).as_posix()
+        rows = io.StringIO()
+        csv.writer(rows, lineterminator="\n").writerows([("image", "group"), *groups])
+        write_whole(table, rows.getvalue())
+    text = draft.text(target, introduction)
     write_whole(target, text)
     return text
 
