@@ -82,3 +82,19 @@ def test_a_folder_is_planned_trained_and_scored(streets, capsys):
     assert "95% intervals" in out and "terrazzo export runs/data --out data.onnx" in out
     assert read_run(streets.parent / "runs" / "data", "data").state == "finished"
     assert (streets.parent / "runs" / "data" / "plan.yaml").is_file()
+
+
+def test_a_fold_has_a_folder_of_its_own(streets, capsys):
+    classes = ["sky", "road", "car"]
+    data = {"root": "data", "classes": classes, "folds": 3}
+    settings = {"iterations": 1, "batch": 2, "crop": "32x32", "workers": 0, "val_pictures": 0}
+    (streets.parent / "c.yaml").write_text(yaml.safe_dump({"recipe": "fastscnn", "data": data, **settings}))
+    assert main(["train", "c.yaml", "--fold", "2", "--device", "cpu"]) == 0
+    used = tz.load_config("runs/c-fold2")["val_dataloader"]["dataset"]["holdout"]
+    assert {key: used[key] for key in ("part", "folds", "fold")} == {"part": "val", "folds": 3, "fold": 2}
+    for fold, message in (("4", "one of 1 to 3"), ("0", "whole number of at least 1")):
+        try:
+            assert main(["train", "c.yaml", "--fold", fold, "--device", "cpu"]) == 1
+        except SystemExit as stopped:
+            assert stopped.code == 2
+        assert message in capsys.readouterr().err

@@ -15,7 +15,7 @@ UNCHANGED = (
     "val_pictures", "freeze", "load_from", "teacher",
 )  # fmt: skip
 LENGTH = ("iterations", "epochs")
-SPLITS = {"train": ("data.train",), "val": ("data.val", "data.folds"), "test": ("data.test", "data.val")}
+SPLITS = {"train": ("data.train",), "val": ("data.val", "data.folds"), "test": ("data.test", "data.val", "data.folds")}
 FILES = {"ann_file": (), "data_prefix.img_path": ("data.images",), "data_prefix.seg_map_path": ("data.labels",)}
 DATASET = {
     "data_root": "root",
