@@ -72,7 +72,7 @@ class Planner:
 
     def choose_start(self, network: Network) -> bool:
         """Take published weights where they are on this machine and fit; report whether they are."""
-        name, channels = network.pretrained, len(self.draft.data.get("bands") or [1, 2, 3])
+        name, channels = network.pretrained, self.channels
         if not name or channels != 3:
             why = "none are published for it" if not name else f"published ones are for 3 channels, not {channels}"
             self.draft.set("pretrained", "none", f"random weights: {why}")
@@ -83,6 +83,11 @@ class Planner:
             return False
         self.draft.set("pretrained", name, "published weights, which are on this machine")
         return True
+
+    @property
+    def channels(self) -> int:
+        bands = self.draft.data.get("bands")
+        return len(bands) if bands else int(self.draft.values.get("in_channels", 3))
 
     def choose_optimizer(self, network: Network, start: bool, steps: int) -> None:
         rate = 0.0005 if start else 0.001 if network is UNET and steps > SHORT else 0.002 if steps > SHORT else 0.004
@@ -114,7 +119,7 @@ class Planner:
         model["decode_head"]["loss_decode"] = terms
         height, width_of_crop = self.crop
         if choices.is_dominated(self.facts):
-            kept = self.batch_limit(1) * height * width_of_crop // 16
+            kept = height * width_of_crop // 16  # of each image
             model["decode_head"]["sampler"] = {"type": "OHEMPixelSampler", "thresh": 0.7, "min_kept": kept}
         if max(self.facts.size) * scale > choices.WHOLE:
             window = [2 * height, 2 * width_of_crop]
@@ -195,8 +200,10 @@ class Planner:
         return max(0, int(rest / (cost.seconds * batch)))
 
     def choose_length(self, cost: StepCost) -> int:
-        """Set `iterations` and `val_interval`. Raises UserError for a budget below a few steps."""
+        """Set `iterations` and `val_interval`. Raises UserError for too short a budget or too little memory."""
         batch, images = self.draft.values["batch"], self.facts.images
+        if math.isinf(cost.seconds):
+            raise UserError(f"not even two crops of {self.draft.values['crop']} fit into the memory of {self.device}")
         most = self.affordable(cost, batch)
         if most < VALIDATIONS:
             seconds = cost.seconds * batch
@@ -227,8 +234,11 @@ class Planner:
     def choose_augmentation(self, steps: int) -> None:
         """Set what the length of training decides: scaling, colours, and an average of the weights."""
         draft, seen = self.draft, steps * self.draft.values["batch"] / self.facts.images
-        is_short = steps < SHORT or draft.values["recipe"] == UNET.recipe
-        draft.set("ratio_range", [0.75, 1.5] if is_short else [0.5, 1.75], f"of {steps} steps, {seen:.0f} epochs")
+        is_thin = draft.values["recipe"] == UNET.recipe
+        is_short = is_thin or steps < SHORT
+        why = "mild, as thin structures would vanish" if is_thin else "mild in a short run" if is_short else "wide"
+        why += f": {steps} steps, {seen:.0f} epochs"
+        draft.set("ratio_range", [0.75, 1.5] if is_short else [0.5, 1.75], why)
         if seen < SEEN_OFTEN and "bands" not in draft.data:
             draft.set("photometric", "none", f"each image is seen {seen:.0f} times: too few to vary its colours too")
         share = min(0.999, round(1 - 1 / (AVERAGED * steps), 3))
