@@ -323,3 +323,32 @@ def test_a_share_is_held_out_by_name(count, share, held):
 def test_shares_that_are_none(names, share, part):
     with pytest.raises(UserError, match=r"leaves nothing|part is 'train' or 'val'"):
         held_out(names, share, part)
+
+
+def test_folds_and_groups():
+    names = [f"p{number // 3}_{number % 3}.png" for number in range(15)]
+    groups = [name[:2] for name in names]
+    held = [held_out(names, 0.2, "val", groups=groups, folds=5, fold=fold) for fold in range(1, 6)]
+    assert sorted(itertools.chain.from_iterable(held)) == list(range(15))
+    assert all(len({groups[place] for place in part}) == 1 and len(part) == 3 for part in held)
+    train, val = (held_out(names, 0.4, part, groups=groups) for part in ("train", "val"))
+    assert len(val) == 6 and sorted(train + val) == list(range(15))
+    assert not {groups[place] for place in train} & {groups[place] for place in val}
+    with pytest.raises(UserError, match="no fold 6 of 6: 5 groups make folds 1 to 5"):
+        held_out(names, 0.2, "val", groups=groups, folds=6, fold=6)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("00.png\n", "line 1: '00.png' has no group"),
+        ("x.png,a\n", "lists none of the images"),
+        (None, "there is no file"),
+    ],
+)
+def test_tables_of_groups_that_do_not_fit(tmp_path, table, message):
+    make_streets(tmp_path)
+    if table is not None:
+        (tmp_path / "groups.csv").write_text(table)
+    with pytest.raises(UserError, match=message):
+        open_streets(tmp_path, holdout={"share": 0.2, "part": "val", "groups": "groups.csv"})

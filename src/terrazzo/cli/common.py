@@ -130,6 +130,19 @@ def amount_of_memory(text: str) -> int:
     return size
 
 
+def budget(text: str) -> float:
+    """Seconds, written as 90, 20m or 2h."""
+    from terrazzo.config.duration import seconds
+
+    try:
+        found = seconds(text)
+    except UserError as problem:
+        raise argparse.ArgumentTypeError(str(problem)) from None
+    if not 0 < found < float("inf"):
+        raise argparse.ArgumentTypeError("a budget is a time above 0")
+    return found
+
+
 def image_size(text: str) -> tuple[int, int]:
     """The height and width in `512x1024`, or one length for both."""
     match = re.fullmatch(r"([1-9]\d{0,5})(?:x([1-9]\d{0,5}))?", text)

@@ -56,7 +56,8 @@ def init(args: argparse.Namespace) -> int:
         raise UserError(f"--out {target}: the name must end in .yaml or .yml")
     if target.exists() and not args.force:
         raise UserError(f"{target} exists already: --force replaces it, --out FILE writes elsewhere")
-    text = Proposal(folder, args.recipe, Console(stderr=True)).text(target)
+    proposal = Proposal(folder, args.recipe, Console(stderr=True)).with_length()
+    text = proposal.text(target, proposal.introduction("data init"))
     make_folder(target.parent)
     write_whole(target, text)
     print(text)

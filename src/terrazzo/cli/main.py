@@ -33,6 +33,7 @@ GROUPS = {
         "port": "write a module for MMSegmentation in terrazzo's own terms",
     },
     "training": {
+        "plan": "write a config for a folder and a budget of time, each choice with its reason",
         "train": "train a model from a config or a recipe",
         "runs": "list runs with their best scores and the differences between their configs",
         "log": "plot the curves of runs",

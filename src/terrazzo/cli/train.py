@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from terrazzo.cli.common import add_config_options, count, overrides, picked
+from terrazzo.cli.common import add_config_options, budget, count, overrides, picked
 from terrazzo.errors import UserError
 
 # options of the command line that set a key of the config
@@ -20,19 +20,24 @@ KEYS = {
     "track": "track",
     "load_from": "load_from",
     "seed": "randomness.seed",
+    "fold": "data.fold",
 }
 
+BUDGET = 7200.0  # seconds
 
 EXAMPLES = """\
   terrazzo train street.yaml                       into runs/street, or runs/street-2 if that has a run
   terrazzo train street.yaml --resume              continue the newest run of street.yaml
+  terrazzo train data/street --budget 2h           plan a config for a folder and two hours, train it, score it
+  terrazzo train street.yaml --fold 2              validate on the second of `data: {folds: 5}`
   terrazzo train street.yaml --seeds 3             three runs, in runs/street-seeds; mean and deviation
   terrazzo train pspnet_r50-d8_4xb2-40k_cityscapes-512x1024 --data-root /data/cityscapes --gpus 4
   terrazzo train street.yaml --load-from street    start from the weights of the bundled model"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", help="a config file (.py, .yaml, .json), a recipe name or the folder of a run")
+    about = "a config file (.py, .yaml, .json), a recipe name, the folder of a run, or a folder of images and labels"
+    parser.add_argument("config", help=about)
 
     group = parser.add_argument_group("where results go")
     add = group.add_argument
@@ -48,12 +53,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--no-check", action="store_true", help="start without checking all of the data")
     add("--pretrained", metavar="PATH|none", help="weights of the backbone, or none")
     add("--load-from", metavar="PATH", help="weights of the whole model to start from, or of a run's folder")
+    add("--fold", type=count, metavar="K", help="the part of the config's `data.folds` to validate on, from 1 on")
     add("--seed", type=int, metavar="N", help="of weights, order and augmentation, instead of the config's")
     about = "train N times, with seeds from --seed (default 0) on, each in its own folder in the work dir"
     add("--seeds", type=count, metavar="N", help=about)
     add("--deterministic", action="store_true", help="the same bits on every run, also on a GPU")
 
     add = parser.add_argument_group("length, speed and memory").add_argument
+    about = "plan the config anew for this time, 20m or 2h, as `terrazzo plan` does (a folder's default: 2h)"
+    add("--budget", type=budget, metavar="T", help=about)
     add("--time-limit", metavar="T", help="save and stop after this time: 90 (seconds), 55m, 1h30m")
     add("--max-steps", type=count, metavar="N", help="save and stop after N steps of this session")
     add("--amp", nargs="?", const="auto", choices=["auto", "bf16", "fp16"], help="mixed precision (default type: auto)")
@@ -73,7 +81,55 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.budget or is_data(args.config):
+        return run_planned(args)
+    if args.fold and not (args.work_dir or args.resume_from):
+        use_own_folder(args)
     return run_seeds(args) if args.seeds else run_once(args)
+
+
+def is_data(source: str) -> bool:
+    """Return True for a folder that is neither a run's nor called like a recipe."""
+    from terrazzo import recipes
+
+    folder = Path(source)
+    is_run = (folder / "config.yaml").is_file()
+    return folder.is_dir() and not is_run and source not in recipes.names() and source not in recipes.families()
+
+
+def use_own_folder(args: argparse.Namespace) -> None:
+    """Give a fold its own work dir: `street-fold2`."""
+    from terrazzo.training.train import run_name
+    from terrazzo.training.work_dir import DEFAULT, choose_folder
+
+    base = DEFAULT / f"{run_name(args.config)}-fold{args.fold}"
+    args.work_dir = str(choose_folder(base, args.resume, args.overwrite))
+    args.arguments = [*args.arguments, "--work-dir", args.work_dir]
+
+
+def run_planned(args: argparse.Namespace) -> int:
+    """Plan a config for a budget, train it, and print its scores with intervals and the command that exports it."""
+    from terrazzo.training.planning.run import score_run, write_plan
+    from terrazzo.training.work_dir import DEFAULT, check_free, choose_folder
+
+    for flag in ("seeds", "fold", "slurm", "find_batch", "resume_from", "data_root"):
+        if getattr(args, flag):
+            args.usage_error(f"--{flag.replace('_', '-')} needs a config: write it with `terrazzo plan {args.config}`")
+    if args.gpus > 1:
+        args.usage_error(f"--gpus needs a config: write it with `terrazzo plan {args.config} --device cuda`")
+    source = Path(args.config)
+    name = source.stem if source.is_file() else source.resolve().name
+    folder = Path(args.work_dir or choose_folder(DEFAULT / name, args.resume, args.overwrite))
+    check_free(folder, args.resume, args.overwrite)
+    plan = folder / "plan.yaml"
+    if not (args.resume and plan.is_file()):
+        text = write_plan(source, plan, args.budget or BUDGET, args.device)
+        print(f"{text}\nconfig: {plan}", flush=True)
+    args.config, args.work_dir = str(plan), str(folder)
+    if code := run_once(args):
+        return code
+    print(score_run(folder, args.device))
+    return 0
 
 
 def run_seeds(args: argparse.Namespace) -> int:

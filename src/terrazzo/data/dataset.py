@@ -14,7 +14,18 @@ import numpy as np
 from terrazzo.arguments import check_arguments
 from terrazzo.config.datasets import FolderData
 from terrazzo.data.cache import open_cache
-from terrazzo.data.pairs import Folders, Pair, fixed_part, held_out, indexed_pairs, is_excluded, planes, suffixes
+from terrazzo.data.pairs import (
+    Folders,
+    Pair,
+    fixed_part,
+    held_out,
+    indexed_pairs,
+    is_excluded,
+    names_below,
+    planes,
+    read_groups,
+    suffixes,
+)
 from terrazzo.data.scenes.windows import SceneWindows
 from terrazzo.data.spec import DatasetSpec, Source
 from terrazzo.data.wrappers import Dataset, Position, as_position
@@ -92,10 +103,12 @@ class SegmentationDataset(Dataset):
         # those of them that are used
         indices = data.indices
         if data.holdout is not None and data.windows is None:
-            check_arguments(held_out, {"names": (), **data.holdout}, "holdout", "")
-            base = fixed_part(images)
-            names = [image.relative_to(base) if image.is_relative_to(base) else image for image, _ in self.pairs]
-            indices = held_out([name.as_posix() for name in names], **data.holdout)
+            holdout = dict(data.holdout)
+            table = holdout.pop("groups", None)
+            check_arguments(held_out, {"names": (), **holdout}, "holdout", "")
+            names = names_below(fixed_part(images), [image for image, _ in self.pairs])
+            groups = None if table is None else read_groups(self.root / table, names)
+            indices = held_out(names, **holdout, groups=groups)
         if indices is not None:
             chosen = range(indices) if isinstance(indices, int) else indices
             self.pairs = [self.pairs[index] for index in chosen]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import fnmatch
 import hashlib
+import itertools
 import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,7 +16,7 @@ from typing import Literal
 
 from terrazzo.data.listing import read_rows, split_table
 from terrazzo.errors import UserError, some
-from terrazzo.system.text import readable_name, stored_names
+from terrazzo.system.text import read_text, readable_name, stored_names
 from terrazzo.system.walk import FileIndex
 from terrazzo.transforms.formats.base import LabelFormat
 from terrazzo.transforms.planes import plane_paths
@@ -324,17 +326,66 @@ def is_excluded(path: Path, exclude: Sequence[str]) -> bool:
     return any(text.endswith(f"/{name}") or ("*" in name and fnmatch.fnmatch(text, f"*/{name}")) for name in exclude)
 
 
-def held_out(names: Sequence[str], share: float, part: str) -> list[int]:
+def names_below(folder: Path, images: Iterable[Path]) -> list[str]:
+    """The paths of images below a folder, by which they are held out."""
+    return [(image.relative_to(folder) if image.is_relative_to(folder) else image).as_posix() for image in images]
+
+
+def held_out(
+    names: Sequence[str],
+    share: float,
+    part: str,
+    *,
+    groups: Sequence[str] | None = None,
+    folds: int | None = None,
+    fold: int = 1,
+) -> list[int]:
     """The indices of the names of one `part`: a `share` of them, drawn by name alone, is `val`, the rest `train`.
 
-    Each part has at least one; raises UserError for fewer than two names and for a share that is not below 1.
+    With `folds`, `val` is one of so many parts instead, the `fold`-th from 1 on. Names of one group stay together. Each
+    part has at least one; raises UserError for fewer than two names or groups, for a share that is not below 1, and for
+    a fold that does not exist.
     """
     if part not in ("train", "val"):
         raise UserError(f"holdout: part is 'train' or 'val', not {part!r}")
-    order = sorted(
-        range(len(names)), key=lambda index: hashlib.sha256(names[index].encode(errors="surrogateescape")).digest()
-    )
-    if not 0 < share < 1 or len(names) < 2:
-        raise UserError(f"a share of {share} of {len(names)} images leaves nothing to train or to validate on")
-    count = min(max(1, round(share * len(names))), len(names) - 1)
-    return sorted(order[:count] if part == "val" else order[count:])
+    own = list(names if groups is None else groups)
+    members: dict[str, list[int]] = {}
+    for index, group in enumerate(own):
+        members.setdefault(group, []).append(index)
+    order = sorted(members, key=lambda group: hashlib.sha256(group.encode(errors="surrogateescape")).digest())
+    kinds = "images" if groups is None else "groups"
+    if not 0 < share < 1 or len(order) < 2:
+        raise UserError(f"a share of {share} of {len(order)} {kinds} leaves nothing to train or to validate on")
+    if folds is None:
+        count = min(max(1, round(share * len(names))), len(names) - 1)
+        kept = first_groups([len(members[group]) for group in order], count)
+        chosen = set(order[:kept])
+    else:
+        if not 1 <= fold <= folds or folds > len(order):
+            raise UserError(f"there is no fold {fold} of {folds}: {len(order)} {kinds} make folds 1 to {len(order)}")
+        chosen = set(order[fold - 1 :: folds])
+    return sorted(index for index, group in enumerate(own) if (group in chosen) == (part == "val"))
+
+
+def first_groups(sizes: Sequence[int], wanted: int) -> int:
+    """The number of first groups, at least one and not all, whose sizes come closest to a sum."""
+    sums = list(itertools.accumulate(sizes[:-1]))
+    return 1 + min(range(len(sums)), key=lambda index: abs(sums[index] - wanted))
+
+
+def read_groups(table: Path, names: Sequence[str]) -> list[str]:
+    """The group of each image, from a table of `image,group` lines; an image that it does not list stands alone.
+
+    Raises UserError for a missing file, and for a line without a group.
+    """
+    if not table.is_file():
+        raise UserError(f"data.groups: there is no file {table}; it has lines such as `0001.png,patient7`")
+    found: dict[str, str] = {}
+    for number, cells in enumerate(csv.reader(read_text(table).splitlines()), 1):
+        if cells and (len(cells) < 2 or not cells[1].strip()):
+            raise UserError(f"{table}, line {number}: '{cells[0]}' has no group: write `image,group`")
+        found |= {cells[0].strip(): cells[1].strip()} if cells else {}
+    known = {name: found.get(name, found.get(PurePosixPath(name).with_suffix("").as_posix())) for name in names}
+    if not any(known.values()):
+        raise UserError(f"{table} lists none of the images, such as {names[0]}: its first column has their names")
+    return [known[name] or name for name in names]

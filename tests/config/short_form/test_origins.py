@@ -86,6 +86,9 @@ VALUES: dict[str, Any] = {
     "data.exclude": ["bad.png"],
     "data.unlabelled": "skip",
     "data.cache": "ram",
+    "data.folds": 5,
+    "data.fold": 2,
+    "data.groups": "groups.csv",
 }
 
 
@@ -94,6 +97,8 @@ def write(path: Path, key: str, value: Any = None) -> tuple[Path, set[int]]:
     values: dict[str, Any] = {"recipe": "unet", "data": {"root": "d", "classes": ["a", "b", "c"]}}
     if key not in ("mean", "std", "in_channels"):
         values["mean"] = "none"
+    if key in ("data.fold", "data.groups"):
+        values["data"]["folds"] = 4
     if key == "data.resolution":
         values["data"]["bands"] = [1, 2, 3]
     section, _, name = key.rpartition(".")

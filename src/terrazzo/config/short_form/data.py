@@ -61,8 +61,12 @@ def dataset(data: DataKeys, split: str, path: Path | None) -> dict[str, Any]:
 def files_of(data: DataKeys, split: str, root: Path) -> dict[str, Any]:
     """Return where a split's images and labels are below the root, and which of them it takes."""
     chosen, holdout = getattr(data, split) or split, {}
-    if isinstance(data.val, float) and split != "test":
-        chosen, holdout = data.train or "", {"holdout": {"share": data.val, "part": split}}
+    share = data.val if isinstance(data.val, float) else None
+    if (share or data.folds) and split != "test":
+        rule = {"share": share or 1 / (data.folds or 1), "part": split}
+        rule |= {"folds": data.folds, "fold": data.fold or 1} if data.folds else {}
+        rule |= {"groups": data.groups} if data.groups else {}
+        chosen, holdout = data.train or ("" if share else "train"), {"holdout": rule}
     if data.images.endswith(SHARDS):
         prefix = {"img_path": data.images.replace("{split}", chosen)}
         if data.labels != "labels":  # the name of a folder, by default
@@ -93,6 +97,12 @@ def coco_file(labels: str, split: str, root: Path) -> str:
 def data_problems(data: DataKeys) -> Iterator[Problem]:
     """Yield contradictions between the classes and the keys that refer to them."""
     count, has_names = len(data.classes), data.label_format is not None
+    for name in ("fold", "groups"):
+        if getattr(data, name) and not data.folds and not (name == "groups" and isinstance(data.val, float)):
+            ways = "`folds`" if name == "fold" else "`folds`, or of a share in `val`,"
+            yield Problem(f"data.{name}", f"`data.{name}` says which images a split of {ways} holds out: add it")
+    if data.folds and (data.folds < 2 or (data.fold or 1) > data.folds):
+        yield Problem("data.folds", f"`data.folds` must be 2 or more, and `data.fold` one of 1 to {data.folds}")
     repeated = [name for name, times in Counter(data.classes).items() if times > 1]
     if repeated:
         text = f"`data.classes` names '{repeated[0]}' twice; to join two label values: label_map"

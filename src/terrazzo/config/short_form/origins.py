@@ -15,7 +15,7 @@ UNCHANGED = (
     "val_pictures", "freeze", "load_from", "teacher",
 )  # fmt: skip
 LENGTH = ("iterations", "epochs")
-SPLITS = {"train": ("data.train",), "val": ("data.val",), "test": ("data.test", "data.val")}
+SPLITS = {"train": ("data.train",), "val": ("data.val", "data.folds"), "test": ("data.test", "data.val", "data.folds")}
 FILES = {"ann_file": (), "data_prefix.img_path": ("data.images",), "data_prefix.seg_map_path": ("data.labels",)}
 DATASET = {
     "data_root": "root",
@@ -23,6 +23,9 @@ DATASET = {
     "metainfo.palette": "palette",
     "ignore": "ignore",
     "exclude": "exclude",
+    "holdout.groups": "groups",
+    "holdout.folds": "folds",
+    "holdout.fold": "fold",
     "holdout": "val",
     "windows.size": "windows",
     "windows.random": "windows",
@@ -48,6 +51,7 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "train_dataloader.sampler.type": ("rare_class_sampling", *LENGTH),
     "train_dataloader.sampler.temperature": ("rare_class_sampling",),
     **{f"*.dataset.{name}": (f"data.{key}",) for name, key in DATASET.items()},
+    "*.dataset.holdout*": ("data.val", "data.folds"),
     **{
         f"{split}_dataloader.dataset.{name}": (*folder, *keys)
         for split, keys in SPLITS.items()

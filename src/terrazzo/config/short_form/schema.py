@@ -67,6 +67,13 @@ class DataKeys(Keys):
         "out, such as 0.2 (default: val)."
     )
     test: t.Split | None = key("Folder of the test images, or a file that lists their names (default: those of `val`).")
+    folds: t.Count | None = key(
+        "Parts of the training images for cross-validation: one of them, the `fold`, takes the place of `val`."
+    )
+    fold: t.Count | None = key("Number of the part to validate on, from 1 on (default: 1); `--fold` of `train`.")
+    groups: t.Split | None = key(
+        "Table below `root` with lines `image,group`: a group is never split between training and validation."
+    )
     classes: t.Classes = key("Class names, in the order of the label values.", ...)
     palette: t.Palette | None = key("A colour [red, green, blue] for each class.")
     ignore: t.LabelValues | None = key("Label values whose pixels do not count; names of classes in a `label_format`.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from terrazzo.config.reading.markup import one_line_yaml
+from terrazzo.data.discovery.draft import Draft
 from terrazzo.data.discovery.finder import find_layout
 from terrazzo.data.discovery.label_facts import label_facts
 from terrazzo.data.discovery.layouts import section_pairs
@@ -19,10 +18,9 @@ from terrazzo.data.discovery.length import epochs_text, proposed_steps
 from terrazzo.data.discovery.scenes import stored_bands
 from terrazzo.data.discovery.volumes import volume_facts
 from terrazzo.data.pairs import PairingError
-from terrazzo.data.splits import load_for_data, open_splits
 from terrazzo.data.statistics import survey
 from terrazzo.data.threads import in_threads
-from terrazzo.errors import UserError, printable, some
+from terrazzo.errors import UserError, some
 from terrazzo.system.arithmetic import ceil_div
 from terrazzo.system.terminal import Console
 from terrazzo.transforms.decode import TIFF_SUFFIXES, has_fourth_band, read_size, read_stored
@@ -35,22 +33,19 @@ MOST_SURVEYED = 2000  # images, or windows, whose mean and deviation are compute
 WIDEST = 1.5  # factor by which windows of scenes are scaled, up and down
 TEMPERATURE = 0.5  # of rare-class sampling: a class of half of the pixels is drawn 0.4 times as often as a rare one
 SAMPLE = 200  # images whose sizes are read
-KEYS = (
-    "images", "labels", "train", "val", "test", "image_suffix", "label_suffix", "exclude", "unlabelled", "label_format",
-    "classes", "palette", "label_map", "ignore", "reduce_zero_label", "bands", "windows", "cache",
-)  # fmt: skip
 
 
-class Proposal:
+class Proposal(Draft):
     """The short form of a folder's data, with the reason for each entry."""
 
     def __init__(self, root: Path, recipe: str, console: Console | None = None) -> None:
-        self.root, self.console = root.resolve(), console
+        super().__init__(root.resolve())
+        self.console = console
         layout = with_labelled_validation(find_layout(self.root))
         if "train" not in layout.splits:
             raise UserError(f"{root} has no training images: {layout.found}, of the split {', '.join(layout.splits)}")
         self.splits, self.notes = tuple(layout.splits), layout.notes
-        self.reasons: dict[str, str] = {"images": layout.found}
+        self.reasons["images"] = layout.found
         self.data = layout.entries()
         if layout.windows is not None:
             self.reasons["windows"] = (
@@ -74,7 +69,7 @@ class Proposal:
         self.data |= facts.entries
         self.notes = (*self.notes, *facts.notes)
         self.reasons |= {key: reason for key, reason in facts.reasons.items() if reason}
-        self.values: dict[str, Any] = {"recipe": recipe}
+        self.set("recipe", recipe, "`terrazzo recipe list` shows the others")
         if layout.windows is not None and (found := stored_bands(section_pairs(layout.section("train"))[0][0])):
             self.name_bands(*found)
         if layout.windows is not None:
@@ -169,41 +164,23 @@ class Proposal:
             self.values[key] = [float(f"{number:.5g}") for number in numbers]
         self.reasons["mean"] = "of the training images, as `terrazzo data stats` computes them"
 
-    def open(self, split: str) -> Any:
-        """Open the data set of a split."""
-        data = {"root": str(self.root), **self.data}
-        scale = {"mean": "none", "std": "none"} if "mean" not in self.values else {}
-        config = load_for_data({**self.values, **scale, "data": data})
-        return open_splits(config, [split])[split]
-
-    def text(self, target: Path) -> str:
-        """The text of the YAML file to write at `target`."""
-        from terrazzo.config.short_form.schema import editor_line
-
-        counts = " + ".join(f"{count} {split}" for split, count in self.counts.items())
-        counted = f"{counts} windows" if "windows" in self.data else f"{counts} images"
+    def with_length(self) -> Proposal:
+        """The proposal with a batch and the length of training that suits the number of images."""
         images = self.counts["train"]
         batch = max(2, min(8, images))
         steps = proposed_steps(images, batch)
-        root = Path(os.path.relpath(self.root, target.absolute().parent)).as_posix()
-        lines = [
-            editor_line(),
-            comment_line(
-                f"Proposed by `terrazzo data init` for {self.root.name}: {counted}. Review what was found, then:"
-            ),
-            "# terrazzo data browse, terrazzo train.",
-            *(comment_line(note[0].upper() + note[1:]) for note in self.notes),
-            entry("recipe", self.values["recipe"], "`terrazzo recipe list` shows the others"),
-            "data:",
-            entry("root", root, "relative to this file", 2),
+        self.set("batch", batch, "images per step on each device")
+        self.set("iterations", steps, epochs_text(images, batch, steps))
+        return self
+
+    def introduction(self, command: str) -> list[str]:
+        """The first comments of the file, which say what it is."""
+        counts = " + ".join(f"{count} {split}" for split, count in self.counts.items())
+        what = "windows" if "windows" in self.data else "images"
+        return [
+            f"Proposed by `terrazzo {command}` for {self.root.name}: {counts} {what}. Review what was found, then:",
+            "terrazzo data browse, terrazzo train.",
         ]
-        lines += [entry(key, self.data[key], self.reasons.get(key, ""), 2) for key in KEYS if key in self.data]
-        keys = ("crop", "ratio_range", "mean", "std", "rare_class_sampling")
-        scale = [key for key in keys if key in self.values]
-        lines += [entry(key, self.values[key], self.reasons.get(key, "")) for key in scale]
-        lines += [entry("batch", batch, "images per step on each device")]
-        lines += [entry("iterations", steps, epochs_text(images, batch, steps))]
-        return "\n".join(lines) + "\n"
 
 
 def without_classes(data: Mapping[str, Any], unseen: Sequence[int]) -> dict[str, Any]:
@@ -231,20 +208,3 @@ def without_classes(data: Mapping[str, Any], unseen: Sequence[int]) -> dict[str,
 def crop_length(side: float) -> int:
     """The side of a crop: at most LARGEST_CROP, and a multiple of STEP."""
     return max(STEP, int(min(side, LARGEST_CROP)) // STEP * STEP)
-
-
-def entry(key: str, value: Any, comment: str = "", indent: int = 0) -> str:
-    """A line `key: value  # comment`; a long comment is put above it."""
-    space = " " * indent
-    plain = dict(value) if isinstance(value, Mapping) else value
-    line = f"{space}{key}: {one_line_yaml(plain)}"
-    if not comment:
-        return line
-    if len(line) + len(comment) < 110:
-        return f"{line}  {comment_line(comment)}"
-    return f"{space}{comment_line(comment)}\n{line}"
-
-
-def comment_line(text: str) -> str:
-    """A comment of one line, whatever the names of files in it contain."""
-    return "# " + printable(text).replace("\n", "\\n")
