@@ -43,7 +43,7 @@ def ids(pages: list[Path]) -> list[str]:
 def test_every_command_is_understood(page, capsys):
     wrong = []
     for call in commands(page):
-        words = shlex.split(call, comments=True)
+        words = shlex.split(re.sub(r"\$\(\(.*?\)\)|\$\w+", "1", call), comments=True)  # what a shell puts in
         if UNSPOKEN.search(call.partition("#")[0]):
             words = [*words[:2], "--help"]
         try:

@@ -25,8 +25,6 @@ DATASET = {
     "exclude": "exclude",
     "holdout.groups": "groups",
     "holdout.folds": "folds",
-    "holdout.fold": "fold",
-    "holdout": "val",
     "windows.size": "windows",
     "windows.random": "windows",
     **{name: key for key, name in KEPT.items()},
@@ -51,6 +49,7 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "train_dataloader.sampler.type": ("rare_class_sampling", *LENGTH),
     "train_dataloader.sampler.temperature": ("rare_class_sampling",),
     **{f"*.dataset.{name}": (f"data.{key}",) for name, key in DATASET.items()},
+    "*.dataset.holdout.fold": ("data.fold", "data.folds"),
     "*.dataset.holdout*": ("data.val", "data.folds"),
     **{
         f"{split}_dataloader.dataset.{name}": (*folder, *keys)
