@@ -11,10 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from terrazzo.config.experiment import make_experiment
 from terrazzo.config.load import load_config
+from terrazzo.data.build import open_tree
 from terrazzo.errors import UserError
 from terrazzo.hub.cache import sha256
 from terrazzo.hub.names import digits
+from terrazzo.inference.likeness import fingerprint
+from terrazzo.inference.load import load
 from terrazzo.inference.saved_config import describe, saved_config
 from terrazzo.models.build import build_model
 from terrazzo.models.checkpoint import (
@@ -28,27 +32,40 @@ from terrazzo.models.checkpoint import (
     read_checkpoint,
 )
 from terrazzo.system.files import make_folder, rename_durably, write_atomically, write_safetensors
+from terrazzo.training.fingerprint import described, images_of
 
 SUFFIXES = (".safetensors", ".pth")
 DATA_PATHS = ("data_root", "data_prefix", "ann_file", "img_dir", "ann_dir", "split")  # keys that depend on a machine
-KEPT = ("step", "epoch", "iter", "metrics", "best_score", "mmseg_version", "mmengine_version")  # of a file's meta
+# of a file's meta
+KEPT = (
+    "step", "epoch", "iter", "metrics", "best_score", "mmseg_version", "mmengine_version", "training_images",
+)  # fmt: skip
 
 
 def publish(
-    source: str | Path, target: str | Path, *, weights: str | None = None, half: bool = False, force: bool = False
+    source: str | Path,
+    target: str | Path,
+    *,
+    weights: str | None = None,
+    half: bool = False,
+    data: Any = None,
+    force: bool = False,
 ) -> Written:
     """Write the weights and the description of a checkpoint, without the optimizer and the records of its run.
 
     The new file's name gets the first eight digits of its sha256, and its config omits the paths of the data. `half`
-    stores matrices and convolutions in 16 bits. Raises UserError if the file exists already, unless `force` is set, and
-    for weights that do not fit in 16 bits.
+    stores matrices and convolutions in 16 bits. The fingerprint of the training images is the checkpoint's own, or that
+    of the data of a config, `data`, with the model's confidence on its validation images.
+
+    Raises UserError if the file exists already, unless `force` is set, and for weights that do not fit in 16 bits.
     """
     path = writable(Path(target), force=True)
     checkpoint = read_checkpoint(source, weights)
     values = {name: halved(name, value) for name, value in checkpoint.weights.items()} if half else checkpoint.weights
     temporary = path.with_name(f".{path.stem}.publish{path.suffix}")
     try:
-        written = save(temporary, values, description(checkpoint, paths=False))
+        own = fingerprint_from(data, checkpoint, source, weights) if data is not None else {}
+        written = save(temporary, values, description(checkpoint, paths=False) | own)
         stem = path.name.removesuffix(path.suffix)
         old = digits(path.name)
         stem = stem[: -len(old) - 1] if old else stem
@@ -57,6 +74,19 @@ def publish(
     finally:
         temporary.unlink(missing_ok=True)
     return replace(written, path=final)
+
+
+def fingerprint_from(data: Any, checkpoint: Checkpoint, source: str | Path, weights: str | None) -> dict[str, str]:
+    """The fingerprint of a config's training images, as the entry of a description."""
+    config = load_config(data)
+    experiment = make_experiment(config)
+    train, val = (open_tree(loader.dataset) if loader else None for loader in (experiment.train, experiment.val))
+    is_whole = saved_config(checkpoint) is not None
+    segmenter = load(source, weights=weights) if is_whole else load(config, source, weights=weights)
+    confidences = [
+        segmenter.predict_together([(image, None)])[0].mean_confidence() for image in (images_of(val) if val else ())
+    ]
+    return described(fingerprint(images_of(train)) if train else None, confidences)
 
 
 def halved(name: str, value: Tensor) -> Tensor:

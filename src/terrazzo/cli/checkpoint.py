@@ -18,6 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     publish.add_argument("source", metavar="IN")
     publish.add_argument("target", metavar="OUT", help="a .safetensors or .pth file; gets eight digits of its sha256")
     publish.add_argument("--half", action="store_true", help="store weights in 16 bits: half the size")
+    about = "let the file remember the training images of this config (default: those of the run that wrote IN)"
+    publish.add_argument("--data", metavar="CONFIG", help=about)
     average = actions.add_parser("average", help="write the mean of several checkpoints' weights")
     average.add_argument("target", metavar="OUT", help="a .safetensors or .pth file")
     average.add_argument("sources", metavar="FILE", nargs="+")
@@ -39,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
 
     options = {"weights": args.weights, "force": args.force}
     if args.action == "publish":
-        written = publish(args.source, args.target, half=args.half, **options)
+        written = publish(args.source, args.target, half=args.half, data=args.data, **options)
     elif args.action == "average":
         written = average(args.target, args.sources, **options)
     else:

@@ -110,10 +110,21 @@ def positive(text: str) -> float:
     return number(text, lambda value: 0 <= value < float("inf"), "a number of at least 0")
 
 
-def amount_of_memory(text: str) -> int:
-    """Bytes, such as `2G` or `800M`."""
+def bytes_of(text: str) -> int:
+    """Bytes, such as `64M`."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?", text, re.IGNORECASE)
     size = int(float(match[1]) * 1024 ** " KMGT".index((match[2] or " ").upper())) if match else 0
+    if not size:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number of bytes: write 64M or 500K")
+    return size
+
+
+def amount_of_memory(text: str) -> int:
+    """Bytes, such as `2G` or `800M`."""
+    try:
+        size = bytes_of(text)
+    except argparse.ArgumentTypeError:
+        size = 0
     if size < 64 << 20:
         raise argparse.ArgumentTypeError(f"'{text}' is not an amount of memory of at least 64M: write 2G or 800M")
     return size

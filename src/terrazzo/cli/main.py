@@ -42,6 +42,7 @@ GROUPS = {
         "compare": "show which model is better, and whether chance could explain the difference",
         "predict": "segment images, folders or videos",
         "export": "write a model as a file that runs without terrazzo",
+        "serve": "answer requests for segmentation over HTTP, and show models on a page",
         "benchmark": "time models in torch, ONNX Runtime and OpenVINO, side by side",
         "checkpoint": "inspect, publish, average and convert checkpoints",
         "weights": "fetch published weights, and list those on this machine",

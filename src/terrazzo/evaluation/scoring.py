@@ -45,6 +45,7 @@ def run_evaluation(
     tta: bool = False,
     on_prediction: OnPrediction | None = None,
     on_seen: OnSeen | None = None,
+    on_scores: Callable[[Scores], None] | None = None,
     on_progress: OnProgress | None = None,
     group: ProcessGroup = SINGLE_PROCESS,
 ) -> dict[str, Any]:
@@ -82,6 +83,8 @@ def run_evaluation(
                     seen = evaluator.update(found, as_seen(own, scores.size), scores.logits, *paths)
                     if on_seen is not None:
                         on_seen(sample, seen)
+                    if on_scores is not None:
+                        on_scores(scores)
                 if with_loss:
                     losses += [float(loss) for loss in batch_losses(models[0], batch, scored)]
 

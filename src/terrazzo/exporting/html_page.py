@@ -17,7 +17,10 @@ from terrazzo.hub.cache import cached
 from terrazzo.inference.exported import ModelFacts
 from terrazzo.inference.runtime import DEFAULT_THRESHOLD
 
-MODULES = ("picture.js", "windows.js", "backends.js", "worker.js", "app.js")
+MODULES = (
+    "picture.js", "windows.js", "backends.js", "worker.js", "viewer.js", "editor.js", "correcting.js", "words.js",
+    "app.js",
+)  # fmt: skip
 # of onnxruntime-web: the module with the glue code inside, and the code that it runs
 RUNTIME = ("ort.webgpu.bundle.min.mjs", "ort-wasm-simd-threaded.asyncify.wasm")
 PACKAGE = "onnxruntime-web"

@@ -76,6 +76,7 @@ def make_plan(segmenter: Segmenter, outputs: Sequence[str], size: Sequence[int] 
             "channels": "RGB" if preprocess.rgb else "BGR",
             "size_divisor": preprocess.test_divisor,
         },
+        training_images=segmenter.fingerprint.values() if segmenter.fingerprint else {},
         source=segmenter.source,
         licence=licence,
         terrazzo=terrazzo.__version__,

@@ -15,6 +15,7 @@ from terrazzo.data.build import class_names, declaration
 from terrazzo.data.pairs import suffixes
 from terrazzo.errors import UserError
 from terrazzo.hub.cache import BUNDLED
+from terrazzo.inference.likeness import Fingerprint
 from terrazzo.inference.load import SUFFIXES
 from terrazzo.inference.saved_config import saved_config
 from terrazzo.inference.segmenter import Segmenter
@@ -70,6 +71,7 @@ def load_torch(
     loader = experiment.test or experiment.val
     data = next(folders(loader.dataset)) if loader else FolderData()
     runtime = TorchRuntime(model, classes, palette, bands=input_channels(experiment.model), device=chosen)
-    return Segmenter(
-        runtime, data.pipeline, suffixes(data.img_suffix or declaration(data.type).img_suffix), source=saved.path.name
-    )
+    endings = suffixes(data.img_suffix or declaration(data.type).img_suffix)
+    segmenter = Segmenter(runtime, data.pipeline, endings, source=saved.path.name)
+    segmenter.fingerprint = Fingerprint.read(saved.meta.get("training_images"))
+    return segmenter

@@ -19,6 +19,8 @@ from terrazzo.inference.runtime import DEFAULT_THRESHOLD, OwnWindows, Placement,
 from terrazzo.inference.windows import Window, blend_windows
 
 TILED = "model_type"  # a key that only files for programs which cut maps into tiles have
+CONFIDENT_ROWS = 256  # whose probabilities are computed at a time where only the highest is asked for
+CONFIDENT_PIXELS = 1 << 16  # of an image, whose confidence stands for all
 BYTES_PER_PIXEL = 2048.0  # of memory that one pass takes, which files do not say: enough for most models
 FIXED_SIZE = re.compile(r"Resize(?:ShortestEdge)?\(scale=[\[(]?(\d+)(?:, (\d+))?")
 RESIZINGS = ("Resize", "ResizeShortestEdge", "ResizeToMultiple")  # steps of a test pipeline that a graph contains
@@ -41,6 +43,7 @@ class ModelFacts:
     preprocessing: dict[str, Any] = field(default_factory=dict)  # what the graph does to an image before the network
     precision: str = "f32"  # of the network; the steps before and after it have f32
     quantization: dict[str, Any] = field(default_factory=dict)  # of int8: calibration_images, left_out (layers in f32)
+    training_images: dict[str, Any] = field(default_factory=dict)  # their fingerprint, where the model had one
     source: str = ""
     licence: str = ""
     parity: dict[str, Any] = field(default_factory=dict)  # agreement with the model in torch
@@ -124,10 +127,8 @@ class ExportedRuntime:
             raise UserError(
                 f"this file takes images of {fixed} pixels alone, not {height}x{width}: export it without --size"
             )
-        images = images.astype(self.facts.image_type, copy=False)
-        return [
-            ExportedScores(self, image[None], placement) for image, placement in zip(images, placements, strict=True)
-        ]
+        batch = ExportedBatch(self, images.astype(self.facts.image_type, copy=False))
+        return [ExportedScores(batch, index, placement) for index, placement in enumerate(placements)]
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """Logits (N, K, H, W), of windows where the model runs in them: the mean of those that overlap."""
@@ -144,36 +145,69 @@ class ExportedRuntime:
 
 
 @dataclass(frozen=True)
-class ExportedScores:
-    """Scores of one image, computed when asked for."""
+class ExportedBatch:
+    """Images that are run together, once for each output that is asked for."""
 
     runtime: ExportedRuntime
-    image: np.ndarray  # 1, H, W, C
+    images: np.ndarray  # N, H, W, C
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """(N, H, W)."""
+        return self.runtime.session.run(self.images, "labels")
+
+    @cached_property
+    def logits(self) -> np.ndarray:
+        """(N, K, H, W)."""
+        return self.runtime.logits(self.images)
+
+
+@dataclass(frozen=True)
+class ExportedScores:
+    """Scores of one image of a batch, computed when asked for."""
+
+    batch: ExportedBatch
+    index: int
     placement: Placement
 
     @cached_property
     def logits(self) -> np.ndarray:
         """(K, H, W) at the stored image's size."""
-        logits = self.runtime.logits(self.image)[0]
+        logits = self.batch.logits[self.index]
         height, width = self.placement.size
         if logits.shape[1:] == (height, width):
             return logits
         return np.stack([cv2.resize(channel, (width, height), interpolation=cv2.INTER_LINEAR) for channel in logits])
 
     def labels(self) -> np.ndarray:
-        if not self.runtime.facts.windows and self.image.shape[1:3] == tuple(self.placement.size):
-            return self.runtime.session.run(self.image, "labels")[0]
+        runtime, size = self.batch.runtime, self.batch.images.shape[1:3]
+        if not runtime.facts.windows and size == tuple(self.placement.size) and "logits" not in vars(self.batch):
+            return self.batch.labels[self.index]
         if len(self.logits) > 1:
             return self.logits.argmax(0).astype(np.uint8 if len(self.logits) <= 255 else np.int32)
-        threshold = self.runtime.threshold
+        threshold = runtime.threshold
         return (sigmoid(self.logits[0]) > (DEFAULT_THRESHOLD if threshold is None else threshold)).astype(np.uint8)
 
+    def confidence(self) -> np.ndarray:
+        rows = range(0, self.logits.shape[1], CONFIDENT_ROWS)
+        return np.concatenate([probabilities(self.logits[:, top : top + CONFIDENT_ROWS]).max(0) for top in rows])
+
+    def mean_confidence(self) -> float:
+        logits = self.batch.logits[self.index]
+        step = max(1, int((logits[0].size / CONFIDENT_PIXELS) ** 0.5))
+        return float(probabilities(logits[:, ::step, ::step]).max(0).mean())
+
     def probabilities(self) -> np.ndarray:
-        if len(self.logits) == 1:
-            foreground = sigmoid(self.logits)
-            return np.concatenate([1 - foreground, foreground])
-        powers = np.exp(self.logits - self.logits.max(0))
-        return powers / powers.sum(0)
+        return probabilities(self.logits)
+
+
+def probabilities(logits: np.ndarray) -> np.ndarray:
+    """Logits (K, H, W) -> probabilities of the classes, two of them for one channel."""
+    if len(logits) == 1:
+        foreground = sigmoid(logits)
+        return np.concatenate([1 - foreground, foreground])
+    powers = np.exp(logits - logits.max(0))
+    return powers / powers.sum(0)
 
 
 def file_checksums(path: Path) -> list[int]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from terrazzo.errors import UserError
 from terrazzo.hub.cache import BUNDLED
 from terrazzo.inference.exported import ExportedRuntime
+from terrazzo.inference.likeness import Fingerprint
 from terrazzo.inference.segmenter import Segmenter
 
 if TYPE_CHECKING:
@@ -45,7 +46,9 @@ def load(
         if device is not None and str(device) != "cpu":
             raise UserError(f"{source} is an exported model, which runs on the CPU, not on '{device}'")
         runtime = open_exported(Path(source), trust)
-        return Segmenter(runtime, runtime.facts.pipeline, runtime.facts.suffixes, source=Path(source).name)
+        segmenter = Segmenter(runtime, runtime.facts.pipeline, runtime.facts.suffixes, source=Path(source).name)
+        segmenter.fingerprint = Fingerprint.read(runtime.facts.training_images)
+        return segmenter
     from terrazzo.inference.checkpoints import load_torch
 
     return load_torch(source, checkpoint, device, trust=trust, weights=weights)

@@ -50,6 +50,15 @@ class Scores:
         dtype = torch.uint8 if len(self.views[0][0]) <= 255 else torch.int16
         return torch.cat(parts).view(self.size).to(dtype)
 
+    def confidence(self) -> Tensor:
+        """The highest probability of each pixel (H, W)."""
+        return torch.cat([probabilities(part).amax(1) for part in self.logits()]).view(self.size)
+
+    def mean_confidence(self) -> float:
+        """The mean over the image of the highest probability, at the size of the logits."""
+        highest = [probabilities(logits.flatten(1).T.float()).amax(1).mean() for logits, _ in self.views]
+        return float(torch.stack(highest).mean())
+
     def logits(self) -> Iterator[Tensor]:
         """Logits (p, K) of the image's pixels, row after row in chunks; for several views those of their mean."""
         if len(self.views) == 1:

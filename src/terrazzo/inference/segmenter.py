@@ -16,6 +16,7 @@ from PIL import Image
 from terrazzo.data.pairs import ending_of
 from terrazzo.data.spec import IMAGE_SUFFIXES
 from terrazzo.errors import UserError, some
+from terrazzo.inference.likeness import Fingerprint
 from terrazzo.inference.runtime import ImageScores, Memory, Placement, Runtime
 from terrazzo.sample import Sample
 from terrazzo.system.failures import explained, is_out_of_memory
@@ -51,10 +52,16 @@ class Prediction:
         """Class probabilities (K, H, W) as float32."""
         return self._scores.probabilities()
 
-    @property
+    @cached_property
     def confidence(self) -> np.ndarray:
         """The highest probability of each pixel (H, W)."""
-        return self.probs.max(0)
+        find = getattr(self._scores, "confidence", None)  # without the memory of all probabilities, where it can
+        return self.probs.max(0) if find is None else find()
+
+    def mean_confidence(self) -> float:
+        """The mean over the image of the highest probability, at the size at which the model computes."""
+        find = getattr(self._scores, "mean_confidence", None)
+        return float(self.confidence.mean()) if find is None else find()
 
     def overlay(self, opacity: float = 0.5, legend: bool = False) -> np.ndarray:
         """The class colours over the image, RGB (H, W, 3) uint8; a `legend` of the classes in it widens the picture."""
@@ -142,6 +149,7 @@ class Segmenter:
         self.runtime, self.max_pixels = runtime, max_pixels
         self.memory = Memory()  # that one image may take
         self.steps, self.source = list(pipeline), source  # as configured; the name of the file it comes from
+        self.fingerprint: Fingerprint | None = None  # of its training images, where its file has one
         self.suffixes = tuple(dict.fromkeys((*IMAGE_SUFFIXES, *suffixes)))
         whole = Compose(pipeline)
         self.reader = as_stored(whole.reader("image") or LoadImageFromFile())
@@ -255,20 +263,32 @@ class Segmenter:
     def predict_whole(self, image: np.ndarray, path: Path | None, name: str = "this image") -> Prediction:
         """The prediction for an image (H, W, C) in one pass."""
         self.check_size(name, *image.shape[1::-1])
-        sample = Sample(image=image, image_path=path, original_size=image.shape[:2])
-        sample = self.pipeline(sample, np.random.default_rng(0))
         try:
-            (scores,) = self.runtime.infer(sample.image[None], [Placement.of(sample, sample.size)])
+            (prediction,) = self.predict_together([(image, path)])
         except UserError as problem:
             raise problem if path is None else UserError(f"{path}: {problem}") from None
-        labels = scores.labels()
-        if path is not None and path.suffix.lower() in TIFF_SUFFIXES:
-            from terrazzo.inference.scenes.reading import valid_pixels
+        return prediction
 
-            valid = valid_pixels(path, image)
-            if valid is not None:
-                labels = np.where(valid, labels, labels.dtype.type(255))
-        return Prediction(image, labels, scores, self.classes, self.palette, path)
+    def predict_together(
+        self, images: Sequence[tuple[np.ndarray, Path | None]], *, confident: bool = False
+    ) -> list[Prediction]:
+        """The predictions for images (H, W, C) of one size in one pass, each with the path it was read from.
+
+        Where the confidence will be asked for too, `confident` lets an exported model compute it with the labels.
+        """
+        samples = [
+            self.pipeline(Sample(image=image, image_path=path, original_size=image.shape[:2]), np.random.default_rng(0))
+            for image, path in images
+        ]
+        placements = [Placement.of(sample, sample.size) for sample in samples]
+        found = []
+        together = self.runtime.infer(np.stack([sample.image for sample in samples]), placements)
+        for (image, path), scores in zip(images, together, strict=True):
+            prediction = Prediction(image, np.empty(0), scores, self.classes, self.palette, path)
+            _ = prediction.confidence if confident else None
+            prediction.labels = with_no_data(scores.labels(), image, path)
+            found.append(prediction)
+        return found
 
     def check_size(self, name: str, width: int, height: int) -> None:
         """Raise UserError for an image with too many pixels."""
@@ -287,6 +307,16 @@ class Segmenter:
         from terrazzo.viz.page import colour_list
 
         return f"<p>{as_html(repr(self))}</p>{colour_list(zip(self.classes, self.palette, strict=True))}"
+
+
+def with_no_data(labels: np.ndarray, image: np.ndarray, path: Path | None) -> np.ndarray:
+    """The class map of an image, 255 where the TIFF that it was read from has no data."""
+    if path is None or path.suffix.lower() not in TIFF_SUFFIXES:
+        return labels
+    from terrazzo.inference.scenes.reading import valid_pixels
+
+    valid = valid_pixels(path, image)
+    return labels if valid is None else np.where(valid, labels, labels.dtype.type(255))
 
 
 def path_of(source: Any) -> Path | None:

@@ -114,5 +114,13 @@ class TorchScores:
         return self.scores.labels().cpu().numpy()
 
     @torch.inference_mode()
+    def confidence(self) -> np.ndarray:
+        return self.scores.confidence().cpu().numpy()
+
+    @torch.inference_mode()
+    def mean_confidence(self) -> float:
+        return self.scores.mean_confidence()
+
+    @torch.inference_mode()
     def probabilities(self) -> np.ndarray:
         return self.scores.probabilities().cpu().numpy()

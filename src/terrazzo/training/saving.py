@@ -15,6 +15,7 @@ from terrazzo.errors import UserError
 from terrazzo.inference.saved_config import describe
 from terrazzo.system.files import write_whole
 from terrazzo.training.distributed.parallel import gathered, sharded_like
+from terrazzo.training.fingerprint import training_images
 from terrazzo.training.optim.schedule_free import averaged
 from terrazzo.training.state import TrainingState
 
@@ -71,7 +72,7 @@ def save_weights(state: TrainingState, path: Path) -> None:
     model = state.model_to_use()
     if state.group.is_main:
         meta = describe(state.config, state.train_set.classes, state.train_set.palette)
-        meta |= {"step": str(state.step), "metrics": json.dumps(state.metrics)}
+        meta |= {"step": str(state.step), "metrics": json.dumps(state.metrics), **training_images(state)}
         state.checkpoints.save_weights(path, model, meta)
 
 

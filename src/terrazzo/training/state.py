@@ -15,6 +15,7 @@ from terrazzo.config.config import Config
 from terrazzo.config.experiment import Experiment, LoaderSettings, OptimizerSettings, RunSettings
 from terrazzo.data.loaders import TrainingSampler
 from terrazzo.data.wrappers import Dataset
+from terrazzo.inference.likeness import Fingerprint
 from terrazzo.models.protocols import Segmentor
 from terrazzo.sample import Batch
 from terrazzo.system.process_group import ProcessGroup
@@ -91,6 +92,9 @@ class TrainingState:
     saved_step: int = 0
     validated_step: int = 0
     metrics: dict[str, Any] = field(default_factory=dict)  # of the last validation
+    confidences: list[float] = field(default_factory=list)  # of its images, the mean of each
+    fingerprint: Fingerprint | None = None  # of the training images, once weights are saved
+    has_fingerprint: bool = False
 
     @property
     def total(self) -> int:

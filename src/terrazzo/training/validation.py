@@ -41,6 +41,7 @@ def validate(state: TrainingState, end: SessionEnd, progress: StepProgress) -> N
     evaluator = make_evaluator(model, state.experiment.val_evaluator, state.val_set.classes, device=state.device)
     count = state.experiment.watch.pictures if state.group.is_main else 0
     pictures = ValidationPictures(count, ceil_div(len(state.val_set), state.group.size), state.val_set.read_image)
+    confidences: list[float] = []
     with progress.validating(len(loader)) as show:
 
         def on_progress(done: int, total: int) -> None:
@@ -55,10 +56,11 @@ def validate(state: TrainingState, end: SessionEnd, progress: StepProgress) -> N
             state.device,
             with_loss=True,
             on_prediction=pictures.add,
+            on_scores=lambda scores: confidences.append(scores.mean_confidence()),
             on_progress=on_progress,
             group=state.group,
         )
-    state.metrics, state.validated_step = result, state.step
+    state.metrics, state.confidences, state.validated_step = result, confidences, state.step
     for observer in state.observers:
         observer.after_validation(state)
 

@@ -1,7 +1,11 @@
 // The page: images in, class maps over them. `start(facts, ready)` listens at once; `ready` is a promise of the backend.
-import { UNSURE, colours, greyCanvas, shares, sureLabels, withoutAlpha } from "./picture.js";
+import { correcting } from "./correcting.js";
+import { UNSURE, colours, greyCanvas, part, shares, sureLabels, withoutAlpha } from "./picture.js";
+import { Viewer } from "./viewer.js";
+import { offerLanguages, word } from "./words.js";
 
-const MOST_PIXELS = 4e6; // larger images are shrunk to this
+const MOST_PIXELS = 4e6; // of the canvas of a whole image, and of what is computed unless files are sent
+const MOST_KEPT = 6e7; // pixels of results that are remembered
 const AS_STORED = { colorSpaceConversion: "none", premultiplyAlpha: "none" }; // as Python reads files
 const percent = (share) => `${(100 * share).toFixed(1)}%`;
 const $ = (id) => document.getElementById(id);
@@ -21,66 +25,126 @@ export function busy(isBusy, share = null) {
   else bar.setAttribute("aria-valuenow", Math.round(100 * share));
 }
 
+// The largest size of the same shape with at most `most` pixels.
+function fitted({ width, height }, most) {
+  const scale = Math.min(1, Math.sqrt(most / (width * height)));
+  return [width, height].map((length) => Math.max(1, Math.round(length * scale)));
+}
+
 export function start(facts, ready) {
   const shown = new Array(256).fill(true); // by label; UNSURE is one
-  let result = null; // of the image on the page: labels, confidence, width, height, name
+  const viewer = new Viewer();
+  const sendsFiles = Boolean(facts.sendsFiles);
+  let result = null; // of the image on the page: labels, confidence, width, height, name, blob
+  let sure = null; // its labels at the least confidence
   let camera = null;
   let turn = 0; // of the image that was opened last
+  let entries = []; // the images of the strip: file, button, and the result once it is known
+  let current = null; // the entry that is shown
 
-  // The image and its prediction
-  async function show(source, name) {
-    const own = ++turn;
-    const scale = Math.min(1, Math.sqrt(MOST_PIXELS / (source.width * source.height)));
-    const [width, height] = [source.width, source.height].map((length) => Math.max(1, Math.round(length * scale)));
+  // The prediction of an image, whole where the backend takes files
+  async function compute(source, blob, name, onProgress) {
+    const [width, height] = sendsFiles ? [source.width, source.height] : fitted(source, MOST_PIXELS);
+    const backend = await ready;
+    if (sendsFiles) return { ...(await backend.predict({ blob, name, width, height }, onProgress)), width, height };
+    const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
+    context.drawImage(source, 0, 0, width, height);
+    const pixels = withoutAlpha(context.getImageData(0, 0, width, height).data).buffer;
+    return { ...(await backend.predict({ pixels, height, width }, onProgress)), width, height };
+  }
+
+  function place(source, name) {
+    const [width, height] = fitted(source, MOST_PIXELS);
     const canvas = $("picture");
     Object.assign(canvas, { width, height });
     canvas.setAttribute("aria-label", name);
-    const context = canvas.getContext("2d", { willReadFrequently: true });
-    context.drawImage(source, 0, 0, width, height);
-    const isNext = camera !== null && result?.width === width && result.height === height;
+    canvas.getContext("2d", { willReadFrequently: true }).drawImage(source, 0, 0, width, height);
+    $("frame").hidden = false;
+    $("frame").style.setProperty("--ratio", width / height);
+    $("frame").style.aspectRatio = `${width} / ${height}`;
+    $("empty").hidden = true;
+    return { width, height };
+  }
+
+  async function show(source, blob, name, known = null) {
+    const own = ++turn;
+    corrections.stop();
+    const base = place(source, name);
+    const isNext = camera !== null && $("overlay").width === base.width && $("overlay").height === base.height;
+    viewer.show(sendsFiles ? source : $("picture"), ...(sendsFiles ? [source.width, source.height] : [base.width, base.height]));
     if (!isNext) {
-      Object.assign($("overlay"), { width, height });
+      Object.assign($("overlay"), base);
       result = null;
-      say(`${name}: ${width} × ${height} pixels, computing …`);
+      say(`${name}: ${source.width} × ${source.height} ${word("pixels")}, ${word("computing")}`);
       busy(true);
       draw();
     }
-    $("frame").hidden = false;
-    $("frame").style.setProperty("--ratio", width / height);
-    $("empty").hidden = true;
     const begin = performance.now();
     try {
-      const pixels = withoutAlpha(context.getImageData(0, 0, width, height).data).buffer;
-      const found = await (await ready).predict({ pixels, height, width }, (share) => own === turn && busy(true, share));
-      if (own !== turn) return;
-      result = { ...found, width, height, name };
-      const seconds = ((performance.now() - begin) / 1000).toFixed(2);
-      const size = `${width} × ${height} pixels${scale < 1 ? " (shrunk)" : ""}`;
-      say(`${name}: ${size}, ${seconds} s with ${found.computes}`);
+      const found = known ?? (await compute(source, blob, name, (share) => own === turn && busy(true, share)));
+      if (own !== turn) return found;
+      result = { ...found, name, blob };
+      say(account(result, source, (performance.now() - begin) / 1000, known !== null));
     } catch (problem) {
-      if (own !== turn) return;
+      if (own !== turn) return null;
       result = null;
       say(`${name}: ${problem.message}`, true);
     }
     busy(false);
     draw();
+    return result;
   }
 
-  function least() {
-    return Number($("confidence").value) / 100;
+  function account({ name, width, height, computes, unlike }, source, seconds, isKnown) {
+    const size = `${width} × ${height} ${word("pixels")}${width < source.width ? ` (${word("shrunk")})` : ""}`;
+    const worst = unlike ? Object.entries(unlike).sort((a, b) => b[1] - a[1])[0] : null;
+    const warning = worst && worst[1] > 1 ? ` — ${word("unlike")} (${worst[0]} ${worst[1].toFixed(1)}×)` : "";
+    return `${name}: ${size}${isKnown ? "" : `, ${seconds.toFixed(2)} s ${word("with")} ${computes}`}${warning}`;
   }
+
+  const least = () => Number($("confidence").value) / 100;
+  const paint = (left, top, width, height) =>
+    result && colours(part(sure, result.width, left, top, width, height), width, facts.palette, shown, opacity(), left + top);
+  const opacity = () => Number($("opacity").value) / 100;
+  viewer.paint = paint;
 
   function draw() {
     $("opacity-value").textContent = `${$("opacity").value}%`;
-    $("confidence-value").textContent = least() > 0 ? `${$("confidence").value}%` : "off";
-    $("legend").lastElementChild.hidden = least() === 0; // that of unsure pixels
-    for (const id of ["save-labels", "save-overlay"]) $(id).disabled = result === null;
+    $("confidence-value").textContent = least() > 0 ? `${$("confidence").value}%` : word("off");
+    $("split-value").textContent = Number($("split").value) ? `${$("split").value}%` : word("off");
+    viewer.split = Number($("split").value) / 100;
+    for (const id of ["save-labels", "save-overlay", "correct"]) $(id).disabled = result === null;
     const overlay = $("overlay");
-    if (result === null) return overlay.getContext("2d").clearRect(0, 0, overlay.width, overlay.height);
-    const labels = sureLabels(result, least());
-    const pixels = colours(labels, result.width, facts.palette, shown, Number($("opacity").value) / 100);
-    overlay.getContext("2d").putImageData(new ImageData(pixels, result.width, result.height), 0, 0);
-    const found = shares(labels);
+    sure = result && sureLabels(result, least());
+    $("legend").lastElementChild.hidden = least() === 0 && !sure?.includes(UNSURE);
+    if (result === null) overlay.getContext("2d").clearRect(0, 0, overlay.width, overlay.height);
+    else {
+      drawWhole();
+      count();
+    }
+    viewer.refresh();
+  }
+
+  // The labels over the canvas of the whole image, which may have fewer pixels.
+  function drawWhole() {
+    const { width, height } = $("overlay");
+    const labels = width === result.width ? sure : reduced(sure, result, width, height);
+    const pixels = colours(labels, width, facts.palette, shown, opacity());
+    $("overlay").getContext("2d").putImageData(new ImageData(pixels, width, height), 0, 0);
+  }
+
+  function reduced(labels, size, width, height) {
+    const found = new Uint8Array(width * height);
+    const columns = Uint32Array.from({ length: width }, (_, x) => Math.floor(((x + 0.5) * size.width) / width));
+    for (let y = 0, at = 0; y < height; y++) {
+      const row = Math.floor(((y + 0.5) * size.height) / height) * size.width;
+      for (let x = 0; x < width; x++) found[at++] = labels[row + columns[x]];
+    }
+    return found;
+  }
+
+  function count() {
+    const found = shares(sure);
     for (const item of $("legend").children) {
       const share = found[item.dataset.label];
       item.querySelector(".share").textContent = share > 0 ? percent(share) : "";
@@ -89,32 +153,104 @@ export function start(facts, ready) {
     }
   }
 
+  const corrections = correcting({
+    facts,
+    viewer,
+    ready,
+    say,
+    result: () => result,
+    begin() { // what is unsure has no class from now on
+      result.labels = sureLabels(result, least()).slice();
+      $("confidence").value = 0;
+      draw();
+    },
+    changed(box) {
+      sure = result.labels;
+      drawWhole();
+      viewer.refresh(box);
+    },
+    ended() {
+      count();
+      $("legend").lastElementChild.hidden = !sure.includes(UNSURE);
+    },
+  });
+
   // Sources
-  async function open(blob, name) {
-    let bitmap;
-    if (camera) stopWebcam();
+  async function decoded(blob, name) {
     try {
-      bitmap = await createImageBitmap(blob, AS_STORED);
+      return await createImageBitmap(blob, AS_STORED);
     } catch {
-      return say(`${name}: this is not an image that the browser can read`, true);
+      say(`${name}: ${word("notAnImage")}`, true);
+      return null;
     }
-    await show(bitmap, name);
-    bitmap.close();
+  }
+
+  let bitmap = null; // of the image on the page, from which tiles are cut
+  async function open(blob, name, entry = null) {
+    if (camera) stopWebcam();
+    const next = await decoded(blob, name);
+    if (next === null) return mark(entry, "failed");
+    const before = bitmap;
+    bitmap = next;
+    current = entry;
+    for (const one of entries) one.button.setAttribute("aria-current", String(one === entry));
+    const found = await show(next, blob, name, entry?.result);
+    before?.close();
+    if (entry) remember(entry, found);
+  }
+
+  function remember(entry, found) {
+    const kept = entries.reduce((sum, one) => sum + (one.result?.labels.length ?? 0), 0);
+    if (found && (entry === current || kept + found.labels.length <= MOST_KEPT)) entry.result = found;
+    mark(entry, found ? "done" : "failed");
+  }
+
+  function mark(entry, state) {
+    if (!entry) return;
+    entry.state = state;
+    entry.button.dataset.state = state;
+    tellProgress();
+  }
+
+  function tellProgress() {
+    const finished = entries.filter((one) => one.state).length;
+    $("count").textContent = entries.length > 1 && sendsFiles ? `${finished} / ${entries.length} ${word("done")}` : "";
   }
 
   async function openAll(files) {
     const images = [...files];
     $("strip").replaceChildren();
+    entries = [];
     if (images.length > 1) {
-      for (const file of images) {
+      entries = images.map((file) => {
         const button = document.createElement("button");
+        const entry = { file, button, result: null, state: "" };
         const thumbnail = Object.assign(new Image(), { src: URL.createObjectURL(file), alt: file.name });
-        Object.assign(button, { type: "button", title: file.name, onclick: () => open(file, file.name) });
+        Object.assign(button, { type: "button", title: file.name, onclick: () => open(file, file.name, entry) });
         button.append(thumbnail);
         $("strip").append(button);
+        return entry;
+      });
+    }
+    const own = entries;
+    if (images.length) await open(images[0], images[0].name, entries[0]);
+    if (sendsFiles) await computeOthers(own);
+  }
+
+  // Those of a list that nobody has looked at yet, one after another
+  async function computeOthers(list) {
+    for (const entry of list) {
+      if (list !== entries || entry.state) continue;
+      try {
+        const source = await createImageBitmap(entry.file, AS_STORED);
+        const found = await compute(source, entry.file, entry.file.name, () => {});
+        source.close();
+        if (!entry.state) remember(entry, found);
+      } catch (problem) {
+        entry.button.title = `${entry.file.name}: ${problem.message}`;
+        mark(entry, "failed");
       }
     }
-    if (images.length) await open(images[0], images[0].name);
   }
 
   function stopWebcam() {
@@ -128,10 +264,11 @@ export function start(facts, ready) {
     try {
       camera = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
     } catch (problem) {
-      return say(`The webcam cannot be opened: ${problem.message}`, true);
+      return say(`${word("noWebcam")}: ${problem.message}`, true);
     }
     $("webcam").setAttribute("aria-pressed", "true");
     $("strip").replaceChildren();
+    entries = [];
     await follow(camera);
   }
 
@@ -141,26 +278,31 @@ export function start(facts, ready) {
     await video.play();
     while (camera === stream) {
       const frame = await createImageBitmap(video);
-      await show(frame, "webcam");
-      frame.close();
+      await show(frame, sendsFiles ? await asJpeg(frame) : null, "webcam");
+      if (!sendsFiles) frame.close();
       await new Promise(requestAnimationFrame);
     }
     video.srcObject = null;
   }
 
+  function asJpeg(source) {
+    const canvas = new OffscreenCanvas(source.width, source.height);
+    canvas.getContext("2d").drawImage(source, 0, 0);
+    return canvas.convertToBlob({ type: "image/jpeg", quality: 0.9 });
+  }
+
   async function paste(items) {
     for (const item of items) {
       const type = item.types?.find((kind) => kind.startsWith("image/"));
-      if (type) return open(await item.getType(type), "pasted image");
-      if (item.kind === "file") return open(item.getAsFile(), "pasted image");
+      if (type) return open(await item.getType(type), word("pasted"));
+      if (item.kind === "file") return open(item.getAsFile(), word("pasted"));
     }
-    say("The clipboard contains no image.", true);
+    say(word("noClipboardImage"), true);
   }
 
   $("files").onchange = (event) => openAll(event.target.files);
   $("webcam").onclick = toggleWebcam;
-  $("paste").onclick = () =>
-    navigator.clipboard.read().then(paste, () => say("Press Ctrl+V to paste an image here."));
+  $("paste").onclick = () => navigator.clipboard.read().then(paste, () => say(word("pressPaste")));
   document.onpaste = (event) => paste(event.clipboardData.items);
   document.ondragover = (event) => {
     event.preventDefault();
@@ -174,23 +316,30 @@ export function start(facts, ready) {
   };
 
   // The class under the pointer
-  $("overlay").onpointermove = (event) => {
-    if (result === null) return;
-    const box = $("overlay").getBoundingClientRect();
-    const [x, y] = [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
-    const column = Math.min(result.width - 1, Math.max(0, Math.floor(x * result.width)));
-    const row = Math.min(result.height - 1, Math.max(0, Math.floor(y * result.height)));
-    const index = row * result.width + column;
-    const text = `${facts.classes[result.labels[index]]} ${(100 * result.confidence[index]).toFixed(0)}%`;
-    $("tip").textContent = result.confidence[index] < least() ? `unsure (${text})` : text;
-    $("tip").style.left = `${Math.min(85, Math.max(15, 100 * x))}%`;
-    $("tip").style.top = `${Math.max(12, 100 * y)}%`;
-    $("tip").hidden = false;
-  };
-  $("overlay").onpointerleave = () => ($("tip").hidden = true);
+  const nameOf = (label) => facts.classes[label] ?? word("unsure");
+  $("frame").addEventListener("pointermove", (event) => {
+    const pixel = result && viewer.pixel(event);
+    $("tip").hidden = !pixel;
+    if (!pixel) return;
+    const index = pixel.y * result.width + pixel.x;
+    const text = `${nameOf(result.labels[index])} ${(100 * result.confidence[index]).toFixed(0)}%`;
+    $("tip").textContent = result.confidence[index] < least() ? `${word("unsure")} (${text})` : text;
+    const box = $("frame").getBoundingClientRect();
+    $("tip").style.left = `${Math.min(85, Math.max(15, (100 * (event.clientX - box.left)) / box.width))}%`;
+    $("tip").style.top = `${Math.max(12, (100 * (event.clientY - box.top)) / box.height)}%`;
+  });
+  $("frame").addEventListener("pointerleave", () => ($("tip").hidden = true));
 
   // Settings
   $("opacity").oninput = $("confidence").oninput = draw;
+  $("split").oninput = () => {
+    $("split-value").textContent = Number($("split").value) ? `${$("split").value}%` : word("off");
+    viewer.split = Number($("split").value) / 100;
+    viewer.place();
+  };
+  $("zoom-in").onclick = () => viewer.step(1.5);
+  $("zoom-out").onclick = () => viewer.step(1 / 1.5);
+  $("fit").onclick = () => viewer.fit();
   function addToLegend(label, name, background) {
     const item = document.createElement("li");
     const line = document.createElement("label");
@@ -209,7 +358,7 @@ export function start(facts, ready) {
     $("legend").append(item);
   }
   facts.classes.forEach((name, index) => addToLegend(index, name, `rgb(${facts.palette[index].join(" ")})`));
-  addToLegend(UNSURE, "unsure", "repeating-linear-gradient(135deg, #888 0 2px, transparent 2px 5px)");
+  addToLegend(UNSURE, word("unsure"), "repeating-linear-gradient(135deg, #888 0 2px, transparent 2px 5px)");
   for (const [id, value] of [["all", true], ["none", false]]) {
     $(id).onclick = () => {
       shown.fill(value);
@@ -217,6 +366,30 @@ export function start(facts, ready) {
       draw();
     };
   }
+
+  // Keys, unless something else takes them
+  let before = 60; // the opacity that the space bar brings back
+  const neighbour = (step) => entries[(entries.indexOf(current) + step + entries.length) % entries.length]?.button.click();
+  const KEYS = {
+    "+": () => viewer.step(1.5), "=": () => viewer.step(1.5), "-": () => viewer.step(1 / 1.5), 0: () => viewer.fit(),
+    ArrowLeft: () => viewer.pan(80, 0), ArrowRight: () => viewer.pan(-80, 0),
+    ArrowUp: () => viewer.pan(0, 80), ArrowDown: () => viewer.pan(0, -80),
+    PageDown: () => neighbour(1), PageUp: () => neighbour(-1),
+    " "() {
+      const now = Number($("opacity").value);
+      if (now) before = now;
+      $("opacity").value = now ? 0 : before;
+      draw();
+    },
+  };
+  document.addEventListener("keydown", (event) => {
+    const isTaken = event.target.closest("input, select, summary") || (event.key === " " && event.target.closest("button"));
+    if (isTaken || event.altKey || result === null) return;
+    const act = event.ctrlKey || event.metaKey ? null : KEYS[event.key];
+    if (act) act();
+    else if (!corrections.key(event)) return;
+    event.preventDefault();
+  });
 
   // What computes
   function offer(backend) {
@@ -227,13 +400,13 @@ export function start(facts, ready) {
       await backend.choose($("device").value);
       $("device").value = backend.computes;
       busy(false);
-      if (result !== null && camera === null) await show(await createImageBitmap($("picture")), result.name);
+      if (result !== null && camera === null) await show(await createImageBitmap($("picture")), result.blob, result.name);
     };
   }
 
   // Saving
   async function save(canvas, suffix) {
-    const blob = canvas.convertToBlob ? await canvas.convertToBlob() : await new Promise((done) => canvas.toBlob(done));
+    const blob = await canvas.convertToBlob();
     const name = result.name.replace(/\.\w+$/, "").replaceAll(" ", "_");
     const link = Object.assign(document.createElement("a"), { download: `${name}${suffix}.png` });
     link.href = URL.createObjectURL(blob);
@@ -242,10 +415,13 @@ export function start(facts, ready) {
   }
   $("save-labels").onclick = () => save(greyCanvas(sureLabels(result, least()), result.width, result.height), "_labels");
   $("save-overlay").onclick = () => {
-    const canvas = new OffscreenCanvas(result.width, result.height);
+    const { width, height } = result;
+    const canvas = new OffscreenCanvas(width, height);
     const context = canvas.getContext("2d");
-    context.drawImage($("picture"), 0, 0);
-    context.drawImage($("overlay"), 0, 0);
+    context.drawImage(viewer.source, 0, 0, width, height);
+    const labels = new OffscreenCanvas(width, height);
+    labels.getContext("2d").putImageData(new ImageData(paint(0, 0, width, height), width, height), 0, 0);
+    context.drawImage(labels, 0, 0);
     save(canvas, "_overlay");
   };
 
@@ -255,12 +431,24 @@ export function start(facts, ready) {
     $("facts").append(Object.assign(document.createElement("dd"), { textContent: value }));
   }
   document.title = $("title").textContent = facts.title;
-  $("about").textContent = `${facts.classes.length} classes`;
-  draw();
+  if (sendsFiles) {
+    $("stays").dataset.words = "sent";
+    $("device-name").dataset.words = $("device").dataset.aria = "model";
+  }
+  offerLanguages($("language"), tell);
+  function tell() {
+    $("about").textContent = `${facts.classes.length} ${word("classes")}`;
+    $("legend").lastElementChild.querySelector(".name").textContent = word("unsure");
+    corrections.tell();
+    tellProgress();
+    draw();
+  }
+  tell();
   window.terrazzo = { // for tests and consoles
     get result() {
       return result;
     },
+    viewer,
     open,
   };
   ready.then(
@@ -268,11 +456,11 @@ export function start(facts, ready) {
       offer(backend);
       document.body.dataset.ready = "true";
       if (turn > 0) return; // an image is waiting already
-      say("Ready.");
+      say(word("ready"));
       busy(false);
     },
     (problem) => {
-      say(`The model cannot be started in this browser: ${problem.message}`, true);
+      say(`${word("cannotStart")}: ${problem.message}`, true);
       busy(false);
     },
   );

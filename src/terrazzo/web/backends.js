@@ -1,8 +1,10 @@
 // What computes predictions. A backend has
 //   choices, computes: names of what can compute, and of what does
 //   choose(name): a promise; afterwards another of the choices computes
+//   keep(image, name, labels): where `facts.keeps`, a promise of the place of an image kept with its labels (PNG)
 //   predict({pixels, height, width}, onProgress): a promise of {labels, confidence, computes}, row by row, from RGB
-//     bytes; onProgress(share) is called where the share that is done (0 to 1) is known.
+//     bytes; onProgress(share) is called where the share that is done (0 to 1) is known. Where
+//     `facts.sendsFiles` it gets {blob, name, height, width} instead of pixels.
 
 // The model inside the page, in a worker.
 export class LocalBackend {

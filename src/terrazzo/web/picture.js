@@ -16,7 +16,7 @@ export function shares(labels) {
 }
 
 // The colours of the labels that are shown as RGBA pixels, UNSURE as grey stripes; all else is transparent.
-export function colours(labels, width, palette, shown, opacity) {
+export function colours(labels, width, palette, shown, opacity, phase = 0) {
   const alpha = Math.round(255 * opacity);
   const table = new Uint32Array(257);
   const bytes = new Uint8Array(table.buffer);
@@ -26,10 +26,20 @@ export function colours(labels, width, palette, shown, opacity) {
   if (shown[UNSURE]) bytes.set([128, 128, 128, alpha], 4 * STRIPE);
   const pixels = new Uint32Array(labels.length);
   for (let index = 0; index < labels.length; index++) {
-    const isStripe = labels[index] === UNSURE && ((index % width) + Math.floor(index / width)) % 8 < 3;
+    const isStripe = labels[index] === UNSURE && ((index % width) + Math.floor(index / width) + phase) % 8 < 3;
     pixels[index] = table[isStripe ? STRIPE : labels[index]];
   }
   return new Uint8ClampedArray(pixels.buffer);
+}
+
+// A rectangle of labels of an image of that width.
+export function part(labels, across, left, top, width, height) {
+  const found = new Uint8Array(width * height);
+  for (let row = 0; row < height; row++) {
+    const from = (top + row) * across + left;
+    found.set(labels.subarray(from, from + width), row * width);
+  }
+  return found;
 }
 
 // RGBA pixels without their alpha.

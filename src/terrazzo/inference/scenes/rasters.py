@@ -97,30 +97,33 @@ def save_png(path: Path, labels: np.ndarray, palette: Sequence[Sequence[int]] = 
 
     Raises UserError where the file cannot be written.
     """
-    height, width = labels.shape
-    if max(height, width) >= 2**31 or labels.dtype != np.uint8:
+    if max(labels.shape) >= 2**31 or labels.dtype != np.uint8:
         raise UserError(f"cannot save {path}: a PNG holds maps of 8 bits; use .tif")
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            file.writelines(png_chunks(labels, palette))
+
+    write_atomically(path, write)
+
+
+def png_chunks(labels: np.ndarray, palette: Sequence[Sequence[int]] = ()) -> Iterator[bytes]:
+    """Yield the chunks of a PNG of a map (H, W) uint8, in the colours of a `palette` or in grey."""
+    height, width = labels.shape
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
-    def chunks() -> Iterator[bytes]:
-        yield b"\x89PNG\r\n\x1a\n"
-        yield chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 3 if len(palette) else 0, 0, 0, 0))
-        if len(palette):
-            colours = np.zeros((256, 3), np.uint8)
-            colours[: len(palette)] = palette
-            yield chunk(b"PLTE", colours.tobytes())
-        compressor = zlib.compressobj(6)
-        for top in range(0, height, ROWS):
-            rows = np.pad(rows_of(labels, top, top + ROWS), ((0, 0), (1, 0)))  # each begins with its filter, none
-            if data := compressor.compress(rows.tobytes()):
-                yield chunk(b"IDAT", data)
-        yield chunk(b"IDAT", compressor.flush())
-        yield chunk(b"IEND", b"")
-
-    def write(temporary: Path) -> None:
-        with temporary.open("wb") as file:
-            file.writelines(chunks())
-
-    write_atomically(path, write)
+    yield b"\x89PNG\r\n\x1a\n"
+    yield chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 3 if len(palette) else 0, 0, 0, 0))
+    if len(palette):
+        colours = np.zeros((256, 3), np.uint8)
+        colours[: len(palette)] = palette
+        yield chunk(b"PLTE", colours.tobytes())
+    compressor = zlib.compressobj(6)
+    for top in range(0, height, ROWS):
+        rows = np.pad(rows_of(labels, top, top + ROWS), ((0, 0), (1, 0)))  # each begins with its filter, none
+        if data := compressor.compress(rows.tobytes()):
+            yield chunk(b"IDAT", data)
+    yield chunk(b"IDAT", compressor.flush())
+    yield chunk(b"IEND", b"")

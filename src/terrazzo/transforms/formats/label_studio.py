@@ -13,6 +13,8 @@ from terrazzo.transforms.formats.raster import Patch, ellipse, polygon, trimmed
 from terrazzo.transforms.formats.shapes import NAMELESS, IndexLabels
 
 KINDS = ("brush", "polygon", "rectangle", "ellipse")  # of objects with an area, also as `brushlabels`
+WIDTHS = (3, 4, 8, 16)  # bits of run lengths that we write
+LONGEST = 1 << WIDTHS[-1]  # values of a run
 RUN_BITS = 2  # of the number of a run's width among the four in the head
 
 
@@ -141,3 +143,18 @@ def unpacked(data: Any, size: tuple[int, int]) -> np.ndarray:
         values[filled : filled + count] = numbers(1 if repeats else count, width)
         filled += count
     return values.reshape(*size, 4)[..., 3] > 0
+
+
+def packed(mask: np.ndarray) -> list[int]:
+    """The bytes of a brush whose mask (H, W) is non-zero: what `unpacked` reads, of repeated runs alone."""
+    flat = np.repeat(mask.astype(bool).ravel(), 4)  # RGBA
+    starts = np.flatnonzero(np.diff(flat, prepend=~flat[:1]))
+    ends = np.append(starts[1:], flat.size)
+    bits = [f"{flat.size:032b}{7:05b}", *(f"{width - 1:04b}" for width in WIDTHS)]
+    for start, end, value in zip(starts.tolist(), ends.tolist(), flat[starts].tolist(), strict=True):
+        for begin in range(start, end, LONGEST):
+            count = min(LONGEST, end - begin)
+            chosen = next(index for index, width in enumerate(WIDTHS) if count <= 1 << width)
+            bits.append(f"1{chosen:02b}{count - 1:0{WIDTHS[chosen]}b}{255 * value:08b}")
+    text = np.frombuffer("".join(bits).encode(), np.uint8) - ord("0")
+    return np.packbits(text).tolist()
