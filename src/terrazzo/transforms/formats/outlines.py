@@ -76,8 +76,8 @@ def rings(mask: np.ndarray) -> list[list[list[int]]]:
     return found
 
 
-def outlines(mask: np.ndarray) -> list[list[list[float]]]:
-    """The regions of a mask (H, W) as one ring of [x, y] each, moved by a pixel at most; small regions are left out.
+def outlines(mask: np.ndarray, smallest: float = SMALLEST) -> list[list[list[float]]]:
+    """The regions of a mask (H, W) as one ring of [x, y] each, moved by a pixel at most, without `smallest` pixels.
 
     A ring goes to a hole and back along one line, as tools that know no holes need it. Larger regions come first.
     """
@@ -85,19 +85,20 @@ def outlines(mask: np.ndarray) -> list[list[list[float]]]:
     for region in polygons(mask):
         exterior, *holes = (simplified(ring) for ring in (region["exterior"], *region["holes"]))
         area = cv2.contourArea(exterior)
-        if area < SMALLEST:
+        if area < smallest:
             continue
         ring = exterior
         for hole in holes:
-            if len(hole) > 2:
-                gaps = np.square(ring[:, None] - hole[None]).sum(2)
-                here, there = np.unravel_index(int(gaps.argmin()), gaps.shape)
-                around = np.concatenate([hole[there:], hole[: there + 1]])
-                ring = np.concatenate([ring[: here + 1], around, ring[here:]])
+            gaps = np.square(ring[:, None] - hole[None]).sum(2)
+            here, there = np.unravel_index(int(gaps.argmin()), gaps.shape)
+            around = np.concatenate([hole[there:], hole[: there + 1]])
+            ring = np.concatenate([ring[: here + 1], around, ring[here:]])
         found.append((area, ring))
     return [ring.tolist() for _, ring in sorted(found, key=lambda one: -one[0])]
 
 
 def simplified(ring: list[list[int]]) -> np.ndarray:
     """A ring (n, 2) float32 of fewer corners, none of which was farther than a pixel from the new line."""
-    return cv2.approxPolyDP(np.array(ring, np.float32), 0.5, True)[:, 0]
+    whole = np.array(ring, np.float32)
+    fewer = cv2.approxPolyDP(whole, 0.5, True)[:, 0]
+    return fewer if len(fewer) > 2 and cv2.contourArea(fewer) > 0 else whole
