@@ -56,18 +56,24 @@ def read_back(folder: Path, target: Path) -> tuple[list[str], dict[str, np.ndarr
     return list(config["train_dataloader"]["dataset"]["metainfo"]["classes"]), labels
 
 
-@pytest.mark.parametrize("classes", CLASSES.values(), ids=CLASSES)
-@pytest.mark.parametrize("name", TOOLS)
-def test_labels_are_read_back(name, classes, tmp_path):
-    tool = TOOLS[name](tmp_path / name, classes, PALETTE)
+def write(folder: Path, name: str, classes: list[str]) -> dict[str, np.ndarray]:
+    """Write three images for a tool, and return their class maps."""
+    tool = TOOLS[name](folder, classes, PALETTE)
     written = {}
-    for seed, folder in enumerate(("", "", "deeper")):
-        path = PurePosixPath(folder) / f"photo{seed}.png"
-        (tmp_path / name / tool.images / path).parent.mkdir(parents=True, exist_ok=True)
-        image = save_image(tmp_path / name / tool.images / path, street(seed, 48, 64)[0])
+    for seed, above in enumerate(("", "", "deeper")):
+        path = PurePosixPath(above) / f"photo{seed}.png"
+        (folder / tool.images / path).parent.mkdir(parents=True, exist_ok=True)
+        image = save_image(folder / tool.images / path, street(seed, 48, 64)[0])
         written[path.stem] = scene(seed)
         tool.add(path, written[path.stem], image)
     tool.finish()
+    return written
+
+
+@pytest.mark.parametrize("classes", CLASSES.values(), ids=CLASSES)
+@pytest.mark.parametrize("name", TOOLS)
+def test_labels_are_read_back(name, classes, tmp_path):
+    written = write(tmp_path / name, name, classes)
     names, found = read_back(tmp_path / name, tmp_path / "found.yaml")
     assert found.keys() == written.keys()
     for stem, labels in written.items():
@@ -79,6 +85,33 @@ def test_labels_are_read_back(name, classes, tmp_path):
             kernel = np.ones((3, 3), np.uint8)
             wrong &= cv2.dilate(labels, kernel) == cv2.erode(labels, kernel)
         assert not wrong.any(), f"{stem}: {read[wrong]} for {meant[wrong]}"
+
+
+@pytest.mark.parametrize(("name", "form"), [("coco", "coco_instances"), ("cvat", "voc_segmentation")])
+def test_datumaro_with_which_cvat_imports_reads_the_masks(name, form, tmp_path):
+    datumaro = pytest.importorskip("datumaro")
+    classes = CLASSES["without"]
+    written = write(tmp_path / name, name, classes)
+    dataset = datumaro.Dataset.import_from(str(tmp_path / name), form)
+    names = [label.name for label in dataset.categories()[datumaro.AnnotationType.label]]
+    assert len(dataset) == len(written)
+    for item in dataset:
+        found = np.full(written["photo0"].shape, 255)
+        for shape in item.annotations:
+            if shape.type == datumaro.AnnotationType.mask and names[shape.label] in classes:
+                found[shape.image > 0] = classes.index(names[shape.label])
+        assert np.array_equal(found, written[PurePosixPath(item.id).name])
+
+
+def test_fiftyone_reads_the_masks(tmp_path):
+    importers = pytest.importorskip("fiftyone.utils.data.importers")
+    written = write(tmp_path / "fiftyone", "fiftyone", CLASSES["without"])
+    importer = importers.LegacyFiftyOneDatasetImporter(str(tmp_path / "fiftyone"))
+    importer.setup()
+    samples = {Path(sample.filepath).stem: sample for sample in importer}
+    assert samples.keys() == written.keys() and all(Path(sample.filepath).is_file() for sample in samples.values())
+    for stem, labels in written.items():
+        assert np.array_equal(samples[stem].labels.get_mask(), np.where(labels == 255, 0, labels + 1))
 
 
 def test_every_tool_is_offered():
@@ -114,7 +147,7 @@ def predict(*arguments: object) -> Any:
 def test_predict_writes_for_tools(photos, model, tmp_path, capsys):
     out = tmp_path / "out"
     assert predict(photos, "--model", model, "--out", out, "--to", "coco", "--to", "label-studio") == 0
-    content = json.loads((out / "coco" / "annotations.json").read_text())
+    content = json.loads((out / "coco" / "annotations" / "instances_default.json").read_text())
     assert [image["file_name"] for image in content["images"]] == ["a.png", "b.png", "in/a.png"]
     tasks = json.loads((out / "label-studio" / "tasks.json").read_text())
     assert tasks[2]["data"]["image"] == "/data/local-files/?d=images/in/a.png"
@@ -123,10 +156,10 @@ def test_predict_writes_for_tools(photos, model, tmp_path, capsys):
     assert (np.array(names)[found["b"]] == np.array(classes)[read_label(out / "b.png")]).all()
     assert {path.name for path in out.iterdir()} >= {"coco", "label-studio", "a.png", "in"}
 
-    (out / "coco" / "annotations.json").write_text("corrected")
+    (out / "coco" / "annotations" / "instances_default.json").write_text("corrected")
     assert predict(photos, "--model", model, "--out", out, "--to", "coco") == 1
     assert "perhaps with corrections" in capsys.readouterr().err
-    assert (out / "coco" / "annotations.json").read_text() == "corrected"
+    assert (out / "coco" / "annotations" / "instances_default.json").read_text() == "corrected"
     assert predict(photos, "--model", model, "--out", out, "--to", "yolo", "--resume", "--no-overlay") == 0
     assert len(yaml.safe_load((out / "yolo" / "data.yaml").read_text())["names"]) == len(classes)
 

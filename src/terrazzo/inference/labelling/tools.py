@@ -114,7 +114,7 @@ class Coco(Tool):
     def finish(self) -> None:
         categories = [{"id": index + 1, "name": self.classes[index], "supercategory": ""} for index in self.shown]
         content = {"images": self.entries, "annotations": self.annotations, "categories": categories}
-        self.write("annotations.json", content)
+        self.write("annotations/instances_default.json", content)
 
 
 class Cvat(Tool):
@@ -214,6 +214,8 @@ class GeoJson(Tool):
 class Yolo(Tool):
     """A text file of polygons for each image, and the data.yaml that names the classes."""
 
+    images = "images/train"
+
     def add(self, name: PurePosixPath, labels: np.ndarray, image: Path) -> None:
         size = np.array(labels.shape[::-1])
         lines = [
@@ -221,7 +223,7 @@ class Yolo(Tool):
             for index, mask in self.masks(labels)
             for ring in outlines(mask, smallest=0)
         ]
-        self.write(f"labels/{name.with_suffix('')}.txt", "".join(lines))
+        self.write(f"labels/train/{name.with_suffix('')}.txt", "".join(lines))
 
     def finish(self) -> None:
         names = {number: self.classes[index] for number, index in enumerate(self.shown)}
