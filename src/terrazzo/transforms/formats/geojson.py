@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -78,5 +79,10 @@ def raster_of(image: Path | None) -> tuple[Any, Any] | None:
         return None
     import rasterio
 
-    with rasterio.open(image) as file:
-        return (file.crs, file.transform) if file.crs else None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        try:
+            with rasterio.open(image) as file:
+                return (file.crs, file.transform) if file.crs else None
+        except rasterio.errors.RasterioIOError:  # whoever reads its pixels reports it
+            return None
