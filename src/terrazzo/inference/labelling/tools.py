@@ -71,12 +71,18 @@ class Labelme(Tool):
     images = ""
 
     def add(self, name: PurePosixPath, labels: np.ndarray, image: Path) -> None:
-        shapes = [
+        shapes: list[dict[str, Any]] = [
             {"label": self.classes[index], "points": ring, "group_id": None, "shape_type": "polygon", "flags": {}}
             for index, mask in self.masks(labels)
             for ring in outlines(mask, smallest=0)
         ]
-        content = {"version": "5.5.0", "flags": {}, "shapes": shapes, "imagePath": name.name, "imageData": None}
+        content: dict[str, Any] = {
+            "version": "5.5.0",
+            "flags": {},
+            "shapes": shapes,
+            "imagePath": name.name,
+            "imageData": None,
+        }
         size = {"imageHeight": labels.shape[0], "imageWidth": labels.shape[1]}
         self.write(f"{name.with_suffix('')}.json", content | size)
 

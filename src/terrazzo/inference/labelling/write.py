@@ -44,11 +44,11 @@ def write_labels(
         for item in items:
             results = [out / item.folder / f"{item.stem}{suffix}" for suffix in (".tif", ".png")]
             labels = read_label(next(path for path in results if path.exists()))
-            name = PurePosixPath(item.folder.as_posix()) / f"{item.stem}{Path(item.source).suffix}"
+            image_name = PurePosixPath(item.folder.as_posix()) / f"{item.stem}{Path(item.source).suffix}"
             with as_local(item.source) as image:
                 for tool in made:
-                    place(Path(image), tool.folder / tool.images / name)
-                    tool.add(name, labels, Path(image))
+                    place(Path(image), tool.folder / tool.images / image_name)
+                    tool.add(image_name, labels, Path(image))
             on_image()
         for tool in made:
             tool.finish()
