@@ -6,6 +6,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from scipy.spatial import cKDTree
 
 SMALLEST = 16  # pixels of a region that is worth an outline
 
@@ -87,14 +88,22 @@ def outlines(mask: np.ndarray, smallest: float = SMALLEST) -> list[list[list[flo
         area = cv2.contourArea(exterior)
         if area < smallest:
             continue
-        ring = exterior
-        for hole in holes:
-            gaps = np.square(ring[:, None] - hole[None]).sum(2)
-            here, there = np.unravel_index(int(gaps.argmin()), gaps.shape)
-            around = np.concatenate([hole[there:], hole[: there + 1]])
-            ring = np.concatenate([ring[: here + 1], around, ring[here:]])
-        found.append((area, ring))
+        found.append((area, joined(exterior, holes)))
     return [ring.tolist() for _, ring in sorted(found, key=lambda one: -one[0])]
+
+
+def joined(exterior: np.ndarray, holes: list[np.ndarray]) -> np.ndarray:
+    """A ring (n, 2) that goes from its nearest corner to each hole, around it and back."""
+    if not holes:
+        return exterior
+    nearest = cKDTree(exterior)
+    parts = [[corner] for corner in exterior[:, None]]
+    for hole in holes:
+        gaps, corners = nearest.query(hole)
+        there = int(gaps.argmin())
+        here = int(corners[there])
+        parts[here] += [hole[there:], hole[: there + 1], exterior[here : here + 1]]
+    return np.concatenate([part for corner in parts for part in corner])
 
 
 def simplified(ring: list[list[int]]) -> np.ndarray:
