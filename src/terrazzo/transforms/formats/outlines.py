@@ -78,9 +78,10 @@ def rings(mask: np.ndarray) -> list[list[list[int]]]:
 
 
 def outlines(mask: np.ndarray, smallest: float = SMALLEST) -> list[list[list[float]]]:
-    """The regions of a mask (H, W) as one ring of [x, y] each, moved by a pixel at most, without `smallest` pixels.
+    """The regions of a mask (H, W) as one ring of [x, y] each, moved by a pixel at most; larger regions come first.
 
-    A ring goes to a hole and back along one line, as tools that know no holes need it. Larger regions come first.
+    A ring goes to a hole and back along one line, as tools that know no holes need it. Regions of less than `smallest`
+    pixels are left out.
     """
     found = []
     for region in polygons(mask):
