@@ -21,7 +21,7 @@ ROOT = Path(terrazzo.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 FLOORS = (
     "system", "hub", "recipes", "config", "models", "transforms", "data", "metrics", "viz", "inference", "evaluation",
-    "web", "exporting", "serving", "training", "checkpoints", "demo", "compat", "cli",
+    "web", "exporting", "serving", "integrations", "training", "checkpoints", "demo", "compat", "cli",
 )  # fmt: skip
 # the single modules beside these folders are the first floor; `__init__` forwards to all, `__main__` starts the cli
 DOORS = ("__init__", "__main__")

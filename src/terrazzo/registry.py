@@ -145,8 +145,8 @@ class Registry:
             raise UserError(located(spec, "type", f"{where}.type must be a name, not {shown(kind)}".lstrip(".")))
         factory = self.get(kind, where) if isinstance(kind, str) else kind
         name = kind.rpartition(".")[2] if isinstance(kind, str) else getattr(kind, "__name__", "")
-        is_users = isinstance(kind, type) and not kind.__module__.startswith("terrazzo.") and self.types.get(name) is kind
-        if (raw := self.raw.get(name)) is not None and (isinstance(kind, str) or is_users):
+        users = isinstance(kind, type) and not kind.__module__.startswith("terrazzo.")  # a class of theirs, itself
+        if (raw := self.raw.get(name)) is not None and (isinstance(kind, str) or (users and self.types[name] is kind)):
             return raw(factory, spec, where, **extra)
         kept = getattr(factory, "keeps_specs", ())  # arguments that the class builds itself, later or repeatedly
         arguments = {}

@@ -19,8 +19,8 @@ import terrazzo as tz
 from support.served import PICTURE, STREET
 from terrazzo.serving.gate import Refused
 from terrazzo.serving.label_studio import Images, Interface
-from terrazzo.serving.masks import outlines
 from terrazzo.transforms.formats.label_studio import packed, unpacked
+from terrazzo.transforms.formats.outlines import outlines
 
 pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")

@@ -31,6 +31,8 @@ EXAMPLES = """\
   terrazzo predict clip.mp4 --model best.safetensors --out painted
   terrazzo predict photo.jpg --model x.pth --config pspnet_r50-d8_4xb2-40k_cityscapes-512x1024"""
 
+TOOLS = ("labelme", "coco", "cvat", "label-studio", "geojson", "yolo", "fiftyone")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
@@ -69,6 +71,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     about = "skip images of more pixels, or raise the limits of the decoders (default: theirs)"
     add("--max-pixels", type=count, metavar="N", help=about)
 
+    about = "also a folder with images and labels for a labelling tool, to be corrected there; again for another one"
+    add("--to", action="append", default=[], choices=TOOLS, help=about)
+
     add = parser.add_argument_group("many images, and videos").add_argument
     add(
         "--resume", action="store_true", help="skip what an earlier run has done, and continue scenes that it has begun"
@@ -102,6 +107,7 @@ def run(args: argparse.Namespace) -> int:
     """Segment every source. Return 1 if some could not be, which are named at the end, else 0."""
     if args.max_pixels:
         os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"] = str(max(args.max_pixels, 2**30))  # before its import
+    from terrazzo.inference.labelling.write import check_tools, write_labels
     from terrazzo.inference.load import NOTE
     from terrazzo.inference.many.setup import Setup
     from terrazzo.inference.many.shards import Shard
@@ -136,6 +142,7 @@ def run(args: argparse.Namespace) -> int:
     )
     segmenter = setup.segmenter()
     items = find_items(args.sources, setup.out, (*segmenter.suffixes, *VIDEO_SUFFIXES), args.every)
+    check_tools(args.to, items, setup.out)
     make_folder(setup.out)
 
     # The images
@@ -153,6 +160,13 @@ def run(args: argparse.Namespace) -> int:
             from terrazzo.inference.many.cluster import run_on_ray
 
             outcomes = run_on_ray(setup, work, items, args.ray, on_end)
+        if args.to:
+            done = {outcome.item for outcome in outcomes if not outcome.problem}
+            task = bar.add_task("labels", total=len(done), text="")
+            segmented = [item for item in items if item in done]
+            folders = write_labels(args.to, segmented, setup.out, segmenter, lambda: bar.advance(task))
+    if args.to:
+        console.print(f"to correct, and then for `terrazzo data init`: {', '.join(map(str, folders))}")
     return report(console, items, outcomes, args.out)
 
 
@@ -225,11 +239,14 @@ def wanted_results(args: argparse.Namespace) -> Any:
     """The files to write for each image. Options of polygons without --polygons are bad usage."""
     from terrazzo.inference.scenes.outputs import Wanted
     from terrazzo.inference.scenes.polygons import Shapes, writer_of
+    from terrazzo.system.remote import is_remote_path
 
     if args.ray is not None and (args.shard or args.camera):
         args.usage_error("--ray splits the images itself: omit --shard and --camera")
     if args.shard and any(Path(source).resolve() == Path(args.out).resolve() for source in args.sources):
         args.usage_error("--shard: other parts would take the results in --out for images: give another folder")
+    if args.to and (args.shard or is_remote_path(args.out)):
+        args.usage_error("--to needs all class maps in a local --out: omit --shard, or repeat all with --resume alone")
     if args.polygons is None and (args.simplify or args.min_area):
         args.usage_error("--simplify and --min-area are about polygons: give --polygons F too")
     if args.polygons is not None:

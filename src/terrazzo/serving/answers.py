@@ -16,10 +16,10 @@ from terrazzo.inference.scenes.prediction import ScenePrediction
 from terrazzo.inference.scenes.rasters import png_chunks, save_geotiff
 from terrazzo.inference.scenes.store import rows_of
 from terrazzo.inference.segmenter import as_map
-from terrazzo.serving.masks import outlines, polygons, run_lengths
 from terrazzo.serving.messages import Options
 from terrazzo.system.painting import encoded, save_class_map
 from terrazzo.transforms.formats.label_studio import packed
+from terrazzo.transforms.formats.outlines import outlines, polygons, run_lengths
 
 NO_CLASS = 255
 # what a request may ask for: the key in a class's entry, and what makes it of a mask

@@ -151,8 +151,8 @@ Storage = Annotated[Literal["ram", "disk"], Expected("ram or disk", ("ram", "dis
 SIDE = {"type": "integer", "minimum": 1, "maximum": MAX_SIDE}
 LABEL = {"type": ["integer", "string"]}
 FORMATS = (  # those of terrazzo; users may register others
-    "alpha", "class_masks", "coco", "cvat", "kaggle_rle", "label_studio", "labelme", "rgb", "supervisely", "vector",
-    "via", "voc", "yolo",
+    "alpha", "class_masks", "coco", "cvat", "geojson", "kaggle_rle", "label_studio", "labelme", "rgb", "supervisely",
+    "vector", "via", "voc", "yolo",
 )  # fmt: skip
 Size = Annotated[
     list[Side],

@@ -42,7 +42,7 @@ from terrazzo.transforms.slides import SLIDE_SUFFIXES
 
 MOST_INDEX_FILES = 12  # in a folder; more JSON files are one per image
 NO_INDEX = "submission"  # in the name of a table that shows the form of results
-SHAPE_SUFFIXES = (".json", ".txt")  # of labels that are not pictures
+SHAPE_SUFFIXES = (".json", ".geojson", ".txt")  # of labels that are not pictures
 MOST_TRIED = 20  # files of one suffix whose format is looked for
 NOT_LABELS = ("classes", "labels", "notes")  # stems of text files beside labels
 MARKS = (*(word for word in LABEL_WORDS if len(word) > 1), "superpixels")  # words in the names of labels beside images
@@ -275,7 +275,7 @@ def shape_format(root: Path, paths: Sequence[PurePosixPath]) -> str | None:
     for suffix in SHAPE_SUFFIXES:
         fitting = {name: form for name, form in forms.items() if suffix in form.suffixes}
         for path in [path for path in paths if path.suffix.lower() == suffix][:MOST_TRIED]:
-            content = read_json(root / path) if suffix == ".json" else read_text(root / path)
+            content = read_text(root / path) if suffix == ".txt" else read_json(root / path)
             for name, form in fitting.items():
                 if form.recognises(content):
                     return name

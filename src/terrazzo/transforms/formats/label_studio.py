@@ -75,12 +75,12 @@ def image_of(task: Any) -> str:
 def regions_of(task: Any) -> list[dict[str, Any]] | None:
     """The regions of a task: of its last annotation that was not cancelled, or those that JSON-MIN lists.
 
-    None for a task that nobody has annotated.
+    None for a task that nobody has annotated. Predictions count in a file for import alone, which has no annotations.
     """
     if "data" not in task:
         listed = [value for value in task.values() if isinstance(value, list)]
         return [as_region(one, one) for many in listed for one in many if isinstance(one, dict)]
-    annotations = task["annotations"] if "annotations" in task else task["completions"]
+    annotations = next(task[key] for key in ("annotations", "completions", "predictions") if key in task)
     kept = [one for one in annotations if not one.get("was_cancelled")]
     if not kept:
         return None

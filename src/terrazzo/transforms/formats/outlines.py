@@ -6,6 +6,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from scipy.spatial import cKDTree
 
 SMALLEST = 16  # pixels of a region that is worth an outline
 
@@ -76,28 +77,38 @@ def rings(mask: np.ndarray) -> list[list[list[int]]]:
     return found
 
 
-def outlines(mask: np.ndarray) -> list[list[list[float]]]:
-    """The regions of a mask (H, W) as one ring of [x, y] each, moved by a pixel at most; small regions are left out.
+def outlines(mask: np.ndarray, smallest: float = SMALLEST) -> list[list[list[float]]]:
+    """The regions of a mask (H, W) as one ring of [x, y] each, moved by a pixel at most; larger regions come first.
 
-    A ring goes to a hole and back along one line, as tools that know no holes need it. Larger regions come first.
+    A ring goes to a hole and back along one line, as tools that know no holes need it. Regions of less than `smallest`
+    pixels are left out.
     """
     found = []
     for region in polygons(mask):
         exterior, *holes = (simplified(ring) for ring in (region["exterior"], *region["holes"]))
         area = cv2.contourArea(exterior)
-        if area < SMALLEST:
+        if area < smallest:
             continue
-        ring = exterior
-        for hole in holes:
-            if len(hole) > 2:
-                gaps = np.square(ring[:, None] - hole[None]).sum(2)
-                here, there = np.unravel_index(int(gaps.argmin()), gaps.shape)
-                around = np.concatenate([hole[there:], hole[: there + 1]])
-                ring = np.concatenate([ring[: here + 1], around, ring[here:]])
-        found.append((area, ring))
+        found.append((area, joined(exterior, holes)))
     return [ring.tolist() for _, ring in sorted(found, key=lambda one: -one[0])]
+
+
+def joined(exterior: np.ndarray, holes: list[np.ndarray]) -> np.ndarray:
+    """A ring (n, 2) that goes from its nearest corner to each hole, around it and back."""
+    if not holes:
+        return exterior
+    nearest = cKDTree(exterior)
+    parts = [[corner] for corner in exterior[:, None]]
+    for hole in holes:
+        gaps, corners = nearest.query(hole)
+        there = int(gaps.argmin())
+        here = int(corners[there])
+        parts[here] += [hole[there:], hole[: there + 1], exterior[here : here + 1]]
+    return np.concatenate([part for corner in parts for part in corner])
 
 
 def simplified(ring: list[list[int]]) -> np.ndarray:
     """A ring (n, 2) float32 of fewer corners, none of which was farther than a pixel from the new line."""
-    return cv2.approxPolyDP(np.array(ring, np.float32), 0.5, True)[:, 0]
+    whole = np.array(ring, np.float32)
+    fewer = cv2.approxPolyDP(whole, 0.5, True)[:, 0]
+    return fewer if len(fewer) > 2 and cv2.contourArea(fewer) > 0 else whole

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from matplotlib.path import Path
 
-from terrazzo.serving.masks import polygons, run_lengths
+from terrazzo.transforms.formats.outlines import polygons, run_lengths
 
 
 def inside(ring: list[list[int]], shape: tuple[int, int]) -> np.ndarray:

@@ -1,0 +1,1 @@
+"""Class maps as pre-annotations of labelling tools."""

@@ -1,0 +1,1 @@
+"""terrazzo's models inside other programs."""
