@@ -11,7 +11,6 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 import yaml
 
-from terrazzo.inference.scenes.georeference import apply
 from terrazzo.inference.scenes.vectors import save_with_ogr
 from terrazzo.system.files import write_whole
 from terrazzo.system.painting import colour_map, save_class_map, save_picture
@@ -19,6 +18,7 @@ from terrazzo.transforms.formats.base import BACKGROUND
 from terrazzo.transforms.formats.colours import voc_colour
 from terrazzo.transforms.formats.label_studio import packed
 from terrazzo.transforms.formats.outlines import outlines, polygons, run_lengths
+from terrazzo.transforms.georeference import apply
 from terrazzo.transforms.scenes import georeference
 
 
