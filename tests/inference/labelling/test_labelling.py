@@ -45,7 +45,7 @@ def scene(seed: int) -> np.ndarray:
 
 def read_back(folder: Path, target: Path) -> tuple[list[str], dict[str, np.ndarray]]:
     """The classes and the class maps of all images that `data init` finds in a folder."""
-    target.write_text(Proposal(folder, "fastscnn", Console(quiet=True)).text(target), encoding="utf-8")
+    target.write_text(Proposal(folder, "fastscnn", Console(quiet=True)).text(target, []), encoding="utf-8")
     config = load_config(target)
     labels = {}
     for name in ("train_dataloader", "val_dataloader"):
