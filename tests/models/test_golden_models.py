@@ -21,7 +21,7 @@ def kind(record: dict) -> tuple:
 
 
 def cases(values: str | None = None) -> list:
-    """Every golden model; the logits of 0.x are slow where 1.x has a model of the same parts."""
+    """Every golden model; of 0.x, logits, and losses of large networks, are slow where 1.x has the same parts."""
     found = []
     newer = {kind(record) for record in golden.records("v1").values()}
     known = (NAMES_OF_LAYERS | set(MODELS)) - {"VPD"}  # needs a diffusion library, and no facts were measured of it
@@ -31,7 +31,8 @@ def cases(values: str | None = None) -> list:
                 continue
             missing = {name for name in golden.type_names(record["model"]) if name.rpartition(".")[2] not in known}
             marks = [pytest.mark.skip(reason=f"not part of terrazzo: {sorted(missing)}")] if missing else []
-            if values == "logits" and version == "v0" and kind(record) in newer:
+            is_large = not {"BEiT", "MAE", "VisionTransformer"}.isdisjoint(golden.type_names(record["model"]))
+            if version == "v0" and kind(record) in newer and (values == "logits" or (values == "train" and is_large)):
                 marks.append(pytest.mark.slow)
             name = f"{golden.label(version, record)}-{record['id'][:4]}"
             found.append(pytest.param(version, record, id=name, marks=marks))

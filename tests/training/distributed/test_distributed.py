@@ -206,6 +206,7 @@ def records_exist(folder: Path) -> bool:
     return (folder / "metrics.jsonl").exists() and (folder / "metrics.jsonl").stat().st_size > 0
 
 
+@pytest.mark.slow
 def test_another_number_of_devices_goes_on_at_the_right_sample(streets, tmp_path):
     config = config_for(streets, batch=2, steps=6)
     config["default_hooks"]["checkpoint"] = {"interval": 3, "max_keep_ckpts": -1}
