@@ -17,7 +17,7 @@ REGISTRIES = (registry.MODELS, registry.TRANSFORMS, registry.DATASETS, registry.
 
 
 @pytest.fixture(autouse=True)
-def _leave_no_trace(monkeypatch):
+def _leave_no_trace(monkeypatch, tmp_path_factory):
     """Neither modules nor types of one test are there in the next, nor answered packages in other tests."""
     import terrazzo.compat as compat
     from terrazzo.compat import finder
@@ -38,9 +38,9 @@ def _leave_no_trace(monkeypatch):
         item._module_dict.clear()
         item._module_dict.update(values)
     finder.uninstall()
+    written = (str(PLUGINS), str(tmp_path_factory.getbasetemp()))
     for name in set(sys.modules) - before:
-        is_own = name.partition(".")[0] == "terrazzo"  # which may itself be below /tmp
-        if not is_own and str(getattr(sys.modules[name], "__file__", "")).startswith((str(PLUGINS), "/tmp")):
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(written):
             del sys.modules[name]
 
 
