@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable, Collection, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from terrazzo.errors import UserError
@@ -167,3 +168,13 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, number
     if not console.is_terminal:
         console.width = PIPE_WIDTH
     console.print(table)
+
+
+def new_config(args: argparse.Namespace, name: str) -> Path:
+    """The file of a config to be written, `--out` or NAME.yaml. Raises UserError for one that is there already."""
+    target = Path(args.out or f"{name}.yaml")
+    if target.suffix.lower() not in (".yaml", ".yml"):
+        raise UserError(f"--out {target}: the name must end in .yaml or .yml")
+    if target.exists() and not args.force:
+        raise UserError(f"{target} exists already: --force replaces it, --out FILE writes elsewhere")
+    return target

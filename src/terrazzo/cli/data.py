@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from terrazzo.cli.common import add_config_options, count, overrides, picked, print_table
+from terrazzo.cli.common import add_config_options, count, new_config, overrides, picked, print_table
 from terrazzo.data.converters.base import CONVERTERS
 from terrazzo.data.converters.run import convert as convert_data
 from terrazzo.data.spec import dataset_spec
@@ -51,11 +51,7 @@ def init(args: argparse.Namespace) -> int:
     from terrazzo.training.speed import expected_time
 
     folder = Path(args.folder)
-    target = Path(args.out or f"{folder.resolve().name}.yaml")
-    if target.suffix.lower() not in (".yaml", ".yml"):
-        raise UserError(f"--out {target}: the name must end in .yaml or .yml")
-    if target.exists() and not args.force:
-        raise UserError(f"{target} exists already: --force replaces it, --out FILE writes elsewhere")
+    target = new_config(args, folder.resolve().name)
     proposal = Proposal(folder, args.recipe, Console(stderr=True)).with_length()
     text = proposal.text(target, proposal.introduction("data init"))
     make_folder(target.parent)

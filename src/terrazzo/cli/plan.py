@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from terrazzo.cli.common import budget
-from terrazzo.errors import UserError
+from terrazzo.cli.common import budget, new_config
 
 EXAMPLES = """\
   terrazzo plan data/street                        write street.yaml, for 2 hours on the best device here
@@ -28,11 +27,7 @@ def run(args: argparse.Namespace) -> int:
     from terrazzo.training.planning.run import write_plan
 
     source = Path(args.source)
-    target = Path(args.out or f"{source.stem if source.is_file() else source.resolve().name}.yaml")
-    if target.suffix.lower() not in (".yaml", ".yml"):
-        raise UserError(f"--out {target}: the name must end in .yaml or .yml")
-    if target.exists() and not args.force:
-        raise UserError(f"{target} exists already: --force replaces it, --out FILE writes elsewhere")
+    target = new_config(args, source.stem if source.is_file() else source.resolve().name)
     print(write_plan(source, target, args.budget, args.device))
     print(f"config: {target}\nnext: terrazzo data browse {target}; terrazzo train {target}")
     return 0
