@@ -7,7 +7,7 @@ FROM python:3.11-slim
 COPY constraints.txt /tmp/
 RUN pip install --no-cache-dir --constraint /tmp/constraints.txt \
       numpy opencv-python-headless pillow pyyaml safetensors rich pydantic \
-      onnxruntime rasterio fastapi uvicorn python-multipart prometheus-client
+      onnxruntime rasterio fastapi fastapi-offline uvicorn python-multipart prometheus-client
 
 COPY pyproject.toml README.md LICENSE /src/
 COPY src /src/src

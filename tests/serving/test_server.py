@@ -109,7 +109,10 @@ def test_what_the_server_tells(server):
     assert server.get("/health").json["status"] == "UP" and server.get("/ready").status == 200
     paths = server.get("/openapi.json").json["paths"]
     assert {"/predict", "/models", "/health", "/ready", "/metrics"} <= set(paths)
-    assert server.get("/docs").status == 200
+    docs = server.get("/docs").body.decode()
+    files = re.findall(r'(?:href|src)="([^"]*)"', docs)
+    assert len(files) == 3 and [server.get(file).status for file in files] == [200] * 3, "it works offline"
+    assert '"validatorUrl": "none"' in docs and server.get("/docs-files/../../../etc/passwd").status == 404
     before = server.metric("images_total")
     server.post("/predict", encoded(IMAGE))
     assert server.metric("images_total") == before + 1
@@ -197,7 +200,8 @@ def test_windows_a_full_queue_a_token_and_the_end(model, started):
     assert server.post("/predict", encoded(IMAGE)).status == 401
     assert server.get("/models", Authorization="Bearer wrong").status == 401
     assert server.get("/models", Authorization="Basic dTpzZWNyZXQ=").status == 200  # u:secret
-    assert (server.get("/health").status, server.get("/ready").status) == (200, 200)
+    assert {server.get(path).status for path in ("/health", "/ready", "/docs", "/docs-files/swagger-ui.css")} == {200}
+    assert "HTTPBearer" in server.get("/openapi.json").json["components"]["securitySchemes"]
     known = {"Authorization": "Bearer secret"}
     image = picture(600, 900)
 

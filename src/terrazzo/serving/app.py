@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import terrazzo
 from terrazzo.serving.answers import ANSWERS, accepted
 from terrazzo.serving.asking import Asking, chosen_classes, kind_of, read_json
-from terrazzo.serving.gate import Gate, Refused
+from terrazzo.serving.gate import DOCS_FILES, Gate, Refused
 from terrazzo.serving.label_studio import Images, Interface, tasks_of
 from terrazzo.serving.messages import Options
 from terrazzo.serving.metrics import Metrics
@@ -60,10 +60,18 @@ class Site:
 
 def make_app(pool: Pool, metrics: Metrics, site: Site, is_closing: Callable[[], bool]) -> Any:
     """The ASGI application over a pool."""
-    import_extra("fastapi", "serve", "servers")
-    from fastapi import FastAPI, exceptions, responses
+    offline = import_extra("fastapi_offline", "serve", "servers")
+    from fastapi import Depends, exceptions, responses, security
 
-    app = FastAPI(title="terrazzo", version=terrazzo.__version__, redoc_url=None)
+    # Swagger UI's files come from a package, and no server elsewhere is asked to check the API
+    app = offline.FastAPIOffline(
+        title="terrazzo",
+        version=terrazzo.__version__,
+        redoc_url=None,
+        static_url=DOCS_FILES,
+        swagger_ui_parameters={"validatorUrl": "none"},
+        dependencies=[Depends(security.HTTPBearer(auto_error=False))] if site.token else [],  # a field for the token
+    )
 
     @app.exception_handler(Refused)
     async def refused(request: Any, problem: Refused) -> Any:

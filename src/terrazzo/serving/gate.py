@@ -15,8 +15,11 @@ from typing import Any
 from terrazzo.serving.metrics import Metrics
 
 LINGER = 5.0  # seconds in which a refused client may finish what it sends, so that it reads why
-OPEN_PATHS = ("/health", "/ready", "/")  # which need no token: for probes, and the page, which asks for it
-COUNTED = (*OPEN_PATHS, "/predict", "/models", "/metrics", "/docs", "/openapi.json")  # the others are one
+DOCS_FILES = "/docs-files"
+# what needs no token: for probes, the page, which asks for it, and the description of the API
+OPEN_PATHS = ("/health", "/ready", "/", "/docs", "/openapi.json")
+OPEN_FOLDERS = ("/page/", f"{DOCS_FILES}/")
+COUNTED = (*OPEN_PATHS, "/predict", "/models", "/metrics")  # the others are one
 NO_TOKEN = "this server needs its token: send the header `Authorization: Bearer TOKEN`"
 
 
@@ -40,7 +43,7 @@ class Gate:
         passage = Passage(self.most, scope, receive, send)
         started = time.monotonic()
         try:
-            is_open = scope["path"] in OPEN_PATHS or scope["path"].startswith("/page/")
+            is_open = scope["path"] in OPEN_PATHS or scope["path"].startswith(OPEN_FOLDERS)
             if self.token and not is_open and not is_known(passage.headers, self.token):
                 await passage.refuse(401, NO_TOKEN, (b"www-authenticate", b"Bearer"))
             else:

@@ -22,7 +22,7 @@ def serve(work: Work, host: str, port: int, site: Site, say: Callable[[str], Non
 
     Raises UserError where the address is taken or a model cannot be loaded.
     """
-    for module in ("fastapi", "uvicorn", "python_multipart"):
+    for module in ("fastapi", "fastapi_offline", "uvicorn", "python_multipart"):
         import_extra(module, "serve", "servers")
     with listening(host, port) as listener:
         asyncio.run(run(work, listener, site, say))
