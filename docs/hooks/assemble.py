@@ -21,7 +21,9 @@ ROOT = Path(__file__).parents[2]
 # files outside of docs/ that are pages of the site
 INCLUDED = {
     "ARCHITECTURE.md": "architecture.md",
+    "ARCHITECTURE.zh.md": "architecture.zh.md",
     "CONTRIBUTING.md": "contributing.md",
+    "CONTRIBUTING.zh.md": "contributing.zh.md",
     "SECURITY.md": "security.md",
     "CHANGELOG.md": "changelog.md",
     "benchmarks/README.md": "benchmarks.md",
