@@ -126,7 +126,7 @@ def test_the_page_in_a_browser(model, started, tmp_path):
 
     # What is shown
     assert seen["zoomed"][0] > 1 and seen["wheel"][0] > seen["zoomed"][0] and seen["fitted"] == [1, 0, 0]
-    assert seen["split"] == ["inset(0px 0px 0px 50%)", True]
+    assert seen["split"] == ["inset(0px 0px 0px 50%)", True] and seen["dragged"] == "25"
     assert (seen["hidden"], seen["shown"]) == ("0", "60")
     assert seen["chinese"] == ["保存标签", "zh"] and seen["nameless"] == [] and seen["phone width"] <= 390
 

@@ -70,6 +70,13 @@ with sync_playwright() as playwright:
     page.locator("#split").fill("50")
     seen["split"] = page.evaluate("[document.getElementById('overlay').style.clipPath, !divider.hidden]")
     page.screenshot(path=Path(folder) / "split.png")
+    frame = page.locator("#frame").bounding_box()
+    assert frame is not None
+    page.mouse.move(frame["x"] + frame["width"] / 2, frame["y"] + 60)
+    page.mouse.down()
+    page.mouse.move(frame["x"] + frame["width"] / 4, frame["y"] + 60, steps=4)
+    page.mouse.up()
+    seen["dragged"] = page.input_value("#split")
     page.locator("#split").fill("0")
     page.locator("#frame").hover()
     page.evaluate("document.activeElement.blur()")

@@ -337,6 +337,17 @@ export function start(facts, ready) {
     viewer.split = Number($("split").value) / 100;
     viewer.place();
   };
+  const divider = $("divider");
+  divider.onpointerdown = (event) => {
+    event.stopPropagation(); // it neither pans nor paints
+    divider.setPointerCapture(event.pointerId);
+  };
+  divider.onpointermove = (event) => {
+    if (!divider.hasPointerCapture(event.pointerId)) return;
+    const box = $("frame").getBoundingClientRect();
+    $("split").value = Math.min(99, Math.max(1, (100 * (event.clientX - box.left)) / box.width));
+    $("split").oninput();
+  };
   $("zoom-in").onclick = () => viewer.step(1.5);
   $("zoom-out").onclick = () => viewer.step(1 / 1.5);
   $("fit").onclick = () => viewer.fit();
