@@ -25,6 +25,7 @@ INCLUDED = {
     "CONTRIBUTING.md": "contributing.md",
     "CONTRIBUTING.zh.md": "contributing.zh.md",
     "SECURITY.md": "security.md",
+    "SECURITY.zh.md": "security.zh.md",
     "CHANGELOG.md": "changelog.md",
     "benchmarks/README.md": "benchmarks.md",
     "src/terrazzo/weights/street.md": "street.md",
