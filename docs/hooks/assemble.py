@@ -15,6 +15,7 @@ from pathlib import Path
 
 import notebook_pages
 import reference
+import reference_zh
 import tomllib
 
 ROOT = Path(__file__).parents[2]
@@ -45,7 +46,8 @@ def sources() -> dict[str, str]:
 def pages() -> dict[str, str]:
     """Path in the site -> Markdown of every page."""
     host = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]["Repository"]
-    made = {**reference.pages(), **notebook_pages.pages(ROOT / "docs" / "notebooks")}
+    english = reference.pages()
+    made = {**english, **reference_zh.pages(english), **notebook_pages.pages(ROOT / "docs" / "notebooks")}
     origins = sources() | {page: f"docs/{page}" for page in made}
     known = {source: page for page, source in origins.items()}
     texts = {page: (ROOT / source).read_text(encoding="utf-8") for page, source in sources().items()} | made

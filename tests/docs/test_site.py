@@ -11,6 +11,7 @@ import assemble
 import costs
 import pytest
 import reference
+import reference_zh
 
 from support.paths import REPOSITORY
 from support.tiny import environment
@@ -71,6 +72,12 @@ def test_links_lead_to_pages_or_to_the_repository(link, page, source, leads):
     known = {origin: name for name, origin in assemble.sources().items()}
     assert assemble.relinked(f"[a]({link})", page, source, known, "https://host") == f"[a]({leads})"
     assert assemble.relinked(f"```\n[a]({link})\n```", page, source, known, "https://host") == f"```\n[a]({link})\n```"
+
+
+@pytest.mark.slow
+def test_every_passage_of_the_reference_in_chinese_is_there_in_english():
+    text = "\n".join(reference.pages().values())
+    assert not [passage for passage in reference_zh.PASSAGES if passage not in text]
 
 
 @pytest.mark.slow
