@@ -138,6 +138,7 @@ def test_a_lost_worker_is_told_of_where_the_next_batch_is_asked_for(streets):
     with pytest.raises(UserError, match="a loader worker was killed"), loading(loader) as batches:
         next(batches)
         os.kill(loader_workers(batches)[0].pid, signal.SIGKILL)
+        time.sleep(0.2)  # so that it is gone when others are started
         with loading(other) as others:  # of whichever loader
             next(others)
             raise AssertionError("the loss is not noticed")

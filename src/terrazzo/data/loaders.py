@@ -23,6 +23,7 @@ from terrazzo.data.workers import (
     lost_workers,
     shared_memory_is_short,
     start_worker,
+    watched,
     worker_count,
     worker_died,
 )
@@ -264,6 +265,7 @@ def loading(loader: DataLoader) -> Iterator[Iterator[Batch]]:
     with losses_held_back():
         try:
             batches = iter(loader)
+            watched.add(batches)
             yield checked()
         except (RuntimeError, OSError, EOFError) as problem:
             lost = lost_workers(problem, batches)

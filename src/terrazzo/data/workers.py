@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import cv2
 import torch
@@ -30,6 +31,7 @@ IDLE = -1
 PINNING = "_pin_memory_loop"  # the thread of torch that pins batches
 
 is_waiting = False  # whether the main thread waits for a batch
+watched: WeakSet[Any] = WeakSet()  # the iterators whose workers run
 
 
 class Watched(TorchDataset[Any]):
@@ -91,11 +93,13 @@ def is_of_lost_worker(failure: Any) -> bool:
 
 @contextmanager
 def losses_raised() -> Iterator[None]:
-    """Raise torch's error about any worker that is lost inside or has been before."""
+    """Raise an error about any worker that is lost inside or has been before."""
     global is_waiting
     is_waiting = True
     try:
-        signal_handling._error_if_any_worker_fails()
+        for worker in (worker for batches in watched for worker in getattr(batches, "_workers", ())):
+            if worker.exitcode:  # torch itself misses those that have ended when others are started
+                raise RuntimeError(f"DataLoader worker (pid {worker.pid}) has ended")
         yield
     finally:
         is_waiting = False
@@ -141,6 +145,7 @@ def end_workers(batches: Any) -> None:
     shut_down = getattr(batches, "_shutdown_workers", None)
     if shut_down is None:
         return
+    watched.discard(batches)
     with suppress(RuntimeError):  # of torch, about a worker that is lost meanwhile; it ends the others all the same
         if any(worker.exitcode for worker in batches._workers):  # they may wait for a lock that a lost one held
             for worker in batches._workers:
