@@ -113,6 +113,8 @@ def answer(arguments: list[str], raises: bool) -> int:
     try:
         with redirect_stdout(PrintableStream(sys.stdout)), redirect_stderr(PrintableStream(sys.stderr)):
             try:
+                if memory_limit() is not None:  # whose BLAS waits for ever where there is no room when it is loaded
+                    importlib.import_module("scipy.linalg")
                 return run(arguments)
             except BrokenPipeError:
                 raise
