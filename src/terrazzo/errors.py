@@ -35,7 +35,12 @@ def printable(text: str) -> str:
 
 
 def first_line(problem: BaseException) -> str:
-    """The first line of an error's message, or its class where it has none, as most that Python raises for memory."""
+    """The first line of an error's message, or its class where it has none, as most that Python raises for memory.
+
+    One that is a key alone becomes a sentence.
+    """
+    if isinstance(problem, KeyError):
+        return f"nothing is stored under {problem}"
     return (str(problem).strip().splitlines() or [type(problem).__name__])[0]
 
 
@@ -69,7 +74,7 @@ _NO_MEMORY = re.compile(
 
 def is_out_of_memory(problem: BaseException) -> bool:
     """Return whether an error says that memory has run out, whichever library raised it."""
-    if isinstance(problem, MemoryError) or type(problem).__name__ == "OutOfMemoryError":
+    if isinstance(problem, MemoryError) or type(problem).__name__.endswith("OutOfMemoryError"):
         return True
     if isinstance(problem, OSError):
         return problem.errno == errno.ENOMEM

@@ -18,6 +18,7 @@ from terrazzo.data.declarations.sharded import shard_files
 from terrazzo.data.loaders import TrainingSampler
 from terrazzo.errors import UserError
 from terrazzo.training.class_balance import shard_lengths
+from terrazzo.transforms.opening import read_bytes
 
 
 def png(picture: np.ndarray) -> bytes:
@@ -105,3 +106,29 @@ def test_what_is_wrong_with_a_shard_is_named(tmp_path, case):
             found = dataset[index]
             if hasattr(found, "message"):
                 raise UserError(found.message)
+
+
+def test_a_file_that_a_tar_archive_cannot_hold_takes_no_memory(tmp_path):
+    member = tarfile.TarInfo("a.png")
+    member.size = 7 << 40
+    (tmp_path / "a.tar").write_bytes(member.tobuf() + bytes(512))
+    with pytest.raises(UserError, match=r"cannot read .*a\.tar as a tar archive"):
+        read_bytes(tmp_path / "a.tar/a.png")
+
+
+@pytest.mark.parametrize("name", ["00000/000000.number.png", "00000/000001.picture.png", "00000/000000.text.png"])
+def test_a_cell_without_a_picture_is_named(tmp_path, name):
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    pictures = [{"bytes": b"1"}, {"bytes": None}]
+    columns = {"number": [1, 2], "text": ["a", "b"], "picture": pictures}
+    parquet.write_table(arrow.table(columns), tmp_path / "a.parquet")
+    with pytest.raises(UserError, match="there is no picture in this row"):
+        read_bytes(tmp_path / "a.parquet" / name)
+
+
+@pytest.mark.parametrize("kind", ["tar", "parquet"])
+@pytest.mark.parametrize("name", ["b.png", "00009/000000.image.png", "00000/000099.image.png", "00000/000000.none.png"])
+def test_a_file_that_is_not_in_a_shard_is_named(tmp_path, kind, name):
+    shard = (save_tar if kind == "tar" else save_parquet)(tmp_path / f"a.{kind}", range(2)) or tmp_path / f"a.{kind}"
+    with pytest.raises(UserError, match=f"has no file {name}"):
+        read_bytes(shard / name)

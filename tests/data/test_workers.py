@@ -7,8 +7,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from support.tiny import dataset_config, environment, fit, make_streets, records
 from terrazzo.data.build import build_dataset
 from terrazzo.data.dataset import SegmentationDataset
 from terrazzo.data.loaders import loading, make_loader
-from terrazzo.data.workers import lost_workers, worker_died
+from terrazzo.data.workers import PINNING, losses_held_back, lost_workers, worker_died
 from terrazzo.data.wrappers import RepeatDataset
 from terrazzo.errors import UserError
 from terrazzo.sample import Batch
@@ -75,8 +75,11 @@ import os, signal, sys, time
 from support.tiny import fit, tiny_config
 from terrazzo.training import loop
 
+compute = loop.compute_losses
+
 def fail(state, batch, profile):
     {action}
+    return compute(state, batch, profile)
 
 loop.compute_losses = fail
 config = tiny_config({streets!r}, workers=2)
@@ -90,7 +93,7 @@ fit(config, {folder!r})
     [
         ("raise KeyError('odd')", "KeyError: 'odd'"),
         ("worker = state.train_set and __import__('multiprocessing').active_children()[0]; "
-         "os.kill(worker.pid, signal.SIGKILL); time.sleep(30)", "UserError: a loader worker was killed"),
+         "os.kill(worker.pid, signal.SIGKILL); time.sleep(0.5)", "UserError: a loader worker was killed"),
     ],
     ids=["any error", "out of memory"],
 )  # fmt: skip
@@ -123,11 +126,38 @@ def test_a_worker_that_is_lost_while_it_hands_over_a_batch_is_told_of_as_any_oth
     loader = make_loader(build_dataset(dataset_config(streets, "train")), [[(0, 0)], [(0, 1)]] * 20, 2)
     with pytest.raises(UserError, match="a loader worker was killed"), loading(loader) as batches:
         next(batches)
-        with suppress(RuntimeError):  # of torch, in whatever the main process does
-            os.kill(loader_workers(batches)[0].pid, signal.SIGKILL)
-            time.sleep(10)
+        os.kill(loader_workers(batches)[0].pid, signal.SIGKILL)
+        time.sleep(0.2)  # whatever the main process does is not disturbed
         raise ConnectionResetError("Connection reset by peer")
     assert not loader_workers(batches)
+
+
+def test_a_lost_worker_is_told_of_where_the_next_batch_is_asked_for(streets):
+    loader = make_loader(build_dataset(dataset_config(streets, "train")), [[(0, 0)], [(0, 1)]] * 20, 2)
+    other = make_loader(build_dataset(dataset_config(streets, "val")), [[(0, 0)]] * 20, 1)
+    with pytest.raises(UserError, match="a loader worker was killed"), loading(loader) as batches:
+        next(batches)
+        os.kill(loader_workers(batches)[0].pid, signal.SIGKILL)
+        time.sleep(0.2)  # so that it is gone when others are started
+        with loading(other) as others:  # of whichever loader
+            next(others)
+            raise AssertionError("the loss is not noticed")
+    assert not loader_workers(batches)
+
+
+def test_what_breaks_in_the_thread_that_pins_batches_is_told_of_by_the_main_thread(monkeypatch):
+    told: list[Any] = []
+    monkeypatch.setattr(threading, "excepthook", told.append)
+
+    def fail() -> None:
+        raise ConnectionResetError("Connection reset by peer")
+
+    with losses_held_back():
+        for name in (PINNING, "another"):
+            thread = threading.Thread(target=fail, name=name)
+            thread.start()
+            thread.join()
+    assert [failure.thread.name for failure in told] == ["another"]
 
 
 def loader_workers(_: Any) -> list[Any]:

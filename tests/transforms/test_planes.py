@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import importlib.util
 import json
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,8 @@ from terrazzo.cli.main import main
 from terrazzo.errors import UserError
 from terrazzo.transforms.decode import read_image, read_stored
 from terrazzo.transforms.label_files import read_label
-from terrazzo.transforms.planes import images_in_pages, plane_paths
+from terrazzo.transforms.planes import MOST_SLICES, images_in_pages, open_nifti, plane_paths
+from terrazzo.transforms.volume import read_volume
 
 tifffile = pytest.importorskip("tifffile")
 
@@ -128,3 +131,45 @@ def test_without_its_library_a_volume_says_what_is_missing(volumes, monkeypatch,
     assert 'pip install "terrazzo[medical]"' in capsys.readouterr().err
     assert main(["data", "init", str(volumes), "--out", str(volumes / "x.yaml")]) == 1
     assert 'pip install "terrazzo[medical]"' in capsys.readouterr().err
+
+
+def damaged_volume(path: Path, content: bytes, places: dict[int, tuple[str, float]]) -> Path:
+    """A volume whose header has other values at some places, by their struct formats."""
+    data = bytearray(content)
+    for place, (kind, value) in places.items():
+        struct.pack_into(f"<{kind}", data, place, value)
+    path.write_bytes(gzip.compress(bytes(data)) if path.suffix == ".gz" else bytes(data))
+    return path
+
+
+LIES = {  # places in the header of NIfTI-1: 40 number of axes, 42 ... their lengths, 70 type, 108 offset of the values
+    "a volume of 70 TB": (dict.fromkeys((42, 44, 46), ("h", 32767)), "32767x32767x32767 values, which it cannot"),
+    "a negative size": ({42: ("h", -5)}, "-5x9x3 values, which it cannot hold"),
+    "no slices": ({46: ("h", 0)}, "8x9x0 values, which it cannot hold"),
+    "a row": ({40: ("h", 1)}, "has 1 axes"),
+    "seven axes": ({40: ("h", 7)}, "has 7 axes"),
+    "colours": ({70: ("h", 128), 72: ("h", 24)}, "values of the type"),
+    "complex numbers": ({70: ("h", 32), 72: ("h", 64)}, "values of the type complex64"),
+    "an unknown type": ({70: ("h", 999)}, "data code 999"),
+    "values at no place": ({108: ("f", float("nan"))}, "cannot decode"),
+    "values behind the end": ({108: ("f", 1e30)}, "cannot decode"),
+}
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("case", LIES)
+def test_a_volume_that_is_not_what_its_header_says_is_named(tmp_path, case, suffix):
+    nibabel = pytest.importorskip("nibabel")
+    content = nibabel.Nifti1Image(np.zeros((8, 9, 3), np.int16), np.eye(4)).to_bytes()
+    places, message = LIES[case]
+    path = damaged_volume(tmp_path / f"a{suffix}", content, places)
+    for read in (lambda: read_image(plane_paths(path)[0]), lambda: read_volume(path, "nifti")):
+        with pytest.raises(UserError, match=message):
+            read()
+
+
+def test_a_volume_has_a_number_of_slices_that_can_be_listed(tmp_path):
+    nibabel = pytest.importorskip("nibabel")
+    nibabel.save(nibabel.Nifti2Image(np.zeros((1, 1, MOST_SLICES + 1), np.uint8), np.eye(4)), tmp_path / "a.nii")
+    with pytest.raises(UserError, match="has 32,769 slices, more than 32,768"):
+        open_nifti(tmp_path / "a.nii")

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import terrazzo
 from terrazzo.cli.parser import INSTEAD, Parser, spelled
-from terrazzo.errors import UserError, nearest, out_of_memory, shortage_behind
-from terrazzo.system.failures import unexpected
+from terrazzo.errors import UserError, nearest, out_of_memory
+from terrazzo.system.failures import shortage_of, unexpected
+from terrazzo.system.memory import memory_limit, supervised
 from terrazzo.system.printable import PrintableStream, printable
 
 LOWER = "take a smaller batch, crop, image or model, fewer workers, or --amp"
@@ -93,16 +94,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     raises |= "--debug" in arguments
     arguments = spelled([argument for argument in arguments if argument != "--debug"])
+    if raises or memory_limit() is None:
+        return answer(arguments, raises)
+    return supervised(
+        lambda: answer(arguments, raises), lambda: print(f"\nerror: {no_memory(arguments)}", file=sys.stderr)
+    )
+
+
+def no_memory(arguments: Sequence[str], shortage: BaseException | None = None) -> UserError:
+    """The message that a command has too little memory."""
+    limit = memory_limit()
+    raised = "" if limit is None else f", or raise the limit of {limit / 2**20:,.0f} MiB that `ulimit` sets"
+    return out_of_memory(f"for `terrazzo {' '.join(arguments[:1])}`", LOWER + raised, shortage or MemoryError())
+
+
+def answer(arguments: list[str], raises: bool) -> int:
+    """Run a command and return its exit code; its errors are one line each."""
     try:
         with redirect_stdout(PrintableStream(sys.stdout)), redirect_stderr(PrintableStream(sys.stderr)):
             try:
+                if memory_limit() is not None:  # whose BLAS waits for ever where there is no room when it is loaded
+                    importlib.import_module("scipy.linalg")
                 return run(arguments)
             except BrokenPipeError:
                 raise
             except Exception as problem:
-                if (shortage := shortage_behind(problem)) is not None:
-                    message = out_of_memory(f"for `terrazzo {arguments[0]}`", LOWER, shortage)
-                    print(f"error: {message}", file=sys.stderr)
+                if (shortage := shortage_of(problem)) is not None:
+                    print(f"error: {no_memory(arguments, shortage)}", file=sys.stderr)
                 elif isinstance(problem, (UserError, OSError)):
                     print(f"error: {problem}", file=sys.stderr)
                 elif raises:

@@ -112,9 +112,9 @@ def datafrombytes(content: bytes, backend: str = "numpy") -> Any:
         raise ValueError(f"unsupported backend: {backend}")
     import gzip
 
-    from terrazzo.transforms.volume import import_nibabel
+    from terrazzo.system.extras import import_extra
 
-    nibabel = import_nibabel(Path("volume.nii"))
+    nibabel = import_extra("nibabel", "medical", "NIfTI volumes")
     packed = content[:2] == b"\x1f\x8b"
     return nibabel.Nifti1Image.from_bytes(gzip.decompress(content) if packed else content).get_fdata()
 

@@ -18,9 +18,12 @@ from terrazzo.data.dataset import LoadError
 from terrazzo.data.workers import (
     Watched,
     end_workers,
+    losses_held_back,
+    losses_raised,
     lost_workers,
     shared_memory_is_short,
     start_worker,
+    watched,
     worker_count,
     worker_died,
 )
@@ -244,23 +247,31 @@ def loading(loader: DataLoader) -> Iterator[Iterator[Batch]]:
 
     Raises UserError in place of a LoadError among the batches, and of torch's error about a worker that has died.
     """
-    batches, at_end = iter(loader), False
+    batches: Any = None
+    at_end = False
 
     def checked() -> Iterator[Batch]:
         nonlocal at_end
-        for batch in batches:
+        while True:
+            with losses_raised():
+                batch = next(batches, None)
+            if batch is None:
+                break
             if isinstance(batch, LoadError):
                 raise UserError(batch.message)
             yield batch
         at_end = True
 
-    try:
-        yield checked()
-    except (RuntimeError, OSError, EOFError) as problem:  # torch raises the first wherever it happens to be
-        lost = lost_workers(problem, batches)
-        if not lost:
-            raise
-        raise worker_died(problem, loader.dataset, lost) from problem
-    finally:
-        if not (at_end and loader.persistent_workers):
-            end_workers(batches)
+    with losses_held_back():
+        try:
+            batches = iter(loader)
+            watched.add(batches)
+            yield checked()
+        except (RuntimeError, OSError, EOFError) as problem:
+            lost = lost_workers(problem, batches)
+            if not lost:
+                raise
+            raise worker_died(problem, loader.dataset, lost) from problem
+        finally:
+            if not (at_end and loader.persistent_workers):
+                end_workers(batches)

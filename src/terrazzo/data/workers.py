@@ -10,14 +10,17 @@ import signal
 import sys
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import cv2
 import torch
 from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import get_worker_info
+from torch.utils.data._utils import signal_handling
 
 from terrazzo.data.wrappers import Dataset, as_position
 from terrazzo.errors import UserError, first_line
@@ -25,6 +28,10 @@ from terrazzo.errors import UserError, first_line
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 KEPT_MEMORY, LARGEST_KEPT_BLOCK = 512 * 2**20, 32 * 2**20  # bytes; the second is as large as glibc allows
 IDLE = -1
+PINNING = "_pin_memory_loop"  # the thread of torch that pins batches
+
+is_waiting = False  # whether the main thread waits for a batch
+watched: WeakSet[Any] = WeakSet()  # the iterators whose workers run
 
 
 class Watched(TorchDataset[Any]):
@@ -57,12 +64,53 @@ class Watched(TorchDataset[Any]):
         return [leaf.pairs[inner][0] for leaf, inner in (found[index] for index in indices)]
 
 
+@contextmanager
+def losses_held_back() -> Iterator[None]:
+    """Let torch raise its error about a lost worker only inside `losses_raised`, and one thread of it print nothing.
+
+    Its signal handler raises in whatever the main thread does, where the error breaks the start of a thread or is
+    swallowed; a traceback of the thread that pins batches says less than the error.
+    """
+    print_failure = threading.excepthook
+    threading.excepthook = lambda failure: None if is_of_lost_worker(failure) else print_failure(failure)
+    by_signal = hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread()
+    if by_signal:
+        signal_handling._set_SIGCHLD_handler()
+        torch_handler: Any = signal.getsignal(signal.SIGCHLD)
+        signal.signal(signal.SIGCHLD, lambda *event: torch_handler(*event) if is_waiting else None)
+    try:
+        yield
+    finally:
+        threading.excepthook = print_failure
+        if by_signal:
+            signal.signal(signal.SIGCHLD, torch_handler)
+
+
+def is_of_lost_worker(failure: Any) -> bool:
+    """Return whether a thread has failed because the worker is gone whose batch it received."""
+    return PINNING in failure.thread.name and isinstance(failure.exc_value, (OSError, EOFError))
+
+
+@contextmanager
+def losses_raised() -> Iterator[None]:
+    """Raise an error about any worker that is lost inside or has been before."""
+    global is_waiting
+    is_waiting = True
+    try:
+        for worker in (worker for batches in watched for worker in getattr(batches, "_workers", ())):
+            if worker.exitcode:  # torch itself misses those that have ended when others are started
+                raise RuntimeError(f"DataLoader worker (pid {worker.pid}) has ended")
+        yield
+    finally:
+        is_waiting = False
+
+
 def lost_workers(problem: Exception, batches: Any) -> set[int]:
     """Return the processes of an iterator's workers whose end has caused an error; none if it has another cause."""
     if "DataLoader worker" in str(problem):
         named = re.search(r"\(pids?(?:\(s\))? ([\d, ]+)\)", str(problem))
         return {int(number) for number in re.findall(r"\d+", named.group(1))} if named else {IDLE}
-    if isinstance(problem, RuntimeError):
+    if isinstance(problem, RuntimeError) and "Pin memory thread" not in str(problem):
         return set()
     with suppress(RuntimeError):  # of torch, which learns of it now
         time.sleep(0.2)
@@ -97,22 +145,34 @@ def end_workers(batches: Any) -> None:
     shut_down = getattr(batches, "_shutdown_workers", None)
     if shut_down is None:
         return
+    watched.discard(batches)
     with suppress(RuntimeError):  # of torch, about a worker that is lost meanwhile; it ends the others all the same
         if any(worker.exitcode for worker in batches._workers):  # they may wait for a lock that a lost one held
             for worker in batches._workers:
                 worker.terminate()
+            pinning = vars(batches).pop("_pin_memory_thread", None)
+            if pinning is not None:  # torch would wait for it, and it may wait for the rest of a message
+                batches._pin_memory_thread_done_event.set()
+                pinning.join(1)
         shut_down()
 
 
 def start_worker(_: int) -> None:
     """Make a loader worker use one thread, and leave signals to the main process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.excepthook = print_unless_alone
     if hasattr(signal, "sigwaitinfo"):
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         threading.Thread(target=end_when_told, args=(os.getppid(),), daemon=True).start()
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
     keep_freed_memory()
+
+
+def print_unless_alone(kind: type[BaseException], problem: BaseException, trace: Any) -> None:
+    """Print an error of a worker's thread, unless it is that the main process takes no more from it."""
+    if not isinstance(problem, (OSError, EOFError)):
+        sys.__excepthook__(kind, problem, trace)
 
 
 def end_when_told(main: int) -> None:

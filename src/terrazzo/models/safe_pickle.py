@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from terrazzo.errors import UserError, is_out_of_memory
+from terrazzo.errors import UserError, first_line, is_out_of_memory
 
 _Unpickler: Any = pickle._Unpickler  # type: ignore[attr-defined]  # Python's own: see SafeUnpickler
 
@@ -216,7 +216,7 @@ def load_pickle(path: Path) -> Any:
         if is_out_of_memory(problem):
             raise
         raise UserError(
-            f"{path} cannot be read as a checkpoint: it is damaged or cut off ({shorten(str(problem))})"
+            f"{path} cannot be read as a checkpoint: it is damaged or cut off ({shorten(first_line(problem))})"
         ) from None
 
 

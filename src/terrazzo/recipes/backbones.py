@@ -7,8 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from terrazzo.errors import UserError, nearest
-from terrazzo.recipes import names_v1 as official
+from terrazzo.errors import UserError
 from terrazzo.recipes.parts import Spec, batch_norm, init, part
 
 HOST = "https://download.openmmlab.com/"
@@ -39,13 +38,12 @@ def builder(pattern: str) -> Callable[[Callable[..., Backbone]], Callable[..., B
 
 
 def backbone(word: str) -> Backbone:
-    """The backbone of a word. Raises UserError with the nearest words."""
+    """The backbone of a word. Raises UserError."""
     for pattern, function in BUILDERS:
         match = re.fullmatch(pattern, word)
         if match:
             return function(**match.groupdict())
-    known = {part for name in official.names() for part in name.split("_")[:2]}
-    raise UserError(f"no backbone is called '{word}'{nearest(word, known)}")
+    raise UserError(f"there is no backbone '{word}'")
 
 
 def resnet_spec(depth: int, kind: str = "ResNetV1c", **options: Any) -> Spec:

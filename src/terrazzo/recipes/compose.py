@@ -25,8 +25,7 @@ def plan_of(words: Words, data: datasets.Data | None = None) -> Plan:
     """The plan of a name's words, on `data` or on the dataset that they name. Raises UserError."""
     found = find_method(words.model)
     if found is None:
-        known = [family.usual for family in all_families()]
-        raise UserError(f"'{words.name}': no recipe has a model '{words.model}'{nearest(words.model, known)}")
+        raise UserError(f"there is no model '{words.model}'")
     family, groups = found
     plan = start(words, data or datasets.dataset(words.dataset))
     family.build(plan, **groups)
@@ -157,7 +156,10 @@ def recipe(name: str, vocabulary: str | None = None) -> Spec:
 def expand_recipe(name: str, vocabulary: str | None = None) -> tuple[Spec, RecipeRecord]:
     """The config of a recipe's name, and the record of what it was expanded from. Raises UserError."""
     words, changes, _ = meaning(name, vocabulary)
-    plan = plan_of(words)
+    try:
+        plan = plan_of(words)
+    except UserError as problem:
+        raise UserError(f"no recipe is called '{name}', {problem}{nearest(name, names())}") from None
     record = RecipeRecord(name, words.devices, words.batch, plan.optimizer.get("accumulative_counts", 1))
     config = fresh(older.written(plan) if words.older else settings(plan))
     for key, value in changes.items():

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from terrazzo.errors import UserError, out_of_memory, shortage_behind
+from terrazzo.system.memory import was_near_limit
 
 ISSUES = "https://github.com/terrazzo-segmentation/terrazzo/issues"
 
@@ -22,11 +23,22 @@ def explained(what: str, lower: str) -> Iterator[None]:
     try:
         yield
     except Exception as problem:
-        if (shortage := shortage_behind(problem)) is not None:
+        if (shortage := shortage_of(problem)) is not None:
             raise out_of_memory(what, lower, shortage) from None
         if not isinstance(problem, UserError):
             note(problem, what)
         raise
+
+
+def shortage_of(problem: BaseException) -> BaseException | None:
+    """The error that memory has run out, if an error is due to that.
+
+    With little memory left, libraries raise errors that say nothing of it; under a limit these count too.
+    """
+    shortage = shortage_behind(problem)
+    if shortage is None and not isinstance(problem, (UserError, OSError)) and was_near_limit():
+        return problem
+    return shortage
 
 
 def note(problem: BaseException, what: str) -> None:

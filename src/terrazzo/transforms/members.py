@@ -27,21 +27,27 @@ def read_member(shard: Path, path: Path) -> bytes:
     """The content of a file in a shard. Raises UserError where it cannot be read."""
     name = path.relative_to(shard).as_posix()
     if shard.suffix.lower() == ".parquet":
-        group, row, column = parts_of(name)
-        found = cells(shard, version(shard), group, column)[row]
+        try:
+            group, row, column = parts_of(name)
+            found = cells(shard, version(shard), group, column)[row]
+        except UserError:
+            raise
+        except (ValueError, LookupError):  # the first of pyarrow too
+            raise UserError(f"{shard} has no file {name}") from None
         if found is None:
             raise UserError(f"{path}: there is no picture in this row")
         return found
-    start, size = tar_members(shard, version(shard))[name]
+    start, size = tar_members(shard, version(shard)).get(name, (0, None))
+    if size is None:
+        raise UserError(f"{shard} has no file {name}")
+    if start + size > shard.stat().st_size:
+        raise UserError(f"{path}: the archive ends inside it: it is truncated; copy it again")
     try:
         with shard.open("rb") as file:
             file.seek(start)
-            content = file.read(size)
+            return file.read(size)
     except OSError as problem:
         raise UserError(f"cannot read {shard}: {problem.strerror}") from None
-    if len(content) < size:
-        raise UserError(f"{path}: the archive ends inside it: it is truncated; copy it again")
-    return content
 
 
 def version(shard: Path) -> tuple[int, int]:
@@ -90,7 +96,8 @@ def read_cells(shard: Path, key: tuple[int, int], group: int, column: str) -> li
         rows = open_parquet(shard, key).read_row_group(group, columns=[column]).column(column).to_pylist()
     except OSError as problem:
         raise UserError(f"cannot read {shard}: {problem}") from None
-    return [row.get("bytes") if isinstance(row, dict) else row for row in rows]
+    found = [row.get("bytes") if isinstance(row, dict) else row for row in rows]
+    return [cell if isinstance(cell, bytes) else None for cell in found]
 
 
 def cells(shard: Path, key: tuple[int, int], group: int, column: str) -> list[bytes | None]:

@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from terrazzo.errors import UserError
+from terrazzo.errors import UserError, first_line
 from terrazzo.system.extras import import_extra
+from terrazzo.system.limits import check_pixels
 from terrazzo.transforms.opening import damaged
 from terrazzo.transforms.parts import stem_of
 
@@ -23,6 +24,8 @@ NIFTI_SUFFIXES = (".nii", ".nii.gz")
 PLANE = re.compile(r"_plane(\d+)$")
 MODALITY = re.compile(r"_(\d{4})(\.nii(\.gz)?)$")  # nnU-Net's number of a channel, each in a file of its own
 KEPT_VOLUMES = 2  # in memory
+MOST_SLICES = 2**15  # of a volume
+MOST_DEFLATED = 1032  # bytes that one of deflate can stand for
 
 
 def is_nifti(path: Path) -> bool:
@@ -95,22 +98,31 @@ def imagej_axes(description: str) -> tuple[dict[str, int], str]:
 
 
 def open_nifti(path: Path) -> Any:
-    """An open volume. Raises UserError for a file that is none, or without nibabel."""
+    """An open volume (X, Y [, Z [, C]]) of numbers. Raises UserError for a file that is none, or without nibabel."""
     nibabel = import_extra("nibabel", "medical", "NIfTI volumes")
     if not path.is_file():
         raise UserError(f"cannot read {path}: no such file")
     try:
-        return nibabel.load(path)
+        volume = nibabel.load(path)
+        kind, shape = np.dtype(volume.dataobj.dtype), tuple(map(int, volume.shape))
     except Exception as problem:  # of a broken file, of several classes
-        raise damaged(str(path), str(problem)) from None
+        raise damaged(str(path), first_line(problem)) from None
+    if len(shape) not in (2, 3, 4):
+        raise UserError(f"{path} has {len(shape)} axes: a volume has X, Y and Z, and channels in a fourth")
+    if kind.kind not in "biuf":
+        raise UserError(f"{path} holds values of the type {kind}: save it with integers or floats")
+    held = path.stat().st_size * (MOST_DEFLATED if path.name.lower().endswith(".gz") else 1)
+    if min(shape) < 1 or math.prod(shape) * kind.itemsize > held:
+        raise damaged(str(path), f"its header declares {'x'.join(map(str, shape))} values, which it cannot hold")
+    check_pixels(shape[0], shape[1], str(path), math.prod(shape[2:]))
+    if len(shape) > 2 and shape[2] > MOST_SLICES:
+        raise UserError(f"{path} has {shape[2]:,} slices, more than {MOST_SLICES:,}: save it in parts")
+    return volume
 
 
 def volume_shape(path: Path) -> tuple[int, int, int]:
     """The size of a volume (X, Y, Z). Raises UserError for a file that is none."""
-    shape = open_nifti(path).shape
-    if len(shape) not in (2, 3, 4):
-        raise UserError(f"{path} has {len(shape)} axes: a volume has X, Y and Z, and channels in a fourth")
-    return (*shape, 1)[:3]  # type: ignore[return-value]
+    return (*map(int, open_nifti(path).shape), 1)[:3]  # type: ignore[return-value]
 
 
 @lru_cache(maxsize=KEPT_VOLUMES)
@@ -121,7 +133,7 @@ def read_values(path: Path, changed: int) -> np.ndarray:
     except UserError:
         raise
     except Exception as problem:  # of a broken file, of several classes
-        raise damaged(str(path), str(problem)) from None
+        raise damaged(str(path), first_line(problem)) from None
     return values.reshape((*values.shape, 1, 1)[: max(4, values.ndim)])
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from secrets import token_hex
 from typing import Any, Protocol
 
 import cv2
@@ -24,6 +25,7 @@ from terrazzo.transforms.tiff import TIFF_SUFFIXES
 CACHE = 64  # MB of blocks that GDAL keeps
 REMOTE = re.compile(r"^(https?|s3|gs|az|ftp)://|^/vsi(curl|s3|gs|az|oss|swift|webhdfs|hdfs)")
 REMOTE_INSIDE = re.compile(rb"/vsi(?!mem|sub)\w+|://", re.IGNORECASE)
+FETCHING = "HTTP,WMS,WMTS,WCS,DAAS,EEDA,EEDAI,PLMOSAIC,STACIT,STACTA,NGW,OGCAPI"  # drivers that use the network
 DRIVERS = {".tif": "GTiff", ".tiff": "GTiff", ".vrt": "VRT", ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 
 
@@ -181,7 +183,9 @@ def environment(name: str) -> Callable[[], Any]:
         settings |= {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_HTTP_MAX_RETRY": 2, "GDAL_HTTP_TIMEOUT": 60}
         settings["GDAL_HTTP_RETRY_DELAY"] = 1  # seconds
     else:
-        settings["CPL_VSIL_CURL_ALLOWED_EXTENSIONS"] = ".nothing"
+        settings["CPL_VSIL_CURL_ALLOWED_EXTENSIONS"] = f".{token_hex(16)}"  # that no file names
+    if Path(name).suffix.lower() == ".vrt" and not is_remote(name):
+        settings["GDAL_SKIP"] = FETCHING  # from here on, for the whole process
     return lambda: rasterio.Env(**settings)
 
 

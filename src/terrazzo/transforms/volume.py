@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from terrazzo.errors import UserError
+from terrazzo.errors import UserError, first_line
 from terrazzo.sample import Sample, Target
 from terrazzo.system.arithmetic import as_pair
-from terrazzo.system.extras import import_extra
 from terrazzo.transforms.base import Probability, Step, check_range, for_each_map, image_of, transform
 from terrazzo.transforms.flip import swap_classes
-from terrazzo.transforms.opening import load_numpy
+from terrazzo.transforms.opening import damaged, load_numpy
 from terrazzo.transforms.photometric import ValueStep
+from terrazzo.transforms.planes import open_nifti
 from terrazzo.transforms.reading import FileReader
 
 
@@ -48,17 +48,15 @@ def read_volume(path: Path | str | None, backend: str, to_xyz: bool = False) -> 
 
 
 def read_nifti(path: Path | str) -> np.ndarray:
-    """Read the values of a NIfTI file in their own scale, X first. Raises ValueError for another file."""
-    nibabel = import_nibabel(path)
+    """Read the values (X, Y, Z [, C]) of a NIfTI file in their own scale. Raises UserError for another file."""
+    volume = open_nifti(Path(path))
     try:
-        return np.asarray(nibabel.load(path).get_fdata())
-    except nibabel.filebasedimages.ImageFileError as error:
-        raise ValueError(str(error)) from error
-
-
-def import_nibabel(path: Path | str) -> Any:
-    """Import the nibabel package. Raises UserError with the command that installs it."""
-    return import_extra("nibabel", "medical", f"volumes such as {path}")
+        values = np.asarray(volume.get_fdata())
+    except MemoryError:
+        raise
+    except Exception as problem:  # of a broken file, of several classes
+        raise damaged(str(path), first_line(problem)) from None
+    return values[..., None] if values.ndim == 2 else values
 
 
 def set_volume(sample: Sample, volume: np.ndarray) -> Sample:

@@ -7,8 +7,10 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import cv2
@@ -287,11 +289,46 @@ def test_a_crs_that_is_unknown(segmenter, tmp_path):
         assert file.transform == prediction.georeference.transform
 
 
+VRT = (
+    '<VRTDataset rasterXSize="9" rasterYSize="9"><VRTRasterBand dataType="Byte" band="1"><SimpleSource>'
+    '<SourceFilename relativeToVRT="{relative}">{source}</SourceFilename></SimpleSource></VRTRasterBand></VRTDataset>'
+)
+WMS = (
+    '<GDAL_WMS><Service name="TMS"><ServerUrl>{address}</ServerUrl></Service><DataWindow><UpperLeftX>-9</UpperLeftX>'
+    "<UpperLeftY>9</UpperLeftY><LowerRightX>9</LowerRightX><LowerRightY>-9</LowerRightY><TileLevel>1</TileLevel>"
+    "<TileCountX>1</TileCountX><TileCountY>1</TileCountY></DataWindow><BandsCount>1</BandsCount></GDAL_WMS>"
+)
+
+
 def test_nothing_is_fetched_that_no_path_names(segmenter, tmp_path):
     path = tmp_path / "x.vrt"
-    path.write_text(
-        '<VRTDataset rasterXSize="9" rasterYSize="9"><VRTRasterBand dataType="Byte" band="1"><SimpleSource>'
-        "<SourceFilename>/vsicurl/http://127.0.0.1:9/x.tif</SourceFilename></SimpleSource></VRTRasterBand></VRTDataset>"
-    )
+    path.write_text(VRT.format(relative=0, source="/vsicurl/http://127.0.0.1:9/x.tif"))
     with pytest.raises(UserError, match="refers to data elsewhere"):
         segmenter(path)
+
+
+@pytest.mark.parametrize(
+    "kind", ["/vsicurl/{address}/x.nothing", "{address}/x.png", "WMS:{address}?service=WMS", "map"]
+)
+def test_nothing_is_fetched_that_a_file_behind_a_path_names(segmenter, tmp_path, kind):
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_error(404)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        inner = (
+            WMS.format(address=address)
+            if kind == "map"
+            else VRT.format(relative=0, source=kind.format(address=address))
+        )
+        (tmp_path / "inner.dat").write_text(inner)
+        (tmp_path / "x.vrt").write_text(VRT.format(relative=1, source="inner.dat"))
+        with pytest.raises(UserError):
+            segmenter(tmp_path / "x.vrt").save(tmp_path / "y.png")
+        server.shutdown()
+    assert not asked

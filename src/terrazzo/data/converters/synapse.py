@@ -12,7 +12,8 @@ import numpy as np
 from terrazzo.data.converters.arrays import look_up
 from terrazzo.data.converters.base import Job, Options, by_stem, converter, matched
 from terrazzo.data.converters.raw import Raw
-from terrazzo.transforms.volume import import_nibabel, read_volume
+from terrazzo.transforms.planes import volume_shape
+from terrazzo.transforms.volume import read_volume
 
 VAL = [f"{number:04d}" for number in (1, 2, 3, 4, 8, 22, 25, 29, 32, 35, 36, 38)]  # the validation volumes of TransUNet
 
@@ -35,7 +36,7 @@ def label_slices(path: Path) -> Iterator[np.ndarray]:
 
 def slice_count(path: Path) -> int:
     """The number of slices of a volume, from its header."""
-    return int(import_nibabel(path).load(path).shape[2])
+    return volume_shape(path)[2]
 
 
 @converter(
