@@ -33,6 +33,7 @@ import torch
 from side import fill
 
 import terrazzo as tz
+import terrazzo.exporting.translations  # noqa: F401 - before the processes are forked
 from terrazzo.errors import UserError
 from terrazzo.exporting.graph import Graph
 from terrazzo.exporting.onnx_file import to_onnx
@@ -82,18 +83,19 @@ def survey(recipes: list[str]) -> dict[str, Any]:
     row: dict[str, Any] = {"recipe": smallest(recipes)}
     model: Any = tz.build_model(row["recipe"]).eval()
     fill(model)
-    calibrate(model)
+    bands = 3 if model.preprocess.mean is None else model.preprocess.mean.numel()
+    calibrate(model, bands)
     row["parameters"] = sum(parameter.numel() for parameter in model.parameters())
     graph = Graph(model, ("labels", "logits")).eval()
 
     began = time.perf_counter()
     try:
-        file = to_onnx(graph, torch.randint(0, 255, (2, 203, 301, 3), dtype=torch.uint8)).SerializeToString()
+        file = to_onnx(graph, torch.randint(0, 255, (2, 203, 301, bands), dtype=torch.uint8)).SerializeToString()
     except UserError as problem:
         return row | {"failure": str(problem)}
     row |= {"seconds": time.perf_counter() - began, "bytes": len(file), "sizes": {}}
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-    images = {f"{h}x{w}": blocks(1 + number % 2, h, w, 3) for number, (h, w) in enumerate(SIZES)}
+    images = {f"{h}x{w}": blocks(1 + number % 2, h, w, bands) for number, (h, w) in enumerate(SIZES)}
     exported = {size: session.run(None, {"image": image}) for size, image in images.items()}
     original = {size: run(graph, image) for size, image in images.items()}
     for size, (labels, logits) in exported.items():
@@ -120,7 +122,7 @@ def survey(recipes: list[str]) -> dict[str, Any]:
     return row
 
 
-def calibrate(model: Any) -> None:
+def calibrate(model: Any, bands: int) -> None:
     """Give batch norms the statistics of images: with random ones, some networks amplify rounding without bound."""
     norms = [module for module in model.modules() if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)]
     for norm in norms:
@@ -128,7 +130,7 @@ def calibrate(model: Any) -> None:
         norm.momentum = None
         norm.train()
     with torch.inference_mode():
-        images = torch.from_numpy(blocks(8, 128, 192, 3)).permute(0, 3, 1, 2)
+        images = torch.from_numpy(blocks(8, 128, 192, bands)).permute(0, 3, 1, 2)
         model.decode(model.preprocess.pad_for_test(model.preprocess(images)))
     model.eval()
 
