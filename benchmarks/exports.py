@@ -33,7 +33,7 @@ import torch
 from side import fill
 
 import terrazzo as tz
-import terrazzo.exporting.translations  # noqa: F401 - before the processes are forked
+import terrazzo.exporting.translations
 from terrazzo.errors import UserError
 from terrazzo.exporting.graph import Graph
 from terrazzo.exporting.onnx_file import to_onnx

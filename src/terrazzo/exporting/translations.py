@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+import terrazzo.exporting.largest  # noqa: F401 - it defines the operators
 from terrazzo.system.extras import import_extra
 
 op = import_extra("onnxscript", "export", "ONNX exports").opset20
@@ -42,16 +43,17 @@ def shift_right(x: Any, bits: int) -> Any:
 
 def resized_channels_last(x: Any, height: Any, width: Any, align_corners: bool) -> Any:
     """Bilinear resizing (N, C, h, w) -> (N, height, width, C), of the transposed input."""
-    batch, channels = op.Shape(x, start=0, end=1), op.Shape(x, start=1, end=2)
-    return resized(op.Transpose(x, perm=[0, 2, 3, 1]), [batch, height, width, channels], align_corners)
+    return resized(op.Transpose(x, perm=[0, 2, 3, 1]), (1, 2), (height, width), align_corners)
 
 
-def resized(x: Any, sizes: Sequence[Any], align_corners: bool) -> Any:
-    """Bilinear resizing to a size of each axis: numbers or tensors."""
+def resized(x: Any, axes: Sequence[int], sizes: Sequence[Any], align_corners: bool) -> Any:
+    """Bilinear resizing of two axes to sizes that are numbers or tensors."""
     one = op.Constant(value_ints=[1])
     parts = [op.Constant(value_ints=[size]) if isinstance(size, int) else op.Reshape(size, one) for size in sizes]
     mode = "align_corners" if align_corners else "half_pixel"
-    return op.Resize(x, None, None, op.Concat(*parts, axis=0), mode="linear", coordinate_transformation_mode=mode)
+    return op.Resize(
+        x, None, None, op.Concat(*parts, axis=0), axes=axes, mode="linear", coordinate_transformation_mode=mode
+    )
 
 
 def classes_of_resized(x: Any, height: Any, width: Any, align_corners: bool, last: bool) -> Any:
@@ -63,35 +65,33 @@ def classes_of_resized(x: Any, height: Any, width: Any, align_corners: bool, las
     x = op.Gather(x, classes, axis=1)
     if last:
         place = op.ArgMax(resized_channels_last(x, height, width, align_corners), axis=3, keepdims=0)
-        return op.Gather(classes, place)
-    batch, count = op.Shape(x, start=0, end=1), op.Shape(classes)
-    x = resized(x, [batch, count, height, width], align_corners)
-    return op.Gather(classes, first_of_largest(x, count))
+    else:
+        place = first_of_largest(resized(x, (2, 3), (height, width), align_corners), op.Shape(classes))
+    return op.Gather(classes, place)
 
 
 def first_of_largest(x: Any, count: Any) -> Any:
     """The place (N, H, W) of the first of the largest along the second axis of x (N, count, H, W)."""
     channels = op.Constant(value_ints=[1])
-    one = op.Constant(value_float=1.0)
     falling = op.Range(op.Cast(op.Squeeze(count), to=1), op.Constant(value_float=0.0), op.Constant(value_float=-1.0))
     falling = op.Reshape(falling, op.Constant(value_ints=[1, -1, 1, 1]))
     largest = op.GreaterOrEqual(x, op.ReduceMax(x, channels, keepdims=1))
-    found = op.ReduceMax(op.Where(largest, falling, one), channels, keepdims=0)
+    found = op.ReduceMax(op.Where(largest, falling, op.Constant(value_float=1.0)), channels, keepdims=0)
     return op.Sub(count, op.Cast(found, to=7))
 
 
 def possible_classes(x: Any) -> Any:
-    """The numbers of the classes that can be the largest where logits (N, K, h, w) are interpolated.
+    """The numbers of the classes that can be the largest where logits (N, K, h, w) are interpolated; 0 and 1 as well.
 
     Between four neighbours no logit is above the largest of its corners, and the largest of all classes is at least the
-    smallest corner of each.
+    smallest corner of each. OpenVINO turns tensors around whose channels could be fewer than two.
     """
     around = {"kernel_shape": [2, 2], "pads": [0, 0, 1, 1]}
     (above, _), (below, _) = op.MaxPool(x, **around), op.MaxPool(op.Neg(x), **around)
     reached = op.GreaterOrEqual(above, op.ReduceMax(op.Neg(below), op.Constant(value_ints=[1]), keepdims=1))
     somewhere = op.ReduceMax(op.Cast(reached, to=1), op.Constant(value_ints=[0, 2, 3]), keepdims=0)
-    kept = op.GreaterOrEqual(somewhere, op.ReduceMax(somewhere, keepdims=1))  # all of them where nothing compares: NaN
-    return op.Squeeze(op.NonZero(kept), op.Constant(value_ints=[0]))
+    found = op.Squeeze(op.NonZero(somewhere), op.Constant(value_ints=[0]))
+    return op.Concat(op.Constant(value_ints=[0, 1]), found, axis=0)
 
 
 TRANSLATIONS: dict[Any, Any] = {
