@@ -33,7 +33,7 @@ from support.tiny import (
     tiny_config,
     write_config,
 )
-from terrazzo.cli.main import COMMANDS, main, make_parser
+from terrazzo.cli.main import COMMANDS, main, make_parser, show_warning
 from terrazzo.cli.parser import flags, subcommands
 from terrazzo.config.experiment import make_experiment
 from terrazzo.inference.segmenter import Prediction
@@ -670,3 +670,10 @@ def test_a_real_photograph(run, best, tmp_path):
     photo = next((SHARED / "data" / "camvid" / "images" / "val").iterdir())
     assert run("predict", photo, "--model", best, "--out", tmp_path)[0] == 0
     assert np.array(Image.open(tmp_path / photo.name)).shape == (360, 480)
+
+
+def test_the_same_warning_is_printed_once(capsys):
+    told: set[str] = set()
+    for text in ("an old key", "an old key", "another"):
+        show_warning(told, text, UserWarning)
+    assert capsys.readouterr().err == "warning: an old key\nwarning: another\n"

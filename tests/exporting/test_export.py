@@ -58,6 +58,18 @@ def test_padding_is_in_the_graph(tmp_path):
     like_original(segmenter, tmp_path / "m.onnx")
 
 
+@pytest.mark.parametrize("target", [pytest.param("onnx", marks=pytest.mark.slow), "openvino"])
+def test_many_classes_are_compared_where_they_can_be_the_largest(target, tmp_path):
+    need(target)
+
+    def change(model):
+        model["data_preprocessor"]["test_cfg"] = {"size_divisor": 32}
+
+    segmenter = random_segmenter(change=change, num_classes=40, align_corners=target == "openvino")
+    tz.export(segmenter, tmp_path / f"m{SUFFIXES[target]}")
+    like_original(segmenter, tmp_path / f"m{SUFFIXES[target]}")
+
+
 def test_inputs_outputs_and_facts_of_a_file(exported):
     onnx = pytest.importorskip("onnx")
     import onnxruntime

@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
+from functools import partial
 from pathlib import Path
 
 import terrazzo
@@ -145,7 +146,7 @@ def run(arguments: list[str]) -> int:
     if command is not None and command not in COMMANDS:
         parser.error(f"there is no command '{command}'{meant(command)}")
     args = parser.parse_args(arguments, argparse.Namespace(arguments=arguments))
-    warnings.showwarning = show_warning
+    warnings.showwarning = partial(show_warning, set())
     for name, level in (("OPENCV_LOG_LEVEL", "OFF"), ("OPENCV_FFMPEG_LOGLEVEL", "-8")):
         os.environ.setdefault(name, level)  # our own message names the file that cannot be decoded
     return importlib.import_module(f"terrazzo.cli.{args.command}").run(args)
@@ -160,6 +161,9 @@ def meant(command: str) -> str:
     return nearest(command, COMMANDS) or f": there are {', '.join(COMMANDS)}"
 
 
-def show_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
-    """Print a warning as one line."""
-    print(f"warning: {printable(str(message))}", file=sys.stderr)
+def show_warning(told: set[str], message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+    """Print a warning as one line, unless it was `told` before: a command may read a config several times."""
+    text = printable(str(message))
+    if text not in told:
+        told.add(text)
+        print(f"warning: {text}", file=sys.stderr)

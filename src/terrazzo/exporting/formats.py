@@ -25,7 +25,13 @@ from terrazzo.exporting.html_page import (
     page_problem,
     read_runtime,
 )
-from terrazzo.exporting.largest import Largest, argmax, argmax_of_last
+from terrazzo.exporting.largest import (
+    Largest,
+    argmax,
+    argmax_by_comparison,
+    argmax_of_last,
+    argmax_of_possible,
+)
 from terrazzo.exporting.onnx_file import quiet, resizing_model, to_onnx, write_metadata
 from terrazzo.exporting.plan import Plan
 from terrazzo.exporting.quantization import convert_to_openvino, quantize_onnx, quantize_openvino
@@ -33,9 +39,10 @@ from terrazzo.exporting.tiles import RESOLUTION, check_reader, save_tiled, tiled
 from terrazzo.hub.cache import cached, remember_program
 from terrazzo.inference.exported import ExportedRuntime, ModelFacts
 from terrazzo.inference.exported_model import ExportedModel, open_model
-from terrazzo.inference.openvino_runtime import SECTION, import_openvino
+from terrazzo.inference.openvino_runtime import SECTION, SMALL_LOGITS, import_openvino
 from terrazzo.inference.program_runtime import FACTS, ProgramSession
 
+MANY_CLASSES = 32
 EXAMPLE = (2, 203, 301)  # images, height, width: of no special relation to any stride
 Images = Sequence[np.ndarray]  # each (1, H, W, C)
 SUFFIXES = {"aotinductor": ".pt2", "onnx": ".onnx", "openvino": ".xml", "torch": ".pt2", "html": ".html"}
@@ -140,12 +147,30 @@ def example_of(plan: Plan) -> torch.Tensor:
 
 def make_onnx(plan: Plan, folder: Path) -> Any:
     """Make an ONNX model for ONNX Runtime; with other outputs than labels the logits would have to be transposed."""
-    small = plan.facts.outputs == ["labels"] and not plan.graph.resizings
-    return onnx_of(plan, argmax_of_last if small else argmax)
+    if not compares_alone(plan):
+        return onnx_of(plan, argmax)
+    return onnx_of(plan, argmax_of_possible(last=True) if has_many_classes(plan) else argmax_of_last)
 
 
-def onnx_of(plan: Plan, largest: Largest) -> Any:
-    return to_onnx(plan.graph.changed(largest=largest), example_of(plan), plan.facts.size)
+def onnx_for_openvino(plan: Plan) -> Any:
+    """Make the ONNX model that becomes an OpenVINO one, which keeps no tensor that leads to no output."""
+    if compares_alone(plan) and has_many_classes(plan):
+        return onnx_of(plan, argmax_of_possible(last=False), SMALL_LOGITS)
+    return onnx_of(plan, argmax_by_comparison)
+
+
+def compares_alone(plan: Plan) -> bool:
+    """Return whether nothing but the class map is made of a model's logits, which are resized once."""
+    return plan.facts.outputs == ["labels"] and not plan.graph.resizings
+
+
+def has_many_classes(plan: Plan) -> bool:
+    """Return whether finding the classes that an image can have takes less time than comparing all."""
+    return len(plan.facts.classes) >= MANY_CLASSES
+
+
+def onnx_of(plan: Plan, largest: Largest, logits: str = "logits") -> Any:
+    return to_onnx(plan.graph.changed(largest=largest), example_of(plan), plan.facts.size, logits)
 
 
 def quantize_as_onnx(plan: Plan, images: Images, left_out: Sequence[str], folder: Path) -> Any:
@@ -171,12 +196,12 @@ def save_repository(model: Any, facts: ModelFacts, path: Path) -> None:
 def make_openvino(plan: Plan, folder: Path) -> Any:
     """Make an OpenVINO model from the ONNX form."""
     source = folder / "source.onnx"
-    source.write_bytes(onnx_of(plan, argmax).SerializeToString())
+    source.write_bytes(onnx_for_openvino(plan).SerializeToString())
     return convert_to_openvino(source)
 
 
 def quantize_as_openvino(plan: Plan, images: Images, left_out: Sequence[str], folder: Path) -> Any:
-    return quantize_openvino(onnx_of(plan, argmax), images, left_out, folder)
+    return quantize_openvino(onnx_for_openvino(plan), images, left_out, folder)
 
 
 def open_openvino(model: Any, facts: ModelFacts, folder: Path) -> ExportedModel:

@@ -22,14 +22,15 @@ OPSET = 20
 NETWORK = "model."  # begins the names of the nodes between the steps on images and those on logits
 
 
-def to_onnx(graph: Graph, example: torch.Tensor, size: Sequence[int] | None = None) -> Any:
+def to_onnx(graph: Graph, example: torch.Tensor, size: Sequence[int] | None = None, logits: str = "logits") -> Any:
     """The ONNX model (onnx.ModelProto) of a graph, for images of any size and number, or of `size` alone.
 
-    Its tensors are called as the graph's outputs are; "logits" exists beside them in any case.
+    Its tensors are called as the graph's outputs are; `logits` is the name of those that exist beside them in any case.
     """
     whole = graph.with_logits()
+    names = [logits if name == "logits" else name for name in whole.outputs]
     # the exporter's optimizer merges normalisations into weights, always as float32
-    program = onnx_program(whole, example, whole.outputs, size, optimize=graph.network_type == torch.float32)
+    program = onnx_program(whole, example, names, size, optimize=graph.network_type == torch.float32)
     outputs = program.model.graph.outputs
     if "logits" not in graph.outputs:
         del outputs[-1]

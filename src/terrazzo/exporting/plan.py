@@ -74,6 +74,8 @@ def make_plan(segmenter: Segmenter, outputs: Sequence[str], size: Sequence[int] 
             "std": None if preprocess.std is None else preprocess.std.flatten().tolist(),
             "channels": "RGB" if preprocess.rgb else "BGR",
             "size_divisor": preprocess.test_divisor,
+            "padded_size": None if preprocess.test_size is None else list(preprocess.test_size),
+            "align_corners": model.final_head.align_corners,
         },
         training_images=segmenter.fingerprint.values() if segmenter.fingerprint else {},
         source=segmenter.source,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
+import terrazzo.exporting.largest  # noqa: F401 - it defines the operators
 from terrazzo.system.extras import import_extra
 
 op = import_extra("onnxscript", "export", "ONNX exports").opset20
@@ -41,22 +43,60 @@ def shift_right(x: Any, bits: int) -> Any:
 
 def resized_channels_last(x: Any, height: Any, width: Any, align_corners: bool) -> Any:
     """Bilinear resizing (N, C, h, w) -> (N, height, width, C), of the transposed input."""
+    return resized(op.Transpose(x, perm=[0, 2, 3, 1]), (1, 2), (height, width), align_corners)
+
+
+def resized(x: Any, axes: Sequence[int], sizes: Sequence[Any], align_corners: bool) -> Any:
+    """Bilinear resizing of two axes to sizes that are numbers or tensors."""
     one = op.Constant(value_ints=[1])
-    sizes = [
-        op.Constant(value_ints=[size]) if isinstance(size, int) else op.Reshape(size, one) for size in (height, width)
-    ]
+    parts = [op.Constant(value_ints=[size]) if isinstance(size, int) else op.Reshape(size, one) for size in sizes]
+    mode = "align_corners" if align_corners else "half_pixel"
     return op.Resize(
-        op.Transpose(x, perm=[0, 2, 3, 1]),
-        None,
-        None,
-        op.Concat(op.Shape(x, start=0, end=1), *sizes, op.Shape(x, start=1, end=2), axis=0),
-        mode="linear",
-        coordinate_transformation_mode="align_corners" if align_corners else "half_pixel",
+        x, None, None, op.Concat(*parts, axis=0), axes=axes, mode="linear", coordinate_transformation_mode=mode
     )
+
+
+def classes_of_resized(x: Any, height: Any, width: Any, align_corners: bool, last: bool) -> Any:
+    """The classes (N, height, width) of logits (N, K, h, w) resized bilinearly, of those alone that can be the largest.
+
+    `last` compares the logits of a pixel side by side.
+    """
+    classes = possible_classes(x)
+    x = op.Gather(x, classes, axis=1)
+    if last:
+        place = op.ArgMax(resized_channels_last(x, height, width, align_corners), axis=3, keepdims=0)
+    else:
+        place = first_of_largest(resized(x, (2, 3), (height, width), align_corners), op.Shape(classes))
+    return op.Gather(classes, place)
+
+
+def first_of_largest(x: Any, count: Any) -> Any:
+    """The place (N, H, W) of the first of the largest along the second axis of x (N, count, H, W)."""
+    channels = op.Constant(value_ints=[1])
+    falling = op.Range(op.Cast(op.Squeeze(count), to=1), op.Constant(value_float=0.0), op.Constant(value_float=-1.0))
+    falling = op.Reshape(falling, op.Constant(value_ints=[1, -1, 1, 1]))
+    largest = op.GreaterOrEqual(x, op.ReduceMax(x, channels, keepdims=1))
+    found = op.ReduceMax(op.Where(largest, falling, op.Constant(value_float=1.0)), channels, keepdims=0)
+    return op.Sub(count, op.Cast(found, to=7))
+
+
+def possible_classes(x: Any) -> Any:
+    """The numbers of the classes that can be the largest where logits (N, K, h, w) are interpolated; 0 and 1 as well.
+
+    Between four neighbours no logit is above the largest of its corners, and the largest of all classes is at least the
+    smallest corner of each. OpenVINO turns tensors around whose channels could be fewer than two.
+    """
+    around = {"kernel_shape": [2, 2], "pads": [0, 0, 1, 1]}
+    (above, _), (below, _) = op.MaxPool(x, **around), op.MaxPool(op.Neg(x), **around)
+    reached = op.GreaterOrEqual(above, op.ReduceMax(op.Neg(below), op.Constant(value_ints=[1]), keepdims=1))
+    somewhere = op.ReduceMax(op.Cast(reached, to=1), op.Constant(value_ints=[0, 2, 3]), keepdims=0)
+    found = op.Squeeze(op.NonZero(somewhere), op.Constant(value_ints=[0]))
+    return op.Concat(op.Constant(value_ints=[0, 1]), found, axis=0)
 
 
 TRANSLATIONS: dict[Any, Any] = {
     torch.ops.aten._adaptive_avg_pool2d.default: adaptive_average,
     torch.ops.aten.__rshift__.Scalar: shift_right,
+    torch.ops.terrazzo.classes_of_resized.default: classes_of_resized,
     torch.ops.terrazzo.resize_channels_last.default: resized_channels_last,
 }

@@ -17,6 +17,7 @@ import numpy as np
 from terrazzo.errors import UserError
 from terrazzo.inference.runtime import DEFAULT_THRESHOLD, OwnWindows, Placement, spread_of
 from terrazzo.inference.windows import Window, blend_windows
+from terrazzo.system.arithmetic import ceil_div
 
 TILED = "model_type"  # a key that only files for programs which cut maps into tiles have
 CONFIDENT_ROWS = 256  # whose probabilities are computed at a time where only the highest is asked for
@@ -208,6 +209,14 @@ def probabilities(logits: np.ndarray) -> np.ndarray:
         return np.concatenate([1 - foreground, foreground])
     powers = np.exp(logits - logits.max(0))
     return powers / powers.sum(0)
+
+
+def padded_size(size: Sequence[int], preprocessing: Mapping[str, Any]) -> tuple[int, int]:
+    """The size (height, width) that a graph pads images of this size to."""
+    divisor = preprocessing["size_divisor"] or 1
+    if least := preprocessing["padded_size"]:
+        return max(size[0], least[0]), max(size[1], least[1])
+    return ceil_div(size[0], divisor) * divisor, ceil_div(size[1], divisor) * divisor
 
 
 def file_checksums(path: Path) -> list[int]:

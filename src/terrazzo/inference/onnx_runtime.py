@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from terrazzo.inference.exported import ModelFacts
 from terrazzo.system.extras import import_extra
 from terrazzo.system.memory import release_freed_memory
 
+CODE = re.compile(r"^.*\] : \d+ : \w+ : ")  # begins the library's messages
 LIMIT = 2 << 30  # bytes; the format has no larger files
 
 
@@ -62,7 +64,9 @@ class OnnxSession:
                     source = self.path.read_bytes() + graph_output(output)
                 session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
             except Exception as problem:  # of classes that share no base
-                raise UserError(f"{self.path} cannot be run: {first_line(problem)}") from None
+                raise UserError(
+                    f"{self.path} cannot be run: {first_line(problem)}; if it is damaged, export the model again"
+                ) from None
             release_freed_memory()  # of the parsed file and of weights in their stored order
             self.sessions[output] = session
         return self.sessions[output]
@@ -91,4 +95,5 @@ def graph_output(name: str) -> bytes:
 
 def first_line(problem: Exception) -> str:
     """The first line of a library's message, without its code."""
-    return str(problem).strip().splitlines()[0].rpartition("] : ")[2][:300] if str(problem).strip() else "unknown error"
+    lines = str(problem).strip().splitlines() or ["unknown error"]
+    return CODE.sub("", lines[0])[:300]

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 
 from terrazzo.errors import UserError
-from terrazzo.inference.exported import ModelFacts
+from terrazzo.inference.exported import ModelFacts, padded_size
 from terrazzo.system.extras import import_extra
 
 SECTION = "terrazzo"  # of a model's rt_info
+SMALL_LOGITS = "logits.small"  # those of the network, where the graph resizes some of their channels alone
+ENLARGED = "logits.enlarged"  # by a model of its own
 
 
 def import_openvino(module: str = "openvino", what: str = "OpenVINO files") -> Any:
@@ -49,6 +51,8 @@ class OpenVINOSession:
             raise UserError(f"{path} cannot be read: {last_line(problem)}") from None
         self.facts = ModelFacts.read(texts, path)
         self.threads = threads or int(os.environ.get("OMP_NUM_THREADS") or 0)
+        tensors = (port for operation in self.model.get_ops() for port in operation.outputs())
+        self.has_small_logits = any(SMALL_LOGITS in port.get_names() for port in tensors)
         self.compiled: dict[str, Any] = {}
 
     def compile(self, output: str) -> Any:
@@ -59,7 +63,9 @@ class OpenVINOSession:
             if self.threads:
                 settings["INFERENCE_NUM_THREADS"] = self.threads
             model = self.model
-            if output not in {name for port in model.outputs for name in port.get_names()}:
+            if output == ENLARGED:
+                model = enlarging_model(self.facts.preprocessing["align_corners"])
+            elif output not in {name for port in model.outputs for name in port.get_names()}:
                 model = self.core.read_model(self.path)
                 model.add_outputs([output])
             try:
@@ -69,12 +75,35 @@ class OpenVINOSession:
         return self.compiled[output]
 
     def run(self, images: np.ndarray, output: str) -> np.ndarray:
-        compiled = self.compile(output)
+        size = images.shape[1:3]
         try:
-            return np.array(compiled({0: images})[compiled.output(output)])
+            if output == "logits" and self.has_small_logits:
+                small = self.compute(SMALL_LOGITS, images)
+                padded = np.array(padded_size(size, self.facts.preprocessing))
+                return self.compute(ENLARGED, small, padded)[:, :, : size[0], : size[1]]
+            return self.compute(output, images)
         except RuntimeError as problem:
             shape = "x".join(map(str, images.shape))
             raise UserError(f"{self.path} does not run on images of {shape}: {last_line(problem)}") from None
+
+    def compute(self, output: str, *inputs: np.ndarray) -> np.ndarray:
+        """An output of the file's graph, or of `enlarging_model`."""
+        compiled = self.compile(output)
+        return np.array(compiled(dict(enumerate(inputs)))[compiled.output(output)])
+
+
+def enlarging_model(align_corners: bool) -> Any:
+    """A model of OpenVINO that resizes logits (N, K, h, w) to a size (height, width)."""
+    openvino = import_openvino()
+    operators = import_openvino("openvino.opset13")
+    logits = operators.parameter([-1, -1, -1, -1], np.float32)
+    size = operators.parameter([2], np.int64)
+    mode = "align_corners" if align_corners else "half_pixel"
+    result = operators.interpolate(
+        logits, size, "linear_onnx", "sizes", coordinate_transformation_mode=mode, axes=np.array([2, 3])
+    )
+    result.output(0).set_names({ENLARGED})
+    return openvino.Model([result], [logits, size], "enlarging")
 
 
 def last_line(problem: Exception) -> str:

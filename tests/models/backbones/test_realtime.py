@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from terrazzo.errors import UserError
+from terrazzo.models.heads.lraspp import WindowPool
 from terrazzo.registry import MODELS
 
 RESNET = {"type": "ResNet", "depth": 18}
@@ -103,6 +104,13 @@ def test_lraspp_pools_what_is_smaller_than_its_window() -> None:
     )
     maps = [torch.randn(1, channels, size, size) for channels, size in ((16, 8), (16, 4), (576, 2))]
     assert head.eval()(maps).shape == (1, 5, 8, 8)
+
+
+@pytest.mark.parametrize("size", [(8, 12), (49, 49), (65, 130)])
+def test_windows_of_lraspp_average_as_torch_pools(size: tuple[int, int]) -> None:
+    x = torch.randn(2, 3, *size)
+    windows = [min(49, length) for length in size]
+    torch.testing.assert_close(WindowPool(49, (16, 20))(x), nn.functional.avg_pool2d(x, windows, (16, 20)))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from terrazzo.models.heads.base import DecodeHead, Features
@@ -22,8 +21,18 @@ class WindowPool(nn.Module):
         self.kernel_size, self.stride = kernel_size, stride
 
     def forward(self, x: Tensor) -> Tensor:
-        window = [smaller(self.kernel_size, length) for length in x.shape[2:]]
-        return F.avg_pool2d(x, window, self.stride)
+        rows, columns = (
+            window_averages(length, smaller(self.kernel_size, length), stride).to(x)
+            for length, stride in zip(x.shape[2:], self.stride, strict=True)
+        )
+        return rows @ x @ columns.T
+
+
+def window_averages(length: int, window: int, stride: int) -> Tensor:
+    """The matrix (windows, length) whose rows average the windows inside a length, one every `stride`."""
+    start = torch.arange(0, length - window + 1, stride)[:, None]
+    position = torch.arange(length)
+    return ((position >= start) & (position < start + window)) / window
 
 
 @MODELS.register
