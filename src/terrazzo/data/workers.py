@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
 import shutil
@@ -21,9 +20,8 @@ from torch.utils.data import get_worker_info
 
 from terrazzo.data.wrappers import Dataset, as_position
 from terrazzo.errors import UserError, first_line
+from terrazzo.system.memory import keep_freed_memory
 
-TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
-KEPT_MEMORY, LARGEST_KEPT_BLOCK = 512 * 2**20, 32 * 2**20  # bytes; the second is as large as glibc allows
 IDLE = -1
 
 
@@ -123,14 +121,6 @@ def end_when_told(main: int) -> None:
     while signal.sigwaitinfo({signal.SIGTERM}).si_pid != main:
         pass
     os._exit(0)
-
-
-def keep_freed_memory() -> None:
-    """Let glibc keep what an image has freed for the next one: fresh pages cost a third of the time to decode one."""
-    change = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if change is not None:
-        change(TRIM_THRESHOLD, KEPT_MEMORY)
-        change(MMAP_THRESHOLD, LARGEST_KEPT_BLOCK)
 
 
 def worker_count(wanted: int) -> int:
