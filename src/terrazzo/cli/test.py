@@ -55,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
     from terrazzo.evaluation.outputs import Outputs
     from terrazzo.system.devices import choose_device
     from terrazzo.system.files import make_folder
+    from terrazzo.system.memory import keep_freed_memory
     from terrazzo.system.process_group import launched
     from terrazzo.system.terminal import Console
     from terrazzo.training.distributed.launch import launch
@@ -82,6 +83,7 @@ def run(args: argparse.Namespace) -> int:
         return launch(processes, args.arguments, cpu=args.device == "cpu")
 
     # The evaluation, and the files that it writes
+    keep_freed_memory()
     is_main = found is None or found[1].is_main
     console = Console(soft_wrap=True, quiet=not is_main)
     outputs = Outputs(args.out, args.confusion, args.gallery)

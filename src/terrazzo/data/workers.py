@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
 import shutil
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -24,9 +22,8 @@ from torch.utils.data._utils import signal_handling
 
 from terrazzo.data.wrappers import Dataset, as_position
 from terrazzo.errors import UserError, first_line
+from terrazzo.system.memory import keep_freed_memory
 
-TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
-KEPT_MEMORY, LARGEST_KEPT_BLOCK = 512 * 2**20, 32 * 2**20  # bytes; the second is as large as glibc allows
 IDLE = -1
 PINNING = "_pin_memory_loop"  # the thread of torch that pins batches
 
@@ -183,14 +180,6 @@ def end_when_told(main: int) -> None:
     while signal.sigwaitinfo({signal.SIGTERM}).si_pid != main:
         pass
     os._exit(0)
-
-
-def keep_freed_memory() -> None:
-    """Let glibc keep what an image has freed for the next one: fresh pages cost a third of the time to decode one."""
-    change = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if change is not None:
-        change(TRIM_THRESHOLD, KEPT_MEMORY)
-        change(MMAP_THRESHOLD, LARGEST_KEPT_BLOCK)
 
 
 def worker_count(wanted: int) -> int:

@@ -21,6 +21,7 @@ from terrazzo.transforms.opening import (
     orientation_of,
     read_bytes,
 )
+from terrazzo.transforms.parts import names_window, window_of
 from terrazzo.transforms.planes import is_nifti, plane_of, read_slice, volume_shape
 from terrazzo.transforms.tiff import (
     REAL,
@@ -218,6 +219,8 @@ def array_image(array: np.ndarray, path: Path) -> np.ndarray:
 def read_size(path: Path | str) -> tuple[int, int]:
     """Return height and width of an image as it is loaded, from its header where possible. Raises UserError."""
     path = Path(path)
+    if names_window(path):
+        return window_of(path)[2:]
     file = path if plane_of(path) is None else path.parent
     if is_nifti(file):
         width, height, _ = volume_shape(file)

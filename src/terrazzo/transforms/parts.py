@@ -37,6 +37,11 @@ def window_path(file: Path, window: Window) -> Path:
     return file / f"{stem_of(file)}_{top}_{left}_{height}x{width}"
 
 
+def names_window(path: Path) -> bool:
+    """Return whether a path is that of a window of a scene."""
+    return WINDOW.search(path.name) is not None and path.parent.is_file()
+
+
 def window_of(path: Path) -> Window:
     """The window that a path names."""
     found = WINDOW.search(path.name)

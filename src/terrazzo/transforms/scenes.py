@@ -85,6 +85,7 @@ class RasterScene:
         self.rasterio = import_extra("rasterio", "geo", "scenes")
         self.environment = environment(self.name)
         self.lock = threading.Lock()
+        self.masked: tuple[Any, np.ndarray | None] | None = None
         with self.environment():
             self.file = self.source = self.open(path)
             resolution = getattr(reader, "resolution", None)
@@ -116,7 +117,7 @@ class RasterScene:
         with self.lock, self.environment():
             try:
                 values = self.file.read(self.indexes, window=window)
-                valid = mask_of(self.file, window)
+                valid = self.mask(window)
             except self.rasterio.errors.RasterioError as problem:
                 raise UserError(f"{self.name} cannot be read: {reason(problem)}") from None
         image = self.convert(np.moveaxis(values, 0, -1))
@@ -133,13 +134,19 @@ class RasterScene:
         window = self.rasterio.windows.Window(left, top, right - left, bottom - top)
         with self.lock, self.environment():
             try:
-                valid = mask_of(self.file, window)
+                valid = self.mask(window)
                 if any(dtype.startswith("float") for dtype in self.file.dtypes):
                     values = self.file.read(self.indexes, window=window)
                     valid = both(valid, with_values(np.moveaxis(values, 0, -1)))
             except self.rasterio.errors.RasterioError as problem:
                 raise UserError(f"{self.name} cannot be read: {reason(problem)}") from None
         return valid
+
+    def mask(self, window: Any) -> np.ndarray | None:
+        """Which pixels of a window hold data; the last answer is kept, as an image's label asks for it again."""
+        if self.masked is None or self.masked[0] != window:
+            self.masked = window, mask_of(self.file, window)
+        return self.masked[1]
 
     def close(self) -> None:
         self.file.close()
@@ -256,7 +263,10 @@ def mask_of(file: Any, window: Any = None) -> np.ndarray | None:
     from rasterio.enums import ColorInterp, MaskFlags
 
     mask = None
-    if not all(MaskFlags.all_valid in flags for flags in file.mask_flag_enums):
+    if all(flags == [MaskFlags.nodata] for flags in file.mask_flag_enums):  # many times as fast as GDAL's own mask
+        parts = zip(file.read(window=window), file.nodatavals, strict=True)
+        mask = np.logical_or.reduce([~np.isnan(values) if np.isnan(no) else values != no for values, no in parts])
+    elif not all(MaskFlags.all_valid in flags for flags in file.mask_flag_enums):
         mask = file.dataset_mask(window=window) != 0
     if ColorInterp.alpha in file.colorinterp and file.count not in (2, 4):  # with which GDAL's own mask knows it
         mask = both(mask, file.read(file.colorinterp.index(ColorInterp.alpha) + 1, window=window) != 0)

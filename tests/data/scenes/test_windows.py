@@ -17,6 +17,8 @@ from support.tiny import fit, same_weights, stop_at
 from terrazzo.data.build import build_dataset
 from terrazzo.data.checks.run import check_specs
 from terrazzo.data.scenes.windows import MARGIN
+from terrazzo.errors import UserError
+from terrazzo.training.planning.plan import make_plan
 
 SIDE, SIZE = 240, 40
 ORIGIN, PIXEL = (500_000.0, 4_600_000.0), 0.5
@@ -83,6 +85,30 @@ def test_training_and_validation_are_apart_in_space(tmp_path):
     assert seen.mean() > 0.4
     sample = next(one for one in (train[0, index] for index in range(len(train))) if (one.label == 255).any())
     assert np.isnan(sample.image[sample.label == 255]).all()  # not even the pixels of validation are seen
+
+
+def test_folds_hold_out_every_block_of_the_ground_once(tmp_path):
+    save_pair(tmp_path), save_pair(tmp_path, "b", SIDE)
+    folds = [
+        build_dataset(section(tmp_path, "val", holdout={"share": 1 / 3, "part": "val", "folds": 3, "fold": fold}))
+        for fold in (1, 2, 3)
+    ]
+    held = [ground_of(fold) for fold in folds]
+    assert (sum(held) == 1).all()
+    assert all(0.2 < one.mean() < 0.5 for one in held)
+    with pytest.raises(UserError, match="no 500 folds: lower `folds`"):
+        build_dataset(section(tmp_path, "val", holdout={"share": 0.1, "part": "val", "folds": 500}))
+
+
+def test_a_plan_for_scenes_keeps_windows_and_names_no_groups(tmp_path):
+    save_pair(tmp_path), save_pair(tmp_path, "b", SIDE)
+    (tmp_path / "scenes.yaml").write_text(
+        "recipe: unet\nmean: none\nstd: none\n"
+        "data: {root: ., images: images, labels: labels, val: 0.2, windows: 40, bands: [1, 2], "
+        f"classes: [{', '.join(CLASSES)}]}}\n"
+    )
+    draft, groups = make_plan(tmp_path / "scenes.yaml", budget=600)
+    assert draft.data["windows"] == 40 and not groups and "groups" not in draft.data
 
 
 def test_windows_are_random_in_training_and_the_same_again(tmp_path):

@@ -107,6 +107,9 @@ def data_problems(data: DataKeys) -> Iterator[Problem]:
     if repeated:
         text = f"`data.classes` names '{repeated[0]}' twice; to join two label values: label_map"
         yield Problem("data.classes", text)
+    if data.windows is not None and data.groups:
+        text = "`data.groups` are of whole images, and blocks of the ground are held out of scenes with `data.windows`"
+        yield Problem("data.groups", f"{text}: leave one of them out")
     if data.windows is not None and data.cache is not None:
         yield Problem("data.cache", "`data.windows` are at random places in training, so no `data.cache` can keep them")
     if data.palette is not None and len(data.palette) != count:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -111,6 +111,29 @@ def side_of_blocks(pixels: float, window: Sequence[int]) -> int:
     return max(1, length // parts)
 
 
+def blocks_of_fold(counts: Mapping[Block, np.ndarray], folds: int, fold: int) -> frozenset[Block]:
+    """The blocks of the `fold`-th of so many folds, from 1 on; each has about as much of every class as the others.
+
+    `counts` are the pixels of each class. Raises UserError where there are fewer blocks than folds.
+    """
+    if len(counts) < folds:
+        raise UserError(
+            f"{len(counts)} labelled block{'s' * (len(counts) != 1)} of the ground make no {folds} folds: lower "
+            "`folds`, add scenes, or use smaller `windows`"
+        )
+    total = np.maximum(1, sum(counts.values()))
+    shares = {block: float((pixels / total).sum()) for block, pixels in counts.items()}
+    members: list[list[Block]] = [[] for _ in range(folds)]
+    for block in sorted(in_random_order(counts), key=lambda block: -shares[block]):
+        min(members, key=lambda own: sum(shares[one] for one in own)).append(block)
+    return frozenset(members[fold - 1])
+
+
+def in_random_order(blocks: Iterable[Block]) -> list[Block]:
+    """Blocks in an order that depends on their places alone."""
+    return sorted(blocks, key=lambda block: hashlib.sha256(repr(tuple(block)).encode()).digest())
+
+
 def held_out_blocks(counts: Mapping[Block, np.ndarray], share: float) -> frozenset[Block]:
     """The blocks for validation: about a `share` of the labelled pixels, drawn by place alone.
 
@@ -123,7 +146,7 @@ def held_out_blocks(counts: Mapping[Block, np.ndarray], share: float) -> frozens
             "nothing to train or to validate on: add scenes, or use smaller `windows`"
         )
     total = sum(counts.values()) + np.zeros(len(next(iter(counts.values()))))
-    order = sorted(counts, key=lambda block: hashlib.sha256(repr(tuple(block)).encode()).digest())
+    order = in_random_order(counts)
     held: list[Block] = []
 
     def taken() -> np.ndarray:

@@ -16,7 +16,7 @@ from terrazzo.arguments import check_arguments
 from terrazzo.data.cache import DecodedCache
 from terrazzo.data.checks.facts import stamp
 from terrazzo.data.pairs import Pair, PairingError
-from terrazzo.data.scenes.blocks import Block, Blocks, held_out_blocks, side_of_blocks
+from terrazzo.data.scenes.blocks import Block, Blocks, blocks_of_fold, held_out_blocks, side_of_blocks
 from terrazzo.data.scenes.labels import PolygonLabels, RasterLabels, SceneLabels, bounds_of, shifted
 from terrazzo.errors import UserError, some
 from terrazzo.hub.cache import home
@@ -99,7 +99,7 @@ class SceneWindows:
         self.glances = {image: self.look(image) for image in self.checked(pairs)}
         self.numbers = {image: number for number, image in enumerate(self.glances)}
         self.is_validation = holdout is not None and holdout.get("part") == "val"
-        self.blocks = self.choose_blocks(holdout["share"]) if holdout is not None else None
+        self.blocks = self.choose_blocks(holdout) if holdout is not None else None
         self.outlines = {image: self.outlines_in(image) for image in self.glances}
         self.counts = {image: self.counted_at_a_glance(image) for image in self.glances}
         self.cells = [(image, cell) for image in self.glances for cell in self.cells_of(image)]
@@ -199,7 +199,7 @@ class SceneWindows:
 
     # The choice of windows
 
-    def choose_blocks(self, share: float) -> Blocks:
+    def choose_blocks(self, holdout: dict[str, Any]) -> Blocks:
         """The blocks of the ground that are held out."""
         first = next((one for one in self.glances.values() if one.place is not None and one.place.crs), None)
         pixels = side_of_blocks(
@@ -223,7 +223,9 @@ class SceneWindows:
             for (row, column), pixels_of_classes in zip(found.tolist(), table, strict=True):
                 block = Block(space, row, column)
                 counts[block] = counts.get(block, 0) + pixels_of_classes
-        return replace(blocks, held=held_out_blocks(counts, share))
+        if "folds" in holdout:
+            return replace(blocks, held=blocks_of_fold(counts, holdout["folds"], holdout.get("fold", 1)))
+        return replace(blocks, held=held_out_blocks(counts, holdout["share"]))
 
     def counted(self, image: Path, window: Window, shape: tuple[int, int]) -> np.ndarray | None:
         """Which pixels of a window are of this split, at a resolution of `shape`; None: all of them."""

@@ -21,6 +21,7 @@ from terrazzo.inference.video.predict import AS_USUAL, VideoOptions, predict_vid
 from terrazzo.inference.video.reading import is_live, is_video
 from terrazzo.system.failures import explained
 from terrazzo.system.files import make_folder
+from terrazzo.system.memory import keep_freed_memory
 from terrazzo.system.remote import joined, put
 
 LOWER = "cut it into tiles, skip such images with --max-pixels, or take a smaller model"
@@ -95,6 +96,8 @@ class ManyRun:
         lanes = max(1, min(len(items), lanes_of(self.segmenter.runtime)))
         self.turns, self.threads = Turns(lanes), thread_count() if lanes > 1 else None
         at_once = max(1, min(len(items), lanes + BESIDE))
+        if len(items) > 1:
+            keep_freed_memory()
         if lanes > 1:
             _ = self.segmenter.runtime.bytes_per_pixel  # measured while the model does nothing else
         outcomes: list[Outcome] = []

@@ -19,7 +19,7 @@ from terrazzo.inference.scenes.grid import ALIGNMENT, Span, chunks, reaching, ro
 from terrazzo.inference.scenes.store import Store
 from terrazzo.inference.windows import gaussian_window
 from terrazzo.sample import Sample
-from terrazzo.system.memory import release_freed_memory
+from terrazzo.system.memory import release_freed_memory, return_large_blocks
 from terrazzo.transforms import Compose
 from terrazzo.transforms.resize import Resize, ResizeShortestEdge
 from terrazzo.transforms.scenes import Scene
@@ -86,6 +86,7 @@ class SceneRun:
 
     def run(self) -> None:
         """Predict whatever the store does not have yet. Raises UserError where that is impossible."""
+        return_large_blocks()
         work = []
         for number, own in enumerate(self.chunks):
             top, bottom = max(self.part[0], self.store.rows.get(number, 0)), self.part[1]

@@ -291,7 +291,7 @@ def make_plan(
 
 def find_groups(draft: Draft, splits: Mapping[str, Dataset], console: Console | None) -> list[tuple[str, str]]:
     """The groups of images where a share of them, without groups of its own, is held out for validation."""
-    if not isinstance(draft.data.get("val"), float) or "groups" in draft.data:
+    if not isinstance(draft.data.get("val"), float) or {"groups", "windows"} & draft.data.keys():
         return []
     both = [SplitSurvey.of(split, dataset.leaves()) for split, dataset in splits.items()]
     read_all(both, console=console)
