@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,8 @@ from terrazzo.transforms.decode import read_image, read_size, read_stored
 from terrazzo.transforms.formats.tables import read_class_table
 from terrazzo.transforms.formats.yolo import names_in
 from terrazzo.transforms.label_files import read_label
+from terrazzo.transforms.planes import plane_paths
+from terrazzo.transforms.volume import read_volume
 from transforms.formats.test_formats import LABEL, WRITERS, image, train_set
 
 times = pytest.mark.parametrize("times", [QUICK, MANY])
@@ -111,6 +115,42 @@ def test_pictures(name, tmp_path, times):
         18,
         times,
     )
+
+
+def volume() -> bytes:
+    nibabel = pytest.importorskip("nibabel")
+    return nibabel.Nifti1Image(np.stack([GREY, GREY], axis=2).astype(np.int16), np.eye(4)).to_bytes()
+
+
+def tar() -> bytes:
+    file, picture = io.BytesIO(), encoded("a.png")
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        member = tarfile.TarInfo("a.png")
+        member.size = len(picture)
+        archive.addfile(member, io.BytesIO(picture))
+    return file.getvalue()
+
+
+def parquet() -> bytes:
+    arrow, writer = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    file = io.BytesIO()
+    writer.write_table(arrow.table({"image": [{"bytes": encoded("a.png"), "path": None}] * 2}), file)
+    return file.getvalue()
+
+
+FILES_OF_SEVERAL: dict[str, tuple[Callable[[], bytes], list[Callable[[Path], Any]]]] = {
+    "a.nii": (volume, [lambda path: read_image(plane_paths(path)[-1]), lambda path: read_volume(path, "nifti")]),
+    "a.nii.gz": (lambda: gzip.compress(volume()), [lambda path: read_image(plane_paths(path)[-1])]),
+    "a.tar": (tar, [lambda path: read_image(path / "a.png")]),
+    "a.parquet": (parquet, [lambda path: read_image(path / "00000/000001.image.png")]),
+}
+
+
+@times
+@pytest.mark.parametrize("name", FILES_OF_SEVERAL)
+def test_files_of_several_images(name, tmp_path, times):
+    make, readers = FILES_OF_SEVERAL[name]
+    fuzz(broken(make()), into(tmp_path / name, *readers), 15, times)
 
 
 @times

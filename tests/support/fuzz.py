@@ -29,7 +29,7 @@ scalars = (
     st.none()
     | st.booleans()
     | st.integers(-(10**30), 10**30)
-    | st.floats()
+    | st.floats(allow_subnormal=False)  # which some libraries switch off in the whole process
     | st.sampled_from(TRICKS)
     | st.text(st.characters(exclude_categories=["Cs"]), max_size=9)
 )

@@ -48,7 +48,7 @@ def build_model(config: Any, vocabulary: str | None = None) -> nn.Module:
         from terrazzo.config.v0.upgrade import upgrade_model
 
         spec = upgrade_model(spec)
-    if not isinstance(spec, dict) or "type" not in spec:
+    if not isinstance(spec, dict) or spec.get("type") is None:
         raise UserError("the config has no model: it needs a section `model` with a `type`, such as EncoderDecoder")
     spec["data_preprocessor"] = spec.get("data_preprocessor") or preprocessor or {}
     spec = drop_ignored({"model": spec})["model"]

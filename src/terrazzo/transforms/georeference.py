@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 from typing import Any
 
+from terrazzo.errors import UserError, first_line
 from terrazzo.transforms.resampling import DEGREE
 
 EQUAL_AREA = "EPSG:6933"  # cylindrical, of the whole world
@@ -35,8 +37,6 @@ class Georeference:
         """Return whether areas in coordinates are areas on the ground, up to DISTORTION, in the middle of a raster."""
         if self.crs.is_geographic:
             return False
-        from rasterio.warp import transform as reproject
-
         corners = [(-8, -8), (8, -8), (8, 8), (-8, 8)]
         points = [apply(self.transform, width / 2 + x, height / 2 + y) for x, y in corners]
         own = polygon_area(points) * self.metres() ** 2
@@ -50,6 +50,19 @@ def apply(transform: Any, column: float, row: float) -> tuple[float, float]:
     return a * column + b * row + c, d * column + e * row + f
 
 
+def reproject(source: Any, target: Any, xs: Any, ys: Any) -> tuple[list[float], list[float]]:
+    """The coordinates of points in another CRS. Raises UserError where it does not reach them."""
+    from rasterio.warp import transform
+
+    try:
+        return transform(source, target, xs, ys)
+    except Exception as problem:  # of PROJ, whose classes are not public
+        raise UserError(
+            f"points such as ({xs[0]:g}, {ys[0]:g}) of {source} have no place in {target} ({first_line(problem)}): the "
+            "file has another coordinate reference system, or a wrong transform (`gdalinfo` shows both)"
+        ) from None
+
+
 def polygon_area(points: list[tuple[float, float]]) -> float:
     """The area of a simple polygon."""
     following = [*points[1:], points[0]]
@@ -57,7 +70,11 @@ def polygon_area(points: list[tuple[float, float]]) -> float:
 
 
 def georeference_of(dataset: Any) -> Georeference | None:
-    """The georeference of an open rasterio data set; None for one without coordinates."""
+    """The georeference of an open rasterio data set; None for one without coordinates, or whose pixels share some."""
     if not dataset.crs and dataset.transform.is_identity:
+        return None
+    numbers = tuple(dataset.transform)[:6]
+    a, b, _, d, e, _ = numbers
+    if not all(map(math.isfinite, numbers)) or abs(a * e - b * d) < sys.float_info.min:
         return None
     return Georeference(dataset.crs, dataset.transform)

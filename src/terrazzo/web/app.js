@@ -2,7 +2,7 @@
 import { correcting } from "./correcting.js";
 import { UNSURE, colours, greyCanvas, part, shares, sureLabels, withoutAlpha } from "./picture.js";
 import { Viewer } from "./viewer.js";
-import { offerLanguages, word } from "./words.js";
+import { offerLanguages, printable, word } from "./words.js";
 
 const MOST_PIXELS = 4e6; // of the canvas of a whole image, and of what is computed unless files are sent
 const MOST_KEPT = 6e7; // pixels of results that are remembered
@@ -32,6 +32,7 @@ function fitted({ width, height }, most) {
 }
 
 export function start(facts, ready) {
+  facts = { ...facts, title: printable(facts.title), classes: facts.classes.map(printable) };
   const shown = new Array(256).fill(true); // by label; UNSURE is one
   const viewer = new Viewer();
   const sendsFiles = Boolean(facts.sendsFiles);

@@ -64,6 +64,13 @@ let chosen = 0;
 
 export const word = (name) => WORDS[name][chosen];
 
+// A text with characters that would reorder its line, or control a terminal, as escapes.
+export const printable = (text) =>
+  text.replace(
+    /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g,
+    (one) => `\\u${one.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
+
 export function speak(language) {
   chosen = Math.max(0, Object.keys(LANGUAGES).indexOf(language));
   document.documentElement.lang = Object.keys(LANGUAGES)[chosen];

@@ -257,7 +257,11 @@ def test_a_scene_of_which_nothing_can_be_read_is_refused_at_once(tmp_path):
     assert time.process_time() - begin < 5
 
 
+NAN = float("nan")
 BAD = {
+    "no size": ({"transform": (1, 1, 0, 1, 1, 0)}, ["--polygons", "x.gpkg"], "has no coordinate reference system", 1),
+    "no number": ({"transform": (NAN, 0, 0, 0, NAN, 0)}, ["--polygons", "x.gpkg"], "has no coordinate reference", 1),
+    "no place": ({"transform": (1, 0, 1e18, 0, -1, 1e18)}, ["--polygons", "x.gpkg"], "have no place in EPSG:6933", 1),
     "bands": ({"bands": 3}, [], "has 3 bands, and this model takes 4", 1),
     "no CRS": ({"crs": None, "transform": None}, ["--polygons", "x.gpkg"], "has no coordinate reference system", 1),
     "polygons of what": ({}, ["--polygons", "x.shp"], "use .gpkg, .geojson, .parquet", 1),
@@ -274,7 +278,10 @@ def test_bad_input_is_answered_in_one_message(case, model, tmp_path, capsys, mon
     settings, options, message, code = BAD[case]
     monkeypatch.chdir(tmp_path)
     image = landscape(200, 200, bands=settings.get("bands", 4))
-    save_scene(tmp_path / "x.tif", image, **{key: value for key, value in settings.items() if key != "bands"})
+    settings = {key: value for key, value in settings.items() if key != "bands"}
+    if settings.get("transform"):
+        settings["transform"] = rasterio.Affine(*settings["transform"])
+    save_scene(tmp_path / "x.tif", image, **settings)
     assert predict("--model", model, "--window", "128", "x.tif", *options) == code
     errors = capsys.readouterr().err
     assert message in errors and "Traceback" not in errors

@@ -49,6 +49,9 @@ def test_layer_decay_of_convnext_groups_three_blocks_of_the_long_stage():
         ({"paramwise": {"num_layers": 2, "decay_rat": 0.9}}, "decay_rate"),
         ({"constructor": "LayerDecayOptimizerConstrctor"}, "LayerDecayOptimizerConstructor"),
         ({"spec": {"type": "MuonWithAdm", "lr": 1.0}}, "MuonWithAdamW"),
+        ({"constructor": None, "paramwise": {"norm_decay_mult": "0"}}, "norm_decay_mult: '0' is not a number"),
+        ({"constructor": None, "paramwise": {"custom_keys": {"a": {"lr_mult": {}}}}}, r"custom_keys\.a\.lr_mult: \{\}"),
+        ({"constructor": None, "paramwise": {"custom_keys": {"a": 0.1}}}, "custom_keys has parts of names"),
     ],
 )
 def test_mistakes_are_named(spec, message):

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from terrazzo.errors import UserError
-from terrazzo.transforms.georeference import Georeference, apply
+from terrazzo.transforms.georeference import Georeference, apply, reproject
 
 BLOCKS = 16  # that scenes are divided into, at least about
 MOST_WINDOWS = 4  # along the side of a block
@@ -42,8 +42,6 @@ class Blocks:
         """The (row, column) of the blocks (N, 2) in which pixels of a scene lie."""
         if self.space(scene, place) != GROUND or place is None:
             return np.stack([rows // self.pixels, columns // self.pixels], axis=1).astype(np.int64)
-        from rasterio.warp import transform as reproject
-
         assert self.reference is not None
         points: Any = apply(place.transform, columns + 0.5, rows + 0.5)  # type: ignore[arg-type]
         if place.crs != self.reference.crs:
@@ -67,8 +65,6 @@ class Blocks:
             if place is not None:
                 rings = [[apply(place.transform, x, y) for x, y in points] for points in rings]
             return [{"type": "Polygon", "coordinates": [points]} for points in rings]
-        from rasterio.warp import transform as reproject
-
         assert self.reference is not None
         left, top = apply(self.reference.transform, 0, 0)
         wider, found = margin * self.side / self.pixels, []

@@ -11,13 +11,14 @@ import numpy as np
 
 from terrazzo.errors import UserError
 from terrazzo.inference.scenes.engine import Progress
-from terrazzo.inference.scenes.polygons import Shapes, save_polygons, writer_of
+from terrazzo.inference.scenes.polygons import Shapes, pixel_area, save_polygons, writer_of
 from terrazzo.inference.scenes.prediction import ScenePrediction, predict_in_windows
 from terrazzo.inference.scenes.rasters import save_geotiff, save_png
 from terrazzo.inference.scenes.store import rows_of
 from terrazzo.inference.segmenter import as_map, declared_size
 from terrazzo.inference.volumes import Turn, no_turns, predict_volume_to_files
 from terrazzo.system.painting import save_array, save_picture
+from terrazzo.transforms.decode import read_size
 from terrazzo.transforms.planes import is_nifti, plane_paths
 from terrazzo.transforms.scenes import georeference, is_raster
 from terrazzo.transforms.slides import SLIDE_SUFFIXES
@@ -73,6 +74,7 @@ def predict_to_files(
                 f"{source} has no coordinate reference system (CRS), so its polygons have no area in square metres: "
                 f"assign its own, such as `gdal_edit.py -a_srs EPSG:32633 {path.name}`, or leave out --polygons"
             )
+        pixel_area(place, *(read_size(path) if scene is None else scene.size))  # raises where it has none
     prediction: Any
     if scene is not None:
         folder = target.with_name(f".{target.name}.unfinished")

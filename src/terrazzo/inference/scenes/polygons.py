@@ -14,7 +14,7 @@ from terrazzo.errors import UserError
 from terrazzo.inference.scenes.store import rows_of
 from terrazzo.inference.scenes.vectors import WRITERS
 from terrazzo.system.extras import import_extra
-from terrazzo.transforms.georeference import EQUAL_AREA, Georeference, apply
+from terrazzo.transforms.georeference import EQUAL_AREA, Georeference, apply, reproject
 
 ROWS = 1024  # of a strip
 
@@ -178,9 +178,8 @@ def ground_areas(outlines: np.ndarray, place: Georeference, height: int, width: 
 
     if place.keeps_areas(height, width):
         return shapely.area(outlines) * place.metres() ** 2
-    from rasterio.warp import transform
 
     def project(points: np.ndarray) -> np.ndarray:
-        return np.stack(transform(place.crs, EQUAL_AREA, points[:, 0], points[:, 1]), 1)
+        return np.stack(reproject(place.crs, EQUAL_AREA, points[:, 0], points[:, 1]), 1)
 
     return shapely.area(shapely.transform(outlines, project))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -29,6 +30,7 @@ CONSTRUCTORS = (
 USER_CONSTRUCTORS: dict[str, Callable[..., Any]] = {}
 USER_OPTIMIZERS: dict[str, Any] = {}
 MULTIPLIERS = ("bias_lr_mult", "bias_decay_mult", "norm_decay_mult", "dwconv_decay_mult", "flat_decay_mult")
+CUSTOM = ("lr_mult", "decay_mult")
 PARAMWISE_KEYS = ("custom_keys", "bypass_duplicate", *MULTIPLIERS)
 LAYER_DECAY_KEYS = ("num_layers", "decay_rate", "layer_decay_rate", "decay_type")
 DECAY_TYPES = ("layer_wise", "stage_wise")
@@ -114,11 +116,25 @@ def parameters(
     for key in paramwise:
         if key not in known:
             raise UserError(f"paramwise_cfg has no key '{key}' with {name}{nearest(key, known)}")
+    check_multipliers(paramwise)
     if by_layer:
         return list(decayed_groups(model, options, paramwise))
     if paramwise:
         return list(groups(model, options, paramwise))
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
+def check_multipliers(paramwise: dict[str, Any]) -> None:
+    """Raise UserError for a multiplier that is not a number."""
+    custom = paramwise.get("custom_keys") or {}
+    if not isinstance(custom, dict) or not all(isinstance(item, dict) for item in custom.values()):
+        raise UserError(
+            f"paramwise_cfg.custom_keys has parts of names with `lr_mult` and `decay_mult` below them, not {custom!r}"
+        )
+    own = {f"custom_keys.{part}.{key}": item[key] for part, item in custom.items() for key in CUSTOM if key in item}
+    for key, value in ({key: paramwise[key] for key in MULTIPLIERS if key in paramwise} | own).items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+            raise UserError(f"paramwise_cfg.{key}: {value!r} is not a number from 0 on")
 
 
 def groups(model: nn.Module, options: dict[str, Any], paramwise: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -13,6 +13,7 @@ import numpy as np
 from terrazzo.transforms.formats.base import LABEL_FORMATS
 from terrazzo.transforms.formats.raster import Patch, coordinates, polygon, trimmed
 from terrazzo.transforms.formats.shapes import NAMELESS, ShapeLabels
+from terrazzo.transforms.georeference import reproject
 from terrazzo.transforms.tiff import TIFF_SUFFIXES
 
 NAME_KEYS = ("class", "label", "name", "category")
@@ -65,8 +66,6 @@ class GeoJsonLabels(ShapeLabels):
         found = coordinates(points)
         if self.raster is None:
             return found
-        from rasterio.warp import transform as reproject
-
         crs, transform = self.raster
         x, y = (np.array(values) for values in reproject("EPSG:4326", crs, found[:, 0], found[:, 1]))
         a, b, c, d, e, f = tuple(~transform)[:6]

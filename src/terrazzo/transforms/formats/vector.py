@@ -14,7 +14,7 @@ import numpy as np
 from terrazzo.errors import UserError, nearest, some
 from terrazzo.system.extras import import_extra
 from terrazzo.transforms.formats.base import LABEL_FORMATS, LabelFormat
-from terrazzo.transforms.georeference import Georeference, apply
+from terrazzo.transforms.georeference import Georeference, apply, reproject
 from terrazzo.transforms.labels import IGNORED
 from terrazzo.transforms.opening import read_start
 from terrazzo.transforms.parts import file_of
@@ -149,7 +149,6 @@ def placed_layer(path: Path, column: str, layer: str, crs: str) -> PlacedLayer:
     """The polygons of a file in another coordinate reference system."""
     import shapely
     from rasterio.crs import CRS
-    from rasterio.warp import transform as reproject
 
     stored, wanted = read_layer(path, column, layer), CRS.from_wkt(crs)
 
