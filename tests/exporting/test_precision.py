@@ -140,3 +140,9 @@ def test_a_config_without_training_images(change, message, exported, tmp_path):
     with pytest.raises(UserError, match=message):
         tz.export(exported.best, tmp_path / "out" / "m.onnx", precision="int8", check=config)
     assert not (tmp_path / "out").exists()
+
+
+def test_training_images_of_another_size(exported, tmp_path):
+    with pytest.raises(UserError, match=r"8-bit files are calibrated .* not 40x56 as --size"):
+        tz.export(exported.best, tmp_path / "m.onnx", precision="int8", size=(40, 56), config=exported.config)
+    assert not list(tmp_path.iterdir())

@@ -44,7 +44,14 @@ def training_images(config: Any, facts: ModelFacts, count: int = COUNT) -> list[
         image = sample.image
         if image.shape[2] != facts.bands:
             raise UserError(f"a training image has {image.shape[2]} bands, and the model takes {facts.bands}")
-        images.append(np.ascontiguousarray(one_window(image, facts, number)[None].astype(facts.image_type)))
+        image = one_window(image, facts, number)
+        if facts.size is not None and list(image.shape[:2]) != facts.size:
+            found, fixed = ("x".join(map(str, size)) for size in (image.shape[:2], facts.size))
+            raise UserError(
+                f"8-bit files are calibrated on training images, and one has {found} pixels, not {fixed} as --size: "
+                "leave out --size, or give a config with such images"
+            )
+        images.append(np.ascontiguousarray(image[None].astype(facts.image_type)))
     return images
 
 

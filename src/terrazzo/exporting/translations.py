@@ -43,17 +43,16 @@ def shift_right(x: Any, bits: int) -> Any:
 
 def resized_channels_last(x: Any, height: Any, width: Any, align_corners: bool) -> Any:
     """Bilinear resizing (N, C, h, w) -> (N, height, width, C), of the transposed input."""
-    return resized(op.Transpose(x, perm=[0, 2, 3, 1]), (1, 2), (height, width), align_corners)
+    batch, channels = op.Shape(x, start=0, end=1), op.Shape(x, start=1, end=2)
+    return resized(op.Transpose(x, perm=[0, 2, 3, 1]), (batch, height, width, channels), align_corners)
 
 
-def resized(x: Any, axes: Sequence[int], sizes: Sequence[Any], align_corners: bool) -> Any:
-    """Bilinear resizing of two axes to sizes that are numbers or tensors."""
+def resized(x: Any, sizes: Sequence[Any], align_corners: bool) -> Any:
+    """Bilinear resizing to the size of each axis, which is a number or a tensor."""
     one = op.Constant(value_ints=[1])
     parts = [op.Constant(value_ints=[size]) if isinstance(size, int) else op.Reshape(size, one) for size in sizes]
     mode = "align_corners" if align_corners else "half_pixel"
-    return op.Resize(
-        x, None, None, op.Concat(*parts, axis=0), axes=axes, mode="linear", coordinate_transformation_mode=mode
-    )
+    return op.Resize(x, None, None, op.Concat(*parts, axis=0), mode="linear", coordinate_transformation_mode=mode)
 
 
 def classes_of_resized(x: Any, height: Any, width: Any, align_corners: bool, last: bool) -> Any:
@@ -66,7 +65,8 @@ def classes_of_resized(x: Any, height: Any, width: Any, align_corners: bool, las
     if last:
         place = op.ArgMax(resized_channels_last(x, height, width, align_corners), axis=3, keepdims=0)
     else:
-        place = first_of_largest(resized(x, (2, 3), (height, width), align_corners), op.Shape(classes))
+        batch, count = op.Shape(x, start=0, end=1), op.Shape(classes)
+        place = first_of_largest(resized(x, (batch, count, height, width), align_corners), count)
     return op.Gather(classes, place)
 
 
