@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from terrazzo.compat.config import ConfigDict
-from terrazzo.compat.faces import OFFICIAL
-from terrazzo.compat.layers import resize
-from terrazzo.compat.module import BaseModule
+from terrazzo.compat.data.structures import (
+    PixelData,
+    SegDataPreProcessor,
+    SegDataSample,
+    add_prefix,
+    meta_of,
+    samples_of,
+)
+from terrazzo.compat.files.config import ConfigDict
+from terrazzo.compat.models.faces import OFFICIAL
+from terrazzo.compat.models.layers import resize
+from terrazzo.compat.models.module import BaseModule
 from terrazzo.compat.registry import MODELS
-from terrazzo.compat.structures import PixelData, SegDataPreProcessor, SegDataSample, add_prefix, meta_of, samples_of
 from terrazzo.inference.modes import slide
 from terrazzo.models.freezing import Freezable
 from terrazzo.models.preprocess import Preprocess
@@ -29,12 +37,39 @@ def as_preprocessor(spec: Any) -> nn.Module:
     return spec if spec is not None else SegDataPreProcessor()
 
 
-class BaseModel(BaseModule):
-    """A model with a data preprocessor; `forward(inputs, data_samples, mode)`."""
+class BaseSegmentor(BaseModule, Freezable):
+    """The base of segmentors of both vocabularies; `forward(inputs, data_samples, mode)`, or with `img_metas`."""
 
-    def __init__(self, data_preprocessor: Any = None, init_cfg: Any = None) -> None:
+    target = "label"
+    fp16_enabled = False
+    align_corners: bool
+
+    def __init__(self, data_preprocessor: Any = None, init_cfg: Any = None, **kwargs: Any) -> None:
         super().__init__(init_cfg)
         self.data_preprocessor = as_preprocessor(data_preprocessor)
+
+    with_neck = property(lambda self: getattr(self, "neck", None) is not None)
+    with_auxiliary_head = property(lambda self: getattr(self, "auxiliary_head", None) is not None)
+    with_decode_head = property(lambda self: getattr(self, "decode_head", None) is not None)
+
+    preprocess = property(lambda self: self.data_preprocessor)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """torch keeps a module under its name without asking a property, so this one goes to where it is read."""
+        found = ("data_preprocessor", as_preprocessor(value)) if name == "preprocess" else (name, value)
+        super().__setattr__(*found)
+
+    @property
+    def final_head(self) -> Any:
+        """The head whose logits are the model's: the last decode head, or the first part that has classes."""
+        head: Any = getattr(self, "decode_head", None)
+        if isinstance(head, nn.ModuleList):
+            return head[-1]
+        parts = [head, *[*(self if head is None else head).modules()][1:]]
+        found = next((part for part in parts if hasattr(part, "num_classes")), None)
+        if found is None:
+            raise AttributeError("final_head")
+        return found
 
     def parse_losses(self, losses: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
         return self._parse_losses(losses)
@@ -49,8 +84,7 @@ class BaseModel(BaseModule):
 
     def train_step(self, data: Any, optim_wrapper: Any = None, **kwargs: Any) -> Any:
         if "img_metas" in data:  # 0.x
-            losses = self(**data)
-            total, logged = self._parse_losses(losses)
+            total, logged = self._parse_losses(self(**data))
             return {"loss": total, "log_vars": logged, "num_samples": len(data["img_metas"])}
         data = self.data_preprocessor(data, True)
         total, logged = self.parse_losses(self(data["inputs"], data["data_samples"], mode="loss"))
@@ -65,66 +99,17 @@ class BaseModel(BaseModule):
 
     test_step = val_step
 
-
-class BaseSegmentor(BaseModel, Freezable):
-    """The base of segmentors of both vocabularies."""
-
-    target = "label"
-
-    def __init__(self, data_preprocessor: Any = None, init_cfg: Any = None, **kwargs: Any) -> None:
-        super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
-        self.fp16_enabled = False
-
-    with_neck = property(lambda self: getattr(self, "neck", None) is not None)
-    with_auxiliary_head = property(lambda self: getattr(self, "auxiliary_head", None) is not None)
-    with_decode_head = property(lambda self: getattr(self, "decode_head", None) is not None)
-
-    preprocess = property(lambda self: self.data_preprocessor)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        """torch keeps a module under its name without asking a property, so this one goes to where it is read."""
-        if name == "preprocess":
-            name, value = "data_preprocessor", as_preprocessor(value)
-        super().__setattr__(name, value)
-
-    @property
-    def final_head(self) -> Any:
-        """The head whose logits are the model's: the last decode head, or the first part that has classes."""
-        head: Any = getattr(self, "decode_head", None)
-        if isinstance(head, nn.ModuleList):
-            return head[-1]
-        if hasattr(head, "num_classes"):
-            return head
-        parts = [*(self if head is None else head).modules()][1:]
-        found = next((part for part in parts if hasattr(part, "num_classes")), None)
-        if found is None:
-            raise AttributeError("final_head")
-        return found
-
-    def forward(self, inputs: Tensor, data_samples: Any = None, mode: Any = "tensor", **kwargs: Any) -> Any:
+    def forward(self, inputs: Any, data_samples: Any = None, mode: Any = "tensor", **kwargs: Any) -> Any:
         if "return_loss" in kwargs or "img_metas" in kwargs or isinstance(mode, bool):
-            return self.forward_in_0x(inputs, kwargs.pop("img_metas", data_samples), **kwargs)
-        if mode == "loss":
-            return self.loss(inputs, data_samples)
-        if mode == "predict":
-            return self.predict(inputs, data_samples)
-        if mode == "tensor":
-            return self._forward(inputs, data_samples)
-        raise RuntimeError(f'Invalid mode "{mode}". Only supports loss, predict and tensor mode')
-
-    def forward_in_0x(self, img: Any, img_metas: Any, return_loss: bool = True, **kwargs: Any) -> Any:
-        if return_loss:
-            return self.forward_train(img, img_metas, **kwargs)
-        return self.forward_test(img, img_metas, **kwargs)
+            metas, train = kwargs.pop("img_metas", data_samples), kwargs.pop("return_loss", mode is not False)
+            return (self.forward_train if train else self.forward_test)(inputs, metas, **kwargs)
+        if mode not in ("loss", "predict", "tensor"):
+            raise RuntimeError(f'Invalid mode "{mode}". Only supports loss, predict and tensor mode')
+        return getattr(self, "_forward" if mode == "tensor" else mode)(inputs, data_samples)
 
     def forward_test(self, imgs: Any, img_metas: Any, **kwargs: Any) -> Any:
         several = isinstance(imgs, (list, tuple))
-        images, metas = (imgs, img_metas) if several else ([imgs], [img_metas])
-        return (
-            self.simple_test(images[0], metas[0], **kwargs)
-            if len(images) == 1
-            else self.aug_test(images, metas, **kwargs)
-        )
+        return self.simple_test(*((imgs[0], img_metas[0]) if several else (imgs, img_metas)), **kwargs)
 
     def loss(self, inputs: Tensor, data_samples: Any) -> Any:
         raise NotImplementedError
@@ -136,31 +121,21 @@ class BaseSegmentor(BaseModel, Freezable):
         """Logits at the size of the images as SegDataSamples: the padding is cut off, the image as it was stored."""
         made = data_samples if data_samples is not None else [SegDataSample() for _ in seg_logits]
         for sample, logits in zip(made, seg_logits, strict=True):
-            logits = logits[None]
             facts = sample.metainfo
             if "img_shape" in facts or "ori_shape" in facts:
                 left, right, above, below = facts.get("img_padding_size", facts.get("padding_size", [0] * 4))
-                logits = logits[:, :, above : logits.shape[2] - below, left : logits.shape[3] - right]
+                logits = logits[None, :, above : logits.shape[1] - below, left : logits.shape[2] - right]
                 if facts.get("flip"):
                     logits = logits.flip(3 if facts.get("flip_direction", "horizontal") == "horizontal" else 2)
-                logits = resize(logits, tuple(facts["ori_shape"][:2]), None, "bilinear", self.align_corners)
-            logits = logits[0]
+                logits = resize(logits, tuple(facts["ori_shape"][:2]), None, "bilinear", self.align_corners)[0]
             binary = len(logits) == 1
             labels = (logits.sigmoid() > self.final_head.threshold).to(logits) if binary else logits.argmax(0, True)
             sample.set_data({"seg_logits": PixelData(data=logits), "pred_sem_seg": PixelData(data=labels)})
         return made
 
-    # what the product calls on a segmentor without a user's methods
-
     def encode(self, images: Tensor) -> Any:
+        """The features as the product asks for them."""
         return self.extract_feat(images)
-
-    def show_result(
-        self, img: Any, result: Any, palette: Any = None, out_file: Any = None, opacity: float = 0.5, **_: Any
-    ) -> Any:
-        from terrazzo.compat.apis import show_result
-
-        return show_result(self, img, result, palette, out_file, opacity)
 
 
 class EncoderDecoder(BaseSegmentor):
@@ -185,9 +160,11 @@ class EncoderDecoder(BaseSegmentor):
 
     def _init_decode_head(self, decode_head: Any) -> None:
         self.decode_head = MODELS.build(decode_head)
-        self.align_corners = self.decode_head.align_corners
-        self.num_classes = self.decode_head.num_classes
-        self.out_channels = self.decode_head.out_channels
+        self._read_head()
+
+    def _read_head(self) -> None:
+        for name in ("align_corners", "num_classes", "out_channels"):
+            setattr(self, name, getattr(self.final_head, name))
 
     def _init_auxiliary_head(self, auxiliary_head: Any) -> None:
         if isinstance(auxiliary_head, (list, tuple)):
@@ -201,47 +178,36 @@ class EncoderDecoder(BaseSegmentor):
 
     def encode_decode(self, inputs: Tensor, batch_img_metas: Any) -> Tensor:
         """Logits at the size of the images."""
-        x = self.extract_feat(inputs)
-        logits = self._decode_head_forward_test(x, batch_img_metas)
+        logits = self._decode_head_forward_test(self.extract_feat(inputs), batch_img_metas)
         return resize(logits, inputs.shape[2:], None, "bilinear", self.align_corners)
 
     def _decode_head_forward_test(self, x: Any, metas: Any) -> Tensor:
-        head = self.decode_head
-        if overrides(head, "forward_test") and not overrides(head, "predict"):
-            return head.forward_test(x, metas, self.test_cfg)
-        return head.predict(x, metas, self.test_cfg)
+        return _test_head(self.decode_head, x, metas, self.test_cfg)
 
     def _forward(self, inputs: Tensor, data_samples: Any = None) -> Any:
         return self.decode_head.forward(self.extract_feat(inputs))
-
-    def forward_dummy(self, img: Tensor) -> Tensor:
-        return resize(self._forward(img), img.shape[2:], None, "bilinear", self.align_corners)
-
-    # losses
 
     def _decode_head_forward_train(self, x: Any, samples: Any, gt_semantic_seg: Any = None, *args: Any) -> Any:
         return add_prefix(head_loss(self.decode_head, x, samples, gt_semantic_seg, self.train_cfg), "decode")
 
     def _auxiliary_head_forward_train(self, x: Any, samples: Any, gt_semantic_seg: Any = None, *args: Any) -> Any:
         several = isinstance(self.auxiliary_head, nn.ModuleList)
-        heads = self.auxiliary_head if several else [self.auxiliary_head]
         losses: dict[str, Any] = {}
-        for index, head in enumerate(heads):
+        for index, head in enumerate(self.auxiliary_head if several else [self.auxiliary_head]):
             own = head_loss(head, x, samples, gt_semantic_seg, self.train_cfg)
             losses |= add_prefix(own, f"aux_{index}" if several else "aux")
         return losses
 
     def loss(self, inputs: Tensor, data_samples: Any) -> Any:
-        x = self.extract_feat(inputs)
-        losses = dict(self._decode_head_forward_train(x, data_samples))
-        return losses | (self._auxiliary_head_forward_train(x, data_samples) if self.with_auxiliary_head else {})
+        return self._losses(inputs, data_samples)
 
     def forward_train(self, img: Tensor, img_metas: Any, gt_semantic_seg: Tensor, **kwargs: Any) -> Any:
-        x = self.extract_feat(img)
-        losses = dict(self._decode_head_forward_train(x, img_metas, gt_semantic_seg))
-        if self.with_auxiliary_head:
-            losses |= self._auxiliary_head_forward_train(x, img_metas, gt_semantic_seg)
-        return losses
+        return self._losses(img, img_metas, gt_semantic_seg)
+
+    def _losses(self, images: Tensor, *targets: Any) -> Any:
+        x = self.extract_feat(images)
+        losses = dict(self._decode_head_forward_train(x, *targets))
+        return losses | (self._auxiliary_head_forward_train(x, *targets) if self.with_auxiliary_head else {})
 
     # inference
 
@@ -251,10 +217,8 @@ class EncoderDecoder(BaseSegmentor):
         return self.postprocess_result(self.inference(inputs, metas), data_samples)
 
     def slide_inference(self, inputs: Tensor, batch_img_metas: Any, rescale: bool = True) -> Tensor:
-        one = [batch_img_metas[0]]
-
         def on_window(windows: Tensor) -> Tensor:
-            metas = [{**one[0], "img_shape": tuple(windows.shape[2:])}] * len(windows)
+            metas = [{**batch_img_metas[0], "img_shape": tuple(windows.shape[2:])}] * len(windows)
             return self.encode_decode(windows, metas)
 
         return slide(on_window, inputs, self.test_cfg.crop_size, self.test_cfg.stride, windows_at_once=1)
@@ -266,18 +230,11 @@ class EncoderDecoder(BaseSegmentor):
         mode = self.test_cfg.get("mode", "whole")
         assert mode in ("slide", "whole"), f"Only 'slide' or 'whole' test mode are supported, but got {mode}"
         infer = self.slide_inference if mode == "slide" else self.whole_inference
-        return (
-            infer(inputs, batch_img_metas, rescale)
-            if overrides(self, infer.__name__) and arity(infer) > 2
-            else infer(inputs, batch_img_metas)
-        )
+        takes_it = len(inspect.signature(infer).parameters) > 2
+        return infer(inputs, batch_img_metas, *[rescale] * takes_it)
 
     def simple_test(self, img: Tensor, img_meta: Any, rescale: bool = True) -> list[Any]:
         return [*self.inference(img, img_meta, rescale).argmax(1).cpu().numpy()]
-
-    def aug_test(self, imgs: Any, img_metas: Any, rescale: bool = True) -> list[Any]:
-        total = sum(self.inference(img, meta, rescale).softmax(1) for img, meta in zip(imgs, img_metas, strict=True))
-        return [*total.argmax(1).cpu().numpy()]  # type: ignore[union-attr]
 
 
 class CascadeEncoderDecoder(EncoderDecoder):
@@ -291,76 +248,33 @@ class CascadeEncoderDecoder(EncoderDecoder):
     def _init_decode_head(self, decode_head: Any) -> None:
         assert isinstance(decode_head, (list, tuple)) and len(decode_head) == self.num_stages
         self.decode_head = nn.ModuleList([MODELS.build(spec) for spec in decode_head])  # type: ignore[assignment]
-        last = self.final_head
-        self.align_corners, self.num_classes = last.align_corners, last.num_classes
-        self.out_channels = last.out_channels
+        self._read_head()
         for head in self.decode_head[1:]:
             if hasattr(head, "configure"):
                 head.configure(self.train_cfg or {}, self.test_cfg or {})
 
-    def _decode_head_forward_test(self, x: Any, metas: Any) -> Tensor:
+    def _until(self, x: Any, count: int) -> Any:
+        """The output of the head before the one at `count`."""
         out = self.decode_head[0].forward(x)
-        for head in self.decode_head[1:-1]:
-            out = head.forward(x, out)
-        last = self.decode_head[-1]
-        if overrides(last, "forward_test") and not overrides(last, "predict"):
-            return last.forward_test(x, out, metas, self.test_cfg)
-        return last.predict(x, out, metas, self.test_cfg)
-
-    def _forward(self, inputs: Tensor, data_samples: Any = None) -> Any:
-        x = self.extract_feat(inputs)
-        out = self.decode_head[0].forward(x)
-        for head in self.decode_head[1:]:
+        for head in self.decode_head[1:count]:
             out = head.forward(x, out)
         return out
 
+    def _decode_head_forward_test(self, x: Any, metas: Any) -> Tensor:
+        return _test_head(self.decode_head[-1], x, self._until(x, self.num_stages - 1), metas, self.test_cfg)
+
+    def _forward(self, inputs: Tensor, data_samples: Any = None) -> Any:
+        return self._until(self.extract_feat(inputs), self.num_stages)
+
     def _decode_head_forward_train(self, x: Any, samples: Any, gt_semantic_seg: Any = None, *args: Any) -> Any:
-        losses = add_prefix(head_loss(self.decode_head[0], x, samples, gt_semantic_seg, self.train_cfg), "decode_0")
-        out = self.decode_head[0].forward(x)
-        for index, head in enumerate(self.decode_head[1:], 1):
-            own = head_loss(head, x, samples, gt_semantic_seg, self.train_cfg, out)
+        losses: dict[str, Any] = {}
+        previous: tuple[Any, ...] = ()
+        for index, head in enumerate(self.decode_head):
+            own = head_loss(head, x, samples, gt_semantic_seg, self.train_cfg, *previous)
             losses |= add_prefix(own, f"decode_{index}")
-            out = head.forward(x, out) if index + 1 < len(self.decode_head) else None
+            if index + 1 < self.num_stages:
+                previous = (head.forward(x, *previous),)
         return losses
-
-
-class BaseTTAModel(nn.Module):
-    """A model around another whose predictions of several views of an image are merged; `--tta` needs none."""
-
-    def __init__(self, module: Any, data_preprocessor: Any = None, **_: Any) -> None:
-        super().__init__()
-        self.module = MODELS.build(module) if isinstance(module, Mapping) else module
-
-    def merge_preds(self, data_samples_list: Any) -> Any:
-        raise NotImplementedError
-
-    def test_step(self, data: Any) -> Any:
-        views = [self.module.test_step({"inputs": x, "data_samples": s}) for x, s in
-                 zip(data["inputs"], data["data_samples"], strict=True)]  # fmt: skip
-        return self.merge_preds([*map(list, zip(*views, strict=True))])
-
-
-class SegTTAModel(BaseTTAModel):
-    """The mean of the probabilities of all views."""
-
-    def merge_preds(self, data_samples_list: Any) -> Any:
-        made = []
-        for samples in data_samples_list:
-            logits = [sample.seg_logits.data for sample in samples]
-            one = logits[0].shape[0] == 1
-            mean = sum(x.sigmoid() if one else x.softmax(0) for x in logits) / len(logits)
-            labels = (mean > self.module.decode_head.threshold).to(mean).squeeze(1) if one else mean.argmax(0)
-            samples[0].set_data({"pred_sem_seg": PixelData(data=labels)})
-            made.append(samples[0])
-        return made
-
-
-def arity(method: Any) -> int:
-    """The number of positional arguments that a method takes."""
-    import inspect
-
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return sum(parameter.kind in kinds for parameter in inspect.signature(method).parameters.values())
 
 
 def overrides(instance: Any, name: str) -> bool:
@@ -372,31 +286,31 @@ def overrides(instance: Any, name: str) -> bool:
 def depth_of(instance: Any, name: str) -> int:
     """The distance of the user's method of this name from the instance's own class; large for none."""
     mro = type(instance).__mro__
-    return (
-        next((n for n, cls in enumerate(mro) if name in vars(cls)), len(mro)) if overrides(instance, name) else len(mro)
-    )
+    return next((n for n, cls in enumerate(mro) if overrides(instance, name) and name in vars(cls)), len(mro))
+
+
+def _test_head(head: Any, *inputs: Any) -> Tensor:
+    """A head's logits by the method of either vocabulary that its author wrote."""
+    older = overrides(head, "forward_test") and not overrides(head, "predict")
+    return (head.forward_test if older else head.predict)(*inputs)
 
 
 def head_loss(head: Any, x: Any, samples: Any, labels: Any, train_cfg: Any, *previous: Any) -> Any:
     """The losses of a head by the method that its author wrote, from either vocabulary's arguments."""
-    if labels is None:
-        stacked = None
-    else:
-        stacked = labels if labels.ndim == 4 else labels.unsqueeze(1)
+    stacked = labels if labels is None or labels.ndim == 4 else labels.unsqueeze(1)
+    newer = overrides(head, "loss") or overrides(head, "loss_by_feat")
     old = depth_of(head, "forward_train") < depth_of(head, "loss")
-    if old or (stacked is not None and hasattr(head, "forward_train") and not overrides(head, "loss")
-               and not overrides(head, "loss_by_feat")):  # fmt: skip
+    if old or (stacked is not None and hasattr(head, "forward_train") and not newer):
         if stacked is None:
             stacked = torch.stack([sample.gt_sem_seg.data for sample in samples])
             samples = [sample.metainfo for sample in samples]
         return head.forward_train(x, *previous, samples, stacked, train_cfg)
     if stacked is not None:
-        images = stacked.new_zeros(len(stacked), 1, *stacked.shape[-2:])
-        samples = samples_of(images, stacked.squeeze(1))
+        samples = samples_of(stacked.new_zeros(len(stacked), 1, *stacked.shape[-2:]), stacked.squeeze(1))
     return head.loss(x, *previous, samples, train_cfg)
 
 
 OFFICIAL |= {
-    "EncoderDecoder": EncoderDecoder, "CascadeEncoderDecoder": CascadeEncoderDecoder, "SegTTAModel": SegTTAModel,
+    "EncoderDecoder": EncoderDecoder, "CascadeEncoderDecoder": CascadeEncoderDecoder, "BaseModel": BaseSegmentor,
     "SegDataPreProcessor": SegDataPreProcessor, "BaseSegmentor": BaseSegmentor,
 }  # fmt: skip
