@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import pkgutil
+import re
+from collections.abc import Iterator
 from typing import Any
 
 from torch import Tensor, nn
@@ -18,9 +21,8 @@ from terrazzo.compat.models.layers import (
     show_as_theirs,
 )
 from terrazzo.compat.models.module import BaseModule, Sequential
-from terrazzo.compat.models.transformer import LN
 from terrazzo.models.backbones import mscan
-from terrazzo.models.heads.enc import Encoding
+from terrazzo.models.heads import enc
 from terrazzo.models.layers import self_attention
 from terrazzo.models.layers.tokens import as_map, as_tokens, resize_position_embedding
 
@@ -30,6 +32,69 @@ GELU: Any = {"type": "GELU"}
 SYNC: Any = {"type": "SyncBN", "requires_grad": True}
 KERNELS, PADDINGS = [5, [1, 7], [1, 11], [1, 21]], [2, [0, 3], [0, 5], [0, 10]]
 STYLE: dict[str, Any] = {"conv_cfg": None, "norm_cfg": BN, "act_cfg": RELU, "with_cp": False}  # where nothing is given
+
+
+def _norm(index: int) -> dict[str, Any]:
+    """`norm1`, ... as modules, and their names, of a block that has its norms in a list."""
+    module, name = property(lambda self: getattr(self, self.norms[index])), property(lambda self: self.norms[index])
+    return {f"norm{index + 1}": module, f"norm{index + 1}_name": name}
+
+
+NORMS = _norm(0) | _norm(1) | _norm(2)
+# a part there -> ours, and its arguments there in their order: `theirs`, `theirs>ours`, `theirs=default`
+PARTS = """
+BasicBlock backbones.resnet:BasicBlock BLOCK
+Bottleneck backbones.resnet:Bottleneck BLOCK
+InvertedResidual backbones.mobilenet_v2:InvertedResidual WIDTHS stride expand_ratio dilation act_cfg={"type":"ReLU6"}
+SELayer backbones.mobilenet_v3:SqueezeExcitation channels ratio=16 conv_cfg
+TransformerEncoderLayer layers.transformer:TransformerEncoderLayer ENCODER
+MSCAAttention backbones.mscan:SpatialGate channels kernel_sizes=KERNELS paddings=PADDINGS
+MSCASpatialAttention backbones.mscan:SpatialAttention SPATIAL act_cfg={"type":"GELU"}
+Hamburger heads.ham:Hamburger ham_channels>channels=512 ham_kwargs={} norm_cfg=None
+NonLocal2d layers.context_block:NonLocal in_channels>channels reduction use_scale conv_cfg norm_cfg=None mode
+ContextBlock layers.context_block:ContextBlock in_channels>channels ratio pooling_type fusion_types
+CrissCrossAttention heads.cc:CrissCrossAttention in_channels>channels
+CascadeFeatureFusion necks.ic_neck:CascadeFeatureFusion low_channels high_channels out_channels CFGS align_corners=False
+AttentionRefinementModule backbones.bisenet_v1:AttentionRefinement in_channels out_channel>out_channels CFGS
+FeatureFusionModule backbones.bisenet_v1:FeatureFusion WIDTHS CFGS
+SpatialPath backbones.bisenet_v1:SpatialPath in_channels=3 num_channels>widths=(64,64,64,128) CFGS
+ContextPath backbones.bisenet_v1:ContextPath backbone_cfg context_channels>channels=(128,256,512) align_corners CFGS
+DetailBranch backbones.bisenet_v2:DetailBranch detail_channels>widths=(64,64,128) in_channels=3 CFGS
+SemanticBranch backbones.bisenet_v2:SemanticBranch SEMANTIC
+BGALayer backbones.bisenet_v2:BilateralGuidedAggregation out_channels>channels=128 align_corners=False CFGS
+ContextGuidedBlock backbones.cgnet:ContextGuidedBlock WIDTHS dilation=2 reduction=16 skip_connect downsample=False PRELU
+GlobalContextExtractor backbones.cgnet:GlobalContext channel>channels reduction=16 with_cp
+DownsamplerBlock backbones.erfnet:Downsampler WIDTHS conv_cfg norm_cfg={"type":"BN","eps":1e-3} act_cfg
+UpsamplerBlock backbones.erfnet:Upsampler WIDTHS conv_cfg norm_cfg={"type":"BN","eps":1e-3} act_cfg
+NonBottleneck1d backbones.erfnet:NonBottleneck1d channels drop_rate>dropout_ratio=0.0 dilation=1 num_conv_layer CFGS
+STDCModule backbones.stdc:STDCModule WIDTHS stride norm_cfg=None act_cfg=None num_convs=4 fusion_type="add"
+ConditionalPositionEncoding backbones.twins:PositionEncoding in_channels embed_dims>channels stride
+BasicConvBlock backbones.unet:ConvStage STAGE CFGS
+InterpConv backbones.unet:InterpConv WIDTHS with_cp norm_cfg act_cfg conv_cfg conv_first kernel_size stride padding
+DeconvModule backbones.unet:DeconvModule WIDTHS with_cp norm_cfg act_cfg kernel_size scale_factor
+Encoding heads.enc:Encoding channels num_codes
+"""
+WORDS = {
+    "BLOCK": "inplanes>in_channels planes>channels stride dilation downsample style with_cp conv_cfg norm_cfg dcn "
+    "plugins",
+    "ENCODER": "embed_dims num_heads feedforward_channels drop_rate attn_drop_rate drop_path_rate num_fcs "
+    'qkv_bias act_cfg={"type":"GELU"} norm_cfg={"type":"LN"}',
+    "SPATIAL": "in_channels>channels attention_kernel_sizes>kernel_sizes=KERNELS "
+    "attention_kernel_paddings>paddings=PADDINGS",
+    "CFGS": "conv_cfg norm_cfg act_cfg",
+    "PRELU": 'conv_cfg norm_cfg act_cfg={"type":"PReLU"} with_cp',
+    "STAGE": "in_channels out_channels>channels num_convs>count=2 stride=1 dilation=1 with_cp",
+    "SEMANTIC": "semantic_channels>widths=(16,32,64,128) in_channels=3 exp_ratio>expansion=6",
+    "WIDTHS": "in_channels out_channels",
+    "KERNELS": str(KERNELS).replace(" ", ""),
+    "PADDINGS": str(PADDINGS).replace(" ", ""),
+}
+BODIES: dict[str, dict[str, Any]] = {
+    "BasicBlock": NORMS,
+    "Bottleneck": NORMS,
+    "TransformerEncoderLayer": {"norm1": property(lambda self: self.ln1), "norm2": property(lambda self: self.ln2)},
+    "Encoding": {"forward": lambda self, x: enc.Encoding.forward(self, x).squeeze(3)},
+}
 
 
 class Part(BaseModule):
@@ -54,90 +119,28 @@ class Part(BaseModule):
         show_as_theirs(self)
 
 
-def part(path: str, order: str, body: dict[str, Any] | None = None, **defaults: Any) -> Any:
-    """A part of terrazzo.models by its arguments there: `theirs` or `theirs>ours`, in their order."""
-    ours = pkgutil.resolve_name(f"terrazzo.models.{path}")
-    names = {name.partition(">")[0]: name.rpartition(">")[2] for name in order.split()}
+def _part(name: str, path: str, order: str) -> Any:
+    """A class of terrazzo.models under its name there, called with its arguments there."""
+    ours, names, defaults = pkgutil.resolve_name(f"terrazzo.models.{path}"), dict[str, str](), dict[str, Any]()
+    for argument in order.split():
+        theirs, _, default = argument.partition("=")
+        key = theirs.partition(">")[0]
+        names[key] = theirs.rpartition(">")[2]
+        if default:
+            defaults[key] = ast.literal_eval(default)
     facts = {"names": names, "defaults": defaults, "__module__": __name__, "__doc__": ours.__doc__}
-    return type(ours.__name__, (Part, ours), facts | (body or {}))
+    return type(name, (Part, ours), facts | BODIES.get(name, {}))
 
 
-def _norm(index: int) -> Any:
-    return property(lambda self: getattr(self, self.norms[index]))
+def _parts() -> Iterator[tuple[str, Any]]:
+    for line in PARTS.strip().splitlines():
+        name, path, order = line.split(maxsplit=2)
+        for _ in range(2):  # a word may have others in it
+            order = re.sub("|".join(WORDS), lambda word: WORDS[word.group()], order)
+        yield name, _part(name, path, order)
 
 
-NORMS = {f"norm{index + 1}": _norm(index) for index in range(3)}
-NORMS |= {f"norm{index + 1}_name": property(lambda self, index=index: self.norms[index]) for index in range(3)}
-LAYER_NORMS = {"norm1": property(lambda self: self.ln1), "norm2": property(lambda self: self.ln2)}
-BLOCK = "inplanes>in_channels planes>channels stride dilation downsample style with_cp conv_cfg norm_cfg dcn plugins"
-CFGS, WIDTHS = "conv_cfg norm_cfg act_cfg", "in_channels out_channels"
-ENCODER = "embed_dims num_heads feedforward_channels drop_rate attn_drop_rate drop_path_rate num_fcs qkv_bias act_cfg "
-SPATIAL = "in_channels>channels attention_kernel_sizes>kernel_sizes attention_kernel_paddings>paddings act_cfg"
-FINE: Any = {**BN, "eps": 1e-3}
-TABLE: dict[str, Any] = {
-    "BasicBlock": part("backbones.resnet:BasicBlock", BLOCK, NORMS),
-    "Bottleneck": part("backbones.resnet:Bottleneck", BLOCK, NORMS),
-    "InvertedResidual": part("backbones.mobilenet_v2:InvertedResidual",
-                             f"{WIDTHS} stride expand_ratio dilation {CFGS} with_cp",
-                             act_cfg={"type": "ReLU6"}),
-    "SELayer": part("backbones.mobilenet_v3:SqueezeExcitation", "channels ratio conv_cfg", ratio=16),
-    "TransformerEncoderLayer": part("layers.transformer:TransformerEncoderLayer", ENCODER + "norm_cfg", LAYER_NORMS,
-                                    act_cfg=GELU, norm_cfg=LN),
-    "MSCAAttention": part("backbones.mscan:SpatialGate",
-                          "channels kernel_sizes paddings", kernel_sizes=KERNELS, paddings=PADDINGS),
-    "MSCASpatialAttention": part("backbones.mscan:SpatialAttention", SPATIAL, attention_kernel_sizes=KERNELS,
-                                 attention_kernel_paddings=PADDINGS, act_cfg=GELU),
-    "Hamburger": part("heads.ham:Hamburger",
-                      "ham_channels>channels ham_kwargs norm_cfg", ham_channels=512, ham_kwargs={},
-                      norm_cfg=None),
-    "NonLocal2d": part("layers.context_block:NonLocal",
-                       "in_channels>channels reduction use_scale conv_cfg norm_cfg mode",
-                       norm_cfg=None),
-    "ContextBlock": part("layers.context_block:ContextBlock", "in_channels>channels ratio pooling_type fusion_types"),
-    "CrissCrossAttention": part("heads.cc:CrissCrossAttention", "in_channels>channels"),
-    "CascadeFeatureFusion": part("necks.ic_neck:CascadeFeatureFusion",
-                                 f"low_channels high_channels out_channels {CFGS} "
-                                 "align_corners", align_corners=False),
-    "AttentionRefinementModule": part("backbones.bisenet_v1:AttentionRefinement",
-                                      f"in_channels out_channel>out_channels {CFGS}"),
-    "FeatureFusionModule": part("backbones.bisenet_v1:FeatureFusion", f"{WIDTHS} {CFGS}"),
-    "SpatialPath": part("backbones.bisenet_v1:SpatialPath", f"in_channels num_channels>widths {CFGS}", in_channels=3,
-                        num_channels=(64, 64, 64, 128)),
-    "ContextPath": part("backbones.bisenet_v1:ContextPath",
-                        f"backbone_cfg context_channels>channels align_corners {CFGS}",
-                        context_channels=(128, 256, 512)),
-    "DetailBranch": part("backbones.bisenet_v2:DetailBranch",
-                         f"detail_channels>widths in_channels {CFGS}", in_channels=3,
-                         detail_channels=(64, 64, 128)),
-    "SemanticBranch": part("backbones.bisenet_v2:SemanticBranch",
-                           "semantic_channels>widths in_channels exp_ratio>expansion",
-                           semantic_channels=(16, 32, 64, 128), in_channels=3, exp_ratio=6),
-    "BGALayer": part("backbones.bisenet_v2:BilateralGuidedAggregation", f"out_channels>channels align_corners {CFGS}",
-                     out_channels=128, align_corners=False),
-    "ContextGuidedBlock": part("backbones.cgnet:ContextGuidedBlock",
-                               f"{WIDTHS} dilation reduction skip_connect downsample {CFGS} "
-                               "with_cp", dilation=2, reduction=16, downsample=False, act_cfg={"type": "PReLU"}),
-    "GlobalContextExtractor": part("backbones.cgnet:GlobalContext", "channel>channels reduction with_cp", reduction=16),
-    "DownsamplerBlock": part("backbones.erfnet:Downsampler", f"{WIDTHS} {CFGS}", norm_cfg=FINE),
-    "UpsamplerBlock": part("backbones.erfnet:Upsampler", f"{WIDTHS} {CFGS}", norm_cfg=FINE),
-    "NonBottleneck1d": part("backbones.erfnet:NonBottleneck1d",
-                            f"channels drop_rate>dropout_ratio dilation num_conv_layer {CFGS}",
-                            drop_rate=0.0, dilation=1),
-    "STDCModule": part("backbones.stdc:STDCModule",
-                       f"{WIDTHS} stride norm_cfg act_cfg num_convs fusion_type", norm_cfg=None,
-                       act_cfg=None, num_convs=4, fusion_type="add"),
-    "ConditionalPositionEncoding": part("backbones.twins:PositionEncoding", "in_channels embed_dims>channels stride"),
-    "BasicConvBlock": part("backbones.unet:ConvStage",
-                           "in_channels out_channels>channels num_convs>count stride dilation with_cp "
-                           + CFGS, num_convs=2, stride=1, dilation=1),
-    "InterpConv": part("backbones.unet:InterpConv",
-                       f"{WIDTHS} with_cp norm_cfg act_cfg conv_cfg conv_first kernel_size stride "
-                       "padding upsample_cfg"),
-    "DeconvModule": part("backbones.unet:DeconvModule", f"{WIDTHS} with_cp norm_cfg act_cfg kernel_size scale_factor"),
-    "Encoding": part("heads.enc:Encoding", "channels num_codes",
-                     {"forward": lambda self, x: Encoding.forward(self, x).squeeze(3)}),
-    "BaseBackbone": BaseModule,
-}  # fmt: skip
+TABLE: dict[str, Any] = {**dict(_parts()), "BaseBackbone": BaseModule}
 
 
 class PPM(nn.ModuleList):
@@ -208,7 +211,7 @@ class SelfAttentionBlock(self_attention.SelfAttention):
         query_downsample: Any, key_downsample: Any, key_query_num_convs: int, value_out_num_convs: int,
         key_query_norm: bool, value_out_norm: bool, matmul_norm: bool, with_out: bool, *cfgs: Any, **style: Any,
     ) -> None:  # fmt: skip
-        style |= dict(zip(CFGS.split(), cfgs, strict=False))
+        style |= dict(zip(WORDS["CFGS"].split(), cfgs, strict=False))
         ends, wide = (key_query_num_convs, key_query_norm), (value_out_num_convs, value_out_norm)
         key = self.build_project(key_in_channels, channels, *ends, **style)
         query = key if share_key_query else self.build_project(query_in_channels, channels, *ends, **style)
