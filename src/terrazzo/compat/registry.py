@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from terrazzo import registry as ours
+from terrazzo.arguments import placed
 from terrazzo.compat.files.config import ConfigDict
 from terrazzo.errors import UserError, nearest
 
@@ -33,6 +34,17 @@ def arguments_of(kind: str) -> Iterator[None]:
         raise
     except (UserError, TypeError, AssertionError) as problem:
         raise WrongArgument(str(problem) if kind in str(problem) else f"{kind}: {problem}") from problem
+
+
+def wrapping(wrapper: Callable[..., Any]) -> Callable[..., Any]:
+    """A builder of a user's class from its section as written, inside terrazzo's `wrapper` of such objects."""
+
+    def build(cls: Any, spec: Mapping[str, Any], where: str, **extra: Any) -> Any:
+        options = {key: value for key, value in spec.items() if key not in ("type", "priority")}
+        with placed(spec.get("type"), where, spec):
+            return wrapper(cls(**ConfigDict(options)), **extra)
+
+    return build
 
 
 def build_from_cfg(cfg: Any, registry: Any, default_args: Any = None, **kwargs: Any) -> Any:

@@ -10,10 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from terrazzo.arguments import placed
-from terrazzo.compat.files.config import ConfigDict
 from terrazzo.compat.files.image import imwrite
-from terrazzo.compat.registry import BUILDS, METRICS, ORIGINALS
+from terrazzo.compat.registry import BUILDS, METRICS, ORIGINALS, wrapping
 from terrazzo.metrics.base import Metric, Seen
 from terrazzo.metrics.confusion import class_scores
 
@@ -120,7 +118,7 @@ class Evaluator:
 class UserMetric(Metric):
     """A user's metric among terrazzo's: it sees each image as a dict of a SegDataSample's values."""
 
-    def __init__(self, inner: Any, classes: Sequence[str]) -> None:
+    def __init__(self, inner: Any, classes: Sequence[str] = ()) -> None:
         super().__init__(classes)
         self.inner, self.count = inner, 0
         inner.dataset_meta = {"classes": tuple(classes), "palette": None}
@@ -153,11 +151,5 @@ class LazySample(dict):  # type: ignore[type-arg]
         return self[key]
 
 
-def build_user_metric(cls: Any, spec: Mapping[str, Any], where: str, classes: Sequence[str] = ()) -> UserMetric:
-    """A user's metric from its section as written."""
-    with placed(spec.get("type"), where, spec):
-        return UserMetric(cls(**ConfigDict({key: value for key, value in spec.items() if key != "type"})), classes)
-
-
-BUILDS["metric"] = build_user_metric
+BUILDS["metric"] = wrapping(UserMetric)
 ORIGINALS["metric"] = {"IoUMetric": IoUMetric}.get

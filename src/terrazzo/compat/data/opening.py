@@ -13,13 +13,12 @@ import numpy as np
 import torch
 
 from terrazzo import registry as ours
-from terrazzo.arguments import placed
 from terrazzo.compat.data.datasets import BaseSegDataset
 from terrazzo.compat.data.results import Results, seeded, to_results, to_sample
 from terrazzo.compat.data.structures import BaseDataElement, DataContainer
 from terrazzo.compat.data.transforms import BaseTransform
 from terrazzo.compat.files.config import ConfigDict
-from terrazzo.compat.registry import BUILDS, KEEPERS
+from terrazzo.compat.registry import BUILDS, KEEPERS, wrapping
 from terrazzo.config.datasets import FolderData
 from terrazzo.data.dataset import LoadError, SegmentationDataset
 from terrazzo.data.spec import DatasetSpec, Listing, Source
@@ -59,12 +58,6 @@ class UserStep(Step):
 
     def __repr__(self) -> str:
         return repr(self.inner)
-
-
-def build_user_transform(cls: Any, spec: Mapping[str, Any], where: str, **extra: Any) -> UserStep:
-    """A user's transform from its section as written."""
-    with placed(spec.get("type"), where, spec):
-        return UserStep(cls(**ConfigDict({key: value for key, value in spec.items() if key != "type"})))
 
 
 def own_method(cls: type, name: str) -> bool:
@@ -187,5 +180,5 @@ def register_dataset(name: str, cls: Any) -> None:
     ours.DATASETS.register_raw(made, name, BUILDS["model"])
 
 
-BUILDS["transform"] = build_user_transform
+BUILDS["transform"] = wrapping(UserStep)
 KEEPERS["dataset"] = (register_dataset,)

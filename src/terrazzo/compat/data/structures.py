@@ -164,6 +164,9 @@ class SegDataPreProcessor(Preprocess):
         takes = signature(Preprocess).names
         super().__init__(**{key: value for key, value in options.items() if key in takes})
 
+    def cast_data(self, data: Any) -> Any:
+        return data
+
     def forward(self, images: Any, training: bool = False) -> Any:
         if isinstance(images, Tensor):
             return super().forward(images)

@@ -8,10 +8,9 @@ from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
-from terrazzo.arguments import placed
 from terrazzo.compat.engine.tools import ManagerMixin, MessageHub, get_logger
 from terrazzo.compat.files.config import Config, ConfigDict
-from terrazzo.compat.registry import BUILDS, ORIGINALS
+from terrazzo.compat.registry import BUILDS, ORIGINALS, wrapping
 
 # what the loop calls, and when
 CALLED = (
@@ -179,13 +178,7 @@ def own_point(hook: Any, name: str) -> bool:
     return getattr(type(hook), name, None) not in (None, getattr(POINTS, name, None))
 
 
-def build_user_hook(cls: Any, spec: Mapping[str, Any], where: str, **extra: Any) -> UserHook:
-    """A user's hook from its section as written."""
-    with placed(spec.get("type"), where, spec):
-        return UserHook(cls(**ConfigDict({k: value for k, value in spec.items() if k not in ("type", "priority")})))
-
-
-BUILDS["hook"] = build_user_hook
+BUILDS["hook"] = wrapping(UserHook)
 ORIGINALS["hook"] = lambda name: TABLE[name] if name in PLACES[OfficialHook].split() else None
 
 

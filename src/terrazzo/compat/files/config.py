@@ -94,7 +94,10 @@ class Config(ConfigDict):
 
     def dump(self, file: Any = None) -> str | None:
         """Write the config to a file as Python; without one return its text."""
-        return self.pretty_text if file is None else Path(file).write_text(self.pretty_text, "utf-8") and None
+        if file is None:
+            return self.pretty_text
+        Path(file).write_text(self.pretty_text, encoding="utf-8")
+        return None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Config:
         return Config(copy.deepcopy(dict(self), memo), self.text, self.filename)

@@ -84,6 +84,11 @@ def put(obj: bytes, filepath: Any, *_: Any) -> None:
     Path(filepath).write_bytes(obj)
 
 
+def symlink(src: Any, dst: Any, overwrite: bool = True) -> None:
+    Path(dst).unlink(missing_ok=overwrite)
+    Path(dst).symlink_to(src)
+
+
 class FileClient:
     """Files on this machine."""
 
@@ -114,7 +119,6 @@ TABLE: dict[str, Any] = {
     "isdir": os.path.isdir,
     "isfile": os.path.isfile,
     "remove": os.remove,
-    "symlink": lambda src, dst, overwrite=True: (Path(dst).unlink(missing_ok=overwrite), Path(dst).symlink_to(src)),
     "datafrombytes": lambda content, backend="numpy": (
         np.load(io.BytesIO(content)) if backend == "numpy" else FORMATS[backend][0](content)
     ),

@@ -45,7 +45,7 @@ NORMS = _norm(0) | _norm(1) | _norm(2)
 PARTS = """
 BasicBlock backbones.resnet:BasicBlock BLOCK
 Bottleneck backbones.resnet:Bottleneck BLOCK
-InvertedResidual backbones.mobilenet_v2:InvertedResidual WIDTHS stride expand_ratio dilation act_cfg={"type":"ReLU6"}
+InvertedResidual backbones.mobilenet_v2:InvertedResidual WIDTHS stride expand_ratio dilation RELU6
 SELayer backbones.mobilenet_v3:SqueezeExcitation channels ratio=16 conv_cfg
 TransformerEncoderLayer layers.transformer:TransformerEncoderLayer ENCODER
 MSCAAttention backbones.mscan:SpatialGate channels kernel_sizes=KERNELS paddings=PADDINGS
@@ -82,9 +82,10 @@ WORDS = {
     "SPATIAL": "in_channels>channels attention_kernel_sizes>kernel_sizes=KERNELS "
     "attention_kernel_paddings>paddings=PADDINGS",
     "CFGS": "conv_cfg norm_cfg act_cfg",
+    "RELU6": 'conv_cfg norm_cfg act_cfg={"type":"ReLU6"}',
     "PRELU": 'conv_cfg norm_cfg act_cfg={"type":"PReLU"} with_cp',
     "STAGE": "in_channels out_channels>channels num_convs>count=2 stride=1 dilation=1 with_cp",
-    "SEMANTIC": "semantic_channels>widths=(16,32,64,128) in_channels=3 exp_ratio>expansion=6",
+    "SEMANTIC": "semantic_channels>widths=(16,32,64,128) in_channels=3 exp_ratio>expansion=6 conv_cfg norm_cfg act_cfg",
     "WIDTHS": "in_channels out_channels",
     "KERNELS": str(KERNELS).replace(" ", ""),
     "PADDINGS": str(PADDINGS).replace(" ", ""),
@@ -106,11 +107,13 @@ class Part(BaseModule):
     def __init__(self, *args: Any, init_cfg: Any = None, **kwargs: Any) -> None:
         given = {**STYLE, **self.defaults, **dict(zip(self.names, args, strict=False)), **kwargs}
         takes = inspect.signature(super(BaseModule, self).__init__).parameters
-        if unknown := [key for key in kwargs if self.names.get(key, key) not in takes and key not in self.names]:
+        further = any(item.kind is item.VAR_KEYWORD for item in takes.values())  # handed on to blocks inside
+        known = {*takes, *(self.names.values() if further else ())}
+        if unknown := {self.names.get(key, key) for key in kwargs} - known - {*self.names, *STYLE}:
             raise TypeError(f"{type(self).__name__} has no argument {', '.join(unknown)}")
         options = {self.names.get(key, key): value for key, value in given.items()}
         needed = {key for key, parameter in takes.items() if parameter.default is parameter.empty}
-        chosen = {key: value for key, value in options.items() if key in takes and (value is not None or key in needed)}
+        chosen = {key: value for key, value in options.items() if key in known and (value is not None or key in needed)}
         super(BaseModule, self).__init__(**chosen)
         vars(self).update(_is_init=False, init_cfg=init_cfg)
         for key, value in given.items():

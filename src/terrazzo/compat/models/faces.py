@@ -101,11 +101,28 @@ def _size_of(metas: Any) -> Any:
     return tuple((metas[0].get("pad_shape") or metas[0]["img_shape"])[:2]) if isinstance(metas[0], Mapping) else metas
 
 
+NAMED = (
+    "prev_output",
+    "img_metas",
+    "batch_img_metas",
+    "gt_semantic_seg",
+    "batch_data_samples",
+    "train_cfg",
+    "test_cfg",
+)
+
+
+def _in_order(given: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, ...]:
+    """What a head is called with, by position; what is none of it stays in `named`."""
+    return (*given, *(named.pop(key) for key in NAMED.split() if key in named))
+
+
 class HeadFace(Face):
     """A decode head's methods under their names there; later heads of a cascade read `previous`, too."""
 
     train_cfg: Any = None
     test_cfg: Any = None
+    debug, downsample_label_ratio = False, 0  # which projects have added to their copies of the base
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         given = dict(zip(("in_channels", "channels"), args, strict=False)) | kwargs
@@ -134,16 +151,16 @@ class HeadFace(Face):
 
     def loss(self, inputs: Any, *given: Any, **targets: Any) -> Any:
         """Losses of (previous output,) and labels, or SegDataSamples, and `train_cfg`."""
+        given = _in_order(given, targets)
         if isinstance(given[0], Tensor) and (len(given) == 1 or "previous" in targets):
             return super().loss(inputs, given[0], **targets)  # type: ignore[misc]
         previous, samples = (given[:1], given[1]) if isinstance(self, CascadeHead) else ((), given[0])
         return self.loss_by_feat(self.forward(inputs, *previous), samples)
 
-    def forward_train(self, inputs: Any, *given: Any, **kwargs: Any) -> Any:
+    def forward_train(self, inputs: Any, *given: Any, **named: Any) -> Any:
         """Losses of (previous output,) facts of the images, labels and `train_cfg`."""
-        count = int(isinstance(self, CascadeHead))
-        labels = given[count + 1] if len(given) > count + 1 else kwargs["gt_semantic_seg"]
-        return self.losses(self.forward(inputs, *given[:count]), labels)
+        given, count = _in_order(given, named), int(isinstance(self, CascadeHead))
+        return self.losses(self.forward(inputs, *given[:count]), given[count + 1])
 
     def loss_by_feat(self, seg_logits: Any, batch_data_samples: Any) -> Any:
         return self.losses(seg_logits, self._stack_batch_gt(batch_data_samples))
@@ -166,13 +183,13 @@ class HeadFace(Face):
     def loss_map(self, logits: Tensor, labels: Tensor) -> Tensor:
         return _loss_map(self.criteria, logits, labels, self.ignore_index)
 
-    def predict(self, inputs: Any, *given: Any) -> Tensor:
+    def predict(self, inputs: Any, *given: Any, **named: Any) -> Tensor:
         """Logits of (previous output,) and facts of the images, and `test_cfg`."""
-        count = int(isinstance(self, CascadeHead))
+        given, count = _in_order(given, named), int(isinstance(self, CascadeHead))
         return self.predict_by_feat(self.forward(inputs, *given[:count]), given[count])
 
-    def forward_test(self, inputs: Any, *given: Any) -> Tensor:
-        return self.forward(inputs, *given[: int(isinstance(self, CascadeHead))])
+    def forward_test(self, inputs: Any, *given: Any, **named: Any) -> Tensor:
+        return self.forward(inputs, *_in_order(given, named)[: int(isinstance(self, CascadeHead))])
 
     def predict_by_feat(self, seg_logits: Tensor, batch_img_metas: Any) -> Tensor:
         if isinstance(batch_img_metas[0], Mapping):

@@ -6,17 +6,10 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from terrazzo.compat.data.structures import (
-    PixelData,
-    SegDataPreProcessor,
-    SegDataSample,
-    add_prefix,
-    meta_of,
-    samples_of,
-)
+from terrazzo.compat.data import structures
+from terrazzo.compat.data.structures import PixelData, SegDataPreProcessor, add_prefix
 from terrazzo.compat.files.config import ConfigDict
 from terrazzo.compat.models.faces import OFFICIAL
 from terrazzo.compat.models.layers import resize
@@ -51,7 +44,6 @@ class BaseSegmentor(BaseModule, Freezable):
     with_neck = property(lambda self: getattr(self, "neck", None) is not None)
     with_auxiliary_head = property(lambda self: getattr(self, "auxiliary_head", None) is not None)
     with_decode_head = property(lambda self: getattr(self, "decode_head", None) is not None)
-
     preprocess = property(lambda self: self.data_preprocessor)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -71,9 +63,6 @@ class BaseSegmentor(BaseModule, Freezable):
             raise AttributeError("final_head")
         return found
 
-    def parse_losses(self, losses: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
-        return self._parse_losses(losses)
-
     @staticmethod
     def _parse_losses(losses: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
         """The sum of what "loss" is in the name of, and the means of all."""
@@ -81,6 +70,8 @@ class BaseSegmentor(BaseModule, Freezable):
                  for name, value in losses.items()}  # fmt: skip
         total: Any = sum(value for name, value in means.items() if "loss" in name)
         return total, {"loss": total, **means}
+
+    parse_losses = _parse_losses
 
     def train_step(self, data: Any, optim_wrapper: Any = None, **kwargs: Any) -> Any:
         if "img_metas" in data:  # 0.x
@@ -117,9 +108,13 @@ class BaseSegmentor(BaseModule, Freezable):
     def predict(self, inputs: Tensor, data_samples: Any = None) -> Any:
         raise NotImplementedError
 
+    def encode(self, images: Tensor) -> Any:
+        """The features as the product asks for them."""
+        return self.extract_feat(images)
+
     def postprocess_result(self, seg_logits: Tensor, data_samples: Any = None) -> Any:
         """Logits at the size of the images as SegDataSamples: the padding is cut off, the image as it was stored."""
-        made = data_samples if data_samples is not None else [SegDataSample() for _ in seg_logits]
+        made = data_samples if data_samples is not None else [structures.SegDataSample() for _ in seg_logits]
         for sample, logits in zip(made, seg_logits, strict=True):
             facts = sample.metainfo
             if "img_shape" in facts or "ori_shape" in facts:
@@ -132,10 +127,6 @@ class BaseSegmentor(BaseModule, Freezable):
             labels = (logits.sigmoid() > self.final_head.threshold).to(logits) if binary else logits.argmax(0, True)
             sample.set_data({"seg_logits": PixelData(data=logits), "pred_sem_seg": PixelData(data=labels)})
         return made
-
-    def encode(self, images: Tensor) -> Any:
-        """The features as the product asks for them."""
-        return self.extract_feat(images)
 
 
 class EncoderDecoder(BaseSegmentor):
@@ -159,18 +150,17 @@ class EncoderDecoder(BaseSegmentor):
         assert self.with_decode_head
 
     def _init_decode_head(self, decode_head: Any) -> None:
-        self.decode_head = MODELS.build(decode_head)
-        self._read_head()
-
-    def _read_head(self) -> None:
+        several = isinstance(decode_head, (list, tuple))  # of a cascade
+        self.decode_head = nn.ModuleList(map(MODELS.build, decode_head)) if several else MODELS.build(decode_head)
         for name in ("align_corners", "num_classes", "out_channels"):
             setattr(self, name, getattr(self.final_head, name))
 
     def _init_auxiliary_head(self, auxiliary_head: Any) -> None:
-        if isinstance(auxiliary_head, (list, tuple)):
-            self.auxiliary_head = nn.ModuleList([MODELS.build(spec) for spec in auxiliary_head])
-        elif auxiliary_head is not None:
-            self.auxiliary_head = MODELS.build(auxiliary_head)
+        several = isinstance(auxiliary_head, (list, tuple))
+        if auxiliary_head is not None:
+            self.auxiliary_head = (
+                nn.ModuleList(map(MODELS.build, auxiliary_head)) if several else MODELS.build(auxiliary_head)
+            )
 
     def extract_feat(self, inputs: Tensor) -> Any:
         x = self.backbone(inputs)
@@ -182,7 +172,11 @@ class EncoderDecoder(BaseSegmentor):
         return resize(logits, inputs.shape[2:], None, "bilinear", self.align_corners)
 
     def _decode_head_forward_test(self, x: Any, metas: Any) -> Tensor:
-        return _test_head(self.decode_head, x, metas, self.test_cfg)
+        return self._test_head(self.decode_head, x, metas)
+
+    def _test_head(self, head: Any, *inputs: Any) -> Tensor:
+        older = overrides(head, "forward_test") and not overrides(head, "predict")
+        return (head.forward_test if older else head.predict)(*inputs, self.test_cfg)
 
     def _forward(self, inputs: Tensor, data_samples: Any = None) -> Any:
         return self.decode_head.forward(self.extract_feat(inputs))
@@ -191,30 +185,27 @@ class EncoderDecoder(BaseSegmentor):
         return add_prefix(head_loss(self.decode_head, x, samples, gt_semantic_seg, self.train_cfg), "decode")
 
     def _auxiliary_head_forward_train(self, x: Any, samples: Any, gt_semantic_seg: Any = None, *args: Any) -> Any:
-        several = isinstance(self.auxiliary_head, nn.ModuleList)
-        losses: dict[str, Any] = {}
+        several, losses = isinstance(self.auxiliary_head, nn.ModuleList), dict[str, Any]()
         for index, head in enumerate(self.auxiliary_head if several else [self.auxiliary_head]):
             own = head_loss(head, x, samples, gt_semantic_seg, self.train_cfg)
             losses |= add_prefix(own, f"aux_{index}" if several else "aux")
         return losses
 
-    def loss(self, inputs: Tensor, data_samples: Any) -> Any:
-        return self._losses(inputs, data_samples)
+    def loss(self, inputs: Tensor, data_samples: Any, *labels: Any) -> Any:
+        x = self.extract_feat(inputs)
+        losses = dict(self._decode_head_forward_train(x, data_samples, *labels))
+        return losses | (
+            self._auxiliary_head_forward_train(x, data_samples, *labels) if self.with_auxiliary_head else {}
+        )
 
     def forward_train(self, img: Tensor, img_metas: Any, gt_semantic_seg: Tensor, **kwargs: Any) -> Any:
-        return self._losses(img, img_metas, gt_semantic_seg)
-
-    def _losses(self, images: Tensor, *targets: Any) -> Any:
-        x = self.extract_feat(images)
-        losses = dict(self._decode_head_forward_train(x, *targets))
-        return losses | (self._auxiliary_head_forward_train(x, *targets) if self.with_auxiliary_head else {})
+        return EncoderDecoder.loss(self, img, img_metas, gt_semantic_seg)
 
     # inference
 
     def predict(self, inputs: Tensor, data_samples: Any = None) -> Any:
-        height, width = inputs.shape[2:]
-        metas = [meta_of(height, width)] * len(inputs) if data_samples is None else [s.metainfo for s in data_samples]
-        return self.postprocess_result(self.inference(inputs, metas), data_samples)
+        known = structures.samples_of(inputs) if data_samples is None else data_samples
+        return self.postprocess_result(self.inference(inputs, [sample.metainfo for sample in known]), data_samples)
 
     def slide_inference(self, inputs: Tensor, batch_img_metas: Any, rescale: bool = True) -> Tensor:
         def on_window(windows: Tensor) -> Tensor:
@@ -229,7 +220,7 @@ class EncoderDecoder(BaseSegmentor):
     def inference(self, inputs: Tensor, batch_img_metas: Any, rescale: bool = True) -> Tensor:
         mode = self.test_cfg.get("mode", "whole")
         assert mode in ("slide", "whole"), f"Only 'slide' or 'whole' test mode are supported, but got {mode}"
-        infer = self.slide_inference if mode == "slide" else self.whole_inference
+        infer = getattr(self, f"{mode}_inference")
         takes_it = len(inspect.signature(infer).parameters) > 2
         return infer(inputs, batch_img_metas, *[rescale] * takes_it)
 
@@ -243,33 +234,27 @@ class CascadeEncoderDecoder(EncoderDecoder):
     def __init__(self, num_stages: int, *args: Any, **kwargs: Any) -> None:
         object.__setattr__(self, "num_stages", num_stages)
         super().__init__(*args, **kwargs)
-        self.num_stages = num_stages
-
-    def _init_decode_head(self, decode_head: Any) -> None:
-        assert isinstance(decode_head, (list, tuple)) and len(decode_head) == self.num_stages
-        self.decode_head = nn.ModuleList([MODELS.build(spec) for spec in decode_head])  # type: ignore[assignment]
-        self._read_head()
-        for head in self.decode_head[1:]:
+        assert len(self.decode_head) == num_stages  # type: ignore[arg-type]
+        for head in self.decode_head[1:]:  # type: ignore[index]
             if hasattr(head, "configure"):
                 head.configure(self.train_cfg or {}, self.test_cfg or {})
 
     def _until(self, x: Any, count: int) -> Any:
         """The output of the head before the one at `count`."""
-        out = self.decode_head[0].forward(x)
-        for head in self.decode_head[1:count]:
+        out = self.decode_head[0].forward(x)  # type: ignore[index]
+        for head in self.decode_head[1:count]:  # type: ignore[index]
             out = head.forward(x, out)
         return out
 
     def _decode_head_forward_test(self, x: Any, metas: Any) -> Tensor:
-        return _test_head(self.decode_head[-1], x, self._until(x, self.num_stages - 1), metas, self.test_cfg)
+        return self._test_head(self.decode_head[-1], x, self._until(x, self.num_stages - 1), metas)  # type: ignore[index]
 
     def _forward(self, inputs: Tensor, data_samples: Any = None) -> Any:
         return self._until(self.extract_feat(inputs), self.num_stages)
 
     def _decode_head_forward_train(self, x: Any, samples: Any, gt_semantic_seg: Any = None, *args: Any) -> Any:
-        losses: dict[str, Any] = {}
-        previous: tuple[Any, ...] = ()
-        for index, head in enumerate(self.decode_head):
+        losses, previous = dict[str, Any](), ()
+        for index, head in enumerate(self.decode_head):  # type: ignore[arg-type]
             own = head_loss(head, x, samples, gt_semantic_seg, self.train_cfg, *previous)
             losses |= add_prefix(own, f"decode_{index}")
             if index + 1 < self.num_stages:
@@ -289,12 +274,6 @@ def depth_of(instance: Any, name: str) -> int:
     return next((n for n, cls in enumerate(mro) if overrides(instance, name) and name in vars(cls)), len(mro))
 
 
-def _test_head(head: Any, *inputs: Any) -> Tensor:
-    """A head's logits by the method of either vocabulary that its author wrote."""
-    older = overrides(head, "forward_test") and not overrides(head, "predict")
-    return (head.forward_test if older else head.predict)(*inputs)
-
-
 def head_loss(head: Any, x: Any, samples: Any, labels: Any, train_cfg: Any, *previous: Any) -> Any:
     """The losses of a head by the method that its author wrote, from either vocabulary's arguments."""
     stacked = labels if labels is None or labels.ndim == 4 else labels.unsqueeze(1)
@@ -302,11 +281,10 @@ def head_loss(head: Any, x: Any, samples: Any, labels: Any, train_cfg: Any, *pre
     old = depth_of(head, "forward_train") < depth_of(head, "loss")
     if old or (stacked is not None and hasattr(head, "forward_train") and not newer):
         if stacked is None:
-            stacked = torch.stack([sample.gt_sem_seg.data for sample in samples])
-            samples = [sample.metainfo for sample in samples]
+            stacked, samples = structures.labels_of(samples), [sample.metainfo for sample in samples]
         return head.forward_train(x, *previous, samples, stacked, train_cfg)
     if stacked is not None:
-        samples = samples_of(stacked.new_zeros(len(stacked), 1, *stacked.shape[-2:]), stacked.squeeze(1))
+        samples = structures.samples_of(stacked.new_zeros(len(stacked), 1, *stacked.shape[-2:]), stacked.squeeze(1))
     return head.loss(x, *previous, samples, train_cfg)
 
 
