@@ -86,8 +86,9 @@ def is_answer(part: ModuleType, name: str, item: Any) -> bool:
 def look_up(name: str) -> Any:
     """Look a name up: a part's own, else an official model, data set or transform; or None."""
     for part in parts():
-        if (found := names_of(part).get(name)) is not None:
-            return found
+        own = getattr(part, "TABLE", {}).get(name, vars(part).get(name))
+        if not name.startswith("__") and is_answer(part, name, own):
+            return own
     from terrazzo.compat.registry import ORIGINALS
 
     return next((found for find in ORIGINALS.values() if (found := find(name)) is not None), None)

@@ -11,16 +11,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from terrazzo.compat.models import layers
 from terrazzo.compat.models.faces import OFFICIAL, face
-from terrazzo.compat.models.layers import (
-    ConvModule,
-    DepthwiseSeparableConvModule,
-    build_conv_layer,
-    build_norm_layer,
-    resize,
-    show_as_theirs,
-)
+from terrazzo.compat.models.layers import ConvModule, build_norm_layer, resize
 from terrazzo.compat.models.module import BaseModule, Sequential
+from terrazzo.compat.models.transformer import LN, MultiheadAttention
 from terrazzo.models.backbones import mscan
 from terrazzo.models.heads import enc
 from terrazzo.models.layers import self_attention
@@ -119,7 +114,7 @@ class Part(BaseModule):
         for key, value in given.items():
             if not hasattr(self, key):
                 setattr(self, key, value)
-        show_as_theirs(self)
+        layers.show_as_theirs(self)
 
 
 def _part(name: str, path: str, order: str) -> Any:
@@ -182,7 +177,7 @@ class ASPPModule(nn.ModuleList):
 class DepthwiseSeparableASPPModule(ASPPModule):
     """ASPPModule of separable convolutions."""
 
-    conv = DepthwiseSeparableConvModule
+    conv = layers.DepthwiseSeparableConvModule
 
 
 class ResLayer(Sequential):
@@ -196,7 +191,7 @@ class ResLayer(Sequential):
         self.block, width, downsample = block, planes * block.expansion, None
         if stride != 1 or inplanes != width:
             pool = [nn.AvgPool2d(stride, stride, ceil_mode=True, count_include_pad=False)] if avg_down else []
-            conv = build_conv_layer(conv_cfg, inplanes, width, 1, stride=1 if avg_down else stride, bias=False)
+            conv = layers.build_conv_layer(conv_cfg, inplanes, width, 1, stride=1 if avg_down else stride, bias=False)
             downsample = nn.Sequential(*pool, conv, build_norm_layer(norm_cfg, width)[1])
         rates = [dilation] * num_blocks if multi_grid is None else [dilation * rate for rate in multi_grid]
         if multi_grid is None and dilation > 1 and contract_dilation:
@@ -305,6 +300,40 @@ class MSCAN(face(mscan.MSCAN)):  # type: ignore[misc]
 
 
 OFFICIAL["MSCAN"] = MSCAN
+
+
+class MixFFN(BaseModule):
+    """SegFormer's feed-forward network of tokens, with a depthwise convolution over their grid."""
+
+    def __init__(self, embed_dims: int, feedforward_channels: int, act_cfg: Any = GELU, ffn_drop: float = 0.0,
+                 dropout_layer: Any = None, init_cfg: Any = None) -> None:  # fmt: skip
+        super().__init__(init_cfg)
+        wide, drop = feedforward_channels, nn.Dropout(ffn_drop)
+        depthwise, activation = nn.Conv2d(wide, wide, 3, padding=1, groups=wide), layers.build_activation_layer(act_cfg)
+        ends = nn.Conv2d(embed_dims, wide, 1), nn.Conv2d(wide, embed_dims, 1)
+        self.layers = nn.Sequential(ends[0], depthwise, activation, drop, ends[1], drop)
+        self.dropout_layer = layers.build_dropout(dropout_layer) if dropout_layer else nn.Identity()
+
+    def forward(self, x: Tensor, hw_shape: Any, identity: Tensor | None = None) -> Tensor:
+        out = self.dropout_layer(as_tokens(self.layers(as_map(x, hw_shape))))
+        return (x if identity is None else identity) + out
+
+
+class EfficientMultiheadAttention(MultiheadAttention):
+    """SegFormer's attention, whose keys are a smaller map, 1 / `sr_ratio` of the grid."""
+
+    def __init__(
+        self, *args: Any, qkv_bias: bool = False, norm_cfg: Any = LN, sr_ratio: int = 1, **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **{"dropout_layer": None, "batch_first": True, "bias": qkv_bias, **kwargs})
+        self.sr_ratio = sr_ratio
+        if sr_ratio > 1:
+            self.sr = nn.Conv2d(self.embed_dims, self.embed_dims, sr_ratio, sr_ratio)
+            self.norm = build_norm_layer(norm_cfg, self.embed_dims)[1]
+
+    def forward(self, x: Tensor, hw_shape: Any, identity: Tensor | None = None) -> Tensor:  # type: ignore[override]
+        keys = x if self.sr_ratio == 1 else self.norm(as_tokens(self.sr(as_map(x, hw_shape))))
+        return super().forward(x, keys, keys, x if identity is None else identity)
 
 
 def window_partition(x: Tensor, window_size: int) -> tuple[Tensor, tuple[int, int]]:

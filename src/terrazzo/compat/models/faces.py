@@ -114,7 +114,7 @@ NAMED = (
 
 def _in_order(given: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, ...]:
     """What a head is called with, by position; what is none of it stays in `named`."""
-    return (*given, *(named.pop(key) for key in NAMED.split() if key in named))
+    return (*given, *(named.pop(key) for key in NAMED if key in named))
 
 
 class HeadFace(Face):
