@@ -111,6 +111,15 @@ class LoadImageFromFile(BaseTransform):
         return results
 
 
+class LoadImageFromNDArray(LoadImageFromFile):
+    """Take the image that `results["img"]` holds."""
+
+    def transform(self, results: Any) -> Any:
+        image = results["img"].astype(np.float32) if self.to_float32 else results["img"]
+        results.update(img=image, img_path=None, img_shape=image.shape[:2], ori_shape=image.shape[:2])
+        return results
+
+
 class Normalize(BaseTransform):
     """Subtract the mean and divide by the deviation, in RGB order with `to_rgb`."""
 
