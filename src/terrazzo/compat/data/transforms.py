@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import warnings
 from collections.abc import Mapping
 from functools import cache
@@ -50,6 +51,19 @@ class Compose:
         return data
 
     transform = __call__
+
+
+class TestTimeAug(BaseTransform):
+    """Every combination of transforms, one from each group -> the values of all views as lists."""
+
+    def __init__(self, transforms: Any) -> None:
+        if not all(isinstance(group, (list, tuple)) for group in transforms):
+            raise TypeError("each of the groups of TestTimeAug is a list of transforms")
+        self.subroutines = [Compose(chain) for chain in itertools.product(*transforms)]
+
+    def transform(self, results: Any) -> Any:
+        made = [view(results.copy()) for view in self.subroutines]
+        return {key: [view[key] for view in made] for key in made[0]}
 
 
 class OfficialFace(BaseTransform):

@@ -57,7 +57,9 @@ def digit_version(version_str: str, length: int = 4) -> tuple[int, ...]:
 
     version = parse(version_str.partition("+")[0])
     numbers = (*version.release, *[0] * (length - len(version.release)))
-    return (*numbers, -{"a": 3, "b": 2, "rc": 1}[version.pre[0]], version.pre[1]) if version.pre else (*numbers, 0, 0)
+    if version.pre:
+        return (*numbers, -{"a": 3, "b": 2, "rc": 1}[version.pre[0]], version.pre[1])
+    return (*numbers, -4, version.dev) if version.dev is not None else (*numbers, int(version.post is not None), 0)
 
 
 def deprecated_api_warning(name_dict: dict[str, str], cls_name: str | None = None) -> Any:

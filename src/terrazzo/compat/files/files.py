@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import os
@@ -84,6 +85,16 @@ def put(obj: bytes, filepath: Any, *_: Any) -> None:
     Path(filepath).write_bytes(obj)
 
 
+def datafrombytes(content: bytes, backend: str = "numpy") -> Any:
+    """The array of a file's bytes: NIfTI, .npy, or a pickle of plain values."""
+    if backend != "nifti":
+        return np.load(io.BytesIO(content)) if backend == "numpy" else FORMATS[backend][0](content)
+    from terrazzo.transforms.volume import import_nibabel
+
+    packed, image = content[:2] == b"\x1f\x8b", import_nibabel(Path("volume.nii")).Nifti1Image
+    return image.from_bytes(gzip.decompress(content) if packed else content).get_fdata()
+
+
 def symlink(src: Any, dst: Any, overwrite: bool = True) -> None:
     Path(dst).unlink(missing_ok=overwrite)
     Path(dst).symlink_to(src)
@@ -119,9 +130,6 @@ TABLE: dict[str, Any] = {
     "isdir": os.path.isdir,
     "isfile": os.path.isfile,
     "remove": os.remove,
-    "datafrombytes": lambda content, backend="numpy": (
-        np.load(io.BytesIO(content)) if backend == "numpy" else FORMATS[backend][0](content)
-    ),
     "scandir": lambda path, suffix=None, recursive=False, *_: list_dir_or_file(path, False, True, suffix, recursive),
     "get_file_backend": lambda *_, **__: FileClient(),
     **dict.fromkeys(("LocalBackend", "HardDiskBackend", "BaseStorageBackend"), FileClient),

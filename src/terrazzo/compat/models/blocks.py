@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from terrazzo.compat.models import layers
@@ -16,6 +17,7 @@ from terrazzo.compat.models.faces import OFFICIAL, face
 from terrazzo.compat.models.layers import ConvModule, build_norm_layer, resize
 from terrazzo.compat.models.module import BaseModule, Sequential
 from terrazzo.compat.models.transformer import LN, MultiheadAttention
+from terrazzo.compat.registry import MODELS
 from terrazzo.models.backbones import mscan
 from terrazzo.models.heads import enc
 from terrazzo.models.layers import self_attention
@@ -226,6 +228,28 @@ class SelfAttentionBlock(self_attention.SelfAttention):
         widths = [in_channels, *[channels] * (num_convs - 1)]
         made = [ConvModule(w, channels, 1, **style) if use_conv_module else nn.Conv2d(w, channels, 1) for w in widths]
         return nn.Sequential(*made) if len(made) > 1 else made[0]
+
+
+class UpConvBlock(nn.Module):
+    """UNet's upsampling of a map, joined with the one of the encoder."""
+
+    def __init__(
+        self, conv_block: Any, in_channels: int, skip_channels: int, out_channels: int, num_convs: int = 2,
+        stride: int = 1, dilation: int = 1, with_cp: bool = False, conv_cfg: Any = None, norm_cfg: Any = BN,
+        act_cfg: Any = RELU, upsample_cfg: Any = {"type": "InterpConv"}, **kwargs: Any,  # noqa: B006
+    ) -> None:  # fmt: skip
+        super().__init__()
+        style = {"norm_cfg": norm_cfg, "act_cfg": act_cfg}
+        options = {"num_convs": num_convs, "stride": stride, "dilation": dilation, "with_cp": with_cp, **kwargs}
+        self.conv_block = conv_block(2 * skip_channels, out_channels, conv_cfg=conv_cfg, **style, **options)
+        sizes = {"in_channels": in_channels, "out_channels": skip_channels}
+        if upsample_cfg is None:
+            self.upsample: Any = ConvModule(**sizes, kernel_size=1, conv_cfg=conv_cfg, **style)
+        else:
+            self.upsample = MODELS.build({**upsample_cfg, **sizes, **style})
+
+    def forward(self, skip: Tensor, x: Tensor) -> Tensor:
+        return self.conv_block(torch.cat([skip, self.upsample(x)], dim=1))
 
 
 class Mlp(BaseModule):
