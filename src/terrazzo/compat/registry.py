@@ -84,7 +84,7 @@ class Registry:
     ) -> None:  # fmt: skip
         self.name, self.parent, self.scope, self.locations = name, parent, scope or "mmseg", locations
         self.kind: str = name if parent is None else parent.kind
-        self.build_func = build_func or (build_from_cfg if parent is None else parent.build_func)
+        self.build_func: Callable[..., Any] = build_func or (build_from_cfg if parent is None else parent.build_func)
         self.target: ours.Registry | None = target if target is not None or parent is None else parent.target
         self.module_dict: dict[str, Any] = {} if parent is None else parent.module_dict
         self.children: dict[str, Registry] = {}
@@ -128,7 +128,7 @@ class Registry:
 
     def build(self, cfg: Any, *args: Any, **kwargs: Any) -> Any:
         """Make an object of a config with a `type`."""
-        return self.build_func(cfg, *args, registry=self, **kwargs)
+        return self.build_func(cfg, *args, registry=self, **kwargs)  # type: ignore[misc]
 
 
 def is_same(one: Any, other: Any) -> bool:

@@ -34,7 +34,9 @@ def init_model(config: Any, checkpoint: Any = None, device: str = "cuda:0", cfg_
     if checkpoint is None:
         made: Any = build_model(settings).to(wanted).eval()
         count = made.final_head.num_classes
-        segmenter: Any = Segmenter(TorchRuntime(made, [*map(str, range(count))], default_palette(count), device=wanted))
+        segmenter: Any = Segmenter(
+            TorchRuntime(made, [*map(str, range(count))], default_palette(count), device=torch.device(wanted))
+        )
     else:
         segmenter = load(settings, checkpoint, wanted, trust=True)
     model = segmenter.model

@@ -108,7 +108,8 @@ class RunnerView:
     def __init__(self, state: Any) -> None:
         self.state, self.message_hub, self.logger = state, MessageHub.get_current_instance(), get_logger()
         self.train_dataloader = self.data_loader = state.train_set
-        self.val_dataloader, self.outputs, self.meta = state.val_loader, None, dict[str, Any]()
+        self.val_dataloader, self.meta = state.val_loader, dict[str, Any]()
+        self.outputs: Any = None
         self.model, self.optimizer, self.max_iters = state.model, state.optimizer, state.total
         self._max_iters, self.epoch_length = state.total, max(state.sampler.batches_per_epoch, 1)
         self.max_epochs = self._max_epochs = -(-state.total // self.epoch_length)

@@ -105,8 +105,8 @@ class Part(BaseModule):
         given = {**STYLE, **self.defaults, **dict(zip(self.names, args, strict=False)), **kwargs}
         takes = inspect.signature(super(BaseModule, self).__init__).parameters
         further = any(item.kind is item.VAR_KEYWORD for item in takes.values())  # handed on to blocks inside
-        known = {*takes, *(self.names.values() if further else ())}
-        if unknown := {self.names.get(key, key) for key in kwargs} - known - {*self.names, *STYLE}:
+        known = {*takes, *((*self.names.values(), *kwargs) if further else ())}
+        if unknown := {self.names.get(key, key) for key in kwargs} - known - {*self.names}:
             raise TypeError(f"{type(self).__name__} has no argument {', '.join(unknown)}")
         options = {self.names.get(key, key): value for key, value in given.items()}
         needed = {key for key, parameter in takes.items() if parameter.default is parameter.empty}
@@ -141,6 +141,7 @@ def _parts() -> Iterator[tuple[str, Any]]:
 
 
 TABLE: dict[str, Any] = {**dict(_parts()), "BaseBackbone": BaseModule}
+layers.OTHER.update(TABLE)  # which configs of layers inside blocks name
 
 
 class PPM(nn.ModuleList):
@@ -239,12 +240,12 @@ class UpConvBlock(nn.Module):
         act_cfg: Any = RELU, upsample_cfg: Any = {"type": "InterpConv"}, **kwargs: Any,  # noqa: B006
     ) -> None:  # fmt: skip
         super().__init__()
-        style = {"norm_cfg": norm_cfg, "act_cfg": act_cfg}
+        style: dict[str, Any] = {"norm_cfg": norm_cfg, "act_cfg": act_cfg}
         options = {"num_convs": num_convs, "stride": stride, "dilation": dilation, "with_cp": with_cp, **kwargs}
         self.conv_block = conv_block(2 * skip_channels, out_channels, conv_cfg=conv_cfg, **style, **options)
         sizes = {"in_channels": in_channels, "out_channels": skip_channels}
         if upsample_cfg is None:
-            self.upsample: Any = ConvModule(**sizes, kernel_size=1, conv_cfg=conv_cfg, **style)
+            self.upsample: Any = ConvModule(in_channels, skip_channels, 1, conv_cfg=conv_cfg, **style)
         else:
             self.upsample = MODELS.build({**upsample_cfg, **sizes, **style})
 

@@ -164,7 +164,7 @@ def bridged(model: nn.Module) -> nn.Module:
     unused = [name for name in NEVER_CALLED if overrides(model, name)]
     if unused:
         warnings.warn(f"{type(model).__name__}: terrazzo calls neither {' nor '.join(unused)}; its own loop trains")
-    model.__class__ = bridge(type(model))
+    model.__class__ = bridge(type(model))  # type: ignore[arg-type]
     defaults: list[tuple[Any, dict[str, Any]]] = [
         (model, {"align_corners": False, "test_cfg": {"mode": "whole"}, "target": "label"})
     ]

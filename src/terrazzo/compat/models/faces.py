@@ -285,7 +285,7 @@ def official(name: str) -> Any:
     found = next((item for key in (name, bare) if (item := _own_types().get(key)) is not None), None)
     if found is None:
         return layers.OTHER.get(bare)
-    return found if not inspect.isclass(found) or issubclass(found, EncoderDecoder) else face(found)
+    return found if not inspect.isclass(found) or issubclass(found, EncoderDecoder) else face(found)  # type: ignore[arg-type]
 
 
 @cache

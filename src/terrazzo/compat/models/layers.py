@@ -15,6 +15,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 
 from terrazzo.compat.models.module import constant_init, kaiming_init
 from terrazzo.compat.registry import KEEPERS, MODELS
+from terrazzo.models import layers as ours
 from terrazzo.models.layers import norm as norms
 from terrazzo.models.layers import self_attention, training
 from terrazzo.models.layers.activation import ACTIVATIONS, ScaledHardSigmoid
@@ -162,7 +163,7 @@ class ConvModule(ConvBlock):
         if explicit:
             self.padding_layer, self.padding = build_padding_layer({"type": padding_mode}, padding), padding
         elif padding_mode == "circular":
-            self.conv.padding_mode = padding_mode
+            self.conv.padding_mode = "circular"
         if with_spectral_norm:
             self.conv = nn.utils.spectral_norm(self.conv)
         show_as_theirs(self)
@@ -202,7 +203,7 @@ class DepthwiseSeparableConvModule(DepthwiseSeparableConvBlock):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         assert "groups" not in kwargs, "groups should not be specified"
-        super().__init__(*args[:6], **dict(zip(("norm_cfg", "act_cfg"), args[6:], strict=False)), **kwargs)
+        super().__init__(**{**dict(zip([*SIZES.split()[:6], "norm_cfg", "act_cfg"], args, strict=False)), **kwargs})
         show_as_theirs(self)
 
 
@@ -213,7 +214,23 @@ class Scale(self_attention.Scale):
         super().__init__(scale)
 
 
+class Upsample(ours.Upsample):
+    """`torch.nn.functional.interpolate` as a module; "nearest" by default."""
+
+    def __init__(
+        self, size: Any = None, scale_factor: Any = None, mode: str = "nearest", align_corners: Any = None
+    ) -> None:
+        super().__init__(size, scale_factor, mode, align_corners)
+
+    def forward(self, x: Tensor) -> Tensor:
+        options: Any = {"mode": self.mode, "align_corners": self.align_corners}
+        if self.size is None:
+            options |= {"scale_factor": self.scale_factor, "recompute_scale_factor": True}
+        return F.interpolate(x, self.size, **options)
+
+
 THEIRS: dict[type, type] = {
+    ours.Upsample: Upsample,
     ConvBlock: ConvModule,
     DepthwiseSeparableConvBlock: DepthwiseSeparableConvModule,
     norms.SyncBatchNorm: SyncBatchNorm,
@@ -234,14 +251,6 @@ def resize(
     """`torch.nn.functional.interpolate`; "nearest" by default."""
     size = tuple(int(x) for x in size) if isinstance(size, (list, tuple)) else size
     return F.interpolate(input, size, scale_factor, mode, align_corners)
-
-
-class Upsample(nn.Upsample):
-    """`resize` as a module."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.recompute_scale_factor = self.size is None
 
 
 def nlc_to_nchw(x: Tensor, hw_shape: Any) -> Tensor:

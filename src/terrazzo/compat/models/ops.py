@@ -39,7 +39,7 @@ class ModulatedDeformConv2d(DeformConv2d):
     """Modulated deformable convolution of (x, offset, mask)."""
 
     def __init__(self, *args: Any, bias: bool = True, **kwargs: Any) -> None:
-        super().__init__(*args, bias=bias, **kwargs)
+        super().__init__(*args, **{"bias": bias, **kwargs})
 
     def forward(self, input: Tensor, offset: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]
         mask = mask.unflatten(1, (self.deform_groups, 1, self.taps))
@@ -85,7 +85,7 @@ class MultiScaleDeformableAttention(BaseModule):
             batch_first,
             norm_cfg,
         )
-        sizes = {"num_heads": num_heads, "num_levels": num_levels, "num_points": num_points}
+        sizes: dict[str, Any] = {"num_heads": num_heads, "num_levels": num_levels, "num_points": num_points}
         vars(self).update(sizes)
         made = Sampling(embed_dims=embed_dims, **sizes, dropout=dropout, value_proj_ratio=value_proj_ratio)
         for name, module in made.named_children():

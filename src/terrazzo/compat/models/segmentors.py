@@ -132,6 +132,8 @@ class BaseSegmentor(BaseModule, Freezable):
 class EncoderDecoder(BaseSegmentor):
     """Backbone, neck, decode head and auxiliary heads, built from their configs."""
 
+    decode_head: Any
+
     def __init__(
         self, backbone: Any, decode_head: Any, neck: Any = None, auxiliary_head: Any = None, train_cfg: Any = None,
         test_cfg: Any = None, data_preprocessor: Any = None, pretrained: Any = None, init_cfg: Any = None, **_: Any,
@@ -234,27 +236,27 @@ class CascadeEncoderDecoder(EncoderDecoder):
     def __init__(self, num_stages: int, *args: Any, **kwargs: Any) -> None:
         object.__setattr__(self, "num_stages", num_stages)
         super().__init__(*args, **kwargs)
-        assert len(self.decode_head) == num_stages  # type: ignore[arg-type]
-        for head in self.decode_head[1:]:  # type: ignore[index]
+        assert len(self.decode_head) == num_stages
+        for head in self.decode_head[1:]:
             if hasattr(head, "configure"):
                 head.configure(self.train_cfg or {}, self.test_cfg or {})
 
     def _until(self, x: Any, count: int) -> Any:
         """The output of the head before the one at `count`."""
-        out = self.decode_head[0].forward(x)  # type: ignore[index]
-        for head in self.decode_head[1:count]:  # type: ignore[index]
+        out = self.decode_head[0].forward(x)
+        for head in self.decode_head[1:count]:
             out = head.forward(x, out)
         return out
 
     def _decode_head_forward_test(self, x: Any, metas: Any) -> Tensor:
-        return self._test_head(self.decode_head[-1], x, self._until(x, self.num_stages - 1), metas)  # type: ignore[index]
+        return self._test_head(self.decode_head[-1], x, self._until(x, self.num_stages - 1), metas)
 
     def _forward(self, inputs: Tensor, data_samples: Any = None) -> Any:
         return self._until(self.extract_feat(inputs), self.num_stages)
 
     def _decode_head_forward_train(self, x: Any, samples: Any, gt_semantic_seg: Any = None, *args: Any) -> Any:
-        losses, previous = dict[str, Any](), ()
-        for index, head in enumerate(self.decode_head):  # type: ignore[arg-type]
+        losses, previous = dict[str, Any](), tuple[Any, ...]()
+        for index, head in enumerate(self.decode_head):
             own = head_loss(head, x, samples, gt_semantic_seg, self.train_cfg, *previous)
             losses |= add_prefix(own, f"decode_{index}")
             if index + 1 < self.num_stages:
