@@ -100,7 +100,7 @@ def parts() -> list[ModuleType]:
 
 def public_names() -> list[str]:
     """The names that the parts answer."""
-    from terrazzo.compat.models.faces import OFFICIAL
+    from terrazzo.compat.models.segmentors import OFFICIAL
 
     return sorted({*OFFICIAL, *(name for part in parts() for name in names_of(part) if not name.startswith("_"))})
 

@@ -73,3 +73,24 @@ def test_windows_and_their_inverse():
     windows, padded = window_partition(x, 4)
     assert windows.shape == (8, 4, 4, 3) and padded == (8, 8)
     assert torch.equal(window_unpartition(windows, 4, padded, (5, 7)), x)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "size"),
+    [("InvertedResidual", (8, 12, 2, 4), (12, 4, 4)), ("DownsamplerBlock", (8, 16), (16, 4, 4)),
+     ("SELayer", (8, 4), (8, 8, 8)),
+     ("BasicConvBlock", (8, 6), (6, 8, 8)), ("NonBottleneck1d", (8,), (8, 8, 8)), ("Encoding", (8, 3), (3, 8))],
+)  # fmt: skip
+def test_inner_blocks_take_the_arguments_that_they_have_there(name, arguments, size):
+    block = getattr(importlib.import_module("mmseg.models.utils"), name)(*arguments).eval()
+    assert block(torch.zeros(2, 8, 8, 8)).shape == (2, *size)
+
+
+def test_heads_take_their_arguments_by_name_too():
+    from mmseg.models.decode_heads import FCNHead
+
+    head = FCNHead(in_channels=8, channels=4, num_classes=3, num_convs=1).eval()
+    features, metas = [torch.zeros(2, 8, 8, 8)], [{"img_shape": (16, 16)}] * 2
+    labels = torch.zeros(2, 1, 16, 16, dtype=torch.long)
+    assert head.predict(features, batch_img_metas=metas, test_cfg={}).shape == (2, 3, 16, 16)
+    assert set(head.forward_train(features, img_metas=metas, gt_semantic_seg=labels)) == {"loss_ce", "acc_seg"}

@@ -141,7 +141,7 @@ class BaseSegDataset(torch.utils.data.Dataset):
         return sorted(found, key=lambda info: info["img_path"])
 
     def facts(self) -> dict[str, Any]:
-        """What is said of each image, for the transforms."""
+        """The facts that transforms read with each image."""
         return {"label_map": self.label_map, "reduce_zero_label": self.reduce_zero_label, "seg_fields": []}
 
     def load_annotations(

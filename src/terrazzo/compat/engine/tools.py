@@ -246,6 +246,7 @@ TABLE: dict[str, Any] = {
     "is_tuple_of": functools.partial(is_seq_of, seq_type=tuple),
     "is_str": lambda x: isinstance(x, str),
     **{f"to_{count}tuple": to_ntuple(count) for count in (1, 3, 4)},
+    "has_method": lambda obj, method: callable(getattr(obj, method, None)),
     "concat_list": lambda in_list: [*itertools.chain(*in_list)],
     "multi_apply": lambda func, *args, **kwargs: tuple(
         map(list, zip(*map(functools.partial(func, **kwargs), *args), strict=True))

@@ -113,7 +113,7 @@ NAMED = (
 
 
 def _in_order(given: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, ...]:
-    """What a head is called with, by position; what is none of it stays in `named`."""
+    """The arguments of a head by position; those that are none of them stay in `named`."""
     return (*given, *(named.pop(key) for key in NAMED if key in named))
 
 
