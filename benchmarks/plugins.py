@@ -263,12 +263,11 @@ LIST = (
 
 def state_of(item: Any) -> str:
     """What a name does here."""
-    from terrazzo.compat import engine, layers, processes, tools
+    from terrazzo.compat.engine import hooks, tools
+    from terrazzo.compat.models import layers
 
-    idle = (tools.plain_decorator, processes.terrazzo_does_it, layers.unchanged)
-    if item in idle or (
-        isinstance(item, type) and issubclass(item, (engine.Place, engine.BaseLoop, engine.Visualizer))
-    ):
+    idle = (tools.plain_decorator, tools.TABLE["init_dist"], layers.unchanged)
+    if item in idle or (isinstance(item, type) and issubclass(item, hooks.Place)):
         return "accepted; terrazzo does this itself"
     origin = str(getattr(item, "__module__", ""))
     shown = "" if origin.startswith("terrazzo.compat") else f"; it is `{origin}.{getattr(item, '__name__', '')}`"
@@ -290,7 +289,7 @@ def names_table(peer: Path) -> str:
     further = [name for name in finder.public_names() if name not in answered]
     for module, names in exported.items():
         known = [name for name in names if name not in finder.FOLDERS.split()]
-        found = {name: finder.look_up(name, module) for name in known}
+        found = {name: finder.look_up(name) for name in known}
         lines += [f"## {module}", "", "| Name | State |", "| --- | --- |"]
         lines += [
             f"| `{name}` | {'not answered' if item is None else state_of(item)} |" for name, item in found.items()

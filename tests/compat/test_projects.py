@@ -134,8 +134,8 @@ def test_scripts_train_score_and_predict(photos, newer, monkeypatch):
     from mmengine.runner import Runner
     from mmseg.apis import MMSegInferencer, inference_model, inference_segmentor, init_model, show_result_pyplot
 
-    from compat.test_models import NEWER
-    from compat.test_runs import CONFIG
+    from compat.engine.test_runs import CONFIG
+    from compat.models.test_segmentors import NEWER
 
     monkeypatch.chdir(photos)
     words = {"module": "newer", "transform": "NewTransform", "dataset": "NewDataset", "hook": "NewHook", "model": NEWER}
@@ -158,3 +158,15 @@ def test_scripts_train_score_and_predict(photos, newer, monkeypatch):
     found = MMSegInferencer("config.py", "run/last.safetensors", device="cpu")("data/val/0_photo.png", out_dir="seen")
     assert (found["predictions"] == labels).all()
     assert {path.name for path in (photos / "seen").rglob("*.*")} == {"0_photo.jpg", "0_photo_pred.png"}
+
+
+def test_a_package_whose_imports_fail_is_named_with_the_reason(tmp_path):
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts/__init__.py").write_text("import no_such_package\n")
+    (tmp_path / "parts/own.py").write_text(
+        "from parts import Missing\nfrom mmseg.registry import MODELS\n@MODELS.register_module()\nclass Own: ...\n"
+    )
+    (tmp_path / "configs/x.py").write_text("model = dict(type='Own')\n")
+    with pytest.raises(tz.errors.UserError, match=r"parts has no Missing, as .* No module named 'no_such_package'"):
+        tz.load_config(tmp_path / "configs/x.py", trust=True)

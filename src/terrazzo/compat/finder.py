@@ -16,28 +16,24 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from terrazzo.compat.official import MODULES
 from terrazzo.errors import nearest
 
-PACKAGES = {
-    "mmseg": "1.2.2",
-    "mmcv": "2.0.1",
-    "mmengine": "0.10.7",
-    "mmdet": "3.3.0",
-    "mmpretrain": "1.2.0",
-    "mmcls": "0.25.0",
-}
-# the parts whose public names the packages have, the first that has one wins
+PACKAGES = {"mmseg": "1.2.2", "mmcv": "2.0.1", "mmengine": "0.10.7", "mmdet": "3.3.0", "mmpretrain": "1.2.0",
+            "mmcls": "0.25.0"}  # fmt: skip
+# the modules whose names the packages have, the first that has one wins
 PARTS = (
-    "registry config module weights layers transformer blocks inner ops structures losses faces segmentors processes "
-    "files tools image transforms formatting datasets loaders metrics engine optim apis"
+    "registry files.config files.weights files.files files.image models.module models.layers models.ops "
+    "models.transformer models.blocks models.losses data.structures data.transforms data.datasets data.metrics "
+    "engine.tools engine.hooks engine.optim engine.apis"
 )
 # modules that are imported from their parent; any other one is imported by its whole name
 FOLDERS = (
     "analysis apis arraymisc assigners backbones bbox bricks builder cnn config core data_preprocessor dataset "
-    "datasets decode_heads dense_heads device dist dl_utils engine evaluation evaluator fileio hook hooks hub image "
-    "infer layers logging losses metrics model models necks onnx ops optim optimizer optimizers parallel pipelines "
-    "registry runner samplers schedulers seg segmentors structures testing text_encoder transforms util_mixins utils "
-    "video visualization weight_init"
+    "datasets decode_heads dense_heads device dist dl_utils engine evaluation evaluator fileio hook hooks hub "
+    "image infer layers logging losses metrics model models necks onnx ops optim optimizer optimizers parallel "
+    "pipelines registry runner samplers schedulers seg segmentors structures testing text_encoder transforms "
+    "util_mixins utils video visualization weight_init"
 )
 
 
@@ -51,12 +47,14 @@ class Answer(ModuleType):
         if name.startswith("__") and name != "__version__":
             raise AttributeError(name)
         if name in ("__version__", "mmcv_version", "mmengine_version") or (name == "version_info" and not path):
-            return version(package, name)
+            from terrazzo.compat.engine.tools import digit_version
+
+            own = PACKAGES[name.removesuffix("_version") if name[0] == "m" else package]
+            return own if name == "__version__" else digit_version(own)
         if name in FOLDERS.split():
             return importlib.import_module(f"{self.__name__}.{name}")
-        found = look_up(name, self.__name__)
-        if found is None:
-            found = from_fork(self.__name__, name)
+        found = look_up(name)
+        found = from_fork(self.__name__, name) if found is None else found
         if found is None:
             ASKED.add(f"{self.__name__}.{name}")
             raise AttributeError(missing(self.__name__, name))
@@ -69,66 +67,42 @@ class Answer(ModuleType):
 ASKED: set[str] = set()  # names that a module was asked for in vain: no submodules
 
 
-def version(package: str, name: str) -> Any:
-    """The version that a package claims to have."""
-    own = PACKAGES[name.partition("_")[0] if name.endswith("_version") and name != "__version__" else package]
-    if name in ("version_info", "mmcv_version", "mmengine_version"):
-        from terrazzo.compat.tools import digit_version
-
-        return digit_version(own)
-    return own
+def names_of(part: ModuleType) -> dict[str, Any]:
+    """The names that a part answers: what it defines itself, and its tables of small functions."""
+    found = {**vars(part), **getattr(part, "TABLE", {})}
+    return {name: item for name, item in found.items() if not name.startswith("__") and is_answer(part, name, item)}
 
 
-def parts() -> list[ModuleType]:
-    return [importlib.import_module(f"terrazzo.compat.{name}") for name in PARTS.split()]
-
-
-def look_up(name: str, module: str = "") -> Any:
-    """Look a name of a module up: a part's own, else an official model, data set or transform; or None."""
-    for part in parts():
-        overrides = getattr(part, "ELSEWHERE", {})
-        own = next((item for start, item in overrides.get(name, {}).items() if module.startswith(start)), None)
-        if own is not None:
-            return own
-    for part in parts():
-        found = vars(part).get(name)
-        if found is not None and not isinstance(found, ModuleType) and is_public(part, found, name):
-            return found
-    from terrazzo.compat.registry import ORIGINALS
-
-    for find in ORIGINALS.values():
-        if (found := find(name)) is not None:
-            return found
-    return None
-
-
-def is_public(part: ModuleType, item: Any, name: str) -> bool:
-    """Report whether a part's name is one of the packages' rather than one of its helpers, or imported for itself."""
-    from terrazzo.compat.official import HELPERS
-
+def is_answer(part: ModuleType, name: str, item: Any) -> bool:
+    """Report whether a part's name is one of the packages' rather than a table or imported for the part itself."""
     origin = str(getattr(item, "__module__", ""))
-    if name in HELPERS or name in ("annotations", "ours", "TYPE_CHECKING"):
+    if item is None or isinstance(item, ModuleType) or (name.isupper() and isinstance(item, (dict, tuple, list))):
         return False
     if origin.startswith("terrazzo.") and not origin.startswith("terrazzo.compat"):
         return part.__name__.endswith((".layers", ".ops"))
     return not origin.startswith(("typing", "collections", "pathlib", "importlib"))
 
 
-def is_name(part: ModuleType, item: Any, name: str) -> bool:
-    """Report whether a name of a part is answered: one of ours, or a class of torch under its name there."""
-    origin = str(getattr(item, "__module__", ""))
-    return (
-        not isinstance(item, ModuleType) and is_public(part, item, name) and origin in (part.__name__, "", "functools")
-    )
+def look_up(name: str) -> Any:
+    """Look a name up: a part's own, else an official model, data set or transform; or None."""
+    for part in parts():
+        own = getattr(part, "TABLE", {}).get(name, vars(part).get(name))
+        if not name.startswith("__") and is_answer(part, name, own):
+            return own
+    from terrazzo.compat.registry import ORIGINALS
+
+    return next((found for find in ORIGINALS.values() if (found := find(name)) is not None), None)
+
+
+def parts() -> list[ModuleType]:
+    return [importlib.import_module(f"terrazzo.compat.{name}") for name in PARTS.split()]
 
 
 def public_names() -> list[str]:
     """The names that the parts answer."""
-    return sorted(
-        name
-        for name, item in {name: (part, item) for part in parts() for name, item in vars(part).items()}.items()
-        if not name.startswith("_") and not isinstance(item[1], ModuleType) and is_public(*item, name)
-    )
+    from terrazzo.compat.models.segmentors import OFFICIAL
+
+    return sorted({*OFFICIAL, *(name for part in parts() for name in names_of(part) if not name.startswith("_"))})
 
 
 def missing(module: str, name: str) -> str:
@@ -150,19 +124,9 @@ FORKS: list[Path] = []  # folders that hold a package with files of a user's
 
 def fork_file(module: str) -> Path | None:
     """The file of a module in a fork, or None."""
-    for root in FORKS:
-        base = root.joinpath(*module.split("."))
-        for file in (base.with_suffix(".py"), base / "__init__.py"):
-            if file.is_file():
-                return file
-    return None
-
-
-def is_official(module: str) -> bool:
-    """Report whether a module is one of the packages' own rather than a fork's."""
-    from terrazzo.compat.official import MODULES
-
-    return module in MODULES
+    bases = [root.joinpath(*module.split(".")) for root in FORKS]
+    files = [file for base in bases for file in (base.with_suffix(".py"), base / "__init__.py")]
+    return next((file for file in files if file.is_file()), None)
 
 
 def from_fork(module: str, name: str) -> Any:
@@ -175,19 +139,16 @@ def from_fork(module: str, name: str) -> Any:
     if not re.search(rf"\b{name}\b", file.read_text(encoding="utf-8", errors="replace")):
         return None
     own = f"{module}__own"
-    if own in sys.modules:
-        return vars(sys.modules[own]).get(name)
-    spec = importlib.util.spec_from_file_location(own, file)
-    assert spec is not None and spec.loader is not None
-    made = importlib.util.module_from_spec(spec)
-    made.__package__ = module.rpartition(".")[0]
-    sys.modules[own] = made
-    try:
-        spec.loader.exec_module(made)
-    except BaseException:
-        del sys.modules[own]
-        raise
-    return vars(made).get(name)
+    if own not in sys.modules:
+        spec: Any = importlib.util.spec_from_file_location(own, file)
+        sys.modules[own] = made = importlib.util.module_from_spec(spec)
+        made.__package__ = module.rpartition(".")[0]
+        try:
+            spec.loader.exec_module(made)
+        except BaseException:
+            del sys.modules[own]
+            raise
+    return vars(sys.modules[own]).get(name)
 
 
 def defined_below(folder: Path, package: str, name: str) -> Any:
@@ -195,8 +156,9 @@ def defined_below(folder: Path, package: str, name: str) -> Any:
     defines = re.compile(rf"^(?:class|def) {name}\b|^{name}\s*=", re.MULTILINE)
     files = [file for file in sorted(folder.rglob("*.py")) if defines.search(file.read_text("utf-8", errors="replace"))]
     modules = [".".join([package, *file.relative_to(folder).with_suffix("").parts]) for file in files]
-    for module in sorted(modules, key=is_official):
-        found = from_fork(module, name) if is_official(module) else vars(importlib.import_module(module)).get(name)
+    for module in sorted(modules, key=MODULES.__contains__):
+        official = module in MODULES
+        found = from_fork(module, name) if official else vars(importlib.import_module(module)).get(name)
         if found is not None:
             return found
     return None
@@ -211,12 +173,12 @@ class Finder:
         if package not in ANSWERED:
             return None
         file = fork_file(fullname)
-        if file is not None and inner and not is_official(fullname):
+        if file is not None and inner and fullname not in MODULES:
             folder = [str(file.parent)] if file.name == "__init__.py" else None
             return importlib.util.spec_from_file_location(fullname, file, submodule_search_locations=folder)
         if fullname in ASKED:
             raise ImportError(missing(*fullname.rpartition(".")[::2]))
-        if inner and not is_official(fullname) and inner.split(".")[0] not in FOLDERS.split():
+        if inner and fullname not in MODULES and inner.split(".")[0] not in FOLDERS.split():
             return None
         return ModuleSpec(fullname, Finder(), is_package=True)  # type: ignore[arg-type]
 
@@ -224,7 +186,7 @@ class Finder:
         return Answer(spec.name)
 
     def exec_module(self, module: ModuleType) -> None:
-        from terrazzo.compat.bridge import connect
+        from terrazzo.compat.models.bridge import connect
 
         connect()
 
@@ -236,15 +198,14 @@ def install() -> list[str]:
     """Answer the packages that are not installed from now on; returns their names. Said once in the log."""
     if Finder in sys.meta_path:
         return ANSWERED
-    found = [name for name in PACKAGES if not is_installed(name)]
-    ANSWERED[:] = found
+    ANSWERED[:] = [name for name in PACKAGES if not is_installed(name)]
     if "torch._six" not in sys.modules:  # of earlier releases of torch, which such modules name
         sys.modules["torch._six"] = earlier = ModuleType("torch._six")
         types = {"container_abcs": collections.abc, "string_classes": (str, bytes), "int_classes": int, "inf": math.inf}
         vars(earlier).update(types)
     sys.meta_path.insert(0, Finder)  # type: ignore[arg-type]  # before a fork's own copy in the current folder
-    if found:
-        logging.getLogger("terrazzo").info("modules that import %s get terrazzo's own parts", ", ".join(found))
+    if ANSWERED:
+        logging.getLogger("terrazzo").info("modules that import %s get terrazzo's own parts", ", ".join(ANSWERED))
     return ANSWERED
 
 

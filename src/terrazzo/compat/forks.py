@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from terrazzo import registry as ours
-from terrazzo.compat.finder import ANSWERED, add_fork, fork_file, from_fork, is_official, look_up
+from terrazzo.compat.finder import ANSWERED, add_fork, fork_file, from_fork, look_up
+from terrazzo.compat.official import MODULES
 from terrazzo.config.config import Config
 from terrazzo.plugins import explained_import, import_user_module
 
@@ -67,7 +68,7 @@ def registering(root: Path) -> dict[str, list[str]]:
         for cls in re.findall(r"register_module\((?:name=)?['\"](\w+)['\"]", text):
             found.setdefault(cls, []).append(name)
     for names in found.values():
-        names.sort(key=is_official)
+        names.sort(key=MODULES.__contains__)
     return found
 
 
@@ -89,7 +90,10 @@ def import_project(config: Config) -> list[str]:
     The project and the modules are noted in the config, by which a checkpoint of it finds them again.
     """
     section = config.get("custom_imports") or {}
-    root = recorded_project(section) or (None if config.path is None else project_of(config.path))
+    root = None if config.path is None else project_of(config.path)
+    if section.get("project"):  # of a checkpoint; the current folder if it has moved
+        folder = Path(section["project"]).resolve()
+        root = folder if folder.is_dir() else Path.cwd()
     if root is None:
         return []
     if any((root / package).is_dir() for package in ANSWERED):
@@ -99,8 +103,8 @@ def import_project(config: Config) -> list[str]:
     chosen = []
     for name in wanted:
         module = own[name][0]
-        known = any(name in registry for registry in REGISTRIES) or (is_official(module) and look_up(name) is not None)
-        if not (known and is_official(module)) and not is_registered(name, root):
+        known = any(name in registry for registry in REGISTRIES) or (module in MODULES and look_up(name) is not None)
+        if not (known and module in MODULES) and not is_registered(name, root):
             chosen.append((name, module))
     if chosen and str(root) not in sys.path:
         sys.path.append(str(root))
@@ -108,7 +112,7 @@ def import_project(config: Config) -> list[str]:
         import_file(module, root, name)
     listed = section.get("imports") or []
     for module in [listed] if isinstance(listed, str) else listed:
-        if module.partition(".")[0] in ANSWERED and fork_file(module) is not None and not is_official(module):
+        if module.partition(".")[0] in ANSWERED and fork_file(module) is not None and module not in MODULES:
             import_file(module, root)
             chosen.append(("", module))
     names = [*dict.fromkeys(module for _, module in chosen)]
@@ -118,14 +122,6 @@ def import_project(config: Config) -> list[str]:
         place = root.relative_to(here) if root.is_relative_to(here) else root
         config._values["custom_imports"] = {**section, "project": str(place), "modules": names}
     return names
-
-
-def recorded_project(section: Mapping[str, Any]) -> Path | None:
-    """The folder of the project that a config was trained with, or the current one if it has moved; or None."""
-    if not section.get("project"):
-        return None
-    folder = Path(section["project"]).resolve()
-    return folder if folder.is_dir() else Path.cwd()
 
 
 def is_registered(name: str, root: Path) -> bool:
@@ -167,6 +163,6 @@ def import_file(module: str, root: Path, name: str = "") -> None:
         except Exception as problem:
             sys.modules[package] = PassedOver(package, root.joinpath(*parents[:depth]), problem)
     import_user_module(module, f"the project {root}", ours.model_type)
-    if name and is_official(module):
+    if name and module in MODULES:
         with explained_import(module):
             from_fork(module, name)

@@ -1,4 +1,4 @@
-"""The modules of MMSegmentation's releases: any other file in a fork is its author's; helpers that are no names."""
+"""The modules of MMSegmentation's releases: any other file in a fork is its author's."""
 
 NAMES = {
     "": "mmseg",
@@ -64,21 +64,3 @@ NAMES = {
     "mmseg.visualization": "local_visualizer",
 }
 MODULES = frozenset(f"{folder}.{name}".lstrip(".") for folder, names in NAMES.items() for name in names.split())
-# names of the parts that are none of the packages'
-HELPER_NAMES = """
-ABSTRACT ACTIVATIONS BLOCK BN BORDERS BUILDS CALLED CONVS CascadeHeadFace DepthwiseSeparableConvBlock FACES FACTS
-FLAGS FORMATS Face HeadFace HookPoints INSTANCES INTERNALS INTERPOLATION IntEnum KEEPERS KERNELS
-LayerDecayConstructor LazySample LossFace MADE MAKES_ITEMS MAPS MaskHeadFace MissingFile NEWER NORMS NOT_CALLED
-OFFICIAL OLDER ORDER ORIGINALS OTHER OfficialFace OfficialHook OffsetsGiven PADDINGS PARTS PLANES POSITIONAL
-ParallelModule Part Place PlainUnpickler RELU Residual Results RunnerView SAME SHORT SIZES STAGES STARTS STYLE SYNC
-SYNCHRONISED Sampling SegDataset SimpleNamespace THEIRS UPSAMPLINGS UserDataset UserHook UserMetric UserStep
-WrappedDataset WrongArgument adjusted after_face arguments_of arity as_groups as_preprocessor as_sample attributed
-build_from build_user_hook build_user_metric build_user_transform built built_dataset cache cached_property
-check_inputs converted defaults_of depth_of face format_of hidden_types init_children is_ours is_same
-kind_and_options labels_of listed load_pretrained loss_map meta_of nothing official official_dataset
-official_transform options_of overrides own_method own_point own_types part plain plain_decorator
-register_constructor register_dataset register_optimizer registered relative sample_points samples_of seeded
-segmenter_of show_as_theirs start_layers terrazzo_does_it to_results to_sample together unchanged under_one_name
-user_parameters weighted with_init_cfg
-"""
-HELPERS = frozenset(HELPER_NAMES.split())

@@ -1,71 +1,12 @@
-"""Whole runs with users' modules: data sets, transforms, metrics and hooks, in both styles."""
+"""Whole runs with users' modules, metrics and hooks, in both styles."""
 
 from __future__ import annotations
 
 import warnings
-from typing import ClassVar
 
-import numpy as np
 import pytest
 
 import terrazzo as tz
-from terrazzo.data.build import build_dataset
-
-
-def section(kind, root, **more):
-    prefix = {"img_path": "train", "seg_map_path": "train"}
-    steps = [
-        {"type": "LoadImageFromFile"},
-        {"type": "LoadAnnotations"},
-        *more.pop("steps", []),
-        {"type": "PackSegInputs"},
-    ]
-    return {"type": kind, "data_root": str(root / "data"), "data_prefix": prefix, "pipeline": steps, **more}
-
-
-def test_an_older_data_set_and_its_transform(older, photos):
-    steps = [{"type": "OldTransform", "value": 200}]
-    data = build_dataset(section("OldDataset", photos, steps=steps))
-    assert len(data) == 3 and data.classes == ("sky", "wall", "road") and data.palette[2] == [64, 0, 64]
-    sample = data[0]
-    assert (sample.image[..., 2] == 200).all()  # the results are BGR, samples RGB
-    assert sample.label.shape == (48, 64) and set(np.unique(sample.label)) == {0, 1, 2}
-
-
-def test_a_newer_data_set_takes_its_own_arguments(newer, photos):
-    data = build_dataset(section("NewDataset", photos, skip=1, steps=[{"type": "NewTransform", "value": 7}]))
-    assert len(data) == 2 and data.classes == ("sky", "wall", "road")
-    sample = data[0]
-    assert (sample.image[..., 0] == 7).all() and set(np.unique(sample.label)) == {1, 2, 255}
-
-
-def test_random_transforms_depend_on_our_seed(older, photos):
-    steps = [{"type": "OldTransform", "value": 200, "prob": 0.5}]
-    made = [build_dataset(section("OldDataset", photos, steps=steps), seed=seed) for seed in (1, 1, 2)]
-    images = [np.stack([data[epoch, index].image for epoch in range(4) for index in range(3)]) for data in made]
-    assert (images[0] == images[1]).all() and (images[0] != images[2]).any()
-
-
-def test_a_data_set_that_makes_its_items(photos):
-    from mmseg.datasets import BaseSegDataset
-    from mmseg.registry import DATASETS
-
-    @DATASETS.register_module()
-    class Darker(BaseSegDataset):
-        METAINFO: ClassVar = {"classes": ("sky", "wall", "road"), "palette": [[0] * 3, [1] * 3, [2] * 3]}
-
-        def __init__(self, **kwargs):
-            super().__init__(img_suffix="_photo.png", seg_map_suffix="_classes.png", **kwargs)
-
-        def __getitem__(self, index):
-            item = super().__getitem__(index)
-            item.image = item.image // 2
-            return item
-
-    data = build_dataset(section("Darker", photos))
-    plain = build_dataset(section("BaseSegDataset", photos, img_suffix="_photo.png", seg_map_suffix="_classes.png"))
-    assert (data[0].image == plain[0].image // 2).all() and (data[0].label == plain[0].label).all()
-
 
 CONFIG = """
 custom_imports = dict(imports=["{module}"])
@@ -97,7 +38,7 @@ custom_hooks = [dict(type="{hook}")]
 
 @pytest.mark.parametrize("style", ["older", "newer"])
 def test_a_run_trains_resumes_scores_and_predicts(style, photos, monkeypatch, request):
-    from compat.test_models import NEWER, OLDER
+    from compat.models.test_segmentors import NEWER, OLDER
 
     plugins = request.getfixturevalue(style)
     monkeypatch.chdir(photos)
@@ -126,7 +67,7 @@ def test_a_run_trains_resumes_scores_and_predicts(style, photos, monkeypatch, re
 def test_a_model_of_a_users_modules_becomes_an_onnx_file(newer, tmp_path, monkeypatch):
     from safetensors.torch import save_file
 
-    from compat.test_models import NEWER
+    from compat.models.test_segmentors import NEWER
     from terrazzo.cli.main import main
     from terrazzo.inference.saved_config import describe
 

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from terrazzo import registry as ours
 from terrazzo.arguments import placed, signature
-from terrazzo.compat.config import ConfigDict
-from terrazzo.compat.faces import Face
-from terrazzo.compat.layers import resize
-from terrazzo.compat.registry import BUILDS, MODELS
-from terrazzo.compat.segmentors import (
+from terrazzo.compat.data.structures import meta_of, samples_of
+from terrazzo.compat.files.config import ConfigDict
+from terrazzo.compat.models.faces import Face
+from terrazzo.compat.models.layers import resize
+from terrazzo.compat.models.segmentors import (
     BaseSegmentor,
     CascadeEncoderDecoder,
     EncoderDecoder,
@@ -26,33 +26,30 @@ from terrazzo.compat.segmentors import (
     depth_of,
     overrides,
 )
-from terrazzo.compat.structures import meta_of, samples_of
+from terrazzo.compat.registry import BUILDS, MODELS
 
 # what the upgrade of a 0.x config adds for terrazzo's own classes
 NEUTRAL = ("weight_average", "patch_bias", "formula")
 NEVER_CALLED = ("train_step", "val_step", "test_step", "aug_test", "show_result")
+INFERENCES = ("predict", "inference", "slide_inference", "whole_inference")
 
 
 def build_user_type(cls: Any, spec: Mapping[str, Any], where: str, **extra: Any) -> Any:
     """An object of a user's class from its section as written: nested configs stay, no argument is checked."""
-    options = ConfigDict({**spec, **extra})
+    options, takes = ConfigDict({**spec, **extra}), signature(cls)
     options.pop("type")
     without_files(options)
-    takes = signature(cls)
+    is_face = inspect.isclass(cls) and issubclass(cls, Face)
     for key in NEUTRAL:
-        own = key in takes.names or (inspect.isclass(cls) and issubclass(cls, Face))
-        if key in options and not own:
+        if key in options and key not in takes.names and not is_face:
             del options[key]
     preprocessor = options.get("data_preprocessor")
     if isinstance(preprocessor, nn.Module) and "data_preprocessor" not in takes.names and not takes.takes_any:
         del options["data_preprocessor"]
-    for key in ("test_cfg", "train_cfg"):
-        if where == "model" and isinstance(options.get(key), Mapping):
-            options[key] = ConfigDict(options[key])
     with placed(spec.get("type"), where, spec):
         made = cls(**options)
         if isinstance(made, nn.Module):
-            start_weights(made, options)
+            start_weights(made)
             for part in made.modules():
                 if overrides(part, "init_weights"):
                     vars(part)["start_from"] = partial(start_from, part)
@@ -92,20 +89,18 @@ def has_pretrained(module: nn.Module) -> bool:
     return any(isinstance(spec, Mapping) and spec.get("type") == "Pretrained" for spec in specs)
 
 
-def start_weights(module: nn.Module, options: Mapping[str, Any]) -> None:
+def start_weights(module: nn.Module) -> None:
     """Call `init_weights` of a module, or of the parts inside one that starts from a file."""
     if has_pretrained(module):
         return
     if any(has_pretrained(part) for part in module.modules()):
         for child in module.children():
-            start_weights(child, {})
+            start_weights(child)
     elif hasattr(module, "init_weights") and not getattr(module, "is_init", False):
         module.init_weights()  # type: ignore[operator]
-    else:
-        return
-    for part in module.modules():
-        if "_is_init" in vars(part):
-            vars(part)["_is_init"] = False
+        for part in module.modules():
+            if "_is_init" in vars(part):
+                vars(part)["_is_init"] = False
 
 
 class Bridge:
@@ -115,12 +110,12 @@ class Bridge:
         if not isinstance(labels, Tensor):
             return super().loss(images, labels, *args, **targets)  # type: ignore[misc]
         labels = labels.masked_fill(labels == 255, getattr(self.final_head, "ignore_index", 255))
+        metas = [meta_of(*images.shape[2:]) for _ in images]
         if depth_of(self, "forward_train") < depth_of(self, "loss"):
             maps = {f"gt_{name}": value.unsqueeze(1) for name, value in targets.items()}
-            metas = [meta_of(*images.shape[2:]) for _ in images]
             losses = self.forward_train(images, metas, gt_semantic_seg=labels.unsqueeze(1), **maps)
         elif old_style(self):
-            losses = self.forward_train(images, [meta_of(*images.shape[2:]) for _ in images], labels.unsqueeze(1))
+            losses = self.forward_train(images, metas, labels.unsqueeze(1))
         else:
             losses = super().loss(images, samples_of(images, labels, **targets))  # type: ignore[misc]
         return {name: torch.stack([x.mean() for x in value]).sum() if isinstance(value, list) else value.mean()
@@ -134,38 +129,28 @@ class Bridge:
     def decode(self: Any, images: Tensor) -> Tensor:
         exporting = torch.compiler.is_exporting()  # to a graph whose batch may have any size
         metas = [meta_of(*images.shape[2:])] * (1 if exporting else len(images))
-        ranks = {name: depth_of(self, name) for name in ("predict", "inference", "slide_inference", "whole_inference")}
-        if ranks["predict"] < len(type(self).__mro__):
+        if overrides(self, "predict"):
             found = super().predict(images, samples_of(images))  # type: ignore[misc]
             found = found if isinstance(found, Tensor) else torch.stack([item.seg_logits.data for item in found])
             foreground = found.shape[1] == 1 and bool(((found >= 0) & (found <= 1)).all())
             return found.logit(1e-6) if foreground else found  # there, results of one class are probabilities
         if self.infers_itself:
-            found = (
-                self.inference(images, metas, True) if old_style(self, "inference") else self.inference(images, metas)
-            )
-            return found.clamp(min=1e-12).log() if old_style(self, "inference") and is_probability(found) else found
+            older = old_style(self, "inference")  # which gives probabilities
+            found = self.inference(images, metas, *[True] * older)
+            probable = older and found.shape[1] > 1 and bool((found >= 0).all() and (found <= 1).all())
+            return found.clamp(min=1e-12).log() if probable else found
         if hasattr(self, "encode_decode"):
             return self.encode_decode(images, metas)
         return super().forward(images)  # type: ignore[misc]
 
-    @property
-    def infers_itself(self) -> bool:
-        """True where the user's class runs windows in its own way."""
-        return any(overrides(self, name) for name in ("predict", "inference", "slide_inference", "whole_inference"))
+    # True where the user's class runs windows in its own way
+    infers_itself = property(lambda self: any(overrides(self, name) for name in INFERENCES))
 
 
 def old_style(model: Any, method: str = "_decode_head_forward_train") -> bool:
     """Report whether a user's method has the arguments of 0.x."""
-    if not overrides(model, method):
-        return False
-    names = [*inspect.signature(getattr(type(model), method)).parameters]
+    names = inspect.signature(getattr(type(model), method)).parameters if overrides(model, method) else {}
     return "rescale" in names or "gt_semantic_seg" in names
-
-
-def is_probability(scores: Tensor) -> bool:
-    """Report whether scores (N, K, H, W) are probabilities, as `inference` of 0.x gives them."""
-    return bool((scores >= 0).all() and (scores <= 1).all() and scores.shape[1] > 1)
 
 
 @cache
@@ -180,14 +165,16 @@ def bridged(model: nn.Module) -> nn.Module:
     if unused:
         warnings.warn(f"{type(model).__name__}: terrazzo calls neither {' nor '.join(unused)}; its own loop trains")
     model.__class__ = bridge(type(model))  # type: ignore[arg-type]
-    for name, value in {"align_corners": False, "test_cfg": {"mode": "whole"}, "target": "label"}.items():
-        if not hasattr(model, name):
-            setattr(model, name, value)
+    defaults: list[tuple[Any, dict[str, Any]]] = [
+        (model, {"align_corners": False, "test_cfg": {"mode": "whole"}, "target": "label"})
+    ]
     if (head := getattr(model, "final_head", None)) is not None:
-        defaults = {"threshold": None, "align_corners": False, "ignore_index": 255, "out_channels": head.num_classes}
-        for name, value in defaults.items():
-            if not hasattr(head, name):
-                setattr(head, name, value)
+        own = {"threshold": None, "align_corners": False, "ignore_index": 255, "out_channels": head.num_classes}
+        defaults.append((head, own))
+    for part, values in defaults:
+        for name, value in values.items():
+            if not hasattr(part, name):
+                setattr(part, name, value)
     if not hasattr(model, "preprocess"):
         model.preprocess = as_preprocessor(None)
     return model
@@ -197,10 +184,9 @@ def build_segmentor(kind: type, original: Any) -> Any:
     """A builder of an official segmentor: ours, or, where one of its heads is a user's, the one with both faces."""
 
     def build(_: Any, spec: Mapping[str, Any], where: str, **extra: Any) -> Any:
-        if not is_users([spec.get("decode_head"), spec.get("auxiliary_head")]):
-            plain = {key: value for key, value in spec.items() if key != "type"}
-            return ours.MODELS.build({**plain, "type": original}, where, **extra)
-        return build_user_type(kind, spec, where, **extra)
+        if is_users([spec.get("decode_head"), spec.get("auxiliary_head")]):
+            return build_user_type(kind, spec, where, **extra)
+        return ours.MODELS.build({**spec, "type": original}, where, **extra)
 
     return build
 
@@ -215,7 +201,7 @@ def is_users(spec: Any) -> bool:
 
 def connect() -> None:
     """Let terrazzo's registry of models build users' types, and official segmentors with users' heads."""
-    for part in ("layers", "transforms", "metrics", "datasets", "engine", "optim"):  # which fill the tables
+    for part in ("data.opening", "data.metrics", "engine.hooks", "engine.optim"):  # which fill the tables
         importlib.import_module(f"terrazzo.compat.{part}")
     BUILDS["model"] = build_user_type
     for kind in (EncoderDecoder, CascadeEncoderDecoder):

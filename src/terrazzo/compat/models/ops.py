@@ -6,49 +6,44 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from terrazzo.compat.module import BaseModule
-from terrazzo.models.layers import deform_conv as ours
+from terrazzo.compat.models.module import BaseModule
+from terrazzo.models.heads import psa
+from terrazzo.models.layers.deform_conv import DeformConv2d as Deformable
+from terrazzo.models.layers.deform_conv import ModulatedDeformConv2d as Modulated
 from terrazzo.models.layers.deformable_attention import MultiScaleDeformableAttention as Sampling
 from terrazzo.models.layers.points import sample_points
 
+TABLE: dict[str, Any] = {"DeformConv2dPack": Deformable, "ModulatedDeformConv2dPack": Modulated}
 
-class OffsetsGiven:
-    """The parts of deformable convolutions that are called with the offsets."""
+
+class DeformConv2d(Deformable):
+    """Deformable convolution of (x, offset)."""
 
     def __init__(
-        self: Any, in_channels: int, out_channels: int, kernel_size: Any, stride: Any = 1, padding: Any = 0,
+        self, in_channels: int, out_channels: int, kernel_size: Any, stride: Any = 1, padding: Any = 0,
         dilation: Any = 1, groups: int = 1, deform_groups: int = 1, bias: bool = False, **kwargs: Any,
     ) -> None:  # fmt: skip
-        deform_groups = kwargs.get("deformable_groups", deform_groups)
-        super().__init__(  # type: ignore[call-arg]
-            in_channels, out_channels, kernel_size, stride=stride, padding=padding, dilation=dilation, groups=groups,
-            bias=bias, deform_groups=deform_groups,
-        )  # fmt: skip
+        self_groups = kwargs.get("deformable_groups", deform_groups)
+        options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups, "bias": bias}
+        super().__init__(in_channels, out_channels, kernel_size, **options, deform_groups=self_groups)
         del self.conv_offset
-        self.deform_groups = deform_groups
-
-
-class DeformConv2d(OffsetsGiven, ours.DeformConv2d):
-    """Deformable convolution of (x, offset)."""
+        self.deform_groups = self_groups
 
     def forward(self, input: Tensor, offset: Tensor) -> Tensor:  # type: ignore[override]
         return self.convolve(self.sample(input, offset))
 
 
-class ModulatedDeformConv2d(OffsetsGiven, ours.DeformConv2d):
+class ModulatedDeformConv2d(DeformConv2d):
     """Modulated deformable convolution of (x, offset, mask)."""
 
     def __init__(self, *args: Any, bias: bool = True, **kwargs: Any) -> None:
-        super().__init__(*args, bias=bias, **kwargs)  # type: ignore[misc]
+        super().__init__(*args, **{"bias": bias, **kwargs})
 
     def forward(self, input: Tensor, offset: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]
         mask = mask.unflatten(1, (self.deform_groups, 1, self.taps))
         return self.convolve(self.sample(input, offset) * mask)
-
-
-DeformConv2dPack, ModulatedDeformConv2dPack = ours.DeformConv2d, ours.ModulatedDeformConv2d
 
 
 def point_sample(input: Tensor, points: Tensor, align_corners: bool = False, **kwargs: Any) -> Tensor:
@@ -84,15 +79,16 @@ class MultiScaleDeformableAttention(BaseModule):
         init_cfg: Any = None, value_proj_ratio: float = 1.0,
     ) -> None:  # fmt: skip
         super().__init__(init_cfg)
-        if embed_dims % num_heads:
-            raise ValueError(f"embed_dims must be divisible by num_heads, but got {embed_dims} and {num_heads}")
-        self.embed_dims, self.num_heads = embed_dims, num_heads
-        self.num_levels, self.num_points = num_levels, num_points
-        self.im2col_step, self.batch_first, self.norm_cfg = im2col_step, batch_first, norm_cfg
-        for name, module in Sampling(
-            embed_dims=embed_dims, num_heads=num_heads, num_levels=num_levels, num_points=num_points, dropout=dropout,
-            value_proj_ratio=value_proj_ratio,
-        ).named_children():  # fmt: skip
+        self.embed_dims, self.im2col_step, self.batch_first, self.norm_cfg = (
+            embed_dims,
+            im2col_step,
+            batch_first,
+            norm_cfg,
+        )
+        sizes: dict[str, Any] = {"num_heads": num_heads, "num_levels": num_levels, "num_points": num_points}
+        vars(self).update(sizes)
+        made = Sampling(embed_dims=embed_dims, **sizes, dropout=dropout, value_proj_ratio=value_proj_ratio)
+        for name, module in made.named_children():
             self.add_module(name, module)
 
     def init_weights(self) -> None:
@@ -101,8 +97,7 @@ class MultiScaleDeformableAttention(BaseModule):
 
     def forward(
         self, query: Tensor, key: Any = None, value: Any = None, identity: Any = None, query_pos: Any = None,
-        key_padding_mask: Any = None, reference_points: Any = None, spatial_shapes: Any = None,
-        level_start_index: Any = None, **kwargs: Any,
+        key_padding_mask: Any = None, reference_points: Any = None, spatial_shapes: Any = None, **kwargs: Any,
     ) -> Tensor:  # fmt: skip
         value = query if value is None else value
         identity = query if identity is None else identity
@@ -112,18 +107,32 @@ class MultiScaleDeformableAttention(BaseModule):
         value = self.value_proj(value)
         if key_padding_mask is not None:
             value = value.masked_fill(key_padding_mask[..., None], 0.0)
-        value = value.unflatten(-1, (self.num_heads, -1))
         shape = (self.num_heads, self.num_levels, self.num_points)
         offsets = self.sampling_offsets(query).unflatten(-1, (*shape, 2))
         weights = self.attention_weights(query).unflatten(-1, (self.num_heads, -1)).softmax(-1).unflatten(-1, shape[1:])
         places = reference_points[:, :, None, :, None, :]
         if reference_points.shape[-1] == 2:
-            scale = spatial_shapes.flip(-1).to(offsets)[None, None, None, :, None]
-            places = places + offsets / scale
+            places = places + offsets / spatial_shapes.flip(-1).to(offsets)[None, None, None, :, None]
         else:
             places = places[..., :2] + offsets / self.num_points * places[..., 2:] * 0.5
+        value = value.unflatten(-1, (self.num_heads, -1))
         output = self.output_proj(multi_scale_deformable_attn_pytorch(value, spatial_shapes, places, weights))
         return identity + self.dropout(output if self.batch_first else output.transpose(0, 1))
+
+
+class PSAMask(nn.Module):
+    """Masks over relative offsets (N, mask height * mask width, H, W) as masks over positions (N, H * W, H, W)."""
+
+    def __init__(self, psa_type: str, mask_size: Any = None) -> None:
+        super().__init__()
+        assert psa_type in ("collect", "distribute")
+        self.psa_type, self.mask_size = psa_type, mask_size
+
+    def forward(self, input: Tensor) -> Tensor:
+        masks = psa.absolute_masks(input, self.mask_size)
+        if self.psa_type == "collect":
+            return masks
+        return masks.flatten(2).transpose(1, 2).unflatten(2, masks.shape[2:])
 
 
 def sigmoid_focal_loss(
@@ -131,9 +140,8 @@ def sigmoid_focal_loss(
 ) -> Tensor:
     """Focal loss of logits (P, K) against labels (P,), a label of K for none (Lin et al., ICCV 2017)."""
     hot = F.one_hot(target.long(), input.shape[1] + 1)[:, :-1].to(input)
-    probability = input.sigmoid()
-    own = torch.where(hot > 0, probability, 1 - probability)
-    share = torch.where(hot > 0, alpha, 1 - alpha)
-    values = share * (1 - own) ** gamma * F.binary_cross_entropy_with_logits(input, hot, reduction="none")
+    own = torch.where(hot > 0, input.sigmoid(), 1 - input.sigmoid())
+    values = torch.where(hot > 0, alpha, 1 - alpha) * (1 - own) ** gamma
+    values = values * F.binary_cross_entropy_with_logits(input, hot, reduction="none")
     values = values if weight is None else values * weight[target.long()].unsqueeze(1)
-    return {"none": lambda: values, "sum": values.sum, "mean": lambda: values.sum() / len(input)}[reduction]()
+    return values if reduction == "none" else values.sum() / (len(input) if reduction == "mean" else 1)

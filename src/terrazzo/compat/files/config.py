@@ -16,10 +16,7 @@ from terrazzo.config.reading.section import Section, convert
 
 
 class ConfigDict(dict[Any, Any]):
-    """A dict whose keys are also attributes; the dicts inside it are of this kind too.
-
-    An attribute that is no key is an AttributeError, an item that is none a KeyError.
-    """
+    """A dict whose keys are also attributes; the dicts inside it are of this kind too."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__()
@@ -31,14 +28,10 @@ class ConfigDict(dict[Any, Any]):
         except KeyError:
             raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'") from None
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        self[name] = value
-
-    def __delattr__(self, name: str) -> None:
-        del self[name]
-
     def __setitem__(self, key: Any, value: Any) -> None:
-        super().__setitem__(key, attributed(value))
+        super().__setitem__(key, changed(value, ConfigDict))
+
+    __setattr__, __delattr__ = __setitem__, dict.__delitem__  # type: ignore[assignment]
 
     def update(self, *args: Any, **kwargs: Any) -> None:
         for key, value in dict(*args, **kwargs).items():
@@ -50,35 +43,28 @@ class ConfigDict(dict[Any, Any]):
         return self[key]
 
     def __copy__(self) -> ConfigDict:
-        return type(self)(self)
+        return ConfigDict(self)
 
     copy = __copy__
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ConfigDict:
-        return type(self)({key: copy.deepcopy(value, memo) for key, value in self.items()})
+        return ConfigDict({key: copy.deepcopy(value, memo) for key, value in self.items()})
 
     def __reduce__(self) -> Any:
-        return type(self), (dict(self),)
+        return ConfigDict, (dict(self),)
 
     def to_dict(self) -> dict[Any, Any]:
         """The same as plain dicts."""
-        return plain(self)
+        return changed(self, dict)
 
 
-def attributed(value: Any) -> Any:
-    """A value with ConfigDicts in place of its dicts."""
+def changed(value: Any, kind: type) -> Any:
+    """A value with dicts of a kind in place of those in it."""
     if isinstance(value, Mapping):
-        return value if type(value) is ConfigDict else ConfigDict(value)
-    if type(value) in (list, tuple):
-        return type(value)(map(attributed, value))
-    return value
-
-
-def plain(value: Any) -> Any:
-    """A value with plain dicts in place of ConfigDicts."""
-    if isinstance(value, Mapping):
-        return {key: plain(item) for key, item in value.items()}
-    return type(value)(map(plain, value)) if type(value) in (list, tuple) else value
+        if kind is ConfigDict:
+            return value if type(value) is ConfigDict else ConfigDict(value)
+        return {key: changed(item, kind) for key, item in value.items()}
+    return type(value)(changed(item, kind) for item in value) if type(value) in (list, tuple) else value
 
 
 class Config(ConfigDict):
@@ -90,8 +76,6 @@ class Config(ConfigDict):
         vars(self).update(filename=filename, text=cfg_text or "")
         super().__init__(cfg_dict or {})
 
-    _cfg_dict = property(lambda self: self)
-
     @staticmethod
     def fromfile(filename: Any, *args: Any, **kwargs: Any) -> Config:
         """Read a file and its bases. Raises UserError for one that cannot be read."""
@@ -99,37 +83,26 @@ class Config(ConfigDict):
         text = Path(filename).read_text(encoding="utf-8") if Path(filename).is_file() else ""
         return Config(config.to_dict(), text, str(filename))
 
-    @property
-    def pretty_text(self) -> str:
-        """The config as a person reads it."""
-        return "\n".join(f"{key} = {plain(value)!r}" for key, value in self.items())
+    _cfg_dict = property(lambda self: self)
+    pretty_text = property(lambda self: "\n".join(f"{key} = {value!r}" for key, value in self.to_dict().items()))
 
     def merge_from_dict(self, options: Mapping[str, Any], allow_list_keys: bool = True) -> None:
         """Set dotted keys."""
-        merged = apply_overrides(convert(plain(self), Section), dict(options))
+        merged = apply_overrides(convert(self.to_dict(), Section), dict(options))
         self.clear()
         self.update(merged)
 
     def dump(self, file: Any = None) -> str | None:
-        """Write the config to a file, as Python or YAML by its suffix; without one return its text."""
+        """Write the config to a file as Python; without one return its text."""
         if file is None:
             return self.pretty_text
-        as_text = yaml.safe_dump(listed(self)) if Path(file).suffix in (".yaml", ".yml") else self.pretty_text
-        Path(file).write_text(as_text, encoding="utf-8")
+        Path(file).write_text(self.pretty_text, encoding="utf-8")
         return None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Config:
         return Config(copy.deepcopy(dict(self), memo), self.text, self.filename)
 
-    def __repr__(self) -> str:
-        return f"Config (path: {self.filename}): {super().__repr__()}"
-
-
-def listed(value: Any) -> Any:
-    """A value as YAML has it: without tuples."""
-    if isinstance(value, Mapping):
-        return {key: listed(item) for key, item in value.items()}
-    return [listed(item) for item in value] if isinstance(value, (list, tuple)) else value
+    __copy__ = copy = lambda self: Config(self, self.text, self.filename)
 
 
 class DictAction(argparse.Action):

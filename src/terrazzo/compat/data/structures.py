@@ -16,9 +16,13 @@ from terrazzo.arguments import signature
 from terrazzo.models.preprocess import Preprocess
 
 # names of types in annotations
-SampleList = OptSampleList = TensorList = list
-ConfigType = OptConfigType = MultiConfig = OptMultiConfig = ForwardResults = TensorDict = dict
-IndexType = DATA_BATCH = ModelType = object
+TABLE: dict[str, Any] = {
+    **dict.fromkeys(("SampleList", "OptSampleList", "TensorList"), list),
+    **dict.fromkeys(
+        ["ConfigType", "OptConfigType", "MultiConfig", "OptMultiConfig", "ForwardResults", "TensorDict"], dict
+    ),
+    **dict.fromkeys(("IndexType", "DATA_BATCH", "ModelType"), object),
+}
 
 
 class BaseDataElement:
@@ -36,32 +40,14 @@ class BaseDataElement:
         for name, value in data.items():
             setattr(self, name, value)
 
-    def update(self, instance: BaseDataElement) -> None:
-        self.set_metainfo(instance.metainfo)
-        self.set_data(dict(instance.items()))
-
     def new(self, *, metainfo: Any = None, **kwargs: Any) -> Any:
         """A copy, with other facts or values where they are given."""
         made = type(self)(metainfo=self.metainfo if metainfo is None else metainfo)
         made.set_data(kwargs or dict(self.items()))
         return made
 
-    def clone(self) -> Any:
-        return copy.deepcopy(self)
-
+    clone = copy.deepcopy
     metainfo = property(lambda self: copy.deepcopy(self._meta))
-
-    def keys(self) -> list[str]:
-        return [*self._data]
-
-    def values(self) -> list[Any]:
-        return [*self._data.values()]
-
-    def items(self) -> Any:
-        return self._data.items()
-
-    def all_keys(self) -> list[str]:
-        return [*self._meta, *self._data]
 
     def all_items(self) -> Any:
         return {**self._meta, **self._data}.items()
@@ -69,15 +55,14 @@ class BaseDataElement:
     def get(self, key: str, default: Any = None) -> Any:
         return self._data.get(key, self._meta.get(key, default))
 
-    def pop(self, key: str, *default: Any) -> Any:
-        return self._data.pop(key, *default)
-
     def __getattr__(self, name: str) -> Any:
         if name in ("_data", "_meta") or name.startswith("__"):
             raise AttributeError(name)
         for values in (self._data, self._meta):
             if name in values:
                 return values[name]
+        if name in ("keys", "values", "items", "pop"):
+            return getattr(self._data, name)
         raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -107,9 +92,7 @@ class BaseDataElement:
 
     to, cpu = functools.partialmethod(_apply, "to"), functools.partialmethod(_apply, "cpu")
     cuda, detach = functools.partialmethod(_apply, "cuda"), functools.partialmethod(_apply, "detach")
-
-    def numpy(self) -> Any:
-        return self.detach().cpu()._apply("numpy")
+    numpy = functools.partialmethod(_apply, "numpy")
 
     def to_dict(self) -> dict[str, Any]:
         return {name: item.to_dict() if isinstance(item, BaseDataElement) else item for name, item in self.all_items()}
@@ -118,13 +101,25 @@ class BaseDataElement:
         return f"<{type(self).__name__}({', '.join(f'{key}={value!r}' for key, value in self.all_items())})>"
 
 
-class PixelData(BaseDataElement):
+class InstanceData(BaseDataElement):
+    """Values of several instances, of one length; an index chooses instances."""
+
+    def __len__(self) -> int:
+        return len(next(iter(self._data.values()))) if self._data else 0
+
+    def __getitem__(self, item: Any) -> Any:
+        made = type(self)(metainfo=self.metainfo)
+        index = slice(item, item + 1) if isinstance(item, int) else item
+        made._data.update({name: value[index] for name, value in self.items()})
+        return made
+
+
+class PixelData(InstanceData):
     """Maps of one size; a map without channels gets one, and an index cuts all of them."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if isinstance(value, (Tensor, np.ndarray)):
-            if value.ndim == 2:
-                value = value[None]
+            value = value[None] if value.ndim == 2 else value
             if value.ndim != 3:
                 raise AssertionError(f"the dim of value must be 2 or 3, but got {value.ndim}")
             if self.shape is not None and tuple(value.shape[-2:]) != self.shape:
@@ -136,56 +131,27 @@ class PixelData(BaseDataElement):
         first = next(iter(self._data.values()), None)
         return None if first is None else tuple(first.shape[-2:])
 
-    def __getitem__(self, item: Any) -> PixelData:
-        index = (slice(None), *(slice(i, i + 1) if isinstance(i, int) else i for i in item))
-        made = type(self)(metainfo=self.metainfo)
-        for name, value in self.items():
-            made._data[name] = value[index]
-        return made
-
-
-class InstanceData(BaseDataElement):
-    """Values of several instances, of one length; an index chooses instances."""
-
-    def __len__(self) -> int:
-        return len(next(iter(self._data.values()))) if self._data else 0
-
-    def __getitem__(self, item: Any) -> InstanceData:
-        made = type(self)(metainfo=self.metainfo)
-        index = slice(item, item + 1) if isinstance(item, int) else item
-        for name, value in self.items():
-            made._data[name] = value[index]
-        return made
-
-
-class LabelData(BaseDataElement):
-    """Labels of an image."""
+    def __getitem__(self, item: Any) -> Any:
+        return super().__getitem__((slice(None), *(slice(i, i + 1) if isinstance(i, int) else i for i in item)))
 
 
 class SegDataSample(BaseDataElement):
     """`gt_sem_seg`, `pred_sem_seg`, `seg_logits` (PixelData) of an image, and its `metainfo`."""
 
 
-DataSample = SegDataSample
+DataSample = LabelData = SegDataSample
 
 
 class DataContainer:
     """A value in the form that 0.x collated: `data` holds it."""
 
-    def __init__(
-        self, data: Any, stack: bool = False, padding_value: int = 0, cpu_only: bool = False, pad_dims: Any = 2
-    ) -> None:
-        self._data, self.stack, self.cpu_only = data, stack, cpu_only
-        self.padding_value, self.pad_dims = padding_value, pad_dims
-
-    data = property(lambda self: self._data)
-    datatype = property(lambda self: type(self._data))
-
-    def size(self, *args: Any) -> Any:
-        return self._data.size(*args)
+    def __init__(self, data: Any, stack: bool = False, padding_value: int = 0, cpu_only: bool = False,
+                 pad_dims: Any = 2) -> None:  # fmt: skip
+        self.data, self.stack, self.cpu_only = data, stack, cpu_only
+        self.padding_value, self.pad_dims, self.datatype = padding_value, pad_dims, type(data)
 
     def __len__(self) -> int:
-        return len(self._data)
+        return len(self.data)
 
 
 class SegDataPreProcessor(Preprocess):
@@ -206,17 +172,13 @@ class SegDataPreProcessor(Preprocess):
             return super().forward(images)
         if "inputs" not in images:
             return images
-        inputs, samples = images["inputs"], images.get("data_samples")
-        inputs = [
-            super(SegDataPreProcessor, self).forward(x[None].flip(1) if len(x) == 3 else x[None])[0] for x in inputs
-        ]
-        size = self.size if training else self.test_size
-        divisor = self.size_divisor if training else self.test_divisor
+        samples, forward = images.get("data_samples"), super().forward
+        inputs = [forward(x[None].flip(1) if len(x) == 3 else x[None])[0] for x in images["inputs"]]
+        size, divisor = (self.size, self.size_divisor) if training else (self.test_size, self.test_divisor)
         if samples is not None and (training or size or divisor or len({x.shape for x in inputs}) > 1):
             stacked, samples = stack_batch(inputs, samples, size, divisor, self.pad_val, self.seg_pad_val)
-        else:
-            stacked = torch.stack(inputs)
-        return {"inputs": stacked, "data_samples": samples}
+            return {"inputs": stacked, "data_samples": samples}
+        return {"inputs": torch.stack(inputs), "data_samples": samples}
 
 
 BaseDataPreprocessor = ImgDataPreprocessor = SegDataPreProcessor
@@ -239,8 +201,7 @@ def stack_batch(
             sample = data_samples[index]
             for name in ("gt_sem_seg", "gt_edge_map", "gt_depth_map"):
                 if name in sample:
-                    maps = sample.get(name).data
-                    setattr(sample, name, PixelData(data=F.pad(maps, pad, value=seg_pad_val)))
+                    setattr(sample, name, PixelData(data=F.pad(sample.get(name).data, pad, value=seg_pad_val)))
             facts = {"img_shape": tuple(image.shape[-2:]), "padding_size": pad, "img_padding_size": pad}
             sample.set_metainfo(facts | {"pad_shape": tuple(images[-1].shape[-2:])})
     return torch.stack(images), data_samples
@@ -263,16 +224,12 @@ def meta_of(height: int, width: int) -> dict[str, Any]:
 
 def samples_of(images: Tensor, labels: Tensor | None = None, **targets: Tensor) -> list[SegDataSample]:
     """A SegDataSample for each image of a batch, with its labels (N, H, W) and further maps."""
-    made = []
-    height, width = images.shape[-2:]
-    for index in range(len(images)):
-        facts = meta_of(height, width) | {"ori_shape": (height, width), "img_shape": (height, width)}
-        sample = SegDataSample(metainfo=facts)
-        for name, maps in {"sem_seg": labels, **targets}.items():
-            if maps is not None:
-                name = f"gt_{name}_map" if name in ("edge", "depth") else f"gt_{name}"
-                setattr(sample, name, PixelData(data=maps[index]))
-        made.append(sample)
+    size = tuple(images.shape[-2:])
+    made = [SegDataSample(metainfo=meta_of(*size) | {"ori_shape": size, "img_shape": size}) for _ in images]
+    for name, maps in {"sem_seg": labels, **targets}.items():
+        for index, sample in enumerate(made if maps is not None else []):
+            key = f"gt_{name}_map" if name in ("edge", "depth") else f"gt_{name}"
+            setattr(sample, key, PixelData(data=maps[index]))  # type: ignore[index]
     return made
 
 

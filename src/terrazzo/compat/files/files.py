@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import os
@@ -11,7 +12,10 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
+
+from terrazzo.system.extras import import_extra
 
 
 def mkdir_or_exist(dir_name: Any, mode: int = 0o777) -> None:
@@ -29,10 +33,6 @@ def list_dir_or_file(
         wanted = list_dir and suffix is None if path.is_dir() else list_file and path.name.endswith(suffix or "")
         if wanted and not any(part.startswith(".") for part in name.parts):
             yield str(name)
-
-
-def scandir(dir_path: Any, suffix: Any = None, recursive: bool = False, case_sensitive: bool = True) -> Iterator[str]:
-    return list_dir_or_file(dir_path, list_dir=False, suffix=suffix, recursive=recursive)
 
 
 def list_from_file(
@@ -56,13 +56,12 @@ class PlainUnpickler(pickle.Unpickler):
 # suffix -> how its bytes become values, and how values become its text
 FORMATS: dict[str, tuple[Any, Any]] = {
     "json": (json.loads, lambda obj: json.dumps(obj, default=lambda x: x.tolist() if hasattr(x, "tolist") else str(x))),
-    "yaml": (yaml.safe_load, yaml.safe_dump),
-    "pkl": (lambda content: PlainUnpickler(io.BytesIO(content)).load(), pickle.dumps),
+    **dict.fromkeys(("yaml", "yml"), (yaml.safe_load, yaml.safe_dump)),
+    **dict.fromkeys(("pkl", "pickle"), (lambda data: PlainUnpickler(io.BytesIO(data)).load(), pickle.dumps)),
 }
-FORMATS |= {"yml": FORMATS["yaml"], "pickle": FORMATS["pkl"]}
 
 
-def format_of(file: Any, file_format: str | None) -> tuple[Any, Any]:
+def _format(file: Any, file_format: str | None) -> tuple[Any, Any]:
     kind = file_format or str(file).rpartition(".")[2]
     if kind not in FORMATS:
         raise TypeError(f"Unsupported format: {kind}")
@@ -71,19 +70,15 @@ def format_of(file: Any, file_format: str | None) -> tuple[Any, Any]:
 
 def load(file: Any, file_format: str | None = None, **_: Any) -> Any:
     """Values of a JSON or YAML file, or of a pickle of plain ones. Raises TypeError for another format."""
-    return format_of(file, file_format)[0](file.read() if hasattr(file, "read") else Path(file).read_bytes())
+    return _format(file, file_format)[0](file.read() if hasattr(file, "read") else Path(file).read_bytes())
 
 
 def dump(obj: Any, file: Any = None, file_format: str | None = None, **_: Any) -> Any:
     """Write values as JSON, YAML or a pickle, by the file's suffix; without a file return the text."""
-    text = format_of(file, file_format)[1](obj)
-    if file is None:
-        return text
+    text = _format(file, file_format)[1](obj)
     if hasattr(file, "write"):
-        file.write(text)
-    else:
-        put(text if isinstance(text, bytes) else text.encode(), file)
-    return None
+        return file.write(text)
+    return text if file is None else put(text if isinstance(text, bytes) else text.encode(), file)
 
 
 def put(obj: bytes, filepath: Any, *_: Any) -> None:
@@ -92,75 +87,50 @@ def put(obj: bytes, filepath: Any, *_: Any) -> None:
     Path(filepath).write_bytes(obj)
 
 
-def get(filepath: Any, *_: Any, **__: Any) -> bytes:
-    return Path(filepath).read_bytes()
-
-
-def get_text(filepath: Any, encoding: str = "utf-8", *_: Any, **__: Any) -> str:
-    return Path(filepath).read_text(encoding=encoding)
-
-
 def datafrombytes(content: bytes, backend: str = "numpy") -> Any:
     """The array of a file's bytes: NIfTI, .npy, or a pickle of plain values."""
-    if backend == "pickle":
-        return PlainUnpickler(io.BytesIO(content)).load()
-    import numpy as np
-
-    if backend == "numpy":
-        return np.load(io.BytesIO(content))
     if backend != "nifti":
-        raise ValueError(f"unsupported backend: {backend}")
-    import gzip
-
-    from terrazzo.system.extras import import_extra
-
-    nibabel = import_extra("nibabel", "medical", "NIfTI volumes")
-    packed = content[:2] == b"\x1f\x8b"
+        return np.load(io.BytesIO(content)) if backend == "numpy" else FORMATS[backend][0](content)
+    packed, nibabel = content[:2] == b"\x1f\x8b", import_extra("nibabel", "medical", "NIfTI volumes")
     return nibabel.Nifti1Image.from_bytes(gzip.decompress(content) if packed else content).get_fdata()
 
 
-def symlink(src: Any, dst: Any, overwrite: bool = True, **kwargs: Any) -> None:
-    if overwrite and os.path.lexists(dst):
-        Path(dst).unlink()
-    Path(dst).symlink_to(src, **kwargs)
-
-
-def join_path(filepath: Any, *paths: Any, **_: Any) -> str:
-    return os.fspath(Path(filepath, *paths))
-
-
-def get_local_path(filepath: Any, *_: Any, **__: Any) -> Any:
-    return nullcontext(filepath)
+def symlink(src: Any, dst: Any, overwrite: bool = True) -> None:
+    Path(dst).unlink(missing_ok=overwrite)
+    Path(dst).symlink_to(src)
 
 
 class FileClient:
     """Files on this machine."""
 
     name = "disk"
-    get, get_text, put = staticmethod(get), staticmethod(get_text), staticmethod(put)
-    join_path, get_local_path = staticmethod(join_path), staticmethod(get_local_path)
-    exists, isdir, isfile = staticmethod(os.path.exists), staticmethod(os.path.isdir), staticmethod(os.path.isfile)
-    remove, list_dir_or_file = staticmethod(os.remove), staticmethod(list_dir_or_file)
 
     def __init__(self, backend: Any = None, prefix: Any = None, **kwargs: Any) -> None:
         self.backend_args = kwargs
 
-    @classmethod
-    def infer_client(cls, file_client_args: Any = None, uri: Any = None) -> FileClient:
-        return cls(**(file_client_args or {}))
+    def __getattr__(self, name: str) -> Any:
+        if name in TABLE:
+            return TABLE[name]
+        raise AttributeError(name)
 
-    @staticmethod
-    def put_text(obj: str, filepath: Any, encoding: str = "utf-8") -> None:
-        put(obj.encode(encoding), filepath)
-
-    @staticmethod
-    def register_backend(*args: Any, **kwargs: Any) -> Any:
-        return lambda cls: cls
+    infer_client = classmethod(lambda cls, file_client_args=None, uri=None: cls(**(file_client_args or {})))
+    register_backend = staticmethod(lambda *args, **kwargs: lambda cls: cls)
 
 
-LocalBackend = HardDiskBackend = BaseStorageBackend = FileClient
-exists, isdir, isfile, remove = FileClient.exists, FileClient.isdir, FileClient.isfile, FileClient.remove
-
-
-def get_file_backend(*args: Any, **kwargs: Any) -> FileClient:
-    return FileClient()
+# functions, most of which are methods of FileClient too
+TABLE: dict[str, Any] = {
+    "get": lambda path, *_, **__: Path(path).read_bytes(),
+    "get_text": lambda path, encoding="utf-8", *_, **__: Path(path).read_text(encoding=encoding),
+    "put": put,
+    "put_text": lambda obj, path, encoding="utf-8", *_: put(obj.encode(encoding), path),
+    "join_path": lambda path, *paths, **_: os.fspath(Path(path, *paths)),
+    "get_local_path": lambda path, *_, **__: nullcontext(path),
+    "list_dir_or_file": list_dir_or_file,
+    "exists": os.path.exists,
+    "isdir": os.path.isdir,
+    "isfile": os.path.isfile,
+    "remove": os.remove,
+    "scandir": lambda path, suffix=None, recursive=False, *_: list_dir_or_file(path, False, True, suffix, recursive),
+    "get_file_backend": lambda *_, **__: FileClient(),
+    **dict.fromkeys(("LocalBackend", "HardDiskBackend", "BaseStorageBackend"), FileClient),
+}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 
-import numpy as np
 import pytest
 import torch
 
@@ -67,18 +66,6 @@ def test_a_registry_of_another_name_is_the_one_it_is_a_child_of():
     assert UDA.build({"type": "Teacher"}).__class__ is MODELS.get("Teacher")
 
 
-def test_official_transforms_change_plain_dicts():
-    from mmseg.datasets.transforms import Normalize, RandomCrop
-
-    image, label = np.full((20, 30, 3), 7, np.uint8), np.zeros((20, 30), np.uint8)
-    results = RandomCrop(crop_size=(8, 9))({"img": image, "gt_semantic_seg": label, "img_shape": (20, 30, 3)})
-    assert results["img"].shape == (8, 9, 3) and results["gt_semantic_seg"].shape == (8, 9)
-    assert results["img_shape"] == (8, 9)
-    results = Normalize(mean=[1, 2, 3], std=[2, 2, 2])({"img": image})
-    assert results["img"][0, 0].tolist() == [3, 2.5, 2]
-    assert repr(Normalize([0.0], [1.0])).startswith("Normalize(mean=")
-
-
 def test_windows_and_their_inverse():
     from mmpretrain.models.backbones.vit_sam import window_partition, window_unpartition
 
@@ -88,24 +75,22 @@ def test_windows_and_their_inverse():
     assert torch.equal(window_unpartition(windows, 4, padded, (5, 7)), x)
 
 
-def test_data_sets_around_data_sets(photos):
-    from mmseg.datasets import BaseSegDataset, ConcatDataset, RepeatDataset
+@pytest.mark.parametrize(
+    ("name", "arguments", "size"),
+    [("InvertedResidual", (8, 12, 2, 4), (12, 4, 4)), ("DownsamplerBlock", (8, 16), (16, 4, 4)),
+     ("SELayer", (8, 4), (8, 8, 8)),
+     ("BasicConvBlock", (8, 6), (6, 8, 8)), ("NonBottleneck1d", (8,), (8, 8, 8)), ("Encoding", (8, 3), (3, 8))],
+)  # fmt: skip
+def test_inner_blocks_take_the_arguments_that_they_have_there(name, arguments, size):
+    block = getattr(importlib.import_module("mmseg.models.utils"), name)(*arguments).eval()
+    assert block(torch.zeros(2, 8, 8, 8)).shape == (2, *size)
 
-    prefix = {"img_path": "train", "seg_map_path": "train"}
-    one = BaseSegDataset(data_root=str(photos / "data"), data_prefix=prefix, img_suffix="_photo.png",
-                         seg_map_suffix="_classes.png", metainfo={"classes": ("a", "b", "c")})  # fmt: skip
-    both = ConcatDataset([one, RepeatDataset(one, times=2)])
-    assert len(both) == 9 and both.metainfo["classes"] == ("a", "b", "c")
-    assert both[4]["img_path"] == one[1]["img_path"]
 
+def test_heads_take_their_arguments_by_name_too():
+    from mmseg.models.decode_heads import FCNHead
 
-def test_a_package_whose_imports_fail_is_named_with_the_reason(tmp_path):
-    (tmp_path / "configs").mkdir()
-    (tmp_path / "parts").mkdir()
-    (tmp_path / "parts/__init__.py").write_text("import no_such_package\n")
-    (tmp_path / "parts/own.py").write_text(
-        "from parts import Missing\nfrom mmseg.registry import MODELS\n@MODELS.register_module()\nclass Own: ...\n"
-    )
-    (tmp_path / "configs/x.py").write_text("model = dict(type='Own')\n")
-    with pytest.raises(tz.errors.UserError, match=r"parts has no Missing, as .* No module named 'no_such_package'"):
-        tz.load_config(tmp_path / "configs/x.py", trust=True)
+    head = FCNHead(in_channels=8, channels=4, num_classes=3, num_convs=1).eval()
+    features, metas = [torch.zeros(2, 8, 8, 8)], [{"img_shape": (16, 16)}] * 2
+    labels = torch.zeros(2, 1, 16, 16, dtype=torch.long)
+    assert head.predict(features, batch_img_metas=metas, test_cfg={}).shape == (2, 3, 16, 16)
+    assert set(head.forward_train(features, img_metas=metas, gt_semantic_seg=labels)) == {"loss_ce", "acc_seg"}

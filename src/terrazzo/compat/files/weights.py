@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ class MissingFile(UserError, OSError):
 
 
 def _load_checkpoint(filename: str, map_location: Any = None, logger: Any = None) -> dict[str, Any]:
-    """The weights of a file, or of one that is in a cache, under `state_dict`. Raises UserError where it is neither."""
+    """The weights of a file, or of one that is in a cache, under `state_dict`. Raises MissingFile for neither."""
     try:
         path: Any = filename if Path(filename).is_file() else find_cached(str(filename))
     except UserError as problem:
@@ -27,34 +29,22 @@ def _load_checkpoint(filename: str, map_location: Any = None, logger: Any = None
     return {"state_dict": OrderedDict(read_checkpoint(path).weights), "meta": {}}
 
 
-class CheckpointLoader:
-    """`_load_checkpoint` as a class."""
-
-    @staticmethod
-    def load_checkpoint(filename: str, map_location: Any = None, logger: Any = None) -> dict[str, Any]:
-        return _load_checkpoint(filename, map_location, logger)
-
-
 def _load_checkpoint_with_prefix(prefix: str, filename: str, map_location: Any = None) -> dict[str, Tensor]:
     """A file's weights whose names begin with a prefix, without it."""
-    prefix = prefix.rstrip(".") + "."
-    found = _load_checkpoint(filename)["state_dict"]
-    return {name.removeprefix(prefix): value for name, value in found.items() if name.startswith(prefix)}
+    start, found = prefix.rstrip(".") + ".", _load_checkpoint(filename)["state_dict"]
+    return {name.removeprefix(start): value for name, value in found.items() if name.startswith(start)}
 
 
 def load_state_dict(module: nn.Module, state_dict: Any, strict: bool = False, logger: Any = None) -> None:
     """Load the weights whose names and shapes fit; with `strict` others are a RuntimeError."""
     own = module.state_dict()
     fitting = {name: value for name, value in state_dict.items() if name in own and own[name].shape == value.shape}
-    wrong = (set(state_dict) ^ set(own)) | {name for name in own if name in state_dict and name not in fitting}
     module.load_state_dict(fitting, strict=False)
-    if wrong:
+    if wrong := (set(state_dict) | set(own)) - set(fitting):
         text = f"weights that do not fit: {', '.join(sorted(wrong)[:8])}{' ...' * (len(wrong) > 8)}"
         if strict:
             raise RuntimeError(text)
-        from terrazzo.compat.processes import print_log
-
-        print_log(text, logger)
+        logging.getLogger("terrazzo").warning(text)
 
 
 def load_checkpoint(
@@ -62,21 +52,12 @@ def load_checkpoint(
     revise_keys: Any = ((r"^module\.", ""),),
 ) -> dict[str, Any]:  # fmt: skip
     """Load a file into a model, its names changed by `revise_keys` (pattern, replacement)."""
-    import re
-
     checkpoint = _load_checkpoint(filename)
     weights = checkpoint["state_dict"]
     for pattern, replacement in revise_keys:
         weights = OrderedDict((re.sub(pattern, replacement, name), value) for name, value in weights.items())
     load_state_dict(model, weights, strict, logger)
     return checkpoint
-
-
-_load_checkpoint_to_model = load_state_dict
-
-
-def get_state_dict(module: nn.Module, destination: Any = None, prefix: str = "", keep_vars: bool = False) -> Any:
-    return module.state_dict(prefix=prefix, keep_vars=keep_vars)
 
 
 def weights_to_cpu(state_dict: Any) -> Any:
@@ -86,10 +67,14 @@ def weights_to_cpu(state_dict: Any) -> Any:
 def save_checkpoint(model_or_checkpoint: Any, filename: str, optimizer: Any = None, meta: Any = None, **_: Any) -> None:
     """Write weights as a file that torch reads."""
     found = model_or_checkpoint
-    content = (
-        {"state_dict": weights_to_cpu(found.state_dict()), "meta": meta or {}}
-        if isinstance(found, nn.Module)
-        else found
-    )
+    if isinstance(found, nn.Module):
+        found = {"state_dict": weights_to_cpu(found.state_dict()), "meta": meta or {}}
     Path(filename).parent.mkdir(parents=True, exist_ok=True)
-    torch.save(content, filename)
+    torch.save(found, filename)
+
+
+TABLE: dict[str, Any] = {
+    "CheckpointLoader": type("CheckpointLoader", (), {"load_checkpoint": staticmethod(_load_checkpoint)}),
+    "_load_checkpoint_to_model": load_state_dict,
+    "get_state_dict": lambda module, destination=None, **options: module.state_dict(**options),
+}

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from terrazzo.arguments import placed
-from terrazzo.compat.config import ConfigDict
-from terrazzo.compat.image import imwrite
-from terrazzo.compat.registry import BUILDS, METRICS, ORIGINALS
+from terrazzo.compat.files.image import imwrite
+from terrazzo.compat.registry import BUILDS, METRICS, ORIGINALS, wrapping
 from terrazzo.metrics.base import Metric, Seen
 from terrazzo.metrics.confusion import class_scores
+
+SCORES = {"mIoU": ("IoU", "Acc"), "mDice": ("Dice", "Acc"), "mFscore": ("Fscore", "Precision", "Recall")}
 
 
 class BaseMetric:
@@ -54,21 +54,14 @@ class IoUMetric(BaseMetric):
         self.output_dir, self.format_only = output_dir, format_only
 
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
-        count = len(self.dataset_meta["classes"])
         for sample in data_samples:
             predicted = sample["pred_sem_seg"]["data"].squeeze()
-            if self.output_dir is not None:
-                self.write(sample, predicted)
-            if self.format_only:
-                continue
-            label = sample["gt_sem_seg"]["data"].squeeze()
-            predicted = predicted.to(label)
-            self.results.append(self.intersect_and_union(predicted, label, count, self.ignore_index))
-
-    def write(self, sample: Any, predicted: Any) -> None:
-        """Write a class map into `output_dir`, counted from 1 where label 0 is none."""
-        labels = predicted.cpu().numpy() + int(bool(sample.get("reduce_zero_label")))
-        imwrite(labels.astype(np.uint8), Path(self.output_dir, f"{Path(sample['img_path']).stem}.png"))
+            if self.output_dir is not None:  # counted from 1 where label 0 is none
+                labels = predicted.cpu().numpy() + int(bool(sample.get("reduce_zero_label")))
+                imwrite(labels.astype(np.uint8), Path(self.output_dir, f"{Path(sample['img_path']).stem}.png"))
+            if not self.format_only:
+                label, count = sample["gt_sem_seg"]["data"].squeeze(), len(self.dataset_meta["classes"])
+                self.results.append(self.intersect_and_union(predicted.to(label), label, count, self.ignore_index))
 
     @staticmethod
     def intersect_and_union(pred_label: Any, label: Any, num_classes: int, ignore_index: int) -> tuple[Any, ...]:
@@ -80,8 +73,9 @@ class IoUMetric(BaseMetric):
         return areas[0], areas[1] + areas[2] - areas[0], areas[1], areas[2]
 
     def compute_metrics(self, results: list[Any]) -> dict[str, float]:
-        totals: Any = [sum(column) for column in zip(*results, strict=True)]
-        scores = self.total_area_to_metrics(*totals, metrics=self.metrics, nan_to_num=self.nan_to_num, beta=self.beta)  # type: ignore[misc]
+        totals = [sum(column) for column in zip(*results, strict=True)]
+        options: Any = {"metrics": self.metrics, "nan_to_num": self.nan_to_num, "beta": self.beta}
+        scores = self.total_area_to_metrics(*totals, **options)
         return {name if name == "aAcc" else f"m{name}": float(np.round(np.nanmean(value) * 100, 2))
                 for name, value in scores.items()}  # fmt: skip
 
@@ -92,14 +86,11 @@ class IoUMetric(BaseMetric):
     ) -> OrderedDict[str, Any]:  # fmt: skip
         """Each class's scores from sums of the histograms."""
         metrics = [metrics] if isinstance(metrics, str) else metrics
-        hits, labelled, predicted = (
-            np.asarray(area, float) for area in (total_area_intersect, total_area_label, total_area_pred_label)
-        )
-        found = class_scores(hits, labelled, predicted, beta, nan_to_num)
-        names = {"mIoU": ("IoU", "Acc"), "mDice": ("Dice", "Acc"), "mFscore": ("Fscore", "Precision", "Recall")}
-        if unknown := [name for name in metrics if name not in names]:
+        if unknown := [name for name in metrics if name not in SCORES]:
             raise KeyError(f"metrics {unknown} is not supported")
-        chosen = dict.fromkeys(["aAcc", *(score for name in metrics for score in names[name])])
+        areas = [np.asarray(area, float) for area in (total_area_intersect, total_area_label, total_area_pred_label)]
+        found = class_scores(areas[0], areas[1], areas[2], beta, nan_to_num)
+        chosen = dict.fromkeys(["aAcc", *(score for name in metrics for score in SCORES[name])])
         return OrderedDict((name, found[name]) for name in chosen)
 
 
@@ -109,16 +100,10 @@ class Evaluator:
     def __init__(self, metrics: Any) -> None:
         specs = metrics if isinstance(metrics, Sequence) else [metrics]
         self.metrics = [METRICS.build(spec) if isinstance(spec, Mapping) else spec for spec in specs]
-        self._dataset_meta: Any = None
 
-    @property
-    def dataset_meta(self) -> Any:
-        return self._dataset_meta
-
-    @dataset_meta.setter
-    def dataset_meta(self, value: Any) -> None:
-        self._dataset_meta = value
-        for metric in self.metrics:
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        for metric in self.metrics if name == "dataset_meta" else ():
             metric.dataset_meta = value
 
     def process(self, data_samples: Sequence[Any], data_batch: Any = None) -> None:
@@ -133,21 +118,20 @@ class Evaluator:
 class UserMetric(Metric):
     """A user's metric among terrazzo's: it sees each image as a dict of a SegDataSample's values."""
 
-    def __init__(self, inner: Any, classes: Sequence[str]) -> None:
+    def __init__(self, inner: Any, classes: Sequence[str] = ()) -> None:
         super().__init__(classes)
         self.inner, self.count = inner, 0
         inner.dataset_meta = {"classes": tuple(classes), "palette": None}
 
     def update(self, seen: Seen) -> None:
         height, width = seen.labels.shape[-2:]
-        sample = {
-            "pred_sem_seg": {"data": seen.prediction.reshape(1, height, width)},
-            "gt_sem_seg": {"data": seen.labels.reshape(1, height, width)},
-            "img_path": str(seen.image_path), "seg_map_path": str(seen.label_path), "ori_shape": (height, width),
-            "img_shape": (height, width),
-        }  # fmt: skip
-        logits = LazySample(sample, seen, height, width)
-        self.inner.process({"inputs": [], "data_samples": [logits]}, [logits])
+        sample = LazySample(
+            pred_sem_seg={"data": seen.prediction.reshape(1, height, width)},
+            gt_sem_seg={"data": seen.labels.reshape(1, height, width)}, img_path=str(seen.image_path),
+            seg_map_path=str(seen.label_path), ori_shape=(height, width), img_shape=(height, width),
+        )  # fmt: skip
+        sample.seen = seen
+        self.inner.process({"inputs": [], "data_samples": [sample]}, [sample])
         self.count += 1
 
     def compute(self) -> dict[str, Any]:
@@ -158,55 +142,14 @@ class UserMetric(Metric):
 class LazySample(dict):  # type: ignore[type-arg]
     """A sample's values, whose logits are computed when they are asked for."""
 
-    def __init__(self, values: dict[str, Any], seen: Seen, height: int, width: int) -> None:
-        super().__init__(values)
-        self.seen, self.size = seen, (height, width)
+    seen: Seen
 
     def __missing__(self, key: str) -> Any:
         if key != "seg_logits":
             raise KeyError(key)
-        self[key] = {"data": torch.cat([*self.seen.logits()]).T.reshape(-1, *self.size)}
+        self[key] = {"data": torch.cat([*self.seen.logits()]).T.reshape(-1, *self["ori_shape"])}
         return self[key]
 
 
-def build_user_metric(cls: Any, spec: Mapping[str, Any], where: str, classes: Sequence[str] = ()) -> UserMetric:
-    """A user's metric from its section as written."""
-    options = ConfigDict({key: value for key, value in spec.items() if key != "type"})
-    with placed(spec.get("type"), where, spec):
-        return UserMetric(cls(**options), classes)
-
-
-BUILDS["metric"] = build_user_metric
+BUILDS["metric"] = wrapping(UserMetric)
 ORIGINALS["metric"] = {"IoUMetric": IoUMetric}.get
-
-
-def intersect_and_union(
-    pred_label: Any,
-    label: Any,
-    num_classes: int,
-    ignore_index: int,
-    label_map: Any = None,
-    reduce_zero_label: Any = None,
-) -> tuple[Any, ...]:
-    """0.x: histograms of the intersection, union, predicted and labelled pixels of arrays."""
-    label = np.array(label)
-    if reduce_zero_label:
-        label = np.where((label == 0) | (label == 255), 255, label - 1)
-    return IoUMetric.intersect_and_union(
-        torch.as_tensor(np.asarray(pred_label)), torch.as_tensor(label), num_classes, ignore_index
-    )
-
-
-def pre_eval_to_metrics(pre_eval_results: Any, metrics: Any = ("mIoU",), nan_to_num: Any = None, beta: int = 1) -> Any:
-    totals: Any = [sum(column) for column in zip(*pre_eval_results, strict=True)]
-    return IoUMetric.total_area_to_metrics(*totals, metrics=metrics, nan_to_num=nan_to_num, beta=beta)  # type: ignore[misc]
-
-
-def eval_metrics(
-    results: Any, gt_seg_maps: Any, num_classes: int, ignore_index: int, metrics: Any = ("mIoU",),
-    nan_to_num: Any = None, label_map: Any = None, reduce_zero_label: Any = None, beta: int = 1,
-) -> Any:  # fmt: skip
-    """0.x: scores of class maps against labelled ones."""
-    areas = [intersect_and_union(result, label, num_classes, ignore_index, label_map, reduce_zero_label)
-             for result, label in zip(results, gt_seg_maps, strict=True)]  # fmt: skip
-    return pre_eval_to_metrics(areas, metrics, nan_to_num, beta)

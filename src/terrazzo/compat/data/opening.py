@@ -1,0 +1,184 @@
+"""Users' data sets and transforms as terrazzo's own."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from terrazzo import registry as ours
+from terrazzo.compat.data.datasets import BaseSegDataset
+from terrazzo.compat.data.results import Results, seeded, to_results, to_sample
+from terrazzo.compat.data.structures import BaseDataElement, DataContainer
+from terrazzo.compat.data.transforms import BaseTransform
+from terrazzo.compat.files.config import ConfigDict
+from terrazzo.compat.registry import BUILDS, KEEPERS, wrapping
+from terrazzo.config.datasets import FolderData
+from terrazzo.data.dataset import LoadError, SegmentationDataset
+from terrazzo.data.spec import DatasetSpec, Listing, Source
+from terrazzo.data.wrappers import as_position
+from terrazzo.errors import UserError
+from terrazzo.sample import Sample, Target
+from terrazzo.transforms.base import Step
+
+# methods that make an item; a class with its own runs in its own way
+MAKES_ITEMS = "__getitem__ prepare_train_img prepare_test_img prepare_data pre_pipeline get_data_info get_ann_info"
+
+
+class UserStep(Step):
+    """A user's transform of dicts as a step of terrazzo's pipeline; one that packs for a batch does nothing."""
+
+    random = moves_pixels = True
+
+    def __init__(self, inner: Any) -> None:
+        self.inner, name = inner, type(inner).__name__
+        starts, ends = ("Format", "Collect", "Pack", "ToTensor"), ("FormatBundle", "Inputs")
+        self.packs = name.startswith(starts) or name.endswith(ends)
+        source = inspect.getsource(type(inner))
+        if "imread" in source or "imfrombytes" in source or name.startswith("LoadImage"):
+            self.reads = "image"
+        elif name.startswith("LoadAnn"):
+            self.reads = "label"
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Any:
+        if self.packs:
+            return sample
+        with seeded(rng):
+            for _ in range(10):
+                results = self.inner(to_results(sample, older=not isinstance(self.inner, BaseTransform)))
+                if results is not None:
+                    return to_sample(results, sample)
+        raise UserError(f"{type(self.inner).__name__} gave None for {sample.image_path} ten times")
+
+    def __repr__(self) -> str:
+        return repr(self.inner)
+
+
+def own_method(cls: type, name: str) -> bool:
+    """Report whether a user's class defines a method itself."""
+    owner = next((base for base in cls.__mro__ if name in vars(base)), None)
+    return owner is not None and not owner.__module__.startswith(("terrazzo.", "torch."))
+
+
+def options_of(cls: type, section: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a user's class: those in the config, under the names that its constructor takes."""
+    options, takes = dict(section), inspect.signature(cls).parameters
+    every = any(item.kind is item.VAR_KEYWORD for item in takes.values())
+    prefix = dict(options.get("data_prefix") or {})
+    if "img_dir" in takes and "data_prefix" not in takes and prefix:
+        options.pop("data_prefix", None)
+        options |= {"img_dir": prefix.get("img_path"), "ann_dir": prefix.get("seg_map_path")}
+    if "split" in takes and options.get("ann_file"):
+        options["split"] = options.pop("ann_file")
+    options["pipeline"] = []
+    return {key: value for key, value in options.items() if every or key in takes}
+
+
+class UserDataset(SegmentationDataset):
+    """A user's data set as one of terrazzo's: its images and labels, or the items that it makes itself."""
+
+    def __init__(self, cls: type, data: FolderData, seed: int) -> None:
+        section = {key: value for key, value in (data.section or {}).items() if key not in ("type", "_scope_")}
+        self.inner: Any = cls(**ConfigDict(options_of(cls, section)))
+        facts = getattr(self.inner, "metainfo", {})
+        declared = DatasetSpec(
+            name=cls.__name__,
+            classes=tuple(facts.get("classes") or getattr(self.inner, "CLASSES", None) or ()),
+            palette=facts.get("palette") or getattr(self.inner, "PALETTE", None) or (),
+            reduce_zero_label=bool(getattr(self.inner, "reduce_zero_label", False)),
+            label_map=getattr(self.inner, "label_map", None),
+            data_prefix={"img_path": "", "seg_map_path": ""},
+            read=self.listing,
+        )
+        known = dataclasses.replace(data, mistake="", metainfo=None, indices=None, data_prefix=None)
+        super().__init__(declared, known, seed)
+        of_theirs = isinstance(self.inner, BaseSegDataset)
+        self.makes_items = of_theirs and any(own_method(cls, name) for name in MAKES_ITEMS.split())
+        if self.makes_items:
+            self.inner.pipeline = self.as_dict_pipeline
+
+    def listing(self, source: Source) -> Listing:
+        """The images and labels of the user's data set."""
+        infos = getattr(self.inner, "data_list", None)
+        if infos is None:
+            name = type(self.inner).__name__
+            raise UserError(f"{name} has no data_list: inherit from BaseSegDataset or CustomDataset")
+        pairs: list[tuple[Path, Path | None]] = []
+        for info in infos:
+            label = info.get("seg_map_path")
+            pairs.append((Path(info.get("img_path") or info.get("filename")), Path(label) if label else None))
+        return Listing(pairs, tuple(self.inner.metainfo.get("classes") or ()))
+
+    @cached_property
+    def data_list(self) -> list[Any]:
+        return self.inner.data_list
+
+    def as_dict_pipeline(self, results: Any) -> Any:
+        """Terrazzo's pipeline, applied to what the user's class has put together."""
+        path = results.get("img_path") or Path(results.get("img_prefix") or "", results["img_info"]["filename"])
+        label = results.get("seg_map_path")
+        if not label and results.get("ann_info"):
+            label = Path(results.get("seg_prefix") or "", results["ann_info"]["seg_map"])
+        paths = {"image_path": Path(path), "label_path": Path(label) if label else None}
+        return self.pipeline(Sample(**paths, meta={"results": Results(results)}), self.rng)  # type: ignore[arg-type]
+
+    def start(self, index: int) -> Sample:
+        sample = super().start(index)
+        sample.meta["results"] = Results(self.data_list[index])
+        return sample
+
+    def __getitem__(self, position: Any) -> Any:
+        if not self.makes_items:
+            return super().__getitem__(position)
+        epoch, index = as_position(position)
+        self.rng = np.random.default_rng([self.seed, epoch, index])
+        try:
+            with seeded(self.rng):
+                item = self.inner[index]
+            return item if isinstance(item, Sample) else as_sample(item, super().start(index))
+        except (UserError, OSError) as problem:
+            return LoadError(str(problem))
+
+
+def as_sample(item: Any, sample: Sample) -> Sample:
+    """Turn an item of a user's data set into a sample: dicts of arrays, tensors, containers or SegDataSamples."""
+    if not isinstance(item, Mapping):
+        raise UserError(f"an item of the data set is a {type(item).__name__}, not a dict with an image")
+    values = {key: value.data if isinstance(value, DataContainer) else value for key, value in item.items()}
+    if "data_samples" in values:
+        found = values["data_samples"]
+        values["gt_seg_map"] = found.gt_sem_seg.data if isinstance(found, BaseDataElement) else None
+        values["img"] = values.get("inputs")
+    for key, value in values.items():
+        if isinstance(value, torch.Tensor):
+            values[key] = value.numpy().transpose(1, 2, 0) if key == "img" else value.numpy().squeeze()
+    made = to_sample({key: value for key, value in values.items() if value is not None}, sample)
+    if made.label is not None and made.label.dtype != np.uint8:
+        made.targets["label"] = Target(made.label.astype(np.uint8))
+    return made
+
+
+def register_dataset(name: str, cls: Any) -> None:
+    """Declare a user's class, which opens itself; what only its objects know is asked of them."""
+    facts = {"classes": getattr(cls, "CLASSES", None), "palette": getattr(cls, "PALETTE", None)}
+    declared = getattr(cls, "METAINFO", None)
+    facts |= declared if isinstance(declared, Mapping) else {}
+    known = {key: value if isinstance(value := facts.get(key), (list, tuple)) else () for key in ("classes", "palette")}
+    made = DatasetSpec(
+        name=name,
+        about=(inspect.getdoc(cls) or "").partition("\n")[0],
+        classes=tuple(known["classes"]),
+        palette=known["palette"],
+        open=lambda data, seed: UserDataset(cls, data, seed),
+    )
+    ours.DATASETS.register_raw(made, name, BUILDS["model"])
+
+
+BUILDS["transform"] = wrapping(UserStep)
+KEEPERS["dataset"] = (register_dataset,)

@@ -1,0 +1,225 @@
+"""Transforms of `results` dicts as users extend and call them; the official ones are terrazzo's."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import warnings
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from terrazzo import registry as ours
+from terrazzo.arguments import check_arguments, signature
+from terrazzo.compat.data.results import FACTS, MAPS, SAME, to_results, to_sample
+from terrazzo.compat.data.structures import PixelData, SegDataSample
+from terrazzo.compat.files.image import imfrombytes, imnormalize, imread
+from terrazzo.compat.registry import ORIGINALS, TRANSFORMS, arguments_of
+from terrazzo.sample import Sample
+
+META_KEYS = (*FACTS, "img_path", "seg_map_path", "reduce_zero_label")
+
+
+class BaseTransform:
+    """A transform of `results` dicts."""
+
+    shows: tuple[str, ...] = ()  # the attributes that name it
+
+    def __call__(self, results: Any) -> Any:
+        return self.transform(results)
+
+    def transform(self, results: Any) -> Any:
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in self.shows)})"
+
+
+class Compose:
+    """Transforms one after the other, until one gives None."""
+
+    def __init__(self, transforms: Any) -> None:
+        self.transforms = [TRANSFORMS.build(item) if isinstance(item, Mapping) else item for item in transforms or []]
+
+    def __call__(self, data: Any) -> Any:
+        for transform in self.transforms:
+            data = None if data is None else transform(data)
+        return data
+
+    transform = __call__
+
+
+class TestTimeAug(BaseTransform):
+    """Every combination of transforms, one from each group -> the values of all views as lists."""
+
+    def __init__(self, transforms: Any) -> None:
+        if not all(isinstance(group, (list, tuple)) for group in transforms):
+            raise TypeError("each of the groups of TestTimeAug is a list of transforms")
+        self.subroutines = [Compose(chain) for chain in itertools.product(*transforms)]
+
+    def transform(self, results: Any) -> Any:
+        made = [view(results.copy()) for view in self.subroutines]
+        return {key: [view[key] for view in made] for key in made[0]}
+
+
+class OfficialFace(BaseTransform):
+    """One of terrazzo's transforms, called with a `results` dict."""
+
+    _ours: Any
+    backend_args: Any = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        names = signature(self._ours).names
+        options = dict(zip(names, args, strict=False)) | kwargs
+        if "scale" in names and "img_scale" in options:
+            options["scale"] = options.pop("img_scale")
+        kept = {key: value for key, value in options.items() if key in names}
+        with arguments_of(self._ours.__name__):
+            check_arguments(self._ours, kept, self._ours.__name__, "pipeline")
+            self._step = self._ours(**kept)
+        own = {key: getattr(self._step, key) for key in names if hasattr(self._step, key)}
+        vars(self).update(own | options)
+        self.shows = (*names, "backend_args") if self._ours.reads else names
+
+    def transform(self, results: Any) -> Any:
+        sample = to_sample(results, Sample(meta={}))
+        sample.image_path = Path(results["img_path"]) if results.get("img_path") else None
+        sample.label_path = Path(results["seg_map_path"]) if results.get("seg_map_path") else None
+        with arguments_of(self._ours.__name__):
+            changed = self._step(sample, np.random.default_rng(np.random.randint(2**31)))
+        before = np.shape(results.get("img"))
+        made = {key: value for key, value in to_results(changed).items() if value is not None}
+        if "img" in made and before[:2] == made["img"].shape[:2]:  # of the same size: what is known of it stays
+            made = {key: value for key, value in made.items() if key not in FACTS or key not in results}
+        for older, newer in SAME.items():  # a plain dict knows its maps by their own names
+            if newer in made and older in results and type(results) is dict:
+                made[older] = made.pop(newer)
+        results.update(made)
+        return results
+
+
+class LoadImageFromFile(BaseTransform):
+    """Read the image of `results` into `img`, in BGR order."""
+
+    shows = ("ignore_empty", "to_float32", "color_type", "imdecode_backend", "backend_args")
+    ignore_empty = False
+    backend_args: Any = None
+    file_client_args: Any = None
+    file_client: Any = None
+
+    def __init__(self, to_float32: bool = False, color_type: str = "color", imdecode_backend: str = "cv2",
+                 **kwargs: Any) -> None:  # fmt: skip
+        self.to_float32, self.color_type, self.imdecode_backend = to_float32, color_type, imdecode_backend
+
+    def transform(self, results: Any) -> Any:
+        path = results.get("img_path") or Path(results.get("img_prefix") or "", results["img_info"]["filename"])
+        image = imread(path, self.color_type)
+        image = image.astype(np.float32) if self.to_float32 else image
+        results.update(img_path=str(path), filename=str(path), ori_filename=Path(path).name, img=image)
+        results.update(img_shape=image.shape[:2], ori_shape=image.shape[:2], pad_shape=image.shape)
+        results.update(scale_factor=1.0, flip=False, img_fields=["img"])
+        return results
+
+
+class LoadImageFromNDArray(LoadImageFromFile):
+    """Take the image that `results["img"]` holds."""
+
+    def transform(self, results: Any) -> Any:
+        image = results["img"].astype(np.float32) if self.to_float32 else results["img"]
+        results.update(img=image, img_path=None, img_shape=image.shape[:2], ori_shape=image.shape[:2])
+        return results
+
+
+class Normalize(BaseTransform):
+    """Subtract the mean and divide by the deviation, in RGB order with `to_rgb`."""
+
+    shows = ("mean", "std", "to_rgb")
+
+    def __init__(self, mean: Any, std: Any, to_rgb: bool = True) -> None:
+        self.mean, self.std, self.to_rgb = np.float32(mean), np.float32(std), to_rgb
+
+    def transform(self, results: Any) -> Any:
+        results["img"] = imnormalize(results["img"], self.mean, self.std, self.to_rgb)
+        results["img_norm_cfg"] = {"mean": self.mean, "std": self.std, "to_rgb": self.to_rgb}
+        return results
+
+
+class LoadAnnotations(BaseTransform):
+    """Read the class map of `results` into `gt_seg_map`."""
+
+    shows = ("reduce_zero_label", "imdecode_backend", "backend_args")
+    backend_args: Any = None
+    file_client_args: Any = None
+    file_client: Any = None
+
+    def __init__(self, reduce_zero_label: bool | None = None, imdecode_backend: str = "pillow", **kwargs: Any) -> None:
+        self.reduce_zero_label, self.imdecode_backend = reduce_zero_label, imdecode_backend
+
+    def _load_seg_map(self, results: Any) -> None:
+        """1.x: overridden by those who read other files."""
+        path = results.get("seg_map_path") or Path(results.get("seg_prefix") or "", results["ann_info"]["seg_map"])
+        label = imfrombytes(Path(path).read_bytes(), "unchanged", backend=self.imdecode_backend).squeeze()
+        label = label.astype(np.uint8)
+        if self.reduce_zero_label is None:
+            self.reduce_zero_label = results.get("reduce_zero_label")
+        if self.reduce_zero_label:
+            label = np.where((label == 0) | (label == 255), 255, label - 1).astype(np.uint8)
+        mapped = label.copy()
+        for old, new in (results.get("label_map") or {}).items():
+            mapped[label == old] = new
+        results["gt_seg_map"] = mapped
+        results.setdefault("seg_fields", []).append("gt_seg_map")
+
+    def transform(self, results: Any) -> Any:
+        self._load_seg_map(results)
+        return results
+
+
+# Packing
+
+
+def to_tensor(data: Any) -> torch.Tensor:
+    """An array, a sequence or a number as a tensor."""
+    if isinstance(data, np.ndarray):
+        return torch.from_numpy(np.ascontiguousarray(data))
+    return torch.as_tensor([data] if isinstance(data, (int, float)) else data)
+
+
+class PackSegInputs(BaseTransform):
+    """`results` as {"inputs": image (C, H, W), "data_samples": SegDataSample}."""
+
+    shows = ("meta_keys",)
+
+    def __init__(self, meta_keys: Any = META_KEYS) -> None:
+        self.meta_keys = meta_keys
+
+    def transform(self, results: Any) -> Any:
+        sample = SegDataSample(metainfo={key: results[key] for key in self.meta_keys if key in results})
+        for key in MAPS.values():
+            if isinstance(results.get(key), np.ndarray):
+                value = to_tensor(results[key])
+                if value.ndim != 2:
+                    warnings.warn(f"{key} is a map of {value.ndim} dimensions, not (height, width)")
+                name, value = ("gt_sem_seg", value.long()) if key == "gt_seg_map" else (key, value)
+                setattr(sample, name, PixelData(data=value[None] if value.ndim == 2 else value))
+        return {"inputs": to_tensor(np.atleast_3d(results["img"]).transpose(2, 0, 1)), "data_samples": sample}
+
+
+@cache
+def official_transform(name: str) -> Any:
+    """The class that an official transform's name stands for, or None."""
+    bare = name.rpartition(".")[2]
+    own = globals().get(bare)
+    if inspect.isclass(own) and own.__module__ == __name__:
+        return own
+    found = ours.TRANSFORMS.hidden.get(bare)
+    if found is None and bare in ours.TRANSFORMS and bare not in ours.TRANSFORMS.raw:
+        found = ours.TRANSFORMS.get(bare)
+    return None if found is None else type(bare, (OfficialFace,), {"_ours": found, "__doc__": found.__doc__})
+
+
+ORIGINALS["transform"] = official_transform

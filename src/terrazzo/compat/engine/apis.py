@@ -1,0 +1,134 @@
+"""`mmseg.apis`: models from configs and checkpoints, predictions, pictures."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from terrazzo.compat.data.structures import PixelData, SegDataSample
+from terrazzo.compat.files.config import Config
+from terrazzo.compat.files.image import imread, imwrite
+from terrazzo.config.load import load_config
+from terrazzo.inference.load import load
+from terrazzo.inference.segmenter import Segmenter
+from terrazzo.registry import declared_dataset
+from terrazzo.system.painting import overlay
+from terrazzo.system.palette import default_palette
+
+
+def init_model(config: Any, checkpoint: Any = None, device: str = "cuda:0", cfg_options: Any = None) -> Any:
+    """A model for inference from a config (a path, or a Config) and a checkpoint; random weights without one."""
+    from terrazzo.inference.torch_runtime import TorchRuntime
+    from terrazzo.models.build import build_model
+
+    if not isinstance(config, (str, Path, Config)):
+        raise TypeError(f"config must be a filename or Config object, but got {type(config)}")
+    values = config.to_dict() if isinstance(config, Config) else config
+    wanted = str(device) if torch.cuda.is_available() or not str(device).startswith("cuda") else "cpu"
+    settings = load_config(values, dict(cfg_options or {}), trust=True)
+    if checkpoint is None:
+        made: Any = build_model(settings).to(wanted).eval()
+        count = made.final_head.num_classes
+        segmenter: Any = Segmenter(
+            TorchRuntime(made, [*map(str, range(count))], default_palette(count), device=torch.device(wanted))
+        )
+    else:
+        segmenter = load(settings, checkpoint, wanted, trust=True)
+    model = segmenter.model
+    model.cfg, model.segmenter = config if isinstance(config, Config) else Config(settings.to_dict()), segmenter
+    model.CLASSES, model.PALETTE = segmenter.classes, segmenter.palette
+    model.dataset_meta = {"classes": segmenter.classes, "palette": segmenter.palette}
+    return model.to(wanted).eval()
+
+
+init_segmentor = init_model
+
+
+def inference_model(model: Any, imgs: Any) -> Any:
+    """A SegDataSample for an image (a path, or an array in BGR order), or one for each of a list."""
+    if isinstance(imgs, (list, tuple)):
+        return [inference_model(model, one) for one in imgs]
+    image = imread(imgs)
+    prediction = model.segmenter(np.ascontiguousarray(image[..., ::-1]))
+    labels = torch.from_numpy(np.asarray(prediction.labels).astype(np.int64))
+    logits = torch.from_numpy(np.asarray(prediction.probs)).clamp(min=1e-12).log()
+    facts = {"img_path": str(imgs) if isinstance(imgs, (str, Path)) else "", "ori_shape": image.shape[:2]}
+    return SegDataSample(metainfo=facts, pred_sem_seg=PixelData(data=labels[None]), seg_logits=PixelData(data=logits))
+
+
+def inference_segmentor(model: Any, imgs: Any) -> list[np.ndarray]:
+    """0.x: the class map (H, W) of each image."""
+    listed = imgs if isinstance(imgs, (list, tuple)) else [imgs]
+    return [inference_model(model, one).pred_sem_seg.data[0].numpy() for one in listed]
+
+
+def show_result_pyplot(
+    model: Any, img: Any, result: Any, palette: Any = None, opacity: float = 0.5, *_: Any, out_file: Any = None,
+    **__: Any,
+) -> np.ndarray:  # fmt: skip
+    """An image (RGB) with the classes of a result over it; also written to `out_file`."""
+    image = np.ascontiguousarray(imread(img)[..., ::-1])
+    if isinstance(result, SegDataSample):
+        labels = result.pred_sem_seg.data.squeeze().cpu().numpy()
+    else:
+        labels = np.asarray(result[0] if isinstance(result, (list, tuple)) else result)
+    drawn = overlay(image, labels, palette if isinstance(palette, list) else model.PALETTE, opacity)
+    if out_file is not None:
+        imwrite(np.ascontiguousarray(drawn[..., ::-1]), out_file)
+    return drawn
+
+
+class MMSegInferencer:
+    """Predictions of images and folders by the name of a recipe, or a config, and a checkpoint."""
+
+    def __init__(self, model: Any, weights: Any = None, *_: Any, device: Any = None, **__: Any) -> None:
+        chosen = Config(model) if isinstance(model, Mapping) else str(model)
+        self.model = init_model(chosen, weights, device or "cuda:0")
+        self.cfg = self.model.cfg
+
+    def __call__(
+        self, inputs: Any, return_datasamples: bool = False, *_: Any, out_dir: str = "", img_out_dir: str = "vis",
+        pred_out_dir: str = "pred", opacity: float = 0.8, **kwargs: Any,
+    ) -> Any:  # fmt: skip
+        folder = isinstance(inputs, (str, Path)) and Path(inputs).is_dir()
+        listed = sorted(Path(inputs).iterdir()) if folder else inputs if isinstance(inputs, (list, tuple)) else [inputs]
+        samples = inference_model(self.model, listed)
+        labels = [sample.pred_sem_seg.data[0].numpy() for sample in samples]
+        pictures = []
+        for index, (image, sample) in enumerate(zip(listed, samples, strict=True) if out_dir else ()):
+            name = Path(image).stem if isinstance(image, (str, Path)) else f"{index:08}"
+            target = Path(out_dir, img_out_dir, f"{name}.jpg")
+            pictures.append(show_result_pyplot(self.model, image, sample, None, opacity, out_file=target))
+            imwrite(labels[index].astype(np.uint8), Path(out_dir, pred_out_dir, f"{name}_pred.png"))
+        one = len(samples) == 1
+        if return_datasamples:
+            return samples[0] if one else samples
+        return {"predictions": labels[0] if one else labels, "visualization": pictures}
+
+
+def get_classes(dataset: str) -> list[str]:
+    """The classes of a published data set by its short name."""
+    return [*declared_dataset(dataset).classes]
+
+
+def get_palette(dataset: str) -> list[list[int]]:
+    return [[*colour] for colour in declared_dataset(dataset).palette]
+
+
+SHORT = "ade bdd100k cityscapes cocostuff isaid loveda potsdam stare synapse vaihingen voc"
+TABLE: dict[str, Any] = {
+    **{f"{name}_classes": functools.partial(get_classes, name) for name in SHORT.split()},
+    **{f"{name}_palette": functools.partial(get_palette, name) for name in SHORT.split()},
+    "dataset_aliases": {name: [name] for name in SHORT.split()},
+}
+
+
+def find_latest_checkpoint(path: Any, suffix: str = "pth") -> str | None:
+    """The newest checkpoint of a run's folder, or None."""
+    found = [*Path(path).glob("*.safetensors"), *Path(path).glob(f"*.{suffix}")]
+    return str(max(found, key=lambda file: file.stat().st_mtime)) if found else None

@@ -1,0 +1,224 @@
+"""Hooks and runners: users' hooks are told what terrazzo's loop does; `Runner` starts that loop."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Any
+
+from terrazzo.compat.engine.tools import ManagerMixin, MessageHub, get_logger
+from terrazzo.compat.files.config import Config, ConfigDict
+from terrazzo.compat.registry import BUILDS, ORIGINALS, wrapping
+
+# what the loop calls, and when
+CALLED = (
+    "before_run before_train before_epoch before_train_epoch before_iter before_train_iter after_iter after_train_iter "
+    "after_epoch after_train_epoch before_val before_val_epoch after_val_epoch after_val after_train after_run"
+)
+NOT_CALLED = (
+    "before_val_iter after_val_iter before_test after_test before_test_epoch after_test_epoch before_test_iter "
+    "after_test_iter before_save_checkpoint after_load_checkpoint"
+)
+NOTHING = dict.fromkeys(f"{CALLED} {NOT_CALLED}".split(), lambda self, *args, **kwargs: None)
+POINTS: Any = type("POINTS", (), NOTHING)
+
+
+class Hook(POINTS):
+    """Actions at points of a run; `runner` has `iter`, `epoch`, `model`, `optim_wrapper` and the rest."""
+
+    priority: Any = "NORMAL"
+
+    def every_n_epochs(self, runner: Any, n: int, start: int = 0) -> bool:
+        return n > 0 and (runner.epoch + 1 - start) % n == 0
+
+    def every_n_iters(self, runner: Any, n: int, start: int = 0) -> bool:
+        return n > 0 and (runner.iter + 1 - start) % n == 0
+
+    def every_n_inner_iters(self, inner_iter: Any, n: int) -> bool:
+        return n > 0 and (getattr(inner_iter, "inner_iter", inner_iter) + 1) % n == 0
+
+    def end_of_epoch(self, runner: Any, batch_idx: int = 0) -> bool:
+        return bool((runner.iter + 1) % runner.epoch_length == 0)
+
+    def is_last_iter(self, runner: Any) -> bool:
+        return bool(runner.iter + 1 == runner.max_iters)
+
+    def is_last_epoch(self, runner: Any) -> bool:
+        return bool(runner.epoch + 1 == runner.max_epochs)
+
+    every_n_train_iters, is_last_train_iter, is_last_train_epoch = every_n_iters, is_last_iter, is_last_epoch
+
+    def get_triggered_stages(self) -> list[str]:
+        return [name for name in CALLED.split() if own_point(self, name)]
+
+
+class Place:
+    """A part of a run whose place terrazzo's own takes; what it is given are its attributes."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        vars(self).update(kwargs)
+
+
+class OfficialHook(Place, Hook):
+    """A hook whose work terrazzo does itself."""
+
+
+class BaseLoop(Place):
+    """A loop of a run, whose place terrazzo's own takes."""
+
+    def __init__(self, runner: Any, dataloader: Any = None, **kwargs: Any) -> None:
+        self.runner, self._runner, self.dataloader = runner, runner, dataloader
+
+
+class Visualizer(Place, ManagerMixin):
+    """A painter of results, whose place `terrazzo predict` and `--show-dir` take."""
+
+    dataset_meta: Any = None
+
+    def add_datasample(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing."""
+
+    add_image = add_scalar = add_scalars = add_config = add_graph = set_image = add_datasample
+
+
+# class -> the names whose place it takes
+PLACES: dict[type, str] = {
+    OfficialHook: "CheckpointHook LoggerHook TextLoggerHook EvalHook DistEvalHook OptimizerHook Fp16OptimizerHook "
+    "EMAHook LrUpdaterHook IterTimerHook DistSamplerSeedHook SegVisualizationHook ParamSchedulerHook WandbLoggerHook "
+    "TensorboardLoggerHook GradientCumulativeOptimizerHook",
+    Place: "LogProcessor LocalVisBackend WandbVisBackend TensorboardVisBackend BaseVisBackend InfiniteSampler "
+    "DefaultSampler BaseInferencer OptimWrapperDict _ParamScheduler convert_overlay_heatmap img_from_canvas",
+    BaseLoop: "IterBasedTrainLoop EpochBasedTrainLoop ValLoop TestLoop",
+    Visualizer: "SegLocalVisualizer",
+}
+TABLE: dict[str, Any] = {
+    name: type(name, (base,), {"__module__": __name__}) for base, names in PLACES.items() for name in names.split()
+}
+PRIORITIES = {"HIGHEST": 0, "VERY_HIGH": 10, "HIGH": 30, "ABOVE_NORMAL": 40, "NORMAL": 50, "BELOW_NORMAL": 60,
+              "LOW": 70, "VERY_LOW": 90, "LOWEST": 100}  # fmt: skip
+TABLE["Priority"] = SimpleNamespace(**PRIORITIES)
+TABLE["get_priority"] = lambda value: PRIORITIES[value.upper()] if isinstance(value, str) else int(value)
+
+
+class RunnerView:
+    """A run as hooks see it."""
+
+    def __init__(self, state: Any) -> None:
+        self.state, self.message_hub, self.logger = state, MessageHub.get_current_instance(), get_logger()
+        self.train_dataloader = self.data_loader = state.train_set
+        self.val_dataloader, self.meta = state.val_loader, dict[str, Any]()
+        self.outputs: Any = None
+        self.model, self.optimizer, self.max_iters = state.model, state.optimizer, state.total
+        self._max_iters, self.epoch_length = state.total, max(state.sampler.batches_per_epoch, 1)
+        self.max_epochs = self._max_epochs = -(-state.total // self.epoch_length)
+        self.work_dir, self.cfg = str(state.log.work_dir), ConfigDict(state.config.to_dict())
+        self.rank, self.world_size, groups = state.group.rank, state.group.size, state.optimizer.param_groups
+        self.log_buffer = SimpleNamespace(output={}, ready=False, update=lambda *args, **kwargs: None)
+        self.current_lr = self.get_lr = lambda: [group["lr"] for group in groups]
+        self.optim_wrapper = SimpleNamespace(optimizer=state.optimizer, param_groups=groups)
+        self.optim_wrapper.get_lr = lambda: {"lr": self.get_lr()}
+
+    iter = property(lambda self: self.state.step)
+    epoch = property(lambda self: self.state.step // self.epoch_length)
+    inner_iter = property(lambda self: self.state.step % self.epoch_length)
+
+
+class UserHook:
+    """A user's hook as an observer of terrazzo's loop."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+        if unused := [name for name in NOT_CALLED.split() if own_point(inner, name)]:
+            warnings.warn(f"{type(inner).__name__}: terrazzo does not call {', '.join(unused)}")
+
+    def call(self, names: str, *args: Any) -> None:
+        """Call the points that the user's class has; those of 1.x take more than the runner."""
+        for name in names.split():
+            if own_point(self.inner, name):
+                method = getattr(self.inner, name)
+                takes_any = method.__code__.co_flags & 4
+                method(self.runner, *args[: len(args) if takes_any else method.__code__.co_argcount - 2])
+
+    def start(self, state: Any) -> None:
+        self.runner = RunnerView(state)
+        self.call("before_run before_train before_epoch before_train_epoch")
+
+    def before_step(self, state: Any, batch: Any) -> None:
+        if state.step and self.runner.inner_iter == 0:
+            self.call("before_epoch before_train_epoch")
+        self.call("before_iter before_train_iter", self.runner.inner_iter, batch)
+
+    def after_step(self, state: Any, batch: Any, losses: Mapping[str, Any]) -> None:
+        """The loop has counted the step already; hooks see it as the one that is being done."""
+        state.step -= 1
+        try:
+            values = {name: float(value.detach()) for name, value in losses.items()}
+            total = sum(value for name, value in losses.items() if "loss" in name)
+            self.runner.outputs = {"loss": total, "log_vars": values, **losses}
+            step = self.runner.inner_iter
+            self.call("after_iter after_train_iter", step, batch, self.runner.outputs)
+            if step + 1 == self.runner.epoch_length:
+                self.call("after_epoch after_train_epoch")
+        finally:
+            state.step += 1
+
+    def before_validation(self, state: Any) -> None:
+        self.call("before_val before_val_epoch")
+
+    def after_validation(self, state: Any) -> None:
+        scores = {name: value for name, value in state.metrics.items() if isinstance(value, (int, float))}
+        self.call("after_val_epoch after_val", scores)
+
+    def end(self, state: Any) -> None:
+        self.call("after_train after_run")
+
+
+def own_point(hook: Any, name: str) -> bool:
+    return getattr(type(hook), name, None) not in (None, getattr(POINTS, name, None))
+
+
+BUILDS["hook"] = wrapping(UserHook)
+ORIGINALS["hook"] = lambda name: TABLE[name] if name in PLACES[OfficialHook].split() else None
+
+
+class Runner:
+    """A run by a config: `Runner.from_cfg(cfg).train()`, `.val()` and `.test()` are terrazzo's own."""
+
+    def __init__(self, cfg: Any, default_args: Any = None) -> None:
+        self.cfg: Any = cfg if isinstance(cfg, Config) else Config({**cfg, **(default_args or {})})
+        self.work_dir = self.cfg.get("work_dir") or "work_dirs"
+        self.logger = logging.getLogger("terrazzo")
+
+    @classmethod
+    def from_cfg(cls, cfg: Any) -> Runner:
+        return cls(cfg)
+
+    def as_config(self) -> Any:
+        from terrazzo.config.load import load_config
+
+        return load_config(self.cfg.to_dict(), trust=True)
+
+    @property
+    def model(self) -> Any:
+        from terrazzo.models.build import build_model
+
+        return build_model(self.as_config())
+
+    def train(self) -> Any:
+        """Train; returns the run."""
+        from terrazzo.training.train import train
+
+        return train(self.as_config(), work_dir=self.work_dir, resume=bool(self.cfg.get("resume")))
+
+    def test(self) -> dict[str, Any]:
+        """The scores of `load_from` on the test data."""
+        from terrazzo.evaluation.evaluate import evaluate
+
+        return evaluate(self.as_config(), self.cfg.get("load_from"))
+
+    val = test
+
+
+BaseRunner = IterBasedRunner = EpochBasedRunner = build_runner = Runner

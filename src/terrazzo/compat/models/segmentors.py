@@ -1,0 +1,310 @@
+"""Segmentors with the methods of MMSegmentation 0.x and 1.x, which terrazzo trains and scores like its own."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from terrazzo.compat.data import structures
+from terrazzo.compat.data.structures import PixelData, SegDataPreProcessor, add_prefix
+from terrazzo.compat.files.config import ConfigDict
+from terrazzo.compat.models.faces import OFFICIAL
+from terrazzo.compat.models.layers import resize
+from terrazzo.compat.models.module import BaseModule
+from terrazzo.compat.registry import MODELS
+from terrazzo.inference.modes import slide
+from terrazzo.models.freezing import Freezable
+from terrazzo.models.preprocess import Preprocess
+
+
+def as_preprocessor(spec: Any) -> nn.Module:
+    """The preprocessor of a segmentor: given, or built from its config."""
+    if isinstance(spec, Preprocess):
+        spec.__class__ = spec.__class__ if isinstance(spec, SegDataPreProcessor) else SegDataPreProcessor
+        return spec
+    if isinstance(spec, Mapping):
+        return MODELS.build({"type": "SegDataPreProcessor", **spec})
+    return spec if spec is not None else SegDataPreProcessor()
+
+
+class BaseSegmentor(BaseModule, Freezable):
+    """The base of segmentors of both vocabularies; `forward(inputs, data_samples, mode)`, or with `img_metas`."""
+
+    target = "label"
+    fp16_enabled = False
+    align_corners: bool
+
+    def __init__(self, data_preprocessor: Any = None, init_cfg: Any = None, **kwargs: Any) -> None:
+        super().__init__(init_cfg)
+        self.data_preprocessor = as_preprocessor(data_preprocessor)
+
+    with_neck = property(lambda self: getattr(self, "neck", None) is not None)
+    with_auxiliary_head = property(lambda self: getattr(self, "auxiliary_head", None) is not None)
+    with_decode_head = property(lambda self: getattr(self, "decode_head", None) is not None)
+    preprocess = property(lambda self: self.data_preprocessor)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """torch keeps a module under its name without asking a property, so this one goes to where it is read."""
+        found = ("data_preprocessor", as_preprocessor(value)) if name == "preprocess" else (name, value)
+        super().__setattr__(*found)
+
+    @property
+    def final_head(self) -> Any:
+        """The head whose logits are the model's: the last decode head, or the first part that has classes."""
+        head: Any = getattr(self, "decode_head", None)
+        if isinstance(head, nn.ModuleList):
+            return head[-1]
+        parts = [head, *[*(self if head is None else head).modules()][1:]]
+        found = next((part for part in parts if hasattr(part, "num_classes")), None)
+        if found is None:
+            raise AttributeError("final_head")
+        return found
+
+    @staticmethod
+    def _parse_losses(losses: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
+        """The sum of what "loss" is in the name of, and the means of all."""
+        means = {name: sum(item.mean() for item in (value if isinstance(value, list) else [value]))
+                 for name, value in losses.items()}  # fmt: skip
+        total: Any = sum(value for name, value in means.items() if "loss" in name)
+        return total, {"loss": total, **means}
+
+    parse_losses = _parse_losses
+
+    def train_step(self, data: Any, optim_wrapper: Any = None, **kwargs: Any) -> Any:
+        if "img_metas" in data:  # 0.x
+            total, logged = self._parse_losses(self(**data))
+            return {"loss": total, "log_vars": logged, "num_samples": len(data["img_metas"])}
+        data = self.data_preprocessor(data, True)
+        total, logged = self.parse_losses(self(data["inputs"], data["data_samples"], mode="loss"))
+        optim_wrapper.update_params(total)
+        return logged
+
+    def val_step(self, data: Any, *args: Any, **kwargs: Any) -> Any:
+        if "img_metas" in data:
+            return self(**data)
+        data = self.data_preprocessor(data, False)
+        return self(data["inputs"], data["data_samples"], mode="predict")
+
+    test_step = val_step
+
+    def forward(self, inputs: Any, data_samples: Any = None, mode: Any = "tensor", **kwargs: Any) -> Any:
+        if "return_loss" in kwargs or "img_metas" in kwargs or isinstance(mode, bool):
+            metas, train = kwargs.pop("img_metas", data_samples), kwargs.pop("return_loss", mode is not False)
+            return (self.forward_train if train else self.forward_test)(inputs, metas, **kwargs)
+        if mode not in ("loss", "predict", "tensor"):
+            raise RuntimeError(f'Invalid mode "{mode}". Only supports loss, predict and tensor mode')
+        return getattr(self, "_forward" if mode == "tensor" else mode)(inputs, data_samples)
+
+    def forward_test(self, imgs: Any, img_metas: Any, **kwargs: Any) -> Any:
+        several = isinstance(imgs, (list, tuple))
+        return self.simple_test(*((imgs[0], img_metas[0]) if several else (imgs, img_metas)), **kwargs)
+
+    def loss(self, inputs: Tensor, data_samples: Any) -> Any:
+        raise NotImplementedError
+
+    def predict(self, inputs: Tensor, data_samples: Any = None) -> Any:
+        raise NotImplementedError
+
+    def encode(self, images: Tensor) -> Any:
+        """The features as the product asks for them."""
+        return self.extract_feat(images)
+
+    def postprocess_result(self, seg_logits: Tensor, data_samples: Any = None) -> Any:
+        """Logits at the size of the images as SegDataSamples: the padding is cut off, the image as it was stored."""
+        made = data_samples if data_samples is not None else [structures.SegDataSample() for _ in seg_logits]
+        for sample, logits in zip(made, seg_logits, strict=True):
+            facts = sample.metainfo
+            if "img_shape" in facts or "ori_shape" in facts:
+                left, right, above, below = facts.get("img_padding_size", facts.get("padding_size", [0] * 4))
+                logits = logits[None, :, above : logits.shape[1] - below, left : logits.shape[2] - right]
+                if facts.get("flip"):
+                    logits = logits.flip(3 if facts.get("flip_direction", "horizontal") == "horizontal" else 2)
+                logits = resize(logits, tuple(facts["ori_shape"][:2]), None, "bilinear", self.align_corners)[0]
+            binary = len(logits) == 1
+            labels = (logits.sigmoid() > self.final_head.threshold).to(logits) if binary else logits.argmax(0, True)
+            sample.set_data({"seg_logits": PixelData(data=logits), "pred_sem_seg": PixelData(data=labels)})
+        return made
+
+
+class EncoderDecoder(BaseSegmentor):
+    """Backbone, neck, decode head and auxiliary heads, built from their configs."""
+
+    decode_head: Any
+
+    def __init__(
+        self, backbone: Any, decode_head: Any, neck: Any = None, auxiliary_head: Any = None, train_cfg: Any = None,
+        test_cfg: Any = None, data_preprocessor: Any = None, pretrained: Any = None, init_cfg: Any = None, **_: Any,
+    ) -> None:  # fmt: skip
+        super().__init__(data_preprocessor, init_cfg)
+        if pretrained is not None:
+            assert backbone.get("pretrained") is None, "both backbone and segmentor set pretrained weight"
+            backbone = {**backbone, "pretrained": pretrained}
+        self.backbone = MODELS.build(backbone) if isinstance(backbone, Mapping) else backbone
+        if neck is not None:
+            self.neck = MODELS.build(neck)
+        self.train_cfg = ConfigDict(train_cfg) if isinstance(train_cfg, Mapping) else train_cfg
+        self.test_cfg = ConfigDict({"mode": "whole", **(test_cfg or {})})
+        self._init_decode_head(decode_head)
+        self._init_auxiliary_head(auxiliary_head)
+        assert self.with_decode_head
+
+    def _init_decode_head(self, decode_head: Any) -> None:
+        several = isinstance(decode_head, (list, tuple))  # of a cascade
+        self.decode_head = nn.ModuleList(map(MODELS.build, decode_head)) if several else MODELS.build(decode_head)
+        for name in ("align_corners", "num_classes", "out_channels"):
+            setattr(self, name, getattr(self.final_head, name))
+
+    def _init_auxiliary_head(self, auxiliary_head: Any) -> None:
+        several = isinstance(auxiliary_head, (list, tuple))
+        if auxiliary_head is not None:
+            self.auxiliary_head = (
+                nn.ModuleList(map(MODELS.build, auxiliary_head)) if several else MODELS.build(auxiliary_head)
+            )
+
+    def extract_feat(self, inputs: Tensor) -> Any:
+        x = self.backbone(inputs)
+        return self.neck(x) if self.with_neck else x
+
+    def encode_decode(self, inputs: Tensor, batch_img_metas: Any) -> Tensor:
+        """Logits at the size of the images."""
+        logits = self._decode_head_forward_test(self.extract_feat(inputs), batch_img_metas)
+        return resize(logits, inputs.shape[2:], None, "bilinear", self.align_corners)
+
+    def _decode_head_forward_test(self, x: Any, metas: Any) -> Tensor:
+        return self._test_head(self.decode_head, x, metas)
+
+    def _test_head(self, head: Any, *inputs: Any) -> Tensor:
+        older = overrides(head, "forward_test") and not overrides(head, "predict")
+        return (head.forward_test if older else head.predict)(*inputs, self.test_cfg)
+
+    def _forward(self, inputs: Tensor, data_samples: Any = None) -> Any:
+        return self.decode_head.forward(self.extract_feat(inputs))
+
+    def _decode_head_forward_train(self, x: Any, samples: Any, gt_semantic_seg: Any = None, *args: Any) -> Any:
+        return add_prefix(head_loss(self.decode_head, x, samples, gt_semantic_seg, self.train_cfg), "decode")
+
+    def _auxiliary_head_forward_train(self, x: Any, samples: Any, gt_semantic_seg: Any = None, *args: Any) -> Any:
+        several, losses = isinstance(self.auxiliary_head, nn.ModuleList), dict[str, Any]()
+        for index, head in enumerate(self.auxiliary_head if several else [self.auxiliary_head]):
+            own = head_loss(head, x, samples, gt_semantic_seg, self.train_cfg)
+            losses |= add_prefix(own, f"aux_{index}" if several else "aux")
+        return losses
+
+    def loss(self, inputs: Tensor, data_samples: Any, *labels: Any) -> Any:
+        x = self.extract_feat(inputs)
+        losses = dict(self._decode_head_forward_train(x, data_samples, *labels))
+        return losses | (
+            self._auxiliary_head_forward_train(x, data_samples, *labels) if self.with_auxiliary_head else {}
+        )
+
+    def forward_train(self, img: Tensor, img_metas: Any, gt_semantic_seg: Tensor, **kwargs: Any) -> Any:
+        return EncoderDecoder.loss(self, img, img_metas, gt_semantic_seg)
+
+    # inference
+
+    def predict(self, inputs: Tensor, data_samples: Any = None) -> Any:
+        known = structures.samples_of(inputs) if data_samples is None else data_samples
+        return self.postprocess_result(self.inference(inputs, [sample.metainfo for sample in known]), data_samples)
+
+    def slide_inference(self, inputs: Tensor, batch_img_metas: Any, rescale: bool = True) -> Tensor:
+        def on_window(windows: Tensor) -> Tensor:
+            metas = [{**batch_img_metas[0], "img_shape": tuple(windows.shape[2:])}] * len(windows)
+            return self.encode_decode(windows, metas)
+
+        return slide(on_window, inputs, self.test_cfg.crop_size, self.test_cfg.stride, windows_at_once=1)
+
+    def whole_inference(self, inputs: Tensor, batch_img_metas: Any, rescale: bool = True) -> Tensor:
+        return self.encode_decode(inputs, batch_img_metas)
+
+    def inference(self, inputs: Tensor, batch_img_metas: Any, rescale: bool = True) -> Tensor:
+        mode = self.test_cfg.get("mode", "whole")
+        assert mode in ("slide", "whole"), f"Only 'slide' or 'whole' test mode are supported, but got {mode}"
+        infer = getattr(self, f"{mode}_inference")
+        takes_it = len(inspect.signature(infer).parameters) > 2
+        return infer(inputs, batch_img_metas, *[rescale] * takes_it)
+
+    def simple_test(self, img: Tensor, img_meta: Any, rescale: bool = True) -> list[Any]:
+        return [*self.inference(img, img_meta, rescale).argmax(1).cpu().numpy()]
+
+
+class CascadeEncoderDecoder(EncoderDecoder):
+    """EncoderDecoder with `num_stages` decode heads, each of which reads the output of the one before it."""
+
+    def __init__(self, num_stages: int, *args: Any, **kwargs: Any) -> None:
+        object.__setattr__(self, "num_stages", num_stages)
+        super().__init__(*args, **kwargs)
+        assert len(self.decode_head) == num_stages
+        for head in self.decode_head[1:]:
+            if hasattr(head, "configure"):
+                head.configure(self.train_cfg or {}, self.test_cfg or {})
+
+    def _until(self, x: Any, count: int) -> Any:
+        """The output of the head before the one at `count`."""
+        out = self.decode_head[0].forward(x)
+        for head in self.decode_head[1:count]:
+            out = head.forward(x, out)
+        return out
+
+    def _decode_head_forward_test(self, x: Any, metas: Any) -> Tensor:
+        return self._test_head(self.decode_head[-1], x, self._until(x, self.num_stages - 1), metas)
+
+    def _forward(self, inputs: Tensor, data_samples: Any = None) -> Any:
+        return self._until(self.extract_feat(inputs), self.num_stages)
+
+    def _decode_head_forward_train(self, x: Any, samples: Any, gt_semantic_seg: Any = None, *args: Any) -> Any:
+        losses, previous = dict[str, Any](), tuple[Any, ...]()
+        for index, head in enumerate(self.decode_head):
+            own = head_loss(head, x, samples, gt_semantic_seg, self.train_cfg, *previous)
+            losses |= add_prefix(own, f"decode_{index}")
+            if index + 1 < self.num_stages:
+                previous = (head.forward(x, *previous),)
+        return losses
+
+
+class BaseTTAModel(BaseModule):
+    """A model around another whose predictions of several views of an image are merged; `--tta` needs none."""
+
+    def __init__(self, module: Any, data_preprocessor: Any = None, **_: Any) -> None:
+        super().__init__()
+        self.module = MODELS.build(module) if isinstance(module, Mapping) else module
+
+    def test_step(self, data: Any) -> Any:
+        pairs = zip(data["inputs"], data["data_samples"], strict=True)
+        views = [self.module.test_step({"inputs": x, "data_samples": samples}) for x, samples in pairs]
+        return self.merge_preds([*map(list, zip(*views, strict=True))])
+
+
+def overrides(instance: Any, name: str) -> bool:
+    """Report whether a user's class has its own method of this name."""
+    owner = next((cls for cls in type(instance).__mro__ if name in vars(cls)), None)
+    return owner is not None and not owner.__module__.startswith(("terrazzo.", "torch."))
+
+
+def depth_of(instance: Any, name: str) -> int:
+    """The distance of the user's method of this name from the instance's own class; large for none."""
+    mro = type(instance).__mro__
+    return next((n for n, cls in enumerate(mro) if overrides(instance, name) and name in vars(cls)), len(mro))
+
+
+def head_loss(head: Any, x: Any, samples: Any, labels: Any, train_cfg: Any, *previous: Any) -> Any:
+    """The losses of a head by the method that its author wrote, from either vocabulary's arguments."""
+    stacked = labels if labels is None or labels.ndim == 4 else labels.unsqueeze(1)
+    newer = overrides(head, "loss") or overrides(head, "loss_by_feat")
+    old = depth_of(head, "forward_train") < depth_of(head, "loss")
+    if old or (stacked is not None and hasattr(head, "forward_train") and not newer):
+        if stacked is None:
+            stacked, samples = structures.labels_of(samples), [sample.metainfo for sample in samples]
+        return head.forward_train(x, *previous, samples, stacked, train_cfg)
+    if stacked is not None:
+        samples = structures.samples_of(stacked.new_zeros(len(stacked), 1, *stacked.shape[-2:]), stacked.squeeze(1))
+    return head.loss(x, *previous, samples, train_cfg)
+
+
+OFFICIAL |= {
+    "EncoderDecoder": EncoderDecoder, "CascadeEncoderDecoder": CascadeEncoderDecoder, "BaseModel": BaseSegmentor,
+    "SegDataPreProcessor": SegDataPreProcessor, "BaseSegmentor": BaseSegmentor,
+    "BaseTTAModel": BaseTTAModel,
+}  # fmt: skip
