@@ -21,6 +21,8 @@ KEYS = {
     "load_from": "load_from",
     "seed": "randomness.seed",
     "fold": "data.fold",
+    "backbone": "model.backbone",
+    "head": "model.head",
 }
 
 BUDGET = 7200.0  # seconds
@@ -29,6 +31,8 @@ EXAMPLES = """\
   terrazzo train street.yaml                       into runs/street, or runs/street-2 if that has a run
   terrazzo train street.yaml --resume              continue the newest run of street.yaml
   terrazzo train data/street --budget 2h           plan a config for a folder and two hours, train it, score it
+  terrazzo train street.yaml --backbone timm/convnext_tiny
+                                                   an encoder of timm with a feature pyramid
   terrazzo train street.yaml --fold 2              validate on the second of `data: {folds: 5}`
   terrazzo train street.yaml --seeds 3             three runs, in runs/street-seeds; mean and deviation
   terrazzo train pspnet_r50-d8_4xb2-40k_cityscapes-512x1024 --data-root /data/cityscapes --gpus 4
@@ -51,7 +55,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("data and weights").add_argument
     add("--data-root", metavar="D", help="location of the data, instead of the config's")
     add("--no-check", action="store_true", help="start without checking all of the data")
-    add("--pretrained", metavar="PATH|none", help="weights of the backbone, or none")
+    about = "another network in place of the config's: an encoder such as timm/convnext_tiny, or r50, with --head"
+    add("--backbone", metavar="B", help=about)
+    add("--head", metavar="H", help="fpn (default), uper, segformer, unet, linear, eomt, aspp, psp or fcn")
+    about = "weights of the backbone, none, or auto: the published ones where they are on this machine"
+    add("--pretrained", metavar="PATH|none|auto", help=about)
     add("--load-from", metavar="PATH", help="weights of the whole model to start from, or of a run's folder")
     add("--fold", type=count, metavar="K", help="the part of the config's `data.folds` to validate on, from 1 on")
     add("--seed", type=int, metavar="N", help="of weights, order and augmentation, instead of the config's")
@@ -183,6 +191,8 @@ def run_once(args: argparse.Namespace) -> int:
     for flag, key in KEYS.items():
         if getattr(args, flag) not in (None, False):
             settings[key] = getattr(args, flag)
+    if args.backbone or args.head:
+        settings["recipe"] = None
     if args.fsdp:
         settings["strategy"] = {"type": "FSDPStrategy"}
     if args.find_batch:

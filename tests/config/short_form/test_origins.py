@@ -65,6 +65,7 @@ VALUES: dict[str, Any] = {
     "track": "csv",
     "val_pictures": 1,
     "freeze": ["backbone"],
+    "finetune": "lora",
     "data.root": "elsewhere",
     "data.images": "img",
     "data.labels": "masks",

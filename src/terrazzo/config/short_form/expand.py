@@ -24,12 +24,16 @@ from terrazzo.config.short_form.model import set_class_weight, suit_momentum, wi
 from terrazzo.config.short_form.origins import UNCHANGED, with_origins
 from terrazzo.config.v0.upgrade import is_old, upgrade_config
 from terrazzo.errors import UserError
+from terrazzo.hub.encoders import scale_of
 from terrazzo.recipes.compose import tta_pipeline
-from terrazzo.recipes.parts import preprocessor
+from terrazzo.recipes.encoders import WORDS, compose, encoder_of, optimizer
+from terrazzo.recipes.parts import init, preprocessor
 
 if TYPE_CHECKING:
     from terrazzo.config.short_form.schema import DataKeys, ShortForm
 
+NETWORK = ("model.backbone", "model.head")  # words of an encoder and a head, in place of a recipe
+HEAD = "fpn"
 SHARED = ("model", "custom_imports")  # sections of both, with the same keys
 DEFAULT_LENGTH = 20000
 LOG_INTERVAL = 50  # steps
@@ -37,8 +41,17 @@ LEAST_INTERVAL = 10  # steps between validations and between checkpoints of a sh
 
 
 def is_short(values: Mapping[str, Any]) -> bool:
-    """Return whether a config is in the short form."""
-    return "recipe" in values
+    """Return whether a config is in the short form: it names a recipe, or a backbone or head by a word."""
+    model = values.get("model")
+    return "recipe" in values or (
+        isinstance(model, Mapping) and ("head" in model or isinstance(model.get("backbone"), str))
+    )
+
+
+def network_name(model: Mapping[str, Any]) -> str:
+    """Return the name of a network without a recipe: its head and backbone."""
+    backbone = model["backbone"]
+    return f"{model.get('head', HEAD)}_{backbone if isinstance(backbone, str) else backbone.get('type')}"
 
 
 def is_setting(name: str) -> bool:
@@ -59,19 +72,20 @@ def expand(values: Mapping[str, Any], path: Path | None = None) -> Section:
     form = read_form(values, path)
     crop, images = form.crop, image_kind(form)
     try:
-        parts = recipe_parts(form.recipe, form.data.classes, crop)
+        parts, changes = network(form)
     except UserError as problem:
-        raise report([Problem("recipe", str(problem))], values, path) from None
+        key = "model" if form.recipe is None else "recipe"
+        raise report([Problem(key, str(problem))], values, path) from None
 
     # the recipe's model and optimizer for these images and classes, under the user's changes
     set_in_channels(parts["model"], images.channels)
     suit_momentum(parts["model"], length_of(form))
-    model = with_changes(with_origins({"model": parts["model"]}, values)["model"], form.model or {})
+    model = with_changes(with_origins({"model": parts["model"]}, values)["model"], changes)
     if isinstance(backbone := model.get("backbone"), dict) and "in_channels" not in backbone:
         set_in_channels(model, images.channels)  # of a backbone that replaces the recipe's
     if form.class_weight is not None:
         set_class_weight(model, form.class_weight)
-    model["data_preprocessor"] = preprocessor(crop) | dict(images.scale)
+    model["data_preprocessor"] = preprocessor(crop) | parts.get("scale", {}) | dict(images.scale)
     model["pretrained"] = None if form.pretrained in (None, "none") else form.pretrained
 
     expanded = {
@@ -110,6 +124,7 @@ def contradictions(form: ShortForm) -> Iterator[Problem]:
     """Yield the mistakes that concern several keys."""
     yield from data_problems(form.data)
     yield from image_problems(form)
+    yield from network_problems(form)
     if form.iterations is not None and form.epochs is not None:
         yield Problem("epochs", "give `iterations` or `epochs`, not both")
     if form.ema and form.swa:
@@ -124,6 +139,22 @@ def contradictions(form: ShortForm) -> Iterator[Problem]:
         yield Problem("class_weight", text)
 
 
+def network_problems(form: ShortForm) -> Iterator[Problem]:
+    """Yield contradictions about the network: there is a recipe, or else a backbone and a head."""
+    head, backbone = ((form.model or {}).get(key) for key in ("head", "backbone"))
+    if form.recipe is None and backbone is None:
+        text = (
+            "name a family or a recipe of `terrazzo recipe list`, or `model: {backbone: timm/convnext_tiny, head: fpn}`"
+        )
+        yield Problem("model.backbone" if head else "recipe", f"recipe is empty: {text}")
+    elif form.recipe is not None and head is not None:
+        yield Problem("model.head", "`recipe` and `model.head` both choose a network: omit one of them")
+    elif head is not None and not isinstance(head, str):
+        yield Problem("model.head", f"`model.head` must be one of {', '.join(WORDS)}, not {head!r}")
+    elif form.recipe is None and not isinstance(backbone, (str, dict)):
+        yield Problem("model.backbone", f"`model.backbone` must be a name such as timm/convnext_tiny, not {backbone!r}")
+
+
 def optimizer_section(form: ShortForm, usual: Mapping[str, Any]) -> Section:
     """Return the optimizer's arguments; one of another type does not take the recipe's."""
     section, changes = Section(), form.optimizer or {}
@@ -134,10 +165,34 @@ def optimizer_section(form: ShortForm, usual: Mapping[str, Any]) -> Section:
     return section
 
 
-def recipe_parts(name: str, classes: list[str], crop: list[int]) -> dict[str, Any]:
+def network(form: ShortForm) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the parts of the recipe, or of an encoder and a head, and the user's changes of its model.
+
+    The parts are "model" and "optimizer", and of an encoder "scale", its mean and std.
+    """
+    changes = Section()
+    changes.absorb(form.model or {})
+    is_auto = form.pretrained == "auto"
+    if form.recipe is not None:
+        parts = recipe_parts(form.recipe, form.data.classes, form.crop, keep_weights=is_auto)
+        if is_auto and (name := parts["model"].pop("pretrained", None)):
+            parts["model"]["backbone"]["init_cfg"] = init(name)
+        return parts, changes
+    encoder = encoder_of(changes.pop("backbone"))
+    model = compose(changes.pop("head", HEAD), encoder, len(form.data.classes))
+    if encoder.size is not None and list(encoder.size) != form.crop:
+        size = "x".join(map(str, encoder.size))
+        raise UserError(f"{encoder.name} takes images of {size} pixels only: crop: {size}")
+    if is_auto and encoder.weights:
+        model["backbone"]["init_cfg"] = init(encoder.weights)
+    has_weights = form.pretrained not in (None, "none") or form.load_from is not None
+    return {"model": model, "optimizer": optimizer(has_weights), "scale": dict(scale_of(encoder))}, changes
+
+
+def recipe_parts(name: str, classes: list[str], crop: list[int], *, keep_weights: bool = False) -> dict[str, Any]:
     """Return `{"model", "optimizer"}` of a family, or of any recipe, for the classes."""
     if name.replace("_", "") in {family.replace("_", "") for family in recipes.families()}:
-        return recipes.family(name, len(classes), (crop[0], crop[1]))
+        return recipes.family(name, len(classes), (crop[0], crop[1]), keep_weights=keep_weights)
     config = recipes.recipe(name)
     if is_old(config):
         config = upgrade_config(config)

@@ -102,15 +102,19 @@ class DataKeys(Keys):
 class ShortForm(Keys):
     """A terrazzo config in the short form: a recipe, data, and what differs from the defaults."""
 
-    never_empty = frozenset({"recipe", "data", "crop", "ratio_range"})
+    never_empty = frozenset({"data", "crop", "ratio_range"})
 
-    recipe: Annotated[str, t.Expected("a family or a recipe of `terrazzo recipe list`")] = key(
-        "A family of networks, such as fastscnn or segformer, or a name from `terrazzo recipe list`.", ...
+    recipe: Annotated[str | None, t.Expected("a family or a recipe of `terrazzo recipe list`")] = key(
+        "A family of networks, such as fastscnn or segformer, or a name from `terrazzo recipe list`; omitted where "
+        "`model` names a backbone and a head."
     )
     data: Annotated[DataKeys, t.Expected("a section with root, images, labels and classes")] = key(
         "Where images and labels are stored, and the classes.", ...
     )
-    model: t.ModelChanges | None = key("Keys to change in the recipe's model, as the 1.x vocabulary names them.")
+    model: t.ModelChanges | None = key(
+        "Keys to change in the recipe's model, as the 1.x vocabulary names them; without a recipe a `backbone`, such "
+        "as timm/convnext_tiny, and a `head`: fpn, uper, segformer, unet, linear, eomt, aspp, psp or fcn."
+    )
     optimizer: t.OptimizerChanges | None = key(
         "Keys to change in the recipe's optimizer; another `type` starts without the recipe's keys."
     )
@@ -118,13 +122,17 @@ class ShortForm(Keys):
         "Learning rate (default: the recipe's); it rises over the first twentieth of the run and falls to 0 afterwards."
     )
     pretrained: t.Weights | None = key(
-        "Weights that the backbone starts from: a file, a name of `terrazzo weights get` such as mit_b0, or none."
+        "Weights that the backbone starts from: a file, a name of `terrazzo weights get` such as mit_b0, none, or "
+        "auto: the published ones where they are on this machine."
     )
     load_from: t.Weights | None = key(
         "Weights that the whole model starts from: a file, a run's folder, a recipe, or `street`, the bundled model."
     )
     teacher: t.Teacher | None = key(
         "Trained models that the model also learns from: a file, several, or a mapping of `weights` and options."
+    )
+    finetune: t.Finetuning | None = key(
+        "What training changes of the backbone: all of it (default: full), nothing (frozen), or a low-rank part (lora)."
     )
     freeze: t.Names | None = key(
         "Parts of the model that keep their weights and statistics, such as backbone or backbone.layer1."
