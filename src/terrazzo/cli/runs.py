@@ -96,12 +96,12 @@ def shortened(text: str, width: int) -> str:
     return text if len(text) <= width else "\u2026" + text[1 - width :]
 
 
-def seed_summary(runs: Sequence[Any]) -> str:
-    """`mIoU 61.20 +- 0.45 (mean and deviation of 3 seeds): a, b, c`."""
+def seed_summary(runs: Sequence[Any], kind: str = "seeds") -> str:
+    """`mIoU 61.20 +- 0.45 (mean and deviation of 3 seeds): a, b, c`; the runs may also differ in another `kind`."""
     scores = [run.best for run in runs]
     names = shortened(", ".join(run.name for run in runs), 40)
     spread = f"{statistics.mean(scores):.2f} \u00b1 {statistics.stdev(scores):.2f}"
-    return f"{runs[0].metric} {spread} (mean and deviation, {len(runs)} seeds): {names}"
+    return f"{runs[0].metric} {spread} (mean and deviation, {len(runs)} {kind}): {names}"
 
 
 def print_differences(names: Sequence[str], differences: dict[str, list[Any]], whole: bool = False) -> None:

@@ -171,7 +171,7 @@ def find_transformers(name: str) -> Encoder:
     maps = maps_of(model)
     indices = sorted({stride: index for index, (stride, _) in enumerate(maps)}.values())
     strides = tuple(maps[index][0] for index in indices)
-    spec = {
+    spec: dict[str, Any] = {
         "type": "TransformersBackbone",
         "model_type": kind,
         "options": changes,
@@ -315,7 +315,8 @@ class Trial:
         except (RuntimeError, AssertionError, ValueError):
             if device.type != "meta":
                 return False
-            self.model = self.build()  # some compute with values of their own
+            with torch.random.fork_rng(devices=()):
+                self.model = self.build()  # some compute with values of their own
             return self.runs(height, width)
         return True
 

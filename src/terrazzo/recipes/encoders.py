@@ -48,7 +48,7 @@ def psp(maps: Maps) -> Spec:
 
 def aspp(maps: Maps) -> Spec:
     """DeepLabV3+ (Chen et al., ECCV 2018)."""
-    fine = {"c1_in_channels": "auto", "c1_channels": 48, "dilations": [1, 6, 12, 18]}
+    fine: Spec = {"c1_in_channels": "auto", "c1_channels": 48, "dilations": [1, 6, 12, 18]}
     return {"decode_head": maps.head("DepthwiseSeparableASPPHead", maps.indices[-1], **fine)}
 
 
@@ -95,7 +95,7 @@ def encoder_of(choice: str | Mapping[str, Any]) -> Encoder:
 
     It may also be the section of a backbone. Raises UserError.
     """
-    if is_foreign(choice):
+    if isinstance(choice, str) and is_foreign(choice):
         return find_encoder(choice)
     mean, std = tuple(IMAGENET["mean"]), tuple(IMAGENET["std"])
     if isinstance(choice, Mapping) or choice[:1].isupper():

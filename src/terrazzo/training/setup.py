@@ -87,6 +87,8 @@ def setup(
         has_start = start is not None and start.lower() != "none"
         report = load_checkpoint(model, start, classes=classes) if start and has_start else ""
         log.info(str(report or load_pretrained(model, pretrained, experiment.model)))
+    if experiment.finetune == "lora" and settings.shard:
+        raise UserError("finetune: lora trains little enough for one device's memory, and does not go with fsdp")
     if report := set_finetuning(model, experiment.finetune):
         log.info(report)
     if summary := frozen_summary(model):

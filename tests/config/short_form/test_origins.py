@@ -66,6 +66,7 @@ VALUES: dict[str, Any] = {
     "val_pictures": 1,
     "freeze": ["backbone"],
     "finetune": "lora",
+    "rare_class_crops": ["a"],
     "data.root": "elsewhere",
     "data.images": "img",
     "data.labels": "masks",

@@ -23,7 +23,7 @@ from terrazzo.config.short_form.messages import Problem, problems_of, report
 from terrazzo.config.short_form.model import set_class_weight, suit_momentum, with_changes
 from terrazzo.config.short_form.origins import UNCHANGED, with_origins
 from terrazzo.config.v0.upgrade import is_old, upgrade_config
-from terrazzo.errors import UserError
+from terrazzo.errors import UserError, nearest
 from terrazzo.hub.encoders import scale_of
 from terrazzo.recipes.compose import tta_pipeline
 from terrazzo.recipes.encoders import WORDS, compose, encoder_of, optimizer
@@ -32,7 +32,7 @@ from terrazzo.recipes.parts import init, preprocessor
 if TYPE_CHECKING:
     from terrazzo.config.short_form.schema import DataKeys, ShortForm
 
-NETWORK = ("model.backbone", "model.head")  # words of an encoder and a head, in place of a recipe
+NETWORK = ("model", "model.backbone", "model.head")  # words of an encoder and a head, in place of a recipe
 HEAD = "fpn"
 SHARED = ("model", "custom_imports")  # sections of both, with the same keys
 DEFAULT_LENGTH = 20000
@@ -134,6 +134,10 @@ def contradictions(form: ShortForm) -> Iterator[Problem]:
         yield Problem("data.unlabelled", text)
     if form.photometric not in (None, "none") and not image_kind(form).is_picture:
         yield Problem("photometric", "`photometric` is for 8-bit RGB or grey images, not for `bands`; omit it")
+    for name in form.rare_class_crops or ():
+        if name not in form.data.classes:
+            text = f"`rare_class_crops` names '{name}', which is not one of `data.classes`"
+            yield Problem("rare_class_crops", text + nearest(name, form.data.classes))
     if form.class_weight not in (None, "auto") and len(form.class_weight) != len(form.data.classes):
         text = f"class_weight must be `auto` or a list of {len(form.data.classes)} numbers, one for each class"
         yield Problem("class_weight", text)
@@ -216,7 +220,7 @@ def loaders(form: ShortForm, images: ImageKind, path: Path | None) -> dict[str, 
         load,
         label,
         {"type": "RandomResize", "scale": scale, "ratio_range": form.ratio_range, "keep_ratio": True},
-        {"type": "RandomCrop", "crop_size": form.crop, "cat_max_ratio": 0.75},
+        {"type": "RandomCrop", "crop_size": form.crop, "cat_max_ratio": 0.75, **rare_classes(form)},
         {"type": "RandomFlip", "prob": 0.5},
         *colours,
         {"type": "PackSegInputs"},
@@ -246,6 +250,12 @@ def loaders(form: ShortForm, images: ImageKind, path: Path | None) -> dict[str, 
         "tta_model": {"type": "SegTTAModel"},
         "tta_pipeline": [load, *resized, *tta_pipeline()[1:]],
     }
+
+
+def rare_classes(form: ShortForm) -> dict[str, Any]:
+    """Return the numbers of the classes around which crops are taken."""
+    names = form.rare_class_crops
+    return {"rare_classes": [form.data.classes.index(name) for name in names]} if names else {}
 
 
 def sampler(rare: bool | float, by_epoch: bool) -> dict[str, Any]:

@@ -66,6 +66,7 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "*RandomResize.scale": ("resize",),
     "*RandomResize.ratio_range": ("ratio_range",),
     "*RandomCrop.crop_size": ("crop",),
+    "*RandomCrop.rare_classes*": ("rare_class_crops",),
     "*PhotoMetricDistortion.*": ("photometric",),
     "optim_wrapper.type": ("amp",),
     "optim_wrapper.dtype": ("amp",),

@@ -166,6 +166,9 @@ class ShortForm(Keys):
     rare_class_sampling: t.Temperature = key(
         "Show images with rare classes more often; a number sets the temperature (true: 0.01).", False
     )
+    rare_class_crops: t.Names | None = key(
+        "Names of rare classes: every other training crop is taken around a pixel of one that the image has."
+    )
     amp: t.Precision = key("Mixed precision: true (the best type of the device), bf16 or fp16.", False)
     ema: t.EmaShare = key("Score and save a moving average of the weights that keeps this share (true: 0.999).", False)
     swa: t.SwaShare = key("Score and save the mean of the weights from this share of the run on (true: 0.75).", False)
@@ -225,6 +228,7 @@ def json_schema() -> dict[str, Any]:
         "anyOf": [{"enum": sorted(names)}, {"type": "string", "pattern": "^[^_]+_.*[0-9]"}],
         "examples": ["fastscnn", "segformer", "pspnet_r50-d8_4xb2-40k_cityscapes-512x1024"],
     }
+    schema["anyOf"] = [{"required": ["recipe"]}, {"required": ["model"]}]
     return {"$schema": DIALECT, **schema, "title": "terrazzo short form"}
 
 

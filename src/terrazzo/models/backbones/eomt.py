@@ -93,7 +93,7 @@ class Embeddings(nn.Module):
 
     def resize_weight(self, name: str, value: Tensor) -> Tensor | None:
         """Resize positions learned at another image size; return None for any other weight."""
-        return resize_learned(value, self.grid, mode="bicubic") if name == "position_embeddings" else None
+        return resize_learned(value, self.grid, extra_tokens=0) if name == "position_embeddings" else None
 
     def forward(self, images: Tensor) -> tuple[Tensor, Grid]:
         patches = self.projection(images)  # N, C, h, w
@@ -212,7 +212,7 @@ class EoMT(Backbone):
         return self.class_predictor(queries), masks
 
     def attention_mask(self, masks: Tensor, length: int, grid: Grid, block: int) -> Tensor:
-        """The tokens to which each may attend (N, 1, L, L): queries to the patches of their masks, all else everywhere."""
+        """True where a token may attend (N, 1, L, L): queries to the patches of their masks, all else everywhere."""
         inside = resize(masks.detach(), grid).flatten(2) > 0  # N, Q, h * w
         if self.training:
             probability = self.attn_mask_probs[block]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -18,9 +17,8 @@ class LowRankChange(nn.Module):
 
     def __init__(self, weight: Tensor, rank: int) -> None:
         super().__init__()
-        like = {"device": weight.device, "dtype": weight.dtype}
-        self.down = nn.Parameter(torch.empty(rank, weight[0].numel(), **like))
-        self.up = nn.Parameter(torch.zeros(weight.shape[0], rank, **like))
+        self.down = nn.Parameter(weight.new_empty(rank, weight[0].numel()))
+        self.up = nn.Parameter(weight.new_zeros(weight.shape[0], rank))
         nn.init.kaiming_uniform_(self.down, a=math.sqrt(5))
 
     def forward(self, weight: Tensor) -> Tensor:
