@@ -174,7 +174,7 @@ def run_folds(args: argparse.Namespace) -> int:
 
 def run_several(args: argparse.Namespace, option: str, values: Sequence[int], base: Path) -> int:
     """Train once with each value of `seed` or `fold`, into folders below `base`, and print the mean and deviation."""
-    from terrazzo.cli.runs import seed_summary
+    from terrazzo.cli.runs import repeat_summary
     from terrazzo.system.process_group import launched
     from terrazzo.training.monitoring.runs import open_runs, read_record
     from terrazzo.training.work_dir import check_free
@@ -199,7 +199,7 @@ def run_several(args: argparse.Namespace, option: str, values: Sequence[int], ba
             return code
     runs = open_runs(list(folders.values()))
     is_complete = len(runs) > 1 and all(one.best is not None for one in runs)
-    print(seed_summary(runs, f"{option}s") if is_complete else f"runs: {base}")
+    print(repeat_summary(runs, f"{option}s") if is_complete else f"runs: {base}")
     return 0
 
 
