@@ -91,9 +91,9 @@ def test_an_encoder_of_one_size_predicts_in_windows():
 # Encoders of other libraries, as they are: `pip install timm transformers`, else skipped
 
 TIMM = [
-    ("convnext_atto", "fpn", (4, 8, 16, 32), {}),
-    ("resnet10t", "unet", (2, 4, 8, 16, 32), {}),
-    ("vit_tiny_patch16_224", "fpn", (16,), {"size_divisor": 16}),
+    ("test_convnext", "fpn", (4, 8, 16, 32), {}),
+    ("test_resnet", "unet", (2, 4, 8, 16, 32), {}),
+    ("test_vit", "fpn", (16,), {"size_divisor": 16}),
     ("swin_tiny_patch4_window7_224", "uper", (4, 8, 16, 32), {"size_divisor": 32}),
     ("hrnet_w18_small", "segformer", (2, 4, 8, 16, 32), {"size_divisor": 32}),
 ]
@@ -140,6 +140,13 @@ def test_published_weights_give_what_transformers_computes(tmp_path):
         expected = original.segformer(images).last_hidden_state
         assert torch.allclose(network.backbone(images)[-1], expected, atol=1e-5)
     assert "missing" not in report
+
+
+@pytest.mark.slow
+def test_an_encoder_of_one_size_names_the_crop():
+    pytest.importorskip("timm")
+    with pytest.raises(UserError, match="timm/test_maxvit takes images of 160x160 pixels only: crop: 160x160"):
+        model_of("timm/test_maxvit", "fpn")
 
 
 @pytest.mark.slow

@@ -59,9 +59,7 @@ PUBLISHED: dict[str, tuple[str, dict[str, Any]]] = {
     **{f"facebook/convnext-{name}-224": (
         "convnext", {"hidden_sizes": [width * 2**i for i in range(4)], "depths": PYRAMIDS[name]})
        for name, width in (("tiny", 96), ("small", 96), ("base", 128), ("large", 192))},
-    **{f"microsoft/beit-{name}-patch16-224": ("beit", mlp(size, **BEIT))
-       for BEIT in ({"use_relative_position_bias": True, "use_absolute_position_embeddings": False,
-                     "use_shared_relative_position_bias": False, "use_mask_token": False},)
+    **{f"microsoft/beit-{name}-patch16-224": ("beit", mlp(size, use_relative_position_bias=True))
        for name, size in (("base", BASE), ("large", LARGE))},
     "google/vit-base-patch16-224": ("vit", {}),
 }  # fmt: skip
@@ -110,7 +108,11 @@ def find_timm(name: str) -> Encoder:
         near = nearest(name, timm.list_models())
         raise UserError(f"timm has no model '{name}'{near}; `terrazzo model list` lists terrazzo's own backbones")
     facts = timm.get_pretrained_cfg(name)
-    strides = tuple(without_values(lambda: timm.create_model(name, features_only=True)).feature_info.reduction())
+    try:
+        maps = without_values(lambda: timm.create_model(name, features_only=True))
+    except RuntimeError as problem:
+        raise UserError(f"timm/{name} gives no maps of its stages, which a decode head needs ({problem})") from None
+    strides = tuple(maps.feature_info.reduction())
     is_plain = len(set(strides)) == 1
     usual = {"num_classes": 0, "global_pool": ""} if is_plain else {"features_only": True}
     strides = strides[-1:] if is_plain else strides
