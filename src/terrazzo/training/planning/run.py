@@ -47,7 +47,7 @@ def write_plan(source: Path, target: Path, budget: float, device: str | None = N
     return text
 
 
-def count_folds(source: str | Path, overrides: Mapping[str, Any]) -> int:
+def count_folds(source: str | Path, overrides: dict[str, Any]) -> int:
     """The number of folds of a config. Raises UserError for one without any."""
     data = load_config(source, overrides, upgrade=False).get("data")
     found = data.get("folds") if isinstance(data, Mapping) else None
@@ -57,7 +57,7 @@ def count_folds(source: str | Path, overrides: Mapping[str, Any]) -> int:
 
 
 def score_folds(
-    source: str | Path, folders: Sequence[Path], overrides: Mapping[str, Any], device: str | None = None
+    source: str | Path, folders: Sequence[Path], overrides: dict[str, Any], device: str | None = None
 ) -> str:
     """The scores of the ensemble of all folds on the config's test images; without any, the command that scores it."""
     data = load_config(source, overrides, upgrade=False)["data"]
@@ -68,7 +68,7 @@ def score_folds(
             "an ensemble of the folds is scored on images that none of them has seen, which `data.test` names; or: "
             f"{command} --data-root D"
         )
-    result = evaluate(source, folders, overrides=dict(overrides), device=device, bootstrap=DRAWS)
+    result = evaluate(source, folders, overrides=overrides, device=device, bootstrap=DRAWS)
     title = f"ensemble of {len(folders)} folds on {data['test']}: {summary(result)}"
     return f"{as_text(class_table(result)).rstrip()}\n{title}  (95% intervals of {DRAWS} resampled sets of images)"
 
