@@ -129,7 +129,8 @@ def signature(factory: Callable[..., Any]) -> Signature:
         takes_any = any(p.kind is p.VAR_KEYWORD for p in found)
         if not takes_any:
             break
-    return Signature(tuple(names), required or (), hints, takes_any)
+    is_open = getattr(factory, "passes_on", False)  # its further keywords are another library's
+    return Signature(tuple(names), required or (), hints, takes_any or is_open)
 
 
 def check_arguments(

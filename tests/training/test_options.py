@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from support.tiny import (
@@ -255,3 +256,17 @@ def test_memory_without_an_end_is_not_searched(streets, tmp_path):
     config = write_config(tmp_path / "config.yaml", tiny_config(streets))
     refused = terrazzo("train", config, "--find-batch", "--device", "cpu")
     assert refused.returncode == 1 and "--find-batch measures the memory of a GPU" in refused.stderr
+
+
+def test_pretrained_auto_takes_what_is_here_and_names_the_command_otherwise(streets, tmp_path):
+    config = tiny_config(streets, steps=1)
+    config["model"]["backbone"]["init_cfg"] = {"type": "Pretrained", "checkpoint": "resnet18_v1c"}
+    run = fit(config, tmp_path / "missing", pretrained="auto")
+    assert "backbone: random weights, as resnet18_v1c is not on this machine: `terrazzo weights get resnet18_v1c`" in (
+        run.log_path.read_text()
+    )
+    own = weights(run.last).items()
+    file = tmp_path / "unet.safetensors"
+    save_file({name.removeprefix("backbone."): value for name, value in own if name.startswith("backbone.")}, file)
+    config["model"]["backbone"]["init_cfg"]["checkpoint"] = str(file)
+    assert f"tensors from {file}" in fit(config, tmp_path / "here", pretrained="auto").log_path.read_text()

@@ -298,6 +298,19 @@ def test_crop_is_height_by_width_and_never_larger_than_the_image():
     assert run({"type": "RandomCrop", "crop_size": [200, 50]}).size == (97, 50)
 
 
+def test_crops_contain_the_rare_class_that_the_image_has():
+    def sample():
+        made = make_sample()
+        made.label[:] = 0
+        made.label[70, 110] = 3
+        return made
+
+    spec = {"type": "RandomCrop", "crop_size": 16, "rare_classes": [5, 3], "rare_share": 1.0}
+    for seed in range(8):
+        assert (run(spec, sample(), seed).label == 3).any()
+    assert run(spec | {"rare_classes": [5]}, sample()).size == (16, 16)
+
+
 def test_crop_avoids_a_class_that_covers_too_much():
     label = np.zeros((100, 100), np.uint8)
     label[:, 60:] = 1

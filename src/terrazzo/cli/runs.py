@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from terrazzo.training.monitoring.runs import differences, open_runs, seed_groups
+    from terrazzo.training.monitoring.runs import REPEATS, differences, open_runs, repeats
 
     runs = sorted(open_runs(args.folders), key=SORTS[args.sort])
     found = differences(runs)
@@ -41,8 +41,9 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps({"runs": [summary(run) for run in runs], "differences": found}, indent=1, default=str))
         return 0
     show_list(runs)
-    for group in seed_groups(runs):
-        print(seed_summary(group))
+    for kind in REPEATS:
+        for group in repeats(runs, kind):
+            print(repeat_summary(group, kind))
     if args.differences != "none":
         print_differences([run.name for run in runs], found, args.differences == "all")
     return 0
@@ -96,12 +97,12 @@ def shortened(text: str, width: int) -> str:
     return text if len(text) <= width else "\u2026" + text[1 - width :]
 
 
-def seed_summary(runs: Sequence[Any]) -> str:
-    """`mIoU 61.20 +- 0.45 (mean and deviation of 3 seeds): a, b, c`."""
+def repeat_summary(runs: Sequence[Any], kind: str) -> str:
+    """`mIoU 61.20 +- 0.45 (mean and deviation of 3 seeds): a, b, c`; `kind` may also be folds."""
     scores = [run.best for run in runs]
     names = shortened(", ".join(run.name for run in runs), 40)
     spread = f"{statistics.mean(scores):.2f} \u00b1 {statistics.stdev(scores):.2f}"
-    return f"{runs[0].metric} {spread} (mean and deviation, {len(runs)} seeds): {names}"
+    return f"{runs[0].metric} {spread} (mean and deviation, {len(runs)} {kind}): {names}"
 
 
 def print_differences(names: Sequence[str], differences: dict[str, list[Any]], whole: bool = False) -> None:

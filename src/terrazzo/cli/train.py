@@ -24,12 +24,16 @@ KEYS = {
 }
 
 BUDGET = 7200.0  # seconds
+ALL = "all"  # folds
 
 EXAMPLES = """\
   terrazzo train street.yaml                       into runs/street, or runs/street-2 if that has a run
   terrazzo train street.yaml --resume              continue the newest run of street.yaml
   terrazzo train data/street --budget 2h           plan a config for a folder and two hours, train it, score it
+  terrazzo train street.yaml --backbone timm/convnext_tiny
+                                                   an encoder of timm with a feature pyramid
   terrazzo train street.yaml --fold 2              validate on the second of `data: {folds: 5}`
+  terrazzo train street.yaml --fold all            each of them in turn, in runs/street-folds; then their ensemble
   terrazzo train street.yaml --seeds 3             three runs, in runs/street-seeds; mean and deviation
   terrazzo train pspnet_r50-d8_4xb2-40k_cityscapes-512x1024 --data-root /data/cityscapes --gpus 4
   terrazzo train street.yaml --load-from street    start from the weights of the bundled model"""
@@ -51,9 +55,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("data and weights").add_argument
     add("--data-root", metavar="D", help="location of the data, instead of the config's")
     add("--no-check", action="store_true", help="start without checking all of the data")
-    add("--pretrained", metavar="PATH|none", help="weights of the backbone, or none")
+    about = "another network in place of the config's: an encoder such as timm/convnext_tiny, or r50, with --head"
+    add("--backbone", metavar="B", help=about)
+    add("--head", metavar="H", help="fpn (default), uper, segformer, unet, linear, eomt, aspp, psp or fcn")
+    about = "weights of the backbone, none, or auto: the published ones where they are on this machine"
+    add("--pretrained", metavar="PATH|none|auto", help=about)
     add("--load-from", metavar="PATH", help="weights of the whole model to start from, or of a run's folder")
-    add("--fold", type=count, metavar="K", help="the part of the config's `data.folds` to validate on, from 1 on")
+    about = "the part of the config's `data.folds` to validate on, from 1 on; all: each in turn, then their ensemble"
+    add("--fold", type=fold, metavar="K|all", help=about)
     add("--seed", type=int, metavar="N", help="of weights, order and augmentation, instead of the config's")
     about = "train N times, with seeds from --seed (default 0) on, each in its own folder in the work dir"
     add("--seeds", type=count, metavar="N", help=about)
@@ -80,9 +89,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(usage_error=parser.error)
 
 
+def fold(text: str) -> int | str:
+    """The number of a fold, or all of them."""
+    return ALL if text == ALL else count(text)
+
+
 def run(args: argparse.Namespace) -> int:
     if args.budget or is_data(args.config):
         return run_planned(args)
+    if args.fold == ALL:
+        return run_folds(args)
     if args.fold and not (args.work_dir or args.resume_from):
         use_own_folder(args)
     return run_seeds(args) if args.seeds else run_once(args)
@@ -112,7 +128,7 @@ def run_planned(args: argparse.Namespace) -> int:
     from terrazzo.training.planning.run import score_run, write_plan
     from terrazzo.training.work_dir import DEFAULT, check_free, choose_folder
 
-    for flag in ("seeds", "fold", "slurm", "find_batch", "resume_from", "data_root"):
+    for flag in ("seeds", "fold", "slurm", "find_batch", "resume_from", "data_root", "backbone"):
         if getattr(args, flag):
             args.usage_error(f"--{flag.replace('_', '-')} needs a config: write it with `terrazzo plan {args.config}`")
     if args.gpus > 1:
@@ -134,36 +150,56 @@ def run_planned(args: argparse.Namespace) -> int:
 
 def run_seeds(args: argparse.Namespace) -> int:
     """Train once with each seed, and print the mean and deviation; `--resume` leaves finished runs alone."""
-    from terrazzo.cli.runs import seed_summary
+    from terrazzo.training.train import run_name
+    from terrazzo.training.work_dir import DEFAULT
+
+    base = Path(args.work_dir or DEFAULT / f"{run_name(args.config)}-seeds")
+    first = args.seed or 0
+    return run_several(args, "seed", range(first, first + args.seeds), base)
+
+
+def run_folds(args: argparse.Namespace) -> int:
+    """Train once for each fold, print the mean and deviation, and score the ensemble on the test images if any."""
+    from terrazzo.training.planning.run import count_folds, score_folds
+    from terrazzo.training.train import run_name
+    from terrazzo.training.work_dir import DEFAULT
+
+    folds = range(1, count_folds(args.config, overrides(args)) + 1)
+    base = Path(args.work_dir or DEFAULT / f"{run_name(args.config)}-folds")
+    if code := run_several(args, "fold", folds, base):
+        return code
+    print(score_folds(args.config, [base / f"fold{fold}" for fold in folds], overrides(args), args.device))
+    return 0
+
+
+def run_several(args: argparse.Namespace, option: str, values: Sequence[int], base: Path) -> int:
+    """Train once with each value of `seed` or `fold`, into folders below `base`, and print the mean and deviation."""
+    from terrazzo.cli.runs import repeat_summary
     from terrazzo.system.process_group import launched
     from terrazzo.training.monitoring.runs import open_runs, read_record
-    from terrazzo.training.train import run_name
-    from terrazzo.training.work_dir import DEFAULT, check_free
+    from terrazzo.training.work_dir import check_free
 
+    given = "--seeds" if option == "seed" else "--fold all"
     for flag in ("resume_from", "find_batch", "slurm"):
         if getattr(args, flag):
-            args.usage_error(f"--{flag.replace('_', '-')} is about one run: omit --seeds")
+            args.usage_error(f"--{flag.replace('_', '-')} is about one run: omit {given}")
     if launched() is not None:
-        args.usage_error("--seeds trains one run after the other: start it once, with --gpus N for several processes")
-    base = Path(args.work_dir or DEFAULT / f"{run_name(args.config)}-seeds")
-    seeds = range(args.seed or 0, (args.seed or 0) + args.seeds)
-    folders = {seed: base / f"seed{seed}" for seed in seeds}
-    states = {seed: read_record(folder).get("state") if args.resume else None for seed, folder in folders.items()}
-    waiting = {seed: folder for seed, folder in folders.items() if states[seed] != "finished"}
+        args.usage_error(f"{given} trains one run after the other: start it once, with --gpus N for several processes")
+    folders = {value: base / f"{option}{value}" for value in values}
+    states = {value: read_record(folder).get("state") if args.resume else None for value, folder in folders.items()}
+    waiting = {value: folder for value, folder in folders.items() if states[value] != "finished"}
     for folder in waiting.values():
         check_free(folder, args.resume, args.overwrite)
-    kept = without_options(args.arguments, ("--seeds", "--seed", "--work-dir"))
-    for seed, folder in waiting.items():
-        print(f"seed {seed}: {folder}", flush=True)
-        own = {
-            "seed": seed,
-            "work_dir": str(folder),
-            "arguments": [*kept, "--seed", str(seed), "--work-dir", str(folder)],
-        }
+    kept = without_options(args.arguments, ("--seeds", f"--{option}", "--work-dir"))
+    for value, folder in waiting.items():
+        print(f"{option} {value}: {folder}", flush=True)
+        arguments = [*kept, f"--{option}", str(value), "--work-dir", str(folder)]
+        own = {option: value, "work_dir": str(folder), "arguments": arguments}
         if code := run_once(argparse.Namespace(**(vars(args) | own))):
             return code
     runs = open_runs(list(folders.values()))
-    print(seed_summary(runs) if len(runs) > 1 and all(one.best is not None for one in runs) else f"runs: {base}")
+    is_complete = len(runs) > 1 and all(one.best is not None for one in runs)
+    print(repeat_summary(runs, f"{option}s") if is_complete else f"runs: {base}")
     return 0
 
 
@@ -183,6 +219,11 @@ def run_once(args: argparse.Namespace) -> int:
     for flag, key in KEYS.items():
         if getattr(args, flag) not in (None, False):
             settings[key] = getattr(args, flag)
+    if args.backbone:
+        head = {"head": args.head} if args.head else {}
+        settings |= {"recipe": None, "model": {"backbone": args.backbone, **head, "_delete_": True}}
+    elif args.head:
+        args.usage_error("--head belongs to an encoder: name it with --backbone")
     if args.fsdp:
         settings["strategy"] = {"type": "FSDPStrategy"}
     if args.find_batch:

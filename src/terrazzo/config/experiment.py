@@ -35,6 +35,7 @@ from terrazzo.errors import UserError, nearest
 from terrazzo.registry import HOOKS
 
 AMP_DTYPES = {"bf16": "bfloat16", "fp16": "float16"}  # our names of the precisions, and those in configs
+FINETUNING = ("full", "frozen", "lora")
 AVERAGES = {
     "ExponentialMovingAverage": "ema",
     "ExpMomentumEMA": "ema",
@@ -142,6 +143,7 @@ class Experiment:
     run: RunSettings | None
     load_from: str | None = None
     freeze: tuple[str, ...] = ()  # names of parts of the model that are not trained
+    finetune: str = "full"  # what training changes of the backbone: one of FINETUNING
     teacher: TeacherSettings | None = None
     watch: WatchSettings = field(default_factory=WatchSettings)
     tta_pipeline: tuple[Any, ...] = ()  # the steps of test-time augmentation
@@ -171,6 +173,7 @@ def make_experiment(config: Mapping[str, Any]) -> Experiment:
         run=run_settings(config) if config.get("train_cfg") else None,
         load_from=path_setting(config, "load_from"),
         freeze=part_names(config.get("freeze")),
+        finetune=finetuning(config.get("finetune")),
         teacher=teacher_settings(config.get("teacher")),
         watch=watch_settings(config, whole_number(config, "val_pictures", DEFAULT_PICTURES, "", 0, MAX_PICTURES)),
         tta_pipeline=tuple(config.get("tta_pipeline") or ()),
@@ -184,6 +187,13 @@ def part_names(value: Any) -> tuple[str, ...]:
     if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) and name for name in names):
         raise UserError(f"freeze must be a list of names of parts of the model, such as [backbone], not {value!r}")
     return tuple(names)
+
+
+def finetuning(value: Any) -> str:
+    """Read `finetune`."""
+    if value not in (None, *FINETUNING):
+        raise UserError(f"finetune must be one of {', '.join(FINETUNING)}, not {value!r}")
+    return value or FINETUNING[0]
 
 
 def loader_settings(config: Mapping[str, Any], name: str) -> LoaderSettings | None:

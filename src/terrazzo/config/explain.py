@@ -65,6 +65,7 @@ ABOUT: dict[str, str] = {
     "teacher.loss_weight": "Weight of the loss towards the teachers' probabilities.",
     "teacher.temperature": "Softens the probabilities that are compared; 1: as they are.",
     "teacher.features": "Weight of the loss towards where the teachers' features are strong; 0: none.",
+    "finetune": "What training changes of the backbone: full, frozen (nothing) or lora (low-rank changes).",
     "freeze": "Parts of the model that keep their weights and statistics, such as backbone or backbone.layer1.",
     "*.norm_eval": "Keep the statistics of the backbone's batch norms fixed in training.",
     "*.out_indices": "Stages of the backbone whose features are returned.",

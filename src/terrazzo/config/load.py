@@ -70,8 +70,8 @@ def load_config(
 def expanded(config: Config) -> Config:
     """Expand the short form and record its recipe, whose batch is known if the learning rate is the recipe's."""
     values = short.expand(config._values, config.path)
-    name, optimizer = str(config["recipe"]), config.get("optimizer") or {}
-    if is_family(name):
+    name, optimizer = config.get("recipe") or short.network_name(config["model"]), config.get("optimizer") or {}
+    if is_family(name) or not config.get("recipe"):
         recipe = RecipeRecord(name)
     else:
         recipe = expand_recipe(name)[1]
@@ -87,7 +87,9 @@ def is_early(key: str, config: Config, old: bool) -> bool:
     """
     section = key.partition(".")[0]
     if short.is_short(config):
-        return section in config or short.is_setting(section)
+        return section in config or short.is_setting(section) or key in short.NETWORK
+    if key == "recipe":
+        raise UserError("--backbone and --head name another network for a config in the short form, which this is not")
     if old:
         return is_old_key(key, config)
     if section in RENAMED and section not in SECTIONS and section != "img_norm_cfg":

@@ -32,8 +32,8 @@ SECTIONS = (
     "custom_hooks", "env_cfg", "randomness", "visualizer", "vis_backends", "track", "val_pictures", "log_processor",
     "log_level", "load_from", "resume", "work_dir", "tta_model", "tta_pipeline", "default_scope", "custom_imports",
     "auto_scale_lr", "launcher", "find_unused_parameters", "cfg", "runner_type", "experiment_name", "compile",
-    "channels_last", "strategy", "activation_checkpointing", "freeze", "teacher", "model_wrapper_cfg", "sync_bn",
-    "efficient_conv_bn_eval",
+    "channels_last", "strategy", "activation_checkpointing", "freeze", "finetune", "teacher", "model_wrapper_cfg",
+    "sync_bn", "efficient_conv_bn_eval",
 )  # fmt: skip
 FILES = dict.fromkeys(("file_client_args", "backend_args"), Only((None,), "files are written to the file system"))
 LOOP = {"type": ACTS, "fp16": Only((False,), "the precision of training: optim_wrapper.type=AmpOptimWrapper")}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +43,14 @@ class Segmentor(Protocol):
     def parameters(self) -> Iterator[nn.Parameter]: ...
 
     def state_dict(self) -> dict[str, Any]: ...
+
+
+@runtime_checkable
+class Annealed(Protocol):
+    """A part of a model that changes with the progress of training."""
+
+    def anneal(self, progress: float) -> None:
+        """Set what depends on the share of the run, from 0 to 1, that has passed."""
 
 
 REQUIRED = ("target", "preprocess", "final_head", "decode", "loss")

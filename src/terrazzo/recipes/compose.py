@@ -117,10 +117,10 @@ def families() -> list[str]:
     return sorted({family.folder for family in all_families()})
 
 
-def family(name: str, num_classes: int = 19, crop: tuple[int, int] = (512, 512)) -> Spec:
+def family(name: str, num_classes: int = 19, crop: tuple[int, int] = (512, 512), *, keep_weights: bool = False) -> Spec:
     """`{"model": ..., "optimizer": ...}` for training from random weights, of a family.
 
-    Its name may be without underscores. Raises UserError.
+    Its name may be without underscores. `keep_weights` keeps the names of published weights. Raises UserError.
     """
     by_name = {item.folder.replace("_", ""): item for item in reversed(all_families())}
     chosen = by_name.get(name.replace("_", ""))
@@ -131,7 +131,8 @@ def family(name: str, num_classes: int = 19, crop: tuple[int, int] = (512, 512))
     optimizer = dict(plan.optimizer["optimizer"])
     if chosen.folder in FAST:
         optimizer = sgd(FAST[chosen.folder])
-    model = fresh(plan.model | {"test_cfg": {"mode": "whole"}}, ("pretrained", "init_cfg"))
+    without = () if keep_weights else ("pretrained", "init_cfg")
+    model = fresh(plan.model | {"test_cfg": {"mode": "whole"}}, without)
     return {"model": model, "optimizer": fresh(optimizer)}
 
 

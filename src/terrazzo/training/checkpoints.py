@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from terrazzo.errors import UserError
+from terrazzo.models.layers.lora import merged_weights
 from terrazzo.models.safe_pickle import load_pickle
 from terrazzo.system.files import make_folder, remove_leftovers, write_atomically, write_safetensors
 
@@ -67,8 +68,8 @@ class Checkpoints:
             path.unlink(missing_ok=True)
 
     def save_weights(self, path: Path, model: nn.Module | Mapping[str, Tensor], meta: Mapping[str, str]) -> None:
-        """Write weights and their description as one safetensors file."""
-        weights = model.state_dict() if isinstance(model, nn.Module) else model
+        """Write weights and their description as one safetensors file, low-rank changes added to their weights."""
+        weights = merged_weights(model) if isinstance(model, nn.Module) else model
         # tied entries share storage, which safetensors refuses: every name gets a copy
         tensors = {name: value.detach().cpu().contiguous().clone() for name, value in weights.items()}
         write_safetensors(path, tensors, meta)

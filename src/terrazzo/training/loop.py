@@ -11,6 +11,7 @@ from terrazzo.data.loaders import loading, make_loader
 from terrazzo.data.workers import end_workers
 from terrazzo.errors import UserError
 from terrazzo.evaluation.scoring import total_loss
+from terrazzo.models.protocols import Annealed
 from terrazzo.models.small_images import explain_small_inputs
 from terrazzo.sample import Batch
 from terrazzo.system.arithmetic import ceil_div
@@ -46,6 +47,7 @@ def fit(
     def replay(batch: Batch) -> dict[str, Tensor]:
         return compute_losses(state, batch, profile)
 
+    annealed = [module for module in model.modules() if isinstance(module, Annealed)]
     meter = Meter()
     for observer in state.observers:
         observer.start(state)
@@ -61,6 +63,8 @@ def fit(
         state.schedule.apply(optimizer, state.step)
         for observer in state.observers:
             observer.before_step(state, batch)
+        for module in annealed:
+            module.anneal(state.step / state.total)
         rate = optimizer.param_groups[0]["lr"]
 
         # Losses and gradients

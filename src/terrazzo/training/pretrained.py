@@ -10,8 +10,10 @@ from typing import Any
 from torch import nn
 
 from terrazzo import recipes
-from terrazzo.hub.cache import find_cached
+from terrazzo.hub.cache import cached, find_cached
 from terrazzo.models.checkpoint import load_checkpoint, read_checkpoint
+
+AUTO = "auto"  # the published weights where they are on this machine
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ def starts(config: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[St
     init = next((item for item in options if isinstance(item, Mapping) and item.get("type") == "Pretrained"), None)
     if config.get("pretrained") is True:  # timm's form
         yield Start(path, kind, f"timm://{config.get('model_name')}")
-    elif config.get("pretrained") and config["pretrained"] != "none":
+    elif config.get("pretrained") not in (None, "", False, "none", AUTO):
         yield Start(path, kind, str(config["pretrained"]))
     elif init is not None and init.get("checkpoint"):
         adapt = bool(init.get("adapt_input", False))
@@ -46,16 +48,35 @@ def starts(config: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[St
 def load_pretrained(model: nn.Module, name: str | None, config: Mapping[str, Any] | None = None) -> str:
     """Load a backbone's weights, or without a `name` those that the model's config names for its parts.
 
-    The name "none" leaves everything random. Returns a report of a few lines. Raises UserError for weights that are
-    neither a file nor in a cache.
+    The name "none" leaves everything random; "auto", also in the config, takes those that are on this machine. Returns
+    a report of a few lines. Raises UserError for weights that are neither a file nor in a cache.
     """
-    if name is not None:
+    config = config or {}
+    name = name or (AUTO if config.get("pretrained") == AUTO else None)
+    if name not in (None, AUTO):
         chosen = [] if name.lower() == "none" else [Start((), "", name)]
     else:
-        chosen = list(starts(config or {}))
+        chosen = list(starts(config))
     if not chosen:
         return "backbone: random weights (no pretrained ones)"
-    return "\n".join(load_start(model, start) for start in chosen)
+    lines = [load_start(model, start) if name != AUTO or is_here(start) else missing(start) for start in chosen]
+    return "\n".join(lines)
+
+
+def is_here(start: Start) -> bool:
+    """Report whether weights are on this machine."""
+    return is_model(start.checkpoint) or cached(start.checkpoint) is not None
+
+
+def is_model(name: str) -> bool:
+    """Report whether a name is that of a run's folder or of a recipe."""
+    return Path(name).is_dir() or name in recipes.names()
+
+
+def missing(start: Start) -> str:
+    """The line about published weights that are not on this machine."""
+    part, name = ".".join(start.path) or "backbone", start.checkpoint
+    return f"{part}: random weights, as {name} is not on this machine: `terrazzo weights get {name}` fetches it"
 
 
 def load_start(model: nn.Module, start: Start) -> str:
@@ -73,8 +94,7 @@ def load_start(model: nn.Module, start: Start) -> str:
     own_way = getattr(part, "start_from", None)  # of a class that loads them itself
     if own_way is not None:
         return f"{'.'.join(path) or 'model'}: {own_way(str(find_cached(start.checkpoint)))}"
-    known = Path(start.checkpoint).is_dir() or start.checkpoint in recipes.names()
-    checkpoint = read_checkpoint(start.checkpoint if known else find_cached(start.checkpoint))
+    checkpoint = read_checkpoint(start.checkpoint if is_model(start.checkpoint) else find_cached(start.checkpoint))
     prefix, weights = start.prefix, checkpoint.weights
     own = {name.removeprefix(prefix): weights[name] for name in weights if prefix and name.startswith(prefix)}
     if own:

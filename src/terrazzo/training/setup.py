@@ -22,6 +22,7 @@ from terrazzo.errors import UserError
 from terrazzo.evaluation.evaluate import classes_of, evaluation_loader
 from terrazzo.models.build import build_model, input_channels
 from terrazzo.models.checkpoint import load_checkpoint
+from terrazzo.models.finetuning import set_finetuning
 from terrazzo.models.freezing import freeze, frozen_summary
 from terrazzo.models.protocols import as_segmentor
 from terrazzo.registry import HOOKS
@@ -86,6 +87,10 @@ def setup(
         has_start = start is not None and start.lower() != "none"
         report = load_checkpoint(model, start, classes=classes) if start and has_start else ""
         log.info(str(report or load_pretrained(model, pretrained, experiment.model)))
+    if experiment.finetune == "lora" and settings.shard:
+        raise UserError("finetune: lora trains little enough for one device's memory, and does not go with fsdp")
+    if report := set_finetuning(model, experiment.finetune):
+        log.info(report)
     if summary := frozen_summary(model):
         log.info(summary)
     move_to_device(model, settings, device, log.info)

@@ -43,8 +43,9 @@ def is_varied(label: np.ndarray, most: float, ignore_index: int) -> bool:
 class RandomCrop(Step):
     """Crop a random rectangle of `crop_size` (height, width); an edge that is shorter is kept whole.
 
-    With `cat_max_ratio` below one it tries up to ten times for a crop with two classes or more of which none covers
-    more than that part.
+    Of `rare_classes`, a part `rare_share` of the crops contains a random pixel of one that the image has. With
+    `cat_max_ratio` below one it tries up to ten times for a crop with two classes or more of which none covers more
+    than that part.
     """
 
     random = True
@@ -53,6 +54,8 @@ class RandomCrop(Step):
     crop_size: Any
     cat_max_ratio: float = 1.0
     ignore_index: int = 255
+    rare_classes: Sequence[int] = ()
+    rare_share: float = 0.5
 
     def __post_init__(self) -> None:
         if min(as_pair(self.crop_size, "RandomCrop's crop_size")) <= 0:
@@ -77,6 +80,15 @@ class RandomCrop(Step):
             left = int(rng.integers(width - crop_width + 1))
             return top, left, top + crop_height, left + crop_width
 
+        if self.rare_classes and label_in is not None and rng.random() < self.rare_share:
+            label = label_in((0, 0, height, width))
+            present = [value for value in self.rare_classes if (label == value).any()]
+            if present:
+                found = np.flatnonzero(label == present[int(rng.integers(len(present)))])
+                row, column = divmod(int(found[rng.integers(len(found))]), width)
+                top = min(max(0, row - int(rng.integers(crop_height))), height - crop_height)
+                left = min(max(0, column - int(rng.integers(crop_width))), width - crop_width)
+                return top, left, top + crop_height, left + crop_width
         box = any_box()
         if self.cat_max_ratio >= 1 or label_in is None:
             return box

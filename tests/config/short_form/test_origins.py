@@ -65,6 +65,8 @@ VALUES: dict[str, Any] = {
     "track": "csv",
     "val_pictures": 1,
     "freeze": ["backbone"],
+    "finetune": "lora",
+    "rare_class_crops": ["a"],
     "data.root": "elsewhere",
     "data.images": "img",
     "data.labels": "masks",

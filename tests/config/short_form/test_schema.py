@@ -53,7 +53,8 @@ def test_every_key_is_described_in_a_sentence():
             assert value["description"].endswith(".") and value["description"][0].isupper(), key
             assert value.keys() & {"type", "anyOf", "enum", "$ref"}, key
     assert set(schema["properties"]) == set(ShortForm.model_fields)
-    assert schema["required"] == ["recipe", "data"]
+    assert schema["required"] == ["data"]
+    assert schema["anyOf"] == [{"required": ["recipe"]}, {"required": ["model"]}]
 
 
 def test_the_schema_names_every_family_and_accepts_every_recipe(validator):

@@ -67,3 +67,11 @@ def test_balance():
     assert sparse.values == {"class_weight": [1.0, 20.0]}
     assert "'house' in 10%" in draft.reasons["rare_class_sampling"]
     assert choices.is_dominated(facts(GROUND, HOUSE, SPOT)) and not choices.is_dominated(facts(GROUND, SPOT))
+
+
+@pytest.mark.parametrize(("crop", "expected"), [("192x192", ["spot"]), ("256x256", None)])
+def test_crops_are_taken_around_rare_classes_where_they_could_miss_them(crop, expected):
+    draft = Draft(Path("data"))
+    draft.set("crop", crop)
+    choices.choose_crops(draft, facts(GROUND, TREE, SPOT), 1.0)
+    assert draft.values.get("rare_class_crops") == expected

@@ -23,13 +23,17 @@ from terrazzo.config.short_form.messages import Problem, problems_of, report
 from terrazzo.config.short_form.model import set_class_weight, suit_momentum, with_changes
 from terrazzo.config.short_form.origins import UNCHANGED, with_origins
 from terrazzo.config.v0.upgrade import is_old, upgrade_config
-from terrazzo.errors import UserError
+from terrazzo.errors import UserError, nearest
+from terrazzo.hub.encoders import scale_of
 from terrazzo.recipes.compose import tta_pipeline
-from terrazzo.recipes.parts import preprocessor
+from terrazzo.recipes.encoders import WORDS, compose, encoder_of, optimizer
+from terrazzo.recipes.parts import init, preprocessor
 
 if TYPE_CHECKING:
     from terrazzo.config.short_form.schema import DataKeys, ShortForm
 
+NETWORK = ("model", "model.backbone", "model.head")  # words of an encoder and a head, in place of a recipe
+HEAD = "fpn"
 SHARED = ("model", "custom_imports")  # sections of both, with the same keys
 DEFAULT_LENGTH = 20000
 LOG_INTERVAL = 50  # steps
@@ -37,8 +41,17 @@ LEAST_INTERVAL = 10  # steps between validations and between checkpoints of a sh
 
 
 def is_short(values: Mapping[str, Any]) -> bool:
-    """Return whether a config is in the short form."""
-    return "recipe" in values
+    """Return whether a config is in the short form: it names a recipe, or a backbone or head by a word."""
+    model = values.get("model")
+    return "recipe" in values or (
+        isinstance(model, Mapping) and ("head" in model or isinstance(model.get("backbone"), str))
+    )
+
+
+def network_name(model: Mapping[str, Any]) -> str:
+    """Return the name of a network without a recipe: its head and backbone."""
+    backbone = model["backbone"]
+    return f"{model.get('head', HEAD)}_{backbone if isinstance(backbone, str) else backbone.get('type')}"
 
 
 def is_setting(name: str) -> bool:
@@ -59,19 +72,20 @@ def expand(values: Mapping[str, Any], path: Path | None = None) -> Section:
     form = read_form(values, path)
     crop, images = form.crop, image_kind(form)
     try:
-        parts = recipe_parts(form.recipe, form.data.classes, crop)
+        parts, changes = network(form)
     except UserError as problem:
-        raise report([Problem("recipe", str(problem))], values, path) from None
+        key = "model" if form.recipe is None else "recipe"
+        raise report([Problem(key, str(problem))], values, path) from None
 
     # the recipe's model and optimizer for these images and classes, under the user's changes
     set_in_channels(parts["model"], images.channels)
     suit_momentum(parts["model"], length_of(form))
-    model = with_changes(with_origins({"model": parts["model"]}, values)["model"], form.model or {})
+    model = with_changes(with_origins({"model": parts["model"]}, values)["model"], changes)
     if isinstance(backbone := model.get("backbone"), dict) and "in_channels" not in backbone:
         set_in_channels(model, images.channels)  # of a backbone that replaces the recipe's
     if form.class_weight is not None:
         set_class_weight(model, form.class_weight)
-    model["data_preprocessor"] = preprocessor(crop) | dict(images.scale)
+    model["data_preprocessor"] = preprocessor(crop) | parts.get("scale", {}) | dict(images.scale)
     model["pretrained"] = None if form.pretrained in (None, "none") else form.pretrained
 
     expanded = {
@@ -110,6 +124,7 @@ def contradictions(form: ShortForm) -> Iterator[Problem]:
     """Yield the mistakes that concern several keys."""
     yield from data_problems(form.data)
     yield from image_problems(form)
+    yield from network_problems(form)
     if form.iterations is not None and form.epochs is not None:
         yield Problem("epochs", "give `iterations` or `epochs`, not both")
     if form.ema and form.swa:
@@ -119,9 +134,29 @@ def contradictions(form: ShortForm) -> Iterator[Problem]:
         yield Problem("data.unlabelled", text)
     if form.photometric not in (None, "none") and not image_kind(form).is_picture:
         yield Problem("photometric", "`photometric` is for 8-bit RGB or grey images, not for `bands`; omit it")
+    for name in form.rare_class_crops or ():
+        if name not in form.data.classes:
+            text = f"`rare_class_crops` names '{name}', which is not one of `data.classes`"
+            yield Problem("rare_class_crops", text + nearest(name, form.data.classes))
     if form.class_weight not in (None, "auto") and len(form.class_weight) != len(form.data.classes):
         text = f"class_weight must be `auto` or a list of {len(form.data.classes)} numbers, one for each class"
         yield Problem("class_weight", text)
+
+
+def network_problems(form: ShortForm) -> Iterator[Problem]:
+    """Yield contradictions about the network: there is a recipe, or else a backbone and a head."""
+    head, backbone = ((form.model or {}).get(key) for key in ("head", "backbone"))
+    if form.recipe is None and backbone is None:
+        text = (
+            "name a family or a recipe of `terrazzo recipe list`, or `model: {backbone: timm/convnext_tiny, head: fpn}`"
+        )
+        yield Problem("model.backbone" if head else "recipe", f"recipe is empty: {text}")
+    elif form.recipe is not None and head is not None:
+        yield Problem("model.head", "`recipe` and `model.head` both choose a network: omit one of them")
+    elif head is not None and not isinstance(head, str):
+        yield Problem("model.head", f"`model.head` must be one of {', '.join(WORDS)}, not {head!r}")
+    elif form.recipe is None and not isinstance(backbone, (str, dict)):
+        yield Problem("model.backbone", f"`model.backbone` must be a name such as timm/convnext_tiny, not {backbone!r}")
 
 
 def optimizer_section(form: ShortForm, usual: Mapping[str, Any]) -> Section:
@@ -134,10 +169,34 @@ def optimizer_section(form: ShortForm, usual: Mapping[str, Any]) -> Section:
     return section
 
 
-def recipe_parts(name: str, classes: list[str], crop: list[int]) -> dict[str, Any]:
+def network(form: ShortForm) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the parts of the recipe, or of an encoder and a head, and the user's changes of its model.
+
+    The parts are "model" and "optimizer", and of an encoder "scale", its mean and std.
+    """
+    changes = Section()
+    changes.absorb(form.model or {})
+    is_auto = form.pretrained == "auto"
+    if form.recipe is not None:
+        parts = recipe_parts(form.recipe, form.data.classes, form.crop, keep_weights=is_auto)
+        if is_auto and (name := parts["model"].pop("pretrained", None)):
+            parts["model"]["backbone"]["init_cfg"] = init(name)
+        return parts, changes
+    encoder = encoder_of(changes.pop("backbone"))
+    model = compose(changes.pop("head", HEAD), encoder, len(form.data.classes))
+    if encoder.size is not None and list(encoder.size) != form.crop:
+        size = "x".join(map(str, encoder.size))
+        raise UserError(f"{encoder.name} takes images of {size} pixels only: crop: {size}")
+    if is_auto and encoder.weights:
+        model["backbone"]["init_cfg"] = init(encoder.weights)
+    has_weights = form.pretrained not in (None, "none") or form.load_from is not None
+    return {"model": model, "optimizer": optimizer(has_weights), "scale": dict(scale_of(encoder))}, changes
+
+
+def recipe_parts(name: str, classes: list[str], crop: list[int], *, keep_weights: bool = False) -> dict[str, Any]:
     """Return `{"model", "optimizer"}` of a family, or of any recipe, for the classes."""
     if name.replace("_", "") in {family.replace("_", "") for family in recipes.families()}:
-        return recipes.family(name, len(classes), (crop[0], crop[1]))
+        return recipes.family(name, len(classes), (crop[0], crop[1]), keep_weights=keep_weights)
     config = recipes.recipe(name)
     if is_old(config):
         config = upgrade_config(config)
@@ -161,7 +220,7 @@ def loaders(form: ShortForm, images: ImageKind, path: Path | None) -> dict[str, 
         load,
         label,
         {"type": "RandomResize", "scale": scale, "ratio_range": form.ratio_range, "keep_ratio": True},
-        {"type": "RandomCrop", "crop_size": form.crop, "cat_max_ratio": 0.75},
+        {"type": "RandomCrop", "crop_size": form.crop, "cat_max_ratio": 0.75, **rare_classes(form)},
         {"type": "RandomFlip", "prob": 0.5},
         *colours,
         {"type": "PackSegInputs"},
@@ -191,6 +250,12 @@ def loaders(form: ShortForm, images: ImageKind, path: Path | None) -> dict[str, 
         "tta_model": {"type": "SegTTAModel"},
         "tta_pipeline": [load, *resized, *tta_pipeline()[1:]],
     }
+
+
+def rare_classes(form: ShortForm) -> dict[str, Any]:
+    """Return the numbers of the classes around which crops are taken."""
+    names = form.rare_class_crops
+    return {"rare_classes": [form.data.classes.index(name) for name in names]} if names else {}
 
 
 def sampler(rare: bool | float, by_epoch: bool) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from terrazzo.config.short_form.data import KEPT
 # keys that the expanded config has under the same name
 UNCHANGED = (
     "compile", "channels_last", "activation_checkpointing", "find_unused_parameters", "custom_imports", "track",
-    "val_pictures", "freeze", "load_from", "teacher",
+    "val_pictures", "freeze", "finetune", "load_from", "teacher",
 )  # fmt: skip
 LENGTH = ("iterations", "epochs")
 SPLITS = {"train": ("data.train",), "val": ("data.val", "data.folds"), "test": ("data.test", "data.val", "data.folds")}
@@ -36,13 +36,14 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "model.data_preprocessor.std": ("std", "mean", "in_channels"),
     "model.data_preprocessor*": (),
     "model.pretrained": ("pretrained",),
+    "model.backbone*.init_cfg*": ("pretrained", "recipe"),
     "model.*.class_weight": ("class_weight", "recipe"),
     "model.backbone*.in_channels": ("in_channels", "data.bands", "recipe"),
     "model.image_encoder*.in_channels": ("in_channels", "data.bands", "recipe"),
     "model.*norm_cfg.momentum": (*LENGTH, "recipe"),
     "model.*num_classes": ("data.classes",),
     "model.*.vocabulary": ("data.classes",),
-    "model.*": ("recipe",),
+    "model.*": ("recipe", "model.head"),
     "*_dataloader.batch_size": ("batch",),
     "*_dataloader.num_workers": ("workers",),
     "train_dataloader.drop_last": LENGTH,
@@ -65,11 +66,12 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "*RandomResize.scale": ("resize",),
     "*RandomResize.ratio_range": ("ratio_range",),
     "*RandomCrop.crop_size": ("crop",),
+    "*RandomCrop.rare_classes*": ("rare_class_crops",),
     "*PhotoMetricDistortion.*": ("photometric",),
     "optim_wrapper.type": ("amp",),
     "optim_wrapper.dtype": ("amp",),
-    "optim_wrapper.optimizer.lr": ("lr", "recipe"),
-    "optim_wrapper.optimizer.*": ("recipe",),
+    "optim_wrapper.optimizer.lr": ("lr", "recipe", "model.head"),
+    "optim_wrapper.optimizer.*": ("recipe", "model.head"),
     **{f"param_scheduler.*.{key}": LENGTH for key in ("begin", "end", "by_epoch", "convert_to_iter_based")},
     "train_cfg.type": LENGTH,
     "train_cfg.max_iters": ("iterations",),

@@ -102,15 +102,19 @@ class DataKeys(Keys):
 class ShortForm(Keys):
     """A terrazzo config in the short form: a recipe, data, and what differs from the defaults."""
 
-    never_empty = frozenset({"recipe", "data", "crop", "ratio_range"})
+    never_empty = frozenset({"data", "crop", "ratio_range"})
 
-    recipe: Annotated[str, t.Expected("a family or a recipe of `terrazzo recipe list`")] = key(
-        "A family of networks, such as fastscnn or segformer, or a name from `terrazzo recipe list`.", ...
+    recipe: Annotated[str | None, t.Expected("a family or a recipe of `terrazzo recipe list`")] = key(
+        "A family of networks, such as fastscnn or segformer, or a name from `terrazzo recipe list`; omitted where "
+        "`model` names a backbone and a head."
     )
     data: Annotated[DataKeys, t.Expected("a section with root, images, labels and classes")] = key(
         "Where images and labels are stored, and the classes.", ...
     )
-    model: t.ModelChanges | None = key("Keys to change in the recipe's model, as the 1.x vocabulary names them.")
+    model: t.ModelChanges | None = key(
+        "Keys to change in the recipe's model, as the 1.x vocabulary names them; without a recipe a `backbone`, such "
+        "as timm/convnext_tiny, and a `head`: fpn, uper, segformer, unet, linear, eomt, aspp, psp or fcn."
+    )
     optimizer: t.OptimizerChanges | None = key(
         "Keys to change in the recipe's optimizer; another `type` starts without the recipe's keys."
     )
@@ -118,13 +122,17 @@ class ShortForm(Keys):
         "Learning rate (default: the recipe's); it rises over the first twentieth of the run and falls to 0 afterwards."
     )
     pretrained: t.Weights | None = key(
-        "Weights that the backbone starts from: a file, a name of `terrazzo weights get` such as mit_b0, or none."
+        "Weights that the backbone starts from: a file, a name of `terrazzo weights get` such as mit_b0, none, or "
+        "auto: the published ones where they are on this machine."
     )
     load_from: t.Weights | None = key(
         "Weights that the whole model starts from: a file, a run's folder, a recipe, or `street`, the bundled model."
     )
     teacher: t.Teacher | None = key(
         "Trained models that the model also learns from: a file, several, or a mapping of `weights` and options."
+    )
+    finetune: t.Finetuning | None = key(
+        "What training changes of the backbone: all of it (default: full), nothing (frozen), or a low-rank part (lora)."
     )
     freeze: t.Names | None = key(
         "Parts of the model that keep their weights and statistics, such as backbone or backbone.layer1."
@@ -157,6 +165,9 @@ class ShortForm(Keys):
     class_weight: t.ClassWeights | None = key("Weight of each class in the loss; auto: from how often each occurs.")
     rare_class_sampling: t.Temperature = key(
         "Show images with rare classes more often; a number sets the temperature (true: 0.01).", False
+    )
+    rare_class_crops: t.Names | None = key(
+        "Names of rare classes: every other training crop is taken around a pixel of one that the image has."
     )
     amp: t.Precision = key("Mixed precision: true (the best type of the device), bf16 or fp16.", False)
     ema: t.EmaShare = key("Score and save a moving average of the weights that keeps this share (true: 0.999).", False)
@@ -217,6 +228,7 @@ def json_schema() -> dict[str, Any]:
         "anyOf": [{"enum": sorted(names)}, {"type": "string", "pattern": "^[^_]+_.*[0-9]"}],
         "examples": ["fastscnn", "segformer", "pspnet_r50-d8_4xb2-40k_cityscapes-512x1024"],
     }
+    schema["anyOf"] = [{"required": ["recipe"]}, {"required": ["model"]}]
     return {"$schema": DIALECT, **schema, "title": "terrazzo short form"}
 
 

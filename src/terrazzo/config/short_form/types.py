@@ -102,6 +102,7 @@ Precision = Annotated[bool | Literal["bf16", "fp16"], Expected("true, false, bf1
 EmaShare = Annotated[
     Strict | Share, Expected("true, false, or the share of the old average that is kept (0 to 1, such as 0.999)")
 ]
+Finetuning = Annotated[Literal["full", "frozen", "lora"], Expected("full, frozen or lora", ("full", "frozen", "lora"))]
 SwaShare = Annotated[
     Strict | Share, Expected("true, false, or the share of the run to average weights after (0 to 1, such as 0.75)")
 ]
@@ -117,7 +118,7 @@ Duration = Annotated[
 
 PATH = BeforeValidator(lambda value: os.fspath(only(str, os.PathLike)(value)))
 NAME = {"type": ["string", "number", "boolean"]}
-Weights = Annotated[str, PATH, Expected("a file or a name of weights, or none")]
+Weights = Annotated[str, PATH, Expected("a file or a name of weights, auto or none")]
 FolderName = Annotated[str, PATH, Expected("the path of a folder")]
 Split = Annotated[str, PATH, Expected("the name of a folder, or of a file that lists names")]
 ValidationSplit = Annotated[
@@ -217,7 +218,11 @@ ClassWeights = Annotated[
 
 Changes = Annotated[dict[str, Any], PlainValidator(only(dict)), WithJsonSchema({"type": "object"})]  # with lines
 ModelChanges = Annotated[
-    Changes, Expected("a mapping of keys to change in the recipe's model, such as {backbone: {depth: 18}}")
+    Changes,
+    Expected(
+        "a mapping of keys to change in the recipe's model, such as {backbone: {depth: 18}}, or "
+        "{backbone: timm/convnext_tiny, head: fpn}"
+    ),
 ]
 OptimizerChanges = Annotated[
     Changes, Expected("a mapping of keys to change in the recipe's optimizer, such as {type: AdamW, lr: 0.001}")

@@ -9,6 +9,8 @@ from torch import Tensor
 from terrazzo.errors import UserError, nearest
 from terrazzo.models.backbones.base import Backbone
 from terrazzo.models.layers.norm import NORMS
+from terrazzo.models.layers.resize import at_least, pad_to_multiple
+from terrazzo.models.layers.tokens import as_map
 from terrazzo.models.naming import Naming
 from terrazzo.registry import MODELS
 from terrazzo.system.extras import import_extra
@@ -23,9 +25,12 @@ OWN = (r"^(?!timm_model\.)", "timm_model.")
 class TIMMBackbone(Backbone):
     """A timm model as a backbone -> its maps (`features_only`), or its last map; further arguments go to timm.
 
-    Raises UserError where timm is not installed or does not know the model, and for an unknown norm. Weights come from
-    checkpoints: timm does not download any.
+    Images are padded on the right and below to `least_size` and to a multiple of `size_divisor`. Raises UserError where
+    timm is not installed or does not know the model, and for an unknown norm. Weights come from checkpoints: timm does
+    not download any.
     """
+
+    passes_on = True
 
     # in timm's models; the names of stages are joined with their numbers by `features_only`
     stem_parts = tuple(f"timm_model.{name}" for name in STEM)
@@ -41,6 +46,8 @@ class TIMMBackbone(Backbone):
         in_channels: int = 3,
         norm_layer: str | None = None,
         frozen_stages: int = -1,
+        size_divisor: int = 1,
+        least_size: int = 1,
         **options: Any,
     ) -> None:
         super().__init__(frozen_stages=frozen_stages)
@@ -53,12 +60,26 @@ class TIMMBackbone(Backbone):
             options["norm_layer"] = NORMS[norm_layer][0]
         options |= {"features_only": True} if features_only else {"num_classes": 0, "global_pool": ""}
         self.features_only = features_only
+        self.size_divisor, self.least_size = size_divisor, least_size
         self.timm_model = timm.create_model(
             model_name, pretrained=False, in_chans=in_channels, checkpoint_path=checkpoint_path, **options
         )
+        self.channels_last = str(getattr(self.timm_model, "output_fmt", "")).endswith("NHWC")
+        self.prefix_tokens = int(getattr(self.timm_model, "num_prefix_tokens", 0))
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        return tuple(self.timm_model(x)) if self.features_only else (self.timm_model.forward_features(x),)
+        x = pad_to_multiple(at_least(x, self.least_size), self.size_divisor)
+        if self.features_only:
+            return tuple(self.first_channels(one) for one in self.timm_model(x))
+        tokens = self.timm_model.forward_features(x)
+        if tokens.ndim == 3:  # of a plain transformer: N, prefix + h * w, C
+            stride = self.timm_model.patch_embed.patch_size
+            return (as_map(tokens[:, self.prefix_tokens :], (x.shape[2] // stride[0], x.shape[3] // stride[1])),)
+        return (self.first_channels(tokens),)
+
+    def first_channels(self, x: Tensor) -> Tensor:
+        """A map as N, C, H, W."""
+        return x.permute(0, 3, 1, 2) if self.channels_last else x
 
 
 def import_timm() -> Any:

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from terrazzo.models.layers.sizes import larger, same_sizes, scaled, surely
+from terrazzo.system.arithmetic import ceil_div
 
 
 def resize(
@@ -31,6 +32,12 @@ def resize(
 def at_least(x: Tensor, size: int) -> Tensor:
     """Pad a map (N, C, H, W) with zeros on the right and below where a side is shorter than `size`."""
     height, width = (larger(size - length, 0) for length in x.shape[2:])
+    return x if surely(height == 0) and surely(width == 0) else F.pad(x, (0, width, 0, height))
+
+
+def pad_to_multiple(x: Tensor, divisor: int) -> Tensor:
+    """Pad images (N, C, H, W) with zeros on the right and below to multiples of `divisor`."""
+    height, width = (ceil_div(length, divisor) * divisor - length for length in x.shape[2:])
     return x if surely(height == 0) and surely(width == 0) else F.pad(x, (0, width, 0, height))
 
 

@@ -67,13 +67,13 @@ def query_decoder(layers: int, dropout: float) -> Spec:
     return {"return_intermediate": True, "num_layers": layers, "layer_cfg": layer, "init_cfg": None}
 
 
-def mask_losses(plan: Plan, classes: float, masks: Spec, dice: float) -> Spec:
+def mask_losses(num_classes: int, classes: float, masks: Spec, dice: float) -> Spec:
     """The three losses of a mask classifier: its last class, 'no object', counts a tenth."""
     named: Spec = {"type": "mmdet.CrossEntropyLoss", "use_sigmoid": False, "loss_weight": classes, "reduction": "mean"}
     overlap = part(
         "mmdet.DiceLoss", use_sigmoid=True, activate=True, reduction="mean", naive_dice=True, eps=1.0, loss_weight=dice
     )
-    weights = [1.0] * plan.num_classes + [0.1]
+    weights = [1.0] * num_classes + [0.1]
     return {"loss_cls": named | {"class_weight": weights}, "loss_mask": masks, "loss_dice": overlap}
 
 
@@ -110,7 +110,8 @@ def maskformer(plan: Plan, depth: str, letter: str) -> None:
         num_queries=100,
         pixel_decoder={"type": "mmdet.PixelDecoder", "norm_cfg": dict(GROUP_NORM), "act_cfg": {"type": "ReLU"}},
         enforce_decoder_input_project=False, positional_encoding=dict(POSITIONS),
-        transformer_decoder=query_decoder(6, 0.1), **mask_losses(plan, 1.0, focal | {"loss_weight": 20.0}, 1.0),
+        transformer_decoder=query_decoder(6, 0.1),
+        **mask_losses(plan.num_classes, 1.0, focal | {"loss_weight": 20.0}, 1.0),
         train_cfg=matching("mmdet.", 1.0, focal_cost, 1.0) | {"sampler": {"type": "mmdet.MaskPseudoSampler"}},
     )  # fmt: skip
     if letter:
@@ -199,7 +200,7 @@ def mask2former_head(plan: Plan, channels: list[int]) -> Spec:
     return part("Mask2FormerHead", in_channels=channels, strides=[4, 8, 16, 32], feat_channels=256, out_channels=256,
         num_classes=plan.num_classes, num_queries=100, num_transformer_feat_level=3, align_corners=False,
         pixel_decoder=pixel_decoder(), enforce_decoder_input_project=False, positional_encoding=dict(POSITIONS),
-        transformer_decoder=query_decoder(9, 0.0), **mask_losses(plan, 2.0, entropy, 5.0),
+        transformer_decoder=query_decoder(9, 0.0), **mask_losses(plan.num_classes, 2.0, entropy, 5.0),
         train_cfg=training)  # fmt: skip
 
 

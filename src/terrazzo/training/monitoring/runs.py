@@ -29,7 +29,11 @@ NAME = "run.json"
 DEEPEST = 4  # folders below one that is searched for runs
 NOT_TRAINED = ("work_dir", "resume")  # sections that do not describe what was trained
 ABSENT = "not set"
-SEED = "randomness.seed"
+# keys in which alone runs of one config differ
+REPEATS = {
+    "seeds": ("randomness.seed",),
+    "folds": ("train_dataloader.dataset.holdout.fold", "val_dataloader.dataset.holdout.fold"),
+}
 
 
 class RunRecord:
@@ -240,15 +244,16 @@ def differences(runs: Sequence[PastRun]) -> dict[str, list[Any]]:
     return {key: values for key, values in found.items() if any(value != values[0] for value in values)}
 
 
-def seed_groups(runs: Sequence[PastRun]) -> list[list[PastRun]]:
-    """The runs whose configs differ in their seeds alone, where there are several with a score."""
+def repeats(runs: Sequence[PastRun], kind: str) -> list[list[PastRun]]:
+    """The runs whose configs differ in their `seeds` or `folds` alone, where there are several with a score."""
+    keys = REPEATS[kind]
     groups: dict[str, list[PastRun]] = {}
     for run in runs:
-        values = {key: value for key, value in leaves(run.config) if key != SEED}
+        values = {key: value for key, value in leaves(run.config) if key not in keys}
         if run.best is not None:
             groups.setdefault(json.dumps([run.metric, values], sort_keys=True, default=str), []).append(run)
-    seeds = {key: {str(dict(leaves(run.config)).get(SEED)) for run in group} for key, group in groups.items()}
-    return [group for key, group in groups.items() if len(seeds[key]) > 1]
+    found = {key: {str(dict(leaves(run.config)).get(keys[0])) for run in group} for key, group in groups.items()}
+    return [group for key, group in groups.items() if len(found[key]) > 1]
 
 
 def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -22,6 +22,8 @@ UNEVEN = 20  # the largest class has so many times the pixels of the smallest: c
 WEIGHTS = (0.5, 3.0)  # least and largest class weight
 DOMINANT = 0.7  # share of a class of which most pixels are soon easy
 SELDOM = 0.25  # share of the images that show a class, below which images with it are drawn more often
+FEW_PIXELS = 0.01  # share of a class below which crops are taken around it ...
+PART = 0.7  # ... where they are at most this part of an image
 RESOLVED = 4  # pixels of the network's finest map across a small component
 LARGE = 768  # the shorter side of images that may be shrunk to LARGEST_CROP
 ENLARGED = 1.5  # scale of images whose small components the finest map does not resolve
@@ -114,6 +116,18 @@ def choose_balance(draft: Draft, facts: Fingerprint) -> None:
     if seldom:
         shown = some(f"'{one.name}' in {one.shown:.0%}" for one in seldom)
         draft.set("rare_class_sampling", True, f"images with rare classes are drawn more often: {shown} of the images")
+
+
+def choose_crops(draft: Draft, facts: Fingerprint, scaled: float) -> None:
+    """Set `rare_class_crops` where crops would often have none of a rare class; `scaled` is the area of the images."""
+    height, width = map(int, draft.values["crop"].split("x"))
+    if height * width > PART * scaled * math.prod(facts.size):
+        return
+    rare = [one for one in facts.foreground if 0 < one.share < FEW_PIXELS]
+    if rare:
+        shown = some(f"'{one.name}' covers {one.share:.2%}" for one in rare)
+        names = [one.name for one in rare]
+        draft.set("rare_class_crops", names, f"every other crop is taken around one of them: {shown} of the pixels")
 
 
 def weights(classes: Sequence[ClassShape]) -> list[float]:

@@ -66,6 +66,7 @@ class Planner:
         cost = self.choose_capacity(network, start)
         steps = self.choose_length(cost)
         self.choose_optimizer(network, start, steps)
+        choices.choose_crops(draft, facts, self.scaled)
         self.choose_augmentation(steps)
         self.choose_workers(cost)
         draft.set("seed", 0)

@@ -6,8 +6,12 @@ import csv
 import io
 import os
 import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from terrazzo.config.load import load_config
+from terrazzo.errors import UserError
 from terrazzo.evaluation.evaluate import evaluate
 from terrazzo.system.devices import choose_device
 from terrazzo.system.files import make_folder, write_whole
@@ -41,6 +45,32 @@ def write_plan(source: Path, target: Path, budget: float, device: str | None = N
     text = draft.text(target, introduction)
     write_whole(target, text)
     return text
+
+
+def count_folds(source: str | Path, overrides: dict[str, Any]) -> int:
+    """The number of folds of a config. Raises UserError for one without any."""
+    data = load_config(source, overrides, upgrade=False).get("data")
+    found = data.get("folds") if isinstance(data, Mapping) else None
+    if not isinstance(found, int):
+        raise UserError(f"--fold all: {source} has no folds: set `data: {{folds: 5}}`, in the short form")
+    return found
+
+
+def score_folds(
+    source: str | Path, folders: Sequence[Path], overrides: dict[str, Any], device: str | None = None
+) -> str:
+    """The scores of the ensemble of all folds on the config's test images; without any, the command that scores it."""
+    data = load_config(source, overrides, upgrade=False)["data"]
+    if not data.get("test"):
+        names = [shlex.quote(str(folder)) for folder in folders]
+        command = f"terrazzo test {shlex.quote(str(source))} {names[0]} --ensemble {' '.join(names[1:])}"
+        return (
+            "an ensemble of the folds is scored on images that none of them has seen, which `data.test` names; or: "
+            f"{command} --data-root D"
+        )
+    result = evaluate(source, folders, overrides=overrides, device=device, bootstrap=DRAWS)
+    title = f"ensemble of {len(folders)} folds on {data['test']}: {summary(result)}"
+    return f"{as_text(class_table(result)).rstrip()}\n{title}  (95% intervals of {DRAWS} resampled sets of images)"
 
 
 def score_run(folder: Path, device: str | None = None) -> str:
