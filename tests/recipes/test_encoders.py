@@ -60,7 +60,7 @@ def test_our_backbones_have_words_too(word, strides, kind):
     ("model", "message"),
     [
         ({"backbone": "r18", "head": "fpm"}, "no head is called 'fpm'; did you mean 'fpn'"),
-        ({"backbone": "r77", "head": "fpn"}, "no backbone is called 'r77'"),
+        ({"backbone": "r77", "head": "fpn"}, "there is no backbone 'r77'"),
         ({"backbone": "r18", "head": "eomt"}, "head eomt puts queries into a vision transformer .* which r18 is not"),
         ({"head": "fpn"}, "recipe is empty: name a family or a recipe"),
         ({"backbone": "r18", "head": 3}, "`model.head` must be one of fcn, psp"),

@@ -16,8 +16,8 @@ import terrazzo
 from terrazzo.cli.parser import INSTEAD, Parser, spelled
 from terrazzo.errors import UserError, nearest, out_of_memory
 from terrazzo.system.failures import shortage_of, unexpected
-from terrazzo.system.memory import memory_limit, supervised
 from terrazzo.system.printable import PrintableStream, printable
+from terrazzo.system.supervision import memory_limit, supervised
 
 LOWER = "take a smaller batch, crop, image or model, fewer workers, or --amp"
 

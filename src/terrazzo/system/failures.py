@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from terrazzo.errors import UserError, out_of_memory, shortage_behind
-from terrazzo.system.memory import was_near_limit
+from terrazzo.system.supervision import was_near_limit
 
 ISSUES = "https://github.com/terrazzo-segmentation/terrazzo/issues"
 

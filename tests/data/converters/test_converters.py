@@ -9,7 +9,6 @@ import sys
 import tarfile
 import zipfile
 from pathlib import Path
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -333,19 +332,14 @@ def test_context_from_mat_files(tmp_path):
     check("pascal_context", tmp_path / "out", {"train": (1, [0, 1]), "val": (1, [0, 1])})
 
 
-def test_synapse_volumes_become_slices(tmp_path, monkeypatch):
-    volumes = {}
-
-    def load(path):
-        return SimpleNamespace(get_fdata=lambda: volumes[path.name], shape=volumes[path.name].shape)
-
-    monkeypatch.setitem(sys.modules, "nibabel", SimpleNamespace(load=load))
+def test_synapse_volumes_become_slices(tmp_path):
+    nibabel = pytest.importorskip("nibabel")
     for number in ("0001", "0005"):
         for kind, left, right in (("img", -1000.0, 275.0), ("label", 8.0, 5.0)):
             path = tmp_path / f"raw/Training/{kind}/{kind}{number}.nii.gz"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(b"")
-            volumes[path.name] = np.stack([halves(left, right).T] * 3, axis=-1)  # x, y, z
+            volume = np.stack([halves(left, right).T] * 3, axis=-1).astype(np.float32)  # x, y, z
+            nibabel.save(nibabel.Nifti1Image(volume, np.eye(4)), path)
     report = convert("synapse", tmp_path / "raw", tmp_path / "out", workers=1)
     assert report.images == {"train": 3, "val": 3}
     check("synapse", tmp_path / "out", {"train": (3, [0, 1]), "val": (3, [0, 1])})

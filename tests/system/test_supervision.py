@@ -11,13 +11,13 @@ import pytest
 
 from support.tiny import environment
 from terrazzo.errors import UserError
-from terrazzo.system import memory
+from terrazzo.system import supervision
 from terrazzo.system.failures import shortage_of
-from terrazzo.system.memory import memory_limit
+from terrazzo.system.supervision import memory_limit
 
 PROGRAM = """
 import os, sys, time
-from terrazzo.system.memory import supervised
+from terrazzo.system.supervision import supervised
 
 def work():
     print("begins", flush=True)
@@ -31,7 +31,14 @@ sys.exit(supervised(work, lambda: print("too little memory", file=sys.stderr)))
 def start(work: str) -> subprocess.Popen[str]:
     program = PROGRAM.format(work=work)
     return subprocess.Popen(
-        [sys.executable, "-c", program], env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", program],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        ),  # that of a command in the background is ignored
     )
 
 
@@ -79,6 +86,6 @@ def test_commands_under_a_limit_end_in_one_message():
 def test_errors_that_say_nothing_of_memory_are_shortages_only_near_a_limit(monkeypatch):
     problem = SystemError("<built-in function compile> returned NULL without setting an exception")
     assert shortage_of(problem) is None
-    monkeypatch.setattr(memory, "memory_limit", lambda: 1 << 20)
+    monkeypatch.setattr(supervision, "memory_limit", lambda: 1 << 20)
     assert shortage_of(problem) is problem
     assert shortage_of(UserError("a mistake")) is None
