@@ -83,7 +83,9 @@ class PointHead(CascadeHead):
             height, width = refined.shape[2:]
             count = min(self.subdivision_num_points, height * width)
             index = uncertainty(refined).flatten(1).topk(count, dim=1).indices  # N, P
-            points = torch.stack([(index % width + 0.5) / width, (index // width + 0.5) / height], dim=2)
+            row = index // width
+            column = index - row * width  # `%` of a size left open is not exported
+            points = torch.stack([(column + 0.5) / width, (row + 0.5) / height], dim=2)
             logits = self.classify_points(maps, previous, points)
             index = index.unsqueeze(1).expand(-1, logits.shape[1], -1)
             refined = refined.flatten(2).scatter(2, index, logits).view_as(refined)

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from terrazzo.errors import UserError
 from terrazzo.models.heads.base import DecodeHead, Features
 from terrazzo.models.layers import resize
-from terrazzo.models.layers.sizes import larger
+from terrazzo.models.layers.resize import resize_by_matrices
+from terrazzo.models.layers.sizes import larger, smaller
 from terrazzo.registry import MODELS
-from terrazzo.system.arithmetic import ceil_div
 
 TYPES = ("collect", "distribute", "bi-direction")
 
@@ -80,17 +80,23 @@ class PSAHead(DecodeHead):
 
     def shrink(self, x: Tensor) -> Tensor:
         """`x` smaller by `shrink_factor`."""
-        height, width = x.shape[2:]
-        factor = self.shrink_factor
-        corners = self.keeps_corners(x)
-        size = [ceil_div(length, factor) if corners else larger(length // factor, 1) for length in (height, width)]
-        return resize(x, size, align_corners=corners)
+        corners = self.corners(x)
+        size = [larger(length // self.shrink_factor + corners, 1) for length in x.shape[2:]]
+        return self.resize_to(x, x.shape[2:] if self.shrink_factor == 1 else size, corners)
 
-    def keeps_corners(self, x: Tensor) -> bool:
-        """Return True where neither side is a multiple of the factor: resizing then aligns corners."""
+    def corners(self, x: Tensor) -> int:
+        """Return 1 where neither side of `x` is a multiple of the factor: resizing then aligns corners; 0 elsewhere."""
         if self.shrink_factor == 1:
-            return self.align_corners
-        return all(length % self.shrink_factor for length in x.shape[2:])
+            return int(self.align_corners)
+        factor = self.shrink_factor
+        height, width = (smaller(length - length // factor * factor, 1) for length in x.shape[2:])
+        return height * width
+
+    def resize_to(self, x: Tensor, size: Sequence[int], corners: int) -> Tensor:
+        """Resize bilinearly; `corners` of a size that an export leaves open is open too."""
+        if isinstance(corners, int):
+            return resize(x, size, align_corners=bool(corners))
+        return resize_by_matrices(x, size, corners)
 
     def attend(self, x: Tensor, attention: nn.Module, distribute: bool) -> Tensor:
         """Return what each position of `x` (N, C, h, w) receives from the others."""
@@ -110,5 +116,5 @@ class PSAHead(DecodeHead):
         contexts = [self.attend(self.reduce(x), self.attention, distribute=self.psa_type == "distribute")]
         if self.psa_type == "bi-direction":
             contexts.append(self.attend(self.reduce_p(x), self.attention_p, distribute=True))
-        context = resize(self.proj(torch.cat(contexts, dim=1)), like=x, align_corners=self.keeps_corners(x))
+        context = self.resize_to(self.proj(torch.cat(contexts, dim=1)), x.shape[2:], self.corners(x))
         return self.bottleneck(torch.cat([x, context], dim=1))

@@ -200,7 +200,7 @@ class BiasedRecognition(nn.Module):
         """Return what is added to the attention scores (N, heads, L, L) of mask tokens, class token and patches."""
         count, patches = self.count, grid[0] * grid[1]
         bias = F.adaptive_max_pool2d(bias.flatten(1, 2), tuple(grid)).unflatten(1, bias.shape[1:3]).flatten(3)
-        hidden = bias.new_full((count, count), HIDDEN).fill_diagonal_(0.0)
+        hidden = HIDDEN * (1 - torch.eye(count, dtype=bias.dtype, device=bias.device))
         others = bias.new_full((1 + patches, count), HIDDEN)  # nothing else reads a mask token
         own = torch.cat([hidden, bias.new_full((count, 1), HIDDEN)], dim=1).expand(*bias.shape[:2], -1, -1)
         rest = F.pad(others, (0, 1 + patches)).expand(*bias.shape[:2], -1, -1)

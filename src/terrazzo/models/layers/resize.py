@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -27,6 +28,20 @@ def resize(
         return x
     corners = align_corners if mode in ("bilinear", "bicubic") else None
     return F.interpolate(x, None if size is None else tuple(size), scale_factor, mode=mode, align_corners=corners)
+
+
+def resize_by_matrices(x: Tensor, size: Sequence[int], corners: int) -> Tensor:
+    """Resize (N, C, H, W) bilinearly to `size`, aligning corners or not (1 or 0), where export leaves both open."""
+    rows, columns = (interpolation(*lengths, corners, x) for lengths in zip(x.shape[2:], size, strict=True))
+    return rows @ x @ columns.T
+
+
+def interpolation(length: int, size: int, corners: int, like: Tensor) -> Tensor:
+    """The matrix (size, length) of type and device of `like` that interpolates linearly along an axis."""
+    index = torch.arange(size, dtype=like.dtype, device=like.device)
+    aligned, centred = index * (length - 1) / larger(size - 1, 1), (index + 0.5) * length / size - 0.5
+    position = (aligned * corners + centred * (1 - corners)).clamp(min=0).clamp(max=length - 1)
+    return (1 - (position.unsqueeze(1) - torch.arange(length, device=like.device)).abs()).relu()
 
 
 def at_least(x: Tensor, size: int) -> Tensor:

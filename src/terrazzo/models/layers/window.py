@@ -19,8 +19,9 @@ from terrazzo.system.arithmetic import ceil_div
 class Windows:
     """Tokens (N, L, C) of one grid to windows (N * count, size * size, C), row by row, and back, one copy each.
 
-    `order` holds the token at each position of each window, from 0 to L - 1, or L where the window reaches out of the
-    map. `mask` (count, 1, size * size, size * size), if any, is added to the scores.
+    `order` holds the token at each position of each window, from 0 to L - 1. Where windows reach out of the map, a zero
+    token at position 0 fills them, and the others come after it. `mask` (count, 1, size * size, size * size), if any,
+    is added to the scores.
     """
 
     length: int
@@ -30,8 +31,8 @@ class Windows:
     count: int
 
     def extend(self, tokens: Tensor) -> Tensor:
-        """Append a zero token, which fills the windows that reach out of the map, where any do."""
-        return tokens if surely(self.length == self.order.shape[0]) else F.pad(tokens, (0, 0, 0, 1))
+        """Put a zero token first, which fills the windows that reach out of the map, where any do."""
+        return tokens if surely(self.length == self.order.shape[0]) else F.pad(tokens, (0, 0, 1, 0))
 
     def split(self, tokens: Tensor) -> Tensor:
         """Turn extended tokens into windows."""
@@ -53,12 +54,12 @@ def plan_windows(grid: Grid, size: int, shift: int, device: torch.device) -> tup
     """Return `order` and `inverse` of a grid's windows: padded on the right and below, then shifted up and left."""
     length = grid[0] * grid[1]
     bottom, right = (ceil_div(side, size) * size - side for side in grid)
-    tokens = torch.arange(length, device=device).reshape(grid)
-    tokens = F.pad(tokens, (0, right, 0, bottom), value=length).roll((-shift, -shift), (0, 1))
+    tokens = torch.arange(1, length + 1, device=device).reshape(grid)
+    tokens = F.pad(tokens, (0, right, 0, bottom)).roll((-shift, -shift), (0, 1))  # exporters keep no other value to pad
     order = to_windows(tokens, size).flatten()
     positions = torch.arange(order.numel(), device=device)
-    inverse = positions.new_zeros(length + 1).scatter(0, order, positions)[:length]
-    return order, inverse
+    inverse = positions.new_zeros(length + 1).scatter(0, order, positions)[1:]
+    return order - 1 if surely(length == order.shape[0]) else order, inverse
 
 
 def separate(regions: Tensor, size: int, penalty: float, dtype: torch.dtype) -> Tensor:
