@@ -121,6 +121,8 @@ class LogitsHead(nn.Module):
 
     def losses(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Compute the losses of logits of any size and the pixel accuracy "acc_seg"; labels (N, H, W)."""
+        # every loss would convert 16 bits, and copy channels that lie side by side, at the labels' size
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32)).contiguous()
         logits = resize(logits, labels.shape[-2:], align_corners=self.align_corners)
         weight = None
         if self.sampler is not None:

@@ -76,10 +76,16 @@ def reduce(values: Tensor, weight: Tensor | None, reduction: str, divisor: Tenso
 
 
 def one_hot(labels: Tensor, num_classes: int, ignore_index: int) -> tuple[Tensor, Tensor]:
-    """Return labels (N, H, W) as (N, K, H, W) floats, zero where ignored, and the mask (N, H, W) of valid pixels."""
+    """Return labels (N, H, W) as masks (N, K, H, W), False where ignored, and the mask (N, H, W) of valid pixels."""
     valid = (labels >= 0) & (labels != ignore_index)
-    hot = F.one_hot(torch.where(valid, labels, 0).long(), num_classes).movedim(-1, 1)
-    return hot * valid.unsqueeze(1), valid
+    classes = torch.arange(num_classes, device=labels.device).view(-1, *[1] * (labels.ndim - 1))
+    return (labels.unsqueeze(1) == classes) & valid.unsqueeze(1), valid
+
+
+def class_sums(values: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+    """Return the sum (N, K) of the pixels' values (N, H, W) in each image and class; labels from 0 to K - 1."""
+    sums = values.new_zeros(len(values), num_classes)
+    return sums.scatter_add(1, labels.flatten(1), values.flatten(1))
 
 
 def class_weights(values: Any, like: Tensor) -> Tensor | None:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from terrazzo.models.losses.base import WeightedLoss, class_weights, one_hot, reduce
+from terrazzo.models.losses.base import WeightedLoss, class_sums, class_weights, one_hot, reduce
 from terrazzo.registry import MODELS
 
 
@@ -76,12 +76,11 @@ class DiceLoss(WeightedLoss):
     def per_class(self, logits: Tensor, labels: Tensor, weight: Tensor | None, ignore_index: int) -> Tensor:
         """An ignored pixel counts as the last class, and only in the denominator."""
         predicted, num_classes = logits.softmax(1), logits.shape[1]
-        valid = (labels != ignore_index).unsqueeze(1)
-        if weight is not None:
-            valid = valid * weight.unsqueeze(1)
-        hot, _ = one_hot(labels.clamp(0, num_classes - 1), num_classes, -1)
-        overlap = (predicted * hot * valid).flatten(2).sum(2)  # N, K
-        size = (predicted**self.exponent + hot**self.exponent).flatten(2).sum(2)
+        counted = (labels != ignore_index) if weight is None else (labels != ignore_index) * weight
+        labels = labels.clamp(0, num_classes - 1)
+        own = predicted.gather(1, labels.unsqueeze(1)).squeeze(1)  # N, H, W: the probability of a pixel's label
+        overlap = class_sums(own * counted, labels, num_classes)
+        size = predicted.pow(self.exponent).flatten(2).sum(2) + class_sums(torch.ones_like(own), labels, num_classes)
         dice = 1 - (2 * overlap + self.smooth) / (size + self.smooth)  # N, K
         weights = class_weights(self.class_weight, logits)
         if self.ignored_class is not None and self.ignored_class < num_classes:

@@ -49,8 +49,8 @@ class HausdorffDistanceLoss(WeightedLoss):
         counted = (valid if weight is None else valid * weight).unsqueeze(1)
         with torch.no_grad():
             predicted, _ = one_hot(probability.argmax(1), num_classes, -1)
-            depth = depth_inside(predicted[:, 1:].bool()).square() + depth_inside(truth[:, 1:].bool()).square()
-        errors = (probability[:, 1:] - truth[:, 1:]).square() * depth * counted  # N, K - 1, H, W
+            depth = depth_inside(predicted[:, 1:]).square() + depth_inside(truth[:, 1:]).square()
+        errors = (probability[:, 1:] - truth[:, 1:].to(probability.dtype)).square() * depth * counted  # N, K - 1, H, W
         values = errors.flatten(2).mean(2)  # N, K - 1
         per_class = class_weights(self.class_weight, logits)
         if per_class is not None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from terrazzo.errors import UserError
-from terrazzo.models.losses.base import FROM_SOFTMAX, SegmentationLoss, class_weights, one_hot
+from terrazzo.models.losses.base import FROM_SOFTMAX, SegmentationLoss, class_sums, class_weights
 from terrazzo.registry import MODELS
 
 
@@ -45,12 +45,13 @@ class TverskyLoss(SegmentationLoss):
 
     def measure(self, logits: Tensor, labels: Tensor, weight: Tensor | None, ignore_index: int) -> Tensor:
         labels = torch.where(labels == self.ignored_class, ignore_index, labels)
-        truth, valid = one_hot(labels, logits.shape[1], ignore_index)
-        counted = (valid if weight is None else valid * weight).unsqueeze(1)
-        probability = logits.softmax(1)
-        hit = (probability * truth * counted).flatten(2).sum(2)  # N, K
-        predicted = (probability * counted).flatten(2).sum(2)
-        actual = (truth * counted).flatten(2).sum(2)
+        num_classes, valid = logits.shape[1], (labels >= 0) & (labels != ignore_index)
+        counted = (valid if weight is None else valid * weight).to(logits.dtype)
+        labels, probability = torch.where(valid, labels, 0), logits.softmax(1)
+        own = probability.gather(1, labels.unsqueeze(1)).squeeze(1)  # N, H, W: the probability of a pixel's label
+        hit = class_sums(own * counted, labels, num_classes)
+        predicted = (probability * counted.unsqueeze(1)).flatten(2).sum(2)
+        actual = class_sums(counted, labels, num_classes)
         size = hit + self.alpha * (predicted - hit) + self.beta * (actual - hit)
         values = (1 - (hit + self.smooth) / (size + self.smooth)).mean(0)  # K
         per_class = class_weights(self.class_weight, logits)
