@@ -57,6 +57,8 @@ def test_files_elsewhere_are_refused_and_a_type_of_another_name_keeps_its_argume
     assert drop_ignored({"tta_pipeline": [spec, mine]}) == {"tta_pipeline": [{"type": "LoadImageFromFile"}, mine]}
     with pytest.raises(UserError, match=r"LoadImageFromFile.backend_args asks for 'petrel'"):
         drop_ignored({"tta_pipeline": [spec | {"backend_args": mine["backend_args"]}]})
+    with pytest.raises(UserError, match=r"LoadImageFromFile.backend_args is a mapping .*, not 99"):
+        drop_ignored({"tta_pipeline": [spec | {"backend_args": 99}]})
 
 
 def test_the_table_names_types_that_are_registered():

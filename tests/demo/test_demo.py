@@ -63,6 +63,17 @@ def test_a_second_demo_starts_clean_on_the_same_scenes(tmp_path, capsys):
     assert (tmp_path / "metrics.jsonl").read_text().count('"step": 2, "mode": "val"') == 1
 
 
+def test_scenes_that_are_not_all_there_are_drawn_again(tmp_path, monkeypatch):
+    def stop(console, data, scenes):
+        data.mkdir(exist_ok=True)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("terrazzo.demo.demo.draw", stop)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):  # the second draws again, as the first did
+            run_demo(tmp_path, scenes=TINY)
+
+
 def test_other_scenes_replace_those_of_before(tmp_path):
     run_demo(tmp_path, iterations=1, scenes=TINY)
     before = (tmp_path / "data/images/train/0000.png").read_bytes()

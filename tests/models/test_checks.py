@@ -44,6 +44,11 @@ def test_losses_that_do_not_fit_the_head(head, message):
         tz.build_model(model_config(**head))
 
 
+def test_a_kernel_without_pixels():
+    with pytest.raises(UserError, match=r"model\.decode_head\..*: a convolution with a kernel of \(0, 0\) pixels"):
+        tz.build_model(model_config(kernel_size=0))
+
+
 @pytest.mark.parametrize("value", [255, 0])
 def test_pixels_without_a_label_count_for_no_head(value):
     """Padding is 255 whatever value a head ignores; with `ignore_index=0`, class 0 has no loss either."""

@@ -83,6 +83,14 @@ def test_the_cost_is_the_models_own_and_counting_it_changes_nothing():
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
+def test_auxiliary_heads_are_tried_before_the_first_step():
+    config = {"model": model_config(), "crop_size": (24, 24)}
+    config["model"]["auxiliary_head"] = config["model"]["decode_head"] | {"in_channels": 5}
+    config["model"]["data_preprocessor"]["size"] = (24, 24)
+    with pytest.raises(UserError, match=r"on images of 24x24: at model\.auxiliary_head.* takes 5 channels and gets 4"):
+        inference_cost(tz.build_model(config), config)
+
+
 def test_a_custom_model_without_a_part_of_the_contract_is_refused(streets, tmp_path, monkeypatch):
     class Bare(torch.nn.Module):
         target = "label"

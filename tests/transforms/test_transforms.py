@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import zlib
 
 import cv2
@@ -350,6 +351,29 @@ def test_random_sizes_cover_their_range():
     assert {run(between, seed=seed).size[1] for seed in range(300)} == set(range(60, 81))
     choice = {"type": "RandomChoiceResize", "scales": [50, 60], "resize_type": "ResizeShortestEdge", "max_size": 70}
     assert {run(choice, seed=seed).size for seed in range(20)} == {(50, 68), (52, 70)}
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"type": "Resize", "scale": [-1, 2], "keep_ratio": True}, r"Resize's scale must be above 0, not \[-1, 2\]"),
+        ({"type": "Resize", "scale": math.inf, "keep_ratio": True}, r"Resize's scale must be .* not inf"),
+        ({"type": "Resize", "scale_factor": math.nan}, r"scale_factor must be .* not nan"),
+        ({"type": "ResizeShortestEdge", "scale": 0}, r"scale must be above 0, not 0"),
+        ({"type": "RandomResize", "scale": [math.nan, 9], "ratio_range": [1, 2]}, r"RandomResize's scale must be"),
+        ({"type": "RandomResize", "scale": [[60, 50], [80, math.inf]]}, r"RandomResize's scale must be"),
+        ({"type": "RandomResize", "ratio_range": [0, 2]}, r"ratio_range must be above 0"),
+    ],
+)
+def test_sizes_that_no_image_can_have(spec, message):
+    with pytest.raises(UserError, match=message):
+        run(spec)
+
+
+def test_a_scale_may_leave_one_edge_open():
+    image = make_sample().image
+    height, width = run({"type": "Resize", "scale": [math.inf, 20], "keep_ratio": True}).size
+    assert min(height, width) == 20 and height / width == pytest.approx(image.shape[0] / image.shape[1], abs=0.05)
 
 
 # Colour

@@ -142,7 +142,9 @@ def run(args: argparse.Namespace) -> int:
     )
     segmenter = setup.segmenter()
     items = find_items(args.sources, setup.out, (*segmenter.suffixes, *VIDEO_SUFFIXES), args.every)
-    check_tools(args.to, items, setup.out)
+    made = [tool for tool in args.to if args.resume and (setup.out / tool).exists()]
+    tools = [tool for tool in args.to if tool not in made]
+    check_tools(tools, items, setup.out)
     make_folder(setup.out)
 
     # The images
@@ -160,12 +162,14 @@ def run(args: argparse.Namespace) -> int:
             from terrazzo.inference.many.cluster import run_on_ray
 
             outcomes = run_on_ray(setup, work, items, args.ray, on_end)
-        if args.to:
+        if tools:
             done = {outcome.item for outcome in outcomes if not outcome.problem}
             task = bar.add_task("labels", total=len(done), text="")
             segmented = [item for item in items if item in done]
-            folders = write_labels(args.to, segmented, setup.out, segmenter, lambda: bar.advance(task))
-    if args.to:
+            folders = write_labels(tools, segmented, setup.out, segmenter, lambda: bar.advance(task))
+    if made:
+        console.print(f"of an earlier run, left as they are: {', '.join(str(setup.out / tool) for tool in made)}")
+    if tools:
         console.print(f"to correct, and then for `terrazzo data init`: {', '.join(map(str, folders))}")
     return report(console, items, outcomes, args.out)
 

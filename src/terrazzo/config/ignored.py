@@ -79,7 +79,9 @@ def without_ignored(spec: Any, notes: list[str]) -> Any:
 
 
 def check_local(value: Any, where: str) -> None:
-    """Raise UserError for a storage backend other than the file system."""
+    """Raise UserError for a storage backend other than the file system, and for what is none."""
+    if not isinstance(value or {}, Mapping):
+        raise UserError(f"{where} is a mapping such as {{'backend': 'local'}}, not {value!r}")
     backend = (value or {}).get("backend", "local")
     if backend not in ("local", "disk"):
         raise UserError(f"{where} asks for '{backend}', but files are read from the file system: mount or copy them")

@@ -12,6 +12,7 @@ import numpy as np
 
 from terrazzo.demo.scenes import draw_scene
 from terrazzo.system.painting import save_picture
+from terrazzo.system.processes import end_with_parent
 
 
 def write_scenes(
@@ -26,7 +27,7 @@ def write_scenes(
         for kind in ("images", "labels"):
             (folder / kind / split).mkdir(parents=True, exist_ok=True)
         jobs += [(f"{split}/{number:04d}.png", (seed, index, number)) for number in range(count)]
-    with ProcessPoolExecutor(processes) if processes > 1 else nullcontext() as pool:
+    with ProcessPoolExecutor(processes, initializer=end_with_parent) if processes > 1 else nullcontext() as pool:
         write = partial(write_scene, folder, size)
         written = pool.map(write, jobs, chunksize=4) if pool else map(write, jobs)
         yield from (number for number, _ in enumerate(written, 1))

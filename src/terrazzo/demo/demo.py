@@ -78,8 +78,9 @@ def run_demo(
     if drawn:
         console.print(f"reusing those in {data}")
     else:
+        write_mark(folder, scenes, is_whole=False)
         draw(console, data, scenes)
-        write_whole(folder / MARK, json.dumps(asdict(scenes)))
+        write_mark(folder, scenes, is_whole=True)
         console.print(f"images and labels: {data}")
 
     heading(console, 2, f"train a small network on them, {iterations} steps")
@@ -122,14 +123,20 @@ def clear(folder: Path, scenes: Scenes) -> bool:
     for name in OUTPUTS:
         (folder / name).unlink(missing_ok=True)
     earlier = json.loads(mark.read_text(encoding="utf-8"))
+    is_whole = earlier.pop("is_whole", True)
     if earlier == asdict(scenes):
-        return True
-    mark.unlink()
+        return bool(is_whole)
+    write_mark(folder, Scenes(**earlier), is_whole=False)
     for split in ("train", "val", "test"):
         for kind in ("images", "labels"):
             for number in range(earlier[split]):
                 (folder / "data" / kind / split / f"{number:04d}.png").unlink(missing_ok=True)
     return False
+
+
+def write_mark(folder: Path, scenes: Scenes, is_whole: bool) -> None:
+    """Mark a folder as a demo's, with the scenes that it holds, or will hold."""
+    write_whole(folder / MARK, json.dumps(asdict(scenes) | {"is_whole": is_whole}))
 
 
 def draw(console: Console, data: Path, scenes: Scenes) -> None:

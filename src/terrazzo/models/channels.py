@@ -127,6 +127,7 @@ def mismatch(model: nn.Module, images: Tensor) -> str | None:
     try:
         with torch.no_grad():
             model(images)
+            run_auxiliary_heads(model, images)
     except UserError as problem:
         return str(problem)
     except (RuntimeError, IndexError) as problem:
@@ -147,6 +148,14 @@ def mismatch(model: nn.Module, images: Tensor) -> str | None:
         for handle in handles:
             handle.remove()
     return None
+
+
+def run_auxiliary_heads(model: Any, images: Tensor) -> None:
+    """Run the heads that a prediction leaves out."""
+    heads = getattr(model, "auxiliary_heads", {})
+    features = model.encode(images) if heads else None
+    for head in heads.values():
+        head.predict(features, images.shape[-2:])
 
 
 def channels_of(inputs: Any, axis: int) -> int | None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
+from torch.nn.modules.conv import _ConvNd
 
 from terrazzo.errors import UserError
 from terrazzo.models.heads.base import LogitsHead
@@ -27,6 +28,8 @@ def check_model(model: nn.Module) -> None:
     if not all(type(head).__module__.startswith(("terrazzo.", "torch.", "builtins")) for head in heads):
         final = None  # a user's head may divide the labels in its own way
     for name, head in model.named_modules():
+        if isinstance(head, _ConvNd) and min(head.kernel_size) < 1:
+            raise UserError(f"model.{name}: a convolution with a kernel of {head.kernel_size} pixels computes nothing")
         if not isinstance(head, LogitsHead):
             continue
         where = f"model.{name}"

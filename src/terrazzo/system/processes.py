@@ -49,6 +49,11 @@ def end_with(parent: int, grace: float) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+def end_with_parent() -> None:
+    """Let this worker of a pool end soon after the process that started it: it would wait for ever on a killed one."""
+    end_with(os.getppid(), grace=1.0)
+
+
 def _facts(process: int) -> tuple[str | None, str | None]:
     try:
         fields = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,19 @@ from terrazzo.transforms.geometry import (
     resize,
     scaled_length,
 )
+
+UNBOUNDED = 1 << 31  # pixels: an edge that is as long as the other one makes it
+
+
+def as_scale(value: Any, name: str, *, unbounded: bool = False) -> tuple[Any, Any]:
+    """Two edges of more than 0 pixels, or factors; one of an `unbounded` scale may be infinite. Raises UserError."""
+    edges = value
+    if unbounded and isinstance(value, (list, tuple)) and list(value).count(math.inf) == 1:
+        edges = [UNBOUNDED if edge == math.inf else edge for edge in value]
+    pair = as_pair(edges, name)
+    if min(pair) <= 0:
+        raise UserError(f"{name} must be above 0, not {value!r}")
+    return pair
 
 
 class Resizing(Step):
@@ -63,9 +77,9 @@ class Resize(Resizing):
 
     def target_size(self, height: int, width: int, rng: np.random.Generator) -> tuple[int, int]:
         if self.scale is not None:
-            scale = as_pair(self.scale, "Resize's scale")
+            scale = as_scale(self.scale, "Resize's scale", unbounded=self.keep_ratio)
         else:
-            factors = as_pair(self.scale_factor, "Resize's scale_factor")
+            factors = as_scale(self.scale_factor, "Resize's scale_factor")
             scale = (scaled_length(width, factors[0]), scaled_length(height, factors[1]))
         return fitted_size(height, width, scale) if self.keep_ratio else (int(scale[0]), int(scale[1]))
 
@@ -79,7 +93,7 @@ class ResizeShortestEdge(Resizing):
     interpolation: str = "bilinear"
 
     def target_size(self, height: int, width: int, rng: np.random.Generator) -> tuple[int, int]:
-        factor = min(as_pair(self.scale, "ResizeShortestEdge's scale")) / min(height, width)
+        factor = min(as_scale(self.scale, "ResizeShortestEdge's scale", unbounded=True)) / min(height, width)
         if self.max_size:
             factor = min(factor, self.max_size / max(height, width))
         return scaled_length(width, factor), scaled_length(height, factor)
@@ -128,11 +142,12 @@ class RandomResize(_RandomSize):
 
     def draw_scale(self, height: int, width: int, rng: np.random.Generator) -> tuple[int, int]:
         if self._two_scales:
-            longer = sorted(max(scale) for scale in self.scale)
-            shorter = sorted(min(scale) for scale in self.scale)
+            scales = [as_scale(scale, "RandomResize's scale") for scale in self.scale]
+            longer = sorted(max(scale) for scale in scales)
+            shorter = sorted(min(scale) for scale in scales)
             return int(rng.integers(longer[0], longer[-1] + 1)), int(rng.integers(shorter[0], shorter[-1] + 1))
-        ratio = rng.uniform(*as_pair(self.ratio_range, "RandomResize's ratio_range"))
-        width, height = (width, height) if self.scale is None else as_pair(self.scale, "RandomResize's scale")
+        ratio = rng.uniform(*as_scale(self.ratio_range, "RandomResize's ratio_range"))
+        width, height = (width, height) if self.scale is None else as_scale(self.scale, "RandomResize's scale")
         return max(1, int(width * ratio)), max(1, int(height * ratio))
 
 

@@ -160,7 +160,9 @@ def test_predict_writes_for_tools(photos, model, tmp_path, capsys):
     assert predict(photos, "--model", model, "--out", out, "--to", "coco") == 1
     assert "perhaps with corrections" in capsys.readouterr().err
     assert (out / "coco" / "annotations" / "instances_default.json").read_text() == "corrected"
-    assert predict(photos, "--model", model, "--out", out, "--to", "yolo", "--resume", "--no-overlay") == 0
+    assert predict(photos, "--model", model, "--out", out, "--to", "coco", "--to", "yolo", "--resume") == 0
+    assert f"of an earlier run, left as they are: {out / 'coco'}" in capsys.readouterr().out
+    assert (out / "coco" / "annotations" / "instances_default.json").read_text() == "corrected"
     assert len(yaml.safe_load((out / "yolo" / "data.yaml").read_text())["names"]) == len(classes)
 
 

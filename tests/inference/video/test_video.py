@@ -23,6 +23,7 @@ from terrazzo.inference.many.turns import lanes_of
 from terrazzo.inference.video.predict import VideoOptions, predict_video
 from terrazzo.inference.video.reading import is_live, is_video
 from terrazzo.inference.video.smoothing import Smoothing, flicker
+from terrazzo.system import limits
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +101,16 @@ def test_a_truncated_video_keeps_what_there_was(segmenter, tmp_path):
     with pytest.raises(UserError, match=r"half\.avi ends early, after \d+ of 40 frames, which are written"):
         predict_video(segmenter, tmp_path / "half.avi", tmp_path / "half")
     assert 10 < len(read_video(tmp_path / "half_overlay.mp4")) < 30
+
+
+def test_frames_above_the_limit_are_not_decoded(segmenter, tmp_path, monkeypatch):
+    path = save_video(tmp_path / "x.mp4", noisy(1))
+    monkeypatch.setattr(segmenter, "max_pixels", 1000)
+    with pytest.raises(UserError, match=r"x\.mp4 has 64x48 pixels, more than the limit of 1000"):
+        predict_video(segmenter, path, tmp_path / "x")
+    monkeypatch.setattr(limits, "MOST_PIXELS", 100)
+    with pytest.raises(UserError, match=r"x\.mp4 has 64x48 pixels, more than the 100 that are decoded"):
+        predict_video(segmenter, path, tmp_path / "x")
 
 
 def test_what_is_stopped_leaves_nothing(segmenter, tmp_path):

@@ -25,6 +25,7 @@ from terrazzo.data.converters.raw import Missing, Raw
 from terrazzo.data.spec import dataset_spec
 from terrazzo.errors import UserError
 from terrazzo.system.files import write_atomically, write_whole
+from terrazzo.system.processes import end_with_parent
 from terrazzo.system.terminal import Console
 
 RECORD = ".converted.json"  # the converter and options that made OUT
@@ -168,7 +169,8 @@ def results(jobs: list[Job], target: Path, scratch: Path, link: bool, processes:
 
 
 def start_worker() -> None:
-    """Limit a worker to one thread, and leave interrupts to the main process."""
+    """Limit a worker to one thread, leave interrupts to the main process, and end with it."""
+    end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)
 

@@ -75,7 +75,7 @@ def predict_video(
     """
     if options.labels and len(segmenter.classes) > 255:
         raise UserError("class maps of more than 255 classes do not fit into a video: leave out --labels")
-    frames = Frames(source, options.every)
+    frames = Frames(source, options.every, segmenter.check_size)
     progress = FrameProgress(frames.count)
     smoothing = Smoothing(options.smooth, segmenter.runtime.threshold) if options.smooth else None
     legend = legend_of(frames.first.shape[:2], segmenter)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlparse
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from terrazzo.data.spec import IMAGE_SUFFIXES
 from terrazzo.errors import UserError
+from terrazzo.system.limits import check_pixels
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 STREAMS = ("rtsp", "rtsps", "rtmp", "rtp", "udp")  # schemes of addresses that are always streams
@@ -36,10 +37,16 @@ def is_video(source: Path | str) -> bool:
 class Frames:
     """The frames (H, W, 3) RGB uint8 of a video, `every` so many-th; at least one. `count` is None where not known.
 
-    Raises UserError for a source that cannot be opened or read.
+    Raises UserError for a source that cannot be opened or read, or whose frames are too large, and what `check_size`
+    raises for the name, width and height of one.
     """
 
-    def __init__(self, source: Path | str, every: int = 1) -> None:
+    def __init__(
+        self,
+        source: Path | str,
+        every: int = 1,
+        check_size: Callable[[str, int, int], object] = lambda name, width, height: None,
+    ) -> None:
         self.source, self.every = str(source), every
         camera = CAMERA.fullmatch(self.source)
         if camera:
@@ -54,6 +61,10 @@ class Frames:
         self.rate = (rate if 0 < rate <= 1000 else 25.0) / every
         stored = int(self.capture.get(cv2.CAP_PROP_FRAME_COUNT))
         self.count = -(-stored // every) if stored > 0 else None
+        sides = cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT
+        width, height = (int(self.capture.get(side)) for side in sides)
+        check_pixels(height, width, self.source)
+        check_size(self.source, width, height)
         found, self.first = self.capture.read()
         if not found:
             self.close()

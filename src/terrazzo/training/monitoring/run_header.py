@@ -20,7 +20,7 @@ from terrazzo.arguments import MISTAKES
 from terrazzo.config.reading.section import lookup
 from terrazzo.errors import UserError
 from terrazzo.models.build import input_channels
-from terrazzo.models.channels import mismatch
+from terrazzo.models.channels import mismatch, run_auxiliary_heads
 from terrazzo.models.info import crop_size, has_crop, measure
 from terrazzo.training.state import TrainingState
 
@@ -65,6 +65,7 @@ def inference_cost(model: nn.Module, config: Mapping[str, Any]) -> str:
         warnings.simplefilter("ignore")  # building the model has given its warnings
         try:
             info = measure(copied, images)
+            run_auxiliary_heads(copied, images)
         except MISTAKES as problem:
             reason = mismatch(meta_copy(model).eval(), images) or str(problem)
             if isinstance(problem, NotImplementedError) or "meta" in reason.lower() or not has_crop(config):
