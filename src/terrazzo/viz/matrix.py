@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from terrazzo.system.printable import printable
 from terrazzo.viz.chart import INK, as_pixels, new_figure, plotting
 from terrazzo.viz.fonts import drawable
 
@@ -31,7 +30,7 @@ def matrix_picture(counts: np.ndarray, classes: Sequence[str]) -> np.ndarray:
 
     with np.errstate(invalid="ignore"):
         shares = np.nan_to_num(counts / counts.sum(1, keepdims=True))
-    names = drawable([printable(name) for name in classes])
+    names = drawable(classes)
     count = len(names)
     cell = 24 if count <= NUMBERED else 9
     with plotting(*names):
