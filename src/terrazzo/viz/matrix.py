@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from terrazzo.system.printable import printable
 from terrazzo.viz.chart import INK, as_pixels, new_figure, plotting
 from terrazzo.viz.fonts import drawable
 
@@ -19,8 +20,9 @@ def matrix_csv(counts: np.ndarray, classes: Sequence[str]) -> str:
     """Return pixels by label (rows) and prediction (columns), as CSV with a header."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["label \\ prediction", *classes])
-    writer.writerows([[name, *map(int, row)] for name, row in zip(classes, counts, strict=True)])
+    names = [printable(name) for name in classes]
+    writer.writerow(["label \\ prediction", *names])
+    writer.writerows([[name, *map(int, row)] for name, row in zip(names, counts, strict=True)])
     return text.getvalue()
 
 
