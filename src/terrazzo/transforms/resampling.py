@@ -46,11 +46,11 @@ def resampled(file: Any, resolution: float, name: str, *, nearest: bool = False)
 
 
 def gdal_errors() -> tuple[type[Exception], ...]:
-    """The errors of rasterio, and those of GDAL that it lets through."""
+    """The errors of rasterio, those of GDAL that it lets through, and those of the system."""
     from rasterio._err import CPLE_BaseError
     from rasterio.errors import RasterioError
 
-    return RasterioError, CPLE_BaseError
+    return RasterioError, CPLE_BaseError, OSError
 
 
 def read_resampled(path: Path | str, resolution: float, *, nearest: bool = False) -> np.ndarray:

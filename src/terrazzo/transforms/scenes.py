@@ -164,7 +164,7 @@ def open_raster(rasterio: Any, name: str) -> Any:
             return rasterio.open(name, driver=driver)
     except rasterio.errors.CRSError as problem:
         raise UserError(f"{name}: its coordinate reference system is unknown to PROJ: {reason(problem)}") from None
-    except (*gdal_errors(), OSError) as problem:
+    except gdal_errors() as problem:
         raise UserError(f"cannot open {name}: {reason(problem)}") from None
 
 
