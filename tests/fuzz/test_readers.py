@@ -41,7 +41,7 @@ from terrazzo.inference.many.sources import Item
 from terrazzo.inference.scenes.store import Layer, Store
 from terrazzo.inference.scenes.vectors import save_with_ogr
 from terrazzo.inference.video.reading import Frames
-from terrazzo.models.checkpoint import read_checkpoint
+from terrazzo.models.checkpoint import legend_of, read_checkpoint
 from terrazzo.serving.gate import Refused
 from terrazzo.serving.label_studio import Interface
 from terrazzo.system.palette import written_palette
@@ -281,7 +281,10 @@ def safetensors(meta: Any) -> bytes:
 def test_checkpoints(write, tmp_path, times):
     path = tmp_path / ("a.pth" if write is pth else "a.safetensors")
     readers = [inspect_checkpoint, read_checkpoint, *([read_state] if write is pth else [])]
-    fuzz(broken(write(META)) | changed(META).map(write), into(path, *readers), 60, times)
+    inputs = broken(write(META)) | changed(META).map(write)
+    if write is pth:  # whose metadata may be tensors too
+        inputs |= st.sampled_from(list(META)).map(lambda key: pth(META | {key: torch.ones(3)}))
+    fuzz(inputs, into(path, *readers, lambda path: legend_of(read_checkpoint(path))), 60, times)
 
 
 @times
