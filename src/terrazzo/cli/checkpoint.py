@@ -81,12 +81,12 @@ def lines(found: dict[str, Any]) -> list[tuple[str, str]]:
             rows.append((title, text))
     if found.get("classes"):
         rows.append(("classes", f"{len(found['classes'])}: {', '.join(map(caption, found['classes']))}"))
-    progress = [f"{key} {found[key]}" for key in ("step", "iter", "epoch") if found.get(key) is not None]
+    progress = [f"{key} {caption(str(found[key]))}" for key in ("step", "iter", "epoch") if found.get(key) is not None]
     rows += [("trained", ", ".join(progress))] * bool(progress)
     metrics = found.get("metrics")
     scores = {**(metrics if isinstance(metrics, dict) else {}), "best": found.get("best_score")}
     scores = {key: value for key, value in scores.items() if isinstance(value, (int, float))}
     rows += [("scores", ", ".join(f"{name} {value:.2f}" for name, value in scores.items()))] * bool(scores)
-    rows += [("sections", ", ".join(found["sections"]))] * bool(found["sections"])
+    rows += [("sections", ", ".join(map(caption, found["sections"])))] * bool(found["sections"])
     rows.append(("config", "yes (--json shows it)" if found["config"] else "none"))
     return rows
