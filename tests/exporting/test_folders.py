@@ -15,6 +15,7 @@ from PIL import Image
 
 import terrazzo as tz
 from support.exports import need, picture, random_segmenter, set_windows
+from terrazzo.exporting.folders import in_table
 from terrazzo.exporting.formats import bundles, save_repository
 from terrazzo.inference.exported import ModelFacts
 
@@ -22,6 +23,20 @@ RESIZED = [{"type": "LoadImageFromFile"}, {"type": "Resize", "scale": (96, 48), 
 
 
 # Bundles
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("a|b", r"a\|b"),
+        ("<script>", "&lt;script&gt;"),
+        ("road\n| 9", r"road \| 9"),
+        ("\x1b[2J", r"\u001b[2J"),
+        ("a" * 999, f"{'a' * 50} ... {'a' * 50}"),
+    ],
+)
+def test_a_name_stays_in_its_cell(name, shown):
+    assert in_table(name) == shown
 
 
 def write_images(folder: Path) -> None:

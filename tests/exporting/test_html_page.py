@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,8 @@ import pytest
 import terrazzo as tz
 from support.exports import picture, random_segmenter, set_windows
 from support.tiny import save_image
+from terrazzo.exporting.html_page import WebRuntime, html_page
+from terrazzo.inference.exported import ModelFacts
 
 PYTHON = os.environ.get("TERRAZZO_PLAYWRIGHT_PYTHON", sys.executable)
 DRIVER = Path(__file__).parent.parent / "support" / "browser.py"
@@ -42,6 +45,15 @@ def chromium() -> str:
     if subprocess.run([PYTHON, "-c", "import playwright"], capture_output=True).returncode:
         pytest.skip(f"{PYTHON} has no playwright")
     return found
+
+
+def test_names_end_no_script():
+    names = ["</script><script>alert(1)</script>", "<!--<script>", "car"]
+    facts = ModelFacts(names, [[0, 0, 0]] * 3, source="<!--<script>")
+    text = html_page(b"model", facts, WebRuntime(b"module", b"wasm"), "<!--<script>")
+    assert "<!--<script>" not in text and text.count("</script>") == text.count("<script ")
+    (written,) = re.findall('<script type="application/json" id="model-facts">(.*?)</script>', text)
+    assert json.loads(written)["classes"] == names
 
 
 def drive(chromium, page, folder, images):

@@ -531,6 +531,7 @@ def test_a_program_that_contains_itself_is_refused():
         ({"classes": ("a",), "palette": [(1, 2, 3)], "best_score": 10**400}, ["a"], [[1, 2, 3]]),
         ({"config": 5, "cfg": {"model": torch.ones(1)}, "epoch": [[]] * 3}, [], []),
         ({"config": "x = 1", "metrics": "good"}, [], []),
+        ({"classes": torch.ones(3), "palette": torch.ones(3, 3), "PALETTE": [(1, 2, 3)]}, [], [[1, 2, 3]]),
     ],
 )
 def test_metadata_of_other_types_is_left_aside(tmp_path, capsys, meta, classes, palette):

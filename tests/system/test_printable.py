@@ -10,7 +10,7 @@ import pytest
 from rich.table import Table
 
 import terrazzo
-from terrazzo.system.printable import PrintableStream, as_html, printable
+from terrazzo.system.printable import PrintableStream, as_html, caption, printable
 from terrazzo.system.terminal import Console
 
 HOSTILE = {
@@ -47,6 +47,11 @@ def test_a_table_shows_names_as_they_are(text, shown):
     table.add_row(text)
     Console(file=stream, width=100).print(table)
     assert stream.getvalue().count(shown) == 2 and "\x1b" not in stream.getvalue()
+
+
+def test_a_caption_is_short():
+    assert caption("road\x1b") == r"road\u001b" and caption("a" * 100) == "a" * 100
+    assert caption("a" * 5000 + "b" * 5000) == f"{'a' * 50} ... {'b' * 50}"
 
 
 def test_rich_colours_pass_the_stream_that_print_does_not():

@@ -309,6 +309,17 @@ def test_nothing_in_a_page_can_reorder_its_text(tmp_path):
     assert {r"a\u202eb", r"x\u2066\u001b[31m"} <= set(Page(path.read_text(encoding="utf-8")).texts)
 
 
+def test_long_names_are_shown_in_part(tmp_path, image, labels):
+    names = ["road", "L" * 10_000, "sky"]
+    palette = dict(zip(names, PALETTE, strict=True))
+    rows = [{"class": name, "IoU": 1.0} for name in names]
+    path = write_report(tmp_path / "r.html", "r", table=rows, pictures=[[("a", image)]], palette=palette)
+    texts = Page(path.read_text(encoding="utf-8")).texts
+    assert texts.count(f"{'L' * 50} ... {'L' * 50}") == 2 and max(map(len, texts)) < 5000, "the longest is the style"
+    pictures = legend(names, PALETTE, 300), add_legend(image, labels, names, PALETTE), matrix_picture(np.eye(3), names)
+    assert all(max(picture.shape) < 4000 for picture in pictures)
+
+
 def test_report_holds_everything_itself_and_escapes(tmp_path, image, labels):
     path = write_report(
         tmp_path / "new" / "report.html",

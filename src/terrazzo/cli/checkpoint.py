@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from terrazzo.cli.common import add_weights_option
+from terrazzo.system.printable import caption
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,13 +80,13 @@ def lines(found: dict[str, Any]) -> list[tuple[str, str]]:
             text = "; ".join(f"{name} {kind}" for name, kind in found[key].items()) if key == "model" else found[key]
             rows.append((title, text))
     if found.get("classes"):
-        rows.append(("classes", f"{len(found['classes'])}: {', '.join(found['classes'])}"))
-    progress = [f"{key} {found[key]}" for key in ("step", "iter", "epoch") if found.get(key) is not None]
+        rows.append(("classes", f"{len(found['classes'])}: {', '.join(map(caption, found['classes']))}"))
+    progress = [f"{key} {caption(str(found[key]))}" for key in ("step", "iter", "epoch") if found.get(key) is not None]
     rows += [("trained", ", ".join(progress))] * bool(progress)
     metrics = found.get("metrics")
     scores = {**(metrics if isinstance(metrics, dict) else {}), "best": found.get("best_score")}
     scores = {key: value for key, value in scores.items() if isinstance(value, (int, float))}
     rows += [("scores", ", ".join(f"{name} {value:.2f}" for name, value in scores.items()))] * bool(scores)
-    rows += [("sections", ", ".join(found["sections"]))] * bool(found["sections"])
+    rows += [("sections", ", ".join(map(caption, found["sections"])))] * bool(found["sections"])
     rows.append(("config", "yes (--json shows it)" if found["config"] else "none"))
     return rows

@@ -156,6 +156,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, number
     """Print rows below a header, the columns of `numbers` aligned right; only the last column is ever wrapped."""
     from rich.table import Table
 
+    from terrazzo.system.printable import caption
     from terrazzo.system.terminal import Console
 
     table = Table(box=None, pad_edge=False)
@@ -163,7 +164,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, number
         side: Any = "right" if name in numbers else "left"
         table.add_column(name, justify=side, no_wrap=name != columns[-1], overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(caption, row[:-1]), *row[-1:])
     console = Console()
     if not console.is_terminal:
         console.width = PIPE_WIDTH

@@ -16,6 +16,7 @@ from terrazzo.metrics.per_image import image_iou
 from terrazzo.sample import Sample
 from terrazzo.system.files import write_whole
 from terrazzo.system.painting import as_picture, colour_map, error_map, save_picture
+from terrazzo.system.printable import caption
 from terrazzo.viz.page import html_page, legend_list, picture_rows
 
 VIEWS = ("image", "label", "prediction", "errors")
@@ -59,7 +60,9 @@ class Gallery:
         wrong = 1 - counts.trace() / total
         iou = image_iou(seen)
         lowest = np.argsort(np.where(np.isnan(iou), np.inf, iou))[:3]
-        named = [f"{self.classes[index]} {100 * iou[index]:.0f}" for index in lowest if not np.isnan(iou[index])]
+        named = [
+            f"{caption(self.classes[index])} {100 * iou[index]:.0f}" for index in lowest if not np.isnan(iou[index])
+        ]
         title = f"{100 * wrong:.1f}% wrong: {sample.image_path.name if sample.image_path else ''}"
         entry = Entry(wrong, self.seen, title, ", ".join(named))
         self.seen += 1

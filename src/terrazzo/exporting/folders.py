@@ -14,6 +14,7 @@ from typing import Any
 from terrazzo.exporting.html_page import WebRuntime, html_page, page_problem
 from terrazzo.exporting.onnx_file import resizing_model, write_metadata
 from terrazzo.inference.exported import ModelFacts
+from terrazzo.system.printable import as_html, caption
 
 REQUIREMENTS = ("numpy", "pillow", "onnxruntime")  # of segment.py
 PAGE = """
@@ -48,7 +49,7 @@ def save_bundle(model: Any, facts: ModelFacts, path: Path, runtime: WebRuntime |
         "page": PAGE if has_page else "",
         "facts": "\n".join(f"- {line}" for line in fact_lines(facts)),
         "classes": "\n".join(
-            f"| {index} | {name.replace('|', chr(92) + '|')} | {', '.join(map(str, colour))} |"
+            f"| {index} | {in_table(name)} | {', '.join(map(str, colour))} |"
             for index, (name, colour) in enumerate(zip(facts.classes, facts.palette, strict=True))
         ),
         "input": f"{facts.image_type} (N, H, W, {facts.bands}){' in RGB order' if facts.bands == 3 else ''}",
@@ -57,6 +58,11 @@ def save_bundle(model: Any, facts: ModelFacts, path: Path, runtime: WebRuntime |
     for name in ("README.md", "Dockerfile"):
         text = Template(sources.joinpath(name).read_text(encoding="utf-8")).substitute(texts)
         (path / name).write_text(text, encoding="utf-8")
+
+
+def in_table(name: str) -> str:
+    """A name as text in a cell of a Markdown table."""
+    return " ".join(as_html(caption(name)).split()).replace("|", r"\|")
 
 
 def fact_lines(facts: ModelFacts) -> list[str]:

@@ -88,7 +88,7 @@ def html_page(model: bytes, facts: ModelFacts, runtime: WebRuntime, title: str, 
 
     parts = {
         **{name: ("text/plain", in_script(read(name))) for name in MODULES},
-        "model-facts": ("application/json", in_script(json.dumps(page_facts(facts, title)))),
+        "model-facts": ("application/json", json.dumps(page_facts(facts, title)).replace("<", "\\u003c")),
         "ort.mjs": ("application/gzip", packed(runtime.module)),
         "ort.wasm": ("application/gzip", packed(runtime.wasm)),
         "model.onnx": ("application/gzip", packed(model)),

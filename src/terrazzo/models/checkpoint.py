@@ -337,8 +337,9 @@ def legend_of(checkpoint: Checkpoint) -> tuple[list[str], list[list[int]]]:
     """Classes and palette in a checkpoint of terrazzo or either MMSegmentation; empty without them."""
     meta = checkpoint.meta
     known = meta["dataset_meta"] if isinstance(meta.get("dataset_meta"), Mapping) else meta
-    found = [known.get(key) or known.get(key.upper()) for key in ("classes", "palette")]
-    classes, palette = (value if isinstance(value, (list, tuple)) else () for value in found)
+    found = [[known.get(key), known.get(key.upper())] for key in ("classes", "palette")]
+    lists = ([value for value in values if isinstance(value, (list, tuple)) and value] for values in found)
+    classes, palette = (values[0] if values else () for values in lists)
     colours = [list(colour) for colour in palette if is_colour(colour)]
     return [str(name) for name in classes], colours if len(colours) == len(palette) else []
 

@@ -92,8 +92,13 @@ class Kept:
     def note_classes(self, classes: Sequence[str]) -> None:
         """Write the names of the classes. Raises UserError where the folder has those of another model."""
         path, text = make_folder(self.folder) / "classes.txt", "".join(f"{name}\n" for name in classes)
-        if path.exists() and path.read_text(encoding="utf-8") != text:
-            raise UserError(f"{self.folder} keeps images of other classes: start the server with another --keep")
+        if path.exists():
+            if path.read_text(encoding="utf-8") != text:
+                raise UserError(f"{self.folder} keeps images of other classes: start the server with another --keep")
+            return
+        odd = [name for name in classes if not name.strip() or name.splitlines() != [name.strip()]]
+        if odd:
+            raise UserError(f"the class '{odd[0]}' is not one line of {path.name}: give the model names of one line")
         write_whole(path, text)
 
     def free(self, folder: Path, stem: str, suffix: str, image: bytes) -> Path:

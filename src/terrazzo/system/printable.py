@@ -7,10 +7,18 @@ from typing import Any, TextIO
 
 from terrazzo.errors import printable
 
+LONGEST_CAPTION = 100  # characters
+
 
 def as_html(text: str) -> str:
     """The text as HTML, in elements and in attributes."""
     return html.escape(printable(text))
+
+
+def caption(name: str) -> str:
+    """A name for pictures, tables and charts: printable, its middle left out where it is long."""
+    half = LONGEST_CAPTION // 2
+    return printable(name if len(name) <= LONGEST_CAPTION else f"{name[:half]} ... {name[-half:]}")
 
 
 class PrintableStream:

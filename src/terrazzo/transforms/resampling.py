@@ -45,6 +45,14 @@ def resampled(file: Any, resolution: float, name: str, *, nearest: bool = False)
     )
 
 
+def gdal_errors() -> tuple[type[Exception], ...]:
+    """The errors of rasterio, those of GDAL that it lets through, and those of the system."""
+    from rasterio._err import CPLE_BaseError
+    from rasterio.errors import RasterioError
+
+    return RasterioError, CPLE_BaseError, OSError
+
+
 def read_resampled(path: Path | str, resolution: float, *, nearest: bool = False) -> np.ndarray:
     """The bands of a GeoTIFF (H, W, C) at `resolution`, NaN without data; or with `nearest` its values as stored.
 
@@ -56,7 +64,7 @@ def read_resampled(path: Path | str, resolution: float, *, nearest: bool = False
             file = resampled(source, resolution, str(path), nearest=nearest)
             values = np.moveaxis(file.read(list(range(1, source.count + 1))), 0, -1)
             missing = file.dataset_mask() == 0
-    except rasterio.errors.RasterioError as problem:
+    except gdal_errors() as problem:
         raise UserError(f"cannot read {path}: {str(problem).splitlines()[0]}") from None
     if nearest:
         values[missing] = 255

@@ -19,7 +19,7 @@ from terrazzo.errors import UserError
 from terrazzo.system.extras import import_extra
 from terrazzo.transforms.decode import KEPT
 from terrazzo.transforms.georeference import Georeference, georeference_of
-from terrazzo.transforms.resampling import resampled
+from terrazzo.transforms.resampling import gdal_errors, resampled
 from terrazzo.transforms.tiff import TIFF_SUFFIXES
 
 CACHE = 64  # MB of blocks that GDAL keeps
@@ -118,7 +118,7 @@ class RasterScene:
             try:
                 values = self.file.read(self.indexes, window=window)
                 valid = self.mask(window)
-            except self.rasterio.errors.RasterioError as problem:
+            except gdal_errors() as problem:
                 raise UserError(f"{self.name} cannot be read: {reason(problem)}") from None
         image = self.convert(np.moveaxis(values, 0, -1))
         if self.stores_nodata and valid is not None and not valid.all():
@@ -138,7 +138,7 @@ class RasterScene:
                 if any(dtype.startswith("float") for dtype in self.file.dtypes):
                     values = self.file.read(self.indexes, window=window)
                     valid = both(valid, with_values(np.moveaxis(values, 0, -1)))
-            except self.rasterio.errors.RasterioError as problem:
+            except gdal_errors() as problem:
                 raise UserError(f"{self.name} cannot be read: {reason(problem)}") from None
         return valid
 
@@ -164,7 +164,7 @@ def open_raster(rasterio: Any, name: str) -> Any:
             return rasterio.open(name, driver=driver)
     except rasterio.errors.CRSError as problem:
         raise UserError(f"{name}: its coordinate reference system is unknown to PROJ: {reason(problem)}") from None
-    except (rasterio.errors.RasterioError, OSError) as problem:
+    except gdal_errors() as problem:
         raise UserError(f"cannot open {name}: {reason(problem)}") from None
 
 
@@ -305,7 +305,10 @@ def opened(path: Path) -> Iterator[Any]:
     import rasterio
 
     with environment(str(path))(), open_raster(rasterio, str(path)) as file:
-        yield file
+        try:
+            yield file
+        except gdal_errors() as problem:
+            raise UserError(f"{path} cannot be read: {reason(problem)}") from None
 
 
 def valid_pixels(path: Path, image: np.ndarray) -> np.ndarray | None:

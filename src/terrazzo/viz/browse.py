@@ -15,7 +15,6 @@ from terrazzo.data.wrappers import Dataset, MultiImageMixDataset
 from terrazzo.errors import UserError
 from terrazzo.sample import Sample
 from terrazzo.system.painting import as_picture, overlay, save_picture
-from terrazzo.system.printable import printable
 from terrazzo.transforms.base import role_of
 from terrazzo.viz.chart import as_pixels, new_figure, plotting
 from terrazzo.viz.fonts import drawable
@@ -178,7 +177,7 @@ def histogram(
     colours: Mapping[str, Sequence[int]], shares: Sequence[np.ndarray], width: int, line: int = 30
 ) -> np.ndarray:
     """Draw for each class a bar of its share of the stored pixels and, paler, one of its share after transforms."""
-    names = drawable([printable(name) for name in colours])
+    names = drawable(list(colours))
     solid = np.array(list(colours.values())) / 255
     rows = np.arange(len(names))
     with plotting(*names):

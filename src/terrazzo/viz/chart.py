@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from PIL import Image
 
-from terrazzo.system.printable import as_html, printable
+from terrazzo.system.printable import as_html, caption, printable
 from terrazzo.viz.fonts import fonts_for
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def draw_lines(
     if log:
         axes.set_yscale("log")
     lines, drawn = [], 0
-    names = [printable(name) for name in series]
+    names = [caption(name) for name in series]
     for index, (name, points) in enumerate(zip(names, series.values(), strict=True)):
         kept = thinned([point for point in points if drawable(point, log)])
         colour = COLOURS[index % len(COLOURS)]

@@ -11,6 +11,7 @@ from pathlib import Path
 from PIL import ImageDraw, ImageFont
 
 from terrazzo.errors import some
+from terrazzo.system.printable import caption
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 PREFERRED = (  # beginnings of file names, best first; other fonts follow in the order of their names
@@ -68,10 +69,11 @@ def fonts_for(texts: Iterable[str]) -> list[Path]:
 
 
 def drawable(names: Sequence[str]) -> list[str]:
-    """The names, with `class 3` in place of one that no font of this machine has the characters for.
+    """The names as captions, with `class 3` in place of one that no font of this machine has the characters for.
 
     Such names bring a warning that says what to install.
     """
+    names = [caption(name) for name in names]
     missing = [any(not one.isascii() and font_for(one) is None for one in name) for name in names]
     if any(missing):
         warn_once(some(name for name, absent in zip(names, missing, strict=True) if absent))

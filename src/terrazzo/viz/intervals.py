@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from terrazzo.system.printable import printable
+from terrazzo.system.printable import caption, printable
 from terrazzo.viz.chart import COLOURS, INK, TOOLTIP, as_svg, new_figure, plotting
 
 WIDTH, ROW = 900, 22  # units of the figure
@@ -31,10 +31,10 @@ def interval_chart(rows: Sequence[Interval], title: str, x_label: str) -> str:
         axes.axvline(0, color=INK, linewidth=1)
         for index, row in enumerate(rows):
             colour = INK if not row.counts else BETTER if row.value > 0 else WORSE
-            said = f"{TOOLTIP}{printable(row.name)}: {row.value:+.2f}, {row.low:+.2f} to {row.high:+.2f}"
+            said = f"{TOOLTIP}{caption(row.name)}: {row.value:+.2f}, {row.low:+.2f} to {row.high:+.2f}"
             axes.plot([row.low, row.high], [index, index], color=colour, linewidth=2, solid_capstyle="butt")
             axes.plot(row.value, index, "o", color=colour, markersize=6, gid=said)
-        axes.set_yticks(range(len(rows)), [printable(row.name) for row in rows])
+        axes.set_yticks(range(len(rows)), [caption(row.name) for row in rows])
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.set_xlabel(x_label)
         axes.set_title(printable(title), loc="left", fontsize=14, fontweight="bold")

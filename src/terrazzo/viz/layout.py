@@ -10,7 +10,6 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from terrazzo.errors import UserError
-from terrazzo.system.printable import printable
 from terrazzo.viz.fonts import draw_text, drawable, text_width
 
 PAPER = (255, 255, 255)
@@ -35,7 +34,7 @@ def legend(
     Names take further columns or rows where one is not enough. `size` is the text's, in pixels.
     """
     size = size or _text_size(length)
-    names = drawable([printable(name) for name in classes])
+    names = drawable(classes)
     gap, line, swatch = round(size * 0.6), round(size * 1.7), round(size * 1.1)
     widths = [swatch + gap + int(np.ceil(text_width(name, size))) for name in names]
     spots: list[tuple[int, int]] = []
@@ -80,7 +79,7 @@ def add_legend(
         raise UserError(f"{len(classes)} class names and {len(palette)} colours; give one colour for each class")
     numbers, counts = np.unique(labels[labels != ignore_index], return_counts=True)
     height, width = image.shape[:2]
-    shown = drawable([printable(name) for name in classes])
+    shown = drawable(classes)
     axis, length, most = (1, height, width) if position == "right" else (0, width, height)
     for size in range(_text_size((height * width) ** 0.5), SMALLEST_TEXT - 1, -1):
         for kept in (len(numbers), *(range(len(numbers) - 1, 0, -1) if size == SMALLEST_TEXT else ())):

@@ -20,8 +20,9 @@ def matrix_csv(counts: np.ndarray, classes: Sequence[str]) -> str:
     """Return pixels by label (rows) and prediction (columns), as CSV with a header."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["label \\ prediction", *classes])
-    writer.writerows([[name, *map(int, row)] for name, row in zip(classes, counts, strict=True)])
+    names = [printable(name) for name in classes]
+    writer.writerow(["label \\ prediction", *names])
+    writer.writerows([[name, *map(int, row)] for name, row in zip(names, counts, strict=True)])
     return text.getvalue()
 
 
@@ -31,7 +32,7 @@ def matrix_picture(counts: np.ndarray, classes: Sequence[str]) -> np.ndarray:
 
     with np.errstate(invalid="ignore"):
         shares = np.nan_to_num(counts / counts.sum(1, keepdims=True))
-    names = drawable([printable(name) for name in classes])
+    names = drawable(classes)
     count = len(names)
     cell = 24 if count <= NUMBERED else 9
     with plotting(*names):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from terrazzo.system.printable import as_html
+from terrazzo.system.printable import as_html, caption
 
 STYLE = """
 :root { color-scheme: light dark; --page: #f6f7f9; --card: #fff; --ink: #1c2430; --faint: #667080; --line: #e2e6ec;
@@ -41,7 +41,7 @@ td.number { width: 24%; min-width: 120px; background: linear-gradient(var(--bar)
   padding: 12px; }
 figure { margin: 0; }
 figure img { display: block; width: 100%; height: auto; border-radius: 6px; }
-figcaption { margin-top: 6px; font-size: 13px; }
+figcaption { margin-top: 6px; font-size: 13px; overflow-wrap: anywhere; }
 footer { margin-top: 40px; font-size: 13px; }
 """
 
@@ -79,14 +79,15 @@ def swatch(colour: Sequence[int]) -> str:
 def colour_list(colours: Iterable[tuple[str, Sequence[int]]]) -> str:
     """Class names beside their colours, for a page without our style."""
     entries = (
-        f'<span style="color:rgb{tuple(map(int, colour))}">&#9632;</span> {as_html(name)}' for name, colour in colours
+        f'<span style="color:rgb{tuple(map(int, colour))}">&#9632;</span> {as_html(caption(name))}'
+        for name, colour in colours
     )
     return f"<p>{' &ensp; '.join(entries)}</p>"
 
 
 def legend_list(colours: Iterable[tuple[str, Sequence[int]]]) -> str:
     """Class names beside their colours."""
-    entries = "".join(f"<li>{swatch(colour)}{as_html(name)}</li>" for name, colour in colours)
+    entries = "".join(f"<li>{swatch(colour)}{as_html(caption(name))}</li>" for name, colour in colours)
     return f'<ul class="legend">{entries}</ul>'
 
 
@@ -97,8 +98,8 @@ def picture_rows(rows: Iterable[Iterable[tuple[str, str]]]) -> str:
 
 def _picture_row(cells: Iterable[tuple[str, str]]) -> str:
     figures = "".join(
-        f'<figure><img loading="lazy" src="{as_html(source)}" alt="{as_html(caption)}">'
-        f"<figcaption>{as_html(caption)}</figcaption></figure>"
-        for caption, source in cells
+        f'<figure><img loading="lazy" src="{as_html(source)}" alt="{as_html(words)}">'
+        f"<figcaption>{as_html(words)}</figcaption></figure>"
+        for words, source in cells
     )
     return f'<div class="card">{figures}</div>'

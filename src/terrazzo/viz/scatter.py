@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image
 
 from terrazzo.system.files import write_atomically
-from terrazzo.system.printable import printable
+from terrazzo.system.printable import caption
 from terrazzo.viz.chart import COLOURS, as_pixels, new_figure, plotting, short_number
 
 WIDTH, HEIGHT = 640, 400
@@ -19,12 +19,12 @@ def speed_and_score(path: Path, results: Sequence[Mapping[str, Any]]) -> Path:
     """Write a PNG: for each result its images a second (logarithmic) and its mIoU, a colour for each model."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    names = [printable(name) for name in dict.fromkeys(row["model"] for row in results)]
+    names = [caption(name) for name in dict.fromkeys(row["model"] for row in results)]
     with plotting(*names):
         figure = new_figure(WIDTH, HEIGHT)
         axes = figure.subplots()
         for row in results:
-            colour = COLOURS[names.index(printable(row["model"])) % len(COLOURS)]
+            colour = COLOURS[names.index(caption(row["model"])) % len(COLOURS)]
             point = (row["images_per_second"], row["mIoU"])
             axes.plot(*point, "o", color=colour, markersize=8)
             axes.annotate(

@@ -299,6 +299,7 @@ def write_label_studio(root: Path) -> Any:
             ],
         },
         {"data": {"image": "/data/upload/1/b.png"}, "annotations": []},
+        {"data": {"image": "/data/upload/1/c.png"}},
     ]  # fmt: skip
     write_text(root / "labels/train/project.json", content)
     return "label_studio"

@@ -20,19 +20,21 @@ def read_dataset_json(source: Source) -> Listing:
         index: dict[str, Any] = read_json(path)
         names = index["labels"]
         entries = index["test"] if source.test_mode else index["training"]
+        found = [(entry, None) if isinstance(entry, str) else (entry["image"], entry.get("label")) for entry in entries]
+        pairs: list[tuple[Path, Path | None]] = [
+            (path.parent / image, path.parent / label if label else None)
+            for image, label in found
+            if not Path(image).name.startswith("._")  # left by the archive's maker
+        ]
+        classes = tuple(str(names[value]) for value in sorted(names, key=int))
+        missing = [volume for pair in pairs for volume in pair if volume is not None and not volume.is_file()]
     except UserError as error:
         raise UserError(f"{error}; ann_file names the task's dataset.json") from None
-    except (KeyError, TypeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, OSError) as error:
         raise UserError(f"{path} is not a dataset.json of the Decathlon ({error}): download the task again") from error
-    pairs: list[tuple[Path, Path | None]] = []
-    for entry in entries:
-        image, label = (entry, None) if isinstance(entry, str) else (entry["image"], entry.get("label"))
-        if not Path(image).name.startswith("._"):  # left by the archive's maker
-            pairs.append((path.parent / image, path.parent / label if label else None))
-    missing = [volume for pair in pairs for volume in pair if volume is not None and not volume.is_file()]
     if missing:
         raise UserError(f"{path} lists {len(missing)} volumes that are missing, such as {missing[0]}")
-    return Listing(pairs, tuple(names[value] for value in sorted(names, key=int)))
+    return Listing(pairs, classes)
 
 
 DECATHLON = declare(

@@ -14,6 +14,7 @@ from terrazzo.transforms.georeference import Georeference, apply
 from terrazzo.transforms.label_files import as_indices
 from terrazzo.transforms.labels import IGNORED
 from terrazzo.transforms.parts import Window
+from terrazzo.transforms.resampling import gdal_errors
 from terrazzo.transforms.scenes import MissingCrsError, environment, mask_of, open_raster, reason
 
 SAME_PLACE = 0.01  # of a pixel, by which two grids may differ
@@ -85,7 +86,7 @@ class RasterLabels:
             try:
                 values, *alpha = self.file.read([1, 2] if self.form == "warped" else [1], window=part)
                 mask = None if self.form == "warped" else mask_of(self.file, part)
-            except self.rasterio.errors.RasterioError as problem:
+            except gdal_errors() as problem:
                 raise UserError(f"{self.path} cannot be read: {reason(problem)}") from None
         covered = alpha[0] != 0 if alpha else np.ones(values.shape, bool)
         if mask is not None and self.source.nodata is None:  # of a mask band: an alpha or no-data value has its own way

@@ -14,6 +14,7 @@ import yaml
 from terrazzo.inference.scenes.vectors import save_with_ogr
 from terrazzo.system.files import write_whole
 from terrazzo.system.painting import colour_map, save_class_map, save_picture
+from terrazzo.system.printable import printable
 from terrazzo.transforms.formats.base import BACKGROUND
 from terrazzo.transforms.formats.colours import voc_colour
 from terrazzo.transforms.formats.label_studio import packed
@@ -31,8 +32,9 @@ class Tool:
     images: ClassVar[str] = "images"  # the folder of the images
 
     def __init__(self, folder: Path, classes: Sequence[str], palette: Sequence[Sequence[int]]) -> None:
-        self.folder, self.classes = folder, classes
-        self.background = next((index for index, name in enumerate(classes) if name.lower() in BACKGROUND), None)
+        self.folder = folder
+        self.classes = [" ".join(printable(name).split()) for name in classes]  # in files of XML and of lines
+        self.background = next((index for index, name in enumerate(self.classes) if name.lower() in BACKGROUND), None)
         self.shown = [index for index in range(len(classes)) if index != self.background]
         self.palette = distinct(palette, self.background)
 

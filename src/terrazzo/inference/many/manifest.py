@@ -41,7 +41,8 @@ class Manifest:
                     with suppress(ValueError, TypeError, KeyError):  # a line that was cut off
                         entry = json.loads(line)
                         if entry["job"] == job:
-                            self.entries[entry["source"]] = entry
+                            known = {"input": entry["input"], "files": dict(entry["files"])}
+                            self.entries[entry["source"]] = known
 
     def listed(self) -> dict[str, list[int]]:
         """The size of each result at the address; manifests there are copied to the folder."""
@@ -118,6 +119,6 @@ def facts(path: Path) -> list[int] | None:
     """The size and the time of a file; None where there is none."""
     try:
         found = path.stat()
-    except OSError:
+    except (OSError, ValueError):  # the latter where it is no name of a file
         return None
     return [found.st_size, found.st_mtime_ns]

@@ -62,14 +62,15 @@ class Store:
         try:
             if (self.folder / "job.json").read_text(encoding="utf-8") != text:
                 return False
-            lines = (self.folder / "journal.jsonl").read_text(encoding="utf-8").splitlines()
+            lines = (self.folder / "journal.jsonl").read_text(encoding="utf-8", errors="replace").splitlines()
         except OSError:
             return False
         for line in lines:
-            with suppress(ValueError):  # a line that was cut off
+            with suppress(ValueError, TypeError, KeyError, OverflowError):  # a line that was cut off
                 entry = json.loads(line)
-                self.rows[entry["chunk"]] = entry["rows"]
+                chunk, rows = int(entry["chunk"]), int(entry["rows"])
                 self.damaged += [cell for cell in entry["damaged"] if cell not in self.damaged]
+                self.rows[chunk] = rows
         return True
 
     def write(self, name: str, top: int, left: int, block: np.ndarray) -> None:

@@ -20,7 +20,7 @@ from terrazzo.config.config import without_secrets
 from terrazzo.errors import UserError
 from terrazzo.system.files import make_folder, write_whole
 from terrazzo.system.painting import save_picture
-from terrazzo.system.printable import printable
+from terrazzo.system.printable import caption, printable
 from terrazzo.system.terminal import Console
 from terrazzo.training.monitoring.report import write_run_report
 from terrazzo.training.monitoring.runs import RunRecord
@@ -178,7 +178,7 @@ def class_table(result: Mapping[str, Any]) -> Table:
     scores = list(next(iter(per_class.values())))
     table = Table("class", *(Column(score, justify="right") for score in scores))
     for name, values in per_class.items():
-        table.add_row(name, *(shown(values.get(score)) for score in scores))
+        table.add_row(caption(name), *(shown(values.get(score)) for score in scores))
     return table
 
 

@@ -22,6 +22,7 @@ from terrazzo.errors import UserError
 from terrazzo.models.build import input_channels
 from terrazzo.models.channels import mismatch, run_auxiliary_heads
 from terrazzo.models.info import crop_size, has_crop, measure
+from terrazzo.system.printable import caption
 from terrazzo.training.state import TrainingState
 
 
@@ -47,7 +48,8 @@ def run_header(state: TrainingState, cost: str, rate_note: str) -> str:
         rate_note,
         "" if best.name == "auto" else decides,
         "" if state.distillation is None else str(state.distillation),
-        f"{len(data)} training images{validation}; {len(data.classes)} classes: {', '.join(data.classes)}",
+        f"{len(data)} training images{validation}; {len(data.classes)} classes: "
+        + ", ".join(map(caption, data.classes)),
     ]
     return "\n".join(filter(None, lines))
 

@@ -80,7 +80,9 @@ def regions_of(task: Any) -> list[dict[str, Any]] | None:
     if "data" not in task:
         listed = [value for value in task.values() if isinstance(value, list)]
         return [as_region(one, one) for many in listed for one in many if isinstance(one, dict)]
-    annotations = next(task[key] for key in ("annotations", "completions", "predictions") if key in task)
+    annotations: list[Any] = next(
+        (task[key] for key in ("annotations", "completions", "predictions") if key in task), []
+    )
     kept = [one for one in annotations if not one.get("was_cancelled")]
     if not kept:
         return None

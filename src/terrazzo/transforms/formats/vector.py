@@ -175,9 +175,9 @@ def read_layer(path: Path, column: str, layer: str = "") -> Layer:
         raise MissingCrsError(f"{path} has no coordinate reference system (CRS): save it with one, such as EPSG:4326")
     try:
         _, _, geometry, (stored,) = pyogrio.raw.read(path, layer=layer or None, columns=[column])
-    except Exception as problem:  # of GDAL, of several classes
+        polygons = shapely.force_2d(shapely.make_valid(shapely.from_wkb(geometry)))
+    except Exception as problem:  # of GDAL and GEOS, of several classes
         raise UserError(f"cannot read {path}: {reason(problem)}") from None
-    polygons = shapely.force_2d(shapely.make_valid(shapely.from_wkb(geometry)))
     areas = shapely.area(polygons) > 0
     if not areas.any():
         kinds = sorted({one.geom_type for one in polygons if one is not None})
