@@ -220,7 +220,6 @@ def uninstall() -> None:
 
 
 def is_installed(package: str) -> bool:
-    """Report whether a package is imported already or lies where packages are installed; a fork's folder does not."""
     if package in sys.modules:
         return True
     spec = importlib.util.find_spec(package)

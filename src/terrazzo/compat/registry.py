@@ -48,7 +48,6 @@ def wrapping(wrapper: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def build_from_cfg(cfg: Any, registry: Any, default_args: Any = None, **kwargs: Any) -> Any:
-    """Make an object of a config whose `type` is a class, or a name in a registry."""
     if not isinstance(cfg, Mapping):
         raise TypeError(f"cfg must be a dict, but got {type(cfg)}")
     options = ConfigDict(default_args or {}) | dict(cfg)
@@ -63,7 +62,6 @@ def build_from_cfg(cfg: Any, registry: Any, default_args: Any = None, **kwargs: 
 
 
 def build_model_from_cfg(cfg: Any, registry: Any, default_args: Any = None, **kwargs: Any) -> Any:
-    """`build_from_cfg`, and for a list the parts one after the other."""
     if isinstance(cfg, (list, tuple)):
         from torch import nn
 
@@ -101,12 +99,10 @@ class Registry:
         return iter(self.module_dict)
 
     def get(self, key: str) -> Any:
-        """The class called `key`, with or without a scope, or None."""
         found = self.module_dict.get(str(key).rpartition(".")[2])
         return ORIGINALS[self.kind](str(key)) if found is None and self.kind in ORIGINALS else found
 
     def register_module(self, name: Any = None, force: bool = False, module: Any = None, **kwargs: Any) -> Any:
-        """Put a class into the table, under its own name or others; also a decorator."""
         if inspect.isclass(name) or inspect.isfunction(name):
             name, module = None, name
 
@@ -127,7 +123,6 @@ class Registry:
     _register_module = register_module
 
     def build(self, cfg: Any, *args: Any, **kwargs: Any) -> Any:
-        """Make an object of a config with a `type`."""
         return self.build_func(cfg, *args, registry=self, **kwargs)  # type: ignore[misc]
 
 
@@ -178,7 +173,6 @@ TABLE |= dict.fromkeys(("build_backbone", "build_neck", "build_head", "build_los
 
 
 def build_segmentor(cfg: Any, train_cfg: Any = None, test_cfg: Any = None) -> Any:
-    """Build a segmentor; `train_cfg` and `test_cfg` are its own or these."""
     return MODELS.build(cfg, default_args={"train_cfg": train_cfg, "test_cfg": test_cfg})
 
 

@@ -21,12 +21,8 @@ def model(backbone, width, loss="CrossEntropyLoss", **more):
     return tz.build_model({"type": "EncoderDecoder", "backbone": backbone, "decode_head": head})
 
 
-@pytest.mark.parametrize(
-    ("kind", "width", "options"),
-    [("TokenMSCAN", 16, {}), ("InterleavedResNet", 512, {"depth": 18, "norm_cfg": {"type": "BN"}})],
-)
-def test_a_backbone_may_replace_and_read_parts_of_an_official_one(inner, kind, width, options):
-    made = model({"type": kind, **options}, width)
+def test_a_backbone_may_read_parts_of_an_official_one(inner):
+    made = model({"type": "InterleavedResNet", "depth": 18, "norm_cfg": {"type": "BN"}}, 512)
     assert made(torch.randn(2, 3, 32, 32)).shape == (2, 3, 32, 32)
 
 
@@ -77,9 +73,8 @@ def test_windows_and_their_inverse():
 
 @pytest.mark.parametrize(
     ("name", "arguments", "size"),
-    [("InvertedResidual", (8, 12, 2, 4), (12, 4, 4)), ("DownsamplerBlock", (8, 16), (16, 4, 4)),
-     ("SELayer", (8, 4), (8, 8, 8)),
-     ("BasicConvBlock", (8, 6), (6, 8, 8)), ("NonBottleneck1d", (8,), (8, 8, 8)), ("Encoding", (8, 3), (3, 8))],
+    [("DownsamplerBlock", (8, 16), (16, 4, 4)), ("SELayer", (8, 4), (8, 8, 8)),
+     ("NonBottleneck1d", (8,), (8, 8, 8)), ("Encoding", (8, 3), (3, 8))],
 )  # fmt: skip
 def test_inner_blocks_take_the_arguments_that_they_have_there(name, arguments, size):
     block = getattr(importlib.import_module("mmseg.models.utils"), name)(*arguments).eval()

@@ -1,7 +1,5 @@
 """Users' data sets and transforms as terrazzo's own."""
 
-from __future__ import annotations
-
 import dataclasses
 import inspect
 from collections.abc import Mapping
@@ -18,6 +16,7 @@ from terrazzo.compat.data.results import Results, seeded, to_results, to_sample
 from terrazzo.compat.data.structures import BaseDataElement, DataContainer
 from terrazzo.compat.data.transforms import BaseTransform
 from terrazzo.compat.files.config import ConfigDict
+from terrazzo.compat.models.segmentors import overrides
 from terrazzo.compat.registry import BUILDS, KEEPERS, wrapping
 from terrazzo.config.datasets import FolderData
 from terrazzo.data.dataset import LoadError, SegmentationDataset
@@ -60,12 +59,6 @@ class UserStep(Step):
         return repr(self.inner)
 
 
-def own_method(cls: type, name: str) -> bool:
-    """Report whether a user's class defines a method itself."""
-    owner = next((base for base in cls.__mro__ if name in vars(base)), None)
-    return owner is not None and not owner.__module__.startswith(("terrazzo.", "torch."))
-
-
 def options_of(cls: type, section: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of a user's class: those in the config, under the names that its constructor takes."""
     options, takes = dict(section), inspect.signature(cls).parameters
@@ -99,25 +92,20 @@ class UserDataset(SegmentationDataset):
         known = dataclasses.replace(data, mistake="", metainfo=None, indices=None, data_prefix=None)
         super().__init__(declared, known, seed)
         of_theirs = isinstance(self.inner, BaseSegDataset)
-        self.makes_items = of_theirs and any(own_method(cls, name) for name in MAKES_ITEMS.split())
+        self.makes_items = of_theirs and any(overrides(self.inner, name) for name in MAKES_ITEMS.split())
         if self.makes_items:
             self.inner.pipeline = self.as_dict_pipeline
 
     def listing(self, source: Source) -> Listing:
         """The images and labels of the user's data set."""
-        infos = getattr(self.inner, "data_list", None)
-        if infos is None:
+        if not hasattr(self.inner, "data_list"):
             name = type(self.inner).__name__
             raise UserError(f"{name} has no data_list: inherit from BaseSegDataset or CustomDataset")
-        pairs: list[tuple[Path, Path | None]] = []
-        for info in infos:
-            label = info.get("seg_map_path")
-            pairs.append((Path(info.get("img_path") or info.get("filename")), Path(label) if label else None))
+        paths = [(info.get("img_path") or info["filename"], info.get("seg_map_path")) for info in self.inner.data_list]
+        pairs = [(Path(image), Path(label) if label else None) for image, label in paths]
         return Listing(pairs, tuple(self.inner.metainfo.get("classes") or ()))
 
-    @cached_property
-    def data_list(self) -> list[Any]:
-        return self.inner.data_list
+    data_list = cached_property(lambda self: self.inner.data_list)
 
     def as_dict_pipeline(self, results: Any) -> Any:
         """Terrazzo's pipeline, applied to what the user's class has put together."""

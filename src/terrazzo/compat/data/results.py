@@ -1,7 +1,5 @@
 """Samples as the `results` dicts of MMSegmentation's transforms, and back."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -29,17 +27,13 @@ class Results(dict):  # type: ignore[type-arg]
         for key, value in dict(*args, **kwargs).items():
             self[key] = value
 
-    def copy(self) -> Results:
+    def copy(self) -> "Results":
         return Results(self)
 
 
-def under_one_name(method: Any) -> Any:
-    """A method of dicts whose key is the name of a map in either vocabulary."""
-    return lambda self, key, *args: method(self, SAME.get(key, key), *args)
-
-
 for _method in (dict.__getitem__, dict.__setitem__, dict.__contains__, dict.get, dict.pop, dict.setdefault):
-    setattr(Results, _method.__name__, under_one_name(_method))
+    _named = lambda self, key, *args, method=_method: method(self, SAME.get(key, key), *args)  # noqa: E731
+    setattr(Results, _method.__name__, _named)
 
 
 def swapped(image: np.ndarray) -> np.ndarray:
@@ -51,23 +45,20 @@ def to_results(sample: Sample, *, older: bool = False) -> Results:
     """A sample as a `results` dict, its image in BGR order; shapes are (height, width), in 0.x with the channels."""
     results, path = Results(sample.meta.get("results", {})), str(sample.image_path or "")
     label = None if sample.label_path is None else str(sample.label_path)
+    maps = {MAPS.get(name, f"gt_{name}"): target.array for name, target in sample.targets.items()}
     results.update(
         img_path=path, filename=path, ori_filename=Path(path).name, seg_map_path=label, reduce_zero_label=False,
         img_info={"filename": path, "ann": {"seg_map": label}}, ann_info={"seg_map": label}, img_prefix=None,
-        seg_prefix=None, seg_fields=[MAPS.get(name, f"gt_{name}") for name in sample.targets],
+        seg_prefix=None, seg_fields=[*maps], **maps,
     )  # fmt: skip
     if (image := sample.image) is not None:
         ori_shape = results.get("ori_shape", (*(sample.original_size or image.shape[:2]), *image.shape[2:]))
-        results.update(img=swapped(image), img_shape=image.shape, pad_shape=image.shape, ori_shape=ori_shape)
-        if not older:
-            cut = slice(1, None) if image.ndim == 4 else slice(2)  # volumes have their channels first
-            results.update({name: results[name][cut] for name in ("img_shape", "pad_shape", "ori_shape")})
+        cut = slice(None) if older else slice(1, None) if image.ndim == 4 else slice(2)  # volumes: channels first
+        results.update(img=swapped(image), img_shape=image.shape[cut], pad_shape=image.shape[cut])
+        results["ori_shape"] = ori_shape[cut]
     norm = {"mean": np.zeros(3, np.float32), "std": np.ones(3, np.float32), "to_rgb": False}
     defaults = {"scale_factor": 1.0, "flip": bool(sample.meta.get("flip")), "flip_direction": None}
-    for key, value in {**defaults, "img_fields": ["img"], "bbox_fields": [], "img_norm_cfg": norm}.items():
-        results.setdefault(key, value)
-    results.update({MAPS.get(name, f"gt_{name}"): target.array for name, target in sample.targets.items()})
-    return results
+    return Results({**defaults, "img_fields": ["img"], "bbox_fields": [], "img_norm_cfg": norm, **results})
 
 
 def to_sample(results: Mapping[str, Any], sample: Sample) -> Sample:

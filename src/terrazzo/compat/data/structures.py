@@ -1,10 +1,7 @@
 """`SegDataSample`, `PixelData`: an image's facts and maps as MMSegmentation 1.x passes them."""
 
-from __future__ import annotations
-
 import copy
 import functools
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -29,8 +26,7 @@ class BaseDataElement:
     """Values under names, apart from the facts of the image in `metainfo`; all of them are attributes."""
 
     def __init__(self, *, metainfo: Any = None, **kwargs: Any) -> None:
-        vars(self)["_data"], vars(self)["_meta"] = {}, {}
-        self.set_metainfo(metainfo or {})
+        vars(self).update(_data={}, _meta=copy.deepcopy(dict(metainfo or {})))
         self.set_data(kwargs)
 
     def set_metainfo(self, metainfo: Any) -> None:
@@ -41,7 +37,6 @@ class BaseDataElement:
             setattr(self, name, value)
 
     def new(self, *, metainfo: Any = None, **kwargs: Any) -> Any:
-        """A copy, with other facts or values where they are given."""
         made = type(self)(metainfo=self.metainfo if metainfo is None else metainfo)
         made.set_data(kwargs or dict(self.items()))
         return made
@@ -56,14 +51,12 @@ class BaseDataElement:
         return self._data.get(key, self._meta.get(key, default))
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("_data", "_meta") or name.startswith("__"):
-            raise AttributeError(name)
-        for values in (self._data, self._meta):
-            if name in values:
-                return values[name]
         if name in ("keys", "values", "items", "pop"):
             return getattr(self._data, name)
-        raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
+        found = {} if name.startswith("__") or name in ("_data", "_meta") else {**self._meta, **self._data}
+        if name not in found:
+            raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
+        return found[name]
 
     def __setattr__(self, name: str, value: Any) -> None:
         if isinstance(getattr(type(self), name, None), property):
@@ -83,16 +76,15 @@ class BaseDataElement:
         return name in self._data or name in self._meta
 
     def _apply(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        """A copy with the result of a tensor's method for each value that has it."""
         made = self.new()
         for name, value in self.items():
             if isinstance(value, (Tensor, BaseDataElement)):
                 made._data[name] = getattr(value, method)(*args, **kwargs)
         return made
 
-    to, cpu = functools.partialmethod(_apply, "to"), functools.partialmethod(_apply, "cpu")
-    cuda, detach = functools.partialmethod(_apply, "cuda"), functools.partialmethod(_apply, "detach")
-    numpy = functools.partialmethod(_apply, "numpy")
+    to, cpu, cuda, detach, numpy = map(
+        functools.partial(functools.partialmethod, _apply), ("to", "cpu", "cuda", "detach", "numpy")
+    )
 
     def to_dict(self) -> dict[str, Any]:
         return {name: item.to_dict() if isinstance(item, BaseDataElement) else item for name, item in self.all_items()}
@@ -105,31 +97,24 @@ class InstanceData(BaseDataElement):
     """Values of several instances, of one length; an index chooses instances."""
 
     def __len__(self) -> int:
-        return len(next(iter(self._data.values()))) if self._data else 0
+        return len(next(iter(self._data.values()), ()))
 
     def __getitem__(self, item: Any) -> Any:
-        made = type(self)(metainfo=self.metainfo)
         index = slice(item, item + 1) if isinstance(item, int) else item
-        made._data.update({name: value[index] for name, value in self.items()})
-        return made
+        return type(self)(metainfo=self.metainfo, **{name: value[index] for name, value in self.items()})
 
 
 class PixelData(InstanceData):
     """Maps of one size; a map without channels gets one, and an index cuts all of them."""
 
+    shape = property(lambda self: next((tuple(value.shape[-2:]) for value in self._data.values()), None))
+
     def __setattr__(self, name: str, value: Any) -> None:
         if isinstance(value, (Tensor, np.ndarray)):
             value = value[None] if value.ndim == 2 else value
-            if value.ndim != 3:
-                raise AssertionError(f"the dim of value must be 2 or 3, but got {value.ndim}")
-            if self.shape is not None and tuple(value.shape[-2:]) != self.shape:
-                raise AssertionError(f"the height and width of values {tuple(value.shape[-2:])} is not {self.shape}")
+            if value.ndim != 3 or self.shape not in (None, tuple(value.shape[-2:])):
+                raise AssertionError(f"a map of shape {tuple(value.shape)} is not (channels, *{self.shape})")
         super().__setattr__(name, value)
-
-    @property
-    def shape(self) -> tuple[int, int] | None:
-        first = next(iter(self._data.values()), None)
-        return None if first is None else tuple(first.shape[-2:])
 
     def __getitem__(self, item: Any) -> Any:
         return super().__getitem__((slice(None), *(slice(i, i + 1) if isinstance(i, int) else i for i in item)))
@@ -139,23 +124,19 @@ class SegDataSample(BaseDataElement):
     """`gt_sem_seg`, `pred_sem_seg`, `seg_logits` (PixelData) of an image, and its `metainfo`."""
 
 
-DataSample = LabelData = SegDataSample
-
-
 class DataContainer:
     """A value in the form that 0.x collated: `data` holds it."""
 
-    def __init__(self, data: Any, stack: bool = False, padding_value: int = 0, cpu_only: bool = False,
-                 pad_dims: Any = 2) -> None:  # fmt: skip
-        self.data, self.stack, self.cpu_only = data, stack, cpu_only
-        self.padding_value, self.pad_dims, self.datatype = padding_value, pad_dims, type(data)
-
-    def __len__(self) -> int:
-        return len(self.data)
+    def __init__(
+        self, data: Any, stack: bool = False, padding_value: int = 0, cpu_only: bool = False, **_: Any
+    ) -> None:
+        self.data, self.stack, self.padding_value, self.cpu_only = data, stack, padding_value, cpu_only
 
 
 class SegDataPreProcessor(Preprocess):
     """The product's normalisation, also called with `{"inputs": images, "data_samples": ...}` in BGR order."""
+
+    cast_data = staticmethod(lambda data: data)
 
     def __init__(self, mean: Any = None, std: Any = None, **kwargs: Any) -> None:
         options = {"bgr_to_rgb": False, **kwargs, "mean": mean, "std": std}
@@ -163,9 +144,6 @@ class SegDataPreProcessor(Preprocess):
         assert not (options["bgr_to_rgb"] and options.get("rgb_to_bgr")), "either bgr_to_rgb or rgb_to_bgr"
         takes = signature(Preprocess).names
         super().__init__(**{key: value for key, value in options.items() if key in takes})
-
-    def cast_data(self, data: Any) -> Any:
-        return data
 
     def forward(self, images: Any, training: bool = False) -> Any:
         if isinstance(images, Tensor):
@@ -181,34 +159,27 @@ class SegDataPreProcessor(Preprocess):
         return {"inputs": torch.stack(inputs), "data_samples": samples}
 
 
-BaseDataPreprocessor = ImgDataPreprocessor = SegDataPreProcessor
-
-
 def stack_batch(
-    inputs: Sequence[Tensor], data_samples: Any = None, size: Any = None, size_divisor: Any = None, pad_val: float = 0,
+    inputs: Any, data_samples: Any = None, size: Any = None, size_divisor: Any = None, pad_val: float = 0,
     seg_pad_val: float = 255,
 ) -> tuple[Tensor, Any]:  # fmt: skip
-    """Images (C, H, W) padded on the right and below to one size, with their label maps."""
     assert isinstance(inputs, list) and all(x.ndim == 3 for x in inputs)
     height, width = size or (max(x.shape[axis] for x in inputs) for axis in (-2, -1))
     if not size and size_divisor and size_divisor > 1:
         height, width = (-(-side // size_divisor) * size_divisor for side in (height, width))
     images = []
-    for index, image in enumerate(inputs):
+    for image, sample in zip(inputs, data_samples or [SegDataSample() for _ in inputs], strict=True):
         pad = (0, max(width - image.shape[-1], 0), 0, max(height - image.shape[-2], 0))
         images.append(F.pad(image, pad, value=pad_val))
-        if data_samples is not None:
-            sample = data_samples[index]
-            for name in ("gt_sem_seg", "gt_edge_map", "gt_depth_map"):
-                if name in sample:
-                    setattr(sample, name, PixelData(data=F.pad(sample.get(name).data, pad, value=seg_pad_val)))
-            facts = {"img_shape": tuple(image.shape[-2:]), "padding_size": pad, "img_padding_size": pad}
-            sample.set_metainfo(facts | {"pad_shape": tuple(images[-1].shape[-2:])})
+        for name in ("gt_sem_seg", "gt_edge_map", "gt_depth_map"):
+            if name in sample:
+                setattr(sample, name, PixelData(data=F.pad(sample.get(name).data, pad, value=seg_pad_val)))
+        facts = {"img_shape": tuple(image.shape[-2:]), "padding_size": pad, "img_padding_size": pad}
+        sample.set_metainfo(facts | {"pad_shape": tuple(images[-1].shape[-2:])})
     return torch.stack(images), data_samples
 
 
 def add_prefix(inputs: dict[str, Any], prefix: str) -> dict[str, Any]:
-    """`{"loss_ce": ...}` -> `{"decode.loss_ce": ...}`."""
     return {f"{prefix}.{name}": value for name, value in inputs.items()}
 
 
@@ -236,3 +207,6 @@ def samples_of(images: Tensor, labels: Tensor | None = None, **targets: Tensor) 
 def labels_of(samples: Any) -> Tensor:
     """The label maps (N, 1, H, W) of SegDataSamples."""
     return torch.stack([sample.gt_sem_seg.data for sample in samples])
+
+
+DataSample, BaseDataPreprocessor, ImgDataPreprocessor = SegDataSample, SegDataPreProcessor, SegDataPreProcessor

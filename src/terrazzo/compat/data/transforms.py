@@ -160,7 +160,6 @@ class LoadAnnotations(BaseTransform):
         self.reduce_zero_label, self.imdecode_backend = reduce_zero_label, imdecode_backend
 
     def _load_seg_map(self, results: Any) -> None:
-        """1.x: overridden by those who read other files."""
         path = results.get("seg_map_path") or Path(results.get("seg_prefix") or "", results["ann_info"]["seg_map"])
         label = imfrombytes(Path(path).read_bytes(), "unchanged", backend=self.imdecode_backend).squeeze()
         label = label.astype(np.uint8)
@@ -183,7 +182,6 @@ class LoadAnnotations(BaseTransform):
 
 
 def to_tensor(data: Any) -> torch.Tensor:
-    """An array, a sequence or a number as a tensor."""
     if isinstance(data, np.ndarray):
         return torch.from_numpy(np.ascontiguousarray(data))
     return torch.as_tensor([data] if isinstance(data, (int, float)) else data)

@@ -1,7 +1,5 @@
 """Functions of files and folders, and `FileClient`."""
 
-from __future__ import annotations
-
 import gzip
 import io
 import json
@@ -19,7 +17,6 @@ from terrazzo.system.extras import import_extra
 
 
 def mkdir_or_exist(dir_name: Any, mode: int = 0o777) -> None:
-    """Make a folder and those above it, unless the name is empty."""
     if dir_name != "":
         Path(dir_name).expanduser().mkdir(mode, parents=True, exist_ok=True)
 
@@ -27,7 +24,6 @@ def mkdir_or_exist(dir_name: Any, mode: int = 0o777) -> None:
 def list_dir_or_file(
     dir_path: Any, list_dir: bool = True, list_file: bool = True, suffix: Any = None, recursive: bool = False, **_: Any
 ) -> Iterator[str]:
-    """Names of what a folder holds, relative to it; nothing hidden."""
     for path in sorted(Path(dir_path).glob("**/*" if recursive else "*")):
         name = path.relative_to(dir_path)
         wanted = list_dir and suffix is None if path.is_dir() else list_file and path.name.endswith(suffix or "")
@@ -38,7 +34,6 @@ def list_dir_or_file(
 def list_from_file(
     filename: Any, prefix: str = "", offset: int = 0, max_num: int = 0, encoding: str = "utf-8", **_: Any
 ) -> list[str]:
-    """The lines of a file without their ends, after `offset`, at most `max_num`."""
     lines = Path(filename).read_text(encoding=encoding).splitlines()[offset:]
     return [prefix + line for line in (lines[:max_num] if max_num > 0 else lines)]
 
@@ -69,12 +64,10 @@ def _format(file: Any, file_format: str | None) -> tuple[Any, Any]:
 
 
 def load(file: Any, file_format: str | None = None, **_: Any) -> Any:
-    """Values of a JSON or YAML file, or of a pickle of plain ones. Raises TypeError for another format."""
     return _format(file, file_format)[0](file.read() if hasattr(file, "read") else Path(file).read_bytes())
 
 
 def dump(obj: Any, file: Any = None, file_format: str | None = None, **_: Any) -> Any:
-    """Write values as JSON, YAML or a pickle, by the file's suffix; without a file return the text."""
     text = _format(file, file_format)[1](obj)
     if hasattr(file, "write"):
         return file.write(text)
@@ -82,28 +75,23 @@ def dump(obj: Any, file: Any = None, file_format: str | None = None, **_: Any) -
 
 
 def put(obj: bytes, filepath: Any, *_: Any) -> None:
-    """Write a file, and make its folder."""
     mkdir_or_exist(Path(filepath).parent)
     Path(filepath).write_bytes(obj)
 
 
 def datafrombytes(content: bytes, backend: str = "numpy") -> Any:
-    """The array of a file's bytes: NIfTI, .npy, or a pickle of plain values."""
     if backend != "nifti":
         return np.load(io.BytesIO(content)) if backend == "numpy" else FORMATS[backend][0](content)
     packed, nibabel = content[:2] == b"\x1f\x8b", import_extra("nibabel", "medical", "NIfTI volumes")
     return nibabel.Nifti1Image.from_bytes(gzip.decompress(content) if packed else content).get_fdata()
 
 
-def symlink(src: Any, dst: Any, overwrite: bool = True) -> None:
-    Path(dst).unlink(missing_ok=overwrite)
-    Path(dst).symlink_to(src)
-
-
 class FileClient:
     """Files on this machine."""
 
     name = "disk"
+    infer_client = classmethod(lambda cls, file_client_args=None, uri=None: cls(**(file_client_args or {})))
+    register_backend = staticmethod(lambda *args, **kwargs: lambda cls: cls)
 
     def __init__(self, backend: Any = None, prefix: Any = None, **kwargs: Any) -> None:
         self.backend_args = kwargs
@@ -112,9 +100,6 @@ class FileClient:
         if name in TABLE:
             return TABLE[name]
         raise AttributeError(name)
-
-    infer_client = classmethod(lambda cls, file_client_args=None, uri=None: cls(**(file_client_args or {})))
-    register_backend = staticmethod(lambda *args, **kwargs: lambda cls: cls)
 
 
 # functions, most of which are methods of FileClient too
@@ -126,11 +111,10 @@ TABLE: dict[str, Any] = {
     "join_path": lambda path, *paths, **_: os.fspath(Path(path, *paths)),
     "get_local_path": lambda path, *_, **__: nullcontext(path),
     "list_dir_or_file": list_dir_or_file,
-    "exists": os.path.exists,
-    "isdir": os.path.isdir,
-    "isfile": os.path.isfile,
+    **{name: getattr(os.path, name) for name in ("exists", "isdir", "isfile")},
     "remove": os.remove,
     "scandir": lambda path, suffix=None, recursive=False, *_: list_dir_or_file(path, False, True, suffix, recursive),
+    "symlink": lambda src, dst, overwrite=True: (Path(dst).unlink(missing_ok=overwrite), Path(dst).symlink_to(src)),
     "get_file_backend": lambda *_, **__: FileClient(),
     **dict.fromkeys(("LocalBackend", "HardDiskBackend", "BaseStorageBackend"), FileClient),
 }

@@ -1,7 +1,5 @@
 """Checkpoints as modules read and write them themselves; nothing is unpickled or downloaded."""
 
-from __future__ import annotations
-
 import logging
 import re
 from collections import OrderedDict
@@ -21,7 +19,6 @@ class MissingFile(UserError, OSError):
 
 
 def _load_checkpoint(filename: str, map_location: Any = None, logger: Any = None) -> dict[str, Any]:
-    """The weights of a file, or of one that is in a cache, under `state_dict`. Raises MissingFile for neither."""
     try:
         path: Any = filename if Path(filename).is_file() else find_cached(str(filename))
     except UserError as problem:
@@ -30,13 +27,11 @@ def _load_checkpoint(filename: str, map_location: Any = None, logger: Any = None
 
 
 def _load_checkpoint_with_prefix(prefix: str, filename: str, map_location: Any = None) -> dict[str, Tensor]:
-    """A file's weights whose names begin with a prefix, without it."""
     start, found = prefix.rstrip(".") + ".", _load_checkpoint(filename)["state_dict"]
     return {name.removeprefix(start): value for name, value in found.items() if name.startswith(start)}
 
 
 def load_state_dict(module: nn.Module, state_dict: Any, strict: bool = False, logger: Any = None) -> None:
-    """Load the weights whose names and shapes fit; with `strict` others are a RuntimeError."""
     own = module.state_dict()
     fitting = {name: value for name, value in state_dict.items() if name in own and own[name].shape == value.shape}
     module.load_state_dict(fitting, strict=False)
@@ -51,7 +46,6 @@ def load_checkpoint(
     model: nn.Module, filename: str, map_location: Any = None, strict: bool = False, logger: Any = None,
     revise_keys: Any = ((r"^module\.", ""),),
 ) -> dict[str, Any]:  # fmt: skip
-    """Load a file into a model, its names changed by `revise_keys` (pattern, replacement)."""
     checkpoint = _load_checkpoint(filename)
     weights = checkpoint["state_dict"]
     for pattern, replacement in revise_keys:
@@ -60,20 +54,16 @@ def load_checkpoint(
     return checkpoint
 
 
-def weights_to_cpu(state_dict: Any) -> Any:
-    return OrderedDict((name, value.cpu()) for name, value in state_dict.items())
-
-
 def save_checkpoint(model_or_checkpoint: Any, filename: str, optimizer: Any = None, meta: Any = None, **_: Any) -> None:
-    """Write weights as a file that torch reads."""
     found = model_or_checkpoint
     if isinstance(found, nn.Module):
-        found = {"state_dict": weights_to_cpu(found.state_dict()), "meta": meta or {}}
+        found = {"state_dict": TABLE["weights_to_cpu"](found.state_dict()), "meta": meta or {}}
     Path(filename).parent.mkdir(parents=True, exist_ok=True)
     torch.save(found, filename)
 
 
 TABLE: dict[str, Any] = {
+    "weights_to_cpu": lambda state_dict: OrderedDict((name, value.cpu()) for name, value in state_dict.items()),
     "CheckpointLoader": type("CheckpointLoader", (), {"load_checkpoint": staticmethod(_load_checkpoint)}),
     "_load_checkpoint_to_model": load_state_dict,
     "get_state_dict": lambda module, destination=None, **options: module.state_dict(**options),

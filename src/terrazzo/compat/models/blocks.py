@@ -1,7 +1,5 @@
 """Parts of official models that modules import one by one, under their names and with their arguments there."""
 
-from __future__ import annotations
-
 import ast
 import inspect
 import pkgutil
@@ -9,19 +7,14 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from terrazzo.compat.models import layers
-from terrazzo.compat.models.faces import OFFICIAL, face
 from terrazzo.compat.models.layers import ConvModule, build_norm_layer, resize
 from terrazzo.compat.models.module import BaseModule, Sequential
-from terrazzo.compat.models.transformer import LN, MultiheadAttention
-from terrazzo.compat.registry import MODELS
-from terrazzo.models.backbones import mscan
 from terrazzo.models.heads import enc
 from terrazzo.models.layers import self_attention
-from terrazzo.models.layers.tokens import as_map, as_tokens, resize_position_embedding
+from terrazzo.models.layers.tokens import resize_position_embedding
 
 BN: Any = {"type": "BN"}
 RELU: Any = {"type": "ReLU"}
@@ -42,7 +35,6 @@ NORMS = _norm(0) | _norm(1) | _norm(2)
 PARTS = """
 BasicBlock backbones.resnet:BasicBlock BLOCK
 Bottleneck backbones.resnet:Bottleneck BLOCK
-InvertedResidual backbones.mobilenet_v2:InvertedResidual WIDTHS stride expand_ratio dilation RELU6
 SELayer backbones.mobilenet_v3:SqueezeExcitation channels ratio=16 conv_cfg
 TransformerEncoderLayer layers.transformer:TransformerEncoderLayer ENCODER
 MSCAAttention backbones.mscan:SpatialGate channels kernel_sizes=KERNELS paddings=PADDINGS
@@ -53,22 +45,14 @@ ContextBlock layers.context_block:ContextBlock in_channels>channels ratio poolin
 CrissCrossAttention heads.cc:CrissCrossAttention in_channels>channels
 CascadeFeatureFusion necks.ic_neck:CascadeFeatureFusion low_channels high_channels out_channels CFGS align_corners=False
 AttentionRefinementModule backbones.bisenet_v1:AttentionRefinement in_channels out_channel>out_channels CFGS
-FeatureFusionModule backbones.bisenet_v1:FeatureFusion WIDTHS CFGS
-SpatialPath backbones.bisenet_v1:SpatialPath in_channels=3 num_channels>widths=(64,64,64,128) CFGS
-ContextPath backbones.bisenet_v1:ContextPath backbone_cfg context_channels>channels=(128,256,512) align_corners CFGS
 DetailBranch backbones.bisenet_v2:DetailBranch detail_channels>widths=(64,64,128) in_channels=3 CFGS
 SemanticBranch backbones.bisenet_v2:SemanticBranch SEMANTIC
 BGALayer backbones.bisenet_v2:BilateralGuidedAggregation out_channels>channels=128 align_corners=False CFGS
-ContextGuidedBlock backbones.cgnet:ContextGuidedBlock WIDTHS dilation=2 reduction=16 skip_connect downsample=False PRELU
 GlobalContextExtractor backbones.cgnet:GlobalContext channel>channels reduction=16 with_cp
 DownsamplerBlock backbones.erfnet:Downsampler WIDTHS conv_cfg norm_cfg={"type":"BN","eps":1e-3} act_cfg
 UpsamplerBlock backbones.erfnet:Upsampler WIDTHS conv_cfg norm_cfg={"type":"BN","eps":1e-3} act_cfg
 NonBottleneck1d backbones.erfnet:NonBottleneck1d channels drop_rate>dropout_ratio=0.0 dilation=1 num_conv_layer CFGS
 STDCModule backbones.stdc:STDCModule WIDTHS stride norm_cfg=None act_cfg=None num_convs=4 fusion_type="add"
-ConditionalPositionEncoding backbones.twins:PositionEncoding in_channels embed_dims>channels stride
-BasicConvBlock backbones.unet:ConvStage STAGE CFGS
-InterpConv backbones.unet:InterpConv WIDTHS with_cp norm_cfg act_cfg conv_cfg conv_first kernel_size stride padding
-DeconvModule backbones.unet:DeconvModule WIDTHS with_cp norm_cfg act_cfg kernel_size scale_factor
 Encoding heads.enc:Encoding channels num_codes
 """
 WORDS = {
@@ -79,9 +63,6 @@ WORDS = {
     "SPATIAL": "in_channels>channels attention_kernel_sizes>kernel_sizes=KERNELS "
     "attention_kernel_paddings>paddings=PADDINGS",
     "CFGS": "conv_cfg norm_cfg act_cfg",
-    "RELU6": 'conv_cfg norm_cfg act_cfg={"type":"ReLU6"}',
-    "PRELU": 'conv_cfg norm_cfg act_cfg={"type":"PReLU"} with_cp',
-    "STAGE": "in_channels out_channels>channels num_convs>count=2 stride=1 dilation=1 with_cp",
     "SEMANTIC": "semantic_channels>widths=(16,32,64,128) in_channels=3 exp_ratio>expansion=6 conv_cfg norm_cfg act_cfg",
     "WIDTHS": "in_channels out_channels",
     "KERNELS": str(KERNELS).replace(" ", ""),
@@ -231,138 +212,7 @@ class SelfAttentionBlock(self_attention.SelfAttention):
         return nn.Sequential(*made) if len(made) > 1 else made[0]
 
 
-class UpConvBlock(nn.Module):
-    """UNet's upsampling of a map, joined with the one of the encoder."""
-
-    def __init__(
-        self, conv_block: Any, in_channels: int, skip_channels: int, out_channels: int, num_convs: int = 2,
-        stride: int = 1, dilation: int = 1, with_cp: bool = False, conv_cfg: Any = None, norm_cfg: Any = BN,
-        act_cfg: Any = RELU, upsample_cfg: Any = {"type": "InterpConv"}, **kwargs: Any,  # noqa: B006
-    ) -> None:  # fmt: skip
-        super().__init__()
-        style: dict[str, Any] = {"norm_cfg": norm_cfg, "act_cfg": act_cfg}
-        options = {"num_convs": num_convs, "stride": stride, "dilation": dilation, "with_cp": with_cp, **kwargs}
-        self.conv_block = conv_block(2 * skip_channels, out_channels, conv_cfg=conv_cfg, **style, **options)
-        sizes = {"in_channels": in_channels, "out_channels": skip_channels}
-        if upsample_cfg is None:
-            self.upsample: Any = ConvModule(in_channels, skip_channels, 1, conv_cfg=conv_cfg, **style)
-        else:
-            self.upsample = MODELS.build({**upsample_cfg, **sizes, **style})
-
-    def forward(self, skip: Tensor, x: Tensor) -> Tensor:
-        return self.conv_block(torch.cat([skip, self.upsample(x)], dim=1))
-
-
-class Mlp(BaseModule):
-    """1x1, depthwise 3x3, activation, 1x1 of a map."""
-
-    def __init__(self, in_features: int, hidden_features: int | None = None, out_features: int | None = None,
-                 act_cfg: Any = GELU, drop: float = 0.0) -> None:  # fmt: skip
-        super().__init__()
-        hidden = hidden_features or in_features
-        for name, child in mscan.ConvFeedForward(in_features, hidden, act_cfg=act_cfg, drop=drop).named_children():
-            self.add_module(name, child)
-        if out_features not in (None, in_features):
-            self.fc2 = nn.Conv2d(hidden, out_features, 1)  # type: ignore[arg-type]
-
-    forward = mscan.ConvFeedForward.forward  # type: ignore[assignment]
-
-
-class MSCABlock(Part, mscan.ScaledBlock):
-    """SegNeXt's block; (N, h * w, C) and the grid, or a map."""
-
-    def __init__(
-        self, channels: int, attention_kernel_sizes: Any = KERNELS, attention_kernel_paddings: Any = PADDINGS,
-        mlp_ratio: float = 4.0, drop: float = 0.0, drop_path: float = 0.0, act_cfg: Any = GELU, norm_cfg: Any = SYNC,
-    ) -> None:  # fmt: skip
-        attention = TABLE["MSCASpatialAttention"](channels, attention_kernel_sizes, attention_kernel_paddings, act_cfg)
-        mlp = Mlp(channels, int(channels * mlp_ratio), act_cfg=act_cfg, drop=drop)
-        options = {"norm_cfg": norm_cfg, "drop_path_rate": drop_path, "scale": 1e-2}
-        mscan.ScaledBlock.__init__(self, channels, attention, mlp, **options)  # type: ignore[arg-type]
-        vars(self).update(_is_init=False, init_cfg=None)
-
-    def forward(self, x: Tensor, H: int | None = None, W: int | None = None) -> Tensor:
-        return super().forward(x) if H is None or W is None else as_tokens(super().forward(as_map(x, (H, W))))
-
-
-class StemConv(BaseModule):
-    """Two strided convolutions -> tokens and their grid."""
-
-    def __init__(self, in_channels: int, out_channels: int, act_cfg: Any = GELU, norm_cfg: Any = SYNC) -> None:
-        super().__init__()
-        self.proj: Any = mscan.stem(in_channels, out_channels, act_cfg=act_cfg, norm_cfg=norm_cfg).proj
-        self.norm: Any = nn.Identity()
-
-    def forward(self, x: Tensor) -> tuple[Tensor, int, int]:
-        x = self.norm(self.proj(x))
-        return as_tokens(x), x.shape[2], x.shape[3]
-
-
-class OverlapPatchEmbed(StemConv):
-    """A strided convolution whose windows overlap -> tokens and their grid."""
-
-    def __init__(self, patch_size: int = 7, stride: int = 4, in_channels: int = 3, embed_dim: int = 768,
-                 norm_cfg: Any = SYNC) -> None:  # fmt: skip
-        BaseModule.__init__(self)
-        self.proj = nn.Conv2d(in_channels, embed_dim, patch_size, stride, patch_size // 2)
-        self.norm = build_norm_layer(norm_cfg, embed_dim)[1]
-
-
-class MSCAN(face(mscan.MSCAN)):  # type: ignore[misc]
-    """MSCAN, whose embeddings and blocks may be a user's, of tokens and their grid."""
-
-    def forward(self, x: Tensor) -> Any:
-        if type(self.patch_embed1) is nn.Sequential:  # terrazzo's own
-            return super().forward(x)
-        outs = []
-        for stage in range(1, self.num_stages + 1):
-            x, height, width = getattr(self, f"patch_embed{stage}")(x)
-            for block in getattr(self, f"block{stage}"):
-                x = block(x, height, width)
-            x = as_map(getattr(self, f"norm{stage}")(x), (height, width))
-            outs.append(x)
-        return outs
-
-
-OFFICIAL["MSCAN"] = MSCAN
-
-
-class MixFFN(BaseModule):
-    """SegFormer's feed-forward network of tokens, with a depthwise convolution over their grid."""
-
-    def __init__(self, embed_dims: int, feedforward_channels: int, act_cfg: Any = GELU, ffn_drop: float = 0.0,
-                 dropout_layer: Any = None, init_cfg: Any = None) -> None:  # fmt: skip
-        super().__init__(init_cfg)
-        wide, drop = feedforward_channels, nn.Dropout(ffn_drop)
-        depthwise, activation = nn.Conv2d(wide, wide, 3, padding=1, groups=wide), layers.build_activation_layer(act_cfg)
-        ends = nn.Conv2d(embed_dims, wide, 1), nn.Conv2d(wide, embed_dims, 1)
-        self.layers = nn.Sequential(ends[0], depthwise, activation, drop, ends[1], drop)
-        self.dropout_layer = layers.build_dropout(dropout_layer) if dropout_layer else nn.Identity()
-
-    def forward(self, x: Tensor, hw_shape: Any, identity: Tensor | None = None) -> Tensor:
-        out = self.dropout_layer(as_tokens(self.layers(as_map(x, hw_shape))))
-        return (x if identity is None else identity) + out
-
-
-class EfficientMultiheadAttention(MultiheadAttention):
-    """SegFormer's attention, whose keys are a smaller map, 1 / `sr_ratio` of the grid."""
-
-    def __init__(
-        self, *args: Any, qkv_bias: bool = False, norm_cfg: Any = LN, sr_ratio: int = 1, **kwargs: Any
-    ) -> None:
-        super().__init__(*args, **{"dropout_layer": None, "batch_first": True, "bias": qkv_bias, **kwargs})
-        self.sr_ratio = sr_ratio
-        if sr_ratio > 1:
-            self.sr = nn.Conv2d(self.embed_dims, self.embed_dims, sr_ratio, sr_ratio)
-            self.norm = build_norm_layer(norm_cfg, self.embed_dims)[1]
-
-    def forward(self, x: Tensor, hw_shape: Any, identity: Tensor | None = None) -> Tensor:  # type: ignore[override]
-        keys = x if self.sr_ratio == 1 else self.norm(as_tokens(self.sr(as_map(x, hw_shape))))
-        return super().forward(x, keys, keys, x if identity is None else identity)
-
-
 def window_partition(x: Tensor, window_size: int) -> tuple[Tensor, tuple[int, int]]:
-    """A map (N, H, W, C) as windows (N * windows, size, size, C), and its padded size."""
     below, right = -x.shape[1] % window_size, -x.shape[2] % window_size
     x = nn.functional.pad(x, (0, 0, 0, right, 0, below))
     padded = x.shape[1], x.shape[2]
@@ -371,7 +221,6 @@ def window_partition(x: Tensor, window_size: int) -> tuple[Tensor, tuple[int, in
 
 
 def window_unpartition(windows: Tensor, window_size: int, pad_hw: Any, hw: Any) -> Tensor:
-    """The inverse of `window_partition`."""
     x = windows.unflatten(0, (-1, pad_hw[0] // window_size, pad_hw[1] // window_size)).transpose(2, 3)
     return x.flatten(3, 4).flatten(1, 2)[:, : hw[0], : hw[1]]
 

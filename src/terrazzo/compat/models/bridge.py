@@ -181,8 +181,6 @@ def bridged(model: nn.Module) -> nn.Module:
 
 
 def build_segmentor(kind: type, original: Any) -> Any:
-    """A builder of an official segmentor: ours, or, where one of its heads is a user's, the one with both faces."""
-
     def build(_: Any, spec: Mapping[str, Any], where: str, **extra: Any) -> Any:
         if is_users([spec.get("decode_head"), spec.get("auxiliary_head")]):
             return build_user_type(kind, spec, where, **extra)

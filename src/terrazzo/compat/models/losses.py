@@ -16,14 +16,12 @@ from terrazzo.models.losses.base import SegmentationLoss
 
 
 def reduce_loss(loss: Tensor, reduction: str) -> Tensor:
-    """The mean or the sum of a loss map, or the map ("none")."""
     return loss if reduction == "none" else getattr(loss, reduction)()
 
 
 def weight_reduce_loss(
     loss: Tensor, weight: Tensor | None = None, reduction: str = "mean", avg_factor: float | None = None
 ) -> Tensor:
-    """Weight a loss map and reduce it; the mean divides by `avg_factor` where given."""
     if weight is not None:
         assert weight.dim() == loss.dim()
         loss = loss * weight
@@ -35,8 +33,6 @@ def weight_reduce_loss(
 
 
 def weighted_loss(loss_func: Any) -> Any:
-    """Give a function of (pred, target) the arguments `weight`, `reduction` and `avg_factor`."""
-
     @functools.wraps(loss_func)
     def wrapper(
         pred: Tensor, target: Tensor, weight: Any = None, reduction: str = "mean", avg_factor: Any = None, **kwargs: Any
@@ -47,7 +43,6 @@ def weighted_loss(loss_func: Any) -> Any:
 
 
 def get_class_weight(class_weight: Any) -> Any:
-    """Class weights as given, or as a file (.npy, .json, .yaml) holds them."""
     if not isinstance(class_weight, str):
         return class_weight
     path = Path(class_weight)
@@ -57,7 +52,6 @@ def get_class_weight(class_weight: Any) -> Any:
 def accuracy(
     pred: Tensor, target: Tensor, topk: Any = 1, thresh: float | None = None, ignore_index: int | None = None
 ) -> Any:
-    """The percentage of labels (N, ...) among the `topk` classes with the highest scores (N, K, ...)."""
     ranks = (topk,) if isinstance(topk, int) else topk
     if pred.size(0) == 0:
         scores = [pred.new_tensor(0.0) for _ in ranks]

@@ -1,7 +1,5 @@
 """mmcv's operators in plain torch."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch
@@ -10,24 +8,20 @@ from torch import Tensor, nn
 
 from terrazzo.compat.models.module import BaseModule
 from terrazzo.models.heads import psa
-from terrazzo.models.layers.deform_conv import DeformConv2d as Deformable
-from terrazzo.models.layers.deform_conv import ModulatedDeformConv2d as Modulated
-from terrazzo.models.layers.deformable_attention import MultiScaleDeformableAttention as Sampling
+from terrazzo.models.layers import deform_conv, deformable_attention
 from terrazzo.models.layers.points import sample_points
+from terrazzo.models.losses.focal import sigmoid_focal
 
-TABLE: dict[str, Any] = {"DeformConv2dPack": Deformable, "ModulatedDeformConv2dPack": Modulated}
 
-
-class DeformConv2d(Deformable):
+class DeformConv2d(deform_conv.DeformConv2d):
     """Deformable convolution of (x, offset)."""
 
-    def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: Any, stride: Any = 1, padding: Any = 0,
-        dilation: Any = 1, groups: int = 1, deform_groups: int = 1, bias: bool = False, **kwargs: Any,
-    ) -> None:  # fmt: skip
-        self_groups = kwargs.get("deformable_groups", deform_groups)
-        options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups, "bias": bias}
-        super().__init__(in_channels, out_channels, kernel_size, **options, deform_groups=self_groups)
+    with_bias = False
+
+    def __init__(self, *args: Any, deform_groups: int = 1, deformable_groups: int = 1, **kwargs: Any) -> None:
+        named = dict(zip(("in_channels", "out_channels", "kernel_size", *DEFORM), args, strict=False))
+        self_groups = max(deform_groups, deformable_groups, named.pop("deform_groups", 1))
+        super().__init__(**{"bias": self.with_bias, **named, **kwargs}, deform_groups=self_groups)
         del self.conv_offset
         self.deform_groups = self_groups
 
@@ -38,12 +32,14 @@ class DeformConv2d(Deformable):
 class ModulatedDeformConv2d(DeformConv2d):
     """Modulated deformable convolution of (x, offset, mask)."""
 
-    def __init__(self, *args: Any, bias: bool = True, **kwargs: Any) -> None:
-        super().__init__(*args, **{"bias": bias, **kwargs})
+    with_bias = True
 
     def forward(self, input: Tensor, offset: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]
         mask = mask.unflatten(1, (self.deform_groups, 1, self.taps))
         return self.convolve(self.sample(input, offset) * mask)
+
+
+DEFORM = ("stride", "padding", "dilation", "groups", "deform_groups", "bias")
 
 
 def point_sample(input: Tensor, points: Tensor, align_corners: bool = False, **kwargs: Any) -> Tensor:
@@ -57,20 +53,18 @@ def multi_scale_deformable_attn_pytorch(
     value: Tensor, value_spatial_shapes: Tensor, sampling_locations: Tensor, attention_weights: Tensor
 ) -> Tensor:
     """Value (N, S, heads, C), locations (N, L, heads, levels, points, 2) in 0..1, weights without 2 -> (N, L, *)."""
-    batch, _, heads, width = value.shape
-    _, queries, _, levels, points, _ = sampling_locations.shape
     sizes = [(int(height), int(width)) for height, width in value_spatial_shapes]
     sampled = []
     for level, (part, size) in enumerate(zip(value.split([h * w for h, w in sizes], dim=1), sizes, strict=True)):
-        x = part.permute(0, 2, 3, 1).reshape(batch * heads, width, *size)
+        x = part.permute(0, 2, 3, 1).flatten(0, 1).unflatten(-1, size)
         grid = 2 * sampling_locations[:, :, :, level].transpose(1, 2).flatten(0, 1) - 1
         sampled.append(F.grid_sample(x, grid, align_corners=False))  # N * heads, C, L, points
-    weights = attention_weights.transpose(1, 2).reshape(batch * heads, 1, queries, levels * points)
+    weights = attention_weights.transpose(1, 2).flatten(0, 1).flatten(2).unsqueeze(1)
     output = (torch.stack(sampled, -2).flatten(-2) * weights).sum(-1)
-    return output.view(batch, heads * width, queries).transpose(1, 2).contiguous()
+    return output.view(len(value), -1, output.shape[-1]).transpose(1, 2).contiguous()
 
 
-class MultiScaleDeformableAttention(BaseModule):
+class MultiScaleDeformableAttention(BaseModule, deformable_attention.MultiScaleDeformableAttention):
     """Attention of each query to a few points of every level (Deformable DETR, Zhu et al., ICLR 2021)."""
 
     def __init__(
@@ -78,24 +72,18 @@ class MultiScaleDeformableAttention(BaseModule):
         im2col_step: int = 64, dropout: float = 0.1, batch_first: bool = False, norm_cfg: Any = None,
         init_cfg: Any = None, value_proj_ratio: float = 1.0,
     ) -> None:  # fmt: skip
-        super().__init__(init_cfg)
-        self.embed_dims, self.im2col_step, self.batch_first, self.norm_cfg = (
-            embed_dims,
-            im2col_step,
-            batch_first,
-            norm_cfg,
-        )
         sizes: dict[str, Any] = {"num_heads": num_heads, "num_levels": num_levels, "num_points": num_points}
-        vars(self).update(sizes)
-        made = Sampling(embed_dims=embed_dims, **sizes, dropout=dropout, value_proj_ratio=value_proj_ratio)
-        for name, module in made.named_children():
-            self.add_module(name, module)
+        super(BaseModule, self).__init__(
+            embed_dims=embed_dims, **sizes, dropout=dropout, value_proj_ratio=value_proj_ratio
+        )
+        facts = {"embed_dims": embed_dims, "im2col_step": im2col_step, "batch_first": batch_first, "norm_cfg": norm_cfg}
+        vars(self).update(facts, _is_init=False, init_cfg=init_cfg)
 
     def init_weights(self) -> None:
-        Sampling.init_weights(self)  # type: ignore[arg-type]
-        self._is_init = True
+        deformable_attention.MultiScaleDeformableAttention.init_weights(self)
+        vars(self)["_is_init"] = True
 
-    def forward(
+    def forward(  # type: ignore[override]
         self, query: Tensor, key: Any = None, value: Any = None, identity: Any = None, query_pos: Any = None,
         key_padding_mask: Any = None, reference_points: Any = None, spatial_shapes: Any = None, **kwargs: Any,
     ) -> Tensor:  # fmt: skip
@@ -125,14 +113,12 @@ class PSAMask(nn.Module):
 
     def __init__(self, psa_type: str, mask_size: Any = None) -> None:
         super().__init__()
-        assert psa_type in ("collect", "distribute")
         self.psa_type, self.mask_size = psa_type, mask_size
 
     def forward(self, input: Tensor) -> Tensor:
         masks = psa.absolute_masks(input, self.mask_size)
-        if self.psa_type == "collect":
-            return masks
-        return masks.flatten(2).transpose(1, 2).unflatten(2, masks.shape[2:])
+        back = masks.flatten(2).transpose(1, 2)
+        return masks if self.psa_type == "collect" else back.unflatten(2, masks.shape[2:])
 
 
 def sigmoid_focal_loss(
@@ -140,8 +126,11 @@ def sigmoid_focal_loss(
 ) -> Tensor:
     """Focal loss of logits (P, K) against labels (P,), a label of K for none (Lin et al., ICCV 2017)."""
     hot = F.one_hot(target.long(), input.shape[1] + 1)[:, :-1].to(input)
-    own = torch.where(hot > 0, input.sigmoid(), 1 - input.sigmoid())
-    values = torch.where(hot > 0, alpha, 1 - alpha) * (1 - own) ** gamma
-    values = values * F.binary_cross_entropy_with_logits(input, hot, reduction="none")
+    values = sigmoid_focal(input, hot, gamma, alpha)  # type: ignore[arg-type]
     values = values if weight is None else values * weight[target.long()].unsqueeze(1)
     return values if reduction == "none" else values.sum() / (len(input) if reduction == "mean" else 1)
+
+
+TABLE: dict[str, Any] = {
+    "DeformConv2dPack": deform_conv.DeformConv2d, "ModulatedDeformConv2dPack": deform_conv.ModulatedDeformConv2d,
+}  # fmt: skip

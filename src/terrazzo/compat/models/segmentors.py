@@ -47,13 +47,11 @@ class BaseSegmentor(BaseModule, Freezable):
     preprocess = property(lambda self: self.data_preprocessor)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """torch keeps a module under its name without asking a property, so this one goes to where it is read."""
         found = ("data_preprocessor", as_preprocessor(value)) if name == "preprocess" else (name, value)
         super().__setattr__(*found)
 
     @property
     def final_head(self) -> Any:
-        """The head whose logits are the model's: the last decode head, or the first part that has classes."""
         head: Any = getattr(self, "decode_head", None)
         if isinstance(head, nn.ModuleList):
             return head[-1]
@@ -65,7 +63,6 @@ class BaseSegmentor(BaseModule, Freezable):
 
     @staticmethod
     def _parse_losses(losses: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
-        """The sum of what "loss" is in the name of, and the means of all."""
         means = {name: sum(item.mean() for item in (value if isinstance(value, list) else [value]))
                  for name, value in losses.items()}  # fmt: skip
         total: Any = sum(value for name, value in means.items() if "loss" in name)
@@ -109,11 +106,9 @@ class BaseSegmentor(BaseModule, Freezable):
         raise NotImplementedError
 
     def encode(self, images: Tensor) -> Any:
-        """The features as the product asks for them."""
         return self.extract_feat(images)
 
     def postprocess_result(self, seg_logits: Tensor, data_samples: Any = None) -> Any:
-        """Logits at the size of the images as SegDataSamples: the padding is cut off, the image as it was stored."""
         made = data_samples if data_samples is not None else [structures.SegDataSample() for _ in seg_logits]
         for sample, logits in zip(made, seg_logits, strict=True):
             facts = sample.metainfo
@@ -169,7 +164,6 @@ class EncoderDecoder(BaseSegmentor):
         return self.neck(x) if self.with_neck else x
 
     def encode_decode(self, inputs: Tensor, batch_img_metas: Any) -> Tensor:
-        """Logits at the size of the images."""
         logits = self._decode_head_forward_test(self.extract_feat(inputs), batch_img_metas)
         return resize(logits, inputs.shape[2:], None, "bilinear", self.align_corners)
 
@@ -242,7 +236,6 @@ class CascadeEncoderDecoder(EncoderDecoder):
                 head.configure(self.train_cfg or {}, self.test_cfg or {})
 
     def _until(self, x: Any, count: int) -> Any:
-        """The output of the head before the one at `count`."""
         out = self.decode_head[0].forward(x)
         for head in self.decode_head[1:count]:
             out = head.forward(x, out)
