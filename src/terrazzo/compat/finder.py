@@ -23,7 +23,7 @@ PACKAGES = {"mmseg": "1.2.2", "mmcv": "2.0.1", "mmengine": "0.10.7", "mmdet": "3
             "mmcls": "0.25.0"}  # fmt: skip
 # the modules whose names the packages have, the first that has one wins
 PARTS = (
-    "registry files.config files.weights files.files files.image models.module models.layers models.ops "
+    "registry files.config files.weights files.files files.image models.module models.layers "
     "models.transformer models.blocks models.losses data.structures data.transforms data.datasets data.metrics "
     "engine.tools engine.hooks engine.optim engine.apis"
 )
@@ -79,7 +79,7 @@ def is_answer(part: ModuleType, name: str, item: Any) -> bool:
     if item is None or isinstance(item, ModuleType) or (name.isupper() and isinstance(item, (dict, tuple, list))):
         return False
     if origin.startswith("terrazzo.") and not origin.startswith("terrazzo.compat"):
-        return part.__name__.endswith((".layers", ".ops"))
+        return part.__name__.endswith((".layers", ".transformer"))
     return not origin.startswith(("typing", "collections", "pathlib", "importlib"))
 
 

@@ -221,3 +221,11 @@ def official_transform(name: str) -> Any:
 
 
 ORIGINALS["transform"] = official_transform
+# the scale of augmentations' strengths
+_MAX_LEVEL = 10
+
+
+def level_to_mag(level: int | None, min_value: float, max_value: float) -> float:
+    """The strength at a level from 0 to 10, or at a random one, rounded to one digit."""
+    share = np.random.rand() if level is None else level / _MAX_LEVEL
+    return round(share * (max_value - min_value) + min_value, 1)

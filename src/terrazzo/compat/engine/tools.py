@@ -139,7 +139,10 @@ def pseudo_collate(data_batch: Sequence[Any], samples_per_gpu: int = 1) -> Any:
     return {key: [item[key] for item in data_batch] for key in first} if isinstance(first, dict) else [*data_batch]
 
 
-DECORATORS = "deprecated_function requires_package force_init_env auto_fp16 force_fp32 force_full_init cache_randomness"
+DECORATORS = (
+    "deprecated_function requires_package force_init_env auto_fp16 force_fp32 force_full_init cache_randomness "
+    "autocast_box_type"
+)
 DONE_BY_TERRAZZO = (  # which sets processes and scopes up itself
     "init_dist setup_multi_processes set_multi_processing init_default_scope register_all_modules use_backend"
 )

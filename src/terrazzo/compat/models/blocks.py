@@ -4,7 +4,7 @@ import ast
 import inspect
 import pkgutil
 import re
-from collections.abc import Iterator
+from collections import OrderedDict
 from typing import Any
 
 from torch import Tensor, nn
@@ -12,25 +12,21 @@ from torch import Tensor, nn
 from terrazzo.compat.models import layers
 from terrazzo.compat.models.layers import ConvModule, build_norm_layer, resize
 from terrazzo.compat.models.module import BaseModule, Sequential
+from terrazzo.models.backbones import mscan
 from terrazzo.models.heads import enc
 from terrazzo.models.layers import self_attention
 from terrazzo.models.layers.tokens import resize_position_embedding
 
 BN: Any = {"type": "BN"}
-RELU: Any = {"type": "ReLU"}
 GELU: Any = {"type": "GELU"}
 SYNC: Any = {"type": "SyncBN", "requires_grad": True}
 KERNELS, PADDINGS = [5, [1, 7], [1, 11], [1, 21]], [2, [0, 3], [0, 5], [0, 10]]
-STYLE: dict[str, Any] = {"conv_cfg": None, "norm_cfg": BN, "act_cfg": RELU, "with_cp": False}  # where nothing is given
-
-
-def _norm(index: int) -> dict[str, Any]:
-    """`norm1`, ... as modules, and their names, of a block that has its norms in a list."""
-    module, name = property(lambda self: getattr(self, self.norms[index])), property(lambda self: self.norms[index])
-    return {f"norm{index + 1}": module, f"norm{index + 1}_name": name}
-
-
-NORMS = _norm(0) | _norm(1) | _norm(2)
+STYLE: dict[str, Any] = {"conv_cfg": None, "norm_cfg": BN, "act_cfg": {"type": "ReLU"}, "with_cp": False}  # by default
+# `norm1`, ... as modules, and their names, of a block that has its norms in a list
+NORMS: dict[str, Any] = {
+    **{f"norm{n + 1}": property(lambda self, n=n: getattr(self, self.norms[n])) for n in range(3)},
+    **{f"norm{n + 1}_name": property(lambda self, n=n: self.norms[n]) for n in range(3)},
+}
 # a part there -> ours, and its arguments there in their order: `theirs`, `theirs>ours`, `theirs=default`
 PARTS = """
 BasicBlock backbones.resnet:BasicBlock BLOCK
@@ -100,29 +96,16 @@ class Part(BaseModule):
         layers.show_as_theirs(self)
 
 
-def _part(name: str, path: str, order: str) -> Any:
+def _part(line: str) -> Any:
     """A class of terrazzo.models under its name there, called with its arguments there."""
-    ours, names, defaults = pkgutil.resolve_name(f"terrazzo.models.{path}"), dict[str, str](), dict[str, Any]()
-    for argument in order.split():
-        theirs, _, default = argument.partition("=")
-        key = theirs.partition(">")[0]
-        names[key] = theirs.rpartition(">")[2]
-        if default:
-            defaults[key] = ast.literal_eval(default)
+    name, path, order = line.split(maxsplit=2)
+    for _ in range(2):  # a word may have others in it
+        order = re.sub("|".join(WORDS), lambda word: WORDS[word.group()], order)
+    ours, arguments = pkgutil.resolve_name(f"terrazzo.models.{path}"), [item.partition("=") for item in order.split()]
+    names = {theirs.partition(">")[0]: theirs.rpartition(">")[2] for theirs, _, _ in arguments}
+    defaults = {theirs.partition(">")[0]: ast.literal_eval(value) for theirs, _, value in arguments if value}
     facts = {"names": names, "defaults": defaults, "__module__": __name__, "__doc__": ours.__doc__}
     return type(name, (Part, ours), facts | BODIES.get(name, {}))
-
-
-def _parts() -> Iterator[tuple[str, Any]]:
-    for line in PARTS.strip().splitlines():
-        name, path, order = line.split(maxsplit=2)
-        for _ in range(2):  # a word may have others in it
-            order = re.sub("|".join(WORDS), lambda word: WORDS[word.group()], order)
-        yield name, _part(name, path, order)
-
-
-TABLE: dict[str, Any] = {**dict(_parts()), "BaseBackbone": BaseModule}
-layers.OTHER.update(TABLE)  # which configs of layers inside blocks name
 
 
 class PPM(nn.ModuleList):
@@ -144,24 +127,17 @@ class ASPPModule(nn.ModuleList):
 
     conv: Any = ConvModule
 
-    def __init__(self, dilations: Any, in_channels: int, channels: int, conv_cfg: Any, norm_cfg: Any,
-                 act_cfg: Any) -> None:  # fmt: skip
+    def __init__(self, dilations: Any, in_channels: int, channels: int, *cfgs: Any, **style: Any) -> None:
         super().__init__()
-        vars(self).update(dilations=dilations, in_channels=in_channels, channels=channels, conv_cfg=conv_cfg)
+        style |= dict(zip(WORDS["CFGS"].split(), cfgs, strict=False))
+        vars(self).update(dilations=dilations, in_channels=in_channels, channels=channels, **style)
         for rate in dilations:
             kind, size = (ConvModule, 1) if rate == 1 else (self.conv, 3)
-            options = {"dilation": rate, "padding": rate if size == 3 else 0, "norm_cfg": norm_cfg, "act_cfg": act_cfg}
-            own = {"conv_cfg": conv_cfg} if kind is ConvModule else {}
-            self.append(kind(in_channels, channels, size, **options, **own))
+            padding, own = rate if size == 3 else 0, {k: v for k, v in style.items() if v or k == "act_cfg"}
+            self.append(kind(in_channels, channels, size, dilation=rate, padding=padding, **own))
 
     def forward(self, x: Tensor) -> list[Tensor]:
         return [branch(x) for branch in self]
-
-
-class DepthwiseSeparableASPPModule(ASPPModule):
-    """ASPPModule of separable convolutions."""
-
-    conv = layers.DepthwiseSeparableConvModule
 
 
 class ResLayer(Sequential):
@@ -212,19 +188,36 @@ class SelfAttentionBlock(self_attention.SelfAttention):
         return nn.Sequential(*made) if len(made) > 1 else made[0]
 
 
-def window_partition(x: Tensor, window_size: int) -> tuple[Tensor, tuple[int, int]]:
-    below, right = -x.shape[1] % window_size, -x.shape[2] % window_size
-    x = nn.functional.pad(x, (0, 0, 0, right, 0, below))
-    padded = x.shape[1], x.shape[2]
-    x = x.unflatten(2, (-1, window_size)).unflatten(1, (-1, window_size))  # N, rows, size, columns, size, C
-    return x.transpose(2, 3).flatten(0, 2), padded
+class MSCABlock(BaseModule, mscan.ScaledBlock):
+    """SegNeXt's block of maps."""
+
+    def __init__(
+        self, channels: int, attention_kernel_sizes: Any = KERNELS, attention_kernel_paddings: Any = PADDINGS,
+        mlp_ratio: float = 4.0, drop: float = 0.0, drop_path: float = 0.0, act_cfg: Any = GELU, norm_cfg: Any = SYNC,
+    ) -> None:  # fmt: skip
+        attention = TABLE["MSCASpatialAttention"](channels, attention_kernel_sizes, attention_kernel_paddings, act_cfg)
+        mlp = mscan.ConvFeedForward(channels, int(channels * mlp_ratio), act_cfg=act_cfg, drop=drop)
+        options: Any = {"norm_cfg": norm_cfg, "drop_path_rate": drop_path, "scale": 1e-2}
+        mscan.ScaledBlock.__init__(self, channels, attention, mlp, **options)
+        vars(self).update(_is_init=False, init_cfg=None)
 
 
-def window_unpartition(windows: Tensor, window_size: int, pad_hw: Any, hw: Any) -> Tensor:
-    x = windows.unflatten(0, (-1, pad_hw[0] // window_size, pad_hw[1] // window_size)).transpose(2, 3)
-    return x.flatten(3, 4).flatten(1, 2)[:, : hw[0], : hw[1]]
+class OverlapPatchEmbed(Sequential):
+    """SegNeXt's strided convolution whose windows overlap, of a map."""
+
+    def __init__(self, patch_size: int = 7, stride: int = 4, in_channels: int = 3, embed_dim: int = 768,
+                 norm_cfg: Any = SYNC) -> None:  # fmt: skip
+        conv = nn.Conv2d(in_channels, embed_dim, patch_size, stride, patch_size // 2)
+        super().__init__(OrderedDict(proj=conv, norm=build_norm_layer(norm_cfg, embed_dim)[1]))
 
 
-TABLE["resize_pos_embed"] = lambda embedding, source, grid, mode="bicubic", num_extra_tokens=1: (
-    resize_position_embedding(embedding, source, grid, extra_tokens=num_extra_tokens, mode=mode)
-)
+SEPARABLE = {"conv": layers.DepthwiseSeparableConvModule}
+TABLE: dict[str, Any] = {
+    **{line.split()[0]: _part(line) for line in PARTS.strip().splitlines()},
+    "BaseBackbone": BaseModule,
+    "DepthwiseSeparableASPPModule": type("DepthwiseSeparableASPPModule", (ASPPModule,), SEPARABLE),
+    "resize_pos_embed": lambda embedding, source, grid, mode="bicubic", num_extra_tokens=1: resize_position_embedding(
+        embedding, source, grid, extra_tokens=num_extra_tokens, mode=mode
+    ),
+}
+layers.OTHER.update(TABLE)  # which configs of layers inside blocks name

@@ -1,20 +1,118 @@
-"""The parts of transformers as mmcv and MMSegmentation build them."""
+"""The parts of transformers as mmcv builds them, and its operators in plain torch."""
 
 import copy
 from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from terrazzo.compat.models.layers import OTHER, build_dropout, build_norm_layer, builder
 from terrazzo.compat.models.module import BaseModule, ModuleList
-from terrazzo.compat.models.ops import MultiScaleDeformableAttention
-from terrazzo.models.layers import tokens, transformer
+from terrazzo.models.heads import psa
+from terrazzo.models.layers import deform_conv, deformable_attention, tokens, transformer
+from terrazzo.models.layers.points import sample_points
+from terrazzo.models.losses.focal import sigmoid_focal
 
 RELU: Any = {"type": "ReLU", "inplace": True}
 LN: Any = {"type": "LN"}
 DROPOUT: Any = {"type": "Dropout", "drop_prob": 0.0}
+OF_CONV = "in_channels out_channels kernel_size stride padding dilation groups deform_groups bias"
+
+
+class DeformConv2d(deform_conv.DeformConv2d):
+    """Deformable convolution of (x, offset), or of (x, offset, mask)."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(**{"bias": False, **dict(zip(OF_CONV.split(), args, strict=False)), **kwargs})
+        del self.conv_offset
+
+    def forward(self, input: Tensor, offset: Tensor, mask: Any = None) -> Tensor:  # type: ignore[override]
+        values = self.sample(input, offset)
+        return self.convolve(values if mask is None else values * mask.unflatten(1, (self.deform_groups, 1, self.taps)))
+
+
+class ModulatedDeformConv2d(DeformConv2d):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"bias": True, **kwargs})
+
+
+def multi_scale_deformable_attn_pytorch(
+    value: Tensor, value_spatial_shapes: Tensor, sampling_locations: Tensor, attention_weights: Tensor
+) -> Tensor:
+    """Value (N, S, heads, C), locations (N, L, heads, levels, points, 2) in 0..1, weights without 2 -> (N, L, *)."""
+    sizes = [(int(height), int(width)) for height, width in value_spatial_shapes]
+    sampled = []
+    for level, (part, size) in enumerate(zip(value.split([h * w for h, w in sizes], dim=1), sizes, strict=True)):
+        x = part.permute(0, 2, 3, 1).flatten(0, 1).unflatten(-1, size)
+        grid = 2 * sampling_locations[:, :, :, level].transpose(1, 2).flatten(0, 1) - 1
+        sampled.append(F.grid_sample(x, grid, align_corners=False))  # N * heads, C, L, points
+    weights = attention_weights.transpose(1, 2).flatten(0, 1).flatten(2).unsqueeze(1)
+    output = (torch.stack(sampled, -2).flatten(-2) * weights).sum(-1)
+    return output.view(len(value), -1, output.shape[-1]).transpose(1, 2).contiguous()
+
+
+class MultiScaleDeformableAttention(BaseModule, deformable_attention.MultiScaleDeformableAttention):
+    """Attention of each query to a few points of every level (Deformable DETR, Zhu et al., ICLR 2021)."""
+
+    def __init__(
+        self, embed_dims: int = 256, num_heads: int = 8, num_levels: int = 4, num_points: int = 4,
+        im2col_step: int = 64, dropout: float = 0.1, batch_first: bool = False, norm_cfg: Any = None,
+        init_cfg: Any = None, value_proj_ratio: float = 1.0,
+    ) -> None:  # fmt: skip
+        options: Any = {"num_heads": num_heads, "num_levels": num_levels, "num_points": num_points, "dropout": dropout}
+        super(BaseModule, self).__init__(embed_dims=embed_dims, **options, value_proj_ratio=value_proj_ratio)
+        self.embed_dims, self.im2col_step, self.batch_first = embed_dims, im2col_step, batch_first
+        vars(self).update(_is_init=False, init_cfg=init_cfg)
+
+    def init_weights(self) -> None:
+        deformable_attention.MultiScaleDeformableAttention.init_weights(self)
+        vars(self)["_is_init"] = True
+
+    def forward(  # type: ignore[override]
+        self, query: Tensor, key: Any = None, value: Any = None, identity: Any = None, query_pos: Any = None,
+        key_padding_mask: Any = None, reference_points: Any = None, spatial_shapes: Any = None, **kwargs: Any,
+    ) -> Tensor:  # fmt: skip
+        value, identity = query if value is None else value, query if identity is None else identity
+        query = query if query_pos is None else query + query_pos
+        if not self.batch_first:
+            query, value = query.transpose(0, 1), value.transpose(0, 1)
+        value = self.value_proj(value).unflatten(-1, (self.num_heads, -1))
+        if key_padding_mask is not None:
+            value = value.masked_fill(key_padding_mask[..., None, None], 0.0)
+        shape = (self.num_heads, self.num_levels, self.num_points)
+        offsets = self.sampling_offsets(query).unflatten(-1, (*shape, 2))
+        weights = self.attention_weights(query).unflatten(-1, (self.num_heads, -1)).softmax(-1).unflatten(-1, shape[1:])
+        places = reference_points[:, :, None, :, None, :]
+        scale: Any = 1 / spatial_shapes.flip(-1).to(offsets)[None, None, None, :, None]
+        if reference_points.shape[-1] == 4:  # boxes
+            scale = places[..., 2:] * 0.5 / self.num_points
+        places = places[..., :2] + offsets * scale
+        output = self.output_proj(multi_scale_deformable_attn_pytorch(value, spatial_shapes, places, weights))
+        return identity + self.dropout(output if self.batch_first else output.transpose(0, 1))
+
+
+class PSAMask(nn.Module):
+    """Masks over relative offsets (N, mask height * mask width, H, W) as masks over positions (N, H * W, H, W)."""
+
+    def __init__(self, psa_type: str, mask_size: Any = None) -> None:
+        super().__init__()
+        self.psa_type, self.mask_size = psa_type, mask_size
+
+    def forward(self, input: Tensor) -> Tensor:
+        masks, collects = psa.absolute_masks(input, self.mask_size), self.psa_type == "collect"
+        return masks if collects else masks.flatten(2).transpose(1, 2).unflatten(2, masks.shape[2:])
+
+
+def sigmoid_focal_loss(
+    input: Tensor, target: Tensor, gamma: float = 2.0, alpha: float = 0.25, weight: Any = None, reduction: str = "mean"
+) -> Tensor:
+    """Focal loss of logits (P, K) against labels (P,), a label of K for none (Lin et al., ICCV 2017)."""
+    hot = F.one_hot(target.long(), input.shape[1] + 1)[:, :-1].to(input)
+    values = sigmoid_focal(input, hot, gamma, alpha)  # type: ignore[arg-type]
+    values = values if weight is None else values * weight[target.long()].unsqueeze(1)
+    return values if reduction == "none" else values.sum() / (len(input) if reduction == "mean" else 1)
 
 
 class FFN(BaseModule):
@@ -121,7 +219,7 @@ class BaseTransformerLayer(BaseModule):
         self.embed_dims = self.attentions[0].embed_dims
         own, count = {"type": "FFN", "embed_dims": self.embed_dims}, self.operation_order.count
         ffns = [{**own, **cfg, **given} for cfg in each_of(ffn_cfgs or {}, count("ffn"))]
-        self.ffns = ModuleList(map(build_feedforward_network, ffns))
+        self.ffns = ModuleList(map(build_attention, ffns))
         self.norms = ModuleList(build_norm_layer(norm_cfg, self.embed_dims)[1] for _ in range(count("norm")))
 
     def forward(
@@ -152,12 +250,10 @@ def each_of(given: Any, count: int) -> Sequence[Any]:
 
 
 class TransformerLayerSequence(BaseModule):
-    """Layers of a transformer, one after the other."""
-
     def __init__(self, transformerlayers: Any = None, num_layers: Any = None, init_cfg: Any = None) -> None:
         super().__init__(init_cfg)
         self.num_layers = num_layers
-        self.layers = ModuleList(map(build_transformer_layer, each_of(transformerlayers, num_layers)))
+        self.layers = ModuleList(map(build_attention, each_of(transformerlayers, num_layers)))
         self.embed_dims, self.pre_norm = (getattr(self.layers[0], key, None) for key in ("embed_dims", "pre_norm"))
 
     def forward(self, query: Tensor, key: Any, value: Any, **kwargs: Any) -> Tensor:
@@ -169,6 +265,12 @@ class TransformerLayerSequence(BaseModule):
 KINDS = (FFN, MultiheadAttention, MultiScaleDeformableAttention, BaseTransformerLayer, TransformerLayerSequence,
          SinePositionalEncoding)  # fmt: skip
 OTHER |= {kind.__name__: kind for kind in KINDS}
-build_attention, build_transformer_layer = builder(OTHER, "attention"), builder(OTHER, "transformer layer")
-build_feedforward_network = builder(OTHER, "feed-forward network")
-build_transformer_layer_sequence = build_transformer = build_positional_encoding = builder(OTHER, "transformer part")
+build_attention = builder(OTHER, "transformer part")
+BUILT = "feedforward_network transformer_layer transformer_layer_sequence transformer positional_encoding"
+TABLE: dict[str, Any] = {
+    **{f"build_{name}": build_attention for name in BUILT.split()},
+    "DeformConv2dPack": deform_conv.DeformConv2d, "ModulatedDeformConv2dPack": deform_conv.ModulatedDeformConv2d,
+    "point_sample": lambda input, points, align_corners=False, **options: (
+        sample_points(input, points, options.get("mode", "bilinear"), align_corners) if points.ndim == 3
+        else F.grid_sample(input, 2 * points - 1, align_corners=align_corners, **options)),
+}  # fmt: skip
