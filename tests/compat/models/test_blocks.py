@@ -62,15 +62,6 @@ def test_a_registry_of_another_name_is_the_one_it_is_a_child_of():
     assert UDA.build({"type": "Teacher"}).__class__ is MODELS.get("Teacher")
 
 
-def test_windows_and_their_inverse():
-    from mmpretrain.models.backbones.vit_sam import window_partition, window_unpartition
-
-    x = torch.arange(2 * 5 * 7 * 3.0).view(2, 5, 7, 3)
-    windows, padded = window_partition(x, 4)
-    assert windows.shape == (8, 4, 4, 3) and padded == (8, 8)
-    assert torch.equal(window_unpartition(windows, 4, padded, (5, 7)), x)
-
-
 @pytest.mark.parametrize(
     ("name", "arguments", "size"),
     [("DownsamplerBlock", (8, 16), (16, 4, 4)), ("SELayer", (8, 4), (8, 8, 8)),
