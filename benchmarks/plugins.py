@@ -85,8 +85,8 @@ def roots(checkout: Path) -> list[Path]:
 
 def own_modules(root: Path) -> list[Path]:
     """A project's own modules that import the packages."""
+    from terrazzo.compat.finder import MODULES
     from terrazzo.compat.forks import module_name
-    from terrazzo.compat.official import MODULES
 
     files = []
     for path in sorted(root.rglob("*.py")):
@@ -131,8 +131,8 @@ def is_config(path: Path) -> bool:
 
 def own_names(root: Path) -> set[str]:
     """The names under which a project's own files register something."""
+    from terrazzo.compat.finder import MODULES
     from terrazzo.compat.forks import registering
-    from terrazzo.compat.official import MODULES
 
     return {name for name, modules in registering(root).items() if any(module not in MODULES for module in modules)}
 

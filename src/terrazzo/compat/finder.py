@@ -16,7 +16,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from terrazzo.compat.official import MODULES
 from terrazzo.errors import nearest
 
 PACKAGES = {"mmseg": "1.2.2", "mmcv": "2.0.1", "mmengine": "0.10.7", "mmdet": "3.3.0", "mmpretrain": "1.2.0",
@@ -27,6 +26,9 @@ PARTS = (
     "models.transformer models.blocks models.losses data.structures data.transforms data.datasets data.metrics "
     "engine.tools engine.hooks engine.optim engine.apis"
 )
+# the modules of MMSegmentation's releases, `folder: names` a line: any other file in a fork is its author's
+LISTED = [line.split(": ") for line in Path(__file__).with_name("official.txt").read_text("utf-8").splitlines()]
+MODULES = frozenset(f"{folder}.{name}".removeprefix("-.") for folder, names in LISTED for name in names.split())
 # modules that are imported from their parent; any other one is imported by its whole name
 FOLDERS = (
     "analysis apis arraymisc assigners backbones bbox bricks builder cnn config core data_preprocessor dataset "

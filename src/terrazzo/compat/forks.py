@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from terrazzo import registry as ours
-from terrazzo.compat.finder import ANSWERED, add_fork, fork_file, from_fork, look_up
-from terrazzo.compat.official import MODULES
+from terrazzo.compat.finder import ANSWERED, MODULES, add_fork, fork_file, from_fork, look_up
 from terrazzo.config.config import Config
 from terrazzo.plugins import explained_import, import_user_module
 
