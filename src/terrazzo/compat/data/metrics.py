@@ -1,7 +1,7 @@
 """Metrics that see SegDataSamples: users' ones in terrazzo's evaluation, and `IoUMetric` as a base."""
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from terrazzo.compat.files.image import imwrite
-from terrazzo.compat.registry import BUILDS, METRICS, ORIGINALS, wrapping
+from terrazzo.compat.registry import BUILDS, ORIGINALS, wrapping
 from terrazzo.metrics.base import Metric, Seen
 from terrazzo.metrics.confusion import class_scores
 
@@ -80,27 +80,6 @@ class IoUMetric(BaseMetric):
         found = class_scores(areas[0], areas[1], areas[2], beta, nan_to_num)
         chosen = dict.fromkeys(["aAcc", *(score for name in metrics for score in SCORES[name])])
         return OrderedDict((name, found[name]) for name in chosen)
-
-
-class Evaluator:
-    """Several metrics as one."""
-
-    def __init__(self, metrics: Any) -> None:
-        specs = metrics if isinstance(metrics, Sequence) else [metrics]
-        self.metrics = [METRICS.build(spec) if isinstance(spec, Mapping) else spec for spec in specs]
-
-    dataset_meta = property(
-        lambda self: self.metrics[0].dataset_meta,
-        lambda self, value: [setattr(metric, "dataset_meta", value) for metric in self.metrics],
-    )
-
-    def process(self, data_samples: Sequence[Any], data_batch: Any = None) -> None:
-        plain = [sample.to_dict() if hasattr(sample, "to_dict") else sample for sample in data_samples]
-        for metric in self.metrics:
-            metric.process(data_batch, plain)
-
-    def evaluate(self, size: int) -> dict[str, float]:
-        return {name: value for metric in self.metrics for name, value in metric.evaluate(size).items()}
 
 
 class LazySample(dict):  # type: ignore[type-arg]

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from terrazzo import registry as ours
+from terrazzo.arguments import signature
 from terrazzo.compat.data.datasets import BaseSegDataset
 from terrazzo.compat.data.results import Results, seeded, to_results, to_sample
 from terrazzo.compat.data.structures import BaseDataElement, DataContainer
@@ -61,16 +62,13 @@ class UserStep(Step):
 
 def options_of(cls: type, section: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of a user's class: those in the config, under the names that its constructor takes."""
-    options, takes = dict(section), inspect.signature(cls).parameters
-    every = any(item.kind is item.VAR_KEYWORD for item in takes.values())
-    prefix = dict(options.get("data_prefix") or {})
-    if "img_dir" in takes and "data_prefix" not in takes and prefix:
-        options.pop("data_prefix", None)
+    options, takes = {**section, "pipeline": []}, signature(cls)
+    if "img_dir" in takes.names and "data_prefix" not in takes.names and options.get("data_prefix"):
+        prefix = options.pop("data_prefix")
         options |= {"img_dir": prefix.get("img_path"), "ann_dir": prefix.get("seg_map_path")}
-    if "split" in takes and options.get("ann_file"):
+    if "split" in takes.names and options.get("ann_file"):
         options["split"] = options.pop("ann_file")
-    options["pipeline"] = []
-    return {key: value for key, value in options.items() if every or key in takes}
+    return {key: value for key, value in options.items() if takes.takes_any or key in takes.names}
 
 
 class UserDataset(SegmentationDataset):
@@ -79,16 +77,14 @@ class UserDataset(SegmentationDataset):
     def __init__(self, cls: type, data: FolderData, seed: int) -> None:
         section = {key: value for key, value in (data.section or {}).items() if key not in ("type", "_scope_")}
         self.inner: Any = cls(**ConfigDict(options_of(cls, section)))
-        facts = getattr(self.inner, "metainfo", {})
+        facts = {key.lower(): getattr(self.inner, key, None) for key in ("CLASSES", "PALETTE")}
+        facts |= {key: value for key, value in getattr(self.inner, "metainfo", {}).items() if value}
         declared = DatasetSpec(
-            name=cls.__name__,
-            classes=tuple(facts.get("classes") or getattr(self.inner, "CLASSES", None) or ()),
-            palette=facts.get("palette") or getattr(self.inner, "PALETTE", None) or (),
+            name=cls.__name__, classes=tuple(facts["classes"] or ()), palette=facts["palette"] or (),
             reduce_zero_label=bool(getattr(self.inner, "reduce_zero_label", False)),
-            label_map=getattr(self.inner, "label_map", None),
-            data_prefix={"img_path": "", "seg_map_path": ""},
+            label_map=getattr(self.inner, "label_map", None), data_prefix={"img_path": "", "seg_map_path": ""},
             read=self.listing,
-        )
+        )  # fmt: skip
         known = dataclasses.replace(data, mistake="", metainfo=None, indices=None, data_prefix=None)
         super().__init__(declared, known, seed)
         of_theirs = isinstance(self.inner, BaseSegDataset)
@@ -157,14 +153,9 @@ def register_dataset(name: str, cls: Any) -> None:
     facts = {"classes": getattr(cls, "CLASSES", None), "palette": getattr(cls, "PALETTE", None)}
     declared = getattr(cls, "METAINFO", None)
     facts |= declared if isinstance(declared, Mapping) else {}
-    known = {key: value if isinstance(value := facts.get(key), (list, tuple)) else () for key in ("classes", "palette")}
-    made = DatasetSpec(
-        name=name,
-        about=(inspect.getdoc(cls) or "").partition("\n")[0],
-        classes=tuple(known["classes"]),
-        palette=known["palette"],
-        open=lambda data, seed: UserDataset(cls, data, seed),
-    )
+    known = {key: tuple(facts[key]) if isinstance(facts[key], (list, tuple)) else () for key in ("classes", "palette")}
+    about = (inspect.getdoc(cls) or "").partition("\n")[0]
+    made = DatasetSpec(name=name, about=about, **known, open=lambda data, seed: UserDataset(cls, data, seed))
     ours.DATASETS.register_raw(made, name, BUILDS["model"])
 
 

@@ -69,7 +69,7 @@ PLACES: dict[type, str] = {
     "EMAHook LrUpdaterHook IterTimerHook DistSamplerSeedHook SegVisualizationHook ParamSchedulerHook WandbLoggerHook "
     "TensorboardLoggerHook GradientCumulativeOptimizerHook",
     Place: "LogProcessor LocalVisBackend WandbVisBackend TensorboardVisBackend BaseVisBackend InfiniteSampler "
-    "DefaultSampler BaseInferencer OptimWrapperDict _ParamScheduler convert_overlay_heatmap img_from_canvas",
+    "DefaultSampler Evaluator BaseInferencer OptimWrapperDict _ParamScheduler convert_overlay_heatmap img_from_canvas",
     BaseLoop: "IterBasedTrainLoop EpochBasedTrainLoop ValLoop TestLoop",
     Visualizer: "SegLocalVisualizer",
 }

@@ -17,6 +17,7 @@ import torch
 import torch.distributed as torch_dist
 from packaging.version import parse
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 TORCH_VERSION = torch.__version__
 
@@ -137,6 +138,14 @@ class Timer:
 def pseudo_collate(data_batch: Sequence[Any], samples_per_gpu: int = 1) -> Any:
     first = data_batch[0]
     return {key: [item[key] for item in data_batch] for key in first} if isinstance(first, dict) else [*data_batch]
+
+
+def get_model_complexity_info(model: Any, input_shape: Any, *_: Any, as_strings: bool = True, **__: Any) -> Any:
+    """Multiply-adds and parameters of a model for images of (C, H, W)."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(torch.zeros(1, *input_shape, device=next(model.parameters()).device))
+    counts = counter.get_total_flops() // 2, sum(p.numel() for p in model.parameters())
+    return (f"{counts[0] / 1e9:.2f} GFLOPs", f"{counts[1] / 1e6:.2f} M") if as_strings else counts
 
 
 DECORATORS = (
