@@ -42,6 +42,7 @@ ELSEWHERE = {  # no segmentation
     "docs", "tests", "detection", "hlg-detection", "classification", "wsdm2023", "object_detection", "Object Detection",
     "autonomous_driving",
 }  # fmt: skip
+OTHER_TASKS = {"ImageClassifier", "FasterRCNN", "MaskRCNN", "CascadeRCNN", "SwinUNETR_SelfSupervisor"}
 # what no installation of the packages could run: message -> reason
 BROKEN = {
     r"there is no config file": "base file that the checkout lacks",
@@ -175,8 +176,8 @@ def try_configs(root: Path, most: int, keep: Path | None = None) -> Iterator[dic
     own = own_names(root)
     seen: collections.Counter[str] = collections.Counter()
     for path in paths:
-        if not own & words(path):
-            continue  # an official model
+        if not own & (found := words(path)) or OTHER_TASKS & found:
+            continue  # an official model, or none of segmentation
         row: dict[str, Any] = {"kind": "config", "file": str(path), "stage": "load"}
         try:
             with limit(SECONDS):
