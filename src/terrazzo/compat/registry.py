@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from torch import nn
+
 from terrazzo import registry as ours
 from terrazzo.arguments import placed
 from terrazzo.compat.files.config import ConfigDict
@@ -60,11 +62,9 @@ def build_from_cfg(cfg: Any, registry: Any, default_args: Any = None, **kwargs: 
 
 
 def build_model_from_cfg(cfg: Any, registry: Any, default_args: Any = None, **kwargs: Any) -> Any:
-    if isinstance(cfg, (list, tuple)):
-        from torch import nn
-
-        return nn.Sequential(*[build_from_cfg(item, registry, default_args) for item in cfg])
-    return build_from_cfg(cfg, registry, default_args)
+    several = isinstance(cfg, (list, tuple))
+    made = [build_from_cfg(item, registry, default_args) for item in (cfg if several else [cfg])]
+    return nn.Sequential(*made) if several else made[0]
 
 
 class Registry:
