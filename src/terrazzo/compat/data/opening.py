@@ -11,9 +11,10 @@ import numpy as np
 import torch
 
 from terrazzo import registry as ours
+from terrazzo.arguments import signature
 from terrazzo.compat.data.datasets import BaseSegDataset
 from terrazzo.compat.data.results import Results, seeded, to_results, to_sample
-from terrazzo.compat.data.structures import BaseDataElement, DataContainer
+from terrazzo.compat.data.structures import DataContainer
 from terrazzo.compat.data.transforms import BaseTransform
 from terrazzo.compat.files.config import ConfigDict
 from terrazzo.compat.models.segmentors import overrides
@@ -61,16 +62,16 @@ class UserStep(Step):
 
 def options_of(cls: type, section: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of a user's class: those in the config, under the names that its constructor takes."""
-    options, takes = dict(section), inspect.signature(cls).parameters
-    every = any(item.kind is item.VAR_KEYWORD for item in takes.values())
-    prefix = dict(options.get("data_prefix") or {})
-    if "img_dir" in takes and "data_prefix" not in takes and prefix:
-        options.pop("data_prefix", None)
-        options |= {"img_dir": prefix.get("img_path"), "ann_dir": prefix.get("seg_map_path")}
-    if "split" in takes and options.get("ann_file"):
-        options["split"] = options.pop("ann_file")
-    options["pipeline"] = []
-    return {key: value for key, value in options.items() if every or key in takes}
+    takes, prefix = signature(cls), section.get("data_prefix") or {}
+    older = {"img_dir": prefix.get("img_path"), "ann_dir": prefix.get("seg_map_path"), "split": section.get("ann_file")}
+    options = {
+        **{key: value for key, value in older.items() if value and key in takes.names},
+        **section,
+        "pipeline": [],
+    }
+    if "split" in takes.names:
+        options.pop("ann_file", None)
+    return {key: value for key, value in options.items() if key in takes.names or takes.takes_any}
 
 
 class UserDataset(SegmentationDataset):
@@ -97,10 +98,8 @@ class UserDataset(SegmentationDataset):
             self.inner.pipeline = self.as_dict_pipeline
 
     def listing(self, source: Source) -> Listing:
-        """The images and labels of the user's data set."""
         if not hasattr(self.inner, "data_list"):
-            name = type(self.inner).__name__
-            raise UserError(f"{name} has no data_list: inherit from BaseSegDataset or CustomDataset")
+            raise UserError(f"{self.inner} has no data_list: inherit from BaseSegDataset or CustomDataset")
         paths = [(info.get("img_path") or info["filename"], info.get("seg_map_path")) for info in self.inner.data_list]
         pairs = [(Path(image), Path(label) if label else None) for image, label in paths]
         return Listing(pairs, tuple(self.inner.metainfo.get("classes") or ()))
@@ -140,9 +139,7 @@ def as_sample(item: Any, sample: Sample) -> Sample:
         raise UserError(f"an item of the data set is a {type(item).__name__}, not a dict with an image")
     values = {key: value.data if isinstance(value, DataContainer) else value for key, value in item.items()}
     if "data_samples" in values:
-        found = values["data_samples"]
-        values["gt_seg_map"] = found.gt_sem_seg.data if isinstance(found, BaseDataElement) else None
-        values["img"] = values.get("inputs")
+        values |= {"gt_seg_map": values["data_samples"].get("gt_sem_seg", {}).get("data"), "img": values.get("inputs")}
     for key, value in values.items():
         if isinstance(value, torch.Tensor):
             values[key] = value.numpy().transpose(1, 2, 0) if key == "img" else value.numpy().squeeze()
@@ -154,17 +151,10 @@ def as_sample(item: Any, sample: Sample) -> Sample:
 
 def register_dataset(name: str, cls: Any) -> None:
     """Declare a user's class, which opens itself; what only its objects know is asked of them."""
-    facts = {"classes": getattr(cls, "CLASSES", None), "palette": getattr(cls, "PALETTE", None)}
-    declared = getattr(cls, "METAINFO", None)
-    facts |= declared if isinstance(declared, Mapping) else {}
-    known = {key: value if isinstance(value := facts.get(key), (list, tuple)) else () for key in ("classes", "palette")}
-    made = DatasetSpec(
-        name=name,
-        about=(inspect.getdoc(cls) or "").partition("\n")[0],
-        classes=tuple(known["classes"]),
-        palette=known["palette"],
-        open=lambda data, seed: UserDataset(cls, data, seed),
-    )
+    facts, about = dict(getattr(cls, "METAINFO", None) or {}), (inspect.getdoc(cls) or "").partition("\n")[0]
+    found = {key: facts.get(key) or getattr(cls, key.upper(), None) for key in ("classes", "palette")}
+    known: Any = {key: tuple(value) if isinstance(value, (list, tuple)) else () for key, value in found.items()}
+    made = DatasetSpec(name=name, about=about, **known, open=lambda data, seed: UserDataset(cls, data, seed))
     ours.DATASETS.register_raw(made, name, BUILDS["model"])
 
 
