@@ -10,6 +10,7 @@ import torch
 
 import terrazzo as tz
 from terrazzo.cli.main import main
+from terrazzo.recipes import recipe
 
 BACKBONE = """
 import torch
@@ -133,7 +134,7 @@ def test_a_missing_base_of_an_older_file_has_the_values_of_the_older_release(tmp
     assert config["train_dataloader"]["batch_size"] == 2
     assert config["train_dataloader"]["dataset"]["data_prefix"]["img_path"] == "images/training"
     assert {step["type"] for step in config["param_scheduler"]} == {"LinearLR", "PolyLR"}
-    official = tz.load_config(tz.recipe("swin-tiny-patch4-window7-in1k-pre_upernet_8xb2-160k_ade20k-512x512"))
+    official = recipe("pspnet_r50-d8_4xb4-160k_ade20k-512x512")
     pipelines = [item["train_dataloader"]["dataset"]["pipeline"] for item in (config, official)]
     assert [step["type"] for step in pipelines[0]] == [step["type"] for step in pipelines[1]]
 

@@ -1,7 +1,5 @@
 """The import finder that answers MMSegmentation's packages with modules made of terrazzo's parts."""
 
-from __future__ import annotations
-
 import collections.abc
 import importlib
 import importlib.util
@@ -11,6 +9,7 @@ import math
 import re
 import sys
 from collections.abc import Sequence
+from functools import cache
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
@@ -69,16 +68,21 @@ class Answer(ModuleType):
 ASKED: set[str] = set()  # names that a module was asked for in vain: no submodules
 
 
-def names_of(part: ModuleType) -> dict[str, Any]:
-    """The names that a part answers: what it defines itself, and its tables of small functions."""
-    found = {**vars(part), **getattr(part, "TABLE", {})}
-    return {name: item for name, item in found.items() if not name.startswith("__") and is_answer(part, name, item)}
+@cache
+def own_names() -> dict[str, Any]:
+    """The names that the parts answer: what each defines itself and its table; the first part that has one wins."""
+    parts = [importlib.import_module(f"terrazzo.compat.{name}") for name in PARTS.split()]
+    found = [{**vars(part), **getattr(part, "TABLE", {})} for part in parts]
+    listed = zip(parts, found, strict=True)
+    chosen = [(name, item) for part, items in listed for name, item in items.items() if is_answer(part, name, item)]
+    return dict(reversed(chosen))
 
 
 def is_answer(part: ModuleType, name: str, item: Any) -> bool:
     """Report whether a part's name is one of the packages' rather than a table or imported for the part itself."""
     origin = str(getattr(item, "__module__", ""))
-    if item is None or isinstance(item, ModuleType) or (name.isupper() and isinstance(item, (dict, tuple, list))):
+    table = name.isupper() and isinstance(item, (dict, tuple, list))
+    if item is None or isinstance(item, ModuleType) or table or name.startswith("__"):
         return False
     if origin.startswith("terrazzo.") and not origin.startswith("terrazzo.compat"):
         return part.__name__.endswith((".layers", ".transformer"))
@@ -87,24 +91,17 @@ def is_answer(part: ModuleType, name: str, item: Any) -> bool:
 
 def look_up(name: str) -> Any:
     """Look a name up: a part's own, else an official model, data set or transform; or None."""
-    for part in parts():
-        own = getattr(part, "TABLE", {}).get(name, vars(part).get(name))
-        if not name.startswith("__") and is_answer(part, name, own):
-            return own
     from terrazzo.compat.registry import ORIGINALS
 
-    return next((found for find in ORIGINALS.values() if (found := find(name)) is not None), None)
-
-
-def parts() -> list[ModuleType]:
-    return [importlib.import_module(f"terrazzo.compat.{name}") for name in PARTS.split()]
+    kinds = (find(name) for find in ORIGINALS.values()) if name not in own_names() else iter([own_names()[name]])
+    return next((found for found in kinds if found is not None), None)
 
 
 def public_names() -> list[str]:
     """The names that the parts answer."""
     from terrazzo.compat.models.segmentors import OFFICIAL
 
-    return sorted({*OFFICIAL, *(name for part in parts() for name in names_of(part) if not name.startswith("_"))})
+    return sorted({*OFFICIAL, *(name for name in own_names() if not name.startswith("_"))})
 
 
 def missing(module: str, name: str) -> str:
@@ -209,16 +206,6 @@ def install() -> list[str]:
     if ANSWERED:
         logging.getLogger("terrazzo").info("modules that import %s get terrazzo's own parts", ", ".join(ANSWERED))
     return ANSWERED
-
-
-def uninstall() -> None:
-    """Answer nothing any more, and forget the modules that were answered and the forks."""
-    sys.meta_path[:] = [item for item in sys.meta_path if item is not Finder]
-    for name, module in [*sys.modules.items()]:
-        if isinstance(module, Answer):
-            del sys.modules[name]
-    ANSWERED.clear()
-    FORKS.clear()
 
 
 def is_installed(package: str) -> bool:

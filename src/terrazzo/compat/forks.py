@@ -1,7 +1,5 @@
 """The modules of a project that a config's types are defined in, found by their text beside the config."""
 
-from __future__ import annotations
-
 import importlib
 import importlib.util
 import logging

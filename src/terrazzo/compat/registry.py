@@ -1,7 +1,5 @@
 """MMSegmentation's registries: those of models, data and metrics share their tables with terrazzo's own."""
 
-from __future__ import annotations
-
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -77,7 +75,7 @@ class Registry:
     """
 
     def __init__(
-        self, name: str, build_func: Any = None, parent: Registry | None = None, scope: str | None = None,
+        self, name: str, build_func: Any = None, parent: "Registry | None" = None, scope: str | None = None,
         locations: Any = (), target: ours.Registry | None = None,
     ) -> None:  # fmt: skip
         self.name, self.parent, self.scope, self.locations = name, parent, scope or "mmseg", locations
@@ -89,14 +87,8 @@ class Registry:
 
     _module_dict = property(lambda self: self.module_dict)
 
-    def __len__(self) -> int:
-        return len(self.module_dict)
-
     def __contains__(self, key: str) -> bool:
         return self.get(key) is not None
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.module_dict)
 
     def get(self, key: str) -> Any:
         found = self.module_dict.get(str(key).rpartition(".")[2])
@@ -156,18 +148,8 @@ FURTHER = (
 )
 TABLE: dict[str, Any] = dict.fromkeys(OF_MODELS.split(), MODELS)
 TABLE |= {name: Registry(name.lower().replace("_", " ").rstrip("s")) for name in FURTHER.split()}
-TABLE |= dict.fromkeys(
-    [
-        "BBOX_ASSIGNERS",
-        "BBOX_SAMPLERS",
-        "BBOX_CODERS",
-        "MATCH_COST",
-        "IOU_CALCULATORS",
-        "PRIOR_GENERATORS",
-        "ANCHOR_GENERATORS",
-    ],
-    TABLE["TASK_UTILS"],
-)
+TABLE |= dict.fromkeys(("BBOX_ASSIGNERS", "BBOX_SAMPLERS", "BBOX_CODERS", "MATCH_COST"), TABLE["TASK_UTILS"])
+TABLE |= dict.fromkeys(("IOU_CALCULATORS", "PRIOR_GENERATORS", "ANCHOR_GENERATORS"), TABLE["TASK_UTILS"])
 TABLE |= {"SAMPLERS": TABLE["DATA_SAMPLERS"], "MODULE_WRAPPERS": TABLE["MODEL_WRAPPERS"]}
 TABLE |= dict.fromkeys(("build_backbone", "build_neck", "build_head", "build_loss"), lambda cfg: MODELS.build(cfg))
 

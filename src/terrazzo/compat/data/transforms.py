@@ -1,7 +1,5 @@
 """Transforms of `results` dicts as users extend and call them; the official ones are terrazzo's."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Mapping
 from functools import cache
@@ -26,6 +24,7 @@ class BaseTransform:
     """A transform of `results` dicts."""
 
     shows: tuple[str, ...] = ()  # the attributes that name it
+    takes: tuple[str, ...] = ()  # the arguments of a loading step
 
     def __call__(self, results: Any) -> Any:
         return self.transform(results)  # type: ignore[attr-defined]
@@ -80,19 +79,29 @@ class OfficialFace(BaseTransform):
         return results
 
 
-class LoadImageFromFile(BaseTransform):
+class Loading(BaseTransform):
+    """A step that reads a file; what it is given are its attributes."""
+
+    ignore_empty = to_float32 = False
+    reduce_zero_label: Any = None
+    backend_args = file_client_args = file_client = None
+    color_type = "color"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        vars(self).update(zip(self.takes, args, strict=False), **kwargs)
+
+
+class LoadImageFromFile(Loading):
     """Read the image of `results` into `img`, in BGR order."""
 
+    takes = ("to_float32", "color_type", "imdecode_backend")
     shows = ("ignore_empty", "to_float32", "color_type", "imdecode_backend", "backend_args")
-    ignore_empty, backend_args, file_client_args, file_client = False, None, None, None
-
-    def __init__(self, to_float32: bool = False, color_type: str = "color", imdecode_backend: str = "cv2",
-                 **kwargs: Any) -> None:  # fmt: skip
-        self.to_float32, self.color_type, self.imdecode_backend = to_float32, color_type, imdecode_backend
+    imdecode_backend = "cv2"
 
     def transform(self, results: Any) -> Any:
         path = results.get("img_path") or Path(results.get("img_prefix") or "", results["img_info"]["filename"])
-        image = imread(path, self.color_type).astype(np.float32 if self.to_float32 else np.uint8, copy=False)
+        image = imread(path, self.color_type)
+        image = image.astype(np.float32) if self.to_float32 else image
         results.update(img_path=str(path), filename=str(path), ori_filename=Path(path).name, img=image)
         results.update(img_shape=image.shape[:2], ori_shape=image.shape[:2], pad_shape=image.shape)
         results.update(scale_factor=1.0, flip=False, img_fields=["img"])
@@ -113,14 +122,12 @@ class Normalize(BaseTransform):
         return results
 
 
-class LoadAnnotations(BaseTransform):
+class LoadAnnotations(Loading):
     """Read the class map of `results` into `gt_seg_map`."""
 
+    takes = ("reduce_zero_label", "imdecode_backend")
     shows = ("reduce_zero_label", "imdecode_backend", "backend_args")
-    backend_args = file_client_args = file_client = None
-
-    def __init__(self, reduce_zero_label: bool | None = None, imdecode_backend: str = "pillow", **kwargs: Any) -> None:
-        self.reduce_zero_label, self.imdecode_backend = reduce_zero_label, imdecode_backend
+    imdecode_backend = "pillow"
 
     def _load_seg_map(self, results: Any) -> None:
         path = results.get("seg_map_path") or Path(results.get("seg_prefix") or "", results["ann_info"]["seg_map"])

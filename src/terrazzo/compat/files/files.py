@@ -52,6 +52,7 @@ class PlainUnpickler(pickle.Unpickler):
 FORMATS: dict[str, tuple[Any, Any]] = {
     "json": (json.loads, lambda obj: json.dumps(obj, default=lambda x: x.tolist() if hasattr(x, "tolist") else str(x))),
     **dict.fromkeys(("yaml", "yml"), (yaml.safe_load, yaml.safe_dump)),
+    "npy": (lambda data: np.load(io.BytesIO(data)), None),
     **dict.fromkeys(("pkl", "pickle"), (lambda data: PlainUnpickler(io.BytesIO(data)).load(), pickle.dumps)),
 }
 
@@ -81,7 +82,7 @@ def put(obj: bytes, filepath: Any, *_: Any) -> None:
 
 def datafrombytes(content: bytes, backend: str = "numpy") -> Any:
     if backend != "nifti":
-        return np.load(io.BytesIO(content)) if backend == "numpy" else FORMATS[backend][0](content)
+        return FORMATS[{"numpy": "npy"}.get(backend, backend)][0](content)
     packed, nibabel = content[:2] == b"\x1f\x8b", import_extra("nibabel", "medical", "NIfTI volumes")
     return nibabel.Nifti1Image.from_bytes(gzip.decompress(content) if packed else content).get_fdata()
 

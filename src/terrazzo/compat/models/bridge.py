@@ -1,7 +1,5 @@
 """From a user's classes to what the product builds and calls."""
 
-from __future__ import annotations
-
 import importlib
 import inspect
 import warnings

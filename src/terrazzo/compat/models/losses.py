@@ -1,17 +1,12 @@
 """Losses and what they are made of, by their names in MMSegmentation."""
 
-from __future__ import annotations
-
 import functools
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-import yaml
-from torch import Tensor, nn
+from torch import Tensor
 
-from terrazzo.models.losses import ohem
+from terrazzo.compat.files.files import load
 from terrazzo.models.losses.base import SegmentationLoss
 
 
@@ -26,7 +21,7 @@ def weight_reduce_loss(
         assert weight.dim() == loss.dim()
         loss = loss * weight
     if avg_factor is None:
-        return reduce_loss(loss, reduction)
+        return TABLE["reduce_loss"](loss, reduction)
     if reduction == "sum":
         raise ValueError('avg_factor can not be used with reduction="sum"')
     return loss.sum() / (avg_factor + torch.finfo(torch.float32).eps) if reduction == "mean" else loss
@@ -40,13 +35,6 @@ def weighted_loss(loss_func: Any) -> Any:
         return weight_reduce_loss(loss_func(pred, target, **kwargs), weight, reduction, avg_factor)
 
     return wrapper
-
-
-def get_class_weight(class_weight: Any) -> Any:
-    if not isinstance(class_weight, str):
-        return class_weight
-    path = Path(class_weight)
-    return np.load(path) if path.suffix == ".npy" else yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
 def accuracy(
@@ -74,25 +62,8 @@ def _loss_map(losses: Any, logits: Tensor, labels: Tensor, ignore_index: int) ->
     return torch.stack(maps).sum(0)
 
 
-class BasePixelSampler:
-    """The base of samplers of pixels; a subclass has `sample(seg_logit, seg_label)` -> weights."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        vars(self).update(kwargs)
-
-
-class OHEMPixelSampler(ohem.OHEMPixelSampler):
-    """Weights of one for the hardest pixels by the losses of a head, the `context`."""
-
-    def __init__(self, context: Any = None, thresh: float | None = None, min_kept: int = 100000) -> None:
-        super().__init__(thresh=thresh, min_kept=min_kept)
-        self.context = context
-
-    def sample(self, seg_logit: Tensor, seg_label: Tensor, loss_map: Any = None, ignore_index: Any = None) -> Tensor:
-        if loss_map is not None and ignore_index is not None:
-            return super().sample(seg_logit, seg_label, loss_map, ignore_index)
-        assert seg_logit.shape[2:] == seg_label.shape[2:] and seg_label.shape[1] == 1
-        labels, head = seg_label.squeeze(1).long(), self.context
-        losses = head.loss_decode if isinstance(head.loss_decode, nn.ModuleList) else [head.loss_decode]
-        ignored = head.ignore_index
-        return super().sample(seg_logit, labels, lambda: _loss_map(losses, seg_logit, labels, ignored), ignored)
+TABLE: dict[str, Any] = {
+    "get_class_weight": lambda weight: load(weight) if isinstance(weight, str) else weight,
+    "reduce_loss": lambda loss, reduction: loss if reduction == "none" else getattr(loss, reduction)(),
+    "BasePixelSampler": type("BasePixelSampler", (), {"__init__": lambda self, **kwargs: vars(self).update(kwargs)}),
+}

@@ -1,7 +1,5 @@
 """Segmentors with the methods of MMSegmentation 0.x and 1.x, which terrazzo trains and scores like its own."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Mapping
 from typing import Any
@@ -147,17 +145,13 @@ class EncoderDecoder(BaseSegmentor):
         assert self.with_decode_head
 
     def _init_decode_head(self, decode_head: Any) -> None:
-        several = isinstance(decode_head, (list, tuple))  # of a cascade
-        self.decode_head = nn.ModuleList(map(MODELS.build, decode_head)) if several else MODELS.build(decode_head)
+        self.decode_head = heads_of(decode_head)  # several of a cascade
         for name in ("align_corners", "num_classes", "out_channels"):
             setattr(self, name, getattr(self.final_head, name))
 
     def _init_auxiliary_head(self, auxiliary_head: Any) -> None:
-        several = isinstance(auxiliary_head, (list, tuple))
         if auxiliary_head is not None:
-            self.auxiliary_head = (
-                nn.ModuleList(map(MODELS.build, auxiliary_head)) if several else MODELS.build(auxiliary_head)
-            )
+            self.auxiliary_head = heads_of(auxiliary_head)
 
     def extract_feat(self, inputs: Tensor) -> Any:
         x = self.backbone(inputs)
@@ -187,17 +181,13 @@ class EncoderDecoder(BaseSegmentor):
             losses |= add_prefix(own, f"aux_{index}" if several else "aux")
         return losses
 
-    def loss(self, inputs: Tensor, data_samples: Any, *labels: Any) -> Any:
-        x = self.extract_feat(inputs)
-        losses = dict(self._decode_head_forward_train(x, data_samples, *labels))
-        return losses | (
-            self._auxiliary_head_forward_train(x, data_samples, *labels) if self.with_auxiliary_head else {}
-        )
+    def loss(self, inputs: Tensor, data_samples: Any, *labels: Any, **kwargs: Any) -> Any:
+        given = (self.extract_feat(inputs), data_samples, *labels)
+        losses = dict(self._decode_head_forward_train(*given))
+        return losses | (self._auxiliary_head_forward_train(*given) if self.with_auxiliary_head else {})
 
     def forward_train(self, img: Tensor, img_metas: Any, gt_semantic_seg: Tensor, **kwargs: Any) -> Any:
         return EncoderDecoder.loss(self, img, img_metas, gt_semantic_seg)
-
-    # inference
 
     def predict(self, inputs: Tensor, data_samples: Any = None) -> Any:
         known = structures.samples_of(inputs) if data_samples is None else data_samples
@@ -210,7 +200,7 @@ class EncoderDecoder(BaseSegmentor):
 
         return slide(on_window, inputs, self.test_cfg.crop_size, self.test_cfg.stride, windows_at_once=1)
 
-    def whole_inference(self, inputs: Tensor, batch_img_metas: Any, rescale: bool = True) -> Tensor:
+    def whole_inference(self, inputs: Tensor, batch_img_metas: Any, *rescale: bool) -> Tensor:
         return self.encode_decode(inputs, batch_img_metas)
 
     def inference(self, inputs: Tensor, batch_img_metas: Any, rescale: bool = True) -> Tensor:
@@ -222,6 +212,11 @@ class EncoderDecoder(BaseSegmentor):
 
     def simple_test(self, img: Tensor, img_meta: Any, rescale: bool = True) -> list[Any]:
         return [*self.inference(img, img_meta, rescale).argmax(1).cpu().numpy()]
+
+
+def heads_of(spec: Any) -> Any:
+    """A head, or a list of heads, from its config."""
+    return nn.ModuleList(map(MODELS.build, spec)) if isinstance(spec, (list, tuple)) else MODELS.build(spec)
 
 
 class CascadeEncoderDecoder(EncoderDecoder):
@@ -257,19 +252,6 @@ class CascadeEncoderDecoder(EncoderDecoder):
         return losses
 
 
-class BaseTTAModel(BaseModule):
-    """A model around another whose predictions of several views of an image are merged; `--tta` needs none."""
-
-    def __init__(self, module: Any, data_preprocessor: Any = None, **_: Any) -> None:
-        super().__init__()
-        self.module = MODELS.build(module) if isinstance(module, Mapping) else module
-
-    def test_step(self, data: Any) -> Any:
-        pairs = zip(data["inputs"], data["data_samples"], strict=True)
-        views = [self.module.test_step({"inputs": x, "data_samples": samples}) for x, samples in pairs]
-        return self.merge_preds([*map(list, zip(*views, strict=True))])
-
-
 def overrides(instance: Any, name: str) -> bool:
     """Report whether a user's class has its own method of this name."""
     owner = next((cls for cls in type(instance).__mro__ if name in vars(cls)), None)
@@ -296,8 +278,5 @@ def head_loss(head: Any, x: Any, samples: Any, labels: Any, train_cfg: Any, *pre
     return head.loss(x, *previous, samples, train_cfg)
 
 
-OFFICIAL |= {
-    "EncoderDecoder": EncoderDecoder, "CascadeEncoderDecoder": CascadeEncoderDecoder, "BaseModel": BaseSegmentor,
-    "SegDataPreProcessor": SegDataPreProcessor, "BaseSegmentor": BaseSegmentor,
-    "BaseTTAModel": BaseTTAModel,
-}  # fmt: skip
+OWN = (EncoderDecoder, CascadeEncoderDecoder, SegDataPreProcessor, BaseSegmentor)
+OFFICIAL |= {"BaseModel": BaseSegmentor, **{kind.__name__: kind for kind in OWN}}
