@@ -1,6 +1,5 @@
 """Data sets written as classes, those around them, and their loaders."""
 
-import bisect
 import copy
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +12,8 @@ from terrazzo.compat.data.results import Results
 from terrazzo.compat.data.transforms import Compose, LoadAnnotations
 from terrazzo.compat.engine.tools import pseudo_collate
 from terrazzo.compat.files.files import list_dir_or_file
-from terrazzo.compat.registry import DATASETS, ORIGINALS, TRANSFORMS
+from terrazzo.compat.registry import DATASETS, ORIGINALS
+from terrazzo.data import wrappers
 from terrazzo.data.spec import DatasetSpec
 from terrazzo.system.palette import default_palette
 
@@ -33,25 +33,23 @@ class BaseSegDataset(torch.utils.data.Dataset):
     METAINFO: ClassVar[dict[str, Any]] = {}
     CLASSES: Any = None
     PALETTE: Any = None
-    file_client: Any = None
+    file_client = None
     metainfo = property(lambda self: copy.deepcopy(self._metainfo))
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         given = {**ARGUMENTS, **dict(zip(ARGUMENTS, args, strict=False)), **kwargs}
         vars(self).update(given)
-        prefix = {"img_path": "", "seg_map_path": "", **(given["data_prefix"] or {})}
-        if given["img_dir"] is not None:
-            prefix = {"img_path": given["img_dir"], "seg_map_path": given["ann_dir"] or ""}
+        prefix = {
+            "img_path": given["img_dir"] or "",
+            "seg_map_path": given["ann_dir"] or "",
+            **(given["data_prefix"] or {}),
+        }
         self.data_prefix = {key: self.joined(value) for key, value in prefix.items()}
-        self.ann_file = self.joined(given["split"] or given["ann_file"] or "")
-        self.split = self.ann_file or None
+        self.ann_file = self.split = self.joined(given["split"] or given["ann_file"] or "")
         self.img_dir, self.ann_dir = self.data_prefix["img_path"], self.data_prefix["seg_map_path"]
-        chosen = {"classes": given["classes"]} if given["classes"] else {}
+        chosen = {key: given[key] for key in ("classes", "palette") if given[key]}
         self._metainfo = self._load_metainfo({**(given["metainfo"] or {}), **chosen})
-        if given["palette"] is not None:
-            self._metainfo["palette"] = given["palette"]
-        self.custom_classes = given["classes"] is not None
-        self.label_map = self.get_label_map(self._metainfo.get("classes"))
+        self.custom_classes, self.label_map = "classes" in chosen, self.get_label_map(self._metainfo.get("classes"))
         self._metainfo.update(label_map=self.label_map, reduce_zero_label=self.reduce_zero_label)
         self._metainfo["palette"] = self._update_palette()
         self.CLASSES, self.PALETTE = self._metainfo.get("classes"), self._metainfo["palette"]
@@ -111,8 +109,7 @@ class BaseSegDataset(torch.utils.data.Dataset):
     def load_data_list(self) -> list[dict[str, Any]]:
         folder, labels = self.data_prefix["img_path"], self.data_prefix["seg_map_path"]
         if self.ann_file and Path(self.ann_file).is_file():
-            lines = map(str.strip, Path(self.ann_file).read_text().splitlines())
-            names = [line + self.img_suffix for line in lines if line]
+            names = [line + self.img_suffix for line in Path(self.ann_file).read_text().split()]
         else:
             names = [*list_dir_or_file(folder, list_dir=False, suffix=self.img_suffix, recursive=True)]
         stems = [name[: len(name) - len(self.img_suffix)] for name in names]
@@ -127,10 +124,8 @@ class BaseSegDataset(torch.utils.data.Dataset):
         return [self.to_0x(info) for info in self.load_data_list()]
 
     def to_0x(self, info: Mapping[str, Any]) -> dict[str, Any]:
-        made: dict[str, Any] = {"filename": _relative(info.get("img_path", ""), self.img_dir)}
-        if info.get("seg_map_path"):
-            made["ann"] = {"seg_map": _relative(info["seg_map_path"], self.ann_dir)}
-        return made
+        label = {"ann": {"seg_map": _relative(info["seg_map_path"], self.ann_dir)}} if info.get("seg_map_path") else {}
+        return {"filename": _relative(info.get("img_path", ""), self.img_dir), **label}
 
     def from_0x(self, info: Mapping[str, Any]) -> dict[str, Any]:
         made = {key: value for key, value in info.items() if key not in ("filename", "ann")}
@@ -170,7 +165,7 @@ class BaseSegDataset(torch.utils.data.Dataset):
     def get_gt_seg_map_by_idx(self, index: int) -> Any:
         return self.gt_seg_map_loader(Results(self.data_list[index]))["gt_seg_map"]
 
-    def get_gt_seg_maps(self, efficient_test: Any = None) -> Any:
+    def get_gt_seg_maps(self, *_: Any) -> Any:
         return map(self.get_gt_seg_map_by_idx, range(len(self)))
 
 
@@ -178,56 +173,20 @@ def _relative(path: Any, folder: Any) -> str:
     return str(Path(path).relative_to(folder)) if folder and Path(path).is_relative_to(folder) else str(path)
 
 
-class ConcatDataset(torch.utils.data.Dataset):
+class ConcatDataset(torch.utils.data.ConcatDataset):
     """Data sets one after the other; the facts are the first one's."""
 
     full_init = staticmethod(lambda: None)  # the inner data sets have done it
 
     def __init__(self, datasets: Any, *args: Any, **kwargs: Any) -> None:
-        self.datasets = [DATASETS.build(item) if isinstance(item, Mapping) else item for item in datasets]
-        self.dataset, lengths = self.datasets[0], [*map(len, self.datasets)]
-        for name in ("metainfo", "CLASSES", "PALETTE"):
-            setattr(self, name, getattr(self.dataset, name, None))
-        self.cumulative_sizes = [sum(lengths[: index + 1]) for index in range(len(lengths))]
-
-    def __len__(self) -> int:
-        return self.cumulative_sizes[-1]
-
-    def __getitem__(self, index: int) -> Any:
-        index = index % len(self)
-        part = bisect.bisect_right(self.cumulative_sizes, index)
-        return self.datasets[part][index - (self.cumulative_sizes[part - 1] if part else 0)]
+        super().__init__(DATASETS.build(item) if isinstance(item, Mapping) else item for item in datasets)
+        self.dataset = self.datasets[0]
+        vars(self).update({name: getattr(self.dataset, name, None) for name in ("metainfo", "CLASSES", "PALETTE")})
 
 
 class RepeatDataset(ConcatDataset):
-    """A data set, several times over."""
-
     def __init__(self, dataset: Any, times: int, lazy_init: bool = False) -> None:
         super().__init__([DATASETS.build(dataset) if isinstance(dataset, Mapping) else dataset] * times)
-
-
-class MultiImageMixDataset(ConcatDataset):
-    """A data set whose transforms may ask for further images (`get_indices`), as `mix_results`."""
-
-    def __init__(self, dataset: Any, pipeline: Any, skip_type_keys: Any = None, lazy_init: bool = False) -> None:
-        super().__init__([dataset])
-        chosen = [spec for spec in pipeline if spec["type"] not in (skip_type_keys or ())]
-        self.pipeline = [TRANSFORMS.build(spec) for spec in chosen]
-
-    def __getitem__(self, index: int) -> Any:
-        results = copy.deepcopy(self.dataset[index])
-        for transform in self.pipeline:
-            if ask := getattr(transform, "get_indices", None) or getattr(transform, "get_indexes", None):
-                found = ask(self.dataset)
-                found = found if isinstance(found, (list, tuple)) else [found]
-                results["mix_results"] = [copy.deepcopy(self.dataset[position]) for position in found]
-            results = transform(results)
-            results.pop("mix_results", None)
-        return results
-
-
-def build_dataset(cfg: Any, default_args: Any = None) -> Any:
-    return DATASETS.build(cfg, default_args=default_args)
 
 
 def build_dataloader(
@@ -237,8 +196,12 @@ def build_dataloader(
     return torch.utils.data.DataLoader(dataset, samples_per_gpu, shuffle=shuffle, **options)
 
 
+TABLE: dict[str, Any] = {
+    "build_dataset": lambda cfg, default_args=None: DATASETS.build(cfg, default_args=default_args),
+    "MultiImageMixDataset": wrappers.MultiImageMixDataset,
+}
 CustomDataset = BaseDataset = BaseSegDataset
-KINDS = (BaseSegDataset, ConcatDataset, RepeatDataset, MultiImageMixDataset)
+KINDS = (BaseSegDataset, ConcatDataset, RepeatDataset)
 MADE: dict[str, Any] = {"CustomDataset": BaseSegDataset, **{kind.__name__: kind for kind in KINDS}}
 
 

@@ -27,8 +27,7 @@ class BaseMetric:
         self.results: list[Any] = []
 
     def evaluate(self, size: int) -> dict[str, float]:
-        scores = dict(self.compute_metrics(self.results))
-        self.results = []
+        scores, self.results = dict(self.compute_metrics(self.results)), []
         return {f"{self.prefix}/{name}" if self.prefix else name: value for name, value in scores.items()}
 
 

@@ -14,7 +14,7 @@ from terrazzo import registry as ours
 from terrazzo.arguments import signature
 from terrazzo.compat.data.datasets import BaseSegDataset
 from terrazzo.compat.data.results import Results, seeded, to_results, to_sample
-from terrazzo.compat.data.structures import BaseDataElement, DataContainer
+from terrazzo.compat.data.structures import DataContainer
 from terrazzo.compat.data.transforms import BaseTransform
 from terrazzo.compat.files.config import ConfigDict
 from terrazzo.compat.models.segmentors import overrides
@@ -93,10 +93,8 @@ class UserDataset(SegmentationDataset):
             self.inner.pipeline = self.as_dict_pipeline
 
     def listing(self, source: Source) -> Listing:
-        """The images and labels of the user's data set."""
         if not hasattr(self.inner, "data_list"):
-            name = type(self.inner).__name__
-            raise UserError(f"{name} has no data_list: inherit from BaseSegDataset or CustomDataset")
+            raise UserError(f"{self.inner} has no data_list: inherit from BaseSegDataset or CustomDataset")
         paths = [(info.get("img_path") or info["filename"], info.get("seg_map_path")) for info in self.inner.data_list]
         pairs = [(Path(image), Path(label) if label else None) for image, label in paths]
         return Listing(pairs, tuple(self.inner.metainfo.get("classes") or ()))
@@ -136,9 +134,7 @@ def as_sample(item: Any, sample: Sample) -> Sample:
         raise UserError(f"an item of the data set is a {type(item).__name__}, not a dict with an image")
     values = {key: value.data if isinstance(value, DataContainer) else value for key, value in item.items()}
     if "data_samples" in values:
-        found = values["data_samples"]
-        values["gt_seg_map"] = found.gt_sem_seg.data if isinstance(found, BaseDataElement) else None
-        values["img"] = values.get("inputs")
+        values |= {"gt_seg_map": values["data_samples"].get("gt_sem_seg", {}).get("data"), "img": values.get("inputs")}
     for key, value in values.items():
         if isinstance(value, torch.Tensor):
             values[key] = value.numpy().transpose(1, 2, 0) if key == "img" else value.numpy().squeeze()
@@ -150,11 +146,9 @@ def as_sample(item: Any, sample: Sample) -> Sample:
 
 def register_dataset(name: str, cls: Any) -> None:
     """Declare a user's class, which opens itself; what only its objects know is asked of them."""
-    facts = {"classes": getattr(cls, "CLASSES", None), "palette": getattr(cls, "PALETTE", None)}
-    declared = getattr(cls, "METAINFO", None)
-    facts |= declared if isinstance(declared, Mapping) else {}
-    known = {key: tuple(facts[key]) if isinstance(facts[key], (list, tuple)) else () for key in ("classes", "palette")}
-    about = (inspect.getdoc(cls) or "").partition("\n")[0]
+    facts, about = dict(getattr(cls, "METAINFO", None) or {}), (inspect.getdoc(cls) or "").partition("\n")[0]
+    found = {key: facts.get(key) or getattr(cls, key.upper(), None) for key in ("classes", "palette")}
+    known: Any = {key: tuple(value) if isinstance(value, (list, tuple)) else () for key, value in found.items()}
     made = DatasetSpec(name=name, about=about, **known, open=lambda data, seed: UserDataset(cls, data, seed))
     ours.DATASETS.register_raw(made, name, BUILDS["model"])
 

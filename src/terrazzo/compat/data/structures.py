@@ -65,12 +65,7 @@ class BaseDataElement:
             self._data[name.removeprefix("_")] = value
 
     def set_field(self, value: Any, name: str, dtype: Any = None, field_type: str = "data") -> None:
-        if dtype is not None and not isinstance(value, dtype):
-            raise AssertionError(f"{value} should be a {dtype} but got {type(value)}")
         (self._meta if field_type == "metainfo" else self._data)[name.removeprefix("_")] = value
-
-    def __delattr__(self, name: str) -> None:
-        (self._data if name in self._data else self._meta).pop(name)
 
     def __contains__(self, name: str) -> bool:
         return name in self._data or name in self._meta
@@ -82,9 +77,9 @@ class BaseDataElement:
                 made._data[name] = getattr(value, method)(*args, **kwargs)
         return made
 
-    to, cpu, cuda, detach, numpy = map(
-        functools.partial(functools.partialmethod, _apply), ("to", "cpu", "cuda", "detach", "numpy")
-    )
+    to, cpu = functools.partialmethod(_apply, "to"), functools.partialmethod(_apply, "cpu")
+    cuda, numpy = functools.partialmethod(_apply, "cuda"), functools.partialmethod(_apply, "numpy")
+    detach = functools.partialmethod(_apply, "detach")
 
     def to_dict(self) -> dict[str, Any]:
         return {name: item.to_dict() if isinstance(item, BaseDataElement) else item for name, item in self.all_items()}
@@ -121,16 +116,14 @@ class PixelData(InstanceData):
 
 
 class SegDataSample(BaseDataElement):
-    """`gt_sem_seg`, `pred_sem_seg`, `seg_logits` (PixelData) of an image, and its `metainfo`."""
+    """`gt_sem_seg`, `pred_sem_seg` and `seg_logits` (PixelData) of an image."""
 
 
 class DataContainer:
     """A value in the form that 0.x collated: `data` holds it."""
 
-    def __init__(
-        self, data: Any, stack: bool = False, padding_value: int = 0, cpu_only: bool = False, **_: Any
-    ) -> None:
-        self.data, self.stack, self.padding_value, self.cpu_only = data, stack, padding_value, cpu_only
+    def __init__(self, data: Any, stack: bool = False, **kwargs: Any) -> None:
+        vars(self).update({"padding_value": 0, "cpu_only": False, **kwargs}, data=data, stack=stack)
 
 
 class SegDataPreProcessor(Preprocess):
@@ -139,10 +132,8 @@ class SegDataPreProcessor(Preprocess):
     cast_data = staticmethod(lambda data: data)
 
     def __init__(self, mean: Any = None, std: Any = None, **kwargs: Any) -> None:
-        options = {"bgr_to_rgb": False, **kwargs, "mean": mean, "std": std}
+        options, takes = {"bgr_to_rgb": False, **kwargs, "mean": mean, "std": std}, signature(Preprocess).names
         assert (mean is None) == (std is None), "mean and std are given together"
-        assert not (options["bgr_to_rgb"] and options.get("rgb_to_bgr")), "either bgr_to_rgb or rgb_to_bgr"
-        takes = signature(Preprocess).names
         super().__init__(**{key: value for key, value in options.items() if key in takes})
 
     def forward(self, images: Any, training: bool = False) -> Any:
@@ -153,10 +144,8 @@ class SegDataPreProcessor(Preprocess):
         samples, forward = images.get("data_samples"), super().forward
         inputs = [forward(x[None].flip(1) if len(x) == 3 else x[None])[0] for x in images["inputs"]]
         size, divisor = (self.size, self.size_divisor) if training else (self.test_size, self.test_divisor)
-        if samples is not None and (training or size or divisor or len({x.shape for x in inputs}) > 1):
-            stacked, samples = stack_batch(inputs, samples, size, divisor, self.pad_val, self.seg_pad_val)
-            return {"inputs": stacked, "data_samples": samples}
-        return {"inputs": torch.stack(inputs), "data_samples": samples}
+        stacked, samples = stack_batch(inputs, samples, size, divisor, self.pad_val, self.seg_pad_val)
+        return {"inputs": stacked, "data_samples": samples}
 
 
 def stack_batch(
