@@ -97,12 +97,6 @@ class BaseSegmentor(BaseModule, Freezable):
         several = isinstance(imgs, (list, tuple))
         return self.simple_test(*((imgs[0], img_metas[0]) if several else (imgs, img_metas)), **kwargs)
 
-    def loss(self, inputs: Tensor, data_samples: Any) -> Any:
-        raise NotImplementedError
-
-    def predict(self, inputs: Tensor, data_samples: Any = None) -> Any:
-        raise NotImplementedError
-
     def encode(self, images: Tensor) -> Any:
         return self.extract_feat(images)
 
@@ -161,25 +155,39 @@ class EncoderDecoder(BaseSegmentor):
         logits = self._decode_head_forward_test(self.extract_feat(inputs), batch_img_metas)
         return resize(logits, inputs.shape[2:], None, "bilinear", self.align_corners)
 
-    def _decode_head_forward_test(self, x: Any, metas: Any) -> Tensor:
-        return self._test_head(self.decode_head, x, metas)
+    @property
+    def _stages(self) -> list[Any]:
+        """The decode heads, each of which reads the output of the one before it."""
+        return [*self.decode_head] if isinstance(self.decode_head, nn.ModuleList) else [self.decode_head]
 
-    def _test_head(self, head: Any, *inputs: Any) -> Tensor:
+    def _through(self, x: Any, heads: list[Any]) -> tuple[Any, ...]:
+        """The output of the last of some heads; none for no heads."""
+        previous: tuple[Any, ...] = ()
+        for head in heads:
+            previous = (head.forward(x, *previous),)
+        return previous
+
+    def _decode_head_forward_test(self, x: Any, metas: Any) -> Tensor:
+        *before, head = self._stages
         older = overrides(head, "forward_test") and not overrides(head, "predict")
-        return (head.forward_test if older else head.predict)(*inputs, self.test_cfg)
+        return (head.forward_test if older else head.predict)(x, *self._through(x, before), metas, self.test_cfg)
 
     def _forward(self, inputs: Tensor, data_samples: Any = None) -> Any:
-        return self.decode_head.forward(self.extract_feat(inputs))
+        return self._through(self.extract_feat(inputs), self._stages)[0]
 
     def _decode_head_forward_train(self, x: Any, samples: Any, gt_semantic_seg: Any = None, *args: Any) -> Any:
-        return add_prefix(head_loss(self.decode_head, x, samples, gt_semantic_seg, self.train_cfg), "decode")
+        losses, previous, last = dict[str, Any](), tuple[Any, ...](), self._stages[-1]
+        for index, head in enumerate(self._stages):
+            own = head_loss(head, x, samples, gt_semantic_seg, self.train_cfg, *previous)
+            losses |= add_prefix(own, "decode" if head is self.decode_head else f"decode_{index}")
+            previous = () if head is last else (head.forward(x, *previous),)
+        return losses
 
     def _auxiliary_head_forward_train(self, x: Any, samples: Any, gt_semantic_seg: Any = None, *args: Any) -> Any:
-        several, losses = isinstance(self.auxiliary_head, nn.ModuleList), dict[str, Any]()
-        for index, head in enumerate(self.auxiliary_head if several else [self.auxiliary_head]):
-            own = head_loss(head, x, samples, gt_semantic_seg, self.train_cfg)
-            losses |= add_prefix(own, f"aux_{index}" if several else "aux")
-        return losses
+        if not isinstance(self.auxiliary_head, nn.ModuleList):
+            return add_prefix(head_loss(self.auxiliary_head, x, samples, gt_semantic_seg, self.train_cfg), "aux")
+        losses = [head_loss(head, x, samples, gt_semantic_seg, self.train_cfg) for head in self.auxiliary_head]
+        return {name: v for n, own in enumerate(losses) for name, v in add_prefix(own, f"aux_{n}").items()}
 
     def loss(self, inputs: Tensor, data_samples: Any, *labels: Any, **kwargs: Any) -> Any:
         given = (self.extract_feat(inputs), data_samples, *labels)
@@ -226,30 +234,8 @@ class CascadeEncoderDecoder(EncoderDecoder):
         object.__setattr__(self, "num_stages", num_stages)
         super().__init__(*args, **kwargs)
         assert len(self.decode_head) == num_stages
-        for head in self.decode_head[1:]:
-            if hasattr(head, "configure"):
-                head.configure(self.train_cfg or {}, self.test_cfg or {})
-
-    def _until(self, x: Any, count: int) -> Any:
-        out = self.decode_head[0].forward(x)
-        for head in self.decode_head[1:count]:
-            out = head.forward(x, out)
-        return out
-
-    def _decode_head_forward_test(self, x: Any, metas: Any) -> Tensor:
-        return self._test_head(self.decode_head[-1], x, self._until(x, self.num_stages - 1), metas)
-
-    def _forward(self, inputs: Tensor, data_samples: Any = None) -> Any:
-        return self._until(self.extract_feat(inputs), self.num_stages)
-
-    def _decode_head_forward_train(self, x: Any, samples: Any, gt_semantic_seg: Any = None, *args: Any) -> Any:
-        losses, previous = dict[str, Any](), tuple[Any, ...]()
-        for index, head in enumerate(self.decode_head):
-            own = head_loss(head, x, samples, gt_semantic_seg, self.train_cfg, *previous)
-            losses |= add_prefix(own, f"decode_{index}")
-            if index + 1 < self.num_stages:
-                previous = (head.forward(x, *previous),)
-        return losses
+        for head in [head for head in self.decode_head[1:] if hasattr(head, "configure")]:
+            head.configure(self.train_cfg or {}, self.test_cfg or {})
 
 
 def overrides(instance: Any, name: str) -> bool:
