@@ -95,6 +95,11 @@ def datafrombytes(content: bytes, backend: str = "numpy") -> Any:
     return nibabel.Nifti1Image.from_bytes(gzip.decompress(content) if packed else content).get_fdata()
 
 
+def symlink(src: Any, dst: Any, overwrite: bool = True) -> None:
+    Path(dst).unlink(missing_ok=overwrite)
+    Path(dst).symlink_to(src)
+
+
 class FileClient:
     """Files on this machine."""
 
@@ -174,7 +179,6 @@ TABLE: dict[str, Any] = {
     **{name: getattr(os.path, name) for name in ("exists", "isdir", "isfile")},
     "remove": os.remove,
     "scandir": lambda path, suffix=None, recursive=False, *_: list_dir_or_file(path, False, True, suffix, recursive),
-    "symlink": lambda src, dst, overwrite=True: (Path(dst).unlink(missing_ok=overwrite), Path(dst).symlink_to(src)),
     "get_file_backend": lambda *_, **__: FileClient(),
     **dict.fromkeys(("LocalBackend", "HardDiskBackend", "BaseStorageBackend"), FileClient),
     "weights_to_cpu": lambda state_dict: OrderedDict((name, value.cpu()) for name, value in state_dict.items()),

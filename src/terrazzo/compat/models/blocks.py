@@ -40,6 +40,10 @@ ContextBlock layers.context_block:ContextBlock in_channels>channels ratio poolin
 CrissCrossAttention heads.cc:CrissCrossAttention in_channels>channels
 CascadeFeatureFusion necks.ic_neck:CascadeFeatureFusion low_channels high_channels out_channels CFGS align_corners=False
 AttentionRefinementModule backbones.bisenet_v1:AttentionRefinement in_channels out_channel>out_channels CFGS
+FeatureFusionModule backbones.bisenet_v1:FeatureFusion WIDTHS CFGS
+SpatialPath backbones.bisenet_v1:SpatialPath in_channels=3 num_channels>widths=(64,64,64,128) CFGS
+ContextPath backbones.bisenet_v1:ContextPath backbone_cfg context_channels>channels=(128,256,512) align_corners CFGS
+ContextGuidedBlock backbones.cgnet:ContextGuidedBlock WIDTHS dilation=2 reduction=16 skip_connect downsample=False PRELU
 DetailBranch backbones.bisenet_v2:DetailBranch detail_channels>widths=(64,64,128) in_channels=3 CFGS
 SemanticBranch backbones.bisenet_v2:SemanticBranch SEMANTIC
 BGALayer backbones.bisenet_v2:BilateralGuidedAggregation out_channels>channels=128 align_corners=False CFGS
@@ -58,6 +62,7 @@ WORDS = {
     "SPATIAL": "in_channels>channels attention_kernel_sizes>kernel_sizes=KERNELS "
     "attention_kernel_paddings>paddings=PADDINGS",
     "CFGS": "conv_cfg norm_cfg act_cfg",
+    "PRELU": 'conv_cfg norm_cfg act_cfg={"type":"PReLU"} with_cp',
     "SEMANTIC": "semantic_channels>widths=(16,32,64,128) in_channels=3 exp_ratio>expansion=6 conv_cfg norm_cfg act_cfg",
     "WIDTHS": "in_channels out_channels",
     "KERNELS": str(KERNELS).replace(" ", ""),
@@ -154,6 +159,7 @@ class OverlapPatchEmbed(Sequential):
 TABLE: dict[str, Any] = {
     **{line.split()[0]: _part(line) for line in PARTS.strip().splitlines()},
     "BaseBackbone": BaseModule,
+    "StemConv": lambda *widths, act_cfg=GELU, norm_cfg=SYNC: mscan.stem(*widths, act_cfg=act_cfg, norm_cfg=norm_cfg),
     "resize_pos_embed": lambda embedding, source, grid, mode="bicubic", num_extra_tokens=1: resize_position_embedding(
         embedding, source, grid, extra_tokens=num_extra_tokens, mode=mode
     ),

@@ -238,6 +238,19 @@ class CascadeEncoderDecoder(EncoderDecoder):
             head.configure(self.train_cfg or {}, self.test_cfg or {})
 
 
+class BaseTTAModel(BaseModule):
+    """A model around another whose predictions of several views of an image are merged; `--tta` needs none."""
+
+    def __init__(self, module: Any, data_preprocessor: Any = None, **_: Any) -> None:
+        super().__init__()
+        self.module = MODELS.build(module) if isinstance(module, Mapping) else module
+
+    def test_step(self, data: Any) -> Any:
+        pairs = zip(data["inputs"], data["data_samples"], strict=True)
+        views = [self.module.test_step({"inputs": x, "data_samples": samples}) for x, samples in pairs]
+        return self.merge_preds([*map(list, zip(*views, strict=True))])
+
+
 def overrides(instance: Any, name: str) -> bool:
     """Report whether a user's class has its own method of this name."""
     owner = next((cls for cls in type(instance).__mro__ if name in vars(cls)), None)
@@ -264,5 +277,5 @@ def head_loss(head: Any, x: Any, samples: Any, labels: Any, train_cfg: Any, *pre
     return head.loss(x, *previous, samples, train_cfg)
 
 
-OWN = (EncoderDecoder, CascadeEncoderDecoder, SegDataPreProcessor, BaseSegmentor)
+OWN = (EncoderDecoder, CascadeEncoderDecoder, SegDataPreProcessor, BaseSegmentor, BaseTTAModel)
 OFFICIAL |= {"BaseModel": BaseSegmentor, **{kind.__name__: kind for kind in OWN}}
