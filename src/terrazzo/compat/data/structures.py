@@ -67,6 +67,9 @@ class BaseDataElement:
     def set_field(self, value: Any, name: str, dtype: Any = None, field_type: str = "data") -> None:
         (self._meta if field_type == "metainfo" else self._data)[name.removeprefix("_")] = value
 
+    def __delattr__(self, name: str) -> None:
+        (self._data if name in self._data else self._meta).pop(name)
+
     def __contains__(self, name: str) -> bool:
         return name in self._data or name in self._meta
 
