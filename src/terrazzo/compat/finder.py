@@ -21,7 +21,7 @@ PACKAGES = {"mmseg": "1.2.2", "mmcv": "2.0.1", "mmengine": "0.10.7", "mmdet": "3
             "mmcls": "0.25.0"}  # fmt: skip
 # the modules whose names the packages have, the first that has one wins
 PARTS = (
-    "registry files.config files.weights files.files files.image models.module models.layers "
+    "registry files.config files.files files.image models.module models.layers "
     "models.transformer models.blocks models.losses data.structures data.transforms data.datasets data.metrics "
     "engine.tools engine.hooks engine.optim engine.apis"
 )

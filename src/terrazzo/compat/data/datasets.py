@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 
 from terrazzo import registry as ours
-from terrazzo.compat.data.results import Results
+from terrazzo.compat.data.structures import Results
 from terrazzo.compat.data.transforms import Compose, LoadAnnotations
 from terrazzo.compat.engine.tools import pseudo_collate
 from terrazzo.compat.files.files import list_dir_or_file

@@ -13,8 +13,7 @@ import torch
 from terrazzo import registry as ours
 from terrazzo.arguments import signature
 from terrazzo.compat.data.datasets import BaseSegDataset
-from terrazzo.compat.data.results import Results, seeded, to_results, to_sample
-from terrazzo.compat.data.structures import DataContainer
+from terrazzo.compat.data.structures import DataContainer, Results, seeded, to_results, to_sample
 from terrazzo.compat.data.transforms import BaseTransform
 from terrazzo.compat.files.config import ConfigDict
 from terrazzo.compat.models.segmentors import overrides

@@ -11,8 +11,7 @@ import torch
 
 from terrazzo import registry as ours
 from terrazzo.arguments import check_arguments, signature
-from terrazzo.compat.data.results import FACTS, MAPS, SAME, to_results, to_sample
-from terrazzo.compat.data.structures import PixelData, SegDataSample
+from terrazzo.compat.data.structures import FACTS, MAPS, SAME, PixelData, SegDataSample, to_results, to_sample
 from terrazzo.compat.files.image import imnormalize, imread
 from terrazzo.compat.registry import ORIGINALS, TRANSFORMS, arguments_of
 from terrazzo.sample import Sample

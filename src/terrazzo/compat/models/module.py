@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from terrazzo.compat import registry
-from terrazzo.compat.files.weights import _load_checkpoint_with_prefix, load_checkpoint, load_state_dict
+from terrazzo.compat.files.files import _load_checkpoint_with_prefix, load_checkpoint, load_state_dict
 
 
 class BaseModule(nn.Module):
