@@ -71,22 +71,21 @@ ASKED: set[str] = set()  # names that a module was asked for in vain: no submodu
 @cache
 def own_names() -> dict[str, Any]:
     """The names that the parts answer: what each defines itself and its table; the first part that has one wins."""
-    parts = [importlib.import_module(f"terrazzo.compat.{name}") for name in PARTS.split()]
-    found = [{**vars(part), **getattr(part, "TABLE", {})} for part in parts]
-    listed = zip(parts, found, strict=True)
-    chosen = [(name, item) for part, items in listed for name, item in items.items() if is_answer(part, name, item)]
-    return dict(reversed(chosen))
+    parts = [vars(importlib.import_module(f"terrazzo.compat.{name}")) for name in PARTS.split()]
+    own = [
+        {name: item for name, item in part.items() if is_answer(name, item)} | part.get("TABLE", {}) for part in parts
+    ]
+    return {name: item for items in reversed(own) for name, item in items.items()}
 
 
-def is_answer(part: ModuleType, name: str, item: Any) -> bool:
+def is_answer(name: str, item: Any) -> bool:
     """Report whether a part's name is one of the packages' rather than a table or imported for the part itself."""
-    origin = str(getattr(item, "__module__", ""))
     table = name.isupper() and isinstance(item, (dict, tuple, list))
     if item is None or isinstance(item, ModuleType) or table or name.startswith("__"):
         return False
-    if origin.startswith("terrazzo.") and not origin.startswith("terrazzo.compat"):
-        return part.__name__.endswith((".layers", ".transformer"))
-    return not origin.startswith(("typing", "collections", "pathlib", "importlib"))
+    return not re.match(
+        r"terrazzo\.(?!compat)|typing|collections|pathlib|importlib", str(getattr(item, "__module__", ""))
+    )
 
 
 def look_up(name: str) -> Any:

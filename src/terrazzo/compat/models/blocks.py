@@ -7,13 +7,14 @@ import re
 from collections import OrderedDict
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from terrazzo.compat.models import layers
-from terrazzo.compat.models.layers import build_norm_layer
+from terrazzo.compat.models.layers import ConvModule, build_norm_layer, resize
 from terrazzo.compat.models.module import BaseModule, Sequential
 from terrazzo.models.backbones import mscan
 from terrazzo.models.heads import enc
+from terrazzo.models.layers import self_attention
 from terrazzo.models.layers.tokens import resize_position_embedding
 
 BN: Any = {"type": "BN"}
@@ -44,6 +45,7 @@ FeatureFusionModule backbones.bisenet_v1:FeatureFusion WIDTHS CFGS
 SpatialPath backbones.bisenet_v1:SpatialPath in_channels=3 num_channels>widths=(64,64,64,128) CFGS
 ContextPath backbones.bisenet_v1:ContextPath backbone_cfg context_channels>channels=(128,256,512) align_corners CFGS
 ContextGuidedBlock backbones.cgnet:ContextGuidedBlock WIDTHS dilation=2 reduction=16 skip_connect downsample=False PRELU
+PatchMerging backbones.swin:PatchMerging WIDTHS kernel_size stride=2 padding dilation bias norm_cfg={"type":"LN"}
 DetailBranch backbones.bisenet_v2:DetailBranch detail_channels>widths=(64,64,128) in_channels=3 CFGS
 SemanticBranch backbones.bisenet_v2:SemanticBranch SEMANTIC
 BGALayer backbones.bisenet_v2:BilateralGuidedAggregation out_channels>channels=128 align_corners=False CFGS
@@ -112,6 +114,38 @@ def _part(line: str) -> Any:
     return type(name, (Part, ours), facts | BODIES.get(name, {}))
 
 
+class PPM(nn.ModuleList):
+    """A pooling pyramid: the list of contexts of a map, at its size."""
+
+    def __init__(self, pool_scales: Any, in_channels: int, channels: int, conv_cfg: Any, norm_cfg: Any, act_cfg: Any,
+                 align_corners: bool, **kwargs: Any) -> None:  # fmt: skip
+        conv = {"conv_cfg": conv_cfg, "norm_cfg": norm_cfg, "act_cfg": act_cfg, **kwargs}
+        super().__init__(nn.Sequential(nn.AdaptiveAvgPool2d(scale), ConvModule(in_channels, channels, 1, **conv))
+                         for scale in pool_scales)  # fmt: skip
+        self.pool_scales, self.align_corners = pool_scales, align_corners
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return [resize(pool(x), x.shape[2:], None, "bilinear", self.align_corners) for pool in self]
+
+
+class ASPPModule(nn.ModuleList):
+    """Parallel convolutions of a map with different dilations: the list of their outputs."""
+
+    conv: Any = ConvModule
+
+    def __init__(self, dilations: Any, in_channels: int, channels: int, *cfgs: Any, **style: Any) -> None:
+        super().__init__()
+        style |= dict(zip(WORDS["CFGS"].split(), cfgs, strict=False))
+        vars(self).update(dilations=dilations, in_channels=in_channels, channels=channels, **style)
+        for rate in dilations:
+            kind, size = (ConvModule, 1) if rate == 1 else (self.conv, 3)
+            padding, own = rate if size == 3 else 0, {k: v for k, v in style.items() if v or k == "act_cfg"}
+            self.append(kind(in_channels, channels, size, dilation=rate, padding=padding, **own))
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return [branch(x) for branch in self]
+
+
 class ResLayer(Sequential):
     """Blocks one after the other, the first with the stride and, where sizes differ, a projected shortcut."""
 
@@ -131,6 +165,33 @@ class ResLayer(Sequential):
         options = {"conv_cfg": conv_cfg, "norm_cfg": norm_cfg, **kwargs}
         blocks = [block(inplanes, planes, stride=stride, dilation=rates[0], downsample=downsample, **options)]
         super().__init__(*blocks, *(block(width, planes, stride=1, dilation=rate, **options) for rate in rates[1:]))
+
+
+class SelfAttentionBlock(self_attention.SelfAttention):
+    """Attention of one map to another (OCRNet's, ANN's, ISANet's)."""
+
+    def __init__(
+        self, key_in_channels: int, query_in_channels: int, channels: int, out_channels: int, share_key_query: bool,
+        query_downsample: Any, key_downsample: Any, key_query_num_convs: int, value_out_num_convs: int,
+        key_query_norm: bool, value_out_norm: bool, matmul_norm: bool, with_out: bool, *cfgs: Any, **style: Any,
+    ) -> None:  # fmt: skip
+        style |= dict(zip(WORDS["CFGS"].split(), cfgs, strict=False))
+        ends, wide = (key_query_num_convs, key_query_norm), (value_out_num_convs, value_out_norm)
+        key = self.build_project(key_in_channels, channels, *ends, **style)
+        query = key if share_key_query else self.build_project(query_in_channels, channels, *ends, **style)
+        value = self.build_project(key_in_channels, channels if with_out else out_channels, *wide, **style)
+        out = self.build_project(channels, out_channels, *wide, **style) if with_out else None
+        pools, scale = {"key_pool": key_downsample, "query_pool": query_downsample}, None if matmul_norm else 1.0
+        super().__init__(key=key, query=query, value=value, out=out, **pools, scale=scale)
+        self.key_downsample, self.query_downsample = key_downsample, query_downsample
+        self.channels, self.out_channels, self.matmul_norm = channels, out_channels, matmul_norm
+
+    def build_project(
+        self, in_channels: int, channels: int, num_convs: int, use_conv_module: bool, **style: Any
+    ) -> Any:
+        widths = [in_channels, *[channels] * (num_convs - 1)]
+        made = [ConvModule(w, channels, 1, **style) if use_conv_module else nn.Conv2d(w, channels, 1) for w in widths]
+        return nn.Sequential(*made) if len(made) > 1 else made[0]
 
 
 class MSCABlock(BaseModule, mscan.ScaledBlock):
@@ -156,10 +217,12 @@ class OverlapPatchEmbed(Sequential):
         super().__init__(OrderedDict(proj=conv, norm=build_norm_layer(norm_cfg, embed_dim)[1]))
 
 
+SEPARABLE = {"conv": layers.DepthwiseSeparableConvModule}
 TABLE: dict[str, Any] = {
     **{line.split()[0]: _part(line) for line in PARTS.strip().splitlines()},
     "BaseBackbone": BaseModule,
     "StemConv": lambda *widths, act_cfg=GELU, norm_cfg=SYNC: mscan.stem(*widths, act_cfg=act_cfg, norm_cfg=norm_cfg),
+    "DepthwiseSeparableASPPModule": type("DepthwiseSeparableASPPModule", (ASPPModule,), SEPARABLE),
     "resize_pos_embed": lambda embedding, source, grid, mode="bicubic", num_extra_tokens=1: resize_position_embedding(
         embedding, source, grid, extra_tokens=num_extra_tokens, mode=mode
     ),
