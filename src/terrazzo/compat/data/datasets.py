@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
@@ -29,6 +29,10 @@ ARGUMENTS: dict[str, Any] = {
 
 class BaseSegDataset(torch.utils.data.Dataset):
     """Images and class maps in folders, with the arguments and methods of both vocabularies."""
+
+    if TYPE_CHECKING:  # the arguments are attributes
+
+        def __getattr__(self, name: str) -> Any: ...
 
     METAINFO: ClassVar[dict[str, Any]] = {}
     CLASSES: Any = None

@@ -27,7 +27,7 @@ class BaseMetric:
         self.results: list[Any] = []
 
     def evaluate(self, size: int) -> dict[str, float]:
-        scores, self.results = dict(self.compute_metrics(self.results)), []
+        scores, self.results = dict(self.compute_metrics(self.results)), []  # type: ignore[attr-defined]
         return {f"{self.prefix}/{name}" if self.prefix else name: value for name, value in scores.items()}
 
 
@@ -63,7 +63,8 @@ class IoUMetric(BaseMetric):
 
     def compute_metrics(self, results: list[Any]) -> dict[str, float]:
         totals = [sum(column) for column in zip(*results, strict=True)]
-        scores = self.total_area_to_metrics(*totals, self.metrics, self.nan_to_num, self.beta)
+        options: Any = (self.metrics, self.nan_to_num, self.beta)
+        scores = self.total_area_to_metrics(*totals, *options)
         return {name if name == "aAcc" else f"m{name}": float(np.round(np.nanmean(value) * 100, 2))
                 for name, value in scores.items()}  # fmt: skip
 

@@ -131,7 +131,8 @@ class DataContainer:
     """A value in the form that 0.x collated: `data` holds it."""
 
     def __init__(self, data: Any, stack: bool = False, **kwargs: Any) -> None:
-        vars(self).update({"padding_value": 0, "cpu_only": False, **kwargs}, data=data, stack=stack)
+        self.data, self.stack = data, stack
+        vars(self).update({"padding_value": 0, "cpu_only": False, **kwargs})
 
 
 class SegDataPreProcessor(Preprocess):

@@ -33,8 +33,10 @@ class Hook(POINTS):
     def every_n_iters(self, runner: Any, n: int, start: int = 0) -> bool:
         return n > 0 and (runner.iter + 1 - start) % n == 0
 
+    def every_n_inner_iters(self, inner_iter: Any, n: int) -> bool:
+        return n > 0 and (getattr(inner_iter, "inner_iter", inner_iter) + 1) % n == 0
+
     every_n_train_iters = every_n_iters
-    every_n_inner_iters = staticmethod(lambda inner, n: n > 0 and (getattr(inner, "inner_iter", inner) + 1) % n == 0)
     end_of_epoch = staticmethod(lambda runner, *_: (runner.iter + 1) % runner.epoch_length == 0)
     is_last_iter = is_last_train_iter = staticmethod(lambda runner: runner.iter + 1 == runner.max_iters)
     is_last_epoch = is_last_train_epoch = staticmethod(lambda runner: runner.epoch + 1 == runner.max_epochs)
@@ -105,7 +107,8 @@ class UserHook:
     def start(self, state: Any) -> None:
         self.state, self.message_hub, self.logger = state, ManagerMixin.get_current_instance(), get_logger()
         self.train_dataloader = self.data_loader = state.train_set
-        self.val_dataloader, self.meta, self.outputs = state.val_loader, dict[str, Any](), None
+        self.val_dataloader, self.meta = state.val_loader, dict[str, Any]()
+        self.outputs: Any = None
         self.model, self.optimizer = state.model, state.optimizer
         self.max_iters = self._max_iters = state.total
         self.epoch_length = max(state.sampler.batches_per_epoch, 1)
@@ -129,7 +132,7 @@ class UserHook:
         try:
             values = {name: float(value.detach()) for name, value in losses.items()}
             total = sum(value for name, value in losses.items() if "loss" in name)
-            self.outputs: Any = {"loss": total, "log_vars": values, **losses}
+            self.outputs = {"loss": total, "log_vars": values, **losses}
             self.call("after_iter after_train_iter", self.inner_iter, batch, self.outputs)
             if self.inner_iter + 1 == self.epoch_length:
                 self.call("after_epoch after_train_epoch")

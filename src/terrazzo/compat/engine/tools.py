@@ -105,6 +105,9 @@ def print_log(msg: Any, logger: Any = None, level: int = logging.INFO) -> None:
         (logger if isinstance(logger, logging.Logger) else get_logger()).log(level, msg)
 
 
+instance: Any = functools.cache(lambda cls, name: cls(name))
+
+
 class ManagerMixin:
     """A class with named instances, one of which is the current one."""
 
@@ -118,9 +121,6 @@ class ManagerMixin:
     get_instance = get_current_instance = classmethod(lambda cls, name="mmengine", **_: instance(cls, name))
     check_instance_created = staticmethod(lambda name: True)
     overwrite_default_scope = staticmethod(lambda scope=None: nullcontext())
-
-
-instance = functools.cache(lambda cls, name: cls(name))
 
 
 class Timer:

@@ -47,7 +47,11 @@ class ConfigDict(dict[Any, Any]):
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         return ConfigDict({key: copy.deepcopy(value, memo) for key, value in self.items()})
 
-    __reduce__, to_dict = lambda self: (ConfigDict, (dict(self),)), lambda self: changed(self, dict)
+    def __reduce__(self) -> Any:
+        return ConfigDict, (dict(self),)
+
+    def to_dict(self) -> dict[Any, Any]:
+        return changed(self, dict)
 
 
 def changed(value: Any, kind: type) -> Any:
@@ -91,7 +95,10 @@ class Config(ConfigDict):
     def __deepcopy__(self, memo: dict[int, Any]) -> Config:
         return Config(copy.deepcopy(dict(self), memo), self.text, self.filename)
 
-    __copy__ = copy = lambda self: Config(self, self.text, self.filename)
+    def __copy__(self) -> Config:
+        return Config(self, self.text, self.filename)
+
+    copy = __copy__
 
 
 class DictAction(argparse.Action):

@@ -24,8 +24,8 @@ KERNELS, PADDINGS = [5, [1, 7], [1, 11], [1, 21]], [2, [0, 3], [0, 5], [0, 10]]
 STYLE: dict[str, Any] = {"conv_cfg": None, "norm_cfg": BN, "act_cfg": {"type": "ReLU"}, "with_cp": False}  # by default
 # `norm1`, ... as modules, and their names, of a block that has its norms in a list
 NORMS: dict[str, Any] = {
-    **{f"norm{n + 1}": property(lambda self, n=n: getattr(self, self.norms[n])) for n in range(3)},
-    **{f"norm{n + 1}_name": property(lambda self, n=n: self.norms[n]) for n in range(3)},
+    **{f"norm{n + 1}": property(lambda self, n=n: getattr(self, self.norms[n])) for n in range(3)},  # type: ignore[misc]
+    **{f"norm{n + 1}_name": property(lambda self, n=n: self.norms[n]) for n in range(3)},  # type: ignore[misc]
 }
 # a part there -> ours, and its arguments there in their order: `theirs`, `theirs>ours`, `theirs=default`
 PARTS = """

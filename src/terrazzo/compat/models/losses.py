@@ -65,5 +65,5 @@ def _loss_map(losses: Any, logits: Tensor, labels: Tensor, ignore_index: int) ->
 TABLE: dict[str, Any] = {
     "get_class_weight": lambda weight: load(weight) if isinstance(weight, str) else weight,
     "reduce_loss": lambda loss, reduction: loss if reduction == "none" else getattr(loss, reduction)(),
-    "BasePixelSampler": type("BasePixelSampler", (), {"__init__": lambda self, **kwargs: vars(self).update(kwargs)}),
+    "BasePixelSampler": type("BasePixelSampler", (), {"__init__": lambda self, **kwargs: self.__dict__.update(kwargs)}),
 }

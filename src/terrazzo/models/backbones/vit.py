@@ -96,7 +96,7 @@ NAMINGS = (
 )
 
 
-Output = Tensor | tuple[Tensor, Tensor]
+Output = Tensor | list[Tensor]  # with a class token: the map and the token
 
 
 @MODELS.register
