@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -167,6 +168,18 @@ class MultiheadAttention(BaseModule):
             query, key, value = (x.transpose(0, 1) for x in (query, key, value))
         out = self.attn(query, key, value, attn_mask=attn_mask, key_padding_mask=key_padding_mask)[0]
         return identity + self.dropout_layer(self.proj_drop(out.transpose(0, 1) if self.batch_first else out))
+
+
+class AdaptivePadding(nn.Module):
+    """Zeros on the right and below ("corner"), or around ("same"), until the last window is whole."""
+
+    forward = tokens.PatchEmbed.pad
+
+    def __init__(self, kernel_size: Any = 1, stride: Any = 1, dilation: Any = 1, padding: str = "corner") -> None:
+        super().__init__()
+        self.kernel_size, self.stride, self.dilation = map(tokens.pair, (kernel_size, stride, dilation))
+        self.padding = self.adaptive_padding = padding
+        self.projection: Any = SimpleNamespace(kernel_size=self.kernel_size, stride=self.stride, dilation=self.dilation)
 
 
 class PatchEmbed(BaseModule, tokens.PatchEmbed):
