@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as torch_dist
-from packaging.version import parse
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -39,6 +38,8 @@ def apply_to(data: Any, expr: Any, apply_func: Any) -> Any:
 
 
 def digit_version(version_str: str, length: int = 4) -> tuple[int, ...]:
+    from packaging.version import parse
+
     release = parse(version_str).release
     return (*release, *[0] * (length - len(release)), 0, 0)
 
