@@ -38,7 +38,17 @@ SKIPPED = {
     "examples",
     "setup.py",
 }
-ELSEWHERE = {"docs", "tests", "detection", "hlg-detection", "classification", "wsdm2023"}  # no segmentation
+ELSEWHERE = {  # no segmentation
+    "docs", "tests", "detection", "hlg-detection", "classification", "wsdm2023", "object_detection", "Object Detection",
+    "autonomous_driving",
+}  # fmt: skip
+OTHER_TASKS = {"ImageClassifier", "FasterRCNN", "MaskRCNN", "CascadeRCNN", "SwinUNETR_SelfSupervisor"}
+# what no installation of the packages could run: message -> reason
+BROKEN = {
+    r"there is no config file": "base file that the checkout lacks",
+    r"invalid syntax|syntax error|SyntaxError": "syntax error of the author's",
+    r"NameError|cannot import name": "name that the project does not define",
+}
 SECONDS = 60
 
 
@@ -67,6 +77,9 @@ def foreign_package(problem: BaseException) -> str:
             return "download"
         if kernel := re.search(r"(?i)cuda|nvcc|triton|\.so\b", str(seen)):
             return kernel.group().lower()
+        for pattern, why in BROKEN.items():
+            if re.search(pattern, f"{type(seen).__name__}: {seen}"):
+                return why
         seen = seen.__cause__ or seen.__context__
     return ""
 
@@ -85,8 +98,8 @@ def roots(checkout: Path) -> list[Path]:
 
 def own_modules(root: Path) -> list[Path]:
     """A project's own modules that import the packages."""
+    from terrazzo.compat.finder import MODULES
     from terrazzo.compat.forks import module_name
-    from terrazzo.compat.official import MODULES
 
     files = []
     for path in sorted(root.rglob("*.py")):
@@ -131,8 +144,8 @@ def is_config(path: Path) -> bool:
 
 def own_names(root: Path) -> set[str]:
     """The names under which a project's own files register something."""
+    from terrazzo.compat.finder import MODULES
     from terrazzo.compat.forks import registering
-    from terrazzo.compat.official import MODULES
 
     return {name for name, modules in registering(root).items() if any(module not in MODULES for module in modules)}
 
@@ -163,8 +176,8 @@ def try_configs(root: Path, most: int, keep: Path | None = None) -> Iterator[dic
     own = own_names(root)
     seen: collections.Counter[str] = collections.Counter()
     for path in paths:
-        if not own & words(path):
-            continue  # an official model
+        if not own & (found := words(path)) or OTHER_TASKS & found:
+            continue  # an official model, or none of segmentation
         row: dict[str, Any] = {"kind": "config", "file": str(path), "stage": "load"}
         try:
             with limit(SECONDS):
@@ -178,24 +191,43 @@ def try_configs(root: Path, most: int, keep: Path | None = None) -> Iterator[dic
                 row["stage"] = "build"
                 with torch.device("cpu"):
                     model: Any = as_segmentor(tz.build_model(config))
-                row["stage"] = "forward"
-                images = torch.randn(2, bands_of(config), 128, 128)
-                with torch.no_grad():
-                    model.eval()
-                    row["classes"] = int(model(images).shape[1])
-                row["stage"] = "loss"
-                labels = torch.randint(0, max(model.final_head.num_classes, 2), (2, 128, 128))
-                losses = model.train().loss(images, labels)
-                total = sum(value for name, value in losses.items() if "loss" in name)
-                total.backward()
-                row["loss"] = float(total)
+                size = 128
+                try:
+                    run(model, bands_of(config), size, row)
+                except (RuntimeError, ValueError):
+                    if (size := crop_of(config)) == 128:
+                        raise
+                    run(model, bands_of(config), size, row)  # a model of one size
                 row["stage"] = "done"
                 if keep is not None:
-                    keep_run(keep, path, root, config, model)
+                    keep_run(keep, path, root, config, model, size)
         except (Exception, SystemExit) as problem:
             row["error"] = reason(problem)
             row["foreign"] = foreign_package(problem)
         yield row
+
+
+def run(model: Any, bands: int, size: int, row: dict[str, Any]) -> None:
+    """Predict an image, and train for one loss of two with random labels."""
+    import torch
+
+    row["stage"] = "forward"
+    images = torch.randn(2, bands, size, size)
+    with torch.no_grad():
+        row["classes"] = int(model.eval()(images[:1]).shape[1])
+    row["stage"] = "loss"
+    labels = torch.randint(0, max(model.final_head.num_classes, 2), (2, size, size))
+    losses = model.train().loss(images, labels)
+    total = sum(value for name, value in losses.items() if "loss" in name)
+    total.backward()
+    row["loss"] = float(total)
+
+
+def crop_of(config: Any) -> int:
+    """The side of the images that a model is trained on, or of those that its backbone is made for."""
+    values = config.to_dict()
+    side = values["model"].get("backbone", {}).get("img_size") or values.get("crop_size") or 128
+    return min(512, int(min(side) if isinstance(side, (list, tuple)) else side))
 
 
 def bands_of(config: Any) -> int:
@@ -205,13 +237,13 @@ def bands_of(config: Any) -> int:
     return len(section.get("mean") or (0, 0, 0)) if isinstance(section, dict) else 3
 
 
-def keep_run(folder: Path, path: Path, root: Path, config: Any, model: Any) -> None:
+def keep_run(folder: Path, path: Path, root: Path, config: Any, model: Any, size: int) -> None:
     """Keep a model's weights, its logits and its losses without random parts, for the peer to compute them too."""
     import torch
 
     torch.manual_seed(1)
-    images = torch.randn(2, bands_of(config), 128, 128)
-    labels = torch.randint(0, max(model.final_head.num_classes, 2), (2, 128, 128))
+    images = torch.randn(2, bands_of(config), size, size)
+    labels = torch.randint(0, max(model.final_head.num_classes, 2), (2, size, size))
     with torch.no_grad():
         model.eval()
         logits = model(images)
@@ -360,7 +392,9 @@ def summary(rows: list[dict[str, Any]]) -> None:
         foreign = collections.Counter(row["foreign"] for row in own if row.get("foreign"))
         other = [row for row in own if not row.get("foreign")]
         print(f"{kind}: {sum('error' not in row for row in other)} of {len(other)}", end="; ")
-        print(f"{foreign.total()} need other packages or kernels: {dict(foreign.most_common())}")
+        print(
+            f"{foreign.total()} need other packages or kernels, or are broken themselves: {dict(foreign.most_common())}"
+        )
         for row in other:
             if "error" in row:
                 print(f"  {row['file']} [{row.get('stage', 'import')}]\n    {row['error']}")

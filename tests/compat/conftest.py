@@ -37,7 +37,11 @@ def _leave_no_trace(monkeypatch, tmp_path_factory):
     for item, values in zip(own, tables, strict=True):
         item._module_dict.clear()
         item._module_dict.update(values)
-    finder.uninstall()
+    sys.meta_path[:] = [item for item in sys.meta_path if item is not finder.Finder]
+    for name in [name for name, module in sys.modules.items() if isinstance(module, finder.Answer)]:
+        del sys.modules[name]
+    finder.ANSWERED.clear()
+    finder.FORKS.clear()
     written = (str(PLUGINS), str(tmp_path_factory.getbasetemp()))
     for name in set(sys.modules) - before:
         if str(getattr(sys.modules[name], "__file__", "")).startswith(written):

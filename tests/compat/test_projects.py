@@ -10,6 +10,7 @@ import torch
 
 import terrazzo as tz
 from terrazzo.cli.main import main
+from terrazzo.recipes import recipe
 
 BACKBONE = """
 import torch
@@ -119,10 +120,26 @@ def test_types_pass_through_a_star_import(tmp_path):
     assert (model["type"], model["decode_head"]["type"]) == ("EncoderDecoder", "FCNHead")
 
 
-def test_a_missing_base_of_an_older_file_is_not_replaced_by_a_newer_one(tmp_path):
-    (tmp_path / "old.py").write_text("_base_ = '_base_/datasets/ade20k.py'\nlr_config = dict(policy='poly')\n")
-    with pytest.raises(tz.errors.UserError, match=r"old.py:1: .*1\.x vocabulary, this file is in that of 0\.x"):
-        tz.load_config(tmp_path / "old.py")
+def test_a_missing_base_of_an_older_file_has_the_values_of_the_older_release(tmp_path):
+    bases = ["models/upernet_swin.py", "datasets/ade20k.py", "default_runtime.py", "schedules/schedule_160k.py"]
+    (tmp_path / "old.py").write_text(
+        f"_base_ = {[f'../_base_/{name}' for name in bases]}\n"
+        "model = dict(decode_head=dict(num_classes=150))\ndata = dict(samples_per_gpu=2)\n"
+        "optimizer = dict(_delete_=True, type='AdamW', lr=1e-4)\nlr_config = dict(warmup='linear', warmup_iters=1500)\n"
+    )
+    with pytest.warns(UserWarning, match=r"old.py:1: there is no config file .*0\.x's own values stand for it"):
+        config = tz.load_config(tmp_path / "old.py")
+    assert config["optim_wrapper"]["optimizer"] == {"type": "AdamW", "lr": 1e-4}
+    assert config["model"]["data_preprocessor"]["mean"] == [123.675, 116.28, 103.53]
+    assert config["train_dataloader"]["batch_size"] == 2
+    assert config["train_dataloader"]["dataset"]["data_prefix"]["img_path"] == "images/training"
+    assert {step["type"] for step in config["param_scheduler"]} == {"LinearLR", "PolyLR"}
+    official = recipe("pspnet_r50-d8_4xb4-160k_ade20k-512x512")
+    pipelines = [item["train_dataloader"]["dataset"]["pipeline"] for item in (config, official)]
+    assert [step["type"] for step in pipelines[0]] == [step["type"] for step in pipelines[1]]
+
+
+def test_a_missing_base_without_a_counterpart_is_an_error(tmp_path):
     (tmp_path / "new.py").write_text("_base_ = '_base_/datasets/mydata_512x512.py'\n")
     with pytest.raises(tz.errors.UserError, match="there is no config file") as caught:
         tz.load_config(tmp_path / "new.py")

@@ -1,7 +1,5 @@
 """The import finder that answers MMSegmentation's packages with modules made of terrazzo's parts."""
 
-from __future__ import annotations
-
 import collections.abc
 import importlib
 import importlib.util
@@ -11,22 +9,25 @@ import math
 import re
 import sys
 from collections.abc import Sequence
+from functools import cache
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from terrazzo.compat.official import MODULES
 from terrazzo.errors import nearest
 
 PACKAGES = {"mmseg": "1.2.2", "mmcv": "2.0.1", "mmengine": "0.10.7", "mmdet": "3.3.0", "mmpretrain": "1.2.0",
             "mmcls": "0.25.0"}  # fmt: skip
 # the modules whose names the packages have, the first that has one wins
 PARTS = (
-    "registry files.config files.weights files.files files.image models.module models.layers models.ops "
+    "registry files.config files.files files.image models.module models.layers "
     "models.transformer models.blocks models.losses data.structures data.transforms data.datasets data.metrics "
     "engine.tools engine.hooks engine.optim engine.apis"
 )
+# the modules of MMSegmentation's releases, `folder: names` a line: any other file in a fork is its author's
+LISTED = [line.split(": ") for line in Path(__file__).with_name("official.txt").read_text("utf-8").splitlines()]
+MODULES = frozenset(f"{folder}.{name}".removeprefix("-.") for folder, names in LISTED for name in names.split())
 # modules that are imported from their parent; any other one is imported by its whole name
 FOLDERS = (
     "analysis apis arraymisc assigners backbones bbox bricks builder cnn config core data_preprocessor dataset "
@@ -67,42 +68,39 @@ class Answer(ModuleType):
 ASKED: set[str] = set()  # names that a module was asked for in vain: no submodules
 
 
-def names_of(part: ModuleType) -> dict[str, Any]:
-    """The names that a part answers: what it defines itself, and its tables of small functions."""
-    found = {**vars(part), **getattr(part, "TABLE", {})}
-    return {name: item for name, item in found.items() if not name.startswith("__") and is_answer(part, name, item)}
+@cache
+def own_names() -> dict[str, Any]:
+    """The names that the parts answer: what each defines itself and its table; the first part that has one wins."""
+    parts = [vars(importlib.import_module(f"terrazzo.compat.{name}")) for name in PARTS.split()]
+    own = [
+        {name: item for name, item in part.items() if is_answer(name, item)} | part.get("TABLE", {}) for part in parts
+    ]
+    return {name: item for items in reversed(own) for name, item in items.items()}
 
 
-def is_answer(part: ModuleType, name: str, item: Any) -> bool:
+def is_answer(name: str, item: Any) -> bool:
     """Report whether a part's name is one of the packages' rather than a table or imported for the part itself."""
-    origin = str(getattr(item, "__module__", ""))
-    if item is None or isinstance(item, ModuleType) or (name.isupper() and isinstance(item, (dict, tuple, list))):
+    table = name.isupper() and isinstance(item, (dict, tuple, list))
+    if item is None or isinstance(item, ModuleType) or table or name.startswith("__"):
         return False
-    if origin.startswith("terrazzo.") and not origin.startswith("terrazzo.compat"):
-        return part.__name__.endswith((".layers", ".ops"))
-    return not origin.startswith(("typing", "collections", "pathlib", "importlib"))
+    return not re.match(
+        r"terrazzo\.(?!compat)|typing|collections|pathlib|importlib", str(getattr(item, "__module__", ""))
+    )
 
 
 def look_up(name: str) -> Any:
     """Look a name up: a part's own, else an official model, data set or transform; or None."""
-    for part in parts():
-        own = getattr(part, "TABLE", {}).get(name, vars(part).get(name))
-        if not name.startswith("__") and is_answer(part, name, own):
-            return own
     from terrazzo.compat.registry import ORIGINALS
 
-    return next((found for find in ORIGINALS.values() if (found := find(name)) is not None), None)
-
-
-def parts() -> list[ModuleType]:
-    return [importlib.import_module(f"terrazzo.compat.{name}") for name in PARTS.split()]
+    kinds = (find(name) for find in ORIGINALS.values()) if name not in own_names() else iter([own_names()[name]])
+    return next((found for found in kinds if found is not None), None)
 
 
 def public_names() -> list[str]:
     """The names that the parts answer."""
     from terrazzo.compat.models.segmentors import OFFICIAL
 
-    return sorted({*OFFICIAL, *(name for part in parts() for name in names_of(part) if not name.startswith("_"))})
+    return sorted({*OFFICIAL, *(name for name in own_names() if not name.startswith("_"))})
 
 
 def missing(module: str, name: str) -> str:
@@ -209,18 +207,7 @@ def install() -> list[str]:
     return ANSWERED
 
 
-def uninstall() -> None:
-    """Answer nothing any more, and forget the modules that were answered and the forks."""
-    sys.meta_path[:] = [item for item in sys.meta_path if item is not Finder]
-    for name, module in [*sys.modules.items()]:
-        if isinstance(module, Answer):
-            del sys.modules[name]
-    ANSWERED.clear()
-    FORKS.clear()
-
-
 def is_installed(package: str) -> bool:
-    """Report whether a package is imported already or lies where packages are installed; a fork's folder does not."""
     if package in sys.modules:
         return True
     spec = importlib.util.find_spec(package)

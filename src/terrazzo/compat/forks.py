@@ -1,10 +1,9 @@
 """The modules of a project that a config's types are defined in, found by their text beside the config."""
 
-from __future__ import annotations
-
 import importlib
 import importlib.util
 import logging
+import os
 import re
 import sys
 import types
@@ -13,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from terrazzo import registry as ours
-from terrazzo.compat.finder import ANSWERED, add_fork, fork_file, from_fork, look_up
-from terrazzo.compat.official import MODULES
+from terrazzo.compat.finder import ANSWERED, MODULES, add_fork, fork_file, from_fork, look_up
 from terrazzo.config.config import Config
 from terrazzo.plugins import explained_import, import_user_module
 
 MOST_FILES = 4000  # of a project; a folder with more is no project's
 SKIPPED = {"configs", "config", "tests", "docs", "demo", "build", "dist", "node_modules", "site-packages", "work_dirs"}
 REGISTERS = re.compile(r"^@?\s*[\w.]*\.?register_module\(", re.MULTILINE)
+NAMED = re.compile(r"register_module\((?:name=)?['\"](\w+)['\"]")
 REGISTRIES = (ours.MODELS, ours.TRANSFORMS, ours.DATASETS, ours.METRICS)
 
 
@@ -36,17 +35,12 @@ def project_of(config: Path) -> Path:
 def python_files(root: Path) -> list[Path]:
     """The Python files of a project, without its configs and tests; none for a folder that is no project's."""
     found: list[Path] = []
-    waiting = [root]
-    while waiting:
-        for path in sorted(waiting.pop().iterdir()):
-            if path.name.startswith(".") or path.name in SKIPPED or path.is_symlink():
-                continue
-            if path.is_dir():
-                waiting.append(path)
-            elif path.suffix == ".py":
-                found.append(path)
-            if len(found) + len(waiting) > MOST_FILES:
-                return []
+    for folder, below, names in os.walk(root):
+        below[:] = sorted(name for name in below if name not in SKIPPED and name[0] != ".")
+        files = [Path(folder, name) for name in sorted(names) if name.endswith(".py") and name[0] != "."]
+        found += [file for file in files if not file.is_symlink()]
+        if len(found) + len(below) > MOST_FILES:
+            return []
     return found
 
 
@@ -63,9 +57,7 @@ def registering(root: Path) -> dict[str, list[str]]:
         name = module_name(file, root)
         if not REGISTERS.search(text) or not all(part.isidentifier() for part in name.split(".")):
             continue
-        for cls in re.findall(r"^(?:class|def) (\w+)", text, re.MULTILINE):
-            found.setdefault(cls, []).append(name)
-        for cls in re.findall(r"register_module\((?:name=)?['\"](\w+)['\"]", text):
+        for cls in re.findall(r"(?m)^(?:class|def) (\w+)", text) + NAMED.findall(text):
             found.setdefault(cls, []).append(name)
     for names in found.values():
         names.sort(key=MODULES.__contains__)
@@ -76,12 +68,8 @@ def types_in(value: Any) -> Iterator[str]:
     """The names of all types in a config, without their scopes; any text may be one, as `head="MyHead"` is."""
     if isinstance(value, str):
         yield value.rpartition(".")[2]
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from types_in(item)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from types_in(item)
+    for item in value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else ():
+        yield from types_in(item)
 
 
 def import_project(config: Config) -> list[str]:

@@ -1,12 +1,12 @@
 """MMSegmentation's registries: those of models, data and metrics share their tables with terrazzo's own."""
 
-from __future__ import annotations
-
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
+
+from torch import nn
 
 from terrazzo import registry as ours
 from terrazzo.arguments import placed
@@ -48,7 +48,6 @@ def wrapping(wrapper: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def build_from_cfg(cfg: Any, registry: Any, default_args: Any = None, **kwargs: Any) -> Any:
-    """Make an object of a config whose `type` is a class, or a name in a registry."""
     if not isinstance(cfg, Mapping):
         raise TypeError(f"cfg must be a dict, but got {type(cfg)}")
     options = ConfigDict(default_args or {}) | dict(cfg)
@@ -63,12 +62,9 @@ def build_from_cfg(cfg: Any, registry: Any, default_args: Any = None, **kwargs: 
 
 
 def build_model_from_cfg(cfg: Any, registry: Any, default_args: Any = None, **kwargs: Any) -> Any:
-    """`build_from_cfg`, and for a list the parts one after the other."""
-    if isinstance(cfg, (list, tuple)):
-        from torch import nn
-
-        return nn.Sequential(*[build_from_cfg(item, registry, default_args) for item in cfg])
-    return build_from_cfg(cfg, registry, default_args)
+    several = isinstance(cfg, (list, tuple))
+    made = [build_from_cfg(item, registry, default_args) for item in (cfg if several else [cfg])]
+    return nn.Sequential(*made) if several else made[0]
 
 
 class Registry:
@@ -79,7 +75,7 @@ class Registry:
     """
 
     def __init__(
-        self, name: str, build_func: Any = None, parent: Registry | None = None, scope: str | None = None,
+        self, name: str, build_func: Any = None, parent: "Registry | None" = None, scope: str | None = None,
         locations: Any = (), target: ours.Registry | None = None,
     ) -> None:  # fmt: skip
         self.name, self.parent, self.scope, self.locations = name, parent, scope or "mmseg", locations
@@ -91,22 +87,14 @@ class Registry:
 
     _module_dict = property(lambda self: self.module_dict)
 
-    def __len__(self) -> int:
-        return len(self.module_dict)
-
     def __contains__(self, key: str) -> bool:
         return self.get(key) is not None
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.module_dict)
-
     def get(self, key: str) -> Any:
-        """The class called `key`, with or without a scope, or None."""
         found = self.module_dict.get(str(key).rpartition(".")[2])
         return ORIGINALS[self.kind](str(key)) if found is None and self.kind in ORIGINALS else found
 
     def register_module(self, name: Any = None, force: bool = False, module: Any = None, **kwargs: Any) -> Any:
-        """Put a class into the table, under its own name or others; also a decorator."""
         if inspect.isclass(name) or inspect.isfunction(name):
             name, module = None, name
 
@@ -127,7 +115,6 @@ class Registry:
     _register_module = register_module
 
     def build(self, cfg: Any, *args: Any, **kwargs: Any) -> Any:
-        """Make an object of a config with a `type`."""
         return self.build_func(cfg, *args, registry=self, **kwargs)  # type: ignore[misc]
 
 
@@ -161,24 +148,13 @@ FURTHER = (
 )
 TABLE: dict[str, Any] = dict.fromkeys(OF_MODELS.split(), MODELS)
 TABLE |= {name: Registry(name.lower().replace("_", " ").rstrip("s")) for name in FURTHER.split()}
-TABLE |= dict.fromkeys(
-    [
-        "BBOX_ASSIGNERS",
-        "BBOX_SAMPLERS",
-        "BBOX_CODERS",
-        "MATCH_COST",
-        "IOU_CALCULATORS",
-        "PRIOR_GENERATORS",
-        "ANCHOR_GENERATORS",
-    ],
-    TABLE["TASK_UTILS"],
-)
+TABLE |= dict.fromkeys(("BBOX_ASSIGNERS", "BBOX_SAMPLERS", "BBOX_CODERS", "MATCH_COST"), TABLE["TASK_UTILS"])
+TABLE |= dict.fromkeys(("IOU_CALCULATORS", "PRIOR_GENERATORS", "ANCHOR_GENERATORS"), TABLE["TASK_UTILS"])
 TABLE |= {"SAMPLERS": TABLE["DATA_SAMPLERS"], "MODULE_WRAPPERS": TABLE["MODEL_WRAPPERS"]}
 TABLE |= dict.fromkeys(("build_backbone", "build_neck", "build_head", "build_loss"), lambda cfg: MODELS.build(cfg))
 
 
 def build_segmentor(cfg: Any, train_cfg: Any = None, test_cfg: Any = None) -> Any:
-    """Build a segmentor; `train_cfg` and `test_cfg` are its own or these."""
     return MODELS.build(cfg, default_args={"train_cfg": train_cfg, "test_cfg": test_cfg})
 
 

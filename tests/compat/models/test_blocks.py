@@ -21,12 +21,8 @@ def model(backbone, width, loss="CrossEntropyLoss", **more):
     return tz.build_model({"type": "EncoderDecoder", "backbone": backbone, "decode_head": head})
 
 
-@pytest.mark.parametrize(
-    ("kind", "width", "options"),
-    [("TokenMSCAN", 16, {}), ("InterleavedResNet", 512, {"depth": 18, "norm_cfg": {"type": "BN"}})],
-)
-def test_a_backbone_may_replace_and_read_parts_of_an_official_one(inner, kind, width, options):
-    made = model({"type": kind, **options}, width)
+def test_a_backbone_may_read_parts_of_an_official_one(inner):
+    made = model({"type": "InterleavedResNet", "depth": 18, "norm_cfg": {"type": "BN"}}, 512)
     assert made(torch.randn(2, 3, 32, 32)).shape == (2, 3, 32, 32)
 
 
@@ -66,20 +62,10 @@ def test_a_registry_of_another_name_is_the_one_it_is_a_child_of():
     assert UDA.build({"type": "Teacher"}).__class__ is MODELS.get("Teacher")
 
 
-def test_windows_and_their_inverse():
-    from mmpretrain.models.backbones.vit_sam import window_partition, window_unpartition
-
-    x = torch.arange(2 * 5 * 7 * 3.0).view(2, 5, 7, 3)
-    windows, padded = window_partition(x, 4)
-    assert windows.shape == (8, 4, 4, 3) and padded == (8, 8)
-    assert torch.equal(window_unpartition(windows, 4, padded, (5, 7)), x)
-
-
 @pytest.mark.parametrize(
     ("name", "arguments", "size"),
-    [("InvertedResidual", (8, 12, 2, 4), (12, 4, 4)), ("DownsamplerBlock", (8, 16), (16, 4, 4)),
-     ("SELayer", (8, 4), (8, 8, 8)),
-     ("BasicConvBlock", (8, 6), (6, 8, 8)), ("NonBottleneck1d", (8,), (8, 8, 8)), ("Encoding", (8, 3), (3, 8))],
+    [("DownsamplerBlock", (8, 16), (16, 4, 4)), ("SELayer", (8, 4), (8, 8, 8)),
+     ("NonBottleneck1d", (8,), (8, 8, 8)), ("Encoding", (8, 3), (3, 8))],
 )  # fmt: skip
 def test_inner_blocks_take_the_arguments_that_they_have_there(name, arguments, size):
     block = getattr(importlib.import_module("mmseg.models.utils"), name)(*arguments).eval()

@@ -4,20 +4,8 @@ import torch
 import torch.nn as nn
 from mmcv.cnn import ConvModule
 from mmseg.models.backbones import ResNetV1c
-from mmseg.models.backbones.mscan import MSCAN, MSCABlock, OverlapPatchEmbed
 from mmseg.models.builder import BACKBONES, LOSSES
 from mmseg.models.decode_heads.fcn_head import FCNHead
-
-
-@BACKBONES.register_module()
-class TokenMSCAN(MSCAN):
-    """Its stages are of tokens and their grid."""
-
-    def __init__(self, **kwargs):
-        super().__init__(embed_dims=[8, 16], depths=[1, 1], mlp_ratios=[2, 2], num_stages=2, **kwargs)
-        for i, (source, width) in enumerate([(3, 8), (8, 16)], 1):
-            setattr(self, f"patch_embed{i}", OverlapPatchEmbed(3, 2, source, width, norm_cfg=dict(type="BN")))
-            setattr(self, f"block{i}", nn.ModuleList([MSCABlock(width, mlp_ratio=2, norm_cfg=dict(type="BN"))]))
 
 
 @BACKBONES.register_module()

@@ -1,74 +1,69 @@
 """Data sets written as classes, those around them, and their loaders."""
 
-from __future__ import annotations
-
-import bisect
 import copy
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
 from terrazzo import registry as ours
-from terrazzo.compat.data.results import Results
+from terrazzo.compat.data.structures import Results
 from terrazzo.compat.data.transforms import Compose, LoadAnnotations
 from terrazzo.compat.engine.tools import pseudo_collate
 from terrazzo.compat.files.files import list_dir_or_file
-from terrazzo.compat.registry import DATASETS, ORIGINALS, TRANSFORMS
+from terrazzo.compat.registry import DATASETS, ORIGINALS
+from terrazzo.data import wrappers
 from terrazzo.data.spec import DatasetSpec
 from terrazzo.system.palette import default_palette
 
-FACES = ("filename", "ann")
+# the arguments of a data set in their order, of both vocabularies
+ARGUMENTS: dict[str, Any] = {
+    "ann_file": "", "img_suffix": ".jpg", "seg_map_suffix": ".png", "metainfo": None, "data_root": None,
+    "data_prefix": None, "filter_cfg": None, "indices": None, "serialize_data": True, "pipeline": (),
+    "test_mode": False, "lazy_init": False, "max_refetch": 1000, "ignore_index": 255, "reduce_zero_label": False,
+    "backend_args": None, "img_dir": None, "ann_dir": None, "split": None, "classes": None, "palette": None,
+    "gt_seg_map_loader_cfg": None, "file_client_args": None,
+}  # fmt: skip
 
 
 class BaseSegDataset(torch.utils.data.Dataset):
     """Images and class maps in folders, with the arguments and methods of both vocabularies."""
 
+    if TYPE_CHECKING:  # the arguments are attributes
+
+        def __getattr__(self, name: str) -> Any: ...
+
     METAINFO: ClassVar[dict[str, Any]] = {}
     CLASSES: Any = None
     PALETTE: Any = None
-    file_client: Any = None
-    serialize_data = False
+    file_client = None
+    metainfo = property(lambda self: copy.deepcopy(self._metainfo))
 
-    def __init__(
-        self, ann_file: Any = "", img_suffix: Any = ".jpg", seg_map_suffix: Any = ".png", metainfo: Any = None,
-        data_root: Any = None, data_prefix: Any = None, filter_cfg: Any = None, indices: Any = None,
-        serialize_data: bool = True, pipeline: Any = (), test_mode: bool = False, lazy_init: bool = False,
-        max_refetch: int = 1000, ignore_index: int = 255, reduce_zero_label: bool = False, backend_args: Any = None,
-        img_dir: Any = None, ann_dir: Any = None, split: Any = None, classes: Any = None, palette: Any = None,
-        gt_seg_map_loader_cfg: Any = None, file_client_args: Any = None, **kwargs: Any,
-    ) -> None:  # fmt: skip
-        prefix = {"img_path": "", "seg_map_path": "", **(data_prefix or {})}
-        if img_dir is not None:
-            prefix = {"img_path": img_dir, "seg_map_path": ann_dir or ""}
-        self.data_root, self.test_mode, self.img_suffix, self.seg_map_suffix = (
-            data_root, test_mode, img_suffix, seg_map_suffix,
-        )  # fmt: skip
-        self.ignore_index, self.reduce_zero_label = ignore_index, reduce_zero_label
-        self.backend_args, self.file_client_args = backend_args, file_client_args
-        self.filter_cfg, self._indices, self.max_refetch = copy.deepcopy(filter_cfg), indices, max_refetch
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        given = {**ARGUMENTS, **dict(zip(ARGUMENTS, args, strict=False)), **kwargs}
+        vars(self).update(given)
+        prefix = {
+            "img_path": given["img_dir"] or "",
+            "seg_map_path": given["ann_dir"] or "",
+            **(given["data_prefix"] or {}),
+        }
         self.data_prefix = {key: self.joined(value) for key, value in prefix.items()}
-        self.ann_file = self.joined(split or ann_file or "")
-        self.split = self.ann_file or None
+        self.ann_file = self.split = self.joined(given["split"] or given["ann_file"] or "")
         self.img_dir, self.ann_dir = self.data_prefix["img_path"], self.data_prefix["seg_map_path"]
-        self._metainfo = self._load_metainfo({**(metainfo or {}), **({"classes": classes} if classes else {})})
-        if palette is not None:
-            self._metainfo["palette"] = palette
-        self.custom_classes, self.label_map = classes is not None, self.get_label_map(self._metainfo.get("classes"))
-        self._metainfo.update(label_map=self.label_map, reduce_zero_label=reduce_zero_label)
+        chosen = {key: given[key] for key in ("classes", "palette") if given[key]}
+        self._metainfo = self._load_metainfo({**(given["metainfo"] or {}), **chosen})
+        self.custom_classes, self.label_map = "classes" in chosen, self.get_label_map(self._metainfo.get("classes"))
+        self._metainfo.update(label_map=self.label_map, reduce_zero_label=self.reduce_zero_label)
         self._metainfo["palette"] = self._update_palette()
         self.CLASSES, self.PALETTE = self._metainfo.get("classes"), self._metainfo["palette"]
-        self.gt_seg_map_loader, self.pipeline = LoadAnnotations(**(gt_seg_map_loader_cfg or {})), Compose(pipeline)
-        self._fully_initialized = False
-        if not lazy_init:
+        self.gt_seg_map_loader = LoadAnnotations(**(given["gt_seg_map_loader_cfg"] or {}))
+        self.pipeline, self._fully_initialized = Compose(given["pipeline"]), False
+        if not given["lazy_init"]:
             self.full_init()
 
     def joined(self, path: Any) -> str:
-        """A path below `data_root`, unless it is absolute."""
         return str(Path(self.data_root or "") / str(path)) if path else str(path)
-
-    # facts
 
     @classmethod
     def _load_metainfo(cls, metainfo: Any = None) -> dict[str, Any]:
@@ -78,11 +73,8 @@ class BaseSegDataset(torch.utils.data.Dataset):
             found["classes"] = Path(found["classes"]).read_text().splitlines()
         return found
 
-    metainfo = property(lambda self: copy.deepcopy(self._metainfo))
-
     @classmethod
     def get_label_map(cls, new_classes: Any = None) -> dict[int, int] | None:
-        """From the declared classes to chosen ones, 255 for those that are left out."""
         old = cls.METAINFO.get("classes") or cls.CLASSES
         if new_classes is None or old is None or [*new_classes] == [*old]:
             return None
@@ -96,10 +88,7 @@ class BaseSegDataset(torch.utils.data.Dataset):
             return palette or default_palette(len(classes))
         if self.label_map is None:
             raise ValueError(f"palette has {len(palette)} colours for {len(classes)} classes")
-        chosen = sorted((new, old) for old, new in self.label_map.items() if new != 255)
-        return [palette[old] for _, old in chosen]
-
-    # the images
+        return [palette[old] for new, old in sorted((new, old) for old, new in self.label_map.items()) if new != 255]
 
     def full_init(self) -> None:
         if self._fully_initialized:
@@ -111,59 +100,43 @@ class BaseSegDataset(torch.utils.data.Dataset):
         else:
             self.data_list = self.filter_data(self.load_data_list())
             self.img_infos = [self.to_0x(info) for info in self.data_list]
-        if self._indices is not None:
-            some = range(self._indices) if isinstance(self._indices, int) else self._indices
+        if self.indices is not None:
+            some = range(self.indices) if isinstance(self.indices, int) else self.indices
             self.data_list = [self.data_list[index] for index in some]
         self._fully_initialized = True
 
     def filter_data(self, data_list: Any = None) -> list[Any]:
         return self.data_list if data_list is None else data_list
 
-    def _join_prefix(self) -> None:
-        """Nothing: the constructor has done it."""
+    _join_prefix = staticmethod(lambda: None)  # the constructor has done it
 
     def load_data_list(self) -> list[dict[str, Any]]:
-        """Each image with its class map: those of a list, else all in the folder."""
         folder, labels = self.data_prefix["img_path"], self.data_prefix["seg_map_path"]
         if self.ann_file and Path(self.ann_file).is_file():
-            lines = map(str.strip, Path(self.ann_file).read_text().splitlines())
-            names = [line + self.img_suffix for line in lines if line]
+            names = [line + self.img_suffix for line in Path(self.ann_file).read_text().split()]
         else:
             names = [*list_dir_or_file(folder, list_dir=False, suffix=self.img_suffix, recursive=True)]
-        found = []
-        for name in names:
-            label = name[: len(name) - len(self.img_suffix)] + self.seg_map_suffix
-            info = {
-                "img_path": str(Path(folder, name)),
-                **({"seg_map_path": str(Path(labels, label))} if labels else {}),
-            }
-            found.append(info | self.facts())
-        return sorted(found, key=lambda info: info["img_path"])
+        stems = [name[: len(name) - len(self.img_suffix)] for name in names]
+        infos = [{"filename": name, **({"ann": {"seg_map": stem + self.seg_map_suffix}} if labels else {})}
+                 for name, stem in zip(names, stems, strict=True)]  # fmt: skip
+        return sorted(map(self.from_0x, infos), key=lambda info: info["img_path"])
 
     def facts(self) -> dict[str, Any]:
-        """The facts that transforms read with each image."""
         return {"label_map": self.label_map, "reduce_zero_label": self.reduce_zero_label, "seg_fields": []}
 
-    def load_annotations(
-        self, img_dir: Any, img_suffix: Any, ann_dir: Any, seg_map_suffix: Any, split: Any
-    ) -> list[Any]:
-        """0.x: as `load_data_list`, with names relative to the folders."""
+    def load_annotations(self, *folders: Any) -> list[Any]:
         return [self.to_0x(info) for info in self.load_data_list()]
 
     def to_0x(self, info: Mapping[str, Any]) -> dict[str, Any]:
-        made: dict[str, Any] = {"filename": _relative(info.get("img_path", ""), self.img_dir)}
-        if info.get("seg_map_path"):
-            made["ann"] = {"seg_map": _relative(info["seg_map_path"], self.ann_dir)}
-        return made
+        label = {"ann": {"seg_map": _relative(info["seg_map_path"], self.ann_dir)}} if info.get("seg_map_path") else {}
+        return {"filename": _relative(info.get("img_path", ""), self.img_dir), **label}
 
     def from_0x(self, info: Mapping[str, Any]) -> dict[str, Any]:
-        made = {key: value for key, value in info.items() if key not in FACES}
+        made = {key: value for key, value in info.items() if key not in ("filename", "ann")}
         made["img_path"] = str(Path(self.img_dir or "", info["filename"]))
         if info.get("ann"):
             made["seg_map_path"] = str(Path(self.ann_dir or "", info["ann"]["seg_map"]))
         return made | self.facts()
-
-    # items
 
     def __len__(self) -> int:
         return len(self.data_list)
@@ -194,96 +167,46 @@ class BaseSegDataset(torch.utils.data.Dataset):
         return self.prepare_train_img(idx)
 
     def get_gt_seg_map_by_idx(self, index: int) -> Any:
-        results = Results(self.data_list[index])
-        self.gt_seg_map_loader(results)
-        return results["gt_seg_map"]
+        return self.gt_seg_map_loader(Results(self.data_list[index]))["gt_seg_map"]
 
-    def get_gt_seg_maps(self, efficient_test: Any = None) -> Any:
-        return (self.get_gt_seg_map_by_idx(index) for index in range(len(self)))
-
-
-CustomDataset = BaseDataset = BaseSegDataset
+    def get_gt_seg_maps(self, *_: Any) -> Any:
+        return map(self.get_gt_seg_map_by_idx, range(len(self)))
 
 
 def _relative(path: Any, folder: Any) -> str:
     return str(Path(path).relative_to(folder)) if folder and Path(path).is_relative_to(folder) else str(path)
 
 
-# Data sets around data sets
-
-
-class ConcatDataset(torch.utils.data.Dataset):
+class ConcatDataset(torch.utils.data.ConcatDataset):
     """Data sets one after the other; the facts are the first one's."""
 
+    full_init = staticmethod(lambda: None)  # the inner data sets have done it
+
     def __init__(self, datasets: Any, *args: Any, **kwargs: Any) -> None:
-        self.datasets = [DATASETS.build(item) if isinstance(item, Mapping) else item for item in datasets]
-        self.dataset, lengths = self.datasets[0], [*map(len, self.datasets)]
-        self.metainfo = getattr(self.dataset, "metainfo", {})
-        self.CLASSES, self.PALETTE = (getattr(self.dataset, name, None) for name in ("CLASSES", "PALETTE"))
-        self.cumulative_sizes = [sum(lengths[: index + 1]) for index in range(len(lengths))]
-
-    def full_init(self) -> None:
-        """Nothing: the inner data sets have done it."""
-
-    def __len__(self) -> int:
-        return self.cumulative_sizes[-1]
-
-    def __getitem__(self, index: int) -> Any:
-        index = index % len(self)
-        part = bisect.bisect_right(self.cumulative_sizes, index)
-        return self.datasets[part][index - (self.cumulative_sizes[part - 1] if part else 0)]
+        super().__init__(DATASETS.build(item) if isinstance(item, Mapping) else item for item in datasets)
+        self.dataset = self.datasets[0]
+        vars(self).update({name: getattr(self.dataset, name, None) for name in ("metainfo", "CLASSES", "PALETTE")})
 
 
 class RepeatDataset(ConcatDataset):
-    """A data set, several times over."""
-
     def __init__(self, dataset: Any, times: int, lazy_init: bool = False) -> None:
-        built = DATASETS.build(dataset) if isinstance(dataset, Mapping) else dataset
-        super().__init__([built] * times)
-        self.times = times
-
-
-class MultiImageMixDataset(ConcatDataset):
-    """A data set whose transforms may ask for further images (`get_indices`), as `mix_results`."""
-
-    def __init__(self, dataset: Any, pipeline: Any, skip_type_keys: Any = None, lazy_init: bool = False) -> None:
-        super().__init__([dataset])
-        self._skip_type_keys = skip_type_keys
-        self.pipeline_types = [spec["type"] for spec in pipeline]
-        self.pipeline = [TRANSFORMS.build(spec) for spec in pipeline]
-
-    def __getitem__(self, index: int) -> Any:
-        results = copy.deepcopy(self.dataset[index])
-        for kind, transform in zip(self.pipeline_types, self.pipeline, strict=True):
-            if kind in (self._skip_type_keys or ()):
-                continue
-            ask = getattr(transform, "get_indices", None) or getattr(transform, "get_indexes", None)
-            if ask is not None:
-                found = ask(self.dataset)
-                found = found if isinstance(found, (list, tuple)) else [found]
-                results["mix_results"] = [copy.deepcopy(self.dataset[position]) for position in found]
-            results = transform(results)
-            results.pop("mix_results", None)
-        return results
-
-
-def build_dataset(cfg: Any, default_args: Any = None) -> Any:
-    """A data set from its config."""
-    return DATASETS.build(cfg, default_args=default_args)
+        super().__init__([DATASETS.build(dataset) if isinstance(dataset, Mapping) else dataset] * times)
 
 
 def build_dataloader(
-    dataset: Any, samples_per_gpu: int = 1, workers_per_gpu: int = 0, *_: Any, shuffle: bool = True, **kwargs: Any
+    dataset: Any, samples_per_gpu: int = 1, workers_per_gpu: int = 0, *_: Any, shuffle: bool = True, **__: Any
 ) -> Any:
-    """A loader of a data set whose batches are lists."""
     options: dict[str, Any] = {"num_workers": workers_per_gpu, "collate_fn": pseudo_collate}
     return torch.utils.data.DataLoader(dataset, samples_per_gpu, shuffle=shuffle, **options)
 
 
-MADE: dict[str, Any] = {
-    "BaseSegDataset": BaseSegDataset, "CustomDataset": BaseSegDataset, "ConcatDataset": ConcatDataset,
-    "RepeatDataset": RepeatDataset, "MultiImageMixDataset": MultiImageMixDataset,
-}  # fmt: skip
+TABLE: dict[str, Any] = {
+    "build_dataset": lambda cfg, default_args=None: DATASETS.build(cfg, default_args=default_args),
+    "MultiImageMixDataset": wrappers.MultiImageMixDataset,
+}
+CustomDataset = BaseDataset = BaseSegDataset
+KINDS = (BaseSegDataset, ConcatDataset, RepeatDataset)
+MADE: dict[str, Any] = {"CustomDataset": BaseSegDataset, **{kind.__name__: kind for kind in KINDS}}
 
 
 def official_dataset(name: str) -> Any:
@@ -295,8 +218,8 @@ def official_dataset(name: str) -> Any:
     if not isinstance(found, DatasetSpec) or found.open is not None:
         return None
     suffixes = {"img_suffix": found.img_suffix, "seg_map_suffix": found.seg_map_suffix}
-    defaults = {key: value if isinstance(value, str) else value[0] for key, value in suffixes.items()}
-    defaults["reduce_zero_label"] = found.reduce_zero_label  # type: ignore[assignment]
+    defaults: dict[str, Any] = {key: one if isinstance(one, str) else one[0] for key, one in suffixes.items()}
+    defaults["reduce_zero_label"] = found.reduce_zero_label
 
     def init(self: Any, *args: Any, **kwargs: Any) -> None:
         super(made, self).__init__(*args, **{**defaults, **kwargs})  # type: ignore[arg-type]

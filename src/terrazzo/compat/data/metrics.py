@@ -1,9 +1,7 @@
 """Metrics that see SegDataSamples: users' ones in terrazzo's evaluation, and `IoUMetric` as a base."""
 
-from __future__ import annotations
-
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +9,7 @@ import numpy as np
 import torch
 
 from terrazzo.compat.files.image import imwrite
-from terrazzo.compat.registry import BUILDS, METRICS, ORIGINALS, wrapping
+from terrazzo.compat.registry import BUILDS, ORIGINALS, wrapping
 from terrazzo.metrics.base import Metric, Seen
 from terrazzo.metrics.confusion import class_scores
 
@@ -28,16 +26,8 @@ class BaseMetric:
         self.collect_device, self.prefix = collect_device, prefix or self.default_prefix
         self.results: list[Any] = []
 
-    def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
-        raise NotImplementedError
-
-    def compute_metrics(self, results: list[Any]) -> dict[str, float]:
-        raise NotImplementedError
-
     def evaluate(self, size: int) -> dict[str, float]:
-        """The scores of what has been seen, which is forgotten."""
-        scores = dict(self.compute_metrics(self.results))
-        self.results = []
+        scores, self.results = dict(self.compute_metrics(self.results)), []  # type: ignore[attr-defined]
         return {f"{self.prefix}/{name}" if self.prefix else name: value for name, value in scores.items()}
 
 
@@ -65,7 +55,6 @@ class IoUMetric(BaseMetric):
 
     @staticmethod
     def intersect_and_union(pred_label: Any, label: Any, num_classes: int, ignore_index: int) -> tuple[Any, ...]:
-        """Histograms of the classes' intersection, union, predicted and labelled pixels."""
         valid = label != ignore_index
         predicted, label = pred_label[valid], label[valid]
         areas = [torch.histc(x.float(), bins=num_classes, min=0, max=num_classes - 1).cpu()
@@ -74,8 +63,8 @@ class IoUMetric(BaseMetric):
 
     def compute_metrics(self, results: list[Any]) -> dict[str, float]:
         totals = [sum(column) for column in zip(*results, strict=True)]
-        options: Any = {"metrics": self.metrics, "nan_to_num": self.nan_to_num, "beta": self.beta}
-        scores = self.total_area_to_metrics(*totals, **options)
+        options: Any = (self.metrics, self.nan_to_num, self.beta)
+        scores = self.total_area_to_metrics(*totals, *options)
         return {name if name == "aAcc" else f"m{name}": float(np.round(np.nanmean(value) * 100, 2))
                 for name, value in scores.items()}  # fmt: skip
 
@@ -84,7 +73,6 @@ class IoUMetric(BaseMetric):
         total_area_intersect: Any, total_area_union: Any, total_area_pred_label: Any, total_area_label: Any,
         metrics: Sequence[str] = ("mIoU",), nan_to_num: int | None = None, beta: int = 1,
     ) -> OrderedDict[str, Any]:  # fmt: skip
-        """Each class's scores from sums of the histograms."""
         metrics = [metrics] if isinstance(metrics, str) else metrics
         if unknown := [name for name in metrics if name not in SCORES]:
             raise KeyError(f"metrics {unknown} is not supported")
@@ -92,51 +80,6 @@ class IoUMetric(BaseMetric):
         found = class_scores(areas[0], areas[1], areas[2], beta, nan_to_num)
         chosen = dict.fromkeys(["aAcc", *(score for name in metrics for score in SCORES[name])])
         return OrderedDict((name, found[name]) for name in chosen)
-
-
-class Evaluator:
-    """Several metrics as one."""
-
-    def __init__(self, metrics: Any) -> None:
-        specs = metrics if isinstance(metrics, Sequence) else [metrics]
-        self.metrics = [METRICS.build(spec) if isinstance(spec, Mapping) else spec for spec in specs]
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        super().__setattr__(name, value)
-        for metric in self.metrics if name == "dataset_meta" else ():
-            metric.dataset_meta = value
-
-    def process(self, data_samples: Sequence[Any], data_batch: Any = None) -> None:
-        plain = [sample.to_dict() if hasattr(sample, "to_dict") else sample for sample in data_samples]
-        for metric in self.metrics:
-            metric.process(data_batch, plain)
-
-    def evaluate(self, size: int) -> dict[str, float]:
-        return {name: value for metric in self.metrics for name, value in metric.evaluate(size).items()}
-
-
-class UserMetric(Metric):
-    """A user's metric among terrazzo's: it sees each image as a dict of a SegDataSample's values."""
-
-    def __init__(self, inner: Any, classes: Sequence[str] = ()) -> None:
-        super().__init__(classes)
-        self.inner, self.count = inner, 0
-        inner.dataset_meta = {"classes": tuple(classes), "palette": None}
-
-    def update(self, seen: Seen) -> None:
-        height, width = seen.labels.shape[-2:]
-        sample = LazySample(
-            pred_sem_seg={"data": seen.prediction.reshape(1, height, width)},
-            gt_sem_seg={"data": seen.labels.reshape(1, height, width)}, img_path=str(seen.image_path),
-            seg_map_path=str(seen.label_path), ori_shape=(height, width), img_shape=(height, width),
-        )  # fmt: skip
-        sample.seen = seen
-        self.inner.process({"inputs": [], "data_samples": [sample]}, [sample])
-        self.count += 1
-
-    def compute(self) -> dict[str, Any]:
-        scores = self.inner.evaluate(self.count)
-        return {name: float(value) for name, value in scores.items() if np.ndim(value) == 0}
 
 
 class LazySample(dict):  # type: ignore[type-arg]
@@ -149,6 +92,28 @@ class LazySample(dict):  # type: ignore[type-arg]
             raise KeyError(key)
         self[key] = {"data": torch.cat([*self.seen.logits()]).T.reshape(-1, *self["ori_shape"])}
         return self[key]
+
+
+class UserMetric(Metric):
+    """A user's metric among terrazzo's: it sees each image as a dict of a SegDataSample's values."""
+
+    def __init__(self, inner: Any, classes: Sequence[str] = ()) -> None:
+        super().__init__(classes)
+        self.inner, self.count = inner, 0
+        inner.dataset_meta = {"classes": tuple(classes), "palette": None}
+
+    def update(self, seen: Seen) -> None:
+        size = seen.labels.shape[-2:]
+        maps = {"pred_sem_seg": seen.prediction, "gt_sem_seg": seen.labels}
+        sample = LazySample({name: {"data": value.reshape(1, *size)} for name, value in maps.items()})
+        sample.update(img_path=str(seen.image_path), seg_map_path=str(seen.label_path), ori_shape=size, img_shape=size)
+        sample.seen = seen
+        self.inner.process({"inputs": [], "data_samples": [sample]}, [sample])
+        self.count += 1
+
+    def compute(self) -> dict[str, Any]:
+        scores = self.inner.evaluate(self.count)
+        return {name: float(value) for name, value in scores.items() if np.ndim(value) == 0}
 
 
 BUILDS["metric"] = wrapping(UserMetric)

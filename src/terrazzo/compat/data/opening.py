@@ -1,7 +1,5 @@
 """Users' data sets and transforms as terrazzo's own."""
 
-from __future__ import annotations
-
 import dataclasses
 import inspect
 from collections.abc import Mapping
@@ -13,11 +11,12 @@ import numpy as np
 import torch
 
 from terrazzo import registry as ours
+from terrazzo.arguments import signature
 from terrazzo.compat.data.datasets import BaseSegDataset
-from terrazzo.compat.data.results import Results, seeded, to_results, to_sample
-from terrazzo.compat.data.structures import BaseDataElement, DataContainer
+from terrazzo.compat.data.structures import DataContainer, Results, seeded, to_results, to_sample
 from terrazzo.compat.data.transforms import BaseTransform
 from terrazzo.compat.files.config import ConfigDict
+from terrazzo.compat.models.segmentors import overrides
 from terrazzo.compat.registry import BUILDS, KEEPERS, wrapping
 from terrazzo.config.datasets import FolderData
 from terrazzo.data.dataset import LoadError, SegmentationDataset
@@ -60,24 +59,15 @@ class UserStep(Step):
         return repr(self.inner)
 
 
-def own_method(cls: type, name: str) -> bool:
-    """Report whether a user's class defines a method itself."""
-    owner = next((base for base in cls.__mro__ if name in vars(base)), None)
-    return owner is not None and not owner.__module__.startswith(("terrazzo.", "torch."))
-
-
 def options_of(cls: type, section: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of a user's class: those in the config, under the names that its constructor takes."""
-    options, takes = dict(section), inspect.signature(cls).parameters
-    every = any(item.kind is item.VAR_KEYWORD for item in takes.values())
-    prefix = dict(options.get("data_prefix") or {})
-    if "img_dir" in takes and "data_prefix" not in takes and prefix:
-        options.pop("data_prefix", None)
+    options, takes = {**section, "pipeline": []}, signature(cls)
+    if "img_dir" in takes.names and "data_prefix" not in takes.names and options.get("data_prefix"):
+        prefix = options.pop("data_prefix")
         options |= {"img_dir": prefix.get("img_path"), "ann_dir": prefix.get("seg_map_path")}
-    if "split" in takes and options.get("ann_file"):
+    if "split" in takes.names and options.get("ann_file"):
         options["split"] = options.pop("ann_file")
-    options["pipeline"] = []
-    return {key: value for key, value in options.items() if every or key in takes}
+    return {key: value for key, value in options.items() if takes.takes_any or key in takes.names}
 
 
 class UserDataset(SegmentationDataset):
@@ -86,38 +76,29 @@ class UserDataset(SegmentationDataset):
     def __init__(self, cls: type, data: FolderData, seed: int) -> None:
         section = {key: value for key, value in (data.section or {}).items() if key not in ("type", "_scope_")}
         self.inner: Any = cls(**ConfigDict(options_of(cls, section)))
-        facts = getattr(self.inner, "metainfo", {})
+        facts = {key.lower(): getattr(self.inner, key, None) for key in ("CLASSES", "PALETTE")}
+        facts |= {key: value for key, value in getattr(self.inner, "metainfo", {}).items() if value}
         declared = DatasetSpec(
-            name=cls.__name__,
-            classes=tuple(facts.get("classes") or getattr(self.inner, "CLASSES", None) or ()),
-            palette=facts.get("palette") or getattr(self.inner, "PALETTE", None) or (),
+            name=cls.__name__, classes=tuple(facts["classes"] or ()), palette=facts["palette"] or (),
             reduce_zero_label=bool(getattr(self.inner, "reduce_zero_label", False)),
-            label_map=getattr(self.inner, "label_map", None),
-            data_prefix={"img_path": "", "seg_map_path": ""},
+            label_map=getattr(self.inner, "label_map", None), data_prefix={"img_path": "", "seg_map_path": ""},
             read=self.listing,
-        )
+        )  # fmt: skip
         known = dataclasses.replace(data, mistake="", metainfo=None, indices=None, data_prefix=None)
         super().__init__(declared, known, seed)
         of_theirs = isinstance(self.inner, BaseSegDataset)
-        self.makes_items = of_theirs and any(own_method(cls, name) for name in MAKES_ITEMS.split())
+        self.makes_items = of_theirs and any(overrides(self.inner, name) for name in MAKES_ITEMS.split())
         if self.makes_items:
             self.inner.pipeline = self.as_dict_pipeline
 
     def listing(self, source: Source) -> Listing:
-        """The images and labels of the user's data set."""
-        infos = getattr(self.inner, "data_list", None)
-        if infos is None:
-            name = type(self.inner).__name__
-            raise UserError(f"{name} has no data_list: inherit from BaseSegDataset or CustomDataset")
-        pairs: list[tuple[Path, Path | None]] = []
-        for info in infos:
-            label = info.get("seg_map_path")
-            pairs.append((Path(info.get("img_path") or info.get("filename")), Path(label) if label else None))
+        if not hasattr(self.inner, "data_list"):
+            raise UserError(f"{self.inner} has no data_list: inherit from BaseSegDataset or CustomDataset")
+        paths = [(info.get("img_path") or info["filename"], info.get("seg_map_path")) for info in self.inner.data_list]
+        pairs = [(Path(image), Path(label) if label else None) for image, label in paths]
         return Listing(pairs, tuple(self.inner.metainfo.get("classes") or ()))
 
-    @cached_property
-    def data_list(self) -> list[Any]:
-        return self.inner.data_list
+    data_list = cached_property(lambda self: self.inner.data_list)
 
     def as_dict_pipeline(self, results: Any) -> Any:
         """Terrazzo's pipeline, applied to what the user's class has put together."""
@@ -152,9 +133,7 @@ def as_sample(item: Any, sample: Sample) -> Sample:
         raise UserError(f"an item of the data set is a {type(item).__name__}, not a dict with an image")
     values = {key: value.data if isinstance(value, DataContainer) else value for key, value in item.items()}
     if "data_samples" in values:
-        found = values["data_samples"]
-        values["gt_seg_map"] = found.gt_sem_seg.data if isinstance(found, BaseDataElement) else None
-        values["img"] = values.get("inputs")
+        values |= {"gt_seg_map": values["data_samples"].get("gt_sem_seg", {}).get("data"), "img": values.get("inputs")}
     for key, value in values.items():
         if isinstance(value, torch.Tensor):
             values[key] = value.numpy().transpose(1, 2, 0) if key == "img" else value.numpy().squeeze()
@@ -166,17 +145,10 @@ def as_sample(item: Any, sample: Sample) -> Sample:
 
 def register_dataset(name: str, cls: Any) -> None:
     """Declare a user's class, which opens itself; what only its objects know is asked of them."""
-    facts = {"classes": getattr(cls, "CLASSES", None), "palette": getattr(cls, "PALETTE", None)}
-    declared = getattr(cls, "METAINFO", None)
-    facts |= declared if isinstance(declared, Mapping) else {}
-    known = {key: value if isinstance(value := facts.get(key), (list, tuple)) else () for key in ("classes", "palette")}
-    made = DatasetSpec(
-        name=name,
-        about=(inspect.getdoc(cls) or "").partition("\n")[0],
-        classes=tuple(known["classes"]),
-        palette=known["palette"],
-        open=lambda data, seed: UserDataset(cls, data, seed),
-    )
+    facts, about = dict(getattr(cls, "METAINFO", None) or {}), (inspect.getdoc(cls) or "").partition("\n")[0]
+    found = {key: facts.get(key) or getattr(cls, key.upper(), None) for key in ("classes", "palette")}
+    known: Any = {key: tuple(value) if isinstance(value, (list, tuple)) else () for key, value in found.items()}
+    made = DatasetSpec(name=name, about=about, **known, open=lambda data, seed: UserDataset(cls, data, seed))
     ours.DATASETS.register_raw(made, name, BUILDS["model"])
 
 

@@ -1,10 +1,11 @@
-"""`SegDataSample`, `PixelData`: an image's facts and maps as MMSegmentation 1.x passes them."""
-
-from __future__ import annotations
+"""`SegDataSample` and `results` dicts: an image's facts and maps as MMSegmentation passes them."""
 
 import copy
 import functools
-from collections.abc import Sequence
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from terrazzo.arguments import signature
 from terrazzo.models.preprocess import Preprocess
+from terrazzo.sample import Sample, Target
 
 # names of types in annotations
 TABLE: dict[str, Any] = {
@@ -29,8 +31,7 @@ class BaseDataElement:
     """Values under names, apart from the facts of the image in `metainfo`; all of them are attributes."""
 
     def __init__(self, *, metainfo: Any = None, **kwargs: Any) -> None:
-        vars(self)["_data"], vars(self)["_meta"] = {}, {}
-        self.set_metainfo(metainfo or {})
+        vars(self).update(_data={}, _meta=copy.deepcopy(dict(metainfo or {})))
         self.set_data(kwargs)
 
     def set_metainfo(self, metainfo: Any) -> None:
@@ -41,7 +42,6 @@ class BaseDataElement:
             setattr(self, name, value)
 
     def new(self, *, metainfo: Any = None, **kwargs: Any) -> Any:
-        """A copy, with other facts or values where they are given."""
         made = type(self)(metainfo=self.metainfo if metainfo is None else metainfo)
         made.set_data(kwargs or dict(self.items()))
         return made
@@ -56,14 +56,12 @@ class BaseDataElement:
         return self._data.get(key, self._meta.get(key, default))
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("_data", "_meta") or name.startswith("__"):
-            raise AttributeError(name)
-        for values in (self._data, self._meta):
-            if name in values:
-                return values[name]
         if name in ("keys", "values", "items", "pop"):
             return getattr(self._data, name)
-        raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
+        found = {} if name.startswith("__") or name in ("_data", "_meta") else {**self._meta, **self._data}
+        if name not in found:
+            raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
+        return found[name]
 
     def __setattr__(self, name: str, value: Any) -> None:
         if isinstance(getattr(type(self), name, None), property):
@@ -72,8 +70,6 @@ class BaseDataElement:
             self._data[name.removeprefix("_")] = value
 
     def set_field(self, value: Any, name: str, dtype: Any = None, field_type: str = "data") -> None:
-        if dtype is not None and not isinstance(value, dtype):
-            raise AssertionError(f"{value} should be a {dtype} but got {type(value)}")
         (self._meta if field_type == "metainfo" else self._data)[name.removeprefix("_")] = value
 
     def __delattr__(self, name: str) -> None:
@@ -83,7 +79,6 @@ class BaseDataElement:
         return name in self._data or name in self._meta
 
     def _apply(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        """A copy with the result of a tensor's method for each value that has it."""
         made = self.new()
         for name, value in self.items():
             if isinstance(value, (Tensor, BaseDataElement)):
@@ -91,8 +86,8 @@ class BaseDataElement:
         return made
 
     to, cpu = functools.partialmethod(_apply, "to"), functools.partialmethod(_apply, "cpu")
-    cuda, detach = functools.partialmethod(_apply, "cuda"), functools.partialmethod(_apply, "detach")
-    numpy = functools.partialmethod(_apply, "numpy")
+    cuda, numpy = functools.partialmethod(_apply, "cuda"), functools.partialmethod(_apply, "numpy")
+    detach = functools.partialmethod(_apply, "detach")
 
     def to_dict(self) -> dict[str, Any]:
         return {name: item.to_dict() if isinstance(item, BaseDataElement) else item for name, item in self.all_items()}
@@ -105,67 +100,50 @@ class InstanceData(BaseDataElement):
     """Values of several instances, of one length; an index chooses instances."""
 
     def __len__(self) -> int:
-        return len(next(iter(self._data.values()))) if self._data else 0
+        return len(next(iter(self._data.values()), ()))
 
     def __getitem__(self, item: Any) -> Any:
-        made = type(self)(metainfo=self.metainfo)
         index = slice(item, item + 1) if isinstance(item, int) else item
-        made._data.update({name: value[index] for name, value in self.items()})
-        return made
+        return type(self)(metainfo=self.metainfo, **{name: value[index] for name, value in self.items()})
 
 
 class PixelData(InstanceData):
     """Maps of one size; a map without channels gets one, and an index cuts all of them."""
 
+    shape = property(lambda self: next((tuple(value.shape[-2:]) for value in self._data.values()), None))
+
     def __setattr__(self, name: str, value: Any) -> None:
         if isinstance(value, (Tensor, np.ndarray)):
             value = value[None] if value.ndim == 2 else value
-            if value.ndim != 3:
-                raise AssertionError(f"the dim of value must be 2 or 3, but got {value.ndim}")
-            if self.shape is not None and tuple(value.shape[-2:]) != self.shape:
-                raise AssertionError(f"the height and width of values {tuple(value.shape[-2:])} is not {self.shape}")
+            if value.ndim != 3 or self.shape not in (None, tuple(value.shape[-2:])):
+                raise AssertionError(f"a map of shape {tuple(value.shape)} is not (channels, *{self.shape})")
         super().__setattr__(name, value)
-
-    @property
-    def shape(self) -> tuple[int, int] | None:
-        first = next(iter(self._data.values()), None)
-        return None if first is None else tuple(first.shape[-2:])
 
     def __getitem__(self, item: Any) -> Any:
         return super().__getitem__((slice(None), *(slice(i, i + 1) if isinstance(i, int) else i for i in item)))
 
 
 class SegDataSample(BaseDataElement):
-    """`gt_sem_seg`, `pred_sem_seg`, `seg_logits` (PixelData) of an image, and its `metainfo`."""
-
-
-DataSample = LabelData = SegDataSample
+    """`gt_sem_seg`, `pred_sem_seg` and `seg_logits` (PixelData) of an image."""
 
 
 class DataContainer:
     """A value in the form that 0.x collated: `data` holds it."""
 
-    def __init__(self, data: Any, stack: bool = False, padding_value: int = 0, cpu_only: bool = False,
-                 pad_dims: Any = 2) -> None:  # fmt: skip
-        self.data, self.stack, self.cpu_only = data, stack, cpu_only
-        self.padding_value, self.pad_dims, self.datatype = padding_value, pad_dims, type(data)
-
-    def __len__(self) -> int:
-        return len(self.data)
+    def __init__(self, data: Any, stack: bool = False, **kwargs: Any) -> None:
+        self.data, self.stack = data, stack
+        vars(self).update({"padding_value": 0, "cpu_only": False, **kwargs})
 
 
 class SegDataPreProcessor(Preprocess):
     """The product's normalisation, also called with `{"inputs": images, "data_samples": ...}` in BGR order."""
 
-    def __init__(self, mean: Any = None, std: Any = None, **kwargs: Any) -> None:
-        options = {"bgr_to_rgb": False, **kwargs, "mean": mean, "std": std}
-        assert (mean is None) == (std is None), "mean and std are given together"
-        assert not (options["bgr_to_rgb"] and options.get("rgb_to_bgr")), "either bgr_to_rgb or rgb_to_bgr"
-        takes = signature(Preprocess).names
-        super().__init__(**{key: value for key, value in options.items() if key in takes})
+    cast_data = staticmethod(lambda data: data)
 
-    def cast_data(self, data: Any) -> Any:
-        return data
+    def __init__(self, mean: Any = None, std: Any = None, **kwargs: Any) -> None:
+        options, takes = {"bgr_to_rgb": False, **kwargs, "mean": mean, "std": std}, signature(Preprocess).names
+        assert (mean is None) == (std is None), "mean and std are given together"
+        super().__init__(**{key: value for key, value in options.items() if key in takes})
 
     def forward(self, images: Any, training: bool = False) -> Any:
         if isinstance(images, Tensor):
@@ -175,40 +153,31 @@ class SegDataPreProcessor(Preprocess):
         samples, forward = images.get("data_samples"), super().forward
         inputs = [forward(x[None].flip(1) if len(x) == 3 else x[None])[0] for x in images["inputs"]]
         size, divisor = (self.size, self.size_divisor) if training else (self.test_size, self.test_divisor)
-        if samples is not None and (training or size or divisor or len({x.shape for x in inputs}) > 1):
-            stacked, samples = stack_batch(inputs, samples, size, divisor, self.pad_val, self.seg_pad_val)
-            return {"inputs": stacked, "data_samples": samples}
-        return {"inputs": torch.stack(inputs), "data_samples": samples}
-
-
-BaseDataPreprocessor = ImgDataPreprocessor = SegDataPreProcessor
+        stacked, samples = stack_batch(inputs, samples, size, divisor, self.pad_val, self.seg_pad_val)
+        return {"inputs": stacked, "data_samples": samples}
 
 
 def stack_batch(
-    inputs: Sequence[Tensor], data_samples: Any = None, size: Any = None, size_divisor: Any = None, pad_val: float = 0,
+    inputs: Any, data_samples: Any = None, size: Any = None, size_divisor: Any = None, pad_val: float = 0,
     seg_pad_val: float = 255,
 ) -> tuple[Tensor, Any]:  # fmt: skip
-    """Images (C, H, W) padded on the right and below to one size, with their label maps."""
     assert isinstance(inputs, list) and all(x.ndim == 3 for x in inputs)
     height, width = size or (max(x.shape[axis] for x in inputs) for axis in (-2, -1))
     if not size and size_divisor and size_divisor > 1:
         height, width = (-(-side // size_divisor) * size_divisor for side in (height, width))
     images = []
-    for index, image in enumerate(inputs):
+    for image, sample in zip(inputs, data_samples or [SegDataSample() for _ in inputs], strict=True):
         pad = (0, max(width - image.shape[-1], 0), 0, max(height - image.shape[-2], 0))
         images.append(F.pad(image, pad, value=pad_val))
-        if data_samples is not None:
-            sample = data_samples[index]
-            for name in ("gt_sem_seg", "gt_edge_map", "gt_depth_map"):
-                if name in sample:
-                    setattr(sample, name, PixelData(data=F.pad(sample.get(name).data, pad, value=seg_pad_val)))
-            facts = {"img_shape": tuple(image.shape[-2:]), "padding_size": pad, "img_padding_size": pad}
-            sample.set_metainfo(facts | {"pad_shape": tuple(images[-1].shape[-2:])})
+        for name in ("gt_sem_seg", "gt_edge_map", "gt_depth_map"):
+            if name in sample:
+                setattr(sample, name, PixelData(data=F.pad(sample.get(name).data, pad, value=seg_pad_val)))
+        facts = {"img_shape": tuple(image.shape[-2:]), "padding_size": pad, "img_padding_size": pad}
+        sample.set_metainfo(facts | {"pad_shape": tuple(images[-1].shape[-2:])})
     return torch.stack(images), data_samples
 
 
 def add_prefix(inputs: dict[str, Any], prefix: str) -> dict[str, Any]:
-    """`{"loss_ce": ...}` -> `{"decode.loss_ce": ...}`."""
     return {f"{prefix}.{name}": value for name, value in inputs.items()}
 
 
@@ -236,3 +205,89 @@ def samples_of(images: Tensor, labels: Tensor | None = None, **targets: Tensor) 
 def labels_of(samples: Any) -> Tensor:
     """The label maps (N, 1, H, W) of SegDataSamples."""
     return torch.stack([sample.gt_sem_seg.data for sample in samples])
+
+
+DataSample, BaseDataPreprocessor, ImgDataPreprocessor = SegDataSample, SegDataPreProcessor, SegDataPreProcessor
+
+# Samples as `results` dicts, and back
+
+SAME = {"gt_semantic_seg": "gt_seg_map"}  # one map under its names of both vocabularies
+FACTS = ("ori_shape", "img_shape", "pad_shape", "scale_factor", "flip", "flip_direction")  # that are handed on
+MAPS = {"label": "gt_seg_map", "edge": "gt_edge_map", "depth": "gt_depth_map"}
+
+
+class Results(dict):  # type: ignore[type-arg]
+    """The dict that transforms pass on; a map has one value under its names of both vocabularies."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__()
+        self.update(*args, **kwargs)
+
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        for key, value in dict(*args, **kwargs).items():
+            self[key] = value
+
+    def copy(self) -> "Results":
+        return Results(self)
+
+
+for _method in (dict.__getitem__, dict.__setitem__, dict.__contains__, dict.get, dict.pop, dict.setdefault):
+    _named = lambda self, key, *args, method=_method: method(self, SAME.get(key, key), *args)  # noqa: E731
+    setattr(Results, _method.__name__, _named)
+
+
+def swapped(image: np.ndarray) -> np.ndarray:
+    """An image in RGB order from one in BGR order, and back."""
+    return np.ascontiguousarray(image[..., ::-1]) if image.ndim == 3 and image.shape[2] == 3 else image
+
+
+def to_results(sample: Sample, *, older: bool = False) -> Results:
+    """A sample as a `results` dict, its image in BGR order; shapes are (height, width), in 0.x with the channels."""
+    results, path = Results(sample.meta.get("results", {})), str(sample.image_path or "")
+    label = None if sample.label_path is None else str(sample.label_path)
+    maps = {MAPS.get(name, f"gt_{name}"): target.array for name, target in sample.targets.items()}
+    results.update(
+        img_path=path, filename=path, ori_filename=Path(path).name, seg_map_path=label, reduce_zero_label=False,
+        img_info={"filename": path, "ann": {"seg_map": label}}, ann_info={"seg_map": label}, img_prefix=None,
+        seg_prefix=None, seg_fields=[*maps], **maps,
+    )  # fmt: skip
+    if (image := sample.image) is not None:
+        ori_shape = results.get("ori_shape", (*(sample.original_size or image.shape[:2]), *image.shape[2:]))
+        cut = slice(None) if older else slice(1, None) if image.ndim == 4 else slice(2)  # volumes: channels first
+        results.update(img=swapped(image), img_shape=image.shape[cut], pad_shape=image.shape[cut])
+        results["ori_shape"] = ori_shape[cut]
+    norm = {"mean": np.zeros(3, np.float32), "std": np.ones(3, np.float32), "to_rgb": False}
+    defaults = {"scale_factor": 1.0, "flip": bool(sample.meta.get("flip")), "flip_direction": None}
+    return Results({**defaults, "img_fields": ["img"], "bbox_fields": [], "img_norm_cfg": norm, **results})
+
+
+def to_sample(results: Mapping[str, Any], sample: Sample) -> Sample:
+    """The sample that a `results` dict describes; what is no image and no map is kept in its meta."""
+    known = Results(results)
+    if (image := known.get("img")) is not None:
+        sample.image = swapped(image)
+    names = {**{value: key for key, value in MAPS.items()}, **{f"gt_{name}": name for name in sample.targets}}
+    for key in dict.fromkeys(SAME.get(key, key) for key in [*MAPS.values(), *known.get("seg_fields", [])]):
+        if isinstance(array := known.get(key), np.ndarray):
+            name = names.get(key, key.removeprefix("gt_"))
+            old = sample.targets.get(name)
+            if old is not None and array.dtype != old.array.dtype and old.array.dtype == np.uint8:
+                array = array.astype(np.uint8)
+            sample.targets[name] = Target(array, *([old.interpolation, old.fill] if old else []))  # type: ignore[arg-type]
+    kept = {key: value for key, value in known.items() if key != "img" and key not in MAPS.values()}
+    sample.meta = {**sample.meta, "results": kept, "flip": bool(known.get("flip"))}
+    return sample
+
+
+@contextmanager
+def seeded(rng: np.random.Generator) -> Iterator[None]:
+    """The global generators of Python, numpy and torch seeded from ours, and as before afterwards."""
+    states, seed = (random.getstate(), np.random.get_state(), torch.get_rng_state()), int(rng.integers(2**31))
+    for start in (random.seed, np.random.seed, torch.manual_seed):
+        start(seed)
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])

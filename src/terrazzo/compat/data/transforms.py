@@ -1,10 +1,6 @@
 """Transforms of `results` dicts as users extend and call them; the official ones are terrazzo's."""
 
-from __future__ import annotations
-
 import inspect
-import itertools
-import warnings
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -15,9 +11,8 @@ import torch
 
 from terrazzo import registry as ours
 from terrazzo.arguments import check_arguments, signature
-from terrazzo.compat.data.results import FACTS, MAPS, SAME, to_results, to_sample
-from terrazzo.compat.data.structures import PixelData, SegDataSample
-from terrazzo.compat.files.image import imfrombytes, imnormalize, imread
+from terrazzo.compat.data.structures import FACTS, MAPS, SAME, PixelData, SegDataSample, to_results, to_sample
+from terrazzo.compat.files.image import imnormalize, imread
 from terrazzo.compat.registry import ORIGINALS, TRANSFORMS, arguments_of
 from terrazzo.sample import Sample
 
@@ -28,12 +23,10 @@ class BaseTransform:
     """A transform of `results` dicts."""
 
     shows: tuple[str, ...] = ()  # the attributes that name it
+    takes: tuple[str, ...] = ()  # the arguments of a loading step
 
     def __call__(self, results: Any) -> Any:
-        return self.transform(results)
-
-    def transform(self, results: Any) -> Any:
-        raise NotImplementedError
+        return self.transform(results)  # type: ignore[attr-defined]
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in self.shows)})"
@@ -53,19 +46,6 @@ class Compose:
     transform = __call__
 
 
-class TestTimeAug(BaseTransform):
-    """Every combination of transforms, one from each group -> the values of all views as lists."""
-
-    def __init__(self, transforms: Any) -> None:
-        if not all(isinstance(group, (list, tuple)) for group in transforms):
-            raise TypeError("each of the groups of TestTimeAug is a list of transforms")
-        self.subroutines = [Compose(chain) for chain in itertools.product(*transforms)]
-
-    def transform(self, results: Any) -> Any:
-        made = [view(results.copy()) for view in self.subroutines]
-        return {key: [view[key] for view in made] for key in made[0]}
-
-
 class OfficialFace(BaseTransform):
     """One of terrazzo's transforms, called with a `results` dict."""
 
@@ -74,9 +54,8 @@ class OfficialFace(BaseTransform):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         names = signature(self._ours).names
-        options = dict(zip(names, args, strict=False)) | kwargs
-        if "scale" in names and "img_scale" in options:
-            options["scale"] = options.pop("img_scale")
+        older = {"img_scale": "scale"} if "scale" in names else {}
+        options = dict(zip(names, args, strict=False)) | {older.get(key, key): value for key, value in kwargs.items()}
         kept = {key: value for key, value in options.items() if key in names}
         with arguments_of(self._ours.__name__):
             check_arguments(self._ours, kept, self._ours.__name__, "pipeline")
@@ -86,34 +65,37 @@ class OfficialFace(BaseTransform):
         self.shows = (*names, "backend_args") if self._ours.reads else names
 
     def transform(self, results: Any) -> Any:
-        sample = to_sample(results, Sample(meta={}))
-        sample.image_path = Path(results["img_path"]) if results.get("img_path") else None
-        sample.label_path = Path(results["seg_map_path"]) if results.get("seg_map_path") else None
+        paths = [Path(results[key]) if results.get(key) else None for key in ("img_path", "seg_map_path")]
+        sample = to_sample(results, Sample(image_path=paths[0], label_path=paths[1], meta={}))
         with arguments_of(self._ours.__name__):
             changed = self._step(sample, np.random.default_rng(np.random.randint(2**31)))
         before = np.shape(results.get("img"))
         made = {key: value for key, value in to_results(changed).items() if value is not None}
         if "img" in made and before[:2] == made["img"].shape[:2]:  # of the same size: what is known of it stays
             made = {key: value for key, value in made.items() if key not in FACTS or key not in results}
-        for older, newer in SAME.items():  # a plain dict knows its maps by their own names
-            if newer in made and older in results and type(results) is dict:
-                made[older] = made.pop(newer)
-        results.update(made)
+        own = {new: old for old, new in SAME.items() if old in results and type(results) is dict}
+        results.update({own.get(key, key): value for key, value in made.items()})
         return results
 
 
-class LoadImageFromFile(BaseTransform):
+class Loading(BaseTransform):
+    """A step that reads a file; what it is given are its attributes."""
+
+    ignore_empty = to_float32 = False
+    reduce_zero_label: Any = None
+    backend_args = file_client_args = file_client = None
+    color_type = "color"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        vars(self).update(zip(self.takes, args, strict=False), **kwargs)
+
+
+class LoadImageFromFile(Loading):
     """Read the image of `results` into `img`, in BGR order."""
 
+    takes = ("to_float32", "color_type", "imdecode_backend")
     shows = ("ignore_empty", "to_float32", "color_type", "imdecode_backend", "backend_args")
-    ignore_empty = False
-    backend_args: Any = None
-    file_client_args: Any = None
-    file_client: Any = None
-
-    def __init__(self, to_float32: bool = False, color_type: str = "color", imdecode_backend: str = "cv2",
-                 **kwargs: Any) -> None:  # fmt: skip
-        self.to_float32, self.color_type, self.imdecode_backend = to_float32, color_type, imdecode_backend
+    imdecode_backend = "cv2"
 
     def transform(self, results: Any) -> Any:
         path = results.get("img_path") or Path(results.get("img_prefix") or "", results["img_info"]["filename"])
@@ -122,15 +104,6 @@ class LoadImageFromFile(BaseTransform):
         results.update(img_path=str(path), filename=str(path), ori_filename=Path(path).name, img=image)
         results.update(img_shape=image.shape[:2], ori_shape=image.shape[:2], pad_shape=image.shape)
         results.update(scale_factor=1.0, flip=False, img_fields=["img"])
-        return results
-
-
-class LoadImageFromNDArray(LoadImageFromFile):
-    """Take the image that `results["img"]` holds."""
-
-    def transform(self, results: Any) -> Any:
-        image = results["img"].astype(np.float32) if self.to_float32 else results["img"]
-        results.update(img=image, img_path=None, img_shape=image.shape[:2], ori_shape=image.shape[:2])
         return results
 
 
@@ -148,22 +121,16 @@ class Normalize(BaseTransform):
         return results
 
 
-class LoadAnnotations(BaseTransform):
+class LoadAnnotations(Loading):
     """Read the class map of `results` into `gt_seg_map`."""
 
+    takes = ("reduce_zero_label", "imdecode_backend")
     shows = ("reduce_zero_label", "imdecode_backend", "backend_args")
-    backend_args: Any = None
-    file_client_args: Any = None
-    file_client: Any = None
-
-    def __init__(self, reduce_zero_label: bool | None = None, imdecode_backend: str = "pillow", **kwargs: Any) -> None:
-        self.reduce_zero_label, self.imdecode_backend = reduce_zero_label, imdecode_backend
+    imdecode_backend = "pillow"
 
     def _load_seg_map(self, results: Any) -> None:
-        """1.x: overridden by those who read other files."""
         path = results.get("seg_map_path") or Path(results.get("seg_prefix") or "", results["ann_info"]["seg_map"])
-        label = imfrombytes(Path(path).read_bytes(), "unchanged", backend=self.imdecode_backend).squeeze()
-        label = label.astype(np.uint8)
+        label = imread(path, "unchanged", backend=self.imdecode_backend).squeeze().astype(np.uint8)
         if self.reduce_zero_label is None:
             self.reduce_zero_label = results.get("reduce_zero_label")
         if self.reduce_zero_label:
@@ -179,11 +146,7 @@ class LoadAnnotations(BaseTransform):
         return results
 
 
-# Packing
-
-
 def to_tensor(data: Any) -> torch.Tensor:
-    """An array, a sequence or a number as a tensor."""
     if isinstance(data, np.ndarray):
         return torch.from_numpy(np.ascontiguousarray(data))
     return torch.as_tensor([data] if isinstance(data, (int, float)) else data)
@@ -202,10 +165,8 @@ class PackSegInputs(BaseTransform):
         for key in MAPS.values():
             if isinstance(results.get(key), np.ndarray):
                 value = to_tensor(results[key])
-                if value.ndim != 2:
-                    warnings.warn(f"{key} is a map of {value.ndim} dimensions, not (height, width)")
                 name, value = ("gt_sem_seg", value.long()) if key == "gt_seg_map" else (key, value)
-                setattr(sample, name, PixelData(data=value[None] if value.ndim == 2 else value))
+                setattr(sample, name, PixelData(data=value))
         return {"inputs": to_tensor(np.atleast_3d(results["img"]).transpose(2, 0, 1)), "data_samples": sample}
 
 
@@ -223,3 +184,10 @@ def official_transform(name: str) -> Any:
 
 
 ORIGINALS["transform"] = official_transform
+# the strength of an augmentation at a level from 0 to 10, or at a random one, rounded to one digit
+_MAX_LEVEL = 10
+TABLE: dict[str, Any] = {
+    "level_to_mag": lambda level, min_value, max_value: round(
+        (np.random.rand() if level is None else level / _MAX_LEVEL) * (max_value - min_value) + min_value, 1
+    )
+}

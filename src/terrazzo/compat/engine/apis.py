@@ -1,8 +1,5 @@
 """`mmseg.apis`: models from configs and checkpoints, predictions, pictures."""
 
-from __future__ import annotations
-
-import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,16 +13,14 @@ from terrazzo.compat.files.image import imread, imwrite
 from terrazzo.config.load import load_config
 from terrazzo.inference.load import load
 from terrazzo.inference.segmenter import Segmenter
+from terrazzo.inference.torch_runtime import TorchRuntime
+from terrazzo.models.build import build_model
 from terrazzo.registry import declared_dataset
 from terrazzo.system.painting import overlay
 from terrazzo.system.palette import default_palette
 
 
 def init_model(config: Any, checkpoint: Any = None, device: str = "cuda:0", cfg_options: Any = None) -> Any:
-    """A model for inference from a config (a path, or a Config) and a checkpoint; random weights without one."""
-    from terrazzo.inference.torch_runtime import TorchRuntime
-    from terrazzo.models.build import build_model
-
     if not isinstance(config, (str, Path, Config)):
         raise TypeError(f"config must be a filename or Config object, but got {type(config)}")
     values = config.to_dict() if isinstance(config, Config) else config
@@ -33,10 +28,9 @@ def init_model(config: Any, checkpoint: Any = None, device: str = "cuda:0", cfg_
     settings = load_config(values, dict(cfg_options or {}), trust=True)
     if checkpoint is None:
         made: Any = build_model(settings).to(wanted).eval()
-        count = made.final_head.num_classes
-        segmenter: Any = Segmenter(
-            TorchRuntime(made, [*map(str, range(count))], default_palette(count), device=torch.device(wanted))
-        )
+        names = [*map(str, range(made.final_head.num_classes))]
+        runtime = TorchRuntime(made, names, default_palette(len(names)), device=torch.device(wanted))
+        segmenter: Any = Segmenter(runtime)
     else:
         segmenter = load(settings, checkpoint, wanted, trust=True)
     model = segmenter.model
@@ -46,11 +40,7 @@ def init_model(config: Any, checkpoint: Any = None, device: str = "cuda:0", cfg_
     return model.to(wanted).eval()
 
 
-init_segmentor = init_model
-
-
 def inference_model(model: Any, imgs: Any) -> Any:
-    """A SegDataSample for an image (a path, or an array in BGR order), or one for each of a list."""
     if isinstance(imgs, (list, tuple)):
         return [inference_model(model, one) for one in imgs]
     image = imread(imgs)
@@ -71,7 +61,6 @@ def show_result_pyplot(
     model: Any, img: Any, result: Any, palette: Any = None, opacity: float = 0.5, *_: Any, out_file: Any = None,
     **__: Any,
 ) -> np.ndarray:  # fmt: skip
-    """An image (RGB) with the classes of a result over it; also written to `out_file`."""
     image = np.ascontiguousarray(imread(img)[..., ::-1])
     if isinstance(result, SegDataSample):
         labels = result.pred_sem_seg.data.squeeze().cpu().numpy()
@@ -87,8 +76,9 @@ class MMSegInferencer:
     """Predictions of images and folders by the name of a recipe, or a config, and a checkpoint."""
 
     def __init__(self, model: Any, weights: Any = None, *_: Any, device: Any = None, **__: Any) -> None:
-        chosen = Config(model) if isinstance(model, Mapping) else str(model)
-        self.model = init_model(chosen, weights, device or "cuda:0")
+        self.model = init_model(
+            Config(model) if isinstance(model, Mapping) else str(model), weights, device or "cuda:0"
+        )
         self.cfg = self.model.cfg
 
     def __call__(
@@ -105,30 +95,22 @@ class MMSegInferencer:
             target = Path(out_dir, img_out_dir, f"{name}.jpg")
             pictures.append(show_result_pyplot(self.model, image, sample, None, opacity, out_file=target))
             imwrite(labels[index].astype(np.uint8), Path(out_dir, pred_out_dir, f"{name}_pred.png"))
-        one = len(samples) == 1
-        if return_datasamples:
-            return samples[0] if one else samples
-        return {"predictions": labels[0] if one else labels, "visualization": pictures}
-
-
-def get_classes(dataset: str) -> list[str]:
-    """The classes of a published data set by its short name."""
-    return [*declared_dataset(dataset).classes]
-
-
-def get_palette(dataset: str) -> list[list[int]]:
-    return [[*colour] for colour in declared_dataset(dataset).palette]
-
-
-SHORT = "ade bdd100k cityscapes cocostuff isaid loveda potsdam stare synapse vaihingen voc"
-TABLE: dict[str, Any] = {
-    **{f"{name}_classes": functools.partial(get_classes, name) for name in SHORT.split()},
-    **{f"{name}_palette": functools.partial(get_palette, name) for name in SHORT.split()},
-    "dataset_aliases": {name: [name] for name in SHORT.split()},
-}
+        found = samples if return_datasamples else labels
+        found = found[0] if len(samples) == 1 else found
+        return found if return_datasamples else {"predictions": found, "visualization": pictures}
 
 
 def find_latest_checkpoint(path: Any, suffix: str = "pth") -> str | None:
-    """The newest checkpoint of a run's folder, or None."""
     found = [*Path(path).glob("*.safetensors"), *Path(path).glob(f"*.{suffix}")]
     return str(max(found, key=lambda file: file.stat().st_mtime)) if found else None
+
+
+init_segmentor = init_model
+SHORT = "ade bdd100k cityscapes cocostuff isaid loveda potsdam stare synapse vaihingen voc"
+TABLE: dict[str, Any] = {
+    "get_classes": lambda dataset: [*declared_dataset(dataset).classes],
+    "get_palette": lambda dataset: [[*colour] for colour in declared_dataset(dataset).palette],
+    **{f"{name}_classes": lambda name=name: TABLE["get_classes"](name) for name in SHORT.split()},
+    **{f"{name}_palette": lambda name=name: TABLE["get_palette"](name) for name in SHORT.split()},
+    "dataset_aliases": {name: [name] for name in SHORT.split()},
+}

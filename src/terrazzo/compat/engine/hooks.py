@@ -1,14 +1,11 @@
 """Hooks and runners: users' hooks are told what terrazzo's loop does; `Runner` starts that loop."""
 
-from __future__ import annotations
-
-import logging
 import warnings
 from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
-from terrazzo.compat.engine.tools import ManagerMixin, MessageHub, get_logger
+from terrazzo.compat.engine.tools import ManagerMixin, get_logger
 from terrazzo.compat.files.config import Config, ConfigDict
 from terrazzo.compat.registry import BUILDS, ORIGINALS, wrapping
 
@@ -39,19 +36,10 @@ class Hook(POINTS):
     def every_n_inner_iters(self, inner_iter: Any, n: int) -> bool:
         return n > 0 and (getattr(inner_iter, "inner_iter", inner_iter) + 1) % n == 0
 
-    def end_of_epoch(self, runner: Any, batch_idx: int = 0) -> bool:
-        return bool((runner.iter + 1) % runner.epoch_length == 0)
-
-    def is_last_iter(self, runner: Any) -> bool:
-        return bool(runner.iter + 1 == runner.max_iters)
-
-    def is_last_epoch(self, runner: Any) -> bool:
-        return bool(runner.epoch + 1 == runner.max_epochs)
-
-    every_n_train_iters, is_last_train_iter, is_last_train_epoch = every_n_iters, is_last_iter, is_last_epoch
-
-    def get_triggered_stages(self) -> list[str]:
-        return [name for name in CALLED.split() if own_point(self, name)]
+    every_n_train_iters = every_n_iters
+    end_of_epoch = staticmethod(lambda runner, *_: (runner.iter + 1) % runner.epoch_length == 0)
+    is_last_iter = is_last_train_iter = staticmethod(lambda runner: runner.iter + 1 == runner.max_iters)
+    is_last_epoch = is_last_train_epoch = staticmethod(lambda runner: runner.epoch + 1 == runner.max_epochs)
 
 
 class Place:
@@ -66,8 +54,6 @@ class OfficialHook(Place, Hook):
 
 
 class BaseLoop(Place):
-    """A loop of a run, whose place terrazzo's own takes."""
-
     def __init__(self, runner: Any, dataloader: Any = None, **kwargs: Any) -> None:
         self.runner, self._runner, self.dataloader = runner, runner, dataloader
 
@@ -76,11 +62,7 @@ class Visualizer(Place, ManagerMixin):
     """A painter of results, whose place `terrazzo predict` and `--show-dir` take."""
 
     dataset_meta: Any = None
-
-    def add_datasample(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing."""
-
-    add_image = add_scalar = add_scalars = add_config = add_graph = set_image = add_datasample
+    add_datasample = add_image = add_scalar = add_scalars = add_config = add_graph = set_image = lambda *_, **__: None
 
 
 # class -> the names whose place it takes
@@ -89,44 +71,25 @@ PLACES: dict[type, str] = {
     "EMAHook LrUpdaterHook IterTimerHook DistSamplerSeedHook SegVisualizationHook ParamSchedulerHook WandbLoggerHook "
     "TensorboardLoggerHook GradientCumulativeOptimizerHook",
     Place: "LogProcessor LocalVisBackend WandbVisBackend TensorboardVisBackend BaseVisBackend InfiniteSampler "
-    "DefaultSampler BaseInferencer OptimWrapperDict _ParamScheduler convert_overlay_heatmap img_from_canvas",
+    "DefaultSampler Evaluator BaseInferencer OptimWrapperDict _ParamScheduler convert_overlay_heatmap img_from_canvas",
     BaseLoop: "IterBasedTrainLoop EpochBasedTrainLoop ValLoop TestLoop",
     Visualizer: "SegLocalVisualizer",
 }
-TABLE: dict[str, Any] = {
-    name: type(name, (base,), {"__module__": __name__}) for base, names in PLACES.items() for name in names.split()
-}
 PRIORITIES = {"HIGHEST": 0, "VERY_HIGH": 10, "HIGH": 30, "ABOVE_NORMAL": 40, "NORMAL": 50, "BELOW_NORMAL": 60,
               "LOW": 70, "VERY_LOW": 90, "LOWEST": 100}  # fmt: skip
-TABLE["Priority"] = SimpleNamespace(**PRIORITIES)
-TABLE["get_priority"] = lambda value: PRIORITIES[value.upper()] if isinstance(value, str) else int(value)
+TABLE: dict[str, Any] = {
+    **{name: type(name, (base,), {"__module__": __name__}) for base, all_ in PLACES.items() for name in all_.split()},
+    "Priority": SimpleNamespace(**PRIORITIES),
+    "get_priority": lambda value: PRIORITIES[value.upper()] if isinstance(value, str) else int(value),
+}
 
 
-class RunnerView:
-    """A run as hooks see it."""
-
-    def __init__(self, state: Any) -> None:
-        self.state, self.message_hub, self.logger = state, MessageHub.get_current_instance(), get_logger()
-        self.train_dataloader = self.data_loader = state.train_set
-        self.val_dataloader, self.meta = state.val_loader, dict[str, Any]()
-        self.outputs: Any = None
-        self.model, self.optimizer, self.max_iters = state.model, state.optimizer, state.total
-        self._max_iters, self.epoch_length = state.total, max(state.sampler.batches_per_epoch, 1)
-        self.max_epochs = self._max_epochs = -(-state.total // self.epoch_length)
-        self.work_dir, self.cfg = str(state.log.work_dir), ConfigDict(state.config.to_dict())
-        self.rank, self.world_size, groups = state.group.rank, state.group.size, state.optimizer.param_groups
-        self.log_buffer = SimpleNamespace(output={}, ready=False, update=lambda *args, **kwargs: None)
-        self.current_lr = self.get_lr = lambda: [group["lr"] for group in groups]
-        self.optim_wrapper = SimpleNamespace(optimizer=state.optimizer, param_groups=groups)
-        self.optim_wrapper.get_lr = lambda: {"lr": self.get_lr()}
+class UserHook:
+    """A user's hook as an observer of terrazzo's loop, and the run as the hook sees it."""
 
     iter = property(lambda self: self.state.step)
     epoch = property(lambda self: self.state.step // self.epoch_length)
     inner_iter = property(lambda self: self.state.step % self.epoch_length)
-
-
-class UserHook:
-    """A user's hook as an observer of terrazzo's loop."""
 
     def __init__(self, inner: Any) -> None:
         self.inner = inner
@@ -139,16 +102,29 @@ class UserHook:
             if own_point(self.inner, name):
                 method = getattr(self.inner, name)
                 takes_any = method.__code__.co_flags & 4
-                method(self.runner, *args[: len(args) if takes_any else method.__code__.co_argcount - 2])
+                method(self, *args[: len(args) if takes_any else method.__code__.co_argcount - 2])
 
     def start(self, state: Any) -> None:
-        self.runner = RunnerView(state)
+        self.state, self.message_hub, self.logger = state, ManagerMixin.get_current_instance(), get_logger()
+        self.train_dataloader = self.data_loader = state.train_set
+        self.val_dataloader, self.meta = state.val_loader, dict[str, Any]()
+        self.outputs: Any = None
+        self.model, self.optimizer = state.model, state.optimizer
+        self.max_iters = self._max_iters = state.total
+        self.epoch_length = max(state.sampler.batches_per_epoch, 1)
+        self.max_epochs = self._max_epochs = -(-state.total // self.epoch_length)
+        self.work_dir, self.cfg = str(state.log.work_dir), ConfigDict(state.config.to_dict())
+        self.rank, self.world_size, groups = state.group.rank, state.group.size, state.optimizer.param_groups
+        self.log_buffer = SimpleNamespace(output={}, ready=False, update=lambda *args, **kwargs: None)
+        self.current_lr = self.get_lr = lambda: [group["lr"] for group in groups]
+        self.optim_wrapper = SimpleNamespace(optimizer=state.optimizer, param_groups=groups)
+        self.optim_wrapper.get_lr = lambda: {"lr": self.get_lr()}
         self.call("before_run before_train before_epoch before_train_epoch")
 
     def before_step(self, state: Any, batch: Any) -> None:
-        if state.step and self.runner.inner_iter == 0:
+        if state.step and self.inner_iter == 0:
             self.call("before_epoch before_train_epoch")
-        self.call("before_iter before_train_iter", self.runner.inner_iter, batch)
+        self.call("before_iter before_train_iter", self.inner_iter, batch)
 
     def after_step(self, state: Any, batch: Any, losses: Mapping[str, Any]) -> None:
         """The loop has counted the step already; hooks see it as the one that is being done."""
@@ -156,10 +132,9 @@ class UserHook:
         try:
             values = {name: float(value.detach()) for name, value in losses.items()}
             total = sum(value for name, value in losses.items() if "loss" in name)
-            self.runner.outputs = {"loss": total, "log_vars": values, **losses}
-            step = self.runner.inner_iter
-            self.call("after_iter after_train_iter", step, batch, self.runner.outputs)
-            if step + 1 == self.runner.epoch_length:
+            self.outputs = {"loss": total, "log_vars": values, **losses}
+            self.call("after_iter after_train_iter", self.inner_iter, batch, self.outputs)
+            if self.inner_iter + 1 == self.epoch_length:
                 self.call("after_epoch after_train_epoch")
         finally:
             state.step += 1
@@ -188,37 +163,25 @@ class Runner:
 
     def __init__(self, cfg: Any, default_args: Any = None) -> None:
         self.cfg: Any = cfg if isinstance(cfg, Config) else Config({**cfg, **(default_args or {})})
-        self.work_dir = self.cfg.get("work_dir") or "work_dirs"
-        self.logger = logging.getLogger("terrazzo")
+        self.work_dir, self.logger = self.cfg.get("work_dir") or "work_dirs", get_logger()
 
-    @classmethod
-    def from_cfg(cls, cfg: Any) -> Runner:
-        return cls(cfg)
+    from_cfg = classmethod(lambda cls, cfg: cls(cfg))
+    model = property(lambda self: self.run("models.build", "build_model"))
 
-    def as_config(self) -> Any:
-        from terrazzo.config.load import load_config
+    def run(self, module: str, function: str, *args: Any, **options: Any) -> Any:
+        from pkgutil import resolve_name
 
-        return load_config(self.cfg.to_dict(), trust=True)
-
-    @property
-    def model(self) -> Any:
-        from terrazzo.models.build import build_model
-
-        return build_model(self.as_config())
+        config = resolve_name("terrazzo.config.load:load_config")(self.cfg.to_dict(), trust=True)
+        return resolve_name(f"terrazzo.{module}:{function}")(config, *args, **options)
 
     def train(self) -> Any:
-        """Train; returns the run."""
-        from terrazzo.training.train import train
-
-        return train(self.as_config(), work_dir=self.work_dir, resume=bool(self.cfg.get("resume")))
+        resume = bool(self.cfg.get("resume"))
+        return self.run("training.train", "train", work_dir=self.work_dir, resume=resume)
 
     def test(self) -> dict[str, Any]:
-        """The scores of `load_from` on the test data."""
-        from terrazzo.evaluation.evaluate import evaluate
-
-        return evaluate(self.as_config(), self.cfg.get("load_from"))
+        return self.run("evaluation.evaluate", "evaluate", self.cfg.get("load_from"))
 
     val = test
 
 
-BaseRunner = IterBasedRunner = EpochBasedRunner = build_runner = Runner
+IterBasedRunner = EpochBasedRunner = build_runner = Runner

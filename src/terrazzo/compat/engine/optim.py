@@ -1,7 +1,5 @@
 """Optimizer constructors and wrappers as users extend them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any
@@ -21,26 +19,21 @@ class OptimWrapper:
         self.optimizer = optimizer
 
     def __getattr__(self, name: str) -> Any:
-        if name == "optimizer":
-            raise AttributeError(name)
-        return getattr(self.optimizer, name)
+        return getattr(vars(self)["optimizer"], name)
 
     def update_params(self, loss: Any, *args: Any, **kwargs: Any) -> None:
         loss.backward()
         self.step()
         self.zero_grad()
 
-    def optim_context(self, model: Any) -> Any:
-        return nullcontext()
-
-
-AmpOptimWrapper = OptimWrapper
+    optim_context = staticmethod(lambda model: nullcontext())
 
 
 class DefaultOptimizerConstructor:
     """Groups of parameters with their own rates and decays; a subclass fills them in `add_params`."""
 
     decay: str | None = None  # the name of a constructor of terrazzo's whose rates fall with the depth of a layer
+    _validate_cfg = staticmethod(lambda: None)  # the product checks it
 
     def __init__(self, optimizer_cfg: Any, paramwise_cfg: Any = None) -> None:
         if not isinstance(optimizer_cfg, Mapping):
@@ -51,9 +44,6 @@ class DefaultOptimizerConstructor:
         self.base_lr, self.base_wd = self.optimizer_cfg.get("lr"), self.optimizer_cfg.get("weight_decay")
         self.options = {key: value for key, value in self.optimizer_cfg.items() if key != "type"}
 
-    def _validate_cfg(self) -> None:
-        """Nothing: the product checks it."""
-
     def _is_in(self, param_group: Any, param_group_list: Any) -> bool:
         known = {id(p) for group in param_group_list for p in group["params"]}
         return bool({id(p) for p in param_group["params"]} & known)
@@ -63,7 +53,6 @@ class DefaultOptimizerConstructor:
         params.extend(item if isinstance(item, dict) else {"params": [item]} for item in found)
 
     def groups(self, model: nn.Module) -> list[Any]:
-        """The groups that `add_params` gives."""
         params: list[Any] = []
         self.add_params(params, getattr(model, "module", model))
         return params
@@ -104,7 +93,6 @@ ORIGINALS["optimizer constructor"] = lambda name: TABLE.get(
 
 
 def build_optimizer(model: nn.Module, cfg: Any) -> Any:
-    """An optimizer of a model, or one for each of its parts that the config names."""
     if not hasattr(cfg, "get") or "type" not in cfg:
         return {name: build_optimizer(getattr(model, name), own) for name, own in cfg.items()}
     options = dict(cfg)
@@ -112,9 +100,8 @@ def build_optimizer(model: nn.Module, cfg: Any) -> Any:
     return constructor(options, options.pop("paramwise_cfg", None))(getattr(model, "module", model))
 
 
-build_optim_wrapper = build_optimizer
-
-
 def build_pixel_sampler(cfg: Any, **default_args: Any) -> Any:
-    """A sampler of pixels from its config; only a user's is given its head."""
     return MODELS.build(cfg, default_args=default_args if cfg["type"] in MODELS.module_dict else None)
+
+
+AmpOptimWrapper, build_optim_wrapper = OptimWrapper, build_optimizer

@@ -42,19 +42,15 @@ class ConfigDict(dict[Any, Any]):
             self[key] = default
         return self[key]
 
-    def __copy__(self) -> ConfigDict:
-        return ConfigDict(self)
+    __copy__ = copy = lambda self: ConfigDict(self)
 
-    copy = __copy__
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> ConfigDict:
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         return ConfigDict({key: copy.deepcopy(value, memo) for key, value in self.items()})
 
     def __reduce__(self) -> Any:
         return ConfigDict, (dict(self),)
 
     def to_dict(self) -> dict[Any, Any]:
-        """The same as plain dicts."""
         return changed(self, dict)
 
 
@@ -78,7 +74,6 @@ class Config(ConfigDict):
 
     @staticmethod
     def fromfile(filename: Any, *args: Any, **kwargs: Any) -> Config:
-        """Read a file and its bases. Raises UserError for one that cannot be read."""
         config = load_config(filename, upgrade=False, trust=True)
         text = Path(filename).read_text(encoding="utf-8") if Path(filename).is_file() else ""
         return Config(config.to_dict(), text, str(filename))
@@ -87,13 +82,11 @@ class Config(ConfigDict):
     pretty_text = property(lambda self: "\n".join(f"{key} = {value!r}" for key, value in self.to_dict().items()))
 
     def merge_from_dict(self, options: Mapping[str, Any], allow_list_keys: bool = True) -> None:
-        """Set dotted keys."""
         merged = apply_overrides(convert(self.to_dict(), Section), dict(options))
         self.clear()
         self.update(merged)
 
     def dump(self, file: Any = None) -> str | None:
-        """Write the config to a file as Python; without one return its text."""
         if file is None:
             return self.pretty_text
         Path(file).write_text(self.pretty_text, encoding="utf-8")
@@ -102,7 +95,10 @@ class Config(ConfigDict):
     def __deepcopy__(self, memo: dict[int, Any]) -> Config:
         return Config(copy.deepcopy(dict(self), memo), self.text, self.filename)
 
-    __copy__ = copy = lambda self: Config(self, self.text, self.filename)
+    def __copy__(self) -> Config:
+        return Config(self, self.text, self.filename)
+
+    copy = __copy__
 
 
 class DictAction(argparse.Action):

@@ -1,25 +1,30 @@
-"""Functions of files and folders, and `FileClient`."""
-
-from __future__ import annotations
+"""Functions of files and folders, `FileClient`, and checkpoints; nothing is unpickled or downloaded."""
 
 import gzip
 import io
 import json
+import logging
 import os
 import pickle
+import re
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import yaml
+from torch import Tensor, nn
 
+from terrazzo.errors import UserError
+from terrazzo.hub.cache import find_cached
+from terrazzo.models.checkpoint import read_checkpoint
 from terrazzo.system.extras import import_extra
 
 
 def mkdir_or_exist(dir_name: Any, mode: int = 0o777) -> None:
-    """Make a folder and those above it, unless the name is empty."""
     if dir_name != "":
         Path(dir_name).expanduser().mkdir(mode, parents=True, exist_ok=True)
 
@@ -27,7 +32,6 @@ def mkdir_or_exist(dir_name: Any, mode: int = 0o777) -> None:
 def list_dir_or_file(
     dir_path: Any, list_dir: bool = True, list_file: bool = True, suffix: Any = None, recursive: bool = False, **_: Any
 ) -> Iterator[str]:
-    """Names of what a folder holds, relative to it; nothing hidden."""
     for path in sorted(Path(dir_path).glob("**/*" if recursive else "*")):
         name = path.relative_to(dir_path)
         wanted = list_dir and suffix is None if path.is_dir() else list_file and path.name.endswith(suffix or "")
@@ -38,7 +42,6 @@ def list_dir_or_file(
 def list_from_file(
     filename: Any, prefix: str = "", offset: int = 0, max_num: int = 0, encoding: str = "utf-8", **_: Any
 ) -> list[str]:
-    """The lines of a file without their ends, after `offset`, at most `max_num`."""
     lines = Path(filename).read_text(encoding=encoding).splitlines()[offset:]
     return [prefix + line for line in (lines[:max_num] if max_num > 0 else lines)]
 
@@ -57,6 +60,7 @@ class PlainUnpickler(pickle.Unpickler):
 FORMATS: dict[str, tuple[Any, Any]] = {
     "json": (json.loads, lambda obj: json.dumps(obj, default=lambda x: x.tolist() if hasattr(x, "tolist") else str(x))),
     **dict.fromkeys(("yaml", "yml"), (yaml.safe_load, yaml.safe_dump)),
+    "npy": (lambda data: np.load(io.BytesIO(data)), None),
     **dict.fromkeys(("pkl", "pickle"), (lambda data: PlainUnpickler(io.BytesIO(data)).load(), pickle.dumps)),
 }
 
@@ -69,12 +73,10 @@ def _format(file: Any, file_format: str | None) -> tuple[Any, Any]:
 
 
 def load(file: Any, file_format: str | None = None, **_: Any) -> Any:
-    """Values of a JSON or YAML file, or of a pickle of plain ones. Raises TypeError for another format."""
     return _format(file, file_format)[0](file.read() if hasattr(file, "read") else Path(file).read_bytes())
 
 
 def dump(obj: Any, file: Any = None, file_format: str | None = None, **_: Any) -> Any:
-    """Write values as JSON, YAML or a pickle, by the file's suffix; without a file return the text."""
     text = _format(file, file_format)[1](obj)
     if hasattr(file, "write"):
         return file.write(text)
@@ -82,15 +84,13 @@ def dump(obj: Any, file: Any = None, file_format: str | None = None, **_: Any) -
 
 
 def put(obj: bytes, filepath: Any, *_: Any) -> None:
-    """Write a file, and make its folder."""
     mkdir_or_exist(Path(filepath).parent)
     Path(filepath).write_bytes(obj)
 
 
 def datafrombytes(content: bytes, backend: str = "numpy") -> Any:
-    """The array of a file's bytes: NIfTI, .npy, or a pickle of plain values."""
     if backend != "nifti":
-        return np.load(io.BytesIO(content)) if backend == "numpy" else FORMATS[backend][0](content)
+        return FORMATS[{"numpy": "npy"}.get(backend, backend)][0](content)
     packed, nibabel = content[:2] == b"\x1f\x8b", import_extra("nibabel", "medical", "NIfTI volumes")
     return nibabel.Nifti1Image.from_bytes(gzip.decompress(content) if packed else content).get_fdata()
 
@@ -104,6 +104,8 @@ class FileClient:
     """Files on this machine."""
 
     name = "disk"
+    infer_client = classmethod(lambda cls, file_client_args=None, uri=None: cls(**(file_client_args or {})))
+    register_backend = staticmethod(lambda *args, **kwargs: lambda cls: cls)
 
     def __init__(self, backend: Any = None, prefix: Any = None, **kwargs: Any) -> None:
         self.backend_args = kwargs
@@ -113,8 +115,56 @@ class FileClient:
             return TABLE[name]
         raise AttributeError(name)
 
-    infer_client = classmethod(lambda cls, file_client_args=None, uri=None: cls(**(file_client_args or {})))
-    register_backend = staticmethod(lambda *args, **kwargs: lambda cls: cls)
+
+# Weights
+
+
+class MissingFile(UserError, OSError):
+    """Weights that are neither a file nor in a cache."""
+
+
+def _load_checkpoint(filename: str, map_location: Any = None, logger: Any = None) -> dict[str, Any]:
+    try:
+        path: Any = filename if Path(filename).is_file() else find_cached(str(filename))
+    except UserError as problem:
+        raise MissingFile(str(problem)) from None
+    return {"state_dict": OrderedDict(read_checkpoint(path).weights), "meta": {}}
+
+
+def _load_checkpoint_with_prefix(prefix: str, filename: str, map_location: Any = None) -> dict[str, Tensor]:
+    start, found = prefix.rstrip(".") + ".", _load_checkpoint(filename)["state_dict"]
+    return {name.removeprefix(start): value for name, value in found.items() if name.startswith(start)}
+
+
+def load_state_dict(module: nn.Module, state_dict: Any, strict: bool = False, logger: Any = None) -> None:
+    own = module.state_dict()
+    fitting = {name: value for name, value in state_dict.items() if name in own and own[name].shape == value.shape}
+    module.load_state_dict(fitting, strict=False)
+    if wrong := (set(state_dict) | set(own)) - set(fitting):
+        text = f"weights that do not fit: {', '.join(sorted(wrong)[:8])}{' ...' * (len(wrong) > 8)}"
+        if strict:
+            raise RuntimeError(text)
+        logging.getLogger("terrazzo").warning(text)
+
+
+def load_checkpoint(
+    model: nn.Module, filename: str, map_location: Any = None, strict: bool = False, logger: Any = None,
+    revise_keys: Any = ((r"^module\.", ""),),
+) -> dict[str, Any]:  # fmt: skip
+    checkpoint = _load_checkpoint(filename)
+    weights = checkpoint["state_dict"]
+    for pattern, replacement in revise_keys:
+        weights = OrderedDict((re.sub(pattern, replacement, name), value) for name, value in weights.items())
+    load_state_dict(model, weights, strict, logger)
+    return checkpoint
+
+
+def save_checkpoint(model_or_checkpoint: Any, filename: str, optimizer: Any = None, meta: Any = None, **_: Any) -> None:
+    found = model_or_checkpoint
+    if isinstance(found, nn.Module):
+        found = {"state_dict": TABLE["weights_to_cpu"](found.state_dict()), "meta": meta or {}}
+    Path(filename).parent.mkdir(parents=True, exist_ok=True)
+    torch.save(found, filename)
 
 
 # functions, most of which are methods of FileClient too
@@ -126,11 +176,13 @@ TABLE: dict[str, Any] = {
     "join_path": lambda path, *paths, **_: os.fspath(Path(path, *paths)),
     "get_local_path": lambda path, *_, **__: nullcontext(path),
     "list_dir_or_file": list_dir_or_file,
-    "exists": os.path.exists,
-    "isdir": os.path.isdir,
-    "isfile": os.path.isfile,
+    **{name: getattr(os.path, name) for name in ("exists", "isdir", "isfile")},
     "remove": os.remove,
     "scandir": lambda path, suffix=None, recursive=False, *_: list_dir_or_file(path, False, True, suffix, recursive),
     "get_file_backend": lambda *_, **__: FileClient(),
     **dict.fromkeys(("LocalBackend", "HardDiskBackend", "BaseStorageBackend"), FileClient),
+    "weights_to_cpu": lambda state_dict: OrderedDict((name, value.cpu()) for name, value in state_dict.items()),
+    "CheckpointLoader": type("CheckpointLoader", (), {"load_checkpoint": staticmethod(_load_checkpoint)}),
+    "_load_checkpoint_to_model": load_state_dict,
+    "get_state_dict": lambda module, destination=None, **options: module.state_dict(**options),
 }

@@ -1,7 +1,5 @@
 """mmcv's functions of images, by OpenCV; images are BGR arrays (H, W, C), sizes (width, height)."""
 
-from __future__ import annotations
-
 import functools
 import io
 from pathlib import Path
@@ -9,7 +7,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image, ImageEnhance, ImageOps
+from PIL import Image
 
 INTERPOLATION = {"nearest": cv2.INTER_NEAREST, "bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC,
                  "area": cv2.INTER_AREA, "lanczos": cv2.INTER_LANCZOS4}  # fmt: skip
@@ -20,7 +18,6 @@ FLIPS: dict[str, Any] = {"horizontal": 1, "vertical": 0, "diagonal": (0, 1)}
 
 
 def imfrombytes(content: bytes, flag: str = "color", channel_order: str = "bgr", backend: Any = None) -> np.ndarray:
-    """Decode an image; palette images keep their indices with the flag "unchanged" and backend "pillow"."""
     if backend == "pillow" and flag == "unchanged":
         return np.array(Image.open(io.BytesIO(content)))
     image: Any = cv2.imdecode(np.frombuffer(content, np.uint8), FLAGS.get(flag, flag))  # type: ignore[arg-type]
@@ -28,7 +25,6 @@ def imfrombytes(content: bytes, flag: str = "color", channel_order: str = "bgr",
 
 
 def imread(img_or_path: Any, flag: str = "color", channel_order: str = "bgr", backend: Any = None, **_: Any) -> Any:
-    """Read an image file; an array is returned as it is."""
     if isinstance(img_or_path, np.ndarray):
         return img_or_path
     if not Path(img_or_path).is_file():
@@ -37,7 +33,6 @@ def imread(img_or_path: Any, flag: str = "color", channel_order: str = "bgr", ba
 
 
 def imwrite(img: np.ndarray, file_path: Any, params: Any = None, auto_mkdir: bool = True, **_: Any) -> bool:
-    """Write an image in the format that the file's suffix names."""
     if auto_mkdir:
         Path(file_path).parent.mkdir(parents=True, exist_ok=True)
     done, content = cv2.imencode(Path(file_path).suffix, img, params or [])
@@ -48,7 +43,6 @@ def imwrite(img: np.ndarray, file_path: Any, params: Any = None, auto_mkdir: boo
 def imresize(
     img: np.ndarray, size: Any, return_scale: bool = False, interpolation: str = "bilinear", out: Any = None, **_: Any
 ) -> Any:
-    """Resize to a size, with the two factors if asked for."""
     height, width = img.shape[:2]
     resized = cv2.resize(img, tuple(size), dst=out, interpolation=INTERPOLATION[interpolation])
     return (resized, size[0] / width, size[1] / height) if return_scale else resized
@@ -59,21 +53,13 @@ def _scale_size(size: Any, scale: Any) -> tuple[int, int]:
     return int(size[0] * scales[0] + 0.5), int(size[1] * scales[1] + 0.5)
 
 
-def rescale_size(old_size: Any, scale: Any, return_scale: bool = False) -> Any:
-    """A size scaled by a factor, or to fit into a pair of (long, short) sides."""
-    factor = scale
-    if not isinstance(scale, (int, float)):
-        factor = min(max(scale) / max(old_size), min(scale) / min(old_size))
-    new = _scale_size(old_size, factor)
-    return (new, factor) if return_scale else new
-
-
 def imrescale(
     img: np.ndarray, scale: Any, return_scale: bool = False, interpolation: str = "bilinear", **_: Any
 ) -> Any:
-    """Resize with the ratio of the sides kept."""
-    size, factor = rescale_size(img.shape[1::-1], scale, True)
-    resized = imresize(img, size, interpolation=interpolation)
+    size, factor = img.shape[1::-1], scale
+    if not isinstance(scale, (int, float)):
+        factor = min(max(scale) / max(size), min(scale) / min(size))
+    resized = imresize(img, _scale_size(size, factor), interpolation=interpolation)
     return (resized, factor) if return_scale else resized
 
 
@@ -81,7 +67,6 @@ def imrotate(
     img: np.ndarray, angle: float, center: Any = None, scale: float = 1.0, border_value: Any = 0,
     interpolation: str = "bilinear", auto_bound: bool = False, border_mode: str = "constant",
 ) -> np.ndarray:  # fmt: skip
-    """Rotate clockwise by degrees."""
     height, width = img.shape[:2]
     matrix = cv2.getRotationMatrix2D(center or ((width - 1) / 2, (height - 1) / 2), -angle, scale)
     if auto_bound:
@@ -96,7 +81,6 @@ def imrotate(
 def impad(
     img: np.ndarray, *, shape: Any = None, padding: Any = None, pad_val: Any = 0, padding_mode: str = "constant"
 ) -> np.ndarray:
-    """Pad to a shape (height, width) on the right and below, or by (left, top, right, bottom)."""
     if shape is not None:
         padding = (0, 0, max(shape[1] - img.shape[1], 0), max(shape[0] - img.shape[0], 0))
     elif isinstance(padding, int):
@@ -106,27 +90,16 @@ def impad(
 
 
 def imnormalize(img: np.ndarray, mean: Any, std: Any, to_rgb: bool = True) -> np.ndarray:
-    """Subtract the mean and divide by the deviation, in RGB order with `to_rgb`."""
     image = img[..., ::-1] if to_rgb else img
     return ((image - np.float64(mean).reshape(1, -1)) / np.float64(std).reshape(1, -1)).astype(np.float32)
-
-
-def _adjust(kind: str, img: np.ndarray, factor: float = 1.0, *_: Any, **__: Any) -> np.ndarray:
-    """An image whose brightness, contrast, colour or sharpness Pillow has changed."""
-    enhanced = getattr(ImageEnhance, kind)(Image.fromarray(np.ascontiguousarray(img[..., ::-1]))).enhance(factor)
-    return np.ascontiguousarray(np.asarray(enhanced)[..., ::-1]).astype(img.dtype)
 
 
 COLOURS = "bgr2rgb rgb2bgr bgr2hsv hsv2bgr bgr2hls hls2bgr gray2bgr gray2rgb bgr2gray rgb2gray"
 TABLE: dict[str, Any] = {
     **{name: functools.partial(cv2.cvtColor, code=getattr(cv2, f"COLOR_{name.upper()}")) for name in COLOURS.split()},
-    **{f"adjust_{kind.lower()}": functools.partial(_adjust, kind) for kind in ("Brightness", "Contrast", "Color")},
     "imflip": lambda img, direction="horizontal": np.flip(img, FLIPS[direction]),
-    "imequalize": lambda img: np.asarray(ImageOps.equalize(Image.fromarray(img))),
     "lut_transform": lambda img, lut_table: cv2.LUT(np.array(img, dtype=np.uint8), lut_table),
-    "clahe": lambda img, clip_limit=40.0, tile_grid_size=(8, 8): cv2.createCLAHE(clip_limit, tile_grid_size).apply(
-        np.array(img, dtype=np.uint8)
-    ),
+    "clahe": lambda img, limit=40.0, grid=(8, 8): cv2.createCLAHE(limit, grid).apply(np.array(img, dtype=np.uint8)),
     "impad_to_multiple": lambda img, divisor, pad_val=0: impad(
         img, shape=[-(-side // divisor) * divisor for side in img.shape[:2]], pad_val=pad_val
     ),

@@ -1,7 +1,5 @@
 """From a user's classes to what the product builds and calls."""
 
-from __future__ import annotations
-
 import importlib
 import inspect
 import warnings
@@ -16,16 +14,10 @@ from terrazzo import registry as ours
 from terrazzo.arguments import placed, signature
 from terrazzo.compat.data.structures import meta_of, samples_of
 from terrazzo.compat.files.config import ConfigDict
+from terrazzo.compat.models import segmentors
 from terrazzo.compat.models.faces import Face
 from terrazzo.compat.models.layers import resize
-from terrazzo.compat.models.segmentors import (
-    BaseSegmentor,
-    CascadeEncoderDecoder,
-    EncoderDecoder,
-    as_preprocessor,
-    depth_of,
-    overrides,
-)
+from terrazzo.compat.models.segmentors import BaseSegmentor, as_preprocessor, depth_of, overrides
 from terrazzo.compat.registry import BUILDS, MODELS
 
 # what the upgrade of a 0.x config adds for terrazzo's own classes
@@ -129,6 +121,8 @@ class Bridge:
     def decode(self: Any, images: Tensor) -> Tensor:
         exporting = torch.compiler.is_exporting()  # to a graph whose batch may have any size
         metas = [meta_of(*images.shape[2:])] * (1 if exporting else len(images))
+        if overrides(self.final_head, "predict_by_feat") or overrides(self.final_head, "loss_by_feat"):  # of 1.x
+            metas = [{**meta, "img_shape": tuple(images.shape[2:])} for meta in metas]
         if overrides(self, "predict"):
             found = super().predict(images, samples_of(images))  # type: ignore[misc]
             found = found if isinstance(found, Tensor) else torch.stack([item.seg_logits.data for item in found])
@@ -156,7 +150,9 @@ def old_style(model: Any, method: str = "_decode_head_forward_train") -> bool:
 @cache
 def bridge(cls: Any) -> Any:
     """A subclass of a user's segmentor that the product can call, of the same name."""
-    return type(cls.__name__, (Bridge, cls), {"__module__": cls.__module__, "__doc__": cls.__doc__})
+    given: dict[str, Any] = {"align_corners": False, "test_cfg": {"mode": "whole"}, "target": "label"}
+    body = {name: value for name, value in given.items() if not hasattr(cls, name)}
+    return type(cls.__name__, (Bridge, cls), {**body, "__module__": cls.__module__, "__doc__": cls.__doc__})
 
 
 def bridged(model: nn.Module) -> nn.Module:
@@ -165,24 +161,16 @@ def bridged(model: nn.Module) -> nn.Module:
     if unused:
         warnings.warn(f"{type(model).__name__}: terrazzo calls neither {' nor '.join(unused)}; its own loop trains")
     model.__class__ = bridge(type(model))  # type: ignore[arg-type]
-    defaults: list[tuple[Any, dict[str, Any]]] = [
-        (model, {"align_corners": False, "test_cfg": {"mode": "whole"}, "target": "label"})
-    ]
     if (head := getattr(model, "final_head", None)) is not None:
         own = {"threshold": None, "align_corners": False, "ignore_index": 255, "out_channels": head.num_classes}
-        defaults.append((head, own))
-    for part, values in defaults:
-        for name, value in values.items():
-            if not hasattr(part, name):
-                setattr(part, name, value)
+        for name in [name for name in own if not hasattr(head, name)]:
+            setattr(head, name, own[name])
     if not hasattr(model, "preprocess"):
         model.preprocess = as_preprocessor(None)
     return model
 
 
 def build_segmentor(kind: type, original: Any) -> Any:
-    """A builder of an official segmentor: ours, or, where one of its heads is a user's, the one with both faces."""
-
     def build(_: Any, spec: Mapping[str, Any], where: str, **extra: Any) -> Any:
         if is_users([spec.get("decode_head"), spec.get("auxiliary_head")]):
             return build_user_type(kind, spec, where, **extra)
@@ -204,7 +192,7 @@ def connect() -> None:
     for part in ("data.opening", "data.metrics", "engine.hooks", "engine.optim"):  # which fill the tables
         importlib.import_module(f"terrazzo.compat.{part}")
     BUILDS["model"] = build_user_type
-    for kind in (EncoderDecoder, CascadeEncoderDecoder):
+    for kind in (segmentors.EncoderDecoder, segmentors.CascadeEncoderDecoder):
         original = ours.MODELS.get(kind.__name__)
         if kind.__name__ not in ours.MODELS.raw:
             ours.MODELS.register_raw(original, kind.__name__, build_segmentor(kind, original))

@@ -1,7 +1,5 @@
 """Official models as MMSegmentation shows them: terrazzo's own classes, to be called and subclassed as there."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Mapping
 from functools import cache
@@ -13,7 +11,7 @@ from terrazzo import registry as ours
 from terrazzo.arguments import constructors, signature
 from terrazzo.compat.data.structures import labels_of
 from terrazzo.compat.models import layers
-from terrazzo.compat.models.losses import OHEMPixelSampler, _loss_map
+from terrazzo.compat.models.losses import _loss_map
 from terrazzo.compat.models.module import BaseModule
 from terrazzo.compat.registry import MODELS, ORIGINALS, WrongArgument, arguments_of
 from terrazzo.config.ignored import drop_ignored
@@ -123,6 +121,7 @@ class HeadFace(Face):
     train_cfg: Any = None
     test_cfg: Any = None
     debug, downsample_label_ratio = False, 0  # which projects have added to their copies of the base
+    _init_inputs = staticmethod(lambda *_: None)  # the constructor has done it
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         given = dict(zip(("in_channels", "channels"), args, strict=False)) | kwargs
@@ -131,17 +130,11 @@ class HeadFace(Face):
         super().__init__(*args, **kwargs)
         self.concat_input = given.get("concat_input", getattr(self, "concat_input", None))
 
-    def _init_inputs(self, in_channels: Any, in_index: Any, input_transform: Any) -> None:
-        """Nothing: the constructor has done it."""
-
     def _transform_inputs(self, inputs: Any) -> Any:
         return self.select(inputs)
 
     def cls_seg(self, feat: Tensor) -> Tensor:
         return self.classify(feat)
-
-    def classify(self, features: Tensor) -> Tensor:
-        return super().classify(features)  # type: ignore[misc]
 
     def _forward_feature(self, *inputs: Any) -> Tensor:
         return super().features(*inputs)  # type: ignore[misc]
@@ -165,20 +158,10 @@ class HeadFace(Face):
     def loss_by_feat(self, seg_logits: Any, batch_data_samples: Any) -> Any:
         return self.losses(seg_logits, self._stack_batch_gt(batch_data_samples))
 
-    def _stack_batch_gt(self, batch_data_samples: Any) -> Tensor:
-        return labels_of(batch_data_samples)
+    _stack_batch_gt = staticmethod(labels_of)
 
     def losses(self, seg_logit: Tensor, seg_label: Tensor) -> Any:
         return super().losses(seg_logit, seg_label.squeeze(1) if seg_label.ndim == 4 else seg_label)  # type: ignore[misc]
-
-    def named_losses(self, logits: Tensor, labels: Tensor, weight: Tensor | None = None) -> dict[str, Tensor]:
-        """Each of the losses, terrazzo's or a user's; those of the same name add up."""
-        losses: dict[str, Tensor] = {}
-        for criterion in self.criteria:
-            value = criterion(logits, labels, weight=weight, ignore_index=self.ignore_index)
-            name = getattr(criterion, "loss_name", "loss_seg")  # early 0.x has no names
-            losses[name] = losses[name] + value if name in losses else value
-        return losses
 
     def loss_map(self, logits: Tensor, labels: Tensor) -> Tensor:
         return _loss_map(self.criteria, logits, labels, self.ignore_index)
@@ -273,8 +256,7 @@ def _base(name: str, cls: type) -> Any:
 BaseDecodeHead, BaseCascadeDecodeHead = _base("BaseDecodeHead", DecodeHead), _base("BaseCascadeDecodeHead", CascadeHead)
 BASES: dict[type, Any] = {DecodeHead: BaseDecodeHead, CascadeHead: BaseCascadeDecodeHead}
 # names whose class here is written out, not made
-OFFICIAL: dict[str, Any] = {"OHEMPixelSampler": OHEMPixelSampler, "BaseDecodeHead": BaseDecodeHead,
-                            "BaseCascadeDecodeHead": BaseCascadeDecodeHead}  # fmt: skip
+OFFICIAL: dict[str, Any] = {"BaseDecodeHead": BaseDecodeHead, "BaseCascadeDecodeHead": BaseCascadeDecodeHead}
 
 
 def official(name: str) -> Any:

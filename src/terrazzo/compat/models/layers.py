@@ -1,11 +1,9 @@
 """Layers as mmcv builds them: `build_*_layer`, `ConvModule`, and functions of maps and tokens."""
 
-from __future__ import annotations
-
-import functools
 import inspect
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch.nn.functional as F
@@ -22,19 +20,6 @@ from terrazzo.models.layers.activation import ACTIVATIONS, ScaledHardSigmoid
 from terrazzo.models.layers.conv import CONVS, AdaptivePaddingConv2d, ConvBlock, DepthwiseSeparableConvBlock
 from terrazzo.models.layers.norm import NORMS, LayerNorm2d
 
-NAMES = "Conv2d Conv3d ConvTranspose2d ConvTranspose3d Linear MaxPool2d MaxPool3d"
-TABLE: dict[str, Any] = {
-    **{name: getattr(nn, name) for name in NAMES.split()},
-    "HSwish": nn.Hardswish, "Swish": nn.SiLU, "HSigmoid": ScaledHardSigmoid,
-    "LN2d": LayerNorm2d, "LayerNorm2d": LayerNorm2d, "Conv2dAdaptivePadding": AdaptivePaddingConv2d,
-    "_BatchNorm": _BatchNorm, "_InstanceNorm": _InstanceNorm,
-}  # fmt: skip
-PADDINGS = {"zero": nn.ZeroPad2d, "reflect": nn.ReflectionPad2d, "replicate": nn.ReplicationPad2d}
-UPSAMPLINGS = {
-    "nearest": functools.partial(nn.Upsample, mode="nearest"),
-    "bilinear": functools.partial(nn.Upsample, mode="bilinear"),
-    "deconv": nn.ConvTranspose2d,
-}
 OTHER: dict[str, Any] = {"deconv": nn.ConvTranspose2d, "Dropout": nn.Dropout, "Linear": nn.Linear}
 
 
@@ -55,8 +40,6 @@ def _parts_of(cfg: Mapping[str, Any] | None, table: Mapping[str, Any], what: str
     if not isinstance(cfg, Mapping):
         raise TypeError(f"cfg must be a dict, but got {type(cfg)}")
     options = {key: value for key, value in cfg.items() if key not in ("type", "_scope_")}
-    if "type" not in cfg:
-        raise KeyError('the cfg dict must contain the key "type"')
     kind = cfg["type"].rpartition(".")[2] if isinstance(cfg["type"], str) else cfg["type"]
     found = kind if not isinstance(kind, str) else MODELS.module_dict.get(kind) or table.get(kind)
     if found is None:
@@ -75,15 +58,15 @@ def builder(table: Mapping[str, Any], what: str, default: str = "") -> Callable[
     return build
 
 
+PADDINGS = {"zero": nn.ZeroPad2d, "reflect": nn.ReflectionPad2d, "replicate": nn.ReplicationPad2d}
+UPSAMPLINGS = {mode: partial(nn.Upsample, mode=mode) for mode in ("nearest", "bilinear")}
 build_conv_layer = builder(CONVS, "conv layer", "Conv2d")
 build_padding_layer = builder(PADDINGS, "padding layer")
-build_upsample_layer = builder(UPSAMPLINGS, "upsample layer")
+build_upsample_layer = builder({**UPSAMPLINGS, "deconv": nn.ConvTranspose2d}, "upsample layer")
 
 
-def infer_abbr(class_type: type) -> str:
-    """The name of a norm, or of a plugin, inside a block: "bn" for batch norms."""
-    if not inspect.isclass(class_type):
-        raise TypeError(f"class_type must be a type, but got {type(class_type)}")
+def infer_abbr(class_type: Any) -> str:
+    """The name of a norm inside a block: "bn" for batch norms."""
     if hasattr(class_type, "_abbr_"):
         return class_type._abbr_
     for base, name in ((_InstanceNorm, "in"), (_BatchNorm, "bn"), (nn.GroupNorm, "gn"), (nn.LayerNorm, "ln")):
@@ -94,49 +77,35 @@ def infer_abbr(class_type: type) -> str:
 
 
 def build_norm_layer(cfg: Any, num_features: int, postfix: int | str = "") -> tuple[str, nn.Module]:
-    """A norm's name in its module, with a postfix, and the norm."""
     entry, options = _parts_of(cfg, NORMS | SYNCHRONISED, "norm layer")
     layer, name = entry if isinstance(entry, tuple) else (entry, infer_abbr(entry))
     trained = options.pop("requires_grad", True)
     options.setdefault("eps", 1e-5)
     grouped = issubclass(layer, nn.GroupNorm)
     norm = layer(num_channels=num_features, **options) if grouped else layer(num_features, **options)
-    for parameter in norm.parameters():
-        parameter.requires_grad = trained
-    return f"{name}{postfix}", norm
+    return f"{name}{postfix}", norm.requires_grad_(trained)
 
 
 def build_activation_layer(cfg: Any) -> nn.Module:
-    """An activation, with `inplace` where it can be."""
-    table = ACTIVATIONS | {name: kind for name, kind in vars(nn).items() if name not in ACTIVATIONS}
-    layer, options = _parts_of(cfg or {"type": "ReLU"}, table, "activation layer")
+    layer, options = _parts_of(cfg or {"type": "ReLU"}, vars(nn) | ACTIVATIONS, "activation layer")
     if "inplace" not in inspect.signature(layer).parameters:
         options.pop("inplace", None)
     return layer(**options)
 
 
 def build_plugin_layer(cfg: Any, postfix: int | str = "", **kwargs: Any) -> tuple[str, nn.Module]:
-    """A plugin's name in its block, with a postfix, and the plugin."""
     layer, options = _parts_of(cfg, OTHER, "plugin layer")
     abbreviation = getattr(layer, "_abbr_", None) or re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", layer.__name__).lower()
     return f"{abbreviation}{postfix}", layer(**kwargs, **options)
 
 
 class DropPath(training.DropPath):
-    """Drop a residual branch for whole samples (Huang et al., ECCV 2016)."""
-
     def __init__(self, drop_prob: float = 0.1) -> None:
         super().__init__(drop_prob)
 
 
-class Dropout(nn.Dropout):
-    """nn.Dropout whose probability is called `drop_prob`."""
-
-    def __init__(self, drop_prob: float = 0.5, inplace: bool = False) -> None:
-        super().__init__(p=drop_prob, inplace=inplace)
-
-
-build_dropout = builder({"DropPath": DropPath, "Dropout": Dropout, "Dropout2d": nn.Dropout2d}, "dropout layer")
+DROPOUTS = {"DropPath": DropPath, "Dropout": lambda drop_prob=0.5, inplace=False: nn.Dropout(drop_prob, inplace)}
+build_dropout = builder({**DROPOUTS, "Dropout2d": nn.Dropout2d}, "dropout layer")
 SIZES = "in_channels out_channels kernel_size stride padding dilation transposed output_padding groups"
 BY_POSITION = (
     "in_channels out_channels kernel_size stride padding dilation groups bias conv_cfg norm_cfg act_cfg inplace"
@@ -148,9 +117,10 @@ class ConvModule(ConvBlock):
 
     _abbr_ = "conv_block"
     with_explicit_padding = with_spectral_norm = False
-    conv_cfg: Any = None
-    norm_cfg: Any = None
-    act_cfg: Any = None
+    conv_cfg = norm_cfg = act_cfg = None
+    with_norm = property(lambda self: self.norm_name is not None)
+    with_activation = property(lambda self: self.activate is not None)
+    with_bias = property(lambda self: self.conv.bias is not None)
 
     def __init__(
         self, *args: Any, with_spectral_norm: bool = False, padding_mode: str = "zeros", **kwargs: Any
@@ -168,10 +138,6 @@ class ConvModule(ConvBlock):
             self.conv = nn.utils.spectral_norm(self.conv)
         show_as_theirs(self)
 
-    with_norm = property(lambda self: self.norm_name is not None)
-    with_activation = property(lambda self: self.activate is not None)
-    with_bias = property(lambda self: self.conv.bias is not None)
-
     def __getattr__(self, name: str) -> Any:
         """Sizes of the convolution are the block's too."""
         if name in SIZES.split() and "conv" in self._modules:
@@ -182,7 +148,7 @@ class ConvModule(ConvBlock):
     def init_weights(self) -> None:
         if not hasattr(self.conv, "init_weights"):
             leaky = isinstance(self.activate, nn.LeakyReLU)
-            slope = self.activate.negative_slope if isinstance(self.activate, nn.LeakyReLU) else 0
+            slope = getattr(self.activate, "negative_slope", 0) if leaky else 0
             kaiming_init(self.conv, a=slope, nonlinearity="leaky_relu" if leaky else "relu")
         if self.norm is not None:
             constant_init(self.norm, 1, bias=0)
@@ -199,42 +165,29 @@ class ConvModule(ConvBlock):
 
 
 class DepthwiseSeparableConvModule(DepthwiseSeparableConvBlock):
-    """A depthwise and a pointwise ConvModule, with norms and activations of their own."""
-
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         assert "groups" not in kwargs, "groups should not be specified"
         super().__init__(**{**dict(zip([*SIZES.split()[:6], "norm_cfg", "act_cfg"], args, strict=False)), **kwargs})
         show_as_theirs(self)
 
 
-class Scale(self_attention.Scale):
-    """A learnable factor."""
-
-    def __init__(self, scale: float = 1.0) -> None:
-        super().__init__(scale)
-
-
 class Upsample(ours.Upsample):
-    """`torch.nn.functional.interpolate` as a module; "nearest" by default."""
-
     def __init__(
         self, size: Any = None, scale_factor: Any = None, mode: str = "nearest", align_corners: Any = None
     ) -> None:
         super().__init__(size, scale_factor, mode, align_corners)
 
     def forward(self, x: Tensor) -> Tensor:
-        options: Any = {"mode": self.mode, "align_corners": self.align_corners}
-        if self.size is None:
-            options |= {"scale_factor": self.scale_factor, "recompute_scale_factor": True}
-        return F.interpolate(x, self.size, **options)
+        again = True if self.size is None else None
+        return F.interpolate(
+            x, self.size, None if self.size else self.scale_factor, self.mode, self.align_corners, again
+        )
 
 
 THEIRS: dict[type, type] = {
-    ours.Upsample: Upsample,
-    ConvBlock: ConvModule,
-    DepthwiseSeparableConvBlock: DepthwiseSeparableConvModule,
+    ours.Upsample: Upsample, ConvBlock: ConvModule, DepthwiseSeparableConvBlock: DepthwiseSeparableConvModule,
     norms.SyncBatchNorm: SyncBatchNorm,
-}
+}  # fmt: skip
 
 
 def show_as_theirs(module: nn.Module) -> None:
@@ -248,20 +201,18 @@ def resize(
     input: Tensor, size: Any = None, scale_factor: Any = None, mode: str = "nearest",
     align_corners: bool | None = None, warning: bool = True,
 ) -> Tensor:  # fmt: skip
-    """`torch.nn.functional.interpolate`; "nearest" by default."""
     size = tuple(int(x) for x in size) if isinstance(size, (list, tuple)) else size
     return F.interpolate(input, size, scale_factor, mode, align_corners)
 
 
 def nlc_to_nchw(x: Tensor, hw_shape: Any) -> Tensor:
-    """Tokens (N, h * w, C) of the grid (h, w) as a map."""
     assert x.shape[1] == hw_shape[0] * hw_shape[1], "The seq_len doesn't match H, W"
     return x.transpose(1, 2).reshape(len(x), -1, *hw_shape)
 
 
-def nchw_to_nlc(x: Tensor) -> Tensor:
-    """A map as tokens (N, h * w, C)."""
-    return x.flatten(2).transpose(1, 2).contiguous()
+def make_divisible(value: float, divisor: int, min_value: int | None = None, min_ratio: float = 0.9) -> int:
+    new = max(min_value or divisor, int(value + divisor / 2) // divisor * divisor)
+    return new + divisor if new < min_ratio * value else new
 
 
 def unchanged(module: nn.Module, *args: Any, **kwargs: Any) -> nn.Module:
@@ -269,20 +220,18 @@ def unchanged(module: nn.Module, *args: Any, **kwargs: Any) -> nn.Module:
     return module
 
 
-fuse_conv_bn = convert_sync_batchnorm = revert_sync_batchnorm = turn_on_efficient_conv_bn_eval = unchanged
-
-
-def channel_shuffle(x: Tensor, groups: int) -> Tensor:
-    """Interleave groups of channels."""
-    return x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
-
-
-def make_divisible(value: float, divisor: int, min_value: int | None = None, min_ratio: float = 0.9) -> int:
-    """The nearest multiple of `divisor` that is not under `min_ratio` of the value."""
-    new = max(min_value or divisor, int(value + divisor / 2) // divisor * divisor)
-    return new + divisor if new < min_ratio * value else new
-
-
+UNCHANGED = "fuse_conv_bn convert_sync_batchnorm revert_sync_batchnorm turn_on_efficient_conv_bn_eval"
+OF_TORCH = "Conv2d Conv3d ConvTranspose2d ConvTranspose3d Linear MaxPool2d MaxPool3d"
+TABLE: dict[str, Any] = {
+    **{name: getattr(nn, name) for name in OF_TORCH.split()},
+    "HSwish": nn.Hardswish, "Swish": nn.SiLU, "HSigmoid": ScaledHardSigmoid,
+    "Scale": lambda scale=1.0: self_attention.Scale(scale),
+    "LN2d": LayerNorm2d, "LayerNorm2d": LayerNorm2d, "Conv2dAdaptivePadding": AdaptivePaddingConv2d,
+    "_BatchNorm": _BatchNorm, "_InstanceNorm": _InstanceNorm,
+    "nchw_to_nlc": lambda x: x.flatten(2).transpose(1, 2).contiguous(),
+    "channel_shuffle": lambda x, groups: x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2),
+    **dict.fromkeys(UNCHANGED.split(), unchanged),
+}  # fmt: skip
 # A layer that a user registers can be named in the config of any of terrazzo's own layers
 KEEPERS["model"] = (
     lambda name, item: NORMS.setdefault(name, (item, infer_abbr(item))) if inspect.isclass(item) else None,  # type: ignore[arg-type]

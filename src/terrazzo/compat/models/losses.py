@@ -1,42 +1,33 @@
 """Losses and what they are made of, by their names in MMSegmentation."""
 
-from __future__ import annotations
-
 import functools
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-import yaml
-from torch import Tensor, nn
+from torch import Tensor
 
-from terrazzo.models.losses import ohem
+from terrazzo.compat.files.files import load
 from terrazzo.models.losses.base import SegmentationLoss
 
 
 def reduce_loss(loss: Tensor, reduction: str) -> Tensor:
-    """The mean or the sum of a loss map, or the map ("none")."""
     return loss if reduction == "none" else getattr(loss, reduction)()
 
 
 def weight_reduce_loss(
     loss: Tensor, weight: Tensor | None = None, reduction: str = "mean", avg_factor: float | None = None
 ) -> Tensor:
-    """Weight a loss map and reduce it; the mean divides by `avg_factor` where given."""
     if weight is not None:
         assert weight.dim() == loss.dim()
         loss = loss * weight
     if avg_factor is None:
-        return reduce_loss(loss, reduction)
+        return TABLE["reduce_loss"](loss, reduction)
     if reduction == "sum":
         raise ValueError('avg_factor can not be used with reduction="sum"')
     return loss.sum() / (avg_factor + torch.finfo(torch.float32).eps) if reduction == "mean" else loss
 
 
 def weighted_loss(loss_func: Any) -> Any:
-    """Give a function of (pred, target) the arguments `weight`, `reduction` and `avg_factor`."""
-
     @functools.wraps(loss_func)
     def wrapper(
         pred: Tensor, target: Tensor, weight: Any = None, reduction: str = "mean", avg_factor: Any = None, **kwargs: Any
@@ -46,18 +37,9 @@ def weighted_loss(loss_func: Any) -> Any:
     return wrapper
 
 
-def get_class_weight(class_weight: Any) -> Any:
-    """Class weights as given, or as a file (.npy, .json, .yaml) holds them."""
-    if not isinstance(class_weight, str):
-        return class_weight
-    path = Path(class_weight)
-    return np.load(path) if path.suffix == ".npy" else yaml.safe_load(path.read_text(encoding="utf-8"))
-
-
 def accuracy(
     pred: Tensor, target: Tensor, topk: Any = 1, thresh: float | None = None, ignore_index: int | None = None
 ) -> Any:
-    """The percentage of labels (N, ...) among the `topk` classes with the highest scores (N, K, ...)."""
     ranks = (topk,) if isinstance(topk, int) else topk
     if pred.size(0) == 0:
         scores = [pred.new_tensor(0.0) for _ in ranks]
@@ -80,25 +62,8 @@ def _loss_map(losses: Any, logits: Tensor, labels: Tensor, ignore_index: int) ->
     return torch.stack(maps).sum(0)
 
 
-class BasePixelSampler:
-    """The base of samplers of pixels; a subclass has `sample(seg_logit, seg_label)` -> weights."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        vars(self).update(kwargs)
-
-
-class OHEMPixelSampler(ohem.OHEMPixelSampler):
-    """Weights of one for the hardest pixels by the losses of a head, the `context`."""
-
-    def __init__(self, context: Any = None, thresh: float | None = None, min_kept: int = 100000) -> None:
-        super().__init__(thresh=thresh, min_kept=min_kept)
-        self.context = context
-
-    def sample(self, seg_logit: Tensor, seg_label: Tensor, loss_map: Any = None, ignore_index: Any = None) -> Tensor:
-        if loss_map is not None and ignore_index is not None:
-            return super().sample(seg_logit, seg_label, loss_map, ignore_index)
-        assert seg_logit.shape[2:] == seg_label.shape[2:] and seg_label.shape[1] == 1
-        labels, head = seg_label.squeeze(1).long(), self.context
-        losses = head.loss_decode if isinstance(head.loss_decode, nn.ModuleList) else [head.loss_decode]
-        ignored = head.ignore_index
-        return super().sample(seg_logit, labels, lambda: _loss_map(losses, seg_logit, labels, ignored), ignored)
+TABLE: dict[str, Any] = {
+    "get_class_weight": lambda weight: load(weight) if isinstance(weight, str) else weight,
+    "reduce_loss": lambda loss, reduction: loss if reduction == "none" else getattr(loss, reduction)(),
+    "BasePixelSampler": type("BasePixelSampler", (), {"__init__": lambda self, **kwargs: self.__dict__.update(kwargs)}),
+}

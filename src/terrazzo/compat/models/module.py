@@ -1,7 +1,5 @@
 """`BaseModule` and the initialisation of weights by `init_cfg`."""
 
-from __future__ import annotations
-
 import copy
 import inspect
 import math
@@ -11,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from terrazzo.compat import registry
-from terrazzo.compat.files.weights import _load_checkpoint_with_prefix, load_checkpoint, load_state_dict
+from terrazzo.compat.files.files import _load_checkpoint_with_prefix, load_checkpoint, load_state_dict
 
 
 class BaseModule(nn.Module):
@@ -54,17 +52,15 @@ def _with_init_cfg(base: type) -> Any:
 
 Sequential, ModuleList, ModuleDict = map(_with_init_cfg, (nn.Sequential, nn.ModuleList, nn.ModuleDict))
 
-# Starting values
 
-
-def _weighted(start: Callable[..., Any], count: int = 0) -> Callable[..., None]:
+def _weighted(start: Callable[..., Any], count: int = 0, uniform: Any = None, **defaults: Any) -> Callable[..., None]:
     """A function of a module that starts its weight with `start`, of `count` arguments, its bias with a constant."""
     names = [*inspect.signature(start).parameters][1 : count + 1]
 
-    def init(module: nn.Module, *args: Any, bias: float = 0, **kwargs: Any) -> None:
-        kwargs.update(zip(names, args, strict=False))
+    def init(module: nn.Module, *args: Any, bias: float = 0, distribution: str = "normal", **kwargs: Any) -> None:
+        kwargs = {**defaults, **dict(zip(names, args, strict=False)), **kwargs}
         if getattr(module, "weight", None) is not None:
-            start(module.weight, **kwargs)
+            (uniform if distribution == "uniform" else start)(module.weight, **kwargs)
         if getattr(module, "bias", None) is not None:
             nn.init.constant_(module.bias, args[count] if len(args) > count else bias)  # type: ignore[arg-type]
 
@@ -72,43 +68,19 @@ def _weighted(start: Callable[..., Any], count: int = 0) -> Callable[..., None]:
 
 
 constant_init, normal_init = _weighted(nn.init.constant_, 1), _weighted(nn.init.normal_, 2)
-trunc_normal_init, uniform_init = _weighted(nn.init.trunc_normal_, 4), _weighted(nn.init.uniform_, 2)
-
-
-def xavier_init(module: nn.Module, gain: float = 1, bias: float = 0, distribution: str = "normal") -> None:
-    start = nn.init.xavier_uniform_ if distribution == "uniform" else nn.init.xavier_normal_
-    _weighted(start)(module, gain=gain, bias=bias)
-
-
-def kaiming_init(
-    module: nn.Module, a: float = 0, mode: str = "fan_out", nonlinearity: str = "relu", bias: float = 0,
-    distribution: str = "normal",
-) -> None:  # fmt: skip
-    start = nn.init.kaiming_uniform_ if distribution == "uniform" else nn.init.kaiming_normal_
-    _weighted(start)(module, a=a, mode=mode, nonlinearity=nonlinearity, bias=bias)
-
-
-def caffe2_xavier_init(module: nn.Module, bias: float = 0) -> None:
-    """Xavier initialisation as Caffe2 has it: uniform, of the fan-in alone."""
-    kaiming_init(module, 1, "fan_in", "leaky_relu", bias, "uniform")
-
-
-def bias_init_with_prob(prior_prob: float) -> float:
-    """The bias at which a sigmoid gives `prior_prob`."""
-    return -math.log((1 - prior_prob) / prior_prob)
-
-
-def trunc_normal_(tensor: Any, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0) -> Any:
-    return nn.init.trunc_normal_(tensor, mean, std, a, b)
-
-
+trunc_normal_init = _weighted(nn.init.trunc_normal_, 4)
+xavier_init = _weighted(nn.init.xavier_normal_, 1, nn.init.xavier_uniform_)
+kaiming_init = _weighted(nn.init.kaiming_normal_, 3, nn.init.kaiming_uniform_, mode="fan_out", nonlinearity="relu")
+caffe2_xavier_init = _weighted(nn.init.kaiming_uniform_, a=1, mode="fan_in", nonlinearity="leaky_relu")
 # `type` of init_cfg -> what it does to a module
 STARTS: dict[str, Callable[..., None]] = {
     "Constant": constant_init, "Xavier": xavier_init, "Normal": normal_init, "TruncNormal": trunc_normal_init,
-    "Uniform": uniform_init, "Kaiming": kaiming_init, "Caffe2Xavier": caffe2_xavier_init,
+    "Uniform": _weighted(nn.init.uniform_, 2), "Kaiming": kaiming_init, "Caffe2Xavier": caffe2_xavier_init,
 }  # fmt: skip
 # their classes, which name them in `init_cfg` too
 TABLE: dict[str, Any] = {f"{kind}Init": type(f"{kind}Init", (), {"kind": kind}) for kind in (*STARTS, "Pretrained")}
+TABLE["bias_init_with_prob"] = lambda prior_prob: -math.log((1 - prior_prob) / prior_prob)
+TABLE["trunc_normal_"] = nn.init.trunc_normal_
 
 
 def kind_of(spec: Any) -> str:
@@ -122,7 +94,11 @@ def initialize(module: nn.Module, init_cfg: Any) -> None:
         options = {key: value for key, value in spec.items() if key not in ("type", "override", "layer", "_scope_")}
         kind, overrides, layers = kind_of(spec), spec.get("override") or [], spec.get("layer") or []
         if kind == "Pretrained":
-            load_pretrained(module, **options)
+            prefix, path = options.get("prefix"), options["checkpoint"]
+            if prefix is None:
+                load_checkpoint(module, path)
+            else:
+                load_state_dict(module, _load_checkpoint_with_prefix(prefix, path))
         elif kind in STARTS:
             if layers or not overrides:
                 start_layers(module, STARTS[kind], options, [layers] if isinstance(layers, str) else layers)
@@ -140,17 +116,9 @@ def start_layers(module: nn.Module, start: Callable[..., None], options: Any, la
     """Start the layers of some types inside a module; without types, whatever has a weight."""
     options = dict(options)
     if (bias_prob := options.pop("bias_prob", None)) is not None:
-        options["bias"] = bias_init_with_prob(bias_prob)
+        options["bias"] = TABLE["bias_init_with_prob"](bias_prob)
     if start is constant_init:
         options.setdefault("val", 0)
     for part in module.modules():
         if not layers or {kind.__name__ for kind in type(part).__mro__[:-2]} & set(layers):
             start(part, **options)
-
-
-def load_pretrained(module: nn.Module, checkpoint: str, prefix: str | None = None, map_location: Any = "cpu") -> None:
-    """Load a file's weights, or those under a prefix."""
-    if prefix is None:
-        load_checkpoint(module, checkpoint)
-    else:
-        load_state_dict(module, _load_checkpoint_with_prefix(prefix, checkpoint))

@@ -1,7 +1,5 @@
 """Segmentors with the methods of MMSegmentation 0.x and 1.x, which terrazzo trains and scores like its own."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Mapping
 from typing import Any
@@ -47,13 +45,11 @@ class BaseSegmentor(BaseModule, Freezable):
     preprocess = property(lambda self: self.data_preprocessor)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """torch keeps a module under its name without asking a property, so this one goes to where it is read."""
         found = ("data_preprocessor", as_preprocessor(value)) if name == "preprocess" else (name, value)
         super().__setattr__(*found)
 
     @property
     def final_head(self) -> Any:
-        """The head whose logits are the model's: the last decode head, or the first part that has classes."""
         head: Any = getattr(self, "decode_head", None)
         if isinstance(head, nn.ModuleList):
             return head[-1]
@@ -65,7 +61,6 @@ class BaseSegmentor(BaseModule, Freezable):
 
     @staticmethod
     def _parse_losses(losses: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
-        """The sum of what "loss" is in the name of, and the means of all."""
         means = {name: sum(item.mean() for item in (value if isinstance(value, list) else [value]))
                  for name, value in losses.items()}  # fmt: skip
         total: Any = sum(value for name, value in means.items() if "loss" in name)
@@ -102,18 +97,10 @@ class BaseSegmentor(BaseModule, Freezable):
         several = isinstance(imgs, (list, tuple))
         return self.simple_test(*((imgs[0], img_metas[0]) if several else (imgs, img_metas)), **kwargs)
 
-    def loss(self, inputs: Tensor, data_samples: Any) -> Any:
-        raise NotImplementedError
-
-    def predict(self, inputs: Tensor, data_samples: Any = None) -> Any:
-        raise NotImplementedError
-
     def encode(self, images: Tensor) -> Any:
-        """The features as the product asks for them."""
         return self.extract_feat(images)
 
     def postprocess_result(self, seg_logits: Tensor, data_samples: Any = None) -> Any:
-        """Logits at the size of the images as SegDataSamples: the padding is cut off, the image as it was stored."""
         made = data_samples if data_samples is not None else [structures.SegDataSample() for _ in seg_logits]
         for sample, logits in zip(made, seg_logits, strict=True):
             facts = sample.metainfo
@@ -152,58 +139,63 @@ class EncoderDecoder(BaseSegmentor):
         assert self.with_decode_head
 
     def _init_decode_head(self, decode_head: Any) -> None:
-        several = isinstance(decode_head, (list, tuple))  # of a cascade
-        self.decode_head = nn.ModuleList(map(MODELS.build, decode_head)) if several else MODELS.build(decode_head)
+        self.decode_head = heads_of(decode_head)  # several of a cascade
         for name in ("align_corners", "num_classes", "out_channels"):
             setattr(self, name, getattr(self.final_head, name))
 
     def _init_auxiliary_head(self, auxiliary_head: Any) -> None:
-        several = isinstance(auxiliary_head, (list, tuple))
         if auxiliary_head is not None:
-            self.auxiliary_head = (
-                nn.ModuleList(map(MODELS.build, auxiliary_head)) if several else MODELS.build(auxiliary_head)
-            )
+            self.auxiliary_head = heads_of(auxiliary_head)
 
     def extract_feat(self, inputs: Tensor) -> Any:
         x = self.backbone(inputs)
         return self.neck(x) if self.with_neck else x
 
     def encode_decode(self, inputs: Tensor, batch_img_metas: Any) -> Tensor:
-        """Logits at the size of the images."""
         logits = self._decode_head_forward_test(self.extract_feat(inputs), batch_img_metas)
         return resize(logits, inputs.shape[2:], None, "bilinear", self.align_corners)
 
-    def _decode_head_forward_test(self, x: Any, metas: Any) -> Tensor:
-        return self._test_head(self.decode_head, x, metas)
+    @property
+    def _stages(self) -> list[Any]:
+        """The decode heads, each of which reads the output of the one before it."""
+        return [*self.decode_head] if isinstance(self.decode_head, nn.ModuleList) else [self.decode_head]
 
-    def _test_head(self, head: Any, *inputs: Any) -> Tensor:
+    def _through(self, x: Any, heads: list[Any]) -> tuple[Any, ...]:
+        """The output of the last of some heads; none for no heads."""
+        previous: tuple[Any, ...] = ()
+        for head in heads:
+            previous = (head.forward(x, *previous),)
+        return previous
+
+    def _decode_head_forward_test(self, x: Any, metas: Any) -> Tensor:
+        *before, head = self._stages
         older = overrides(head, "forward_test") and not overrides(head, "predict")
-        return (head.forward_test if older else head.predict)(*inputs, self.test_cfg)
+        return (head.forward_test if older else head.predict)(x, *self._through(x, before), metas, self.test_cfg)
 
     def _forward(self, inputs: Tensor, data_samples: Any = None) -> Any:
-        return self.decode_head.forward(self.extract_feat(inputs))
+        return self._through(self.extract_feat(inputs), self._stages)[0]
 
     def _decode_head_forward_train(self, x: Any, samples: Any, gt_semantic_seg: Any = None, *args: Any) -> Any:
-        return add_prefix(head_loss(self.decode_head, x, samples, gt_semantic_seg, self.train_cfg), "decode")
-
-    def _auxiliary_head_forward_train(self, x: Any, samples: Any, gt_semantic_seg: Any = None, *args: Any) -> Any:
-        several, losses = isinstance(self.auxiliary_head, nn.ModuleList), dict[str, Any]()
-        for index, head in enumerate(self.auxiliary_head if several else [self.auxiliary_head]):
-            own = head_loss(head, x, samples, gt_semantic_seg, self.train_cfg)
-            losses |= add_prefix(own, f"aux_{index}" if several else "aux")
+        losses, previous, last = dict[str, Any](), tuple[Any, ...](), self._stages[-1]
+        for index, head in enumerate(self._stages):
+            own = head_loss(head, x, samples, gt_semantic_seg, self.train_cfg, *previous)
+            losses |= add_prefix(own, "decode" if head is self.decode_head else f"decode_{index}")
+            previous = () if head is last else (head.forward(x, *previous),)
         return losses
 
-    def loss(self, inputs: Tensor, data_samples: Any, *labels: Any) -> Any:
-        x = self.extract_feat(inputs)
-        losses = dict(self._decode_head_forward_train(x, data_samples, *labels))
-        return losses | (
-            self._auxiliary_head_forward_train(x, data_samples, *labels) if self.with_auxiliary_head else {}
-        )
+    def _auxiliary_head_forward_train(self, x: Any, samples: Any, gt_semantic_seg: Any = None, *args: Any) -> Any:
+        if not isinstance(self.auxiliary_head, nn.ModuleList):
+            return add_prefix(head_loss(self.auxiliary_head, x, samples, gt_semantic_seg, self.train_cfg), "aux")
+        losses = [head_loss(head, x, samples, gt_semantic_seg, self.train_cfg) for head in self.auxiliary_head]
+        return {name: v for n, own in enumerate(losses) for name, v in add_prefix(own, f"aux_{n}").items()}
+
+    def loss(self, inputs: Tensor, data_samples: Any, *labels: Any, **kwargs: Any) -> Any:
+        given = (self.extract_feat(inputs), data_samples, *labels)
+        losses = dict(self._decode_head_forward_train(*given))
+        return losses | (self._auxiliary_head_forward_train(*given) if self.with_auxiliary_head else {})
 
     def forward_train(self, img: Tensor, img_metas: Any, gt_semantic_seg: Tensor, **kwargs: Any) -> Any:
         return EncoderDecoder.loss(self, img, img_metas, gt_semantic_seg)
-
-    # inference
 
     def predict(self, inputs: Tensor, data_samples: Any = None) -> Any:
         known = structures.samples_of(inputs) if data_samples is None else data_samples
@@ -216,7 +208,7 @@ class EncoderDecoder(BaseSegmentor):
 
         return slide(on_window, inputs, self.test_cfg.crop_size, self.test_cfg.stride, windows_at_once=1)
 
-    def whole_inference(self, inputs: Tensor, batch_img_metas: Any, rescale: bool = True) -> Tensor:
+    def whole_inference(self, inputs: Tensor, batch_img_metas: Any, *rescale: bool) -> Tensor:
         return self.encode_decode(inputs, batch_img_metas)
 
     def inference(self, inputs: Tensor, batch_img_metas: Any, rescale: bool = True) -> Tensor:
@@ -230,6 +222,11 @@ class EncoderDecoder(BaseSegmentor):
         return [*self.inference(img, img_meta, rescale).argmax(1).cpu().numpy()]
 
 
+def heads_of(spec: Any) -> Any:
+    """A head, or a list of heads, from its config."""
+    return nn.ModuleList(map(MODELS.build, spec)) if isinstance(spec, (list, tuple)) else MODELS.build(spec)
+
+
 class CascadeEncoderDecoder(EncoderDecoder):
     """EncoderDecoder with `num_stages` decode heads, each of which reads the output of the one before it."""
 
@@ -237,31 +234,8 @@ class CascadeEncoderDecoder(EncoderDecoder):
         object.__setattr__(self, "num_stages", num_stages)
         super().__init__(*args, **kwargs)
         assert len(self.decode_head) == num_stages
-        for head in self.decode_head[1:]:
-            if hasattr(head, "configure"):
-                head.configure(self.train_cfg or {}, self.test_cfg or {})
-
-    def _until(self, x: Any, count: int) -> Any:
-        """The output of the head before the one at `count`."""
-        out = self.decode_head[0].forward(x)
-        for head in self.decode_head[1:count]:
-            out = head.forward(x, out)
-        return out
-
-    def _decode_head_forward_test(self, x: Any, metas: Any) -> Tensor:
-        return self._test_head(self.decode_head[-1], x, self._until(x, self.num_stages - 1), metas)
-
-    def _forward(self, inputs: Tensor, data_samples: Any = None) -> Any:
-        return self._until(self.extract_feat(inputs), self.num_stages)
-
-    def _decode_head_forward_train(self, x: Any, samples: Any, gt_semantic_seg: Any = None, *args: Any) -> Any:
-        losses, previous = dict[str, Any](), tuple[Any, ...]()
-        for index, head in enumerate(self.decode_head):
-            own = head_loss(head, x, samples, gt_semantic_seg, self.train_cfg, *previous)
-            losses |= add_prefix(own, f"decode_{index}")
-            if index + 1 < self.num_stages:
-                previous = (head.forward(x, *previous),)
-        return losses
+        for head in [head for head in self.decode_head[1:] if hasattr(head, "configure")]:
+            head.configure(self.train_cfg or {}, self.test_cfg or {})
 
 
 class BaseTTAModel(BaseModule):
@@ -303,8 +277,5 @@ def head_loss(head: Any, x: Any, samples: Any, labels: Any, train_cfg: Any, *pre
     return head.loss(x, *previous, samples, train_cfg)
 
 
-OFFICIAL |= {
-    "EncoderDecoder": EncoderDecoder, "CascadeEncoderDecoder": CascadeEncoderDecoder, "BaseModel": BaseSegmentor,
-    "SegDataPreProcessor": SegDataPreProcessor, "BaseSegmentor": BaseSegmentor,
-    "BaseTTAModel": BaseTTAModel,
-}  # fmt: skip
+OWN = (EncoderDecoder, CascadeEncoderDecoder, SegDataPreProcessor, BaseSegmentor, BaseTTAModel)
+OFFICIAL |= {"BaseModel": BaseSegmentor, **{kind.__name__: kind for kind in OWN}}

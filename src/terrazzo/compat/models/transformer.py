@@ -1,27 +1,119 @@
-"""The parts of transformers as mmcv and MMSegmentation build them."""
-
-from __future__ import annotations
+"""The parts of transformers as mmcv builds them, and its operators in plain torch."""
 
 import copy
-import math
-import warnings
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from terrazzo.compat.engine.tools import to_2tuple
-from terrazzo.compat.models import layers
 from terrazzo.compat.models.layers import OTHER, build_dropout, build_norm_layer, builder
-from terrazzo.compat.models.module import BaseModule, ModuleList, Sequential
-from terrazzo.compat.models.ops import MultiScaleDeformableAttention
-from terrazzo.models.layers import tokens
+from terrazzo.compat.models.module import BaseModule, ModuleList
+from terrazzo.models.heads import psa
+from terrazzo.models.layers import deform_conv, deformable_attention, tokens, transformer
+from terrazzo.models.layers.points import sample_points
+from terrazzo.models.losses.focal import sigmoid_focal
 
 RELU: Any = {"type": "ReLU", "inplace": True}
 LN: Any = {"type": "LN"}
 DROPOUT: Any = {"type": "Dropout", "drop_prob": 0.0}
+OF_CONV = "in_channels out_channels kernel_size stride padding dilation groups deform_groups bias"
+
+
+class DeformConv2d(deform_conv.DeformConv2d):
+    """Deformable convolution of (x, offset), or of (x, offset, mask)."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(**{"bias": False, **dict(zip(OF_CONV.split(), args, strict=False)), **kwargs})
+        del self.conv_offset
+
+    def forward(self, input: Tensor, offset: Tensor, mask: Any = None) -> Tensor:  # type: ignore[override]
+        values = self.sample(input, offset)
+        return self.convolve(values if mask is None else values * mask.unflatten(1, (self.deform_groups, 1, self.taps)))
+
+
+class ModulatedDeformConv2d(DeformConv2d):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"bias": True, **kwargs})
+
+
+def multi_scale_deformable_attn_pytorch(
+    value: Tensor, value_spatial_shapes: Tensor, sampling_locations: Tensor, attention_weights: Tensor
+) -> Tensor:
+    """Value (N, S, heads, C), locations (N, L, heads, levels, points, 2) in 0..1, weights without 2 -> (N, L, *)."""
+    sizes = [(int(height), int(width)) for height, width in value_spatial_shapes]
+    sampled = []
+    for level, (part, size) in enumerate(zip(value.split([h * w for h, w in sizes], dim=1), sizes, strict=True)):
+        x = part.permute(0, 2, 3, 1).flatten(0, 1).unflatten(-1, size)
+        grid = 2 * sampling_locations[:, :, :, level].transpose(1, 2).flatten(0, 1) - 1
+        sampled.append(F.grid_sample(x, grid, align_corners=False))  # N * heads, C, L, points
+    weights = attention_weights.transpose(1, 2).flatten(0, 1).flatten(2).unsqueeze(1)
+    output = (torch.stack(sampled, -2).flatten(-2) * weights).sum(-1)
+    return output.view(len(value), -1, output.shape[-1]).transpose(1, 2).contiguous()
+
+
+class MultiScaleDeformableAttention(BaseModule, deformable_attention.MultiScaleDeformableAttention):
+    """Attention of each query to a few points of every level (Deformable DETR, Zhu et al., ICLR 2021)."""
+
+    def __init__(
+        self, embed_dims: int = 256, num_heads: int = 8, num_levels: int = 4, num_points: int = 4,
+        im2col_step: int = 64, dropout: float = 0.1, batch_first: bool = False, norm_cfg: Any = None,
+        init_cfg: Any = None, value_proj_ratio: float = 1.0,
+    ) -> None:  # fmt: skip
+        options: Any = {"num_heads": num_heads, "num_levels": num_levels, "num_points": num_points, "dropout": dropout}
+        super(BaseModule, self).__init__(embed_dims=embed_dims, **options, value_proj_ratio=value_proj_ratio)
+        self.embed_dims, self.im2col_step, self.batch_first = embed_dims, im2col_step, batch_first
+        vars(self).update(_is_init=False, init_cfg=init_cfg)
+
+    def init_weights(self) -> None:
+        deformable_attention.MultiScaleDeformableAttention.init_weights(self)
+        vars(self)["_is_init"] = True
+
+    def forward(  # type: ignore[override]
+        self, query: Tensor, key: Any = None, value: Any = None, identity: Any = None, query_pos: Any = None,
+        key_padding_mask: Any = None, reference_points: Any = None, spatial_shapes: Any = None, **kwargs: Any,
+    ) -> Tensor:  # fmt: skip
+        value, identity = query if value is None else value, query if identity is None else identity
+        query = query if query_pos is None else query + query_pos
+        if not self.batch_first:
+            query, value = query.transpose(0, 1), value.transpose(0, 1)
+        value = self.value_proj(value).unflatten(-1, (self.num_heads, -1))
+        if key_padding_mask is not None:
+            value = value.masked_fill(key_padding_mask[..., None, None], 0.0)
+        shape = (self.num_heads, self.num_levels, self.num_points)
+        offsets = self.sampling_offsets(query).unflatten(-1, (*shape, 2))
+        weights = self.attention_weights(query).unflatten(-1, (self.num_heads, -1)).softmax(-1).unflatten(-1, shape[1:])
+        places = reference_points[:, :, None, :, None, :]
+        scale: Any = 1 / spatial_shapes.flip(-1).to(offsets)[None, None, None, :, None]
+        if reference_points.shape[-1] == 4:  # boxes
+            scale = places[..., 2:] * 0.5 / self.num_points
+        places = places[..., :2] + offsets * scale
+        output = self.output_proj(multi_scale_deformable_attn_pytorch(value, spatial_shapes, places, weights))
+        return identity + self.dropout(output if self.batch_first else output.transpose(0, 1))
+
+
+class PSAMask(nn.Module):
+    """Masks over relative offsets (N, mask height * mask width, H, W) as masks over positions (N, H * W, H, W)."""
+
+    def __init__(self, psa_type: str, mask_size: Any = None) -> None:
+        super().__init__()
+        self.psa_type, self.mask_size = psa_type, mask_size
+
+    def forward(self, input: Tensor) -> Tensor:
+        masks, collects = psa.absolute_masks(input, self.mask_size), self.psa_type == "collect"
+        return masks if collects else masks.flatten(2).transpose(1, 2).unflatten(2, masks.shape[2:])
+
+
+def sigmoid_focal_loss(
+    input: Tensor, target: Tensor, gamma: float = 2.0, alpha: float = 0.25, weight: Any = None, reduction: str = "mean"
+) -> Tensor:
+    """Focal loss of logits (P, K) against labels (P,), a label of K for none (Lin et al., ICCV 2017)."""
+    hot = F.one_hot(target.long(), input.shape[1] + 1)[:, :-1].to(input)
+    values = sigmoid_focal(input, hot, gamma, alpha)  # type: ignore[arg-type]
+    values = values if weight is None else values * weight[target.long()].unsqueeze(1)
+    return values if reduction == "none" else values.sum() / (len(input) if reduction == "mean" else 1)
 
 
 class FFN(BaseModule):
@@ -33,23 +125,16 @@ class FFN(BaseModule):
         **kwargs: Any,
     ) -> None:  # fmt: skip
         super().__init__(init_cfg)
-        ffn_drop = kwargs.get("dropout", ffn_drop)
-        self.embed_dims, self.feedforward_channels, self.num_fcs = embed_dims, feedforward_channels, num_fcs
-        self.activate, self.add_identity = (
-            layers.build_activation_layer(act_cfg),
-            kwargs.get("add_residual", add_identity),
-        )
-        widths = [embed_dims, *[feedforward_channels] * (num_fcs - 1)]
-        hidden = [Sequential(nn.Linear(width, feedforward_channels), self.activate, nn.Dropout(ffn_drop))
-                  for width in widths[:-1]]  # fmt: skip
-        self.layers = Sequential(*hidden, nn.Linear(widths[-1], embed_dims), nn.Dropout(ffn_drop))
+        options: dict[str, Any] = {"num_fcs": num_fcs, "act_cfg": act_cfg, "drop": kwargs.get("dropout", ffn_drop)}
+        self.layers = transformer.FeedForward(embed_dims, feedforward_channels, **options).layers
+        self.embed_dims, self.add_identity = embed_dims, kwargs.get("add_residual", add_identity)
+        self.feedforward_channels, self.num_fcs = feedforward_channels, num_fcs
         self.dropout_layer = build_dropout(dropout_layer) if dropout_layer else nn.Identity()
 
     def forward(self, x: Tensor, identity: Tensor | None = None, residual: Tensor | None = None) -> Tensor:
         out = self.dropout_layer(self.layers(x))
-        if not self.add_identity:
-            return out
-        return next(item for item in (identity, residual, x) if item is not None) + out
+        before = next(item for item in (identity, residual, x) if item is not None)
+        return before + out if self.add_identity else out
 
 
 class MultiheadAttention(BaseModule):
@@ -57,18 +142,15 @@ class MultiheadAttention(BaseModule):
 
     def __init__(
         self, embed_dims: int, num_heads: int, attn_drop: float = 0.0, proj_drop: float = 0.0,
-        dropout_layer: Any = DROPOUT, init_cfg: Any = None,
-        batch_first: bool = False, **kwargs: Any,
+        dropout_layer: Any = DROPOUT, init_cfg: Any = None, batch_first: bool = False, **kwargs: Any,
     ) -> None:  # fmt: skip
         super().__init__(init_cfg)
         dropout_layer = dict(dropout_layer or {})
         if "dropout" in kwargs:
             attn_drop = dropout_layer["drop_prob"] = kwargs.pop("dropout")
         self.embed_dims, self.num_heads, self.batch_first = embed_dims, num_heads, batch_first
-        self.attn, self.proj_drop = (
-            nn.MultiheadAttention(embed_dims, num_heads, attn_drop, **kwargs),
-            nn.Dropout(proj_drop),
-        )
+        self.attn = nn.MultiheadAttention(embed_dims, num_heads, attn_drop, **kwargs)
+        self.proj_drop = nn.Dropout(proj_drop)
         self.dropout_layer = build_dropout(dropout_layer) if dropout_layer else nn.Identity()
 
     def forward(
@@ -91,20 +173,13 @@ class MultiheadAttention(BaseModule):
 class AdaptivePadding(nn.Module):
     """Zeros on the right and below ("corner"), or around ("same"), until the last window is whole."""
 
+    forward = tokens.PatchEmbed.pad
+
     def __init__(self, kernel_size: Any = 1, stride: Any = 1, dilation: Any = 1, padding: str = "corner") -> None:
         super().__init__()
-        assert padding in ("same", "corner")
-        self.kernel_size, self.stride, self.dilation = map(to_2tuple, (kernel_size, stride, dilation))
-        self.padding = padding
-
-    def get_pad_shape(self, input_shape: Any) -> tuple[int, ...]:
-        sizes = zip(input_shape, self.kernel_size, self.stride, self.dilation, strict=True)
-        return tuple(max((math.ceil(n / s) - 1) * s + (k - 1) * d + 1 - n, 0) for n, k, s, d in sizes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        below, right = self.get_pad_shape(x.shape[-2:])
-        left, above = (right // 2, below // 2) if self.padding == "same" else (0, 0)
-        return F.pad(x, [left, right - left, above, below - above]) if below or right else x
+        self.kernel_size, self.stride, self.dilation = map(tokens.pair, (kernel_size, stride, dilation))
+        self.padding = self.adaptive_padding = padding
+        self.projection: Any = SimpleNamespace(kernel_size=self.kernel_size, stride=self.stride, dilation=self.dilation)
 
 
 class PatchEmbed(BaseModule, tokens.PatchEmbed):
@@ -118,38 +193,9 @@ class PatchEmbed(BaseModule, tokens.PatchEmbed):
         options = {"padding": padding, "dilation": dilation, "bias": bias, "norm_cfg": norm_cfg}
         tokens.PatchEmbed.__init__(self, in_channels, embed_dims, kernel_size, stride or kernel_size, **options)
         self._is_init, self.init_cfg, self.embed_dims = False, init_cfg, embed_dims
-        adaptive = isinstance(padding, str)
-        self.adap_padding = AdaptivePadding(kernel_size, stride or kernel_size, dilation, padding) if adaptive else None
-        self.init_input_size = self.init_out_size = None
-        if input_size:
-            image = torch.zeros(1, in_channels, *to_2tuple(input_size))
-            image = self.adap_padding(image) if self.adap_padding else image
-            self.init_input_size, self.init_out_size = tuple(image.shape[2:]), tuple(self.projection(image).shape[2:])
-
-
-class PatchMerging(BaseModule):
-    """Merge each window of tokens into one by a linear layer -> tokens and their grid (Liu et al., ICCV 2021)."""
-
-    def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: Any = 2, stride: Any = None, padding: Any = "corner",
-        dilation: Any = 1, bias: bool = False, norm_cfg: Any = LN, init_cfg: Any = None,
-    ) -> None:  # fmt: skip
-        super().__init__(init_cfg=init_cfg)
-        self.in_channels, self.out_channels, adaptive = in_channels, out_channels, isinstance(padding, str)
-        kernel_size, dilation, stride = map(to_2tuple, (kernel_size, dilation, stride or kernel_size))
-        self.adap_padding = AdaptivePadding(kernel_size, stride, dilation, padding) if adaptive else None
-        self.sampler: Any = nn.Unfold(kernel_size, dilation, to_2tuple(0 if adaptive else padding), stride)
-        width = kernel_size[0] * kernel_size[1] * in_channels
-        self.norm = build_norm_layer(norm_cfg, width)[1] if norm_cfg is not None else None
-        self.reduction = nn.Linear(width, out_channels, bias=bias)
-
-    def forward(self, x: Tensor, input_size: Any) -> tuple[Tensor, tuple[int, ...]]:
-        x = x.transpose(1, 2).unflatten(2, tuple(input_size))
-        x, sampler = self.adap_padding(x) if self.adap_padding else x, self.sampler
-        facts = zip(x.shape[2:], sampler.kernel_size, sampler.stride, sampler.padding, sampler.dilation, strict=True)
-        grid = tuple((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in facts)
-        x = sampler(x).transpose(1, 2)
-        return self.reduction(x if self.norm is None else self.norm(x)), grid
+        size = tokens.pair(input_size) if input_size else None
+        self.init_out_size = self(torch.zeros(1, in_channels, *size))[1] if size else None
+        self.init_input_size = size
 
 
 class SinePositionalEncoding(BaseModule):
@@ -161,8 +207,7 @@ class SinePositionalEncoding(BaseModule):
         self.num_feats, self.positions = num_feats, tokens.SinePositions(num_feats=num_feats, **kwargs)
 
     def forward(self, mask: Tensor) -> Tensor:
-        if mask.any():
-            warnings.warn("positions of a padded batch are those of the whole map")
+        assert not mask.any(), "positions of a padded batch are not those of the whole map"
         like = torch.zeros(1, 1, *mask.shape[-2:], device=mask.device)
         return self.positions(like).transpose(1, 2).unflatten(2, tuple(mask.shape[-2:])).expand(len(mask), -1, -1, -1)
 
@@ -175,32 +220,27 @@ class BaseTransformerLayer(BaseModule):
         init_cfg: Any = None, batch_first: bool = False, **kwargs: Any,
     ) -> None:  # fmt: skip
         super().__init__(init_cfg)
-        ffn_cfgs = copy.deepcopy(ffn_cfgs or {"type": "FFN"})
         renamed = {"feedforward_channels": "feedforward_channels", "ffn_dropout": "ffn_drop", "ffn_num_fcs": "num_fcs"}
-        if isinstance(ffn_cfgs, dict):
-            ffn_cfgs.update({new: kwargs[old] for old, new in renamed.items() if old in kwargs})
+        given = {new: kwargs[old] for old, new in renamed.items() if old in kwargs}
         self.batch_first, self.operation_order = batch_first, tuple(operation_order)
         self.pre_norm = self.operation_order[0] == "norm"
         kinds = [step for step in self.operation_order if step.endswith("attn")]
-        listed = attn_cfgs if isinstance(attn_cfgs, (list, tuple)) else [attn_cfgs] * len(kinds)
         self.num_attn, self.attentions = len(kinds), ModuleList()
-        for kind, cfg in zip(kinds, listed, strict=True):
+        for kind, cfg in zip(kinds, each_of(attn_cfgs, len(kinds)), strict=True):
             self.attentions.append(build_attention({"batch_first": batch_first, **cfg}))
             self.attentions[-1].operation_name = kind
         self.embed_dims = self.attentions[0].embed_dims
-        listed = ffn_cfgs if isinstance(ffn_cfgs, (list, tuple)) else [ffn_cfgs] * self.operation_order.count("ffn")
-        own = {"type": "FFN", "embed_dims": self.embed_dims}
-        self.ffns = ModuleList([build_feedforward_network({**own, **cfg}) for cfg in listed])
-        count = self.operation_order.count("norm")
-        self.norms = ModuleList([build_norm_layer(norm_cfg, self.embed_dims)[1] for _ in range(count)])
+        own, count = {"type": "FFN", "embed_dims": self.embed_dims}, self.operation_order.count
+        ffns = [{**own, **cfg, **given} for cfg in each_of(ffn_cfgs or {}, count("ffn"))]
+        self.ffns = ModuleList(map(build_attention, ffns))
+        self.norms = ModuleList(build_norm_layer(norm_cfg, self.embed_dims)[1] for _ in range(count("norm")))
 
     def forward(
         self, query: Tensor, key: Any = None, value: Any = None, query_pos: Any = None, key_pos: Any = None,
         attn_masks: Any = None, query_key_padding_mask: Any = None, key_padding_mask: Any = None, **kwargs: Any,
     ) -> Tensor:  # fmt: skip
         attentions, norms, ffns = iter(self.attentions), iter(self.norms), iter(self.ffns)
-        masks = iter(attn_masks if isinstance(attn_masks, (list, tuple)) else [attn_masks] * self.num_attn)
-        identity = query
+        masks, identity = iter(each_of(attn_masks, self.num_attn)), query
         for step in self.operation_order:
             before = identity if self.pre_norm else None
             if step == "norm":
@@ -217,14 +257,16 @@ class BaseTransformerLayer(BaseModule):
         return query
 
 
-class TransformerLayerSequence(BaseModule):
-    """Layers of a transformer, one after the other."""
+def each_of(given: Any, count: int) -> Sequence[Any]:
+    """One value for each of several parts: those of a list, or copies of the one."""
+    return given if isinstance(given, (list, tuple)) else [copy.deepcopy(given) for _ in range(count)]
 
+
+class TransformerLayerSequence(BaseModule):
     def __init__(self, transformerlayers: Any = None, num_layers: Any = None, init_cfg: Any = None) -> None:
         super().__init__(init_cfg)
-        several = isinstance(transformerlayers, (list, tuple))
-        specs = transformerlayers if several else [copy.deepcopy(transformerlayers) for _ in range(num_layers)]
-        self.num_layers, self.layers = num_layers, ModuleList([build_transformer_layer(spec) for spec in specs])
+        self.num_layers = num_layers
+        self.layers = ModuleList(map(build_attention, each_of(transformerlayers, num_layers)))
         self.embed_dims, self.pre_norm = (getattr(self.layers[0], key, None) for key in ("embed_dims", "pre_norm"))
 
     def forward(self, query: Tensor, key: Any, value: Any, **kwargs: Any) -> Tensor:
@@ -235,9 +277,13 @@ class TransformerLayerSequence(BaseModule):
 
 KINDS = (FFN, MultiheadAttention, MultiScaleDeformableAttention, BaseTransformerLayer, TransformerLayerSequence,
          SinePositionalEncoding)  # fmt: skip
-PARTS: dict[str, Any] = {kind.__name__: kind for kind in KINDS}
-OTHER |= PARTS
-build_attention, build_feedforward_network = builder(PARTS, "attention"), builder(PARTS, "feed-forward network")
-build_transformer_layer = builder(PARTS, "transformer layer")
-build_transformer_layer_sequence = build_transformer = builder(PARTS, "transformer layer sequence")
-build_positional_encoding = builder(PARTS, "positional encoding")
+OTHER |= {kind.__name__: kind for kind in KINDS}
+build_attention = builder(OTHER, "transformer part")
+BUILT = "feedforward_network transformer_layer transformer_layer_sequence transformer positional_encoding"
+TABLE: dict[str, Any] = {
+    **{f"build_{name}": build_attention for name in BUILT.split()},
+    "DeformConv2dPack": deform_conv.DeformConv2d, "ModulatedDeformConv2dPack": deform_conv.ModulatedDeformConv2d,
+    "point_sample": lambda input, points, align_corners=False, **options: (
+        sample_points(input, points, options.get("mode", "bilinear"), align_corners) if points.ndim == 3
+        else F.grid_sample(input, 2 * points - 1, align_corners=align_corners, **options)),
+}  # fmt: skip

@@ -8,6 +8,7 @@ import os
 import re
 import stat
 import sys
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from terrazzo.config.python_files.trusted import run_trusted
 from terrazzo.config.reading.bases import base_rate, contained_recipe, recipe_base
 from terrazzo.config.reading.markup import read_markup
 from terrazzo.config.reading.merge import apply_overrides, merge, merge_bases
+from terrazzo.config.reading.older_bases import older_base
 from terrazzo.config.reading.section import ImportedName, InheritedSection, Section, convert
 from terrazzo.config.reading.variables import Variables
 from terrazzo.errors import UserError, nearest
@@ -190,15 +192,18 @@ class Reader:
             raise UserError(f"{where}: {name} is an address; download the file and name its path")
         found = Path(os.path.normpath(path.parent / os.path.expanduser(name)))  # noqa: PTH111 (`~unknown/` stays)
         if not os.path.exists(found) and recipe_base(name.lstrip("./")) is not None:  # noqa: PTH110 (long names)
-            if OLD_SECTION.search(load_text(path, where)):
-                raise UserError(
-                    f"{where}: there is no config file {found}; terrazzo's base files are in the 1.x vocabulary, this "
-                    "file is in that of 0.x: copy the folder `configs/_base_` of MMSegmentation 0.x to that place"
-                )
+            older = older_base(name.lstrip("./")) if self.is_older(where) else None
+            if older is not None:
+                warnings.warn(f"{where}: there is no config file {found}: MMSegmentation 0.x's own values stand for it")
+                return older
             raise UserError(
                 f"{where}: there is no config file {found}; terrazzo's own is 'mmseg::{name.lstrip('./')}': write that"
             )
         return self.read(found, where)
+
+    def is_older(self, where: str) -> bool:
+        """Report whether the file being read, or one that has it as a base, has sections that only 0.x had."""
+        return any(OLD_SECTION.search(load_text(Path(path), where)) for path in self.chain)
 
     def read_scoped(self, scope: str, name: str, where: str, lazy: bool = False) -> Section:
         """Read a file of another toolbox, or the recipe that replaces one of MMSegmentation's. Raises UserError."""

@@ -96,7 +96,7 @@ NAMINGS = (
 )
 
 
-Output = Tensor | tuple[Tensor, Tensor]
+Output = Tensor | list[Tensor]  # with a class token: the map and the token
 
 
 @MODELS.register
@@ -209,7 +209,7 @@ class VisionTransformer(Backbone):
         if not self.with_cls_token:
             return to_map(tokens, grid)
         features = to_map(tokens[:, 1:], grid)
-        return (features, tokens[:, 0]) if self.output_cls_token else features
+        return [features, tokens[:, 0]] if self.output_cls_token else features
 
     def forward(self, images: Tensor) -> tuple[Output, ...]:
         x, grid = self.embed(images)

@@ -136,7 +136,7 @@ class LogitsHead(nn.Module):
         losses: dict[str, Tensor] = {}
         for criterion in self.criteria:
             value = criterion(logits, labels, weight=weight, ignore_index=self.ignore_index)
-            name = criterion.loss_name
+            name = getattr(criterion, "loss_name", "loss_seg")
             losses[name] = losses[name] + value if name in losses else value
         return losses
 
