@@ -573,3 +573,14 @@ def test_a_changed_bit_of_the_weights_is_found(tmp_path, checksums):
             read_checkpoint(path)
     else:
         read_checkpoint(path)  # nothing to compare it with
+
+
+@pytest.mark.parametrize(
+    "value", [torch.ones(3), b"x", 1 + 2j, torch.float32, {1, 2}], ids=lambda value: type(value).__name__
+)
+def test_objects_in_a_record_are_texts(tmp_path, value):
+    config = {"model": {"type": value}, "epochs": torch.tensor(3), (1, 2): 4}
+    torch.save({"state_dict": {"a": torch.ones(2)}, "meta": {"config": config}}, tmp_path / "x.pth")
+    found = read_checkpoint(tmp_path / "x.pth").meta["config"]
+    assert found["model"]["type"].startswith("an object of type ") and found["epochs"] == 3
+    json.dumps(found)

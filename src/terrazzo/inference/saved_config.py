@@ -22,7 +22,9 @@ def saved_config(checkpoint: Checkpoint) -> Config | None:
     """
     for key in ("config", "cfg"):  # ours and 0.x; 1.x
         value = checkpoint.meta.get(key)
-        found = Config(dict(value), checkpoint.path) if isinstance(value, Mapping) else None
+        found = None
+        if isinstance(value, Mapping):
+            found = Config({str(name): part for name, part in value.items()}, checkpoint.path)
         if isinstance(value, str) and value.strip():
             found = read_text(value)
         if found is not None and isinstance(found.get("model"), Mapping):

@@ -154,7 +154,20 @@ def meta_of(content: Mapping[Any, Any]) -> dict[str, Any]:
     runtime = hub.get("runtime_info") if isinstance(hub, dict) else None
     if isinstance(runtime, dict) and isinstance(runtime.get("best_score"), (int, float)):
         kept["best_score"] = runtime["best_score"]
-    return kept | meta
+    return described(kept | meta)
+
+
+def described(value: Any) -> Any:
+    """A record of values that JSON has: a tensor of one number as such, any other object by its type's name."""
+    plain = (str, int, float, type(None))
+    if isinstance(value, dict):
+        return {key: described(item) for key, item in value.items() if isinstance(key, plain)}
+    if isinstance(value, (list, tuple)):
+        items = [described(item) for item in value]
+        return items if isinstance(value, list) else tuple(items)
+    if isinstance(value, Tensor) and value.numel() == 1 and not value.is_complex():
+        return value.item()
+    return value if isinstance(value, plain) else f"an object of type {type(value).__name__}"
 
 
 def weights_by_kind(content: Mapping[Any, Any]) -> dict[str, Weights]:
