@@ -21,9 +21,9 @@ from terrazzo.config.python_files.trusted import run_trusted
 from terrazzo.config.reading.bases import base_rate, contained_recipe, recipe_base
 from terrazzo.config.reading.markup import read_markup
 from terrazzo.config.reading.merge import apply_overrides, merge, merge_bases
-from terrazzo.config.reading.older_bases import older_base
 from terrazzo.config.reading.section import ImportedName, InheritedSection, Section, convert
 from terrazzo.config.reading.variables import Variables
+from terrazzo.config.v0.bases import older_base
 from terrazzo.errors import UserError, nearest
 from terrazzo.recipes.published import RecipeRecord
 
