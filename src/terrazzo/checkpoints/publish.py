@@ -193,7 +193,7 @@ def writable(path: Path, force: bool, sources: Sequence[str | Path] = ()) -> Pat
 def known(checkpoint: Checkpoint) -> dict[str, Any]:
     """The records of a checkpoint's run and its classes, as plain values."""
     classes, palette = legend_of(checkpoint)
-    found = {key: plain(checkpoint.meta[key]) for key in KEPT if key in checkpoint.meta}
+    found = {key: checkpoint.meta[key] for key in KEPT if key in checkpoint.meta}
     found = {key: value for key, value in found.items() if value is not None}
     return found | ({"classes": classes} if classes else {}) | ({"palette": palette} if palette else {})
 
@@ -217,15 +217,6 @@ def without_paths(values: Any) -> Any:
     if isinstance(values, Mapping):
         return {key: without_paths(value) for key, value in values.items() if key not in DATA_PATHS}
     return [without_paths(value) for value in values] if isinstance(values, (list, tuple)) else values
-
-
-def plain(value: Any) -> Any:
-    """A value as JSON stores it; None for stand-ins and other objects."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    return value if isinstance(value, (str, int, float, bool)) else None
 
 
 def save(path: Path, weights: Mapping[str, Tensor], meta: Mapping[str, Any]) -> Written:
