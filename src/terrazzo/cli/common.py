@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from terrazzo.errors import UserError
+from terrazzo.errors import UserError, printable
 
 PIPE_WIDTH = 240  # of tables that are not printed to a terminal
 
@@ -156,7 +156,6 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, number
     """Print rows below a header, the columns of `numbers` aligned right; only the last column is ever wrapped."""
     from rich.table import Table
 
-    from terrazzo.system.printable import caption
     from terrazzo.system.terminal import Console
 
     table = Table(box=None, pad_edge=False)
@@ -164,7 +163,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, number
         side: Any = "right" if name in numbers else "left"
         table.add_column(name, justify=side, no_wrap=name != columns[-1], overflow="fold")
     for row in rows:
-        table.add_row(*map(caption, row[:-1]), *row[-1:])
+        table.add_row(*map(printable, row))
     console = Console()
     if not console.is_terminal:
         console.width = PIPE_WIDTH

@@ -15,6 +15,7 @@ from terrazzo.data.converters.run import convert as convert_data
 from terrazzo.data.spec import dataset_spec
 from terrazzo.errors import UserError
 from terrazzo.system.files import make_folder, write_whole
+from terrazzo.system.printable import caption
 from terrazzo.system.terminal import Console
 
 MOST_OF_A_KIND = 4  # findings of one kind in a split that are printed; --json has all
@@ -179,7 +180,7 @@ def show_split(console: Any, split: str, statistics: Any) -> None:
     if statistics.pixels is None:
         return
     found = zip(statistics.classes, statistics.pixels, statistics.shares(), statistics.shown, strict=True)
-    rows = [(name, f"{pixels:,}", f"{share:.2f}%", str(images)) for name, pixels, share, images in found]
+    rows = [(caption(name), f"{pixels:,}", f"{share:.2f}%", str(images)) for name, pixels, share, images in found]
     total = int(statistics.pixels.sum()) + statistics.ignored
     ignored = f"{100 * statistics.ignored / max(1, total):.2f}% of all"
     columns = ("class", "pixels", "share", "images")

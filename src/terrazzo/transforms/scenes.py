@@ -292,7 +292,7 @@ def is_raster(name: str) -> bool:
 
 def reason(problem: BaseException) -> str:
     """The first line of one of GDAL's errors, or of its cause, which says more."""
-    text = str(problem.__cause__ or problem).strip()
+    text = str(problem.__cause__ or getattr(problem, "strerror", None) or problem).strip()
     return text.splitlines()[0][:300] if text else type(problem).__name__
 
 

@@ -88,7 +88,7 @@ def table_card(rows: Sequence[Mapping[str, Cell]], palette: Mapping[str, Sequenc
             else:
                 words = "" if value is None else str(value)
                 patch = swatch(colours[words]) if index == 0 and words in colours else ""
-                cells.append(f"<td>{patch}{as_html(caption(words))}</td>")
+                cells.append(f"<td>{patch}{as_html(caption(words) if words in colours else words)}</td>")
         lines.append(f"<tr>{''.join(cells)}</tr>")
     body = f"<thead><tr>{heads}</tr></thead><tbody>{''.join(lines)}</tbody>"
     return f'<div class="card table"><table>{body}</table></div>'

@@ -17,6 +17,7 @@ from terrazzo.inference.scenes.store import rows_of
 from terrazzo.system.extras import import_extra
 from terrazzo.system.files import write_atomically, write_whole
 from terrazzo.transforms.georeference import Georeference
+from terrazzo.transforms.resampling import gdal_errors
 from terrazzo.transforms.scenes import CACHE, reason
 
 ROWS = 512  # that are written together, and the side of a tile
@@ -60,8 +61,8 @@ def save_geotiff(
             with rasterio.open(rough) as first, rasterio.open(temporary, driver="GTiff") as second:
                 if any(first.checksum(band) != second.checksum(band) for band in {1, len(bands)}):
                     raise OSError(None, "the disk is full or failing")  # of which GDAL says nothing
-        except rasterio.errors.RasterioError as problem:
-            raise OSError(None, reason(problem)) from problem
+        except gdal_errors() as problem:
+            raise OSError(getattr(problem, "errno", None), reason(problem)) from problem
         finally:
             for leftover in temporary.parent.glob(f"{rough.name}*"):
                 leftover.unlink()

@@ -80,6 +80,17 @@ def choose_size(draft: Draft, facts: Fingerprint, network: Network, scale: float
     draft.set("crop", "x".join(map(str, crop)), reason)
 
 
+def prediction(facts: Fingerprint, scale: float, crop: Sequence[int]) -> tuple[dict[str, Any], str]:
+    """The `test_cfg`, and the reason: the mean with the mirror image where images are predicted in one piece."""
+    if max(facts.size) * scale > WHOLE:
+        window = [2 * side for side in crop]
+        settings = {"mode": "slide", "crop_size": window, "stride": [side * 2 // 3 for side in window]}
+        return settings, f"images of more than {WHOLE} px are predicted in windows"
+    window = [WHOLE, WHOLE]
+    reason = "the mean of each image's prediction and its mirror image's, for twice the time of mode slide"
+    return {"mode": "slide_flip", "crop_size": window, "stride": window}, reason
+
+
 def losses(facts: Fingerprint) -> tuple[Any, str]:
     """The terms of the decode head's loss, and the reason."""
     rare, largest = facts.rarest, max(facts.classes, key=lambda one: one.share)

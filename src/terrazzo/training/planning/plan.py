@@ -35,7 +35,7 @@ BUDGET = 7200.0  # seconds
 STEPS_SHARE = 0.85  # of the budget; the rest is for starting, reading, logging and saving
 VALIDATION_SHARE = 0.1  # of the budget, at most
 VALIDATIONS = 10
-FORWARD = 0.4  # the time of an image in validation, in that of a training step
+FORWARD = 0.4  # the time of predicting an image once in validation, in that of a training step
 ENOUGH_EPOCHS, ENOUGH_STEPS = 60, 400  # what a network needs to be worth its time
 FEW_IMAGES = 500  # below which a wide network from random weights mostly learns them by heart
 SHORT = 1000  # steps
@@ -118,14 +118,11 @@ class Planner:
         model: Section = network.model(width)
         terms, reason = choices.losses(self.facts)
         model["decode_head"]["loss_decode"] = terms
-        height, width_of_crop = self.crop
         if choices.is_dominated(self.facts):
-            kept = height * width_of_crop // 16  # of each image
+            kept = math.prod(self.crop) // 16  # of each image
             model["decode_head"]["sampler"] = {"type": "OHEMPixelSampler", "thresh": 0.7, "min_kept": kept}
-        if max(self.facts.size) * scale > choices.WHOLE:
-            window = [2 * height, 2 * width_of_crop]
-            model["test_cfg"] = {"mode": "slide", "crop_size": window, "stride": [side * 2 // 3 for side in window]}
-        self.draft.set("model", model, f"{network.name}, {width} channels at first; {reason}")
+        model["test_cfg"], prediction = choices.prediction(self.facts, scale, self.crop)
+        self.draft.set("model", model, f"{network.name}, {width} channels at first; {reason}; {prediction}")
 
     @property
     def crop(self) -> tuple[int, int]:
@@ -187,7 +184,8 @@ class Planner:
         height, width = self.facts.size
         area = math.prod(map(int, self.draft.values["resize"].split("x"))) if "resize" in self.draft.values else 0
         share = (area or height * width) / math.prod(self.crop)
-        return FORWARD * self.validation * share * cost.seconds
+        passes = 2 if self.draft.values["model"]["test_cfg"]["mode"] == "slide_flip" else 1
+        return FORWARD * passes * self.validation * share * cost.seconds
 
     def validations(self, cost: StepCost) -> int:
         """The number of validations, within a share of the budget."""
