@@ -16,6 +16,7 @@ from torch.nn.modules.module import (
 from torch.overrides import TorchFunctionMode
 
 from terrazzo.arguments import construct, shown
+from terrazzo.config.authors import by_authors
 from terrazzo.config.custom_imports import check_custom
 from terrazzo.config.ignored import drop_ignored
 from terrazzo.config.reading.section import Section, convert
@@ -51,7 +52,7 @@ def build_model(config: Any, vocabulary: str | None = None) -> nn.Module:
     if not isinstance(spec, dict) or spec.get("type") is None:
         raise UserError("the config has no model: it needs a section `model` with a `type`, such as EncoderDecoder")
     spec["data_preprocessor"] = spec.get("data_preprocessor") or preprocessor or {}
-    spec = drop_ignored({"model": spec})["model"]
+    spec = drop_ignored({"model": by_authors(spec, MODELS.raw)})["model"]
     for key, value in fill_channels(spec).items():
         if value is not spec[key]:
             spec[key] = convert(value, Section)

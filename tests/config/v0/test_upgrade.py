@@ -134,6 +134,23 @@ def test_resize(old, new):
     Compose([new])
 
 
+def test_aligned_resize_of_segformer_goes_on_to_multiples():
+    resize, multiple = upgraded(
+        data=with_train(pipeline=[TRAIN_PIPELINE[0], {"type": "AlignResize", "img_scale": (512, 256)}])
+    )["train_dataloader"]["dataset"]["pipeline"][1:]
+    assert (resize["type"], resize["scale"]) == ("Resize", (512, 256))
+    assert multiple == {"type": "ResizeToMultiple", "size_divisor": 32}
+
+    aligned = {"type": "AlignResize", "keep_ratio": True, "size_divisor": 16}
+    steps = [aligned, *[step for step in TEST_PIPELINE[1]["transforms"] if step["type"] != "Resize"]]
+    test = old_config()["data"]["test"] | {"pipeline": [TEST_PIPELINE[0], TEST_PIPELINE[1] | {"transforms": steps}]}
+    new = upgraded(data=with_data(test=test))
+    kinds = [step["type"] for step in new["test_dataloader"]["dataset"]["pipeline"]]
+    assert kinds == ["LoadImageFromFile", "Resize", "ResizeToMultiple", "LoadAnnotations", "PackSegInputs"]
+    several = new["tta_pipeline"][1]["transforms"]
+    assert several[1] == [{"type": "ResizeToMultiple", "size_divisor": 16}] and len(several[0]) > 1
+
+
 def test_lists_of_folders_and_splits_become_concat_dataset():
     data = with_train(img_dir="img", ann_dir=["a", "b"], split=["a.txt", "b.txt"])
     dataset = upgraded(data=data)["train_dataloader"]["dataset"]

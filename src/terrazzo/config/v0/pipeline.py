@@ -13,10 +13,12 @@ from terrazzo.errors import UserError
 
 # Steps that turned arrays into tensors, which batching does now
 DROPPED = ("DefaultFormatBundle", "ImageToTensor", "ToTensor", "Transpose", "ToDataContainer")
+RESIZE = ("img_scale", "multiscale_mode", "ratio_range", "keep_ratio", "min_size", "interpolation", "backend")
 KEYS: dict[str, tuple[str, ...]] = {
     "Normalize": ("mean", "std", "to_rgb"),
     "Pad": ("size", "size_divisor", "pad_val", "seg_pad_val"),
-    "Resize": ("img_scale", "multiscale_mode", "ratio_range", "keep_ratio", "min_size", "interpolation", "backend"),
+    "Resize": RESIZE,
+    "AlignResize": (*RESIZE, "size_divisor"),  # SegFormer's: Resize, then up to multiples of 32
     "Collect": ("keys", "meta_keys"),
     "RandomFlip": ("prob", "flip_ratio", "direction"),
     "MultiScaleFlipAug": ("transforms", "img_scale", "img_ratios", "flip", "flip_direction"),
@@ -74,8 +76,8 @@ def upgrade_pipeline(steps: Sequence[Any], where: str) -> tuple[Steps, Section]:
             preprocessor.setdefault("bgr_to_rgb", True)
         elif kind == "Pad":
             read_pad(step, upgraded, preprocessor)
-        elif kind == "Resize":
-            upgraded.append(upgrade_resize(step, here))
+        elif kind in ("Resize", "AlignResize"):
+            upgraded += [upgrade_resize(step, here), *aligned(step)]
         elif kind == "Collect":
             upgraded.append(new_step(step, "PackSegInputs", ["meta_keys"] if step.get("meta_keys") else []))
         elif kind not in DROPPED:
@@ -155,6 +157,12 @@ def upgrade_resize(step: Section, where: str, scale: tuple[int, ...] | None = No
     return resize
 
 
+def aligned(step: Section) -> Steps:
+    """The step that enlarges what an AlignResize has resized."""
+    is_aligned = bare_type(step) == "AlignResize"
+    return [new_step(step, "ResizeToMultiple", ["size_divisor"], size_divisor=32)] if is_aligned else []
+
+
 # Test pipelines
 
 
@@ -173,8 +181,8 @@ def upgrade_test_pipeline(
     several, here = steps[at], f"{where}.{at} (MultiScaleFlipAug)"
     check_keys(several, ("type", *KEYS["MultiScaleFlipAug"]), here)
     inner = several.get("transforms", ())
-    resize = next((step for step in inner if bare_type(step) == "Resize"), None)
-    others = [step for step in inner if bare_type(step) not in ("RandomFlip", "Resize")]
+    resize = next((step for step in inner if bare_type(step) in ("Resize", "AlignResize")), None)
+    others = [step for step in inner if bare_type(step) not in ("RandomFlip", "Resize", "AlignResize")]
     rest, preprocessor = upgrade_pipeline(others, f"{here}.transforms")
     rest = with_annotations(rest, annotations)
 
@@ -189,8 +197,8 @@ def upgrade_test_pipeline(
     else:
         augmented_sizes = [(sizes[0][0], ratio) for ratio in AUGMENTED_RATIOS]
     if resize is not None:
-        plain = [resized(resize, here, next((size for size in sizes if size[1] == 1.0), sizes[0]))]
-        choices = [[resized(resize, here, size) for size in augmented_sizes]]
+        plain = [resized(resize, here, next((size for size in sizes if size[1] == 1.0), sizes[0])), *aligned(resize)]
+        choices = [[resized(resize, here, size) for size in augmented_sizes], *([step] for step in aligned(resize))]
     choices += [flips(several), *[[step] for step in rest]]
     return (
         [*first, *plain, *rest],

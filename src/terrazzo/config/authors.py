@@ -1,0 +1,59 @@
+"""Backbones as their authors' releases have them: SegFormer's encoders by size, and BEiT's and ConvNeXt's arguments.
+
+They become the classes and arguments of MMSegmentation, which came later and computes the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from typing import Any
+
+from terrazzo.config.reading.section import Section
+from terrazzo.recipes.backbones import MIT, backbone
+
+# type -> its arguments there -> ours
+RENAMED = {
+    "BEiT": {"embed_dim": "embed_dims", "depth": "num_layers", "in_chans": "in_channels", "qkv_bias": "qv_bias",
+             "use_checkpoint": "with_cp"},
+    "ConvNeXt": {"dims": "arch.channels", "depths": "arch.depths", "in_chans": "in_channels"},
+}  # fmt: skip
+# type -> arguments there that have one value here
+FIXED: dict[str, dict[str, Any]] = {
+    "BEiT": {"use_abs_pos_emb": False, "use_rel_pos_bias": True, "use_shared_rel_pos_bias": False, "qk_scale": None},
+    "MixVisionTransformer": {"style": "pytorch"},
+}
+# type -> what it means there where an argument is not given
+MEANING: dict[str, dict[str, Any]] = {
+    "BEiT": {"norm_cfg": {"type": "LN", "eps": 1e-6}},
+    "ConvNeXt": {"out_indices": [0, 1, 2, 3], "gap_before_final_norm": False},
+}
+ONLY_THERE = {"BEiT": "embed_dim", "ConvNeXt": "dims"}  # type -> an argument that no other class of the name has
+
+
+def by_authors(model: Section, defined: Container[str] = ()) -> Section:
+    """A model section with its backbone, if that is written as its authors' code takes it, in terrazzo's words.
+
+    Types `defined` by the user are the user's own classes and stay. The argument stays as it is.
+    """
+    spec = model.get("backbone")
+    kind = spec.get("type") if isinstance(spec, Section) else None
+    if not isinstance(kind, str) or kind in defined:
+        return model
+    size = kind.removeprefix("mit_")
+    if kind not in (*ONLY_THERE, f"mit_{size}") or (size not in MIT and ONLY_THERE.get(kind) not in spec):
+        return model
+    new = Section()
+    usual = backbone(f"mit-{size}").spec if size in MIT else {"type": kind, **MEANING[kind]}
+    usual.pop("init_cfg", None)
+    new.absorb(usual, spec.origin_of("type"))
+    fixed, names = FIXED.get(usual["type"], {}), RENAMED.get(kind, {})
+    for key in spec:
+        if key != "type" and not (key in fixed and spec[key] == fixed[key]):
+            new.take(spec, key, names.get(key))
+    whole = Section()
+    whole.absorb(model)
+    whole.put("backbone", new, model.origin_of("backbone"))
+    if kind == "BEiT" and not model.get("neck"):  # its authors' backbone has the pyramid inside
+        pyramid = {"type": "Feature2Pyramid", "embed_dim": spec["embed_dim"], "rescales": [4, 2, 1, 0.5]}
+        whole.put("neck", pyramid, spec.origin_of("type"))
+    return whole
