@@ -47,7 +47,7 @@ def test_an_authors_backbone_is_the_one_in_our_words(name):
 
 def test_a_value_that_another_network_would_need_is_refused():
     spec = CASES["BEiT"][0] | {"use_abs_pos_emb": True}
-    with pytest.raises(UserError, match="BEiT at model.backbone has no argument 'use_abs_pos_emb'"):
+    with pytest.raises(UserError, match=r"BEiT at model\.backbone has no argument 'use_abs_pos_emb'"):
         built(spec)
 
 
