@@ -30,13 +30,15 @@ MEANING: dict[str, dict[str, Any]] = {
 ONLY_THERE = {"BEiT": "embed_dim", "ConvNeXt": "dims"}  # type -> an argument that no other class of the name has
 
 
-def by_authors(model: Section, defined: Container[str] = ()) -> Section:
+def by_authors(model: dict[str, Any], defined: Container[str] = ()) -> dict[str, Any]:
     """A model section with its backbone, if that is written as its authors' code takes it, in terrazzo's words.
 
     Types `defined` by the user are the user's own classes and stay. The argument stays as it is.
     """
     spec = model.get("backbone")
-    kind = spec.get("type") if isinstance(spec, Section) else None
+    if not isinstance(model, Section) or not isinstance(spec, Section):
+        return model
+    kind = spec.get("type")
     if not isinstance(kind, str) or kind in defined:
         return model
     size = kind.removeprefix("mit_")

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import terrazzo as tz
+from terrazzo.compat.finder import add_fork
 
 
 @pytest.fixture
@@ -80,3 +81,48 @@ def test_heads_take_their_arguments_by_name_too():
     labels = torch.zeros(2, 1, 16, 16, dtype=torch.long)
     assert head.predict(features, batch_img_metas=metas, test_cfg={}).shape == (2, 3, 16, 16)
     assert set(head.forward_train(features, img_metas=metas, gt_semantic_seg=labels)) == {"loss_ce", "acc_seg"}
+
+
+def test_windows_of_a_map_are_put_together_again():
+    from mmpretrain.models.backbones.vit_sam import window_partition, window_unpartition
+
+    x = torch.arange(2 * 5 * 7 * 1.0).reshape(2, 5, 7, 1)
+    windows, padded = window_partition(x, 4)
+    assert windows.shape == (2 * 2 * 2, 4, 4, 1) and padded == (8, 8)
+    assert torch.equal(windows[1, :, :3], x[0, :4, 4:]) and not windows[1, :, 3].any()
+    assert torch.equal(window_unpartition(windows, 4, padded, (5, 7)), x)
+
+
+def test_attention_of_a_map_knows_how_far_places_are_apart():
+    from mmpretrain.models.backbones.vit_sam import Attention
+
+    attention = Attention(2, num_heads=1, use_rel_pos=True, input_size=(3, 4))
+    with torch.no_grad():
+        attention.qkv.weight.zero_()[4:] = torch.eye(2)
+        attention.qkv.bias.copy_(torch.tensor([1.0, 0, 0, 0, 0, 0]))
+        attention.proj.weight.copy_(torch.eye(2))
+        attention.proj.bias.zero_()
+        attention.rel_pos_h[1, 0] = 100.0  # to the next row: -1
+        attention.rel_pos_w[3, 0] = 100.0  # to the same column
+    x = torch.randn(1, 3, 4, 2)
+    assert torch.allclose(attention(x)[0, :2], x[0, 1:], atol=1e-5)
+    assert attention(torch.randn(1, 5, 6, 2)).shape == (1, 5, 6, 2)  # tables are resized
+
+
+def test_pixels_of_a_head_may_be_weighted_and_a_forks_losses_have_one_name(tmp_path):
+    from mmseg.models.decode_heads.fcn_head import FCNHead
+
+    head = FCNHead(in_channels=4, channels=4, num_classes=3).eval()
+    logits, labels = torch.randn(2, 3, 4, 4), torch.randint(0, 3, (2, 1, 8, 8))
+    weight = torch.zeros(2, 8, 8)
+    weight[:, :4] = 1
+    losses = head.losses(logits, labels, weight)
+    upper = labels.clone()
+    upper[:, :, 4:] = 255
+    assert torch.allclose(losses["loss_ce"], head.losses(logits, upper)["loss_ce"])  # a mean over all pixels
+
+    folder = tmp_path / "mmseg" / "models" / "decode_heads"
+    folder.mkdir(parents=True)
+    (folder / "decode_head.py").write_text("loss['loss_seg'] = self.loss_decode(seg_logit, seg_label)\n")
+    add_fork(tmp_path)
+    assert head.losses(logits, labels).keys() == {"loss_seg", "acc_seg"}

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from terrazzo import registry as ours
 from terrazzo.arguments import constructors, signature
 from terrazzo.compat.data.structures import labels_of
+from terrazzo.compat.finder import fork_file
 from terrazzo.compat.models import layers
 from terrazzo.compat.models.losses import _loss_map
 from terrazzo.compat.models.module import BaseModule
@@ -115,12 +117,19 @@ def _in_order(given: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, ...]:
     return (*given, *(named.pop(key) for key in NAMED if key in named))
 
 
+@cache
+def _has_one_name(file: Path | None) -> bool:
+    """Report whether a fork's copy of the base calls every loss `loss_seg`, as those before 0.20 do."""
+    return file is not None and "['loss_seg']" in file.read_text(encoding="utf-8", errors="replace")
+
+
 class HeadFace(Face):
     """A decode head's methods under their names there; later heads of a cascade read `previous`, too."""
 
     train_cfg: Any = None
     test_cfg: Any = None
-    debug, downsample_label_ratio = False, 0  # which projects have added to their copies of the base
+    # which projects have added to their copies of the base
+    debug, debug_output, downsample_label_ratio = False, dict[str, Any](), 0
     _init_inputs = staticmethod(lambda *_: None)  # the constructor has done it
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -160,8 +169,17 @@ class HeadFace(Face):
 
     _stack_batch_gt = staticmethod(labels_of)
 
-    def losses(self, seg_logit: Tensor, seg_label: Tensor) -> Any:
-        return super().losses(seg_logit, seg_label.squeeze(1) if seg_label.ndim == 4 else seg_label)  # type: ignore[misc]
+    def losses(self, seg_logit: Tensor, seg_label: Tensor, seg_weight: Any = None) -> Any:
+        """Losses of logits and labels, with weights of pixels (DAFormer's and others' addition)."""
+        labels = seg_label.squeeze(1) if seg_label.ndim == 4 else seg_label
+        if seg_weight is None:
+            found = super().losses(seg_logit, labels)  # type: ignore[misc]
+        else:
+            logits = layers.resize(seg_logit, labels.shape[1:], None, "bilinear", self.align_corners)
+            found = self.named_losses(logits, labels, seg_weight)
+        if _has_one_name(fork_file("mmseg.models.decode_heads.decode_head")):
+            found = {"loss_seg" if key == "loss_ce" else key: value for key, value in found.items()}
+        return found
 
     def loss_map(self, logits: Tensor, labels: Tensor) -> Tensor:
         return _loss_map(self.criteria, logits, labels, self.ignore_index)

@@ -39,6 +39,8 @@ class BaseSegmentor(BaseModule, Freezable):
         super().__init__(init_cfg)
         self.data_preprocessor = as_preprocessor(data_preprocessor)
 
+    debug, automatic_debug, local_iter = False, False, 0  # which projects have added to their copies of the base
+    update_debug_state = staticmethod(lambda: None)
     with_neck = property(lambda self: getattr(self, "neck", None) is not None)
     with_auxiliary_head = property(lambda self: getattr(self, "auxiliary_head", None) is not None)
     with_decode_head = property(lambda self: getattr(self, "decode_head", None) is not None)

@@ -275,6 +275,58 @@ class TransformerLayerSequence(BaseModule):
         return query
 
 
+class Attention(nn.Module):
+    """Attention among the places of a map (N, H, W, C) -> the same, positions relative on each axis (SAM's encoder)."""
+
+    rel_pos_h: nn.Parameter
+    rel_pos_w: nn.Parameter
+
+    def __init__(
+        self, embed_dims: int, num_heads: int = 8, qkv_bias: bool = True, use_rel_pos: bool = False,
+        input_size: Any = None,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.num_heads, self.use_rel_pos = num_heads, use_rel_pos
+        self.qkv, self.proj = nn.Linear(embed_dims, 3 * embed_dims, qkv_bias), nn.Linear(embed_dims, embed_dims)
+        for name, side in zip("hw", input_size if use_rel_pos else (), strict=False):
+            table = nn.Parameter(torch.zeros(2 * side - 1, embed_dims // num_heads))
+            self.register_parameter(f"rel_pos_{name}", table)
+
+    def forward(self, x: Tensor) -> Tensor:
+        size, bias = x.shape[1:3], None
+        query, key, value = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(3, 0, 4, 1, 2, 5)
+        if self.use_rel_pos:
+            rows = torch.einsum("nhyxc,ykc->nhyxk", query, between_places(self.rel_pos_h, size[0]))
+            columns = torch.einsum("nhyxc,xkc->nhyxk", query, between_places(self.rel_pos_w, size[1]))
+            bias = (rows[..., :, None] + columns[..., None, :]).flatten(4).flatten(2, 3)
+        query, key, value = (part.flatten(2, 3) for part in (query, key, value))
+        found = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+        return self.proj(found.transpose(1, 2).reshape(x.shape))
+
+
+def between_places(table: Tensor, side: int) -> Tensor:
+    """Relative positions (2 S - 1, C), resized to a side, of each place to each other one (side, side, C)."""
+    if len(table) != 2 * side - 1:
+        table = F.interpolate(table.T[None], 2 * side - 1, mode="linear")[0].T
+    places = torch.arange(side, device=table.device)
+    return table[places[:, None] - places + side - 1]
+
+
+def window_partition(x: Tensor, window_size: int) -> tuple[Tensor, tuple[int, int]]:
+    """A map (N, H, W, C), enlarged by zeros, as windows (N * number, side, side, C); and its size then."""
+    bottom, right = (-side % window_size for side in x.shape[1:3])
+    x = F.pad(x, (0, 0, 0, right, 0, bottom))
+    parts = x.unflatten(2, (-1, window_size)).unflatten(1, (-1, window_size)).transpose(2, 3)
+    return parts.flatten(0, 2), (x.shape[1], x.shape[2])
+
+
+def window_unpartition(windows: Tensor, window_size: int, pad_hw: Any, hw: Any) -> Tensor:
+    """The map (N, H, W, C) of windows, without what was added to it."""
+    rows, columns = (side // window_size for side in pad_hw)
+    parts = windows.unflatten(0, (-1, rows, columns)).transpose(2, 3)
+    return parts.flatten(3, 4).flatten(1, 2)[:, : hw[0], : hw[1]].contiguous()
+
+
 KINDS = (FFN, MultiheadAttention, MultiScaleDeformableAttention, BaseTransformerLayer, TransformerLayerSequence,
          SinePositionalEncoding)  # fmt: skip
 OTHER |= {kind.__name__: kind for kind in KINDS}
