@@ -1,8 +1,9 @@
 """Compare `terrazzo plan` with the default of `terrazzo data init`, at the same budget of computing time.
 
-    python benchmarks/plan.py --budget 90s --out runs/plan data/street data/lesions
+    python benchmarks/plan.py --budget 90s --out runs/plan data/street data/lesions configs/camvid.yaml
 
-Draws data sets that it does not find: `scenes` (street scenes) and `lesions` (few, small spots).
+Draws data sets that it does not find: `scenes` (street scenes) and `lesions` (few, small spots). A config is trained,
+too, on its own data and for as many steps as the budget allows.
 """
 
 from __future__ import annotations
@@ -11,37 +12,43 @@ import argparse
 import math
 import time
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+import yaml
 
 import terrazzo as tz
 from terrazzo.cli.common import budget
-from terrazzo.data.discovery.propose import Proposal
+from terrazzo.data.discovery.draft import Draft, draft_of
+from terrazzo.data.discovery.propose import Proposal, crop_length
 from terrazzo.demo.dataset import write_scenes
 from terrazzo.system.devices import choose_device
 from terrazzo.training.planning.plan import STEPS_SHARE
 from terrazzo.training.planning.run import write_plan
 from terrazzo.training.speed import measure_step, rounded
+from terrazzo.transforms.decode import read_size
 
 SIZE = 256  # of a picture with lesions
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folders", nargs="+", type=Path, help="folders of images and labels")
+    parser.add_argument("sources", nargs="+", type=Path, help="folders of images and labels, and hand-made configs")
     parser.add_argument("--budget", type=budget, default=90.0, help="of each training (default: 90s)")
-    parser.add_argument("--only", choices=list(CONFIGS), help="one of the two configs")
+    parser.add_argument("--only", choices=list(CONFIGS), help="one of the configs alone")
     parser.add_argument("--out", type=Path, default=Path("runs/plan"), help="folder of configs and runs")
     args = parser.parse_args()
     print(f"| data | config | steps | CPU seconds | mIoU after {rounded(args.budget)} | classes |")
     print("|---|---|--:|--:|--:|---|")
-    for folder in args.folders:
-        draw_missing(folder)
+    for source in args.sources:
+        draw_missing(source)
         for name in [args.only] if args.only else CONFIGS:
-            target = args.out / f"{folder.resolve().name}-{name.replace(' ', '-')}.yaml"
+            if name == "hand-made" and not source.is_file():
+                continue
+            target = args.out / f"{source.resolve().stem}-{name.replace(' ', '-')}.yaml"
             target.parent.mkdir(parents=True, exist_ok=True)
-            CONFIGS[name](folder, target, args.budget)
+            CONFIGS[name](source, target, args.budget)
             started = time.process_time()
             run = tz.train(target, work_dir=target.with_suffix(""), overwrite=True, quiet=True)
             scores = tz.evaluate(run.work_dir, run.best or run.last)
@@ -49,28 +56,51 @@ def main() -> None:
             classes = ", ".join(f"{name} {values['IoU'] or 0:.1f}" for name, values in scores["per_class"].items())
             seconds = time.process_time() - started
             print(
-                f"| {folder.name} | {name} | {steps} | {seconds:.0f} | {scores['mIoU']:.2f} | {classes} |", flush=True
+                f"| {source.stem} | {name} | {steps} | {seconds:.0f} | {scores['mIoU']:.2f} | {classes} |", flush=True
             )
 
 
-def write_default(folder: Path, target: Path, seconds: float) -> None:
+def write_default(source: Path, target: Path, seconds: float) -> None:
     """The proposal of `terrazzo data init`, with as many steps as the budget allows."""
-    proposal = Proposal(folder, "fastscnn").with_length()
+    proposal: Draft = Proposal(source, "fastscnn").with_length() if source.is_dir() else default_for(source)
     proposal.set("iterations", 100)
-    cost = measure_step(tz.load_config(proposal.form()), choose_device())
-    steps = int(STEPS_SHARE * seconds / (cost.seconds * proposal.values["batch"]))
+    steps = affordable(proposal.form(), seconds)
     proposal.set("iterations", steps, "as many as the budget allows")
     proposal.set("val_interval", math.ceil(steps / 10))
     proposal.set("workers", 1)
     target.write_text(proposal.text(target, []), encoding="utf-8")
 
 
-def write_planned(folder: Path, target: Path, seconds: float) -> None:
+def default_for(config: Path) -> Draft:
+    """What `terrazzo data init` proposes, for the data of a config."""
+    draft = draft_of(config)
+    train = draft.open("train")
+    height, width = read_size(train.pairs[0][0])
+    draft.values |= {"recipe": "fastscnn", "crop": f"{crop_length(height)}x{crop_length(width)}"}
+    draft.values["batch"] = max(2, min(8, len(train)))
+    return draft
+
+
+def write_planned(source: Path, target: Path, seconds: float) -> None:
     """The plan for the budget."""
-    write_plan(folder, target, seconds)
+    write_plan(source, target, seconds)
 
 
-CONFIGS = {"data init": write_default, "plan": write_planned}
+def write_given(source: Path, target: Path, seconds: float) -> None:
+    """A config as it is, with as many steps as the budget allows."""
+    steps = affordable(source, seconds)
+    values = {"_base_": str(source.resolve()), "iterations": steps, "val_interval": math.ceil(steps / 10), "workers": 1}
+    target.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+
+
+def affordable(config: Any, seconds: float) -> int:
+    """The steps of a config that the budget allows, by the measured seconds of one."""
+    config = tz.load_config(config)
+    cost = measure_step(config, choose_device())
+    return int(STEPS_SHARE * seconds / (cost.seconds * config["train_dataloader"]["batch_size"]))
+
+
+CONFIGS = {"data init": write_default, "plan": write_planned, "hand-made": write_given}
 
 
 def draw_missing(folder: Path) -> None:
