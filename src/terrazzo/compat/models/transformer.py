@@ -296,15 +296,15 @@ class Attention(nn.Module):
         size, bias = x.shape[1:3], None
         query, key, value = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(3, 0, 4, 1, 2, 5)
         if self.use_rel_pos:
-            rows = torch.einsum("nhyxc,ykc->nhyxk", query, between_places(self.rel_pos_h, size[0]))
-            columns = torch.einsum("nhyxc,xkc->nhyxk", query, between_places(self.rel_pos_w, size[1]))
+            rows = torch.einsum("nhyxc,ykc->nhyxk", query, _between_places(self.rel_pos_h, size[0]))
+            columns = torch.einsum("nhyxc,xkc->nhyxk", query, _between_places(self.rel_pos_w, size[1]))
             bias = (rows[..., :, None] + columns[..., None, :]).flatten(4).flatten(2, 3)
         query, key, value = (part.flatten(2, 3) for part in (query, key, value))
         found = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
         return self.proj(found.transpose(1, 2).reshape(x.shape))
 
 
-def between_places(table: Tensor, side: int) -> Tensor:
+def _between_places(table: Tensor, side: int) -> Tensor:
     """Relative positions (2 S - 1, C), resized to a side, of each place to each other one (side, side, C)."""
     if len(table) != 2 * side - 1:
         table = F.interpolate(table.T[None], 2 * side - 1, mode="linear")[0].T
