@@ -6,7 +6,7 @@ FROM python:3.11-slim
 # What serving ONNX files needs of pyproject.toml's dependencies and extras, in the versions of constraints.txt
 COPY constraints.txt /tmp/
 RUN pip install --no-cache-dir --constraint /tmp/constraints.txt \
-      numpy opencv-python-headless pillow pyyaml safetensors rich pydantic \
+      numpy scipy opencv-python-headless pillow pyyaml safetensors rich pydantic \
       onnxruntime rasterio fastapi fastapi-offline uvicorn python-multipart prometheus-client
 
 COPY pyproject.toml README.md LICENSE /src/
