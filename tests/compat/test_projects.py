@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 import warnings
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 import terrazzo as tz
+from support.old_configs import old_config
 from terrazzo.cli.main import main
 from terrazzo.recipes import recipe
 
@@ -175,6 +177,47 @@ def test_scripts_train_score_and_predict(photos, newer, monkeypatch):
     found = MMSegInferencer("config.py", "run/last.safetensors", device="cpu")("data/val/0_photo.png", out_dir="seen")
     assert (found["predictions"] == labels).all()
     assert {path.name for path in (photos / "seen").rglob("*.*")} == {"0_photo.jpg", "0_photo_pred.png"}
+
+
+def test_older_scripts_train_and_predict(photos, monkeypatch):
+    from mmcv import Config
+    from mmseg.apis import inference_segmentor, init_random_seed, set_random_seed, show_result_pyplot, train_segmentor
+    from mmseg.datasets import build_dataset
+    from mmseg.datasets.builder import DATASETS
+    from mmseg.datasets.custom import CustomDataset
+    from mmseg.models import build_segmentor
+
+    @DATASETS.register_module()
+    class Walls(CustomDataset):
+        CLASSES = ("sky", "wall", "road")
+        PALETTE = ((0, 0, 255), (128, 128, 128), (64, 0, 64))
+
+        def __init__(self, split, **kwargs):
+            super().__init__(img_suffix="_photo.png", seg_map_suffix="_classes.png", split=split, **kwargs)
+
+    monkeypatch.chdir(photos)
+    (photos / "config.py").write_text("\n".join(f"{key} = {value!r}" for key, value in old_config().items()))
+    cfg = Config.fromfile("config.py")
+    cfg.model.decode_head.update(in_channels=16, channels=8, num_convs=1, num_classes=3)
+    cfg.runner.max_iters = cfg.evaluation.interval = cfg.checkpoint_config.interval = 1
+    cfg.data.samples_per_gpu, cfg.data.workers_per_gpu = 2, 0
+    for part in ("train", "val", "test"):
+        folder = "train" if part == "train" else "val"
+        (photos / "data" / f"{folder}.txt").write_text("0\n1\n2\n")
+        cfg.data[part].update(type="Walls", data_root="data", img_dir=folder, ann_dir=folder, split=f"{folder}.txt")
+    cfg.work_dir, cfg.device = "run", "cpu"
+    cfg.seed = set_random_seed(init_random_seed(0))
+    datasets = [build_dataset(cfg.data.train)]
+    assert len(datasets[0]) == 3
+    model = build_segmentor(cfg.model)
+    before = copy.deepcopy(model.state_dict())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        train_segmentor(model, datasets, cfg, distributed=False, validate=True, meta={})
+    assert any(not torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    (labels,) = result = inference_segmentor(model, "data/val/0_photo.png")
+    assert labels.shape == (48, 64) and model.CLASSES == ["sky", "wall", "road"]
+    assert show_result_pyplot(model, "data/val/0_photo.png", result).shape == (48, 64, 3)
 
 
 def test_a_package_whose_imports_fail_is_named_with_the_reason(tmp_path):

@@ -14,6 +14,8 @@ from terrazzo.arguments import check_arguments, signature
 from terrazzo.compat.data.structures import FACTS, MAPS, SAME, PixelData, SegDataSample, to_results, to_sample
 from terrazzo.compat.files.image import imnormalize, imread
 from terrazzo.compat.registry import ORIGINALS, TRANSFORMS, arguments_of
+from terrazzo.config.reading.section import Section, convert
+from terrazzo.config.v0.pipeline import DROPPED, upgrade_test_pipeline
 from terrazzo.sample import Sample
 
 META_KEYS = (*FACTS, "img_path", "seg_map_path", "reduce_zero_label")
@@ -36,7 +38,8 @@ class Compose:
     """Transforms one after the other, until one gives None."""
 
     def __init__(self, transforms: Any) -> None:
-        self.transforms = [TRANSFORMS.build(item) if isinstance(item, Mapping) else item for item in transforms or []]
+        steps = _newer(transforms or [])
+        self.transforms = [TRANSFORMS.build(item) if isinstance(item, Mapping) else item for item in steps]
 
     def __call__(self, data: Any) -> Any:
         for transform in self.transforms:
@@ -44,6 +47,15 @@ class Compose:
         return data
 
     transform = __call__
+
+
+def _newer(steps: Any) -> Any:
+    """The steps of a pipeline in the 1.x vocabulary, in which the model normalises images and pads them."""
+    kinds = {str(item.get("type")) for item in steps if isinstance(item, Mapping)}
+    older = kinds & {"Normalize", "Collect", "MultiScaleFlipAug", *DROPPED} - {*TRANSFORMS.module_dict}
+    if not older or not all(isinstance(item, Mapping) for item in steps):
+        return steps
+    return upgrade_test_pipeline(convert([*map(dict, steps)], Section), "pipeline", Section())[0]
 
 
 class OfficialFace(BaseTransform):

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from terrazzo.compat.data.structures import PixelData, SegDataSample
+from terrazzo.compat.engine.hooks import Runner
 from terrazzo.compat.files.config import Config
 from terrazzo.compat.files.image import imread, imwrite
 from terrazzo.config.load import load_config
@@ -33,11 +34,24 @@ def init_model(config: Any, checkpoint: Any = None, device: str = "cuda:0", cfg_
         segmenter: Any = Segmenter(runtime)
     else:
         segmenter = load(settings, checkpoint, wanted, trust=True)
-    model = segmenter.model
-    model.cfg, model.segmenter = config if isinstance(config, Config) else Config(settings.to_dict()), segmenter
+    cfg = config if isinstance(config, Config) else Config(settings.to_dict())
+    return _with_segmenter(segmenter.model.to(wanted), segmenter, cfg).eval()
+
+
+def _with_segmenter(model: Any, segmenter: Any, cfg: Any) -> Any:
+    """A model with what predicts by it, and what it is asked for."""
+    model.cfg, model.segmenter = cfg, segmenter
     model.CLASSES, model.PALETTE = segmenter.classes, segmenter.palette
     model.dataset_meta = {"classes": segmenter.classes, "palette": segmenter.palette}
-    return model.to(wanted).eval()
+    return model
+
+
+def train_segmentor(model: Any, dataset: Any, cfg: Any, *_: Any, **__: Any) -> None:
+    """0.x: a run by a config, whose data and model those given are; the model has its weights at the end."""
+    run = Runner(cfg).train()
+    segmenter = load(run.last, device=cfg.get("device"), trust=True)
+    model.load_state_dict(segmenter.model.state_dict())
+    _with_segmenter(model, segmenter, cfg)
 
 
 def inference_model(model: Any, imgs: Any) -> Any:

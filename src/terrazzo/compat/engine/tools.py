@@ -175,6 +175,7 @@ TABLE: dict[str, Any] = {
     "_to_cpu": lambda data: apply_to(data, lambda x: hasattr(x, "to"), lambda x: x.to("cpu")),
     "import_modules_from_strings": lambda imports, *_, **__: [*map(importlib.import_module, imports)],
     "worker_init_fn": lambda id, num_workers, rank, seed, **_: set_random_seed(num_workers * rank + id + seed),
+    "init_random_seed": lambda seed=None, *_, **__: seed if seed is not None else random.getrandbits(31),
     "mmcv_full_available": lambda: True,
     "NiceRepr": object,
     "flops_to_string": lambda flops, units="GFLOPs", precision=2: f"{round(flops / 1e9, precision)} GFLOPs",
