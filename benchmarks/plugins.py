@@ -32,7 +32,6 @@ SKIPPED = {
     "docs",
     "tools",
     "demo",
-    "projects",
     ".dev",
     ".dev_scripts",
     "examples",
@@ -50,6 +49,7 @@ BROKEN = {
     r"NameError|cannot import name": "name that the project does not define",
 }
 SECONDS = 60
+CONFIGS = ("configs", "local_configs")  # folders
 
 
 @contextlib.contextmanager
@@ -91,8 +91,10 @@ def reason(problem: BaseException) -> str:
 
 
 def roots(checkout: Path) -> list[Path]:
-    """The folders of a checkout that hold configs, each with its own modules."""
-    found = {path.parent for name in ("configs", "local_configs") for path in checkout.rglob(name) if path.is_dir()}
+    """The folders of a checkout from which the modules of configs are imported."""
+    from terrazzo.compat.forks import project_of
+
+    found = {project_of(path / "x.py") for name in CONFIGS for path in checkout.rglob(name) if path.is_dir()}
     return sorted(root for root in found if not any(part in ELSEWHERE for part in root.relative_to(checkout).parts))
 
 
@@ -170,9 +172,8 @@ def try_configs(root: Path, most: int, keep: Path | None = None) -> Iterator[dic
     import terrazzo as tz
     from terrazzo.models.protocols import as_segmentor
 
-    paths = [
-        path for name in ("configs", "local_configs") for path in sorted((root / name).rglob("*.py")) if is_config(path)
-    ]
+    inside = ((path, {*path.relative_to(root).parts}) for path in sorted(root.rglob("*.py")))
+    paths = [path for path, parts in inside if parts & {*CONFIGS} and not parts & ELSEWHERE and is_config(path)]
     own = own_names(root)
     seen: collections.Counter[str] = collections.Counter()
     for path in paths:

@@ -76,6 +76,21 @@ def test_a_forks_own_modules_are_found_by_type(fork):
     assert model(torch.zeros(1, 3, 32, 32)).shape == (1, 3, 32, 32)
 
 
+@pytest.mark.parametrize("folder", ["mmseg", "projects/own"])
+def test_configs_inside_the_package_or_one_of_the_projects_find_the_forks_modules(fork, folder):
+    own = fork / "projects" / "own"
+    (own / "heads").mkdir(parents=True)
+    (own / "parts.py").write_text("WIDTH = 8\n")
+    imports = "from ..parts import WIDTH\nfrom mmseg.models.backbones import unet\n"
+    (own / "heads/project_head.py").write_text(imports + HEAD.replace("class FCNHead", "class Project"))
+    (fork / folder / "configs").mkdir(exist_ok=True)
+    path = fork / folder / "configs" / "x.py"
+    path.write_text(MODEL.format(head="Project", more=""))
+    model = tz.build_model(tz.load_config(path, trust=True))
+    kinds = type(model.backbone).__module__, type(model.decode_head).__module__
+    assert kinds == ("mmseg.models.backbones.fork_backbone", "projects.own.heads.project_head")
+
+
 def test_a_checkpoint_finds_the_modules_of_its_project(fork, tmp_path, monkeypatch):
     import numpy as np
     from safetensors.torch import save_file

@@ -56,6 +56,8 @@ class Answer(ModuleType):
             return importlib.import_module(f"{self.__name__}.{name}")
         found = look_up(name)
         found = from_fork(self.__name__, name) if found is None else found
+        if found is None and f"{self.__name__}.{name}" in MODULES:
+            return importlib.import_module(f"{self.__name__}.{name}")
         if found is None:
             ASKED.add(f"{self.__name__}.{name}")
             raise AttributeError(missing(self.__name__, name))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from terrazzo import registry as ours
-from terrazzo.compat.finder import ANSWERED, MODULES, add_fork, fork_file, from_fork, look_up
+from terrazzo.compat.finder import ANSWERED, MODULES, PACKAGES, add_fork, fork_file, from_fork, look_up
 from terrazzo.config.config import Config
 from terrazzo.plugins import explained_import, import_user_module
 
@@ -24,12 +24,18 @@ REGISTRIES = (ours.MODELS, ours.TRANSFORMS, ours.DATASETS, ours.METRICS)
 
 
 def project_of(config: Path) -> Path:
-    """The folder of a project: the one that its `configs` folder is in, else the config's own."""
+    """The folder of a project: the one that its `configs` folder is in, else the config's own.
+
+    Modules of a fork's `projects` are imported from the fork, those of a package from the folder that it is in.
+    """
     path = config.resolve()
-    for parent in path.parents:
-        if parent.name in ("configs", "config", "local_configs"):
-            return parent.parent
-    return path.parent
+    folders = (parent.parent for parent in path.parents if parent.name in ("configs", "config", "local_configs"))
+    root = next(folders, path.parent)
+    if root.parent.name == "projects" and any((root.parents[1] / package).is_dir() for package in PACKAGES):
+        return root.parents[1]
+    while (root / "__init__.py").is_file():
+        root = root.parent
+    return root
 
 
 def python_files(root: Path) -> list[Path]:

@@ -141,11 +141,22 @@ def pseudo_collate(data_batch: Sequence[Any], samples_per_gpu: int = 1) -> Any:
     return {key: [item[key] for item in data_batch] for key in first} if isinstance(first, dict) else [*data_batch]
 
 
+class FlopAnalyzer:
+    """Multiply-adds of a model for its inputs, a tensor or a tuple."""
+
+    def __init__(self, model: Any, inputs: Any) -> None:
+        self.model, self.inputs = model, inputs if isinstance(inputs, tuple) else (inputs,)
+
+    def total(self) -> int:
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            self.model(*self.inputs)
+        return counter.get_total_flops() // 2
+
+
 def get_model_complexity_info(model: Any, input_shape: Any, *_: Any, as_strings: bool = True, **__: Any) -> Any:
     """Multiply-adds and parameters of a model for images of (C, H, W)."""
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(torch.zeros(1, *input_shape, device=next(model.parameters()).device))
-    counts = counter.get_total_flops() // 2, sum(p.numel() for p in model.parameters())
+    images = torch.zeros(1, *input_shape, device=next(model.parameters()).device)
+    counts = FlopAnalyzer(model, images).total(), sum(p.numel() for p in model.parameters())
     return (f"{counts[0] / 1e9:.2f} GFLOPs", f"{counts[1] / 1e6:.2f} M") if as_strings else counts
 
 
@@ -176,6 +187,10 @@ TABLE: dict[str, Any] = {
     "import_modules_from_strings": lambda imports, *_, **__: [*map(importlib.import_module, imports)],
     "worker_init_fn": lambda id, num_workers, rank, seed, **_: set_random_seed(num_workers * rank + id + seed),
     "init_random_seed": lambda seed=None, *_, **__: seed if seed is not None else random.getrandbits(31),
+    "_format_size": lambda x, sig_figs=3, hide_zero=False: next(
+        (f"{x / 1000**n:.{sig_figs}g}{unit}" for n, unit in ((4, "T"), (3, "G"), (2, "M"), (1, "K")) if x >= 1000**n),
+        str(x),
+    ),
     "mmcv_full_available": lambda: True,
     "NiceRepr": object,
     "flops_to_string": lambda flops, units="GFLOPs", precision=2: f"{round(flops / 1e9, precision)} GFLOPs",
