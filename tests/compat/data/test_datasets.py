@@ -85,3 +85,17 @@ def test_data_sets_around_data_sets(photos):
     both = ConcatDataset([one, RepeatDataset(one, times=2)])
     assert len(both) == 9 and both.metainfo["classes"] == ("a", "b", "c")
     assert both[4]["img_path"] == one[1]["img_path"]
+
+
+def test_older_functions_score_class_maps():
+    from mmseg.core.evaluation import eval_metrics, intersect_and_union, mean_dice, pre_eval_to_metrics
+
+    label, predicted = np.array([[1, 2, 2], [0, 1, 9]]), np.array([[0, 1, 0], [1, 1, 1]])
+    options = {"num_classes": 2, "ignore_index": 255, "label_map": {9: 2}, "reduce_zero_label": True}
+    areas = intersect_and_union(predicted, label, **options)  # 0 becomes 255, 1 and 2 become 0 and 1
+    assert [area.tolist() for area in areas] == [[1, 2], [3, 4], [2, 3], [2, 3]]
+    scores = eval_metrics([predicted], [label], metrics=["mIoU", "mDice"], **options)
+    assert [*scores] == ["aAcc", "IoU", "Acc", "Dice"]
+    np.testing.assert_allclose(scores["IoU"], [1 / 3, 2 / 4])
+    np.testing.assert_allclose(pre_eval_to_metrics([areas, areas])["IoU"], scores["IoU"])
+    np.testing.assert_allclose(mean_dice([predicted], [label], **options)["Dice"], scores["Dice"])

@@ -2,13 +2,14 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from terrazzo.compat.files.image import imwrite
+from terrazzo.compat.files.image import imread, imwrite
 from terrazzo.compat.registry import BUILDS, ORIGINALS, wrapping
 from terrazzo.metrics.base import Metric, Seen
 from terrazzo.metrics.confusion import class_scores
@@ -82,6 +83,39 @@ class IoUMetric(BaseMetric):
         return OrderedDict((name, found[name]) for name in chosen)
 
 
+def intersect_and_union(
+    pred_label: Any, label: Any, num_classes: int, ignore_index: int, label_map: Any = None,
+    reduce_zero_label: bool = False,
+) -> tuple[Any, ...]:  # fmt: skip
+    """0.x: the areas of two class maps (H, W), or of the files that they are in."""
+    predicted = torch.as_tensor(np.load(pred_label) if isinstance(pred_label, str) else np.asarray(pred_label))
+    stored = torch.as_tensor(np.asarray(imread(label, "unchanged") if isinstance(label, str) else label)).long()
+    found = stored
+    for old, new in (label_map or {}).items():
+        found = torch.where(stored == old, new, found)
+    if reduce_zero_label:
+        found = torch.where((found == 0) | (found == 255), 255, found - 1)
+    return IoUMetric.intersect_and_union(predicted.long(), found, num_classes, ignore_index)
+
+
+def pre_eval_to_metrics(
+    pre_eval_results: Any, metrics: Any = ("mIoU",), nan_to_num: int | None = None, beta: int = 1
+) -> OrderedDict[str, Any]:
+    """0.x: the scores of the areas of several images."""
+    totals = [sum(column) for column in zip(*pre_eval_results, strict=True)]
+    return IoUMetric.total_area_to_metrics(*totals, metrics, nan_to_num, beta)
+
+
+def eval_metrics(
+    results: Any, gt_seg_maps: Any, num_classes: int, ignore_index: int, metrics: Any = ("mIoU",),
+    nan_to_num: int | None = None, label_map: Any = None, reduce_zero_label: bool = False, beta: int = 1,
+) -> OrderedDict[str, Any]:  # fmt: skip
+    """0.x: the scores of predicted and true class maps (H, W)."""
+    given: Any = (num_classes, ignore_index, label_map, reduce_zero_label)
+    areas = [intersect_and_union(*maps, *given) for maps in zip(results, gt_seg_maps, strict=True)]
+    return pre_eval_to_metrics(areas, metrics, nan_to_num, beta)
+
+
 class LazySample(dict):  # type: ignore[type-arg]
     """A sample's values, whose logits are computed when they are asked for."""
 
@@ -118,3 +152,7 @@ class UserMetric(Metric):
 
 BUILDS["metric"] = wrapping(UserMetric)
 ORIGINALS["metric"] = {"IoUMetric": IoUMetric}.get
+TABLE: dict[str, Any] = {
+    f"mean_{name}": partial(eval_metrics, metrics=[score])
+    for name, score in (("iou", "mIoU"), ("dice", "mDice"), ("fscore", "mFscore"))
+}
