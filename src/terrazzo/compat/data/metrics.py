@@ -102,8 +102,8 @@ def pre_eval_to_metrics(
     pre_eval_results: Any, metrics: Any = ("mIoU",), nan_to_num: int | None = None, beta: int = 1
 ) -> OrderedDict[str, Any]:
     """0.x: the scores of the areas of several images."""
-    totals = [sum(column) for column in zip(*pre_eval_results, strict=True)]
-    return IoUMetric.total_area_to_metrics(*totals, metrics, nan_to_num, beta)
+    both, either, predicted, label = (sum(column) for column in zip(*pre_eval_results, strict=True))
+    return IoUMetric.total_area_to_metrics(both, either, predicted, label, metrics, nan_to_num, beta)
 
 
 def eval_metrics(
