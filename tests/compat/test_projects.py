@@ -214,6 +214,8 @@ def test_older_scripts_train_and_predict(photos, monkeypatch):
     (photos / "config.py").write_text("\n".join(f"{key} = {value!r}" for key, value in old_config().items()))
     cfg = Config.fromfile("config.py")
     cfg.model.decode_head.update(in_channels=16, channels=8, num_convs=1, num_classes=3)
+    loss = {"type": "CrossEntropyLoss", "loss_weight": 0.4}
+    cfg.model.auxiliary_head = {**cfg.model.decode_head, "loss_decode": loss}
     cfg.runner.max_iters = cfg.evaluation.interval = cfg.checkpoint_config.interval = 1
     cfg.data.samples_per_gpu, cfg.data.workers_per_gpu = 2, 0
     for part in ("train", "val", "test"):

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 
 from terrazzo.compat.data.structures import PixelData, SegDataSample
 from terrazzo.compat.engine.hooks import Runner
@@ -50,7 +51,7 @@ def train_segmentor(model: Any, dataset: Any, cfg: Any, *_: Any, **__: Any) -> N
     """0.x: a run by a config, whose data and model those given are; the model has its weights at the end."""
     run = Runner(cfg).train()
     segmenter = load(run.last, device=cfg.get("device"), trust=True)
-    model.load_state_dict(segmenter.model.state_dict())
+    model.load_state_dict(load_file(run.last))
     _with_segmenter(model, segmenter, cfg)
 
 
