@@ -160,9 +160,10 @@ def config_keys() -> Iterator[str]:
     """The keys of the short form, from the schema, and those of the 1.x vocabulary."""
     schema = json_schema()
     yield CONFIG
-    yield from keys(schema)
+    needed = schema["else"]  # by a file without a base
+    yield from keys(schema, needed["required"])
     yield "### Keys of `data`"
-    yield from keys(schema["$defs"]["DataKeys"])
+    yield from keys(schema["$defs"]["DataKeys"], needed["properties"]["data"]["required"])
     yield "### Keys of `early_stopping`"
     yield from keys(next(option for option in schema["$defs"]["EarlyStopping"]["anyOf"] if "properties" in option))
     yield VOCABULARY
@@ -172,12 +173,11 @@ def config_keys() -> Iterator[str]:
     yield from table(("key", ""), [row for name in sorted(sections, key=lambda n: n == "*") for row in sections[name]])
 
 
-def keys(schema: Mapping[str, Any]) -> Iterator[str]:
+def keys(schema: Mapping[str, Any], needed: Sequence[str] = ()) -> Iterator[str]:
     """A table of a schema's keys: values, default, description."""
     rows = []
     for name, value in schema["properties"].items():
-        required = name in schema.get("required", ())
-        default = "**required**" if required else f"`{shown(value['default'])}`" if "default" in value else ""
+        default = "**required**" if name in needed else f"`{shown(value['default'])}`" if "default" in value else ""
         rows.append((f"`{name}`", kinds_of_value(value), default, literal(value.get("description", ""))))
     yield from table(("key", "value", "default", ""), rows)
 

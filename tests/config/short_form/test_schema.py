@@ -52,9 +52,11 @@ def test_every_key_is_described_in_a_sentence():
         for key, value in section["properties"].items():
             assert value["description"].endswith(".") and value["description"][0].isupper(), key
             assert value.keys() & {"type", "anyOf", "enum", "$ref"}, key
-    assert set(schema["properties"]) == set(ShortForm.model_fields)
-    assert schema["required"] == ["data"]
-    assert schema["anyOf"] == [{"required": ["recipe"]}, {"required": ["model"]}]
+    assert set(schema["properties"]) == {*ShortForm.model_fields, "_base_"}
+    needed = schema["else"]
+    assert schema["if"] == {"required": ["_base_"]} and needed["required"] == ["data"]
+    assert needed["anyOf"] == [{"required": ["recipe"]}, {"required": ["model"]}]
+    assert needed["properties"] == {"data": {"required": ["classes"]}}
 
 
 def test_the_schema_names_every_family_and_accepts_every_recipe(validator):

@@ -228,7 +228,15 @@ def json_schema() -> dict[str, Any]:
         "anyOf": [{"enum": sorted(names)}, {"type": "string", "pattern": "^[^_]+_.*[0-9]"}],
         "examples": ["fastscnn", "segformer", "pspnet_r50-d8_4xb2-40k_cityscapes-512x1024"],
     }
-    schema["anyOf"] = [{"required": ["recipe"]}, {"required": ["model"]}]
+    paths = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+    schema["properties"]["_base_"] = {"description": "The file, or files, whose values this one changes.", **paths}
+    # what a file has whose base may not have it
+    schema["if"] = {"required": ["_base_"]}
+    schema["else"] = {
+        "required": schema.pop("required"),
+        "anyOf": [{"required": ["recipe"]}, {"required": ["model"]}],
+        "properties": {"data": {"required": schema["$defs"]["DataKeys"].pop("required")}},
+    }
     return {"$schema": DIALECT, **schema, "title": "terrazzo short form"}
 
 
