@@ -45,6 +45,7 @@ OTHER_TASKS = {"ImageClassifier", "FasterRCNN", "MaskRCNN", "CascadeRCNN", "Swin
 # what no installation of the packages could run: message -> reason
 BROKEN = {
     r"there is no config file": "base file that the checkout lacks",
+    r"neither a file nor in the cache|Hugging Face hub model": "download",
     r"invalid syntax|syntax error|SyntaxError": "syntax error of the author's",
     r"NameError|cannot import name": "name that the project does not define",
 }
@@ -70,9 +71,11 @@ def foreign_package(problem: BaseException) -> str:
     seen: BaseException | None = problem
     while seen is not None:
         name = (seen.name or "") if isinstance(seen, ModuleNotFoundError) else ""
-        own = any(path.joinpath(name.partition(".")[0]).exists() for path in map(Path, sys.path[:1] + sys.path[-1:]))
-        if name and not own and not re.match(rf"({PACKAGES})\b", name):
-            return name.partition(".")[0]
+        folders = [*map(Path, sys.path[:2] + sys.path[-1:])]
+        own = any(folder.joinpath(name.partition(".")[0]).exists() for folder in folders)
+        there = any(folder.joinpath(*name.split(".")).with_suffix(".py").is_file() for folder in folders)
+        if name and not there and not re.match(rf"({PACKAGES})\b", name):
+            return "module that the checkout lacks" if own else name.partition(".")[0]
         if type(seen).__name__ == "URLError":  # weights of the internet
             return "download"
         if kernel := re.search(r"(?i)cuda|nvcc|triton|\.so\b", str(seen)):
@@ -126,7 +129,7 @@ def try_imports(root: Path) -> Iterator[dict[str, Any]]:
     from terrazzo.compat.forks import import_file, module_name
 
     add_fork(root)
-    sys.path.append(str(root))
+    sys.path.insert(0, str(root))
     importlib.invalidate_caches()
     for path in own_modules(root):
         row: dict[str, Any] = {"kind": "import", "file": str(path)}
@@ -232,10 +235,13 @@ def crop_of(config: Any) -> int:
 
 
 def bands_of(config: Any) -> int:
-    """The channels of a model's images, by the mean of its preprocessor; pairs of images have six."""
+    """The channels of a model's images, by its preprocessor's mean or its backbone; pairs of images have six."""
     found = config.to_dict()
     section = found.get("data_preprocessor") or found["model"].get("data_preprocessor") or {}
-    return len(section.get("mean") or (0, 0, 0)) if isinstance(section, dict) else 3
+    if isinstance(section, dict) and section.get("mean"):
+        return len(section["mean"])
+    backbone = found["model"].get("backbone") or {}
+    return int(backbone.get("in_channels") or backbone.get("input_channels") or 3)
 
 
 def keep_run(folder: Path, path: Path, root: Path, config: Any, model: Any, size: int) -> None:
@@ -270,14 +276,11 @@ def keep_run(folder: Path, path: Path, root: Path, config: Any, model: Any, size
 
 def own_types(model: Any) -> set[str]:
     """The types in a model's config that its project defines."""
-    from terrazzo.compat.forks import types_in
+    from terrazzo.compat.forks import texts_in
     from terrazzo.registry import MODELS
 
-    return {
-        name
-        for name in types_in(model)
-        if name in MODELS.raw and name not in ("EncoderDecoder", "CascadeEncoderDecoder")
-    }
+    names = {text.rpartition(".")[2].rstrip(">") for text in texts_in(model)}
+    return {name for name in names if name in MODELS.raw} - {"EncoderDecoder", "CascadeEncoderDecoder"}
 
 
 EXPORTS = (

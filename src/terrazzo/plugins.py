@@ -92,6 +92,29 @@ USES = (
     (r"(?<=__init__\()(init_cfg=)?init_cfg(?=\))", ""),
 )
 
+# Classes that a trusted config names by themselves, not by the text of their names
+
+CLASSES: dict[str, Any] = {}
+
+
+def class_text(item: Any) -> str:
+    """A class or a function of a config as a text, which a checkpoint can hold."""
+    text = f"<{item.__module__}.{item.__qualname__}>"
+    CLASSES[text] = item
+    return text
+
+
+def named_class(text: Any) -> Any:
+    """The class or function that such a text stands for: one of a trusted config, or a layer of torch.nn; else None."""
+    if not isinstance(text, str) or not text.startswith("<"):
+        return None
+    if text not in CLASSES and text.startswith("<torch.nn."):
+        import torch
+
+        found = getattr(torch.nn, text[1:-1].rpartition(".")[2], None)
+        return found if isinstance(found, type) and issubclass(found, torch.nn.Module) else None
+    return CLASSES.get(text)
+
 
 def import_user_module(name: str, where: str, model_type: FindType) -> ModuleType:
     """Import a module that a user wrote. Raises UserError for one that fails, or that must be ported.

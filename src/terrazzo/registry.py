@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from terrazzo.arguments import construct, located, shown
 from terrazzo.errors import UserError, nearest
-from terrazzo.plugins import import_user_module
+from terrazzo.plugins import import_user_module, named_class
 
 T = TypeVar("T")
 RawBuild = Callable[..., Any]
@@ -119,6 +119,8 @@ class Registry:
         if found is not None:
             return found
         location = f" at {where}" if where else ""
+        if name.startswith("<"):
+            raise UserError(f"{name}{location} is a class of the config's own project: trust it (--trust-config)")
         raise UserError(f"no {self.kind} is called '{name}'{location}{nearest(bare, self.types)}{self.hint}")
 
     def __contains__(self, name: str) -> bool:
@@ -137,14 +139,17 @@ class Registry:
         if isinstance(spec, (list, tuple)):
             return type(spec)(self.build(item, f"{where}.{index}") for index, item in enumerate(spec))
         if not isinstance(spec, dict):
-            return spec
+            return spec if (named := named_class(spec)) is None else named
         kind = spec.get("type")
+        if (named := named_class(kind)) is not None and kind not in self.types:
+            kind = named
         if SCOPE_KEY in spec and isinstance(kind, str) and "." not in kind:
             kind = f"{spec[SCOPE_KEY]}.{kind}"
         if kind is not None and not isinstance(kind, str) and not callable(kind):
             raise UserError(located(spec, "type", f"{where}.type must be a name, not {shown(kind)}".lstrip(".")))
         factory = self.get(kind, where) if isinstance(kind, str) else kind
-        name = kind.rpartition(".")[2] if isinstance(kind, str) else getattr(kind, "__name__", "")
+        name = getattr(kind, "__name__", "") if not isinstance(kind, str) else kind
+        name = name if name in self.raw else name.rpartition(".")[2]
         users = isinstance(kind, type) and not kind.__module__.startswith("terrazzo.")  # a class of theirs, itself
         if (raw := self.raw.get(name)) is not None and (isinstance(kind, str) or (users and self.types[name] is kind)):
             return raw(factory, spec, where, **extra)

@@ -109,6 +109,83 @@ def test_a_checkpoint_finds_the_modules_of_its_project(fork, tmp_path, monkeypat
         tz.load("model.safetensors", device="cpu")
 
 
+OWN = """
+from mmcv.cnn import Scale
+from mmengine.model import BaseModule
+from mmseg.models import BaseDecodeHead
+from torch import nn
+
+
+class Backbone(BaseModule):
+    def __init__(self, norm, init_cfg=None):
+        super().__init__(init_cfg)
+        self.body, self.scale = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), norm(8)), Scale(0)
+
+    def forward(self, x):
+        return [self.body(x) * self.scale.scale]
+
+
+class Head(BaseDecodeHead):
+    def forward(self, inputs):
+        return self.cls_seg(self._transform_inputs(inputs))
+"""
+NAMES_CLASSES = """
+from mmengine.config import read_base
+from mmengine.model.weight_init import ConstantInit
+from own_parts.net import Backbone, Head
+with read_base():
+    from .base import *
+
+backbone = dict(type=Backbone, norm=InstanceNorm2d, init_cfg=dict(type=ConstantInit, val=0.25, layer="Conv2d"))
+head = dict(type=Head, in_channels=8, channels=8, num_classes=3)
+model = dict(type=EncoderDecoder, backbone=backbone, decode_head=head)
+"""
+
+
+def test_classes_that_a_config_names_themselves_are_built_and_found_again(tmp_path, monkeypatch):
+    import numpy as np
+    from safetensors.torch import save_file
+
+    from terrazzo.inference.saved_config import describe
+    from terrazzo.plugins import CLASSES
+
+    for folder in ("configs", "own_parts"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "own_parts/net.py").write_text(OWN)
+    base = "from mmseg.models import EncoderDecoder\nfrom torch.nn import InstanceNorm2d\n"
+    (tmp_path / "configs/base.py").write_text(base)
+    (tmp_path / "configs/x.py").write_text(NAMES_CLASSES)
+    monkeypatch.chdir(tmp_path)
+    config = tz.load_config("configs/x.py", trust=True)
+    assert config["model"]["decode_head"]["type"] == "<own_parts.net.Head>"
+    model = tz.build_model(config)
+    assert type(model.backbone.body[1]) is torch.nn.InstanceNorm2d
+    assert (model.backbone.body[0].weight == 0.25).all() and model.backbone.scale.scale.dtype == torch.float32
+    save_file(model.state_dict(), "model.safetensors", describe(config, "abc", [[0, 0, 0]] * 3))
+    CLASSES.clear()  # as in another process
+    del sys.modules["own_parts.net"]
+    with pytest.raises(tz.errors.UserError, match=r"asks for code to be run: own_parts.net"):
+        tz.load("model.safetensors", device="cpu")
+    labels = tz.load("model.safetensors", device="cpu", trust=True)(np.zeros((32, 32, 3), np.uint8)).labels
+    assert labels.shape == (32, 32)
+
+
+def test_of_two_modules_that_register_a_class_the_one_that_the_package_imports_is_meant(fork):
+    folder = fork / "mmseg/models/losses"
+    folder.mkdir()
+    loss = (
+        "from torch import nn\nfrom mmseg.models.builder import LOSSES\n\n\n@LOSSES.register_module()\n"
+        "class OwnLoss(nn.Module):\n    kept = {}\n"
+    )
+    (folder / "__init__.py").write_text("from .used_loss import OwnLoss\n")
+    for name in ("earlier_loss", "used_loss"):
+        (folder / f"{name}.py").write_text(loss.format(name == "used_loss"))
+    (fork / "configs/x.py").write_text(
+        MODEL.format(head="FCNHead", more="") + "model['decode_head']['loss_decode'] = dict(type='OwnLoss')\n"
+    )
+    assert tz.build_model(tz.load_config(fork / "configs/x.py", trust=True)).decode_head.criteria[0].kept
+
+
 def test_model_info_runs_a_backbone_that_reads_values(fork, capsys):
     assert main(["model", "info", str(fork / "configs/x.py"), "--trust-config"]) == 0
     assert "ForkBackbone" in capsys.readouterr().out

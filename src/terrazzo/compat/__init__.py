@@ -16,7 +16,7 @@ def prepare(config: Path) -> None:
     install()
     root = str(forks.project_of(config))
     if root not in sys.path:
-        sys.path.append(root)
+        sys.path.insert(0, root)  # before what is installed, as the authors run it
 
 
 def import_project(config: Any) -> list[str]:

@@ -54,7 +54,7 @@ class Answer(ModuleType):
             return own if name == "__version__" else digit_version(own)
         if name in FOLDERS.split():
             return importlib.import_module(f"{self.__name__}.{name}")
-        found = look_up(name)
+        found = own_names().get(f"{package}.{name}") or look_up(name)
         found = from_fork(self.__name__, name) if found is None else found
         if found is None and f"{self.__name__}.{name}" in MODULES:
             return importlib.import_module(f"{self.__name__}.{name}")
@@ -102,7 +102,7 @@ def public_names() -> list[str]:
     """The names that the parts answer."""
     from terrazzo.compat.models.segmentors import OFFICIAL
 
-    return sorted({*OFFICIAL, *(name for name in own_names() if not name.startswith("_"))})
+    return sorted({*OFFICIAL, *(name for name in own_names() if name[0] != "_" and "." not in name)})
 
 
 def missing(module: str, name: str) -> str:

@@ -14,11 +14,12 @@ from typing import Any
 from terrazzo import registry as ours
 from terrazzo.compat.finder import ANSWERED, MODULES, PACKAGES, add_fork, fork_file, from_fork, look_up
 from terrazzo.config.config import Config
-from terrazzo.plugins import explained_import, import_user_module
+from terrazzo.plugins import CLASSES, explained_import, import_user_module
 
 MOST_FILES = 4000  # of a project; a folder with more is no project's
 SKIPPED = {"configs", "config", "tests", "docs", "demo", "build", "dist", "node_modules", "site-packages", "work_dirs"}
 REGISTERS = re.compile(r"^@?\s*[\w.]*\.?register_module\(", re.MULTILINE)
+CLASS_TEXT = re.compile(r"<[\w.]+>")
 NAMED = re.compile(r"register_module\((?:name=)?['\"](\w+)['\"]")
 REGISTRIES = (ours.MODELS, ours.TRANSFORMS, ours.DATASETS, ours.METRICS)
 
@@ -56,7 +57,10 @@ def module_name(file: Path, root: Path) -> str:
 
 
 def registering(root: Path) -> dict[str, list[str]]:
-    """The modules of a project that register each class, by its name; an author's own files come first."""
+    """The modules of a project that register each class, by its name.
+
+    Those that their package imports come first, and of these an author's own files.
+    """
     found: dict[str, list[str]] = {}
     for file in python_files(root):
         text = file.read_text(encoding="utf-8", errors="replace")
@@ -65,17 +69,24 @@ def registering(root: Path) -> dict[str, list[str]]:
             continue
         for cls in re.findall(r"(?m)^(?:class|def) (\w+)", text) + NAMED.findall(text):
             found.setdefault(cls, []).append(name)
-    for names in found.values():
-        names.sort(key=MODULES.__contains__)
+    for names in [names for names in found.values() if len(names) > 1]:
+        names.sort(key=lambda name: (not is_in_use(name, root), name in MODULES))
     return found
 
 
-def types_in(value: Any) -> Iterator[str]:
-    """The names of all types in a config, without their scopes; any text may be one, as `head="MyHead"` is."""
+def is_in_use(module: str, root: Path) -> bool:
+    """Report whether a module's package imports it."""
+    *folders, name = module.split(".")
+    file = root.joinpath(*folders, "__init__.py")
+    return file.is_file() and re.search(rf"\b{name}\b", file.read_text("utf-8", errors="replace")) is not None
+
+
+def texts_in(value: Any) -> Iterator[str]:
+    """The texts in a config, any of which may name a type, as `head="MyHead"` does."""
     if isinstance(value, str):
-        yield value.rpartition(".")[2]
+        yield value
     for item in value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else ():
-        yield from types_in(item)
+        yield from texts_in(item)
 
 
 def import_project(config: Config) -> list[str]:
@@ -92,18 +103,25 @@ def import_project(config: Config) -> list[str]:
         return []
     if any((root / package).is_dir() for package in ANSWERED):
         add_fork(root)
-    own = registering(root)
-    wanted = [name for name in dict.fromkeys(types_in(config.to_dict())) if name in own]
+    own, texts = registering(root), [*dict.fromkeys(texts_in(config.to_dict()))]
     chosen = []
-    for name in wanted:
+    for name in [name for text in texts if (name := text.rpartition(".")[2]) in own]:
         module = own[name][0]
         known = any(name in registry for registry in REGISTRIES) or (module in MODULES and look_up(name) is not None)
         if not (known and module in MODULES) and not is_registered(name, root):
             chosen.append((name, module))
+    files = {module_name(file, root) for file in python_files(root)}
+    named = {
+        text: text[1:-1].rpartition(".")[::2] for text in texts if CLASS_TEXT.fullmatch(text)
+    }  # classes themselves
+    chosen += [(name, module) for module, name in named.values() if module in files]
     if chosen and str(root) not in sys.path:
-        sys.path.append(str(root))
+        sys.path.insert(0, str(root))
     for name, module in chosen:
         import_file(module, root, name)
+    for text, (module, name) in named.items():
+        if module in files:
+            register_text(text, getattr(sys.modules[module], name))
     listed = section.get("imports") or []
     for module in [listed] if isinstance(listed, str) else listed:
         if module.partition(".")[0] in ANSWERED and fork_file(module) is not None and module not in MODULES:
@@ -116,6 +134,19 @@ def import_project(config: Config) -> list[str]:
         place = root.relative_to(here) if root.is_relative_to(here) else root
         config._values["custom_imports"] = {**section, "project": str(place), "modules": names}
     return names
+
+
+def register_text(text: str, cls: Any) -> None:
+    """Register a class that a config names itself, by its text, where it is registered or belongs by its base."""
+    from terrazzo.compat import registry as theirs
+
+    CLASSES[text] = cls
+    bases = {"BaseSegDataset": theirs.DATASETS, "BaseTransform": theirs.TRANSFORMS, "BaseMetric": theirs.METRICS,
+             "Hook": theirs.HOOKS, "Module": theirs.MODELS}  # fmt: skip
+    found = [table for table in bases.values() if cls in table.module_dict.values()]
+    found += [bases[base.__name__] for base in getattr(cls, "__mro__", ()) if base.__name__ in bases]
+    if found:
+        found[0].register_module(text, module=cls)
 
 
 def is_registered(name: str, root: Path) -> bool:

@@ -91,7 +91,7 @@ class Registry:
         return self.get(key) is not None
 
     def get(self, key: str) -> Any:
-        found = self.module_dict.get(str(key).rpartition(".")[2])
+        found = self.module_dict.get(key) or self.module_dict.get(str(key).rpartition(".")[2])
         return ORIGINALS[self.kind](str(key)) if found is None and self.kind in ORIGINALS else found
 
     def register_module(self, name: Any = None, force: bool = False, module: Any = None, **kwargs: Any) -> Any:

@@ -19,7 +19,7 @@ KEY = "custom_imports"
 
 
 def import_custom(config: Config) -> None:
-    """Import the modules that a trusted config names: from sys.path, beside the config, or in the current folder.
+    """Import the modules that a trusted config names: beside the config, in the current folder, or from sys.path.
 
     Raises UserError for a module that is missing, fails, or was loaded from elsewhere.
     """
@@ -30,7 +30,8 @@ def import_custom(config: Config) -> None:
         compat.import_project(config)
         return
     folders = beside(config)
-    sys.path += [folder for folder in (*folders, str(Path.cwd()), *above(config, names)) if folder not in sys.path]
+    own = [folder for folder in (*folders, str(Path.cwd()), *above(config, names)) if folder not in sys.path]
+    sys.path[:0] = own  # before a package of that name that is installed
     for registry in (MODELS, TRANSFORMS, DATASETS, METRICS):
         registry.load()  # first, so that a clash of names is blamed on the user's module
     for name in names:

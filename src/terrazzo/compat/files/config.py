@@ -13,6 +13,7 @@ import yaml
 from terrazzo.config.load import load_config
 from terrazzo.config.reading.merge import apply_overrides
 from terrazzo.config.reading.section import Section, convert
+from terrazzo.plugins import named_class
 
 
 class ConfigDict(dict[Any, Any]):
@@ -60,7 +61,10 @@ def changed(value: Any, kind: type) -> Any:
         if kind is ConfigDict:
             return value if type(value) is ConfigDict else ConfigDict(value)
         return {key: changed(item, kind) for key, item in value.items()}
-    return type(value)(changed(item, kind) for item in value) if type(value) in (list, tuple) else value
+    if type(value) in (list, tuple):
+        return type(value)(changed(item, kind) for item in value)
+    named = named_class(value) if kind is ConfigDict else None
+    return value if named is None else named
 
 
 class Config(ConfigDict):

@@ -17,6 +17,7 @@ from terrazzo.compat.files.config import ConfigDict
 from terrazzo.compat.models import segmentors
 from terrazzo.compat.models.faces import Face
 from terrazzo.compat.models.layers import resize
+from terrazzo.compat.models.module import kind_of
 from terrazzo.compat.models.segmentors import BaseSegmentor, as_preprocessor, depth_of, overrides
 from terrazzo.compat.registry import BUILDS, MODELS
 
@@ -78,7 +79,7 @@ def has_pretrained(module: nn.Module) -> bool:
     """Report whether a module starts from a file, which training loads."""
     init = getattr(module, "init_cfg", None)
     specs = init if isinstance(init, (list, tuple)) else [init]
-    return any(isinstance(spec, Mapping) and spec.get("type") == "Pretrained" for spec in specs)
+    return any(isinstance(spec, Mapping) and kind_of(spec) == "Pretrained" for spec in specs)
 
 
 def start_weights(module: nn.Module) -> None:
@@ -182,8 +183,10 @@ def build_segmentor(kind: type, original: Any) -> Any:
 def is_users(spec: Any) -> bool:
     """Report whether the section of a part, or of one inside it, has a type of a user's."""
     if isinstance(spec, Mapping):
-        kind = str(spec.get("type")).rpartition(".")[2]
-        return kind in MODELS.module_dict or any(is_users(item) for item in spec.values())
+        kind = str(spec.get("type"))
+        return not {kind, kind.rpartition(".")[2]}.isdisjoint(MODELS.module_dict) or any(
+            is_users(item) for item in spec.values()
+        )
     return any(map(is_users, spec)) if isinstance(spec, (list, tuple)) else False
 
 

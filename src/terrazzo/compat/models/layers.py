@@ -225,7 +225,8 @@ OF_TORCH = "Conv2d Conv3d ConvTranspose2d ConvTranspose3d Linear MaxPool2d MaxPo
 TABLE: dict[str, Any] = {
     **{name: getattr(nn, name) for name in OF_TORCH.split()},
     "HSwish": nn.Hardswish, "Swish": nn.SiLU, "HSigmoid": ScaledHardSigmoid,
-    "Scale": lambda scale=1.0: self_attention.Scale(scale),
+    "Scale": lambda scale=1.0: self_attention.Scale(float(scale)),
+    "mmpretrain.build_norm_layer": lambda cfg, num_features: build_norm_layer(cfg, num_features)[1],  # without a name
     "LN2d": LayerNorm2d, "LayerNorm2d": LayerNorm2d, "Conv2dAdaptivePadding": AdaptivePaddingConv2d,
     "_BatchNorm": _BatchNorm, "_InstanceNorm": _InstanceNorm,
     "nchw_to_nlc": lambda x: x.flatten(2).transpose(1, 2).contiguous(),

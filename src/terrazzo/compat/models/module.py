@@ -85,7 +85,8 @@ TABLE["trunc_normal_"] = nn.init.trunc_normal_
 
 def kind_of(spec: Any) -> str:
     """The name of the start that a spec has as its type."""
-    return getattr(spec["type"], "kind", spec["type"])
+    kind = TABLE.get(spec.get("type"), spec.get("type"))
+    return getattr(kind, "kind", kind)
 
 
 def initialize(module: nn.Module, init_cfg: Any) -> None:

@@ -32,13 +32,18 @@ def run_trusted(path: Path, text: str, lines: list[str], evaluator: Evaluator) -
         for statement in module.body:
             if is_base_assignment(statement):
                 continue
-            if is_read_base(statement) or _names_types(statement, evaluator):
+            if is_read_base(statement) or _names_types(statement, evaluator, path):
                 evaluator.execute(statement)
                 namespace.update(evaluator.names)
             else:
-                if isinstance(statement, (ast.Import, ast.ImportFrom)):  # of a user's modules, perhaps
-                    importlib.import_module("terrazzo.compat").prepare(path)
+                imports = isinstance(statement, (ast.Import, ast.ImportFrom))  # of a user's modules, perhaps
+                if imports:
+                    prepare(path)
+                before = set(namespace)
                 exec(compile(ast.Module([statement], type_ignores=[]), str(path), "exec"), namespace)
+                if imports:  # files that build on this one have these names too
+                    evaluator.imported |= (names := set(namespace) - before)
+                    evaluator.names |= {name: namespace[name] for name in names}
         public = _public(namespace, module, path, evaluator)
         weigh(public, evaluator.budget)
         return public
@@ -50,12 +55,21 @@ def run_trusted(path: Path, text: str, lines: list[str], evaluator: Evaluator) -
         raise UserError(show_line(path, (numbers or [1])[-1], lines, f"{type(error).__name__}: {error}")) from error
 
 
-def _names_types(statement: ast.stmt, evaluator: Evaluator) -> bool:
+def prepare(path: Path) -> None:
+    """Let the imports of a config find its project's modules."""
+    importlib.import_module("terrazzo.compat").prepare(path)
+
+
+def _names_types(statement: ast.stmt, evaluator: Evaluator, path: Path) -> bool:
     """Check for an import from OpenMMLab's toolboxes, whose types we have, or from a package that is not installed."""
     if not isinstance(statement, ast.ImportFrom) or statement.level or not evaluator.may_name(statement.module or ""):
         return False
     package = (statement.module or "").split(".")[0]
-    return package.startswith("mm") or importlib.util.find_spec(package) is None
+    if package.startswith("mm"):
+        return True
+    if importlib.util.find_spec(package) is None:
+        prepare(path)
+    return importlib.util.find_spec(package) is None
 
 
 def _public(namespace: dict[str, Any], module: ast.Module, path: Path, evaluator: Evaluator) -> Section:

@@ -11,6 +11,7 @@ import sys
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 from terrazzo.config.config import Config
@@ -86,7 +87,7 @@ class Reader:
         self.secrets: dict[str, Any] = {}  # read from the environment
         self.files = 0
         self.chain: list[str] = []
-        self.types: dict[str, ImportedName] = {}  # that the file read last has imported
+        self.types: dict[str, Any] = {}  # that the file read last has imported
 
     def read(self, path: Path, asked_by: str = "", lazy: bool = False) -> Section:
         """Read the public keys of a file, merged into those of its base files."""
@@ -128,7 +129,9 @@ class Reader:
             own = evaluator.run(source.tree)
         values = merge(base, own)
         named = {name: evaluator.names.get(name) for name in evaluator.imported}
-        self.types = {name: kind for name, kind in named.items() if isinstance(kind, ImportedName)}
+        self.types = {
+            name: kind for name, kind in named.items() if isinstance(kind, (ImportedName, type, FunctionType))
+        }
         self.record_recipe(contained_recipe(path.stem, values), values)
         return values
 

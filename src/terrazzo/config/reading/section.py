@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import FunctionType
 from typing import Any
+
+from terrazzo.plugins import class_text
 
 DELETE_KEY = "_delete_"
 IN_PYTHON = "assigned in Python"  # the origin of such a key
@@ -97,14 +100,15 @@ def convert(value: Any, kind: type[Section], origin: str | None = None, *, merge
         for key, item in value.items():
             if not (merged and key == DELETE_KEY):
                 own = (value.origin_of(key) if isinstance(value, Section) else None) or origin
-                section.put(key, convert(item, kind, own, merged=merged), own)
+                by_name = key == "type" and isinstance(item, type) and item.__module__.partition(".")[0] == "torch"
+                section.put(key, item.__name__ if by_name else convert(item, kind, own, merged=merged), own)
         return section
     if isinstance(value, (list, range)):
         return [convert(item, kind, origin, merged=merged) for item in value]
     if isinstance(value, tuple):
         return tuple(convert(item, kind, origin, merged=merged) for item in value)
-    if isinstance(value, type) and value.__module__.partition(".")[0] == "torch":  # in a file that was executed
-        return value.__name__
+    if isinstance(value, (type, FunctionType)):  # in a file that was executed
+        return class_text(value)
     return str(value) if isinstance(value, ImportedName) else value
 
 
