@@ -118,6 +118,95 @@ def test_a_type_may_be_the_class_itself(newer):
     assert type(model.decode_head) is newer.NewHead
 
 
+ATTENTION = {"embed_dims": 16, "num_heads": 4}
+FFN = {"ffn_cfg": {"embed_dims": 16, "feedforward_channels": 32}}
+LEVELS = {"self_attn_cfg": {**ATTENTION, "num_levels": 3, "num_points": 2}, **FFN}
+QUERIES = {
+    "in_channels": [8, 8, 8, 8],
+    "feat_channels": 16,
+    "out_channels": 16,
+    "num_classes": 3,
+    "num_queries": 5,
+    "positional_encoding": {"num_feats": 8, "normalize": True},
+    "pixel_decoder": {
+        "type": "mmdet.MSDeformAttnPixelDecoder",
+        "encoder": {"num_layers": 1, "layer_cfg": LEVELS},
+        "positional_encoding": {"num_feats": 8, "normalize": True},
+        "norm_cfg": {"type": "GN", "num_groups": 4},
+    },
+    "transformer_decoder": {
+        "num_layers": 4,
+        "layer_cfg": {"self_attn_cfg": ATTENTION, "cross_attn_cfg": ATTENTION, **FFN},
+    },
+    "loss_cls": {"type": "mmdet.CrossEntropyLoss", "class_weight": [1.0, 1.0, 1.0, 0.1]},
+    "loss_mask": {"type": "mmdet.CrossEntropyLoss", "use_sigmoid": True},
+    "loss_dice": {"type": "mmdet.DiceLoss", "naive_dice": True, "eps": 1.0},
+    "train_cfg": {
+        "assigner": {"type": "mmdet.HungarianAssigner", "match_costs": [{"type": "mmdet.ClassificationCost"}]},
+        "sampler": {"type": "mmdet.MaskPseudoSampler"},
+        "num_points": 64,
+    },
+}
+
+
+def test_a_head_of_queries_may_write_its_decoding_itself():
+    from mmseg.models.decode_heads import Mask2FormerHead
+
+    class OwnDecoding(Mask2FormerHead):
+        def forward(self, x, batch_data_samples):
+            features, memories = self.pixel_decoder(x)
+            query = self.query_feat.weight.unsqueeze(0).repeat(len(batch_data_samples), 1, 1)
+            found = [self._forward_head(query, features, memories[0].shape[-2:])]
+            for index in range(self.num_transformer_decoder_layers):
+                level = index % self.num_transformer_feat_level
+                memory, hidden = memories[level], found[-1][2]
+                hidden[torch.where(hidden.sum(-1) == hidden.shape[-1])] = False
+                mask = memory.new_zeros(len(query), *memory.shape[-2:], dtype=torch.bool)
+                tokens = (
+                    self.decoder_input_projs[level](memory).flatten(2).permute(0, 2, 1) + self.level_embed.weight[level]
+                )
+                query = self.transformer_decoder.layers[index](
+                    query=query,
+                    key=tokens,
+                    value=tokens,
+                    query_pos=self.query_embed.weight.unsqueeze(0).repeat(len(query), 1, 1),
+                    key_pos=self.decoder_positional_encoding(mask).flatten(2).permute(0, 2, 1),
+                    cross_attn_mask=hidden,
+                    query_key_padding_mask=None,
+                    key_padding_mask=None,
+                )
+                size = memories[(index + 1) % self.num_transformer_feat_level].shape[-2:]
+                found.append(self._forward_head(query, features, size))
+            return [scores for scores, _, _ in found], [masks for _, masks, _ in found]
+
+    torch.manual_seed(0)
+    ours, own = Mask2FormerHead(**QUERIES).eval(), OwnDecoding(**QUERIES).eval()
+    own.load_state_dict(ours.state_dict())
+    features = [torch.randn(2, 8, side, side) for side in (32, 16, 8, 4)]
+    metas = [{"img_shape": (128, 128)}] * 2
+    torch.testing.assert_close(own.predict(features, metas), ours.predict(features, metas))
+    torch.testing.assert_close(own(features, metas), ours(features, metas))
+    labels = torch.randint(0, 3, (2, 128, 128))
+    losses = []
+    for head in (ours, own):
+        torch.manual_seed(1)
+        losses.append(head.loss(features, labels))
+    assert losses[0].keys() == losses[1].keys()
+    torch.testing.assert_close(losses[1], losses[0])
+
+
+def test_a_segmentor_whose_train_returns_nothing_is_built(older):
+    from mmseg.models.builder import SEGMENTORS
+
+    @SEGMENTORS.register_module()
+    class Silent(older.OldSegmentor):
+        def train(self, mode=True):
+            super().train(mode)
+
+    model = tz.build_model({**OLDER, "type": "Silent"})
+    assert model.eval() is model and not model.training
+
+
 def test_a_method_that_nothing_calls_is_named(older):
     from mmseg.models.builder import SEGMENTORS
 

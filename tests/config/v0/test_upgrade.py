@@ -375,6 +375,12 @@ def test_before_runner_there_was_a_total(key, name):
     assert new["train_cfg"][name] == 500
 
 
+def test_a_runner_of_a_project_gives_way_to_our_loop():
+    runner = {"type": "DynamicIterBasedRunner", "is_dynamic_ddp": False, "max_iters": 700}
+    with pytest.warns(UserWarning, match="loop takes the place of DynamicIterBasedRunner"):
+        assert upgrade_config(old_config(runner=runner))["train_cfg"]["max_iters"] == 700
+
+
 def test_early_flips_were_drawn_by_flip_ratio():
     steps = [*TRAIN_PIPELINE[:4], {"type": "RandomFlip", "flip_ratio": 0.3}]
     dataset = upgraded(data=with_train(pipeline=steps))["train_dataloader"]["dataset"]

@@ -16,7 +16,7 @@ from terrazzo.compat.data.datasets import BaseSegDataset
 from terrazzo.compat.data.structures import DataContainer, Results, seeded, to_results, to_sample
 from terrazzo.compat.data.transforms import BaseTransform
 from terrazzo.compat.files.config import ConfigDict
-from terrazzo.compat.models.segmentors import overrides
+from terrazzo.compat.models.module import overrides
 from terrazzo.compat.registry import BUILDS, KEEPERS, wrapping
 from terrazzo.config.datasets import FolderData
 from terrazzo.data.dataset import LoadError, SegmentationDataset

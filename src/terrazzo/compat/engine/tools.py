@@ -1,6 +1,7 @@
 """Checks of values, decorators, processes, loggers and values that parts of a program share."""
 
 import functools
+import getpass
 import importlib
 import itertools
 import logging
@@ -196,6 +197,7 @@ TABLE: dict[str, Any] = {
     "flops_to_string": lambda flops, units="GFLOPs", precision=2: f"{round(flops / 1e9, precision)} GFLOPs",
     "params_to_string": lambda num_params, units=None, precision=2: f"{round(num_params / 1e6, precision)} M",
     "concat_list": lambda in_list: [*itertools.chain(*in_list)],
+    "get_host_info": lambda: f"{getpass.getuser()}@{platform.node()}",
     "get_git_hash": lambda fallback="unknown", digits=None: fallback,
     "collect_env": lambda: {"Python": platform.python_version(), "PyTorch": TORCH_VERSION, "platform": sys.platform},
     "autocast": lambda device_type=None, **options: torch.autocast(device_type or TABLE["get_device"](), **options),

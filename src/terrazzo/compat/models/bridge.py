@@ -17,8 +17,8 @@ from terrazzo.compat.files.config import ConfigDict
 from terrazzo.compat.models import segmentors
 from terrazzo.compat.models.faces import Face
 from terrazzo.compat.models.layers import resize
-from terrazzo.compat.models.module import kind_of
-from terrazzo.compat.models.segmentors import BaseSegmentor, as_preprocessor, depth_of, overrides
+from terrazzo.compat.models.module import kind_of, overrides
+from terrazzo.compat.models.segmentors import BaseSegmentor, as_preprocessor, depth_of
 from terrazzo.compat.registry import BUILDS, MODELS
 
 # what the upgrade of a 0.x config adds for terrazzo's own classes
@@ -98,6 +98,10 @@ def start_weights(module: nn.Module) -> None:
 
 class Bridge:
     """A user's segmentor as the product calls it: `loss(images, labels)`, `decode(images)`, `model(images)`."""
+
+    def train(self: Any, mode: bool = True) -> Any:
+        super().train(mode)  # type: ignore[misc]  # whose result some authors forget to return
+        return self
 
     def loss(self: Any, images: Tensor, labels: Any, *args: Any, **targets: Any) -> Any:
         if not isinstance(labels, Tensor):

@@ -10,17 +10,19 @@ from torch import Tensor, nn
 
 from terrazzo import registry as ours
 from terrazzo.arguments import constructors, signature
-from terrazzo.compat.data.structures import labels_of
+from terrazzo.compat.data.structures import SegDataSample, labels_of, samples_of
 from terrazzo.compat.finder import fork_file
 from terrazzo.compat.models import layers
 from terrazzo.compat.models.losses import _loss_map
-from terrazzo.compat.models.module import BaseModule
+from terrazzo.compat.models.module import BaseModule, overrides
 from terrazzo.compat.registry import MODELS, ORIGINALS, WrongArgument, arguments_of
 from terrazzo.config.ignored import drop_ignored
 from terrazzo.models.heads.base import DecodeHead, LogitsHead
 from terrazzo.models.heads.cascade import CascadeHead
+from terrazzo.models.heads.mask_classification import QueryHead
 from terrazzo.models.losses.base import SegmentationLoss
 from terrazzo.models.losses.cross_entropy import CrossEntropyLoss
+from terrazzo.models.losses.set_criterion import semantic_logits
 from terrazzo.models.segmentors.encoder_decoder import EncoderDecoder
 
 # arguments there in their order, where they are given by position and ours have another order
@@ -210,6 +212,43 @@ class MaskHeadFace(Face):
         return super().predict(inputs, _size_of(batch_img_metas))  # type: ignore[misc]
 
 
+class QueryFace(MaskHeadFace):
+    """A head of queries: `forward` of maps and samples gives the predictions of all layers, in two lists."""
+
+    seen: Any = None  # the samples that the head is called for
+
+    def forward(self, inputs: Any, batch_data_samples: Any = None) -> Any:
+        if batch_data_samples is None:
+            return super().forward(inputs)
+        return [*map(list, zip(*super().layers(inputs), strict=True))]  # type: ignore[misc]
+
+    def layers(self, inputs: Any) -> Any:
+        """The predictions of all layers, by `forward` where a user has written it."""
+        if not overrides(self, "forward"):
+            return super().layers(inputs)  # type: ignore[misc]
+        return [*zip(*self(inputs, self.seen), strict=True)]
+
+    def loss(self, inputs: Any, batch_data_samples: Any, train_cfg: Any = None, **targets: Any) -> Any:
+        labels: Any = batch_data_samples
+        self.seen = samples_of(labels.unsqueeze(1), labels) if isinstance(labels, Tensor) else labels
+        return super().loss(inputs, batch_data_samples, train_cfg, **targets)
+
+    def predict(self, inputs: Any, batch_img_metas: Any, test_cfg: Any = None) -> Any:
+        if not overrides(self, "forward"):
+            return super().predict(inputs, batch_img_metas)
+        classes, masks = self(inputs, [SegDataSample(metainfo=meta) for meta in batch_img_metas])
+        return semantic_logits((classes[-1], masks[-1]), _size_of(batch_img_metas), self.align_corners)
+
+    num_transformer_decoder_layers = property(lambda self: len(self.transformer_decoder.layers))
+
+    def _forward_head(self, decoder_out: Tensor, mask_feature: Tensor, attn_mask_target_size: Any) -> tuple[Any, ...]:
+        """Scores and masks of queries, and where each may not look (N * heads, Q, L)."""
+        queries = self.transformer_decoder.post_norm(decoder_out)
+        masks, heads = self.masks(queries, mask_feature), self.transformer_decoder.layers[0].cross_attn.attn.num_heads
+        outside = layers.resize(masks.detach(), attn_mask_target_size, None, "bilinear", False).flatten(2) < 0
+        return self.cls_embed(queries), masks, outside.repeat_interleave(heads, 0)
+
+
 class LossFace(nn.Module):
     """The face of a loss there: positional arguments, `reduction_override`, `loss_name` as an attribute."""
 
@@ -250,7 +289,10 @@ def face(cls: Any) -> Any:
     if cls in BASES:
         return BASES[cls]
     parents = [face(parent) for parent in cls.__bases__ if parent in _registered() or parent in BASES]
-    mixin = HeadFace if issubclass(cls, LogitsHead) else MaskHeadFace if hasattr(cls, "predict") else Face
+    kinds = {LogitsHead: HeadFace, QueryHead: QueryFace}
+    mixin = next(
+        (kinds[kind] for kind in kinds if issubclass(cls, kind)), MaskHeadFace if hasattr(cls, "predict") else Face
+    )
     bases: list[Any] = [*parents, cls] if parents else [mixin, cls]
     if issubclass(cls, SegmentationLoss) and not parents:
         bases.insert(1, LossFace)

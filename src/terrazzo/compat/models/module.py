@@ -123,3 +123,9 @@ def start_layers(module: nn.Module, start: Callable[..., None], options: Any, la
     for part in module.modules():
         if not layers or {kind.__name__ for kind in type(part).__mro__[:-2]} & set(layers):
             start(part, **options)
+
+
+def overrides(instance: Any, name: str) -> bool:
+    """Report whether a user's class has its own method of this name."""
+    owner = next((cls for cls in type(instance).__mro__ if name in vars(cls)), None)
+    return owner is not None and not owner.__module__.startswith(("terrazzo.", "torch."))

@@ -11,7 +11,7 @@ from terrazzo.compat.data.structures import PixelData, SegDataPreProcessor, add_
 from terrazzo.compat.files.config import ConfigDict
 from terrazzo.compat.models.faces import OFFICIAL
 from terrazzo.compat.models.layers import resize
-from terrazzo.compat.models.module import BaseModule
+from terrazzo.compat.models.module import BaseModule, overrides
 from terrazzo.compat.registry import MODELS
 from terrazzo.inference.modes import slide
 from terrazzo.models.freezing import Freezable
@@ -251,12 +251,6 @@ class BaseTTAModel(BaseModule):
         pairs = zip(data["inputs"], data["data_samples"], strict=True)
         views = [self.module.test_step({"inputs": x, "data_samples": samples}) for x, samples in pairs]
         return self.merge_preds([*map(list, zip(*views, strict=True))])
-
-
-def overrides(instance: Any, name: str) -> bool:
-    """Report whether a user's class has its own method of this name."""
-    owner = next((cls for cls in type(instance).__mro__ if name in vars(cls)), None)
-    return owner is not None and not owner.__module__.startswith(("terrazzo.", "torch."))
 
 
 def depth_of(instance: Any, name: str) -> int:

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from terrazzo.compat.models.layers import OTHER, build_dropout, build_norm_layer, builder
+from terrazzo.compat.models.layers import OTHER, THEIRS, build_dropout, build_norm_layer, builder
 from terrazzo.compat.models.module import BaseModule, ModuleList
 from terrazzo.models.heads import psa
-from terrazzo.models.layers import deform_conv, deformable_attention, tokens, transformer
+from terrazzo.models.layers import deform_conv, deformable_attention, query_decoder, tokens, transformer
 from terrazzo.models.layers.points import sample_points
 from terrazzo.models.losses.focal import sigmoid_focal
 
@@ -198,18 +198,41 @@ class PatchEmbed(BaseModule, tokens.PatchEmbed):
         self.init_input_size = size
 
 
+class Positions(tokens.SinePositions):
+    """Positions of a map (N, C, H, W) as tokens, and of what a mask (N, H, W) leaves visible as a map."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.ndim == 4:
+            return super().forward(x)
+        assert not x.any(), "positions of a padded batch are not those of the whole map"
+        found = super().forward(x.new_zeros(1, 1, *x.shape[-2:], dtype=torch.float32))
+        return found.transpose(1, 2).unflatten(2, tuple(x.shape[-2:])).expand(len(x), -1, -1, -1)
+
+
 class SinePositionalEncoding(BaseModule):
     """Sines and cosines of the positions that a mask (N, H, W) leaves visible -> (N, C, H, W)."""
 
     def __init__(self, num_feats: int, *args: Any, init_cfg: Any = None, **kwargs: Any) -> None:
         super().__init__(init_cfg)
         kwargs |= dict(zip(("temperature", "normalize", "scale", "eps", "offset"), args, strict=False))
-        self.num_feats, self.positions = num_feats, tokens.SinePositions(num_feats=num_feats, **kwargs)
+        self.num_feats, self.positions = num_feats, Positions(num_feats=num_feats, **kwargs)
 
     def forward(self, mask: Tensor) -> Tensor:
-        assert not mask.any(), "positions of a padded batch are not those of the whole map"
-        like = torch.zeros(1, 1, *mask.shape[-2:], device=mask.device)
-        return self.positions(like).transpose(1, 2).unflatten(2, tuple(mask.shape[-2:])).expand(len(mask), -1, -1, -1)
+        return self.positions(mask)
+
+
+class QueryDecoderLayer(query_decoder.QueryDecoderLayer):
+    """Mask2Former's layer, also by the names of its arguments there, where a mask tells what no query attends to."""
+
+    def forward(self, query: Tensor, memory: Any = None, *, key: Any = None, **given: Any) -> Tensor:
+        if key is None:
+            return super().forward(query, memory, **given)
+        mask = given.get("cross_attn_mask")
+        mask = None if mask is None else ~mask.unflatten(0, (len(query), -1))
+        return super().forward(query, key, query_pos=given["query_pos"], memory_pos=given["key_pos"], mask=mask)
+
+
+THEIRS |= {tokens.SinePositions: Positions, query_decoder.QueryDecoderLayer: QueryDecoderLayer}
 
 
 class BaseTransformerLayer(BaseModule):

@@ -75,7 +75,11 @@ class Length:
 
     def __init__(self, values: Section) -> None:
         runner = values.get("runner") or Section()
-        check_keys(runner, RUNNER_KEYS, "runner")
+        kind = bare_type(runner) or "IterBasedRunner"
+        if kind in ("IterBasedRunner", "EpochBasedRunner"):
+            check_keys(runner, RUNNER_KEYS, "runner")
+        else:
+            warnings.warn(f"runner: terrazzo's own loop takes the place of {kind}, whose further keys have no effect")
         self.count: int | None = None
         self.by_epoch = "epoch" in str(runner.get("type", "")).lower()
         self.origin: str | None = None
