@@ -19,7 +19,7 @@ from terrazzo.sample import Sample, Target
 
 # names of types in annotations
 TABLE: dict[str, Any] = {
-    **dict.fromkeys(("SampleList", "OptSampleList", "TensorList"), list),
+    **dict.fromkeys(["SampleList", "OptSampleList", "TensorList", "InstanceList", "OptInstanceList"], list),
     **dict.fromkeys(
         ["ConfigType", "OptConfigType", "MultiConfig", "OptMultiConfig", "ForwardResults", "TensorDict"], dict
     ),

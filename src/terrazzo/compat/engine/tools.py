@@ -166,7 +166,8 @@ DECORATORS = (
     "autocast_box_type"
 )
 DONE_BY_TERRAZZO = (  # which sets processes and scopes up itself
-    "init_dist setup_multi_processes set_multi_processing init_default_scope register_all_modules use_backend"
+    "init_dist wrap_fp16_model setup_multi_processes set_multi_processing init_default_scope register_all_modules "
+    "use_backend"
 )
 NORM_LAYERS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 WRAPPERS = (ParallelModule, nn.DataParallel, nn.parallel.DistributedDataParallel)
@@ -215,7 +216,7 @@ TABLE: dict[str, Any] = {
     "get_device": lambda: "cuda" if torch.cuda.is_available() else "cpu",
     "get_root_logger": lambda *_, **__: get_logger(),
     "MMLogger": type("MMLogger", (), dict.fromkeys(("get_instance", "get_current_instance"), staticmethod(get_logger))),
-    **dict.fromkeys(("MMDataParallel", "MMDistributedDataParallel"), ParallelModule),
+    **dict.fromkeys(("MMDataParallel", "MMDistributedDataParallel", "build_dp", "build_ddp"), ParallelModule),
     "scatter_kwargs": lambda inputs, kwargs, target_gpus, dim=0: ([inputs], [kwargs]),
     "scatter": lambda inputs, target_gpus, dim=0: [inputs],
     "collate": pseudo_collate,
