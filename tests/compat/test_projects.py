@@ -186,6 +186,22 @@ def test_of_two_modules_that_register_a_class_the_one_that_the_package_imports_i
     assert tz.build_model(tz.load_config(fork / "configs/x.py", trust=True)).decode_head.criteria[0].kept
 
 
+def test_a_config_of_an_experiment_finds_the_modules_of_the_current_folder(tmp_path, monkeypatch):
+    (tmp_path / "own_net.py").write_text(
+        "from mmseg.models.builder import BACKBONES\nfrom torch import nn\n\n\n@BACKBONES.register_module()\n"
+        "class FirstBackbone(nn.Conv2d):\n"
+        "    asked = 'never'\n\n"
+        "    def init_weights(self, pretrained):  # as until 0.12\n        self.asked = pretrained\n"
+    )
+    folder = tmp_path / "exp/first"
+    folder.mkdir(parents=True)
+    sizes = "in_channels=3, out_channels=8, kernel_size=3"
+    backbone = f"dict(type='FirstBackbone', {sizes})"
+    (folder / "config.py").write_text(MODEL.format(head="FCNHead", more="") + f"model['backbone'] = {backbone}\n")
+    monkeypatch.chdir(tmp_path)
+    assert tz.build_model(tz.load_config("exp/first/config.py", trust=True)).backbone.asked is None
+
+
 def test_model_info_runs_a_backbone_that_reads_values(fork, capsys):
     assert main(["model", "info", str(fork / "configs/x.py"), "--trust-config"]) == 0
     assert "ForkBackbone" in capsys.readouterr().out

@@ -16,6 +16,7 @@ from terrazzo.compat.finder import ANSWERED, MODULES, PACKAGES, add_fork, fork_f
 from terrazzo.config.config import Config
 from terrazzo.plugins import CLASSES, explained_import, import_user_module
 
+NEAR = 4  # folders above a config
 MOST_FILES = 4000  # of a project; a folder with more is no project's
 SKIPPED = {"configs", "config", "tests", "docs", "demo", "build", "dist", "node_modules", "site-packages", "work_dirs"}
 REGISTERS = re.compile(r"^@?\s*[\w.]*\.?register_module\(", re.MULTILINE)
@@ -25,13 +26,13 @@ REGISTRIES = (ours.MODELS, ours.TRANSFORMS, ours.DATASETS, ours.METRICS)
 
 
 def project_of(config: Path) -> Path:
-    """The folder of a project: the one that its `configs` folder is in, else the config's own.
+    """The folder of a project: that of its `configs` folder, else the current one not far above, else the config's own.
 
     Modules of a fork's `projects` are imported from the fork, those of a package from the folder that it is in.
     """
     path = config.resolve()
     folders = (parent.parent for parent in path.parents if parent.name in ("configs", "config", "local_configs"))
-    root = next(folders, path.parent)
+    root = next(folders, Path.cwd() if Path.cwd() in path.parents[:NEAR] else path.parent)
     if root.parent.name == "projects" and any((root.parents[1] / package).is_dir() for package in PACKAGES):
         return root.parents[1]
     while (root / "__init__.py").is_file():

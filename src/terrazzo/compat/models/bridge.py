@@ -17,7 +17,7 @@ from terrazzo.compat.files.config import ConfigDict
 from terrazzo.compat.models import segmentors
 from terrazzo.compat.models.faces import Face
 from terrazzo.compat.models.layers import resize
-from terrazzo.compat.models.module import kind_of, overrides
+from terrazzo.compat.models.module import call_init_weights, kind_of, overrides
 from terrazzo.compat.models.segmentors import BaseSegmentor, as_preprocessor, depth_of
 from terrazzo.compat.registry import BUILDS, MODELS
 
@@ -90,7 +90,7 @@ def start_weights(module: nn.Module) -> None:
         for child in module.children():
             start_weights(child)
     elif hasattr(module, "init_weights") and not getattr(module, "is_init", False):
-        module.init_weights()  # type: ignore[operator]
+        call_init_weights(module)
         for part in module.modules():
             if "_is_init" in vars(part):
                 vars(part)["_is_init"] = False

@@ -35,9 +35,15 @@ class BaseModule(nn.Module):
         if not (late and isinstance(self.init_cfg, Mapping)):  # what a file alone holds must not be overwritten
             for child in self.children():
                 if hasattr(child, "init_weights") and not getattr(child, "is_init", False):
-                    child.init_weights()  # type: ignore[operator]
+                    call_init_weights(child)
         initialize(self, late)
         self._is_init = True
+
+
+def call_init_weights(module: Any) -> None:
+    """Call a module's `init_weights`, which until 0.12 took the file of its weights."""
+    takes = inspect.signature(module.init_weights).parameters
+    module.init_weights(*[None] * ("pretrained" in takes))
 
 
 def _with_init_cfg(base: type) -> Any:
