@@ -207,6 +207,18 @@ def test_a_segmentor_whose_train_returns_nothing_is_built(older):
     assert model.eval() is model and not model.training
 
 
+def test_init_weights_that_needs_a_file_is_a_warning(older):
+    from mmseg.models.builder import BACKBONES
+
+    @BACKBONES.register_module()
+    class OnlyFromFiles(older.OldBackbone):
+        def init_weights(self):
+            raise AttributeError("no absolute_pos_embed")
+
+    with pytest.warns(UserWarning, match="init_weights of OnlyFromFiles fails without a file of weights: no absolute"):
+        tz.build_model({**OLDER, "backbone": {**OLDER["backbone"], "type": "OnlyFromFiles"}})
+
+
 def test_a_method_that_nothing_calls_is_named(older):
     from mmseg.models.builder import SEGMENTORS
 
