@@ -112,17 +112,15 @@ def import_project(config: Config) -> list[str]:
         if not (known and module in MODULES) and not is_registered(name, root):
             chosen.append((name, module))
     files = {module_name(file, root) for file in python_files(root)}
-    named = {
-        text: text[1:-1].rpartition(".")[::2] for text in texts if CLASS_TEXT.fullmatch(text)
-    }  # classes themselves
-    chosen += [(name, module) for module, name in named.values() if module in files]
+    split = {text: text[1:-1].rpartition(".")[::2] for text in texts if CLASS_TEXT.fullmatch(text)}
+    named = {text: (name, module) for text, (module, name) in split.items() if module in files}  # classes themselves
+    chosen += named.values()
     if chosen and str(root) not in sys.path:
         sys.path.insert(0, str(root))
     for name, module in chosen:
         import_file(module, root, name)
-    for text, (module, name) in named.items():
-        if module in files:
-            register_text(text, getattr(sys.modules[module], name))
+    for text, (name, module) in named.items():
+        register_text(text, getattr(sys.modules[module], name))
     listed = section.get("imports") or []
     for module in [listed] if isinstance(listed, str) else listed:
         if module.partition(".")[0] in ANSWERED and fork_file(module) is not None and module not in MODULES:
