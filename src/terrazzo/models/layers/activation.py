@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from terrazzo.errors import UserError, nearest
-from terrazzo.models.layers.spec import Spec
+from terrazzo.models.layers.spec import Spec, kind_of
 
 
 class QuickGELU(nn.Module):
@@ -50,7 +50,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 def build_activation(act_cfg: Spec) -> nn.Module:
     """Build an activation, in place where it can be. Raises UserError for an unknown type."""
-    kind = str(act_cfg["type"]).rpartition(".")[2]
+    kind = kind_of(act_cfg)
     if kind not in ACTIVATIONS:
         raise UserError(f"act_cfg: no activation is called '{kind}'{nearest(str(kind), ACTIVATIONS)}")
     layer = ACTIVATIONS[kind]

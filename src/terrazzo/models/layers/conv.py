@@ -15,7 +15,7 @@ from terrazzo.models.layers.deform_conv import DeformConv2d, ModulatedDeformConv
 from terrazzo.models.layers.init import zero_bias
 from terrazzo.models.layers.norm import build_norm, norm_name
 from terrazzo.models.layers.sizes import larger
-from terrazzo.models.layers.spec import Spec
+from terrazzo.models.layers.spec import Spec, kind_of
 from terrazzo.system.arithmetic import ceil_div
 
 
@@ -55,7 +55,8 @@ CONVS: dict[str, Callable[..., _ConvNd]] = {
 def build_conv(conv_cfg: Spec | None, *args: Any, **kwargs: Any) -> _ConvNd:
     """Build a convolution of the type that `conv_cfg` names; None is Conv2d. Raises UserError for an unknown type."""
     options = dict(conv_cfg or {"type": "Conv2d"})
-    kind = str(options.pop("type")).rpartition(".")[2]
+    kind = kind_of(options)
+    del options["type"]
     if kind not in CONVS:
         raise UserError(f"conv_cfg: no convolution is called '{kind}'{nearest(str(kind), CONVS)}")
     return CONVS[kind](*args, **kwargs, **options)

@@ -9,7 +9,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from terrazzo.errors import UserError, nearest
-from terrazzo.models.layers.spec import Spec
+from terrazzo.models.layers.spec import Spec, kind_of
 
 
 class BatchNorm2d(nn.BatchNorm2d):
@@ -117,7 +117,7 @@ def build_norm(norm_cfg: Spec, channels: int) -> nn.Module:
 
 
 def _look_up(norm_cfg: Spec) -> tuple[type[nn.Module], str]:
-    kind = str(norm_cfg.get("type", "")).rpartition(".")[2]
+    kind = kind_of(norm_cfg)
     if kind not in NORMS:
         raise UserError(f"norm_cfg: no normalisation is called '{kind}'{nearest(str(kind), NORMS)}")
     return NORMS[kind]

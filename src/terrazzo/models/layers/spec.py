@@ -5,3 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 Spec = dict[str, Any]  # such as {"type": "BN", "requires_grad": True}
+
+
+def kind_of(spec: Spec, default: str = "") -> str:
+    """The type of a layer's config without its scope; a class stands for its name."""
+    kind = spec.get("type", default)
+    return getattr(kind, "__name__", str(kind)).rpartition(".")[2]
