@@ -148,7 +148,7 @@ class Registry:
         if kind is not None and not isinstance(kind, str) and not callable(kind):
             raise UserError(located(spec, "type", f"{where}.type must be a name, not {shown(kind)}".lstrip(".")))
         factory = self.get(kind, where) if isinstance(kind, str) else kind
-        name = getattr(kind, "__name__", "") if not isinstance(kind, str) else kind
+        name = kind if isinstance(kind, str) else getattr(kind, "__name__", "")
         name = name if name in self.raw else name.rpartition(".")[2]
         users = isinstance(kind, type) and not kind.__module__.startswith("terrazzo.")  # a class of theirs, itself
         if (raw := self.raw.get(name)) is not None and (isinstance(kind, str) or (users and self.types[name] is kind)):

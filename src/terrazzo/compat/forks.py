@@ -111,8 +111,8 @@ def import_project(config: Config) -> list[str]:
         known = any(name in registry for registry in REGISTRIES) or (module in MODULES and look_up(name) is not None)
         if not (known and module in MODULES) and not is_registered(name, root):
             chosen.append((name, module))
-    files = {module_name(file, root) for file in python_files(root)}
     split = {text: text[1:-1].rpartition(".")[::2] for text in texts if CLASS_TEXT.fullmatch(text)}
+    files = {module_name(file, root) for file in python_files(root)} if split else ()
     named = {text: (name, module) for text, (module, name) in split.items() if module in files}  # classes themselves
     chosen += named.values()
     if chosen and str(root) not in sys.path:
