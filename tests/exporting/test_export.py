@@ -70,6 +70,20 @@ def test_many_classes_are_compared_where_they_can_be_the_largest(target, tmp_pat
     like_original(segmenter, tmp_path / f"m{SUFFIXES[target]}")
 
 
+@pytest.mark.parametrize("classes", [3, pytest.param(40, marks=pytest.mark.slow)])
+def test_the_graph_of_a_file_computes_nothing_that_no_output_needs(classes, tmp_path):
+    """ONNX Runtime would run it: resized logits take as long as all the rest after the network."""
+    need("onnx")
+    import onnx
+
+    segmenter = random_segmenter(num_classes=classes)
+    tz.export(segmenter, tmp_path / "m.onnx")
+    graph = onnx.load(tmp_path / "m.onnx").graph
+    read = {name for node in graph.node for name in node.input} | {output.name for output in graph.output}
+    assert [node.name for node in graph.node if read.isdisjoint(node.output)] == []
+    like_original(segmenter, tmp_path / "m.onnx")  # whose probabilities come from the logits all the same
+
+
 def test_inputs_outputs_and_facts_of_a_file(exported):
     onnx = pytest.importorskip("onnx")
     import onnxruntime

@@ -42,7 +42,7 @@ from terrazzo.inference.exported_model import ExportedModel, open_model
 from terrazzo.inference.openvino_runtime import SECTION, SMALL_LOGITS, import_openvino
 from terrazzo.inference.program_runtime import FACTS, ProgramSession
 
-MANY_CLASSES = 32
+MANY_CLASSES = 16
 EXAMPLE = (2, 203, 301)  # images, height, width: of no special relation to any stride
 Images = Sequence[np.ndarray]  # each (1, H, W, C)
 SUFFIXES = {"aotinductor": ".pt2", "onnx": ".onnx", "openvino": ".xml", "torch": ".pt2", "html": ".html"}

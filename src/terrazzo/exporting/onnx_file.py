@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import base64
 import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,9 +17,11 @@ from terrazzo.exporting.graph import Graph, target_size
 from terrazzo.exporting.resizing import resize_image
 from terrazzo.inference.exported import ModelFacts
 from terrazzo.inference.exported_model import is_outside
+from terrazzo.inference.onnx_runtime import LOGITS_PART
 from terrazzo.transforms import Compose
 
 OPSET = 20
+FLOAT = 1  # the format's number of float32
 NETWORK = "model."  # begins the names of the nodes between the steps on images and those on logits
 
 
@@ -121,11 +124,42 @@ def name_axes(value: Any, shape: Sequence[int | str]) -> None:
 
 
 def write_metadata(model: Any, texts: Mapping[str, str]) -> None:
-    """Set an ONNX model's `metadata_props`."""
+    """Set an ONNX model's `metadata_props`; the nodes for other outputs than the graph's go there too."""
+    kept = {entry.key: entry.value for entry in model.metadata_props if entry.key == LOGITS_PART}
+    if further := set_apart(model):
+        kept[LOGITS_PART] = base64.b64encode(further).decode()
     del model.metadata_props[:]
-    for key, text in texts.items():
+    for key, text in {**texts, **kept}.items():
         entry = model.metadata_props.add()
         entry.key, entry.value = key, text
+
+
+def set_apart(model: Any) -> bytes:
+    """Take the nodes out of a graph that none of its outputs needs, which ONNX Runtime computes all the same.
+
+    Returns the bytes that put them back, and "logits" among the outputs, when they are appended to the file.
+    """
+    graph, needed = model.graph, {output.name for output in model.graph.output}
+    unneeded = []
+    for node in reversed(graph.node):
+        if needed.isdisjoint(node.output):
+            unneeded.append(node)
+        else:
+            needed.update(inputs_of(node))
+    if not unneeded:
+        return b""
+    further = type(model)()
+    further.graph.node.extend(reversed(unneeded))
+    further.graph.output.add(name="logits").type.tensor_type.elem_type = FLOAT
+    for node in unneeded:
+        graph.node.remove(node)
+    return further.SerializeToString()
+
+
+def inputs_of(node: Any) -> set[str]:
+    """The names of the tensors that a node reads, those in its branches included."""
+    branches = [attribute.g for attribute in node.attribute if attribute.HasField("g")]
+    return {*node.input, *(name for branch in branches for inner in branch.node for name in inputs_of(inner))}
 
 
 @contextmanager

@@ -86,7 +86,7 @@ def possible_classes(x: Any) -> Any:
     Between four neighbours no logit is above the largest of its corners, and the largest of all classes is at least the
     smallest corner of each. OpenVINO turns tensors around whose channels could be fewer than two.
     """
-    around = {"kernel_shape": [2, 2], "pads": [0, 0, 1, 1]}
+    around = {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [0, 0, 2, 2]}
     (above, _), (below, _) = op.MaxPool(x, **around), op.MaxPool(op.Neg(x), **around)
     reached = op.GreaterOrEqual(above, op.ReduceMax(op.Neg(below), op.Constant(value_ints=[1]), keepdims=1))
     somewhere = op.ReduceMax(op.Cast(reached, to=1), op.Constant(value_ints=[0, 2, 3]), keepdims=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 from pathlib import Path
@@ -15,6 +16,7 @@ from terrazzo.system.extras import import_extra
 from terrazzo.system.memory import release_freed_memory
 
 CODE = re.compile(r"^.*\] : \d+ : \w+ : ")  # begins the library's messages
+LOGITS_PART = "logits_part"  # of the metadata: what makes the logits an output when it is appended, in base64
 LIMIT = 2 << 30  # bytes; the format has no larger files
 
 
@@ -34,7 +36,9 @@ class OnnxSession:
         self.threads = threads or int(os.environ.get("OMP_NUM_THREADS") or 0)
         self.sessions: dict[str, Any] = {}
         session = self.session("labels")
-        self.facts = ModelFacts.read(session.get_modelmeta().custom_metadata_map, path)
+        texts = session.get_modelmeta().custom_metadata_map
+        self.facts = ModelFacts.read(texts, path)
+        self.logits_part = base64.b64decode(texts.get(LOGITS_PART, ""))
         self.input = self.check(session)
 
     def check(self, session: Any) -> str:
@@ -61,7 +65,7 @@ class OnnxSession:
             source: Any = os.fspath(self.path)  # read by the library, which then holds it once
             try:
                 if output != "labels":
-                    source = self.path.read_bytes() + graph_output(output)
+                    source = self.path.read_bytes() + (self.logits_part or graph_output(output))
                 session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
             except Exception as problem:  # of classes that share no base
                 raise UserError(
