@@ -1,6 +1,7 @@
 """Logits and losses of users' modules in MMSegmentation's own packages, beside those that terrazzo computed.
 
 PEER_PYTHON benchmarks/plugins_peer.py FILE.pt...      (files that `benchmarks/plugins.py --keep FOLDER` wrote)
+PEER_PYTHON benchmarks/plugins_peer.py CONFIG.py...    (in a project's folder: how configs that fail here end there)
 
 Runs in an environment with the real packages, without terrazzo: the same module files, weights, images and labels.
 """
@@ -8,7 +9,6 @@ Runs in an environment with the real packages, without terrazzo: the same module
 from __future__ import annotations
 
 import importlib.util
-import json
 import sys
 import traceback
 import warnings
@@ -34,24 +34,23 @@ def import_file(file: str, root: str) -> None:
 
 def compare(kept: dict[str, Any]) -> tuple[float, float]:
     """The largest differences of logits and of losses."""
+    from mmengine.config import Config
     from mmengine.registry import MODELS, init_default_scope
-    from mmengine.structures import PixelData
-    from mmseg.structures import SegDataSample
 
     init_default_scope(kept["scope"])
-    if kept["root"] not in sys.path:
-        sys.path.append(kept["root"])
+    sys.path[:] = dict.fromkeys([*sys.path, kept["root"]])
+    config = Config.fromfile(kept["config"])  # imports what it names, by `custom_imports` or as classes
     for file in kept["modules"]:
-        import_file(file, kept["root"])
-    spec = json.loads(kept["model"])
+        if not any(getattr(module, "__file__", None) == file for module in [*sys.modules.values()]):
+            import_file(file, kept["root"])
+    spec = config.model
     spec.pop("pretrained", None)
+    spec.pop("data_preprocessor", None)
     model = MODELS.build(spec).eval()
     model.load_state_dict(kept["state"], strict=True)
-    size = tuple(kept["images"].shape[2:])
-    meta = {"img_shape": size, "ori_shape": size, "pad_shape": size}
-    samples = [SegDataSample(metainfo=meta, gt_sem_seg=PixelData(data=label[None])) for label in kept["labels"]]
+    samples = samples_of(kept["labels"])
     with torch.no_grad():
-        logits = model.encode_decode(kept["images"], [meta] * len(samples))
+        logits = model.encode_decode(kept["images"], [samples[0].metainfo] * len(samples))
         losses = {name: float(value.mean()) for name, value in model.loss(kept["images"], samples).items()}
     missing = set(losses) ^ set(kept["losses"])
     if missing:
@@ -60,8 +59,55 @@ def compare(kept: dict[str, Any]) -> tuple[float, float]:
     return float((logits - kept["logits"]).abs().max()), max(differences)
 
 
+def try_config(path: str) -> None:
+    """Build the model of a project's config, run it and train it for one loss. Raises what the packages raise."""
+    from mmengine.config import Config
+    from mmengine.registry import init_default_scope
+    from mmseg.registry import MODELS
+    from mmseg.utils import register_all_modules
+
+    register_all_modules()
+    config = Config.fromfile(path)
+    init_default_scope(config.get("default_scope") or "mmseg")
+    mean = (config.model.get("data_preprocessor") or {}).get("mean")
+    model = MODELS.build(config.model)
+    bands = len(mean) if mean else (config.model.get("backbone") or {}).get("in_channels", 3)
+    images, labels = torch.randn(2, bands, 128, 128), torch.randint(0, model.num_classes, (2, 128, 128))
+    with torch.no_grad():
+        model.eval()(images)
+    model.train().loss(images, samples_of(labels))
+
+
+def samples_of(labels: torch.Tensor) -> list[Any]:
+    """The samples of a batch's labels (N, H, W), whose images have not been changed."""
+    from mmengine.structures import PixelData
+    from mmseg.structures import SegDataSample
+
+    size = tuple(labels.shape[1:])
+    meta = {"img_shape": size, "ori_shape": size, "pad_shape": size}
+    return [SegDataSample(metainfo=meta, gt_sem_seg=PixelData(data=label[None])) for label in labels]
+
+
+def show_configs(paths: list[str]) -> None:
+    sys.path.insert(0, str(Path.cwd()))
+    for path in paths:
+        print(f"{path}: {end_of(path)}", flush=True)
+
+
+def end_of(path: str) -> str:
+    try:
+        try_config(path)
+    except Exception as problem:
+        text = " ".join(f"{type(problem).__name__}: {problem}".split())
+        return f"fails there too: {text[:200]}"
+    return "runs there"
+
+
 def main() -> None:
     warnings.simplefilter("ignore")
+    if sys.argv[1:] and sys.argv[1].endswith(".py"):
+        show_configs(sys.argv[1:])
+        return
     equal, ran = 0, 0
     for path in sys.argv[1:]:
         kept = torch.load(path, weights_only=True)

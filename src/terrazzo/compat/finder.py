@@ -36,6 +36,12 @@ FOLDERS = (
     "pipelines registry runner samplers schedulers seg segmentors structures testing text_encoder transforms "
     "util_mixins utils video visualization weight_init"
 )
+# classes that share their name with one that is answered, and are others
+OTHERS = {
+    "mmseg.models.backbones.mit.TransformerEncoderLayer",
+    "mmseg.models.decode_heads.ann_head.SelfAttentionBlock",
+    "mmseg.models.decode_heads.isa_head.SelfAttentionBlock",
+}
 
 
 class Answer(ModuleType):
@@ -54,12 +60,13 @@ class Answer(ModuleType):
             return own if name == "__version__" else digit_version(own)
         if name in FOLDERS.split():
             return importlib.import_module(f"{self.__name__}.{name}")
-        found = own_names().get(f"{package}.{name}") or look_up(name)
+        whole, names = f"{self.__name__}.{name}", own_names()
+        found = None if whole in OTHERS else names.get(whole) or names.get(f"{package}.{name}") or look_up(name)
         found = from_fork(self.__name__, name) if found is None else found
-        if found is None and f"{self.__name__}.{name}" in MODULES:
-            return importlib.import_module(f"{self.__name__}.{name}")
+        if found is None and whole in MODULES:
+            return importlib.import_module(whole)
         if found is None:
-            ASKED.add(f"{self.__name__}.{name}")
+            ASKED.add(whole)
             raise AttributeError(missing(self.__name__, name))
         return found
 

@@ -6,6 +6,7 @@ import importlib
 
 import pytest
 import torch
+from torch import nn
 
 import terrazzo as tz
 from terrazzo.compat.finder import add_fork
@@ -126,3 +127,24 @@ def test_pixels_of_a_head_may_be_weighted_and_a_forks_losses_have_one_name(tmp_p
     (folder / "decode_head.py").write_text("loss['loss_seg'] = self.loss_decode(seg_logit, seg_label)\n")
     add_fork(tmp_path)
     assert head.losses(logits, labels).keys() == {"loss_seg", "acc_seg"}
+
+
+def test_a_plugin_of_a_users_goes_into_an_official_backbone():
+    from mmcv.cnn import build_plugin_layer
+    from mmseg.models.backbones import ResNet
+    from mmseg.registry import MODELS
+
+    @MODELS.register_module(force=True)
+    class SEGate(nn.Module):
+        def __init__(self, in_channels, scale=1.0):
+            super().__init__()
+            self.conv, self.scale = nn.Conv2d(in_channels, 1, 1), scale
+
+        def forward(self, x):
+            return x * self.conv(x).sigmoid() * self.scale
+
+    gate = {"cfg": {"type": "SEGate", "scale": 2.0}, "position": "after_conv2", "stages": (False, True, False, False)}
+    model = ResNet(depth=50, plugins=[gate])
+    assert model.layer2[0].se_gate.conv.in_channels == 128 and not hasattr(model.layer1[0], "se_gate")
+    assert model(torch.zeros(2, 3, 64, 64))[-1].shape == (2, 2048, 2, 2)
+    assert build_plugin_layer(gate["cfg"], 1, in_channels=4)[0] == "se_gate1"

@@ -102,6 +102,44 @@ def test_official_backbones_take_positional_arguments_and_init_cfg():
     assert len(model.eval()(torch.zeros(1, 3, 32, 32))) == 4
 
 
+def test_a_residual_backbone_may_make_its_stages_itself():
+    """Its own table of blocks, its own method of a stage, and a block whose name others have too."""
+    from mmseg.models.backbones import ResNeSt, ResNetV1d
+    from mmseg.models.backbones.resnest import Bottleneck
+    from mmseg.models.backbones.resnet import Bottleneck as Plain
+    from mmseg.models.utils import ResLayer
+
+    class Mine(ResNetV1d):
+        arch_settings = {50: (Bottleneck, (3, 4, 6, 3))}  # noqa: RUF012
+
+        def __init__(self, radix=2, **kwargs):
+            self.radix = radix
+            super().__init__(**kwargs)
+
+        def make_res_layer(self, **kwargs):
+            return ResLayer(base_channels=self.base_channels, radix=self.radix, **kwargs)
+
+    official = ResNeSt(depth=50, dilations=(1, 1, 2, 2), strides=(1, 2, 1, 1), contract_dilation=True).eval()
+    mine = Mine(depth=50, dilations=(1, 1, 2, 2), strides=(1, 2, 1, 1), contract_dilation=True).eval()
+    mine.load_state_dict(official.state_dict())
+    assert issubclass(Plain, nn.Module) and not issubclass(Plain, Bottleneck)
+    for one, other in zip(mine(batch()[0]), official(batch()[0]), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_name_that_several_classes_have_is_each_modules_own():
+    from mmseg.models.backbones.fast_scnn import FeatureFusionModule as Levels
+    from mmseg.models.backbones.stdc import FeatureFusionModule as Paths
+    from mmseg.models.utils import BasicBlock
+
+    x, act = torch.zeros(2, 8, 4, 4), {"type": "ReLU"}
+    assert Levels(8, 16, 16)(x, torch.zeros(2, 16, 2, 2)).shape == Paths(16, 16)(x, x).shape == (2, 16, 4, 4)
+    block = BasicBlock(8, 8, norm_cfg={"type": "BN"}, act_cfg=act, act_cfg_out=None)
+    assert isinstance(block.conv2.conv, nn.Conv2d) and isinstance(block.activate, nn.Identity)
+    with pytest.raises(ImportError, match="SelfAttentionBlock"):
+        from mmseg.models.decode_heads.isa_head import SelfAttentionBlock  # noqa: F401
+
+
 @pytest.mark.parametrize(
     ("statement", "nearest"),
     [("from mmcv.cnn import ConvModul", "ConvModule"), ("from mmseg.models import BaseSegmenter", "BaseSegmentor")],

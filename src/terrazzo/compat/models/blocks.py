@@ -31,6 +31,14 @@ NORMS: dict[str, Any] = {
 PARTS = """
 BasicBlock backbones.resnet:BasicBlock BLOCK
 Bottleneck backbones.resnet:Bottleneck BLOCK
+mmseg.models.backbones.resnext.Bottleneck backbones.resnet:Bottleneck GROUPED BLOCK
+mmseg.models.backbones.resnest.Bottleneck backbones.resnest:SplitAttentionBottleneck GROUPED SPLIT BLOCK
+mmseg.models.utils.BasicBlock backbones.ddrnet:BasicBlock DUAL
+mmseg.models.utils.Bottleneck backbones.ddrnet:Bottleneck DUAL
+mmseg.models.utils.basic_block.BasicBlock backbones.ddrnet:BasicBlock DUAL
+mmseg.models.utils.basic_block.Bottleneck backbones.ddrnet:Bottleneck DUAL
+mmseg.models.backbones.stdc.FeatureFusionModule backbones.stdc:FeatureFusion WIDTHS scale_factor norm_cfg act_cfg
+mmseg.models.backbones.fast_scnn.FeatureFusionModule backbones.fast_scnn:FeatureFusion LEVELS
 SELayer backbones.mobilenet_v3:SqueezeExcitation channels ratio=16 conv_cfg
 TransformerEncoderLayer layers.transformer:TransformerEncoderLayer ENCODER
 MSCAAttention backbones.mscan:SpatialGate channels kernel_sizes=KERNELS paddings=PADDINGS
@@ -63,6 +71,11 @@ WORDS = {
     'qkv_bias act_cfg={"type":"GELU"} norm_cfg={"type":"LN"}',
     "SPATIAL": "in_channels>channels attention_kernel_sizes>kernel_sizes=KERNELS "
     "attention_kernel_paddings>paddings=PADDINGS",
+    "GROUPED": "inplanes>in_channels planes>channels groups=1 base_width=4 base_channels=64",
+    "DUAL": 'in_channels channels stride downsample norm_cfg act_cfg act_cfg_out>activate={"type":"ReLU"}',
+    "LEVELS": "higher_in_channels>higher_channels lower_in_channels>lower_channels out_channels conv_cfg norm_cfg "
+    "dwconv_act_cfg>act_cfg conv_act_cfg align_corners=False",
+    "SPLIT": "radix=2 reduction_factor=4 avg_down_stride=True",
     "CFGS": "conv_cfg norm_cfg act_cfg",
     "PRELU": 'conv_cfg norm_cfg act_cfg={"type":"PReLU"} with_cp',
     "SEMANTIC": "semantic_channels>widths=(16,32,64,128) in_channels=3 exp_ratio>expansion=6 conv_cfg norm_cfg act_cfg",
@@ -86,6 +99,8 @@ class Part(BaseModule):
 
     def __init__(self, *args: Any, init_cfg: Any = None, **kwargs: Any) -> None:
         given = {**STYLE, **self.defaults, **dict(zip(self.names, args, strict=False)), **kwargs}
+        if "base_channels" in given:  # ours take the width of a group at 64 channels
+            given["base_width"] *= 64 / given.pop("base_channels")
         takes = inspect.signature(super(BaseModule, self).__init__).parameters
         further = any(item.kind is item.VAR_KEYWORD for item in takes.values())  # handed on to blocks inside
         known = {*takes, *((*self.names.values(), *kwargs) if further else ())}
@@ -105,6 +120,7 @@ class Part(BaseModule):
 def _part(line: str) -> Any:
     """A class of terrazzo.models under its name there, called with its arguments there."""
     name, path, order = line.split(maxsplit=2)
+    name = name.rpartition(".")[2]
     for _ in range(2):  # a word may have others in it
         order = re.sub("|".join(WORDS), lambda word: WORDS[word.group()], order)
     ours, arguments = pkgutil.resolve_name(f"terrazzo.models.{path}"), [item.partition("=") for item in order.split()]

@@ -1,7 +1,7 @@
 """Official models as MMSegmentation shows them: terrazzo's own classes, to be called and subclassed as there."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -47,15 +47,17 @@ class Face(BaseModule):
         options.pop("type")
         extra = {} if takes.takes_any else {key: options.pop(key) for key in [*options] if key not in takes.names}
         nn.Module.__init__(self)
+        vars(self).update(_given=_defaults_of(self._ours) | options, _is_init=False, init_cfg=init_cfg, **extra)
         with arguments_of(kind):
             super(BaseModule, self).__init__(**options)
-        vars(self).update(_is_init=False, init_cfg=init_cfg, **extra)
         if pretrained is not None:
             self.init_cfg = {"type": "Pretrained", "checkpoint": pretrained}
-        for name, value in (_defaults_of(self._ours) | options).items():
-            if not hasattr(self, name):
-                setattr(self, name, value)
         layers.show_as_theirs(self)
+
+    def __getattr__(self, name: str) -> Any:
+        """The arguments are attributes there, in the constructor too."""
+        given = vars(self).get("_given", {})
+        return given[name] if name in given and name not in self._modules else super().__getattr__(name)
 
     def init_weights(self, pretrained: Any = None) -> None:
         """As BaseModule's; 0.x hands over the file of the weights."""
@@ -272,11 +274,32 @@ class LossFace(nn.Module):
             self.reduction = before
 
 
-# class -> attributes that its subclasses read there
+def _make_stem(self: Any, in_channels: int, channels: int) -> None:
+    """The stem of a ResNet, by the method that a subclass has for it there."""
+    own = overrides(self, "_make_stem_layer")
+    self._make_stem_layer(in_channels, channels) if own else self._ours.add_stem(self, in_channels, channels)
+
+
+def _make_stage(self: Any, width: int, channels: int, stride: int, dilations: Sequence[int], **options: Any) -> Any:
+    """A stage of a ResNet, by the method that a subclass has for it there."""
+    if not overrides(self, "make_res_layer"):
+        return self._ours.make_stage(self, width, channels, stride, dilations, **options)
+    one = len({*dilations}) == 1
+    rates = {"dilation": dilations[0] if one else 1, "multi_grid": None if one else dilations}
+    sizes = {"inplanes": width, "planes": channels, "num_blocks": len(dilations), "stride": stride}
+    return self.make_res_layer(block=self.block, avg_down=self.avg_down, **sizes, **rates, **options, **self.options)
+
+
+# class -> attributes that its subclasses read there, or have their own of
 INTERNALS: dict[str, dict[str, Any]] = {
     "ResNet": {
         "res_layers": property(lambda self: self.stages),
         "norm1": property(lambda self: getattr(self, self.norm1_name)),
+        "arch_settings": property(lambda self: self._ours.architectures),
+        "architectures": property(lambda self: self.arch_settings),
+        "make_res_layer": lambda self, **options: MODELS.get("ResLayer")(**options),
+        "make_stage": _make_stage,
+        "add_stem": _make_stem,
     },
 }
 

@@ -17,6 +17,7 @@ from terrazzo.models import layers as ours
 from terrazzo.models.layers import norm as norms
 from terrazzo.models.layers import self_attention, training
 from terrazzo.models.layers.activation import ACTIVATIONS, ScaledHardSigmoid
+from terrazzo.models.layers.context_block import PLUGINS
 from terrazzo.models.layers.conv import CONVS, AdaptivePaddingConv2d, ConvBlock, DepthwiseSeparableConvBlock
 from terrazzo.models.layers.norm import NORMS, LayerNorm2d
 
@@ -95,8 +96,13 @@ def build_activation_layer(cfg: Any) -> nn.Module:
 
 def build_plugin_layer(cfg: Any, postfix: int | str = "", **kwargs: Any) -> tuple[str, nn.Module]:
     layer, options = _parts_of(cfg, OTHER, "plugin layer")
-    abbreviation = getattr(layer, "_abbr_", None) or re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", layer.__name__).lower()
-    return f"{abbreviation}{postfix}", layer(**kwargs, **options)
+    return f"{_plugin_name(layer)}{postfix}", layer(**kwargs, **options)
+
+
+def _plugin_name(layer: Any) -> str:
+    """The name of a plugin inside a block: "se_layer" for SELayer."""
+    words = r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])"
+    return getattr(layer, "_abbr_", None) or re.sub(words, "_", layer.__name__).lower()
 
 
 class DropPath(training.DropPath):
@@ -238,4 +244,7 @@ KEEPERS["model"] = (
     lambda name, item: NORMS.setdefault(name, (item, infer_abbr(item))) if inspect.isclass(item) else None,  # type: ignore[arg-type]
     ACTIVATIONS.setdefault,
     CONVS.setdefault,
+    lambda name, item: PLUGINS.setdefault(
+        name, (lambda channels, **options: item(in_channels=channels, **options), _plugin_name(item))
+    ),
 )
