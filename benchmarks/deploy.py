@@ -41,6 +41,7 @@ AIMS = {
     ("street", "openvino-int8"): 4.0,
     ("segformer-b0", "openvino-bf16"): 3.0,
     ("fast-scnn", "onnxruntime"): 2.0,
+    ("fast-scnn", "openvino-bf16"): 2.0,
 }
 
 

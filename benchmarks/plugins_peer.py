@@ -34,16 +34,31 @@ def import_file(file: str, root: str) -> None:
 
 def compare(kept: dict[str, Any]) -> tuple[float, float]:
     """The largest differences of logits and of losses."""
+    sys.path[:] = dict.fromkeys([*sys.path, kept["root"]])
+    logits, found = (newer if importlib.util.find_spec("mmengine") else older)(kept)
+    losses = {name: float(value.mean()) for name, value in found.items()}
+    missing = set(losses) ^ set(kept["losses"])
+    if missing:
+        raise ValueError(f"losses differ in name: {sorted(missing)}")
+    differences = [abs(losses[name] - value) / max(1.0, abs(value)) for name, value in kept["losses"].items()]
+    return float((logits - kept["logits"]).abs().max()), max(differences)
+
+
+def import_files(kept: dict[str, Any]) -> None:
+    """Import the modules of a model that neither its config nor another module has imported."""
+    for file in kept["modules"]:
+        if not any(getattr(module, "__file__", None) == file for module in [*sys.modules.values()]):
+            import_file(file, kept["root"])
+
+
+def newer(kept: dict[str, Any]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """The logits and the losses in 1.x."""
     from mmengine.config import Config
     from mmengine.registry import MODELS, init_default_scope
 
     init_default_scope(kept["scope"])
-    sys.path[:] = dict.fromkeys([*sys.path, kept["root"]])
-    config = Config.fromfile(kept["config"])  # imports what it names, by `custom_imports` or as classes
-    for file in kept["modules"]:
-        if not any(getattr(module, "__file__", None) == file for module in [*sys.modules.values()]):
-            import_file(file, kept["root"])
-    spec = config.model
+    spec = Config.fromfile(kept["config"]).model  # imports what it names, by `custom_imports` or as classes
+    import_files(kept)
     spec.pop("pretrained", None)
     spec.pop("data_preprocessor", None)
     model = MODELS.build(spec).eval()
@@ -51,12 +66,24 @@ def compare(kept: dict[str, Any]) -> tuple[float, float]:
     samples = samples_of(kept["labels"])
     with torch.no_grad():
         logits = model.encode_decode(kept["images"], [samples[0].metainfo] * len(samples))
-        losses = {name: float(value.mean()) for name, value in model.loss(kept["images"], samples).items()}
-    missing = set(losses) ^ set(kept["losses"])
-    if missing:
-        raise ValueError(f"losses differ in name: {sorted(missing)}")
-    differences = [abs(losses[name] - value) / max(1.0, abs(value)) for name, value in kept["losses"].items()]
-    return float((logits - kept["logits"]).abs().max()), max(differences)
+        return logits, model.loss(kept["images"], samples)
+
+
+def older(kept: dict[str, Any]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """The logits and the losses in 0.x."""
+    from mmcv import Config
+    from mmseg.models import build_segmentor
+
+    config = Config.fromfile(kept["config"])
+    import_files(kept)
+    config.model.pop("pretrained", None)
+    model = build_segmentor(config.model, config.get("train_cfg"), config.get("test_cfg")).eval()
+    model.load_state_dict(kept["state"], strict=True)
+    shape = (*kept["images"].shape[2:], 3)
+    meta = {"img_shape": shape, "ori_shape": shape, "pad_shape": shape, "filename": "", "flip": False}
+    given = (kept["images"], [meta] * len(kept["images"]))
+    with torch.no_grad():
+        return model.encode_decode(*given), model.forward_train(*given, kept["labels"].unsqueeze(1))
 
 
 def try_config(path: str) -> None:

@@ -103,14 +103,17 @@ def is_early(key: str, config: Config, old: bool) -> bool:
 def warn_about_leftovers(config: Config) -> None:
     """Warn about sections of 0.x in a config of the 1.x vocabulary: there they are variables without effect.
 
-    Raises UserError for an `optimizer` that the file itself, or an assignment, sets to others than optim_wrapper's.
+    Raises UserError for an `optimizer` that the file itself, or an assignment, sets to others than optim_wrapper's,
+    unless the file sets that one too, as one does that a run has written.
     """
     wrapper: Any = config.get("optim_wrapper")
     optimizer: Any = config.get("optimizer")
     used = (wrapper.get("optimizer") if isinstance(wrapper, dict) else None) or {}
+    file = str(config.path)
+    states_both = isinstance(used, Section) and any((used.origin_of(key) or "").startswith(file) for key in used)
+    own = (IN_PYTHON, COMMAND_LINE) if states_both else (file, IN_PYTHON, COMMAND_LINE)
     for key in optimizer if isinstance(optimizer, Section) else ():
         origin = optimizer.origin_of(key) or ""
-        own = (str(config.path), IN_PYTHON, COMMAND_LINE)
         if used.get(key) != optimizer[key] and origin.startswith(own):
             raise UserError(
                 f"{origin}: 'optimizer' at the top level has no effect in the 1.x vocabulary: set "

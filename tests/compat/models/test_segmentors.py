@@ -269,6 +269,18 @@ def test_a_method_that_nothing_calls_is_named(older):
         tz.build_model({**OLDER, "type": "Alternating"})
 
 
+def test_an_inner_method_of_an_official_class_that_nothing_calls_is_named():
+    from mmseg.models.decode_heads import UPerHead
+
+    class Mine(UPerHead):
+        def psp_forward(self, inputs):
+            return inputs[-1]
+
+    options = {"in_channels": [8, 16], "in_index": [0, 1], "channels": 8, "num_classes": 3}
+    with pytest.warns(UserWarning, match="Mine: terrazzo's UPerHead does not call psp_forward"):
+        Mine(**options)
+
+
 def test_a_segmentor_without_the_argument_is_normalised_too(older):
     from mmseg.models.builder import SEGMENTORS
 

@@ -1,6 +1,7 @@
 """Official models as MMSegmentation shows them: terrazzo's own classes, to be called and subclassed as there."""
 
 import inspect
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -53,6 +54,8 @@ class Face(BaseModule):
         if pretrained is not None:
             self.init_cfg = {"type": "Pretrained", "checkpoint": pretrained}
         layers.show_as_theirs(self)
+        if unused := [name for name in INNER.split() if overrides(self, name) and not _calls(type(self), name)]:
+            warnings.warn(f"{type(self).__name__}: terrazzo's {kind} does not call {', '.join(unused)}", stacklevel=2)
 
     def __getattr__(self, name: str) -> Any:
         """The arguments are attributes there, in the constructor too."""
@@ -64,6 +67,22 @@ class Face(BaseModule):
         if isinstance(pretrained, str):
             self.init_cfg = {"type": "Pretrained", "checkpoint": pretrained}
         super().init_weights()
+
+
+# methods of official classes there that ours have no place for
+INNER = (
+    "_freeze_stages make_stage_plugins _make_layer _make_stage _make_transition_layer _make_single_layer make_layer "
+    "_build_layers _build_patch_embedding _pos_embeding resize_pos_embed resize_rel_pos_embed resize_abs_pos_embed "
+    "fix_init_weight psp_forward cam_cls_seg pam_cls_seg _make_base_head _convert_to_onehot_labels "
+    "_get_coarse_point_feats _get_fine_grained_point_feats get_points_train get_points_test _seg_data_to_instance_data"
+)
+
+
+def _calls(cls: type, name: str) -> bool:
+    """Report whether another method of a user's class calls one of this name."""
+    bodies = [vars(base) for base in cls.__mro__ if not base.__module__.startswith(("terrazzo.", "torch."))]
+    methods = [item for body in bodies for key, item in body.items() if key != name and inspect.isfunction(item)]
+    return any(name in method.__code__.co_names for method in methods)
 
 
 @cache
@@ -300,6 +319,7 @@ INTERNALS: dict[str, dict[str, Any]] = {
         "make_res_layer": lambda self, **options: MODELS.get("ResLayer")(**options),
         "make_stage": _make_stage,
         "add_stem": _make_stem,
+        "_freeze_stages": lambda self: None,  # terrazzo's `train` does it
     },
 }
 
