@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 import numpy as np
+import pytest
 
 from terrazzo.data.build import build_dataset
 
@@ -34,6 +35,18 @@ def test_a_newer_data_set_takes_its_own_arguments(newer, photos):
     assert len(data) == 2 and data.classes == ("sky", "wall", "road")
     sample = data[0]
     assert (sample.image[..., 0] == 7).all() and set(np.unique(sample.label)) == {1, 2, 255}
+
+
+def test_the_own_evaluation_of_a_data_set_is_named(older, photos):
+    from mmseg.datasets import DATASETS
+
+    class Scored(older.OldDataset):
+        def evaluate(self, results, **kwargs):
+            return {}
+
+    DATASETS.register_module(module=Scored)
+    with pytest.warns(UserWarning, match="Scored: terrazzo does not call evaluate; register a metric"):
+        build_dataset(section("Scored", photos))
 
 
 def test_random_transforms_depend_on_our_seed(older, photos):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import warnings
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +27,7 @@ from terrazzo.errors import UserError
 from terrazzo.sample import Sample, Target
 from terrazzo.transforms.base import Step
 
+NEVER_CALLED = "evaluate pre_eval format_results results2img"
 # methods that make an item; a class with its own runs in its own way
 MAKES_ITEMS = "__getitem__ prepare_train_img prepare_test_img prepare_data pre_pipeline get_data_info get_ann_info"
 
@@ -76,6 +78,8 @@ class UserDataset(SegmentationDataset):
     def __init__(self, cls: type, data: FolderData, seed: int) -> None:
         section = {key: value for key, value in (data.section or {}).items() if key not in ("type", "_scope_")}
         self.inner: Any = cls(**ConfigDict(options_of(cls, section)))
+        if unused := [name for name in NEVER_CALLED.split() if overrides(self.inner, name)]:
+            warnings.warn(f"{cls.__name__}: terrazzo does not call {', '.join(unused)}; register a metric instead")
         facts = {key.lower(): getattr(self.inner, key, None) for key in ("CLASSES", "PALETTE")}
         facts |= {key: value for key, value in getattr(self.inner, "metainfo", {}).items() if value}
         declared = DatasetSpec(
