@@ -89,11 +89,12 @@ def own_names() -> dict[str, Any]:
 
 def is_answer(name: str, item: Any) -> bool:
     """Report whether a part's name is one of the packages' rather than a table or imported for the part itself."""
-    table = name.isupper() and isinstance(item, (dict, tuple, list))
+    table = name.isupper() and isinstance(item, (dict, tuple, list, str))
     if item is None or isinstance(item, ModuleType) or table or name.startswith("__"):
         return False
     return not re.match(
-        r"terrazzo\.(?!compat)|typing|collections|pathlib|importlib", str(getattr(item, "__module__", ""))
+        r"terrazzo\.(?!compat)|typing|types|functools|collections|pathlib|importlib|torch\.utils",
+        str(getattr(item, "__module__", "") if hasattr(item, "__name__") else ""),  # partial functions are the part's
     )
 
 

@@ -7,7 +7,6 @@ import itertools
 import logging
 import platform
 import random
-import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
@@ -18,8 +17,6 @@ import torch
 import torch.distributed as torch_dist
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
-
-TORCH_VERSION = torch.__version__
 
 
 def is_seq_of(seq: Any, expected_type: Any, seq_type: Any = Sequence) -> bool:
@@ -194,13 +191,14 @@ TABLE: dict[str, Any] = {
         str(x),
     ),
     "mmcv_full_available": lambda: True,
+    "TORCH_VERSION": torch.__version__,
     "NiceRepr": object,
     "flops_to_string": lambda flops, units="GFLOPs", precision=2: f"{round(flops / 1e9, precision)} GFLOPs",
     "params_to_string": lambda num_params, units=None, precision=2: f"{round(num_params / 1e6, precision)} M",
     "concat_list": lambda in_list: [*itertools.chain(*in_list)],
     "get_host_info": lambda: f"{getpass.getuser()}@{platform.node()}",
     "get_git_hash": lambda fallback="unknown", digits=None: fallback,
-    "collect_env": lambda: {"Python": platform.python_version(), "PyTorch": TORCH_VERSION, "platform": sys.platform},
+    "collect_env": lambda: {"Python": platform.python_version(), "PyTorch": TABLE["TORCH_VERSION"]},
     "autocast": lambda device_type=None, **options: torch.autocast(device_type or TABLE["get_device"](), **options),
     **dict.fromkeys(
         ("track_progress", "track_parallel_progress"),
