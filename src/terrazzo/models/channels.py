@@ -49,7 +49,8 @@ def is_open(spec: Any) -> bool:
     """Report whether a part's own channels are to be read from the backbone."""
     if not isinstance(spec, Mapping) or not isinstance(spec.get("type"), str):
         return False
-    required = "in_channels" not in spec and default_of(spec["type"], "in_channels") is inspect.Parameter.empty
+    checked = "in_channels" not in spec and spec["type"] not in MODELS.raw  # a raw type's arguments are its author's
+    required = checked and default_of(spec["type"], "in_channels") is inspect.Parameter.empty
     return required or AUTO in (spec.get("in_channels"), spec.get(FINE))
 
 

@@ -270,15 +270,48 @@ def test_a_method_that_nothing_calls_is_named(older):
 
 
 def test_an_inner_method_of_an_official_class_that_nothing_calls_is_named():
-    from mmseg.models.decode_heads import UPerHead
+    from mmseg.models.decode_heads import DAHead
 
-    class Mine(UPerHead):
+    class Mine(DAHead):
+        def cam_cls_seg(self, feat):
+            return feat
+
+    with pytest.warns(UserWarning, match="Mine: terrazzo's DAHead does not call cam_cls_seg"):
+        Mine(in_channels=8, channels=8, num_classes=3, pam_channels=4)
+
+
+def test_heads_may_call_the_parts_of_official_ones_and_go_around_their_constructors():
+    """As K-Net does: kernels from the features of other heads, which a head around them refines."""
+    from mmseg.models.decode_heads import ASPPHead, UPerHead
+    from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+
+    class Around(BaseDecodeHead):
+        def __init__(self, inner, **kwargs):
+            super(BaseDecodeHead, self).__init__(**kwargs)
+            self.inner, self.num_classes, self.align_corners = inner, inner.num_classes, inner.align_corners
+
+    class Pyramid(ASPPHead):
+        def forward(self, inputs):
+            x = self._transform_inputs(inputs)
+            pooled = resize(self.image_pool(x), x.shape[2:], mode="bilinear")
+            return self.cls_seg(self.bottleneck(torch.cat([pooled, *self.aspp_modules(x)], dim=1)))
+
+    class Pooled(UPerHead):
         def psp_forward(self, inputs):
-            return inputs[-1]
+            return super().psp_forward(inputs) * 0
 
-    options = {"in_channels": [8, 16], "in_index": [0, 1], "channels": 8, "num_classes": 3}
-    with pytest.warns(UserWarning, match="Mine: terrazzo's UPerHead does not call psp_forward"):
-        Mine(**options)
+    from mmseg.models.utils import resize
+
+    shape = {"channels": 8, "num_classes": 3}
+    maps = [torch.randn(2, 8, 16, 16), torch.randn(2, 16, 8, 8)]
+    mine = Pyramid(in_channels=16, **shape).eval()
+    torch.testing.assert_close(mine(maps), ASPPHead.forward(mine, maps))
+    levels = Pooled(in_channels=[8, 16], in_index=[0, 1], **shape).eval()
+    changed = [maps[0], maps[1] + 1]
+    assert torch.equal(levels(maps), levels(changed)) and len(levels.psp_modules(maps[1])) == 4
+    around = Around(mine, init_cfg={"type": "Constant", "val": 0.0, "layer": "Conv2d"})
+    around.init_weights()
+    assert [name for name, _ in around.named_children()] == ["inner"] and not mine.conv_seg.weight.any()
 
 
 def test_a_segmentor_without_the_argument_is_normalised_too(older):

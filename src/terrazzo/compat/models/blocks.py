@@ -162,7 +162,7 @@ class ASPPModule(nn.ModuleList):
         return [branch(x) for branch in self]
 
 
-class ResLayer(Sequential):
+class ResLayer(Sequential):  # type: ignore[misc,valid-type]
     """Blocks one after the other, the first with the stride and, where sizes differ, a projected shortcut."""
 
     def __init__(
@@ -224,7 +224,7 @@ class MSCABlock(BaseModule, mscan.ScaledBlock):
         vars(self).update(_is_init=False, init_cfg=None)
 
 
-class OverlapPatchEmbed(Sequential):
+class OverlapPatchEmbed(Sequential):  # type: ignore[misc,valid-type]
     """SegNeXt's strided convolution whose windows overlap, of a map."""
 
     def __init__(self, patch_size: int = 7, stride: int = 4, in_channels: int = 3, embed_dim: int = 768,

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from terrazzo import registry as ours
 from terrazzo.arguments import constructors, signature
 from terrazzo.compat.data.structures import SegDataSample, labels_of, samples_of
-from terrazzo.compat.finder import fork_file
-from terrazzo.compat.models import layers
+from terrazzo.compat.finder import FORKS, fork_file
+from terrazzo.compat.models import blocks, layers
 from terrazzo.compat.models.losses import _loss_map
 from terrazzo.compat.models.module import BaseModule, overrides
 from terrazzo.compat.registry import MODELS, ORIGINALS, WrongArgument, arguments_of
@@ -34,26 +34,39 @@ POSITIONAL: dict[str, tuple[str, ...]] = {
 
 
 class Face(BaseModule):
-    """The constructor of a face: positional arguments, `init_cfg`, parts as configs."""
+    """What a face's constructor does: positional arguments, `init_cfg`, parts as configs.
+
+    Each face has a constructor of its own, so that a subclass can go around it to that of a base, or to BaseModule's.
+    """
 
     _ours: type
     fp16_enabled = False
+    passes_on = True  # arguments, to terrazzo's class
 
-    def __init__(self, *args: Any, init_cfg: Any = None, pretrained: Any = None, **kwargs: Any) -> None:
-        kind, takes = self._ours.__name__, signature(self._ours)
+    def __init__(self, init_cfg: Any = None) -> None:
+        nn.Module.__init__(self)
+        given = {"criteria": (), "threshold": None, "ignore_index": 255}  # of a head that goes around a head's
+        vars(self).update(_is_init=False, init_cfg=init_cfg, _given=given)
+
+    def _construct(self, ours: Any, *args: Any, init_cfg: Any = None, pretrained: Any = None, **kwargs: Any) -> None:
+        kind, takes = ours.__name__, signature(ours)
         options = dict(zip(POSITIONAL.get(kind) or takes.names, args, strict=False)) | kwargs
-        kept = getattr(self._ours, "keeps_specs", ())
+        kept = getattr(ours, "keeps_specs", ())
         options = {k: v if k.endswith("_cfg") or k in kept else _built(v) for k, v in options.items()}
         options = dict(drop_ignored({"model": {"type": kind, **options}})["model"])
         options.pop("type")
-        extra = {} if takes.takes_any else {key: options.pop(key) for key in [*options] if key not in takes.names}
-        nn.Module.__init__(self)
-        vars(self).update(_given=_defaults_of(self._ours) | options, _is_init=False, init_cfg=init_cfg, **extra)
+        further = [key for key in options if key not in takes.names and FORKS and not takes.takes_any]
+        extra = {key: options.pop(key) for key in further}  # which a fork has added to its copy of the class
+        Face.__init__(self, init_cfg)
+        vars(self).update(_given=_defaults_of(ours) | options, **extra)
         with arguments_of(kind):
-            super(BaseModule, self).__init__(**options)
+            ours.__init__(self, **options)
         if pretrained is not None:
             self.init_cfg = {"type": "Pretrained", "checkpoint": pretrained}
         layers.show_as_theirs(self)
+        for name, part in self.named_children():
+            if name in BRANCHES and isinstance(part, nn.ModuleList):
+                part.__class__, part.align_corners = BRANCHES[name], self.align_corners
         if unused := [name for name in INNER.split() if overrides(self, name) and not _calls(type(self), name)]:
             warnings.warn(f"{type(self).__name__}: terrazzo's {kind} does not call {', '.join(unused)}", stacklevel=2)
 
@@ -69,11 +82,13 @@ class Face(BaseModule):
         super().init_weights()
 
 
+# lists of branches that are called there
+BRANCHES = {"aspp_modules": blocks.ASPPModule, "psp_modules": blocks.PPM}
 # methods of official classes there that ours have no place for
 INNER = (
     "_freeze_stages make_stage_plugins _make_layer _make_stage _make_transition_layer _make_single_layer make_layer "
     "_build_layers _build_patch_embedding _pos_embeding resize_pos_embed resize_rel_pos_embed resize_abs_pos_embed "
-    "fix_init_weight psp_forward cam_cls_seg pam_cls_seg _make_base_head _convert_to_onehot_labels "
+    "fix_init_weight cam_cls_seg pam_cls_seg _make_base_head _convert_to_onehot_labels "
     "_get_coarse_point_feats _get_fine_grained_point_feats get_points_train get_points_test _seg_data_to_instance_data"
 )
 
@@ -155,11 +170,11 @@ class HeadFace(Face):
     debug, debug_output, downsample_label_ratio = False, dict[str, Any](), 0
     _init_inputs = staticmethod(lambda *_: None)  # the constructor has done it
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def _construct(self, ours: Any, *args: Any, **kwargs: Any) -> None:
         given = dict(zip(("in_channels", "channels"), args, strict=False)) | kwargs
         given = {key: value for key, value in given.items() if value is not None}
-        _check_inputs(type(self).__name__, given, alone=self._ours is DecodeHead)
-        super().__init__(*args, **kwargs)
+        _check_inputs(type(self).__name__, given, alone=ours is DecodeHead)
+        super()._construct(ours, *args, **kwargs)
         self.concat_input = given.get("concat_input", getattr(self, "concat_input", None))
 
     def _transform_inputs(self, inputs: Any) -> Any:
@@ -321,6 +336,10 @@ INTERNALS: dict[str, dict[str, Any]] = {
         "add_stem": _make_stem,
         "_freeze_stages": lambda self: None,  # terrazzo's `train` does it
     },
+    "UPerHead": {
+        "psp_forward": lambda self, inputs: self._ours.pool(self, inputs[-1]),
+        "pool": lambda self, x: self.psp_forward([x]),
+    },
 }
 
 
@@ -339,8 +358,15 @@ def face(cls: Any) -> Any:
     bases: list[Any] = [*parents, cls] if parents else [mixin, cls]
     if issubclass(cls, SegmentationLoss) and not parents:
         bases.insert(1, LossFace)
-    body = {"_ours": cls, "__doc__": cls.__doc__, "__module__": cls.__module__}
+    body = {"_ours": cls, "__doc__": cls.__doc__, "__module__": cls.__module__, "__init__": _constructor(cls)}
     return type(cls.__name__, tuple(bases), body | INTERNALS.get(cls.__name__, {}))
+
+
+def _constructor(ours: type) -> Any:
+    def init(self: Any, *args: Any, init_cfg: Any = None, pretrained: Any = None, **kwargs: Any) -> None:
+        self._construct(ours, *args, init_cfg=init_cfg, pretrained=pretrained, **kwargs)
+
+    return init
 
 
 @cache
@@ -352,8 +378,8 @@ def _registered() -> frozenset[Any]:
 
 
 def _base(name: str, cls: type) -> Any:
-    body = {"__abstractmethods__": frozenset(), "_ours": cls, "__module__": __name__}  # which tests of theirs patch
-    return type(name, (HeadFace, cls), body)
+    body = {"_ours": cls, "__module__": __name__, "__init__": _constructor(cls)}
+    return type(name, (HeadFace, cls), {**body, "__abstractmethods__": frozenset()})  # which tests of theirs patch
 
 
 BaseDecodeHead, BaseCascadeDecodeHead = _base("BaseDecodeHead", DecodeHead), _base("BaseCascadeDecodeHead", CascadeHead)

@@ -142,8 +142,9 @@ class EncoderDecoder(BaseSegmentor):
 
     def _init_decode_head(self, decode_head: Any) -> None:
         self.decode_head = heads_of(decode_head)  # several of a cascade
-        for name in ("align_corners", "num_classes", "out_channels"):
-            setattr(self, name, getattr(self.final_head, name))
+        head = self.final_head
+        self.align_corners, self.num_classes = head.align_corners, head.num_classes
+        self.out_channels = getattr(head, "out_channels", head.num_classes)  # which early 0.x does not have
 
     def _init_auxiliary_head(self, auxiliary_head: Any) -> None:
         if auxiliary_head is not None:
