@@ -353,7 +353,7 @@ def main() -> None:
     parser.add_argument("--configs", action="store_true", help="build models only")
     parser.add_argument("--most", type=int, default=1, help="configs of a folder with the same types")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep weights, logits and losses of what runs")
-    parser.add_argument("--peer", type=Path, metavar="PYTHON", help="compare with that Python's packages (1.x)")
+    parser.add_argument("--peer", type=Path, metavar="PYTHON", help="compare with that Python's packages")
     parser.add_argument("--out", type=Path, help="write the rows as JSON lines")
     args = parser.parse_args()
     if args.names:
