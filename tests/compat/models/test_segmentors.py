@@ -119,6 +119,11 @@ def test_a_residual_backbone_may_make_its_stages_itself():
         def make_res_layer(self, **kwargs):
             return ResLayer(base_channels=self.base_channels, radix=self.radix, **kwargs)
 
+    class Wide(ResNetV1d):
+        def make_res_layer(self, **kwargs):
+            return super().make_res_layer(**{**kwargs, "num_blocks": 1})
+
+    assert [len(getattr(Wide(depth=50), f"layer{n}")) for n in (1, 2, 3, 4)] == [1, 1, 1, 1]
     official = ResNeSt(depth=50, dilations=(1, 1, 2, 2), strides=(1, 2, 1, 1), contract_dilation=True).eval()
     mine = Mine(depth=50, dilations=(1, 1, 2, 2), strides=(1, 2, 1, 1), contract_dilation=True).eval()
     mine.load_state_dict(official.state_dict())

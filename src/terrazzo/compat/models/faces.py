@@ -331,7 +331,7 @@ INTERNALS: dict[str, dict[str, Any]] = {
         "norm1": property(lambda self: getattr(self, self.norm1_name)),
         "arch_settings": property(lambda self: self._ours.architectures),
         "architectures": property(lambda self: self.arch_settings),
-        "make_res_layer": lambda self, **options: MODELS.get("ResLayer")(**options),
+        "make_res_layer": lambda self, **options: blocks.ResLayer(**options),
         "make_stage": _make_stage,
         "add_stem": _make_stem,
         "_freeze_stages": lambda self: None,  # terrazzo's `train` does it

@@ -239,12 +239,16 @@ TABLE: dict[str, Any] = {
     "channel_shuffle": lambda x, groups: x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2),
     **dict.fromkeys(UNCHANGED.split(), unchanged),
 }  # fmt: skip
-# A layer that a user registers can be named in the config of any of terrazzo's own layers
-KEEPERS["model"] = (
-    lambda name, item: NORMS.setdefault(name, (item, infer_abbr(item))) if inspect.isclass(item) else None,  # type: ignore[arg-type]
-    ACTIVATIONS.setdefault,
-    CONVS.setdefault,
-    lambda name, item: PLUGINS.setdefault(
-        name, (lambda channels, **options: item(in_channels=channels, **options), _plugin_name(item))
-    ),
-)
+
+
+def _keep(name: str, item: Any) -> None:
+    """Let a layer that a user registers be named in the config of any of terrazzo's own layers."""
+    ACTIVATIONS.setdefault(name, item)
+    CONVS.setdefault(name, item)
+    if isinstance(item, type):
+        made: Any = item
+        NORMS.setdefault(name, (made, infer_abbr(item)))
+        PLUGINS.setdefault(name, (lambda channels, **rest: made(in_channels=channels, **rest), _plugin_name(item)))
+
+
+KEEPERS["model"] = (_keep,)
