@@ -126,6 +126,8 @@ def samples_of(labels: torch.Tensor) -> list[Any]:
 
 
 def show_configs(paths: list[str]) -> None:
+    if importlib.util.find_spec("mmengine") is None:
+        return  # configs of 0.x do not say which modules they need
     sys.path.insert(0, str(Path.cwd()))
     for path in paths:
         print(f"{path}: {end_of(path)}", flush=True)

@@ -34,7 +34,7 @@ POSITIONAL: dict[str, tuple[str, ...]] = {
 
 
 class Face(BaseModule):
-    """What a face's constructor does: positional arguments, `init_cfg`, parts as configs.
+    """A class of terrazzo's as it is constructed there: positional arguments, `init_cfg`, parts as configs.
 
     Each face has a constructor of its own, so that a subclass can go around it to that of a base, or to BaseModule's.
     """
