@@ -168,7 +168,8 @@ def test_sections_of_the_other_vocabulary_are_told(read):
 def test_a_file_may_state_both_optimizers_and_the_wrappers_counts(read):
     wrapper = "optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=0.001))\n"
     text = MODEL + "optimizer = dict(type='SGD', lr=0.1)\n"
-    assert read(text + wrapper).optim_wrapper.optimizer.type == "AdamW"
+    with pytest.warns(UserWarning, match=r"no effect: 'optimizer' \(optim_wrapper"):
+        assert read(text + wrapper).optim_wrapper.optimizer.type == "AdamW"
     with pytest.raises(UserError, match="no effect in the 1"):
         read(text + "train_dataloader = None\n")
 

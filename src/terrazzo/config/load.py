@@ -120,6 +120,8 @@ def warn_about_leftovers(config: Config) -> None:
                 f"optim_wrapper=dict(optimizer=dict({key}={optimizer[key]!r}, ...)), or delete it"
             )
     left = [name for name in OWN if isinstance(config.get(name), dict)]
+    if states_both and isinstance(optimizer, Section) and any(used.get(key) != optimizer[key] for key in optimizer):
+        left.append("optimizer")
     if left:
         names = ", ".join(f"'{name}' ({RENAMED.get(name, 'gone')})" for name in left)
         warnings.warn(f"{config.path or 'the config'} is in the 1.x vocabulary, where these have no effect: {names}")
