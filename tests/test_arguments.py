@@ -31,6 +31,8 @@ def test_what_fits_an_annotation(value, kind, expected):
 
 class Parent:
     def __init__(self, *, num_classes: int, ratio: float = 0.1) -> None:
+        if num_classes < 0:
+            raise FileNotFoundError("no file")
         self.values = 1 / num_classes, ratio
 
 
@@ -45,6 +47,7 @@ class Child(Parent):
         ({"num_classes": "x"}, "here.num_classes must be a whole number, not 'x'"),
         ({"num_classes": 2, "widht": 3}, "Child at here has no argument 'widht'; did you mean 'width'?"),
         ({}, "Child at here needs the argument num_classes"),
+        ({"num_classes": -1}, "Child at here cannot be built with these values (FileNotFoundError: no file)"),
         ({"num_classes": 0}, "Child at here cannot be built with these values (ZeroDivisionError: division by zero)"),
     ],
 )

@@ -161,7 +161,7 @@ def needs(owner: str, missing: Sequence[str]) -> str:
 
 MISTAKES = (
     TypeError, ValueError, KeyError, IndexError, AttributeError, AssertionError, ArithmeticError, RuntimeError,
-    NotImplementedError, MemoryError,
+    NotImplementedError, MemoryError, OSError,
 )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ import torch
 import terrazzo as tz
 from support.old_configs import old_config
 from terrazzo.cli.main import main
+from terrazzo.errors import UserError
 from terrazzo.recipes import recipe
 
 BACKBONE = """
@@ -218,6 +219,31 @@ def test_pretrained_weights_are_loaded_by_the_modules_own_method_when_training_s
     assert model.backbone.loaded is None
     assert "own init_weights" in load_pretrained(model, None, config["model"])
     assert model.backbone.loaded == path
+
+
+def test_a_class_is_found_by_the_name_that_it_is_registered_under(fork):
+    file = fork / "mmseg/models/backbones/fork_backbone.py"
+    file.write_text(BACKBONE.replace("register_module()", "register_module(name=['Fork-1', 'Fork-2'])"))
+    config = fork / "configs/x.py"
+    config.write_text(config.read_text().replace("ForkBackbone", "Fork-2"))
+    assert type(tz.build_model(tz.load_config(config, trust=True)).backbone).__name__ == "ForkBackbone"
+
+
+def test_a_trained_model_needs_no_file_that_its_author_starts_from(fork, tmp_path):
+    """Building goes on without weights that an author's own code loads; training asks for them."""
+    from terrazzo.training.pretrained import load_pretrained
+
+    path = tmp_path / "weights.pth"
+    file = fork / "mmseg/models/backbones/fork_backbone.py"
+    load = f"from mmcv.runner import load_checkpoint\n        load_checkpoint(self, {str(path)!r})"
+    file.write_text(BACKBONE.replace("self.loaded = pretrained", load))
+    config = tz.load_config(fork / "configs/x.py", trust=True)
+    model = tz.build_model(config)
+    with pytest.raises(UserError, match=r"weights\.pth' are neither a file"):
+        load_pretrained(model, None, config["model"])
+    assert "random weights" in load_pretrained(model, "none", config["model"])
+    torch.save({"state_dict": model.backbone.state_dict()}, path)
+    assert "own init_weights" in load_pretrained(model, None, config["model"])
 
 
 def test_types_pass_through_a_star_import(tmp_path):

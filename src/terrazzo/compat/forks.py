@@ -21,7 +21,7 @@ MOST_FILES = 4000  # of a project; a folder with more is no project's
 SKIPPED = {"configs", "config", "tests", "docs", "demo", "build", "dist", "node_modules", "site-packages", "work_dirs"}
 REGISTERS = re.compile(r"^@?\s*[\w.]*\.?register_module\(", re.MULTILINE)
 CLASS_TEXT = re.compile(r"<[\w.]+>")
-NAMED = re.compile(r"register_module\((?:name=)?['\"](\w+)['\"]")
+NAMED = re.compile(r"register_module\(([^()]*['\"][^()]*)\)")  # by other names than their own
 REGISTRIES = (ours.MODELS, ours.TRANSFORMS, ours.DATASETS, ours.METRICS)
 
 
@@ -68,7 +68,8 @@ def registering(root: Path) -> dict[str, list[str]]:
         name = module_name(file, root)
         if not REGISTERS.search(text) or not all(part.isidentifier() for part in name.split(".")):
             continue
-        for cls in re.findall(r"(?m)^(?:class|def) (\w+)", text) + NAMED.findall(text):
+        named = [key for given in NAMED.findall(text) for key in re.findall(r"['\"]([^'\"]+)['\"]", given)]
+        for cls in re.findall(r"(?m)^(?:class|def) (\w+)", text) + named:
             found.setdefault(cls, []).append(name)
     for names in [names for names in found.values() if len(names) > 1]:
         names.sort(key=lambda name: (not is_in_use(name, root), name in MODULES))

@@ -33,7 +33,7 @@ def starts(config: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[St
     found = config.get("init_cfg")
     options = found if isinstance(found, (list, tuple)) else [found]
     init = next((item for item in options if isinstance(item, Mapping) and item.get("type") == "Pretrained"), None)
-    if config.get("pretrained") is True:  # timm's form
+    if config.get("pretrained") is True and "model_name" in config:  # timm's form
         yield Start(path, kind, f"timm://{config.get('model_name')}")
     elif config.get("pretrained") not in (None, "", False, "none", AUTO):
         yield Start(path, kind, str(config["pretrained"]))
@@ -56,11 +56,18 @@ def load_pretrained(model: nn.Module, name: str | None, config: Mapping[str, Any
     if name not in (None, AUTO):
         chosen = [] if name.lower() == "none" else [Start((), "", name)]
     else:
-        chosen = list(starts(config))
+        chosen = list({start.checkpoint: start for start in (*lacking(model), *starts(config))}.values())
     if not chosen:
         return "backbone: random weights (no pretrained ones)"
     lines = [load_start(model, start) if name != AUTO or is_here(start) else missing(start) for start in chosen]
     return "\n".join(lines)
+
+
+def lacking(model: nn.Module) -> Iterator[Start]:
+    """The weights that a user's parts have asked for when they were built, and that were not there."""
+    for path, part in model.named_modules():
+        for name in getattr(part, "lacks", ()):
+            yield Start(tuple(path.split(".")) if path else (), type(part).__name__, name)
 
 
 def is_here(start: Start) -> bool:

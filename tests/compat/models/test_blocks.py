@@ -84,6 +84,49 @@ def test_heads_take_their_arguments_by_name_too():
     assert set(head.forward_train(features, img_metas=metas, gt_semantic_seg=labels)) == {"loss_ce", "acc_seg"}
 
 
+def test_a_non_local_block_is_read_by_subclasses():
+    from mmcv.cnn import NonLocal2d
+
+    class Mine(NonLocal2d):
+        def forward(self, x):
+            theta, phi, g = (conv(x).flatten(2) for conv in (self.theta, self.phi, self.g))
+            assert g.shape[1] == self.inter_channels
+            weights = getattr(self, self.mode)(theta.transpose(1, 2), phi)
+            return x + self.conv_out((weights @ g.transpose(1, 2)).transpose(1, 2).reshape(g.shape[:2] + x.shape[2:]))
+
+    x = torch.randn(1, 8, 5, 6)
+    for mode in ("embedded_gaussian", "dot_product"):
+        mine, ours = Mine(8, reduction=2, mode=mode), NonLocal2d(8, reduction=2, mode=mode)
+        nn.init.normal_(ours.conv_out.conv.weight)
+        mine.load_state_dict(ours.state_dict())
+        torch.testing.assert_close(mine(x), ours(x))
+
+
+def test_cross_entropy_is_a_function_too():
+    from mmseg.models.losses import binary_cross_entropy, cross_entropy
+
+    logits, labels = torch.randn(2, 3, 4, 5), torch.randint(0, 3, (2, 4, 5))
+    labels[0, 0] = 255
+    want = nn.functional.cross_entropy(logits, labels, ignore_index=255, reduction="none")
+    torch.testing.assert_close(cross_entropy(logits, labels, ignore_index=255, reduction="none"), want)
+    torch.testing.assert_close(cross_entropy(logits, labels, ignore_index=255, avg_factor=7.0), want.sum() / 7)
+    assert binary_cross_entropy(logits, labels, ignore_index=255).ndim == 0
+
+
+def test_layers_of_a_vision_transformer_add_to_an_identity():
+    from mmseg.models.backbones.vit import TransformerEncoderLayer
+
+    class Mine(TransformerEncoderLayer):
+        def forward(self, x):
+            x = self.attn(self.norm1(x), identity=x)
+            return self.ffn(self.norm2(x), identity=x)
+
+    sizes = {"embed_dims": 8, "num_heads": 2, "feedforward_channels": 16}
+    ours, mine = TransformerEncoderLayer(**sizes), Mine(**sizes, batch_first=True)
+    mine.load_state_dict(ours.state_dict())
+    torch.testing.assert_close(mine(x := torch.randn(1, 6, 8)), ours(x))
+
+
 def test_windows_of_a_map_are_put_together_again():
     from mmpretrain.models.backbones.vit_sam import window_partition, window_unpartition
 

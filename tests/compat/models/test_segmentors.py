@@ -102,6 +102,45 @@ def test_official_backbones_take_positional_arguments_and_init_cfg():
     assert len(model.eval()(torch.zeros(1, 3, 32, 32))) == 4
 
 
+def test_official_classes_take_their_arguments_in_the_order_of_the_originals(older):
+    """An order of theirs is not ours; where the vocabularies differ, a module's imports tell which is meant."""
+    from mmseg.models.backbones import MobileNetV2, ResNet, VisionTransformer
+    from mmseg.models.losses import OhemCrossEntropy
+
+    assert MobileNetV2(0.5).widen_factor == 0.5
+    assert ResNet(18, 3, 8, 8, 4, (1, 2, 2, 2), (1, 1, 1, 1), (3,), "pytorch", False, False, 2).frozen_stages == 2
+    assert OhemCrossEntropy(255, 0.7, 10, 0.4).loss_weight == 0.4
+    assert VisionTransformer(32, 8, "corner", 4, 16, 1, 2).patch_embed.projection.in_channels == 4
+    assert older.OldViT(32, 8, 4, 16, 1, 2).patch_embed.projection.in_channels == 4
+
+
+def test_a_user_may_write_the_forward_of_an_official_backbone():
+    """With the parts and the names that it has there, or around ours."""
+    from mmseg.models.backbones import SwinTransformer
+
+    class Mine(SwinTransformer):
+        def forward(self, x):
+            x, hw_shape = self.patch_embed(x)
+            x, outs = self.drop_after_pos(x), []
+            for i, stage in enumerate(self.stages):
+                x, hw_shape, out, out_hw_shape = stage(x, hw_shape)
+                if i in self.out_indices:
+                    out = getattr(self, f"norm{i}")(out)
+                    outs.append(out.view(-1, *out_hw_shape, self.num_features[i]).permute(0, 3, 1, 2).contiguous())
+            return outs
+
+    class Around(SwinTransformer):
+        def forward(self, x):
+            return super().forward(x)
+
+    sizes = {"embed_dims": 8, "depths": (2, 2), "num_heads": (2, 2), "out_indices": (0, 1), "strides": (4, 2)}
+    ours, images = SwinTransformer(**sizes).eval(), torch.rand(1, 3, 64, 64)
+    for kind in (Mine, Around):
+        own = kind(**sizes).eval()
+        own.load_state_dict(ours.state_dict())
+        torch.testing.assert_close(list(own(images)), list(ours(images)))
+
+
 def test_a_residual_backbone_may_make_its_stages_itself():
     """Its own table of blocks, its own method of a stage, and a block whose name others have too."""
     from mmseg.models.backbones import ResNeSt, ResNetV1d

@@ -9,6 +9,7 @@ from mmcv.runner import HOOKS, BaseModule, Hook, auto_fp16, force_fp32
 from mmseg.core import add_prefix
 from mmseg.datasets.builder import DATASETS, PIPELINES
 from mmseg.datasets.custom import CustomDataset
+from mmseg.models.backbones import VisionTransformer
 from mmseg.models.builder import BACKBONES, HEADS, LOSSES, NECKS, SEGMENTORS
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.models.losses.utils import weight_reduce_loss
@@ -35,6 +36,11 @@ class OldBackbone(BaseModule):
     def forward(self, x):
         x = self.first(x)
         return [x, self.bn1(self.second(x)).relu()]
+
+
+class OldViT(VisionTransformer):
+    def __init__(self, img_size, patch_size, in_channels, embed_dims, num_layers, num_heads):
+        super(OldViT, self).__init__(img_size, patch_size, in_channels, embed_dims, num_layers, num_heads)
 
 
 @NECKS.register_module()

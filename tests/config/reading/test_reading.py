@@ -323,6 +323,14 @@ def test_a_scope_is_a_folder_that_the_user_names(tree, tmp_path, monkeypatch):
     assert read_config("mine/a.py").lr == 0.01
 
 
+def test_a_scope_is_the_package_of_the_configs_own_project(tree):
+    tree({"own/__init__.py": "", "configs/_base_/a.py": "lr = 0.02", "configs/x/b.py": "_base_ = 'own::_base_/a.py'"})
+    assert read_config("configs/x/b.py").lr == 0.02
+    with pytest.raises(UserError, match=r"no recipe replaces own::_base_/c.py"):
+        tree({"configs/c.py": "_base_ = 'own::_base_/c.py'"})
+        read_config("configs/c.py")
+
+
 # New-style files
 
 LAZY = {

@@ -399,6 +399,11 @@ def test_one_warning_tells_every_new_name():
     assert "terrazzo config upgrade old.py" in message
 
 
+def test_a_runner_may_state_the_folder_of_the_run():
+    new = upgrade_config(old_config() | {"runner": {"type": "IterBasedRunner", "max_iters": 7, "work_dir": "runs/a"}})
+    assert (new["work_dir"], new["train_cfg"]["max_iters"]) == ("runs/a", 7)
+
+
 @pytest.mark.parametrize(
     ("sections", "message"),
     [

@@ -10,6 +10,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,8 @@ def is_seq_of(seq: Any, expected_type: Any, seq_type: Any = Sequence) -> bool:
     return isinstance(seq, seq_type or Sequence) and all(isinstance(item, expected_type) for item in seq)
 
 
-def to_2tuple(x: Any) -> Any:
-    return tuple(x) if isinstance(x, Iterable) and not isinstance(x, str) else (x, x)
+def to_2tuple(x: Any, count: int = 2) -> Any:
+    return tuple(x) if isinstance(x, Iterable) and not isinstance(x, str) else (x,) * count
 
 
 def apply_to(data: Any, expr: Any, apply_func: Any) -> Any:
@@ -160,7 +161,7 @@ def get_model_complexity_info(model: Any, input_shape: Any, *_: Any, as_strings:
 
 DECORATORS = (
     "deprecated_function requires_package force_init_env auto_fp16 force_fp32 force_full_init cache_randomness "
-    "autocast_box_type"
+    "autocast_box_type jit"
 )
 DONE_BY_TERRAZZO = (  # which sets processes and scopes up itself
     "init_dist wrap_fp16_model setup_multi_processes set_multi_processing init_default_scope register_all_modules "
@@ -172,6 +173,9 @@ TABLE: dict[str, Any] = {
     "is_list_of": functools.partial(is_seq_of, seq_type=list),
     "is_tuple_of": functools.partial(is_seq_of, seq_type=tuple),
     "is_str": lambda x: isinstance(x, str),
+    "is_filepath": lambda x: isinstance(x, (str, Path)),
+    "has_method": lambda obj, method: callable(getattr(obj, method, None)),
+    **{f"to_{n}tuple": functools.partial(to_2tuple, count=n) for n in (1, 3, 4)},
     "is_norm": lambda layer, exclude=(): isinstance(layer, NORM_LAYERS) and not isinstance(layer, exclude or ()),
     **dict.fromkeys(("is_module_wrapper", "is_model_wrapper"), lambda module: isinstance(module, WRAPPERS)),
     "slice_list": lambda in_list, lens: [
@@ -204,6 +208,7 @@ TABLE: dict[str, Any] = {
         ("track_progress", "track_parallel_progress"),
         lambda func, tasks, *_, **__: [*map(func, tasks[0] if isinstance(tasks, tuple) else tasks)],
     ),
+    "track_iter_progress": iter,
     "ProgressBar": type("ProgressBar", (), dict.fromkeys(("__init__", "update"), lambda *_, **__: None)),
     "is_distributed": functools.partial(in_group, "is_initialized", False),
     "get_dist_info": lambda: (get_rank(), get_world_size()),

@@ -63,6 +63,12 @@ def imrescale(
     return (resized, factor) if return_scale else resized
 
 
+def tensor2imgs(tensor: Any, mean: Any = None, std: Any = None, to_rgb: bool = True) -> list[np.ndarray]:
+    scale, shift = np.asarray(std or 1, np.float32), np.asarray(mean or 0, np.float32)
+    images = tensor.permute(0, 2, 3, 1).cpu().numpy() * scale + shift
+    return [np.ascontiguousarray(image[..., :: -1 if to_rgb else 1].astype(np.uint8)) for image in images]
+
+
 def imrotate(
     img: np.ndarray, angle: float, center: Any = None, scale: float = 1.0, border_value: Any = 0,
     interpolation: str = "bilinear", auto_bound: bool = False, border_mode: str = "constant",
@@ -94,9 +100,23 @@ def imnormalize(img: np.ndarray, mean: Any, std: Any, to_rgb: bool = True) -> np
     return ((image - np.float64(mean).reshape(1, -1)) / np.float64(std).reshape(1, -1)).astype(np.float32)
 
 
+def _mixed(img: np.ndarray, other: Any, factor: float) -> np.ndarray:
+    """An image, as much as `factor` says, and another."""
+    mixed = cv2.addWeighted(img.astype(np.float32), factor, np.full_like(img, other, np.float32), 1 - factor, 0)
+    return np.clip(mixed, 0, 255).astype(img.dtype)
+
+
 COLOURS = "bgr2rgb rgb2bgr bgr2hsv hsv2bgr bgr2hls hls2bgr gray2bgr gray2rgb bgr2gray rgb2gray"
 TABLE: dict[str, Any] = {
     **{name: functools.partial(cv2.cvtColor, code=getattr(cv2, f"COLOR_{name.upper()}")) for name in COLOURS.split()},
+    "imnormalize_": imnormalize,
+    "adjust_brightness": lambda img, factor=1.0, backend=None: _mixed(img, 0.0, factor),
+    "adjust_contrast": lambda img, factor=1.0, backend=None: _mixed(
+        img, round(cv2.cvtColor(img, cv2.COLOR_BGR2GRAY).mean()), factor
+    ),
+    "imdenormalize": lambda img, mean, std, to_bgr=True: (
+        img * np.float64(std).reshape(1, -1) + np.float64(mean).reshape(1, -1)
+    )[..., :: -1 if to_bgr else 1],
     "imflip": lambda img, direction="horizontal": np.flip(img, FLIPS[direction]),
     "lut_transform": lambda img, lut_table: cv2.LUT(np.array(img, dtype=np.uint8), lut_table),
     "clahe": lambda img, limit=40.0, grid=(8, 8): cv2.createCLAHE(limit, grid).apply(np.array(img, dtype=np.uint8)),

@@ -39,12 +39,15 @@ mmseg.models.utils.basic_block.BasicBlock backbones.ddrnet:BasicBlock DUAL
 mmseg.models.utils.basic_block.Bottleneck backbones.ddrnet:Bottleneck DUAL
 mmseg.models.backbones.stdc.FeatureFusionModule backbones.stdc:FeatureFusion WIDTHS scale_factor norm_cfg act_cfg
 mmseg.models.backbones.fast_scnn.FeatureFusionModule backbones.fast_scnn:FeatureFusion LEVELS
+InvertedResidual backbones.mobilenet_v2:InvertedResidual WIDTHS stride expand_ratio dilation conv_cfg norm_cfg SIX
+DAPPM backbones.ddrnet:DAPPM in_channels branch_channels out_channels num_scales kernel_sizes strides paddings MOMENTUM
+PAPPM backbones.pidnet:PAPPM in_channels branch_channels out_channels num_scales kernel_sizes strides paddings MOMENTUM
 SELayer backbones.mobilenet_v3:SqueezeExcitation channels ratio=16 conv_cfg
 TransformerEncoderLayer layers.transformer:TransformerEncoderLayer ENCODER
 MSCAAttention backbones.mscan:SpatialGate channels kernel_sizes=KERNELS paddings=PADDINGS
 MSCASpatialAttention backbones.mscan:SpatialAttention SPATIAL act_cfg={"type":"GELU"}
 Hamburger heads.ham:Hamburger ham_channels>channels=512 ham_kwargs={} norm_cfg=None
-NonLocal2d layers.context_block:NonLocal in_channels>channels reduction use_scale conv_cfg norm_cfg=None mode
+NonLocal2d layers.context_block:NonLocal in_channels>channels reduction use_scale=True conv_cfg norm_cfg=None mode
 ContextBlock layers.context_block:ContextBlock in_channels>channels ratio pooling_type fusion_types
 CrissCrossAttention heads.cc:CrissCrossAttention in_channels>channels
 CascadeFeatureFusion necks.ic_neck:CascadeFeatureFusion low_channels high_channels out_channels CFGS align_corners=False
@@ -68,7 +71,7 @@ WORDS = {
     "BLOCK": "inplanes>in_channels planes>channels stride dilation downsample style with_cp conv_cfg norm_cfg dcn "
     "plugins",
     "ENCODER": "embed_dims num_heads feedforward_channels drop_rate attn_drop_rate drop_path_rate num_fcs "
-    'qkv_bias act_cfg={"type":"GELU"} norm_cfg={"type":"LN"}',
+    'qkv_bias act_cfg={"type":"GELU"} norm_cfg={"type":"LN"} batch_first attn_cfg ffn_cfg with_cp',
     "SPATIAL": "in_channels>channels attention_kernel_sizes>kernel_sizes=KERNELS "
     "attention_kernel_paddings>paddings=PADDINGS",
     "GROUPED": "inplanes>in_channels planes>channels groups=1 base_width=4 base_channels=64",
@@ -80,6 +83,8 @@ WORDS = {
     "PRELU": 'conv_cfg norm_cfg act_cfg={"type":"PReLU"} with_cp',
     "SEMANTIC": "semantic_channels>widths=(16,32,64,128) in_channels=3 exp_ratio>expansion=6 conv_cfg norm_cfg act_cfg",
     "WIDTHS": "in_channels out_channels",
+    "SIX": 'act_cfg={"type":"ReLU6"} with_cp',
+    "MOMENTUM": 'norm_cfg={"type":"BN","momentum":0.1} act_cfg',
     "KERNELS": str(KERNELS).replace(" ", ""),
     "PADDINGS": str(PADDINGS).replace(" ", ""),
 }
@@ -87,6 +92,14 @@ BODIES: dict[str, dict[str, Any]] = {
     "BasicBlock": NORMS,
     "Bottleneck": NORMS,
     "TransformerEncoderLayer": {"norm1": property(lambda self: self.ln1), "norm2": property(lambda self: self.ln2)},
+    "NonLocal2d": {
+        "sub_sample": False,
+        "inter_channels": property(lambda self: self.conv_out.conv.in_channels),
+        "embedded_gaussian": lambda self, theta_x, phi_x: (
+            theta_x @ phi_x / (theta_x.shape[-1] ** 0.5 if self.use_scale else 1)
+        ).softmax(-1),
+        "dot_product": lambda self, theta_x, phi_x: theta_x @ phi_x / phi_x.shape[-1],
+    },
     "Encoding": {"forward": lambda self, x: enc.Encoding.forward(self, x).squeeze(3)},
 }
 

@@ -14,6 +14,7 @@ from terrazzo import registry as ours
 from terrazzo.arguments import placed, signature
 from terrazzo.compat.data.structures import meta_of, samples_of
 from terrazzo.compat.files.config import ConfigDict
+from terrazzo.compat.files.files import without_weights
 from terrazzo.compat.models import segmentors
 from terrazzo.compat.models.faces import Face
 from terrazzo.compat.models.layers import resize
@@ -39,13 +40,14 @@ def build_user_type(cls: Any, spec: Mapping[str, Any], where: str, **extra: Any)
     preprocessor = options.get("data_preprocessor")
     if isinstance(preprocessor, nn.Module) and "data_preprocessor" not in takes.names and not takes.takes_any:
         del options["data_preprocessor"]
-    with placed(spec.get("type"), where, spec):
+    with placed(spec.get("type"), where, spec), without_weights() as missing:
         made = cls(**options)
         if isinstance(made, nn.Module):
             start_weights(made)
             for part in made.modules():
                 if overrides(part, "init_weights"):
                     vars(part)["start_from"] = partial(start_from, part)
+            vars(made)["lacks"] = missing
     if isinstance(made, BaseSegmentor) or (where == "model" and isinstance(made, nn.Module)):
         if isinstance(preprocessor, nn.Module):
             made.preprocess = preprocessor

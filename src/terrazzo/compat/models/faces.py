@@ -1,8 +1,10 @@
 """Official models as MMSegmentation shows them: terrazzo's own classes, to be called and subclassed as there."""
 
 import inspect
+import re
+import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from terrazzo.arguments import constructors, signature
 from terrazzo.compat.data.structures import SegDataSample, labels_of, samples_of
 from terrazzo.compat.finder import FORKS, fork_file
 from terrazzo.compat.models import blocks, layers
+from terrazzo.compat.models.internals import INTERNALS, call_as_there
 from terrazzo.compat.models.losses import _loss_map
 from terrazzo.compat.models.module import BaseModule, overrides
 from terrazzo.compat.registry import MODELS, ORIGINALS, WrongArgument, arguments_of
@@ -26,11 +29,9 @@ from terrazzo.models.losses.cross_entropy import CrossEntropyLoss
 from terrazzo.models.losses.set_criterion import semantic_logits
 from terrazzo.models.segmentors.encoder_decoder import EncoderDecoder
 
-# arguments there in their order, where they are given by position and ours have another order
-POSITIONAL: dict[str, tuple[str, ...]] = {
-    "CrossEntropyLoss": ("use_sigmoid", "use_mask", "reduction", "class_weight", "loss_weight", "loss_name"),
-    "BaseDecodeHead": ("in_channels", "channels"),
-}
+# arguments there in their order, where ours have another one; "0.x <class>" where the vocabularies differ
+ORDERS = [line.split(": ") for line in Path(__file__).with_name("positional.txt").read_text("utf-8").splitlines()]
+POSITIONAL = {kind: names.split() for kind, names in ORDERS}
 
 
 class Face(BaseModule):
@@ -50,7 +51,9 @@ class Face(BaseModule):
 
     def _construct(self, ours: Any, *args: Any, init_cfg: Any = None, pretrained: Any = None, **kwargs: Any) -> None:
         kind, takes = ours.__name__, signature(ours)
-        options = dict(zip(POSITIONAL.get(kind) or takes.names, args, strict=False)) | kwargs
+        older = POSITIONAL.get(f"0.x {kind}") if args and _is_older(type(self).__module__) else None
+        options = dict(zip(older or POSITIONAL.get(kind) or takes.names, args, strict=False)) | kwargs
+        init_cfg, pretrained = options.pop("init_cfg", init_cfg), options.pop("pretrained", pretrained)
         kept = getattr(ours, "keeps_specs", ())
         options = {k: v if k.endswith("_cfg") or k in kept else _built(v) for k, v in options.items()}
         options = dict(drop_ignored({"model": {"type": kind, **options}})["model"])
@@ -64,6 +67,7 @@ class Face(BaseModule):
         if pretrained is not None:
             self.init_cfg = {"type": "Pretrained", "checkpoint": pretrained}
         layers.show_as_theirs(self)
+        call_as_there(self)
         for name, part in self.named_children():
             if name in BRANCHES and isinstance(part, nn.ModuleList):
                 part.__class__, part.align_corners = BRANCHES[name], self.align_corners
@@ -91,6 +95,14 @@ INNER = (
     "fix_init_weight cam_cls_seg pam_cls_seg _make_base_head _convert_to_onehot_labels "
     "_get_coarse_point_feats _get_fine_grained_point_feats get_points_train get_points_test _seg_data_to_instance_data"
 )
+
+
+@cache
+def _is_older(module: str) -> bool:
+    """Report whether a user's module is written for 0.x, by what it imports."""
+    file = getattr(sys.modules.get(module), "__file__", None)
+    text = Path(file).read_text(encoding="utf-8", errors="replace") if file else ""
+    return re.search(r"mmseg\.models\.builder|\.\.builder|mmcv\.runner", text) is not None and "mmengine" not in text
 
 
 def _calls(cls: type, name: str) -> bool:
@@ -306,41 +318,6 @@ class LossFace(nn.Module):
             return super().forward(pred, target, **options)
         finally:
             self.reduction = before
-
-
-def _make_stem(self: Any, in_channels: int, channels: int) -> None:
-    """The stem of a ResNet, by the method that a subclass has for it there."""
-    own = overrides(self, "_make_stem_layer")
-    self._make_stem_layer(in_channels, channels) if own else self._ours.add_stem(self, in_channels, channels)
-
-
-def _make_stage(self: Any, width: int, channels: int, stride: int, dilations: Sequence[int], **options: Any) -> Any:
-    """A stage of a ResNet, by the method that a subclass has for it there."""
-    if not overrides(self, "make_res_layer"):
-        return self._ours.make_stage(self, width, channels, stride, dilations, **options)
-    one = len({*dilations}) == 1
-    rates = {"dilation": dilations[0] if one else 1, "multi_grid": None if one else dilations}
-    sizes = {"inplanes": width, "planes": channels, "num_blocks": len(dilations), "stride": stride}
-    return self.make_res_layer(block=self.block, avg_down=self.avg_down, **sizes, **rates, **options, **self.options)
-
-
-# class -> attributes that its subclasses read there, or have their own of
-INTERNALS: dict[str, dict[str, Any]] = {
-    "ResNet": {
-        "res_layers": property(lambda self: self.stages),
-        "norm1": property(lambda self: getattr(self, self.norm1_name)),
-        "arch_settings": property(lambda self: self._ours.architectures),
-        "architectures": property(lambda self: self.arch_settings),
-        "make_res_layer": lambda self, **options: blocks.ResLayer(**options),
-        "make_stage": _make_stage,
-        "add_stem": _make_stem,
-        "_freeze_stages": lambda self: None,  # terrazzo's `train` does it
-    },
-    "UPerHead": {
-        "psp_forward": lambda self, inputs: self._ours.pool(self, inputs[-1]),
-        "pool": lambda self, x: self.psp_forward([x]),
-    },
-}
 
 
 @cache

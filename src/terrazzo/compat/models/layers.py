@@ -19,7 +19,7 @@ from terrazzo.models.layers import self_attention, training
 from terrazzo.models.layers.activation import ACTIVATIONS, ScaledHardSigmoid
 from terrazzo.models.layers.context_block import PLUGINS
 from terrazzo.models.layers.conv import CONVS, AdaptivePaddingConv2d, ConvBlock, DepthwiseSeparableConvBlock
-from terrazzo.models.layers.norm import NORMS, LayerNorm2d
+from terrazzo.models.layers.norm import NORMS
 
 OTHER: dict[str, Any] = {"deconv": nn.ConvTranspose2d, "Dropout": nn.Dropout, "Linear": nn.Linear}
 
@@ -33,7 +33,16 @@ class SyncBatchNorm(norms.SyncBatchNorm):
         return super().forward(input.reshape(*input.shape[:2], -1, 1)).view(input.shape)
 
 
-SYNCHRONISED = dict.fromkeys(("SyncBN", "SyncBatchNorm", "MMSyncBN"), (SyncBatchNorm, "bn"))
+class LayerNorm2d(norms.LayerNorm2d):
+    """Layer norm over the channels of maps (N, C, H, W), or of (N, H, W, C) where `data_format` is "channel_last"."""
+
+    def forward(self, x: Tensor, data_format: str = "channel_first") -> Tensor:
+        return super().forward(x) if data_format == "channel_first" else nn.LayerNorm.forward(self, x)
+
+
+OWN_NORMS = dict.fromkeys(("SyncBN", "SyncBatchNorm", "MMSyncBN"), (SyncBatchNorm, "bn")) | {
+    "LN2d": (LayerNorm2d, "ln")
+}
 
 
 def _parts_of(cfg: Mapping[str, Any] | None, table: Mapping[str, Any], what: str) -> tuple[Any, dict[str, Any]]:
@@ -78,7 +87,7 @@ def infer_abbr(class_type: Any) -> str:
 
 
 def build_norm_layer(cfg: Any, num_features: int, postfix: int | str = "") -> tuple[str, nn.Module]:
-    entry, options = _parts_of(cfg, NORMS | SYNCHRONISED, "norm layer")
+    entry, options = _parts_of(cfg, NORMS | OWN_NORMS, "norm layer")
     layer, name = entry if isinstance(entry, tuple) else (entry, infer_abbr(entry))
     trained = options.pop("requires_grad", True)
     options.setdefault("eps", 1e-5)
@@ -192,7 +201,7 @@ class Upsample(ours.Upsample):
 
 THEIRS: dict[type, type] = {
     ours.Upsample: Upsample, ConvBlock: ConvModule, DepthwiseSeparableConvBlock: DepthwiseSeparableConvModule,
-    norms.SyncBatchNorm: SyncBatchNorm,
+    norms.SyncBatchNorm: SyncBatchNorm, norms.LayerNorm2d: LayerNorm2d,
 }  # fmt: skip
 
 
@@ -233,9 +242,15 @@ TABLE: dict[str, Any] = {
     "HSwish": nn.Hardswish, "Swish": nn.SiLU, "HSigmoid": ScaledHardSigmoid,
     "Scale": lambda scale=1.0: self_attention.Scale(float(scale)),
     "mmpretrain.build_norm_layer": lambda cfg, num_features: build_norm_layer(cfg, num_features)[1],  # without a name
-    "LN2d": LayerNorm2d, "LayerNorm2d": LayerNorm2d, "Conv2dAdaptivePadding": AdaptivePaddingConv2d,
+    "LN2d": LayerNorm2d, "Conv2dAdaptivePadding": AdaptivePaddingConv2d,
     "_BatchNorm": _BatchNorm, "_InstanceNorm": _InstanceNorm,
     "nchw_to_nlc": lambda x: x.flatten(2).transpose(1, 2).contiguous(),
+    "nchw2nlc2nchw": lambda module, x, contiguous=False, **options: nlc_to_nchw(
+        module(x.flatten(2).transpose(1, 2), **options), x.shape[2:]
+    ),
+    "nlc2nchw2nlc": lambda module, x, hw_shape, contiguous=False, **options: (
+        module(nlc_to_nchw(x, hw_shape), **options).flatten(2).transpose(1, 2)
+    ),
     "channel_shuffle": lambda x, groups: x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2),
     **dict.fromkeys(UNCHANGED.split(), unchanged),
 }  # fmt: skip

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from terrazzo.compat.files.files import load
 from terrazzo.models.losses.base import SegmentationLoss
+from terrazzo.models.losses.cross_entropy import CrossEntropyLoss
 
 
 def reduce_loss(loss: Tensor, reduction: str) -> Tensor:
@@ -37,6 +38,22 @@ def weighted_loss(loss_func: Any) -> Any:
     return wrapper
 
 
+def _function_of(**options: Any) -> Any:
+    """A kind of cross-entropy as a function of logits and labels."""
+
+    def function(
+        pred: Tensor, label: Tensor, weight: Any = None, class_weight: Any = None, reduction: str = "mean",
+        avg_factor: Any = None, ignore_index: int = -100, avg_non_ignore: bool = False, **_: Any,
+    ) -> Tensor:  # fmt: skip
+        loss = CrossEntropyLoss(class_weight=class_weight, avg_non_ignore=avg_non_ignore, **options)
+        if avg_factor is None:
+            return loss(pred, label, weight=weight, ignore_index=ignore_index, reduction=reduction)
+        values = loss(pred, label, ignore_index=ignore_index, reduction="none")
+        return weight_reduce_loss(values, weight, reduction, avg_factor)
+
+    return function
+
+
 def accuracy(
     pred: Tensor, target: Tensor, topk: Any = 1, thresh: float | None = None, ignore_index: int | None = None
 ) -> Any:
@@ -63,6 +80,8 @@ def _loss_map(losses: Any, logits: Tensor, labels: Tensor, ignore_index: int) ->
 
 
 TABLE: dict[str, Any] = {
+    "cross_entropy": _function_of(),
+    "binary_cross_entropy": _function_of(use_sigmoid=True),
     "get_class_weight": lambda weight: load(weight) if isinstance(weight, str) else weight,
     "reduce_loss": lambda loss, reduction: loss if reduction == "none" else getattr(loss, reduction)(),
     "BasePixelSampler": type("BasePixelSampler", (), {"__init__": lambda self, **kwargs: self.__dict__.update(kwargs)}),

@@ -11,6 +11,7 @@ from torch import nn
 
 from terrazzo.compat import registry
 from terrazzo.compat.files.files import _load_checkpoint_with_prefix, load_checkpoint, load_state_dict
+from terrazzo.errors import UserError
 
 
 class BaseModule(nn.Module):
@@ -46,8 +47,11 @@ def call_init_weights(module: Any) -> None:
     takes = inspect.signature(module.init_weights).parameters
     try:
         module.init_weights(*[None] * ("pretrained" in takes))
-    except AttributeError as problem:  # in a branch that its author, who starts from a file, has never run
-        warnings.warn(f"init_weights of {type(module).__name__} fails without a file of weights: {problem}")
+    except UserError:
+        raise
+    except Exception as problem:  # in a branch that its author, who starts from a file, has never run
+        reason = str(problem) or type(problem).__name__
+        warnings.warn(f"init_weights of {type(module).__name__} fails without a file of weights: {reason}")
 
 
 def _with_init_cfg(base: type) -> Any:
@@ -78,14 +82,14 @@ def _weighted(start: Callable[..., Any], count: int = 0, uniform: Any = None, **
 
 
 constant_init, normal_init = _weighted(nn.init.constant_, 1), _weighted(nn.init.normal_, 2)
-trunc_normal_init = _weighted(nn.init.trunc_normal_, 4)
+trunc_normal_init, uniform_init = _weighted(nn.init.trunc_normal_, 4), _weighted(nn.init.uniform_, 2)
 xavier_init = _weighted(nn.init.xavier_normal_, 1, nn.init.xavier_uniform_)
 kaiming_init = _weighted(nn.init.kaiming_normal_, 3, nn.init.kaiming_uniform_, mode="fan_out", nonlinearity="relu")
 caffe2_xavier_init = _weighted(nn.init.kaiming_uniform_, a=1, mode="fan_in", nonlinearity="leaky_relu")
 # `type` of init_cfg -> what it does to a module
 STARTS: dict[str, Callable[..., None]] = {
     "Constant": constant_init, "Xavier": xavier_init, "Normal": normal_init, "TruncNormal": trunc_normal_init,
-    "Uniform": _weighted(nn.init.uniform_, 2), "Kaiming": kaiming_init, "Caffe2Xavier": caffe2_xavier_init,
+    "Uniform": uniform_init, "Kaiming": kaiming_init, "Caffe2Xavier": caffe2_xavier_init,
 }  # fmt: skip
 # their classes, which name them in `init_cfg` too
 TABLE: dict[str, Any] = {f"{kind}Init": type(f"{kind}Init", (), {"kind": kind}) for kind in (*STARTS, "Pretrained")}

@@ -127,6 +127,8 @@ class EncoderDecoder(BaseSegmentor):
         self, backbone: Any, decode_head: Any, neck: Any = None, auxiliary_head: Any = None, train_cfg: Any = None,
         test_cfg: Any = None, data_preprocessor: Any = None, pretrained: Any = None, init_cfg: Any = None, **_: Any,
     ) -> None:  # fmt: skip
+        if isinstance(data_preprocessor, str) or isinstance(pretrained, Mapping):  # by position, in 0.x's order
+            data_preprocessor, pretrained, init_cfg = None, data_preprocessor, pretrained
         super().__init__(data_preprocessor, init_cfg)
         if pretrained is not None:
             assert backbone.get("pretrained") is None, "both backbone and segmentor set pretrained weight"

@@ -170,6 +170,22 @@ class MultiheadAttention(BaseModule):
         return identity + self.dropout_layer(self.proj_drop(out.transpose(0, 1) if self.batch_first else out))
 
 
+class AttentionBranch(transformer.MultiheadAttention):
+    """Attention of a vision transformer's layer, also added to an `identity`."""
+
+    def forward(self, query: Tensor, *others: Tensor, identity: Any = None, **options: Any) -> Tensor:  # type: ignore[override]
+        out = super().forward(query, *others, **options)
+        return out if identity is None else identity + out
+
+
+class FeedForwardBranch(transformer.FeedForward):
+    def forward(self, x: Tensor, identity: Any = None) -> Tensor:
+        return super().forward(x) if identity is None else identity + super().forward(x)
+
+
+THEIRS |= {transformer.MultiheadAttention: AttentionBranch, transformer.FeedForward: FeedForwardBranch}
+
+
 class AdaptivePadding(nn.Module):
     """Zeros on the right and below ("corner"), or around ("same"), until the last window is whole."""
 

@@ -214,6 +214,8 @@ class Reader:
         if variable in os.environ:
             return self.read(Path(os.environ[variable], name), where, lazy)
         base = recipe_base(name) if scope == "mmseg" else None
+        if base is None and (own := self.project_file(scope, name)) is not None:
+            return self.read(own, where, lazy)
         if base is None:
             raise UserError(
                 f"{where}: no recipe replaces {scope}::{name}; set {variable} to the folder that holds {scope}'s "
@@ -224,6 +226,17 @@ class Reader:
         self.record_recipe(recipe, values)
         self.budget.spend(weigh(values, ComputeBudget()))
         return values
+
+    def project_file(self, package: str, name: str) -> Path | None:
+        """The file among the configs of a project that has this package: in a folder above one that is being read."""
+        above = dict.fromkeys(folder for path in self.chain for folder in Path(path).resolve().parents)
+        found = (
+            Path(place, name)
+            for root in above
+            if (root / package).is_dir()
+            for place in (root / "configs", root / package / "configs")
+        )
+        return next((file for file in found if file.is_file()), None)
 
     def read_imported(self, path: Path, node: ast.ImportFrom, where: str) -> Section:
         """Read the file of a `from ..module import name` within read_base()."""

@@ -11,7 +11,7 @@ from terrazzo.config.sections import HOOKS, warn_about_hook, whole_number
 from terrazzo.config.v0.pipeline import bare_type, new_step
 from terrazzo.errors import UserError, nearest
 
-RUNNER_KEYS = ("type", "max_iters", "max_epochs")
+RUNNER_KEYS = ("type", "max_iters", "max_epochs", "work_dir")
 OPTIMIZER_HOOKS = (
     "OptimizerHook", "Fp16OptimizerHook", "GradientCumulativeOptimizerHook", "GradientCumulativeFp16OptimizerHook",
     "DistOptimizerHook",  # of forks that trained with apex

@@ -149,6 +149,8 @@ def upgraded_sections(old: Section) -> Section:
     for name in KEPT:
         if name in old and name not in ("model", "custom_hooks"):
             new.take(old, name)
+    if (runner := old.get("runner") or Section()).get("work_dir"):  # which it took rather than the file's
+        new.take(runner, "work_dir")
     if hooks:
         new.put("custom_hooks", hooks, old.origin_of("custom_hooks"))
     if new.get("custom_imports"):
