@@ -231,7 +231,7 @@ def crop_of(config: Any) -> int:
     """The side of the images that a model is trained on, or of those that its backbone is made for."""
     values = config.to_dict()
     side = values["model"].get("backbone", {}).get("img_size") or values.get("crop_size") or 128
-    return min(512, int(min(side) if isinstance(side, (list, tuple)) else side))
+    return min(896, int(min(side) if isinstance(side, (list, tuple)) else side))
 
 
 def bands_of(config: Any) -> int:

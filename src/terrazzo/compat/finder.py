@@ -18,12 +18,12 @@ from typing import Any
 from terrazzo.errors import nearest
 
 PACKAGES = {"mmseg": "1.2.2", "mmcv": "2.0.1", "mmengine": "0.10.7", "mmdet": "3.3.0", "mmpretrain": "1.2.0",
-            "mmcls": "0.25.0"}  # fmt: skip
+            "mmcls": "0.25.0", "MultiScaleDeformableAttention": "1.0", "DCNv3": "1.1"}  # fmt: skip
 # the modules whose names the packages have, the first that has one wins
 PARTS = (
-    "registry files.config files.files files.image models.module models.layers "
-    "models.transformer models.blocks models.losses data.structures data.transforms data.datasets data.metrics "
-    "engine.tools engine.hooks engine.optim engine.apis"
+    "registry files.config files.files files.image models.module models.layers models.operators models.transformer "
+    "models.blocks models.losses data.structures data.transforms data.datasets data.metrics engine.tools engine.hooks "
+    "engine.optim engine.apis"
 )
 # the modules of MMSegmentation's releases, `folder: names` a line: any other file in a fork is its author's
 LISTED = [line.split(": ") for line in Path(__file__).with_name("official.txt").read_text("utf-8").splitlines()]
@@ -221,7 +221,8 @@ def is_installed(package: str) -> bool:
     if package in sys.modules:
         return True
     spec = importlib.util.find_spec(package)
-    return spec is not None and {"site-packages", "dist-packages"} & set(Path(spec.origin or "").parts) != set()
+    place = Path((spec and spec.origin) or "")
+    return place.suffix == ".so" or not {"site-packages", "dist-packages"}.isdisjoint(place.parts)
 
 
 def add_fork(folder: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from terrazzo import registry as ours
-from terrazzo.arguments import placed
+from terrazzo.arguments import placed, signature
 from terrazzo.compat.files.config import ConfigDict
 from terrazzo.errors import UserError, nearest
 
@@ -47,6 +47,14 @@ def wrapping(wrapper: Callable[..., Any]) -> Callable[..., Any]:
     return build
 
 
+def drop_neutral(cls: Any, options: dict[str, Any]) -> None:
+    """Take out of a section what the upgrade of a 0.x config adds for terrazzo's own classes, which a user's lacks."""
+    ours = hasattr(cls, "_ours") or str(cls.__module__).startswith("terrazzo.")
+    for key in {"weight_average", "patch_bias", "formula"} & options.keys():
+        if not ours and key not in signature(cls).names:
+            del options[key]
+
+
 def build_from_cfg(cfg: Any, registry: Any, default_args: Any = None, **kwargs: Any) -> Any:
     if not isinstance(cfg, Mapping):
         raise TypeError(f"cfg must be a dict, but got {type(cfg)}")
@@ -58,6 +66,7 @@ def build_from_cfg(cfg: Any, registry: Any, default_args: Any = None, **kwargs: 
     found = registry.get(kind) if isinstance(kind, str) else kind
     if found is None:
         raise KeyError(f"{kind} is not in the {registry.name} registry{nearest(str(kind), registry.module_dict)}")
+    drop_neutral(found, options)
     return found(**{key: ConfigDict(value) if type(value) is dict else value for key, value in options.items()})
 
 

@@ -191,3 +191,26 @@ def test_a_plugin_of_a_users_goes_into_an_official_backbone():
     assert model.layer2[0].se_gate.conv.in_channels == 128 and not hasattr(model.layer1[0], "se_gate")
     assert model(torch.zeros(2, 3, 64, 64))[-1].shape == (2, 2048, 2, 2)
     assert build_plugin_layer(gate["cfg"], 1, in_channels=4)[0] == "se_gate1"
+
+
+def test_operators_that_projects_compile_themselves_are_answered():
+    import DCNv3
+    import MultiScaleDeformableAttention as MSDA
+
+    # without offsets and with masks of one, the sum of the neighbours
+    x, offset = torch.randn(1, 5, 6, 4), torch.zeros(1, 5, 6, 2 * 9 * 2)
+    out = DCNv3.dcnv3_forward(x, offset, torch.ones(1, 5, 6, 18), 3, 3, 1, 1, 1, 1, 1, 1, 2, 2, 1.0, 256)
+    want = 9 * nn.functional.avg_pool2d(x.permute(0, 3, 1, 2), 3, 1, 1)
+    torch.testing.assert_close(out, want.permute(0, 2, 3, 1), atol=1e-5, rtol=1e-5)
+    given = (x, offset, torch.ones(1, 5, 6, 18), 3, 3, 1, 1, 1, 1, 1, 1, 2, 2, 1.0)
+    gradients = DCNv3.dcnv3_backward(*given, torch.ones_like(out), 256)
+    assert [gradient.shape for gradient in gradients] == [x.shape, offset.shape, (1, 5, 6, 18)]
+
+    # at the centres of the cells, their values
+    value, sizes = torch.randn(1, 6, 1, 2), torch.tensor([[2, 3]])
+    places = torch.tensor([[(i % 3 + 0.5) / 3, (i // 3 + 0.5) / 2] for i in range(6)]).view(1, 6, 1, 1, 1, 2)
+    weights, starts = torch.ones(1, 6, 1, 1, 1), torch.tensor([0])
+    found = MSDA.ms_deform_attn_forward(value, sizes, starts, places, weights, 64)
+    torch.testing.assert_close(found, value.flatten(2))
+    gradients = MSDA.ms_deform_attn_backward(value, sizes, starts, places, weights, torch.ones_like(found), 64)
+    torch.testing.assert_close(gradients[0], torch.ones_like(value))

@@ -277,6 +277,27 @@ def test_a_head_of_queries_may_write_its_decoding_itself():
     torch.testing.assert_close(losses[1], losses[0])
 
 
+def test_a_head_of_0x_may_learn_from_a_mask_of_each_class(older):
+    from mmseg.models.builder import HEADS, SEGMENTORS
+
+    @HEADS.register_module()
+    class MaskHead(older.OldHead):
+        def forward_train(self, inputs, img_metas, gt_semantic_seg, gt_labels, gt_masks):
+            assert [mask.shape[0] for mask in gt_masks] == [len(classes) for classes in gt_labels]
+            assert torch.equal(gt_masks[0].argmax(0), gt_semantic_seg[0, 0]) and gt_labels[0].tolist() == [0, 1, 2]
+            return {"loss_mask": self(inputs).mean()}
+
+    @SEGMENTORS.register_module()
+    class MaskSegmentor(older.EncoderDecoder):
+        def forward_train(self, img, img_metas, gt_semantic_seg, **kwargs):
+            x = self.extract_feat(img)
+            return older.add_prefix(self.decode_head.forward_train(x, img_metas, gt_semantic_seg, **kwargs), "decode")
+
+    head = {**OLDER["decode_head"], "type": "MaskHead"}
+    model = tz.build_model({**OLDER, "type": "MaskSegmentor", "decode_head": head})
+    assert set(model.loss(*batch())) == {"decode.loss_mask"}
+
+
 def test_a_segmentor_whose_train_returns_nothing_is_built(older):
     from mmseg.models.builder import SEGMENTORS
 

@@ -4,7 +4,7 @@ import importlib
 import inspect
 import warnings
 from collections.abc import Mapping
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from typing import Any
 
 import torch
@@ -16,14 +16,11 @@ from terrazzo.compat.data.structures import meta_of, samples_of
 from terrazzo.compat.files.config import ConfigDict
 from terrazzo.compat.files.files import without_weights
 from terrazzo.compat.models import segmentors
-from terrazzo.compat.models.faces import Face
 from terrazzo.compat.models.layers import resize
 from terrazzo.compat.models.module import call_init_weights, kind_of, overrides
 from terrazzo.compat.models.segmentors import BaseSegmentor, as_preprocessor, depth_of
-from terrazzo.compat.registry import BUILDS, MODELS
+from terrazzo.compat.registry import BUILDS, MODELS, drop_neutral
 
-# what the upgrade of a 0.x config adds for terrazzo's own classes
-NEUTRAL = ("weight_average", "patch_bias", "formula")
 NEVER_CALLED = ("train_step", "val_step", "test_step", "aug_test", "show_result")
 INFERENCES = ("predict", "inference", "slide_inference", "whole_inference")
 
@@ -33,10 +30,7 @@ def build_user_type(cls: Any, spec: Mapping[str, Any], where: str, **extra: Any)
     options, takes = ConfigDict({**spec, **extra}), signature(cls)
     options.pop("type")
     without_files(options)
-    is_face = inspect.isclass(cls) and issubclass(cls, Face)
-    for key in NEUTRAL:
-        if key in options and key not in takes.names and not is_face:
-            del options[key]
+    drop_neutral(cls, options)
     preprocessor = options.get("data_preprocessor")
     if isinstance(preprocessor, nn.Module) and "data_preprocessor" not in takes.names and not takes.takes_any:
         del options["data_preprocessor"]
@@ -98,6 +92,19 @@ def start_weights(module: nn.Module) -> None:
                 vars(part)["_is_init"] = False
 
 
+def takes_masks(model: nn.Module) -> bool:
+    """Report whether a part is trained on a mask of each class that an image has, as heads of queries of 0.x are."""
+    trained: list[Any] = [part.forward_train for part in model.modules() if hasattr(part, "forward_train")]
+    return any("gt_masks" in inspect.signature(method).parameters for method in trained)
+
+
+def class_masks(labels: Tensor) -> dict[str, list[Tensor]]:
+    """The classes of each label map (N, H, W) and their masks (K, H, W)."""
+    present = [label[label != 255].unique() for label in labels]
+    masks = [(label == classes[:, None, None]).long() for label, classes in zip(labels, present, strict=True)]
+    return {"gt_labels": present, "gt_masks": masks}
+
+
 class Bridge:
     """A user's segmentor as the product calls it: `loss(images, labels)`, `decode(images)`, `model(images)`."""
 
@@ -112,6 +119,7 @@ class Bridge:
         metas = [meta_of(*images.shape[2:]) for _ in images]
         if depth_of(self, "forward_train") < depth_of(self, "loss"):
             maps = {f"gt_{name}": value.unsqueeze(1) for name, value in targets.items()}
+            maps |= class_masks(labels) if self.needs_masks else {}
             losses = self.forward_train(images, metas, gt_semantic_seg=labels.unsqueeze(1), **maps)
         elif old_style(self):
             losses = self.forward_train(images, metas, labels.unsqueeze(1))
@@ -144,6 +152,7 @@ class Bridge:
             return self.encode_decode(images, metas)
         return super().forward(images)  # type: ignore[misc]
 
+    needs_masks = cached_property(takes_masks)
     # True where the user's class runs windows in its own way
     infers_itself = property(lambda self: any(overrides(self, name) for name in INFERENCES))
 

@@ -1,4 +1,4 @@
-"""The parts of transformers as mmcv builds them, and its operators in plain torch."""
+"""The parts of transformers as mmcv builds them."""
 
 import copy
 from collections.abc import Sequence
@@ -11,47 +11,12 @@ from torch import Tensor, nn
 
 from terrazzo.compat.models.layers import OTHER, THEIRS, build_dropout, build_norm_layer, builder
 from terrazzo.compat.models.module import BaseModule, ModuleList
-from terrazzo.models.heads import psa
-from terrazzo.models.layers import deform_conv, deformable_attention, query_decoder, tokens, transformer
-from terrazzo.models.layers.points import sample_points
-from terrazzo.models.losses.focal import sigmoid_focal
+from terrazzo.compat.models.operators import multi_scale_deformable_attn_pytorch
+from terrazzo.models.layers import deformable_attention, query_decoder, tokens, transformer
 
 RELU: Any = {"type": "ReLU", "inplace": True}
 LN: Any = {"type": "LN"}
 DROPOUT: Any = {"type": "Dropout", "drop_prob": 0.0}
-OF_CONV = "in_channels out_channels kernel_size stride padding dilation groups deform_groups bias"
-
-
-class DeformConv2d(deform_conv.DeformConv2d):
-    """Deformable convolution of (x, offset), or of (x, offset, mask)."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(**{"bias": False, **dict(zip(OF_CONV.split(), args, strict=False)), **kwargs})
-        del self.conv_offset
-
-    def forward(self, input: Tensor, offset: Tensor, mask: Any = None) -> Tensor:  # type: ignore[override]
-        values = self.sample(input, offset)
-        return self.convolve(values if mask is None else values * mask.unflatten(1, (self.deform_groups, 1, self.taps)))
-
-
-class ModulatedDeformConv2d(DeformConv2d):
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{"bias": True, **kwargs})
-
-
-def multi_scale_deformable_attn_pytorch(
-    value: Tensor, value_spatial_shapes: Tensor, sampling_locations: Tensor, attention_weights: Tensor
-) -> Tensor:
-    """Value (N, S, heads, C), locations (N, L, heads, levels, points, 2) in 0..1, weights without 2 -> (N, L, *)."""
-    sizes = [(int(height), int(width)) for height, width in value_spatial_shapes]
-    sampled = []
-    for level, (part, size) in enumerate(zip(value.split([h * w for h, w in sizes], dim=1), sizes, strict=True)):
-        x = part.permute(0, 2, 3, 1).flatten(0, 1).unflatten(-1, size)
-        grid = 2 * sampling_locations[:, :, :, level].transpose(1, 2).flatten(0, 1) - 1
-        sampled.append(F.grid_sample(x, grid, align_corners=False))  # N * heads, C, L, points
-    weights = attention_weights.transpose(1, 2).flatten(0, 1).flatten(2).unsqueeze(1)
-    output = (torch.stack(sampled, -2).flatten(-2) * weights).sum(-1)
-    return output.view(len(value), -1, output.shape[-1]).transpose(1, 2).contiguous()
 
 
 class MultiScaleDeformableAttention(BaseModule, deformable_attention.MultiScaleDeformableAttention):
@@ -92,28 +57,6 @@ class MultiScaleDeformableAttention(BaseModule, deformable_attention.MultiScaleD
         places = places[..., :2] + offsets * scale
         output = self.output_proj(multi_scale_deformable_attn_pytorch(value, spatial_shapes, places, weights))
         return identity + self.dropout(output if self.batch_first else output.transpose(0, 1))
-
-
-class PSAMask(nn.Module):
-    """Masks over relative offsets (N, mask height * mask width, H, W) as masks over positions (N, H * W, H, W)."""
-
-    def __init__(self, psa_type: str, mask_size: Any = None) -> None:
-        super().__init__()
-        self.psa_type, self.mask_size = psa_type, mask_size
-
-    def forward(self, input: Tensor) -> Tensor:
-        masks, collects = psa.absolute_masks(input, self.mask_size), self.psa_type == "collect"
-        return masks if collects else masks.flatten(2).transpose(1, 2).unflatten(2, masks.shape[2:])
-
-
-def sigmoid_focal_loss(
-    input: Tensor, target: Tensor, gamma: float = 2.0, alpha: float = 0.25, weight: Any = None, reduction: str = "mean"
-) -> Tensor:
-    """Focal loss of logits (P, K) against labels (P,), a label of K for none (Lin et al., ICCV 2017)."""
-    hot = F.one_hot(target.long(), input.shape[1] + 1)[:, :-1].to(input)
-    values = sigmoid_focal(input, hot, gamma, alpha)  # type: ignore[arg-type]
-    values = values if weight is None else values * weight[target.long()].unsqueeze(1)
-    return values if reduction == "none" else values.sum() / (len(input) if reduction == "mean" else 1)
 
 
 class FFN(BaseModule):
@@ -371,10 +314,4 @@ KINDS = (FFN, MultiheadAttention, MultiScaleDeformableAttention, BaseTransformer
 OTHER |= {kind.__name__: kind for kind in KINDS}
 build_attention = builder(OTHER, "transformer part")
 BUILT = "feedforward_network transformer_layer transformer_layer_sequence transformer positional_encoding"
-TABLE: dict[str, Any] = {
-    **{f"build_{name}": build_attention for name in BUILT.split()},
-    "DeformConv2dPack": deform_conv.DeformConv2d, "ModulatedDeformConv2dPack": deform_conv.ModulatedDeformConv2d,
-    "point_sample": lambda input, points, align_corners=False, **options: (
-        sample_points(input, points, options.get("mode", "bilinear"), align_corners) if points.ndim == 3
-        else F.grid_sample(input, 2 * points - 1, align_corners=align_corners, **options)),
-}  # fmt: skip
+TABLE: dict[str, Any] = {f"build_{name}": build_attention for name in BUILT.split()}

@@ -1,0 +1,124 @@
+"""Operators that are compiled there, in plain torch: mmcv's, and those that projects compile themselves."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from terrazzo.models.heads import psa
+from terrazzo.models.layers import deform_conv
+from terrazzo.models.layers.points import sample_points
+from terrazzo.models.losses.focal import sigmoid_focal
+
+OF_CONV = "in_channels out_channels kernel_size stride padding dilation groups deform_groups bias"
+
+
+class DeformConv2d(deform_conv.DeformConv2d):
+    """Deformable convolution of (x, offset), or of (x, offset, mask)."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(**{"bias": False, **dict(zip(OF_CONV.split(), args, strict=False)), **kwargs})
+        del self.conv_offset
+
+    def forward(self, input: Tensor, offset: Tensor, mask: Any = None) -> Tensor:  # type: ignore[override]
+        values = self.sample(input, offset)
+        return self.convolve(values if mask is None else values * mask.unflatten(1, (self.deform_groups, 1, self.taps)))
+
+
+class ModulatedDeformConv2d(DeformConv2d):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"bias": True, **kwargs})
+
+
+def multi_scale_deformable_attn_pytorch(
+    value: Tensor, value_spatial_shapes: Tensor, sampling_locations: Tensor, attention_weights: Tensor
+) -> Tensor:
+    """Value (N, S, heads, C), locations (N, L, heads, levels, points, 2) in 0..1, weights without 2 -> (N, L, *)."""
+    sizes = [(int(height), int(width)) for height, width in value_spatial_shapes]
+    sampled = []
+    for level, (part, size) in enumerate(zip(value.split([h * w for h, w in sizes], dim=1), sizes, strict=True)):
+        x = part.permute(0, 2, 3, 1).flatten(0, 1).unflatten(-1, size)
+        grid = 2 * sampling_locations[:, :, :, level].transpose(1, 2).flatten(0, 1) - 1
+        sampled.append(F.grid_sample(x, grid, align_corners=False))  # N * heads, C, L, points
+    weights = attention_weights.transpose(1, 2).flatten(0, 1).flatten(2).unsqueeze(1)
+    output = (torch.stack(sampled, -2).flatten(-2) * weights).sum(-1)
+    return output.view(len(value), -1, output.shape[-1]).transpose(1, 2).contiguous()
+
+
+def dcnv3_forward(
+    input: Tensor, offset: Tensor, mask: Tensor, kernel_h: int, kernel_w: int, stride_h: int, stride_w: int, pad_h: int,
+    pad_w: int, dilation_h: int, dilation_w: int, group: int, group_channels: int, offset_scale: float, *_: Any,
+) -> Tensor:  # fmt: skip
+    """Input (N, H, W, groups * C), offsets (N, h, w, groups * taps * 2) as (x, y), masks without 2 -> (N, h, w, *).
+
+    The taps of a kernel are numbered by columns (InternImage, Wang et al., CVPR 2023).
+    """
+    x = F.pad(input, (0, 0, pad_w, pad_w, pad_h, pad_h)).unflatten(3, (group, group_channels))
+    size = torch.tensor([x.shape[2], x.shape[1]]).to(offset)
+    axes = ((kernel_w, stride_w, dilation_w, offset.shape[2]), (kernel_h, stride_h, dilation_h, offset.shape[1]))
+    reach = [dilation * (kernel - 1) // 2 for kernel, _, dilation, _ in axes]
+    starts = [torch.arange(axis[3]).to(offset) * axis[1] + near for axis, near in zip(axes, reach, strict=True)]
+    taps = [torch.arange(axis[0]).to(offset) * axis[2] - near for axis, near in zip(axes, reach, strict=True)]
+    places = torch.stack(torch.meshgrid(*starts, indexing="xy"), -1)[:, :, None, None] + 0.5  # h, w, 1, 1, 2
+    relative = torch.stack(torch.meshgrid(*taps, indexing="ij"), -1).flatten(0, 1)
+    moved = offset.unflatten(3, (group, -1, 2)) + relative
+    grid = 2 * (places + moved * offset_scale) / size - 1  # N, h, w, groups, taps, 2
+    maps = x.permute(0, 3, 4, 1, 2).flatten(0, 1)  # N * groups, C, H, W
+    values = F.grid_sample(maps, grid.permute(0, 3, 1, 2, 4, 5).flatten(0, 1).flatten(1, 2), align_corners=False)
+    weights = mask.unflatten(3, (group, -1)).permute(0, 3, 1, 2, 4).flatten(0, 1).flatten(1, 2).unsqueeze(1)
+    out = (values * weights).sum(-1).unflatten(0, (-1, group)).unflatten(-1, offset.shape[1:3])
+    return out.permute(0, 3, 4, 1, 2).flatten(3)
+
+
+def ms_deform_attn_forward(
+    value: Tensor, spatial_shapes: Tensor, level_start_index: Any, locations: Tensor, weights: Tensor, *_: Any
+) -> Tensor:
+    return multi_scale_deformable_attn_pytorch(value, spatial_shapes, locations, weights)
+
+
+def backward_of(forward: Callable[..., Tensor], learned: tuple[int, ...], output_at: int) -> Callable[..., Any]:
+    """The gradients of an operator for its arguments at some places; that of its output is among the arguments."""
+
+    def backward(*args: Any) -> tuple[Tensor, ...]:
+        given = [*args[:output_at], *args[output_at + 1 :]]
+        with torch.enable_grad():
+            inputs = [given[place].detach().requires_grad_() for place in learned]
+            for place, x in zip(learned, inputs, strict=True):
+                given[place] = x
+            return torch.autograd.grad(forward(*given), inputs, args[output_at])
+
+    return backward
+
+
+class PSAMask(nn.Module):
+    """Masks over relative offsets (N, mask height * mask width, H, W) as masks over positions (N, H * W, H, W)."""
+
+    def __init__(self, psa_type: str, mask_size: Any = None) -> None:
+        super().__init__()
+        self.psa_type, self.mask_size = psa_type, mask_size
+
+    def forward(self, input: Tensor) -> Tensor:
+        masks, collects = psa.absolute_masks(input, self.mask_size), self.psa_type == "collect"
+        return masks if collects else masks.flatten(2).transpose(1, 2).unflatten(2, masks.shape[2:])
+
+
+def sigmoid_focal_loss(
+    input: Tensor, target: Tensor, gamma: float = 2.0, alpha: float = 0.25, weight: Any = None, reduction: str = "mean"
+) -> Tensor:
+    """Focal loss of logits (P, K) against labels (P,), a label of K for none (Lin et al., ICCV 2017)."""
+    hot = F.one_hot(target.long(), input.shape[1] + 1)[:, :-1].to(input)
+    values = sigmoid_focal(input, hot, gamma, alpha)  # type: ignore[arg-type]
+    values = values if weight is None else values * weight[target.long()].unsqueeze(1)
+    return values if reduction == "none" else values.sum() / (len(input) if reduction == "mean" else 1)
+
+
+TABLE: dict[str, Any] = {
+    "dcnv3_backward": backward_of(dcnv3_forward, (0, 1, 2), 14),
+    "ms_deform_attn_backward": backward_of(ms_deform_attn_forward, (0, 3, 4), 5),
+    "DeformConv2dPack": deform_conv.DeformConv2d, "ModulatedDeformConv2dPack": deform_conv.ModulatedDeformConv2d,
+    "point_sample": lambda input, points, align_corners=False, **options: (
+        sample_points(input, points, options.get("mode", "bilinear"), align_corners) if points.ndim == 3
+        else F.grid_sample(input, 2 * points - 1, align_corners=align_corners, **options)),
+}  # fmt: skip
