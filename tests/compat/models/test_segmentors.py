@@ -277,6 +277,36 @@ def test_a_head_of_queries_may_write_its_decoding_itself():
     torch.testing.assert_close(losses[1], losses[0])
 
 
+def test_a_segmentor_without_training_decides_in_its_results():
+    """What it predicts where it is unsure is its own decision, not the class of the largest logit."""
+    from mmengine.structures import PixelData
+    from mmseg.models.segmentors import BaseSegmentor
+    from mmseg.registry import MODELS
+
+    @MODELS.register_module()
+    class Cautious(BaseSegmentor):
+        num_classes = 3
+
+        def predict(self, inputs, data_samples):
+            for image, sample in zip(inputs, data_samples, strict=True):
+                logits = image.softmax(0)
+                unsure = logits.amax(0) < 0.5
+                found = PixelData(data=logits.argmax(0).masked_fill(unsure, 0))
+                sample.set_data({"seg_logits": PixelData(data=logits), "pred_sem_seg": found})
+            return data_samples
+
+        def loss(self, inputs, data_samples):
+            """Nothing is trained."""
+
+        extract_feat = encode_decode = _forward = loss
+
+    model, images = tz.build_model({"type": "Cautious"}), torch.randn(2, 3, 8, 8)
+    sure = images.softmax(1).amax(1) >= 0.5
+    assert torch.equal(model(images).argmax(1), images.argmax(1) * sure)
+    with pytest.raises(UserError, match="the loss of Cautious is None, not a dict"):
+        model.loss(images, torch.zeros(2, 8, 8, dtype=torch.long))
+
+
 def test_a_head_of_0x_may_learn_from_a_mask_of_each_class(older):
     from mmseg.models.builder import HEADS, SEGMENTORS
 

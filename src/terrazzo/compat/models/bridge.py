@@ -20,6 +20,7 @@ from terrazzo.compat.models.layers import resize
 from terrazzo.compat.models.module import call_init_weights, kind_of, overrides
 from terrazzo.compat.models.segmentors import BaseSegmentor, as_preprocessor, depth_of
 from terrazzo.compat.registry import BUILDS, MODELS, drop_neutral
+from terrazzo.errors import UserError
 
 NEVER_CALLED = ("train_step", "val_step", "test_step", "aug_test", "show_result")
 INFERENCES = ("predict", "inference", "slide_inference", "whole_inference")
@@ -92,6 +93,17 @@ def start_weights(module: nn.Module) -> None:
                 vars(part)["_is_init"] = False
 
 
+def logits_of(samples: Any) -> Tensor:
+    """The logits (N, K, H, W) of results, whose largest are the predicted classes also where an author decides more."""
+    logits = torch.stack([sample.seg_logits.data for sample in samples])
+    if logits.shape[1] == 1 or any(sample.get("pred_sem_seg") is None for sample in samples):
+        return logits
+    labels = torch.stack([sample.pred_sem_seg.data for sample in samples]).long()
+    chosen = (labels != logits.argmax(1, keepdim=True)) & (labels >= 0) & (labels < logits.shape[1])
+    above = torch.zeros_like(logits).scatter_(1, labels.clamp(0, logits.shape[1] - 1), chosen.to(logits))
+    return torch.where(above > 0, logits.amax(1, keepdim=True) + 1, logits)
+
+
 def takes_masks(model: nn.Module) -> bool:
     """Report whether a part is trained on a mask of each class that an image has, as heads of queries of 0.x are."""
     trained: list[Any] = [part.forward_train for part in model.modules() if hasattr(part, "forward_train")]
@@ -125,6 +137,8 @@ class Bridge:
             losses = self.forward_train(images, metas, labels.unsqueeze(1))
         else:
             losses = super().loss(images, samples_of(images, labels, **targets))  # type: ignore[misc]
+        if not isinstance(losses, Mapping):
+            raise UserError(f"the loss of {type(self).__name__} is {losses!r:.50}, not a dict: it cannot be trained")
         return {name: torch.stack([x.mean() for x in value]).sum() if isinstance(value, list) else value.mean()
                 for name, value in losses.items() if isinstance(value, (Tensor, list))}  # fmt: skip
 
@@ -140,7 +154,7 @@ class Bridge:
             metas = [{**meta, "img_shape": tuple(images.shape[2:])} for meta in metas]
         if overrides(self, "predict"):
             found = super().predict(images, samples_of(images))  # type: ignore[misc]
-            found = found if isinstance(found, Tensor) else torch.stack([item.seg_logits.data for item in found])
+            found = found if isinstance(found, Tensor) else logits_of(found)
             foreground = found.shape[1] == 1 and bool(((found >= 0) & (found <= 1)).all())
             return found.logit(1e-6) if foreground else found  # there, results of one class are probabilities
         if self.infers_itself:

@@ -55,7 +55,7 @@ class BaseSegmentor(BaseModule, Freezable):
         head: Any = getattr(self, "decode_head", None)
         if isinstance(head, nn.ModuleList):
             return head[-1]
-        parts = [head, *[*(self if head is None else head).modules()][1:]]
+        parts = [head, *[*(self if head is None else head).modules()][1:], self]
         found = next((part for part in parts if hasattr(part, "num_classes")), None)
         if found is None:
             raise AttributeError("final_head")
