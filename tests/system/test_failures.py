@@ -10,6 +10,7 @@ import pytest
 
 from terrazzo.errors import UserError, first_line, is_out_of_memory
 from terrazzo.system.extras import import_extra
+from terrazzo.system.failures import unexpected
 
 
 @pytest.mark.parametrize(
@@ -51,3 +52,19 @@ def test_a_library_that_cannot_be_imported_is_not_reported_as_missing(tmp_path, 
 )
 def test_other_errors_are_none(problem):
     assert not is_out_of_memory(problem)
+
+
+def test_an_error_in_a_users_own_module_is_placed_there(tmp_path, monkeypatch):
+    (tmp_path / "own_head.py").write_text("def scale(x):\n    return x / 0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    own_head = importlib.import_module("own_head")
+    with pytest.raises(ZeroDivisionError) as problem:
+        own_head.scale(1)
+    assert unexpected(problem.value).startswith(f"{tmp_path}/own_head.py:2: failed: ZeroDivisionError: division by")
+
+
+def test_an_error_in_no_module_of_a_users_is_ours(tmp_path):
+    with pytest.raises(ZeroDivisionError) as problem:
+        exec("1 / 0")
+    own = problem.value.with_traceback(problem.value.__traceback__.tb_next)
+    assert "terrazzo did not expect this: please report it" in unexpected(own)

@@ -69,7 +69,8 @@ def onnx_program(
             cause = problem.__cause__ or problem
             if is_out_of_memory(cause):
                 raise cause from None
-            raise UserError(f"this model cannot become an ONNX file: {first_line(cause)}") from problem
+            reason = first_line(cause).removesuffix(". See the stack trace for more information.")
+            raise UserError(f"this model cannot become an ONNX file ({reason}); try a program (.pt2)") from problem
     name_nodes(program.model)
     return program
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import sys
+import sysconfig
 import tempfile
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from terrazzo.errors import UserError, out_of_memory, shortage_behind
 from terrazzo.system.supervision import was_near_limit
@@ -54,11 +57,20 @@ def unexpected(problem: BaseException) -> str:
             file.write(text.encode("ascii", "backslashreplace").decode())
         place = f"which is in {file.name}"
     except OSError:
-        place = "which --debug prints"
+        place = "which is printed with --debug"
     done = dict.fromkeys([*getattr(problem, "__notes__", ()), *re.findall("^failed .*$", str(problem), re.MULTILINE)])
     lines = [line for line in str(problem).splitlines() if line.strip() and line not in done]
     reason = f"{type(problem).__name__}: {lines[-1].strip()}" if lines else type(problem).__name__
-    return (
-        f"{'; '.join(done) or 'failed'}: {reason}. terrazzo did not expect this: please report it at {ISSUES} with its "
-        f"traceback, {place}"
-    )
+    what = "; ".join(done) or "failed"
+    if users := line_of_users(problem):
+        return f"{users}: {what}: {reason}. The whole traceback {place.removeprefix('which ')}"
+    return f"{what}: {reason}. terrazzo did not expect this: please report it at {ISSUES} with its traceback, {place}"
+
+
+def line_of_users(problem: BaseException) -> str:
+    """The innermost line of a user's own module that an error came through, if any: no package has it."""
+    packages = {str(Path(__file__).parents[1]), *sysconfig.get_paths().values()}
+    frames = [frame for frame in traceback.extract_tb(problem.__traceback__) if Path(frame.filename).is_file()]
+    modules = {getattr(module, "__file__", None) for module in [*sys.modules.values()]}
+    own = [frame for frame in frames if frame.filename in modules and not frame.filename.startswith((*packages,))]
+    return f"{own[-1].filename}:{own[-1].lineno}" if own else ""

@@ -104,6 +104,12 @@ def logits_of(samples: Any) -> Tensor:
     return torch.where(above > 0, logits.amax(1, keepdim=True) + 1, logits)
 
 
+def of_probabilities(found: Tensor) -> Tensor:
+    """The logits (N, K, H, W) of maps that are between 0 and 1; others as they are. Also while a model is exported."""
+    logits = found.logit(1e-6) if found.shape[1] == 1 else found.clamp(min=1e-12).log()
+    return torch.where(((found >= 0) & (found <= 1)).all(), logits, found)
+
+
 def takes_masks(model: nn.Module) -> bool:
     """Report whether a part is trained on a mask of each class that an image has, as heads of queries of 0.x are."""
     trained: list[Any] = [part.forward_train for part in model.modules() if hasattr(part, "forward_train")]
@@ -155,13 +161,11 @@ class Bridge:
         if overrides(self, "predict"):
             found = super().predict(images, samples_of(images))  # type: ignore[misc]
             found = found if isinstance(found, Tensor) else logits_of(found)
-            foreground = found.shape[1] == 1 and bool(((found >= 0) & (found <= 1)).all())
-            return found.logit(1e-6) if foreground else found  # there, results of one class are probabilities
+            return of_probabilities(found) if found.shape[1] == 1 else found  # there, those of one class
         if self.infers_itself:
             older = old_style(self, "inference")  # which gives probabilities
             found = self.inference(images, metas, *[True] * older)
-            probable = older and found.shape[1] > 1 and bool((found >= 0).all() and (found <= 1).all())
-            return found.clamp(min=1e-12).log() if probable else found
+            return of_probabilities(found) if older else found
         if hasattr(self, "encode_decode"):
             return self.encode_decode(images, metas)
         return super().forward(images)  # type: ignore[misc]

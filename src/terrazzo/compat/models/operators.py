@@ -55,7 +55,8 @@ def dcnv3_forward(
 
     The taps of a kernel are numbered by columns (InternImage, Wang et al., CVPR 2023).
     """
-    x = F.pad(input, (0, 0, pad_w, pad_w, pad_h, pad_h)).unflatten(3, (group, group_channels))
+    dtype, offset, mask = input.dtype, offset.float(), mask.float()
+    x = F.pad(input.float(), (0, 0, pad_w, pad_w, pad_h, pad_h)).unflatten(3, (group, group_channels))
     size = torch.tensor([x.shape[2], x.shape[1]]).to(offset)
     axes = ((kernel_w, stride_w, dilation_w, offset.shape[2]), (kernel_h, stride_h, dilation_h, offset.shape[1]))
     reach = [dilation * (kernel - 1) // 2 for kernel, _, dilation, _ in axes]
@@ -69,13 +70,14 @@ def dcnv3_forward(
     values = F.grid_sample(maps, grid.permute(0, 3, 1, 2, 4, 5).flatten(0, 1).flatten(1, 2), align_corners=False)
     weights = mask.unflatten(3, (group, -1)).permute(0, 3, 1, 2, 4).flatten(0, 1).flatten(1, 2).unsqueeze(1)
     out = (values * weights).sum(-1).unflatten(0, (-1, group)).unflatten(-1, offset.shape[1:3])
-    return out.permute(0, 3, 4, 1, 2).flatten(3)
+    return out.permute(0, 3, 4, 1, 2).flatten(3).to(dtype)
 
 
 def ms_deform_attn_forward(
     value: Tensor, spatial_shapes: Tensor, level_start_index: Any, locations: Tensor, weights: Tensor, *_: Any
 ) -> Tensor:
-    return multi_scale_deformable_attn_pytorch(value, spatial_shapes, locations, weights)
+    own = (value.float(), spatial_shapes, locations.float(), weights.float())
+    return multi_scale_deformable_attn_pytorch(*own).to(value.dtype)
 
 
 def backward_of(forward: Callable[..., Tensor], learned: tuple[int, ...], output_at: int) -> Callable[..., Any]:
@@ -87,7 +89,8 @@ def backward_of(forward: Callable[..., Tensor], learned: tuple[int, ...], output
             inputs = [given[place].detach().requires_grad_() for place in learned]
             for place, x in zip(learned, inputs, strict=True):
                 given[place] = x
-            return torch.autograd.grad(forward(*given), inputs, args[output_at])
+            out = forward(*given)
+            return torch.autograd.grad(out, inputs, args[output_at].to(out.dtype))
 
     return backward
 
