@@ -229,6 +229,21 @@ def test_a_class_is_found_by_the_name_that_it_is_registered_under(fork):
     assert type(tz.build_model(tz.load_config(config, trust=True)).backbone).__name__ == "ForkBackbone"
 
 
+def test_a_class_may_be_registered_in_a_branch_of_a_file_of_the_whole_repository(tmp_path):
+    """As backbones for several toolboxes are, whose configs of segmentation are in a folder of their own."""
+    text = BACKBONE.replace("from ..builder", "from mmseg.models.builder").replace("from .parts import width_of", "")
+    head, _, rest = text.replace("width_of(depth)", "8").partition("@BACKBONES")
+    (tmp_path / "models").mkdir()
+    (tmp_path / "LICENSE").write_text("")
+    branch = "\n".join(f"    {line}" for line in f"@BACKBONES{rest}".splitlines())
+    (tmp_path / "models/both.py").write_text(f"{head}\nif BACKBONES is not None:\n{branch}\n")
+    (tmp_path / "segmentation/configs").mkdir(parents=True)
+    config = tmp_path / "segmentation/configs/x.py"
+    config.write_text(MODEL.format(head="FCNHead", more=""))
+    assert type(tz.build_model(tz.load_config(config, trust=True)).backbone).__module__ == "models.both"
+    del sys.modules["models"]
+
+
 def test_a_trained_model_needs_no_file_that_its_author_starts_from(fork, tmp_path):
     """Building goes on without weights that an author's own code loads; training asks for them."""
     from terrazzo.training.pretrained import load_pretrained

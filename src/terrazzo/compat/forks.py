@@ -17,9 +17,12 @@ from terrazzo.config.config import Config
 from terrazzo.plugins import CLASSES, explained_import, import_user_module
 
 NEAR = 4  # folders above a config
+OF_REPOSITORIES = (".git", "LICENSE", "setup.py", "pyproject.toml", "requirements.txt")
 MOST_FILES = 4000  # of a project; a folder with more is no project's
 SKIPPED = {"configs", "config", "tests", "docs", "demo", "build", "dist", "node_modules", "site-packages", "work_dirs"}
-REGISTERS = re.compile(r"^@?\s*[\w.]*\.?register_module\(", re.MULTILINE)
+REGISTERS = re.compile(r"^\s*@?\s*[\w.]*register_module\(", re.MULTILINE)
+# classes and functions of a module, and those that it registers inside an `if`
+DEFINED = re.compile(r"^(?:class|def) (\w+)|register_module\([^()]*\)\s+(?:@.*\s+)*class (\w+)", re.MULTILINE)
 CLASS_TEXT = re.compile(r"<[\w.]+>")
 NAMED = re.compile(r"register_module\(([^()]*['\"][^()]*)\)")  # by other names than their own
 REGISTRIES = (ours.MODELS, ours.TRANSFORMS, ours.DATASETS, ours.METRICS)
@@ -69,7 +72,7 @@ def registering(root: Path) -> dict[str, list[str]]:
         if not REGISTERS.search(text) or not all(part.isidentifier() for part in name.split(".")):
             continue
         named = [key for given in NAMED.findall(text) for key in re.findall(r"['\"]([^'\"]+)['\"]", given)]
-        for cls in re.findall(r"(?m)^(?:class|def) (\w+)", text) + named:
+        for cls in [*map("".join, DEFINED.findall(text)), *named]:
             found.setdefault(cls, []).append(name)
     for names in [names for names in found.values() if len(names) > 1]:
         names.sort(key=lambda name: (not is_in_use(name, root), name in MODULES))
@@ -91,6 +94,14 @@ def texts_in(value: Any) -> Iterator[str]:
         yield from texts_in(item)
 
 
+def types_in(value: Any) -> Iterator[str]:
+    """The types in a config, without their scopes."""
+    if isinstance(value, Mapping) and isinstance(value.get("type"), str):
+        yield value["type"].rpartition(".")[2]
+    for item in value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else ():
+        yield from types_in(item)
+
+
 def import_project(config: Config) -> list[str]:
     """Import the modules of a trusted config's project that define its types; returns their names.
 
@@ -105,34 +116,38 @@ def import_project(config: Config) -> list[str]:
         return []
     if any((root / package).is_dir() for package in ANSWERED):
         add_fork(root)
-    own, texts = registering(root), [*dict.fromkeys(texts_in(config.to_dict()))]
-    chosen = []
+    own, values = registering(root), config.to_dict()
+    texts, chosen = [*dict.fromkeys(texts_in(values))], list[tuple[str, str, Path]]()
+    unknown = [name for name in types_in(values.get("model")) if name not in own and name not in ours.MODELS]
+    if unknown and any((root.parent / name).exists() for name in OF_REPOSITORIES):  # of which the project is a part
+        above = registering(root.parent)
+        chosen += [(name, above[name][0], root.parent) for name in unknown if name in above]
     for name in [name for text in texts if (name := text.rpartition(".")[2]) in own]:
         module = own[name][0]
         known = any(name in registry for registry in REGISTRIES) or (module in MODULES and look_up(name) is not None)
         if not (known and module in MODULES) and not is_registered(name, root):
-            chosen.append((name, module))
+            chosen.append((name, module, root))
     split = {text: text[1:-1].rpartition(".")[::2] for text in texts if CLASS_TEXT.fullmatch(text)}
     files = {module_name(file, root) for file in python_files(root)} if split else ()
     named = {text: (name, module) for text, (module, name) in split.items() if module in files}  # classes themselves
-    chosen += named.values()
-    if chosen and str(root) not in sys.path:
-        sys.path.insert(0, str(root))
-    for name, module in chosen:
-        import_file(module, root, name)
+    chosen += [(name, module, root) for name, module in named.values()]
+    for name, module, place in chosen:
+        if str(place) not in sys.path:
+            sys.path.insert(0 if place == root else len(sys.path), str(place))
+        import_file(module, place, name)
     for text, (name, module) in named.items():
         register_text(text, getattr(sys.modules[module], name))
     listed = section.get("imports") or []
     for module in [listed] if isinstance(listed, str) else listed:
         if module.partition(".")[0] in ANSWERED and fork_file(module) is not None and module not in MODULES:
             import_file(module, root)
-            chosen.append(("", module))
-    names = [*dict.fromkeys(module for _, module in chosen)]
+            chosen.append(("", module, root))
+    names = [*dict.fromkeys(module for _, module, _ in chosen)]
     if names:
         logging.getLogger("terrazzo").info("the project's own modules: %s", ", ".join(names))
         here = Path.cwd()
-        place = root.relative_to(here) if root.is_relative_to(here) else root
-        config._values["custom_imports"] = {**section, "project": str(place), "modules": names}
+        folder = root.relative_to(here) if root.is_relative_to(here) else root
+        config._values["custom_imports"] = {**section, "project": str(folder), "modules": names}
     return names
 
 
