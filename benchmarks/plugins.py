@@ -198,7 +198,7 @@ def try_configs(root: Path, most: int, keep: Path | None = None) -> Iterator[dic
                 size = 128
                 try:
                     run(model, bands_of(config), size, row)
-                except (RuntimeError, ValueError):
+                except (RuntimeError, ValueError, ArithmeticError):
                     if (size := crop_of(config)) == 128:
                         raise
                     run(model, bands_of(config), size, row)  # a model of one size
@@ -231,7 +231,7 @@ def crop_of(config: Any) -> int:
     """The side of the images that a model is trained on, or of those that its backbone is made for."""
     values = config.to_dict()
     side = values["model"].get("backbone", {}).get("img_size") or values.get("crop_size") or 128
-    return min(896, int(min(side) if isinstance(side, (list, tuple)) else side))
+    return min(1024, int(min(side) if isinstance(side, (list, tuple)) else side))
 
 
 def bands_of(config: Any) -> int:

@@ -221,6 +221,35 @@ def test_pretrained_weights_are_loaded_by_the_modules_own_method_when_training_s
     assert model.backbone.loaded == path
 
 
+OWN_PAD = """
+from mmseg.datasets.builder import PIPELINES
+from mmseg.datasets.pipelines import Pad
+
+
+@PIPELINES.register_module(force=True)
+class Pad(Pad):
+    def __init__(self, size, edge_pad_val):
+        super().__init__(size=size)
+        self.edge_pad_val = edge_pad_val
+"""
+
+
+def test_a_projects_own_steps_and_hooks_may_have_further_keys(fork):
+    (fork / "mmseg/datasets").mkdir()
+    (fork / "mmseg/datasets/own_pad.py").write_text(OWN_PAD)
+    old = copy.deepcopy(old_config())
+    old["data"]["train"]["pipeline"] += [{"type": "Pad", "size": (8, 8), "edge_pad_val": 3}]
+    old["checkpoint_config"] = {"interval": 2, "best_type": "mIoU"}
+    config = fork / "configs/old.py"
+    config.write_text("\n".join(f"{key} = {value!r}" for key, value in old.items()))
+    with pytest.raises(UserError, match="has no key"):
+        tz.load_config(config)
+    with pytest.warns(UserWarning, match="checkpoint_config: keys without effect: best_type"):
+        new = tz.load_config(config, trust=True)
+    assert new["train_dataloader"]["dataset"]["pipeline"][-1] == {"type": "Pad", "size": (8, 8), "edge_pad_val": 3}
+    assert new["default_hooks"]["checkpoint"]["interval"] == 2
+
+
 def test_a_class_is_found_by_the_name_that_it_is_registered_under(fork):
     file = fork / "mmseg/models/backbones/fork_backbone.py"
     file.write_text(BACKBONE.replace("register_module()", "register_module(name=['Fork-1', 'Fork-2'])"))

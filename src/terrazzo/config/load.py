@@ -54,10 +54,12 @@ def load_config(
     if upgrade and short.is_short(config):
         config = expanded(config)
     elif upgrade and old:
+        if trust:
+            import_custom(config)  # first: a project's own transform keeps its arguments
         with warnings.catch_warnings():
             if config.path is None and isinstance(source, str):
                 warnings.simplefilter("ignore")  # a recipe's old keys are not the user's
-            config = config.with_values(convert(upgrade_config(config._values, config.path), Section))
+            config = config.with_values(convert(upgrade_config(config._values, config.path, trust=trust), Section))
     elif upgrade:
         warn_about_leftovers(config)
     config = with_overrides(config, {key: value for key, value in overrides.items() if key not in early})

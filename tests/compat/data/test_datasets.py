@@ -112,3 +112,17 @@ def test_older_functions_score_class_maps():
     np.testing.assert_allclose(scores["IoU"], [1 / 3, 2 / 4])
     np.testing.assert_allclose(pre_eval_to_metrics([areas, areas])["IoU"], scores["IoU"])
     np.testing.assert_allclose(mean_dice([predicted], [label], **options)["Dice"], scores["Dice"])
+
+
+def test_steps_of_0x_pack_a_dict_for_a_batch():
+    from mmseg.datasets.pipelines import Collect, DefaultFormatBundle, ImageToTensor, ToDataContainer, Transpose
+
+    def results():
+        return {"img": np.zeros((4, 5, 3), np.float32), "gt_semantic_seg": np.ones((4, 5), np.uint8), "flip": True}
+
+    item = Collect(keys=["img", "gt_semantic_seg"])(DefaultFormatBundle()(results()))
+    assert item["img"].data.shape == (3, 4, 5) and item["img"].stack
+    assert item["gt_semantic_seg"].data.shape == (1, 4, 5) and item["img_metas"].data == {"flip": True}
+    assert ImageToTensor(["img"])(results())["img"].shape == (3, 4, 5)
+    assert Transpose(["img"], order=[2, 0, 1])(results())["img"].shape == (3, 4, 5)
+    assert ToDataContainer(fields=[{"key": "img", "stack": True}])(results())["img"].stack

@@ -15,7 +15,14 @@ from terrazzo import registry as ours
 from terrazzo.arguments import signature
 from terrazzo.compat.data.datasets import BaseSegDataset
 from terrazzo.compat.data.structures import DataContainer, Results, seeded, to_results, to_sample
-from terrazzo.compat.data.transforms import BaseTransform
+from terrazzo.compat.data.transforms import (
+    BaseTransform,
+    Collect,
+    DefaultFormatBundle,
+    OfKeys,
+    PackSegInputs,
+    ToDataContainer,
+)
 from terrazzo.compat.files.config import ConfigDict
 from terrazzo.compat.models.module import overrides
 from terrazzo.compat.registry import BUILDS, KEEPERS, wrapping
@@ -28,6 +35,7 @@ from terrazzo.sample import Sample, Target
 from terrazzo.transforms.base import Step
 
 NEVER_CALLED = "evaluate pre_eval format_results results2img"
+PACKING = (DefaultFormatBundle, Collect, OfKeys, ToDataContainer, PackSegInputs)
 # methods that make an item; a class with its own runs in its own way
 MAKES_ITEMS = "__getitem__ prepare_train_img prepare_test_img prepare_data pre_pipeline get_data_info get_ann_info"
 
@@ -40,7 +48,7 @@ class UserStep(Step):
     def __init__(self, inner: Any) -> None:
         self.inner, name = inner, type(inner).__name__
         starts, ends = ("Format", "Collect", "Pack", "ToTensor"), ("FormatBundle", "Inputs")
-        self.packs = name.startswith(starts) or name.endswith(ends)
+        self.packs = isinstance(inner, PACKING) or name.startswith(starts) or name.endswith(ends)
         source = inspect.getsource(type(inner))
         if "imread" in source or "imfrombytes" in source or name.startswith("LoadImage"):
             self.reads = "image"

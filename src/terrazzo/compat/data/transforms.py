@@ -11,13 +11,15 @@ import torch
 
 from terrazzo import registry as ours
 from terrazzo.arguments import check_arguments, signature
-from terrazzo.compat.data.structures import FACTS, MAPS, SAME, PixelData, SegDataSample, to_results, to_sample
+from terrazzo.compat.data import structures
+from terrazzo.compat.data.structures import FACTS, MAPS, SAME, DataContainer, PixelData, SegDataSample
 from terrazzo.compat.files.image import imnormalize, imread
 from terrazzo.compat.registry import ORIGINALS, TRANSFORMS, arguments_of
 from terrazzo.config.reading.section import Section, convert
 from terrazzo.config.v0.pipeline import DROPPED, upgrade_test_pipeline
 from terrazzo.sample import Sample
 
+FACTS_0X = ("filename", "ori_filename", *FACTS, "img_norm_cfg")
 META_KEYS = (*FACTS, "img_path", "seg_map_path", "reduce_zero_label")
 
 
@@ -78,11 +80,11 @@ class OfficialFace(BaseTransform):
 
     def transform(self, results: Any) -> Any:
         paths = [Path(results[key]) if results.get(key) else None for key in ("img_path", "seg_map_path")]
-        sample = to_sample(results, Sample(image_path=paths[0], label_path=paths[1], meta={}))
+        sample = structures.to_sample(results, Sample(image_path=paths[0], label_path=paths[1], meta={}))
         with arguments_of(self._ours.__name__):
             changed = self._step(sample, np.random.default_rng(np.random.randint(2**31)))
         before = np.shape(results.get("img"))
-        made = {key: value for key, value in to_results(changed).items() if value is not None}
+        made = {key: value for key, value in structures.to_results(changed).items() if value is not None}
         if "img" in made and before[:2] == made["img"].shape[:2]:  # of the same size: what is known of it stays
             made = {key: value for key, value in made.items() if key not in FACTS or key not in results}
         own = {new: old for old, new in SAME.items() if old in results and type(results) is dict}
@@ -164,6 +166,59 @@ def to_tensor(data: Any) -> torch.Tensor:
     return torch.as_tensor([data] if isinstance(data, (int, float)) else data)
 
 
+def _as_tensor(value: Any, key: str) -> torch.Tensor:
+    """An image (H, W, C) as (C, H, W), a map (H, W) as whole numbers (1, H, W)."""
+    image = key.startswith("img")
+    return to_tensor(np.atleast_3d(value).transpose(2, 0, 1)) if image else to_tensor(value[None].astype(np.int64))
+
+
+class DefaultFormatBundle:
+    """0.x: the image and the class map as tensors in DataContainers."""
+
+    def __call__(self, results: Any) -> Any:
+        for key in [key for key in ("img", "gt_semantic_seg") if key in results]:
+            results[key] = DataContainer(_as_tensor(results[key], key), stack=True)
+        return results
+
+
+class Collect:
+    """0.x: the values of some keys, and the facts of the image in `img_metas`."""
+
+    def __init__(self, keys: Any, meta_keys: Any = FACTS_0X) -> None:
+        self.keys, self.meta_keys = keys, meta_keys
+
+    def __call__(self, results: Any) -> Any:
+        facts = {key: results[key] for key in self.meta_keys if key in results}
+        return {"img_metas": DataContainer(facts, cpu_only=True), **{key: results[key] for key in self.keys}}
+
+
+class OfKeys:
+    """0.x: the values of some keys in another form."""
+
+    change: Any
+
+    def __init__(self, keys: Any, order: Any = None) -> None:
+        self.keys, self.order = keys, order
+
+    def __call__(self, results: Any) -> Any:
+        for key in self.keys:
+            results[key] = self.change(results[key])
+        return results
+
+
+class ToDataContainer:
+    """0.x: values as DataContainers, each by its own dict of `key` and options."""
+
+    def __init__(self, fields: Any = ({"key": "img", "stack": True}, {"key": "gt_semantic_seg"})) -> None:
+        self.fields = fields
+
+    def __call__(self, results: Any) -> Any:
+        for field in self.fields:
+            options = {name: value for name, value in field.items() if name != "key"}
+            results[field["key"]] = DataContainer(results[field["key"]], **options)
+        return results
+
+
 class PackSegInputs(BaseTransform):
     """`results` as {"inputs": image (C, H, W), "data_samples": SegDataSample}."""
 
@@ -198,8 +253,14 @@ def official_transform(name: str) -> Any:
 ORIGINALS["transform"] = official_transform
 # the strength of an augmentation at a level from 0 to 10, or at a random one, rounded to one digit
 _MAX_LEVEL = 10
+OF_KEYS = {
+    "ToTensor": lambda self, value: to_tensor(value),
+    "ImageToTensor": lambda self, value: _as_tensor(value, "img"),
+    "Transpose": lambda self, value: value.transpose(self.order),
+}
 TABLE: dict[str, Any] = {
+    **{name: type(name, (OfKeys,), {"change": change, "__module__": __name__}) for name, change in OF_KEYS.items()},
     "level_to_mag": lambda level, min_value, max_value: round(
         (np.random.rand() if level is None else level / _MAX_LEVEL) * (max_value - min_value) + min_value, 1
-    )
+    ),
 }

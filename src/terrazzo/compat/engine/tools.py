@@ -215,7 +215,7 @@ TABLE: dict[str, Any] = {
     "is_main_process": lambda group=None: get_rank() == 0,
     **{name: functools.partial(in_group, name, None) for name in ("barrier", "broadcast", "broadcast_object_list")},
     "all_reduce": lambda data, op="sum", group=None: in_group("all_reduce", None, data),
-    "collect_results_cpu": collect_results,
+    **dict.fromkeys(("collect_results_cpu", "collect_results_gpu"), collect_results),
     "get_device": lambda: "cuda" if torch.cuda.is_available() else "cpu",
     "get_root_logger": lambda *_, **__: get_logger(),
     "MMLogger": type("MMLogger", (), dict.fromkeys(("get_instance", "get_current_instance"), staticmethod(get_logger))),

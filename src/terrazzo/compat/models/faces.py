@@ -51,7 +51,7 @@ class Face(BaseModule):
 
     def _construct(self, ours: Any, *args: Any, init_cfg: Any = None, pretrained: Any = None, **kwargs: Any) -> None:
         kind, takes = ours.__name__, signature(ours)
-        older = POSITIONAL.get(f"0.x {kind}") if args and _is_older(type(self).__module__) else None
+        older = POSITIONAL.get(f"0.x {kind}") if args and is_older(type(self).__module__) else None
         options = dict(zip(older or POSITIONAL.get(kind) or takes.names, args, strict=False)) | kwargs
         init_cfg, pretrained = options.pop("init_cfg", init_cfg), options.pop("pretrained", pretrained)
         kept = getattr(ours, "keeps_specs", ())
@@ -60,6 +60,8 @@ class Face(BaseModule):
         options.pop("type")
         further = [key for key in options if key not in takes.names and FORKS and not takes.takes_any]
         extra = {key: options.pop(key) for key in further}  # which a fork has added to its copy of the class
+        if further:
+            warnings.warn(f"{kind}: terrazzo's own is built, in which {', '.join(further)} do nothing", stacklevel=2)
         Face.__init__(self, init_cfg)
         vars(self).update(_given=_defaults_of(ours) | options, **extra)
         with arguments_of(kind):
@@ -98,7 +100,7 @@ INNER = (
 
 
 @cache
-def _is_older(module: str) -> bool:
+def is_older(module: str) -> bool:
     """Report whether a user's module is written for 0.x, by what it imports."""
     file = getattr(sys.modules.get(module), "__file__", None)
     text = Path(file).read_text(encoding="utf-8", errors="replace") if file else ""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from terrazzo.compat.data import structures
 from terrazzo.compat.data.structures import PixelData, SegDataPreProcessor, add_prefix
 from terrazzo.compat.files.config import ConfigDict
-from terrazzo.compat.models.faces import OFFICIAL
+from terrazzo.compat.models.faces import OFFICIAL, is_older
 from terrazzo.compat.models.layers import resize
 from terrazzo.compat.models.module import BaseModule, overrides
 from terrazzo.compat.registry import MODELS
@@ -174,7 +174,8 @@ class EncoderDecoder(BaseSegmentor):
 
     def _decode_head_forward_test(self, x: Any, metas: Any) -> Tensor:
         *before, head = self._stages
-        older = overrides(head, "forward_test") and not overrides(head, "predict")
+        older = overrides(head, "forward_test") or is_older(type(head).__module__)
+        older = older and hasattr(head, "forward_test") and not overrides(head, "predict")
         return (head.forward_test if older else head.predict)(x, *self._through(x, before), metas, self.test_cfg)
 
     def _forward(self, inputs: Tensor, data_samples: Any = None) -> Any:

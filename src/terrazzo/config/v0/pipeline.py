@@ -10,6 +10,7 @@ from typing import Any
 from terrazzo.arguments import check_keys
 from terrazzo.config.reading.section import Section
 from terrazzo.errors import UserError
+from terrazzo.registry import TRANSFORMS
 
 # Steps that turned arrays into tensors, which batching does now
 DROPPED = ("DefaultFormatBundle", "ImageToTensor", "ToTensor", "Transpose", "ToDataContainer")
@@ -69,6 +70,9 @@ def upgrade_pipeline(steps: Sequence[Any], where: str) -> tuple[Steps, Section]:
         if not isinstance(step, Section) or "type" not in step:
             raise UserError(f"{where}.{index}: a step of a pipeline is a dict with a `type`, not {step!r}")
         kind, here = bare_type(step), f"{where}.{index} ({bare_type(step)})"
+        if kind in TRANSFORMS.raw and kind != "Normalize":  # a user's own of that name
+            upgraded.append(step)
+            continue
         check_keys(step, ("type", *KEYS[kind]) if kind in KEYS else step, here)
         if kind == "Normalize":
             preprocessor.absorb(renamed(step, {"to_rgb": "bgr_to_rgb"}))

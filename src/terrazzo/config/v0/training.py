@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
+from contextvars import ContextVar
 from typing import Any
 
 from terrazzo.arguments import check_keys
@@ -48,6 +50,7 @@ LOGGERS: dict[str, tuple[str, dict[str, str]]] = {
     "NeptuneLoggerHook": ("NeptuneVisBackend", {"init_kwargs": "init_kwargs"}),
     "DvcliveLoggerHook": ("DVCLiveVisBackend", {"init_kwargs": "init_kwargs"}),
 }
+TRUSTED: ContextVar[bool] = ContextVar("TRUSTED", default=False)  # the config that is being upgraded
 WARMUPS = {"linear": "LinearLR", "constant": "ConstantLR", "exp": "ExponentialWarmupLR"}
 WARMUP_KEYS = ("warmup", "warmup_iters", "warmup_ratio", "warmup_by_epoch")
 LOWEST = ("min_lr", "min_lr_ratio")
@@ -197,9 +200,21 @@ def warmup(config: Section) -> Section:
     return part
 
 
+def of_hook(config: Section, known: Iterable[str], where: str) -> Section:
+    """The keys of a hook's section that 0.x had. Others are errors, or warnings in a trusted project."""
+    own = [key for key in config if key not in known] if TRUSTED.get() else []
+    if own:
+        warnings.warn(f"{where}: keys without effect: {', '.join(map(str, own))}")
+        config = config.copy()
+        for key in own:
+            del config[key]
+    check_keys(config, known, where)
+    return config
+
+
 def upgrade_evaluation(config: Section, loop: Section, checkpoint: Section) -> Section:
     """Move `evaluation` into the loop and the checkpoint hook, and return its metrics as an evaluator."""
-    check_keys(config, EVALUATION, "evaluation")
+    config = of_hook(config, EVALUATION, "evaluation")
     evaluator = Section(type="IoUMetric", iou_metrics=["mIoU"])
     for key, value in config.items():
         section, _, name = (EVALUATION[key] or "").rpartition(".")
@@ -214,7 +229,7 @@ def upgrade_evaluation(config: Section, loop: Section, checkpoint: Section) -> S
 
 def upgrade_checkpoint(config: Section, length: Length) -> Section:
     """`default_hooks.checkpoint` from `checkpoint_config`."""
-    check_keys(config, CHECKPOINT_KEYS, "checkpoint_config")
+    config = of_hook(config, CHECKPOINT_KEYS, "checkpoint_config")
     hook = Section(type="CheckpointHook", by_epoch=length.by_epoch)
     for key in config:
         if key not in CHECKPOINT_DROPPED:

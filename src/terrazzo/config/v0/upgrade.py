@@ -19,6 +19,7 @@ from terrazzo.config.v0.pipeline import (
     upgrading,
 )
 from terrazzo.config.v0.training import (
+    TRUSTED,
     Length,
     sort_hooks,
     upgrade_checkpoint,
@@ -111,17 +112,20 @@ def is_old_key(key: str, values: Mapping[str, Any]) -> bool:
     return section in values or section in RENAMED or section in GONE or section == "custom_hooks"
 
 
-def upgrade_config(values: Mapping[str, Any], path: str | Path | None = None) -> dict[str, Any]:
+def upgrade_config(values: Mapping[str, Any], path: str | Path | None = None, *, trust: bool = False) -> dict[str, Any]:
     """Return a 0.x config in the 1.x vocabulary; the argument stays as it is. One warning lists the new names.
 
     New keys keep the origins of the old ones. Raises UserError for an unknown key in a 0.x section.
     """
     old: Section = convert(dict(values) if not isinstance(values, dict) else values, Section)
+    token = TRUSTED.set(trust)
     try:
         warn_about_names(old, path)
         upgraded = upgraded_sections(old)
     except UserError as problem:
         raise UserError(f"{path}: {problem}" if path else str(problem)) from None
+    finally:
+        TRUSTED.reset(token)
     return upgraded if isinstance(values, Section) else plain(upgraded)
 
 
@@ -153,7 +157,7 @@ def upgraded_sections(old: Section) -> Section:
         new.take(runner, "work_dir")
     if hooks:
         new.put("custom_hooks", hooks, old.origin_of("custom_hooks"))
-    if new.get("custom_imports"):
+    if (new.get("custom_imports") or {}).get("imports"):
         new["custom_imports"]["imports"] = new_imports(new["custom_imports"].get("imports"))
 
     # the run, and sections that 0.x did not have
