@@ -65,21 +65,24 @@ def watch_settings(config: Mapping[str, Any], pictures: int) -> WatchSettings:
         ("visualizer.vis_backends", visualizer.get("vis_backends")),
         ("vis_backends", config.get("vis_backends")),
     ):
-        for settings in backends(specs, where):
+        for settings in backends(specs, where, bool((config.get("custom_imports") or {}).get("project"))):
             found.setdefault(settings.name, settings)
     for name in named(config.get("track")):
         found.setdefault(name, TrackerSettings(name))
     return WatchSettings(tuple(found.values()), pictures)
 
 
-def backends(specs: Any, where: str) -> Iterator[TrackerSettings]:
-    """Yield the trackers among backends in the 1.x vocabulary; warn about those that terrazzo does not write to."""
+def backends(specs: Any, where: str, of_project: bool = False) -> Iterator[TrackerSettings]:
+    """Yield the trackers among backends in the 1.x vocabulary; warn about those that terrazzo does not write to.
+
+    Among these are any of a project's own.
+    """
     names = {backend: name for name, backend in TRACKERS.items()}
     for spec in specs or () if isinstance(specs, (list, tuple)) else [specs or {"type": "LocalVisBackend"}]:
         spec = {"type": spec} if isinstance(spec, str) else spec
         check_keys(spec, spec, where)
         kind = str(spec.get("type", "")).rpartition(".")[2]
-        if kind in ELSEWHERE:
+        if kind in ELSEWHERE or (of_project and kind not in OPTIONS):
             warnings.warn(f"{where}: terrazzo does not write to {kind}; it writes to {', '.join(TRACKERS)} (--track)")
             continue
         if kind not in OPTIONS:

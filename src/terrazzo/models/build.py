@@ -116,9 +116,14 @@ def bounded_size() -> Iterator[None]:
 
 
 def input_channels(model: Mapping[str, Any]) -> int:
-    """Channels of the images that a model reads, according to its config: 3 unless its backbone specifies them."""
-    backbone = model.get("backbone")
-    return backbone.get("in_channels", 3) if isinstance(backbone, Mapping) else 3
+    """Channels of the images that a model reads, according to its config: 3 unless its backbone specifies them.
+
+    A model of several images at once, such as two dates, normalises more than its backbone reads.
+    """
+    backbone, preprocessor = (model.get(key) or {} for key in ("backbone", "data_preprocessor"))
+    count = backbone.get("in_channels", 3) if isinstance(backbone, Mapping) else 3
+    mean = preprocessor.get("mean") if isinstance(preprocessor, Mapping) else None
+    return max(count, len(mean)) if isinstance(mean, (list, tuple)) else count
 
 
 def build_preprocess(spec: Mapping[str, Any]) -> Preprocess:
@@ -127,5 +132,8 @@ def build_preprocess(spec: Mapping[str, Any]) -> Preprocess:
         return Preprocess()
     if not isinstance(spec, Mapping):
         raise UserError(f"data_preprocessor must be a section of keys, not {shown(spec)}")
+    if str(spec.get("type")).rpartition(".")[2] in MODELS.raw:  # a user's
+        made: Preprocess = MODELS.build(spec, "data_preprocessor")
+        return made
     options = {"bgr_to_rgb": False} | {key: value for key, value in spec.items() if key not in ("type", SCOPE_KEY)}
     return construct(Preprocess, options, "SegDataPreProcessor", "data_preprocessor", spec)

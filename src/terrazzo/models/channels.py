@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from terrazzo.arguments import MISTAKES
 from terrazzo.errors import UserError
 from terrazzo.registry import MODELS
 
@@ -131,7 +132,7 @@ def mismatch(model: nn.Module, images: Tensor) -> str | None:
             run_auxiliary_heads(model, images)
     except UserError as problem:
         return str(problem)
-    except (RuntimeError, IndexError) as problem:
+    except MISTAKES as problem:
         name, module, inputs = entered[-1] if entered else ("", model, ())
         part = name.partition(".")[0]
         if isinstance(problem, IndexError):

@@ -8,6 +8,71 @@ import numpy as np
 import pytest
 
 from terrazzo.data.build import build_dataset
+from terrazzo.errors import UserError
+
+PAIRS = """
+import mmcv
+import torch
+from mmengine.dataset import BaseDataset, Compose
+from mmengine.model import BaseDataPreprocessor
+from mmcv.transforms import BaseTransform
+from mmseg.models.segmentors import EncoderDecoder
+from mmseg.registry import DATASETS, MODELS, TRANSFORMS
+
+
+@DATASETS.register_module()
+class PairDataset(BaseDataset):
+    METAINFO = dict(classes=("sky", "wall", "road"), palette=[[0, 0, 0], [9, 9, 9], [64, 0, 64]])
+
+    def __init__(self, data_root, data_prefix, pipeline, test_mode=False):
+        self.data_root, self.data_prefix, self.test_mode = data_root, dict(data_prefix), test_mode
+        self._metainfo = self._load_metainfo(None)
+        self.label_map, self.reduce_zero_label = None, False
+        self._join_prefix()
+        self.pipeline = Compose(pipeline)
+        self.full_init()
+
+    def load_data_list(self):
+        folder = self.data_prefix["img_path"]
+        names = [f"{folder}/{index}_photo.png" for index in range(3)]
+        return [dict(img_path=[name, name], seg_map_path=name.replace("photo", "classes")) for name in names]
+
+
+@TRANSFORMS.register_module()
+class LoadPair(BaseTransform):
+    def transform(self, results):
+        first, second = map(mmcv.imread, results["img_path"])
+        results.update(img=[first, second[:, ::-1]], img_shape=first.shape[:2], ori_shape=first.shape[:2])
+        return results
+
+
+@MODELS.register_module()
+class PairPreprocessor(BaseDataPreprocessor):
+    def forward(self, data, training=False):
+        assert len(data["inputs"]) == 1 or training
+        images = torch.stack(data["inputs"]).float() / 255
+        return dict(inputs=images, data_samples=data["data_samples"])
+
+
+@MODELS.register_module()
+class PairSegmentor(EncoderDecoder):
+    def extract_feat(self, inputs):
+        return self.backbone(sum(torch.split(inputs, 3, dim=1)))
+"""
+PAIRS_CONFIG = """
+model = dict(type="PairSegmentor", data_preprocessor=dict(type="PairPreprocessor"),
+    backbone=dict(type="UNet", base_channels=8, num_stages=1, strides=(1,), enc_num_convs=(1,), dec_num_convs=(),
+                  downsamples=(), enc_dilations=(1,), dec_dilations=(), norm_cfg=dict(type="BN")),
+    decode_head=dict(type="FCNHead", in_channels=8, channels=8, num_classes=3, num_convs=1, in_index=0))
+data = dict(type="PairDataset", data_root={root!r}, data_prefix=dict(img_path="train"))
+steps = [dict(type="LoadPair"), dict(type="LoadAnnotations"), dict(type="PackSegInputs")]
+train_dataloader = dict(batch_size=2, num_workers=0, dataset=dict(**data, pipeline=steps))
+val_dataloader = test_dataloader = dict(batch_size=1, num_workers=0, dataset=dict(**data, pipeline=steps))
+val_evaluator = test_evaluator = dict(type="IoUMetric", iou_metrics=["mIoU"])
+optim_wrapper = dict(type="OptimWrapper", optimizer=dict(type="SGD", lr=0.01))
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=2, val_interval=2)
+val_cfg, test_cfg = dict(type="ValLoop"), dict(type="TestLoop")
+"""
 
 
 def section(kind, root, **more):
@@ -75,6 +140,28 @@ def test_a_data_set_that_makes_its_items(photos):
     data = build_dataset(section("Darker", photos))
     plain = build_dataset(section("BaseSegDataset", photos, img_suffix="_photo.png", seg_map_suffix="_classes.png"))
     assert (data[0].image == plain[0].image // 2).all() and (data[0].label == plain[0].label).all()
+
+
+def test_pairs_of_images_are_trained_on(photos, tmp_path):
+    """Two dates of each place: a data set that goes around the constructor, with its own step and preprocessor."""
+    import terrazzo as tz
+
+    (tmp_path / "pairs.py").write_text(PAIRS)
+    config = tmp_path / "configs/pairs.py"
+    config.parent.mkdir()
+    config.write_text(PAIRS_CONFIG.format(root=str(photos / "data")))
+    settings = tz.load_config(config, trust=True)
+    data = build_dataset(settings.to_dict()["train_dataloader"]["dataset"])
+    sample = data[0]
+    assert len(data) == 3 and sample.image.shape == (48, 64, 6) and sample.original_size == (48, 64)
+    assert np.array_equal(sample.image[..., 3:], sample.image[:, ::-1, :3])  # the second one is turned
+    run = tz.train(settings, work_dir=tmp_path / "run", check=False)
+    assert run.last.exists() and "mIoU" in run.metrics
+
+
+def test_a_data_set_without_images_is_an_error(older, photos):
+    with pytest.raises(UserError, match="OldDataset finds no images"):
+        build_dataset(section("OldDataset", photos / "nowhere"))
 
 
 def test_official_transforms_change_plain_dicts():

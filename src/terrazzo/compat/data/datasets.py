@@ -35,6 +35,7 @@ class BaseSegDataset(torch.utils.data.Dataset):
         def __getattr__(self, name: str) -> Any: ...
 
     METAINFO: ClassVar[dict[str, Any]] = {}
+    _fully_initialized = False
     CLASSES: Any = None
     PALETTE: Any = None
     file_client = None
@@ -108,7 +109,11 @@ class BaseSegDataset(torch.utils.data.Dataset):
     def filter_data(self, data_list: Any = None) -> list[Any]:
         return self.data_list if data_list is None else data_list
 
-    _join_prefix = staticmethod(lambda: None)  # the constructor has done it
+    def _join_prefix(self) -> None:
+        """Put the root before the paths; the constructor has done it, unless a class goes around it."""
+        if "img_dir" not in vars(self):
+            self.data_prefix = {key: self.joined(value) for key, value in (self.data_prefix or {}).items()}
+            self.ann_file = self.joined(self.ann_file or "")
 
     def load_data_list(self) -> list[dict[str, Any]]:
         folder, labels = self.data_prefix["img_path"], self.data_prefix["seg_map_path"]
@@ -171,6 +176,10 @@ class BaseSegDataset(torch.utils.data.Dataset):
 
     def get_gt_seg_maps(self, *_: Any) -> Any:
         return map(self.get_gt_seg_map_by_idx, range(len(self)))
+
+
+for _name in ARGUMENTS.keys() - vars(BaseSegDataset).keys():  # of classes that go around the constructor
+    setattr(BaseSegDataset, _name, ARGUMENTS[_name])
 
 
 def _relative(path: Any, folder: Any) -> str:

@@ -98,6 +98,8 @@ class UserDataset(SegmentationDataset):
         )  # fmt: skip
         known = dataclasses.replace(data, mistake="", metainfo=None, indices=None, data_prefix=None)
         super().__init__(declared, known, seed)
+        if not len(self):
+            raise UserError(f"{cls.__name__} finds no images: check its data_root, prefixes, suffixes and lists")
         of_theirs = isinstance(self.inner, BaseSegDataset)
         self.makes_items = of_theirs and any(overrides(self.inner, name) for name in MAKES_ITEMS.split())
         if self.makes_items:
@@ -107,7 +109,7 @@ class UserDataset(SegmentationDataset):
         if not hasattr(self.inner, "data_list"):
             raise UserError(f"{self.inner} has no data_list: inherit from BaseSegDataset or CustomDataset")
         paths = [(info.get("img_path") or info["filename"], info.get("seg_map_path")) for info in self.inner.data_list]
-        pairs = [(Path(image), Path(label) if label else None) for image, label in paths]
+        pairs = [(Path(first_of(image)), Path(label) if label else None) for image, label in paths]
         return Listing(pairs, tuple(self.inner.metainfo.get("classes") or ()))
 
     data_list = cached_property(lambda self: self.inner.data_list)
@@ -137,6 +139,11 @@ class UserDataset(SegmentationDataset):
             return item if isinstance(item, Sample) else as_sample(item, super().start(index))
         except (UserError, OSError) as problem:
             return LoadError(str(problem))
+
+
+def first_of(path: Any) -> Any:
+    """A path, or the first of several of one item."""
+    return path[0] if isinstance(path, (list, tuple)) else path
 
 
 def as_sample(item: Any, sample: Sample) -> Sample:

@@ -213,6 +213,7 @@ DataSample, BaseDataPreprocessor, ImgDataPreprocessor = SegDataSample, SegDataPr
 
 SAME = {"gt_semantic_seg": "gt_seg_map"}  # one map under its names of both vocabularies
 FACTS = ("ori_shape", "img_shape", "pad_shape", "scale_factor", "flip", "flip_direction")  # that are handed on
+COUNT = "img_count"  # of images whose bands follow each other in a sample's one
 MAPS = {"label": "gt_seg_map", "edge": "gt_edge_map", "depth": "gt_depth_map"}
 
 
@@ -243,7 +244,9 @@ def swapped(image: np.ndarray) -> np.ndarray:
 
 def to_results(sample: Sample, *, older: bool = False) -> Results:
     """A sample as a `results` dict, its image in BGR order; shapes are (height, width), in 0.x with the channels."""
-    results, path = Results(sample.meta.get("results", {})), str(sample.image_path or "")
+    results: Any = Results(sample.meta.get("results", {}))
+    path = str(sample.image_path or "")
+    paths = results.get("img_path")  # several of one item, such as two dates
     label = None if sample.label_path is None else str(sample.label_path)
     maps = {MAPS.get(name, f"gt_{name}"): target.array for name, target in sample.targets.items()}
     results.update(
@@ -251,11 +254,16 @@ def to_results(sample: Sample, *, older: bool = False) -> Results:
         img_info={"filename": path, "ann": {"seg_map": label}}, ann_info={"seg_map": label}, img_prefix=None,
         seg_prefix=None, seg_fields=[*maps], **maps,
     )  # fmt: skip
+    if isinstance(paths, (list, tuple)):
+        results["img_path"] = paths
     if (image := sample.image) is not None:
-        ori_shape = results.get("ori_shape", (*(sample.original_size or image.shape[:2]), *image.shape[2:]))
+        own_size = sample.original_size if any(sample.original_size) else image.shape[:2]
+        ori_shape = results.get("ori_shape", (*own_size, *image.shape[2:]))
         cut = slice(None) if older else slice(1, None) if image.ndim == 4 else slice(2)  # volumes: channels first
         results.update(img=swapped(image), img_shape=image.shape[cut], pad_shape=image.shape[cut])
         results["ori_shape"] = ori_shape[cut]
+        if (count := results.get(COUNT, 1)) > 1:
+            results["img"] = [swapped(one) for one in np.split(image, count, axis=2)]
     norm = {"mean": np.zeros(3, np.float32), "std": np.ones(3, np.float32), "to_rgb": False}
     defaults = {"scale_factor": 1.0, "flip": bool(sample.meta.get("flip")), "flip_direction": None}
     return Results({**defaults, "img_fields": ["img"], "bbox_fields": [], "img_norm_cfg": norm, **results})
@@ -264,8 +272,12 @@ def to_results(sample: Sample, *, older: bool = False) -> Results:
 def to_sample(results: Mapping[str, Any], sample: Sample) -> Sample:
     """The sample that a `results` dict describes; what is no image and no map is kept in its meta."""
     known = Results(results)
-    if (image := known.get("img")) is not None:
+    if isinstance(image := known.get("img"), (list, tuple)):  # the bands of all
+        sample.image, known[COUNT] = np.concatenate([swapped(one) for one in image], axis=2), len(image)
+    elif image is not None:
         sample.image = swapped(image)
+    if sample.image is not None and not any(sample.original_size):  # read by a user's step
+        sample.original_size = tuple((known.get("ori_shape") or sample.image.shape)[:2])
     names = {**{value: key for key, value in MAPS.items()}, **{f"gt_{name}": name for name in sample.targets}}
     for key in dict.fromkeys(SAME.get(key, key) for key in [*MAPS.values(), *known.get("seg_fields", [])]):
         if isinstance(array := known.get(key), np.ndarray):

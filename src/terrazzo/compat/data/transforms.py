@@ -97,7 +97,8 @@ class Loading(BaseTransform):
 
     ignore_empty = to_float32 = False
     reduce_zero_label: Any = None
-    backend_args = file_client_args = file_client = None
+    backend_args = file_client = None
+    file_client_args: Any = {"backend": "disk"}  # noqa: RUF012 - never written to
     color_type = "color"
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

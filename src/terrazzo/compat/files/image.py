@@ -84,6 +84,28 @@ def imrotate(
     return cv2.warpAffine(img, matrix, (width, height), flags=INTERPOLATION[interpolation], **options)
 
 
+def _warped(img: np.ndarray, matrix: Any, border_value: Any, interpolation: str) -> np.ndarray:
+    value: Any = border_value if isinstance(border_value, (tuple, list)) else (border_value,) * 4
+    size = img.shape[1::-1]
+    return cv2.warpAffine(img, np.float32(matrix), size, flags=INTERPOLATION[interpolation], borderValue=value)  # type: ignore[arg-type]
+
+
+def imshear(
+    img: np.ndarray, magnitude: float, direction: str = "horizontal", border_value: Any = 0,
+    interpolation: str = "bilinear",
+) -> np.ndarray:  # fmt: skip
+    rows = [[1, magnitude, 0], [0, 1, 0]] if direction == "horizontal" else [[1, 0, 0], [magnitude, 1, 0]]
+    return _warped(img, rows, border_value, interpolation)
+
+
+def imtranslate(
+    img: np.ndarray, offset: float, direction: str = "horizontal", border_value: Any = 0,
+    interpolation: str = "bilinear",
+) -> np.ndarray:  # fmt: skip
+    across = direction == "horizontal"
+    return _warped(img, [[1, 0, offset * across], [0, 1, offset * (not across)]], border_value, interpolation)
+
+
 def impad(
     img: np.ndarray, *, shape: Any = None, padding: Any = None, pad_val: Any = 0, padding_mode: str = "constant"
 ) -> np.ndarray:

@@ -21,6 +21,7 @@ from terrazzo.compat.models.module import call_init_weights, kind_of, overrides
 from terrazzo.compat.models.segmentors import BaseSegmentor, as_preprocessor, depth_of
 from terrazzo.compat.registry import BUILDS, MODELS, drop_neutral
 from terrazzo.errors import UserError
+from terrazzo.models.preprocess import Preprocess
 
 NEVER_CALLED = ("train_step", "val_step", "test_step", "aug_test", "show_result")
 INFERENCES = ("predict", "inference", "slide_inference", "whole_inference")
@@ -43,6 +44,8 @@ def build_user_type(cls: Any, spec: Mapping[str, Any], where: str, **extra: Any)
                 if overrides(part, "init_weights"):
                     vars(part)["start_from"] = partial(start_from, part)
             vars(made)["lacks"] = missing
+    if isinstance(made, Preprocess):
+        return as_preprocessor(made)
     if isinstance(made, BaseSegmentor) or (where == "model" and isinstance(made, nn.Module)):
         if isinstance(preprocessor, nn.Module):
             made.preprocess = preprocessor

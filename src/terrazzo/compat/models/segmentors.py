@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from terrazzo.compat.data import structures
@@ -20,12 +21,28 @@ from terrazzo.models.preprocess import Preprocess
 
 def as_preprocessor(spec: Any) -> nn.Module:
     """The preprocessor of a segmentor: given, or built from its config."""
-    if isinstance(spec, Preprocess):
-        spec.__class__ = spec.__class__ if isinstance(spec, SegDataPreProcessor) else SegDataPreProcessor
-        return spec
-    if isinstance(spec, Mapping):
-        return MODELS.build({"type": "SegDataPreProcessor", **spec})
-    return spec if spec is not None else SegDataPreProcessor()
+    made = MODELS.build({"type": "SegDataPreProcessor", **spec}) if isinstance(spec, Mapping) else spec
+    if made is None:
+        return SegDataPreProcessor()
+    if isinstance(made, Preprocess) and not isinstance(made, SegDataPreProcessor):
+        made.__class__ = SegDataPreProcessor
+    if overrides(made, "forward") and not isinstance(made, OwnPreprocessor):
+        made.__class__ = type(type(made).__name__, (OwnPreprocessor, type(made)), {"__module__": type(made).__module__})
+    return made
+
+
+class OwnPreprocessor:
+    """A user's preprocessor, also called with a batch (N, C, H, W) in RGB order; it sees a dict of images in BGR."""
+
+    def forward(self, images: Any, training: bool = False) -> Any:
+        if not isinstance(images, Tensor):
+            return super().forward(images, training)  # type: ignore[misc]
+        bands = images.unflatten(1, (-1, 3)).flip(2).flatten(1, 2) if images.shape[1] % 3 == 0 else images
+        found = []
+        for x in bands.split(1):  # one by one: some take no more in testing
+            samples = structures.samples_of(x, torch.zeros_like(x[:, 0], dtype=torch.long))
+            found.append(super().forward({"inputs": [x[0]], "data_samples": samples}, False)["inputs"])  # type: ignore[misc]
+        return torch.cat(found)
 
 
 class BaseSegmentor(BaseModule, Freezable):
