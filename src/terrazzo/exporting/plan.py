@@ -49,9 +49,11 @@ def make_plan(segmenter: Segmenter, outputs: Sequence[str], size: Sequence[int] 
     model = runtime.model.float().cpu().eval()
     if model.target != "label":
         raise UserError("only models of classes can be exported; this one estimates depth")
-    steps = segmenter.pipeline.as_written()
-    if others := [type(step).__name__ for step in steps if type(step).__name__ not in RESIZINGS]:
-        raise UserError(f"the test pipeline has {others[0]}, which an exported graph cannot contain: remove it")
+    changing = [step for step in segmenter.pipeline.as_written() if not getattr(step, "packs", False)]
+    steps = [step for step in changing if not getattr(step, "reads", ())]
+    if others := [step for step in steps if type(step).__name__ not in RESIZINGS]:
+        name = type(getattr(others[0], "inner", others[0])).__name__  # a user's step is inside one of ours
+        raise UserError(f"the test pipeline has {name}, which an exported graph cannot contain: remove it")
     windows, mirror = windows_of(model.test_cfg, steps)
     inside = () if windows else tuple(steps)
     preprocess = model.preprocess
