@@ -86,20 +86,22 @@ def is_in_use(module: str, root: Path) -> bool:
     return file.is_file() and re.search(rf"\b{name}\b", file.read_text("utf-8", errors="replace")) is not None
 
 
+def values_in(value: Any) -> Iterator[Any]:
+    """A value of a config and all those inside it."""
+    yield value
+    for item in value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else ():
+        yield from values_in(item)
+
+
 def texts_in(value: Any) -> Iterator[str]:
     """The texts in a config, any of which may name a type, as `head="MyHead"` does."""
-    if isinstance(value, str):
-        yield value
-    for item in value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else ():
-        yield from texts_in(item)
+    return (item for item in values_in(value) if isinstance(item, str))
 
 
 def types_in(value: Any) -> Iterator[str]:
     """The types in a config, without their scopes."""
-    if isinstance(value, Mapping) and isinstance(value.get("type"), str):
-        yield value["type"].rpartition(".")[2]
-    for item in value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else ():
-        yield from types_in(item)
+    kinds = (item.get("type") for item in values_in(value) if isinstance(item, Mapping))
+    return (kind.rpartition(".")[2] for kind in kinds if isinstance(kind, str))
 
 
 def import_project(config: Config) -> list[str]:

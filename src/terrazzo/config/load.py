@@ -51,20 +51,23 @@ def load_config(
     old = vocabulary == "0.x" or is_old(config)
     early = {key: value for key, value in overrides.items() if not upgrade or is_early(key, config, old)}
     config = with_overrides(config, early)
+    imported = False
     if upgrade and short.is_short(config):
         config = expanded(config)
     elif upgrade and old:
         if trust:
             import_custom(config)  # first: a project's own transform keeps its arguments
+            imported = True
         with warnings.catch_warnings():
             if config.path is None and isinstance(source, str):
                 warnings.simplefilter("ignore")  # a recipe's old keys are not the user's
             config = config.with_values(convert(upgrade_config(config._values, config.path, trust=trust), Section))
     elif upgrade:
         warn_about_leftovers(config)
-    config = with_overrides(config, {key: value for key, value in overrides.items() if key not in early})
+    late = {key: value for key, value in overrides.items() if key not in early}
+    config = with_overrides(config, late)
     # run what it imports
-    if trust:
+    if trust and (late or not imported):
         import_custom(config)
     return config
 

@@ -10,7 +10,7 @@ from terrazzo.compat.models import blocks
 from terrazzo.compat.models.layers import nlc_to_nchw
 from terrazzo.compat.models.module import overrides
 from terrazzo.models.backbones import beit, hrnet, mscan, swin
-from terrazzo.models.layers.tokens import resize_position_embedding
+from terrazzo.models.layers.tokens import as_tokens, resize_position_embedding
 
 
 def _make_stem(self: Any, in_channels: int, channels: int) -> None:
@@ -76,8 +76,8 @@ INTERNALS: dict[str, dict[str, Any]] = {
     "DPTHead": {"num_reassemble_blocks": property(lambda self: len(self.convs))},
     "OCRHead": {"spatial_gather_module": _alias("regions")},
     "DAHead": {
-        "pam_cls_seg": lambda self, feat: self.pam_conv_seg(feat if self.dropout is None else self.dropout(feat)),
-        "cam_cls_seg": lambda self, feat: self.cam_conv_seg(feat if self.dropout is None else self.dropout(feat)),
+        "pam_cls_seg": lambda self, feat: self.pam_conv_seg((self.dropout or nn.Identity())(feat)),
+        "cam_cls_seg": lambda self, feat: self.cam_conv_seg((self.dropout or nn.Identity())(feat)),
     },
 }
 
@@ -98,13 +98,13 @@ class Layer(beit.BEiTLayer):
 
 class Block(mscan.ScaledBlock):
     def forward(self, x: Tensor, *size: int) -> Tensor:
-        return super().forward(nlc_to_nchw(x, size)).flatten(2).transpose(1, 2)
+        return as_tokens(super().forward(nlc_to_nchw(x, size)))
 
 
 class Embedding(nn.Sequential):
     def forward(self, x: Tensor) -> Any:
         x = super().forward(x)
-        return x.flatten(2).transpose(1, 2), *x.shape[2:]
+        return as_tokens(x), *x.shape[2:]
 
 
 CALLED: dict[type, dict[type, type]] = {

@@ -20,6 +20,7 @@ from terrazzo.models.layers.activation import ACTIVATIONS, ScaledHardSigmoid
 from terrazzo.models.layers.context_block import PLUGINS
 from terrazzo.models.layers.conv import CONVS, AdaptivePaddingConv2d, ConvBlock, DepthwiseSeparableConvBlock
 from terrazzo.models.layers.norm import NORMS
+from terrazzo.models.layers.tokens import as_tokens
 
 OTHER: dict[str, Any] = {"deconv": nn.ConvTranspose2d, "Dropout": nn.Dropout, "Linear": nn.Linear}
 
@@ -244,12 +245,12 @@ TABLE: dict[str, Any] = {
     "mmpretrain.build_norm_layer": lambda cfg, num_features: build_norm_layer(cfg, num_features)[1],  # without a name
     "LN2d": LayerNorm2d, "Conv2dAdaptivePadding": AdaptivePaddingConv2d,
     "_BatchNorm": _BatchNorm, "_InstanceNorm": _InstanceNorm,
-    "nchw_to_nlc": lambda x: x.flatten(2).transpose(1, 2).contiguous(),
+    "nchw_to_nlc": lambda x: as_tokens(x).contiguous(),
     "nchw2nlc2nchw": lambda module, x, contiguous=False, **options: nlc_to_nchw(
-        module(x.flatten(2).transpose(1, 2), **options), x.shape[2:]
+        module(as_tokens(x), **options), x.shape[2:]
     ),
-    "nlc2nchw2nlc": lambda module, x, hw_shape, contiguous=False, **options: (
-        module(nlc_to_nchw(x, hw_shape), **options).flatten(2).transpose(1, 2)
+    "nlc2nchw2nlc": lambda module, x, hw_shape, contiguous=False, **options: as_tokens(
+        module(nlc_to_nchw(x, hw_shape), **options)
     ),
     "channel_shuffle": lambda x, groups: x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2),
     **dict.fromkeys(UNCHANGED.split(), unchanged),
