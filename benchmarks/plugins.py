@@ -95,7 +95,7 @@ def reason(problem: BaseException) -> str:
 
 def roots(checkout: Path) -> list[Path]:
     """The folders of a checkout from which the modules of configs are imported."""
-    from terrazzo.compat.forks import project_of
+    from terrazzo.config.projects import project_of
 
     found = {project_of(path / "x.py") for name in CONFIGS for path in checkout.rglob(name) if path.is_dir()}
     return sorted(root for root in found if not any(part in ELSEWHERE for part in root.relative_to(checkout).parts))
@@ -104,7 +104,7 @@ def roots(checkout: Path) -> list[Path]:
 def own_modules(root: Path) -> list[Path]:
     """A project's own modules that import the packages."""
     from terrazzo.compat.finder import MODULES
-    from terrazzo.compat.forks import module_name
+    from terrazzo.config.projects import module_name
 
     files = []
     for path in sorted(root.rglob("*.py")):
@@ -126,7 +126,8 @@ def try_imports(root: Path) -> Iterator[dict[str, Any]]:
     import importlib
 
     from terrazzo.compat import add_fork
-    from terrazzo.compat.forks import import_file, module_name
+    from terrazzo.compat.forks import import_file
+    from terrazzo.config.projects import module_name
 
     add_fork(root)
     sys.path.insert(0, str(root))
@@ -150,7 +151,7 @@ def is_config(path: Path) -> bool:
 def own_names(root: Path) -> set[str]:
     """The names under which a project's own files register something."""
     from terrazzo.compat.finder import MODULES
-    from terrazzo.compat.forks import registering
+    from terrazzo.config.projects import registering
 
     return {name for name, modules in registering(root).items() if any(module not in MODULES for module in modules)}
 
@@ -274,7 +275,7 @@ def keep_run(folder: Path, path: Path, root: Path, config: Any, model: Any, size
 
 def own_types(model: Any) -> set[str]:
     """The types in a model's config that its project defines."""
-    from terrazzo.compat.forks import texts_in
+    from terrazzo.config.projects import texts_in
     from terrazzo.registry import MODELS
 
     names = {text.rpartition(".")[2].rstrip(">") for text in texts_in(model)}

@@ -5,16 +5,15 @@ from pathlib import Path
 from typing import Any
 
 from terrazzo.compat.finder import add_fork, install
+from terrazzo.config.projects import project_of
 
 install()
 
 
 def prepare(config: Path) -> None:
     """Let a trusted config's own imports find its project's modules, and the packages that those import."""
-    from terrazzo.compat import forks
-
     install()
-    root = str(forks.project_of(config))
+    root = str(project_of(config))
     if root not in sys.path:
         sys.path.insert(0, root)  # before what is installed, as the authors run it
 

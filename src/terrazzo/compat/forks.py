@@ -1,107 +1,22 @@
-"""The modules of a project that a config's types are defined in, found by their text beside the config."""
+"""Imports of the modules of a project that define a config's types, among them its own versions of official ones."""
 
 import importlib
 import importlib.util
 import logging
-import os
 import re
 import sys
 import types
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from terrazzo import registry as ours
-from terrazzo.compat.finder import ANSWERED, MODULES, PACKAGES, add_fork, fork_file, from_fork, look_up
+from terrazzo.compat.finder import ANSWERED, MODULES, add_fork, fork_file, from_fork, look_up
+from terrazzo.config import projects
 from terrazzo.config.config import Config
 from terrazzo.plugins import CLASSES, explained_import, import_user_module
 
-NEAR = 4  # folders above a config
-OF_REPOSITORIES = (".git", "LICENSE", "setup.py", "pyproject.toml", "requirements.txt")
-MOST_FILES = 4000  # of a project; a folder with more is no project's
-SKIPPED = {"configs", "config", "tests", "docs", "demo", "build", "dist", "node_modules", "site-packages", "work_dirs"}
-REGISTERS = re.compile(r"^\s*@?\s*[\w.]*register_module\(", re.MULTILINE)
-# classes and functions of a module, and those that it registers inside an `if`
-DEFINED = re.compile(r"^(?:class|def) (\w+)|register_module\([^()]*\)\s+(?:@.*\s+)*class (\w+)", re.MULTILINE)
-CLASS_TEXT = re.compile(r"<[\w.]+>")
-NAMED = re.compile(r"register_module\(([^()]*['\"][^()]*)\)")  # by other names than their own
 REGISTRIES = (ours.MODELS, ours.TRANSFORMS, ours.DATASETS, ours.METRICS)
-
-
-def project_of(config: Path) -> Path:
-    """The folder of a project: that of its `configs` folder, else the current one not far above, else the config's own.
-
-    Modules of a fork's `projects` are imported from the fork, those of a package from the folder that it is in.
-    """
-    path = config.resolve()
-    folders = (parent.parent for parent in path.parents if parent.name in ("configs", "config", "local_configs"))
-    root = next(folders, Path.cwd() if Path.cwd() in path.parents[:NEAR] else path.parent)
-    if root.parent.name == "projects" and any((root.parents[1] / package).is_dir() for package in PACKAGES):
-        return root.parents[1]
-    while (root / "__init__.py").is_file():
-        root = root.parent
-    return root
-
-
-def python_files(root: Path) -> list[Path]:
-    """The Python files of a project, without its configs and tests; none for a folder that is no project's."""
-    found: list[Path] = []
-    for folder, below, names in os.walk(root):
-        below[:] = sorted(name for name in below if name not in SKIPPED and name[0] != ".")
-        files = [Path(folder, name) for name in sorted(names) if name.endswith(".py") and name[0] != "."]
-        found += [file for file in files if not file.is_symlink()]
-        if len(found) + len(below) > MOST_FILES:
-            return []
-    return found
-
-
-def module_name(file: Path, root: Path) -> str:
-    parts = file.relative_to(root).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
-def registering(root: Path) -> dict[str, list[str]]:
-    """The modules of a project that register each class, by its name.
-
-    Those that their package imports come first, and of these an author's own files.
-    """
-    found: dict[str, list[str]] = {}
-    for file in python_files(root):
-        text = file.read_text(encoding="utf-8", errors="replace")
-        name = module_name(file, root)
-        if not REGISTERS.search(text) or not all(part.isidentifier() for part in name.split(".")):
-            continue
-        named = [key for given in NAMED.findall(text) for key in re.findall(r"['\"]([^'\"]+)['\"]", given)]
-        for cls in [*map("".join, DEFINED.findall(text)), *named]:
-            found.setdefault(cls, []).append(name)
-    for names in [names for names in found.values() if len(names) > 1]:
-        names.sort(key=lambda name: (not is_in_use(name, root), name in MODULES))
-    return found
-
-
-def is_in_use(module: str, root: Path) -> bool:
-    """Report whether a module's package imports it."""
-    *folders, name = module.split(".")
-    file = root.joinpath(*folders, "__init__.py")
-    return file.is_file() and re.search(rf"\b{name}\b", file.read_text("utf-8", errors="replace")) is not None
-
-
-def values_in(value: Any) -> Iterator[Any]:
-    """A value of a config and all those inside it."""
-    yield value
-    for item in value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else ():
-        yield from values_in(item)
-
-
-def texts_in(value: Any) -> Iterator[str]:
-    """The texts in a config, any of which may name a type, as `head="MyHead"` does."""
-    return (item for item in values_in(value) if isinstance(item, str))
-
-
-def types_in(value: Any) -> Iterator[str]:
-    """The types in a config, without their scopes."""
-    kinds = (item.get("type") for item in values_in(value) if isinstance(item, Mapping))
-    return (kind.rpartition(".")[2] for kind in kinds if isinstance(kind, str))
+CLASS_TEXT = re.compile(r"<[\w.]+>")
 
 
 def import_project(config: Config) -> list[str]:
@@ -110,7 +25,7 @@ def import_project(config: Config) -> list[str]:
     The project and the modules are noted in the config, by which a checkpoint of it finds them again.
     """
     section = config.get("custom_imports") or {}
-    root = None if config.path is None else project_of(config.path)
+    root = None if config.path is None else projects.project_of(config.path)
     if section.get("project"):  # of a checkpoint; the current folder if it has moved
         folder = Path(section["project"]).resolve()
         root = folder if folder.is_dir() else Path.cwd()
@@ -118,11 +33,13 @@ def import_project(config: Config) -> list[str]:
         return []
     if any((root / package).is_dir() for package in ANSWERED):
         add_fork(root)
-    own, values = registering(root), config.to_dict()
-    texts, chosen = [*dict.fromkeys(texts_in(values))], list[tuple[str, str, Path]]()
-    unknown = [name for name in types_in(values.get("model")) if name not in own and name not in ours.MODELS]
-    if unknown and any((root.parent / name).exists() for name in OF_REPOSITORIES):  # of which the project is a part
-        above = registering(root.parent)
+    own, values = projects.registering(root, MODULES), config.to_dict()
+    texts, chosen = [*dict.fromkeys(projects.texts_in(values))], list[tuple[str, str, Path]]()
+    unknown = [name for name in projects.types_in(values.get("model")) if name not in own and name not in ours.MODELS]
+    if unknown and any(
+        (root.parent / name).exists() for name in projects.OF_REPOSITORIES
+    ):  # of which the project is a part
+        above = projects.registering(root.parent, MODULES)
         chosen += [(name, above[name][0], root.parent) for name in unknown if name in above]
     for name in [name for text in texts if (name := text.rpartition(".")[2]) in own]:
         module = own[name][0]
@@ -130,7 +47,7 @@ def import_project(config: Config) -> list[str]:
         if not (known and module in MODULES) and not is_registered(name, root):
             chosen.append((name, module, root))
     split = {text: text[1:-1].rpartition(".")[::2] for text in texts if CLASS_TEXT.fullmatch(text)}
-    files = {module_name(file, root) for file in python_files(root)} if split else ()
+    files = {projects.module_name(file, root) for file in projects.python_files(root)} if split else ()
     named = {text: (name, module) for text, (module, name) in split.items() if module in files}  # classes themselves
     chosen += [(name, module, root) for name, module in named.values()]
     for name, module, place in chosen:

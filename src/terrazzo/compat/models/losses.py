@@ -7,25 +7,17 @@ import torch
 from torch import Tensor
 
 from terrazzo.compat.files.files import load
-from terrazzo.models.losses.base import SegmentationLoss
+from terrazzo.models.losses.base import SegmentationLoss, reduce
 from terrazzo.models.losses.cross_entropy import CrossEntropyLoss
-
-
-def reduce_loss(loss: Tensor, reduction: str) -> Tensor:
-    return loss if reduction == "none" else getattr(loss, reduction)()
 
 
 def weight_reduce_loss(
     loss: Tensor, weight: Tensor | None = None, reduction: str = "mean", avg_factor: float | None = None
 ) -> Tensor:
-    if weight is not None:
-        assert weight.dim() == loss.dim()
-        loss = loss * weight
-    if avg_factor is None:
-        return TABLE["reduce_loss"](loss, reduction)
-    if reduction == "sum":
+    assert weight is None or weight.dim() == loss.dim()
+    if avg_factor is not None and reduction == "sum":
         raise ValueError('avg_factor can not be used with reduction="sum"')
-    return loss.sum() / (avg_factor + torch.finfo(torch.float32).eps) if reduction == "mean" else loss
+    return reduce(loss, weight, reduction, avg_factor)
 
 
 def weighted_loss(loss_func: Any) -> Any:
@@ -83,6 +75,6 @@ TABLE: dict[str, Any] = {
     "cross_entropy": _function_of(),
     "binary_cross_entropy": _function_of(use_sigmoid=True),
     "get_class_weight": lambda weight: load(weight) if isinstance(weight, str) else weight,
-    "reduce_loss": lambda loss, reduction: loss if reduction == "none" else getattr(loss, reduction)(),
+    "reduce_loss": lambda loss, reduction: reduce(loss, None, reduction),
     "BasePixelSampler": type("BasePixelSampler", (), {"__init__": lambda self, **kwargs: self.__dict__.update(kwargs)}),
 }

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from terrazzo.models.heads import psa
 from terrazzo.models.layers import deform_conv
+from terrazzo.models.layers.deformable_attention import sample_levels
 from terrazzo.models.layers.points import sample_points
 from terrazzo.models.losses.focal import sigmoid_focal
 
@@ -37,14 +38,7 @@ def multi_scale_deformable_attn_pytorch(
 ) -> Tensor:
     """Value (N, S, heads, C), locations (N, L, heads, levels, points, 2) in 0..1, weights without 2 -> (N, L, *)."""
     sizes = [(int(height), int(width)) for height, width in value_spatial_shapes]
-    sampled = []
-    for level, (part, size) in enumerate(zip(value.split([h * w for h, w in sizes], dim=1), sizes, strict=True)):
-        x = part.permute(0, 2, 3, 1).flatten(0, 1).unflatten(-1, size)
-        grid = 2 * sampling_locations[:, :, :, level].transpose(1, 2).flatten(0, 1) - 1
-        sampled.append(F.grid_sample(x, grid, align_corners=False))  # N * heads, C, L, points
-    weights = attention_weights.transpose(1, 2).flatten(0, 1).flatten(2).unsqueeze(1)
-    output = (torch.stack(sampled, -2).flatten(-2) * weights).sum(-1)
-    return output.view(len(value), -1, output.shape[-1]).transpose(1, 2).contiguous()
+    return sample_levels(value, sizes, sampling_locations.unbind(3), attention_weights).contiguous()
 
 
 def dcnv3_forward(

@@ -65,18 +65,27 @@ class MultiScaleDeformableAttention(nn.Module):
         shape = (heads, self.num_levels, self.num_points)
         offsets = self.sampling_offsets(query).unflatten(-1, (*shape, 2))  # N, L, heads, levels, points, 2
         weights = self.attention_weights(query).unflatten(-1, (heads, -1)).softmax(-1).unflatten(-1, shape[1:])
-        maps = self.value_proj(value).split([height * width for height, width in sizes], dim=1)
-        parts = []  # each N * heads, C / heads, L
-        for level, (height, width) in enumerate(sizes):
-            x = maps[level].unflatten(-1, (heads, -1)).permute(0, 2, 3, 1)  # N, heads, C / heads, h * w
-            x = x.flatten(0, 1).unflatten(-1, (height, width))
-            across, down = offsets[:, :, :, level].unbind(-1)
-            moved = points[:, None, None] + torch.stack([across / width, down / height], dim=-1)
-            grid = (2 * moved - 1).transpose(1, 2).flatten(0, 1)  # N * heads, L, points, 2
-            sampled = F.grid_sample(x, grid, align_corners=False)  # N * heads, C / heads, L, points
-            parts.append((sampled * weights[:, :, :, level].transpose(1, 2).flatten(0, 1).unsqueeze(1)).sum(-1))
-        output = reduce(torch.add, parts).unflatten(0, (-1, heads)).flatten(1, 2).transpose(1, 2)  # N, L, C
+        across, down = offsets.unbind(-1)
+        places = [
+            points[:, None, None] + torch.stack([across[:, :, :, level] / width, down[:, :, :, level] / height], dim=-1)
+            for level, (height, width) in enumerate(sizes)
+        ]
+        output = sample_levels(self.value_proj(value).unflatten(-1, (heads, -1)), sizes, places, weights)
         return self.dropout(self.output_proj(output))
+
+
+def sample_levels(value: Tensor, sizes: Sizes, places: Sequence[Tensor], weights: Tensor) -> Tensor:
+    """The weighted sum (N, L, C) of the values of a pyramid (N, S, heads, C / heads) at a few points of every level.
+
+    `places` (N, L, heads, points, 2) of each level are x and y in 0..1, `weights` (N, L, heads, levels, points).
+    """
+    parts = []  # each N * heads, C / heads, L
+    for level, x in enumerate(value.split([height * width for height, width in sizes], dim=1)):
+        x = x.permute(0, 2, 3, 1).flatten(0, 1).unflatten(-1, sizes[level])  # N * heads, C / heads, h, w
+        grid = (2 * places[level] - 1).transpose(1, 2).flatten(0, 1)  # N * heads, L, points, 2
+        sampled = F.grid_sample(x, grid, align_corners=False)  # N * heads, C / heads, L, points
+        parts.append((sampled * weights[:, :, :, level].transpose(1, 2).flatten(0, 1).unsqueeze(1)).sum(-1))
+    return reduce(torch.add, parts).unflatten(0, (-1, value.shape[2])).flatten(1, 2).transpose(1, 2)
 
 
 class DeformableEncoderLayer(nn.Module):
