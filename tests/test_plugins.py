@@ -111,9 +111,11 @@ def test_the_toolboxes_need_no_import(imports):
     ],
 )
 def test_a_module_that_fails_is_named_with_its_line(tmp_path, text, message):
+    folder = tmp_path / "terrazzo"  # as a clone of the repository is named, in which a user writes modules too
+    folder.mkdir()
     if text is not None:
-        (tmp_path / "broken.py").write_text(text)
-    config = tmp_path / "config.py"
+        (folder / "broken.py").write_text(text)
+    config = folder / "config.py"
     config.write_text('custom_imports = dict(imports=["broken"])\n')
     with pytest.raises(UserError, match=message):
         tz.load_config(config, trust=True)

@@ -141,7 +141,7 @@ def explained_import(name: str, where: str = "", model_type: FindType = lambda n
         raise UserError(f"{problem.filename}:{problem.lineno}: importing '{name}' fails: {problem.msg}") from None
     except Exception as problem:
         frames = traceback.extract_tb(problem.__traceback__)
-        raised = [frame for frame in frames if "importlib" not in frame.filename and "/terrazzo/" not in frame.filename]
+        raised = [frame for frame in frames if not imports_others(frame.filename)]
         if not raised and isinstance(problem, ModuleNotFoundError):
             raise UserError(f"{where}: {problem}; modules on PYTHONPATH are found too") from None
         file = raised[-1].filename if raised else name
@@ -154,6 +154,11 @@ def explained_import(name: str, where: str = "", model_type: FindType = lambda n
         if "relative import" in str(problem):
             line += ": a module that custom_imports names alone is in no package, so it imports by whole names"
         raise UserError(f"{file}{line}: importing '{name}' fails: {type(problem).__name__}: {problem}") from problem
+
+
+def imports_others(file: str) -> bool:
+    """Report whether a frame of this file is one of an import itself: ours, or Python's."""
+    return "importlib" in file or Path(file).is_relative_to(Path(__file__).parent)
 
 
 def is_answered() -> bool:

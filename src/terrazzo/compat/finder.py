@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from terrazzo.errors import nearest
+from terrazzo.plugins import imports_others
 
 PACKAGES = {"mmseg": "1.2.2", "mmcv": "2.0.1", "mmengine": "0.10.7", "mmdet": "3.3.0", "mmpretrain": "1.2.0",
             "mmcls": "0.25.0", "MultiScaleDeformableAttention": "1.0", "DCNv3": "1.1"}  # fmt: skip
@@ -116,7 +117,7 @@ def public_names() -> list[str]:
 def missing(module: str, name: str) -> str:
     """The message about a name that the layer does not have: where it is used, the nearest, and what to do."""
     frame = inspect.currentframe()
-    while frame is not None and ("importlib" in frame.f_code.co_filename or frame.f_code.co_filename == __file__):
+    while frame is not None and imports_others(frame.f_code.co_filename):
         frame = frame.f_back
     place = f"{frame.f_code.co_filename}:{frame.f_lineno}: " if frame is not None else ""
     return (
