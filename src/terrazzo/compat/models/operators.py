@@ -41,30 +41,10 @@ def multi_scale_deformable_attn_pytorch(
     return sample_levels(value, sizes, sampling_locations.unbind(3), attention_weights).contiguous()
 
 
-def dcnv3_forward(
-    input: Tensor, offset: Tensor, mask: Tensor, kernel_h: int, kernel_w: int, stride_h: int, stride_w: int, pad_h: int,
-    pad_w: int, dilation_h: int, dilation_w: int, group: int, group_channels: int, offset_scale: float, *_: Any,
-) -> Tensor:  # fmt: skip
-    """Input (N, H, W, groups * C), offsets (N, h, w, groups * taps * 2) as (x, y), masks without 2 -> (N, h, w, *).
-
-    The taps of a kernel are numbered by columns (InternImage, Wang et al., CVPR 2023).
-    """
-    dtype, offset, mask = input.dtype, offset.float(), mask.float()
-    x = F.pad(input.float(), (0, 0, pad_w, pad_w, pad_h, pad_h)).unflatten(3, (group, group_channels))
-    size = torch.tensor([x.shape[2], x.shape[1]]).to(offset)
-    axes = ((kernel_w, stride_w, dilation_w, offset.shape[2]), (kernel_h, stride_h, dilation_h, offset.shape[1]))
-    reach = [dilation * (kernel - 1) // 2 for kernel, _, dilation, _ in axes]
-    starts = [torch.arange(axis[3]).to(offset) * axis[1] + near for axis, near in zip(axes, reach, strict=True)]
-    taps = [torch.arange(axis[0]).to(offset) * axis[2] - near for axis, near in zip(axes, reach, strict=True)]
-    places = torch.stack(torch.meshgrid(*starts, indexing="xy"), -1)[:, :, None, None] + 0.5  # h, w, 1, 1, 2
-    relative = torch.stack(torch.meshgrid(*taps, indexing="ij"), -1).flatten(0, 1)
-    moved = offset.unflatten(3, (group, -1, 2)) + relative
-    grid = 2 * (places + moved * offset_scale) / size - 1  # N, h, w, groups, taps, 2
-    maps = x.permute(0, 3, 4, 1, 2).flatten(0, 1)  # N * groups, C, H, W
-    values = F.grid_sample(maps, grid.permute(0, 3, 1, 2, 4, 5).flatten(0, 1).flatten(1, 2), align_corners=False)
-    weights = mask.unflatten(3, (group, -1)).permute(0, 3, 1, 2, 4).flatten(0, 1).flatten(1, 2).unsqueeze(1)
-    out = (values * weights).sum(-1).unflatten(0, (-1, group)).unflatten(-1, offset.shape[1:3])
-    return out.permute(0, 3, 4, 1, 2).flatten(3).to(dtype)
+def dcnv3_forward(input: Tensor, offset: Tensor, mask: Tensor, *given: Any) -> Tensor:
+    """`given` are height and width of kernel, stride, padding and dilation, the groups, a group's width, the scale."""
+    pairs = zip(given[:8:2], given[1:8:2], strict=True)
+    return deform_conv.deform_conv_v3(input, offset, mask, *pairs, groups=given[8], offset_scale=given[10])
 
 
 def ms_deform_attn_forward(

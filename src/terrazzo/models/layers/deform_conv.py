@@ -83,3 +83,39 @@ class ModulatedDeformConv2d(DeformConv2d):
         offset, mask = self.conv_offset(input).tensor_split([pairs], dim=1)
         mask = mask.sigmoid().unflatten(1, (self.deform_groups, 1, self.taps))
         return self.convolve(self.sample(input, offset) * mask)
+
+
+def deform_conv_v3(
+    x: Tensor,
+    offset: Tensor,
+    mask: Tensor,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+    *,
+    groups: int,
+    offset_scale: float = 1.0,
+) -> Tensor:
+    """Sum the taps of each group of channels, moved and weighted (InternImage, Wang et al., CVPR 2023).
+
+    `x` is (N, H, W, C), `offset` (N, Ho, Wo, groups * taps * 2) in pixels (horizontal, vertical), `mask` the same
+    without the 2; taps are numbered by columns. Sizes are (height, width). Returns (N, Ho, Wo, C).
+    """
+    dtype, offset, mask = x.dtype, offset.float(), mask.float()
+    x = F.pad(x.float(), (0, 0, padding[1], padding[1], padding[0], padding[0])).unflatten(3, (groups, -1))
+    size = torch.tensor([x.shape[2], x.shape[1]]).to(offset)
+    starts, taps = [], []  # of x, then of y
+    for axis in (1, 0):
+        reach = dilation[axis] * (kernel[axis] - 1) // 2
+        starts.append(torch.arange(offset.shape[1 + axis]).to(offset) * stride[axis] + reach)
+        taps.append(torch.arange(kernel[axis]).to(offset) * dilation[axis] - reach)
+    centres = torch.stack(torch.meshgrid(*starts, indexing="xy"), -1)[:, :, None, None] + 0.5  # Ho, Wo, 1, 1, 2
+    relative = torch.stack(torch.meshgrid(*taps, indexing="ij"), -1).flatten(0, 1)  # taps, 2
+    moved = offset.unflatten(3, (groups, -1, 2)) + relative
+    grid = 2 * (centres + moved * offset_scale) / size - 1  # N, Ho, Wo, groups, taps, 2
+    maps = x.permute(0, 3, 4, 1, 2).flatten(0, 1)  # N * groups, C / groups, H, W
+    values = F.grid_sample(maps, grid.permute(0, 3, 1, 2, 4, 5).flatten(0, 1).flatten(1, 2), align_corners=False)
+    weights = mask.unflatten(3, (groups, -1)).permute(0, 3, 1, 2, 4).flatten(0, 1).flatten(1, 2).unsqueeze(1)
+    out = (values * weights).sum(-1).unflatten(0, (-1, groups)).unflatten(-1, offset.shape[1:3])
+    return out.permute(0, 3, 4, 1, 2).flatten(3).to(dtype)
