@@ -255,6 +255,18 @@ def test_steps_that_no_graph_contains_are_named(tmp_path):
         tz.export(random_segmenter(steps), tmp_path / "m.onnx")
 
 
+def test_a_model_of_one_size_is_advised_to_name_it(tmp_path):
+    segmenter = random_segmenter()
+
+    def mark_first_column(module, inputs, output):  # by a number that a graph of any size does not have
+        return [x + (torch.arange(int(x.shape[3])) == 0) for x in output]
+
+    segmenter.model.backbone.register_forward_hook(mark_first_column)
+    with pytest.raises(UserError, match="--size HxW exports it for images of one size"):
+        tz.export(segmenter, tmp_path / "m.pt2")
+    assert list(tz.export(segmenter, tmp_path / "m.pt2", size=(64, 96)).parity) == ["64x96"]
+
+
 def test_an_exported_model_is_not_exported_again(exported, tmp_path):
     with pytest.raises(UserError, match="export the checkpoint that it comes from"):
         tz.export(exported.onnx, tmp_path / "again.onnx")

@@ -33,7 +33,7 @@ from terrazzo.exporting.largest import (
     argmax_of_possible,
 )
 from terrazzo.exporting.onnx_file import quiet, resizing_model, to_onnx, write_metadata
-from terrazzo.exporting.plan import Plan
+from terrazzo.exporting.plan import Plan, one_size
 from terrazzo.exporting.quantization import convert_to_openvino, quantize_onnx, quantize_openvino
 from terrazzo.exporting.tiles import RESOLUTION, check_reader, save_tiled, tiled_plan
 from terrazzo.hub.cache import cached, remember_program
@@ -228,7 +228,8 @@ def make_program(plan: Plan, folder: Path) -> Any:
         except Exception as problem:
             if is_out_of_memory(problem):
                 raise
-            raise UserError(f"this model cannot be exported: {first_line(problem)}") from problem
+            reason = first_line(problem).removesuffix('! For more information, run with TORCH_LOGS="+dynamic".')
+            raise UserError(f"this model cannot be exported ({reason}){one_size(plan.facts.size)}") from problem
 
 
 def open_program(program: Any, facts: ModelFacts, folder: Path) -> ExportedModel:

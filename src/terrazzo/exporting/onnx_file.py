@@ -14,6 +14,7 @@ import torch
 
 from terrazzo.errors import UserError, first_line, is_out_of_memory
 from terrazzo.exporting.graph import Graph, target_size
+from terrazzo.exporting.plan import one_size
 from terrazzo.exporting.resizing import resize_image
 from terrazzo.inference.exported import ModelFacts
 from terrazzo.inference.exported_model import is_outside
@@ -70,7 +71,9 @@ def onnx_program(
             if is_out_of_memory(cause):
                 raise cause from None
             reason = first_line(cause).removesuffix(". See the stack trace for more information.")
-            raise UserError(f"this model cannot become an ONNX file ({reason}); try a program (.pt2)") from problem
+            raise UserError(
+                f"this model cannot become an ONNX file ({reason}); try a program (.pt2){one_size(size)}"
+            ) from problem
     name_nodes(program.model)
     return program
 

@@ -90,6 +90,11 @@ def make_plan(segmenter: Segmenter, outputs: Sequence[str], size: Sequence[int] 
     return plan
 
 
+def one_size(size: Sequence[int] | None) -> str:
+    """The advice where a graph for images of any size fails: nothing if it is for one size already."""
+    return "" if size else "; --size HxW exports it for images of one size, which may work"
+
+
 def check_size(plan: Plan, size: Sequence[int]) -> None:
     """Raise UserError for a size of images that the model does not run on."""
     height, width = size

@@ -13,7 +13,7 @@ import torch
 from terrazzo.errors import UserError
 from terrazzo.exporting.formats import Format
 from terrazzo.exporting.gate import Check, Comparison
-from terrazzo.exporting.plan import Plan
+from terrazzo.exporting.plan import Plan, one_size
 from terrazzo.exporting.precision import Attempt
 from terrazzo.exporting.sensitivity import layer_errors
 from terrazzo.inference.exported_model import ExportedModel
@@ -107,7 +107,7 @@ class Trial:
                 f"{height}x{width}": agreement(self.plan, exported, [images])
                 for (height, width), images in random_images(self.plan)
             }
-        refuse_unlike(parity, precision, self.gate is not None)
+        refuse_unlike(parity, precision, self.gate is not None, one_size(plan.facts.size))
         if self.gate is None:
             return Candidate(plan, model, exported, parity, None)
         self.say(f"scoring the export in {precision}")
@@ -143,8 +143,8 @@ def blocks(count: int, height: int, width: int, bands: int) -> np.ndarray:
     return np.ascontiguousarray(small.repeat(8, 1).repeat(8, 2)[:, :height, :width])
 
 
-def refuse_unlike(parity: dict[str, Any], precision: str, scored: bool) -> None:
-    """Raise UserError where a file in single precision gives other results than the original.
+def refuse_unlike(parity: dict[str, Any], precision: str, scored: bool, advice: str = "") -> None:
+    """Raise UserError, with advice, where a file in single precision gives other results than the original.
 
     In another precision, where a file is not scored, few equal labels are refused.
     """
@@ -152,7 +152,8 @@ def refuse_unlike(parity: dict[str, Any], precision: str, scored: bool) -> None:
         if precision == "f32" and (row["labels"] < AGREEMENT or not row["logits"] <= DISTANCE):
             raise UserError(
                 f"at {place} the export gives the original's labels on {100 * row['labels']:.2f}% of pixels, and "
-                f"logits {row['logits']:.2g} deviations away, so it was not written; please report this with the config"
+                f"logits {row['logits']:.2g} deviations away, so it was not written{advice}; "
+                "please report this with the config"
             )
         if precision != "f32" and not scored and row["labels"] < UNSCORED:
             raise UserError(

@@ -64,7 +64,8 @@ def test_a_run_trains_resumes_scores_and_predicts(style, photos, monkeypatch, re
 
 
 @pytest.mark.slow
-def test_a_model_of_a_users_modules_becomes_an_onnx_file(newer, tmp_path, monkeypatch):
+@pytest.mark.parametrize("kind", ["NewSegmentor", "EachSegmentor"])
+def test_a_model_of_a_users_modules_becomes_an_onnx_file(newer, kind, tmp_path, monkeypatch):
     from safetensors.torch import save_file
 
     from compat.models.test_segmentors import NEWER
@@ -72,10 +73,10 @@ def test_a_model_of_a_users_modules_becomes_an_onnx_file(newer, tmp_path, monkey
     from terrazzo.inference.saved_config import describe
 
     monkeypatch.chdir(tmp_path)
-    config = {"model": NEWER, "custom_imports": {"imports": ["newer"]}}
+    config = {"model": {**NEWER, "type": kind}, "custom_imports": {"imports": ["newer"]}}
     texts = describe(config, "abc", [[0, 0, 0], [1, 1, 1], [2, 2, 2]])
     save_file(tz.build_model(config).state_dict(), "model.safetensors", texts)
-    arguments = ["model.safetensors", "--trust-config", "--out", "model.onnx", "--size", "64x64"]
+    arguments = ["model.safetensors", "--trust-config", "--out", "model.onnx"]
     assert main(["export", *arguments]) == 0  # which compares the labels
     assert (tmp_path / "model.onnx").is_file()
 

@@ -12,6 +12,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger, print_log
 from mmengine.model import BaseModule
+from mmengine.structures import PixelData
 from mmseg.datasets import BaseSegDataset
 from mmseg.models.decode_heads import FCNHead
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
@@ -84,6 +85,21 @@ class NewSegmentor(EncoderDecoder):
         losses = self._decode_head_forward_train(x, data_samples)
         losses.update(add_prefix(dict(loss_count=x[0].new_tensor(float(len(data_samples)))), "own"))
         return losses
+
+
+@MODELS.register_module()
+class EachSegmentor(EncoderDecoder):
+    """One that decides image by image, as Open-CD's do."""
+
+    def predict(self, inputs: Tensor, data_samples: SampleList = None) -> SampleList:
+        logits = self.encode_decode(inputs, [sample.metainfo for sample in data_samples])
+        return self.postprocess_result(logits, data_samples)
+
+    def postprocess_result(self, seg_logits: Tensor, data_samples: SampleList) -> SampleList:
+        for i in range(len(seg_logits)):
+            height, width = data_samples[i].metainfo["ori_shape"]
+            data_samples[i].set_data({"seg_logits": PixelData(data=seg_logits[i, :, :height, :width])})
+        return data_samples
 
 
 @DATASETS.register_module()

@@ -27,15 +27,20 @@ TABLE: dict[str, Any] = {
 }
 
 
+def copied(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy that shares nothing with the facts of an image; sizes in a graph that is being exported cannot change."""
+    return dict(facts) if torch.compiler.is_exporting() else copy.deepcopy(dict(facts))
+
+
 class BaseDataElement:
     """Values under names, apart from the facts of the image in `metainfo`; all of them are attributes."""
 
     def __init__(self, *, metainfo: Any = None, **kwargs: Any) -> None:
-        vars(self).update(_data={}, _meta=copy.deepcopy(dict(metainfo or {})))
+        vars(self).update(_data={}, _meta=copied(metainfo or {}))
         self.set_data(kwargs)
 
     def set_metainfo(self, metainfo: Any) -> None:
-        self._meta.update(copy.deepcopy(dict(metainfo)))
+        self._meta.update(copied(metainfo))
 
     def set_data(self, data: Any) -> None:
         for name, value in data.items():
@@ -47,7 +52,7 @@ class BaseDataElement:
         return made
 
     clone = copy.deepcopy
-    metainfo = property(lambda self: copy.deepcopy(self._meta))
+    metainfo = property(lambda self: copied(self._meta))
 
     def all_items(self) -> Any:
         return {**self._meta, **self._data}.items()

@@ -162,7 +162,12 @@ class Bridge:
         if overrides(self.final_head, "predict_by_feat") or overrides(self.final_head, "loss_by_feat"):  # of 1.x
             metas = [{**meta, "img_shape": tuple(images.shape[2:])} for meta in metas]
         if overrides(self, "predict"):
-            found = super().predict(images, samples_of(images))  # type: ignore[misc]
+            if exporting:  # before it goes through the images one by one
+                vars(self)["postprocess_result"] = lambda logits, *_: logits
+            try:
+                found = super().predict(images, samples_of(images[:1] if exporting else images))  # type: ignore[misc]
+            finally:
+                vars(self).pop("postprocess_result", None)
             found = found if isinstance(found, Tensor) else logits_of(found)
             return of_probabilities(found) if found.shape[1] == 1 else found  # there, those of one class
         if self.infers_itself:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -217,13 +218,14 @@ def resize(
     input: Tensor, size: Any = None, scale_factor: Any = None, mode: str = "nearest",
     align_corners: bool | None = None, warning: bool = True,
 ) -> Tensor:  # fmt: skip
-    size = tuple(int(x) for x in size) if isinstance(size, (list, tuple)) else size
+    if isinstance(size, (list, tuple)):  # of numbers or tensors; those of a graph that is being exported stay open
+        size = tuple(x if isinstance(x, torch.SymInt) else int(x) for x in size)
     return F.interpolate(input, size, scale_factor, mode, align_corners)
 
 
 def nlc_to_nchw(x: Tensor, hw_shape: Any) -> Tensor:
     assert x.shape[1] == hw_shape[0] * hw_shape[1], "The seq_len doesn't match H, W"
-    return x.transpose(1, 2).reshape(len(x), -1, *hw_shape)
+    return x.transpose(1, 2).reshape(x.shape[0], -1, *hw_shape)
 
 
 def make_divisible(value: float, divisor: int, min_value: int | None = None, min_ratio: float = 0.9) -> int:

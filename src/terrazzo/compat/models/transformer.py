@@ -165,7 +165,7 @@ class Positions(tokens.SinePositions):
             return super().forward(x)
         assert not x.any(), "positions of a padded batch are not those of the whole map"
         found = super().forward(x.new_zeros(1, 1, *x.shape[-2:], dtype=torch.float32))
-        return found.transpose(1, 2).unflatten(2, tuple(x.shape[-2:])).expand(len(x), -1, -1, -1)
+        return found.transpose(1, 2).unflatten(2, tuple(x.shape[-2:])).expand(x.shape[0], -1, -1, -1)
 
 
 class SinePositionalEncoding(BaseModule):
@@ -187,7 +187,7 @@ class QueryDecoderLayer(query_decoder.QueryDecoderLayer):
         if key is None:
             return super().forward(query, memory, **given)
         mask = given.get("cross_attn_mask")
-        mask = None if mask is None else ~mask.unflatten(0, (len(query), -1))
+        mask = None if mask is None else ~mask.unflatten(0, (query.shape[0], -1))
         return super().forward(query, key, query_pos=given["query_pos"], memory_pos=given["key_pos"], mask=mask)
 
 
@@ -288,7 +288,7 @@ class Attention(nn.Module):
 
 def _between_places(table: Tensor, side: int) -> Tensor:
     """Relative positions (2 S - 1, C), resized to a side, of each place to each other one (side, side, C)."""
-    if len(table) != 2 * side - 1:
+    if table.shape[0] != 2 * side - 1:
         table = F.interpolate(table.T[None], 2 * side - 1, mode="linear")[0].T
     places = torch.arange(side, device=table.device)
     return table[places[:, None] - places + side - 1]
