@@ -157,3 +157,13 @@ def test_resnet_with_plugins() -> None:
 def test_misfits_are_explained(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         resnet(**options)
+
+
+@pytest.mark.parametrize("kind", ["DCN", "DCNv2"])
+def test_an_exported_graph_takes_any_number_of_maps_of_any_size(kind: str) -> None:
+    conv, open_axis = deformable(kind, kernel_size=3, padding=1), torch.export.Dim.DYNAMIC
+    with torch.no_grad():
+        shapes = ({0: open_axis, 2: open_axis, 3: open_axis},)
+        program = torch.export.export(conv, (torch.rand(2, 4, 7, 9).double(),), dynamic_shapes=shapes).module()
+    x = torch.rand(3, 4, 5, 6).double()
+    torch.testing.assert_close(program(x), conv(x))
