@@ -214,3 +214,25 @@ def test_operators_that_projects_compile_themselves_are_answered():
     torch.testing.assert_close(found, value.flatten(2))
     gradients = MSDA.ms_deform_attn_backward(value, sizes, starts, places, weights, torch.ones_like(found), 64)
     torch.testing.assert_close(gradients[0], torch.ones_like(value))
+
+
+def test_a_graph_contains_deformable_attention_to_sizes_in_a_tensor():
+    from mmcv.ops import MultiScaleDeformableAttention
+
+    class Pyramid(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.attention = MultiScaleDeformableAttention(8, 2, 2, 3, batch_first=True)
+
+        def forward(self, fine, coarse):
+            value = torch.cat([fine.flatten(2), coarse.flatten(2)], 2).transpose(1, 2)
+            sizes = torch.as_tensor([fine.shape[2:], coarse.shape[2:]])
+            centre = torch.full((1, value.shape[1], 2, 2), 0.5)
+            return self.attention(value, value, value, reference_points=centre, spatial_shapes=sizes)
+
+    model, maps = Pyramid().eval(), (torch.rand(2, 8, 4, 6), torch.rand(2, 8, 2, 3))
+    shapes = ({0: torch.export.Dim.DYNAMIC},) * 2
+    with torch.no_grad():
+        program = torch.export.export(model, maps, dynamic_shapes=shapes, strict=False).module()
+        more = [torch.cat([x, x + 1]) for x in maps]
+        torch.testing.assert_close(program(*more), model(*more))

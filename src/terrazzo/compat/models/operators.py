@@ -37,7 +37,7 @@ def multi_scale_deformable_attn_pytorch(
     value: Tensor, value_spatial_shapes: Tensor, sampling_locations: Tensor, attention_weights: Tensor
 ) -> Tensor:
     """Value (N, S, heads, C), locations (N, L, heads, levels, points, 2) in 0..1, weights without 2 -> (N, L, *)."""
-    sizes = [(int(height), int(width)) for height, width in value_spatial_shapes]
+    sizes = [(height, width) for height, width in value_spatial_shapes.tolist()]
     return sample_levels(value, sizes, sampling_locations.unbind(3), attention_weights).contiguous()
 
 
