@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from terrazzo.errors import UserError, first_line, is_out_of_memory
+from terrazzo.exporting.asserts import without_asserts
 from terrazzo.exporting.folders import save_bundle, save_triton
 from terrazzo.exporting.html_page import (
     HELP,
@@ -221,9 +222,9 @@ def make_program(plan: Plan, folder: Path) -> Any:
     """Make a `torch.export` program; it returns logits after its other outputs."""
     dynamic = torch.export.Dim.DYNAMIC
     axes: dict[int, Any] = {0: dynamic} if plan.facts.size else {0: dynamic, 1: dynamic, 2: dynamic}
-    with quiet(), torch.no_grad():
+    graph = plan.graph.with_logits()
+    with quiet(), torch.no_grad(), without_asserts(graph):
         try:
-            graph = plan.graph.with_logits()
             return torch.export.export(graph, (example_of(plan),), dynamic_shapes={"image": axes}, strict=False)
         except Exception as problem:
             if is_out_of_memory(problem):

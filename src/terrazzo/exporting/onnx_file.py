@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from terrazzo.errors import UserError, first_line, is_out_of_memory
+from terrazzo.exporting.asserts import without_asserts
 from terrazzo.exporting.graph import Graph, target_size
 from terrazzo.exporting.plan import one_size
 from terrazzo.exporting.resizing import resize_image
@@ -52,7 +53,7 @@ def onnx_program(
 
     dynamic = torch.export.Dim.DYNAMIC
     axes = {0: dynamic} if size else {0: dynamic, 1: dynamic, 2: dynamic}
-    with quiet(), torch.no_grad():
+    with quiet(), torch.no_grad(), without_asserts(module):
         try:
             program: Any = torch.onnx.export(
                 module,
