@@ -67,7 +67,7 @@ class DeformConv2d(nn.Conv2d):
     def convolve(self, values: Tensor) -> Tensor:
         """Add the weighted values of the taps -> (N, out_channels, Ho, Wo)."""
         height, width = values.shape[-2:]
-        columns = values.reshape(values.shape[0], self.groups, -1, height * width)  # N, groups, C / groups * taps, h * w
+        columns = values.reshape(values.shape[0], self.groups, -1, height * width)
         output = self.weight.reshape(self.groups, self.out_channels // self.groups, -1) @ columns
         output = output.reshape(-1, self.out_channels, height, width)
         return output if self.bias is None else output + self.bias.view(-1, 1, 1)
