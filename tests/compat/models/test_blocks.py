@@ -236,3 +236,22 @@ def test_a_graph_contains_deformable_attention_to_sizes_in_a_tensor():
         program = torch.export.export(model, maps, dynamic_shapes=shapes, strict=False).module()
         more = [torch.cat([x, x + 1]) for x in maps]
         torch.testing.assert_close(program(*more), model(*more))
+
+
+def test_arguments_of_losses_and_layers_have_their_effect():
+    from mmcv.cnn.bricks.transformer import FFN
+    from mmengine.model import initialize
+    from mmseg.models.backbones.swin import PatchMerging
+    from mmseg.models.losses import CrossEntropyLoss, DiceLoss
+
+    logits, labels = torch.randn(2, 3, 4, 4), torch.randint(0, 3, (2, 4, 4))
+    total = CrossEntropyLoss()(logits, labels, reduction_override="none").sum()
+    torch.testing.assert_close(CrossEntropyLoss()(logits, labels, avg_factor=10), total / 10)
+    assert torch.isclose(DiceLoss()(logits, labels, avg_factor=0.5), 2 * DiceLoss(reduction="sum")(logits, labels))
+    scaled = FFN(8, 16, layer_scale_init_value=0.1)
+    assert torch.all(scaled.gamma2.weight == 0.1)
+    merged, grid = PatchMerging(8, 16, kernel_size=3)(torch.rand(1, 35, 8), (5, 7))
+    assert merged.shape == (1, 12, 16) and tuple(grid) == (3, 4)
+    norm = nn.BatchNorm2d(3)
+    initialize(norm, {"type": "Normal", "std": 0.5})  # without a layer it names nothing
+    assert torch.all(norm.weight == 1)

@@ -421,3 +421,86 @@ def test_a_segmentor_without_the_argument_is_normalised_too(older):
     model = tz.build_model({**OLDER, "type": "OnlyItsParts", "data_preprocessor": preprocessor})
     assert model.preprocess.mean.flatten().tolist() == [1, 2, 3]
     assert model.preprocess(torch.ones(1, 3, 2, 2)).mean(dim=(0, 2, 3)).tolist() == pytest.approx([0, -1 / 5, -2 / 6])
+
+
+SMALL = {"type": "ResNetV1c", "depth": 18, "base_channels": 4, "strides": (1, 2, 1, 1), "dilations": (1, 1, 2, 4)}
+NARROW = {"channels": 8, "num_classes": 3, "dropout_ratio": 0, "norm_cfg": {"type": "BN"}}
+DETAIL = {"type": "STDCHead", "in_channels": 8, "in_index": 1, "num_convs": 1, "out_channels": 1, "concat_input": False}
+SEVERAL_LOSSES = {
+    "DAHead": {"decode_head": {"type": "DAHead", "in_channels": 32, "pam_channels": 4, **NARROW}},
+    "EncHead": {
+        "decode_head": {"type": "EncHead", "in_channels": (8, 16, 32), "in_index": (1, 2, 3), "num_codes": 4, **NARROW}
+    },
+    "STDCHead": {
+        "decode_head": {"type": "FCNHead", "in_channels": 32, "num_convs": 1, **NARROW},
+        "auxiliary_head": {**NARROW, **DETAIL, "num_classes": 2, "loss_decode": {"type": "DiceLoss"}},
+    },
+}
+
+
+@pytest.mark.parametrize("kind", SEVERAL_LOSSES)
+def test_official_heads_have_all_their_losses_in_a_users_segmentor(kind):
+    from mmseg.models import EncoderDecoder
+    from mmseg.registry import MODELS
+
+    @MODELS.register_module()
+    class OwnSegmentor(EncoderDecoder):
+        pass
+
+    spec = {"backbone": {**SMALL, "norm_cfg": {"type": "BN"}}, **SEVERAL_LOSSES[kind]}
+    official, own = (tz.build_model({"type": name, **spec}).eval() for name in ("EncoderDecoder", "OwnSegmentor"))
+    own.load_state_dict(official.state_dict())
+    images, labels = batch()
+    expected, found = official.loss(images, labels), own.loss(images, labels)
+    assert len(expected) > 2 and set(found) == set(expected)
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value)
+
+
+def test_a_head_may_weigh_its_pixels_by_logits_and_labels_alone():
+    from mmseg.models.decode_heads import FCNHead
+    from mmseg.structures import OHEMPixelSampler, build_pixel_sampler
+
+    sampler = {"type": "OHEMPixelSampler", "min_kept": 5}
+    head = FCNHead(in_channels=4, channels=4, num_classes=3, sampler=sampler)
+    logits, labels = torch.randn(2, 3, 6, 6), torch.randint(0, 3, (2, 1, 6, 6))
+    weights = head.sampler.sample(logits, labels)
+    assert weights.shape == (2, 6, 6) and weights.sum() == 10  # five an image, the hardest
+    assert torch.equal(build_pixel_sampler(sampler, context=head).sample(logits, labels), weights)
+    likely = OHEMPixelSampler(head, 0.0, 7).sample(logits, labels)
+    assert likely.sum() == 14
+
+
+def test_a_segmentor_of_0x_gives_probabilities_at_the_size_of_the_file(older):
+    model = tz.build_model(OLDER).eval()
+    images, labels = batch()
+    metas = [{"ori_shape": (16, 24, 3), "img_shape": (32, 48, 3), "flip": True, "flip_direction": "vertical"}] * 2
+    logits = model.whole_inference(images, metas, False)
+    assert logits.shape == (2, 3, 32, 48)
+    found = model.inference(images, metas, True)
+    assert found.shape == (2, 3, 16, 24) and torch.allclose(found.sum(1), torch.ones(2, 16, 24))
+    small = nn.functional.interpolate(logits, (16, 24), mode="bilinear", align_corners=model.align_corners)
+    torch.testing.assert_close(found, small.softmax(1).flip(2))
+    classes = model(return_loss=False, img=[images, images], img_metas=[metas, metas])
+    assert (classes[1] == found.argmax(1)[1].numpy()).all()
+    step = model.train_step({"img": images, "img_metas": metas, "gt_semantic_seg": labels.unsqueeze(1)}, None)
+    assert step["num_samples"] == 2 and step["loss"] > 0
+
+
+def test_a_binary_segmentor_decides_in_its_results_by_probabilities():
+    from mmseg.models import EncoderDecoder
+    from mmseg.registry import MODELS
+
+    @MODELS.register_module()
+    class Around(EncoderDecoder):
+        def predict(self, inputs, data_samples=None):
+            return super().predict(inputs, data_samples)
+
+    loss = {"type": "CrossEntropyLoss", "use_sigmoid": True}
+    head = {"type": "FCNHead", "in_channels": 32, "num_convs": 1, **NARROW, "num_classes": 2, "out_channels": 1}
+    spec = {"backbone": {**SMALL, "norm_cfg": {"type": "BN"}}, "decode_head": {**head, "loss_decode": loss}}
+    official, own = (tz.build_model({"type": name, **spec}).eval() for name in ("EncoderDecoder", "Around"))
+    own.load_state_dict(official.state_dict())
+    images = batch()[0]
+    torch.testing.assert_close(own(images), official(images))
+    assert own.predict(images)[0].seg_logits.data.min() > 0

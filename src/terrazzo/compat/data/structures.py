@@ -212,6 +212,12 @@ def labels_of(samples: Any) -> Tensor:
     return torch.stack([sample.gt_sem_seg.data for sample in samples])
 
 
+def targets_of(samples: Any) -> dict[str, Tensor]:
+    """The further maps (N, H, W) of SegDataSamples by the names that losses know them by."""
+    keys = {name: key for name, key in MAPS.items() if name != "label" and key in samples[0]}
+    return {name: torch.stack([sample.get(key).data.squeeze(0) for sample in samples]) for name, key in keys.items()}
+
+
 DataSample, BaseDataPreprocessor, ImgDataPreprocessor = SegDataSample, SegDataPreProcessor, SegDataPreProcessor
 
 # Samples as `results` dicts, and back

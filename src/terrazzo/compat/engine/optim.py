@@ -101,7 +101,7 @@ def build_optimizer(model: nn.Module, cfg: Any) -> Any:
 
 
 def build_pixel_sampler(cfg: Any, **default_args: Any) -> Any:
-    return MODELS.build(cfg, default_args=default_args if cfg["type"] in MODELS.module_dict else None)
+    return MODELS.build(cfg, default_args=default_args)
 
 
 AmpOptimWrapper, build_optim_wrapper = OptimWrapper, build_optimizer

@@ -151,9 +151,10 @@ class Bridge:
         return {name: torch.stack([x.mean() for x in value]).sum() if isinstance(value, list) else value.mean()
                 for name, value in losses.items() if isinstance(value, (Tensor, list))}  # fmt: skip
 
-    def forward(self: Any, inputs: Tensor, *args: Any, **kwargs: Any) -> Any:
-        if args or kwargs:
-            return super().forward(inputs, *args, **kwargs)  # type: ignore[misc]
+    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if len(args) != 1 or kwargs:
+            return super().forward(*args, **kwargs)  # type: ignore[misc]
+        inputs = args[0]
         return resize(self.decode(inputs), inputs.shape[2:], None, "bilinear", self.align_corners)
 
     def decode(self: Any, images: Tensor) -> Tensor:
@@ -162,14 +163,15 @@ class Bridge:
         if overrides(self.final_head, "predict_by_feat") or overrides(self.final_head, "loss_by_feat"):  # of 1.x
             metas = [{**meta, "img_shape": tuple(images.shape[2:])} for meta in metas]
         if overrides(self, "predict"):
-            if exporting:  # before it goes through the images one by one
-                vars(self)["postprocess_result"] = lambda logits, *_: logits
+            seen: list[Tensor] = []  # before a graph would go through the images one by one
+            if exporting:
+                vars(self)["postprocess_result"] = lambda logits, *_: seen.append(logits) or logits
             try:
                 found = super().predict(images, samples_of(images[:1] if exporting else images))  # type: ignore[misc]
             finally:
                 vars(self).pop("postprocess_result", None)
             found = found if isinstance(found, Tensor) else logits_of(found)
-            return of_probabilities(found) if found.shape[1] == 1 else found  # there, those of one class
+            return found if found.shape[1] > 1 or any(found is logits for logits in seen) else of_probabilities(found)
         if self.infers_itself:
             older = old_style(self, "inference")  # which gives probabilities
             found = self.inference(images, metas, *[True] * older)

@@ -5,7 +5,7 @@ import re
 import sys
 import warnings
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +13,18 @@ from torch import Tensor, nn
 
 from terrazzo import registry as ours
 from terrazzo.arguments import constructors, signature
-from terrazzo.compat.data.structures import SegDataSample, labels_of, samples_of
+from terrazzo.compat.data.structures import SegDataSample, labels_of, samples_of, targets_of
 from terrazzo.compat.finder import FORKS, fork_file
 from terrazzo.compat.models import blocks, layers
 from terrazzo.compat.models.internals import INTERNALS, call_as_there
-from terrazzo.compat.models.losses import _loss_map
+from terrazzo.compat.models.losses import _loss_map, weight_reduce_loss
 from terrazzo.compat.models.module import BaseModule, overrides
 from terrazzo.compat.registry import MODELS, ORIGINALS, WrongArgument, arguments_of
 from terrazzo.config.ignored import drop_ignored
 from terrazzo.models.heads.base import DecodeHead, LogitsHead
 from terrazzo.models.heads.cascade import CascadeHead
 from terrazzo.models.heads.mask_classification import QueryHead
+from terrazzo.models.losses import ohem
 from terrazzo.models.losses.base import SegmentationLoss
 from terrazzo.models.losses.cross_entropy import CrossEntropyLoss
 from terrazzo.models.losses.set_criterion import semantic_logits
@@ -189,6 +190,8 @@ class HeadFace(Face):
         given = {key: value for key, value in given.items() if value is not None}
         _check_inputs(type(self).__name__, given, alone=ours is DecodeHead)
         super()._construct(ours, *args, **kwargs)
+        if isinstance(self.sampler, OHEMPixelSampler):
+            self.sampler.context = self
         self.concat_input = given.get("concat_input", getattr(self, "concat_input", None))
 
     def _transform_inputs(self, inputs: Any) -> Any:
@@ -208,12 +211,25 @@ class HeadFace(Face):
         given = _in_order(given, targets)
         if isinstance(given[0], Tensor) and (len(given) == 1 or "previous" in targets):
             return super().loss(inputs, given[0], **targets)  # type: ignore[misc]
-        previous, samples = (given[:1], given[1]) if isinstance(self, CascadeHead) else ((), given[0])
-        return self.loss_by_feat(self.forward(inputs, *previous), samples)
+        count = int(isinstance(self, CascadeHead))
+        if self.learns_as_written:
+            labels = self._stack_batch_gt(given[count]).squeeze(1)
+            return self._own_loss(inputs, *given[:count], labels=labels, **targets_of(given[count]))
+        return self.loss_by_feat(self.forward(inputs, *given[:count]), given[count])
+
+    def _own_loss(self, inputs: Any, *previous: Tensor, **targets: Any) -> Any:
+        return super().loss(inputs, **targets, **({"previous": previous[0]} if previous else {}))  # type: ignore[misc]
+
+    # True where no user has written a part of the way from maps to losses: terrazzo's knows the head's further outputs
+    learns_as_written = cached_property(
+        lambda self: not any(overrides(self, name) for name in ("forward", "losses", "loss_by_feat"))
+    )
 
     def forward_train(self, inputs: Any, *given: Any, **named: Any) -> Any:
         """Losses of (previous output,) facts of the images, labels and `train_cfg`."""
         given, count = _in_order(given, named), int(isinstance(self, CascadeHead))
+        if self.learns_as_written:
+            return self._own_loss(inputs, *given[:count], labels=given[count + 1].squeeze(1))
         return self.losses(self.forward(inputs, *given[:count]), given[count + 1])
 
     def loss_by_feat(self, seg_logits: Any, batch_data_samples: Any) -> Any:
@@ -248,6 +264,20 @@ class HeadFace(Face):
         if isinstance(batch_img_metas[0], Mapping):
             return layers.resize(seg_logits, _size_of(batch_img_metas), None, "bilinear", self.align_corners)
         return seg_logits
+
+
+class OHEMPixelSampler(ohem.OHEMPixelSampler):
+    """Weights of hard pixels by logits and labels alone, with the losses of the head that is its `context`."""
+
+    def __init__(self, context: Any = None, thresh: float | None = None, min_kept: int = 100000) -> None:
+        super().__init__(thresh=thresh, min_kept=min_kept)
+        self.context = context
+
+    def sample(self, seg_logit: Tensor, seg_label: Tensor, *given: Any) -> Tensor:
+        labels, head = seg_label.squeeze(1) if seg_label.ndim == 4 else seg_label, self.context
+        if not given:
+            given = lambda: _loss_map(head.criteria, seg_logit, labels, head.ignore_index), head.ignore_index
+        return super().sample(seg_logit, labels, *given)
 
 
 class MaskHeadFace(Face):
@@ -312,14 +342,16 @@ class LossFace(nn.Module):
     ) -> Any:  # fmt: skip
         assert reduction_override in (None, "none", "mean", "sum")
         options: dict[str, Any] = {"weight": weight, "ignore_index": ignore_index}
-        if reduction_override is not None and isinstance(self, CrossEntropyLoss):
-            return super().forward(pred, target, **options, reduction=reduction_override)
         before: Any = getattr(self, "reduction", "mean")
-        self.reduction = reduction_override or before
+        reduction = reduction_override or before
+        self.reduction = reduction if avg_factor is None else "none"
         try:
-            return super().forward(pred, target, **options)
+            if isinstance(self, CrossEntropyLoss):
+                options["reduction"] = self.reduction
+            values = super().forward(pred, target, **options)
         finally:
             self.reduction = before
+        return values if avg_factor is None else weight_reduce_loss(values, None, reduction, avg_factor)
 
 
 @cache
@@ -364,7 +396,7 @@ def _base(name: str, cls: type) -> Any:
 BaseDecodeHead, BaseCascadeDecodeHead = _base("BaseDecodeHead", DecodeHead), _base("BaseCascadeDecodeHead", CascadeHead)
 BASES: dict[type, Any] = {DecodeHead: BaseDecodeHead, CascadeHead: BaseCascadeDecodeHead}
 # names whose class here is written out, not made
-OFFICIAL: dict[str, Any] = {"BaseDecodeHead": BaseDecodeHead, "BaseCascadeDecodeHead": BaseCascadeDecodeHead}
+OFFICIAL: dict[str, Any] = {kind.__name__: kind for kind in (BaseDecodeHead, BaseCascadeDecodeHead, OHEMPixelSampler)}
 
 
 def official(name: str) -> Any:

@@ -112,7 +112,7 @@ def initialize(module: nn.Module, init_cfg: Any) -> None:
             else:
                 load_state_dict(module, _load_checkpoint_with_prefix(prefix, path))
         elif kind in STARTS:
-            if layers or not overrides:
+            if layers:
                 start_layers(module, STARTS[kind], options, [layers] if isinstance(layers, str) else layers)
             for own in [overrides] if isinstance(overrides, Mapping) else overrides:
                 own_options = {key: value for key, value in own.items() if key not in ("name", "type", "layer")}

@@ -108,8 +108,9 @@ class BaseSegmentor(BaseModule, Freezable):
 
     test_step = val_step
 
-    def forward(self, inputs: Any, data_samples: Any = None, mode: Any = "tensor", **kwargs: Any) -> Any:
+    def forward(self, inputs: Any = None, data_samples: Any = None, mode: Any = "tensor", **kwargs: Any) -> Any:
         if "return_loss" in kwargs or "img_metas" in kwargs or isinstance(mode, bool):
+            inputs = kwargs.pop("img", inputs)
             metas, train = kwargs.pop("img_metas", data_samples), kwargs.pop("return_loss", mode is not False)
             return (self.forward_train if train else self.forward_test)(inputs, metas, **kwargs)
         if mode not in ("loss", "predict", "tensor"):
@@ -118,6 +119,8 @@ class BaseSegmentor(BaseModule, Freezable):
 
     def forward_test(self, imgs: Any, img_metas: Any, **kwargs: Any) -> Any:
         several = isinstance(imgs, (list, tuple))
+        if several and len(imgs) > 1:
+            return self.aug_test(imgs, img_metas, **kwargs)
         return self.simple_test(*((imgs[0], img_metas[0]) if several else (imgs, img_metas)), **kwargs)
 
     def encode(self, images: Tensor) -> Any:
@@ -133,8 +136,11 @@ class BaseSegmentor(BaseModule, Freezable):
                 if facts.get("flip"):
                     logits = logits.flip(3 if facts.get("flip_direction", "horizontal") == "horizontal" else 2)
                 logits = resize(logits, tuple(facts["ori_shape"][:2]), None, "bilinear", self.align_corners)[0]
-            binary = len(logits) == 1
-            labels = (logits.sigmoid() > self.final_head.threshold).to(logits) if binary else logits.argmax(0, True)
+            if len(logits) == 1:
+                logits = logits.sigmoid()
+                labels = (logits > self.final_head.threshold).to(logits)
+            else:
+                labels = logits.argmax(0, True)
             sample.set_data({"seg_logits": PixelData(data=logits), "pred_sem_seg": PixelData(data=labels)})
         return made
 
@@ -228,25 +234,46 @@ class EncoderDecoder(BaseSegmentor):
         known = structures.samples_of(inputs) if data_samples is None else data_samples
         return self.postprocess_result(self.inference(inputs, [sample.metainfo for sample in known]), data_samples)
 
-    def slide_inference(self, inputs: Tensor, batch_img_metas: Any, rescale: bool = True) -> Tensor:
+    def slide_inference(self, inputs: Tensor, batch_img_metas: Any, rescale: bool | None = None) -> Tensor:
         def on_window(windows: Tensor) -> Tensor:
             metas = [{**batch_img_metas[0], "img_shape": tuple(windows.shape[2:])}] * len(windows)
             return self.encode_decode(windows, metas)
 
-        return slide(on_window, inputs, self.test_cfg.crop_size, self.test_cfg.stride, windows_at_once=1)
+        logits = slide(on_window, inputs, self.test_cfg.crop_size, self.test_cfg.stride, windows_at_once=1)
+        return self._at_own_size(logits, batch_img_metas, rescale)
 
-    def whole_inference(self, inputs: Tensor, batch_img_metas: Any, *rescale: bool) -> Tensor:
-        return self.encode_decode(inputs, batch_img_metas)
+    def whole_inference(self, inputs: Tensor, batch_img_metas: Any, rescale: bool | None = None) -> Tensor:
+        return self._at_own_size(self.encode_decode(inputs, batch_img_metas), batch_img_metas, rescale)
 
-    def inference(self, inputs: Tensor, batch_img_metas: Any, rescale: bool = True) -> Tensor:
+    def _at_own_size(self, logits: Tensor, metas: Any, rescale: bool | None) -> Tensor:
+        """0.x: logits at the size that the image has in its file."""
+        size = tuple(metas[0]["ori_shape"][:2]) if rescale else logits.shape[2:]
+        return resize(logits, size, None, "bilinear", self.align_corners)
+
+    def inference(self, inputs: Tensor, batch_img_metas: Any, rescale: bool | None = None) -> Tensor:
+        """Logits; with `rescale`, which 0.x gives, probabilities."""
         mode = self.test_cfg.get("mode", "whole")
         assert mode in ("slide", "whole"), f"Only 'slide' or 'whole' test mode are supported, but got {mode}"
         infer = getattr(self, f"{mode}_inference")
         takes_it = len(inspect.signature(infer).parameters) > 2
-        return infer(inputs, batch_img_metas, *[rescale] * takes_it)
+        logits = infer(inputs, batch_img_metas, *[rescale] * takes_it)
+        if rescale is None:
+            return logits
+        found = logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(1)
+        if batch_img_metas[0].get("flip"):
+            found = found.flip(2 if batch_img_metas[0]["flip_direction"] == "vertical" else 3)
+        return found
 
     def simple_test(self, img: Tensor, img_meta: Any, rescale: bool = True) -> list[Any]:
-        return [*self.inference(img, img_meta, rescale).argmax(1).cpu().numpy()]
+        return self.aug_test([img], [img_meta], rescale)
+
+    def aug_test(self, imgs: Any, img_metas: Any, rescale: bool = True) -> list[Any]:
+        found = torch.stack([self.inference(*view, rescale) for view in zip(imgs, img_metas, strict=True)]).mean(0)
+        labels = found[:, 0] > self.final_head.threshold if found.shape[1] == 1 else found.argmax(1)
+        return [*labels.cpu().numpy()]
+
+    def forward_dummy(self, img: Tensor) -> Tensor:
+        return resize(self._forward(img), img.shape[2:], None, "bilinear", self.align_corners)
 
 
 def heads_of(spec: Any) -> Any:

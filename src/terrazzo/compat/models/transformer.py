@@ -59,13 +59,26 @@ class MultiScaleDeformableAttention(BaseModule, deformable_attention.MultiScaleD
         return identity + self.dropout(output if self.batch_first else output.transpose(0, 1))
 
 
+class LayerScale(nn.Module):
+    """A factor for each channel of tokens (N, L, C) or, channels first, of maps (N, C, H, W)."""
+
+    def __init__(
+        self, dim: int, inplace: bool = False, data_format: str = "channels_last", scale: float = 1e-5
+    ) -> None:
+        super().__init__()
+        self.data_format, self.weight = data_format, nn.Parameter(torch.full((dim,), scale))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * (self.weight if self.data_format == "channels_last" else self.weight.view(-1, 1, 1))
+
+
 class FFN(BaseModule):
     """Linear layers with activations between them, added to the input with `add_identity`."""
 
     def __init__(
         self, embed_dims: int = 256, feedforward_channels: int = 1024, num_fcs: int = 2, act_cfg: Any = RELU,
         ffn_drop: float = 0.0, dropout_layer: Any = None, add_identity: bool = True, init_cfg: Any = None,
-        **kwargs: Any,
+        layer_scale_init_value: float = 0.0, **kwargs: Any,
     ) -> None:  # fmt: skip
         super().__init__(init_cfg)
         options: dict[str, Any] = {"num_fcs": num_fcs, "act_cfg": act_cfg, "drop": kwargs.get("dropout", ffn_drop)}
@@ -73,9 +86,10 @@ class FFN(BaseModule):
         self.embed_dims, self.add_identity = embed_dims, kwargs.get("add_residual", add_identity)
         self.feedforward_channels, self.num_fcs = feedforward_channels, num_fcs
         self.dropout_layer = build_dropout(dropout_layer) if dropout_layer else nn.Identity()
+        self.gamma2 = LayerScale(embed_dims, scale=layer_scale_init_value) if layer_scale_init_value else nn.Identity()
 
     def forward(self, x: Tensor, identity: Tensor | None = None, residual: Tensor | None = None) -> Tensor:
-        out = self.dropout_layer(self.layers(x))
+        out = self.dropout_layer(self.gamma2(self.layers(x)))
         before = next(item for item in (identity, residual, x) if item is not None)
         return before + out if self.add_identity else out
 

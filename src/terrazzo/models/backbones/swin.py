@@ -120,23 +120,34 @@ class WindowAttentionBranch(nn.Module):
 
 
 class PatchMerging(nn.Module):
-    """Join 2x2 neighbours and project: tokens and their grid -> fewer tokens, their grid.
+    """Join `kernel_size` x `kernel_size` neighbours and project: tokens and their grid -> fewer tokens, their grid.
 
     The joined vector runs over channels first, then over the neighbours.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, *, stride: int, norm_cfg: Spec | None) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        kernel_size: int = 2,
+        stride: int,
+        bias: bool = False,
+        norm_cfg: Spec | None,
+    ) -> None:
         super().__init__()
-        self.stride = stride
-        self.norm = build_norm(norm_cfg, 4 * in_channels) if norm_cfg is not None else None
-        self.reduction = nn.Linear(4 * in_channels, out_channels, bias=False)
+        self.kernel_size, self.stride = kernel_size, stride
+        joined = kernel_size**2 * in_channels
+        self.norm = build_norm(norm_cfg, joined) if norm_cfg is not None else None
+        self.reduction = nn.Linear(joined, out_channels, bias=bias)
 
     def forward(self, x: Tensor, grid: Grid) -> tuple[Tensor, Grid]:
-        bottom, right = (larger((ceil_div(side, self.stride) - 1) * self.stride + 2 - side, 0) for side in grid)
+        size = self.kernel_size
+        bottom, right = (larger((ceil_div(side, self.stride) - 1) * self.stride + size - side, 0) for side in grid)
         x = x.unflatten(1, grid)
         if not (surely(bottom == 0) and surely(right == 0)):
             x = F.pad(x, (0, 0, 0, right, 0, bottom))
-        x = x.unfold(1, 2, self.stride).unfold(2, 2, self.stride)  # N, h, w, C, 2, 2
+        x = x.unfold(1, size, self.stride).unfold(2, size, self.stride)  # N, h, w, C, size, size
         grid = (x.shape[1], x.shape[2])
         x = x.flatten(3).flatten(1, 2)
         return self.reduction(x if self.norm is None else self.norm(x)), grid
