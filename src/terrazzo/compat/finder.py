@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from terrazzo import registry as ours
 from terrazzo.errors import nearest
 from terrazzo.plugins import imports_others
 
@@ -51,7 +52,7 @@ class Answer(ModuleType):
     def __getattr__(self, name: str) -> Any:
         package, _, path = self.__name__.partition(".")
         if name == "__all__":
-            return public_names()
+            return star_names(self.__name__)
         if name.startswith("__") and name != "__version__":
             raise AttributeError(name)
         if name in ("__version__", "mmcv_version", "mmengine_version") or (name == "version_info" and not path):
@@ -79,9 +80,9 @@ ASKED: set[str] = set()  # names that a module was asked for in vain: no submodu
 
 
 @cache
-def own_names() -> dict[str, Any]:
-    """The names that the parts answer: what each defines itself and its table; the first part that has one wins."""
-    parts = [vars(importlib.import_module(f"terrazzo.compat.{name}")) for name in PARTS.split()]
+def own_names(names: str = PARTS) -> dict[str, Any]:
+    """The names that parts answer: what each defines itself and its table; the first part that has one wins."""
+    parts = [vars(importlib.import_module(f"terrazzo.compat.{name}")) for name in names.split()]
     own = [
         {name: item for name, item in part.items() if is_answer(name, item)} | part.get("TABLE", {}) for part in parts
     ]
@@ -112,6 +113,28 @@ def public_names() -> list[str]:
     from terrazzo.compat.models.segmentors import OFFICIAL
 
     return sorted({*OFFICIAL, *(name for name in own_names() if name[0] != "_" and "." not in name)})
+
+
+def star_names(module: str) -> list[str]:
+    """The names that `from module import *` brings: not those of files in mmseg; the official types of its folder."""
+    from terrazzo.compat.models.faces import own_types
+
+    package, last = module.partition(".")[0], module.rpartition(".")[2]
+    others = own_names("files.config files.files files.image") if package == "mmseg" else ()
+    found = {name for name in public_names() if name not in others}
+    if last in ("backbones", "necks", "decode_heads", "losses"):
+        place = f"terrazzo.models.{last.removeprefix('decode_')}."
+        found |= {name for name, item in own_types().items() if str(item.__module__).startswith(place)}
+    tables = {
+        "datasets": ("DATASETS", "TRANSFORMS"),
+        "transforms": ("TRANSFORMS",),
+        "pipelines": ("TRANSFORMS",),
+        "mmcv": ("TRANSFORMS",),
+    }
+    for table in [getattr(ours, name) for name in tables.get(last, ())]:
+        table.load()
+        found |= table.types.keys()
+    return sorted(name for name in found if name.isidentifier())
 
 
 def missing(module: str, name: str) -> str:

@@ -255,3 +255,34 @@ def test_arguments_of_losses_and_layers_have_their_effect():
     norm = nn.BatchNorm2d(3)
     initialize(norm, {"type": "Normal", "std": 0.5})  # without a layer it names nothing
     assert torch.all(norm.weight == 1)
+
+
+@pytest.mark.parametrize(
+    ("spec", "kind"),
+    [
+        ({"type": "GELU"}, nn.GELU), ({"type": "mmseg.ReLU", "inplace": True}, nn.ReLU),
+        ({"type": "BN", "num_features": 3}, nn.BatchNorm2d),
+        ({"type": "Conv2d", "in_channels": 1, "out_channels": 1, "kernel_size": 1}, nn.Conv2d),
+        ({"type": "Dropout", "drop_prob": 0.1}, nn.Dropout), ({"type": "nearest", "scale_factor": 2}, nn.Upsample),
+    ],
+)  # fmt: skip
+def test_the_registry_of_models_has_layers(spec, kind):
+    from mmseg.registry import MODELS
+
+    assert isinstance(MODELS.build(spec), kind)
+
+
+@pytest.mark.parametrize(
+    ("module", "names"),
+    [
+        ("mmseg.models.decode_heads", "BaseDecodeHead FCNHead UPerHead"),
+        ("mmseg.models.backbones", "ResNet SwinTransformer"),
+        ("mmseg.datasets", "CityscapesDataset BaseSegDataset RandomCrop"),
+        ("mmcv.transforms", "Resize BaseTransform"),
+    ],
+)
+def test_a_star_brings_what_the_module_has(module, names):
+    space = {"get": "the author's", "Config": "too"}
+    exec(f"from {module} import *", space)
+    assert set(names.split()) <= set(space)
+    assert not module.startswith("mmseg") or (space["get"], space["Config"]) == ("the author's", "too")

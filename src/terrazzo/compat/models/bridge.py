@@ -165,7 +165,7 @@ class Bridge:
         if overrides(self, "predict"):
             seen: list[Tensor] = []  # before a graph would go through the images one by one
             if exporting:
-                vars(self)["postprocess_result"] = lambda logits, *_: seen.append(logits) or logits
+                vars(self)["postprocess_result"] = lambda logits, *_: seen.__iadd__([logits])[-1]
             try:
                 found = super().predict(images, samples_of(images[:1] if exporting else images))  # type: ignore[misc]
             finally:

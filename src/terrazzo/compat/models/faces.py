@@ -404,14 +404,14 @@ def official(name: str) -> Any:
     bare = name.rpartition(".")[2]
     if bare in OFFICIAL:
         return OFFICIAL[bare]
-    found = next((item for key in (name, bare) if (item := _own_types().get(key)) is not None), None)
+    found = next((item for key in (name, bare) if (item := own_types().get(key)) is not None), None)
     if found is None:
-        return layers.OTHER.get(bare)
+        return layers.layer_of(bare)
     return found if not inspect.isclass(found) or issubclass(found, EncoderDecoder) else face(found)  # type: ignore[arg-type]
 
 
 @cache
-def _own_types() -> dict[str, Any]:
+def own_types() -> dict[str, Any]:
     """terrazzo's own model types by name, also those that a user's hides."""
     ours.MODELS.load()
     found = {name: item for name, item in ours.MODELS.types.items() if name not in ours.MODELS.raw}

@@ -23,7 +23,7 @@ from terrazzo.models.layers.conv import CONVS, AdaptivePaddingConv2d, ConvBlock,
 from terrazzo.models.layers.norm import NORMS
 from terrazzo.models.layers.tokens import as_tokens
 
-OTHER: dict[str, Any] = {"deconv": nn.ConvTranspose2d, "Dropout": nn.Dropout, "Linear": nn.Linear}
+OTHER: dict[str, Any] = {"deconv": nn.ConvTranspose2d, "Linear": nn.Linear}
 
 
 class SyncBatchNorm(norms.SyncBatchNorm):
@@ -121,8 +121,11 @@ class DropPath(training.DropPath):
         super().__init__(drop_prob)
 
 
-DROPOUTS = {"DropPath": DropPath, "Dropout": lambda drop_prob=0.5, inplace=False: nn.Dropout(drop_prob, inplace)}
-build_dropout = builder({**DROPOUTS, "Dropout2d": nn.Dropout2d}, "dropout layer")
+DROPOUTS: dict[str, Any] = {
+    "DropPath": DropPath, "Dropout2d": nn.Dropout2d,
+    "Dropout": lambda drop_prob=0.5, inplace=False: nn.Dropout(drop_prob, inplace),
+}  # fmt: skip
+build_dropout = builder(DROPOUTS, "dropout layer")
 SIZES = "in_channels out_channels kernel_size stride padding dilation transposed output_padding groups"
 BY_POSITION = (
     "in_channels out_channels kernel_size stride padding dilation groups bias conv_cfg norm_cfg act_cfg inplace"
@@ -199,6 +202,13 @@ class Upsample(ours.Upsample):
         return F.interpolate(
             x, self.size, None if self.size else self.scale_factor, self.mode, self.align_corners, again
         )
+
+
+def layer_of(name: str) -> Any:
+    """The layer that the registry of models has there by this name, or None."""
+    tables = (OTHER, DROPOUTS, ACTIVATIONS, CONVS, UPSAMPLINGS, PADDINGS, OWN_NORMS, NORMS)
+    found = next((table[name] for table in tables if name in table), None)
+    return found[0] if isinstance(found, tuple) else found
 
 
 THEIRS: dict[type, type] = {
