@@ -137,23 +137,6 @@ def test_files_are_short():
     assert not long, f"one idea a file: {long}"
 
 
-def test_the_layer_of_other_packages_names_is_thin():
-    """Lines that do something: no blank ones, no comments, docstrings, imports and tables."""
-    total = 0
-    for path in [path for path in FILES if path.is_relative_to(ROOT / "compat")]:
-        kinds = (ast.Import, ast.ImportFrom)
-        texts = (node for node in ast.walk(tree_of(path)) if isinstance(node, ast.Expr) and is_text(node.value))
-        others = [*texts, *tables(path), *(node for node in ast.walk(tree_of(path)) if isinstance(node, kinds))]
-        silent = {number for node in others for number in range(node.lineno, node.end_lineno + 1)}
-        lines = enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
-        total += sum(number not in silent and line.strip()[:1] not in ("", "#") for number, line in lines)
-    assert total < 3000
-
-
-def is_text(node: ast.AST) -> bool:
-    return isinstance(node, ast.Constant) and isinstance(node.value, str)
-
-
 def docstrings(path: Path) -> Iterator[str]:
     for node in ast.walk(tree_of(path)):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):

@@ -241,6 +241,7 @@ def test_a_graph_contains_deformable_attention_to_sizes_in_a_tensor():
 def test_arguments_of_losses_and_layers_have_their_effect():
     from mmcv.cnn.bricks.transformer import FFN
     from mmengine.model import initialize
+    from mmseg.models.backbones.cgnet import ContextGuidedBlock
     from mmseg.models.backbones.swin import PatchMerging
     from mmseg.models.losses import CrossEntropyLoss, DiceLoss
 
@@ -251,7 +252,9 @@ def test_arguments_of_losses_and_layers_have_their_effect():
     scaled = FFN(8, 16, layer_scale_init_value=0.1)
     assert torch.all(scaled.gamma2.weight == 0.1)
     merged, grid = PatchMerging(8, 16, kernel_size=3)(torch.rand(1, 35, 8), (5, 7))
-    assert merged.shape == (1, 12, 16) and tuple(grid) == (3, 4)
+    assert merged.shape == (1, 6, 16) and tuple(grid) == (2, 3)
+    with pytest.raises(ValueError, match="ContextGuidedBlock: skip_connect is always True in terrazzo's own"):
+        ContextGuidedBlock(8, 8, skip_connect=False)
     norm = nn.BatchNorm2d(3)
     initialize(norm, {"type": "Normal", "std": 0.5})  # without a layer it names nothing
     assert torch.all(norm.weight == 1)

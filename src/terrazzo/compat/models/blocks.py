@@ -5,6 +5,7 @@ import inspect
 import pkgutil
 import re
 from collections import OrderedDict
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
@@ -27,67 +28,10 @@ NORMS: dict[str, Any] = {
     **{f"norm{n + 1}": property(lambda self, n=n: getattr(self, self.norms[n])) for n in range(3)},  # type: ignore[misc]
     **{f"norm{n + 1}_name": property(lambda self, n=n: self.norms[n]) for n in range(3)},  # type: ignore[misc]
 }
-# a part there -> ours, and its arguments there in their order: `theirs`, `theirs>ours`, `theirs=default`
-PARTS = """
-BasicBlock backbones.resnet:BasicBlock BLOCK
-Bottleneck backbones.resnet:Bottleneck BLOCK
-mmseg.models.backbones.resnext.Bottleneck backbones.resnet:Bottleneck GROUPED BLOCK
-mmseg.models.backbones.resnest.Bottleneck backbones.resnest:SplitAttentionBottleneck GROUPED SPLIT BLOCK
-mmseg.models.utils.BasicBlock backbones.ddrnet:BasicBlock DUAL
-mmseg.models.utils.Bottleneck backbones.ddrnet:Bottleneck DUAL
-mmseg.models.utils.basic_block.BasicBlock backbones.ddrnet:BasicBlock DUAL
-mmseg.models.utils.basic_block.Bottleneck backbones.ddrnet:Bottleneck DUAL
-mmseg.models.backbones.stdc.FeatureFusionModule backbones.stdc:FeatureFusion WIDTHS scale_factor norm_cfg act_cfg
-mmseg.models.backbones.fast_scnn.FeatureFusionModule backbones.fast_scnn:FeatureFusion LEVELS
-InvertedResidual backbones.mobilenet_v2:InvertedResidual WIDTHS stride expand_ratio dilation conv_cfg norm_cfg SIX
-DAPPM backbones.ddrnet:DAPPM in_channels branch_channels out_channels num_scales kernel_sizes strides paddings MOMENTUM
-PAPPM backbones.pidnet:PAPPM in_channels branch_channels out_channels num_scales kernel_sizes strides paddings MOMENTUM
-SELayer backbones.mobilenet_v3:SqueezeExcitation channels ratio=16 conv_cfg
-TransformerEncoderLayer layers.transformer:TransformerEncoderLayer ENCODER
-MSCAAttention backbones.mscan:SpatialGate channels kernel_sizes=KERNELS paddings=PADDINGS
-MSCASpatialAttention backbones.mscan:SpatialAttention SPATIAL act_cfg={"type":"GELU"}
-Hamburger heads.ham:Hamburger ham_channels>channels=512 ham_kwargs={} norm_cfg=None
-NonLocal2d layers.context_block:NonLocal in_channels>channels reduction use_scale=True conv_cfg norm_cfg=None mode
-ContextBlock layers.context_block:ContextBlock in_channels>channels ratio pooling_type fusion_types
-CrissCrossAttention heads.cc:CrissCrossAttention in_channels>channels
-CascadeFeatureFusion necks.ic_neck:CascadeFeatureFusion low_channels high_channels out_channels CFGS align_corners=False
-AttentionRefinementModule backbones.bisenet_v1:AttentionRefinement in_channels out_channel>out_channels CFGS
-FeatureFusionModule backbones.bisenet_v1:FeatureFusion WIDTHS CFGS
-SpatialPath backbones.bisenet_v1:SpatialPath in_channels=3 num_channels>widths=(64,64,64,128) CFGS
-ContextPath backbones.bisenet_v1:ContextPath backbone_cfg context_channels>channels=(128,256,512) align_corners CFGS
-ContextGuidedBlock backbones.cgnet:ContextGuidedBlock WIDTHS dilation=2 reduction=16 skip_connect downsample=False PRELU
-PatchMerging backbones.swin:PatchMerging WIDTHS kernel_size stride=2 padding dilation bias norm_cfg={"type":"LN"}
-DetailBranch backbones.bisenet_v2:DetailBranch detail_channels>widths=(64,64,128) in_channels=3 CFGS
-SemanticBranch backbones.bisenet_v2:SemanticBranch SEMANTIC
-BGALayer backbones.bisenet_v2:BilateralGuidedAggregation out_channels>channels=128 align_corners=False CFGS
-GlobalContextExtractor backbones.cgnet:GlobalContext channel>channels reduction=16 with_cp
-DownsamplerBlock backbones.erfnet:Downsampler WIDTHS conv_cfg norm_cfg={"type":"BN","eps":1e-3} act_cfg
-UpsamplerBlock backbones.erfnet:Upsampler WIDTHS conv_cfg norm_cfg={"type":"BN","eps":1e-3} act_cfg
-NonBottleneck1d backbones.erfnet:NonBottleneck1d channels drop_rate>dropout_ratio=0.0 dilation=1 num_conv_layer CFGS
-STDCModule backbones.stdc:STDCModule WIDTHS stride norm_cfg=None act_cfg=None num_convs=4 fusion_type="add"
-Encoding heads.enc:Encoding channels num_codes
-"""
-WORDS = {
-    "BLOCK": "inplanes>in_channels planes>channels stride dilation downsample style with_cp conv_cfg norm_cfg dcn "
-    "plugins",
-    "ENCODER": "embed_dims num_heads feedforward_channels drop_rate attn_drop_rate drop_path_rate num_fcs "
-    'qkv_bias act_cfg={"type":"GELU"} norm_cfg={"type":"LN"} batch_first attn_cfg ffn_cfg with_cp',
-    "SPATIAL": "in_channels>channels attention_kernel_sizes>kernel_sizes=KERNELS "
-    "attention_kernel_paddings>paddings=PADDINGS",
-    "GROUPED": "inplanes>in_channels planes>channels groups=1 base_width=4 base_channels=64",
-    "DUAL": 'in_channels channels stride downsample norm_cfg act_cfg act_cfg_out>activate={"type":"ReLU"}',
-    "LEVELS": "higher_in_channels>higher_channels lower_in_channels>lower_channels out_channels conv_cfg norm_cfg "
-    "dwconv_act_cfg>act_cfg conv_act_cfg align_corners=False",
-    "SPLIT": "radix=2 reduction_factor=4 avg_down_stride=True",
-    "CFGS": "conv_cfg norm_cfg act_cfg",
-    "PRELU": 'conv_cfg norm_cfg act_cfg={"type":"PReLU"} with_cp',
-    "SEMANTIC": "semantic_channels>widths=(16,32,64,128) in_channels=3 exp_ratio>expansion=6 conv_cfg norm_cfg act_cfg",
-    "WIDTHS": "in_channels out_channels",
-    "SIX": 'act_cfg={"type":"ReLU6"} with_cp',
-    "MOMENTUM": 'norm_cfg={"type":"BN","momentum":0.1} act_cfg',
-    "KERNELS": str(KERNELS).replace(" ", ""),
-    "PADDINGS": str(PADDINGS).replace(" ", ""),
-}
+# a part there -> ours, and its arguments there in their order: `theirs`, `theirs>ours`, `theirs=default`, or a word for
+# several, which `WORD = ...` says
+LINES = Path(__file__).with_name("parts.txt").read_text("utf-8").splitlines()
+WORDS = dict(line.split(" = ") for line in LINES if " = " in line)
 BODIES: dict[str, dict[str, Any]] = {
     "BasicBlock": NORMS,
     "Bottleneck": NORMS,
@@ -120,6 +64,12 @@ class Part(BaseModule):
         if unknown := {self.names.get(key, key) for key in kwargs} - known - {*self.names}:
             raise TypeError(f"{type(self).__name__} has no argument {', '.join(unknown)}")
         options = {self.names.get(key, key): value for key, value in given.items()}
+        fixed = {key: value for key, value in self.defaults.items() if self.names[key] not in known}
+        for key, value in fixed.items():
+            if key != "base_channels" and listed(given.get(key, value)) != listed(value):
+                raise ValueError(
+                    f"{type(self).__name__}: {key} is always {value} in terrazzo's own; copy its definition"
+                )
         needed = {key for key, parameter in takes.items() if parameter.default is parameter.empty}
         chosen = {key: value for key, value in options.items() if key in known and (value is not None or key in needed)}
         super(BaseModule, self).__init__(**chosen)
@@ -128,6 +78,10 @@ class Part(BaseModule):
             if not hasattr(self, key):
                 setattr(self, key, value)
         layers.show_as_theirs(self)
+
+
+def listed(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _part(line: str) -> Any:
@@ -248,7 +202,7 @@ class OverlapPatchEmbed(Sequential):  # type: ignore[misc,valid-type]
 
 SEPARABLE = {"conv": layers.DepthwiseSeparableConvModule}
 TABLE: dict[str, Any] = {
-    **{line.split()[0]: _part(line) for line in PARTS.strip().splitlines()},
+    **{line.split()[0]: _part(line) for line in LINES if " = " not in line},
     "BaseBackbone": BaseModule,
     "StemConv": lambda *widths, act_cfg=GELU, norm_cfg=SYNC: mscan.stem(*widths, act_cfg=act_cfg, norm_cfg=norm_cfg),
     "DepthwiseSeparableASPPModule": type("DepthwiseSeparableASPPModule", (ASPPModule,), SEPARABLE),

@@ -131,12 +131,12 @@ class PatchMerging(nn.Module):
         out_channels: int,
         *,
         kernel_size: int = 2,
-        stride: int,
+        stride: int | None = None,
         bias: bool = False,
         norm_cfg: Spec | None,
     ) -> None:
         super().__init__()
-        self.kernel_size, self.stride = kernel_size, stride
+        self.kernel_size, self.stride = kernel_size, stride or kernel_size
         joined = kernel_size**2 * in_channels
         self.norm = build_norm(norm_cfg, joined) if norm_cfg is not None else None
         self.reduction = nn.Linear(joined, out_channels, bias=bias)
