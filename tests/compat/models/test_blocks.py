@@ -289,3 +289,37 @@ def test_a_star_brings_what_the_module_has(module, names):
     exec(f"from {module} import *", space)
     assert set(names.split()) <= set(space)
     assert not module.startswith("mmseg") or (space["get"], space["Config"]) == ("the author's", "too")
+
+
+def test_subclasses_go_around_the_constructors_of_official_parts():
+    from mmcv.cnn import ConvModule
+    from mmengine.model import BaseModule
+    from mmseg.models import backbones, decode_heads, necks
+    from mmseg.models.backbones.resnet import Bottleneck
+
+    parts = [ConvModule, Bottleneck, decode_heads.FCNHead, decode_heads.OCRHead, decode_heads.SETRUPHead]
+    parts += [necks.FPN, necks.MultiLevelNeck, necks.ICNeck, necks.JPU, necks.MLANeck, necks.Feature2Pyramid]
+    names = "ResNet HRNet MSCAN SwinTransformer MixVisionTransformer VisionTransformer UNet PCPVT SVT BiSeNetV1 STDCNet"
+    parts += [getattr(backbones, name) for name in names.split()]
+    for part in parts:
+
+        class Mine(part):
+            def __init__(self, init_cfg=None):
+                (BaseModule if issubclass(part, BaseModule) else nn.Module).__init__(self)  # noqa: B023
+                self.own = nn.Conv2d(3, 4, 1)
+
+            def forward(self, x):
+                return [self.own(x)]
+
+        mine = Mine().train()
+        assert mine(torch.zeros(1, 3, 8, 8))[0].shape == (1, 4, 8, 8)
+        assert set(mine.state_dict()) == {"own.weight", "own.bias"}
+
+    class Skips(backbones.MSCAN):
+        def __init__(self, init_cfg=None):
+            super(backbones.MSCAN, self).__init__(init_cfg=init_cfg)
+            self.own = nn.Conv2d(3, 4, 1)
+
+    made = Skips({"type": "Constant", "val": 2.0, "layer": "Conv2d"})
+    made.train().init_weights()
+    assert torch.all(made.own.weight == 2)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from terrazzo.compat.models import layers
 from terrazzo.compat.models.layers import ConvModule, build_norm_layer, resize
-from terrazzo.compat.models.module import BaseModule, Sequential
+from terrazzo.compat.models.module import BaseModule, Sequential, Start
 from terrazzo.models.backbones import mscan
 from terrazzo.models.heads import enc
 from terrazzo.models.layers import self_attention
@@ -48,17 +48,20 @@ BODIES: dict[str, dict[str, Any]] = {
 }
 
 
-class Part(BaseModule):
-    """The constructor of a part of ours as it is called there: arguments in another order, some under other names."""
+class Part(BaseModule, Start):
+    """A part of ours as it is constructed there: arguments in another order, some under other names.
+
+    Each part has a constructor of its own, so that a subclass can go around it to BaseModule's.
+    """
 
     names: dict[str, str]  # theirs, in their order -> ours
     defaults: dict[str, Any]
 
-    def __init__(self, *args: Any, init_cfg: Any = None, **kwargs: Any) -> None:
+    def _construct(self, *args: Any, init_cfg: Any = None, **kwargs: Any) -> None:
         given = {**STYLE, **self.defaults, **dict(zip(self.names, args, strict=False)), **kwargs}
         if "base_channels" in given:  # ours take the width of a group at 64 channels
             given["base_width"] *= 64 / given.pop("base_channels")
-        takes = inspect.signature(super(BaseModule, self).__init__).parameters
+        takes = inspect.signature(super(Start, self).__init__).parameters
         further = any(item.kind is item.VAR_KEYWORD for item in takes.values())  # handed on to blocks inside
         known = {*takes, *((*self.names.values(), *kwargs) if further else ())}
         if unknown := {self.names.get(key, key) for key in kwargs} - known - {*self.names}:
@@ -72,7 +75,7 @@ class Part(BaseModule):
                 )
         needed = {key for key, parameter in takes.items() if parameter.default is parameter.empty}
         chosen = {key: value for key, value in options.items() if key in known and (value is not None or key in needed)}
-        super(BaseModule, self).__init__(**chosen)
+        super(Start, self).__init__(**chosen)
         vars(self).update(_is_init=False, init_cfg=init_cfg)
         for key, value in given.items():
             if not hasattr(self, key):
@@ -94,6 +97,7 @@ def _part(line: str) -> Any:
     names = {theirs.partition(">")[0]: theirs.rpartition(">")[2] for theirs, _, _ in arguments}
     defaults = {theirs.partition(">")[0]: ast.literal_eval(value) for theirs, _, value in arguments if value}
     facts = {"names": names, "defaults": defaults, "__module__": __name__, "__doc__": ours.__doc__}
+    facts["__init__"] = lambda self, *args, **kwargs: self._construct(*args, **kwargs)
     return type(name, (Part, ours), facts | BODIES.get(name, {}))
 
 
@@ -150,7 +154,7 @@ class ResLayer(Sequential):  # type: ignore[misc,valid-type]
         super().__init__(*blocks, *(block(width, planes, stride=1, dilation=rate, **options) for rate in rates[1:]))
 
 
-class SelfAttentionBlock(self_attention.SelfAttention):
+class SelfAttentionBlock(BaseModule, Start, self_attention.SelfAttention):
     """Attention of one map to another (OCRNet's, ANN's, ISANet's)."""
 
     def __init__(
@@ -165,7 +169,7 @@ class SelfAttentionBlock(self_attention.SelfAttention):
         value = self.build_project(key_in_channels, channels if with_out else out_channels, *wide, **style)
         out = self.build_project(channels, out_channels, *wide, **style) if with_out else None
         pools, scale = {"key_pool": key_downsample, "query_pool": query_downsample}, None if matmul_norm else 1.0
-        super().__init__(key=key, query=query, value=value, out=out, **pools, scale=scale)
+        super(Start, self).__init__(key=key, query=query, value=value, out=out, **pools, scale=scale)
         self.key_downsample, self.query_downsample = key_downsample, query_downsample
         self.channels, self.out_channels, self.matmul_norm = channels, out_channels, matmul_norm
 

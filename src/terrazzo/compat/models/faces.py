@@ -18,7 +18,7 @@ from terrazzo.compat.finder import FORKS, fork_file
 from terrazzo.compat.models import blocks, layers
 from terrazzo.compat.models.internals import INTERNALS, call_as_there
 from terrazzo.compat.models.losses import _loss_map, weight_reduce_loss
-from terrazzo.compat.models.module import BaseModule, overrides
+from terrazzo.compat.models.module import BaseModule, Start, overrides
 from terrazzo.compat.registry import MODELS, ORIGINALS, WrongArgument, arguments_of
 from terrazzo.config.ignored import drop_ignored
 from terrazzo.models.heads.base import DecodeHead, LogitsHead
@@ -35,7 +35,7 @@ ORDERS = [line.split(": ") for line in Path(__file__).with_name("positional.txt"
 POSITIONAL = {kind: names.split() for kind, names in ORDERS}
 
 
-class Face(BaseModule):
+class Face(BaseModule, Start):
     """A class of terrazzo's as it is constructed there: positional arguments, `init_cfg`, parts as configs.
 
     Each face has a constructor of its own, so that a subclass can go around it to that of a base, or to BaseModule's.
@@ -44,11 +44,8 @@ class Face(BaseModule):
     _ours: type
     fp16_enabled = False
     passes_on = True  # arguments, to terrazzo's class
-
-    def __init__(self, init_cfg: Any = None) -> None:
-        nn.Module.__init__(self)
-        given = {"criteria": (), "threshold": None, "ignore_index": 255}  # of a head that goes around a head's
-        vars(self).update(_is_init=False, init_cfg=init_cfg, _given=given)
+    # of a head that goes around a head's constructor
+    _given: Mapping[str, Any] = {"criteria": (), "threshold": None, "ignore_index": 255}
 
     def _construct(self, ours: Any, *args: Any, init_cfg: Any = None, pretrained: Any = None, **kwargs: Any) -> None:
         kind, takes = ours.__name__, signature(ours)
@@ -63,7 +60,7 @@ class Face(BaseModule):
         extra = {key: options.pop(key) for key in further}  # which a fork has added to its copy of the class
         if further:
             warnings.warn(f"{kind}: terrazzo's own is built, in which {', '.join(further)} do nothing", stacklevel=2)
-        Face.__init__(self, init_cfg)
+        BaseModule.__init__(self, init_cfg)
         vars(self).update(_given=_defaults_of(ours) | options, **extra)
         with arguments_of(kind):
             ours.__init__(self, **options)
@@ -79,8 +76,7 @@ class Face(BaseModule):
 
     def __getattr__(self, name: str) -> Any:
         """The arguments are attributes there, in the constructor too."""
-        given = vars(self).get("_given", {})
-        return given[name] if name in given and name not in self._modules else super().__getattr__(name)
+        return self._given[name] if name in self._given and name not in self._modules else super().__getattr__(name)
 
     def init_weights(self, pretrained: Any = None) -> None:
         """As BaseModule's; 0.x hands over the file of the weights."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
-from terrazzo.compat.models.module import constant_init, kaiming_init
+from terrazzo.compat.models.module import Start, constant_init, kaiming_init
 from terrazzo.compat.registry import KEEPERS, MODELS
 from terrazzo.models import layers as ours
 from terrazzo.models.layers import norm as norms
@@ -132,7 +132,7 @@ BY_POSITION = (
 )
 
 
-class ConvModule(ConvBlock):
+class ConvModule(Start, ConvBlock):
     """Convolution, norm and activation in `order`; without a norm the convolution has a bias."""
 
     _abbr_ = "conv_block"
@@ -147,7 +147,7 @@ class ConvModule(ConvBlock):
     ) -> None:
         given = {"act_cfg": {"type": "ReLU"}, **dict(zip(BY_POSITION.split(), args, strict=False)), **kwargs}
         padding, explicit = given.get("padding", 0), padding_mode not in ("zeros", "circular")
-        super().__init__(**given | ({"padding": 0} if explicit else {}))
+        ConvBlock.__init__(self, **given | ({"padding": 0} if explicit else {}))
         self.conv_cfg, self.norm_cfg, self.act_cfg = (given.get(f"{part}_cfg") for part in ("conv", "norm", "act"))
         self.with_explicit_padding, self.with_spectral_norm = explicit, with_spectral_norm
         if explicit:
@@ -184,10 +184,11 @@ class ConvModule(ConvBlock):
         return x
 
 
-class DepthwiseSeparableConvModule(DepthwiseSeparableConvBlock):
+class DepthwiseSeparableConvModule(Start, DepthwiseSeparableConvBlock):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         assert "groups" not in kwargs, "groups should not be specified"
-        super().__init__(**{**dict(zip([*SIZES.split()[:6], "norm_cfg", "act_cfg"], args, strict=False)), **kwargs})
+        given = dict(zip([*SIZES.split()[:6], "norm_cfg", "act_cfg"], args, strict=False)) | kwargs
+        DepthwiseSeparableConvBlock.__init__(self, **given)
         show_as_theirs(self)
 
 

@@ -23,6 +23,7 @@ class Backbone(Freezable):
     # names of what comes before the stages, and of what belongs to a stage, with its number from {0} 0 and from {1} 1
     stem_parts: ClassVar[tuple[str, ...]] = ()
     stage_parts: ClassVar[tuple[str, ...]] = ()
+    frozen_stages = -1
     norm_eval = False
     stages: Any
     out_indices: Sequence[int]

@@ -177,6 +177,8 @@ class PCPVT(Backbone):
 class SVT(PCPVT):
     """Twins-SVT: layers attend alternately within windows and to a shrunken map."""
 
+    window_sizes: Sequence[int] = ()  # none: all layers are PCPVT's
+
     def __init__(
         self,
         *,
@@ -190,6 +192,6 @@ class SVT(PCPVT):
     def make_attention(
         self, stage: int, index: int, width: int, heads: int, sr_ratio: int, norm_cfg: Spec, **options: Any
     ) -> nn.Module:
-        if index % 2 == 1:
+        if index % 2 == 1 or not self.window_sizes:
             return super().make_attention(stage, index, width, heads, sr_ratio, norm_cfg, **options)
         return LocalAttention(width, heads, window_size=self.window_sizes[stage], **options)
