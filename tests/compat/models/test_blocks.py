@@ -323,3 +323,17 @@ def test_subclasses_go_around_the_constructors_of_official_parts():
     made = Skips({"type": "Constant", "val": 2.0, "layer": "Conv2d"})
     made.train().init_weights()
     assert torch.all(made.own.weight == 2)
+
+
+def test_parts_of_transformers_are_built_with_the_rest_of_their_config_by_position():
+    from mmcv.cnn.bricks.drop import build_dropout
+    from mmcv.cnn.bricks.transformer import build_attention, build_feedforward_network, build_transformer_layer
+
+    ffn = build_feedforward_network({"embed_dims": 8}, {"type": "FFN", "embed_dims": 4, "feedforward_channels": 16})
+    assert ffn.layers[0][0].weight.shape == (16, 8)
+    attention = {"type": "MultiheadAttention", "embed_dims": 8, "num_heads": 2}
+    assert build_attention({"num_heads": 4}, attention).num_heads == 4
+    assert build_dropout({"drop_prob": 0.5}, {"type": "Dropout"}).p == 0.5
+    order = ("self_attn", "norm", "ffn", "norm")
+    options = {"attn_cfgs": attention, "ffn_cfgs": {"embed_dims": 8}, "operation_order": order}
+    assert build_transformer_layer(options, {"type": "BaseTransformerLayer"})(torch.zeros(3, 1, 8)).shape == (3, 1, 8)

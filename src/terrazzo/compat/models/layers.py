@@ -62,12 +62,17 @@ def _parts_of(cfg: Mapping[str, Any] | None, table: Mapping[str, Any], what: str
 def builder(table: Mapping[str, Any], what: str, default: str = "") -> Callable[..., Any]:
     """A function that builds the layer of a config from a table or a user's classes, of one type without a config."""
 
-    def build(cfg: Any, *args: Any, default_args: Any = None, **kwargs: Any) -> Any:
-        given = {"type": default} if cfg is None and default else cfg
-        layer, options = _parts_of({**default_args, **given} if default_args else given, table, what)
+    def build(cfg: Any, *args: Any, **kwargs: Any) -> Any:
+        layer, options = _parts_of({"type": default} if cfg is None and default else cfg, table, what)
         return layer(*args, **kwargs, **options)
 
     return build
+
+
+def builder_with_defaults(table: Mapping[str, Any], what: str) -> Callable[..., Any]:
+    """A function that builds the layer of a config, the rest of which a second one may give."""
+    build = builder(table, what)
+    return lambda cfg, default_args=None: build({**(default_args or {}), **cfg})
 
 
 PADDINGS = {"zero": nn.ZeroPad2d, "reflect": nn.ReflectionPad2d, "replicate": nn.ReplicationPad2d}
@@ -125,7 +130,7 @@ DROPOUTS: dict[str, Any] = {
     "DropPath": DropPath, "Dropout2d": nn.Dropout2d,
     "Dropout": lambda drop_prob=0.5, inplace=False: nn.Dropout(drop_prob, inplace),
 }  # fmt: skip
-build_dropout = builder(DROPOUTS, "dropout layer")
+build_dropout = builder_with_defaults(DROPOUTS, "dropout layer")
 SIZES = "in_channels out_channels kernel_size stride padding dilation transposed output_padding groups"
 BY_POSITION = (
     "in_channels out_channels kernel_size stride padding dilation groups bias conv_cfg norm_cfg act_cfg inplace"

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from terrazzo.compat.models.layers import OTHER, THEIRS, build_dropout, build_norm_layer, builder
+from terrazzo.compat.models.layers import OTHER, THEIRS, build_dropout, build_norm_layer, builder_with_defaults
 from terrazzo.compat.models.module import BaseModule, ModuleList
 from terrazzo.compat.models.operators import multi_scale_deformable_attn_pytorch
 from terrazzo.models.layers import deformable_attention, query_decoder, tokens, transformer
@@ -326,6 +326,6 @@ def window_unpartition(windows: Tensor, window_size: int, pad_hw: Any, hw: Any) 
 KINDS = (FFN, MultiheadAttention, MultiScaleDeformableAttention, BaseTransformerLayer, TransformerLayerSequence,
          SinePositionalEncoding)  # fmt: skip
 OTHER |= {kind.__name__: kind for kind in KINDS}
-build_attention = builder(OTHER, "transformer part")
+build_attention = builder_with_defaults(OTHER, "transformer part")
 BUILT = "feedforward_network transformer_layer transformer_layer_sequence transformer positional_encoding"
 TABLE: dict[str, Any] = {f"build_{name}": build_attention for name in BUILT.split()}
