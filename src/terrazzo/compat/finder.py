@@ -38,11 +38,12 @@ FOLDERS = (
     "pipelines registry runner samplers schedulers seg segmentors structures testing text_encoder transforms "
     "util_mixins utils video visualization weight_init"
 )
-# classes that share their name with one that is answered, and are others
+# classes and functions that share their name with one that is answered, and are others
 OTHERS = {
     "mmseg.models.backbones.mit.TransformerEncoderLayer",
     "mmseg.models.decode_heads.ann_head.SelfAttentionBlock",
     "mmseg.models.decode_heads.isa_head.SelfAttentionBlock",
+    "mmseg.models.losses.focal_loss.sigmoid_focal_loss",
 }
 
 

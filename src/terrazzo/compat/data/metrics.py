@@ -2,7 +2,6 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +152,8 @@ class UserMetric(Metric):
 BUILDS["metric"] = wrapping(UserMetric)
 ORIGINALS["metric"] = {"IoUMetric": IoUMetric}.get
 TABLE: dict[str, Any] = {
-    f"mean_{name}": partial(eval_metrics, metrics=[score])
+    f"mean_{name}": lambda results, gt_seg_maps, num_classes, ignore_index, *given, metrics=score, **options: (
+        eval_metrics(results, gt_seg_maps, num_classes, ignore_index, metrics, *given, **options)
+    )
     for name, score in (("iou", "mIoU"), ("dice", "mDice"), ("fscore", "mFscore"))
 }

@@ -24,6 +24,9 @@ TABLE: dict[str, Any] = {
         ["ConfigType", "OptConfigType", "MultiConfig", "OptMultiConfig", "ForwardResults", "TensorDict"], dict
     ),
     **dict.fromkeys(("IndexType", "DATA_BATCH", "ModelType"), object),
+    "mmengine.stack_batch": lambda tensor_list, pad_size_divisor=1, pad_value=0: stack_batch(
+        tensor_list, None, None, pad_size_divisor, pad_value
+    )[0],
 }
 
 

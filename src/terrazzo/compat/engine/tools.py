@@ -19,6 +19,8 @@ import torch.distributed as torch_dist
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from terrazzo.compat.files.image import tensor2imgs
+
 
 def is_seq_of(seq: Any, expected_type: Any, seq_type: Any = Sequence) -> bool:
     return isinstance(seq, seq_type or Sequence) and all(isinstance(item, expected_type) for item in seq)
@@ -80,7 +82,7 @@ def collect_results(results: list[Any], size: int, device: str = "cpu", tmpdir: 
     return None if get_rank() else joined[:size]
 
 
-def set_random_seed(seed: int, deterministic: bool = False, **_: Any) -> int:
+def set_random_seed(seed: int, deterministic: bool = False, *_: Any, **__: Any) -> int:
     for seeded in (random.seed, np.random.seed, torch.manual_seed):
         seeded(seed)
     return seed
@@ -135,7 +137,7 @@ class Timer:
     since_last_check = since_start
 
 
-def pseudo_collate(data_batch: Sequence[Any], samples_per_gpu: int = 1) -> Any:
+def pseudo_collate(data_batch: Sequence[Any]) -> Any:
     first = data_batch[0]
     return {key: [item[key] for item in data_batch] for key in first} if isinstance(first, dict) else [*data_batch]
 
@@ -177,7 +179,8 @@ TABLE: dict[str, Any] = {
     "has_method": lambda obj, method: callable(getattr(obj, method, None)),
     **{f"to_{n}tuple": functools.partial(to_2tuple, count=n) for n in (1, 3, 4)},
     "is_norm": lambda layer, exclude=(): isinstance(layer, NORM_LAYERS) and not isinstance(layer, exclude or ()),
-    **dict.fromkeys(("is_module_wrapper", "is_model_wrapper"), lambda module: isinstance(module, WRAPPERS)),
+    "is_module_wrapper": lambda module: isinstance(module, WRAPPERS),
+    "is_model_wrapper": lambda model, registry=None: isinstance(model, WRAPPERS),
     "slice_list": lambda in_list, lens: [
         [*itertools.islice(items, count)]
         for items in [iter(in_list)]
@@ -188,7 +191,9 @@ TABLE: dict[str, Any] = {
     ),
     "_to_cpu": lambda data: apply_to(data, lambda x: hasattr(x, "to"), lambda x: x.to("cpu")),
     "import_modules_from_strings": lambda imports, *_, **__: [*map(importlib.import_module, imports)],
-    "worker_init_fn": lambda id, num_workers, rank, seed, **_: set_random_seed(num_workers * rank + id + seed),
+    "worker_init_fn": lambda worker_id, num_workers, rank, seed, *_, **__: set_random_seed(
+        num_workers * rank + worker_id + seed
+    ),
     "init_random_seed": lambda seed=None, *_, **__: seed if seed is not None else random.getrandbits(31),
     "_format_size": lambda x, sig_figs=3, hide_zero=False: next(
         (f"{x / 1000**n:.{sig_figs}g}{unit}" for n, unit in ((4, "T"), (3, "G"), (2, "M"), (1, "K")) if x >= 1000**n),
@@ -200,10 +205,13 @@ TABLE: dict[str, Any] = {
     "flops_to_string": lambda flops, units="GFLOPs", precision=2: f"{round(flops / 1e9, precision)} GFLOPs",
     "params_to_string": lambda num_params, units=None, precision=2: f"{round(num_params / 1e6, precision)} M",
     "concat_list": lambda in_list: [*itertools.chain(*in_list)],
+    "mmengine.tensor2imgs": lambda tensor, mean=None, std=None, to_bgr=True: tensor2imgs(tensor, mean, std, to_bgr),
     "get_host_info": lambda: f"{getpass.getuser()}@{platform.node()}",
     "get_git_hash": lambda fallback="unknown", digits=None: fallback,
     "collect_env": lambda: {"Python": platform.python_version(), "PyTorch": TABLE["TORCH_VERSION"]},
-    "autocast": lambda device_type=None, **options: torch.autocast(device_type or TABLE["get_device"](), **options),
+    "autocast": lambda device_type=None, *given, **options: torch.autocast(
+        device_type or TABLE["get_device"](), *given, **options
+    ),
     **dict.fromkeys(
         ("track_progress", "track_parallel_progress"),
         lambda func, tasks, *_, **__: [*map(func, tasks[0] if isinstance(tasks, tuple) else tasks)],
@@ -211,18 +219,22 @@ TABLE: dict[str, Any] = {
     "track_iter_progress": iter,
     "ProgressBar": type("ProgressBar", (), dict.fromkeys(("__init__", "update"), lambda *_, **__: None)),
     "is_distributed": functools.partial(in_group, "is_initialized", False),
-    "get_dist_info": lambda: (get_rank(), get_world_size()),
-    "is_main_process": lambda group=None: get_rank() == 0,
+    "get_dist_info": lambda group=None: (get_rank(group), get_world_size(group)),
+    "is_main_process": lambda group=None: get_rank(group) == 0,
     **{name: functools.partial(in_group, name, None) for name in ("barrier", "broadcast", "broadcast_object_list")},
     "all_reduce": lambda data, op="sum", group=None: in_group("all_reduce", None, data),
-    **dict.fromkeys(("collect_results_cpu", "collect_results_gpu"), collect_results),
+    **dict.fromkeys(
+        ("collect_results_cpu", "collect_results_gpu"),
+        lambda result_part, size, tmpdir=None: collect_results(result_part, size),
+    ),
     "get_device": lambda: "cuda" if torch.cuda.is_available() else "cpu",
     "get_root_logger": lambda *_, **__: get_logger(),
     "MMLogger": type("MMLogger", (), dict.fromkeys(("get_instance", "get_current_instance"), staticmethod(get_logger))),
-    **dict.fromkeys(("MMDataParallel", "MMDistributedDataParallel", "build_dp", "build_ddp"), ParallelModule),
+    **dict.fromkeys(("MMDataParallel", "MMDistributedDataParallel"), ParallelModule),
+    **dict.fromkeys(("build_dp", "build_ddp"), lambda model, *_, **__: ParallelModule(model)),
     "scatter_kwargs": lambda inputs, kwargs, target_gpus, dim=0: ([inputs], [kwargs]),
     "scatter": lambda inputs, target_gpus, dim=0: [inputs],
-    "collate": pseudo_collate,
+    "collate": lambda batch, samples_per_gpu=1: pseudo_collate(batch),
     **dict.fromkeys(("DefaultScope", "MessageHub"), ManagerMixin),
     **dict.fromkeys(DECORATORS.split(), plain_decorator),
     **dict.fromkeys(DONE_BY_TERRAZZO.split(), lambda *args, **kwargs: None),

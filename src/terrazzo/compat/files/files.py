@@ -29,7 +29,13 @@ def mkdir_or_exist(dir_name: Any, mode: int = 0o777) -> None:
 
 
 def list_dir_or_file(
-    dir_path: Any, list_dir: bool = True, list_file: bool = True, suffix: Any = None, recursive: bool = False, **_: Any
+    dir_path: Any,
+    list_dir: bool = True,
+    list_file: bool = True,
+    suffix: Any = None,
+    recursive: bool = False,
+    *_: Any,
+    **__: Any,
 ) -> Iterator[str]:
     for path in sorted(Path(dir_path).glob("**/*" if recursive else "*")):
         name = path.relative_to(dir_path)
@@ -39,7 +45,7 @@ def list_dir_or_file(
 
 
 def list_from_file(
-    filename: Any, prefix: str = "", offset: int = 0, max_num: int = 0, encoding: str = "utf-8", **_: Any
+    filename: Any, prefix: str = "", offset: int = 0, max_num: int = 0, encoding: str = "utf-8", *_: Any, **__: Any
 ) -> list[str]:
     lines = Path(filename).read_text(encoding=encoding).splitlines()[offset:]
     return [prefix + line for line in (lines[:max_num] if max_num > 0 else lines)]
@@ -71,18 +77,18 @@ def _format(file: Any, file_format: str | None) -> tuple[Any, Any]:
     return FORMATS[kind]
 
 
-def load(file: Any, file_format: str | None = None, **_: Any) -> Any:
+def load(file: Any, file_format: str | None = None, *_: Any, **__: Any) -> Any:
     return _format(file, file_format)[0](file.read() if hasattr(file, "read") else Path(file).read_bytes())
 
 
-def dump(obj: Any, file: Any = None, file_format: str | None = None, **_: Any) -> Any:
+def dump(obj: Any, file: Any = None, file_format: str | None = None, *_: Any, **__: Any) -> Any:
     text = _format(file, file_format)[1](obj)
     if hasattr(file, "write"):
         return file.write(text)
     return text if file is None else put(text if isinstance(text, bytes) else text.encode(), file)
 
 
-def put(obj: bytes, filepath: Any, *_: Any) -> None:
+def put(obj: bytes, filepath: Any, backend_args: Any = None) -> None:
     mkdir_or_exist(Path(filepath).parent)
     Path(filepath).write_bytes(obj)
 
@@ -188,30 +194,41 @@ def load_checkpoint(
     return checkpoint
 
 
-def save_checkpoint(model_or_checkpoint: Any, filename: str, optimizer: Any = None, meta: Any = None, **_: Any) -> None:
-    found = model_or_checkpoint
-    if isinstance(found, nn.Module):
-        found = {"state_dict": TABLE["weights_to_cpu"](found.state_dict()), "meta": meta or {}}
+def save_checkpoint(model: Any, filename: str, optimizer: Any = None, meta: Any = None, *_: Any, **__: Any) -> None:
+    """Write the weights of a model, or a checkpoint."""
+    if isinstance(model, nn.Module):
+        model = {"state_dict": TABLE["weights_to_cpu"](model.state_dict()), "meta": meta or {}}
     Path(filename).parent.mkdir(parents=True, exist_ok=True)
-    torch.save(found, filename)
+    torch.save(model, filename)
 
 
-# functions, most of which are methods of FileClient too
+# functions, most of which are methods of FileClient too; those of 1.x take a backend, which is always the local one
 TABLE: dict[str, Any] = {
-    "get": lambda path, *_, **__: Path(path).read_bytes(),
-    "get_text": lambda path, encoding="utf-8", *_, **__: Path(path).read_text(encoding=encoding),
+    "get": lambda filepath, *_, **__: Path(filepath).read_bytes(),
+    "get_text": lambda filepath, encoding="utf-8", backend_args=None: Path(filepath).read_text(encoding=encoding),
     "put": put,
-    "put_text": lambda obj, path, encoding="utf-8", *_: put(obj.encode(encoding), path),
-    "join_path": lambda path, *paths, **_: os.fspath(Path(path, *paths)),
-    "get_local_path": lambda path, *_, **__: nullcontext(path),
+    "put_text": lambda obj, filepath, encoding="utf-8", backend_args=None: put(
+        obj.encode(encoding if isinstance(encoding, str) else "utf-8"),
+        filepath,  # a method has it, a function has not
+    ),
+    "join_path": lambda filepath, *filepaths, backend_args=None: os.fspath(Path(filepath, *filepaths)),
+    "get_local_path": lambda filepath, backend_args=None: nullcontext(filepath),
     "list_dir_or_file": list_dir_or_file,
-    **{name: getattr(os.path, name) for name in ("exists", "isdir", "isfile")},
-    "remove": os.remove,
-    "scandir": lambda path, suffix=None, recursive=False, *_: list_dir_or_file(path, False, True, suffix, recursive),
+    **{
+        test.__name__: lambda filepath, backend_args=None, test=test: test(filepath)
+        for test in (os.path.exists, os.path.isdir, os.path.isfile)
+    },
+    "remove": lambda filepath, backend_args=None: Path(filepath).unlink(),
+    "scandir": lambda dir_path, suffix=None, recursive=False, case_sensitive=True: list_dir_or_file(
+        dir_path, False, True, suffix, recursive
+    ),
     "get_file_backend": lambda *_, **__: FileClient(),
     **dict.fromkeys(("LocalBackend", "HardDiskBackend", "BaseStorageBackend"), FileClient),
     "weights_to_cpu": lambda state_dict: OrderedDict((name, value.cpu()) for name, value in state_dict.items()),
     "CheckpointLoader": type("CheckpointLoader", (), {"load_checkpoint": staticmethod(_load_checkpoint)}),
     "_load_checkpoint_to_model": load_state_dict,
-    "get_state_dict": lambda module, destination=None, **options: module.state_dict(**options),
+    "get_state_dict": lambda module, destination=None, prefix="", keep_vars=False: module.state_dict(
+        prefix=prefix, keep_vars=keep_vars
+    ),
+    "mmengine.save_checkpoint": lambda checkpoint, filename, *_, **__: save_checkpoint(checkpoint, filename),
 }

@@ -73,8 +73,12 @@ def _loss_map(losses: Any, logits: Tensor, labels: Tensor, ignore_index: int) ->
 
 TABLE: dict[str, Any] = {
     "cross_entropy": _function_of(),
-    "binary_cross_entropy": _function_of(use_sigmoid=True),
-    "get_class_weight": lambda weight: load(weight) if isinstance(weight, str) else weight,
+    "binary_cross_entropy": (
+        lambda pred, label, weight=None, reduction="mean", avg_factor=None, class_weight=None, *given, **options: (
+            _function_of(use_sigmoid=True)(pred, label, weight, class_weight, reduction, avg_factor, *given, **options)
+        )
+    ),
+    "get_class_weight": lambda class_weight: load(class_weight) if isinstance(class_weight, str) else class_weight,
     "reduce_loss": lambda loss, reduction: reduce(loss, None, reduction),
     "BasePixelSampler": type("BasePixelSampler", (), {"__init__": lambda self, **kwargs: self.__dict__.update(kwargs)}),
 }
