@@ -161,6 +161,35 @@ TABLE |= dict.fromkeys(("BBOX_ASSIGNERS", "BBOX_SAMPLERS", "BBOX_CODERS", "MATCH
 TABLE |= dict.fromkeys(("IOU_CALCULATORS", "PRIOR_GENERATORS", "ANCHOR_GENERATORS"), TABLE["TASK_UTILS"])
 TABLE |= {"SAMPLERS": TABLE["DATA_SAMPLERS"], "MODULE_WRAPPERS": TABLE["MODEL_WRAPPERS"]}
 TABLE |= dict.fromkeys(("build_backbone", "build_neck", "build_head", "build_loss"), lambda cfg: MODELS.build(cfg))
+# kinds of registries whose official types are no models, data or metrics, and the names of these types
+OFFICIAL: dict[str, str] = {
+    "optim wrapper": "OptimWrapper AmpOptimWrapper",
+    "data sampler": "DefaultSampler InfiniteSampler",
+    "loop": "IterBasedTrainLoop EpochBasedTrainLoop ValLoop TestLoop",
+    "runner": "Runner IterBasedRunner EpochBasedRunner",
+    "task util": "OHEMPixelSampler HungarianAssigner ClassificationCost CrossEntropyLossCost DiceCost",
+    "visualizer": "Visualizer SegLocalVisualizer",
+    "visbackend": "LocalVisBackend TensorboardVisBackend WandbVisBackend",
+    "model wrapper": "MMDataParallel MMDistributedDataParallel DataParallel DistributedDataParallel",
+    "log processor": "LogProcessor",
+    "evaluator": "Evaluator",
+    "function": "pseudo_collate default_collate",
+}
+
+
+def _original_of(kind: str) -> Callable[[str], Any]:
+    """A function that looks an official type of a kind up among the names that the parts answer."""
+
+    def original(name: str) -> Any:
+        from terrazzo.compat.finder import own_names
+
+        bare = name.rpartition(".")[2]
+        return (own_names().get(bare) or ORIGINALS["model"](bare)) if bare in OFFICIAL[kind].split() else None
+
+    return original
+
+
+ORIGINALS |= {kind: _original_of(kind) for kind in OFFICIAL}
 
 
 def build_segmentor(cfg: Any, train_cfg: Any = None, test_cfg: Any = None) -> Any:

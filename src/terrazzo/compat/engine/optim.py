@@ -29,6 +29,13 @@ class OptimWrapper:
     optim_context = staticmethod(lambda model: nullcontext())
 
 
+class AmpOptimWrapper(OptimWrapper):
+    """An optimizer in mixed precision, for which the loop cares."""
+
+    def __init__(self, loss_scale: Any = "dynamic", dtype: Any = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+
+
 class DefaultOptimizerConstructor:
     """Groups of parameters with their own rates and decays; a subclass fills them in `add_params`."""
 
@@ -40,7 +47,8 @@ class DefaultOptimizerConstructor:
             raise TypeError(f"optimizer_cfg should be a dict, but got {type(optimizer_cfg)}")
         inner = optimizer_cfg.get("optimizer")
         self.optim_wrapper_cfg, self.paramwise_cfg = ConfigDict(optimizer_cfg), ConfigDict(paramwise_cfg or {})
-        self.optimizer_cfg = ConfigDict(inner if isinstance(inner, Mapping) else optimizer_cfg)
+        self.wraps = isinstance(inner, Mapping)
+        self.optimizer_cfg = ConfigDict(self.optim_wrapper_cfg.pop("optimizer") if self.wraps else optimizer_cfg)
         self.base_lr, self.base_wd = self.optimizer_cfg.get("lr"), self.optimizer_cfg.get("weight_decay")
         self.options = {key: value for key, value in self.optimizer_cfg.items() if key != "type"}
 
@@ -61,7 +69,7 @@ class DefaultOptimizerConstructor:
         kind = self.optimizer_cfg["type"]
         factory = OPTIMIZERS.get(kind) or ours.optimizers()[kind]
         optimizer = factory(self.groups(model) if self.paramwise_cfg else model.parameters(), **self.options)
-        return OptimWrapper(optimizer) if "optimizer" in self.optim_wrapper_cfg else optimizer
+        return OptimWrapper(optimizer) if self.wraps else optimizer
 
 
 DefaultOptimWrapperConstructor = DefaultOptimizerConstructor
@@ -104,4 +112,4 @@ def build_pixel_sampler(cfg: Any, **default_args: Any) -> Any:
     return MODELS.build(cfg, default_args=default_args)
 
 
-AmpOptimWrapper, build_optim_wrapper = OptimWrapper, build_optimizer
+build_optim_wrapper = build_optimizer
