@@ -3,6 +3,7 @@
 import pytest
 from torch import nn
 
+import terrazzo as tz
 from terrazzo.errors import UserError
 from terrazzo.models.build import build_model
 from terrazzo.registry import MODELS
@@ -64,3 +65,38 @@ def test_a_class_of_the_users_with_such_a_name_is_the_users(monkeypatch):
     monkeypatch.setattr(MODELS, "raw", {})
     MODELS.register_raw(Own, "mit_b0", lambda cls, spec, where, **extra: cls(style=spec["style"]))
     assert isinstance(built({"type": "mit_b0", "style": "pytorch"}).backbone, Own)
+
+
+RELEASED = """
+_base_ = ["../_base_/models/{base}.py", "../_base_/datasets/ade20k.py", "../_base_/default_runtime.py",
+          "../_base_/schedules/schedule_160k.py"]
+model = dict(backbone={backbone}, decode_head=dict(in_channels={channels}), auxiliary_head=None)
+optimizer = dict(_delete_=True, type="AdamW", lr=1e-4)
+data = dict(samples_per_gpu=2)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "base", "channels"),
+    [
+        ("ConvNeXt", "upernet_convnext", [8, 16, 24, 32]),
+        ("BEiT", "upernet_beit", [32] * 4),
+        ("SegFormer", "segformer_mit-b0", [64, 128, 320, 512]),
+    ],
+)
+def test_a_released_file_whose_base_is_missing_is_its_authors_network(tmp_path, name, base, channels):
+    theirs, ours, further = CASES[name]
+    text = RELEASED.format(base=base, backbone=theirs, channels=channels)
+    (tmp_path / "released.py").write_text(text)
+    with pytest.warns(UserWarning, match="0.x's own values stand for it"):
+        config = tz.load_config(tmp_path / "released.py")
+    assert config["optim_wrapper"]["optimizer"] == {"type": "AdamW", "lr": 1e-4}
+    assert "init_cfg" not in config["model"]["backbone"]  # no weights of the base's larger network
+    model = build_model(config)
+    assert str(model.backbone) == str(built(ours, **further).backbone)
+    assert ("Feature2Pyramid" in str(model)) == bool(further)
+
+
+def test_an_argument_in_both_words_is_an_error():
+    with pytest.raises(UserError, match="has 'depths' of its authors' code beside 'arch': leave one out"):
+        built({**CASES["ConvNeXt"][0], "arch": "base"})

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from terrazzo.config.authors import without_replaced_base
 from terrazzo.config.config import Config
 from terrazzo.config.custom_imports import import_custom
 from terrazzo.config.reading.files import SUFFIXES, read_config
@@ -44,6 +45,8 @@ def load_config(
         config = Config(source)
     elif is_file(source):
         config = read_config(source, trust=trust)
+        if "model" in config:
+            config._values.put("model", without_replaced_base(config["model"]), config._values.origin_of("model"))
     else:
         values, record = expand_recipe(str(source), vocabulary)
         config = Config(values, name=str(source), recipe=record)
