@@ -110,6 +110,38 @@ def test_a_checkpoint_finds_the_modules_of_its_project(fork, tmp_path, monkeypat
         tz.load("model.safetensors", device="cpu")
 
 
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_checkpoint_finds_its_project_from_another_folder(fork, tmp_path_factory, monkeypatch, moved):
+    """Also what `custom_imports` names, which is in the folder above `configs`, and what that imports."""
+    import numpy as np
+    from safetensors.torch import save_file
+
+    from terrazzo.inference.saved_config import describe
+
+    (fork / "own_loss.py").write_text(
+        "from beside_configs import WEIGHT\nfrom mmseg.models.builder import LOSSES\nfrom torch import nn\n\n\n"
+        "@LOSSES.register_module()\nclass OwnLoss(nn.Module):\n    weight = WEIGHT\n"
+    )
+    (fork / "configs/beside_configs.py").write_text("WEIGHT = 2\n")
+    (fork / "configs/x.py").write_text(
+        MODEL.format(head="FCNHead", more="") + "model['decode_head']['loss_decode'] = dict(type='OwnLoss')\n"
+        "custom_imports = dict(imports=['own_loss'])\n"
+    )
+    monkeypatch.chdir(fork)
+    config = tz.load_config("configs/x.py", trust=True)
+    weights = tmp_path_factory.mktemp("elsewhere") / "model.safetensors"
+    save_file(tz.build_model(config).state_dict(), weights, describe(config, "abc", [[0, 0, 0]] * 3))
+    monkeypatch.setattr(sys, "path", [folder for folder in sys.path if not folder.startswith(str(fork))])
+    for name in ("mmseg.models.backbones.fork_backbone", "own_loss", "beside_configs"):
+        del sys.modules[name]  # as in another process
+    monkeypatch.chdir(weights.parent)
+    if moved:
+        monkeypatch.chdir(fork.rename(weights.parent / "moved"))
+    model = tz.load(weights, device="cpu", trust=True)
+    assert model(np.zeros((32, 32, 3), np.uint8)).labels.shape == (32, 32)
+    assert sys.modules["own_loss"].OwnLoss.weight == 2
+
+
 OWN = """
 from mmcv.cnn import Scale
 from mmengine.model import BaseModule

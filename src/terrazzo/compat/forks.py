@@ -20,15 +20,8 @@ CLASS_TEXT = re.compile(r"<[\w.]+>")
 
 
 def import_project(config: Config) -> list[str]:
-    """Import the modules of a trusted config's project that define its types; returns their names.
-
-    The project and the modules are noted in the config, by which a checkpoint of it finds them again.
-    """
-    section = config.get("custom_imports") or {}
-    root = None if config.path is None else projects.project_of(config.path)
-    if section.get("project"):  # of a checkpoint; the current folder if it has moved
-        folder = Path(section["project"]).resolve()
-        root = folder if folder.is_dir() else Path.cwd()
+    """Import the modules of a trusted config's project that define its types; returns their names."""
+    root = projects.root_of(config)
     if root is None:
         return []
     if any((root / package).is_dir() for package in ANSWERED):
@@ -56,7 +49,7 @@ def import_project(config: Config) -> list[str]:
         import_file(module, place, name)
     for text, (name, module) in named.items():
         register_text(text, getattr(sys.modules[module], name))
-    listed = section.get("imports") or []
+    listed = (config.get("custom_imports") or {}).get("imports") or []
     for module in [listed] if isinstance(listed, str) else listed:
         if module.partition(".")[0] in ANSWERED and fork_file(module) is not None and module not in MODULES:
             import_file(module, root)
@@ -64,9 +57,6 @@ def import_project(config: Config) -> list[str]:
     names = [*dict.fromkeys(module for _, module, _ in chosen)]
     if names:
         logging.getLogger("terrazzo").info("the project's own modules: %s", ", ".join(names))
-        here = Path.cwd()
-        folder = root.relative_to(here) if root.is_relative_to(here) else root
-        config._values["custom_imports"] = {**section, "project": str(folder), "modules": names}
     return names
 
 

@@ -11,27 +11,26 @@ from pathlib import Path
 from typing import Any
 
 from terrazzo.config.config import Config
+from terrazzo.config.projects import KEY, file_of, note, noted_folders, root_of
 from terrazzo.errors import UserError
 from terrazzo.plugins import TOOLBOXES, import_user_module
 from terrazzo.registry import DATASETS, METRICS, MODELS, TRANSFORMS, model_type
 
-KEY = "custom_imports"
-
 
 def import_custom(config: Config) -> None:
-    """Import the modules that a trusted config names: beside the config, in the current folder, or from sys.path.
+    """Import the modules that a trusted config names: beside and above it, in the current folder, or from sys.path.
 
-    Raises UserError for a module that is missing, fails, or was loaded from elsewhere.
+    The project and its modules are noted in the config, by which a checkpoint finds them again. Raises UserError for a
+    module that is missing, fails, or was loaded from elsewhere.
     """
     compat = importlib.import_module("terrazzo.compat")  # by name: nothing imports the layer unless it is asked for
     compat.install()
     names, may_fail = custom_modules(config)
-    if not names:
-        compat.import_project(config)
-        return
-    folders = beside(config)
-    own = [folder for folder in (*folders, str(Path.cwd()), *above(config, names)) if folder not in sys.path]
-    sys.path[:0] = own  # before a package of that name that is installed
+    folders, root, section = beside(config), root_of(config) or Path.cwd(), config.get(KEY) or {}
+    noted = [str(folder) for folder in (*noted_folders(root, section), root)] if "project" in section else []
+    places = list(dict.fromkeys([*folders, str(Path.cwd()), *above(config, names, root), *noted]))
+    if names or noted:
+        sys.path[:0] = [folder for folder in places if folder not in sys.path]  # before an installed package
     for registry in (MODELS, TRANSFORMS, DATASETS, METRICS):
         registry.load()  # first, so that a clash of names is blamed on the user's module
     for name in names:
@@ -44,14 +43,27 @@ def import_custom(config: Config) -> None:
             warnings.warn(str(problem))
             continue
         check_location(name, module, folders)
-    compat.import_project(config)
+    of_project = compat.import_project(config)
+    in_use = folders_in_use()
+    used = [folder for folder in places if folder in in_use]
+    listed = [name for name in names if any(file_of(name, Path(folder)) for folder in used)]
+    if listed or of_project:
+        note(config, root, [*dict.fromkeys((*listed, *of_project))], used)
+
+
+def folders_in_use() -> set[str]:
+    """The folders from which modules and packages were imported."""
+    specs = [getattr(module, "__spec__", None) for name, module in list(sys.modules.items()) if "." not in name]
+    places = [[*(spec.submodule_search_locations or ()), spec.has_location and spec.origin] for spec in specs if spec]
+    return {os.path.realpath(Path(first).parent) for first, *_ in places if first}
 
 
 def check_custom(config: Mapping[str, Any]) -> None:
     """Raise UserError, with the way to allow it, if a config needs modules that are not imported yet."""
     names, may_fail = custom_modules(config)
     section = config.get(KEY) or {}
-    missing = [name for name in (*names, *section.get("modules", ())) if name not in sys.modules]
+    wanted = dict.fromkeys((*names, *section.get("modules", ())))
+    missing = [name for name in wanted if name not in sys.modules]
     if missing and not may_fail:
         raise UserError(
             f"{getattr(config, 'path', None) or 'the config'}: {KEY} asks for code to be run: {', '.join(missing)}. "
@@ -77,11 +89,17 @@ def beside(config: Config) -> list[str]:
     return list(dict.fromkeys(os.path.realpath(file.parent) for file in files if file is not None))
 
 
-def above(config: Config, names: list[str]) -> list[str]:
-    """The folders above the config in which a package lies that `names` begin with, as in a repository of projects."""
-    first = {name.partition(".")[0] for name in names if "." in name}
+def above(config: Config, names: list[str], root: Path) -> list[str]:
+    """The folders above the config in which the modules lie, up to the project's `root`; a package's, up to any."""
     parents = config.path.resolve().parents if config.path is not None else ()
-    return [str(folder) for folder in parents if any((folder / package).is_dir() for package in first)]
+    packages = {name.partition(".")[0] for name in names if "." in name}
+    alone = [name for name in names if "." not in name]
+    return [
+        str(folder)
+        for folder in parents
+        if any((folder / package).is_dir() for package in packages)
+        or (folder.is_relative_to(root) and any(file_of(name, folder) for name in alone))
+    ]
 
 
 def check_location(name: str, module: Any, folders: list[str]) -> None:

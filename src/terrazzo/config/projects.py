@@ -10,6 +10,7 @@ from typing import Any
 
 from terrazzo.plugins import TOOLBOXES
 
+KEY = "custom_imports"
 NEAR = 4  # folders above a config
 OF_REPOSITORIES = (".git", "LICENSE", "setup.py", "pyproject.toml", "requirements.txt")
 MOST_FILES = 4000  # of a project; a folder with more is no project's
@@ -35,8 +36,49 @@ def project_of(config: Path) -> Path:
     return root
 
 
-def is_repository(folder: Path) -> bool:
-    return any((folder / name).exists() for name in OF_REPOSITORIES)
+def root_of(config: Any) -> Path | None:
+    """The folder of a config's project: what a checkpoint's config notes, else by its path; None without one.
+
+    A noted folder is relative to where the model was trained. Where that has not the noted modules, the current folder
+    may, into which the project has moved, or the folder at its whole path.
+    """
+    section = config.get(KEY) or {}
+    if not section.get("project"):
+        return None if config.path is None else project_of(config.path)
+    noted = Path(section["project"]).resolve()
+    places = [noted, Path.cwd(), Path(section.get("root", noted))]
+    known = noted if noted.is_dir() else Path.cwd()
+    return next((place for place in places if has_modules(place, section)), known)
+
+
+def has_modules(root: Path, section: Mapping[str, Any]) -> bool:
+    """Report whether a folder is the project that a checkpoint's `custom_imports` notes: it has all of its modules."""
+    folders = [root, root.parent, *noted_folders(root, section)]
+    return all(any(file_of(name, folder) for folder in folders) for name in section.get("modules", ()))
+
+
+def noted_folders(root: Path, section: Mapping[str, Any]) -> list[Path]:
+    """The folders from which a project's modules were imported, where they are now."""
+    return [Path(os.path.normpath(root / folder)) for folder in section.get("folders", ())]
+
+
+def file_of(module: str, folder: Path) -> Path | None:
+    """The file of a module below a folder, or the folder of a package without one; None if it is not there."""
+    base = folder.joinpath(*module.split("."))
+    files = [file for file in (base.with_suffix(".py"), base / "__init__.py") if file.is_file()]
+    return files[0] if files else base if base.is_dir() else None
+
+
+def note(config: Any, root: Path, modules: list[str], folders: list[str]) -> None:
+    """Note a project in its config, by which a checkpoint of it finds the modules again, here or elsewhere."""
+    here = Path.cwd()
+    places = {
+        "project": str(root.relative_to(here) if root.is_relative_to(here) else root),
+        "root": str(root),
+        "modules": modules,
+        "folders": [os.path.relpath(folder, root) for folder in folders],
+    }
+    config._values[KEY] = {**(config.get(KEY) or {}), **places}
 
 
 def python_files(root: Path) -> list[Path]:
