@@ -100,6 +100,24 @@ def test_the_toolboxes_need_no_import(imports):
     tz.build_model({"model": model, "custom_imports": {"imports": imports, "allow_failed_imports": False}})
 
 
+def test_a_module_of_the_toolboxes_that_no_release_has_is_named(tmp_path):
+    config = tmp_path / "config.py"
+    model = {"type": "EncoderDecoder", "backbone": {"type": "ERFNet"},
+             "decode_head": {"type": "FCNHead", "in_channels": 16, "channels": 8, "num_classes": 3}}  # fmt: skip
+    config.write_text(f"custom_imports = dict(imports=['mmseg.models', 'mmseg.models.losses.own'])\nmodel = {model}\n")
+    with pytest.raises(UserError, match=r"asks for code to be run: mmseg\.models\.losses\.own\. "):
+        tz.build_model(tz.load_config(config))
+    missing = rf"names 'mmseg\.models\.losses\.own', which no release of mmseg has, .* below {tmp_path}"
+    with pytest.raises(UserError, match=missing):
+        tz.load_config(config, trust=True)
+    with pytest.warns(UserWarning, match=missing):
+        tz.build_model(tz.load_config(config, {"custom_imports.allow_failed_imports": True}, trust=True))
+    (tmp_path / "mmseg/models/losses").mkdir(parents=True)
+    (tmp_path / "mmseg/models/losses/own.py").write_text("from mmseg.models.losses import CrossEntropyLoss\n")
+    tz.build_model(tz.load_config(config, trust=True))
+    assert "mmseg.models.losses.own" in sys.modules
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

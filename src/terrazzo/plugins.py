@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -91,6 +92,15 @@ USES = (
     (r",\s*warning=(True|False)", ""),
     (r"(?<=__init__\()(init_cfg=)?init_cfg(?=\))", ""),
 )
+
+
+@cache
+def official_modules() -> frozenset[str]:
+    """The modules of the releases of MMSegmentation's packages: `folder: names` a line of the table."""
+    lines = Path(__file__).with_name("official.txt").read_text("utf-8").splitlines()
+    listed = [line.split(": ") for line in lines]
+    return frozenset(f"{folder}.{name}".removeprefix("-.") for folder, names in listed for name in names.split())
+
 
 # Classes that a trusted config names by themselves, not by the text of their names
 

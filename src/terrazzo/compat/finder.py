@@ -17,7 +17,7 @@ from typing import Any
 
 from terrazzo import registry as ours
 from terrazzo.errors import nearest
-from terrazzo.plugins import imports_others
+from terrazzo.plugins import imports_others, official_modules
 
 PACKAGES = {"mmseg": "1.2.2", "mmcv": "2.0.1", "mmengine": "0.10.7", "mmdet": "3.3.0", "mmpretrain": "1.2.0",
             "mmcls": "0.25.0", "MultiScaleDeformableAttention": "1.0", "DCNv3": "1.1"}  # fmt: skip
@@ -27,9 +27,8 @@ PARTS = (
     "models.blocks models.losses data.structures data.transforms data.datasets data.metrics engine.tools engine.hooks "
     "engine.optim engine.apis"
 )
-# the modules of MMSegmentation's releases, `folder: names` a line: any other file in a fork is its author's
-LISTED = [line.split(": ") for line in Path(__file__).with_name("official.txt").read_text("utf-8").splitlines()]
-MODULES = frozenset(f"{folder}.{name}".removeprefix("-.") for folder, names in LISTED for name in names.split())
+# the modules of MMSegmentation's releases: any other file in a fork is its author's
+MODULES = frozenset(name for name in official_modules() if name.partition(".")[0] == "mmseg")
 # modules that are imported from their parent; any other one is imported by its whole name
 FOLDERS = (
     "analysis apis arraymisc assigners backbones bbox bricks builder cnn config core data_preprocessor dataset "
@@ -38,6 +37,11 @@ FOLDERS = (
     "pipelines registry runner samplers schedulers seg segmentors structures testing text_encoder transforms "
     "util_mixins utils video visualization weight_init"
 )
+# the official types that a star brings from modules of data
+STARS = {
+    "datasets": ("DATASETS", "TRANSFORMS"),
+    **dict.fromkeys(("transforms", "pipelines", "mmcv"), ("TRANSFORMS",)),
+}
 # classes and functions that share their name with one that is answered, and are others
 OTHERS = {
     "mmseg.models.backbones.mit.TransformerEncoderLayer",
@@ -61,12 +65,12 @@ class Answer(ModuleType):
 
             own = PACKAGES[name.removesuffix("_version") if name[0] == "m" else package]
             return own if name == "__version__" else digit_version(own)
-        if name in FOLDERS.split():
-            return importlib.import_module(f"{self.__name__}.{name}")
         whole, names = f"{self.__name__}.{name}", own_names()
+        if name in FOLDERS.split() and is_module(whole):
+            return importlib.import_module(f"{self.__name__}.{name}")
         found = None if whole in OTHERS else names.get(whole) or names.get(f"{package}.{name}") or look_up(name)
         found = from_fork(self.__name__, name) if found is None else found
-        if found is None and whole in MODULES:
+        if found is None and whole in official_modules():
             return importlib.import_module(whole)
         if found is None:
             ASKED.add(whole)
@@ -126,26 +130,21 @@ def star_names(module: str) -> list[str]:
     if last in ("backbones", "necks", "decode_heads", "losses"):
         place = f"terrazzo.models.{last.removeprefix('decode_')}."
         found |= {name for name, item in own_types().items() if str(item.__module__).startswith(place)}
-    tables = {
-        "datasets": ("DATASETS", "TRANSFORMS"),
-        "transforms": ("TRANSFORMS",),
-        "pipelines": ("TRANSFORMS",),
-        "mmcv": ("TRANSFORMS",),
-    }
-    for table in [getattr(ours, name) for name in tables.get(last, ())]:
+    for table in [getattr(ours, name) for name in STARS.get(last, ())]:
         table.load()
         found |= table.types.keys()
     return sorted(name for name in found if name.isidentifier())
 
 
-def missing(module: str, name: str) -> str:
+def missing(module: str, name: str, known: Sequence[str] = ()) -> str:
     """The message about a name that the layer does not have: where it is used, the nearest, and what to do."""
     frame = inspect.currentframe()
     while frame is not None and imports_others(frame.f_code.co_filename):
         frame = frame.f_back
     place = f"{frame.f_code.co_filename}:{frame.f_lineno}: " if frame is not None else ""
+    near = nearest(name, known or public_names())
     return (
-        f"{place}terrazzo's answer to {module} has no '{name}'{nearest(name, public_names())}; copy its definition "
+        f"{place}terrazzo's answer to {module} has no '{name}'{near}; copy its definition "
         f"beside your module and import it from there, or install {module.partition('.')[0]}"
     )
 
@@ -160,6 +159,11 @@ def fork_file(module: str) -> Path | None:
     bases = [root.joinpath(*module.split(".")) for root in FORKS]
     files = [file for base in bases for file in (base.with_suffix(".py"), base / "__init__.py")]
     return next((file for file in files if file.is_file()), None)
+
+
+def is_module(name: str) -> bool:
+    """Report whether a package has a module, or a fork a folder, of this name."""
+    return name in official_modules() or any(root.joinpath(*name.split(".")).is_dir() for root in FORKS)
 
 
 def from_fork(module: str, name: str) -> Any:
@@ -211,8 +215,12 @@ class Finder:
             return importlib.util.spec_from_file_location(fullname, file, submodule_search_locations=folder)
         if fullname in ASKED:
             raise ImportError(missing(*fullname.rpartition(".")[::2]))
-        if inner and fullname not in MODULES and inner.split(".")[0] not in FOLDERS.split():
-            return None
+        module, _, name = fullname.rpartition(".")
+        if inner and not is_module(fullname):
+            if name[0] == "_":
+                return None  # as `mmcv._ext`, which code looks for before it imports it
+            modules = [item.rpartition(".")[2] for item in official_modules() if item.startswith(f"{module}.")]
+            raise ModuleNotFoundError(missing(module, name, modules), name=fullname)
         return ModuleSpec(fullname, Finder(), is_package=True)  # type: ignore[arg-type]
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from terrazzo import registry as ours
-from terrazzo.compat.finder import ANSWERED, MODULES, add_fork, fork_file, from_fork, look_up
+from terrazzo.compat.finder import ANSWERED, MODULES, from_fork, look_up
 from terrazzo.config import projects
 from terrazzo.config.config import Config
 from terrazzo.plugins import CLASSES, explained_import, import_user_module
@@ -24,8 +24,6 @@ def import_project(config: Config) -> list[str]:
     root = projects.root_of(config)
     if root is None:
         return []
-    if any((root / package).is_dir() for package in ANSWERED):
-        add_fork(root)
     own, values = projects.registering(root, MODULES), config.to_dict()
     texts, chosen = [*dict.fromkeys(projects.texts_in(values))], list[tuple[str, str, Path]]()
     unknown = [name for name in projects.types_in(values.get("model")) if name not in own and name not in ours.MODELS]
@@ -49,11 +47,6 @@ def import_project(config: Config) -> list[str]:
         import_file(module, place, name)
     for text, (name, module) in named.items():
         register_text(text, getattr(sys.modules[module], name))
-    listed = (config.get("custom_imports") or {}).get("imports") or []
-    for module in [listed] if isinstance(listed, str) else listed:
-        if module.partition(".")[0] in ANSWERED and fork_file(module) is not None and module not in MODULES:
-            import_file(module, root)
-            chosen.append(("", module, root))
     names = [*dict.fromkeys(module for _, module, _ in chosen)]
     if names:
         logging.getLogger("terrazzo").info("the project's own modules: %s", ", ".join(names))

@@ -12,8 +12,8 @@ from typing import Any
 
 from terrazzo.config.config import Config
 from terrazzo.config.projects import KEY, file_of, note, noted_folders, root_of
-from terrazzo.errors import UserError
-from terrazzo.plugins import TOOLBOXES, import_user_module
+from terrazzo.errors import UserError, nearest, some
+from terrazzo.plugins import TOOLBOXES, import_user_module, official_modules
 from terrazzo.registry import DATASETS, METRICS, MODELS, TRANSFORMS, model_type
 
 
@@ -24,18 +24,22 @@ def import_custom(config: Config) -> None:
     module that is missing, fails, or was loaded from elsewhere.
     """
     compat = importlib.import_module("terrazzo.compat")  # by name: nothing imports the layer unless it is asked for
-    compat.install()
+    answered = compat.install()
     names, may_fail = custom_modules(config)
     folders, root, section = beside(config), root_of(config) or Path.cwd(), config.get(KEY) or {}
     noted = [str(folder) for folder in (*noted_folders(root, section), root)] if "project" in section else []
     places = list(dict.fromkeys([*folders, str(Path.cwd()), *above(config, names, root), *noted]))
     if names or noted:
         sys.path[:0] = [folder for folder in places if folder not in sys.path]  # before an installed package
+    if any((root / package).is_dir() for package in answered):
+        compat.add_fork(root)
     for registry in (MODELS, TRANSFORMS, DATASETS, METRICS):
         registry.load()  # first, so that a clash of names is blamed on the user's module
     for name in names:
         where = f"{config.path or 'the config'}: {KEY} names '{name}'"
         try:
+            if name.partition(".")[0] in answered:
+                compat.add_fork(fork_of(name, where, [str(root), *places]))
             module = import_user_module(name, where, model_type)
         except UserError as problem:
             if not may_fail:
@@ -46,9 +50,23 @@ def import_custom(config: Config) -> None:
     of_project = compat.import_project(config)
     in_use = folders_in_use()
     used = [folder for folder in places if folder in in_use]
-    listed = [name for name in names if any(file_of(name, Path(folder)) for folder in used)]
+    listed = [name for name in names if any(file_of(name, Path(folder)) for folder in (*used, str(root)))]
     if listed or of_project:
         note(config, root, [*dict.fromkeys((*listed, *of_project))], used)
+
+
+def fork_of(name: str, where: str, folders: list[str]) -> Path:
+    """The folder with a user's own version of a package that has this module, which no release has.
+
+    Raises UserError where none of the `folders`, nor PYTHONPATH, has it.
+    """
+    found = next((Path(folder) for folder in (*folders, *sys.path) if file_of(name, Path(folder))), None)
+    if found is None:
+        raise UserError(
+            f"{where}, which no release of {name.partition('.')[0]} has, nor is it a file below "
+            f"{some(dict.fromkeys(folders))} or on PYTHONPATH{nearest(name, official_modules())}"
+        )
+    return found
 
 
 def folders_in_use() -> set[str]:
@@ -72,13 +90,13 @@ def check_custom(config: Mapping[str, Any]) -> None:
 
 
 def custom_modules(config: Mapping[str, Any]) -> tuple[list[str], bool]:
-    """The modules that a config names, without those of OpenMMLab's toolboxes, and a flag: may they be missing?"""
+    """The modules that a config names, without those of OpenMMLab's releases, and a flag: may they be missing?"""
     section = config.get(KEY) or {}
     imports = section.get("imports") or [] if isinstance(section, Mapping) else None
     imports = [imports] if isinstance(imports, str) else imports
     if not isinstance(imports, (list, tuple)) or not all(isinstance(name, str) and name for name in imports):
         raise UserError(f'{KEY} must be dict(imports=["my_head"]), the names of modules, not {section!r}')
-    names = [name for name in imports if name.partition(".")[0] not in TOOLBOXES]
+    names = [name for name in imports if name.partition(".")[0] not in TOOLBOXES or name not in official_modules()]
     return names, bool(section.get("allow_failed_imports"))
 
 

@@ -186,7 +186,12 @@ def test_a_name_that_several_classes_have_is_each_modules_own():
 
 @pytest.mark.parametrize(
     ("statement", "nearest"),
-    [("from mmcv.cnn import ConvModul", "ConvModule"), ("from mmseg.models import BaseSegmenter", "BaseSegmentor")],
+    [
+        ("from mmcv.cnn import ConvModul", "ConvModule"),
+        ("from mmseg.models import BaseSegmenter", "BaseSegmentor"),
+        ("import mmseg.models.backbones.resnett", "resnet"),
+        ("from mmcv.ops.roi_pol import RoIPool", "roi_pool"),
+    ],
 )
 def test_a_name_that_does_not_exist_is_one_message(tmp_path, statement, nearest):
     (tmp_path / "wrong.py").write_text(f"import torch\n{statement}\n")
