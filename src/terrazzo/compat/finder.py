@@ -68,7 +68,7 @@ class Answer(ModuleType):
         whole, names = f"{self.__name__}.{name}", own_names()
         if name in FOLDERS.split() and is_module(whole):
             return importlib.import_module(f"{self.__name__}.{name}")
-        found = None if whole in OTHERS else names.get(whole) or names.get(f"{package}.{name}") or look_up(name)
+        found = None if whole in OTHERS else names.get(whole) or names.get(f"{package}.{name}") or look_up(name, whole)
         found = from_fork(self.__name__, name) if found is None else found
         if found is None and whole in official_modules():
             return importlib.import_module(whole)
@@ -105,10 +105,12 @@ def is_answer(name: str, item: Any) -> bool:
     )
 
 
-def look_up(name: str) -> Any:
+def look_up(name: str, whole: str = "") -> Any:
     """Look a name up: a part's own, else an official model, data set or transform; or None."""
     from terrazzo.compat.registry import ORIGINALS
 
+    if ".pipelines." in whole and (found := ORIGINALS["transform"](f"0.x {name}")) is not None:
+        return found
     kinds = (find(name) for find in ORIGINALS.values()) if name not in own_names() else iter([own_names()[name]])
     return next((found for found in kinds if found is not None), None)
 

@@ -154,7 +154,7 @@ class Pad(Step):
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         height, width = image_of(sample, self).shape[:2]
-        size = self._target_size(height, width)
+        size = self.padded_size(height, width)
         values = self.pad_val if isinstance(self.pad_val, dict) else {"img": self.pad_val}
         for_each_map(
             sample,
@@ -166,7 +166,8 @@ class Pad(Step):
         sample.meta["padding"] = (left, top, right + sample.size[1] - width, bottom + sample.size[0] - height)
         return sample
 
-    def _target_size(self, height: int, width: int) -> tuple[int, int]:
+    def padded_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return (width, height) for an image of height x width."""
         if self.size is not None:
             width, height = (max(a, b) for a, b in zip(as_pair(self.size, "Pad's size"), (width, height), strict=True))
         if self.pad_to_square:

@@ -53,16 +53,19 @@ class RandomFlip(Step):
             return directions, [self.prob / len(directions)] * len(directions)
         return directions, list(self.prob)
 
-    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+    def draw_direction(self, rng: np.random.Generator) -> str | None:
+        """Draw a direction, or None to leave an image as it is."""
         directions, probabilities = self._choices()
         chosen = int(np.searchsorted(np.cumsum(probabilities), rng.random(), side="right"))
-        flipped = chosen < len(directions)
-        sample.meta["flip"] = flipped
-        sample.meta["flip_direction"] = directions[chosen] if flipped else None
-        if not flipped:
+        return directions[chosen] if chosen < len(directions) else None
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        direction = self.draw_direction(rng)
+        sample.meta["flip"], sample.meta["flip_direction"] = direction is not None, direction
+        if direction is None:
             return sample
-        for_each_map(sample, lambda array, *_: flip(array, directions[chosen]))
-        if self.swap_seg_labels and directions[chosen] == "horizontal" and "label" in sample.targets:
+        for_each_map(sample, lambda array, *_: flip(array, direction))
+        if self.swap_seg_labels and direction == "horizontal" and "label" in sample.targets:
             sample.targets["label"].array = swap_classes(sample.targets["label"].array, self.swap_seg_labels)
         return sample
 

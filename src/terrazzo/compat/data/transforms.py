@@ -1,6 +1,7 @@
 """Transforms of `results` dicts as users extend and call them; the official ones are terrazzo's."""
 
 import inspect
+import warnings
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -12,8 +13,10 @@ import torch
 from terrazzo import registry as ours
 from terrazzo.arguments import check_arguments, signature
 from terrazzo.compat.data import structures
+from terrazzo.compat.data.inner import ATTRIBUTES, METHODS, NOT_CALLED
 from terrazzo.compat.data.structures import FACTS, MAPS, SAME, DataContainer, PixelData, SegDataSample
 from terrazzo.compat.files.image import imnormalize, imread
+from terrazzo.compat.models.module import calls, overrides
 from terrazzo.compat.registry import ORIGINALS, TRANSFORMS, arguments_of
 from terrazzo.config.reading.section import Section, convert
 from terrazzo.config.v0.pipeline import DROPPED, upgrade_test_pipeline
@@ -26,6 +29,7 @@ META_KEYS = (*FACTS, "img_path", "seg_map_path", "reduce_zero_label")
 class BaseTransform:
     """A transform of `results` dicts."""
 
+    older = False  # as in 0.x
     shows: tuple[str, ...] = ()  # the attributes that name it
     takes: tuple[str, ...] = ()  # the arguments of a loading step
 
@@ -61,27 +65,42 @@ def _newer(steps: Any) -> Any:
 
 
 class OfficialFace(BaseTransform):
-    """One of terrazzo's transforms, called with a `results` dict."""
+    """One of terrazzo's transforms, called with a `results` dict; its inner methods are called where a user's are."""
 
     _ours: Any
     backend_args: Any = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        names = signature(self._ours).names
+        kind, names = self._ours.__name__, signature(self._ours).names
         older = {"img_scale": "scale"} if "scale" in names else {}
         options = dict(zip(names, args, strict=False)) | {older.get(key, key): value for key, value in kwargs.items()}
         kept = {key: value for key, value in options.items() if key in names}
-        with arguments_of(self._ours.__name__):
-            check_arguments(self._ours, kept, self._ours.__name__, "pipeline")
-            self._step = self._ours(**kept)
-        own = {key: getattr(self._step, key) for key in names if hasattr(self._step, key)}
-        vars(self).update(own | options)
+        with arguments_of(kind):
+            check_arguments(self._ours, kept, kind, "pipeline")
+            step = self._ours(**kept)
+            own = {key: getattr(step, key) for key in names if hasattr(step, key)}
+            vars(self).update(own | options, _given=options)
+            vars(self).update(ATTRIBUTES.get(kind, lambda _: {})(self))
         self.shows = (*names, "backend_args") if self._ours.reads else names
+        unused = [name for name in NOT_CALLED.get(kind, "").split() if overrides(self, name)]
+        if unused := [name for name in unused if not calls(type(self), name)]:
+            warnings.warn(f"{type(self).__name__}: terrazzo's {kind} does not call {', '.join(unused)}", stacklevel=2)
+
+    @property
+    def _step(self) -> Any:
+        """Terrazzo's transform with the attributes as they are."""
+        names = signature(self._ours).names
+        return self._ours(**{key: getattr(self, key) for key in names if hasattr(self, key)})
 
     def transform(self, results: Any) -> Any:
+        kind = self._ours.__name__
+        inner = METHODS.get(f"0.x {kind}" if self.older else kind) or METHODS.get(kind, {})
+        if any(overrides(self, name) for name in inner) or getattr(self, "resize_type", "") in TRANSFORMS.module_dict:
+            with arguments_of(kind):
+                return self._in_steps(results)  # type: ignore[attr-defined]
         paths = [Path(results[key]) if results.get(key) else None for key in ("img_path", "seg_map_path")]
         sample = structures.to_sample(results, Sample(image_path=paths[0], label_path=paths[1], meta={}))
-        with arguments_of(self._ours.__name__):
+        with arguments_of(kind):
             changed = self._step(sample, np.random.default_rng(np.random.randint(2**31)))
         before = np.shape(results.get("img"))
         made = {key: value for key, value in structures.to_results(changed).items() if value is not None}
@@ -241,14 +260,20 @@ class PackSegInputs(BaseTransform):
 @cache
 def official_transform(name: str) -> Any:
     """The class that an official transform's name stands for, or None."""
-    bare = name.rpartition(".")[2]
+    older, _, whole = name.rpartition(" ")
+    bare = whole.rpartition(".")[2]
+    if older:  # the class of 0.x
+        newer, methods = official_transform(bare), METHODS.get(name, {})
+        return type(bare, (newer,), {"older": True, **methods}) if issubclass(newer or object, BaseTransform) else newer
     own = globals().get(bare)
     if inspect.isclass(own) and own.__module__ == __name__:
         return own
     found = ours.TRANSFORMS.hidden.get(bare)
     if found is None and bare in ours.TRANSFORMS and bare not in ours.TRANSFORMS.raw:
         found = ours.TRANSFORMS.get(bare)
-    return None if found is None else type(bare, (OfficialFace,), {"_ours": found, "__doc__": found.__doc__})
+    if found is None:
+        return None
+    return type(bare, (OfficialFace,), {"_ours": found, "__doc__": found.__doc__, **METHODS.get(found.__name__, {})})
 
 
 ORIGINALS["transform"] = official_transform

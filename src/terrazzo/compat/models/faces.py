@@ -18,7 +18,7 @@ from terrazzo.compat.finder import FORKS, fork_file
 from terrazzo.compat.models import blocks, layers
 from terrazzo.compat.models.internals import INTERNALS, call_as_there
 from terrazzo.compat.models.losses import _loss_map, weight_reduce_loss
-from terrazzo.compat.models.module import BaseModule, Start, overrides
+from terrazzo.compat.models.module import BaseModule, Start, calls, overrides
 from terrazzo.compat.registry import MODELS, ORIGINALS, WrongArgument, arguments_of
 from terrazzo.config.ignored import drop_ignored
 from terrazzo.models.heads.base import DecodeHead, LogitsHead
@@ -71,7 +71,7 @@ class Face(BaseModule, Start):
         for name, part in self.named_children():
             if name in BRANCHES and isinstance(part, nn.ModuleList):
                 part.__class__, part.align_corners = BRANCHES[name], self.align_corners
-        if unused := [name for name in INNER.split() if overrides(self, name) and not _calls(type(self), name)]:
+        if unused := [name for name in INNER.split() if overrides(self, name) and not calls(type(self), name)]:
             warnings.warn(f"{type(self).__name__}: terrazzo's {kind} does not call {', '.join(unused)}", stacklevel=2)
 
     def __getattr__(self, name: str) -> Any:
@@ -102,13 +102,6 @@ def is_older(module: str) -> bool:
     file = getattr(sys.modules.get(module), "__file__", None)
     text = Path(file).read_text(encoding="utf-8", errors="replace") if file else ""
     return re.search(r"mmseg\.models\.builder|\.\.builder|mmcv\.runner", text) is not None and "mmengine" not in text
-
-
-def _calls(cls: type, name: str) -> bool:
-    """Report whether another method of a user's class calls one of this name."""
-    bodies = [vars(base) for base in cls.__mro__ if not base.__module__.startswith(("terrazzo.", "torch."))]
-    methods = [item for body in bodies for key, item in body.items() if key != name and inspect.isfunction(item)]
-    return any(name in method.__code__.co_names for method in methods)
 
 
 @cache

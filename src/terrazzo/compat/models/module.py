@@ -143,6 +143,13 @@ def start_layers(module: nn.Module, start: Callable[..., None], options: Any, la
             start(part, **options)
 
 
+def calls(cls: type, name: str) -> bool:
+    """Report whether another method of a user's class calls one of this name."""
+    bodies = [vars(base) for base in cls.__mro__ if not base.__module__.startswith(("terrazzo.", "torch."))]
+    methods = [item for body in bodies for key, item in body.items() if key != name and inspect.isfunction(item)]
+    return any(name in method.__code__.co_names for method in methods)
+
+
 def overrides(instance: Any, name: str) -> bool:
     """Report whether a user's class has its own method of this name."""
     owner = next((cls for cls in type(instance).__mro__ if name in vars(cls)), None)

@@ -1,0 +1,156 @@
+"""Official transforms as subclasses extend them: inner methods, arguments of both vocabularies, facts in `results`."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+
+
+def results(**more):
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 255, (37, 53, 3), np.uint8)
+    return {"img": image, "gt_seg_map": image[..., 0] % 5, "seg_fields": ["gt_seg_map"], **more}
+
+
+def older_results(**more):
+    made = results(**more)
+    return made | {"gt_semantic_seg": made.pop("gt_seg_map"), "seg_fields": ["gt_semantic_seg"]}
+
+
+def test_a_method_that_a_subclass_overrides_is_called():
+    from mmseg.datasets.transforms import RandomFlip
+
+    class FlipDepth(RandomFlip):
+        def _flip(self, results):
+            super()._flip(results)
+            results["depth"] = results["depth"][:, ::-1]
+
+    before = results(depth=np.arange(53)[None].repeat(37, 0))
+    after = FlipDepth(prob=1.0)(dict(before))
+    assert after["flip"] and after["flip_direction"] == "horizontal"
+    assert all(np.array_equal(after[key], before[key][:, ::-1]) for key in ("img", "gt_seg_map", "depth"))
+
+
+OVERRIDES = {
+    "RandomFlip _flip_on_direction _choose_direction _flip _flip_seg_map": {"prob": 1.0},
+    "Resize _resize_img _resize_bboxes _resize_seg _resize_keypoints": {"scale": (100, 50), "keep_ratio": True},
+    "RandomResize _random_scale _random_sample_ratio": {"scale": (100, 50), "ratio_range": (0.5, 2.0)},
+    "RandomResize _random_scale _random_sample": {"scale": [(100, 50), (200, 100)]},
+    "RandomChoiceResize _random_select": {"scales": [(100, 50), (200, 100)]},
+    "RandomCrop crop_bbox crop crop": {"crop_size": (20, 22)},
+    "RandomCrop crop_bbox crop crop crop": {"crop_size": (20, 22), "cat_max_ratio": 0.75},
+    "Pad _pad_img _pad_seg": {"size": (64, 60)},
+    "RandomRotate generate_degree": {"prob": 1.0, "degree": 10},
+    "RandomCutOut generate_patches do_cutout": {"prob": 1.0, "n_holes": 2, "cutout_shape": (4, 4)},
+    "0.x RandomCrop get_crop_bbox crop crop": {"crop_size": (20, 22)},
+    "0.x RandomCrop get_crop_bbox crop crop crop": {"crop_size": (20, 22), "cat_max_ratio": 0.75},
+}
+
+
+def spying(official, names, called):
+    """A subclass that notes which of its methods are called."""
+
+    def note(name):
+        def method(self, *args, **kwargs):
+            called.append(name)
+            return getattr(super(made, self), name)(*args, **kwargs)
+
+        return method
+
+    made = type("Spy", (official,), {name: note(name) for name in names} | {"__module__": __name__})
+    return made
+
+
+@pytest.mark.parametrize("case", OVERRIDES)
+def test_every_method_is_called_in_its_turn(case):
+    import mmcv.transforms
+    import mmseg.datasets.pipelines
+
+    older, *expected = case.removeprefix("0.x ").split()
+    module = mmseg.datasets.pipelines if case.startswith("0.x") else mmcv.transforms
+    called: list[str] = []
+    transform = spying(getattr(module, older), {*expected}, called)(**OVERRIDES[case])
+    changed = transform((older_results if case.startswith("0.x") else results)())
+    assert called == expected
+    label = changed["gt_semantic_seg" if case.startswith("0.x") else "gt_seg_map"]
+    assert changed["img"].shape[:2] == label.shape
+
+
+def test_colours_are_changed_by_the_methods_of_a_subclass():
+    from mmseg.datasets.transforms import PhotoMetricDistortion
+
+    class Black(PhotoMetricDistortion):
+        def brightness(self, img):
+            return self.convert(img, alpha=0)
+
+    assert not Black()(results())["img"].any()
+    assert (Black().contrast_lower, Black().saturation_upper) == (0.5, 1.5)
+    pixel = np.array([[[250, 10, 30]]], np.uint8)
+    assert Black().convert(pixel, alpha=1.7, beta=-20.5).tolist() == [[[255, 0, 30]]]
+    called: list[str] = []
+    names = ("brightness", "contrast", "saturation", "hue")
+    spying(PhotoMetricDistortion, names, called)()(results())
+    assert called[0] == "brightness" and sorted(called) == sorted(names)
+
+
+def test_inner_methods_and_attributes_are_there():
+    from mmseg.datasets.transforms import Pad, RandomCrop, RandomCutOut, RandomResize, RandomRotate, Resize
+
+    assert RandomCrop(crop_size=5).crop(np.arange(12).reshape(3, 4), (0, 2, 1, 3)).tolist() == [[1, 2], [5, 6]]
+    assert RandomRotate(prob=1.0, degree=10).degree == (-10, 10)
+    assert RandomCutOut(prob=1.0, n_holes=2, cutout_shape=(3, 4)).candidates == [(3, 4)]
+    assert Pad(size=(64, 60), pad_val=3).pad_val == {"img": 3, "seg": 255}
+    resize = RandomResize(scale=(100, 50), ratio_range=(0.5, 2.0), keep_ratio=True)
+    assert resize.resize_cfg == {"type": "Resize", "keep_ratio": True} and isinstance(resize.resize, Resize)
+
+
+def test_a_class_may_go_around_the_constructor_and_change_attributes():
+    from mmseg.datasets.transforms import RandomCrop, RandomFlip
+
+    class Upside(RandomFlip):
+        def __init__(self):
+            self.prob, self.direction, self.swap_seg_labels = 1.0, "vertical", None
+
+    before = results()
+    assert np.array_equal(Upside()(dict(before))["img"], before["img"][::-1])
+    crop = RandomCrop(crop_size=(9, 9))
+    crop.crop_size = (5, 6)
+    assert crop(results())["img"].shape == (5, 6, 3)
+
+
+def test_a_resize_by_a_transform_of_ones_own():
+    from mmseg.datasets.transforms import RandomResize, Resize
+    from mmseg.registry import TRANSFORMS
+
+    @TRANSFORMS.register_module()
+    class SquareResize(Resize):
+        def _resize_img(self, results):
+            results["scale"] = (max(results["scale"]),) * 2
+            super()._resize_img(results)
+
+    made = RandomResize(scale=(40, 20), ratio_range=(1.0, 1.0), resize_type="SquareResize")(results())
+    assert made["img"].shape == (40, 40, 3) and made["gt_seg_map"].shape == (40, 40)
+
+
+def test_a_method_that_nothing_calls_is_named():
+    from mmseg.datasets.transforms import CenterCrop, RandomFlip
+
+    class Boxes(RandomFlip):
+        def _flip_bbox(self, bboxes, img_shape, direction):
+            return bboxes
+
+    with pytest.warns(UserWarning, match="Boxes: terrazzo's RandomFlip does not call _flip_bbox"):
+        Boxes(prob=1.0)
+
+    class Called(CenterCrop):
+        def _crop_img(self, results, bboxes):
+            return results
+
+        def transform(self, results):
+            return self._crop_img(results, None)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Called(crop_size=(8, 8))
