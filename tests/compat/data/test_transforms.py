@@ -154,3 +154,93 @@ def test_a_method_that_nothing_calls_is_named():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         Called(crop_size=(8, 8))
+
+
+# The vocabulary of 0.x
+
+
+def test_a_resize_of_0x_has_its_arguments_and_defaults():
+    from mmseg.datasets.pipelines import Resize
+
+    def shapes(times=1, **options):
+        return {Resize(**options)(older_results())["img"].shape[:2] for _ in range(times)}
+
+    assert shapes(img_scale=(100, 50)) == {(50, 72)}  # the ratio is kept
+    assert shapes(img_scale=(100, 50), keep_ratio=False) == {(50, 100)}
+    assert len(shapes(20, img_scale=(100, 50), ratio_range=(0.5, 2.0))) > 1
+    assert len(shapes(20, ratio_range=(0.5, 2.0))) > 1
+    assert len(shapes(20, img_scale=[(100, 50), (200, 100), (300, 100)])) > 1
+    several = shapes(20, img_scale=[(100, 50), (200, 100)], multiscale_mode="value", keep_ratio=False)
+    assert several == {(50, 100), (100, 200)}
+    assert shapes(img_scale=(100, 20), min_size=40) == {(40, 57)}
+    assert Resize((100, 50), "range", None, False)(older_results())["gt_semantic_seg"].shape == (50, 100)
+    assert Resize(keep_ratio=False)(older_results(scale=(30, 20)))["img"].shape == (20, 30, 3)
+
+
+def test_a_subclass_of_a_resize_of_0x():
+    from mmseg.datasets.pipelines.transforms import Resize
+
+    class Fixed(Resize):
+        def _random_scale(self, results):
+            results["scale"], results["scale_idx"] = (30, 20), None
+
+    changed = Fixed(img_scale=(100, 50), ratio_range=(0.5, 1.0))(older_results())
+    assert changed["img"].shape == (20, 29, 3) and changed["gt_semantic_seg"].shape == (20, 29)
+
+
+def test_pad_and_flip_of_0x():
+    from mmseg.datasets.pipelines import Pad, RandomFlip
+
+    padded = Pad(size=(64, 60), pad_val=7, seg_pad_val=9)(older_results())  # height and width
+    assert padded["img"].shape == (64, 60, 3) and padded["pad_fixed_size"] == (64, 60)
+    assert padded["img"][-1, -1].tolist() == [7] * 3 and padded["gt_semantic_seg"][-1, -1] == 9
+    before = older_results()
+    assert np.array_equal(RandomFlip(prob=1.0)(dict(before))["img"], before["img"][:, ::-1])
+    decided = RandomFlip(prob=0.0)(dict(before, flip=True, flip_direction="vertical"))
+    assert np.array_equal(decided["gt_semantic_seg"], before["gt_semantic_seg"][::-1])
+
+
+def test_test_time_augmentation_of_0x_gives_lists():
+    from mmseg.datasets.pipelines import MultiScaleFlipAug
+
+    steps = [
+        {"type": "Resize", "keep_ratio": True},
+        {"type": "RandomFlip"},
+        {"type": "Normalize", "mean": [0.0] * 3, "std": [1.0] * 3},
+        {"type": "ImageToTensor", "keys": ["img"]},
+        {"type": "Collect", "keys": ["img"]},
+    ]
+    views = MultiScaleFlipAug(img_scale=(80, 60), img_ratios=[0.5, 1.0], flip=True, transforms=steps)(older_results())
+    assert [tuple(image.shape) for image in views["img"]] == [(3, 28, 40)] * 2 + [(3, 56, 80)] * 2
+    assert [facts.data["flip"] for facts in views["img_metas"]] == [False, True] * 2
+    assert views["img"][0].equal(views["img"][1].flip(-1))
+
+
+def test_a_config_of_0x_is_known_by_its_arguments():
+    from mmseg.datasets import PIPELINES
+
+    made = PIPELINES.build({"type": "Resize", "img_scale": (100, 50)})
+    assert made(older_results())["img"].shape == (50, 72, 3)
+    assert PIPELINES.build({"type": "Pad", "size": (64, 60), "seg_pad_val": 0})(results())["img"].shape == (64, 60, 3)
+
+
+@pytest.mark.parametrize("module", ["mmseg.datasets.pipelines", "mmcv.transforms"])
+def test_unknown_arguments_are_an_error(module):
+    import importlib
+
+    transforms = importlib.import_module(module)
+    with pytest.raises(TypeError, match="RandomCrop.* has no argument 'size'"):
+        transforms.RandomCrop(crop_size=8, size=3)
+    with pytest.raises(TypeError, match="Resize.* has no .*'img_sale'"):
+        transforms.Resize(img_sale=(3, 4))
+    with pytest.raises(TypeError, match="8 arguments by position"):
+        transforms.Resize(*range(8))
+
+
+def test_arguments_by_position_are_in_their_order_there():
+    from mmcv.transforms import RandomResize, Resize
+
+    assert (
+        RandomResize((100, 50), (1.0, 1.0), "Resize", keep_ratio=True, backend="cv2")(results())["img"].shape[0] == 50
+    )
+    assert Resize((100, 50), None, False, True, "cv2", "nearest").interpolation == "nearest"

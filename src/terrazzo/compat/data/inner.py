@@ -3,6 +3,7 @@
 Where a subclass has its own of any of them, `_in_steps` makes the transform out of all.
 """
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -10,16 +11,18 @@ import cv2
 import numpy as np
 
 from terrazzo.compat.data.structures import MAPS, SAME
-from terrazzo.compat.registry import TRANSFORMS
+from terrazzo.compat.registry import ORIGINALS, TRANSFORMS
+from terrazzo.config.reading.section import Section, convert
+from terrazzo.config.v0.pipeline import read_pad, scales_of
 from terrazzo.sample import Sample, Target
 from terrazzo.system.arithmetic import as_pair
 from terrazzo.transforms.base import symmetric_range
-from terrazzo.transforms.crop import TRIES, is_varied
+from terrazzo.transforms.crop import TRIES, Pad, is_varied
 from terrazzo.transforms.erase import cover
-from terrazzo.transforms.flip import swap_classes
+from terrazzo.transforms.flip import RandomFlip, swap_classes
 from terrazzo.transforms.geometry import flip, pad, resize, rotate
 from terrazzo.transforms.photometric import as_bytes
-from terrazzo.transforms.resize import RandomResize, Resize
+from terrazzo.transforms.resize import RandomResize, Resize, ResizeShortestEdge, as_scale
 
 
 def drawing() -> np.random.Generator:
@@ -107,6 +110,90 @@ def resize_maps(self: Any, results: Any) -> None:
     change_maps(results, lambda array: step(Sample(array), drawing()).pixels)
 
 
+# 0.x: RandomFlip, Resize and Pad, which keep what `results` say already
+
+
+def flip_as_before(self: Any, results: Any) -> Any:
+    if "flip" not in results:
+        results["flip"] = bool(np.random.rand() < self.prob)
+    direction = results.setdefault("flip_direction", self.direction)
+    if results["flip"]:
+        change_image(results, lambda image: flip(image, direction))
+        change_maps(results, lambda array: flip(array, direction))
+    return results
+
+
+def scale_as_before(self: Any, results: Any) -> None:
+    """Put the scale that is drawn into `results`, and its index if it is one of several."""
+    several, drawn = self.img_scale or [], None
+    if self.ratio_range is not None:
+        base = several[0] if several else size_of(results)[::-1]
+        drawn = self.random_sample_ratio(base, self.ratio_range)
+    elif len(several) > 1:
+        drawn = (self.random_sample if self.multiscale_mode == "range" else self.random_select)(several)
+    results["scale"], results["scale_idx"] = drawn or (several[0], 0)
+
+
+def resize_as_before(self: Any, results: Any) -> Any:
+    if "scale" not in results:
+        assert self.img_scale or self.ratio_range, "img_scale=(width, height) is missing"
+        self._random_scale(results)
+    return in_turn("_resize_img", "_resize_seg")(self, results)
+
+
+def resize_image_as_before(self: Any, results: Any) -> None:
+    height, width = size_of(results)
+    if self.min_size is not None:
+        shorter = ResizeShortestEdge(max(self.min_size, min(results["scale"])))
+        results["scale"] = shorter.target_size(height, width, drawing())
+    resize_image(self, results)
+    (across, down), image = results["scale_factor"], results["img"]
+    shape = (image[0] if isinstance(image, list) else image).shape
+    results.update(scale_factor=np.array([across, down] * 2, np.float32), img_shape=shape, pad_shape=shape)
+
+
+def several_as_before(self: Any, results: Any) -> dict[str, list[Any]]:
+    """What each size and direction gives, in lists."""
+    width, height = size_of(results)[::-1]
+    scales = self.img_scale or [(int(width * ratio), int(height * ratio)) for ratio in self.img_ratios]
+    views = itertools.product(scales, [False, True] if self.flip else [False], self.flip_direction)
+    facts = [dict(zip(("scale", "flip", "flip_direction"), view, strict=True)) for view in views]
+    made = []
+    for fact in facts:
+        item = results.copy()
+        item.update(fact)
+        made.append(self.transforms(item))
+    return {key: [one[key] for one in made] for key in made[0]}
+
+
+def sizes_as_before(self: Any) -> list[Any] | None:
+    """`img_scale` as a list of scales."""
+    mode, value = getattr(self, "multiscale_mode", "range"), self.img_scale
+    assert mode in ("range", "value"), f"multiscale_mode is 'range' or 'value', not {mode!r}"
+    assert value is None or isinstance(value, (list, tuple)), f"img_scale is (width, height), or several, not {value!r}"
+    return [as_scale(scale, "img_scale", unbounded=True) for scale in scales_of(value)] or None
+
+
+def views_as_before(self: Any) -> dict[str, Any]:
+    """The sizes, directions and inner transforms of MultiScaleFlipAug, as lists."""
+    scales, ratios = sizes_as_before(self), self.img_ratios
+    ratios = [ratios] if isinstance(ratios, (int, float)) else ratios
+    assert scales or ratios, "img_scale, img_ratios or both are needed"
+    if scales and ratios:
+        scales = [(int(across * ratio), int(down * ratio)) for across, down in scales for ratio in ratios]
+    directions = [self.flip_direction] if isinstance(self.flip_direction, str) else self.flip_direction
+    steps = ORIGINALS["transform"]("Compose")([built_as_before(step) for step in self.transforms])
+    return {"img_scale": scales, "img_ratios": ratios, "flip_direction": directions, "transforms": steps}
+
+
+def built_as_before(step: Any) -> Any:
+    """A step of 0.x by its config."""
+    options = dict(step)
+    kind = options.pop("type")
+    official = None if kind in TRANSFORMS.module_dict else ORIGINALS["transform"](f"0.x {kind}")
+    return TRANSFORMS.build(step) if official is None else official(**options)
+
+
 def inner_resize(self: Any) -> dict[str, Any]:
     """The transform that resizes to what another draws, and its config."""
     own = ("scale", "scales", "ratio_range", "resize_type")
@@ -160,15 +247,25 @@ def crop_as_before(self: Any, results: Any) -> Any:
 
 
 def pad_image(self: Any, results: Any) -> None:
-    width, height = self._step.padded_size(*size_of(results))
-    fill = self.pad_val.get("img", 0)
-    shape = change_image(results, lambda image: pad(image, (width, height), fill, self.padding_mode))
-    results.update(img_shape=shape[:2], pad_shape=shape, pad_fixed_size=self.size, pad_size_divisor=self.size_divisor)
+    step = self._step
+    size, fill = step.padded_size(*size_of(results)), step.pad_val.get("img", 0)
+    shape = change_image(results, lambda image: pad(image, size, fill, step.padding_mode))
+    results.update(pad_shape=shape, pad_fixed_size=self.size, pad_size_divisor=self.size_divisor)
+    if not self.older:
+        results["img_shape"] = shape[:2]
 
 
 def pad_maps(self: Any, results: Any) -> None:
-    size, fill = results["pad_shape"][1::-1], self.pad_val.get("seg", 255)
-    change_maps(results, lambda array: pad(array, size, fill, self.padding_mode))
+    step = self._step
+    size, fill = results["pad_shape"][1::-1], step.pad_val.get("seg", 255)
+    change_maps(results, lambda array: pad(array, size, fill, step.padding_mode))
+
+
+def pad_as_before(self: Any) -> Pad:
+    """The Pad that one of 0.x is now."""
+    steps: list[Any] = []
+    read_pad(convert({"type": "Pad", **{key: getattr(self, key) for key in OLDER["Pad"]}}, Section), steps, Section())
+    return Pad(**{key: value for key, value in steps[0].items() if key != "type"})
 
 
 # PhotoMetricDistortion
@@ -253,6 +350,33 @@ DRAWN = {
         lambda scale, ratio_range: RandomResize(scale=scale, ratio_range=ratio_range).draw_scale(0, 0, drawing())
     ),
 }
+# class -> the order of its arguments there, where ours have another one
+ORDERS = {
+    "Resize": "scale scale_factor keep_ratio clip_object_border backend interpolation",
+    "RandomResize": "scale ratio_range resize_type keep_ratio clip_object_border backend interpolation max_size",
+    "RandomChoiceResize": "scales resize_type keep_ratio clip_object_border backend interpolation max_size",
+    "Albu": "transforms keymap update_pad_shape",
+    "BioMedicalGaussianBlur": "sigma_range prob prob_per_channel different_sigma_per_channel different_sigma_per_axis",
+}
+# class -> its arguments in 0.x, where they have another meaning or other defaults
+OLDER: dict[str, dict[str, Any]] = {
+    "Resize": {
+        "img_scale": None,
+        "multiscale_mode": "range",
+        "ratio_range": None,
+        "keep_ratio": True,
+        "min_size": None,
+    },
+    "RandomFlip": {"prob": None, "direction": "horizontal"},
+    "Pad": {"size": None, "size_divisor": None, "pad_val": 0, "seg_pad_val": 255},
+    "MultiScaleFlipAug": {
+        "transforms": (),
+        "img_scale": None,
+        "img_ratios": None,
+        "flip": False,
+        "flip_direction": "horizontal",
+    },
+}
 # class -> its methods; `_in_steps` is the transform made of them. "0.x <class>" where the vocabularies differ
 METHODS: dict[str, dict[str, Any]] = {
     "RandomFlip": {
@@ -284,6 +408,27 @@ METHODS: dict[str, dict[str, Any]] = {
         "get_crop_bbox": lambda self, img: draw_box(self, img.shape[:2]),
         "crop": lambda self, img, crop_bbox: img[crop_bbox[0] : crop_bbox[1], crop_bbox[2] : crop_bbox[3], ...],
     },
+    "0.x RandomFlip": {"_in_steps": flip_as_before},
+    "0.x Resize": {
+        "_in_steps": resize_as_before,
+        "_random_scale": scale_as_before,
+        "_resize_img": resize_image_as_before,
+        "interpolation": "bilinear",
+        "random_sample": staticmethod(
+            lambda img_scales: (RandomResize(scale=img_scales).draw_scale(0, 0, drawing()), None)
+        ),
+        "random_sample_ratio": staticmethod(
+            lambda img_scale, ratio_range: (
+                RandomResize(scale=img_scale, ratio_range=ratio_range).draw_scale(0, 0, drawing()),
+                None,
+            )
+        ),
+        "random_select": staticmethod(
+            lambda img_scales: (lambda index: (img_scales[index], index))(np.random.randint(len(img_scales)))
+        ),
+    },
+    "0.x Pad": {"_step": property(pad_as_before)},
+    "0.x MultiScaleFlipAug": {"_in_steps": several_as_before},
     "Pad": {"_in_steps": in_turn("_pad_img", "_pad_seg"), "_pad_img": pad_image, "_pad_seg": pad_maps},
     "PhotoMetricDistortion": {
         "_in_steps": distort,
@@ -309,6 +454,10 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 # class -> attributes that subclasses read there
 ATTRIBUTES: dict[str, Callable[[Any], dict[str, Any]]] = {
+    "0.x Resize": lambda self: {"img_scale": sizes_as_before(self)},
+    "0.x RandomFlip": lambda self: {"direction": RandomFlip(self.prob or 0.0, self.direction).direction},
+    "0.x Pad": lambda self: {"padding_mode": self._step.padding_mode},
+    "0.x MultiScaleFlipAug": views_as_before,
     "Resize": lambda self: {
         name: as_pair(value, f"Resize's {name}")
         for name in ("scale", "scale_factor")

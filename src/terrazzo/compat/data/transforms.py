@@ -11,15 +11,16 @@ import numpy as np
 import torch
 
 from terrazzo import registry as ours
-from terrazzo.arguments import check_arguments, signature
+from terrazzo.arguments import check_arguments, check_keys, signature
 from terrazzo.compat.data import structures
-from terrazzo.compat.data.inner import ATTRIBUTES, METHODS, NOT_CALLED
+from terrazzo.compat.data.inner import ATTRIBUTES, METHODS, NOT_CALLED, OLDER, ORDERS
 from terrazzo.compat.data.structures import FACTS, MAPS, SAME, DataContainer, PixelData, SegDataSample
 from terrazzo.compat.files.image import imnormalize, imread
 from terrazzo.compat.models.module import calls, overrides
 from terrazzo.compat.registry import ORIGINALS, TRANSFORMS, arguments_of
+from terrazzo.config.ignored import IGNORED
 from terrazzo.config.reading.section import Section, convert
-from terrazzo.config.v0.pipeline import DROPPED, upgrade_test_pipeline
+from terrazzo.config.v0.pipeline import DROPPED, RENAMED, upgrade_test_pipeline
 from terrazzo.sample import Sample
 
 FACTS_0X = ("filename", "ori_filename", *FACTS, "img_norm_cfg")
@@ -70,18 +71,36 @@ class OfficialFace(BaseTransform):
     _ours: Any
     backend_args: Any = None
 
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """One of 0.x where only that has the arguments, such as a config's `img_scale`."""
+        kind = cls._ours.__name__
+        as_before = {*kwargs} & {*OLDER.get(kind, ()), "flip_ratio"} - {*signature(cls._ours).names}
+        return object.__new__(
+            official_transform(f"0.x {kind}") if as_before and cls is official_transform(kind) else cls
+        )
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        kind, names = self._ours.__name__, signature(self._ours).names
-        older = {"img_scale": "scale"} if "scale" in names else {}
-        options = dict(zip(names, args, strict=False)) | {older.get(key, key): value for key, value in kwargs.items()}
-        kept = {key: value for key, value in options.items() if key in names}
+        kind, takes = self._ours.__name__, signature(self._ours).names
+        before: Any = OLDER.get(kind) if self.older else None
+        names = [*before] if before else ORDERS[kind].split() if kind in ORDERS else [*takes]
         with arguments_of(kind):
-            check_arguments(self._ours, kept, kind, "pipeline")
-            step = self._ours(**kept)
-            own = {key: getattr(step, key) for key in names if hasattr(step, key)}
-            vars(self).update(own | options, _given=options)
-            vars(self).update(ATTRIBUTES.get(kind, lambda _: {})(self))
-        self.shows = (*names, "backend_args") if self._ours.reads else names
+            assert len(args) <= len(names), f"{len(args)} arguments by position, and there are {', '.join(names)}"
+            options = dict(zip(names, args, strict=False)) | kwargs
+            if before:
+                options = {RENAMED.get(kind, {}).get(key, key): value for key, value in options.items()}
+                check_keys(options, before, kind)
+                vars(self).update(before | options, _given=options)
+                vars(self).update(ATTRIBUTES[f"0.x {kind}"](self))
+            else:
+                by_own = options.get("resize_type") in TRANSFORMS.module_dict  # which takes further ones
+                dropped = options if by_own else IGNORED.get(kind, {})
+                kept = {key: value for key, value in options.items() if key in takes or key not in dropped}
+                check_arguments(self._ours, kept, kind, "pipeline")
+                step = self._ours(**kept)
+                own = {key: getattr(step, key) for key in takes if hasattr(step, key)}
+                vars(self).update(own | options, _given=options)
+                vars(self).update(ATTRIBUTES.get(kind, lambda _: {})(self))
+        self.shows = (*names, "backend_args") if self._ours.reads else (*names,)
         unused = [name for name in NOT_CALLED.get(kind, "").split() if overrides(self, name)]
         if unused := [name for name in unused if not calls(type(self), name)]:
             warnings.warn(f"{type(self).__name__}: terrazzo's {kind} does not call {', '.join(unused)}", stacklevel=2)
@@ -89,13 +108,18 @@ class OfficialFace(BaseTransform):
     @property
     def _step(self) -> Any:
         """Terrazzo's transform with the attributes as they are."""
-        names = signature(self._ours).names
-        return self._ours(**{key: getattr(self, key) for key in names if hasattr(self, key)})
+        values = {key: getattr(self, key) for key in signature(self._ours).names if hasattr(self, key)}
+        known, step = vars(self).get("_made", ({}, None))
+        if step is None or [*map(id, known.values())] != [*map(id, values.values())]:
+            step = self._ours(**values)
+            self._made = values, step
+        return step
 
     def transform(self, results: Any) -> Any:
         kind = self._ours.__name__
         inner = METHODS.get(f"0.x {kind}" if self.older else kind) or METHODS.get(kind, {})
-        if any(overrides(self, name) for name in inner) or getattr(self, "resize_type", "") in TRANSFORMS.module_dict:
+        by_theirs = getattr(self, "resize_type", "") in TRANSFORMS.module_dict
+        if by_theirs or (self.older and kind in OLDER) or any(overrides(self, name) for name in inner):
             with arguments_of(kind):
                 return self._in_steps(results)  # type: ignore[attr-defined]
         paths = [Path(results[key]) if results.get(key) else None for key in ("img_path", "seg_map_path")]
@@ -265,7 +289,7 @@ def official_transform(name: str) -> Any:
     if older:  # the class of 0.x
         newer, methods = official_transform(bare), METHODS.get(name, {})
         return type(bare, (newer,), {"older": True, **methods}) if issubclass(newer or object, BaseTransform) else newer
-    own = globals().get(bare)
+    own = globals().get(bare) or TABLE.get(bare)
     if inspect.isclass(own) and own.__module__ == __name__:
         return own
     found = ours.TRANSFORMS.hidden.get(bare)
