@@ -153,7 +153,7 @@ def resize_image_as_before(self: Any, results: Any) -> None:
 
 
 def several_as_before(self: Any, results: Any) -> dict[str, list[Any]]:
-    """What each size and direction gives, in lists."""
+    """The results of each size and direction, in lists."""
     width, height = size_of(results)[::-1]
     scales = self.img_scale or [(int(width * ratio), int(height * ratio)) for ratio in self.img_ratios]
     views = itertools.product(scales, [False, True] if self.flip else [False], self.flip_direction)
