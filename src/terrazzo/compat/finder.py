@@ -4,7 +4,6 @@ import collections.abc
 import importlib
 import importlib.util
 import inspect
-import logging
 import math
 import re
 import sys
@@ -18,6 +17,7 @@ from typing import Any
 from terrazzo import registry as ours
 from terrazzo.errors import nearest
 from terrazzo.plugins import imports_others, official_modules
+from terrazzo.system.messages import say_once, show_messages
 
 PACKAGES = {"mmseg": "1.2.2", "mmcv": "2.0.1", "mmengine": "0.10.7", "mmdet": "3.3.0", "mmpretrain": "1.2.0",
             "mmcls": "0.25.0", "MultiScaleDeformableAttention": "1.0", "DCNv3": "1.1"}  # fmt: skip
@@ -247,8 +247,9 @@ def install() -> list[str]:
         types = {"container_abcs": collections.abc, "string_classes": (str, bytes), "int_classes": int, "inf": math.inf}
         vars(earlier).update(types)
     sys.meta_path.insert(0, Finder)  # type: ignore[arg-type]  # before a fork's own copy in the current folder
+    show_messages()
     if ANSWERED:
-        logging.getLogger("terrazzo").info("modules that import %s get terrazzo's own parts", ", ".join(ANSWERED))
+        say_once(f"modules that import {', '.join(ANSWERED)} get terrazzo's own parts")
     return ANSWERED
 
 

@@ -2,7 +2,6 @@
 
 import importlib
 import importlib.util
-import logging
 import re
 import sys
 import types
@@ -14,6 +13,7 @@ from terrazzo.compat.finder import ANSWERED, MODULES, from_fork, look_up
 from terrazzo.config import projects
 from terrazzo.config.config import Config
 from terrazzo.plugins import CLASSES, explained_import, import_user_module
+from terrazzo.system.messages import LOGGER
 
 REGISTRIES = (ours.MODELS, ours.TRANSFORMS, ours.DATASETS, ours.METRICS)
 CLASS_TEXT = re.compile(r"<[\w.]+>")
@@ -49,7 +49,7 @@ def import_project(config: Config) -> list[str]:
         register_text(text, getattr(sys.modules[module], name))
     names = [*dict.fromkeys(module for _, module, _ in chosen)]
     if names:
-        logging.getLogger("terrazzo").info("the project's own modules: %s", ", ".join(names))
+        LOGGER.info("the project's own modules: %s", ", ".join(names))
     return names
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+import shutil
 import warnings
 
 import pytest
 
 import terrazzo as tz
+from compat.conftest import PLUGINS
+from support.tiny import terrazzo
 
 CONFIG = """
 custom_imports = dict(imports=["{module}"])
@@ -86,3 +90,39 @@ def test_nothing_is_imported_without_trust(photos, monkeypatch):
     (photos / "config.py").write_text("custom_imports = dict(imports=['older'])\nmodel = dict(type='OldSegmentor')\n")
     with pytest.raises(tz.errors.UserError, match="--trust-config"):
         tz.build_model(tz.load_config("config.py"))
+
+
+def test_users_and_terrazzo_itself_say_what_they_do_on_the_screen_and_in_the_log(photos):
+    from compat.models.test_segmentors import NEWER
+
+    shutil.copy(PLUGINS / "newer.py", photos)
+    words = {"module": "newer", "transform": "NewTransform", "dataset": "NewDataset", "hook": "NewHook", "model": NEWER}
+    metrics = '[dict(type="IoUMetric", iou_metrics=["mIoU"]), dict(type="NewMetric", prefix="own")]'
+    (photos / "config.py").write_text(CONFIG.format(**words, metrics=metrics))
+    done = terrazzo("train", "config.py", "--trust-config", "--work-dir", "run", "--device", "cpu", cwd=photos)
+    assert done.returncode == 0, done.stderr
+    screen, log = done.stdout + done.stderr, (photos / "run/log.txt").read_text()
+    for text in ("get terrazzo's own parts", "the share of right pixels"):  # of NewMetric, by print_log
+        assert screen.count(text) == log.count(text) > 0
+    assert log.count("get terrazzo's own parts") == 1
+
+
+def test_a_root_logger_writes_its_file_and_leaves_that_of_python(tmp_path, caplog):
+    from mmcv.utils import print_log
+    from mmengine.logging import MMLogger
+    from mmseg.utils import get_root_logger
+
+    before = logging.root.level, [*logging.root.handlers]
+    logger = get_root_logger(log_file=str(tmp_path / "train.log"), log_level="INFO")
+    logger.info("it begins")
+    print_log("a line", logger)
+    print_log("a further line", "mmseg")
+    print_log("nobody sees it", "silent")
+    text = (tmp_path / "train.log").read_text()
+    assert "mmseg - INFO - it begins" in text and text.count("line") == 2 and "nobody" not in text
+    own = MMLogger.get_instance("own", log_file=str(tmp_path / "own.log"), log_level="WARNING")
+    own.info("too low")
+    own.warning("it ends")
+    assert (tmp_path / "own.log").read_text().endswith("own - WARNING - it ends\n")
+    assert (logging.root.level, logging.root.handlers) == before
+    assert [record.message for record in caplog.records][-1] == "it ends"

@@ -20,6 +20,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from terrazzo.compat.files.image import tensor2imgs
+from terrazzo.system.messages import LOGGER, write_to
 
 
 def is_seq_of(seq: Any, expected_type: Any, seq_type: Any = Sequence) -> bool:
@@ -96,15 +97,22 @@ class ParallelModule(nn.Module):
         self.module, self.forward = module, module.forward
 
 
-def get_logger(name: str = "mmseg", *args: Any, **kwargs: Any) -> logging.Logger:
-    return logging.getLogger(f"terrazzo.{name}" if name else "terrazzo")
+def get_logger(name: str = "mmseg", log_file: Any = None, log_level: Any = None, file_mode: str = "w", **_: Any) -> Any:
+    """A logger whose lines are seen on the screen and in a run's `log.txt`, and written to a file of its own."""
+    found = LOGGER.getChild(name) if name else LOGGER
+    if log_file is not None and not get_rank():
+        write_to(found, log_file, file_mode)
+    if log_level is not None:
+        found.setLevel(log_level)
+    return found
 
 
 def print_log(msg: Any, logger: Any = None, level: int = logging.INFO) -> None:
     if logger is None:
         print(msg)
     elif logger != "silent":
-        (logger if isinstance(logger, logging.Logger) else get_logger()).log(level, msg)
+        name = "mmseg" if logger == "current" else logger
+        (get_logger(name) if isinstance(name, str) else name).log(level, msg)
 
 
 instance: Any = functools.cache(lambda cls, name: cls(name))
@@ -228,7 +236,7 @@ TABLE: dict[str, Any] = {
         lambda result_part, size, tmpdir=None: collect_results(result_part, size),
     ),
     "get_device": lambda: "cuda" if torch.cuda.is_available() else "cpu",
-    "get_root_logger": lambda *_, **__: get_logger(),
+    "get_root_logger": lambda *args, **options: get_logger("mmseg", *args, **options),
     "MMLogger": type("MMLogger", (), dict.fromkeys(("get_instance", "get_current_instance"), staticmethod(get_logger))),
     **dict.fromkeys(("MMDataParallel", "MMDistributedDataParallel"), ParallelModule),
     **dict.fromkeys(("build_dp", "build_ddp"), lambda model, *_, **__: ParallelModule(model)),

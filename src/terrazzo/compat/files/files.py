@@ -3,7 +3,6 @@
 import gzip
 import io
 import json
-import logging
 import os
 import pickle
 import re
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 from terrazzo.errors import UserError
 from terrazzo.models.checkpoint import find_weights, read_checkpoint
 from terrazzo.system.extras import import_extra
+from terrazzo.system.messages import LOGGER
 
 
 def mkdir_or_exist(dir_name: Any, mode: int = 0o777) -> None:
@@ -179,7 +179,7 @@ def load_state_dict(module: nn.Module, state_dict: Any, strict: bool = False, lo
         text = f"weights that do not fit: {', '.join(sorted(wrong)[:8])}{' ...' * (len(wrong) > 8)}"
         if strict:
             raise RuntimeError(text)
-        logging.getLogger("terrazzo").warning(text)
+        LOGGER.warning(text)
 
 
 def load_checkpoint(

@@ -19,6 +19,7 @@ from rich.table import Column, Table
 from terrazzo.config.config import without_secrets
 from terrazzo.errors import UserError
 from terrazzo.system.files import make_folder, write_whole
+from terrazzo.system.messages import MESSAGES, SAID, is_shown
 from terrazzo.system.painting import save_picture
 from terrazzo.system.printable import caption, printable
 from terrazzo.system.terminal import Console
@@ -135,19 +136,19 @@ class RunLog:
 
 
 class LoggedWarnings:
-    """A context whose warnings are also logged: those before there is a log, as soon as it is `opened`."""
+    """A context whose warnings and messages are also logged: those before there is a log, as soon as it is `opened`."""
 
     def __init__(self) -> None:
         self.log: RunLog | None = None
-        self.waiting: list[str] = []
+        self.waiting = [*SAID]
 
     def __enter__(self) -> LoggedWarnings:
-        self._before = warnings.showwarning
-        warnings.showwarning = self._show
+        self._before = warnings.showwarning, MESSAGES.take
+        warnings.showwarning, MESSAGES.take = self._show, self._take
         return self
 
     def __exit__(self, *_: object) -> None:
-        warnings.showwarning = self._before
+        warnings.showwarning, MESSAGES.take = self._before
 
     def opened(self, log: RunLog) -> None:
         """Log what waits, and log the rest at once."""
@@ -156,8 +157,19 @@ class LoggedWarnings:
             log.write(text)
 
     def _show(self, message: Warning | str, *details: Any, **more: Any) -> None:
-        self._before(message, *details, **more)
-        text = f"warning: {message}"
+        self._before[0](message, *details, **more)
+        self._write(f"warning: {message}")
+
+    def _take(self, text: str) -> None:
+        """Show a message on the screen, of the run if it has one, and log it."""
+        if self.log is None:
+            self._before[1](text)
+        if self.log is None or is_shown():
+            self._write(text)
+        else:
+            self.log.info(text)
+
+    def _write(self, text: str) -> None:
         if self.log is not None:
             self.log.write(text)
         else:
