@@ -25,7 +25,7 @@ PACKAGES = {"mmseg": "1.2.2", "mmcv": "2.0.1", "mmengine": "0.10.7", "mmdet": "3
 PARTS = (
     "registry files.config files.files files.image models.module models.layers models.operators models.transformer "
     "models.blocks models.losses data.structures data.transforms data.datasets data.metrics engine.tools engine.hooks "
-    "engine.optim engine.apis"
+    "engine.optim engine.runner engine.apis"
 )
 # the modules of MMSegmentation's releases: any other file in a fork is its author's
 MODULES = frozenset(name for name in official_modules() if name.partition(".")[0] == "mmseg")

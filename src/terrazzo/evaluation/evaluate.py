@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from torch import nn
 from torch.utils.data import DataLoader
 
 from terrazzo.config.datasets import with_pipeline
@@ -34,7 +35,7 @@ OnStart = Callable[[Any, "Evaluator | DepthEvaluator | None", "str | None"], Non
 
 def evaluate(
     config: Any,
-    checkpoint: str | Path | Sequence[str | Path],
+    checkpoint: str | Path | nn.Module | Sequence[str | Path],
     *,
     overrides: dict[str, Any] | None = None,
     metrics: Sequence[str] | None = None,
@@ -52,7 +53,7 @@ def evaluate(
     threshold_search: bool = False,
     score: bool = True,
 ) -> dict[str, Any]:
-    """Test a checkpoint on the config's test set: `{"aAcc", "mIoU", "mAcc", "per_class"}`, in percent.
+    """Test a checkpoint, or a model, on the config's test set: `{"aAcc", "mIoU", "mAcc", "per_class"}`, in percent.
 
     The probabilities of several checkpoints are averaged. With `tta` each image is predicted in the views of the
     config's `tta_pipeline`. `data_root` replaces the config's location of the data; `weights` is "model" or "ema" (the
@@ -82,8 +83,11 @@ def evaluate(
         settings = replace(settings, batch_size=1, dataset=views)
 
     # Models, data and metrics
-    paths = [checkpoint] if isinstance(checkpoint, (str, Path)) else list(checkpoint)
-    models = load_models(experiment.model, paths, chosen, weights, on_report, trust)
+    if isinstance(checkpoint, nn.Module):
+        models = [as_segmentor(checkpoint)]
+    else:
+        paths = [checkpoint] if isinstance(checkpoint, (str, Path)) else list(checkpoint)
+        models = load_models(experiment.model, paths, chosen, weights, on_report, trust)
     settings = fit_to_models(settings, models, tta)
     dataset = open_dataset(settings, classes_of(models[0]), "test_dataloader", classes=common_classes(experiment))
     evaluator = None

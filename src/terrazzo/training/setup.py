@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ from terrazzo.training.optim.precision import Precision
 from terrazzo.training.optim.schedule import Schedule
 from terrazzo.training.pretrained import load_pretrained
 from terrazzo.training.saving import resume as continue_from
-from terrazzo.training.state import TrainingState
+from terrazzo.training.state import Observer, TrainingState
 from terrazzo.training.stopping import Best
 from terrazzo.training.validation import check_targets
 from terrazzo.training.work_dir import was_restarted
@@ -58,6 +58,8 @@ def setup(
     resume: bool | Path = False,
     check: bool = True,
     group: ProcessGroup = SINGLE_PROCESS,
+    model: nn.Module | None = None,
+    observers: Sequence[Observer] = (),
 ) -> TrainingState:
     """Build a run's state; see `train` for the options. Raises UserError for a config or data at fault."""
     # The typed settings, with the learning rate for this number of images per step
@@ -70,7 +72,7 @@ def setup(
 
     # The model and the data, which agree on the classes
     torch.manual_seed(settings.seed)
-    model = build_model(experiment.model)
+    model = build_model(experiment.model) if model is None else model
     freeze(model, experiment.freeze)
     freeze_unscaled(model, updates, log.info)
     cost = inference_cost(model, config) if group.is_main else ""
@@ -97,6 +99,7 @@ def setup(
 
     # The state, at the start or where the run was saved
     state = build_state(config, experiment, updates, model, data, checkpoints, log, device, group)
+    state.observers = [*state.observers, *observers]
     torch.manual_seed(settings.seed + group.rank)  # each process draws its own dropout
     if saved is not None:
         continue_from(state, saved)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import traceback
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from terrazzo.config.config import Config
 from terrazzo.config.experiment import AMP_DTYPES
@@ -29,7 +31,7 @@ from terrazzo.training.monitoring.progress import StepProgress
 from terrazzo.training.monitoring.trackers import open_trackers
 from terrazzo.training.saving import save
 from terrazzo.training.setup import setup
-from terrazzo.training.state import TrainingState
+from terrazzo.training.state import Observer, TrainingState
 from terrazzo.training.stopping import Interrupted, SessionEnd
 from terrazzo.training.work_dir import open_work_dir, state_of, was_restarted
 
@@ -50,6 +52,8 @@ def train(
     data_root: str | Path | None = None,
     check: bool = True,
     profile: int = 0,
+    model: nn.Module | None = None,
+    observers: Sequence[Observer] = (),
 ) -> Run:
     """Train a config's model; files go to `work_dir` (default runs/<config's name>, with a number if that has a run).
 
@@ -57,7 +61,8 @@ def train(
     folder. `overwrite` replaces a run in the work dir. `amp` is True, "bf16" or "fp16"; `pretrained` is
     a path or "none"; `data_root` replaces the config's location of the data. `check` reads all of the data first;
     `max_steps` ends this session after as many steps, to be resumed; `profile` is the number of steps whose time is
-    reported, part by part. Raises UserError for what the user can fix.
+    reported, part by part. `model` is one that was built by the config: training starts from its weights and changes
+    them. `observers` are told what the loop does, after the config's own. Raises UserError for what the user can fix.
     """
     with LoggedWarnings() as warned:
         # Config, work dir and device
@@ -78,7 +83,8 @@ def train(
             try:
                 log.info(f"log: {log.path}")
                 settings = locate(settings, data_root)
-                state = setup(settings, log, chosen, pretrained=pretrained, resume=resume, check=check, group=group)
+                options: dict[str, Any] = {"pretrained": pretrained, "resume": resume, "check": check, "group": group}
+                state = setup(settings, log, chosen, model=model, observers=observers, **options)
                 with chosen_algorithms(state.settings):
                     return run_session(state, StepProfile(profile, state), max_steps)
             except UserError as problem:

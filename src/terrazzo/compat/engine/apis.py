@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 
 from terrazzo.compat.data.structures import PixelData, SegDataSample
-from terrazzo.compat.engine.hooks import Runner
+from terrazzo.compat.engine.runner import Runner
 from terrazzo.compat.files.config import Config
 from terrazzo.compat.files.image import imread, imwrite
 from terrazzo.config.load import load_config
@@ -49,9 +48,9 @@ def _with_segmenter(model: Any, segmenter: Any, cfg: Any) -> Any:
 
 def train_segmentor(model: Any, dataset: Any, cfg: Any, *_: Any, **__: Any) -> None:
     """0.x: a run by a config, whose data and model those given are; the model has its weights at the end."""
-    run = Runner(cfg).train()
-    segmenter = load(run.last, device=cfg.get("device"), trust=True)
-    model.load_state_dict(load_file(run.last))
+    runner = Runner(cfg)
+    model.load_state_dict(runner.train().state_dict())
+    segmenter = load(runner.files.last, device=cfg.get("device"), trust=True)
     _with_segmenter(model, segmenter, cfg)
 
 

@@ -1,4 +1,4 @@
-"""Hooks and runners: users' hooks are told what terrazzo's loop does; `Runner` starts that loop."""
+"""Hooks: users' own are told what terrazzo's loop does."""
 
 import warnings
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from terrazzo.compat.engine.tools import ManagerMixin, get_logger
-from terrazzo.compat.files.config import Config, ConfigDict
+from terrazzo.compat.files.config import ConfigDict
 from terrazzo.compat.registry import BUILDS, ORIGINALS, wrapping
 
 # what the loop calls, and when
@@ -87,6 +87,8 @@ TABLE: dict[str, Any] = {
 class UserHook:
     """A user's hook as an observer of terrazzo's loop, and the run as the hook sees it."""
 
+    state: Any = SimpleNamespace(step=0, observers=())  # before the run
+    epoch_length = 1
     iter = property(lambda self: self.state.step)
     epoch = property(lambda self: self.state.step // self.epoch_length)
     inner_iter = property(lambda self: self.state.step % self.epoch_length)
@@ -156,32 +158,3 @@ def own_point(hook: Any, name: str) -> bool:
 
 BUILDS["hook"] = wrapping(UserHook)
 ORIGINALS["hook"] = lambda name: TABLE[name] if name in PLACES[OfficialHook].split() else None
-
-
-class Runner:
-    """A run by a config: `Runner.from_cfg(cfg).train()`, `.val()` and `.test()` are terrazzo's own."""
-
-    def __init__(self, cfg: Any, default_args: Any = None) -> None:
-        self.cfg: Any = cfg if isinstance(cfg, Config) else Config({**cfg, **(default_args or {})})
-        self.work_dir, self.logger = self.cfg.get("work_dir") or "work_dirs", get_logger()
-
-    from_cfg = classmethod(lambda cls, cfg: cls(cfg))
-    model = property(lambda self: self.run("models.build", "build_model"))
-
-    def run(self, module: str, function: str, *args: Any, **options: Any) -> Any:
-        from pkgutil import resolve_name
-
-        config = resolve_name("terrazzo.config.load:load_config")(self.cfg.to_dict(), trust=True)
-        return resolve_name(f"terrazzo.{module}:{function}")(config, *args, **options)
-
-    def train(self) -> Any:
-        resume = bool(self.cfg.get("resume"))
-        return self.run("training.train", "train", work_dir=self.work_dir, resume=resume)
-
-    def test(self) -> dict[str, Any]:
-        return self.run("evaluation.evaluate", "evaluate", self.cfg.get("load_from"))
-
-    val = test
-
-
-IterBasedRunner = EpochBasedRunner = build_runner = Runner
