@@ -6,8 +6,10 @@ import copy
 import sys
 import warnings
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import terrazzo as tz
 from support.old_configs import old_config
@@ -391,8 +393,16 @@ def test_scripts_train_score_and_predict(photos, newer, monkeypatch):
 
 def test_older_scripts_train_and_predict(photos, monkeypatch):
     from mmcv import Config
-    from mmseg.apis import inference_segmentor, init_random_seed, set_random_seed, show_result_pyplot, train_segmentor
-    from mmseg.datasets import build_dataset
+    from mmcv.parallel import MMDataParallel
+    from mmseg.apis import (
+        inference_segmentor,
+        init_random_seed,
+        set_random_seed,
+        show_result_pyplot,
+        single_gpu_test,
+        train_segmentor,
+    )
+    from mmseg.datasets import build_dataloader, build_dataset
     from mmseg.datasets.builder import DATASETS
     from mmseg.datasets.custom import CustomDataset
     from mmseg.models import build_segmentor
@@ -422,14 +432,36 @@ def test_older_scripts_train_and_predict(photos, monkeypatch):
     datasets = [build_dataset(cfg.data.train)]
     assert len(datasets[0]) == 3
     model = build_segmentor(cfg.model)
+    with pytest.raises(UserError, match="init_segmentor"):
+        inference_segmentor(model, "data/val/0_photo.png")
+    torch.nn.init.constant_(model.decode_head.conv_seg.bias, 7.0)
     before = copy.deepcopy(model.state_dict())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         train_segmentor(model, datasets, cfg, distributed=False, validate=True, meta={})
     assert any(not torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert ((model.decode_head.conv_seg.bias - 7.0).abs() < 0.5).all()  # the weights that were given
     (labels,) = result = inference_segmentor(model, "data/val/0_photo.png")
     assert labels.shape == (48, 64) and model.CLASSES == ["sky", "wall", "road"]
     assert show_result_pyplot(model, "data/val/0_photo.png", result).shape == (48, 64, 3)
+    palette = [[255, 0, 0], [255, 0, 0], [255, 0, 0]]
+    model.show_result("data/val/0_photo.png", result, palette=palette, out_file="red.png", opacity=1.0)
+    assert (np.asarray(Image.open("red.png")) == (255, 0, 0)).all()
+
+    # scores as tools/test.py computes them
+    data = build_dataset(cfg.data.test, {"test_mode": True})
+    loader = build_dataloader(data, samples_per_gpu=1, workers_per_gpu=0, dist=False, shuffle=False)
+    maps = single_gpu_test(MMDataParallel(model, device_ids=[0]), loader)
+    scores = data.evaluate(maps, metric="mIoU")
+    assert (maps[0] == labels).all() and {"aAcc", "mAcc", "IoU.sky", "Acc.road"} < scores.keys()
+    assert data.evaluate(single_gpu_test(model, loader, pre_eval=True), metric=["mIoU"], logger="silent") == scores
+    logged = (photos / "run/log.txt").read_text()
+    assert f"mIoU {100 * scores['mIoU']:.2f}" in logged
+
+    # and of weights that are loaded later
+    torch.nn.init.constant_(model.decode_head.conv_seg.weight, 0.0)
+    model.decode_head.conv_seg.bias.data = torch.tensor([0.0, 0.0, 9.0])
+    assert (inference_segmentor(model, "data/val/0_photo.png")[0] == 2).all()
 
 
 def test_a_package_whose_imports_fail_is_named_with_the_reason(tmp_path):

@@ -5,12 +5,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import torch
 
 from terrazzo import registry as ours
+from terrazzo.compat.data.metrics import eval_metrics, intersect_and_union, pre_eval_to_metrics
 from terrazzo.compat.data.structures import Results
 from terrazzo.compat.data.transforms import Compose, LoadAnnotations
-from terrazzo.compat.engine.tools import pseudo_collate
+from terrazzo.compat.engine.tools import print_log, pseudo_collate
 from terrazzo.compat.files.files import list_dir_or_file
 from terrazzo.compat.registry import DATASETS, ORIGINALS
 from terrazzo.data import wrappers
@@ -176,6 +178,28 @@ class BaseSegDataset(torch.utils.data.Dataset):
 
     def get_gt_seg_maps(self, *_: Any) -> Any:
         return map(self.get_gt_seg_map_by_idx, range(len(self)))
+
+    def pre_eval(self, preds: Any, indices: Any) -> list[Any]:
+        """0.x: what scores are computed from, for class maps (H, W) of some images."""
+        some = [indices] if isinstance(indices, int) else indices
+        pairs = zip(preds if isinstance(preds, list) else [preds], map(self.get_gt_seg_map_by_idx, some), strict=True)
+        return [intersect_and_union(*pair, len(self.CLASSES), self.ignore_index) for pair in pairs]
+
+    def evaluate(
+        self, results: Any, metric: Any = "mIoU", logger: Any = None, gt_seg_maps: Any = None, **_: Any
+    ) -> Any:
+        """0.x: the scores, from 0 to 1, of each image's class map or `pre_eval`."""
+        maps, chosen = gt_seg_maps or self.get_gt_seg_maps(), [metric] if isinstance(metric, str) else metric
+        if isinstance(results[0], tuple):
+            found = pre_eval_to_metrics(results, chosen)
+        else:
+            found = eval_metrics(results, maps, len(self.CLASSES), self.ignore_index, chosen)
+        means = {"m" * (name != "aAcc") + name: float(np.round(np.nanmean(of), 4)) for name, of in found.items()}
+        print_log("  ".join(f"{name} {value:.4f}" for name, value in means.items()), logger)
+        each = [
+            (name, *pair) for name, of in found.items() if np.ndim(of) for pair in zip(self.CLASSES, of, strict=True)
+        ]
+        return means | {f"{name}.{kind}": float(np.round(value, 4)) for name, kind, value in each}
 
 
 for _name in ARGUMENTS.keys() - vars(BaseSegDataset).keys():  # of classes that go around the constructor

@@ -1,6 +1,7 @@
 """`mmseg.apis`: models from configs and checkpoints, predictions, pictures."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from terrazzo.compat.engine.runner import Runner
 from terrazzo.compat.files.config import Config
 from terrazzo.compat.files.image import imread, imwrite
 from terrazzo.config.load import load_config
+from terrazzo.errors import UserError
 from terrazzo.inference.load import load
 from terrazzo.inference.segmenter import Segmenter
 from terrazzo.inference.torch_runtime import TorchRuntime
@@ -40,25 +42,46 @@ def init_model(config: Any, checkpoint: Any = None, device: str = "cuda:0", cfg_
 
 def _with_segmenter(model: Any, segmenter: Any, cfg: Any) -> Any:
     """A model with what predicts by it, and what it is asked for."""
-    model.cfg, model.segmenter = cfg, segmenter
+    model.cfg, model.segmenter, model.show_result = cfg, segmenter, partial(show_result_pyplot, model)
     model.CLASSES, model.PALETTE = segmenter.classes, segmenter.palette
     model.dataset_meta = {"classes": segmenter.classes, "palette": segmenter.palette}
     return model
 
 
+def segmenter_of(model: Any) -> Any:
+    """What predicts by a model, or by the one inside a wrapper, with the weights that it has now."""
+    inner = getattr(model, "module", model)
+    if not hasattr(inner, "segmenter"):
+        raise UserError(
+            f"{type(inner).__name__} has no config, by which images are prepared: make the model by "
+            "init_segmentor(config, checkpoint), or train it by train_segmentor"
+        )
+    if inner.segmenter.model is not inner:
+        inner.segmenter.model.load_state_dict(inner.state_dict())
+    return inner.segmenter
+
+
 def train_segmentor(model: Any, dataset: Any, cfg: Any, *_: Any, **__: Any) -> None:
-    """0.x: a run by a config, whose data and model those given are; the model has its weights at the end."""
+    """0.x: a run by a config, whose data those given are, from the model's weights; it has the trained ones then."""
     runner = Runner(cfg)
+    runner.model.load_state_dict(model.state_dict())
+    runner.pretrained = "none"
     model.load_state_dict(runner.train().state_dict())
-    segmenter = load(runner.files.last, device=cfg.get("device"), trust=True)
-    _with_segmenter(model, segmenter, cfg)
+    _with_segmenter(model, load(runner.files.last, device=cfg.get("device"), trust=True), cfg)
+
+
+def single_gpu_test(model: Any, data_loader: Any, *_: Any, pre_eval: bool = False, **__: Any) -> list[Any]:
+    """0.x: the class map of each image of a loader's data set, or what scores are computed from."""
+    data = data_loader.dataset
+    labels = inference_segmentor(model, [info["img_path"] for info in data.data_list])
+    return data.pre_eval(labels, range(len(data))) if pre_eval else labels
 
 
 def inference_model(model: Any, imgs: Any) -> Any:
     if isinstance(imgs, (list, tuple)):
         return [inference_model(model, one) for one in imgs]
     image = imread(imgs)
-    prediction = model.segmenter(np.ascontiguousarray(image[..., ::-1]))
+    prediction = segmenter_of(model)(np.ascontiguousarray(image[..., ::-1]))
     labels = torch.from_numpy(np.asarray(prediction.labels).astype(np.int64))
     logits = torch.from_numpy(np.asarray(prediction.probs)).clamp(min=1e-12).log()
     facts = {"img_path": str(imgs) if isinstance(imgs, (str, Path)) else "", "ori_shape": image.shape[:2]}
@@ -80,7 +103,7 @@ def show_result_pyplot(
         labels = result.pred_sem_seg.data.squeeze().cpu().numpy()
     else:
         labels = np.asarray(result[0] if isinstance(result, (list, tuple)) else result)
-    drawn = overlay(image, labels, palette if isinstance(palette, list) else model.PALETTE, opacity)
+    drawn = overlay(image, labels, model.PALETTE if np.ndim(palette) < 2 else palette, opacity)
     if out_file is not None:
         imwrite(np.ascontiguousarray(drawn[..., ::-1]), out_file)
     return drawn
@@ -119,7 +142,7 @@ def find_latest_checkpoint(path: Any, suffix: str = "pth") -> str | None:
     return str(max(found, key=lambda file: file.stat().st_mtime)) if found else None
 
 
-init_segmentor = init_model
+init_segmentor, multi_gpu_test = init_model, single_gpu_test
 SHORT = "ade bdd100k cityscapes cocostuff isaid loveda potsdam stare synapse vaihingen voc"
 TABLE: dict[str, Any] = {
     "get_classes": lambda dataset: [*declared_dataset(dataset).classes],

@@ -31,6 +31,8 @@ class Runner:
     The model is built once; training starts from its weights, and changes them.
     """
 
+    pretrained: str | None = None  # "none" for a model that has its weights
+
     def __init__(self, cfg: Any, default_args: Any = None) -> None:
         self.cfg: Any = cfg if isinstance(cfg, Config) else Config({**cfg, **(default_args or {})})
         self.work_dir, self.logger = self.cfg.get("work_dir") or "work_dirs", get_logger()
@@ -72,11 +74,11 @@ class Runner:
         return function(load_config(self.cfg.to_dict() | (changes or {}), trust=True), *args, **options)
 
     def train(self) -> Any:
-        """Train from the model's weights; those that the config names come before, the first time."""
-        resume, first = bool(self.cfg.get("resume")), "optimizer" not in vars(self)
-        options = {"resume": resume, "overwrite": not resume, "pretrained": None if first else "none"}
+        """Train from the model's weights, and the first time from those that the config names."""
+        resume, again = bool(self.cfg.get("resume")), "files" in vars(self)
+        options = {"resume": resume, "overwrite": not resume, "pretrained": "none" if again else self.pretrained}
         self.files = self.run(
-            train, changes={} if first else {"load_from": None}, work_dir=self.work_dir, model=vars(self).get("model"),
+            train, changes={"load_from": None} if again else {}, work_dir=self.work_dir, model=vars(self).get("model"),
             observers=[self.seen, *self.registered], **options,
         )  # fmt: skip
         vars(self).update({name: getattr(self.seen, name) for name in OF_THE_RUN.split()})
