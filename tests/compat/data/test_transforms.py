@@ -229,9 +229,9 @@ def test_unknown_arguments_are_an_error(module):
     import importlib
 
     transforms = importlib.import_module(module)
-    with pytest.raises(TypeError, match="RandomCrop.* has no argument 'size'"):
+    with pytest.raises(TypeError, match=r"RandomCrop.* has no argument 'size'"):
         transforms.RandomCrop(crop_size=8, size=3)
-    with pytest.raises(TypeError, match="Resize.* has no .*'img_sale'"):
+    with pytest.raises(TypeError, match=r"Resize.* has no .*'img_sale'"):
         transforms.Resize(img_sale=(3, 4))
     with pytest.raises(TypeError, match="8 arguments by position"):
         transforms.Resize(*range(8))
