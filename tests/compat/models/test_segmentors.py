@@ -509,3 +509,34 @@ def test_a_binary_segmentor_decides_in_its_results_by_probabilities():
     images = batch()[0]
     torch.testing.assert_close(own(images), official(images))
     assert own.predict(images)[0].seg_logits.data.min() > 0
+
+
+def test_segmentors_of_early_releases_hand_the_file_of_their_weights_on(tmp_path):
+    from mmseg.models.segmentors import EncoderDecoder
+    from mmseg.models.segmentors.base import BaseSegmentor
+
+    backbone = {"type": "ERFNet", "norm_cfg": {"type": "BN"}}
+    head = {"type": "FCNHead", "in_channels": 16, "channels": 8, "num_classes": 3, "num_convs": 1}
+
+    class FromBase(BaseSegmentor):
+        def __init__(self, pretrained=None):
+            super().__init__()
+            self.backbone = EncoderDecoder(backbone, head).backbone
+            self.init_weights(pretrained=pretrained)
+
+        def init_weights(self, pretrained=None):
+            super().init_weights(pretrained)
+            self.backbone.init_weights(pretrained=pretrained)
+
+    class FromEncoderDecoder(EncoderDecoder):
+        def init_weights(self, pretrained=None):
+            super().init_weights(pretrained)
+
+    file, source = tmp_path / "backbone.pth", EncoderDecoder(backbone, head).backbone
+    torch.save(source.state_dict(), file)
+    second = FromEncoderDecoder(backbone, head)
+    second.init_weights()  # at first without a file
+    second.init_weights(str(file))
+    for model in (FromBase(str(file)), second):
+        torch.testing.assert_close(model.backbone.state_dict(), source.state_dict())
+    FromBase()

@@ -81,7 +81,7 @@ class Face(BaseModule, Start):
     def init_weights(self, pretrained: Any = None) -> None:
         """As BaseModule's; 0.x hands over the file of the weights."""
         if isinstance(pretrained, str):
-            self.init_cfg = {"type": "Pretrained", "checkpoint": pretrained}
+            self.init_cfg, self._is_init = {"type": "Pretrained", "checkpoint": pretrained}, False
         super().init_weights()
 
 

@@ -60,6 +60,10 @@ class BaseSegmentor(BaseModule, Freezable):
         super().__init__(init_cfg)
         self.data_preprocessor = as_preprocessor(data_preprocessor)
 
+    def init_weights(self, pretrained: Any = None) -> None:
+        """As BaseModule's; early 0.x hands over the file of the backbone's weights, which subclasses load."""
+        super().init_weights()
+
     debug, automatic_debug, local_iter = False, False, 0  # which projects have added to their copies of the base
     update_debug_state = staticmethod(lambda: None)
     with_neck = property(lambda self: getattr(self, "neck", None) is not None)
@@ -168,6 +172,11 @@ class EncoderDecoder(BaseSegmentor):
         self._init_decode_head(decode_head)
         self._init_auxiliary_head(auxiliary_head)
         assert self.with_decode_head
+
+    def init_weights(self, pretrained: Any = None) -> None:
+        super().init_weights()
+        if isinstance(pretrained, str):
+            self.backbone.init_weights(pretrained)
 
     def _init_decode_head(self, decode_head: Any) -> None:
         self.decode_head = heads_of(decode_head)  # several of a cascade
