@@ -540,3 +540,22 @@ def test_segmentors_of_early_releases_hand_the_file_of_their_weights_on(tmp_path
     for model in (FromBase(str(file)), second):
         torch.testing.assert_close(model.backbone.state_dict(), source.state_dict())
     FromBase()
+
+
+@pytest.mark.parametrize("by_position", [True, False])
+def test_a_base_segmentor_takes_its_init_cfg_first_as_in_older_releases(by_position, tmp_path):
+    from mmseg.models.segmentors.base import BaseSegmentor
+
+    class Mine(BaseSegmentor):
+        def __init__(self, init_cfg=None):
+            super().__init__(init_cfg) if by_position else super().__init__(init_cfg=init_cfg)
+            self.conv = nn.Conv2d(3, 3, 1)
+
+    ones = Mine({"type": "Constant", "val": 1.0, "layer": "Conv2d"})
+    ones.init_weights()
+    torch.save(ones.state_dict(), tmp_path / "ones.pth")
+    for init_cfg in ({"type": "Pretrained", "checkpoint": str(tmp_path / "ones.pth")}, [ones.init_cfg]):
+        model = Mine(init_cfg)
+        model.init_weights()
+        assert torch.all(model.conv.weight == 1) and model.init_cfg == init_cfg
+    assert BaseSegmentor({"type": "SegDataPreProcessor", "mean": [1.0] * 3, "std": [2.0] * 3}).init_cfg is None

@@ -107,6 +107,11 @@ def kind_of(spec: Any) -> str:
     return getattr(kind, "kind", kind)
 
 
+def is_init_cfg(spec: Any) -> bool:
+    """Report whether a config says how weights start."""
+    return isinstance(spec, (list, tuple)) or (isinstance(spec, Mapping) and f"{kind_of(spec)}Init" in TABLE)
+
+
 def initialize(module: nn.Module, init_cfg: Any) -> None:
     """Start the layers in a module that an `init_cfg` names by type (`layer`) or attribute (`override`)."""
     for spec in [init_cfg] if isinstance(init_cfg, Mapping) else init_cfg:

@@ -12,7 +12,7 @@ from terrazzo.compat.data.structures import PixelData, SegDataPreProcessor, add_
 from terrazzo.compat.files.config import ConfigDict
 from terrazzo.compat.models.faces import OFFICIAL, is_older
 from terrazzo.compat.models.layers import resize
-from terrazzo.compat.models.module import BaseModule, overrides
+from terrazzo.compat.models.module import BaseModule, is_init_cfg, overrides
 from terrazzo.compat.registry import MODELS
 from terrazzo.inference.modes import slide
 from terrazzo.models.freezing import Freezable
@@ -57,6 +57,8 @@ class BaseSegmentor(BaseModule, Freezable):
     align_corners: bool
 
     def __init__(self, data_preprocessor: Any = None, init_cfg: Any = None, **kwargs: Any) -> None:
+        if is_init_cfg(data_preprocessor):  # by position, as the first argument of 0.x
+            data_preprocessor, init_cfg = None, data_preprocessor
         super().__init__(init_cfg)
         self.data_preprocessor = as_preprocessor(data_preprocessor)
 
