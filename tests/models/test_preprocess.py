@@ -13,6 +13,7 @@ ORDERS = [
     ({"rgb_to_bgr": True}, [10, 20, 30]),  # swaps what MMSegmentation reads, which is BGR
     ({"bgr_to_rgb": False, "rgb_to_bgr": True}, [10, 20, 30]),
     ({"bgr_to_rgb": False, "rgb_to_bgr": False}, [30, 20, 10]),
+    ({"mean": None, "std": None, "bgr_to_rgb": None}, [30, 20, 10]),  # as the official config of HSI-Drive has it
     ({"mean": [1.0, 2.0, 3.0], "std": [1.0, 1.0, 1.0]}, [29, 18, 7]),
     ({"mean": [1.0, 2.0, 3.0], "std": [1.0, 1.0, 1.0], "rgb_to_bgr": True}, [9, 18, 27]),
 ]

@@ -30,8 +30,8 @@ class Preprocess(nn.Module):
         size_divisor: int | None = None,
         pad_val: float = 0,
         seg_pad_val: int = 255,
-        bgr_to_rgb: bool = True,
-        rgb_to_bgr: bool = False,
+        bgr_to_rgb: bool | None = True,  # None is False, as published configs have it
+        rgb_to_bgr: bool | None = False,
         test_cfg: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class Preprocess(nn.Module):
         self.size = None if size is None else as_pair(size, "data_preprocessor.size")
         self.size_divisor = size_divisor
         self.pad_val, self.seg_pad_val = pad_val, seg_pad_val
-        self.rgb = bgr_to_rgb or rgb_to_bgr
+        self.rgb = bool(bgr_to_rgb or rgb_to_bgr)
         test_size = (test_cfg or {}).get("size")
         self.test_size = None if test_size is None else as_pair(test_size, "data_preprocessor.test_cfg.size")
         self.test_divisor = (test_cfg or {}).get("size_divisor")
