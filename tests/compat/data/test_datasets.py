@@ -102,6 +102,36 @@ def test_a_newer_data_set_takes_its_own_arguments(newer, photos):
     assert (sample.image[..., 0] == 7).all() and set(np.unique(sample.label)) == {1, 2, 255}
 
 
+@pytest.mark.parametrize("test_mode", [False, True])
+def test_a_copy_of_the_base_of_older_releases(older, photos, test_mode):
+    from mmseg.datasets import PIPELINES
+
+    @PIPELINES.register_module()
+    class Seen:
+        def __call__(self, results):
+            assert results["own"] == "mine"
+            results["img"][:] = 7
+            return results
+
+    data = build_dataset(section("CopiedDataset", photos, steps=[{"type": "Seen"}], test_mode=test_mode))
+    assert len(data) == 3 and data.classes == ("sky", "wall", "road") and data.palette[2] == [64, 0, 64]
+    sample = data[1]
+    assert (sample.image == 7).all() and set(np.unique(sample.label)) == {1, 2, 255}
+    assert sample.label_path.name == "1_classes.png"
+
+
+def test_a_data_set_must_say_what_its_images_are(photos):
+    from mmseg.datasets import DATASETS
+
+    @DATASETS.register_module()
+    class Silent:
+        def __init__(self, data_root, pipeline):
+            self.root = data_root
+
+    with pytest.raises(UserError, match="Silent has neither data_list nor img_infos: inherit from BaseSegDataset"):
+        build_dataset(section("Silent", photos))
+
+
 def test_the_own_evaluation_of_a_data_set_is_named(older, photos):
     from mmseg.datasets import DATASETS
 

@@ -29,6 +29,15 @@ ARGUMENTS: dict[str, Any] = {
 }  # fmt: skip
 
 
+def with_paths(info: Mapping[str, Any], img_dir: Any, ann_dir: Any) -> dict[str, Any]:
+    """The facts of an image of 0.x, with the paths that those of 1.x have."""
+    made = {key: value for key, value in info.items() if key not in ("filename", "ann")}
+    made["img_path"] = str(Path(img_dir or "", info["filename"]))
+    if info.get("ann"):
+        made["seg_map_path"] = str(Path(ann_dir or "", info["ann"]["seg_map"]))
+    return made
+
+
 class BaseSegDataset(torch.utils.data.Dataset):
     """Images and class maps in folders, with the arguments and methods of both vocabularies."""
 
@@ -139,11 +148,7 @@ class BaseSegDataset(torch.utils.data.Dataset):
         return {"filename": _relative(info.get("img_path", ""), self.img_dir), **label}
 
     def from_0x(self, info: Mapping[str, Any]) -> dict[str, Any]:
-        made = {key: value for key, value in info.items() if key not in ("filename", "ann")}
-        made["img_path"] = str(Path(self.img_dir or "", info["filename"]))
-        if info.get("ann"):
-            made["seg_map_path"] = str(Path(self.ann_dir or "", info["ann"]["seg_map"]))
-        return made | self.facts()
+        return with_paths(info, self.img_dir, self.ann_dir) | self.facts()
 
     def __len__(self) -> int:
         return len(self.data_list)

@@ -4,7 +4,7 @@ import dataclasses
 import inspect
 import warnings
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch
 
 from terrazzo import registry as ours
 from terrazzo.arguments import signature
-from terrazzo.compat.data.datasets import BaseSegDataset
+from terrazzo.compat.data.datasets import BaseSegDataset, with_paths
 from terrazzo.compat.data.structures import DataContainer, Results, seeded, to_results, to_sample
 from terrazzo.compat.data.transforms import (
     BaseTransform,
@@ -90,29 +90,31 @@ class UserDataset(SegmentationDataset):
             warnings.warn(f"{cls.__name__}: terrazzo does not call {', '.join(unused)}; register a metric instead")
         facts = {key.lower(): getattr(self.inner, key, None) for key in ("CLASSES", "PALETTE")}
         facts |= {key: value for key, value in getattr(self.inner, "metainfo", {}).items() if value}
+        palette = () if facts["palette"] is None else [[*map(int, colour)] for colour in facts["palette"]]
+        label_map = getattr(self.inner, "label_map", None)  # in which 0.x has -1 for the classes left out
+        if label_map is not None:
+            label_map = {old: new if new >= 0 else 255 for old, new in label_map.items()}
+        classes = tuple(facts["classes"] or ())
         declared = DatasetSpec(
-            name=cls.__name__, classes=tuple(facts["classes"] or ()), palette=facts["palette"] or (),
+            name=cls.__name__, classes=classes, palette=palette, label_map=label_map,
             reduce_zero_label=bool(getattr(self.inner, "reduce_zero_label", False)),
-            label_map=getattr(self.inner, "label_map", None), data_prefix={"img_path": "", "seg_map_path": ""},
-            read=self.listing,
+            data_prefix={"img_path": "", "seg_map_path": ""}, read=partial(self.listing, classes),
         )  # fmt: skip
         known = dataclasses.replace(data, mistake="", metainfo=None, indices=None, data_prefix=None)
         super().__init__(declared, known, seed)
         if not len(self):
             raise UserError(f"{cls.__name__} finds no images: check its data_root, prefixes, suffixes and lists")
-        of_theirs = isinstance(self.inner, BaseSegDataset)
+        of_theirs = isinstance(self.inner, BaseSegDataset) or hasattr(self.inner, "prepare_train_img")
         self.makes_items = of_theirs and any(overrides(self.inner, name) for name in MAKES_ITEMS.split())
         if self.makes_items:
             self.inner.pipeline = self.as_dict_pipeline
 
-    def listing(self, source: Source) -> Listing:
-        if not hasattr(self.inner, "data_list"):
-            raise UserError(f"{self.inner} has no data_list: inherit from BaseSegDataset or CustomDataset")
-        paths = [(info.get("img_path") or info["filename"], info.get("seg_map_path")) for info in self.inner.data_list]
+    def listing(self, classes: tuple[str, ...], source: Source) -> Listing:
+        paths = [(info.get("img_path") or info["filename"], info.get("seg_map_path")) for info in self.data_list]
         pairs = [(Path(first_of(image)), Path(label) if label else None) for image, label in paths]
-        return Listing(pairs, tuple(self.inner.metainfo.get("classes") or ()))
+        return Listing(pairs, classes)
 
-    data_list = cached_property(lambda self: self.inner.data_list)
+    data_list = cached_property(lambda self: infos_of(self.inner))
 
     def as_dict_pipeline(self, results: Any) -> Any:
         """Terrazzo's pipeline, applied to what the user's class has put together."""
@@ -120,7 +122,7 @@ class UserDataset(SegmentationDataset):
         label = results.get("seg_map_path")
         if not label and results.get("ann_info"):
             label = Path(results.get("seg_prefix") or "", results["ann_info"]["seg_map"])
-        paths = {"image_path": Path(path), "label_path": Path(label) if label else None}
+        paths = {"image_path": Path(path), "label_path": Path(label) if label else self.label_path}
         return self.pipeline(Sample(**paths, meta={"results": Results(results)}), self.rng)  # type: ignore[arg-type]
 
     def start(self, index: int) -> Sample:
@@ -133,12 +135,22 @@ class UserDataset(SegmentationDataset):
             return super().__getitem__(position)
         epoch, index = as_position(position)
         self.rng = np.random.default_rng([self.seed, epoch, index])
+        self.label_path = self.pairs[index][1]  # which 0.x leaves out in testing
         try:
             with seeded(self.rng):
                 item = self.inner[index]
             return item if isinstance(item, Sample) else as_sample(item, super().start(index))
         except (UserError, OSError) as problem:
             return LoadError(str(problem))
+
+
+def infos_of(inner: Any) -> list[dict[str, Any]]:
+    """The facts of the images of a user's data set, also of one of 0.x on torch's base. Raises UserError for none."""
+    if not hasattr(inner, "data_list") and not hasattr(inner, "img_infos"):
+        text = "has neither data_list nor img_infos: inherit from BaseSegDataset or CustomDataset"
+        raise UserError(f"{type(inner).__name__} {text}")
+    folders = [getattr(inner, name, None) for name in ("img_dir", "ann_dir")]
+    return inner.data_list if hasattr(inner, "data_list") else [with_paths(info, *folders) for info in inner.img_infos]
 
 
 def first_of(path: Any) -> Any:
