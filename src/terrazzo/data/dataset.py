@@ -34,6 +34,7 @@ from terrazzo.sample import Sample
 from terrazzo.system.failures import explained
 from terrazzo.system.palette import default_palette
 from terrazzo.transforms import Compose, Transform
+from terrazzo.transforms.base import class_of, role_of
 from terrazzo.transforms.formats.base import LabelFormat, make_label_format
 from terrazzo.transforms.labels import LabelMapping
 from terrazzo.transforms.loading import LoadAnnotations, LoadImageFromFile
@@ -51,6 +52,8 @@ class LoadError:
 
 class SegmentationDataset(Dataset):
     """Image and label pairs with their pipeline; an item is drawn by (epoch, index), its randomness from both."""
+
+    makes_items = False  # puts its samples together by users' own code
 
     def __init__(self, spec: DatasetSpec, data: FolderData, seed: int = 0) -> None:
         # where everything is
@@ -189,16 +192,20 @@ class SegmentationDataset(Dataset):
         epoch, index = as_position(position)
         try:
             with explained(f"to read {self.pairs[index][0]}", "use fewer `workers`, or cut large images into tiles"):
-                start = self.start(index)
-                if self.scenes is not None and self.scenes.settings.random:  # a window near that of the index
-                    drawn = self.scenes.draw(index, [self.seed, epoch, index])
-                    start = dataclasses.replace(start, image_path=drawn[0], label_path=drawn[1])
-                sample = self.pipeline(start, np.random.default_rng([self.seed, epoch, index]))
+                sample = self.draw(epoch, index)
                 for view in sample if isinstance(sample, list) else [sample]:
                     self.check_classes(view)
         except (UserError, OSError) as problem:
             return LoadError(str(problem))
         return sample
+
+    def draw(self, epoch: int, index: int) -> Sample | list[Sample]:
+        """Return a sample as the pipeline gives it in an epoch."""
+        start = self.start(index)
+        if self.scenes is not None and self.scenes.settings.random:  # a window near that of the index
+            drawn = self.scenes.draw(index, [self.seed, epoch, index])
+            start = dataclasses.replace(start, image_path=drawn[0], label_path=drawn[1])
+        return self.pipeline(start, np.random.default_rng([self.seed, epoch, index]))
 
     @property
     def image_reader(self) -> Transform:
@@ -216,6 +223,13 @@ class SegmentationDataset(Dataset):
         """The mapping of stored label values to classes, as the pipeline applies it."""
         return getattr(self.pipeline.reader("label"), "mapping", self.files.mapping)
 
+    @property
+    def label_changes(self) -> list[str]:
+        """The names of users' own parts that may give labels other values than the step that reads them."""
+        reader, steps = self.pipeline.reader("label"), self.pipeline.leaves()
+        changing = [step for step in steps if step is not reader and role_of(step).changes_labels]
+        return [self.spec.name] * self.makes_items + [class_of(step).__name__ for step in changing]
+
     def read_image(self, sample: Sample) -> np.ndarray:
         """Return the image of one of the samples as it is stored."""
         fresh = dataclasses.replace(sample, image=None, targets={}, meta=dict(sample.meta))
@@ -225,14 +239,25 @@ class SegmentationDataset(Dataset):
         """Raise UserError if the sample's label has a value outside the classes."""
         if not self.classes or sample.label is None or sample.label_path is None:
             return
-        if ((sample.label >= len(self.classes)) & (sample.label != 255)).any():
-            self.check_label(sample.label_path, sample.image_path)
+        if not outside(sample.label, len(self.classes)).size:
+            return
+        if self.label_changes:
+            self.refuse_values(sample.label, f"{', '.join(self.label_changes)} gives {sample.label_path}")
+        self.check_label(sample.label_path, sample.image_path)
 
     def read_label(self, path: Path, image: Path | None = None) -> np.ndarray:
         """Return the class map of a label file (H, W), or (Z, Y, X) of a volume, mapped as in the pipeline."""
-        sample = Sample(image_path=image or self.image_of.get(path), label_path=path)
-        label = self.label_reader(path)(sample, np.random.default_rng(0)).label
-        assert label is not None
+        index = self.index_of.get(path)
+        sample = Sample(label_path=path) if index is None else self.start(index)
+        sample.image_path = image or sample.image_path
+        return self.label_by(self.label_reader(path), sample)
+
+    def label_by(self, step: Any, sample: Sample) -> np.ndarray:
+        """Return the label that a step reads for a sample; a user's own step may need the image as well."""
+        rng = np.random.default_rng(0)
+        label = step(unbound(self.image_reader)(sample, rng) if role_of(step).changes_labels else sample, rng).label
+        if label is None:
+            raise UserError(f"{step} gives no label for {sample.label_path}")
         return label
 
     @cached_property
@@ -241,24 +266,34 @@ class SegmentationDataset(Dataset):
         return {image for image, _ in self.pairs}
 
     @cached_property
-    def image_of(self) -> dict[Path | None, Path]:
-        """The image of each label."""
-        return {label: image for image, label in self.pairs}
+    def index_of(self) -> dict[Path | None, int]:
+        """The index of each label."""
+        return {label: index for index, (_, label) in enumerate(self.pairs)}
 
     def check_label(self, path: Path, image: Path | None = None) -> np.ndarray:
         """Count the counted pixels of each class in a label file. Raises UserError for a value outside the classes."""
         label, size = self.read_label(path, image), len(self.classes)
-        outside = label[(label >= size) & (label != 255)]
-        if outside.size:
-            values = np.unique(outside)
-            share = 100 * outside.size / label.size
+        if not self.label_changes:  # which may make them right
             lossy = "JPEG has changed them: save labels as PNG. " if path.suffix.lower() in (".jpg", ".jpeg") else ""
+            self.refuse_values(label, f"{path} has", lossy)
+        return np.bincount(label[label < size], minlength=size)
+
+    def refuse_values(self, label: np.ndarray, subject: str, cause: str = "") -> None:
+        """Raise UserError for a label with values outside the classes; its message begins with `subject`."""
+        size = len(self.classes)
+        found = outside(label, size)
+        if found.size:
+            values, share = np.unique(found), 100 * found.size / label.size
             raise UserError(
-                f"{path} has label values outside the {size} classes 0-{size - 1}: {some(values, 8)} ({share:.2g}% of "
-                f"its pixels). {lossy}Map them with `label_map: {{{values[0]}: CLASS}}`, skip them with "
+                f"{subject} label values outside the {size} classes 0-{size - 1}: {some(values, 8)} ({share:.2g}% of "
+                f"its pixels). {cause}Map them with `label_map: {{{values[0]}: CLASS}}`, skip them with "
                 f"`ignore: [{values[0]}]`, or add the missing classes."
             )
-        return np.bincount(label[label < size], minlength=size)
+
+
+def outside(label: np.ndarray, classes: int) -> np.ndarray:
+    """The values of a label that are neither a class nor 255 (ignored)."""
+    return label[(label >= classes) & (label != 255)]
 
 
 def without_names(label_map: dict[Any, Any] | None, ignore: Sequence[Any]) -> tuple[dict[Any, int], list[int]]:

@@ -103,9 +103,8 @@ def take_fingerprint(dataset: Dataset, console: Console | None = None) -> Finger
 
 def label_of(leaf: Any, index: int) -> np.ndarray:
     """The label of an image, its values mapped to classes."""
-    rng = np.random.default_rng(0)
-    sample = leaf.start(index)
-    return np.asarray(leaf.label_reader(sample.label_path)(sample, rng).label)
+    image, label = leaf.pairs[index]
+    return np.asarray(leaf.read_label(label, image))
 
 
 def shapes(label: np.ndarray, classes: int) -> dict[int, tuple[list[int], float]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 from typing import Any
 
 import torch
@@ -16,6 +17,8 @@ from terrazzo.inference.exported_model import is_outside
 from terrazzo.inference.segmenter import Segmenter
 from terrazzo.inference.torch_runtime import TorchRuntime
 from terrazzo.models.checks import BLENDINGS
+from terrazzo.transforms.base import class_of, is_ours
+from terrazzo.transforms.compose import Compose, works_on
 from terrazzo.transforms.resize import Resize
 
 
@@ -52,8 +55,9 @@ def make_plan(segmenter: Segmenter, outputs: Sequence[str], size: Sequence[int] 
     changing = [step for step in segmenter.pipeline.as_written() if not getattr(step, "packs", False)]
     steps = [step for step in changing if not getattr(step, "reads", ())]
     if others := [step for step in steps if type(step).__name__ not in RESIZINGS]:
-        name = type(getattr(others[0], "inner", others[0])).__name__  # a user's step is inside one of ours
-        raise UserError(f"the test pipeline has {name}, which an exported graph cannot contain: remove it")
+        raise UserError(
+            f"the test pipeline has {class_of(others[0]).__name__}, which an exported graph cannot contain: remove it"
+        )
     windows, mirror = windows_of(model.test_cfg, steps)
     inside = () if windows else tuple(steps)
     preprocess = model.preprocess
@@ -63,7 +67,7 @@ def make_plan(segmenter: Segmenter, outputs: Sequence[str], size: Sequence[int] 
         bands=runtime.bands,
         image_type="uint8" if getattr(segmenter.reader, "bands", None) is None else "float32",
         threshold=runtime.threshold,
-        pipeline=[spec for spec in segmenter.steps if windows or is_outside(spec)],
+        pipeline=[spec for spec in predicting_steps(segmenter) if windows or is_outside(spec)],
         suffixes=list(segmenter.suffixes),
         windows=windows,
         outputs=list(outputs),
@@ -106,6 +110,14 @@ def check_size(plan: Plan, size: Sequence[int]) -> None:
             f"--size {height}x{width}: the model does not run on such images, which may be too small for it "
             f"({str(problem).splitlines()[0]})"
         ) from problem
+
+
+def predicting_steps(segmenter: Segmenter) -> list[Any]:
+    """The steps as configured, without those of users' own that are for labels, which nobody else has."""
+    whole = Compose(segmenter.steps)
+    steps, reader = whole.as_written(), whole.reader("image")
+    kept = [step is reader or is_ours(step) or works_on(step, ("image",)) for step in steps]
+    return list(compress(segmenter.steps, kept))
 
 
 def windows_of(test_cfg: dict[str, Any], steps: Sequence[Any]) -> tuple[dict[str, Any], bool]:

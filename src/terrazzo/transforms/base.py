@@ -44,6 +44,7 @@ class Step:
     random: bool = False  # draws random numbers
     moves_pixels: bool = False  # changes the image's size, or where its pixels are
     packs: bool = False  # only prepares arrays for the batch
+    changes_labels: bool = False  # gives labels other values than stored ones have, beyond the data set's mapping
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
@@ -61,26 +62,40 @@ def transform(cls: Any = None, *, aliases: tuple[str, ...] = ()) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Role:
-    """The role of a step; one that declares nothing may be random and may move pixels."""
+    """The role of a step; one that declares nothing may be random, move pixels, and change labels."""
 
     reads: tuple[str, ...]
     needs: tuple[str, ...]
     random: bool
     moves_pixels: bool
     packs: bool
+    changes_labels: bool
     is_declared: bool
 
 
 def role_of(step: Any) -> Role:
     """The role of any callable, from those attributes of `Step` that it has."""
+    names = ("reads", "needs", "random", "moves_pixels", "packs", "changes_labels")
+    is_declared = any(hasattr(step, name) for name in names)
     return Role(
         reads=as_names(getattr(step, "reads", ())),
         needs=as_names(getattr(step, "needs", ())),
         random=bool(getattr(step, "random", True)),
         moves_pixels=bool(getattr(step, "moves_pixels", True)),
         packs=bool(getattr(step, "packs", False)),
-        is_declared=any(hasattr(step, name) for name in ("reads", "needs", "random", "moves_pixels", "packs")),
+        changes_labels=bool(getattr(step, "changes_labels", not is_declared)),
+        is_declared=is_declared,
     )
+
+
+def class_of(step: Any) -> type:
+    """The class of a step, or of the user's own transform inside it."""
+    return type(getattr(step, "inner", step))
+
+
+def is_ours(step: Any) -> bool:
+    """Return True for a step of this package; one that users write may read otherwise tomorrow."""
+    return class_of(step).__module__.startswith("terrazzo.")
 
 
 def as_names(value: Any) -> tuple[str, ...]:

@@ -53,6 +53,19 @@ class FileReader(Step):
     files: StoredFiles = UNKNOWN_FILES
 
 
+class ClassReader(FileReader):
+    """A step that maps stored labels to classes itself, by the mapping of the data set that it is bound to."""
+
+    mapping = LabelMapping()  # of the classes that it gives
+
+    def finished(self, sample: Sample) -> Sample:
+        """Apply the parts of the data set's mapping that only this package knows to the classes that were read."""
+        rest = replace(self.files.mapping, reduce_zero_label=False, label_map=None)
+        if "label" in role_of(self).reads and "label" in sample.targets:
+            sample.targets["label"].array = rest.apply(sample.targets["label"].array)
+        return sample
+
+
 @dataclass(frozen=True)
 class MappedReader(Step):
     """A user's own reader of labels, whose values are mapped to classes after it has read them."""
@@ -85,6 +98,8 @@ def unbound(step: Any) -> Any:
     """The step as the config describes it; it still finds the windows of scenes."""
     if isinstance(step, MappedReader):
         return step.step
+    if isinstance(step, ClassReader):
+        return step
     scenes = step.files.scenes if isinstance(step, FileReader) else None
     return bind(step, StoredFiles(scenes=scenes))
 

@@ -2,8 +2,10 @@
 
 import dataclasses
 import inspect
+import re
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -27,46 +29,64 @@ from terrazzo.compat.files.config import ConfigDict
 from terrazzo.compat.models.module import overrides
 from terrazzo.compat.registry import BUILDS, KEEPERS, wrapping
 from terrazzo.config.datasets import FolderData
-from terrazzo.data.dataset import LoadError, SegmentationDataset
+from terrazzo.data.dataset import SegmentationDataset
 from terrazzo.data.spec import DatasetSpec, Listing, Source
-from terrazzo.data.wrappers import as_position
 from terrazzo.errors import UserError
 from terrazzo.sample import Sample, Target
-from terrazzo.transforms.base import Step
+from terrazzo.transforms.reading import ClassReader
 
 NEVER_CALLED = "evaluate pre_eval format_results results2img"
 PACKING = (DefaultFormatBundle, Collect, OfKeys, ToDataContainer, PackSegInputs)
+# the kind of what a loading step reads, by what its name and its source have: the first that fits
+MARKS = (
+    ("label", "^Load(?!Im)[A-Za-z]*(Ann|Label|Mask)"),
+    ("image", "^LoadIm|img_|filename"),
+    ("label", "gt_|seg_"),
+)
 # methods that make an item; a class with its own runs in its own way
 MAKES_ITEMS = "__getitem__ prepare_train_img prepare_test_img prepare_data pre_pipeline get_data_info get_ann_info"
 
 
-class UserStep(Step):
-    """A user's transform of dicts as a step of terrazzo's pipeline; one that packs for a batch does nothing."""
+class UserStep(ClassReader):
+    """A user's transform of dicts as a step of terrazzo's pipeline; one that packs for a batch does nothing.
+
+    Official bases say what it reads, else its name and source; these also say what it changes.
+    """
 
     random = moves_pixels = True
 
     def __init__(self, inner: Any) -> None:
-        self.inner, name = inner, type(inner).__name__
+        self.inner, name, source = inner, type(inner).__name__, source_of(type(inner))
         starts, ends = ("Format", "Collect", "Pack", "ToTensor"), ("FormatBundle", "Inputs")
         self.packs = isinstance(inner, PACKING) or name.startswith(starts) or name.endswith(ends)
-        source = inspect.getsource(type(inner))
-        if "imread" in source or "imfrombytes" in source or name.startswith("LoadImage"):
-            self.reads = "image"
-        elif name.startswith("LoadAnn"):
-            self.reads = "label"
+        is_loader = name.startswith("Load") or "imread" in source or "imfrombytes" in source
+        guess = next((kind for kind, mark in MARKS if re.search(mark, f"{name} {source}")), ())
+        self.reads = getattr(inner, "reads", ()) or (guess if is_loader else ())
+        self.changes_labels = not self.packs and re.search("gt_|seg_|label", source) is not None
+        self.needs = "label" if self.changes_labels and not self.reads and "img" not in source else ()
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Any:
         if self.packs:
             return sample
+        older, mapping = not isinstance(self.inner, BaseTransform), self.files.mapping
+        told = {key: getattr(mapping, key) for key in ("reduce_zero_label", "label_map") if "label" in self.reads}
         with seeded(rng):
             for _ in range(10):
-                results = self.inner(to_results(sample, older=not isinstance(self.inner, BaseTransform)))
+                results = self.inner(to_results(sample, older=older, **told))
                 if results is not None:
-                    return to_sample(results, sample)
+                    return self.finished(to_sample(results, sample))
         raise UserError(f"{type(self.inner).__name__} gave None for {sample.image_path} ten times")
 
     def __repr__(self) -> str:
         return repr(self.inner)
+
+
+def source_of(cls: type) -> str:
+    """The text of a user's class and of its bases; one that a notebook defines has none, and may change anything."""
+    own = [part for part in cls.__mro__[:-1] if not part.__module__.startswith("terrazzo.")]
+    with suppress(OSError, TypeError):
+        return "\n".join(map(inspect.getsource, own))
+    return "img_ gt_"
 
 
 def options_of(cls: type, section: Mapping[str, Any]) -> dict[str, Any]:
@@ -130,18 +150,14 @@ class UserDataset(SegmentationDataset):
         sample.meta["results"] = Results(self.data_list[index])
         return sample
 
-    def __getitem__(self, position: Any) -> Any:
+    def draw(self, epoch: int, index: int) -> Any:
         if not self.makes_items:
-            return super().__getitem__(position)
-        epoch, index = as_position(position)
+            return super().draw(epoch, index)
         self.rng = np.random.default_rng([self.seed, epoch, index])
         self.label_path = self.pairs[index][1]  # which 0.x leaves out in testing
-        try:
-            with seeded(self.rng):
-                item = self.inner[index]
-            return item if isinstance(item, Sample) else as_sample(item, super().start(index))
-        except (UserError, OSError) as problem:
-            return LoadError(str(problem))
+        with seeded(self.rng):
+            item = self.inner[index]
+        return item if isinstance(item, Sample) else as_sample(item, super().start(index))
 
 
 def infos_of(inner: Any) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 import copy
 import functools
 import random
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -256,8 +257,11 @@ def swapped(image: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(image[..., ::-1]) if image.ndim == 3 and image.shape[2] == 3 else image
 
 
-def to_results(sample: Sample, *, older: bool = False) -> Results:
-    """A sample as a `results` dict, its image in BGR order; shapes are (height, width), in 0.x with the channels."""
+def to_results(sample: Sample, *, older: bool = False, **told: Any) -> Results:
+    """A sample as a `results` dict with what else is `told`, its image in BGR order.
+
+    Shapes are (height, width), in 0.x with the channels.
+    """
     results: Any = Results(sample.meta.get("results", {}))
     path = str(sample.image_path or "")
     paths = results.get("img_path")  # several of one item, such as two dates
@@ -280,7 +284,7 @@ def to_results(sample: Sample, *, older: bool = False) -> Results:
             results["img"] = [swapped(one) for one in np.split(image, count, axis=2)]
     norm = {"mean": np.zeros(3, np.float32), "std": np.ones(3, np.float32), "to_rgb": False}
     defaults = {"scale_factor": 1.0, "flip": bool(sample.meta.get("flip")), "flip_direction": None}
-    return Results({**defaults, "img_fields": ["img"], "bbox_fields": [], "img_norm_cfg": norm, **results})
+    return Results({**defaults, "img_fields": ["img"], "bbox_fields": [], "img_norm_cfg": norm, **results, **told})
 
 
 def to_sample(results: Mapping[str, Any], sample: Sample) -> Sample:
@@ -305,15 +309,23 @@ def to_sample(results: Mapping[str, Any], sample: Sample) -> Sample:
     return sample
 
 
+GLOBAL = threading.RLock()  # of the generators: files are checked in several threads
+GENERATORS: Any = (
+    (random.seed, random.getstate, random.setstate),
+    (np.random.seed, np.random.get_state, np.random.set_state),
+    (torch.manual_seed, torch.get_rng_state, torch.set_rng_state),
+)
+
+
 @contextmanager
 def seeded(rng: np.random.Generator) -> Iterator[None]:
     """The global generators of Python, numpy and torch seeded from ours, and as before afterwards."""
-    states, seed = (random.getstate(), np.random.get_state(), torch.get_rng_state()), int(rng.integers(2**31))
-    for start in (random.seed, np.random.seed, torch.manual_seed):
-        start(seed)
-    try:
-        yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-        torch.set_rng_state(states[2])
+    with GLOBAL:
+        states, seed = [state() for _, state, _ in GENERATORS], int(rng.integers(2**31))
+        for start, _, _ in GENERATORS:
+            start(seed)
+        try:
+            yield
+        finally:
+            for (_, _, back), state in zip(GENERATORS, states, strict=True):
+                back(state)

@@ -70,6 +70,7 @@ class OfficialFace(BaseTransform):
 
     _ours: Any
     backend_args: Any = None
+    reads = property(lambda self: self._ours.reads)
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         """One of 0.x where only that has the arguments, such as a config's `img_scale`."""
@@ -151,6 +152,7 @@ class Loading(BaseTransform):
 class LoadImageFromFile(Loading):
     """Read the image of `results` into `img`, in BGR order."""
 
+    reads = "image"
     takes = ("to_float32", "color_type", "imdecode_backend")
     shows = ("ignore_empty", "to_float32", "color_type", "imdecode_backend", "backend_args")
     imdecode_backend = "cv2"
@@ -182,6 +184,7 @@ class Normalize(BaseTransform):
 class LoadAnnotations(Loading):
     """Read the class map of `results` into `gt_seg_map`."""
 
+    reads = "label"
     takes = ("reduce_zero_label", "imdecode_backend")
     shows = ("reduce_zero_label", "imdecode_backend", "backend_args")
     imdecode_backend = "pillow"

@@ -45,6 +45,11 @@ KINDS: dict[str, tuple[Severity, str]] = {
     "other-crs": ("advice", "nothing, if that is intended"),
     "partly-labelled": ("advice", "look at them with `terrazzo data browse`"),
 }
+# those on labels as they are stored, whatever steps of a pipeline make of them
+ABOUT_LABELS = (
+    "size-mismatch", "rgb-mask", "jpeg-mask", "binary-255", "shifted-labels", "needless-reduce-zero-label",
+    "value-outside-classes", "all-ignored", "mostly-ignored", "missing-class", "declared-no-data",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -62,11 +67,13 @@ class Finding:
     files: tuple[Path, ...] = ()
     where: str = ""
     changes: Mapping[str, Any] = field(default_factory=dict)
+    is_advice: bool = False  # where another kind of data would make it an error
 
     @property
     def severity(self) -> Severity:
         """`error` for what would spoil training."""
-        return "advice" if self.kind == "missing-class" and self.split != "train" else KINDS[self.kind][0]
+        milder = self.is_advice or (self.kind == "missing-class" and self.split != "train")
+        return "advice" if milder else KINDS[self.kind][0]
 
     @property
     def advice(self) -> str:

@@ -28,12 +28,13 @@ from terrazzo.data.checks.facts import (
     stamp,
     stored_label_facts,
 )
-from terrazzo.data.checks.finding import Finding
+from terrazzo.data.checks.finding import ABOUT_LABELS, Finding
 from terrazzo.data.dataset import SegmentationDataset
 from terrazzo.data.pairs import PairingError, suffixes
 from terrazzo.errors import UserError
 from terrazzo.system.terminal import Console
 from terrazzo.system.text import readable_name
+from terrazzo.transforms.base import is_ours
 from terrazzo.transforms.labels import LabelMapping, value_counts
 from terrazzo.transforms.loading import LoadAnnotations, LoadImageFromFile
 from terrazzo.transforms.parts import file_of
@@ -93,8 +94,11 @@ class DatasetSurvey:
         return excluding(self.dataset.data, files)
 
     def finding(self, kind: str, message: str, *, files: Iterable[Path | None] = (), **more: Any) -> Finding:
-        """Return a finding on some files of the data set."""
+        """Return a finding on some files of the data set: on stored labels, a user's own steps may make it right."""
         named = tuple(path for path in files if path is not None)
+        if kind in ABOUT_LABELS and (own := self.dataset.label_changes):
+            more |= {"is_advice": True, "changes": {}}
+            message += f". So they are stored: {', '.join(own)}, of the project's own, may change that"
         return Finding(kind, self.split, message, files=named, where=self.dataset.data.where, **more)
 
 
@@ -197,7 +201,7 @@ def read_label_facts(dataset: SegmentationDataset, index: int) -> LabelFacts:
         return LabelFacts(stored.shape, value_counts(stored[counts][None]))
     step = dataset.label_reader(sample.label_path)
     if not isinstance(step, LoadAnnotations):
-        label = unbound(step)(sample, np.random.default_rng(0)).label
+        label = dataset.label_by(unbound(step), sample)
     elif dataset.label_format is not None:
         label = step.read(sample)
     else:
@@ -229,12 +233,13 @@ def read_all(splits: Sequence[SplitSurvey], *, images: bool = True, console: Con
     uses: list[tuple[Entry, str, Key]] = []
     for part in (part for split in splits for part in split.parts):
         image_step = unbound(part.dataset.image_reader)
+        has_reader = part.dataset.pipeline.reader("label") is not None or not part.dataset.label_changes
         for index, entry in enumerate(part.entries):
             if images and part.dataset.scenes is None:  # which scenes are good has been seen when they were opened
                 key = (entry.image, f"[{image_step}]")
                 tasks.setdefault(key, Task(read_image_facts, part.dataset, index, is_ours(image_step)))
                 uses.append((entry, "seen", key))
-            if entry.label is not None:
+            if entry.label is not None and has_reader:
                 label_step = unbound(part.dataset.label_reader(entry.label))
                 key = (entry.label, f"label: {label_reading(part.dataset, label_step)}")
                 tasks.setdefault(key, Task(read_label_facts, part.dataset, index, is_ours(label_step)))
@@ -243,11 +248,6 @@ def read_all(splits: Sequence[SplitSurvey], *, images: bool = True, console: Con
     known |= run_tasks({key: task for key, task in tasks.items() if key not in known}, console)
     for entry, name, key in uses:
         setattr(entry, name, known[key])
-
-
-def is_ours(step: Any) -> bool:
-    """Return True for a step of this package; one that users write may read otherwise tomorrow."""
-    return type(step).__module__.startswith("terrazzo.")
 
 
 def label_reading(dataset: SegmentationDataset, step: Any) -> str:
