@@ -19,6 +19,7 @@ from terrazzo.data.build import common_classes, open_dataset
 from terrazzo.data.checks.run import check_labels
 from terrazzo.data.discovery.data_root import locate
 from terrazzo.data.loaders import make_loader
+from terrazzo.data.wrappers import Dataset
 from terrazzo.errors import UserError
 from terrazzo.evaluation.scoring import OnPrediction, OnProgress, OnSeen, run_evaluation
 from terrazzo.inference.exported_model import ExportedModel, for_exported, is_exported, open_model
@@ -93,7 +94,7 @@ def evaluate(
     evaluator = None
     if score and not evaluator_settings.format_only:
         check_labels(dataset, "test")
-        evaluator = make_evaluator(models[0], evaluator_settings, dataset.classes, bootstrap, chosen)
+        evaluator = make_evaluator(models[0], evaluator_settings, dataset, bootstrap, chosen)
 
     # The evaluation, by this process or by several
     if on_start is not None:
@@ -163,16 +164,17 @@ def classes_of(model: Segmentor) -> int | None:
 
 
 def make_evaluator(
-    model: Segmentor, settings: EvaluatorSettings, classes: Sequence[str], bootstrap: int = 0, device: Any = "cpu"
+    model: Segmentor, settings: EvaluatorSettings, dataset: Dataset, bootstrap: int = 0, device: Any = "cpu"
 ) -> Evaluator | DepthEvaluator:
-    """The metrics that an evaluator's settings name, for the model's target."""
+    """The metrics that an evaluator's settings name, for the model's target and the classes of a data set."""
     if model.target == "depth":
         specs = [spec for spec in settings.metrics if spec != {"type": "mIoU"}] or [{"type": "depth"}]
         if wrong := [spec["type"] for spec in specs if spec["type"] != "depth"]:
             raise UserError(f"{wrong[0]} is a metric of class maps, and this model estimates depth: use depth")
         return METRICS.build(specs[0], "evaluator")
     options: dict[str, Any] = {"ignore_index": settings.ignore_index, "nan_to_num": settings.nan_to_num}
-    return Evaluator(settings.metrics, classes, beta=settings.beta, bootstrap=bootstrap, device=device, **options)
+    options |= {"beta": settings.beta, "bootstrap": bootstrap, "device": device, "palette": dataset.palette}
+    return Evaluator(settings.metrics, dataset.classes, **options)
 
 
 def evaluation_loader(

@@ -93,7 +93,7 @@ class SharedImages:
     ) -> None:
         """Show what a model makes of each image, in the model's own order of classes."""
         model = entrant.model.to(self.device)
-        evaluator = make_evaluator(model, self.evaluator, dataset.classes, device=self.device)
+        evaluator = make_evaluator(model, self.evaluator, dataset, device=self.device)
         run_evaluation([model], loader, evaluator, self.device, on_seen=on_seen, on_progress=on_progress)
 
     def count(self, entrant: Entrant, on_progress: OnProgress | None = None) -> np.ndarray:

@@ -31,6 +31,7 @@ class Metric:
     """
 
     sums: tuple[str, ...] = ()
+    palette: Sequence[Sequence[int]] = ()  # the RGB colour of each class, once an evaluator has set it
 
     def __init__(self, classes: Sequence[str]) -> None:
         self.classes = list(classes)

@@ -13,6 +13,7 @@ from terrazzo.metrics.base import Metric, Seen
 from terrazzo.metrics.bootstrap import Bootstrap
 from terrazzo.metrics.confusion import GROUPS, IGNORED, ConfusionMatrix
 from terrazzo.registry import METRICS
+from terrazzo.system.palette import default_palette
 
 
 class Evaluator:
@@ -34,6 +35,7 @@ class Evaluator:
         device: Any = "cpu",
         ignore_index: int | None = None,
         nan_to_num: float | None = None,
+        palette: Sequence[Sequence[int]] = (),
     ) -> None:
         self.classes, self.beta, self.ignore_index = list(classes), beta, ignore_index
         self.groups = [spec["type"] for spec in metrics if spec["type"] in GROUPS]
@@ -41,6 +43,8 @@ class Evaluator:
         if any(spec["type"] == "depth" for spec in others):
             raise UserError("depth is a metric of depth estimators, and this model gives classes")
         self.others: list[Metric] = [METRICS.build(spec, "evaluator", classes=self.classes) for spec in others]
+        for metric in self.others:
+            metric.palette = palette or default_palette(len(self.classes))
         self.absent = nan_to_num
         self.confusion = ConfusionMatrix(len(self.classes), device=device)
         self.parts: list[Any] = [self.confusion, *self.others]  # what holds sums

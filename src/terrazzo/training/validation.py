@@ -38,7 +38,7 @@ def validate(state: TrainingState, end: SessionEnd, progress: StepProgress) -> N
 
     # Prediction and scores
     model = as_segmentor(state.model_to_use())
-    evaluator = make_evaluator(model, state.experiment.val_evaluator, state.val_set.classes, device=state.device)
+    evaluator = make_evaluator(model, state.experiment.val_evaluator, state.val_set, device=state.device)
     count = state.experiment.watch.pictures if state.group.is_main else 0
     pictures = ValidationPictures(count, ceil_div(len(state.val_set), state.group.size), state.val_set.read_image)
     confidences: list[float] = []
@@ -90,7 +90,7 @@ def check_targets(state: TrainingState) -> None:
     """
     if state.val_set is None:
         return
-    evaluator = make_evaluator(as_segmentor(state.model), state.experiment.val_evaluator, state.val_set.classes)
+    evaluator = make_evaluator(as_segmentor(state.model), state.experiment.val_evaluator, state.val_set)
     try:
         scores = evaluator.compute()
     except Exception:  # of any metric, also a user's

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import ClassVar
 
 import numpy as np
 import pytest
+import torch
 
+from terrazzo.config.evaluators import EvaluatorSettings
 from terrazzo.data.build import build_dataset
 from terrazzo.errors import UserError
+from terrazzo.evaluation.evaluate import make_evaluator
 
 PAIRS = """
 import mmcv
@@ -215,6 +219,30 @@ def test_data_sets_around_data_sets(photos):
     both = ConcatDataset([one, RepeatDataset(one, times=2)])
     assert len(both) == 9 and both.metainfo["classes"] == ("a", "b", "c")
     assert both[4]["img_path"] == one[1]["img_path"]
+
+
+def test_a_metric_knows_the_colours_of_the_classes(newer, photos):
+    from mmseg.evaluation.metrics import IoUMetric
+    from mmseg.registry import METRICS
+
+    @METRICS.register_module()
+    class Redness(IoUMetric):
+        def process(self, data_batch, data_samples):
+            for sample in data_samples:
+                red = np.array(self.dataset_meta["palette"])[:, 0]
+                self.results.append(red[sample["pred_sem_seg"]["data"].numpy()].mean())
+
+        def compute_metrics(self, results):
+            return {"red": np.mean(results)}
+
+    def red(data):
+        evaluator = make_evaluator(SimpleNamespace(target="label"), EvaluatorSettings(({"type": "Redness"},)), data)
+        evaluator.update(torch.tensor([[1, 1]]), torch.tensor([[1, 0]]), list)
+        return evaluator.compute()["red"]
+
+    assert red(build_dataset(section("NewDataset", photos))) == 128
+    names = {"classes": ("sky", "wall"), "palette": [[9, 9, 9], [70, 80, 90]]}
+    assert red(build_dataset(section("NewDataset", photos, metainfo=names))) == 70
 
 
 def test_older_functions_score_class_maps():

@@ -130,6 +130,8 @@ class LazySample(dict):  # type: ignore[type-arg]
 class UserMetric(Metric):
     """A user's metric among terrazzo's: it sees each image as a dict of a SegDataSample's values."""
 
+    palette = property(None, lambda self, value: self.inner.dataset_meta.update(palette=[[*rgb] for rgb in value]))
+
     def __init__(self, inner: Any, classes: Sequence[str] = ()) -> None:
         super().__init__(classes)
         self.inner, self.count = inner, 0
