@@ -380,6 +380,24 @@ def test_scripts_train_score_and_predict(photos, newer, monkeypatch):
         model = init_model("config.py", "run/last.safetensors", device="cpu")
         result = inference_model(model, "data/val/0_photo.png")
     assert result.pred_sem_seg.data.shape == (1, 48, 64) and result.seg_logits.data.shape == (3, 48, 64)
+    assert result.metainfo_keys() == ["img_path", "ori_shape", "img_shape", "scale_factor"]
+    assert result.metainfo["img_path"] == "data/val/0_photo.png" and result.ori_shape == (48, 64)
+
+    # logits, not what they become: of constant ones those of the last layer, at the image's own size
+    torch.nn.init.zeros_(model.decode_head.conv_seg.weight)
+    model.decode_head.conv_seg.bias.data = torch.tensor([-3.0, 40.0, 5.0])
+    photo = np.array(Image.open("data/val/0_photo.png"))[..., ::-1]
+    constant = inference_model(model, photo)
+    assert torch.equal(constant.seg_logits.data.amax((1, 2)), torch.tensor([-3.0, 40.0, 5.0]))
+    assert constant.metainfo["img_path"] is None
+    model = init_model("config.py", "run/last.safetensors", device="cpu")
+
+    # of a step that resizes
+    cfg.test_pipeline.insert(1, {"type": "Resize", "scale": (32, 24), "keep_ratio": True})
+    cfg.test_dataloader.dataset.pipeline = cfg.test_pipeline
+    for weights in (None, "run/last.safetensors"):
+        small = inference_model(init_model(cfg, weights, device="cpu"), photo)
+        assert (small.img_shape, small.scale_factor, small.seg_logits.data.shape) == ((24, 32), (0.5, 0.5), (3, 48, 64))
     picture = show_result_pyplot(model, "data/val/0_photo.png", result, show=False, out_file="out/a.png")
     assert picture.shape == (48, 64, 3) and (photos / "out/a.png").is_file()
     (labels,) = inference_segmentor(model, "data/val/0_photo.png")

@@ -9,7 +9,7 @@ import torch
 
 from terrazzo.config.custom_imports import import_custom
 from terrazzo.config.datasets import FolderData, folders
-from terrazzo.config.experiment import make_experiment
+from terrazzo.config.experiment import Experiment, make_experiment
 from terrazzo.config.load import load_config
 from terrazzo.data.build import class_names, declaration
 from terrazzo.data.pairs import suffixes
@@ -58,20 +58,30 @@ def load_torch(
             raise UserError(f"{name} is a config: give its weights too, tz.load(config, checkpoint='best.safetensors')")
         saved = read_checkpoint(checkpoint, weights)
 
-    # The model, its classes and its pipeline
     experiment = make_experiment(config)
     model: Any = build_model(experiment.model)
     load_checkpoint(model, saved, strict=True)
+    segmenter = segmenter_for(model, experiment, chosen, legend_of(saved))
+    segmenter.source = saved.path.name
+    segmenter.fingerprint = Fingerprint.read(saved.meta.get("training_images"))
+    return segmenter
+
+
+def segmenter_for(
+    model: Any,
+    experiment: Experiment,
+    device: torch.device | None = None,
+    legend: tuple[list[str], list[list[int]]] | None = None,
+) -> Segmenter:
+    """A Segmenter of a config's model and test pipeline, with the classes and colours of a `legend` that fits."""
     count = model.final_head.num_classes
     classes, palette = class_names(experiment, count)
-    saved_classes, saved_palette = legend_of(saved)
+    saved_classes, saved_palette = legend or ([], [])
     if len(saved_classes) == count:
         classes = saved_classes
         palette = saved_palette if len(saved_palette) == count else suggested_palette(classes)
     loader = experiment.test or experiment.val
     data = next(folders(loader.dataset)) if loader else FolderData()
-    runtime = TorchRuntime(model, classes, palette, bands=input_channels(experiment.model), device=chosen)
+    runtime = TorchRuntime(model, classes, palette, bands=input_channels(experiment.model), device=device)
     endings = suffixes(data.img_suffix or declaration(data.type).img_suffix)
-    segmenter = Segmenter(runtime, data.pipeline, endings, source=saved.path.name)
-    segmenter.fingerprint = Fingerprint.read(saved.meta.get("training_images"))
-    return segmenter
+    return Segmenter(runtime, data.pipeline, endings)

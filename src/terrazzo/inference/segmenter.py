@@ -56,6 +56,11 @@ class Prediction:
         return self._scores.probabilities()
 
     @cached_property
+    def logits(self) -> np.ndarray:
+        """What the model computes of the classes, (K, H, W) as float32 at the image's own size."""
+        return self._scores.logits
+
+    @cached_property
     def confidence(self) -> np.ndarray:
         """The highest probability of each pixel (H, W)."""
         find = getattr(self._scores, "confidence", None)  # without the memory of all probabilities, where it can

@@ -57,6 +57,7 @@ class BaseDataElement:
 
     clone = copy.deepcopy
     metainfo = property(lambda self: copied(self._meta))
+    metainfo_keys, metainfo_items = (lambda self: [*self._meta]), (lambda self: [*self._meta.items()])
 
     def all_items(self) -> Any:
         return {**self._meta, **self._data}.items()

@@ -12,15 +12,15 @@ from terrazzo.compat.data.structures import PixelData, SegDataSample
 from terrazzo.compat.engine.runner import Runner
 from terrazzo.compat.files.config import Config
 from terrazzo.compat.files.image import imread, imwrite
+from terrazzo.config.experiment import make_experiment
 from terrazzo.config.load import load_config
 from terrazzo.errors import UserError
+from terrazzo.inference.checkpoints import segmenter_for
 from terrazzo.inference.load import load
-from terrazzo.inference.segmenter import Segmenter
-from terrazzo.inference.torch_runtime import TorchRuntime
 from terrazzo.models.build import build_model
 from terrazzo.registry import declared_dataset
+from terrazzo.sample import Sample
 from terrazzo.system.painting import overlay
-from terrazzo.system.palette import default_palette
 
 
 def init_model(config: Any, checkpoint: Any = None, device: str = "cuda:0", cfg_options: Any = None) -> Any:
@@ -30,10 +30,8 @@ def init_model(config: Any, checkpoint: Any = None, device: str = "cuda:0", cfg_
     wanted = str(device) if torch.cuda.is_available() or not str(device).startswith("cuda") else "cpu"
     settings = load_config(values, dict(cfg_options or {}), trust=True)
     if checkpoint is None:
-        made: Any = build_model(settings).to(wanted).eval()
-        names = [*map(str, range(made.final_head.num_classes))]
-        runtime = TorchRuntime(made, names, default_palette(len(names)), device=torch.device(wanted))
-        segmenter: Any = Segmenter(runtime)
+        experiment = make_experiment(settings)
+        segmenter: Any = segmenter_for(build_model(experiment.model), experiment, torch.device(wanted))
     else:
         segmenter = load(settings, checkpoint, wanted, trust=True)
     cfg = config if isinstance(config, Config) else Config(settings.to_dict())
@@ -80,11 +78,14 @@ def single_gpu_test(model: Any, data_loader: Any, *_: Any, pre_eval: bool = Fals
 def inference_model(model: Any, imgs: Any) -> Any:
     if isinstance(imgs, (list, tuple)):
         return [inference_model(model, one) for one in imgs]
-    image = imread(imgs)
-    prediction = segmenter_of(model)(np.ascontiguousarray(image[..., ::-1]))
+    image, segmenter = imread(imgs), segmenter_of(model)
+    rgb, (height, width) = np.ascontiguousarray(image[..., ::-1]), image.shape[:2]
+    prediction = segmenter(rgb)
     labels = torch.from_numpy(np.asarray(prediction.labels).astype(np.int64))
-    logits = torch.from_numpy(np.asarray(prediction.probs)).clamp(min=1e-12).log()
-    facts = {"img_path": str(imgs) if isinstance(imgs, (str, Path)) else "", "ori_shape": image.shape[:2]}
+    logits = torch.from_numpy(np.asarray(prediction.logits))
+    size = segmenter.pipeline(Sample(image=rgb, original_size=(height, width)), np.random.default_rng(0)).size
+    facts = {"img_path": str(imgs) if isinstance(imgs, (str, Path)) else None, "ori_shape": (height, width)}
+    facts |= {"img_shape": size, "scale_factor": (size[1] / width, size[0] / height)}
     return SegDataSample(metainfo=facts, pred_sem_seg=PixelData(data=labels[None]), seg_logits=PixelData(data=logits))
 
 
