@@ -408,6 +408,17 @@ def test_scripts_train_score_and_predict(photos, newer, monkeypatch):
     assert (found["predictions"] == labels).all()
     assert {path.name for path in (photos / "seen").rglob("*.*")} == {"0_photo.jpg", "0_photo_pred.png"}
 
+    # in colours of one's own, and those of a published data set
+    assert "pspnet_r50-d8_4xb2-40k_cityscapes-512x1024" in MMSegInferencer.list_models("mmseg", patterns="pspnet")
+    given = {"classes": ["x", "y", "z"], "palette": [[9, 8, 7]] * 3}
+    inferencer = MMSegInferencer("config.py", "run/last.safetensors", device="cpu", **given)
+    assert inferencer.visualizer.dataset_meta == given
+    picture = inferencer("data/val/0_photo.png", return_vis=True, opacity=1.0)["visualization"]
+    assert picture.shape == (48, 64, 3) and (picture == (9, 8, 7)).all()
+    named = MMSegInferencer("config.py", "run/last.safetensors", dataset_name="cityscapes", device="cpu")
+    assert named.visualizer.dataset_meta["classes"][0] == "road"
+    assert not named("data/val/0_photo.png")["visualization"]
+
 
 def test_older_scripts_train_and_predict(photos, monkeypatch):
     from mmcv import Config

@@ -1,5 +1,6 @@
 """`mmseg.apis`: models from configs and checkpoints, predictions, pictures."""
 
+import re
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 
 from terrazzo.compat.data.structures import PixelData, SegDataSample
+from terrazzo.compat.engine.hooks import Visualizer
 from terrazzo.compat.engine.runner import Runner
 from terrazzo.compat.files.config import Config
 from terrazzo.compat.files.image import imread, imwrite
@@ -18,6 +20,7 @@ from terrazzo.errors import UserError
 from terrazzo.inference.checkpoints import segmenter_for
 from terrazzo.inference.load import load
 from terrazzo.models.build import build_model
+from terrazzo.recipes import names
 from terrazzo.registry import declared_dataset
 from terrazzo.sample import Sample
 from terrazzo.system.painting import overlay
@@ -113,29 +116,38 @@ def show_result_pyplot(
 class MMSegInferencer:
     """Predictions of images and folders by the name of a recipe, or a config, and a checkpoint."""
 
-    def __init__(self, model: Any, weights: Any = None, *_: Any, device: Any = None, **__: Any) -> None:
-        self.model = init_model(
-            Config(model) if isinstance(model, Mapping) else str(model), weights, device or "cuda:0"
-        )
-        self.cfg = self.model.cfg
+    list_models = staticmethod(lambda scope=None, patterns=".*": [*filter(re.compile(patterns).match, names())])
+
+    def __init__(
+        self, model: Any, weights: Any = None, classes: Any = None, palette: Any = None, dataset_name: Any = None,
+        device: Any = None, scope: Any = None,
+    ) -> None:  # fmt: skip
+        config = Config(model) if isinstance(model, Mapping) else str(model)
+        self.model = init_model(config, weights, device or "cuda:0")
+        legend = self.model.dataset_meta
+        if dataset_name is not None:
+            legend = {key: TABLE[f"get_{key}"](dataset_name) for key in legend}
+        chosen = {key: value for key, value in (("classes", classes), ("palette", palette)) if value is not None}
+        self.cfg, self.visualizer = self.model.cfg, Visualizer(dataset_meta=legend | chosen)
 
     def __call__(
-        self, inputs: Any, return_datasamples: bool = False, *_: Any, out_dir: str = "", img_out_dir: str = "vis",
-        pred_out_dir: str = "pred", opacity: float = 0.8, **kwargs: Any,
+        self, inputs: Any, return_datasamples: bool = False, *_: Any, return_vis: bool = False, out_dir: str = "",
+        img_out_dir: str = "vis", pred_out_dir: str = "pred", opacity: float = 0.8, **kwargs: Any,
     ) -> Any:  # fmt: skip
         folder = isinstance(inputs, (str, Path)) and Path(inputs).is_dir()
         listed = sorted(Path(inputs).iterdir()) if folder else inputs if isinstance(inputs, (list, tuple)) else [inputs]
         samples = inference_model(self.model, listed)
         labels = [sample.pred_sem_seg.data[0].numpy() for sample in samples]
-        pictures = []
-        for index, (image, sample) in enumerate(zip(listed, samples, strict=True) if out_dir else ()):
+        pictures, palette = [], self.visualizer.dataset_meta["palette"]
+        for index, (image, sample) in enumerate(zip(listed, samples, strict=True) if out_dir or return_vis else ()):
             name = Path(image).stem if isinstance(image, (str, Path)) else f"{index:08}"
-            target = Path(out_dir, img_out_dir, f"{name}.jpg")
-            pictures.append(show_result_pyplot(self.model, image, sample, None, opacity, out_file=target))
-            imwrite(labels[index].astype(np.uint8), Path(out_dir, pred_out_dir, f"{name}_pred.png"))
-        found = samples if return_datasamples else labels
-        found = found[0] if len(samples) == 1 else found
-        return found if return_datasamples else {"predictions": found, "visualization": pictures}
+            target = Path(out_dir, img_out_dir, f"{name}.jpg") if out_dir else None
+            pictures.append(show_result_pyplot(self.model, image, sample, palette, opacity, out_file=target))
+            if out_dir:
+                imwrite(labels[index].astype(np.uint8), Path(out_dir, pred_out_dir, f"{name}_pred.png"))
+        both = (samples if return_datasamples else labels, pictures if return_vis else [])
+        found, seen = (item[0] if len(item) == 1 else item for item in both)
+        return found if return_datasamples else {"predictions": found, "visualization": seen}
 
 
 def find_latest_checkpoint(path: Any, suffix: str = "pth") -> str | None:
