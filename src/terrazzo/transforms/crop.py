@@ -111,7 +111,8 @@ class ResizeCrop(Step):
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         before = height, width = image_of(sample, self).shape[:2]
-        size = self.resize.target_size(height, width, rng)
+        step = self.resize.drawn(height, width, rng)
+        size = step.target_size(height, width, rng)
         label = sample.label
         tried: dict[Box, np.ndarray] = {}  # the label in the last box
 
@@ -127,7 +128,7 @@ class ResizeCrop(Step):
             return tried[box] if array is label and box in tried else resize_crop(array, size, box, interpolation)
 
         for_each_map(sample, cut, self.resize.interpolation)
-        return record_resize(sample, before, size)
+        return record_resize(sample, before, size, step)
 
 
 @transform
@@ -163,6 +164,7 @@ class Pad(Step):
             label_fill=values.get("seg", 255),
         )
         left, top, right, bottom = sample.meta.get("padding", (0, 0, 0, 0))
+        sample.meta.update(pad_fixed_size=self.size, pad_size_divisor=self.size_divisor)
         sample.meta["padding"] = (left, top, right + sample.size[1] - width, bottom + sample.size[0] - height)
         return sample
 

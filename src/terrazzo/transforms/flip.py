@@ -64,6 +64,7 @@ class RandomFlip(Step):
         sample.meta["flip"], sample.meta["flip_direction"] = direction is not None, direction
         if direction is None:
             return sample
+        sample.meta["swap_seg_labels"] = self.swap_seg_labels
         for_each_map(sample, lambda array, *_: flip(array, direction))
         if self.swap_seg_labels and direction == "horizontal" and "label" in sample.targets:
             sample.targets["label"].array = swap_classes(sample.targets["label"].array, self.swap_seg_labels)

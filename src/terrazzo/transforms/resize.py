@@ -47,13 +47,20 @@ class Resizing(Step):
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         height, width = image_of(sample, self).shape[:2]
-        size = self.target_size(height, width, rng)
+        step = self.drawn(height, width, rng)
+        size = step.target_size(height, width, rng)
         for_each_map(sample, lambda array, interpolation, _: resize(array, size, interpolation), self.interpolation)
-        return record_resize(sample, (height, width), size)
+        return record_resize(sample, (height, width), size, step)
+
+    def drawn(self, height: int, width: int, rng: np.random.Generator) -> Resizing:
+        """Return the transform without its random choice."""
+        return self
 
 
-def record_resize(sample: Sample, before: tuple[int, int], size: tuple[int, int]) -> Sample:
-    """Note the factors (width, height) of a resize in `sample.meta`."""
+def record_resize(sample: Sample, before: tuple[int, int], size: tuple[int, int], step: Resizing) -> Sample:
+    """Note the factors (width, height) of a resize in `sample.meta`, and the scale that they come from."""
+    scale, keep_ratio = (step.pixels(*before), step.keep_ratio) if isinstance(step, Resize) else (size, True)
+    sample.meta.update(scale=scale, keep_ratio=keep_ratio)
     sample.meta["scale_factor"] = (size[0] / before[1], size[1] / before[0])
     return sample
 
@@ -75,12 +82,15 @@ class Resize(Resizing):
             raise UserError("Resize needs scale=(width, height) or scale_factor")
         interpolation_code(self.interpolation)
 
-    def target_size(self, height: int, width: int, rng: np.random.Generator) -> tuple[int, int]:
+    def pixels(self, height: int, width: int) -> tuple[Any, Any]:
+        """Return the scale in pixels (width, height)."""
         if self.scale is not None:
-            scale = as_scale(self.scale, "Resize's scale", unbounded=self.keep_ratio)
-        else:
-            factors = as_scale(self.scale_factor, "Resize's scale_factor")
-            scale = (scaled_length(width, factors[0]), scaled_length(height, factors[1]))
+            return as_scale(self.scale, "Resize's scale", unbounded=self.keep_ratio)
+        factors = as_scale(self.scale_factor, "Resize's scale_factor")
+        return scaled_length(width, factors[0]), scaled_length(height, factors[1])
+
+    def target_size(self, height: int, width: int, rng: np.random.Generator) -> tuple[int, int]:
+        scale = self.pixels(height, width)
         return fitted_size(height, width, scale) if self.keep_ratio else (int(scale[0]), int(scale[1]))
 
 
@@ -114,11 +124,14 @@ class _RandomSize(Resizing):
         raise NotImplementedError
 
     def target_size(self, height: int, width: int, rng: np.random.Generator) -> tuple[int, int]:
+        return self.drawn(height, width, rng).target_size(height, width, rng)
+
+    def drawn(self, height: int, width: int, rng: np.random.Generator) -> Resizing:
         scale = self.draw_scale(height, width, rng)
         if self.resize_type == "ResizeShortestEdge":
-            return ResizeShortestEdge(scale, self.max_size).target_size(height, width, rng)
+            return ResizeShortestEdge(scale, self.max_size)
         if self.resize_type == "Resize":
-            return Resize(scale, keep_ratio=self.keep_ratio).target_size(height, width, rng)
+            return Resize(scale, keep_ratio=self.keep_ratio)
         raise UserError(f"resize_type is Resize or ResizeShortestEdge, not '{self.resize_type}'")
 
 

@@ -244,3 +244,104 @@ def test_arguments_by_position_are_in_their_order_there():
         RandomResize((100, 50), (1.0, 1.0), "Resize", keep_ratio=True, backend="cv2")(results())["img"].shape[0] == 50
     )
     assert Resize((100, 50), None, False, True, "cv2", "nearest").interpolation == "nearest"
+
+
+# Facts in `results`
+
+
+def facts(changed, *given):
+    """What a transform has put into `results` beside the image and its map."""
+    return {key: value for key, value in changed.items() if key not in ("img", "gt_seg_map", "seg_fields", *given)}
+
+
+def test_results_have_what_each_transform_did():
+    from mmcv.transforms import CenterCrop, Pad, RandomFlip, RandomResize, Resize
+    from mmseg.datasets.transforms import PhotoMetricDistortion, RandomCrop
+
+    assert facts(Resize(scale=(100, 50), keep_ratio=True)(results())) == {
+        "scale": (100, 50), "scale_factor": (72 / 53, 50 / 37), "keep_ratio": True, "img_shape": (50, 72),
+    }  # fmt: skip
+    assert facts(Resize(scale_factor=0.5)(results()))["scale"] == (27, 19)
+    made = facts(RandomResize(scale=(100, 50), ratio_range=(0.5, 0.5))(results()))
+    assert made["scale"] == (50, 25) and made["img_shape"] == (25, 50)
+    assert facts(RandomFlip(prob=1.0, direction="vertical")(results())) == {
+        "flip": True, "flip_direction": "vertical", "swap_seg_labels": None,
+    }  # fmt: skip
+    assert facts(RandomFlip(prob=0.0)(results())) == {"flip": False, "flip_direction": None}
+    assert facts(Pad(size=(64, 60))(results())) == {
+        "img_shape": (60, 64), "pad_shape": (60, 64, 3), "pad_fixed_size": (64, 60), "pad_size_divisor": None,
+    }  # fmt: skip
+    assert facts(RandomCrop(crop_size=(8, 9))(results())) == {"img_shape": (8, 9)}
+    assert facts(CenterCrop(crop_size=(8, 9))(results()))["pad_shape"] == (9, 8)
+    assert facts(PhotoMetricDistortion()(results())) == {}
+
+
+def test_results_of_0x_have_shapes_with_channels():
+    from mmseg.datasets.pipelines import Pad, RandomCrop, RandomFlip, Resize
+
+    changed = Resize(img_scale=(100, 50))(older_results())
+    assert changed["img_shape"] == changed["pad_shape"] == (50, 72, 3)
+    np.testing.assert_allclose(changed["scale_factor"], [72 / 53, 50 / 37] * 2, rtol=1e-6)
+    padded = Pad(size_divisor=32)(older_results(img_shape=(37, 53, 3)))
+    assert padded["img_shape"] == (37, 53, 3) and padded["pad_shape"] == (64, 64, 3)
+    assert RandomCrop(crop_size=(8, 9))(older_results())["img_shape"] == (8, 9, 3)
+    assert RandomFlip(prob=0.0)(older_results())["flip_direction"] == "horizontal"
+
+
+def test_packed_facts(photos):
+    from mmengine.dataset import Compose
+
+    steps = [
+        {"type": "LoadImageFromFile"},
+        {"type": "Resize", "scale": (32, 24)},
+        {"type": "RandomFlip", "prob": 1.0},
+        {"type": "PackSegInputs"},
+    ]
+    path = str(photos / "data/train/0_photo.png")
+    packed = Compose(steps)({"img_path": path})["data_samples"]
+    assert packed.metainfo == {
+        "img_path": path, "ori_shape": (48, 64), "img_shape": (24, 32), "scale_factor": (0.5, 0.5), "flip": True,
+        "flip_direction": "horizontal",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("style", ["newer", "older"])
+def test_a_step_after_official_ones_is_told_what_they_did(style, photos):
+    import importlib
+
+    from mmcv.transforms import BaseTransform
+    from mmseg.registry import TRANSFORMS
+
+    from terrazzo.data.build import build_dataset
+
+    importlib.import_module(style)
+    seen: list[dict[str, object]] = []
+
+    class Watch(BaseTransform if style == "newer" else object):
+        def transform(self, results):
+            seen.append(dict(results))
+            return results
+
+        __call__ = transform
+
+    TRANSFORMS.register_module(module=Watch)
+    prefix = {"img_path": "train", "seg_map_path": "train"}
+    steps = [
+        {"type": "LoadImageFromFile"},
+        {"type": "LoadAnnotations"},
+        {"type": "RandomResize", "scale": (64, 48), "ratio_range": (0.5, 0.5), "keep_ratio": True},
+        {"type": "RandomCrop", "crop_size": (20, 20)},
+        {"type": "RandomFlip", "prob": 1.0, "direction": "vertical"},
+        {"type": "Watch"},
+        {"type": "Pad", "size": (32, 30)},
+        {"type": "Watch"},
+        {"type": "PackSegInputs"},
+    ]
+    kind = {"newer": "NewDataset", "older": "OldDataset"}[style]
+    data = build_dataset({"type": kind, "data_root": str(photos / "data"), "data_prefix": prefix, "pipeline": steps})
+    assert data[0].image.shape == (30, 32, 3)
+    before, after = seen
+    assert (before["flip"], before["flip_direction"]) == (True, "vertical")
+    assert (before["scale"], before["keep_ratio"], tuple(before["scale_factor"][:2])) == ((32, 24), True, (0.5, 0.5))
+    assert before["img_shape"] == ((20, 20) if style == "newer" else (20, 20, 3))
+    assert after["pad_shape"] == (30, 32, 3) and after["pad_fixed_size"] == (32, 30) and after["flip"]

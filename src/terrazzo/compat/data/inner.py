@@ -480,6 +480,22 @@ ATTRIBUTES: dict[str, Callable[[Any], dict[str, Any]]] = {
         ),
     },
 }
+# class -> the facts that it changes in `results`; of others the image's size, where that is another one
+RESIZED = "img_shape scale scale_factor keep_ratio"
+CHANGED = {
+    **dict.fromkeys(("Resize", "RandomResize", "RandomChoiceResize", "ResizeShortestEdge"), RESIZED),
+    "ResizeToMultiple": "img_shape pad_shape",
+    "RandomFlip": "flip flip_direction swap_seg_labels",
+    "Pad": "img_shape pad_shape pad_fixed_size pad_size_divisor",
+    "RandomCrop": "img_shape",
+    "CenterCrop": "img_shape pad_shape pad_fixed_size pad_size_divisor",
+    "RGB2Gray": "img_shape",
+}
+SHAPES = {  # which are with or without channels as another is
+    "ResizeToMultiple": {"pad_shape": "img_shape"},
+    "CenterCrop": {"pad_shape": "img_shape"},
+    "RGB2Gray": {"img_shape": "pad_shape"},
+}
 # methods of official classes that nothing here calls
 NOT_CALLED = {
     "RandomFlip": "_flip_bbox _flip_keypoints",

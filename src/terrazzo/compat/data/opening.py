@@ -68,7 +68,8 @@ class UserStep(ClassReader):
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Any:
         if self.packs:
             return sample
-        older, mapping = not isinstance(self.inner, BaseTransform), self.files.mapping
+        older = not isinstance(self.inner, BaseTransform) or self.inner.older
+        mapping = self.files.mapping
         told = {key: getattr(mapping, key) for key in ("reduce_zero_label", "label_map") if "label" in self.reads}
         with seeded(rng):
             for _ in range(10):

@@ -229,6 +229,11 @@ DataSample, BaseDataPreprocessor, ImgDataPreprocessor = SegDataSample, SegDataPr
 
 SAME = {"gt_semantic_seg": "gt_seg_map"}  # one map under its names of both vocabularies
 FACTS = ("ori_shape", "img_shape", "pad_shape", "scale_factor", "flip", "flip_direction")  # that are handed on
+# and what transforms note in `Sample.meta`
+NOTED = (
+    "flip", "flip_direction", "swap_seg_labels", "scale", "scale_factor", "keep_ratio", "pad_fixed_size",
+    "pad_size_divisor",
+)  # fmt: skip
 COUNT = "img_count"  # of images whose bands follow each other in a sample's one
 MAPS = {"label": "gt_seg_map", "edge": "gt_edge_map", "depth": "gt_depth_map"}
 
@@ -279,13 +284,19 @@ def to_results(sample: Sample, *, older: bool = False, **told: Any) -> Results:
         own_size = sample.original_size if any(sample.original_size) else image.shape[:2]
         ori_shape = results.get("ori_shape", (*own_size, *image.shape[2:]))
         cut = slice(None) if older else slice(1, None) if image.ndim == 4 else slice(2)  # volumes: channels first
-        results.update(img=swapped(image), img_shape=image.shape[cut], pad_shape=image.shape[cut])
+        pad_shape = image.shape[cut] if image.ndim == 4 else image.shape
+        results.update(img=swapped(image), img_shape=image.shape[cut], pad_shape=pad_shape)
         results["ori_shape"] = ori_shape[cut]
         if (count := results.get(COUNT, 1)) > 1:
             results["img"] = [swapped(one) for one in np.split(image, count, axis=2)]
     norm = {"mean": np.zeros(3, np.float32), "std": np.ones(3, np.float32), "to_rgb": False}
-    defaults = {"scale_factor": 1.0, "flip": bool(sample.meta.get("flip")), "flip_direction": None}
-    return Results({**defaults, "img_fields": ["img"], "bbox_fields": [], "img_norm_cfg": norm, **results, **told})
+    noted = {"scale_factor": 1.0, **({} if older else {"flip": False}), **results}
+    noted |= {key: sample.meta[key] for key in NOTED if key in sample.meta}
+    if older and "flip" in noted:
+        noted["flip_direction"] = noted.get("flip_direction") or "horizontal"
+    if older and isinstance(noted["scale_factor"], tuple):
+        noted["scale_factor"] = np.array(noted["scale_factor"] * 2, np.float32)
+    return Results({"img_fields": ["img"], "bbox_fields": [], "img_norm_cfg": norm, **noted, **told})
 
 
 def to_sample(results: Mapping[str, Any], sample: Sample) -> Sample:
@@ -306,7 +317,8 @@ def to_sample(results: Mapping[str, Any], sample: Sample) -> Sample:
                 array = array.astype(np.uint8)
             sample.targets[name] = Target(array, *([old.interpolation, old.fill] if old else []))  # type: ignore[arg-type]
     kept = {key: value for key, value in known.items() if key != "img" and key not in MAPS.values()}
-    sample.meta = {**sample.meta, "results": kept, "flip": bool(known.get("flip"))}
+    noted = {key: known[key] for key in NOTED if key in known}
+    sample.meta = {**sample.meta, "results": kept, **noted}
     return sample
 
 

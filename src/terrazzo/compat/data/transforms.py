@@ -13,7 +13,7 @@ import torch
 from terrazzo import registry as ours
 from terrazzo.arguments import check_arguments, check_keys, signature
 from terrazzo.compat.data import structures
-from terrazzo.compat.data.inner import ATTRIBUTES, METHODS, NOT_CALLED, OLDER, ORDERS
+from terrazzo.compat.data.inner import ATTRIBUTES, CHANGED, METHODS, NOT_CALLED, OLDER, ORDERS, SHAPES
 from terrazzo.compat.data.structures import FACTS, MAPS, SAME, DataContainer, PixelData, SegDataSample
 from terrazzo.compat.files.image import imnormalize, imread
 from terrazzo.compat.models.module import calls, overrides
@@ -127,12 +127,12 @@ class OfficialFace(BaseTransform):
         sample = structures.to_sample(results, Sample(image_path=paths[0], label_path=paths[1], meta={}))
         with arguments_of(kind):
             changed = self._step(sample, np.random.default_rng(np.random.randint(2**31)))
-        before = np.shape(results.get("img"))
-        made = {key: value for key, value in structures.to_results(changed).items() if value is not None}
-        if "img" in made and before[:2] == made["img"].shape[:2]:  # of the same size: what is known of it stays
-            made = {key: value for key, value in made.items() if key not in FACTS or key not in results}
+        made: Any = structures.to_results(changed, older=self.older)
+        default = "" if np.shape(made.get("img")) == np.shape(results.get("img")) else "img_shape"
+        keys = ["img", *[MAPS.get(name, f"gt_{name}") for name in changed.targets], *CHANGED.get(kind, default).split()]
+        made.update({key: made[as_that] for key, as_that in SHAPES.get(kind, {}).items()})
         own = {new: old for old, new in SAME.items() if old in results and type(results) is dict}
-        results.update({own.get(key, key): value for key, value in made.items()})
+        results.update({own.get(key, key): made[key] for key in (made if self._ours.reads else keys) if key in made})
         return results
 
 
@@ -161,9 +161,7 @@ class LoadImageFromFile(Loading):
         path = results.get("img_path") or Path(results.get("img_prefix") or "", results["img_info"]["filename"])
         image = imread(path, self.color_type)
         image = image.astype(np.float32) if self.to_float32 else image
-        results.update(img_path=str(path), filename=str(path), ori_filename=Path(path).name, img=image)
-        results.update(img_shape=image.shape[:2], ori_shape=image.shape[:2], pad_shape=image.shape)
-        results.update(scale_factor=1.0, flip=False, img_fields=["img"])
+        results.update(img_path=str(path), img=image, img_shape=image.shape[:2], ori_shape=image.shape[:2])
         return results
 
 
