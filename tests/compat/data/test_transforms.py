@@ -345,3 +345,19 @@ def test_a_step_after_official_ones_is_told_what_they_did(style, photos):
     assert (before["scale"], before["keep_ratio"], tuple(before["scale_factor"][:2])) == ((32, 24), True, (0.5, 0.5))
     assert before["img_shape"] == ((20, 20) if style == "newer" else (20, 20, 3))
     assert after["pad_shape"] == (30, 32, 3) and after["pad_fixed_size"] == (32, 30) and after["flip"]
+
+
+# Loading
+
+
+def test_an_image_is_decoded_by_its_backend(tmp_path):
+    from mmcv.transforms import LoadImageFromFile
+    from PIL import Image
+
+    image = Image.fromarray(np.arange(12, dtype=np.uint8).reshape(3, 4))
+    image.putpalette([9, 8, 7] * 256)
+    image.save(tmp_path / "indexed.png")
+    path = {"img_path": str(tmp_path / "indexed.png")}
+    colours = LoadImageFromFile(color_type="unchanged")(dict(path))["img"]
+    indices = LoadImageFromFile(color_type="unchanged", imdecode_backend="pillow")(dict(path))["img"]
+    assert colours[0, 0].tolist() == [7, 8, 9] and indices.tolist() == np.arange(12).reshape(3, 4).tolist()

@@ -159,7 +159,7 @@ class LoadImageFromFile(Loading):
 
     def transform(self, results: Any) -> Any:
         path = results.get("img_path") or Path(results.get("img_prefix") or "", results["img_info"]["filename"])
-        image = imread(path, self.color_type)
+        image = imread(path, self.color_type, backend=self.imdecode_backend)
         image = image.astype(np.float32) if self.to_float32 else image
         results.update(img_path=str(path), img=image, img_shape=image.shape[:2], ori_shape=image.shape[:2])
         return results
