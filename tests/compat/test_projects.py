@@ -79,6 +79,15 @@ def test_a_forks_own_modules_are_found_by_type(fork):
     assert model(torch.zeros(1, 3, 32, 32)).shape == (1, 3, 32, 32)
 
 
+def test_a_copy_of_an_official_class_that_nothing_imports_may_fail(fork):
+    (fork / "LICENSE").write_text("")
+    (fork / "__init__.py").write_text("")  # at the top of a repository, which is no package
+    (fork / "extra/heads/own_head.py").write_text("import no_such_package\n" + HEAD)
+    with pytest.warns(UserWarning, match="No module named 'no_such_package'; nothing imports that file, so FCNHead is"):
+        model = tz.build_model(tz.load_config(fork / "configs/x.py", trust=True))
+    assert type(model.decode_head).__module__.startswith("terrazzo.")
+
+
 @pytest.mark.parametrize("folder", ["mmseg", "projects/own"])
 def test_configs_inside_the_package_or_one_of_the_projects_find_the_forks_modules(fork, folder):
     own = fork / "projects" / "own"

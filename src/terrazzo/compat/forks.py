@@ -5,6 +5,7 @@ import importlib.util
 import re
 import sys
 import types
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from terrazzo import registry as ours
 from terrazzo.compat.finder import ANSWERED, MODULES, from_fork, look_up
 from terrazzo.config import projects
 from terrazzo.config.config import Config
+from terrazzo.errors import UserError
 from terrazzo.plugins import CLASSES, explained_import, import_user_module
 from terrazzo.system.messages import LOGGER
 
@@ -27,9 +29,7 @@ def import_project(config: Config) -> list[str]:
     own, values = projects.registering(root, MODULES), config.to_dict()
     texts, chosen = [*dict.fromkeys(projects.texts_in(values))], list[tuple[str, str, Path]]()
     unknown = [name for name in projects.types_in(values.get("model")) if name not in own and name not in ours.MODELS]
-    if unknown and any(
-        (root.parent / name).exists() for name in projects.OF_REPOSITORIES
-    ):  # of which the project is a part
+    if unknown and projects.is_repository(root.parent):  # of which the project is a part
         above = projects.registering(root.parent, MODULES)
         chosen += [(name, above[name][0], root.parent) for name in unknown if name in above]
     for name in [name for text in texts if (name := text.rpartition(".")[2]) in own]:
@@ -41,13 +41,20 @@ def import_project(config: Config) -> list[str]:
     files = {projects.module_name(file, root) for file in projects.python_files(root)} if split else ()
     named = {text: (name, module) for text, (module, name) in split.items() if module in files}  # classes themselves
     chosen += [(name, module, root) for name, module in named.values()]
+    names: list[str] = []
     for name, module, place in chosen:
         if str(place) not in sys.path:
             sys.path.insert(0 if place == root else len(sys.path), str(place))
-        import_file(module, place, name)
+        try:
+            import_file(module, place, name)
+        except UserError as problem:  # of a file that nothing imports, with a copy of an official class
+            if look_up(name) is None or projects.is_in_use(module, place):
+                raise
+            warnings.warn(f"{problem}; nothing imports that file, so {name} is terrazzo's own")
+        else:
+            names += [module] * (module not in names)
     for text, (name, module) in named.items():
         register_text(text, getattr(sys.modules[module], name))
-    names = [*dict.fromkeys(module for _, module, _ in chosen)]
     if names:
         LOGGER.info("the project's own modules: %s", ", ".join(names))
     return names

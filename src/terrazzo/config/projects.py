@@ -31,7 +31,7 @@ def project_of(config: Path) -> Path:
     root = next(folders, Path.cwd() if Path.cwd() in path.parents[:NEAR] else path.parent)
     if root.parent.name == "projects" and any((root.parents[1] / package).is_dir() for package in TOOLBOXES):
         return root.parents[1]
-    while (root / "__init__.py").is_file():
+    while (root / "__init__.py").is_file() and not is_repository(root):
         root = root.parent
     return root
 
@@ -79,6 +79,10 @@ def note(config: Any, root: Path, modules: list[str], folders: list[str]) -> Non
         "folders": [os.path.relpath(folder, root) for folder in folders],
     }
     config._values[KEY] = {**(config.get(KEY) or {}), **places}
+
+
+def is_repository(folder: Path) -> bool:
+    return any((folder / name).exists() for name in OF_REPOSITORIES)
 
 
 def python_files(root: Path) -> list[Path]:
