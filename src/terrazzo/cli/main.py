@@ -15,7 +15,7 @@ from pathlib import Path
 import terrazzo
 from terrazzo.cli.parser import INSTEAD, Parser, spelled
 from terrazzo.errors import UserError, nearest, out_of_memory
-from terrazzo.system.failures import shortage_of, unexpected
+from terrazzo.system.failures import line_of_users, shortage_of, told, unexpected
 from terrazzo.system.printable import PrintableStream, printable
 from terrazzo.system.supervision import memory_limit, supervised
 
@@ -89,7 +89,8 @@ def make_parser(command: str | None = None) -> Parser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0 for success, 1 for failure, 2 for wrong usage, 70 for a fault of ours.
 
-    An error that has no message of its own is raised with `--debug`, and for `arguments` that a program gives.
+    A fault in a module of the user's own is a failure. An error that has no message of its own is raised with
+    `--debug`, and for `arguments` that a program gives.
     """
     raises = arguments is not None
     arguments = list(sys.argv[1:] if arguments is None else arguments)
@@ -123,12 +124,12 @@ def answer(arguments: list[str], raises: bool) -> int:
                 if (shortage := shortage_of(problem)) is not None:
                     print(f"error: {no_memory(arguments, shortage)}", file=sys.stderr)
                 elif isinstance(problem, (UserError, OSError)):
-                    print(f"error: {problem}", file=sys.stderr)
+                    print(f"error: {told(problem)}", file=sys.stderr)
                 elif raises:
                     raise
                 else:
                     print(f"error: {unexpected(problem)}", file=sys.stderr)
-                    return 70
+                    return 1 if line_of_users(problem) else 70
             except KeyboardInterrupt:
                 print("stopped", file=sys.stderr)
     except BrokenPipeError:  # `terrazzo ... | head`: the reader has stopped

@@ -31,7 +31,7 @@ from terrazzo.data.spec import DatasetSpec, Source
 from terrazzo.data.wrappers import Dataset, Position, as_position
 from terrazzo.errors import UserError, some
 from terrazzo.sample import Sample
-from terrazzo.system.failures import explained
+from terrazzo.system.failures import explained, told
 from terrazzo.system.palette import default_palette
 from terrazzo.transforms import Compose, Transform
 from terrazzo.transforms.base import class_of, role_of
@@ -196,7 +196,7 @@ class SegmentationDataset(Dataset):
                 for view in sample if isinstance(sample, list) else [sample]:
                     self.check_classes(view)
         except (UserError, OSError) as problem:
-            return LoadError(str(problem))
+            return LoadError(told(problem))
         return sample
 
     def draw(self, epoch: int, index: int) -> Sample | list[Sample]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from terrazzo.errors import UserError, out_of_memory, shortage_behind
 from terrazzo.system.supervision import was_near_limit
 
+TRACED = re.compile(r'^ *File "(.+)", line (\d+), in ', re.MULTILINE)  # as errors of worker processes quote it
 ISSUES = "https://github.com/terrazzo-segmentation/terrazzo/issues"
 
 
@@ -60,7 +61,8 @@ def unexpected(problem: BaseException) -> str:
         place = "which is printed with --debug"
     done = dict.fromkeys([*getattr(problem, "__notes__", ()), *re.findall("^failed .*$", str(problem), re.MULTILINE)])
     lines = [line for line in str(problem).splitlines() if line.strip() and line not in done]
-    reason = f"{type(problem).__name__}: {lines[-1].strip()}" if lines else type(problem).__name__
+    kind, last = type(problem).__name__, lines[-1].strip() if lines else ""
+    reason = last if last.startswith(f"{kind}: ") else f"{kind}: {last}".removesuffix(": ")
     what = "; ".join(done) or "failed"
     if users := line_of_users(problem):
         return f"{users}: {what}: {reason}. The whole traceback {place.removeprefix('which ')}"
@@ -70,7 +72,14 @@ def unexpected(problem: BaseException) -> str:
 def line_of_users(problem: BaseException) -> str:
     """The innermost line of a user's own module that an error came through, if any: no package has it."""
     packages = {str(Path(__file__).parents[1]), *sysconfig.get_paths().values()}
-    frames = [frame for frame in traceback.extract_tb(problem.__traceback__) if Path(frame.filename).is_file()]
+    frames = [(frame.filename, str(frame.lineno)) for frame in traceback.extract_tb(problem.__traceback__)]
+    frames += TRACED.findall(str(problem))
     modules = {getattr(module, "__file__", None) for module in [*sys.modules.values()]}
-    own = [frame for frame in frames if frame.filename in modules and not frame.filename.startswith((*packages,))]
-    return f"{own[-1].filename}:{own[-1].lineno}" if own else ""
+    own = [frame for frame in frames if frame[0] in modules and not frame[0].startswith((*packages,))]
+    return ":".join(own[-1]) if own and Path(own[-1][0]).is_file() else ""
+
+
+def told(problem: BaseException) -> str:
+    """The message of an error; one that is not ours begins with the line of a user's own module, if any."""
+    users = "" if isinstance(problem, UserError) else line_of_users(problem)
+    return f"{users}: {type(problem).__name__}: {problem}" if users else str(problem)

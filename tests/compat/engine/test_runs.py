@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import re
 import warnings
 
 import pytest
@@ -126,3 +127,31 @@ def test_a_root_logger_writes_its_file_and_leaves_that_of_python(tmp_path, caplo
     assert (tmp_path / "own.log").read_text().endswith("own - WARNING - it ends\n")
     assert (logging.root.level, logging.root.handlers) == before
     assert [record.message for record in caplog.records][-1] == "it ends"
+
+
+FAILURES = {
+    "hook": ({"hook": "FailingHook"}, "KeyError: 'of the hook'"),
+    "metric": ({"metrics": 'dict(type="FailingMetric")'}, "AssertionError: of the metric"),
+    "transform": ({"transform": "FailingTransform"}, "FileNotFoundError: of the transform"),
+    "transform in a worker": ({"transform": "FailingTransform"}, "KeyError: 'what the transform needs'"),
+}
+
+
+@pytest.mark.parametrize("part", FAILURES)
+def test_an_error_in_a_users_part_is_a_failure_at_its_line(part, newer, photos, monkeypatch, capsys):
+    """It ends with exit code 1, where a fault of ours has 70."""
+    from compat.models.test_segmentors import NEWER
+    from terrazzo.cli.main import main
+
+    monkeypatch.chdir(photos)
+    metrics = 'dict(type="IoUMetric", iou_metrics=["mIoU"])'
+    words = {"transform": "NewTransform", "dataset": "NewDataset", "metrics": metrics, "hook": "NewHook"}
+    text = CONFIG.format(**words | FAILURES[part][0], module='newer", "failing', model=NEWER)
+    if "worker" in part:
+        text = text.replace("num_workers=0", "num_workers=1").replace("value=9", "value=8")
+    (photos / "config.py").write_text(text)
+    monkeypatch.setattr("sys.argv", ["terrazzo", "train", "config.py", "--trust-config", "--work-dir", "run"])
+    assert main() == 1
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert re.match(r"error: \S+failing\.py:\d+: ", message) and FAILURES[part][1] in message
+    assert "KeyError: KeyError" not in message

@@ -32,6 +32,7 @@ from terrazzo.data.checks.finding import ABOUT_LABELS, Finding
 from terrazzo.data.dataset import SegmentationDataset
 from terrazzo.data.pairs import PairingError, suffixes
 from terrazzo.errors import UserError
+from terrazzo.system.failures import told
 from terrazzo.system.terminal import Console
 from terrazzo.system.text import readable_name
 from terrazzo.transforms.base import is_ours
@@ -224,7 +225,7 @@ class Task:
             return stamped, self.read(self.dataset, self.index)
         except (UserError, OSError, ValueError) as problem:
             kind = ImageFacts if self.read is read_image_facts else LabelFacts
-            return stamped, kind(error=str(problem))
+            return stamped, kind(error=told(problem))
 
 
 def read_all(splits: Sequence[SplitSurvey], *, images: bool = True, console: Console | None = None) -> None:

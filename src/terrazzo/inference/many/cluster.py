@@ -14,6 +14,7 @@ from terrazzo.inference.many.run import ManyRun, Outcome
 from terrazzo.inference.many.setup import Setup
 from terrazzo.inference.many.sources import Item
 from terrazzo.system.extras import import_extra
+from terrazzo.system.failures import line_of_users
 from terrazzo.system.ray import connected, worker_count
 
 
@@ -29,7 +30,9 @@ class Worker:
         """Predict the item of a number, whose outcome becomes bytes."""
         (outcome,) = self.work.run([self.items[int(batch["id"][0])]])
         if outcome.unexpected is not None:  # which may be of a class that others do not have
-            text = f"{outcome.item.source}: {type(outcome.unexpected).__name__}: {outcome.unexpected}"
+            reason = f"{type(outcome.unexpected).__name__}: {outcome.unexpected}"
+            places = filter(None, (outcome.item.source, line_of_users(outcome.unexpected)))
+            text = ": ".join([*map(str, places), reason])
             outcome = replace(outcome, problem=text, unexpected=None)
         return {"outcome": np.array([pickle.dumps(outcome)], object)}
 

@@ -19,7 +19,7 @@ from terrazzo.inference.scenes.choice import fits_whole
 from terrazzo.inference.scenes.outputs import Wanted, predict_to_files
 from terrazzo.inference.video.predict import AS_USUAL, VideoOptions, predict_video
 from terrazzo.inference.video.reading import is_live, is_video
-from terrazzo.system.failures import explained
+from terrazzo.system.failures import explained, told
 from terrazzo.system.files import make_folder
 from terrazzo.system.memory import keep_freed_memory
 from terrazzo.system.remote import joined, put
@@ -156,7 +156,7 @@ class ManyRun:
         except Stopped:
             return Outcome(item, problem=f"{item.source}: stopped")
         except (UserError, OSError) as problem:  # as text, as the error itself would keep its image in memory
-            return Outcome(item, problem=str(problem))
+            return Outcome(item, problem=told(problem))
         except Exception as problem:
             return Outcome(item, problem=f"{item.source}: {type(problem).__name__}", unexpected=problem)
         finally:
