@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import re
+import shutil
 import warnings
 
 import pytest
