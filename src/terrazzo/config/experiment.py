@@ -23,6 +23,7 @@ from terrazzo.config.sections import (
     SAMPLERS,
     check_section,
     check_sections,
+    instead,
     number,
     path_setting,
     switch,
@@ -224,7 +225,8 @@ def rare_class_temperature(sampler: Mapping[str, Any], where: str) -> float | No
     check_keys(sampler, sampler, where)
     kind = str(sampler.get("type", "DefaultSampler")).rpartition(".")[2]
     if kind not in SAMPLERS:
-        raise UserError(located(sampler, "type", f"{where}: no sampler is called '{kind}'{nearest(kind, SAMPLERS)}"))
+        text = f"{where}: no sampler is called '{kind}'{nearest(kind, SAMPLERS)}; {instead('samplers')}"
+        raise UserError(located(sampler, "type", text))
     check_section(sampler, SAMPLERS[kind], where)
     if "temperature" not in SAMPLERS[kind]:
         return None
@@ -262,7 +264,8 @@ def precision(section: Mapping[str, Any]) -> str | None:
     kind, dtype = str(section.get("type", "OptimWrapper")).rpartition(".")[2], section.get("dtype")
     if kind not in ("OptimWrapper", "AmpOptimWrapper"):
         known = nearest(kind, ("OptimWrapper", "AmpOptimWrapper"))
-        raise UserError(located(section, "type", f"optim_wrapper: there is no '{kind}' here{known}"))
+        text = f"optim_wrapper: there is no '{kind}' here{known}; {instead('optimizer wrappers')}"
+        raise UserError(located(section, "type", text))
     names = {None: "auto"} | {dtype: name for name, dtype in AMP_DTYPES.items()}
     if dtype not in names:
         text = f"optim_wrapper.dtype must be {' or '.join(AMP_DTYPES.values())}, not {shown(dtype)}"

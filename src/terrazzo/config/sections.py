@@ -127,6 +127,13 @@ VARIABLES = ("train_pipeline", "val_pipeline", "test_pipeline")  # names that ne
 LOOPS = {
     "train_cfg": ("IterBasedTrainLoop", "EpochBasedTrainLoop"), "val_cfg": ("ValLoop",), "test_cfg": ("TestLoop",),
 }  # fmt: skip
+# parts of a run of which no class of a user's is taken, and what takes its place
+OF_ONES_OWN = {
+    "loops": "write what one does around a step as a hook (custom_hooks), and with a batch as the model's loss",
+    "schedules": "list curves with their begin and end, or set optimizer.param_groups in a hook's before_train_iter",
+    "samplers": "choose images by a data set's indices, RepeatDataset or own load_data_list, or use RareClassSampler",
+    "optimizer wrappers": "set accumulative_counts, clip_grad and AmpOptimWrapper, or register an optimizer",
+}
 # settings at the top level that change nothing unless they have another value
 FLAGS = {
     "sync_bn": Only((None, False), "norm_cfg=dict(type='SyncBN')"),
@@ -172,9 +179,14 @@ def check_sections(config: Mapping[str, Any]) -> None:
         kind = str(section.get("type", known[0])).rpartition(".")[2]
         if kind not in known:
             text = f"{name}: the loop '{kind}' is not run here, but {' or '.join(known)}{nearest(kind, known)}"
-            raise UserError(located(section, "type", text))
+            raise UserError(located(section, "type", f"{text}; {instead('loops')}"))
     for name, only in FLAGS.items():
         check_value(config, name, only, name)
+
+
+def instead(parts: str) -> str:
+    """What to do where a config names a part of one's own that is not taken."""
+    return f"{parts} of your own are not run: {OF_ONES_OWN[parts]}"
 
 
 def check_section(section: Any, keys: Mapping[str, Any], where: str) -> None:

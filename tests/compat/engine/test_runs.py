@@ -155,3 +155,32 @@ def test_an_error_in_a_users_part_is_a_failure_at_its_line(part, newer, photos, 
     message = capsys.readouterr().err.strip().splitlines()[-1]
     assert re.match(r"error: \S+failing\.py:\d+: ", message) and FAILURES[part][1] in message
     assert "KeyError: KeyError" not in message
+
+
+def test_parts_of_a_run_of_ones_own_are_imported_and_refused_with_what_to_do(photos, newer, monkeypatch):
+    from mmengine.dataset import DefaultSampler
+    from mmengine.optim import LRSchedulerMixin, OptimWrapper, PolyLR, _ParamScheduler
+    from mmengine.runner import IterBasedTrainLoop
+    from mmseg.registry import DATA_SAMPLERS, LOOPS, OPTIM_WRAPPERS, PARAM_SCHEDULERS
+
+    from compat.models.test_segmentors import NEWER
+
+    class HalfParamScheduler(_ParamScheduler): ...
+
+    PARAM_SCHEDULERS.register_module()(type("HalfLR", (LRSchedulerMixin, HalfParamScheduler), {}))
+    PARAM_SCHEDULERS.register_module()(type("PolyLRRatio", (PolyLR,), {}))
+    DATA_SAMPLERS.register_module()(type("OwnSampler", (DefaultSampler,), {}))
+    OPTIM_WRAPPERS.register_module()(type("OwnWrapper", (OptimWrapper,), {}))
+    LOOPS.register_module()(type("OwnLoop", (IterBasedTrainLoop,), {}))
+    monkeypatch.chdir(photos)
+    words = {"module": "newer", "transform": "NewTransform", "dataset": "NewDataset", "hook": "NewHook", "model": NEWER}
+    (photos / "config.py").write_text(CONFIG.format(**words, metrics='dict(type="IoUMetric")'))
+    for key, kind, advice in (
+        ("param_scheduler.0.type", "HalfLR", "curves with their begin and end, or .* before_train_iter"),
+        ("train_dataloader.sampler.type", "OwnSampler", "load_data_list"),
+        ("optim_wrapper.type", "OwnWrapper", "accumulative_counts, clip_grad"),
+        ("train_cfg.type", "OwnLoop", "custom_hooks"),
+    ):
+        with warnings.catch_warnings(), pytest.raises(tz.errors.UserError, match=f"{kind}.*of your own are.*{advice}"):
+            warnings.simplefilter("ignore")
+            tz.train("config.py", work_dir="run", trust=True, overrides={key: kind}, quiet=True, check=False)

@@ -65,13 +65,16 @@ class Visualizer(Place, ManagerMixin):
     add_datasample = add_image = add_scalar = add_scalars = add_config = add_graph = set_image = lambda *_, **__: None
 
 
+CURVES = "Constant CosineAnnealing CosineRestart Exponential Linear MultiStep OneCycle Poly ReduceOnPlateau Step"
 # class -> the names whose place it takes
 PLACES: dict[type, str] = {
     OfficialHook: "CheckpointHook LoggerHook TextLoggerHook EvalHook DistEvalHook OptimizerHook Fp16OptimizerHook "
     "EMAHook LrUpdaterHook IterTimerHook DistSamplerSeedHook SegVisualizationHook ParamSchedulerHook WandbLoggerHook "
     "TensorboardLoggerHook GradientCumulativeOptimizerHook",
     Place: "LogProcessor LocalVisBackend WandbVisBackend TensorboardVisBackend BaseVisBackend InfiniteSampler "
-    "DefaultSampler Evaluator BaseInferencer OptimWrapperDict _ParamScheduler convert_overlay_heatmap img_from_canvas",
+    "DefaultSampler Evaluator BaseInferencer OptimWrapperDict _ParamScheduler convert_overlay_heatmap img_from_canvas "
+    "LRSchedulerMixin MomentumSchedulerMixin "
+    + " ".join(f"{curve}{kind}" for curve in CURVES.split() for kind in ("LR", "Momentum", "ParamScheduler")),
     BaseLoop: "IterBasedTrainLoop EpochBasedTrainLoop ValLoop TestLoop",
     Visualizer: "SegLocalVisualizer",
 }

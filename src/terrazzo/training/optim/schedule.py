@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from terrazzo.arguments import check_arguments, check_keys, located, placed
 from terrazzo.config.experiment import Target
+from terrazzo.config.sections import instead
 from terrazzo.errors import UserError, nearest
 from terrazzo.metrics.base import flat_scores
 
@@ -232,7 +233,7 @@ class Schedule:
                     self.parts.append(self._part(kind, options, where, max_steps, spec))
             else:
                 text = f"no schedule is called '{kind}' at {where}{nearest(kind, [*CURVES, PLATEAU])}"
-                raise UserError(located(spec, "type", text))
+                raise UserError(located(spec, "type", f"{text}; {instead('schedules')}"))
 
     def _part(
         self, kind: str, options: dict[str, Any], where: str, max_steps: int, spec: Any = None
