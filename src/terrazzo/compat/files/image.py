@@ -11,7 +11,9 @@ from PIL import Image
 
 INTERPOLATION = {"nearest": cv2.INTER_NEAREST, "bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC,
                  "area": cv2.INTER_AREA, "lanczos": cv2.INTER_LANCZOS4}  # fmt: skip
-FLAGS = {"color": cv2.IMREAD_COLOR, "grayscale": cv2.IMREAD_GRAYSCALE, "unchanged": cv2.IMREAD_UNCHANGED}
+FLAGS = {"color": cv2.IMREAD_COLOR, "grayscale": cv2.IMREAD_GRAYSCALE, "unchanged": cv2.IMREAD_UNCHANGED,
+         "color_ignore_orientation": cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION,
+         "grayscale_ignore_orientation": cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION}  # fmt: skip
 BORDERS = {"constant": cv2.BORDER_CONSTANT, "edge": cv2.BORDER_REPLICATE, "reflect": cv2.BORDER_REFLECT_101,
            "symmetric": cv2.BORDER_REFLECT}  # fmt: skip
 FLIPS: dict[str, Any] = {"horizontal": 1, "vertical": 0, "diagonal": (0, 1)}
@@ -19,9 +21,11 @@ FLIPS: dict[str, Any] = {"horizontal": 1, "vertical": 0, "diagonal": (0, 1)}
 
 def imfrombytes(content: bytes, flag: str = "color", channel_order: str = "bgr", backend: Any = None) -> np.ndarray:
     if backend == "pillow" and flag == "unchanged":
-        return np.array(Image.open(io.BytesIO(content)))
-    image: Any = cv2.imdecode(np.frombuffer(content, np.uint8), FLAGS.get(flag, flag))  # type: ignore[arg-type]
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if channel_order == "rgb" and image.ndim == 3 else image
+        image: Any = np.array(Image.open(io.BytesIO(content)))
+        return np.dstack([image[..., 2::-1], image[..., 3:]]) if image.ndim == 3 else image
+    image = cv2.imdecode(np.frombuffer(content, np.uint8), FLAGS.get(flag, flag))  # type: ignore[arg-type]
+    is_rgb = channel_order == "rgb" and str(flag).startswith("color")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if is_rgb else image
 
 
 def imread(img_or_path: Any, flag: str = "color", channel_order: str = "bgr", backend: Any = None, **_: Any) -> Any:
@@ -41,10 +45,14 @@ def imwrite(img: np.ndarray, file_path: Any, params: Any = None, auto_mkdir: boo
 
 
 def imresize(
-    img: np.ndarray, size: Any, return_scale: bool = False, interpolation: str = "bilinear", out: Any = None, **_: Any
-) -> Any:
+    img: np.ndarray, size: Any, return_scale: bool = False, interpolation: str = "bilinear", out: Any = None,
+    backend: Any = None,
+) -> Any:  # fmt: skip
     height, width = img.shape[:2]
-    resized = cv2.resize(img, tuple(size), dst=out, interpolation=INTERPOLATION[interpolation])
+    if backend == "pillow":
+        resized = np.array(Image.fromarray(img).resize(tuple(size), Image.Resampling[interpolation.upper()]))
+    else:
+        resized = cv2.resize(img, tuple(size), dst=out, interpolation=INTERPOLATION[interpolation])
     return (resized, size[0] / width, size[1] / height) if return_scale else resized
 
 
@@ -53,14 +61,35 @@ def _scale_size(size: Any, scale: Any) -> tuple[int, int]:
     return int(size[0] * scales[0] + 0.5), int(size[1] * scales[1] + 0.5)
 
 
-def imrescale(
-    img: np.ndarray, scale: Any, return_scale: bool = False, interpolation: str = "bilinear", **_: Any
-) -> Any:
-    size, factor = img.shape[1::-1], scale
+def rescale_size(old_size: Any, scale: Any, return_scale: bool = False) -> Any:
+    """A size times a number, or as large as the sides of `scale` let it be."""
+    factor = scale
     if not isinstance(scale, (int, float)):
-        factor = min(max(scale) / max(size), min(scale) / min(size))
-    resized = imresize(img, _scale_size(size, factor), interpolation=interpolation)
+        factor = min(max(scale) / max(old_size), min(scale) / min(old_size))
+    elif scale <= 0:
+        raise ValueError(f"the scale must be positive, not {scale}")
+    return (_scale_size(old_size, factor), factor) if return_scale else _scale_size(old_size, factor)
+
+
+def imrescale(img: np.ndarray, scale: Any, return_scale: bool = False, **options: Any) -> Any:
+    size, factor = rescale_size(img.shape[1::-1], scale, return_scale=True)
+    resized = imresize(img, size, **options)
     return (resized, factor) if return_scale else resized
+
+
+def imcrop(img: np.ndarray, bboxes: Any, scale: float = 1.0, pad_fill: Any = None) -> Any:
+    """The parts of an image in boxes (left, top, right, bottom), the last pixels included, enlarged by `scale`."""
+    patches = []
+    for left, top, right, bottom in np.atleast_2d(bboxes).astype(float):
+        more = (scale - 1) / 2 * np.array([right - left + 1, bottom - top + 1])
+        box = np.array([left - more[0], top - more[1], right + more[0], bottom + more[1]]).astype(int)
+        low, high = np.maximum(box[:2], 0), np.minimum(box[2:], (img.shape[1] - 1, img.shape[0] - 1))
+        patch = img[low[1] : high[1] + 1, low[0] : high[0] + 1]
+        if pad_fill is not None:
+            value = pad_fill if np.ndim(pad_fill) else (pad_fill,) * 4
+            patch = impad(patch, padding=[*map(int, (*(low - box[:2]), *(box[2:] - high)))], pad_val=value)
+        patches.append(patch)
+    return patches if np.ndim(bboxes) > 1 else patches[0]
 
 
 def tensor2imgs(tensor: Any, mean: Any = None, std: Any = None, to_rgb: bool = True) -> list[np.ndarray]:
@@ -128,10 +157,26 @@ def _mixed(img: np.ndarray, other: Any, factor: float) -> np.ndarray:
     return np.clip(mixed, 0, 255).astype(img.dtype)
 
 
-COLOURS = "bgr2rgb rgb2bgr bgr2hsv hsv2bgr bgr2hls hls2bgr gray2bgr gray2rgb bgr2gray rgb2gray"
+def _grey(img: np.ndarray, keepdim: bool = False, code: Any = cv2.COLOR_BGR2GRAY) -> np.ndarray:
+    grey = cv2.cvtColor(img, code)
+    return grey[..., None] if keepdim else grey
+
+
+COLOURS = "bgr2rgb rgb2bgr bgr2hsv hsv2bgr bgr2hls hls2bgr gray2bgr gray2rgb"
 TABLE: dict[str, Any] = {
     **{name: functools.partial(cv2.cvtColor, code=getattr(cv2, f"COLOR_{name.upper()}")) for name in COLOURS.split()},
+    "bgr2gray": _grey,
+    "rgb2gray": functools.partial(_grey, code=cv2.COLOR_RGB2GRAY),
     "imnormalize_": imnormalize,
+    "iminvert": lambda img: np.full_like(img, 255) - img,
+    "solarize": lambda img, thr=128: np.where(img < thr, img, 255 - img),
+    "posterize": lambda img, bits: np.left_shift(np.right_shift(img, 8 - bits), 8 - bits),
+    "imresize_like": lambda img, dst_img, *args, **options: imresize(img, dst_img.shape[1::-1], *args, **options),
+    "adjust_color": lambda img, alpha=1, beta=None, gamma=0, backend=None: np.clip(
+        cv2.addWeighted(img, alpha, np.repeat(_grey(img, True), 3, 2), 1 - alpha if beta is None else beta, gamma),
+        0,
+        255,
+    ),
     "adjust_brightness": lambda img, factor=1.0, backend=None: _mixed(img, 0.0, factor),
     "adjust_contrast": lambda img, factor=1.0, backend=None: _mixed(
         img, round(cv2.cvtColor(img, cv2.COLOR_BGR2GRAY).mean()), factor
