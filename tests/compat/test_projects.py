@@ -362,6 +362,18 @@ def test_a_missing_base_of_an_older_file_has_the_values_of_the_older_release(tmp
     assert [step["type"] for step in pipelines[0]] == [step["type"] for step in pipelines[1]]
 
 
+@pytest.mark.parametrize("base", ["default_runtime", "models/fcn_r50-d8"])
+def test_a_file_with_an_optimizer_alone_is_of_the_older_release(tmp_path, base):
+    text = f"_base_ = '_base_/{base}.py'\noptimizer = dict(type='AdamW', lr=6e-5)\n"
+    (tmp_path / "old.py").write_text(text)
+    with pytest.warns(UserWarning, match=r"0\.x's own values stand for it"):
+        config = tz.load_config(tmp_path / "old.py")
+    assert config["optim_wrapper"]["optimizer"] == {"type": "AdamW", "lr": 6e-5}
+    (tmp_path / "new.py").write_text(text + "optim_wrapper = dict(type='OptimWrapper', optimizer=optimizer)\n")
+    with pytest.raises(UserError, match=f"terrazzo's own is 'mmseg::_base_/{base}.py': write that"):
+        tz.load_config(tmp_path / "new.py")
+
+
 def test_a_missing_base_without_a_counterpart_is_an_error(tmp_path):
     (tmp_path / "new.py").write_text("_base_ = '_base_/datasets/mydata_512x512.py'\n")
     with pytest.raises(tz.errors.UserError, match="there is no config file") as caught:

@@ -25,13 +25,14 @@ from terrazzo.config.reading.merge import apply_overrides, merge, merge_bases
 from terrazzo.config.reading.section import ImportedName, InheritedSection, Section, convert
 from terrazzo.config.reading.variables import Variables
 from terrazzo.config.v0.bases import older_base
+from terrazzo.config.v0.upgrade import NEWER, OWN
 from terrazzo.errors import UserError, nearest
 from terrazzo.recipes.published import RecipeRecord
 
 SUFFIXES = (".py", ".yaml", ".yml", ".json")
-OLD_SECTION = re.compile(
-    r"^(data|lr_config|optimizer_config|runner|evaluation|checkpoint_config|log_config)\s*=", re.MULTILINE
-)
+# `optimizer` is a section of 0.x, and a variable beside sections of 1.x
+OLD_SECTION = re.compile(rf"^({'|'.join(OWN)}|optimizer)\s*=", re.MULTILINE)
+NEW_SECTION = re.compile(rf"^({'|'.join(NEWER)})\s*=", re.MULTILINE)
 MAX_CHAIN = 30  # base files of base files
 TOOLBOXES = ("mmseg", "mmengine", "mmcv", "mmdet", "mmpretrain", "mmcls", "torch", "terrazzo")
 
@@ -206,7 +207,8 @@ class Reader:
 
     def is_older(self, where: str) -> bool:
         """Report whether the file being read, or one that has it as a base, has sections that only 0.x had."""
-        return any(OLD_SECTION.search(load_text(Path(path), where)) for path in self.chain)
+        texts = [load_text(Path(path), where) for path in self.chain]
+        return any(map(OLD_SECTION.search, texts)) and not any(map(NEW_SECTION.search, texts))
 
     def read_scoped(self, scope: str, name: str, where: str, lazy: bool = False) -> Section:
         """Read a file of another toolbox, or the recipe that replaces one of MMSegmentation's. Raises UserError."""

@@ -98,7 +98,7 @@ DEFAULTS: dict[str, Any] = {
 
 def is_old(values: Mapping[str, Any]) -> bool:
     """Check for the 0.x vocabulary: sections that only 0.x had, and none that came later."""
-    return any(name in values for name in OWN) and not any(name in values for name in NEWER)
+    return any(name in values for name in (*OWN, "optimizer")) and not any(name in values for name in NEWER)
 
 
 def is_old_key(key: str, values: Mapping[str, Any]) -> bool:
