@@ -101,6 +101,14 @@ def test_a_class_that_is_never_found_counts_as_zero():
     assert row["Precision"] is None, "it was never predicted"
 
 
+@pytest.mark.parametrize("predictions", [[0, 0, 1, 1], [0, 2, 1, 1]])
+def test_a_class_without_a_hit_has_an_fscore_of_zero_as_its_dice_score(predictions):
+    """Also where precision and recall are both 0; MMSegmentation leaves the class out."""
+    result = scores([0, 0, 1, 2], predictions)
+    assert result["per_class"]["class 2"]["Fscore"] == 0
+    assert result["mFscore"] == pytest.approx(result["mDice"])
+
+
 def test_ignored_pixels_do_not_count():
     assert scores([0, 255, 255], [0, 1, 2])["aAcc"] == 100
     nothing = scores([255, 255], [0, 1])
