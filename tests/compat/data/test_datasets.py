@@ -271,3 +271,39 @@ def test_steps_of_0x_pack_a_dict_for_a_batch():
     assert ImageToTensor(["img"])(results())["img"].shape == (3, 4, 5)
     assert Transpose(["img"], order=[2, 0, 1])(results())["img"].shape == (3, 4, 5)
     assert ToDataContainer(fields=[{"key": "img", "stack": True}])(results())["img"].stack
+
+
+def test_a_data_set_of_0x_scores_class_maps(photos):
+    from mmseg.datasets import CustomDataset
+
+    class Places(CustomDataset):
+        CLASSES = ("sky", "wall", "road")
+        PALETTE: ClassVar = [[0, 0, 0], [9, 9, 9], [64, 0, 64]]
+
+        def get_gt_seg_map_by_idx(self, index):  # as projects write it
+            results = {"ann_info": self.get_ann_info(index)}
+            self.pre_pipeline(results)
+            self.gt_seg_map_loader(results)
+            return results["gt_semantic_seg"]
+
+    folder = str(photos / "data/train")
+    data = Places(pipeline=[], img_dir=folder, ann_dir=folder, img_suffix="_photo.png", seg_map_suffix="_classes.png")
+    maps = [*data.get_gt_seg_maps()]
+    scores = data.evaluate(data.pre_eval(maps, [0, 1, 2]))
+    assert [*scores][:4] == ["aAcc", "mIoU", "mAcc", "IoU.sky"] and scores["mIoU"] == 1.0
+    wrong = [np.zeros_like(label) for label in maps]
+    assert data.evaluate(wrong, metric=["mIoU"])["Acc.sky"] == 1.0
+    assert data.evaluate(wrong, gt_seg_maps=maps)["aAcc"] == round(1 / 3, 4)
+    assert data.get_palette_for_custom_classes(["sky"]) == Places.PALETTE
+    assert data.get_classes_and_palette(["road", "sky"]) == (["road", "sky"], [[64, 0, 64], [0, 0, 0]])
+
+
+def test_the_labels_of_a_data_set_of_0x_are_reduced_once(photos):
+    from mmseg.datasets import CustomDataset
+
+    folder = str(photos / "data/train")
+    data = CustomDataset(pipeline=[], img_dir=folder, ann_dir=folder, img_suffix="_photo.png",
+                         seg_map_suffix="_classes.png", classes=("wall", "road"), reduce_zero_label=True)  # fmt: skip
+    stored = data.get_gt_seg_map_by_idx(0)
+    assert set(np.unique(stored)) == {0, 1, 2}
+    assert data.evaluate(data.pre_eval(stored.astype(int) - 1, 0))["mIoU"] == 1.0

@@ -361,3 +361,25 @@ def test_an_image_is_decoded_by_its_backend(tmp_path):
     colours = LoadImageFromFile(color_type="unchanged")(dict(path))["img"]
     indices = LoadImageFromFile(color_type="unchanged", imdecode_backend="pillow")(dict(path))["img"]
     assert colours[0, 0].tolist() == [7, 8, 9] and indices.tolist() == np.arange(12).reshape(3, 4).tolist()
+
+
+def test_loaders_of_0x_name_and_measure_as_there(photos):
+    from mmcv.transforms import LoadAnnotations as NewerLoadAnnotations
+    from mmcv.transforms import LoadImageFromFile as NewerLoadImageFromFile
+    from mmseg.datasets.pipelines import LoadAnnotations, LoadImageFromFile
+
+    folder = str(photos / "data/train")
+    info = {"filename": "0_photo.png", "ann": {"seg_map": "0_classes.png"}}
+    older = {"img_info": info, "ann_info": info["ann"], "img_prefix": folder, "seg_prefix": folder, "seg_fields": []}
+    loaded = LoadAnnotations()(LoadImageFromFile()(dict(older)))
+    assert loaded["filename"] == f"{folder}/0_photo.png" and loaded["ori_filename"] == "0_photo.png"
+    assert loaded["img_shape"] == loaded["ori_shape"] == loaded["pad_shape"] == (48, 64, 3)
+    assert loaded["scale_factor"] == 1.0 and loaded["img_norm_cfg"]["std"].tolist() == [1, 1, 1]
+    assert loaded["gt_semantic_seg"].shape == (48, 64) and loaded["seg_fields"] == ["gt_semantic_seg"]
+    assert LoadImageFromFile(False, "grayscale", {"backend": "disk"}, "cv2")(dict(older))["img"].shape == (48, 64)
+
+    paths = {"img_path": f"{folder}/0_photo.png", "seg_map_path": f"{folder}/0_classes.png", "seg_fields": []}
+    newer = NewerLoadAnnotations(with_bbox=False)(NewerLoadImageFromFile()(dict(paths)))
+    assert {*newer} == {*paths, "img", "img_shape", "ori_shape", "gt_seg_map"} and newer["img_shape"] == (48, 64)
+    with pytest.raises(TypeError, match="LoadImageFromFile has no key 'imdecode'"):
+        NewerLoadImageFromFile(imdecode="cv2")

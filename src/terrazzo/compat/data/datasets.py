@@ -12,7 +12,7 @@ from terrazzo import registry as ours
 from terrazzo.compat.data.metrics import eval_metrics, intersect_and_union, pre_eval_to_metrics
 from terrazzo.compat.data.structures import Results
 from terrazzo.compat.data.transforms import Compose, LoadAnnotations
-from terrazzo.compat.engine.tools import print_log, pseudo_collate
+from terrazzo.compat.engine.tools import pseudo_collate
 from terrazzo.compat.files.files import list_dir_or_file
 from terrazzo.compat.registry import DATASETS, ORIGINALS
 from terrazzo.data import wrappers
@@ -69,7 +69,8 @@ class BaseSegDataset(torch.utils.data.Dataset):
         self._metainfo.update(label_map=self.label_map, reduce_zero_label=self.reduce_zero_label)
         self._metainfo["palette"] = self._update_palette()
         self.CLASSES, self.PALETTE = self._metainfo.get("classes"), self._metainfo["palette"]
-        self.gt_seg_map_loader = LoadAnnotations(**(given["gt_seg_map_loader_cfg"] or {}))
+        loading = {"reduce_zero_label": False, **(given["gt_seg_map_loader_cfg"] or {})}
+        self.gt_seg_map_loader = LoadAnnotations(**loading)
         self.pipeline, self._fully_initialized = Compose(given["pipeline"]), False
         if not given["lazy_init"]:
             self.full_init()
@@ -185,26 +186,41 @@ class BaseSegDataset(torch.utils.data.Dataset):
         return map(self.get_gt_seg_map_by_idx, range(len(self)))
 
     def pre_eval(self, preds: Any, indices: Any) -> list[Any]:
-        """0.x: what scores are computed from, for class maps (H, W) of some images."""
-        some = [indices] if isinstance(indices, int) else indices
-        pairs = zip(preds if isinstance(preds, list) else [preds], map(self.get_gt_seg_map_by_idx, some), strict=True)
-        return [intersect_and_union(*pair, len(self.CLASSES), self.ignore_index) for pair in pairs]
+        """0.x: the areas of predicted class maps, for `evaluate`."""
+        several = indices if isinstance(indices, list) else [indices]
+        maps = zip(preds if isinstance(preds, list) else [preds], map(self.get_gt_seg_map_by_idx, several), strict=True)
+        given: Any = (len(self.CLASSES), self.ignore_index, None, self.reduce_zero_label)
+        return [intersect_and_union(predicted, label, *given) for predicted, label in maps]
 
     def evaluate(
         self, results: Any, metric: Any = "mIoU", logger: Any = None, gt_seg_maps: Any = None, **_: Any
-    ) -> Any:
-        """0.x: the scores, from 0 to 1, of each image's class map or `pre_eval`."""
-        maps, chosen = gt_seg_maps or self.get_gt_seg_maps(), [metric] if isinstance(metric, str) else metric
-        if isinstance(results[0], tuple):
-            found = pre_eval_to_metrics(results, chosen)
+    ) -> dict[str, float]:
+        """0.x: the scores of class maps, or of what `pre_eval` gave: means, then those of the classes."""
+        if isinstance(results[0], (np.ndarray, str)):
+            labels = self.get_gt_seg_maps() if gt_seg_maps is None else gt_seg_maps
+            given: Any = (len(self.CLASSES), self.ignore_index, metric, None, None, self.reduce_zero_label)
+            found = eval_metrics(results, labels, *given)
         else:
-            found = eval_metrics(results, maps, len(self.CLASSES), self.ignore_index, chosen)
-        means = {"m" * (name != "aAcc") + name: float(np.round(np.nanmean(of), 4)) for name, of in found.items()}
-        print_log("  ".join(f"{name} {value:.4f}" for name, value in means.items()), logger)
-        each = [
-            (name, *pair) for name, of in found.items() if np.ndim(of) for pair in zip(self.CLASSES, of, strict=True)
-        ]
-        return means | {f"{name}.{kind}": float(np.round(value, 4)) for name, kind, value in each}
+            found = pre_eval_to_metrics(results, metric)
+        means = {key if key == "aAcc" else f"m{key}": np.nanmean(value) for key, value in found.items()}
+        each = [(f"{key}.{name}", one) for key, value in found.items() if key != "aAcc"
+                for name, one in zip(self.CLASSES, value, strict=True)]  # fmt: skip
+        return {key: round(float(value), 4) for key, value in (means | dict(each)).items()}
+
+    def get_classes_and_palette(self, classes: Any = None, palette: Any = None) -> tuple[Any, Any]:
+        """0.x: some of the classes, or of a file with their names, and their colours."""
+        self.custom_classes = classes is not None
+        if classes is None:
+            return self.CLASSES, self.PALETTE
+        names = Path(classes).read_text().splitlines() if isinstance(classes, str) else classes
+        self.label_map = self.get_label_map(names)
+        return names, self.get_palette_for_custom_classes(names, palette)
+
+    def get_palette_for_custom_classes(self, class_names: Any, palette: Any = None) -> Any:
+        if self.label_map:
+            chosen = sorted((new, old) for old, new in self.label_map.items() if new != 255)
+            return [self.PALETTE[old] for _, old in chosen]
+        return palette or self.PALETTE or default_palette(len(class_names))
 
 
 for _name in ARGUMENTS.keys() - vars(BaseSegDataset).keys():  # of classes that go around the constructor

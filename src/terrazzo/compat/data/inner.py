@@ -429,6 +429,11 @@ METHODS: dict[str, dict[str, Any]] = {
     },
     "0.x Pad": {"_step": property(pad_as_before)},
     "0.x MultiScaleFlipAug": {"_in_steps": several_as_before},
+    "0.x LoadImageFromFile": {"takes": ("to_float32", "color_type", "file_client_args", "imdecode_backend")},
+    "0.x LoadAnnotations": {
+        "takes": ("reduce_zero_label", "file_client_args", "imdecode_backend"),
+        "reduce_zero_label": False,
+    },
     "Pad": {"_in_steps": in_turn("_pad_img", "_pad_seg"), "_pad_img": pad_image, "_pad_seg": pad_maps},
     "PhotoMetricDistortion": {
         "_in_steps": distort,

@@ -24,6 +24,7 @@ from terrazzo.config.v0.pipeline import DROPPED, RENAMED, upgrade_test_pipeline
 from terrazzo.sample import Sample
 
 FACTS_0X = ("filename", "ori_filename", *FACTS, "img_norm_cfg")
+OF_BOXES = ("with_bbox", "with_label", "with_seg", "with_keypoints")  # mmcv's LoadAnnotations has them
 META_KEYS = (*FACTS, "img_path", "seg_map_path", "reduce_zero_label")
 
 
@@ -146,14 +147,19 @@ class Loading(BaseTransform):
     color_type = "color"
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        vars(self).update(zip(self.takes, args, strict=False), **kwargs)
+        kind = type(self).__name__
+        with arguments_of(kind):
+            assert len(args) <= len(self.takes), f"{len(args)} arguments by position, of {', '.join(self.takes)}"
+            options = dict(zip(self.takes, args, strict=False)) | kwargs
+            check_keys(options, dict.fromkeys([*self.takes, *self.shows, "file_client_args", *OF_BOXES]), kind)
+        vars(self).update(options)
 
 
 class LoadImageFromFile(Loading):
     """Read the image of `results` into `img`, in BGR order."""
 
     reads = "image"
-    takes = ("to_float32", "color_type", "imdecode_backend")
+    takes = ("to_float32", "color_type", "imdecode_backend", "file_client_args", "ignore_empty")
     shows = ("ignore_empty", "to_float32", "color_type", "imdecode_backend", "backend_args")
     imdecode_backend = "cv2"
 
@@ -161,7 +167,14 @@ class LoadImageFromFile(Loading):
         path = results.get("img_path") or Path(results.get("img_prefix") or "", results["img_info"]["filename"])
         image = imread(path, self.color_type, backend=self.imdecode_backend)
         image = image.astype(np.float32) if self.to_float32 else image
-        results.update(img_path=str(path), img=image, img_shape=image.shape[:2], ori_shape=image.shape[:2])
+        results["img"] = image
+        if self.older or not results.get("img_path"):  # as in 0.x
+            info, norm = results.get("img_info", {}), np.ones(np.atleast_3d(image).shape[2], np.float32)
+            results.update(filename=str(path), ori_filename=info.get("filename", str(path)), scale_factor=1.0)
+            results.update(dict.fromkeys(("img_shape", "ori_shape", "pad_shape"), image.shape))
+            results["img_norm_cfg"] = {"mean": norm * 0, "std": norm, "to_rgb": False}
+        else:
+            results.update(img_shape=image.shape[:2], ori_shape=image.shape[:2])
         return results
 
 
@@ -183,7 +196,7 @@ class LoadAnnotations(Loading):
     """Read the class map of `results` into `gt_seg_map`."""
 
     reads = "label"
-    takes = ("reduce_zero_label", "imdecode_backend")
+    takes = ("reduce_zero_label", "backend_args", "imdecode_backend")
     shows = ("reduce_zero_label", "imdecode_backend", "backend_args")
     imdecode_backend = "pillow"
 
@@ -197,8 +210,9 @@ class LoadAnnotations(Loading):
         mapped = label.copy()
         for old, new in (results.get("label_map") or {}).items():
             mapped[label == old] = new
-        results["gt_seg_map"] = mapped
-        results.setdefault("seg_fields", []).append("gt_seg_map")
+        key = "gt_semantic_seg" if self.older or not results.get("seg_map_path") else "gt_seg_map"
+        results[key] = mapped
+        results.setdefault("seg_fields", []).append(key)
 
     def transform(self, results: Any) -> Any:
         self._load_seg_map(results)
