@@ -559,3 +559,38 @@ def test_a_base_segmentor_takes_its_init_cfg_first_as_in_older_releases(by_posit
         model.init_weights()
         assert torch.all(model.conv.weight == 1) and model.init_cfg == init_cfg
     assert BaseSegmentor({"type": "SegDataPreProcessor", "mean": [1.0] * 3, "std": [2.0] * 3}).init_cfg is None
+
+
+def test_a_projects_own_base_of_models_of_depth():
+    from mmcv.runner import BaseModule
+    from mmseg.models.builder import SEGMENTORS, build_backbone
+
+    class BaseDepther(BaseModule):
+        def forward(self, img, img_metas, return_loss=True, **kwargs):
+            raise NotImplementedError
+
+    @SEGMENTORS.register_module()
+    class Depther(BaseDepther):
+        def __init__(self, backbone, max_depth):
+            super().__init__()
+            self.backbone, self.max_depth = build_backbone(backbone), max_depth
+            self.decode_head = nn.Conv2d(16, 1, 1)
+
+        def encode_decode(self, img, img_metas, rescale=True):
+            return self.decode_head(self.backbone(img)[-1]).sigmoid() * self.max_depth
+
+        def inference(self, img, img_meta, rescale):
+            return self.encode_decode(img, img_meta)
+
+        def forward_train(self, img, img_metas, depth_gt, **kwargs):
+            found = nn.functional.interpolate(self.encode_decode(img, img_metas), depth_gt.shape[2:])
+            return {"decode.loss_depth": (found - depth_gt).abs().mean()}
+
+    model = tz.build_model(
+        {"type": "Depther", "backbone": {"type": "ERFNet", "norm_cfg": {"type": "BN"}}, "max_depth": 1}
+    )
+    images, depth = torch.randn(2, 3, 32, 32), torch.full((2, 32, 32), 3.0)
+    assert model.target == "depth" and model.final_head.num_classes == 1
+    assert 2 < model.loss(images, torch.zeros(2, 32, 32).long(), depth=depth)["decode.loss_depth"] < 3
+    found = model.eval()(images)
+    assert found.shape == (2, 1, 32, 32) and 0 < found.min() <= found.max() < 1

@@ -139,9 +139,11 @@ class Bridge:
         labels = labels.masked_fill(labels == 255, getattr(self.final_head, "ignore_index", 255))
         metas = [meta_of(*images.shape[2:]) for _ in images]
         if depth_of(self, "forward_train") < depth_of(self, "loss"):
-            maps = {f"gt_{name}": value.unsqueeze(1) for name, value in targets.items()}
+            maps = {f"gt_{name}": value.unsqueeze(1) for name, value in {"semantic_seg": labels, **targets}.items()}
             maps |= class_masks(labels) if self.needs_masks else {}
-            losses = self.forward_train(images, metas, gt_semantic_seg=labels.unsqueeze(1), **maps)
+            if self.target == "depth":
+                maps = {depth_argument(type(self)): targets["depth"].unsqueeze(1)}
+            losses = self.forward_train(images, metas, **maps)
         elif old_style(self):
             losses = self.forward_train(images, metas, labels.unsqueeze(1))
         else:
@@ -175,7 +177,7 @@ class Bridge:
         if self.infers_itself:
             older = old_style(self, "inference")  # which gives probabilities
             found = self.inference(images, metas, *[True] * older)
-            return of_probabilities(found) if older else found
+            return of_probabilities(found) if older and self.target == "label" else found
         if hasattr(self, "encode_decode"):
             return self.encode_decode(images, metas)
         return super().forward(images)  # type: ignore[misc]
@@ -191,10 +193,21 @@ def old_style(model: Any, method: str = "_decode_head_forward_train") -> bool:
     return "rescale" in names or "gt_semantic_seg" in names
 
 
+def depth_argument(cls: Any) -> str:
+    """The argument of 0.x under which a model, of depth and not of classes, is trained on it; empty for others."""
+    takes = inspect.signature(cls.forward_train).parameters if hasattr(cls, "forward_train") else {}
+    return next((name for name in ("depth_gt", "gt_depth") if name in takes and "gt_semantic_seg" not in takes), "")
+
+
 @cache
 def bridge(cls: Any) -> Any:
     """A subclass of a user's segmentor that the product can call, of the same name."""
-    given: dict[str, Any] = {"align_corners": False, "test_cfg": {"mode": "whole"}, "target": "label"}
+    given: dict[str, Any] = {
+        "align_corners": False,
+        "test_cfg": {"mode": "whole"},
+        "final_head": BaseSegmentor.final_head,
+    }
+    given["target"] = "depth" if depth_argument(cls) else "label"
     body = {name: value for name, value in given.items() if not hasattr(cls, name)}
     return type(cls.__name__, (Bridge, cls), {**body, "__module__": cls.__module__, "__doc__": cls.__doc__})
 
@@ -206,7 +219,9 @@ def bridged(model: nn.Module) -> nn.Module:
         warnings.warn(f"{type(model).__name__}: terrazzo calls neither {' nor '.join(unused)}; its own loop trains")
     model.__class__ = bridge(type(model))  # type: ignore[arg-type]
     if (head := getattr(model, "final_head", None)) is not None:
-        own = {"threshold": None, "align_corners": False, "ignore_index": 255, "out_channels": head.num_classes}
+        own = {"threshold": None, "align_corners": False, "ignore_index": 255}
+        own |= {"num_classes": 1} if model.target == "depth" else {}
+        own["out_channels"] = getattr(head, "num_classes", 1)
         for name in [name for name in own if not hasattr(head, name)]:
             setattr(head, name, own[name])
     if not hasattr(model, "preprocess"):

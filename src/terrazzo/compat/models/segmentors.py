@@ -49,6 +49,18 @@ class OwnPreprocessor:
         return torch.cat(found)
 
 
+def final_head_of(model: Any) -> Any:
+    """The part of a segmentor that knows its classes. Raises AttributeError where there is none."""
+    head: Any = getattr(model, "decode_head", None)
+    if isinstance(head, nn.ModuleList):
+        return head[-1]
+    parts = [head, *[*(model if head is None else head).modules()][1:], model]
+    found = next((part for part in parts if hasattr(part, "num_classes") or model.target == "depth"), None)
+    if found is None:
+        raise AttributeError("final_head")
+    return found
+
+
 class BaseSegmentor(BaseModule, Freezable):
     """The base of segmentors of both vocabularies; `forward(inputs, data_samples, mode)`, or with `img_metas`."""
 
@@ -77,16 +89,7 @@ class BaseSegmentor(BaseModule, Freezable):
         found = ("data_preprocessor", as_preprocessor(value)) if name == "preprocess" else (name, value)
         super().__setattr__(*found)
 
-    @property
-    def final_head(self) -> Any:
-        head: Any = getattr(self, "decode_head", None)
-        if isinstance(head, nn.ModuleList):
-            return head[-1]
-        parts = [head, *[*(self if head is None else head).modules()][1:], self]
-        found = next((part for part in parts if hasattr(part, "num_classes")), None)
-        if found is None:
-            raise AttributeError("final_head")
-        return found
+    final_head = property(lambda self: final_head_of(self))
 
     @staticmethod
     def _parse_losses(losses: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
