@@ -16,7 +16,7 @@ import terrazzo as tz
 from support.paths import REPOSITORY
 from terrazzo.cli.main import main
 from terrazzo.errors import UserError
-from terrazzo.plugins import COUNTERPARTS, check_ported
+from terrazzo.porting import COUNTERPARTS, check_ported
 from terrazzo.registry import MODELS, Registry, model_type
 
 PAGE = REPOSITORY / "docs" / "extending.md"
@@ -249,6 +249,95 @@ def test_what_needs_no_change_is_left_alone(tmp_path, text):
     path = tmp_path / "module.py"
     path.write_text(text)
     check_ported(path, model_type)
+
+
+NORMS = """
+try:
+    from mmcv.cnn import (build_norm_layer,
+                          kaiming_init)
+    from mmcv.runner import auto_fp16
+except ImportError:
+    pass
+from mmcv.cnn import ConvModule; import torch
+from mmseg.models import FCNHead, HEADS
+from mmseg.ops import resize
+from .parts import helper
+
+
+@HEADS.register_module('Wide', force=True)
+class WideHead(FCNHead):
+    def __init__(self, init_cfg=None, **kwargs):
+        super().__init__(init_cfg=init_cfg, **kwargs)
+        self.norm = build_norm_layer(dict(type='BN'),
+                                     num_features=8, postfix=1)[1]
+        self.name, layer = build_norm_layer(dict(type='BN'), 8)
+        kaiming_init(self.conv_seg, a=1)
+
+    def _forward_feature(self, inputs):
+        return resize(input=self.norm(inputs),
+                      size=(8, 8), warning=False)
+
+    def loss_by_feat(self, seg_logits, batch_data_samples):
+        return {}
+
+    def init_weights(self):
+        kaiming_init(self.norm)
+"""
+PORTED = """
+try:
+    from terrazzo.models.layers import build_norm as build_norm_layer
+    # from mmcv.cnn import kaiming_init  (kaiming_init: write nn.init.kaiming_normal_(layer.weight, mode='fan_out'))
+    pass  # from mmcv.runner import auto_fp16  (terrazzo has no auto_fp16: omit it)
+except ImportError:
+    pass
+from terrazzo.models.layers import ConvBlock as ConvModule; import torch
+from terrazzo.models.heads.fcn import FCNHead
+from terrazzo.registry import MODELS as HEADS
+from terrazzo.models.layers import resize
+from .parts import helper
+
+
+@HEADS.register(name='Wide')
+class WideHead(FCNHead):
+    def __init__(self, init_cfg=None, **kwargs):
+        super().__init__(**kwargs)
+        self.norm = build_norm_layer(dict(type='BN'),
+                                     channels=8)
+        self.name, layer = build_norm_layer(dict(type='BN'), 8)
+        kaiming_init(self.conv_seg, a=1)
+
+    def _forward_feature(self, inputs):
+        return resize(x=self.norm(inputs),
+                      size=(8, 8), mode="nearest")
+
+    def loss_by_feat(self, seg_logits, batch_data_samples):
+        return {}
+
+    def init_weights(self):
+        kaiming_init(self.norm)
+"""
+TO_DECIDE = """
+line 3: from mmcv.cnn import build_norm_layer, kaiming_init
+line 5: from mmcv.runner import auto_fp16
+line 20: build_norm_layer(dict(type='BN'), 8)  (it gives the layer alone, without its name)
+line 21: kaiming_init(self.conv_seg, a=1)  (write nn.init.kaiming_normal_(self.conv_seg.weight, mode='fan_out'), \
+and nn.init.constant_(self.conv_seg.bias, 0) where it has a bias)
+line 23: def _forward_feature  (nothing here calls it: override features(inputs) instead)
+line 27: def loss_by_feat  (nothing here calls it: override losses(logits, labels) instead, labels N, H, W)
+line 30: def init_weights  (nothing here calls it: initialise in __init__)
+line 31: kaiming_init(self.norm)  (write nn.init.kaiming_normal_(self.norm.weight, mode='fan_out'), \
+and nn.init.constant_(self.norm.bias, 0) where it has a bias)
+"""
+
+
+def test_what_is_not_mechanical_is_listed_and_not_left_as_it_was(tmp_path, capsys):
+    module = tmp_path / "wide.py"
+    module.write_text(NORMS)
+    assert main(["port", str(module)]) == 0
+    assert (tmp_path / "wide_terrazzo.py").read_text() == PORTED
+    told = " ".join(capsys.readouterr().out.split())
+    for decision in TO_DECIDE.strip().splitlines():
+        assert f"to decide, {decision}".replace("  ", " ") in told
 
 
 @pytest.mark.parametrize("name", COUNTERPARTS)

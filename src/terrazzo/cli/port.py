@@ -17,7 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from terrazzo.plugins import TOOLBOXES, port, ported_text
+    from terrazzo.plugins import TOOLBOXES
+    from terrazzo.porting import port, ported_text
     from terrazzo.registry import model_type
     from terrazzo.system.files import write_whole
     from terrazzo.system.terminal import Console
@@ -26,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     if source.suffix != ".py" or not source.is_file():
         raise UserError(f"{source} is not a Python file")
     try:
-        found = port(source, model_type, TOOLBOXES, alone=True)
+        found = port(source, model_type, TOOLBOXES, alone=True, inside_try=True)
     except SyntaxError as problem:
         raise UserError(f"{source}:{problem.lineno}: {problem.msg}") from None
     console = Console()
@@ -34,10 +35,10 @@ def run(args: argparse.Namespace) -> int:
         console.print(f"{source} imports nothing of MMSegmentation's packages: nothing to change", markup=False)
         return 0
     target = Path(args.out) if args.out else source.with_name(f"{source.stem}_terrazzo.py")
-    write_whole(target, ported_text(source.read_text(encoding="utf-8"), found))
+    write_whole(target, ported_text(source, found))
     console.print(f"{target}: {len(found.changes) - len(found.open)} changes are made", markup=False)
-    for first, _, old, new in found.open:
-        console.print(f"  to decide, line {first}: {old}  {new}", markup=False)
+    for change in found.open:
+        console.print(f"  to decide, line {change.line}: {change.old}  {change.new}", markup=False)
     for note in found.notes:
         console.print(f"  to check: {note}", markup=False)
     return 0
