@@ -239,11 +239,14 @@ def test_unknown_arguments_are_an_error(module):
 
 def test_arguments_by_position_are_in_their_order_there():
     from mmcv.transforms import RandomResize, Resize
+    from mmseg.datasets.transforms import BioMedicalGaussianBlur
 
     assert (
         RandomResize((100, 50), (1.0, 1.0), "Resize", keep_ratio=True, backend="cv2")(results())["img"].shape[0] == 50
     )
     assert Resize((100, 50), None, False, True, "cv2", "nearest").interpolation == "nearest"
+    blur = BioMedicalGaussianBlur((0.7, 0.8), 1.0)
+    assert repr(blur).startswith("BioMedicalGaussianBlur(prob=1.0, prob_per_channel=0.5, sigma_range=(0.7, 0.8)")
 
 
 # Facts in `results`
@@ -256,7 +259,7 @@ def facts(changed, *given):
 
 def test_results_have_what_each_transform_did():
     from mmcv.transforms import CenterCrop, Pad, RandomFlip, RandomResize, Resize
-    from mmseg.datasets.transforms import PhotoMetricDistortion, RandomCrop
+    from mmseg.datasets.transforms import BioMedical3DPad, PhotoMetricDistortion, RandomCrop
 
     assert facts(Resize(scale=(100, 50), keep_ratio=True)(results())) == {
         "scale": (100, 50), "scale_factor": (72 / 53, 50 / 37), "keep_ratio": True, "img_shape": (50, 72),
@@ -274,6 +277,8 @@ def test_results_have_what_each_transform_did():
     assert facts(RandomCrop(crop_size=(8, 9))(results())) == {"img_shape": (8, 9)}
     assert facts(CenterCrop(crop_size=(8, 9))(results()))["pad_shape"] == (9, 8)
     assert facts(PhotoMetricDistortion()(results())) == {}
+    volume = BioMedical3DPad(pad_shape=(6, 6, 6))({"img": np.zeros((8, 6, 4, 4))})
+    assert volume["img"].shape == (8, 6, 6, 6) and volume["pad_shape"] == (6, 6, 6)
 
 
 def test_results_of_0x_have_shapes_with_channels():

@@ -93,7 +93,7 @@ def flip_map(self: Any, seg_map: np.ndarray, direction: str) -> np.ndarray:
 
 def resize_results(self: Any, results: Any) -> Any:
     factor = None if self.scale is not None else self.scale_factor
-    results["scale"] = self.scale or Resize(scale_factor=factor).target_size(*size_of(results), drawing())
+    results["scale"] = self.scale or Resize(scale_factor=factor).pixels(*size_of(results))
     return in_turn("_resize_img", "_resize_bboxes", "_resize_seg", "_resize_keypoints")(self, results)
 
 
@@ -495,6 +495,7 @@ CHANGED = {
     "RandomCrop": "img_shape",
     "CenterCrop": "img_shape pad_shape pad_fixed_size pad_size_divisor",
     "RGB2Gray": "img_shape",
+    "BioMedical3DPad": "img_shape pad_shape",
 }
 SHAPES = {  # which are with or without channels as another is
     "ResizeToMultiple": {"pad_shape": "img_shape"},

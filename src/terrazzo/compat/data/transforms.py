@@ -102,7 +102,8 @@ class OfficialFace(BaseTransform):
                 own = {key: getattr(step, key) for key in takes if hasattr(step, key)}
                 vars(self).update(own | options, _given=options)
                 vars(self).update(ATTRIBUTES.get(kind, lambda _: {})(self))
-        self.shows = (*names, "backend_args") if self._ours.reads else (*names,)
+        shown = (*before,) if before else takes
+        self.shows = (*shown, "backend_args") if self._ours.reads else shown
         unused = [name for name in NOT_CALLED.get(kind, "").split() if overrides(self, name)]
         if unused := [name for name in unused if not calls(type(self), name)]:
             warnings.warn(f"{type(self).__name__}: terrazzo's {kind} does not call {', '.join(unused)}", stacklevel=2)
