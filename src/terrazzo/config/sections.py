@@ -185,7 +185,7 @@ def check_sections(config: Mapping[str, Any]) -> None:
 
 
 def instead(parts: str) -> str:
-    """What to do where a config names a part of one's own that is not taken."""
+    """The advice where a config names a part of one's own that is not taken."""
     return f"{parts} of your own are not run: {OF_ONES_OWN[parts]}"
 
 

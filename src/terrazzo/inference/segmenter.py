@@ -57,7 +57,7 @@ class Prediction:
 
     @cached_property
     def logits(self) -> np.ndarray:
-        """The logits of the classes that the model computes, (K, H, W) as float32 at the image's own size."""
+        """The logits of the classes (K, H, W) as float32, at the image's own size."""
         return self._scores.logits
 
     @cached_property

@@ -187,7 +187,7 @@ class BaseSegDataset(torch.utils.data.Dataset):
 
     def pre_eval(self, preds: Any, indices: Any) -> list[Any]:
         """0.x: the areas of predicted class maps, for `evaluate`."""
-        several = indices if isinstance(indices, list) else [indices]
+        several = [indices] if isinstance(indices, int) else indices
         maps = zip(preds if isinstance(preds, list) else [preds], map(self.get_gt_seg_map_by_idx, several), strict=True)
         given: Any = (len(self.CLASSES), self.ignore_index, None, self.reduce_zero_label)
         return [intersect_and_union(predicted, label, *given) for predicted, label in maps]

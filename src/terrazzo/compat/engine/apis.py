@@ -50,7 +50,7 @@ def _with_segmenter(model: Any, segmenter: Any, cfg: Any) -> Any:
 
 
 def segmenter_of(model: Any) -> Any:
-    """The segmenter of a model, or of the one inside a wrapper, with the weights that it has now."""
+    """The Segmenter of a model, or of the one inside a wrapper, with the weights that it has now."""
     inner = getattr(model, "module", model)
     if not hasattr(inner, "segmenter"):
         raise UserError(
