@@ -108,6 +108,15 @@ def test_statements_mean_what_they_mean_in_python(case, tree):
     assert read(STATEMENTS[case], tree, trust=True) == expected
 
 
+@pytest.mark.parametrize("trust", [False, True])
+def test_sections_are_merged_by_their_method(tree, trust):
+    lines = "model = dict(a=dict(b=1, c=2), d=dict(x=1))\nmore = dict(b=3)\n"
+    lines += "model.merge(dict(a=more, d=dict(_delete_=True, y=2), e=[1]))"
+    assert read(lines, tree, trust=trust)["model"] == {"a": {"b": 3, "c": 2}, "d": {"y": 2}, "e": [1]}
+    with pytest.raises(UserError, match="merges something that is not a dict"):
+        read("model = dict(a=1)\nmodel.merge([1])", tree)
+
+
 # Base files
 
 BASE = {

@@ -29,6 +29,7 @@ from terrazzo.config.python_files.operations import (
     has_method,
     iterate,
 )
+from terrazzo.config.reading.merge import merge
 from terrazzo.config.reading.section import ImportedName, InheritedSection, Section
 from terrazzo.config.reading.variables import Variables
 from terrazzo.errors import UserError, nearest
@@ -268,6 +269,15 @@ class ExpressionEvaluator:
             self.budget.spend(weigh(other, self.budget) if isinstance(owner, InheritedSection) else len(other))
             owner.absorb(other)
             check_length(len(owner), MAX_KEYS, "dict")
+            return None
+        if isinstance(owner, Section) and function.attr == "merge" and len(node.args) == 1 and not node.keywords:
+            other = self.evaluate(node.args[0])
+            if not isinstance(other, Section):
+                raise Refused("merges something that is not a dict")
+            self.budget.spend(weigh(owner, self.budget) + weigh(other, self.budget))
+            merged = merge(owner, other)
+            owner.clear()
+            owner.absorb(merged)
             return None
         if isinstance(owner, Section) and function.attr == "setdefault":
             key, *default = self.items(node.args)

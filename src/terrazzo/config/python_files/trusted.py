@@ -13,6 +13,7 @@ from typing import Any
 from terrazzo.config.python_files.evaluate import BASE_KEY, Evaluator, is_base_assignment, is_read_base
 from terrazzo.config.python_files.expressions import show_line
 from terrazzo.config.python_files.limits import weigh
+from terrazzo.config.reading.merge import merge
 from terrazzo.config.reading.section import Section, convert
 from terrazzo.config.reading.variables import Variables
 from terrazzo.errors import UserError
@@ -40,6 +41,8 @@ def run_trusted(path: Path, text: str, lines: list[str], evaluator: Evaluator) -
                 if imports:
                     prepare(path)
                 before = set(namespace)
+                if _merges(statement, namespace):
+                    continue
                 exec(compile(ast.Module([statement], type_ignores=[]), str(path), "exec"), namespace)
                 if imports:  # files that build on this one have these names too
                     evaluator.imported |= (names := set(namespace) - before)
@@ -53,6 +56,21 @@ def run_trusted(path: Path, text: str, lines: list[str], evaluator: Evaluator) -
         steps = traceback.walk_tb(error.__traceback__)
         numbers = [number for frame, number in steps if frame.f_code.co_filename == str(path)]
         raise UserError(show_line(path, (numbers or [1])[-1], lines, f"{type(error).__name__}: {error}")) from error
+
+
+def _merges(statement: ast.stmt, namespace: dict[str, Any]) -> bool:
+    """Do what the method `merge` of a dict of a config does, which Python's have not; False for other statements."""
+    call: Any = getattr(statement, "value", None)
+    if not isinstance(call, ast.Call) or getattr(call.func, "attr", "") != "merge" or len(call.args) != 1:
+        return False
+    parts = [ast.fix_missing_locations(ast.Expression(part)) for part in (call.func.value, call.args[0])]  # type: ignore[attr-defined]
+    base, other = (eval(compile(part, "config", "eval"), namespace) for part in parts)
+    if not (isinstance(base, dict) and isinstance(other, dict)):
+        return False
+    merged = merge(convert(base, Section), convert(other, Section))
+    base.clear()
+    base.update(merged)
+    return True
 
 
 def prepare(path: Path) -> None:
