@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from terrazzo.errors import UserError
+
 
 def test_functions_of_files_take_a_backend(tmp_path):
     from mmengine import fileio
@@ -57,3 +59,78 @@ def test_functions_of_one_name_are_those_of_their_package():
     assert of_engine(x, to_bgr=True)[0].tolist() == tensor2imgs(x, to_rgb=True)[0].tolist() == [[[2, 1, 0]]]
     with pytest.raises(ImportError, match="has no 'sigmoid_focal_loss'"):
         from mmseg.models.losses.focal_loss import sigmoid_focal_loss  # noqa: F401
+
+
+def test_functions_of_processes_and_batches_in_one_process():
+    from mmengine import dist
+    from mmengine.dataset import default_collate
+    from mmengine.logging import MessageHub
+    from mmengine.structures import InstanceData, LabelData
+
+    x = torch.arange(3.0)
+    assert torch.equal(dist.all_gather(x)[0], x) and dist.get_local_rank() == 0
+    dist.all_reduce(x, "mean")
+    assert x.tolist() == [0, 1, 2] and 0 <= dist.sync_random_seed() < 2**31
+    batch = default_collate([{"x": 1, "name": "a", "size": (2, 3)}, {"x": 2, "name": "b", "size": (4, 5)}])
+    assert batch["x"].tolist() == [1, 2] and batch["name"] == ["a", "b"] and batch["size"][1].tolist() == [3, 5]
+    hub = MessageHub.get_instance("functions")
+    hub.update_scalar("loss", 1.0)
+    hub.update_scalar("loss", 3.0, 2)
+    scalar = hub.get_scalar("loss")
+    assert (scalar.current(), scalar.mean(), scalar.mean(1), scalar.max()) == (3, 4 / 3, 1.5, 3)
+    one = InstanceData(x=torch.ones(2), y=[1, 2], metainfo={"k": 1})
+    both = InstanceData.cat([one, one])
+    assert both.metainfo_keys() == ["k"] and both.y == [1, 2, 1, 2] and len(both.x) == 4
+    assert LabelData.label_to_onehot(torch.tensor([1]), 3).tolist() == [0, 1, 0]
+    assert LabelData.onehot_to_label(torch.tensor([0, 1, 1])).tolist() == [1, 2]
+
+
+def test_names_that_terrazzo_cannot_run_say_so_when_they_are_used():
+    from mmcv.ops import RoIAlign, batched_nms
+    from mmengine.optim.scheduler import PolyLR
+
+    class Mine(RoIAlign):
+        pass
+
+    for use in (Mine, batched_nms, PolyLR):
+        with pytest.raises(
+            UserError, match=r"terrazzo has no (RoIAlign|batched_nms|PolyLR) that runs: (it is|name it)"
+        ):
+            use()
+
+
+def test_carafe_and_deformable_convolution_of_given_weights():
+    from mmcv.ops import CARAFEPack, carafe, deform_conv2d
+
+    x = torch.randn(2, 4, 5, 6)
+    middle = torch.zeros(2, 2 * 9, 10, 12)
+    middle[:, [4, 13]] = torch.tensor([1.0, 2.0])[:, None, None]  # of each group, the place itself
+    found = carafe(x, middle, 3, 2, 2)
+    want = nn.functional.interpolate(x, scale_factor=2) * torch.tensor([1.0, 1, 2, 2])[:, None, None]
+    torch.testing.assert_close(found, want)
+    layer = CARAFEPack(4, 2)
+    assert layer(x).shape == (2, 4, 10, 12) and layer.content_encoder.weight.shape == (100, 64, 3, 3)
+    weight = torch.randn(8, 2, 3, 3, requires_grad=True)
+    out = deform_conv2d(x, torch.zeros(2, 18, 5, 6), weight, 1, 1, 1, 2)
+    torch.testing.assert_close(out, nn.functional.conv2d(x, weight, padding=1, groups=2), atol=1e-5, rtol=1e-5)
+    out.sum().backward()
+    assert weight.grad.abs().sum() > 0
+
+
+def test_a_moving_average_of_weights():
+    from mmengine.model import ExponentialMovingAverage
+
+    model = nn.Linear(1, 1, bias=False)
+    average = ExponentialMovingAverage(model, 0.25, interval=2)
+    for value in (1.0, 2.0, 3.0):
+        nn.init.constant_(model.weight, value)
+        average.update_parameters(model)
+    assert average.module.weight.item() == 1.5  # 1, nothing, a quarter of the way to 3
+
+
+def test_sections_are_merged():
+    from mmengine import ConfigDict
+
+    section = ConfigDict(a={"b": 1, "c": [1]}, d={"x": 1})
+    section.merge({"a": {"e": {"f": 1}}, "d": {"_delete_": True, "y": 2}})
+    assert section == {"a": {"b": 1, "c": [1], "e": {"f": 1}}, "d": {"y": 2}} and section.a.e.f == 1

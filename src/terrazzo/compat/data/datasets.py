@@ -12,7 +12,7 @@ from terrazzo import registry as ours
 from terrazzo.compat.data.metrics import eval_metrics, intersect_and_union, pre_eval_to_metrics
 from terrazzo.compat.data.structures import Results
 from terrazzo.compat.data.transforms import Compose, LoadAnnotations
-from terrazzo.compat.engine.tools import pseudo_collate
+from terrazzo.compat.engine.tools import pseudo_collate, unavailable
 from terrazzo.compat.files.files import list_dir_or_file
 from terrazzo.compat.registry import DATASETS, ORIGINALS
 from terrazzo.data import wrappers
@@ -257,6 +257,7 @@ def build_dataloader(
 TABLE: dict[str, Any] = {
     "build_dataset": lambda cfg, default_args=None: DATASETS.build(cfg, default_args=default_args),
     "MultiImageMixDataset": wrappers.MultiImageMixDataset,
+    **unavailable("ClassBalancedDataset", "balance classes by rare_class_sampling in the data set's section"),
 }
 CustomDataset = BaseDataset = BaseSegDataset
 KINDS = (BaseSegDataset, ConcatDataset, RepeatDataset)

@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import itertools
 import random
 import threading
 from collections.abc import Iterator, Mapping
@@ -59,6 +60,9 @@ class BaseDataElement:
     metainfo = property(lambda self: copied(self._meta))
     metainfo_keys, metainfo_items = (lambda self: [*self._meta]), (lambda self: [*self._meta.items()])
 
+    def metainfo_keys(self) -> list[str]:
+        return [*self._meta]
+
     def all_items(self) -> Any:
         return {**self._meta, **self._data}.items()
 
@@ -115,6 +119,23 @@ class InstanceData(BaseDataElement):
     def __getitem__(self, item: Any) -> Any:
         index = slice(item, item + 1) if isinstance(item, int) else item
         return type(self)(metainfo=self.metainfo, **{name: value[index] for name, value in self.items()})
+
+    @staticmethod
+    def cat(instances_list: Any) -> Any:
+        """The instances of several, with the first one's facts."""
+        first, joined = instances_list[0], dict[str, Any]()
+        joining: dict[type, Any] = {Tensor: torch.cat, np.ndarray: np.concatenate}
+        for name, value in first.items():
+            values = [item.get(name) for item in instances_list]
+            joined[name] = joining.get(type(value), lambda lists: [*itertools.chain(*lists)])(values)
+        return type(first)(metainfo=first.metainfo, **joined)
+
+
+class LabelData(BaseDataElement):
+    """Labels of an image: their numbers, or ones at the places of these."""
+
+    onehot_to_label = staticmethod(lambda onehot: onehot.nonzero().squeeze(-1))
+    label_to_onehot = staticmethod(lambda label, num_classes: label.new_zeros(num_classes).index_fill(0, label, 1))
 
 
 class PixelData(InstanceData):

@@ -6,7 +6,9 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from terrazzo.compat.engine.tools import unavailable
 from terrazzo.compat.files.config import ConfigDict
 from terrazzo.compat.registry import KEEPERS, MODELS, OPTIM_WRAPPER_CONSTRUCTORS, OPTIMIZERS, ORIGINALS
 from terrazzo.training.optim import build as ours
@@ -34,6 +36,23 @@ class AmpOptimWrapper(OptimWrapper):
 
     def __init__(self, loss_scale: Any = "dynamic", dtype: Any = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+
+
+class ExponentialMovingAverage(AveragedModel):
+    """The moving average of a model's weights, to which each `interval`-th update adds the share `momentum`."""
+
+    def __init__(
+        self, model: nn.Module, momentum: float = 0.0002, interval: int = 1, device: Any = None,
+        update_buffers: bool = False,
+    ) -> None:  # fmt: skip
+        average = get_ema_multi_avg_fn(1 - momentum)
+        super().__init__(model, device, multi_avg_fn=average, use_buffers=update_buffers)
+        self.momentum, self.interval, self.calls = momentum, interval, 0
+
+    def update_parameters(self, model: nn.Module) -> None:
+        if self.calls % self.interval == 0:
+            super().update_parameters(model)
+        self.calls += 1
 
 
 class DefaultOptimizerConstructor:
@@ -77,6 +96,8 @@ TABLE: dict[str, Any] = {
     name: type(name, (DefaultOptimizerConstructor,), {"decay": name, "__module__": __name__})
     for name in ("LearningRateDecayOptimizerConstructor", "LayerDecayOptimizerConstructor")
 }
+SCHEDULES = "ConstantLR CosineAnnealingLR CosineRestartLR ExponentialLR LinearLR MultiStepLR OneCycleLR PolyLR StepLR"
+TABLE |= unavailable(SCHEDULES, "name it as the type of a param_scheduler in the config")
 
 
 def user_parameters(constructor: Any) -> Any:

@@ -5,9 +5,12 @@ import getpass
 import importlib
 import itertools
 import logging
+import os
+import pkgutil
 import platform
 import random
 import time
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -20,6 +23,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from terrazzo.compat.files.image import tensor2imgs
+from terrazzo.errors import UserError
 from terrazzo.system.messages import LOGGER, write_to
 
 
@@ -83,7 +87,86 @@ def collect_results(results: list[Any], size: int, device: str = "cpu", tmpdir: 
     return None if get_rank() else joined[:size]
 
 
-def set_random_seed(seed: int, deterministic: bool = False, *_: Any, **__: Any) -> int:
+def all_gather(data: Any, group: Any = None) -> list[Any]:
+    gathered = [torch.empty_like(data) for _ in range(get_world_size(group))]
+    in_group("all_gather", None, gathered, data, group)
+    return gathered if torch_dist.is_available() and torch_dist.is_initialized() else [data]
+
+
+def all_reduce(data: Any, op: str = "sum", group: Any = None) -> None:
+    kind = getattr(torch_dist.ReduceOp, "SUM" if op == "mean" else op.upper())
+    in_group("all_reduce", None, data, kind, group)
+    if op == "mean":
+        data.copy_(data / get_world_size(group))
+
+
+def sync_random_seed(group: Any = None) -> int:
+    """A seed that all processes share."""
+    seed = [random.getrandbits(31)]
+    in_group("broadcast_object_list", None, seed, group=group)
+    return seed[0]
+
+
+def default_collate(data_batch: Sequence[Any]) -> Any:
+    """A batch whose numbers and arrays are stacked; texts and data elements stay in lists."""
+    first = data_batch[0]
+    if isinstance(first, (str, bytes)) or hasattr(first, "metainfo"):
+        return [*data_batch]
+    if isinstance(first, dict):
+        return type(first)({key: default_collate([item[key] for item in data_batch]) for key in first})
+    if isinstance(first, (list, tuple)):
+        return [default_collate(items) for items in zip(*data_batch, strict=True)]
+    return torch.utils.data.default_collate([*data_batch])
+
+
+def check_file_exist(filename: Any, msg_tmpl: str = 'file "{}" does not exist') -> None:
+    if not Path(filename).is_file():
+        raise FileNotFoundError(msg_tmpl.format(filename))
+
+
+def unavailable(names: str, advice: str) -> dict[str, type]:
+    """Classes that can be imported and inherited from, and say when one is made that terrazzo does not have them."""
+
+    def refusing(name: str) -> type:
+        def refuse(self: Any, *args: Any, **kwargs: Any) -> None:
+            raise UserError(f"terrazzo has no {name} that runs: {advice}")
+
+        return type(name, (nn.Module,), {"__init__": refuse, "__module__": __name__})
+
+    return {name: refusing(name) for name in names.split()}
+
+
+class HistoryBuffer:
+    """The values that a scalar has had in a run, each a sum of some counts."""
+
+    def __init__(self, log_history: Any = (), count_history: Any = (), max_length: int = 1000000) -> None:
+        self.values, self.counts = deque(log_history, max_length), deque(count_history, max_length)
+
+    data = property(lambda self: (np.array(self.values), np.array(self.counts)))
+
+    def update(self, log_val: Any, count: int = 1) -> None:
+        self.values.append(log_val)
+        self.counts.append(count)
+
+    def current(self) -> Any:
+        return self.values[-1]
+
+    def _last(self, window_size: int | None) -> slice:
+        return slice(-window_size if window_size else None, None)
+
+    def mean(self, window_size: int | None = None) -> Any:
+        values, counts = (items[self._last(window_size)] for items in self.data)
+        return values.sum() / counts.sum()
+
+    def min(self, window_size: int | None = None) -> Any:
+        return self.data[0][self._last(window_size)].min()
+
+    def max(self, window_size: int | None = None) -> Any:
+        return self.data[0][self._last(window_size)].max()
+
+
+def set_random_seed(seed: int | None = None, deterministic: bool = False, *_: Any, **__: Any) -> int:
+    seed = sync_random_seed() if seed is None else seed
     for seeded in (random.seed, np.random.seed, torch.manual_seed):
         seeded(seed)
     return seed
@@ -126,7 +209,12 @@ class ManagerMixin:
     def __init__(self, name: str = "", **kwargs: Any) -> None:
         self.instance_name, self.runtime_info = name, dict[str, Any]()  # of MessageHub
         self.get_info, self.update_info = self.runtime_info.get, self.runtime_info.__setitem__
-        self.update_scalar = lambda key, value, *_, **__: self.update_info(key, value)
+        self.log_scalars = defaultdict[str, HistoryBuffer](HistoryBuffer)
+        self.get_scalar = self.log_scalars.__getitem__
+
+    def update_scalar(self, key: str, value: Any, count: int = 1, resumed: bool = True) -> None:
+        self.update_info(key, value)
+        self.log_scalars[key].update(value, count)
 
     get_instance = get_current_instance = classmethod(lambda cls, name="mmengine", **_: instance(cls, name))
     check_instance_created = staticmethod(lambda name: True)
@@ -171,11 +259,11 @@ def get_model_complexity_info(model: Any, input_shape: Any, *_: Any, as_strings:
 
 DECORATORS = (
     "deprecated_function requires_package force_init_env auto_fp16 force_fp32 force_full_init cache_randomness "
-    "autocast_box_type jit"
+    "autocast_box_type jit avoid_cache_randomness"
 )
 DONE_BY_TERRAZZO = (  # which sets processes and scopes up itself
     "init_dist wrap_fp16_model setup_multi_processes set_multi_processing init_default_scope register_all_modules "
-    "use_backend"
+    "use_backend update_init_info"
 )
 NORM_LAYERS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 WRAPPERS = (ParallelModule, nn.DataParallel, nn.parallel.DistributedDataParallel)
@@ -230,7 +318,12 @@ TABLE: dict[str, Any] = {
     "get_dist_info": lambda group=None: (get_rank(group), get_world_size(group)),
     "is_main_process": lambda group=None: get_rank(group) == 0,
     **{name: functools.partial(in_group, name, None) for name in ("barrier", "broadcast", "broadcast_object_list")},
-    "all_reduce": lambda data, op="sum", group=None: in_group("all_reduce", None, data),
+    "gather": lambda data, dst=0, group=None: all_gather(data, group) if get_rank(group) == dst else [],
+    "get_local_rank": lambda: int(os.environ.get("LOCAL_RANK", "0")),
+    "is_abs": lambda path: Path(path).is_absolute() or str(path).startswith(("http://", "https://", "s3://")),
+    "getuser": getpass.getuser,
+    "obsolete_torch_version": lambda torch_version, version_threshold: torch_version <= version_threshold,
+    "get_object_from_string": pkgutil.resolve_name,
     **dict.fromkeys(
         ("collect_results_cpu", "collect_results_gpu"),
         lambda result_part, size, tmpdir=None: collect_results(result_part, size),

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from terrazzo.config.load import load_config
-from terrazzo.config.reading.merge import apply_overrides
+from terrazzo.config.reading.merge import apply_overrides, merge
 from terrazzo.config.reading.section import Section, convert
 from terrazzo.plugins import named_class
 
@@ -42,6 +42,10 @@ class ConfigDict(dict[Any, Any]):
         if key not in self:
             self[key] = default
         return self[key]
+
+    def merge(self, other: Mapping[str, Any]) -> None:
+        """Merge the dicts of another one into those here; `_delete_=True` in one replaces it."""
+        self.update(merge(convert(self.to_dict(), Section), convert(changed(other, dict), Section)))
 
     __copy__ = copy = lambda self: ConfigDict(self)
 

@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import re
+import shutil
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -218,6 +219,7 @@ TABLE: dict[str, Any] = {
         test.__name__: lambda filepath, backend_args=None, test=test: test(filepath)
         for test in (os.path.exists, os.path.isdir, os.path.isfile)
     },
+    "copyfile": lambda src, dst, backend_args=None: shutil.copy(src, dst),
     "remove": lambda filepath, backend_args=None: Path(filepath).unlink(),
     "scandir": lambda dir_path, suffix=None, recursive=False, case_sensitive=True: list_dir_or_file(
         dir_path, False, True, suffix, recursive

@@ -319,6 +319,19 @@ class BaseTTAModel(BaseModule):
         return self.merge_preds([*map(list, zip(*views, strict=True))])
 
 
+class SegTTAModel(BaseTTAModel):
+    """A model around another, of whose probabilities for several views it takes the mean."""
+
+    def merge_preds(self, data_samples_list: Any) -> Any:
+        for views in data_samples_list:
+            logits = [view.seg_logits.data for view in views]
+            single = len(logits[0]) == 1
+            mean = sum(x.sigmoid() if single else x.softmax(0) for x in logits) / len(logits)
+            labels = (mean > self.module.final_head.threshold).to(mean) if single else mean.argmax(0, keepdim=True)
+            views[0].set_data({"pred_sem_seg": PixelData(data=labels)})
+        return [views[0] for views in data_samples_list]
+
+
 def depth_of(instance: Any, name: str) -> int:
     """The distance of the user's method of this name from the instance's own class; large for none."""
     mro = type(instance).__mro__
@@ -339,5 +352,5 @@ def head_loss(head: Any, x: Any, samples: Any, labels: Any, train_cfg: Any, *pre
     return head.loss(x, *previous, samples, train_cfg)
 
 
-OWN = (EncoderDecoder, CascadeEncoderDecoder, SegDataPreProcessor, BaseSegmentor, BaseTTAModel)
+OWN = (EncoderDecoder, CascadeEncoderDecoder, SegDataPreProcessor, BaseSegmentor, BaseTTAModel, SegTTAModel)
 OFFICIAL |= {"BaseModel": BaseSegmentor, **{kind.__name__: kind for kind in OWN}}
