@@ -184,3 +184,67 @@ def test_parts_of_a_run_of_ones_own_are_imported_and_refused_with_what_to_do(pho
         with warnings.catch_warnings(), pytest.raises(tz.errors.UserError, match=f"{kind}.*of your own are.*{advice}"):
             warnings.simplefilter("ignore")
             tz.train("config.py", work_dir="run", trust=True, overrides={key: kind}, quiet=True, check=False)
+
+
+ITERATIONS = """
+before_train_epoch 0 0
+before_train_iter 0 0
+after_train_iter 0 0
+before_val_epoch 1 0
+before_train_iter 1 0
+after_train_iter 1 0
+before_val_epoch 2 0
+after_train_epoch 2 0
+after_train 2 0
+"""
+EPOCHS = """
+before_train_epoch 0 0
+before_train_iter 0 0
+after_train_iter 0 0
+before_train_iter 1 0
+after_train_iter 1 0
+after_train_epoch 2 0
+before_val_epoch 2 1
+before_train_epoch 2 1
+before_train_iter 2 1
+after_train_iter 2 1
+before_train_iter 3 1
+after_train_iter 3 1
+after_train_epoch 4 1
+before_val_epoch 4 2
+after_train 4 2
+"""
+
+
+@pytest.mark.parametrize("by_epoch", [False, True])
+def test_a_run_of_iterations_is_one_epoch_to_hooks(by_epoch, newer, photos, monkeypatch):
+    """Points with `iter` and `epoch`, in the order in which MMEngine's loops call them."""
+    from mmengine.hooks import Hook
+    from mmengine.structures import PixelData
+    from mmseg.registry import HOOKS
+
+    from compat.models.test_segmentors import NEWER
+
+    seen = []
+
+    def point(name):
+        def method(self, runner, batch_idx=None, data_batch=None, outputs=None):
+            seen.append(f"{name} {runner.iter} {runner.epoch}")
+            if name.endswith("train_iter"):
+                assert [image.shape for image in data_batch["inputs"]] == [(3, 32, 32)] * len(data_batch["inputs"])
+                assert isinstance(data_batch["data_samples"][0].gt_sem_seg, PixelData)
+
+        return method
+
+    names = dict.fromkeys(line.split()[0] for line in EPOCHS.split("\n") if line)
+    HOOKS.register_module(module=type("Witness", (Hook,), {name: point(name) for name in names}))
+    monkeypatch.chdir(photos)
+    metrics = 'dict(type="IoUMetric", iou_metrics=["mIoU"])'
+    words = {"transform": "NewTransform", "dataset": "NewDataset", "metrics": metrics, "hook": "Witness"}
+    text = CONFIG.format(**words, module="newer", model=NEWER)
+    loop = 'type="EpochBasedTrainLoop", max_epochs=2, val_interval=1'
+    old = 'type="IterBasedTrainLoop", max_iters=2, val_interval=2'
+    text = text.replace(old, loop if by_epoch else old.replace("val_interval=2", "val_interval=1"))
+    (photos / "config.py").write_text(text)
+    tz.train("config.py", work_dir="run", trust=True, device="cpu")
+    assert seen == (EPOCHS if by_epoch else ITERATIONS).split("\n")[1:-1]

@@ -5,9 +5,11 @@ from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
+from terrazzo.compat.data.structures import samples_of
 from terrazzo.compat.engine.tools import ManagerMixin, get_logger
 from terrazzo.compat.files.config import ConfigDict
 from terrazzo.compat.registry import BUILDS, ORIGINALS, wrapping
+from terrazzo.sample import Batch
 
 # what the loop calls, and when
 CALLED = (
@@ -90,11 +92,9 @@ TABLE: dict[str, Any] = {
 class UserHook:
     """A user's hook as an observer of terrazzo's loop, and the run as the hook sees it."""
 
-    state: Any = SimpleNamespace(step=0, observers=())  # before the run
-    epoch_length = 1
-    iter = property(lambda self: self.state.step)
-    epoch = property(lambda self: self.state.step // self.epoch_length)
-    inner_iter = property(lambda self: self.state.step % self.epoch_length)
+    state: Any = SimpleNamespace(observers=())  # before the run
+    iter, epoch, epoch_length = 0, 0, 1
+    inner_iter = property(lambda self: self.iter % self.epoch_length)
 
     def __init__(self, inner: Any) -> None:
         self.inner = inner
@@ -106,17 +106,20 @@ class UserHook:
         for name in names.split():
             if own_point(self.inner, name):
                 method = getattr(self.inner, name)
+                args = tuple(as_dict(value) if isinstance(value, Batch) else value for value in args)
                 takes_any = method.__code__.co_flags & 4
                 method(self, *args[: len(args) if takes_any else method.__code__.co_argcount - 2])
 
     def start(self, state: Any) -> None:
         self.state, self.message_hub, self.logger = state, ManagerMixin.get_current_instance(), get_logger()
         self.train_dataloader = self.data_loader = state.train_set
-        self.val_dataloader, self.meta = state.val_loader, dict[str, Any]()
-        self.outputs: Any = None
+        self.val_dataloader, self.meta, self.outputs = state.val_loader, dict[str, Any](), dict[str, Any]()
         self.model, self.optimizer = state.model, state.optimizer
         self.max_iters = self._max_iters = state.total
-        self.epoch_length = max(state.sampler.batches_per_epoch, 1)
+        # a run of iterations is one epoch, which ends after its last validation
+        batches, by_epoch = state.sampler.batches_per_epoch or 1, state.settings.unit == "epoch"
+        self.epoch_length = batches if by_epoch else state.total + 1
+        self.iter, self.epoch, self.in_epoch = state.step, state.step // self.epoch_length, False
         self.max_epochs = self._max_epochs = -(-state.total // self.epoch_length)
         self.work_dir, self.cfg = str(state.log.work_dir), ConfigDict(state.config.to_dict())
         self.rank, self.world_size, groups = state.group.rank, state.group.size, state.optimizer.param_groups
@@ -124,25 +127,21 @@ class UserHook:
         self.current_lr = self.get_lr = lambda: [group["lr"] for group in groups]
         self.optim_wrapper = SimpleNamespace(optimizer=state.optimizer, param_groups=groups)
         self.optim_wrapper.get_lr = lambda: {"lr": self.get_lr()}
-        self.call("before_run before_train before_epoch before_train_epoch")
+        self.call("before_run before_train")
 
     def before_step(self, state: Any, batch: Any) -> None:
-        if state.step and self.inner_iter == 0:
-            self.call("before_epoch before_train_epoch")
-        self.call("before_iter before_train_iter", self.inner_iter, batch)
+        opening = "" if self.in_epoch else "before_epoch before_train_epoch "
+        self.iter, self.in_epoch = state.step, True
+        self.call(f"{opening}before_iter before_train_iter", self.inner_iter, batch)
 
     def after_step(self, state: Any, batch: Any, losses: Mapping[str, Any]) -> None:
-        """The loop has counted the step already; hooks see it as the one that is being done."""
-        state.step -= 1
-        try:
-            values = {name: float(value.detach()) for name, value in losses.items()}
-            total = sum(value for name, value in losses.items() if "loss" in name)
-            self.outputs = {"loss": total, "log_vars": values, **losses}
-            self.call("after_iter after_train_iter", self.inner_iter, batch, self.outputs)
-            if self.inner_iter + 1 == self.epoch_length:
-                self.call("after_epoch after_train_epoch")
-        finally:
-            state.step += 1
+        values = {name: float(value.detach()) for name, value in losses.items()}
+        self.outputs = {"loss": sum(losses[name] for name in losses if "loss" in name), "log_vars": values, **losses}
+        self.call("after_iter after_train_iter", self.inner_iter, batch, self.outputs)
+        self.iter = state.step
+        if self.inner_iter == 0:
+            self.call("after_epoch after_train_epoch")
+            self.epoch, self.in_epoch = self.epoch + 1, False
 
     def before_validation(self, state: Any) -> None:
         self.call("before_val before_val_epoch")
@@ -152,7 +151,13 @@ class UserHook:
         self.call("after_val_epoch after_val", scores)
 
     def end(self, state: Any) -> None:
-        self.call("after_train after_run")
+        self.call("after_epoch after_train_epoch after_train after_run" if self.in_epoch else "after_train after_run")
+
+
+def as_dict(batch: Batch) -> dict[str, Any]:
+    """A batch as 1.x collates it."""
+    images = batch.image.flip(1) if batch.image.shape[1] == 3 else batch.image
+    return {"inputs": [*images], "data_samples": samples_of(batch.image, batch.targets.get("label"))}
 
 
 def own_point(hook: Any, name: str) -> bool:
