@@ -111,7 +111,8 @@ def look_up(name: str, whole: str = "") -> Any:
 
     if ".pipelines." in whole and (found := ORIGINALS["transform"](f"0.x {name}")) is not None:
         return found
-    kinds = (find(name) for find in ORIGINALS.values()) if name not in own_names() else iter([own_names()[name]])
+    finds = (find for kind, find in ORIGINALS.items() if not kind.startswith("layer of"))
+    kinds = (find(name) for find in finds) if name not in own_names() else iter([own_names()[name]])
     return next((found for found in kinds if found is not None), None)
 
 

@@ -101,7 +101,9 @@ class Registry:
 
     def get(self, key: str) -> Any:
         found = self.module_dict.get(key) or self.module_dict.get(str(key).rpartition(".")[2])
-        return ORIGINALS[self.kind](str(key)) if found is None and self.kind in ORIGINALS else found
+        for kind in (self.kind, f"layer of {self.kind}"):  # which modules do not have by their names
+            found = ORIGINALS[kind](str(key)) if found is None and kind in ORIGINALS else found
+        return found
 
     def register_module(self, name: Any = None, force: bool = False, module: Any = None, **kwargs: Any) -> Any:
         if inspect.isclass(name) or inspect.isfunction(name):

@@ -87,15 +87,12 @@ def test_functions_of_processes_and_batches_in_one_process():
 
 def test_names_that_terrazzo_cannot_run_say_so_when_they_are_used():
     from mmcv.ops import RoIAlign, batched_nms
-    from mmengine.optim.scheduler import PolyLR
 
     class Mine(RoIAlign):
         pass
 
-    for use in (Mine, batched_nms, PolyLR):
-        with pytest.raises(
-            UserError, match=r"terrazzo has no (RoIAlign|batched_nms|PolyLR) that runs: (it is|name it)"
-        ):
+    for use in (Mine, batched_nms):
+        with pytest.raises(UserError, match=r"terrazzo has no (RoIAlign|batched_nms) that runs: it is"):
             use()
 
 

@@ -60,9 +60,6 @@ class BaseDataElement:
     metainfo = property(lambda self: copied(self._meta))
     metainfo_keys, metainfo_items = (lambda self: [*self._meta]), (lambda self: [*self._meta.items()])
 
-    def metainfo_keys(self) -> list[str]:
-        return [*self._meta]
-
     def all_items(self) -> Any:
         return {**self._meta, **self._data}.items()
 

@@ -8,7 +8,6 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from terrazzo.compat.engine.tools import unavailable
 from terrazzo.compat.files.config import ConfigDict
 from terrazzo.compat.registry import KEEPERS, MODELS, OPTIM_WRAPPER_CONSTRUCTORS, OPTIMIZERS, ORIGINALS
 from terrazzo.training.optim import build as ours
@@ -96,8 +95,6 @@ TABLE: dict[str, Any] = {
     name: type(name, (DefaultOptimizerConstructor,), {"decay": name, "__module__": __name__})
     for name in ("LearningRateDecayOptimizerConstructor", "LayerDecayOptimizerConstructor")
 }
-SCHEDULES = "ConstantLR CosineAnnealingLR CosineRestartLR ExponentialLR LinearLR MultiStepLR OneCycleLR PolyLR StepLR"
-TABLE |= unavailable(SCHEDULES, "name it as the type of a param_scheduler in the config")
 
 
 def user_parameters(constructor: Any) -> Any:

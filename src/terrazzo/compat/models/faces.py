@@ -395,7 +395,7 @@ def official(name: str) -> Any:
         return OFFICIAL[bare]
     found = next((item for key in (name, bare) if (item := own_types().get(key)) is not None), None)
     if found is None:
-        return layers.layer_of(bare)
+        return layers.OTHER.get(bare)
     return found if not inspect.isclass(found) or issubclass(found, EncoderDecoder) else face(found)  # type: ignore[arg-type]
 
 

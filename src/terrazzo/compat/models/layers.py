@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from terrazzo.compat.models.module import Start, constant_init, kaiming_init
-from terrazzo.compat.registry import KEEPERS, MODELS
+from terrazzo.compat.registry import KEEPERS, MODELS, ORIGINALS
 from terrazzo.models import layers as ours
 from terrazzo.models.layers import norm as norms
 from terrazzo.models.layers import self_attention, training
@@ -212,8 +212,8 @@ class Upsample(ours.Upsample):
 
 def layer_of(name: str) -> Any:
     """The layer that the registry of models has there by this name, or None."""
-    tables = (OTHER, DROPOUTS, ACTIVATIONS, CONVS, UPSAMPLINGS, PADDINGS, OWN_NORMS, NORMS)
-    found = next((table[name] for table in tables if name in table), None)
+    bare, tables = name.rpartition(".")[2], (DROPOUTS, ACTIVATIONS, CONVS, UPSAMPLINGS, PADDINGS, OWN_NORMS, NORMS)
+    found = next((table[bare] for table in tables if bare in table), None)
     return found[0] if isinstance(found, tuple) else found
 
 
@@ -286,3 +286,4 @@ def _keep(name: str, item: Any) -> None:
 
 
 KEEPERS["model"] = (_keep,)
+ORIGINALS["layer of model"] = layer_of
