@@ -301,6 +301,8 @@ def state_of(item: Any) -> str:
     from terrazzo.compat.engine import hooks, tools
     from terrazzo.compat.models import layers
 
+    if advice := getattr(item, "advice", None):
+        return f"can be imported, does not run: {advice}"
     idle = (tools.plain_decorator, tools.TABLE["init_dist"], layers.unchanged)
     if item in idle or (isinstance(item, type) and issubclass(item, hooks.Place)):
         return "accepted; terrazzo does this itself"

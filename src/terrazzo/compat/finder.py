@@ -96,7 +96,7 @@ def own_names(names: str = PARTS) -> dict[str, Any]:
 
 def is_answer(name: str, item: Any) -> bool:
     """Report whether a part's name is one of the packages' rather than a table or imported for the part itself."""
-    table = name.isupper() and isinstance(item, (dict, tuple, list, str))
+    table = name.isupper() and not hasattr(item, "register_module")
     if item is None or isinstance(item, ModuleType) or table or name.startswith("__"):
         return False
     return not re.match(

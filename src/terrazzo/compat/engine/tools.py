@@ -131,7 +131,7 @@ def unavailable(names: str, advice: str) -> dict[str, type]:
         def refuse(self: Any, *args: Any, **kwargs: Any) -> None:
             raise UserError(f"terrazzo has no {name} that runs: {advice}")
 
-        return type(name, (nn.Module,), {"__init__": refuse, "__module__": __name__})
+        return type(name, (nn.Module,), {"__init__": refuse, "__module__": __name__, "advice": advice})
 
     return {name: refusing(name) for name in names.split()}
 
