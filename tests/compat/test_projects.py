@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import subprocess
 import sys
 import warnings
 
@@ -13,6 +14,7 @@ from PIL import Image
 
 import terrazzo as tz
 from support.old_configs import old_config
+from support.tiny import environment
 from terrazzo.cli.main import main
 from terrazzo.errors import UserError
 from terrazzo.recipes import recipe
@@ -524,3 +526,9 @@ def test_a_package_whose_imports_fail_is_named_with_the_reason(tmp_path):
     (tmp_path / "configs/x.py").write_text("model = dict(type='Own')\n")
     with pytest.raises(tz.errors.UserError, match=r"parts has no Missing, as .* No module named 'no_such_package'"):
         tz.load_config(tmp_path / "configs/x.py", trust=True)
+
+
+def test_the_first_name_that_a_process_asks_for_may_be_an_official_class():
+    code = "import terrazzo.compat; from terrazzo.compat.finder import look_up; print(look_up('PSPHead').__name__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment())
+    assert done.stdout.strip().endswith("PSPHead"), done.stderr

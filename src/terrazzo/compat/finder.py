@@ -107,13 +107,15 @@ def is_answer(name: str, item: Any) -> bool:
 
 def look_up(name: str, whole: str = "") -> Any:
     """Look a name up: a part's own, else an official model, data set or transform; or None."""
+    importlib.import_module("terrazzo.compat.models.segmentors")  # which knows the official models
     from terrazzo.compat.registry import ORIGINALS
 
     if ".pipelines." in whole and (found := ORIGINALS["transform"](f"0.x {name}")) is not None:
         return found
-    finds = (find for kind, find in ORIGINALS.items() if not kind.startswith("layer of"))
-    kinds = (find(name) for find in finds) if name not in own_names() else iter([own_names()[name]])
-    return next((found for found in kinds if found is not None), None)
+    if name in own_names():  # which fills the table of the others
+        return own_names()[name]
+    finds = [find for kind, find in ORIGINALS.items() if not kind.startswith("layer of")]
+    return next((found for find in finds if (found := find(name)) is not None), None)
 
 
 def public_names() -> list[str]:
