@@ -38,6 +38,11 @@ def with_paths(info: Mapping[str, Any], img_dir: Any, ann_dir: Any) -> dict[str,
     return made
 
 
+def chosen_colours(palette: Any, label_map: Mapping[int, int]) -> list[Any]:
+    """The colours of the classes that a map keeps, in their new order."""
+    return [palette[old] for _, old in sorted((new, old) for old, new in label_map.items() if new != 255)]
+
+
 class BaseSegDataset(torch.utils.data.Dataset):
     """Images and class maps in folders, with the arguments and methods of both vocabularies."""
 
@@ -101,7 +106,7 @@ class BaseSegDataset(torch.utils.data.Dataset):
             return palette or default_palette(len(classes))
         if self.label_map is None:
             raise ValueError(f"palette has {len(palette)} colours for {len(classes)} classes")
-        return [palette[old] for new, old in sorted((new, old) for old, new in self.label_map.items()) if new != 255]
+        return chosen_colours(palette, self.label_map)
 
     def full_init(self) -> None:
         if self._fully_initialized:
@@ -218,8 +223,7 @@ class BaseSegDataset(torch.utils.data.Dataset):
 
     def get_palette_for_custom_classes(self, class_names: Any, palette: Any = None) -> Any:
         if self.label_map:
-            chosen = sorted((new, old) for old, new in self.label_map.items() if new != 255)
-            return [self.PALETTE[old] for _, old in chosen]
+            return chosen_colours(self.PALETTE, self.label_map)
         return palette or self.PALETTE or default_palette(len(class_names))
 
 

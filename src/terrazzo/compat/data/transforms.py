@@ -13,7 +13,7 @@ import torch
 from terrazzo import registry as ours
 from terrazzo.arguments import check_arguments, check_keys, signature
 from terrazzo.compat.data import structures
-from terrazzo.compat.data.inner import ATTRIBUTES, CHANGED, METHODS, NOT_CALLED, OLDER, ORDERS, SHAPES
+from terrazzo.compat.data.inner import ATTRIBUTES, CHANGED, METHODS, NOT_CALLED, OLDER, ORDERS, SHAPES, drawing
 from terrazzo.compat.data.structures import FACTS, MAPS, SAME, DataContainer, PixelData, SegDataSample
 from terrazzo.compat.files.image import imnormalize, imread
 from terrazzo.compat.models.module import calls, overrides
@@ -128,7 +128,7 @@ class OfficialFace(BaseTransform):
         paths = [Path(results[key]) if results.get(key) else None for key in ("img_path", "seg_map_path")]
         sample = structures.to_sample(results, Sample(image_path=paths[0], label_path=paths[1], meta={}))
         with arguments_of(kind):
-            changed = self._step(sample, np.random.default_rng(np.random.randint(2**31)))
+            changed = self._step(sample, drawing())
         made: Any = structures.to_results(changed, older=self.older)
         default = "" if np.shape(made.get("img")) == np.shape(results.get("img")) else "img_shape"
         keys = ["img", *[MAPS.get(name, f"gt_{name}") for name in changed.targets], *CHANGED.get(kind, default).split()]

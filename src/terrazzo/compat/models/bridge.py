@@ -126,6 +126,11 @@ def class_masks(labels: Tensor) -> dict[str, list[Tensor]]:
     return {"gt_labels": present, "gt_masks": masks}
 
 
+def kept(logits: Tensor, seen: list[Tensor]) -> Tensor:
+    seen.append(logits)
+    return logits
+
+
 class Bridge:
     """A user's segmentor as the product calls it: `loss(images, labels)`, `decode(images)`, `model(images)`."""
 
@@ -167,7 +172,7 @@ class Bridge:
         if overrides(self, "predict"):
             seen: list[Tensor] = []  # before a graph would go through the images one by one
             if exporting:
-                vars(self)["postprocess_result"] = lambda logits, *_: seen.__iadd__([logits])[-1]
+                vars(self)["postprocess_result"] = lambda logits, *_: kept(logits, seen)
             try:
                 found = super().predict(images, samples_of(images[:1] if exporting else images))  # type: ignore[misc]
             finally:
